@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The maps. Keys and values are in tproxy_abi.h; who writes and reads each is in ARCHITECTURE.md.
+ */
+#ifndef TPROXY_MAPS_BPF_H
+#define TPROXY_MAPS_BPF_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tproxy_abi.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tproxy_policy);
+} map_policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_NAMESPACES_MAX);
+	__type(key, __u64);
+	__type(value, struct tproxy_relay);
+} map_config SEC(".maps");
+
+/*
+ * Hash, not LRU: an LRU map makes room by forgetting a live connection. A full map is an answer
+ * that connect acts on.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_CONNECTIONS_MAX);
+	__type(key, __u64);
+	__type(value, struct tproxy_conn);
+} map_socks SEC(".maps");
+
+/*
+ * A socket that has an entry in map_socks has at most one here, which is deleted before it. So
+ * this map cannot be full for a socket that map_socks took, and connect need not ask.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_CONNECTIONS_MAX);
+	__type(key, struct tproxy_tuple);
+	__type(value, __u64);
+} map_ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct tproxy_mark);
+} map_marks SEC(".maps");
+
+/*
+ * Private to the kernel half, so not in tproxy_abi.h: what a client's socket must remember itself,
+ * in its storage, so that hooks which run for every socket find out with one pointer test that
+ * this one is none of ours.
+ */
+struct client {
+	__u32 recorded;	 /* map_socks has our entry */
+	__u32 published; /* map_ports has it, under tuple */
+	struct tproxy_endpoint dst;
+	__u32 reserved;
+	struct tproxy_tuple tuple;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct client);
+} map_clients SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, _TPROXY_STAT_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} map_stats SEC(".maps");
+
+#endif

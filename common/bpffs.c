@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See bpffs.h. */
+#include "bpffs.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* Returns an fd or -errno. */
+static int open_pin(const char *pin_dir, const char *name, int writable)
+{
+	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = writable ? 0 : BPF_F_RDONLY);
+	char path[PATH_MAX];
+	int n;
+
+	n = snprintf(path, sizeof(path), "%s/%s", pin_dir, name);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	return bpf_obj_get_opts(path, &opts);
+}
+
+int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
+		   int writable, int *ret_fd)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	fd = open_pin(pin_dir, name, writable);
+	if (fd < 0)
+		return fd;
+	r = bpf_obj_get_info_by_fd(fd, &info, &len);
+	if (r < 0)
+		return r;
+	if (info.key_size != key_size || info.value_size != value_size)
+		return -EPROTO;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
+{
+	/* Another version may have another size; the first member is the same in all of them. */
+	union {
+		__u32 abi_version;
+		char bytes[4096];
+	} value;
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+	int r;
+
+	fd = open_pin(pin_dir, "map_policy", 0);
+	if (fd < 0)
+		return fd;
+	r = bpf_obj_get_info_by_fd(fd, &info, &len);
+	if (r < 0)
+		return r;
+	if (info.key_size != sizeof(key) || info.value_size < sizeof(__u32) ||
+	    info.value_size > sizeof(value))
+		return -EPROTO;
+	r = bpf_map_lookup_elem(fd, &key, &value);
+	if (r < 0)
+		return r;
+	*ret_version = value.abi_version;
+	return 0;
+}
+
+int bpffs_map_id(int map_fd, uint32_t *ret_id)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+	int r;
+
+	r = bpf_obj_get_info_by_fd(map_fd, &info, &len);
+	if (r < 0)
+		return r;
+	*ret_id = info.id;
+	return 0;
+}

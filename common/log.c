@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See log.h. A message longer than the buffer is cut, never split over two lines. */
+#include "log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *log_name = "tproxy";
+static enum log_level log_max = LOG_LEVEL_INFO;
+static bool log_journal;
+
+void log_init(const char *name, enum log_level level)
+{
+	log_name = name;
+	log_max = level;
+	log_journal = getenv("JOURNAL_STREAM") != NULL;
+}
+
+bool log_enabled(enum log_level level)
+{
+	return level <= log_max;
+}
+
+void log_vprint(enum log_level level, const char *fmt, va_list ap)
+{
+	int saved_errno = errno;
+	char line[1024];
+	size_t len;
+	int n;
+
+	if (!log_enabled(level))
+		return;
+	if (log_journal)
+		n = snprintf(line, sizeof(line), "<%d>", level);
+	else
+		n = snprintf(line, sizeof(line), "%s: ", log_name);
+	len = (size_t)n;
+	n = vsnprintf(line + len, sizeof(line) - len, fmt, ap);
+	if (n < 0)
+		n = 0;
+	len += (size_t)n;
+	if (len > sizeof(line) - 2)
+		len = sizeof(line) - 2;
+	/* libbpf and libevent end some of their messages themselves. */
+	while (len > 0 && line[len - 1] == '\n')
+		len--;
+	line[len++] = '\n';
+	if (write(STDERR_FILENO, line, len) < 0) {
+		/* Nowhere left to say it. */
+	}
+	errno = saved_errno;
+}
+
+void log_print(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_vprint(level, fmt, ap);
+	va_end(ap);
+}

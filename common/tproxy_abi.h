@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the kernel half and user space share, and nothing else: map keys and values, flags, names.
+ *
+ * Everything here is also what `bpftool map dump` prints, so it is laid out to be read: addresses
+ * are bytes in network order, ports are numbers in host order, and an IPv4 address a.b.c.d is
+ * always written in its IPv4-mapped form ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). One form for both
+ * families means that a key made from an AF_INET6 socket with a mapped address and one made from
+ * the AF_INET socket that accepted it are the same key.
+ *
+ * A change of any layout or meaning below raises TPROXY_ABI_VERSION. Loader and relay refuse to
+ * work with pins of another version, so abi_version stays the first member of tproxy_policy in
+ * every version to come.
+ */
+#ifndef TPROXY_ABI_H
+#define TPROXY_ABI_H
+
+#include <linux/types.h>
+
+#define TPROXY_ABI_VERSION 1
+
+/* Entries of map_socks: how many redirected connections may be alive at a time. */
+#define TPROXY_CONNECTIONS_MAX 65536
+/* Entries of map_config: how many network namespaces may have a relay of their own. */
+#define TPROXY_NAMESPACES_MAX 1024
+
+#define TPROXY_COMM_LEN 16
+
+/*
+ * map_policy, an array of one entry. Written by the loader, read by all others.
+ */
+enum tproxy_policy_flags {
+	TPROXY_FAIL_CLOSED = 1 << 0, /* refuse, instead of connecting directly, without a relay */
+	TPROXY_INCLUDE_LOOPBACK = 1 << 1, /* 127.0.0.0/8, 0.0.0.0, ::1 and :: are redirected too */
+};
+
+struct tproxy_policy {
+	__u32 abi_version;
+	__u32 flags;		  /* enum tproxy_policy_flags */
+	__u64 relay_cgroup_id;	  /* processes in and below it are never redirected; 0 = none */
+	__u32 relay_cgroup_level; /* its depth below the cgroup2 root, which is level 0 */
+	__u32 reserved;
+};
+
+/* An address of either family, see above, and a port in host byte order. */
+struct tproxy_endpoint {
+	__u8 addr[16];
+	__u16 port;
+	__u16 reserved;
+};
+
+/*
+ * map_config: network namespace cookie (SO_NETNS_COOKIE, bpf_get_netns_cookie()) -> the relay that
+ * serves it. Written by relays, read by connect: the last one to register gets new connections.
+ * The entry is only a pointer. Proof that the relay lives and that the listener is its own is the
+ * mark on the listening socket, which no other process can put there and which ends with it.
+ */
+enum tproxy_family {
+	TPROXY_INET,
+	TPROXY_INET6,
+	_TPROXY_FAMILY_MAX,
+};
+
+struct tproxy_relay {
+	__u64 registered_ns; /* CLOCK_MONOTONIC */
+	__u32 pid; /* thread group id in the initial PID namespace; to be shown, not trusted */
+	__u32 uid; /* likewise in the initial user namespace */
+	struct tproxy_endpoint listen[_TPROXY_FAMILY_MAX]; /* port 0 = does not serve that family */
+};
+
+/*
+ * map_socks: socket cookie of the client's socket -> the connection that was redirected.
+ * Written by connect before it replaces the destination, completed with the source by sockops,
+ * deleted when the client's socket is closed. Read by getsockopt's side and by people.
+ */
+struct tproxy_conn {
+	__u64 started_ns; /* CLOCK_MONOTONIC, when connect() was called */
+	__u64 netns_cookie;
+	__u64 cgroup_id; /* of the process that called connect() */
+	__u32 pid;	 /* thread group id in the initial PID namespace */
+	__u32 uid;
+	char comm[TPROXY_COMM_LEN];
+	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
+	struct tproxy_endpoint dst; /* where the client wanted to go */
+};
+
+/*
+ * map_ports: what identifies a redirected connection on the wire -> socket cookie of the client's
+ * socket. The address of the relay is part of the key because the kernel lets two sockets share a
+ * source port as long as they go to different destinations. Exists while the client's socket does.
+ */
+struct tproxy_tuple {
+	__u64 netns_cookie;
+	struct tproxy_endpoint src; /* client */
+	struct tproxy_endpoint dst; /* relay */
+};
+
+/*
+ * map_marks, socket storage: the sockets of a relay. The relay marks its listening sockets and
+ * those with which it dials. Sockets that a marked listener accepts inherit the mark, and sockops
+ * adds the connection that they carry.
+ */
+enum tproxy_mark_flags {
+	TPROXY_MARK_LISTENER = 1 << 0, /* connections may be redirected to it */
+	TPROXY_MARK_UPSTREAM = 1 << 1, /* is never redirected */
+	TPROXY_MARK_HOOKED =
+		1 << 2, /* set by sockops at listen(): our programs see this listener */
+	TPROXY_MARK_RECORDED = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
+};
+
+struct tproxy_mark {
+	__u32 flags; /* enum tproxy_mark_flags */
+	__u32 reserved;
+	struct tproxy_conn conn;
+};
+
+/*
+ * getsockopt() of a relay, level SOL_IP. SO_ORIGINAL_DST (80) answers as netfilter would; these two
+ * are ours. Their numbers are far from those of the kernel.
+ */
+#define TPROXY_SO_WHOAMI 0x74700001 /* struct tproxy_whoami, on any socket of the relay */
+#define TPROXY_SO_CONN	 0x74700002 /* struct tproxy_conn, on an accepted socket */
+
+struct tproxy_whoami {
+	__u32 abi_version;
+	__u32 pid; /* as in struct tproxy_relay */
+	__u32 uid;
+	__u32 mark_flags; /* of the socket that was asked */
+};
+
+/*
+ * map_stats, a per-CPU array of __u64: what became of TCP connect() calls in scope.
+ */
+enum tproxy_stat {
+	TPROXY_STAT_REDIRECTED,
+	TPROXY_STAT_BYPASS_RELAY,     /* by a relay: a marked socket, or in the relay's cgroup */
+	TPROXY_STAT_BYPASS_LOOPBACK,  /* loopback destination, not included by policy */
+	TPROXY_STAT_BYPASS_MULTICAST, /* no TCP there: left to the kernel's own errno */
+	TPROXY_STAT_BYPASS_LISTENER,  /* the destination is the relay itself */
+	TPROXY_STAT_NO_RELAY,	      /* none registered in this network namespace */
+	TPROXY_STAT_NO_LISTENER,      /* registered, but nobody listens there, or somebody else */
+	TPROXY_STAT_MAP_FULL,	      /* the destination could not be recorded */
+	TPROXY_STAT_BOUND_DEVICE,     /* SO_BINDTODEVICE: cannot reach the relay */
+	TPROXY_STAT_REFUSED,	      /* of the four above, those refused by --fail-closed */
+	TPROXY_STAT_UNPUBLISHED,      /* redirected, but its source could not be published: reset */
+	_TPROXY_STAT_MAX,
+};
+
+_Static_assert(sizeof(struct tproxy_policy) == 24, "ABI");
+_Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 56, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 88, "ABI");
+_Static_assert(sizeof(struct tproxy_tuple) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 96, "ABI");
+_Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
+
+#endif

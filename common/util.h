@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Small things that every file may use: sizes, ownership of locals, attributes. */
+#ifndef TPROXY_UTIL_H
+#define TPROXY_UTIL_H
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* A local that owns something gives it back at the end of its scope, unless it was taken. */
+#define _cleanup_(fn)	__attribute__((cleanup(fn)))
+#define _cleanup_free_	_cleanup_(util_freep)
+#define _cleanup_close_ _cleanup_(util_closep)
+
+static inline void util_freep(void *p)
+{
+	free(*(void **)p);
+}
+
+static inline void util_closep(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int _taken = (fd);                                                                 \
+		(fd) = -1;                                                                         \
+		_taken;                                                                            \
+	})
+
+#define TAKE_PTR(ptr)                                                                              \
+	({                                                                                         \
+		__typeof__(ptr) _taken = (ptr);                                                    \
+		(ptr) = NULL;                                                                      \
+		_taken;                                                                            \
+	})
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The command line of tproxy-load. */
+#ifndef TPROXY_LOADER_OPTIONS_H
+#define TPROXY_LOADER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum options_mode {
+	OPTIONS_LOAD,
+	OPTIONS_UNLOAD,
+	OPTIONS_STATUS,
+};
+
+/* Strings are argv's own. */
+struct options {
+	enum options_mode mode;
+	const char **cgroups; /* none: the cgroup2 root */
+	size_t n_cgroups;
+	const char *relay_cgroup; /* or NULL */
+	const char *pin_dir;
+	gid_t relay_gid; /* 0: root only */
+	bool fail_closed;
+	bool include_loopback;
+	bool json;
+	bool verbose;
+};
+
+/*
+ * 0: *ret_options is set; give it to options_finish(). 1: --help or --version was answered, exit 0.
+ * -EINVAL: the line that says what is wrong has been logged, exit 2.
+ */
+int options_parse(int argc, char **argv, struct options *ret_options);
+void options_finish(struct options *options);
+
+#endif

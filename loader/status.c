@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load --status. Everything is read into one JSON object, which is printed as it is or as
+ * text, so that the two cannot tell different things. Only reads; takes no lock.
+ */
+#include "status.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "cgroup.h"
+#include "hooks.h"
+#include "log.h"
+#include "pins.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* Names in --status, in --json and in the man page. */
+static const char *const stat_names[] = {
+	[TPROXY_STAT_REDIRECTED] = "redirected",
+	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
+	[TPROXY_STAT_BYPASS_LOOPBACK] = "bypass_loopback",
+	[TPROXY_STAT_BYPASS_MULTICAST] = "bypass_multicast",
+	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
+	[TPROXY_STAT_NO_RELAY] = "no_relay",
+	[TPROXY_STAT_NO_LISTENER] = "no_listener",
+	[TPROXY_STAT_MAP_FULL] = "map_full",
+	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
+	[TPROXY_STAT_REFUSED] = "refused",
+	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
+};
+_Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
+
+static void json_put(struct json_object **object)
+{
+	json_object_put(*object);
+}
+
+static void add_string(struct json_object *to, const char *key, const char *value)
+{
+	json_object_object_add(to, key, json_object_new_string(value));
+}
+
+static void add_number(struct json_object *to, const char *key, uint64_t value)
+{
+	json_object_object_add(to, key, json_object_new_uint64(value));
+}
+
+static void add_bool(struct json_object *to, const char *key, bool value)
+{
+	json_object_object_add(to, key, json_object_new_boolean(value));
+}
+
+static const char *get_string(struct json_object *from, const char *key)
+{
+	return json_object_get_string(json_object_object_get(from, key));
+}
+
+static uint64_t get_number(struct json_object *from, const char *key)
+{
+	return json_object_get_uint64(json_object_object_get(from, key));
+}
+
+static bool get_bool(struct json_object *from, const char *key)
+{
+	return json_object_get_boolean(json_object_object_get(from, key));
+}
+
+/* -errno of bpffs_open_map(), logged. */
+static int open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
+		    int *ret_fd)
+{
+	int r = bpffs_open_map(pin_dir, name, key_size, value_size, /* writable= */ false, ret_fd);
+
+	if (r < 0)
+		log_err("cannot read '%s/%s': %s%s", pin_dir, name, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	return r;
+}
+
+static int add_policy(struct json_object *root, const char *pin_dir)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+	int r;
+
+	r = open_map(pin_dir, "map_policy", sizeof(key), sizeof(policy), &fd);
+	if (r < 0)
+		return r;
+	r = bpf_map_lookup_elem(fd, &key, &policy);
+	if (r < 0) {
+		log_err("cannot read the policy: %s", strerror(-r));
+		return r;
+	}
+	add_string(root, "policy", policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
+	add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	if (policy.relay_cgroup_id) {
+		_cleanup_free_ char *path = NULL;
+
+		if (cgroup_path_by_id(policy.relay_cgroup_id, &path) < 0)
+			path = NULL;
+		add_string(root, "relay_cgroup", path ? path : "(removed)");
+	}
+	return 0;
+}
+
+/* A link of ours; one whose cgroup was removed is detached, which the kernel tells as id 0. */
+static int add_link(struct pins *pins, const char *name, void *data)
+{
+	struct json_object *links = data, *object;
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	_cleanup_free_ char *cgroup = NULL;
+	char hook[PINS_LINK_LEN], path[PATH_MAX];
+	uint64_t id;
+	int r;
+
+	if (pins_parse_link(name, hook, &id) < 0)
+		return 0;
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	fd = bpf_obj_get(path);
+	r = fd < 0 ? fd : bpf_obj_get_info_by_fd(fd, &info, &len);
+	if (r < 0) {
+		log_err("cannot read '%s': %s", path, strerror(-r));
+		return r;
+	}
+	if (cgroup_path_by_id(id, &cgroup) < 0)
+		cgroup = NULL;
+	object = json_object_new_object();
+	add_string(object, "program", hook);
+	add_string(object, "cgroup", cgroup ? cgroup : "(removed)");
+	add_bool(object, "attached", info.cgroup.cgroup_id == id);
+	add_number(object, "program_id", info.prog_id);
+	add_number(object, "link_id", info.id);
+	json_object_array_add(links, object);
+	return 0;
+}
+
+static int by_order_of_hooks(const void *a, const void *b)
+{
+	struct json_object *const *x = a, *const *y = b;
+	const struct hook *hx = hook_by_name(get_string(*x, "program"));
+	const struct hook *hy = hook_by_name(get_string(*y, "program"));
+	int by_cgroup = strcmp(get_string(*x, "cgroup"), get_string(*y, "cgroup"));
+
+	if (by_cgroup)
+		return by_cgroup;
+	return (hx > hy) - (hx < hy);
+}
+
+static int add_links(struct json_object *root, const char *pin_dir)
+{
+	/* Only the path is needed to list, and no lock to read. */
+	struct pins pins = {.path = pin_dir, .fd = -1};
+	struct json_object *links = json_object_new_array();
+
+	json_object_object_add(root, "links", links);
+	if (pins_for_each(&pins, add_link, links) < 0)
+		return -EIO;
+	json_object_array_sort(links, by_order_of_hooks);
+	return 0;
+}
+
+static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
+{
+	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+	char ip[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 8];
+
+	if (!ep->port)
+		return;
+	if (memcmp(ep->addr, mapped, sizeof(mapped)) == 0) {
+		inet_ntop(AF_INET, ep->addr + sizeof(mapped), ip, sizeof(ip));
+		snprintf(text, sizeof(text), "%s:%u", ip, ep->port);
+	} else {
+		inet_ntop(AF_INET6, ep->addr, ip, sizeof(ip));
+		snprintf(text, sizeof(text), "[%s]:%u", ip, ep->port);
+	}
+	add_string(to, key, text);
+}
+
+static int add_relays(struct json_object *root, const char *pin_dir)
+{
+	struct json_object *relays = json_object_new_array();
+	_cleanup_close_ int fd = -1;
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	int r;
+
+	json_object_object_add(root, "relays", relays);
+	r = open_map(pin_dir, "map_config", sizeof(cookie), sizeof(relay), &fd);
+	if (r < 0)
+		return r;
+	for (; bpf_map_get_next_key(fd, prev, &cookie) == 0; prev = &cookie) {
+		struct json_object *object;
+
+		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)
+			continue; /* went while we looked */
+		object = json_object_new_object();
+		add_number(object, "netns_cookie", cookie);
+		add_number(object, "pid", relay.pid);
+		add_number(object, "uid", relay.uid);
+		add_endpoint(object, "listen", &relay.listen[TPROXY_INET]);
+		add_endpoint(object, "listen6", &relay.listen[TPROXY_INET6]);
+		add_bool(object, "process_exists",
+			 kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
+		json_object_array_add(relays, object);
+	}
+	return 0;
+}
+
+static int add_counters(struct json_object *root, const char *pin_dir)
+{
+	struct json_object *counters = json_object_new_object();
+	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	_cleanup_free_ __u64 *values = NULL;
+	_cleanup_close_ int fd = -1;
+	__u32 key;
+
+	json_object_object_add(root, "counters", counters);
+	if (n_cpus < 0)
+		return n_cpus;
+	values = calloc((size_t)n_cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = open_map(pin_dir, "map_stats", sizeof(key), sizeof(*values), &fd);
+	if (r < 0)
+		return r;
+	for (key = 0; key < _TPROXY_STAT_MAX; key++) {
+		uint64_t sum = 0;
+
+		r = bpf_map_lookup_elem(fd, &key, values);
+		if (r < 0) {
+			log_err("cannot read counter %s: %s", stat_names[key], strerror(-r));
+			return r;
+		}
+		for (i = 0; i < n_cpus; i++)
+			sum += values[i];
+		add_number(counters, stat_names[key], sum);
+	}
+	return 0;
+}
+
+static int add_entries(struct json_object *root, const char *pin_dir, const char *name,
+		       uint32_t key_size, uint32_t value_size)
+{
+	struct tproxy_tuple key, *prev = NULL; /* the larger of the two maps' keys */
+	_cleanup_close_ int fd = -1;
+	uint64_t n = 0;
+	int r;
+
+	r = open_map(pin_dir, name, key_size, value_size, &fd);
+	if (r < 0)
+		return r;
+	/* Bounded: a key that goes meanwhile starts the walk anew. */
+	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
+		prev = &key;
+	add_number(root, name, n);
+	return 0;
+}
+
+static void print_text(struct json_object *root)
+{
+	struct json_object *list, *object;
+	size_t i;
+
+	printf("pin directory  %s\n", get_string(root, "pin_dir"));
+	printf("ABI version    %" PRIu64 "\n", get_number(root, "abi_version"));
+	printf("policy         %s, loopback destinations %s\n", get_string(root, "policy"),
+	       get_bool(root, "include_loopback") ? "included" : "bypassed");
+	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
+		printf("relay cgroup   %s\n", get_string(root, "relay_cgroup"));
+	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
+	       get_number(root, "map_socks"), get_number(root, "map_ports"));
+
+	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
+	list = json_object_object_get(root, "links");
+	for (i = 0; i < json_object_array_length(list); i++) {
+		object = json_object_array_get_idx(list, i);
+		printf("%-10s %-9s %8" PRIu64 " %8" PRIu64 "  %s\n", get_string(object, "program"),
+		       get_bool(object, "attached") ? "attached" : "DETACHED",
+		       get_number(object, "program_id"), get_number(object, "link_id"),
+		       get_string(object, "cgroup"));
+	}
+
+	printf("\n%-12s %8s %8s  %-22s %s\n", "RELAY NETNS", "PID", "UID", "LISTENS ON", "PROCESS");
+	list = json_object_object_get(root, "relays");
+	for (i = 0; i < json_object_array_length(list); i++) {
+		const char *listen;
+
+		object = json_object_array_get_idx(list, i);
+		listen = get_string(object, "listen");
+		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-22s %s\n",
+		       get_number(object, "netns_cookie"), get_number(object, "pid"),
+		       get_number(object, "uid"), listen ? listen : "-",
+		       get_bool(object, "process_exists") ? "exists" : "GONE");
+	}
+	if (i == 0)
+		printf("(none registered: nothing is redirected)\n");
+
+	printf("\n%-18s %s\n", "COUNTER", "CONNECTIONS");
+	object = json_object_object_get(root, "counters");
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		printf("%-18s %" PRIu64 "\n", stat_names[i], get_number(object, stat_names[i]));
+}
+
+static int read_all(struct json_object *root, const char *pin_dir)
+{
+	int r;
+
+	r = add_policy(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_links(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_relays(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_entries(root, pin_dir, "map_socks", sizeof(__u64), sizeof(struct tproxy_conn));
+	if (r < 0)
+		return r;
+	r = add_entries(root, pin_dir, "map_ports", sizeof(struct tproxy_tuple), sizeof(__u64));
+	if (r < 0)
+		return r;
+	return add_counters(root, pin_dir);
+}
+
+int status(const char *pin_dir, bool json)
+{
+	_cleanup_(json_put) struct json_object *root = json_object_new_object();
+	uint32_t version;
+	int r;
+
+	r = bpffs_abi_version(pin_dir, &version);
+	if (r == -ENOENT) {
+		if (json)
+			printf("{\"loaded\": false, \"pin_dir\": \"%s\"}\n", pin_dir);
+		else
+			printf("not loaded: nothing is pinned in '%s'\n", pin_dir);
+		return r;
+	}
+	if (r < 0) {
+		log_err("cannot read '%s/map_policy': %s%s", pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		return r;
+	}
+	add_bool(root, "loaded", true);
+	add_string(root, "pin_dir", pin_dir);
+	add_number(root, "abi_version", version);
+	if (version != TPROXY_ABI_VERSION) {
+		log_err("'%s' holds ABI version %u, this is version %u; use the tproxy-load that loaded it",
+			pin_dir, version, TPROXY_ABI_VERSION);
+		return -EPROTO;
+	}
+	r = read_all(root, pin_dir);
+	if (r < 0)
+		return r;
+	if (json)
+		printf("%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
+	else
+		print_text(root);
+	return 0;
+}

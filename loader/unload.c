@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Undoes load.c in reverse order: links first, connect's before all others so that no connection
+ * is redirected any more when the hooks that serve it go; then programs, maps, the directory.
+ */
+#include "unload.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hooks.h"
+#include "log.h"
+#include "pins.h"
+#include "util.h"
+
+int unload_link(const struct pins *pins, const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	int r;
+
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	fd = bpf_obj_get(path);
+	/* Something else by that name goes like any other pin; -EOPNOTSUPP: kernel before 5.9. */
+	if (fd >= 0) {
+		r = bpf_link_detach(fd);
+		if (r < 0 && r != -EOPNOTSUPP && r != -EINVAL) {
+			log_err("cannot detach '%s': %s", path, strerror(-r));
+			return r;
+		}
+	}
+	log_debug("detached and removed '%s'", name);
+	return pins_remove(pins, name);
+}
+
+/* One pass over the directory: remove the names that begin with prefix. */
+static int remove_prefix(struct pins *pins, const char *name, void *data)
+{
+	const char *prefix = data;
+
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
+		return 0;
+	if (strncmp(name, "link_", 5) == 0)
+		return unload_link(pins, name);
+	return pins_remove(pins, name);
+}
+
+static int refuse_foreign(struct pins *pins, const char *name, void *data)
+{
+	if (pins_is_ours(name))
+		return 0;
+	log_err("'%s/%s' is not tproxy-load's; left it and its directory there, remove it by hand",
+		pins->path, name);
+	return -EEXIST;
+}
+
+int unload(const char *path)
+{
+	static const char *const rest[] = {"link_", "prog_", "map_"};
+	_cleanup_(pins_close) struct pins pins = PINS_NULL;
+	char prefix[PINS_LINK_LEN];
+	size_t i;
+	int r;
+
+	r = pins_open(path, /* create= */ false, &pins);
+	if (r == -ENOENT) {
+		printf("nothing is loaded in '%s'\n", path);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	for (i = n_hooks; i-- > 0;) {
+		snprintf(prefix, sizeof(prefix), "link_%s_", hooks[i].name);
+		r = pins_for_each(&pins, remove_prefix, prefix);
+		if (r < 0)
+			return r;
+	}
+	/* What another version may have pinned that this one does not know. */
+	for (i = 0; i < ARRAY_SIZE(rest); i++) {
+		r = pins_for_each(&pins, remove_prefix, (void *)rest[i]);
+		if (r < 0)
+			return r;
+	}
+	r = pins_for_each(&pins, refuse_foreign, NULL);
+	if (r < 0)
+		return r;
+	r = pins_remove_dir(&pins);
+	if (r < 0)
+		return r;
+	printf("unloaded: nothing is pinned in '%s' or attached from there\n", path);
+	return 0;
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See deadline.h. */
+#include "deadline.h"
+
+#include <stddef.h>
+#include <time.h>
+
+uint64_t deadline_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void deadline_queue_init(struct deadline_queue *queue, uint64_t timeout_ms)
+{
+	TAILQ_INIT(&queue->entries);
+	queue->timeout_ms = timeout_ms;
+}
+
+void deadline_set(struct deadline *deadline, struct deadline_queue *queue)
+{
+	deadline_clear(deadline);
+	deadline->queue = queue;
+	deadline->touched_ms = deadline_now_ms();
+	TAILQ_INSERT_TAIL(&queue->entries, deadline, entry);
+}
+
+void deadline_touch(struct deadline *deadline)
+{
+	uint64_t now_ms = deadline_now_ms();
+
+	/* The queue is ordered by whole ticks; within one nothing changes. */
+	if (!deadline->queue || deadline->touched_ms == now_ms)
+		return;
+	deadline->touched_ms = now_ms;
+	TAILQ_REMOVE(&deadline->queue->entries, deadline, entry);
+	TAILQ_INSERT_TAIL(&deadline->queue->entries, deadline, entry);
+}
+
+void deadline_clear(struct deadline *deadline)
+{
+	if (!deadline->queue)
+		return;
+	TAILQ_REMOVE(&deadline->queue->entries, deadline, entry);
+	deadline->queue = NULL;
+}
+
+struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms)
+{
+	struct deadline *first = TAILQ_FIRST(&queue->entries);
+
+	if (!first || now_ms - first->touched_ms < queue->timeout_ms)
+		return NULL;
+	return first;
+}
+
+uint64_t deadline_next_ms(const struct deadline_queue *queue, uint64_t now_ms)
+{
+	const struct deadline *first = TAILQ_FIRST(&queue->entries);
+	uint64_t idle_ms;
+
+	if (!first)
+		return UINT64_MAX;
+	idle_ms = now_ms - first->touched_ms;
+	return idle_ms >= queue->timeout_ms ? 0 : queue->timeout_ms - idle_ms;
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See listener.h. The socket for the other side is made before its client is accepted. So a client
+ * is accepted only if both descriptors are there, and its connection waits for less.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "parse.h"
+#include "registration.h"
+#include "session.h"
+#include "util.h"
+#include "worker.h"
+
+#define BACKLOG 4096
+/* Clients in one go, before running sessions have their turn. */
+#define ACCEPT_MAX 64
+#define RESUME_MS  100
+
+static int log_bind_error(const struct sockaddr_in *addr, int r)
+{
+	char text[FORMAT_ENDPOINT4_LEN];
+
+	log_err("cannot listen on %s: %s", format_endpoint4(addr, text), strerror(-r));
+	return r;
+}
+
+int listener_bind(const struct registration *reg, struct sockaddr_in *addr)
+{
+	socklen_t len = sizeof(*addr);
+	_cleanup_close_ int fd = -1;
+	const int on = 1;
+	int r;
+
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return log_bind_error(addr, -errno);
+	/* Accepted sockets take TCP_NODELAY from here: we write when there is something to write.
+	 */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)addr, sizeof(*addr)) < 0)
+		return log_bind_error(addr, -errno);
+	/* Before listen(), where sockops confirms the mark. */
+	r = registration_mark_listener(reg, fd);
+	if (r < 0)
+		return r;
+	if (listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *)addr, &len) < 0)
+		return log_bind_error(addr, -errno);
+	r = registration_verify_listener(reg, fd);
+	if (r < 0)
+		return r;
+	return TAKE_FD(fd);
+}
+
+static void listener_pause(struct listener *l, const char *why)
+{
+	const struct timeval delay = {.tv_usec = RESUME_MS * 1000};
+
+	if (!l->episode)
+		log_warning("accepting paused, clients wait: %s", why);
+	l->episode = true;
+	l->paused = true;
+	stats_add(&l->worker->stats.accept_paused, 1);
+	event_del(l->event);
+	event_add(l->resume, &delay);
+}
+
+void listener_resume(struct listener *l)
+{
+	if (!l->paused)
+		return;
+	l->paused = false;
+	event_del(l->resume);
+	event_add(l->event, NULL);
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	listener_resume(arg);
+}
+
+static void on_client(evutil_socket_t fd, short what, void *arg)
+{
+	listener_accept(arg);
+}
+
+int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd)
+{
+	*l = (struct listener){
+		.worker = worker,
+		.fd = fd,
+		.spare_fd = -1,
+		.marks_fd = marks_fd,
+	};
+	l->event = event_new(worker->base, fd, EV_READ | EV_PERSIST, on_client, l);
+	l->resume = evtimer_new(worker->base, on_resume, l);
+	if (!l->event || !l->resume || event_add(l->event, NULL) < 0) {
+		listener_finish(l);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void listener_finish(struct listener *l)
+{
+	if (l->event)
+		event_free(l->event);
+	if (l->resume)
+		event_free(l->resume);
+	util_closep(&l->fd);
+	util_closep(&l->spare_fd);
+	util_closep(&l->marks_fd);
+	*l = (struct listener){.fd = -1, .spare_fd = -1, .marks_fd = -1};
+}
+
+/* 0 or -errno. */
+static int make_spare(struct listener *l)
+{
+	_cleanup_close_ int fd = -1;
+	const int on = 1;
+	int r;
+
+	if (l->spare_fd >= 0)
+		return 0;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	r = registration_mark_upstream(l->marks_fd, fd);
+	if (r < 0)
+		return r;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	l->spare_fd = TAKE_FD(fd);
+	return 0;
+}
+
+/* false: none, for now. */
+static bool accept_one(struct listener *l)
+{
+	struct sockaddr_in client;
+	socklen_t len = sizeof(client);
+	int fd, r;
+
+	if (!worker_reserve_session(l->worker)) {
+		listener_pause(l, "the limit of connections is reached");
+		return false;
+	}
+	r = make_spare(l);
+	if (r < 0) {
+		worker_release_session(l->worker);
+		listener_pause(l, strerror(-r));
+		return false;
+	}
+	fd = accept4(l->fd, (struct sockaddr *)&client, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		worker_release_session(l->worker);
+		/* accept(2): network errors of the new socket are to be treated like EAGAIN. */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			listener_pause(l, strerror(errno));
+		return errno == ECONNABORTED || errno == EINTR;
+	}
+	l->episode = false;
+	stats_add(&l->worker->stats.accepted, 1);
+	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client);
+	return true;
+}
+
+void listener_accept(struct listener *l)
+{
+	int i;
+
+	for (i = 0; i < ACCEPT_MAX && l->fd >= 0; i++) {
+		if (!accept_one(l))
+			return;
+	}
+}

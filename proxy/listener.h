@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A listening socket of a worker. It accepts only what can be served: with the session limit
+ * reached, or without a descriptor or memory for both sides, it stops to listen for events, and
+ * clients wait in the backlog until a session ends or a short timer fires. Never spins.
+ */
+#ifndef TPROXY_LISTENER_H
+#define TPROXY_LISTENER_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+
+struct event;
+struct registration;
+struct worker;
+
+struct listener {
+	struct worker *worker;
+	int fd;		      /* owned, -1: closed */
+	int spare_fd;	      /* a marked socket to dial with for the next client, -1: none */
+	int marks_fd;	      /* owned: map_marks */
+	struct event *event;  /* a client waits */
+	struct event *resume; /* timer, while paused */
+	bool paused;
+	bool episode; /* of pauses, logged; ends with the next accept */
+};
+
+/*
+ * Makes a listening socket for *addr, marked and verified. With port 0 the kernel chooses one,
+ * which is stored to *addr: several workers' sockets share it (SO_REUSEPORT). Returns a descriptor
+ * or -errno, which is logged.
+ */
+int listener_bind(const struct registration *reg, struct sockaddr_in *addr);
+
+/* Takes over fd and marks_fd, also when it fails. 0 or -ENOMEM. */
+int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd);
+void listener_finish(struct listener *l);
+
+/* Accepts what is in the backlog. */
+void listener_accept(struct listener *l);
+/* A session has ended: if paused, go on. */
+void listener_resume(struct listener *l);
+
+#endif

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-relay: from the command line to running workers, and back in reverse order.
+ *
+ *   pins       opened, ABI version checked
+ *   listeners  one a worker, all on one port, marked
+ *   workers    started
+ *   register   map_config names us: from here on connections come
+ *   loop       signals; every few seconds, is our registration still what is pinned?
+ *   drain      registration taken back, backlog served, running sessions end or are ended
+ *
+ * The main thread does not touch connections. Exit status: 0 after a drain, 1 after a failure to
+ * start, 2 for a usage error.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "config.h"
+#if HAVE_LIBSYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#include "listener.h"
+#include "log.h"
+#include "options.h"
+#include "parse.h"
+#include "registration.h"
+#include "util.h"
+#include "worker.h"
+
+#define CHECK_S 2
+/* Descriptors that are not for connections: libraries, listeners, maps, epoll. */
+#define FDS_RESERVED 64
+/* At most, for all workers; see pipes.h. */
+#define PIPES_MAX 128
+
+struct relay {
+	struct options options;
+	struct registration reg;
+	enum registration_state reg_state;
+	struct worker_limit limit;
+	struct worker *workers;
+	uint32_t n_workers; /* initialised */
+	uint32_t n_done;
+	bool draining;
+	struct event_base *base;
+	struct event *events[8];
+	size_t n_events;
+	struct event *drain_timer;
+	int done_fd;
+};
+
+static void notify(const char *state)
+{
+#if HAVE_LIBSYSTEMD
+	sd_notify(0, state);
+#else
+	(void)state;
+#endif
+}
+
+/* Descriptors are the first limit that a relay meets: use all that we may have. */
+static uint32_t raise_nofile(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur > 1 << 24 ? 1 << 24 : (uint32_t)limit.rlim_cur;
+}
+
+/* Shares the descriptors out: *ret_pipes for each worker, the rest two a session. */
+static void set_limits(struct relay *relay, uint32_t *ret_pipes)
+{
+	uint32_t nofile = raise_nofile(), workers = relay->options.workers, reserved, sessions;
+	uint32_t pipes = nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX;
+
+	*ret_pipes = pipes / workers;
+	reserved = FDS_RESERVED + 8 * workers + 2 * *ret_pipes * workers;
+	sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
+	relay->limit.max = sessions;
+	if (relay->options.max_connections > sessions)
+		log_warning(
+			"--max-connections %u: %u descriptors allow %u, ignoring; raise RLIMIT_NOFILE",
+			relay->options.max_connections, nofile, sessions);
+	else if (relay->options.max_connections)
+		relay->limit.max = relay->options.max_connections;
+}
+
+/*
+ * A listener for each worker, on one port, handed to the workers when all are there. Then the entry
+ * in map_config. 0 or -errno, logged.
+ */
+static int listen_and_register(struct relay *relay)
+{
+	struct sockaddr_in addr = relay->options.listen;
+	int fds[OPTIONS_WORKERS_MAX] = { -1 }, marks[OPTIONS_WORKERS_MAX], r = 0;
+	uint32_t i, n = 0;
+
+	for (; n < relay->n_workers; n++) {
+		marks[n] = fds[n] = -1;
+		r = listener_bind(&relay->reg, &addr);
+		if (r < 0)
+			break;
+		fds[n] = r;
+		marks[n] = fcntl(relay->reg.marks_fd, F_DUPFD_CLOEXEC, 0);
+		if (marks[n] < 0) {
+			r = -errno;
+			log_err("cannot duplicate a descriptor: %s", strerror(errno));
+			n++;
+			break;
+		}
+	}
+	if (r >= 0)
+		r = registration_put(&relay->reg, fds[0]);
+	for (i = 0; i < n; i++) {
+		if (r < 0) {
+			util_closep(&fds[i]);
+			util_closep(&marks[i]);
+		} else {
+			worker_listen(&relay->workers[i], fds[i], marks[i]);
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+static void log_registered(const struct relay *relay)
+{
+	char addr[FORMAT_ENDPOINT4_LEN];
+
+	log_info("registered pid %u, listening on %s, workers %u", relay->reg.pid,
+		 format_endpoint4(&relay->reg.listen, addr), relay->n_workers);
+}
+
+/* Other maps than those that we registered in are pinned now: a loader unloaded and loaded. */
+static enum registration_state register_anew(struct relay *relay)
+{
+	struct registration reg = REGISTRATION_NULL;
+
+	if (registration_open(&reg, relay->options.pin_dir) < 0)
+		return REGISTRATION_GONE;
+	registration_close(&relay->reg);
+	relay->reg = reg;
+	if (listen_and_register(relay) < 0) {
+		relay->reg.config_id = 0; /* try again at the next check */
+		return REGISTRATION_GONE;
+	}
+	log_registered(relay);
+	return REGISTRATION_GOOD;
+}
+
+static void on_check(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+	enum registration_state state;
+
+	if (relay->draining)
+		return;
+	state = registration_check(&relay->reg);
+	if (state == REGISTRATION_REPLACED)
+		state = register_anew(relay);
+	if (state == relay->reg_state)
+		return;
+	if (state == REGISTRATION_GONE)
+		log_warning(
+			"nothing is pinned in '%s' any more; running connections go on, new ones come when 'tproxy-load' has run",
+			relay->options.pin_dir);
+	else if (state == REGISTRATION_OTHER)
+		log_info("another relay has registered; running connections go on");
+	relay->reg_state = state;
+}
+
+static uint32_t sessions_now(const struct relay *relay)
+{
+	return atomic_load_explicit(&relay->limit.sessions, memory_order_relaxed);
+}
+
+static void log_stats(const struct relay *relay)
+{
+	struct stats sum = {};
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++)
+		stats_sum(&sum, &relay->workers[i].stats);
+	stats_log(&sum, sessions_now(relay));
+}
+
+static void on_usr1(evutil_socket_t sig, short what, void *arg)
+{
+	log_stats(arg);
+}
+
+static void stop_workers(struct relay *relay)
+{
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++)
+		worker_stop(&relay->workers[i]);
+}
+
+static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	log_warning("drain timeout: resetting %u connections", sessions_now(relay));
+	stop_workers(relay);
+}
+
+/* The first one drains, the second one ends. */
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+	struct relay *relay = arg;
+	const uint64_t ms = relay->options.drain_timeout_ms;
+	const struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
+					.tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+	char text[FORMAT_DURATION_LEN];
+	uint32_t i;
+
+	if (relay->draining) {
+		log_info("%s again: resetting %u connections", strsignal((int)sig),
+			 sessions_now(relay));
+		stop_workers(relay);
+		return;
+	}
+	relay->draining = true;
+	notify("STOPPING=1");
+	log_info("%s: unregistered, draining %u connections for at most %s", strsignal((int)sig),
+		 sessions_now(relay), format_duration_ms(ms, text));
+	registration_remove(&relay->reg);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_drain(&relay->workers[i]);
+	event_add(relay->drain_timer, &timeout);
+}
+
+static void on_worker_done(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+	eventfd_t n;
+
+	if (eventfd_read(fd, &n) == 0)
+		relay->n_done += (uint32_t)n;
+	if (relay->n_done >= relay->n_workers)
+		event_base_loopbreak(relay->base);
+}
+
+static int add_event(struct relay *relay, struct event *event, const struct timeval *timeout)
+{
+	if (!event)
+		return -ENOMEM;
+	relay->events[relay->n_events++] = event;
+	return event_add(event, timeout) < 0 ? -ENOMEM : 0;
+}
+
+static int init_events(struct relay *relay)
+{
+	const struct timeval check = {.tv_sec = CHECK_S};
+	struct event_base *base = relay->base;
+
+	relay->drain_timer = evtimer_new(base, on_drain_timeout, relay);
+	if (!relay->drain_timer ||
+	    add_event(relay, evsignal_new(base, SIGTERM, on_term, relay), NULL) < 0 ||
+	    add_event(relay, evsignal_new(base, SIGINT, on_term, relay), NULL) < 0 ||
+	    add_event(relay, evsignal_new(base, SIGUSR1, on_usr1, relay), NULL) < 0 ||
+	    add_event(relay,
+		      event_new(base, relay->done_fd, EV_READ | EV_PERSIST, on_worker_done, relay),
+		      NULL) < 0 ||
+	    add_event(relay, event_new(base, -1, EV_PERSIST, on_check, relay), &check) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* Signals are for the main thread's loop; threads inherit a mask that blocks them. */
+static int start_workers(struct relay *relay)
+{
+	sigset_t all, before;
+	uint32_t i;
+	int r = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (i = 0; i < relay->n_workers && r == 0; i++)
+		r = worker_start(&relay->workers[i]);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+static int init_workers(struct relay *relay, uint32_t pipes)
+{
+	int r;
+
+	relay->workers = calloc(relay->options.workers, sizeof(*relay->workers));
+	if (!relay->workers)
+		return -ENOMEM;
+	while (relay->n_workers < relay->options.workers) {
+		r = worker_init(&relay->workers[relay->n_workers++], &relay->options, &relay->limit,
+				pipes, relay->done_fd);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int relay_init(struct relay *relay)
+{
+	uint32_t pipes;
+	int r;
+
+	r = registration_open(&relay->reg, relay->options.pin_dir);
+	if (r < 0)
+		return r;
+	set_limits(relay, &pipes);
+	relay->base = event_base_new();
+	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
+	if (r == 0)
+		r = init_workers(relay, pipes);
+	if (r == 0)
+		r = start_workers(relay);
+	if (r < 0) {
+		log_err("cannot start workers: %s", strerror(-r));
+		return r;
+	}
+	return listen_and_register(relay);
+}
+
+static void relay_finish(struct relay *relay)
+{
+	uint32_t i;
+
+	registration_remove(&relay->reg);
+	stop_workers(relay);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_finish(&relay->workers[i]);
+	free(relay->workers);
+	while (relay->n_events > 0)
+		event_free(relay->events[--relay->n_events]);
+	if (relay->drain_timer)
+		event_free(relay->drain_timer);
+	if (relay->base)
+		event_base_free(relay->base);
+	util_closep(&relay->done_fd);
+	registration_close(&relay->reg);
+}
+
+/* libevent's own messages: about things that it carries on after, so a level lower. */
+static void log_libevent(int severity, const char *message)
+{
+	if (severity >= EVENT_LOG_WARN)
+		log_debug("libevent: %s", message);
+}
+
+int main(int argc, char **argv)
+{
+	struct relay relay = {.reg = REGISTRATION_NULL, .done_fd = -1};
+	int r;
+
+	log_init("tproxy-relay", LOG_LEVEL_INFO);
+	r = options_parse(argc, argv, &relay.options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	log_init("tproxy-relay", relay.options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	event_set_log_callback(log_libevent);
+	signal(SIGPIPE, SIG_IGN);
+	r = relay_init(&relay);
+	if (r == 0) {
+		log_registered(&relay);
+		notify("READY=1");
+		event_base_loop(relay.base, 0);
+		log_stats(&relay);
+	}
+	relay_finish(&relay);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Where the client wanted to go. */
+#ifndef TPROXY_ORIGDST_H
+#define TPROXY_ORIGDST_H
+
+#include <netinet/in.h>
+
+/*
+ * Asks an accepted socket with SO_ORIGINAL_DST, which our getsockopt program answers as netfilter
+ * would. 0: *ret_dst is set. ORIGDST_NOT_REDIRECTED: no destination is recorded for this
+ * connection, so it came to the relay's own address and must not be served.
+ */
+enum {
+	ORIGDST_FOUND = 0,
+	ORIGDST_NOT_REDIRECTED = 1,
+};
+int origdst_get(int fd, struct sockaddr_in *ret_dst);
+
+#endif

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See pipes.h. Pipes are made at the first need and kept for the life of the worker. */
+#include "pipes.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void pipes_init(struct pipes *pipes, uint32_t max)
+{
+	*pipes = (struct pipes){.max = max};
+	SLIST_INIT(&pipes->idle);
+}
+
+void pipes_finish(struct pipes *pipes)
+{
+	struct pipe *pipe;
+
+	while ((pipe = SLIST_FIRST(&pipes->idle))) {
+		SLIST_REMOVE_HEAD(&pipes->idle, next);
+		pipes_discard(pipes, pipe);
+	}
+}
+
+static struct pipe *pipe_create(void)
+{
+	struct pipe *pipe = malloc(sizeof(*pipe));
+	int fds[2];
+
+	if (!pipe)
+		return NULL;
+	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) {
+		free(pipe);
+		return NULL;
+	}
+	/* A smaller pipe than this moves no more at a time than plain reads and writes do. */
+	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) < 0) {
+		close(fds[0]);
+		close(fds[1]);
+		free(pipe);
+		return NULL;
+	}
+	pipe->read_fd = fds[0];
+	pipe->write_fd = fds[1];
+	return pipe;
+}
+
+struct pipe *pipes_borrow(struct pipes *pipes)
+{
+	struct pipe *pipe = SLIST_FIRST(&pipes->idle);
+
+	if (pipe) {
+		SLIST_REMOVE_HEAD(&pipes->idle, next);
+		return pipe;
+	}
+	if (pipes->made >= pipes->max)
+		return NULL;
+	pipe = pipe_create();
+	if (pipe)
+		pipes->made++;
+	return pipe;
+}
+
+void pipes_return(struct pipes *pipes, struct pipe *pipe)
+{
+	SLIST_INSERT_HEAD(&pipes->idle, pipe, next);
+}
+
+void pipes_discard(struct pipes *pipes, struct pipe *pipe)
+{
+	close(pipe->read_fd);
+	close(pipe->write_fd);
+	free(pipe);
+	pipes->made--;
+}

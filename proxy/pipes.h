@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A worker's pipes for splice(2). They are few, two descriptors each, and lent: to a flow that
+ * moves bulk data, while it does, so that no idle connection holds one. A pipe comes back empty.
+ */
+#ifndef TPROXY_PIPES_H
+#define TPROXY_PIPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+/*
+ * An unprivileged user may have 64 MiB of pipe buffers before the kernel makes new ones tiny
+ * (pipe-user-pages-soft, pipe(7)): 256 pipes of this size.
+ */
+#define PIPE_SIZE (256 * 1024)
+
+struct pipe {
+	int read_fd;
+	int write_fd;
+	SLIST_ENTRY(pipe) next; /* pipes::idle */
+};
+
+struct pipes {
+	SLIST_HEAD(, pipe) idle;
+	uint32_t made;
+	uint32_t max;
+};
+
+void pipes_init(struct pipes *pipes, uint32_t max);
+/* All pipes must have come back. */
+void pipes_finish(struct pipes *pipes);
+
+/* NULL: all are lent, or none could be made. Then the flow does without. */
+struct pipe *pipes_borrow(struct pipes *pipes);
+void pipes_return(struct pipes *pipes, struct pipe *pipe);
+/* For a pipe that is not empty: it is closed, with what is in it. */
+void pipes_discard(struct pipes *pipes, struct pipe *pipe);
+
+#endif

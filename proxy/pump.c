@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See pump.h. The caller polls level-triggered: a call may stop early, after a short read or to let
+ * other sessions have a turn, and will be called again if there is more.
+ */
+#include "pump.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "pipes.h"
+
+/* Rounds in one call: 1 MiB by copying, up to 4 MiB by splicing. */
+#define ROUNDS_MAX 16
+/* Full reads in a row after which a flow is bulk. */
+#define BULK_AFTER 2
+/* A flow through a pipe that brings less than this at a time is bulk no more. */
+#define BULK_LEAST (16 * 1024)
+
+/* Internal: go on. Not an answer to the caller. */
+#define MOVED ((enum pump_result) - 1)
+
+void pump_init(struct pump *pump, int src_fd, int dst_fd)
+{
+	*pump = (struct pump){.src_fd = src_fd, .dst_fd = dst_fd};
+}
+
+void pump_finish(struct pump *pump, struct pump_tools *tools)
+{
+	free(pump->kept);
+	if (pump->pipe)
+		pipes_discard(tools->pipes, pump->pipe);
+	*pump = (struct pump){.src_fd = -1, .dst_fd = -1};
+}
+
+static enum pump_result write_result(void)
+{
+	return errno == EAGAIN || errno == EINTR ? PUMP_WAIT_WRITE : PUMP_WRITE_ERROR;
+}
+
+static enum pump_result read_result(void)
+{
+	return errno == EAGAIN || errno == EINTR ? PUMP_WAIT_READ : PUMP_READ_ERROR;
+}
+
+static enum pump_result flush_kept(struct pump *pump)
+{
+	ssize_t n = send(pump->dst_fd, pump->kept + pump->kept_off, pump->kept_len, MSG_NOSIGNAL);
+
+	if (n < 0)
+		return write_result();
+	pump->bytes += (uint64_t)n;
+	pump->kept_off += (uint32_t)n;
+	pump->kept_len -= (uint32_t)n;
+	if (pump->kept_len > 0)
+		return PUMP_WAIT_WRITE;
+	free(pump->kept);
+	pump->kept = NULL;
+	return MOVED;
+}
+
+static enum pump_result flush_piped(struct pump *pump)
+{
+	ssize_t n;
+
+	while (pump->piped > 0) {
+		n = splice(pump->pipe->read_fd, NULL, pump->dst_fd, NULL, pump->piped,
+			   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		if (n < 0)
+			return write_result();
+		pump->piped -= (uint32_t)n;
+		pump->bytes += (uint64_t)n;
+		pump->spliced += (uint64_t)n;
+	}
+	return MOVED;
+}
+
+static enum pump_result keep(struct pump *pump, const char *data, size_t len)
+{
+	pump->kept = malloc(len);
+	if (!pump->kept)
+		return PUMP_NO_MEMORY;
+	memcpy(pump->kept, data, len);
+	pump->kept_off = 0;
+	pump->kept_len = (uint32_t)len;
+	return PUMP_WAIT_WRITE;
+}
+
+static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
+{
+	ssize_t got, sent;
+
+	got = recv(pump->src_fd, tools->scratch, PUMP_SCRATCH_SIZE, 0);
+	if (got < 0)
+		return read_result();
+	if (got == 0)
+		return PUMP_EOF;
+	sent = send(pump->dst_fd, tools->scratch, (size_t)got, MSG_NOSIGNAL);
+	if (sent < 0) {
+		if (write_result() == PUMP_WRITE_ERROR)
+			return PUMP_WRITE_ERROR;
+		sent = 0;
+	}
+	pump->bytes += (uint64_t)sent;
+	if (sent < got)
+		return keep(pump, tools->scratch + sent, (size_t)(got - sent));
+	/* Less than there was room for: nothing is left to read, or the end, which poll tells. */
+	if (got < PUMP_SCRATCH_SIZE) {
+		pump->full_reads = 0;
+		return PUMP_WAIT_READ;
+	}
+	if (pump->full_reads < BULK_AFTER)
+		pump->full_reads++;
+	return MOVED;
+}
+
+static enum pump_result splice_some(struct pump *pump)
+{
+	ssize_t got;
+
+	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, PIPE_SIZE,
+		     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (got < 0 && errno == EINVAL) {
+		pump->no_splice = true;
+		return MOVED;
+	}
+	if (got < 0)
+		return read_result();
+	if (got == 0)
+		return PUMP_EOF;
+	if (got < BULK_LEAST)
+		pump->full_reads = 0;
+	pump->piped = (uint32_t)got;
+	return flush_piped(pump);
+}
+
+static enum pump_result run(struct pump *pump, struct pump_tools *tools)
+{
+	enum pump_result r;
+	int round;
+
+	if (pump->kept) {
+		r = flush_kept(pump);
+		if (r != MOVED)
+			return r;
+	}
+	r = flush_piped(pump);
+	if (r != MOVED)
+		return r;
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
+			pump->pipe = pipes_borrow(tools->pipes);
+		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
+			r = splice_some(pump);
+		else
+			r = copy(pump, tools);
+		if (r != MOVED)
+			return r;
+	}
+	return PUMP_WAIT_READ;
+}
+
+enum pump_result pump_run(struct pump *pump, struct pump_tools *tools)
+{
+	enum pump_result r = run(pump, tools);
+
+	if (pump->pipe && pump->piped == 0) {
+		int saved_errno = errno;
+
+		pipes_return(tools->pipes, pump->pipe);
+		pump->pipe = NULL;
+		errno = saved_errno;
+	}
+	return r;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How bytes move in one direction, from one socket to another. Knows nothing of events: it moves
+ * what it can without blocking and says what it waits for.
+ *
+ * Small talk is read into the worker's scratch buffer and written at once; what the destination
+ * does not take is kept, and nothing more is read until that is gone. So a pump never holds more
+ * than PUMP_SCRATCH_SIZE bytes, and in general none. A flow that fills the scratch buffer again
+ * and again goes through a borrowed pipe with splice(2) instead, which does not copy.
+ */
+#ifndef TPROXY_PUMP_H
+#define TPROXY_PUMP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pipe;
+struct pipes;
+
+#define PUMP_SCRATCH_SIZE (64 * 1024)
+
+/* What a worker lends to its pumps. */
+struct pump_tools {
+	char *scratch; /* PUMP_SCRATCH_SIZE bytes, used within one call only */
+	struct pipes *pipes;
+};
+
+struct pump {
+	int src_fd; /* not owned */
+	int dst_fd; /* not owned */
+	char *kept; /* read, and not yet written: owned, NULL if none */
+	uint32_t kept_off, kept_len;
+	uint32_t piped;	   /* bytes in the pipe */
+	struct pipe *pipe; /* borrowed while piped > 0 */
+	uint64_t bytes;	   /* written to dst_fd */
+	uint64_t spliced;  /* of these, through a pipe */
+	uint8_t full_reads;
+	bool no_splice; /* this pair of sockets does not support it */
+};
+
+enum pump_result {
+	PUMP_WAIT_READ,	  /* all that was read is written; more may be there to read */
+	PUMP_WAIT_WRITE,  /* the destination is full */
+	PUMP_EOF,	  /* the source has ended, all of it is written */
+	PUMP_READ_ERROR,  /* errno; all that was read before is written */
+	PUMP_WRITE_ERROR, /* errno */
+	PUMP_NO_MEMORY,	  /* bytes were read that can neither be written nor kept */
+};
+
+void pump_init(struct pump *pump, int src_fd, int dst_fd);
+/* Gives back and frees what it holds. */
+void pump_finish(struct pump *pump, struct pump_tools *tools);
+enum pump_result pump_run(struct pump *pump, struct pump_tools *tools);
+
+#endif

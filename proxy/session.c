@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See session.h. Events are level-triggered. Every function that may destroy the session is the
+ * last thing that its caller does.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "origdst.h"
+#include "parse.h"
+#include "util.h"
+#include "worker.h"
+
+static void half_run(struct half *h);
+
+void session_close_reset(int fd)
+{
+	const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(fd);
+}
+
+static struct half *other_half(struct half *h)
+{
+	return h == &h->session->up ? &h->session->down : &h->session->up;
+}
+
+static enum session_side source_of(const struct half *h)
+{
+	return h == &h->session->up ? SESSION_CLIENT : SESSION_SERVER;
+}
+
+static enum close_reason reset_reason(enum session_side by)
+{
+	return by == SESSION_CLIENT ? CLOSE_RESET_BY_CLIENT : CLOSE_RESET_BY_SERVER;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	half_run(arg);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	half_run(arg);
+}
+
+static void half_init(struct half *h, struct session *s, int src_fd, int dst_fd)
+{
+	*h = (struct half){.session = s};
+	pump_init(&h->pump, src_fd, dst_fd);
+	event_assign(&h->read_event, s->worker->base, src_fd, EV_READ | EV_PERSIST, on_readable, h);
+}
+
+static void stop_reading(struct half *h)
+{
+	if (h->reading)
+		event_del(&h->read_event);
+	h->reading = false;
+}
+
+static void stop_writing(struct half *h)
+{
+	if (h->writing)
+		event_del(h->write_event);
+	h->writing = false;
+}
+
+static void half_finish(struct half *h)
+{
+	stop_reading(h);
+	stop_writing(h);
+	if (h->write_event)
+		event_free(h->write_event);
+	h->write_event = NULL;
+	pump_finish(&h->pump, &h->session->worker->tools);
+}
+
+static int wait_read(struct half *h)
+{
+	stop_writing(h);
+	if (!h->reading && event_add(&h->read_event, NULL) < 0)
+		return -ENOMEM;
+	h->reading = true;
+	return 0;
+}
+
+static int wait_write(struct half *h, event_callback_fn fn, void *arg)
+{
+	stop_reading(h);
+	if (!h->write_event)
+		h->write_event = event_new(h->session->worker->base, h->pump.dst_fd,
+					   EV_WRITE | EV_PERSIST, fn, arg);
+	if (!h->write_event || (!h->writing && event_add(h->write_event, NULL) < 0))
+		return -ENOMEM;
+	h->writing = true;
+	return 0;
+}
+
+static void log_end(struct session *s, enum close_reason reason)
+{
+	char client[FORMAT_ENDPOINT4_LEN], dst[FORMAT_ENDPOINT4_LEN];
+	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
+
+	if (!log_enabled(LOG_LEVEL_DEBUG))
+		return;
+	log_debug("connection %s -> %s: up %s, down %s, %s, %s",
+		  format_endpoint4(&s->client, client), format_endpoint4(&s->dst, dst),
+		  format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
+		  format_duration_ms(deadline_now_ms() - s->started_ms, duration),
+		  close_reason_name(reason));
+}
+
+static void close_side(int fd, bool reset)
+{
+	if (reset)
+		session_close_reset(fd);
+	else
+		close(fd);
+}
+
+void session_destroy(struct session *s, enum close_reason reason)
+{
+	struct worker *worker = s->worker;
+	struct stats *stats = &worker->stats;
+
+	log_end(s, reason);
+	stats_add(&stats->closed[reason], 1);
+	stats_add(&stats->bytes_up, s->up.pump.bytes);
+	stats_add(&stats->bytes_down, s->down.pump.bytes);
+	stats_add(&stats->spliced, s->up.pump.spliced + s->down.pump.spliced);
+	half_finish(&s->up);
+	half_finish(&s->down);
+	deadline_clear(&s->deadline);
+	LIST_REMOVE(s, entry);
+	close_side(s->client_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_CLIENT);
+	close_side(s->server_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_SERVER);
+	free(s);
+	worker_on_session_end(worker);
+}
+
+/* The source has ended and all that it sent has been written. May destroy the session. */
+static void half_end(struct half *h)
+{
+	struct session *s = h->session;
+
+	if (s->reset_by != SESSION_NOBODY) {
+		session_destroy(s, reset_reason(s->reset_by));
+		return;
+	}
+	h->done = true;
+	stop_reading(h);
+	stop_writing(h);
+	/* ENOTCONN: reset in this moment, which its own half will meet. */
+	shutdown(h->pump.dst_fd, SHUT_WR);
+	if (other_half(h)->done) {
+		session_destroy(s, CLOSE_DONE);
+		return;
+	}
+	s->state = SESSION_HALF_CLOSED;
+	deadline_set(&s->deadline, &s->worker->half_closed);
+}
+
+/*
+ * A side is gone. What it sent before, and its kernel acknowledged towards it, may still be unread
+ * here: that goes to the other side first, as it would have without us, and then the reset.
+ */
+static void reset_by(struct session *s, enum session_side by)
+{
+	struct half *from = by == SESSION_CLIENT ? &s->up : &s->down;
+	struct half *to = other_half(from);
+
+	s->reset_by = by;
+	stop_reading(to);
+	stop_writing(to);
+	if (from->done)
+		session_destroy(s, reset_reason(by));
+	else
+		half_run(from);
+}
+
+/* Moves what can be moved in one direction. May destroy the session. */
+static void half_run(struct half *h)
+{
+	struct session *s = h->session;
+	uint64_t bytes = h->pump.bytes;
+	enum pump_result r;
+	int waits = 0;
+
+	r = pump_run(&h->pump, &s->worker->tools);
+	if (h->pump.bytes != bytes)
+		deadline_touch(&s->deadline);
+	switch (r) {
+	case PUMP_WAIT_READ:
+		waits = wait_read(h);
+		break;
+	case PUMP_WAIT_WRITE:
+		waits = wait_write(h, on_writable, h);
+		break;
+	case PUMP_EOF:
+		half_end(h);
+		return;
+	case PUMP_READ_ERROR:
+		/* All that it sent is written: nothing to wait for. */
+		session_destroy(s, reset_reason(source_of(h)));
+		return;
+	case PUMP_WRITE_ERROR:
+		if (s->reset_by == SESSION_NOBODY)
+			reset_by(s, source_of(other_half(h)));
+		else
+			session_destroy(s, reset_reason(s->reset_by));
+		return;
+	case PUMP_NO_MEMORY:
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return;
+	}
+	if (waits < 0)
+		session_destroy(s, CLOSE_NO_MEMORY);
+}
+
+void session_probe(struct session *s)
+{
+	struct pollfd done = {
+		.fd = s->up.done ? s->client_fd : s->server_fd,
+	};
+
+	if (s->reset_by == SESSION_NOBODY && poll(&done, 1, 0) > 0 && done.revents & POLLERR)
+		reset_by(s, s->up.done ? SESSION_CLIENT : SESSION_SERVER);
+}
+
+/* connect() has finished, well. May destroy the session. */
+static void session_open(struct session *s)
+{
+	s->state = SESSION_OPEN;
+	deadline_set(&s->deadline, &s->worker->idle);
+	if (wait_read(&s->down) < 0) {
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return;
+	}
+	/* Most clients have said something by now: look, rather than wait for poll to tell. */
+	half_run(&s->up);
+}
+
+static void dial_failed(struct session *s, int error)
+{
+	char dst[FORMAT_ENDPOINT4_LEN];
+
+	log_debug("cannot connect to %s: %s", format_endpoint4(&s->dst, dst), strerror(error));
+	session_destroy(s, CLOSE_DIAL_FAILED);
+}
+
+static void on_connected(evutil_socket_t fd, short what, void *arg)
+{
+	struct session *s = arg;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (error) {
+		dial_failed(s, error);
+		return;
+	}
+	/* From now on it waits for other things. */
+	stop_writing(&s->up);
+	event_free(TAKE_PTR(s->up.write_event));
+	session_open(s);
+}
+
+/* 0: connected. -EINPROGRESS: being connected. Other -errno: failed. */
+static int dial(int fd, const struct sockaddr_in *dst)
+{
+	if (connect(fd, (const struct sockaddr *)dst, sizeof(*dst)) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	/* Near by, the handshake may be over already: to ask again is cheaper than to poll. */
+	if (connect(fd, (const struct sockaddr *)dst, sizeof(*dst)) == 0)
+		return 0;
+	return errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+static void session_dial(struct session *s)
+{
+	int r = dial(s->server_fd, &s->dst);
+
+	if (r == 0) {
+		session_open(s);
+	} else if (r == -EINPROGRESS) {
+		deadline_set(&s->deadline, &s->worker->connecting);
+		if (wait_write(&s->up, on_connected, s) < 0)
+			session_destroy(s, CLOSE_NO_MEMORY);
+	} else {
+		dial_failed(s, -r);
+	}
+}
+
+void session_create(struct worker *worker, int client_fd, int server_fd,
+		    const struct sockaddr_in *client)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		session_close_reset(client_fd);
+		close(server_fd);
+		stats_add(&worker->stats.closed[CLOSE_NO_MEMORY], 1);
+		worker_on_session_end(worker);
+		return;
+	}
+	s->worker = worker;
+	s->client_fd = client_fd;
+	s->server_fd = server_fd;
+	s->client = *client;
+	s->started_ms = deadline_now_ms();
+	half_init(&s->up, s, client_fd, server_fd);
+	half_init(&s->down, s, server_fd, client_fd);
+	LIST_INSERT_HEAD(&worker->sessions, s, entry);
+	worker_need_tick(worker);
+
+	if (origdst_get(client_fd, &s->dst) != ORIGDST_FOUND) {
+		session_destroy(s, CLOSE_NO_DESTINATION);
+		return;
+	}
+	session_dial(s);
+}

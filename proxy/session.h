@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * One relayed connection: a client's socket that was accepted, the socket to where it wanted to
+ * go, and a half for each direction between them. Belongs to the worker that accepted it, from
+ * session_create() until it destroys itself or the worker destroys it.
+ *
+ * What one side does, the other side sees: an end of file is passed on when all bytes before it
+ * have been, and the other direction goes on; a reset is passed on as a reset.
+ */
+#ifndef TPROXY_SESSION_H
+#define TPROXY_SESSION_H
+
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "deadline.h"
+#include "pump.h"
+#include "stats.h"
+
+struct session;
+struct worker;
+
+/* One direction. Reads and writes are waited for one at a time: that is the back-pressure. */
+struct half {
+	struct session *session;
+	struct pump pump;
+	struct event read_event;   /* the source is readable */
+	struct event *write_event; /* the destination is writable; NULL until first waited for */
+	bool reading;		   /* read_event is added */
+	bool writing;		   /* write_event is added */
+	bool done;		   /* the source's end of file has been passed on */
+};
+
+enum session_side {
+	SESSION_NOBODY,
+	SESSION_CLIENT,
+	SESSION_SERVER,
+};
+
+enum session_state {
+	SESSION_CONNECTING, /* connect() has not finished; nothing is read */
+	SESSION_OPEN,
+	SESSION_HALF_CLOSED, /* one of the halves is done */
+};
+
+struct session {
+	LIST_ENTRY(session) entry; /* worker::sessions */
+	struct deadline deadline;  /* in one of worker's queues, by state */
+	struct worker *worker;
+	enum session_state state;
+	enum session_side reset_by; /* it did; what it had sent before is being passed on */
+	int client_fd;
+	int server_fd;
+	struct half up;	  /* client to server */
+	struct half down; /* server to client */
+	uint64_t started_ms;
+	struct sockaddr_in client;
+	struct sockaddr_in dst; /* where the client wanted to go */
+};
+
+/*
+ * Takes over both descriptors whatever happens: an accepted client and an unconnected, marked
+ * socket. Connects and relays, or resets the client.
+ */
+void session_create(struct worker *worker, int client_fd, int server_fd,
+		    const struct sockaddr_in *client);
+
+/* Closes both sides, with resets where reason wants them, logs, counts, frees. */
+void session_destroy(struct session *s, enum close_reason reason);
+
+/* Has a side that said its end of file been reset since? No event tells. May destroy s. */
+void session_probe(struct session *s);
+
+/* Closes fd so that its peer sees a reset, and discards what was queued for it (socket(7)). */
+void session_close_reset(int fd);
+
+#endif

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See stats.h. */
+#include "stats.h"
+
+#include <inttypes.h>
+
+#include "log.h"
+#include "parse.h"
+#include "util.h"
+
+static const char *const close_reason_names[] = {
+	[CLOSE_DONE] = "closed",
+	[CLOSE_RESET_BY_CLIENT] = "reset by client",
+	[CLOSE_RESET_BY_SERVER] = "reset by server",
+	[CLOSE_NO_DESTINATION] = "no recorded destination",
+	[CLOSE_DIAL_FAILED] = "destination failed",
+	[CLOSE_CONNECT_TIMEOUT] = "connect timeout",
+	[CLOSE_IDLE_TIMEOUT] = "idle timeout",
+	[CLOSE_HALF_CLOSED_TIMEOUT] = "half-closed timeout",
+	[CLOSE_DRAIN_TIMEOUT] = "drain timeout",
+	[CLOSE_NO_MEMORY] = "out of memory",
+};
+_Static_assert(ARRAY_SIZE(close_reason_names) == _CLOSE_REASON_MAX, "a reason without a name");
+
+const char *close_reason_name(enum close_reason reason)
+{
+	return close_reason_names[reason];
+}
+
+static uint64_t get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void stats_sum(struct stats *to, const struct stats *from)
+{
+	size_t i;
+
+	stats_add(&to->accepted, get(&from->accepted));
+	stats_add(&to->bytes_up, get(&from->bytes_up));
+	stats_add(&to->bytes_down, get(&from->bytes_down));
+	stats_add(&to->accept_paused, get(&from->accept_paused));
+	stats_add(&to->spliced, get(&from->spliced));
+	for (i = 0; i < _CLOSE_REASON_MAX; i++)
+		stats_add(&to->closed[i], get(&from->closed[i]));
+}
+
+void stats_log(const struct stats *stats, uint64_t sessions)
+{
+	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], spliced[FORMAT_BYTES_LEN];
+	size_t i;
+
+	log_info("connections: %" PRIu64 " now, %" PRIu64 " accepted; up %s, down %s, spliced %s",
+		 sessions, get(&stats->accepted), format_bytes(get(&stats->bytes_up), up),
+		 format_bytes(get(&stats->bytes_down), down),
+		 format_bytes(get(&stats->spliced), spliced));
+	for (i = 0; i < _CLOSE_REASON_MAX; i++) {
+		if (get(&stats->closed[i]))
+			log_info("connections ended, %s: %" PRIu64, close_reason_names[i],
+				 get(&stats->closed[i]));
+	}
+	if (get(&stats->accept_paused))
+		log_info("accepting paused: %" PRIu64 " times", get(&stats->accept_paused));
+}

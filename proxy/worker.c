@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See worker.h. */
+#include "worker.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "options.h"
+#include "session.h"
+#include "util.h"
+
+/*
+ * How long a draining worker goes on accepting: for connections that connect4 had redirected, but
+ * whose handshake was not over, when the registration was taken back.
+ */
+#define DRAIN_ACCEPT_MS 200
+/* Half-closed sessions are looked at this often, see session_probe(). */
+#define PROBE_MS 500
+/* The timer never fires more often, nor a timeout later, than this. */
+#define TICK_LEAST_MS 10
+
+static struct timeval timeval_of_ms(uint64_t ms)
+{
+	return (struct timeval){.tv_sec = (time_t)(ms / 1000),
+				.tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+}
+
+static struct session *session_of(struct deadline *deadline)
+{
+	return (struct session *)((char *)deadline - offsetof(struct session, deadline));
+}
+
+static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_reason reason)
+{
+	struct deadline *deadline;
+
+	while ((deadline = deadline_expired(queue, now_ms)))
+		session_destroy(session_of(deadline), reason);
+}
+
+static void probe_half_closed(struct worker *worker)
+{
+	struct deadline *deadline, *next;
+
+	/* A probe may destroy its session, and no other. */
+	for (deadline = TAILQ_FIRST(&worker->half_closed.entries); deadline; deadline = next) {
+		next = TAILQ_NEXT(deadline, entry);
+		session_probe(session_of(deadline));
+	}
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Runs as long as there are sessions; the next time when the next one may expire. */
+static void schedule_tick(struct worker *worker)
+{
+	uint64_t now_ms = deadline_now_ms(), next_ms;
+	struct timeval delay;
+
+	if (LIST_EMPTY(&worker->sessions)) {
+		worker->ticking = false;
+		return;
+	}
+	next_ms = least(deadline_next_ms(&worker->connecting, now_ms),
+			deadline_next_ms(&worker->idle, now_ms));
+	next_ms = least(next_ms, deadline_next_ms(&worker->half_closed, now_ms));
+	/* A session that comes meanwhile may have less time, and half-closed ones are probed. */
+	next_ms = least(next_ms, worker->tick_most_ms);
+	delay = timeval_of_ms(next_ms < TICK_LEAST_MS ? TICK_LEAST_MS : next_ms);
+	worker->ticking = event_add(worker->tick, &delay) == 0;
+}
+
+void worker_need_tick(struct worker *worker)
+{
+	if (!worker->ticking)
+		schedule_tick(worker);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	uint64_t now_ms = deadline_now_ms();
+
+	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
+	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
+	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
+	probe_half_closed(worker);
+	schedule_tick(worker);
+}
+
+bool worker_reserve_session(struct worker *worker)
+{
+	struct worker_limit *limit = worker->limit;
+
+	if (atomic_fetch_add_explicit(&limit->sessions, 1, memory_order_relaxed) < limit->max)
+		return true;
+	atomic_fetch_sub_explicit(&limit->sessions, 1, memory_order_relaxed);
+	return false;
+}
+
+void worker_release_session(struct worker *worker)
+{
+	atomic_fetch_sub_explicit(&worker->limit->sessions, 1, memory_order_relaxed);
+}
+
+static void end_if_drained(struct worker *worker)
+{
+	if (worker->draining && worker->listener.fd < 0 && LIST_EMPTY(&worker->sessions))
+		event_base_loopbreak(worker->base);
+}
+
+void worker_on_session_end(struct worker *worker)
+{
+	worker_release_session(worker);
+	listener_resume(&worker->listener);
+	end_if_drained(worker);
+}
+
+static void on_closing(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+
+	listener_accept(&worker->listener);
+	listener_finish(&worker->listener);
+	end_if_drained(worker);
+}
+
+static void drain(struct worker *worker)
+{
+	const struct timeval delay = timeval_of_ms(DRAIN_ACCEPT_MS);
+
+	if (worker->draining)
+		return;
+	worker->draining = true;
+	event_add(worker->closing, &delay);
+}
+
+static void stop(struct worker *worker)
+{
+	struct session *s;
+
+	worker->draining = true;
+	event_del(worker->closing);
+	listener_finish(&worker->listener);
+	while ((s = LIST_FIRST(&worker->sessions)))
+		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
+	end_if_drained(worker);
+}
+
+/* Clients of the listener before, which wait in its backlog, are served. */
+static void replace_listener(struct worker *worker, int listen_fd, int marks_fd)
+{
+	listener_accept(&worker->listener);
+	listener_finish(&worker->listener);
+	if (listener_init(&worker->listener, worker, listen_fd, marks_fd) < 0)
+		log_err("out of memory for a listener; this worker accepts nothing more");
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	typeof(worker->inbox) inbox;
+	eventfd_t value;
+
+	eventfd_read(worker->wake_fd, &value);
+	pthread_mutex_lock(&worker->inbox_lock);
+	inbox = worker->inbox;
+	worker->inbox.listen_fd = worker->inbox.marks_fd = -1;
+	pthread_mutex_unlock(&worker->inbox_lock);
+
+	if (inbox.listen_fd >= 0)
+		replace_listener(worker, inbox.listen_fd, inbox.marks_fd);
+	if (inbox.stop)
+		stop(worker);
+	else if (inbox.drain)
+		drain(worker);
+}
+
+int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
+		uint32_t pipes_max, int done_fd)
+{
+	*worker = (struct worker){
+		.limit = limit,
+		.done_fd = done_fd,
+		.wake_fd = -1,
+		.listener = {.fd = -1, .spare_fd = -1, .marks_fd = -1},
+		.inbox = {.listen_fd = -1, .marks_fd = -1},
+	};
+	pthread_mutex_init(&worker->inbox_lock, NULL);
+	LIST_INIT(&worker->sessions);
+	deadline_queue_init(&worker->connecting, options->connect_timeout_ms);
+	deadline_queue_init(&worker->idle, options->idle_timeout_ms);
+	deadline_queue_init(&worker->half_closed, options->half_closed_timeout_ms);
+	worker->tick_most_ms = least(least(options->connect_timeout_ms, options->idle_timeout_ms),
+				     least(options->half_closed_timeout_ms, PROBE_MS));
+	pipes_init(&worker->pipes, pipes_max);
+	worker->tools.pipes = &worker->pipes;
+	worker->tools.scratch = malloc(PUMP_SCRATCH_SIZE);
+	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	worker->base = event_base_new();
+	if (!worker->base || !worker->tools.scratch || worker->wake_fd < 0)
+		return -ENOMEM;
+	worker->wake =
+		event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+	worker->tick = evtimer_new(worker->base, on_tick, worker);
+	worker->closing = evtimer_new(worker->base, on_closing, worker);
+	if (!worker->wake || !worker->tick || !worker->closing || event_add(worker->wake, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+
+	event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	eventfd_write(worker->done_fd, 1);
+	return NULL;
+}
+
+int worker_start(struct worker *worker)
+{
+	int r = pthread_create(&worker->thread, NULL, worker_main, worker);
+
+	worker->started = r == 0;
+	return -r;
+}
+
+static void free_event(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+void worker_finish(struct worker *worker)
+{
+	if (worker->started)
+		pthread_join(worker->thread, NULL);
+	listener_finish(&worker->listener);
+	util_closep(&worker->inbox.listen_fd);
+	util_closep(&worker->inbox.marks_fd);
+	free_event(worker->wake);
+	free_event(worker->tick);
+	free_event(worker->closing);
+	if (worker->base)
+		event_base_free(worker->base);
+	util_closep(&worker->wake_fd);
+	pipes_finish(&worker->pipes);
+	free(worker->tools.scratch);
+	pthread_mutex_destroy(&worker->inbox_lock);
+}
+
+static void wake(struct worker *worker)
+{
+	eventfd_write(worker->wake_fd, 1);
+}
+
+void worker_listen(struct worker *worker, int listen_fd, int marks_fd)
+{
+	pthread_mutex_lock(&worker->inbox_lock);
+	util_closep(&worker->inbox.listen_fd);
+	util_closep(&worker->inbox.marks_fd);
+	worker->inbox.listen_fd = listen_fd;
+	worker->inbox.marks_fd = marks_fd;
+	pthread_mutex_unlock(&worker->inbox_lock);
+	wake(worker);
+}
+
+void worker_drain(struct worker *worker)
+{
+	pthread_mutex_lock(&worker->inbox_lock);
+	worker->inbox.drain = true;
+	pthread_mutex_unlock(&worker->inbox_lock);
+	wake(worker);
+}
+
+void worker_stop(struct worker *worker)
+{
+	pthread_mutex_lock(&worker->inbox_lock);
+	worker->inbox.stop = true;
+	pthread_mutex_unlock(&worker->inbox_lock);
+	wake(worker);
+}

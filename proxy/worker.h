@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A thread with an event base, a listener and the sessions that it accepted. Workers share nothing
+ * but the count of sessions. The main thread tells them what to do through worker_listen(),
+ * worker_drain() and worker_stop(), which may be called at any time; all else here belongs to the
+ * worker's own thread.
+ */
+#ifndef TPROXY_WORKER_H
+#define TPROXY_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "deadline.h"
+#include "listener.h"
+#include "pipes.h"
+#include "pump.h"
+#include "stats.h"
+
+struct event;
+struct event_base;
+struct options;
+struct session;
+
+/* What all workers share. */
+struct worker_limit {
+	_Atomic uint32_t sessions;
+	uint32_t max; /* of sessions; set before the first worker starts */
+};
+
+struct worker {
+	pthread_t thread;
+	bool started;
+	struct event_base *base;
+	struct worker_limit *limit;
+	struct listener listener;
+	LIST_HEAD(, session) sessions;
+	struct deadline_queue connecting, idle, half_closed;
+	struct event *tick; /* looks at the queues' heads */
+	bool ticking;
+	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
+	struct event *closing; /* draining: until the listener is closed */
+	struct pipes pipes;
+	struct pump_tools tools;
+	struct stats stats;
+	bool draining;
+	int done_fd; /* eventfd, not owned: written when the thread has ended its work */
+
+	struct event *wake;
+	int wake_fd; /* eventfd */
+	pthread_mutex_t inbox_lock;
+	struct {
+		int listen_fd, marks_fd; /* a new listener, or -1 */
+		bool drain, stop;
+	} inbox;
+};
+
+/* 0 or -errno. pipes_max: see pipes.h. On failure worker_finish() is to be called too. */
+int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
+		uint32_t pipes_max, int done_fd);
+int worker_start(struct worker *worker);
+/* The thread must have ended, or never started. */
+void worker_finish(struct worker *worker);
+
+/* A listener, instead of the one before. Takes over both descriptors. */
+void worker_listen(struct worker *worker, int listen_fd, int marks_fd);
+/* Accept what is in the backlog, close the listener, end when the last session has. */
+void worker_drain(struct worker *worker);
+/* Reset all sessions and end. */
+void worker_stop(struct worker *worker);
+
+/* One more session: false if the limit is reached. */
+bool worker_reserve_session(struct worker *worker);
+void worker_release_session(struct worker *worker);
+/* A session that was created is gone. */
+void worker_on_session_end(struct worker *worker);
+/* There is a session now: see to it that the timer for timeouts runs. */
+void worker_need_tick(struct worker *worker);
+
+#endif
