@@ -61,7 +61,7 @@ struct {
  */
 struct client {
 	__u32 recorded;	 /* map_socks has our entry */
-	__u32 published; /* map_ports has it, under tuple */
+	__u32 published; /* map_ports has it, under tuple; before that, only tuple.dst is set */
 	struct tproxy_endpoint dst;
 	__u32 reserved;
 	struct tproxy_tuple tuple;

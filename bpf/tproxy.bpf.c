@@ -15,7 +15,7 @@
  * case the policy decides in one place, unredirected(): connect directly, or refuse.
  *
  * The hooks run for every socket in scope, so each begins with the cheapest test that tells that
- * a socket is none of ours. Needs 6.1, the oldest kernel that we test.
+ * a socket is none of ours.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -122,7 +122,8 @@ static __always_inline bool is_our_listener4(struct bpf_sock_addr *ctx, __be32 i
 
 /* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
 static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netns_cookie,
-				   const struct tproxy_endpoint *dst)
+				   const struct tproxy_endpoint *dst,
+				   const struct tproxy_endpoint *relay)
 {
 	struct tproxy_conn conn = {
 		.started_ns = bpf_ktime_get_ns(),
@@ -141,6 +142,7 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
 	if (bpf_map_update_elem(&map_socks, &cookie, &conn, BPF_NOEXIST))
 		return false;
 	client->dst = *dst;
+	client->tuple.dst = *relay;
 	client->recorded = 1;
 	return true;
 }
@@ -153,7 +155,7 @@ static __always_inline int redirect4(struct bpf_sock_addr *ctx, struct bpf_sock 
 	const __be16 dport = (__be16)ctx->user_port;
 	const __be32 dip = ctx->user_ip4;
 	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
-	const struct tproxy_relay *relay;
+	struct tproxy_relay *relay;
 	struct tproxy_endpoint dst;
 	__be16 relay_port;
 	__be32 relay_ip;
@@ -163,8 +165,10 @@ static __always_inline int redirect4(struct bpf_sock_addr *ctx, struct bpf_sock 
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	relay_ip = endpoint_get4(&relay->listen[TPROXY_INET]);
 	relay_port = bpf_htons(relay->listen[TPROXY_INET].port);
-	if (!is_our_listener4(ctx, relay_ip, relay_port))
+	if (!is_our_listener4(ctx, relay_ip, relay_port)) {
+		__sync_fetch_and_add(&relay->missed, 1);
 		return unredirected(policy, TPROXY_STAT_NO_LISTENER);
+	}
 	/* To the relay itself, by whichever local address: it will find no destination and reset.
 	 */
 	if (dport == relay_port && is_our_listener4(ctx, dip, dport)) {
@@ -176,13 +180,23 @@ static __always_inline int redirect4(struct bpf_sock_addr *ctx, struct bpf_sock 
 		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
 
 	endpoint_set4(&dst, dip, bpf_ntohs(dport));
-	if (!record(sk, cookie, netns_cookie, &dst))
+	if (!record(sk, cookie, netns_cookie, &dst, &relay->listen[TPROXY_INET]))
 		return unredirected(policy, TPROXY_STAT_MAP_FULL);
 
 	ctx->user_ip4 = relay_ip;
 	ctx->user_port = relay_port;
 	count(TPROXY_STAT_REDIRECTED);
 	return CONNECT_PROCEED;
+}
+
+/*
+ * The program may be attached to a cgroup and to one above it, while a loader changes the one for
+ * the other: then it runs twice for a connect(), the second time on the address of the relay.
+ */
+static __always_inline bool is_redirected4(const struct client *client, __be32 ip, __be16 port)
+{
+	return client->recorded && !client->published && endpoint_get4(&client->tuple.dst) == ip &&
+	       client->tuple.dst.port == bpf_ntohs(port);
 }
 
 SEC("cgroup/connect4")
@@ -198,11 +212,14 @@ int tproxy_connect4(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM || !sk)
 		return CONNECT_PROCEED;
 
-	/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
 	cookie = bpf_get_socket_cookie(ctx);
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	if (client)
+	if (client) {
+		if (is_redirected4(client, dip, (__be16)ctx->user_port))
+			return CONNECT_PROCEED;
+		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
 		client_forget(client, cookie);
+	}
 
 	policy = bpf_map_lookup_elem(&map_policy, &key);
 	if (!policy || policy->abi_version != TPROXY_ABI_VERSION)

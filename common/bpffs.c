@@ -12,7 +12,7 @@
 #include "util.h"
 
 /* Returns an fd or -errno. */
-static int open_pin(const char *pin_dir, const char *name, int writable)
+static int open_pin(const char *pin_dir, const char *name, bool writable)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = writable ? 0 : BPF_F_RDONLY);
 	char path[PATH_MAX];
@@ -25,7 +25,7 @@ static int open_pin(const char *pin_dir, const char *name, int writable)
 }
 
 int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
-		   int writable, int *ret_fd)
+		   bool writable, int *ret_fd)
 {
 	struct bpf_map_info info = {};
 	__u32 len = sizeof(info);
@@ -57,7 +57,7 @@ int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
 	__u32 key = 0;
 	int r;
 
-	fd = open_pin(pin_dir, "map_policy", 0);
+	fd = open_pin(pin_dir, "map_policy", /* writable= */ false);
 	if (fd < 0)
 		return fd;
 	r = bpf_obj_get_info_by_fd(fd, &info, &len);

@@ -3,6 +3,7 @@
 #ifndef TPROXY_BPFFS_H
 #define TPROXY_BPFFS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -12,7 +13,7 @@
  * is all that a file mode of 0640 grants a group.
  */
 int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
-		   int writable, int *ret_fd);
+		   bool writable, int *ret_fd);
 
 /*
  * Reads what is loaded there: *ret_version is its abi_version, which may be any. Errors as above.

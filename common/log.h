@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One line a message, to stderr, in one write(). Under systemd (JOURNAL_STREAM is set) a line
- * begins with its level as <N> (sd-daemon(3)), else with the program's name. errno survives.
+ * One line a message, to stderr, in one write(). Where stderr is the journal (JOURNAL_STREAM) a
+ * line begins with its level as <N> (sd-daemon(3)), else with the program's name. errno survives.
  */
 #ifndef TPROXY_LOG_H
 #define TPROXY_LOG_H

@@ -52,7 +52,7 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 		const char *name;
 		uint64_t ms;
 	} units[] = {
-		{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 3600 * 1000},
+		{ "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 },
 	};
 	uint64_t value;
 	size_t i;
@@ -74,7 +74,7 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 
 int parse_endpoint4(const char *s, struct sockaddr_in *ret_addr)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET};
+	struct sockaddr_in addr = { .sin_family = AF_INET };
 	const char *colon = strrchr(s, ':');
 	char ip[INET_ADDRSTRLEN];
 	uint32_t port;
@@ -105,7 +105,7 @@ char *format_endpoint4(const struct sockaddr_in *addr, char buf[FORMAT_ENDPOINT4
 
 char *format_bytes(uint64_t bytes, char buf[FORMAT_BYTES_LEN])
 {
-	static const char *const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+	static const char *const units[] = { "kB", "MB", "GB", "TB", "PB", "EB" };
 	double value = (double)bytes / 1000;
 	size_t i;
 

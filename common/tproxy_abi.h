@@ -39,7 +39,7 @@ struct tproxy_policy {
 	__u32 flags;		  /* enum tproxy_policy_flags */
 	__u64 relay_cgroup_id;	  /* processes in and below it are never redirected; 0 = none */
 	__u32 relay_cgroup_level; /* its depth below the cgroup2 root, which is level 0 */
-	__u32 reserved;
+	__u32 opened_bpffs; /* the loader let others search the BPF file system's root: undo that */
 };
 
 /* An address of either family, see above, and a port in host byte order. */
@@ -66,6 +66,7 @@ struct tproxy_relay {
 	__u32 pid; /* thread group id in the initial PID namespace; to be shown, not trusted */
 	__u32 uid; /* likewise in the initial user namespace */
 	struct tproxy_endpoint listen[_TPROXY_FAMILY_MAX]; /* port 0 = does not serve that family */
+	__u64 missed; /* connections that found nobody, or a stranger, there: connect counts them */
 };
 
 /*
@@ -148,7 +149,7 @@ enum tproxy_stat {
 
 _Static_assert(sizeof(struct tproxy_policy) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
-_Static_assert(sizeof(struct tproxy_relay) == 56, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_conn) == 88, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 96, "ABI");

@@ -68,7 +68,7 @@ static int id_of(int fd, uint64_t *ret_id)
 	struct {
 		struct file_handle handle;
 		uint64_t id;
-	} h = {.handle.handle_bytes = sizeof(uint64_t)};
+	} h = { .handle.handle_bytes = sizeof(uint64_t) };
 	int mount_id;
 
 	if (name_to_handle_at(fd, "", &h.handle, &mount_id, AT_EMPTY_PATH) < 0)
@@ -148,7 +148,7 @@ int cgroup_path_by_id(uint64_t id, char **ret_path)
 	struct {
 		struct file_handle handle;
 		uint64_t id;
-	} h = {.handle = {.handle_bytes = sizeof(id), .handle_type = FILEID_KERNFS}};
+	} h = { .handle = { .handle_bytes = sizeof(id), .handle_type = FILEID_KERNFS } };
 	_cleanup_close_ int root_fd = -1, fd = -1;
 	_cleanup_free_ char *root = NULL;
 	char link[64], path[PATH_MAX];

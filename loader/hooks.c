@@ -11,9 +11,9 @@
 #include "util.h"
 
 const struct hook hooks[] = {
-	{"release", .scope = true},  {"getpeer4", .scope = true},
-	{"sockopt", .relay = true},  {"sockops", .scope = true, .relay = true},
-	{"connect4", .scope = true},
+	{ "release", .scope = true },  { "getpeer4", .scope = true },
+	{ "sockopt", .relay = true },  { "sockops", .scope = true, .relay = true },
+	{ "connect4", .scope = true },
 };
 const size_t n_hooks = ARRAY_SIZE(hooks);
 

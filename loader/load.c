@@ -3,13 +3,13 @@
  * tproxy-load's main job, in this order, each step of which leaves the host as it was or a state
  * that the next run continues from:
  *
- *   targets    which cgroups get which programs; all bad paths are found before anything changes
- *   pins	    the directory, locked; what it holds must be ours and of our ABI version
- *   maps	    pinned ones are taken over with all that is in them, missing ones made
- *   programs   verified by the kernel, pinned
- *   policy	    written
- *   links	    existing ones get the new program in one step, missing ones are attached,
- *connect last; those that are wanted no more are detached
+ *   targets   which cgroups get which programs; all bad paths are found before anything changes
+ *   pins      the directory, locked; what it holds must be ours and of our ABI version
+ *   maps      pinned ones are taken over with all that is in them, missing ones made
+ *   programs  verified by the kernel, pinned
+ *   policy    written
+ *   links     existing ones get the new program in one step, missing ones are attached, connect
+ *             last; then those that are wanted no more are detached
  *
  * What this run made is removed again, newest first, if a later step fails.
  */
@@ -19,6 +19,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,8 +45,10 @@ struct load {
 	struct cgroup relay; /* fd -1: none given */
 	struct pins pins;
 	struct tproxy_bpf *skel;
+	bool opened_bpffs;	     /* by this run */
 	char (*made)[PINS_LINK_LEN]; /* pins of this run, oldest first */
 	size_t n_made;
+	size_t n_kept; /* links that are wanted no more, but still needed */
 };
 
 /* Who may do what with a map. A relay writes two of them and reads most of the rest. */
@@ -53,8 +56,9 @@ static const struct {
 	const char *name;
 	mode_t mode;
 } map_access[] = {
-	{"map_policy", 0640}, {"map_config", 0660}, {"map_marks", 0660},   {"map_socks", 0640},
-	{"map_ports", 0640},  {"map_stats", 0640},  {"map_clients", 0600},
+	{ "map_policy", 0640 },	 { "map_config", 0660 }, { "map_marks", 0660 },
+	{ "map_socks", 0640 },	 { "map_ports", 0640 },	 { "map_stats", 0640 },
+	{ "map_clients", 0600 },
 };
 
 /* Attaching is what needs privilege; find out before, to say it in one line. */
@@ -78,8 +82,8 @@ static int open_target(const char *option, const char *path, struct cgroup *ret_
 }
 
 /*
- * A cgroup below another one in the list is covered by it. Were the programs attached to both, they
- * would run twice for a connect(), the second time on an address already replaced.
+ * A cgroup below another one in the list is covered by it: attached to both, the programs would run
+ * twice for each connection.
  */
 static void drop_covered(struct load *l)
 {
@@ -229,12 +233,13 @@ static int set_map_access(struct load *l)
 		if (r < 0)
 			return r;
 	}
-	return pins_open_to_group(&l->pins, l->options->relay_gid);
+	return pins_open_to_group(&l->pins, l->options->relay_gid, &l->opened_bpffs);
 }
 
 static int write_policy(struct load *l)
 {
-	struct tproxy_policy policy = {
+	struct bpf_map *map = l->skel->maps.map_policy;
+	struct tproxy_policy before, policy = {
 		.abi_version = TPROXY_ABI_VERSION,
 		.flags = (l->options->fail_closed ? TPROXY_FAIL_CLOSED : 0) |
 			 (l->options->include_loopback ? TPROXY_INCLUDE_LOOPBACK : 0),
@@ -244,8 +249,11 @@ static int write_policy(struct load *l)
 	__u32 key = 0;
 	int r;
 
-	r = bpf_map__update_elem(l->skel->maps.map_policy, &key, sizeof(key), &policy,
-				 sizeof(policy), BPF_ANY);
+	r = bpf_map__lookup_elem(map, &key, sizeof(key), &before, sizeof(before), 0);
+	if (r == 0) {
+		policy.opened_bpffs = l->opened_bpffs || before.opened_bpffs;
+		r = bpf_map__update_elem(map, &key, sizeof(key), &policy, sizeof(policy), BPF_ANY);
+	}
 	if (r < 0)
 		log_err("cannot write the policy: %s", strerror(-r));
 	return r;
@@ -384,10 +392,20 @@ static int attach_all(struct load *l)
 	return 0;
 }
 
-/* A link of an earlier load that this one does not want. */
+static bool has_connections(const struct load *l)
+{
+	__u64 cookie;
+
+	return bpf_map__get_next_key(l->skel->maps.map_socks, NULL, &cookie, sizeof(cookie)) == 0;
+}
+
+/*
+ * A link of an earlier load that this one does not want. connect's goes now; the others also serve
+ * and clean up after connections that it has redirected, so they stay while there are any.
+ */
 static int detach_if_stale(struct pins *pins, const char *name, void *data)
 {
-	const struct load *l = data;
+	struct load *l = data;
 	const struct hook *hook;
 	char hook_name[PINS_LINK_LEN];
 	uint64_t id;
@@ -402,8 +420,38 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 		if (id == l->scopes[i].id)
 			return 0;
 	}
+	if (hook && strcmp(hook->name, "connect4") != 0 && has_connections(l)) {
+		l->n_kept++;
+		return 0;
+	}
 	log_debug("'%s' is wanted no more", name);
 	return unload_link(pins, name);
+}
+
+/*
+ * Relays that were killed could not take their entries back, and those of network namespaces that
+ * are gone too are in nobody's way but that of the map's size.
+ */
+static void forget_dead_relays(struct load *l)
+{
+	struct bpf_map *map = l->skel->maps.map_config;
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	int n;
+
+	for (n = 0; n < TPROXY_NAMESPACES_MAX &&
+		    bpf_map__get_next_key(map, prev, &cookie, sizeof(cookie)) == 0;
+	     n++) {
+		if (bpf_map__lookup_elem(map, &cookie, sizeof(cookie), &relay, sizeof(relay), 0) ==
+			    0 &&
+		    kill((pid_t)relay.pid, 0) < 0 && errno == ESRCH) {
+			log_info("relay %u is gone, forgot its registration", relay.pid);
+			bpf_map__delete_elem(map, &cookie, sizeof(cookie), 0);
+			prev = NULL; /* the walk cannot go on from a key that is not there */
+			continue;
+		}
+		prev = &cookie;
+	}
 }
 
 /* Each step says what went wrong. */
@@ -415,9 +463,6 @@ static int load_steps(struct load *l)
 	r = load_object(l);
 	if (r < 0)
 		return r;
-	r = write_policy(l);
-	if (r < 0)
-		return r;
 	r = set_map_access(l);
 	if (r < 0)
 		return r;
@@ -426,11 +471,15 @@ static int load_steps(struct load *l)
 		if (r < 0)
 			return r;
 	}
-	/* Before attaching: a scope that now lies in a wider one must not be hooked by both. */
-	r = pins_for_each(&l->pins, detach_if_stale, l);
+	r = write_policy(l);
 	if (r < 0)
 		return r;
-	return attach_all(l);
+	forget_dead_relays(l);
+	r = attach_all(l);
+	if (r < 0)
+		return r;
+	/* After attaching, so that what was in scope and still is, is in scope at every moment. */
+	return pins_for_each(&l->pins, detach_if_stale, l);
 }
 
 static void undo(struct load *l)
@@ -443,6 +492,8 @@ static void undo(struct load *l)
 		else
 			pins_remove(&l->pins, name);
 	}
+	if (l->opened_bpffs)
+		pins_close_bpffs(&l->pins);
 	if (l->pins.created)
 		pins_remove_dir(&l->pins);
 }
@@ -489,5 +540,8 @@ int load(const struct options *options)
 	       l.pins.created ? "loaded" : "loaded again, live state kept", n_hooks, l.n_scopes,
 	       l.n_scopes == 1 ? "" : "s", options->fail_closed ? ", fail-closed" : "",
 	       options->pin_dir);
+	if (l.n_kept > 0)
+		printf("connections of cgroups that are in scope no more still run, and keep %zu links; the next tproxy-load removes those\n",
+		       l.n_kept);
 	return 0;
 }

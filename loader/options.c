@@ -28,18 +28,18 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{"cgroup", required_argument, NULL, 'c'},
-	{"relay-cgroup", required_argument, NULL, 'r'},
-	{"relay-group", required_argument, NULL, 'g'},
-	{"pin-dir", required_argument, NULL, 'p'},
-	{"fail-closed", no_argument, NULL, OPT_FAIL_CLOSED},
-	{"include-loopback", no_argument, NULL, OPT_INCLUDE_LOOPBACK},
-	{"unload", no_argument, NULL, OPT_UNLOAD},
-	{"status", no_argument, NULL, OPT_STATUS},
-	{"json", no_argument, NULL, OPT_JSON},
-	{"verbose", no_argument, NULL, 'v'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, OPT_VERSION},
+	{ "cgroup", required_argument, NULL, 'c' },
+	{ "relay-cgroup", required_argument, NULL, 'r' },
+	{ "relay-group", required_argument, NULL, 'g' },
+	{ "pin-dir", required_argument, NULL, 'p' },
+	{ "fail-closed", no_argument, NULL, OPT_FAIL_CLOSED },
+	{ "include-loopback", no_argument, NULL, OPT_INCLUDE_LOOPBACK },
+	{ "unload", no_argument, NULL, OPT_UNLOAD },
+	{ "status", no_argument, NULL, OPT_STATUS },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, OPT_VERSION },
 	{},
 };
 
@@ -90,14 +90,14 @@ static int parse_group(const char *s, gid_t *ret_gid)
 	(log_err(fmt "; try 'tproxy-load --help'" __VA_OPT__(, ) __VA_ARGS__), -EINVAL)
 
 /* What does not go together. */
-static int options_check(const struct options *o)
+static int options_check(const struct options *o, const char *group)
 {
 	size_t i;
 
 	if (o->json && o->mode != OPTIONS_STATUS)
 		return usage_error("--json goes with --status only");
 	if (o->mode != OPTIONS_LOAD &&
-	    (o->n_cgroups || o->relay_cgroup || o->fail_closed || o->include_loopback))
+	    (o->n_cgroups || o->relay_cgroup || group || o->fail_closed || o->include_loopback))
 		return usage_error("--%s takes no option but --pin-dir%s",
 				   o->mode == OPTIONS_UNLOAD ? "unload" : "status",
 				   o->mode == OPTIONS_UNLOAD ? "" : " and --json");
@@ -114,7 +114,7 @@ static int options_check(const struct options *o)
 
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
-	struct options o = {.mode = OPTIONS_LOAD, .pin_dir = TPROXY_PIN_DIR};
+	struct options o = { .mode = OPTIONS_LOAD, .pin_dir = TPROXY_PIN_DIR };
 	const char *group = NULL;
 	int c, r;
 
@@ -179,7 +179,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		r = usage_error("unexpected argument '%s'", argv[optind]);
 		goto err;
 	}
-	r = options_check(&o);
+	r = options_check(&o, group);
 	if (r < 0)
 		goto err;
 	if (group) {

@@ -21,7 +21,9 @@
 #include "log.h"
 #include "util.h"
 
-#define BPFFS_DEFAULT	   "/sys/fs/bpf"
+#define BPFFS_DEFAULT "/sys/fs/bpf"
+/* A directory that another loader removes while we open it. */
+#define OPEN_TRIES	   10
 #define LOCK_TIMEOUT_MS	   30000
 #define LOCK_POLL_MS	   50
 #define PIN_DIR_MODE_ROOT  0700
@@ -86,7 +88,7 @@ static int need_bpffs(const char *path)
 /* 0: locked; -ESTALE: it was removed while we waited. */
 static int lock(const char *path, int fd)
 {
-	const struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000L};
+	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
 	struct stat locked, now;
 	int waited_ms;
 
@@ -109,10 +111,15 @@ static int lock(const char *path, int fd)
 int pins_open(const char *path, bool create, struct pins *ret_pins)
 {
 	_cleanup_close_ int fd = -1;
+	int tries = OPEN_TRIES, r;
 	bool created;
-	int r;
 
 	do {
+		if (tries-- == 0) {
+			log_err("pin directory '%s' comes and goes", path);
+			return -EAGAIN;
+		}
+		r = -ESTALE;
 		util_closep(&fd);
 		fd = -1;
 		created = false;
@@ -144,13 +151,13 @@ int pins_open(const char *path, bool create, struct pins *ret_pins)
 		r = lock(path, fd);
 		if (r == -ESTALE && !create)
 			return -ENOENT;
-	} while (fd < 0 || r == -ESTALE);
+	} while (r == -ESTALE);
 	if (r < 0) {
 		log_err("cannot lock pin directory '%s': %s", path,
 			r == -EBUSY ? "another tproxy-load holds it" : strerror(-r));
 		return r;
 	}
-	*ret_pins = (struct pins){.path = path, .fd = TAKE_FD(fd), .created = created};
+	*ret_pins = (struct pins){ .path = path, .fd = TAKE_FD(fd), .created = created };
 	return 0;
 }
 
@@ -234,7 +241,7 @@ int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t
 	return 0;
 }
 
-int pins_open_to_group(const struct pins *pins, gid_t gid)
+int pins_open_to_group(const struct pins *pins, gid_t gid, bool *ret_opened_bpffs)
 {
 	char parent[PATH_MAX];
 	struct stat st;
@@ -258,7 +265,19 @@ int pins_open_to_group(const struct pins *pins, gid_t gid)
 	}
 	log_info("set the search bit for others on '%s', so that relays reach '%s'", parent,
 		 pins->path);
+	*ret_opened_bpffs = true;
 	return 0;
+}
+
+void pins_close_bpffs(const struct pins *pins)
+{
+	char parent[PATH_MAX];
+	struct stat st;
+
+	if (parent_of(pins->path, parent) == 0 && is_bpffs(parent) && stat(parent, &st) == 0 &&
+	    chmod(parent, st.st_mode & 07777 & ~S_IXOTH) < 0)
+		log_warning("cannot take the search bit for others back from '%s': %s, ignoring",
+			    parent, strerror(errno));
 }
 
 int pins_remove(const struct pins *pins, const char *name)

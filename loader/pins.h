@@ -53,9 +53,12 @@ int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t
 
 /*
  * Lets members of gid reach the directory, which a bpffs that is mounted 0700, as systemd does it,
- * denies them: the search bit for others is set on the mount's root, and on nothing else.
+ * denies them: the search bit for others is set on the mount's root, and on nothing else. Then
+ * *ret_opened_bpffs is true, and else left as it was.
  */
-int pins_open_to_group(const struct pins *pins, gid_t gid);
+int pins_open_to_group(const struct pins *pins, gid_t gid, bool *ret_opened_bpffs);
+/* Takes that bit back; logs, and is otherwise lenient about, a failure. */
+void pins_close_bpffs(const struct pins *pins);
 
 /* Removes a pin; one that is not there is no error. */
 int pins_remove(const struct pins *pins, const char *name);

@@ -25,6 +25,8 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
+#define JSON_FLAGS (JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)
+
 /* Names in --status, in --json and in the man page. */
 static const char *const stat_names[] = {
 	[TPROXY_STAT_REDIRECTED] = "redirected",
@@ -76,6 +78,19 @@ static bool get_bool(struct json_object *from, const char *key)
 	return json_object_get_boolean(json_object_object_get(from, key));
 }
 
+/* Its path; what there is instead, if it was removed or we may not ask (CAP_DAC_READ_SEARCH). */
+static void add_cgroup(struct json_object *to, const char *key, uint64_t id)
+{
+	_cleanup_free_ char *path = NULL;
+	char text[64];
+	int r = cgroup_path_by_id(id, &path);
+
+	if (r < 0)
+		snprintf(text, sizeof(text), "(id %" PRIu64 ", %s)", id,
+			 r == -ESTALE ? "removed" : strerror(-r));
+	add_string(to, key, r < 0 ? text : path);
+}
+
 /* -errno of bpffs_open_map(), logged. */
 static int open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
 		    int *ret_fd)
@@ -106,11 +121,7 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 	add_string(root, "policy", policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
 	add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
 	if (policy.relay_cgroup_id) {
-		_cleanup_free_ char *path = NULL;
-
-		if (cgroup_path_by_id(policy.relay_cgroup_id, &path) < 0)
-			path = NULL;
-		add_string(root, "relay_cgroup", path ? path : "(removed)");
+		add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
 	}
 	return 0;
 }
@@ -122,7 +133,6 @@ static int add_link(struct pins *pins, const char *name, void *data)
 	struct bpf_link_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int fd = -1;
-	_cleanup_free_ char *cgroup = NULL;
 	char hook[PINS_LINK_LEN], path[PATH_MAX];
 	uint64_t id;
 	int r;
@@ -138,11 +148,9 @@ static int add_link(struct pins *pins, const char *name, void *data)
 		log_err("cannot read '%s': %s", path, strerror(-r));
 		return r;
 	}
-	if (cgroup_path_by_id(id, &cgroup) < 0)
-		cgroup = NULL;
 	object = json_object_new_object();
 	add_string(object, "program", hook);
-	add_string(object, "cgroup", cgroup ? cgroup : "(removed)");
+	add_cgroup(object, "cgroup", id);
 	add_bool(object, "attached", info.cgroup.cgroup_id == id);
 	add_number(object, "program_id", info.prog_id);
 	add_number(object, "link_id", info.id);
@@ -165,7 +173,7 @@ static int by_order_of_hooks(const void *a, const void *b)
 static int add_links(struct json_object *root, const char *pin_dir)
 {
 	/* Only the path is needed to list, and no lock to read. */
-	struct pins pins = {.path = pin_dir, .fd = -1};
+	struct pins pins = { .path = pin_dir, .fd = -1 };
 	struct json_object *links = json_object_new_array();
 
 	json_object_object_add(root, "links", links);
@@ -177,7 +185,7 @@ static int add_links(struct json_object *root, const char *pin_dir)
 
 static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
 {
-	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
 	char ip[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 8];
 
 	if (!ep->port)
@@ -347,8 +355,10 @@ int status(const char *pin_dir, bool json)
 
 	r = bpffs_abi_version(pin_dir, &version);
 	if (r == -ENOENT) {
+		add_bool(root, "loaded", false);
+		add_string(root, "pin_dir", pin_dir);
 		if (json)
-			printf("{\"loaded\": false, \"pin_dir\": \"%s\"}\n", pin_dir);
+			printf("%s\n", json_object_to_json_string_ext(root, JSON_FLAGS));
 		else
 			printf("not loaded: nothing is pinned in '%s'\n", pin_dir);
 		return r;
@@ -361,6 +371,10 @@ int status(const char *pin_dir, bool json)
 	add_bool(root, "loaded", true);
 	add_string(root, "pin_dir", pin_dir);
 	add_number(root, "abi_version", version);
+	if (version == 0) {
+		log_err("the loader of '%s' did not finish; run 'tproxy-load' again", pin_dir);
+		return -EAGAIN;
+	}
 	if (version != TPROXY_ABI_VERSION) {
 		log_err("'%s' holds ABI version %u, this is version %u; use the tproxy-load that loaded it",
 			pin_dir, version, TPROXY_ABI_VERSION);
@@ -370,7 +384,7 @@ int status(const char *pin_dir, bool json)
 	if (r < 0)
 		return r;
 	if (json)
-		printf("%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
+		printf("%s\n", json_object_to_json_string_ext(root, JSON_FLAGS));
 	else
 		print_text(root);
 	return 0;

@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bpffs.h"
 #include "hooks.h"
 #include "log.h"
 #include "pins.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
 int unload_link(const struct pins *pins, const char *name)
@@ -59,10 +61,24 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 	return -EEXIST;
 }
 
+/* See tproxy_policy; pins of another ABI version say no. */
+static bool did_open_bpffs(const char *path)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+
+	return bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy),
+			      /* writable= */ false, &fd) == 0 &&
+	       bpf_map_lookup_elem(fd, &key, &policy) == 0 &&
+	       policy.abi_version == TPROXY_ABI_VERSION && policy.opened_bpffs;
+}
+
 int unload(const char *path)
 {
-	static const char *const rest[] = {"link_", "prog_", "map_"};
+	static const char *const rest[] = { "link_", "prog_", "map_" };
 	_cleanup_(pins_close) struct pins pins = PINS_NULL;
+	bool opened_bpffs;
 	char prefix[PINS_LINK_LEN];
 	size_t i;
 	int r;
@@ -74,6 +90,7 @@ int unload(const char *path)
 	}
 	if (r < 0)
 		return r;
+	opened_bpffs = did_open_bpffs(path);
 	for (i = n_hooks; i-- > 0;) {
 		snprintf(prefix, sizeof(prefix), "link_%s_", hooks[i].name);
 		r = pins_for_each(&pins, remove_prefix, prefix);
@@ -89,6 +106,8 @@ int unload(const char *path)
 	r = pins_for_each(&pins, refuse_foreign, NULL);
 	if (r < 0)
 		return r;
+	if (opened_bpffs)
+		pins_close_bpffs(&pins);
 	r = pins_remove_dir(&pins);
 	if (r < 0)
 		return r;

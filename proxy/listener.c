@@ -63,7 +63,7 @@ int listener_bind(const struct registration *reg, struct sockaddr_in *addr)
 
 static void listener_pause(struct listener *l, const char *why)
 {
-	const struct timeval delay = {.tv_usec = RESUME_MS * 1000};
+	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
 
 	if (!l->episode)
 		log_warning("accepting paused, clients wait: %s", why);
@@ -88,28 +88,6 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 	listener_resume(arg);
 }
 
-static void on_client(evutil_socket_t fd, short what, void *arg)
-{
-	listener_accept(arg);
-}
-
-int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd)
-{
-	*l = (struct listener){
-		.worker = worker,
-		.fd = fd,
-		.spare_fd = -1,
-		.marks_fd = marks_fd,
-	};
-	l->event = event_new(worker->base, fd, EV_READ | EV_PERSIST, on_client, l);
-	l->resume = evtimer_new(worker->base, on_resume, l);
-	if (!l->event || !l->resume || event_add(l->event, NULL) < 0) {
-		listener_finish(l);
-		return -ENOMEM;
-	}
-	return 0;
-}
-
 void listener_finish(struct listener *l)
 {
 	if (l->event)
@@ -119,7 +97,7 @@ void listener_finish(struct listener *l)
 	util_closep(&l->fd);
 	util_closep(&l->spare_fd);
 	util_closep(&l->marks_fd);
-	*l = (struct listener){.fd = -1, .spare_fd = -1, .marks_fd = -1};
+	*l = (struct listener){ .fd = -1, .spare_fd = -1, .marks_fd = -1 };
 }
 
 /* 0 or -errno. */
@@ -142,8 +120,13 @@ static int make_spare(struct listener *l)
 	return 0;
 }
 
-/* false: none, for now. */
-static bool accept_one(struct listener *l)
+enum accepted {
+	ACCEPTED,
+	ACCEPTED_NONE, /* the backlog is empty */
+	ACCEPTED_PAUSED,
+};
+
+static enum accepted accept_one(struct listener *l)
 {
 	struct sockaddr_in client;
 	socklen_t len = sizeof(client);
@@ -151,34 +134,61 @@ static bool accept_one(struct listener *l)
 
 	if (!worker_reserve_session(l->worker)) {
 		listener_pause(l, "the limit of connections is reached");
-		return false;
+		return ACCEPTED_PAUSED;
 	}
 	r = make_spare(l);
 	if (r < 0) {
 		worker_release_session(l->worker);
 		listener_pause(l, strerror(-r));
-		return false;
+		return ACCEPTED_PAUSED;
 	}
 	fd = accept4(l->fd, (struct sockaddr *)&client, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		worker_release_session(l->worker);
-		/* accept(2): network errors of the new socket are to be treated like EAGAIN. */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			listener_pause(l, strerror(errno));
-		return errno == ECONNABORTED || errno == EINTR;
+			return ACCEPTED_PAUSED;
+		}
+		/* accept(2): errors of the new socket's network are no reason to stop. */
+		return errno == EAGAIN ? ACCEPTED_NONE : ACCEPTED;
 	}
 	l->episode = false;
 	stats_add(&l->worker->stats.accepted, 1);
 	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client);
-	return true;
+	return ACCEPTED;
 }
 
-void listener_accept(struct listener *l)
+static void on_client(evutil_socket_t fd, short what, void *arg)
 {
+	struct listener *l = arg;
 	int i;
 
-	for (i = 0; i < ACCEPT_MAX && l->fd >= 0; i++) {
-		if (!accept_one(l))
-			return;
+	for (i = 0; i < ACCEPT_MAX && accept_one(l) == ACCEPTED; i++)
+		;
+}
+
+int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd)
+{
+	*l = (struct listener){
+		.worker = worker,
+		.fd = fd,
+		.spare_fd = -1,
+		.marks_fd = marks_fd,
+	};
+	l->event = event_new(worker->base, fd, EV_READ | EV_PERSIST, on_client, l);
+	l->resume = evtimer_new(worker->base, on_resume, l);
+	if (!l->event || !l->resume || event_add(l->event, NULL) < 0) {
+		listener_finish(l);
+		return -ENOMEM;
 	}
+	return 0;
+}
+
+bool listener_accept_all(struct listener *l)
+{
+	enum accepted accepted = ACCEPTED;
+
+	while (l->fd >= 0 && accepted == ACCEPTED)
+		accepted = accept_one(l);
+	return accepted != ACCEPTED_PAUSED;
 }

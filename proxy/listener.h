@@ -36,8 +36,11 @@ int listener_bind(const struct registration *reg, struct sockaddr_in *addr);
 int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd);
 void listener_finish(struct listener *l);
 
-/* Accepts what is in the backlog. */
-void listener_accept(struct listener *l);
+/*
+ * Accepts all that is in the backlog, at the end of a listener's life. false: paused before the
+ * last one.
+ */
+bool listener_accept_all(struct listener *l);
 /* A session has ended: if paused, go on. */
 void listener_resume(struct listener *l);
 

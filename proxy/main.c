@@ -222,8 +222,8 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
 {
 	struct relay *relay = arg;
 	const uint64_t ms = relay->options.drain_timeout_ms;
-	const struct timeval timeout = {.tv_sec = (time_t)(ms / 1000),
-					.tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+	const struct timeval timeout = { .tv_sec = (time_t)(ms / 1000),
+					 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 	char text[FORMAT_DURATION_LEN];
 	uint32_t i;
 
@@ -264,7 +264,7 @@ static int add_event(struct relay *relay, struct event *event, const struct time
 
 static int init_events(struct relay *relay)
 {
-	const struct timeval check = {.tv_sec = CHECK_S};
+	const struct timeval check = { .tv_sec = CHECK_S };
 	struct event_base *base = relay->base;
 
 	relay->drain_timer = evtimer_new(base, on_drain_timeout, relay);
@@ -362,7 +362,7 @@ static void log_libevent(int severity, const char *message)
 
 int main(int argc, char **argv)
 {
-	struct relay relay = {.reg = REGISTRATION_NULL, .done_fd = -1};
+	struct relay relay = { .reg = REGISTRATION_NULL, .done_fd = -1 };
 	int r;
 
 	log_init("tproxy-relay", LOG_LEVEL_INFO);

@@ -23,17 +23,17 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{"pin-dir", required_argument, NULL, 'p'},
-	{"listen", required_argument, NULL, 'l'},
-	{"workers", required_argument, NULL, 'w'},
-	{"connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT},
-	{"idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT},
-	{"half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT},
-	{"drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT},
-	{"max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS},
-	{"verbose", no_argument, NULL, 'v'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, OPT_VERSION},
+	{ "pin-dir", required_argument, NULL, 'p' },
+	{ "listen", required_argument, NULL, 'l' },
+	{ "workers", required_argument, NULL, 'w' },
+	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
+	{ "idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT },
+	{ "half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT },
+	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
+	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, OPT_VERSION },
 	{},
 };
 

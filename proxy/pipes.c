@@ -8,7 +8,7 @@
 
 void pipes_init(struct pipes *pipes, uint32_t max)
 {
-	*pipes = (struct pipes){.max = max};
+	*pipes = (struct pipes){ .max = max };
 	SLIST_INIT(&pipes->idle);
 }
 

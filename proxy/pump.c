@@ -25,7 +25,7 @@
 
 void pump_init(struct pump *pump, int src_fd, int dst_fd)
 {
-	*pump = (struct pump){.src_fd = src_fd, .dst_fd = dst_fd};
+	*pump = (struct pump){ .src_fd = src_fd, .dst_fd = dst_fd };
 }
 
 void pump_finish(struct pump *pump, struct pump_tools *tools)
@@ -33,7 +33,7 @@ void pump_finish(struct pump *pump, struct pump_tools *tools)
 	free(pump->kept);
 	if (pump->pipe)
 		pipes_discard(tools->pipes, pump->pipe);
-	*pump = (struct pump){.src_fd = -1, .dst_fd = -1};
+	*pump = (struct pump){ .src_fd = -1, .dst_fd = -1 };
 }
 
 static enum pump_result write_result(void)

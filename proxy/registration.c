@@ -3,7 +3,6 @@
 #include "registration.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,12 +48,10 @@ int registration_open(struct registration *reg, const char *pin_dir)
 	const struct {
 		const char *name;
 		uint32_t key_size, value_size;
-		int writable;
 		int *fd;
 	} maps[] = {
-		{"map_config", sizeof(__u64), sizeof(struct tproxy_relay), 1, &opened.config_fd},
-		{"map_marks", sizeof(int), sizeof(struct tproxy_mark), 1, &opened.marks_fd},
-		{"map_stats", sizeof(__u32), sizeof(__u64), 0, &opened.stats_fd},
+		{ "map_config", sizeof(__u64), sizeof(struct tproxy_relay), &opened.config_fd },
+		{ "map_marks", sizeof(int), sizeof(struct tproxy_mark), &opened.marks_fd },
 	};
 	size_t i;
 	int r;
@@ -64,7 +61,7 @@ int registration_open(struct registration *reg, const char *pin_dir)
 		return r;
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
 		r = bpffs_open_map(pin_dir, maps[i].name, maps[i].key_size, maps[i].value_size,
-				   maps[i].writable, maps[i].fd);
+				   /* writable= */ true, maps[i].fd);
 		if (r < 0) {
 			registration_close(&opened);
 			return log_open_error(pin_dir, maps[i].name, r);
@@ -85,13 +82,12 @@ void registration_close(struct registration *reg)
 {
 	util_closep(&reg->config_fd);
 	util_closep(&reg->marks_fd);
-	util_closep(&reg->stats_fd);
-	reg->config_fd = reg->marks_fd = reg->stats_fd = -1;
+	reg->config_fd = reg->marks_fd = -1;
 }
 
 static int mark(int marks_fd, int fd, __u32 flags)
 {
-	const struct tproxy_mark value = {.flags = flags};
+	const struct tproxy_mark value = { .flags = flags };
 
 	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
 }
@@ -135,7 +131,7 @@ int registration_verify_listener(const struct registration *reg, int fd)
 static void set_endpoint(struct tproxy_endpoint *ep, const struct sockaddr_in *addr)
 {
 	*ep = (struct tproxy_endpoint){
-		.addr = {[10] = 0xff, [11] = 0xff},
+		.addr = { [10] = 0xff, [11] = 0xff },
 		.port = ntohs(addr->sin_port),
 	};
 	memcpy(&ep->addr[12], &addr->sin_addr, sizeof(addr->sin_addr));
@@ -149,30 +145,12 @@ static __u64 now_ns(void)
 	return (__u64)ts.tv_sec * 1000000000 + (__u64)ts.tv_nsec;
 }
 
-/* The sum of a counter over all CPUs; 0 if it cannot be read. */
-static uint64_t read_counter(const struct registration *reg, __u32 key)
-{
-	int n_cpus = libbpf_num_possible_cpus(), i;
-	_cleanup_free_ __u64 *values = NULL;
-	uint64_t sum = 0;
-
-	if (n_cpus <= 0)
-		return 0;
-	values = calloc((size_t)n_cpus, sizeof(*values));
-	if (!values || bpf_map_lookup_elem(reg->stats_fd, &key, values) < 0)
-		return 0;
-	for (i = 0; i < n_cpus; i++)
-		sum += values[i];
-	return sum;
-}
-
 static int write_entry(struct registration *reg)
 {
-	struct tproxy_relay relay = {.registered_ns = now_ns(), .pid = reg->pid, .uid = reg->uid};
+	struct tproxy_relay relay = { .registered_ns = now_ns(), .pid = reg->pid, .uid = reg->uid };
 	int r;
 
 	set_endpoint(&relay.listen[TPROXY_INET], &reg->listen);
-	reg->no_listener = read_counter(reg, TPROXY_STAT_NO_LISTENER);
 	r = bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
 	if (r < 0)
 		log_err("cannot register in '%s/map_config': %s", reg->pin_dir,
@@ -229,22 +207,20 @@ enum registration_state registration_check(struct registration *reg)
 {
 	struct tproxy_relay relay;
 	_cleanup_close_ int fd = -1;
-	uint64_t no_listener;
 	uint32_t id;
 
 	if (bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-			   /* writable= */ 1, &fd) < 0 ||
+			   /* writable= */ true, &fd) < 0 ||
 	    bpffs_map_id(fd, &id) < 0)
 		return REGISTRATION_GONE;
 	if (id != reg->config_id)
 		return REGISTRATION_REPLACED;
 
-	no_listener = read_counter(reg, TPROXY_STAT_NO_LISTENER);
 	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
 		if (is_ours(reg, &relay))
 			return REGISTRATION_GOOD;
-		/* Connections that found no listener tell that the one who registered is dead. */
-		if (no_listener == reg->no_listener)
+		/* Connections that missed it tell that the one who registered serves no more. */
+		if (relay.missed == 0)
 			return REGISTRATION_OTHER;
 	}
 	log_info(

@@ -15,18 +15,16 @@ struct registration {
 	const char *pin_dir; /* not owned */
 	int config_fd;	     /* map_config */
 	int marks_fd;	     /* map_marks */
-	int stats_fd;	     /* map_stats */
 	uint32_t config_id;
 	uint64_t netns_cookie;
 	uint32_t pid; /* as the kernel half sees it, whatever PID namespace we are in */
 	uint32_t uid; /* likewise */
 	struct sockaddr_in listen;
-	uint64_t no_listener; /* the counter's value when we last looked */
 };
 
 #define REGISTRATION_NULL                                                                          \
 	{                                                                                          \
-		.config_fd = -1, .marks_fd = -1, .stats_fd = -1                                    \
+		.config_fd = -1, .marks_fd = -1                                                    \
 	}
 
 /* Opens the pins and checks their ABI version. */

@@ -23,7 +23,7 @@ static void half_run(struct half *h);
 
 void session_close_reset(int fd)
 {
-	const struct linger linger = {.l_onoff = 1, .l_linger = 0};
+	const struct linger linger = { .l_onoff = 1, .l_linger = 0 };
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close(fd);
@@ -56,7 +56,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 static void half_init(struct half *h, struct session *s, int src_fd, int dst_fd)
 {
-	*h = (struct half){.session = s};
+	*h = (struct half){ .session = s };
 	pump_init(&h->pump, src_fd, dst_fd);
 	event_assign(&h->read_event, s->worker->base, src_fd, EV_READ | EV_PERSIST, on_readable, h);
 }

@@ -26,8 +26,8 @@
 
 static struct timeval timeval_of_ms(uint64_t ms)
 {
-	return (struct timeval){.tv_sec = (time_t)(ms / 1000),
-				.tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+	return (struct timeval){ .tv_sec = (time_t)(ms / 1000),
+				 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 }
 
 static struct session *session_of(struct deadline *deadline)
@@ -127,8 +127,13 @@ void worker_on_session_end(struct worker *worker)
 static void on_closing(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
+	const struct timeval delay = timeval_of_ms(DRAIN_ACCEPT_MS);
 
-	listener_accept(&worker->listener);
+	/* Those who wait for a session to end are served too, until the drain timeout. */
+	if (!listener_accept_all(&worker->listener)) {
+		event_add(worker->closing, &delay);
+		return;
+	}
 	listener_finish(&worker->listener);
 	end_if_drained(worker);
 }
@@ -155,10 +160,11 @@ static void stop(struct worker *worker)
 	end_if_drained(worker);
 }
 
-/* Clients of the listener before, which wait in its backlog, are served. */
+/* Clients of the listener before, which wait in its backlog, are served, as far as there is room.
+ */
 static void replace_listener(struct worker *worker, int listen_fd, int marks_fd)
 {
-	listener_accept(&worker->listener);
+	listener_accept_all(&worker->listener);
 	listener_finish(&worker->listener);
 	if (listener_init(&worker->listener, worker, listen_fd, marks_fd) < 0)
 		log_err("out of memory for a listener; this worker accepts nothing more");
@@ -191,8 +197,8 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		.limit = limit,
 		.done_fd = done_fd,
 		.wake_fd = -1,
-		.listener = {.fd = -1, .spare_fd = -1, .marks_fd = -1},
-		.inbox = {.listen_fd = -1, .marks_fd = -1},
+		.listener = { .fd = -1, .spare_fd = -1, .marks_fd = -1 },
+		.inbox = { .listen_fd = -1, .marks_fd = -1 },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	LIST_INIT(&worker->sessions);

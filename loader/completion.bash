@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# bash completion for tproxy-load(8)
+
+_tproxy_load()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
+
+    COMPREPLY=()
+    case $prev in
+        -c | --cgroup | -r | --relay-cgroup | -p | --pin-dir)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        -g | --relay-group)
+            mapfile -t COMPREPLY < <(compgen -g -- "$cur")
+            return
+            ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W '
+        -c --cgroup -r --relay-cgroup -g --relay-group -p --pin-dir
+        --fail-closed --include-loopback --unload --status --json
+        -v --verbose -h --help --version' -- "$cur")
+}
+
+complete -F _tproxy_load tproxy-load

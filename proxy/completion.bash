@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# bash completion for tproxy-relay(8)
+
+_tproxy_relay()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
+
+    COMPREPLY=()
+    case $prev in
+        -p | --pin-dir)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
+            --half-closed-timeout | --drain-timeout | --max-connections)
+            return
+            ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W '
+        -p --pin-dir -l --listen -w --workers
+        --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
+        --max-connections -v --verbose -h --help --version' -- "$cur")
+}
+
+complete -F _tproxy_relay tproxy-relay

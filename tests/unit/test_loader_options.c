@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The command line of tproxy-load: what is taken, what is a usage error. */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "unit.h"
+#include "util.h"
+
+#define parse(o, ...) parse_args(o, (char *[]){ "tproxy-load", ##__VA_ARGS__, NULL })
+
+static int parse_args(struct options *o, char **argv)
+{
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	optind = 0; /* glibc: start anew */
+	return options_parse(argc, argv, o);
+}
+
+static void test_load(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o), 0);
+	assert_int_equal(o.mode, OPTIONS_LOAD);
+	assert_int_equal(o.n_cgroups, 0);
+	assert_null(o.relay_cgroup);
+	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
+	assert_false(o.fail_closed);
+	assert_false(o.include_loopback);
+	options_finish(&o);
+
+	assert_int_equal(parse(&o, "-c", "/a", "--cgroup=/b", "-r", "/c", "-p", "/d", "-g", "4711",
+			       "--fail-closed", "--include-loopback", "-v"),
+			 0);
+	assert_int_equal(o.n_cgroups, 2);
+	assert_string_equal(o.cgroups[0], "/a");
+	assert_string_equal(o.cgroups[1], "/b");
+	assert_string_equal(o.relay_cgroup, "/c");
+	assert_string_equal(o.pin_dir, "/d");
+	assert_int_equal(o.relay_gid, 4711);
+	assert_true(o.fail_closed && o.include_loopback && o.verbose);
+	options_finish(&o);
+
+	assert_int_equal(parse(&o, "-g", "root"), 0);
+	assert_int_equal(o.relay_gid, 0);
+	options_finish(&o);
+}
+
+static void test_modes(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o, "--unload", "-p", "/d"), 0);
+	assert_int_equal(o.mode, OPTIONS_UNLOAD);
+	options_finish(&o);
+	assert_int_equal(parse(&o, "--status", "--json"), 0);
+	assert_int_equal(o.mode, OPTIONS_STATUS);
+	assert_true(o.json);
+	options_finish(&o);
+}
+
+static void test_errors(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o, "--json"), -EINVAL);
+	assert_int_equal(parse(&o, "--unload", "--json"), -EINVAL);
+	assert_int_equal(parse(&o, "--unload", "--status"), -EINVAL);
+	assert_int_equal(parse(&o, "--unload", "--fail-closed"), -EINVAL);
+	assert_int_equal(parse(&o, "--status", "-c", "/a"), -EINVAL);
+	assert_int_equal(parse(&o, "-c", ""), -EINVAL);
+	assert_int_equal(parse(&o, "-r", ""), -EINVAL);
+	assert_int_equal(parse(&o, "-p", ""), -EINVAL);
+	assert_int_equal(parse(&o, "-g", "no such group"), -EINVAL);
+	assert_int_equal(parse(&o, "-g", "4294967295"), -EINVAL); /* (gid_t)-1 means "leave it" */
+	assert_int_equal(parse(&o, "-c"), -EINVAL);
+	assert_int_equal(parse(&o, "--nonsense"), -EINVAL);
+	assert_int_equal(parse(&o, "extra"), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_errors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

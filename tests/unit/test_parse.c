@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* common/parse.c: what is taken, what is refused and how, and that results survive a refusal. */
+#include "parse.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#include "unit.h"
+#include "util.h"
+
+static void test_u32(void **state)
+{
+	static const struct {
+		const char *s;
+		int r;
+		uint32_t value;
+	} cases[] = {
+		{ "1", 0, 1 },
+		{ "65535", 0, 65535 },
+		{ "007", 0, 7 },
+		{ "0", -ERANGE, 99 },
+		{ "65536", -ERANGE, 99 },
+		{ "", -EINVAL, 99 },
+		{ " 1", -EINVAL, 99 },
+		{ "1 ", -EINVAL, 99 },
+		{ "+1", -EINVAL, 99 },
+		{ "-1", -EINVAL, 99 },
+		{ "0x10", -EINVAL, 99 },
+		{ "1e3", -EINVAL, 99 },
+		{ "99999999999999999999999", -ERANGE, 99 },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint32_t value = 99;
+
+		assert_int_equal(parse_u32(cases[i].s, 1, 65535, &value), cases[i].r);
+		assert_int_equal(value, cases[i].value);
+	}
+}
+
+static void test_duration(void **state)
+{
+	static const struct {
+		const char *s;
+		int r;
+		uint64_t ms;
+	} cases[] = {
+		{ "1ms", 0, 1 },
+		{ "500ms", 0, 500 },
+		{ "10", 0, 10000 },
+		{ "10s", 0, 10000 },
+		{ "5m", 0, 300000 },
+		{ "168h", 0, 604800000 },
+		{ "169h", -ERANGE, 7 },
+		{ "0", -ERANGE, 7 },
+		{ "0ms", -ERANGE, 7 },
+		{ "10081m", -ERANGE, 7 },
+		{ "1d", -EINVAL, 7 },
+		{ "ms", -EINVAL, 7 },
+		{ "1 s", -EINVAL, 7 },
+		{ "1s ", -EINVAL, 7 },
+		{ "", -EINVAL, 7 },
+		{ "1.5s", -EINVAL, 7 },
+		{ "-1s", -EINVAL, 7 },
+		{ "1S", -EINVAL, 7 },
+		{ "604800001ms", -ERANGE, 7 },
+		{ "18446744073709551616ms", -ERANGE, 7 },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t ms = 7;
+
+		assert_int_equal(parse_duration_ms(cases[i].s, &ms), cases[i].r);
+		assert_int_equal(ms, cases[i].ms);
+	}
+}
+
+static void test_endpoint4(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"127.0.0.1",
+		"127.0.0.1:",
+		":80",
+		"127.1:80",
+		"1.2.3.4:a",
+		"1.2.3.4:-1",
+		"1.2.3.4:65536",
+		"1.2.3.4:80 ",
+		" 1.2.3.4:80",
+		"[::1]:80",
+		"1.2.3.4.5:80",
+		"256.0.0.1:80",
+		"localhost:80",
+		"01.2.3.4:80",
+		"1.2.3.4:80:80",
+		"111111111111111111111111111111:1",
+	};
+	struct sockaddr_in addr;
+	char buf[FORMAT_ENDPOINT4_LEN];
+	size_t i;
+
+	assert_int_equal(parse_endpoint4("255.255.255.255:65535", &addr), 0);
+	assert_int_equal(addr.sin_family, AF_INET);
+	assert_int_equal(addr.sin_addr.s_addr, 0xffffffff);
+	assert_int_equal(addr.sin_port, htons(65535));
+	assert_string_equal(format_endpoint4(&addr, buf), "255.255.255.255:65535");
+	assert_int_equal(parse_endpoint4("127.0.0.1:0", &addr), 0);
+	assert_string_equal(format_endpoint4(&addr, buf), "127.0.0.1:0");
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_true(parse_endpoint4(bad[i], &addr) < 0);
+		assert_int_equal(addr.sin_port, 0);
+	}
+}
+
+static void test_format(void **state)
+{
+	char buf[64];
+
+	assert_string_equal(format_bytes(0, buf), "0 B");
+	assert_string_equal(format_bytes(999, buf), "999 B");
+	assert_string_equal(format_bytes(1000, buf), "1.0 kB");
+	assert_string_equal(format_bytes(200000000, buf), "200.0 MB");
+	assert_string_equal(format_bytes(999949999, buf), "999.9 MB");
+	assert_string_equal(format_bytes(999950000, buf), "1.0 GB");
+	assert_string_equal(format_bytes(UINT64_MAX, buf), "18.4 EB");
+	assert_string_equal(format_duration_ms(0, buf), "0.000 s");
+	assert_string_equal(format_duration_ms(59999, buf), "59.999 s");
+	assert_string_equal(format_duration_ms(200000, buf), "3 min 20 s");
+	assert_string_equal(format_duration_ms(18120000, buf), "5 h 2 min");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_u32),
+		cmocka_unit_test(test_duration),
+		cmocka_unit_test(test_endpoint4),
+		cmocka_unit_test(test_format),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * proxy/pump.c between two TCP connections on loopback: bytes, ends, errors, back-pressure, and
+ * that nothing is held when nothing moves.
+ */
+#include "pump.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pipes.h"
+#include "unit.h"
+
+/* peer[0] -> src | pump | dst -> peer[1] */
+struct fixture {
+	int from_peer, src, dst, to_peer;
+	struct pipes pipes;
+	struct pump_tools tools;
+	struct pump pump;
+};
+
+static void tcp_pair(int *ret_a, int *ret_b)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof(addr);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&addr, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
+	*ret_a = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(*ret_a, (struct sockaddr *)&addr, len), 0);
+	*ret_b = accept(listener, NULL, NULL);
+	assert_true(*ret_b >= 0);
+	close(listener);
+}
+
+static void nonblocking(int fd)
+{
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	tcp_pair(&f->from_peer, &f->src);
+	tcp_pair(&f->dst, &f->to_peer);
+	nonblocking(f->src);
+	nonblocking(f->dst);
+	nonblocking(f->to_peer);
+	pipes_init(&f->pipes, 1);
+	f->tools.pipes = &f->pipes;
+	f->tools.scratch = malloc(PUMP_SCRATCH_SIZE);
+	pump_init(&f->pump, f->src, f->dst);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	pump_finish(&f->pump, &f->tools);
+	pipes_finish(&f->pipes);
+	assert_int_equal(f->pipes.made, 0);
+	free(f->tools.scratch);
+	close(f->from_peer);
+	close(f->src);
+	close(f->dst);
+	close(f->to_peer);
+	free(f);
+	return 0;
+}
+
+static enum pump_result run(struct fixture *f)
+{
+	return pump_run(&f->pump, &f->tools);
+}
+
+static void reset(int *fd)
+{
+	const struct linger linger = { .l_onoff = 1 };
+
+	setsockopt(*fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(*fd);
+	*fd = -1;
+}
+
+static void test_small(void **state)
+{
+	struct fixture *f = *state;
+	char got[16];
+
+	assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(write(f->from_peer, "hello", 5), 5);
+	assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
+	assert_memory_equal(got, "hello", 5);
+	assert_int_equal(f->pump.bytes, 5);
+	assert_null(f->pump.kept);
+	assert_null(f->pump.pipe);
+	assert_int_equal(f->pipes.made, 0);
+}
+
+static void test_end(void **state)
+{
+	struct fixture *f = *state;
+	enum pump_result r;
+	char got[16];
+
+	assert_int_equal(write(f->from_peer, "bye", 3), 3);
+	shutdown(f->from_peer, SHUT_WR);
+	r = run(f); /* a short read ends the call; the end comes with the next one */
+	if (r == PUMP_WAIT_READ)
+		r = run(f);
+	assert_int_equal(r, PUMP_EOF);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 3);
+}
+
+static void test_reset_after_data(void **state)
+{
+	struct fixture *f = *state;
+	enum pump_result r;
+	char got[16];
+
+	assert_int_equal(write(f->from_peer, "last", 4), 4);
+	reset(&f->from_peer);
+	r = run(f);
+	if (r == PUMP_WAIT_READ)
+		r = run(f);
+	assert_int_equal(r, PUMP_READ_ERROR);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 4);
+}
+
+static void test_destination_reset(void **state)
+{
+	struct fixture *f = *state;
+
+	reset(&f->to_peer);
+	assert_int_equal(write(f->from_peer, "x", 1), 1);
+	assert_int_equal(run(f), PUMP_WRITE_ERROR);
+}
+
+/* The byte at a position of the stream, which repeats only after a number prime to all sizes. */
+#define PERIOD 65521
+static unsigned char pattern[2 * PERIOD];
+
+static void fill_pattern(void)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (unsigned char)((i % PERIOD) * 2654435761u >> 13);
+}
+
+/* A sender that never stops, a receiver that is slow: all bytes, in order, and bounded memory. */
+static void stream(struct fixture *f, size_t total)
+{
+	static unsigned char in[PERIOD];
+	size_t sent = 0, got = 0, turn, want;
+	enum pump_result r;
+	ssize_t n;
+
+	fill_pattern();
+	nonblocking(f->from_peer);
+	for (turn = 0; got < total; turn++) {
+		want = total - sent < PERIOD ? total - sent : PERIOD;
+		n = want ? write(f->from_peer, pattern + sent % PERIOD, want) : 0;
+		if (n > 0)
+			sent += (size_t)n;
+		r = run(f);
+		assert_true(r == PUMP_WAIT_READ || r == PUMP_WAIT_WRITE);
+		assert_true(f->pump.kept_len <= PUMP_SCRATCH_SIZE);
+		assert_true(f->pump.piped <= PIPE_SIZE);
+		if (r == PUMP_WAIT_READ)
+			assert_true(!f->pump.kept && !f->pump.pipe);
+		if (sent < total && turn % 3)
+			continue; /* slow */
+		n = read(f->to_peer, in, sizeof(in));
+		if (n <= 0)
+			continue;
+		assert_memory_equal(in, pattern + got % PERIOD, n);
+		got += (size_t)n;
+	}
+	assert_int_equal(f->pump.bytes, total);
+}
+
+static void test_bulk(void **state)
+{
+	struct fixture *f = *state;
+
+	stream(f, 64 * 1024 * 1024);
+	assert_true(f->pump.spliced > 0);
+	assert_int_equal(f->pipes.made, 1);
+}
+
+static void test_bulk_without_pipe(void **state)
+{
+	struct fixture *f = *state;
+
+	f->pipes.max = 0;
+	stream(f, 16 * 1024 * 1024);
+	assert_int_equal(f->pump.spliced, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_small, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reset_after_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_destination_reset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bulk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bulk_without_pipe, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

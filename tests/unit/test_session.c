@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * proxy/session.c between a client and a server on loopback, in a worker whose loop this test turns
+ * itself. No BPF: the original destination is what origdst_get() below says.
+ */
+#include "session.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "origdst.h"
+#include "unit.h"
+#include "worker.h"
+
+static struct sockaddr_in server_addr;
+static int origdst_result;
+
+/* Instead of proxy/origdst.c. */
+int origdst_get(int fd, struct sockaddr_in *ret_dst)
+{
+	*ret_dst = server_addr;
+	return origdst_result;
+}
+
+struct fixture {
+	struct worker worker;
+	struct worker_limit limit;
+	int done_fd;
+	int client; /* blocking, what the program under the proxy has */
+	int server; /* what the server accepted, -1 until then */
+	int server_listener;
+};
+
+static int listen_on(struct sockaddr_in *addr)
+{
+	socklen_t len = sizeof(*addr);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*addr = (struct sockaddr_in){ .sin_family = AF_INET,
+				      .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+	return fd;
+}
+
+static void turn(struct fixture *f)
+{
+	int i;
+
+	/* What one side does arrives at the other within a few turns, all being loopback. */
+	for (i = 0; i < 20; i++) {
+		event_base_loop(f->worker.base, EVLOOP_NONBLOCK);
+		usleep(1000);
+	}
+}
+
+static void start(struct fixture *f)
+{
+	struct sockaddr_in addr, peer;
+	socklen_t len = sizeof(peer);
+	int listener = listen_on(&addr), accepted;
+
+	f->client = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(f->client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	accepted = accept4(listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
+	close(listener);
+	assert_true(worker_reserve_session(&f->worker));
+	session_create(&f->worker, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
+		       &peer);
+	turn(f);
+	if (f->server_listener >= 0 && origdst_result == ORIGDST_FOUND) {
+		fcntl(f->server_listener, F_SETFL, O_NONBLOCK);
+		f->server = accept(f->server_listener, NULL, NULL);
+	}
+}
+
+static int setup(void **state)
+{
+	const struct options options = {
+		.connect_timeout_ms = 60000,
+		.idle_timeout_ms = 60000,
+		.half_closed_timeout_ms = 60000,
+	};
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	signal(SIGPIPE, SIG_IGN);
+	f->limit.max = 10;
+	f->done_fd = eventfd(0, 0);
+	f->client = f->server = -1;
+	f->server_listener = listen_on(&server_addr);
+	origdst_result = ORIGDST_FOUND;
+	assert_int_equal(worker_init(&f->worker, &options, &f->limit, 1, f->done_fd), 0);
+	/* Tests that are about timeouts shorten one each. */
+	f->worker.tick_most_ms = 10;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	/* Whatever a test did, no session is left over. */
+	turn(f);
+	assert_true(LIST_EMPTY(&f->worker.sessions));
+	assert_int_equal(atomic_load(&f->limit.sessions), 0);
+	worker_finish(&f->worker);
+	close(f->done_fd);
+	close(f->client);
+	close(f->server);
+	close(f->server_listener);
+	free(f);
+	return 0;
+}
+
+static uint64_t closed(const struct fixture *f, enum close_reason reason)
+{
+	return atomic_load(&f->worker.stats.closed[reason]);
+}
+
+static void say(struct fixture *f, int from, int to, const char *text)
+{
+	char got[64] = "";
+
+	assert_int_equal(send(from, text, strlen(text), 0), strlen(text));
+	turn(f);
+	assert_int_equal(recv(to, got, sizeof(got) - 1, MSG_DONTWAIT), strlen(text));
+	assert_string_equal(got, text);
+}
+
+static void assert_end(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+}
+
+static void assert_reset(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
+static void assert_open(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static void reset(int *fd)
+{
+	session_close_reset(*fd);
+	*fd = -1;
+}
+
+static void test_half_close_by_client(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	say(f, f->client, f->server, "request");
+	shutdown(f->client, SHUT_WR);
+	turn(f);
+	assert_end(f->server);
+	assert_open(f->client);
+	say(f, f->server, f->client, "answer after the end");
+	shutdown(f->server, SHUT_WR);
+	turn(f);
+	assert_end(f->client);
+	assert_int_equal(closed(f, CLOSE_DONE), 1);
+	assert_int_equal(atomic_load(&f->worker.stats.bytes_up), 7);
+	assert_int_equal(atomic_load(&f->worker.stats.bytes_down), 20);
+}
+
+static void test_half_close_by_server(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	say(f, f->server, f->client, "banner");
+	shutdown(f->server, SHUT_WR);
+	turn(f);
+	assert_end(f->client);
+	say(f, f->client, f->server, "still here");
+	shutdown(f->client, SHUT_WR);
+	turn(f);
+	assert_end(f->server);
+	assert_int_equal(closed(f, CLOSE_DONE), 1);
+}
+
+static void test_reset_by_client(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	say(f, f->client, f->server, "x");
+	reset(&f->client);
+	turn(f);
+	assert_reset(f->server);
+	assert_int_equal(closed(f, CLOSE_RESET_BY_CLIENT), 1);
+}
+
+/* As a server does that closes with a part of the request unread: answer first, then reset. */
+static void test_reset_by_server_after_data(void **state)
+{
+	struct fixture *f = *state;
+	char got[64] = "";
+
+	start(f);
+	assert_int_equal(send(f->server, "413", 3, 0), 3);
+	reset(&f->server);
+	turn(f);
+	assert_int_equal(recv(f->client, got, sizeof(got), MSG_DONTWAIT), 3);
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_RESET_BY_SERVER), 1);
+}
+
+static void wait_ms(struct fixture *f, int ms)
+{
+	uint64_t end = deadline_now_ms() + (uint64_t)ms;
+
+	while (deadline_now_ms() < end) {
+		event_base_loop(f->worker.base, EVLOOP_NONBLOCK);
+		usleep(1000);
+	}
+}
+
+/* After its end of file nothing is read from a side, so nothing but a probe tells of a reset. */
+static void test_reset_after_half_close(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f);
+	shutdown(f->client, SHUT_WR);
+	turn(f);
+	assert_end(f->server);
+	reset(&f->client);
+	wait_ms(f, 300);
+	assert_int_equal(closed(f, CLOSE_RESET_BY_CLIENT), 1);
+	assert_int_equal(send(f->server, "x", 1, MSG_NOSIGNAL), -1);
+}
+
+static void test_no_destination(void **state)
+{
+	struct fixture *f = *state;
+
+	origdst_result = ORIGDST_NOT_REDIRECTED;
+	start(f);
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), 1);
+}
+
+static void test_dial_failed(void **state)
+{
+	struct fixture *f = *state;
+
+	close(f->server_listener);
+	f->server_listener = -1;
+	start(f);
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_DIAL_FAILED), 1);
+}
+
+static void test_idle_timeout(void **state)
+{
+	struct fixture *f = *state;
+
+	f->worker.idle.timeout_ms = 1000;
+	start(f);
+	wait_ms(f, 600);
+	say(f, f->client, f->server, "still alive");
+	wait_ms(f, 600);
+	assert_open(f->client); /* the timeout counts from the last byte */
+	wait_ms(f, 1000);
+	assert_reset(f->client);
+	assert_reset(f->server);
+	assert_int_equal(closed(f, CLOSE_IDLE_TIMEOUT), 1);
+}
+
+static void test_half_closed_timeout(void **state)
+{
+	struct fixture *f = *state;
+
+	f->worker.half_closed.timeout_ms = 100;
+	start(f);
+	shutdown(f->client, SHUT_WR);
+	wait_ms(f, 300);
+	assert_int_equal(closed(f, CLOSE_HALF_CLOSED_TIMEOUT), 1);
+}
+
+static void test_limit(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		assert_true(worker_reserve_session(&f->worker));
+	assert_false(worker_reserve_session(&f->worker));
+	worker_release_session(&f->worker);
+	assert_true(worker_reserve_session(&f->worker));
+	for (i = 0; i < 10; i++)
+		worker_release_session(&f->worker);
+}
+
+#define session_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		session_test(test_half_close_by_client),
+		session_test(test_half_close_by_server),
+		session_test(test_reset_by_client),
+		session_test(test_reset_by_server_after_data),
+		session_test(test_reset_after_half_close),
+		session_test(test_no_destination),
+		session_test(test_dial_failed),
+		session_test(test_idle_timeout),
+		session_test(test_half_closed_timeout),
+		session_test(test_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
