@@ -1,0 +1,177 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# What a machine can check of the house's rules: format, licence lines, who may include whom, shell
+# scripts, and that --help, man page and completion name the same options. Says each finding and
+# exits 1. Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
+set -u
+
+cd "${1:-$(dirname "$0")/..}" || exit 2
+build=${2:-build}
+findings=0
+
+finding()
+{
+    echo "check: $*"
+    findings=$((findings + 1))
+}
+
+# A missing tool is a skip by hand and a failure in CI, see tests/meson.build.
+need()
+{
+    command -v "$1" > /dev/null && return 0
+    if [ -n "${TPROXY_MUST_RUN:-}" ]; then
+        finding "$1 is not installed"
+    else
+        echo "check: SKIP: $1 is not installed"
+    fi
+    return 1
+}
+
+files()
+{
+    find bpf common loader proxy scripts tests .ci -type f "$@" ! -path '*/__pycache__/*' | sort
+}
+
+check_format()
+{
+    need clang-format || return
+    # Another major version formats otherwise.
+    case $(clang-format --version) in
+    *"version 14."*) ;;
+    *)
+        echo "check: SKIP: format: clang-format is not version 14"
+        return
+        ;;
+    esac
+    for f in $(files -name '*.[ch]'); do
+        clang-format --dry-run -Werror "$f" > /dev/null 2>&1 || finding "$f: run clang-format -i"
+    done
+}
+
+check_licences()
+{
+    for f in meson.build meson_options.txt .clang-format .clang-tidy .editorconfig ./*.md $(files); do
+        head -n 3 "$f" | grep -q 'SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause' ||
+            finding "$f: no SPDX licence line"
+    done
+    for f in $(files -name '*.c'); do
+        sed -n 2p "$f" | grep -q '^/\*' || finding "$f: does not begin with what it is for"
+    done
+}
+
+# includes FILES_GLOB ALLOWED_REGEX: every #include of these files matches.
+includes()
+{
+    for f in $1; do
+        grep -h '^#include' "$f" | grep -vE "$2" | while read -r line; do
+            echo "$f: may not have $line"
+        done
+    done
+}
+
+# The names of a folder's headers, as an alternative in a regular expression.
+headers_of()
+{
+    find "$1" -name '*.h' -printf '%f\n' | sed 's/\.h$//' | paste -sd '|'
+}
+
+check_includes()
+{
+    local="\"(tproxy_abi|maps.bpf|match.bpf)\.h\""
+    common_headers=$(headers_of common)
+    loader_headers=$(headers_of loader)
+    proxy_headers=$(headers_of proxy)
+    {
+        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z_]+|bpf/bpf_(helpers|endian)|stdbool)\.h>|$local"
+        includes 'common/tproxy_abi.h' '<linux/types\.h>'
+        includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|\"($common_headers|config)\.h\""
+        for f in common/*.[ch]; do
+            grep -Hn '<event2/' "$f"
+            [ "$f" = common/bpffs.c ] || grep -Hn '<bpf/' "$f"
+        done
+        includes 'loader/*.c loader/*.h' \
+            "<[a-z0-9_/-]+\.h>|\"($loader_headers|$common_headers|config|tproxy\.skel)\.h\""
+        includes 'proxy/*.c proxy/*.h' \
+            "<[a-z0-9_/-]+\.h>|\"($proxy_headers|$common_headers|config)\.h\""
+        grep -Hn '<event2/' loader/*.[ch]
+        grep -Hn 'tproxy\.skel\.h' loader/*.[ch] | grep -v '^loader/load\.c:'
+        grep -Hn -e '<bpf/' -e 'bpffs\.h' proxy/*.[ch] | grep -v '^proxy/registration\.c:'
+    } > "$tmp"
+    while read -r line; do
+        finding "include: $line"
+    done < "$tmp"
+    for f in $(files -name '*.h' ! -path 'tests/*'); do
+        guard=TPROXY_$(basename "$f" | tr 'a-z.' 'A-Z_')
+        grep -qE "^#ifndef (${guard}|TPROXY_[A-Z]+_${guard#TPROXY_}|${guard#TPROXY_})\$" "$f" ||
+            finding "$f: its guard is not $guard"
+    done
+}
+
+check_shell()
+{
+    need shellcheck || return
+    for f in $(files -name '*.sh') .ci/run; do
+        shellcheck "$f" || finding "$f: see shellcheck"
+    done
+}
+
+check_python()
+{
+    for f in $(files -name '*.py'); do
+        /usr/bin/python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$f" ||
+            finding "$f: does not parse"
+        awk 'length($0) > 100 { exit 1 }' "$f" || finding "$f: a line over 100 characters"
+    done
+    grep -rnE 'time\.sleep\(([1-9]|0\.[2-9])' tests/e2e && finding "tests sleep instead of waiting"
+}
+
+# Every option that --help names stands in the man page and in the completion, and the completion
+# offers no other.
+check_options()
+{
+    for pair in loader:tproxy-load:8 proxy:tproxy-relay:8; do
+        IFS=: read -r dir name section << PAIR
+$pair
+PAIR
+        if ! [ -x "$build/$dir/$name" ]; then
+            finding "$build/$dir/$name is not built"
+            continue
+        fi
+        "$build/$dir/$name" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.help"
+        for other in "$dir/$name.$section.scd" "$dir/completion.bash"; do
+            sed 's/\\-/-/g' "$other" | grep -oE -e '(^|[^a-z-])--[a-z][a-z-]+' |
+                grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.other"
+            for option in $(comm -23 "$tmp.help" "$tmp.other"); do
+                finding "$other: does not know $option of $name --help"
+            done
+            [ "${other##*.}" = scd ] && continue # names other programs' options too
+            for option in $(comm -13 "$tmp.help" "$tmp.other"); do
+                finding "$other: $option is none of $name --help"
+            done
+        done
+    done
+}
+
+check_hygiene()
+{
+    grep -rn bpf_printk bpf && finding "bpf_printk in a shipped program"
+    grep -rnE '[[:space:]]+$' bpf common loader proxy scripts tests .ci --include='*.[ch]' \
+        --include='*.sh' --include='*.py' --include='*.scd' --include=meson.build |
+        grep -v Binary && finding "white space at the end of a line"
+}
+
+tmp=$(mktemp) || exit 2
+trap 'rm -f "$tmp" "$tmp.help" "$tmp.other"' EXIT
+check_format
+check_licences
+check_includes
+check_shell
+check_python
+check_options
+check_hygiene
+if [ "$findings" -gt 0 ]; then
+    echo "check: $findings findings"
+    exit 1
+fi
+echo "check: clean"

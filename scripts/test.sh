@@ -1,0 +1,72 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
+# verifier, e2e; then e2e once more with both programs built with ASan and UBSan. Ends with totals.
+# As root nothing may be skipped. Usage: test.sh [--no-asan]
+set -eu
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+cd "$(dirname "$0")/.."
+scripts/packages.sh build test
+if [ "$(id -u)" -eq 0 ]; then
+    export TPROXY_MUST_RUN=1
+fi
+
+# setup DIR OPTION...: configured once, and anew when meson.build files want it.
+setup()
+{
+    dir=$1
+    shift
+    if [ -f "$dir/build.ninja" ]; then
+        meson configure "$dir" --werror "$@" > /dev/null
+    else
+        meson setup "$dir" --werror --fatal-meson-warnings "$@" > /dev/null
+    fi
+    meson compile -C "$dir" > "$dir/compile.log" 2>&1 || {
+        cat "$dir/compile.log"
+        exit 1
+    }
+}
+
+# suite LABEL DIR SUITE...: meson's own output, and one line for the end.
+results=
+failed=0
+suite()
+{
+    label=$1
+    dir=$2
+    shift 2
+    args=
+    for s in "$@"; do
+        args="$args --suite $s"
+    done
+    echo "== $label"
+    # shellcheck disable=SC2086 # a list of options
+    if meson test -C "$dir" --no-rebuild --print-errorlogs $args; then
+        results="$results$label: passed
+"
+    else
+        results="$results$label: FAILED
+"
+        failed=$((failed + 1))
+    fi
+    # pytest's own count, which meson does not show.
+    grep -hoE '^[0-9]+ (passed|failed)[^=]* in [0-9.]+s.*' "$dir/meson-logs/testlog.txt" || :
+}
+
+echo "== build"
+setup build-ci -Dtests=enabled -Dman-pages=enabled
+suite 'check, unit, verifier' build-ci check unit verifier
+suite 'end to end' build-ci e2e
+if [ "${1:-}" != --no-asan ]; then
+    echo "== build with ASan and UBSan"
+    setup build-asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
+    suite 'unit with ASan and UBSan' build-asan unit
+    suite 'end to end with ASan and UBSan' build-asan e2e
+fi
+echo
+printf '%s' "$results"
+passed=$(printf '%s' "$results" | grep -c ': passed$' || :)
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
