@@ -75,6 +75,13 @@ struct {
 } map_clients SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, TPROXY_FAILED_MAX);
+	__type(key, struct tproxy_failed_key);
+	__type(value, struct tproxy_failed);
+} map_failed SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, _TPROXY_STAT_MAX);
 	__type(key, __u32);

@@ -2,11 +2,11 @@
 /*
  * The kernel half. One redirected connection passes through it in this order:
  *
- *   connect4	    client   in scope? then record the destination, then replace it by the relay's
+ *   connect4, 6    client   in scope? then record the destination, then replace it by the relay's
  *   sockops	    client   TCP_CONNECT: source known, SYN not sent: publish source -> socket
  *   sockops	    relay    PASSIVE_ESTABLISHED: copy the connection to the accepted socket
  *   getsockopt	    relay    SO_ORIGINAL_DST: answer from the accepted socket
- *   getpeername4   client   answer with the destination that was asked for
+ *   getpeername4, 6  client  answer with the destination that was asked for
  *   sockops	    client   STATE -> CLOSE: delete what was recorded and published
  *   sock_release   client   closed without ever having sent a SYN: likewise
  *
@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -30,15 +31,42 @@
 
 /* From headers that drag in libc or are not UAPI. */
 #define AF_INET		2
+#define AF_INET6	10
 #define SOCK_STREAM	1
 #define SOL_IP		0
+#define SOL_IPV6	41
 #define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h */
 #define ECONNREFUSED	111
 #define PAGE_SIZE_MIN	4096
 
-/* Return values of cgroup connect programs. */
-#define CONNECT_REJECT	0
-#define CONNECT_PROCEED 1
+#define MAX_ERRNO 4095
+
+/* Return values of cgroup connect programs, and what connect_decide() adds to them. */
+enum {
+	CONNECT_REJECT = 0,
+	CONNECT_PROCEED = 1,
+	CONNECT_REDIRECT,
+};
+
+/*
+ * An IPv6 address in a context, word by word: volatile, because clang would join neighbouring
+ * accesses into wider ones, which the verifier refuses.
+ */
+static __always_inline void load_words(__be32 *to, const volatile __u32 *ctx_words)
+{
+	to[0] = ctx_words[0];
+	to[1] = ctx_words[1];
+	to[2] = ctx_words[2];
+	to[3] = ctx_words[3];
+}
+
+static __always_inline void store_words(volatile __u32 *ctx_words, const struct tproxy_endpoint *ep)
+{
+	ctx_words[0] = endpoint_word(ep, 0);
+	ctx_words[1] = endpoint_word(ep, 1);
+	ctx_words[2] = endpoint_word(ep, 2);
+	ctx_words[3] = endpoint_word(ep, 3);
+}
 
 static __always_inline void count(enum tproxy_stat stat)
 {
@@ -99,18 +127,25 @@ static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_po
  * Does a marked listener, one that our sockops sees, get connections to this address? The mark
  * cannot be forged by whoever else binds the port, and it ends with the socket.
  */
-static __always_inline bool is_our_listener4(struct bpf_sock_addr *ctx, __be32 ip, __be16 port)
+static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
+					    const struct tproxy_endpoint *ep)
 {
 	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
-	struct bpf_sock_tuple tuple = {
-		.ipv4.daddr = ip,
-		.ipv4.dport = port,
-	};
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = sizeof(tuple.ipv6);
 	struct tproxy_mark *mark;
 	struct bpf_sock *sk;
 	bool ours = false;
 
-	sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (endpoint_is_mapped4(ep)) {
+		tuple.ipv4.daddr = endpoint_get4(ep);
+		tuple.ipv4.dport = bpf_htons(ep->port);
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.daddr, ep->addr, sizeof(ep->addr));
+		tuple.ipv6.dport = bpf_htons(ep->port);
+	}
+	sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return false;
 	mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
@@ -120,13 +155,25 @@ static __always_inline bool is_our_listener4(struct bpf_sock_addr *ctx, __be32 i
 	return ours;
 }
 
+/* What a relay found out about this destination a moment ago: an errno, or 0. */
+static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy_endpoint *dst,
+					 __u64 now_ns)
+{
+	struct tproxy_failed_key key = { .netns_cookie = netns_cookie, .dst = *dst };
+	const struct tproxy_failed *failed = bpf_map_lookup_elem(&map_failed, &key);
+
+	if (!failed || failed->expires_ns <= now_ns || failed->error > MAX_ERRNO)
+		return 0;
+	return failed->error;
+}
+
 /* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
 static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netns_cookie,
 				   const struct tproxy_endpoint *dst,
-				   const struct tproxy_endpoint *relay)
+				   const struct tproxy_endpoint *relay, __u64 now_ns)
 {
 	struct tproxy_conn conn = {
-		.started_ns = bpf_ktime_get_ns(),
+		.started_ns = now_ns,
 		.netns_cookie = netns_cookie,
 		.cgroup_id = bpf_get_current_cgroup_id(),
 		.pid = bpf_get_current_pid_tgid() >> 32,
@@ -147,31 +194,36 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
 	return true;
 }
 
-/* In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
+/*
+ * In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
+ * *ret_relay is where that is.
  */
-static __always_inline int redirect4(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
-				     const struct tproxy_policy *policy, __u64 cookie)
+static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+				    const struct tproxy_policy *policy, __u64 cookie,
+				    const struct tproxy_endpoint *dst,
+				    struct tproxy_endpoint *ret_relay)
 {
-	const __be16 dport = (__be16)ctx->user_port;
-	const __be32 dip = ctx->user_ip4;
-	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns();
 	struct tproxy_relay *relay;
-	struct tproxy_endpoint dst;
-	__be16 relay_port;
-	__be32 relay_ip;
+	__u32 error;
 
 	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
-	if (!relay || !relay->listen[TPROXY_INET].port)
+	if (!relay)
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
-	relay_ip = endpoint_get4(&relay->listen[TPROXY_INET]);
-	relay_port = bpf_htons(relay->listen[TPROXY_INET].port);
-	if (!is_our_listener4(ctx, relay_ip, relay_port)) {
+	*ret_relay = relay->listen[endpoint_is_mapped4(dst) ? TPROXY_INET : TPROXY_INET6];
+	if (!ret_relay->port)
+		return unredirected(policy, TPROXY_STAT_NO_RELAY);
+	if (!is_our_listener(ctx, ret_relay)) {
 		__sync_fetch_and_add(&relay->missed, 1);
 		return unredirected(policy, TPROXY_STAT_NO_LISTENER);
 	}
+	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
+		__sync_fetch_and_add(&relay->missed, 1);
+		return unredirected(policy, TPROXY_STAT_STALLED);
+	}
 	/* To the relay itself, by whichever local address: it will find no destination and reset.
 	 */
-	if (dport == relay_port && is_our_listener4(ctx, dip, dport)) {
+	if (dst->port == ret_relay->port && is_our_listener(ctx, dst)) {
 		count(TPROXY_STAT_BYPASS_LISTENER);
 		return CONNECT_PROCEED;
 	}
@@ -179,73 +231,132 @@ static __always_inline int redirect4(struct bpf_sock_addr *ctx, struct bpf_sock 
 	if (sk->bound_dev_if)
 		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
 
-	endpoint_set4(&dst, dip, bpf_ntohs(dport));
-	if (!record(sk, cookie, netns_cookie, &dst, &relay->listen[TPROXY_INET]))
+	error = known_error(netns_cookie, dst, now_ns);
+	if (error) {
+		count(TPROXY_STAT_KNOWN_FAILED);
+		bpf_set_retval(-(int)error);
+		return CONNECT_REJECT;
+	}
+	if (!record(sk, cookie, netns_cookie, dst, ret_relay, now_ns))
 		return unredirected(policy, TPROXY_STAT_MAP_FULL);
-
-	ctx->user_ip4 = relay_ip;
-	ctx->user_port = relay_port;
 	count(TPROXY_STAT_REDIRECTED);
-	return CONNECT_PROCEED;
+	return CONNECT_REDIRECT;
 }
 
 /*
  * The program may be attached to a cgroup and to one above it, while a loader changes the one for
  * the other: then it runs twice for a connect(), the second time on the address of the relay.
  */
-static __always_inline bool is_redirected4(const struct client *client, __be32 ip, __be16 port)
+static __always_inline bool is_redirected(const struct client *client,
+					  const struct tproxy_endpoint *dst)
 {
-	return client->recorded && !client->published && endpoint_get4(&client->tuple.dst) == ip &&
-	       client->tuple.dst.port == bpf_ntohs(port);
+	return client->recorded && !client->published && endpoint_equal(&client->tuple.dst, dst);
 }
 
-SEC("cgroup/connect4")
-int tproxy_connect4(struct bpf_sock_addr *ctx)
+/* What becomes of this connect(); CONNECT_REDIRECT: the caller puts *ret_relay in place of dst. */
+static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					  const struct tproxy_endpoint *dst,
+					  struct tproxy_endpoint *ret_relay)
 {
+	__u64 cookie = bpf_get_socket_cookie(ctx);
 	const struct tproxy_policy *policy;
-	struct bpf_sock *sk = ctx->sk;
-	__be32 dip = ctx->user_ip4;
 	struct client *client;
 	__u32 key = 0;
-	__u64 cookie;
 
-	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM || !sk)
-		return CONNECT_PROCEED;
-
-	cookie = bpf_get_socket_cookie(ctx);
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
-		if (is_redirected4(client, dip, (__be16)ctx->user_port))
+		if (is_redirected(client, dst))
 			return CONNECT_PROCEED;
 		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
 		client_forget(client, cookie);
 	}
-
 	policy = bpf_map_lookup_elem(&map_policy, &key);
 	if (!policy || policy->abi_version != TPROXY_ABI_VERSION)
 		return CONNECT_PROCEED;
-
-	switch (match_dst4((__u8 *)&dip, policy->flags)) {
+	if (is_relay(sk, policy)) {
+		count(TPROXY_STAT_BYPASS_RELAY);
+		return CONNECT_PROCEED;
+	}
+	switch (match_dst(dst, policy->flags)) {
 	case MATCH_BYPASS_LOOPBACK:
 		count(TPROXY_STAT_BYPASS_LOOPBACK);
 		return CONNECT_PROCEED;
 	case MATCH_BYPASS_MULTICAST:
 		count(TPROXY_STAT_BYPASS_MULTICAST);
 		return CONNECT_PROCEED;
+	case MATCH_LINK_LOCAL:
+		return unredirected(policy, TPROXY_STAT_LINK_LOCAL);
 	case MATCH_REDIRECT:
 		break;
 	}
-	if (is_relay(sk, policy)) {
-		count(TPROXY_STAT_BYPASS_RELAY);
+	return redirect(ctx, sk, policy, cookie, dst, ret_relay);
+}
+
+static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
+{
+	return ctx->protocol == IPPROTO_TCP && ctx->type == SOCK_STREAM;
+}
+
+SEC("cgroup/connect4")
+int tproxy_connect4(struct bpf_sock_addr *ctx)
+{
+	struct tproxy_endpoint dst, relay;
+	struct bpf_sock *sk = ctx->sk;
+	int r;
+
+	if (!is_tcp(ctx) || !sk)
 		return CONNECT_PROCEED;
-	}
-	return redirect4(ctx, sk, policy, cookie);
+	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
+	r = connect_decide(ctx, sk, &dst, &relay);
+	if (r != CONNECT_REDIRECT)
+		return r;
+	ctx->user_ip4 = endpoint_get4(&relay);
+	ctx->user_port = bpf_htons(relay.port);
+	return CONNECT_PROCEED;
+}
+
+/* IPv4-mapped destinations arrive here too, from Java, Go and other dual-stack programs. */
+SEC("cgroup/connect6")
+int tproxy_connect6(struct bpf_sock_addr *ctx)
+{
+	struct tproxy_endpoint dst, relay;
+	struct bpf_sock *sk = ctx->sk;
+	__be32 ip[4];
+	int r;
+
+	if (!is_tcp(ctx) || !sk)
+		return CONNECT_PROCEED;
+	load_words(ip, ctx->user_ip6);
+	endpoint_set6(&dst, ip, bpf_ntohs((__be16)ctx->user_port));
+	r = connect_decide(ctx, sk, &dst, &relay);
+	if (r != CONNECT_REDIRECT)
+		return r;
+	store_words(ctx->user_ip6, &relay);
+	ctx->user_port = bpf_htons(relay.port);
+	return CONNECT_PROCEED;
 }
 
 /* remote_port is a 32-bit load of a 16-bit field: network byte order, in the upper half. */
 static __always_inline __u16 remote_port(const struct bpf_sock_ops *ctx)
 {
 	return (__u16)bpf_ntohl(ctx->remote_port);
+}
+
+/* Both ends of the socket, as the key's src and dst see them from the local side. */
+static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tproxy_endpoint *local,
+				    struct tproxy_endpoint *remote)
+{
+	__be32 ip[4];
+
+	if (ctx->family == AF_INET) {
+		endpoint_set4(local, ctx->local_ip4, (__u16)ctx->local_port);
+		endpoint_set4(remote, ctx->remote_ip4, remote_port(ctx));
+		return;
+	}
+	load_words(ip, ctx->local_ip6);
+	endpoint_set6(local, ip, (__u16)ctx->local_port);
+	load_words(ip, ctx->remote_ip6);
+	endpoint_set6(remote, ip, remote_port(ctx));
 }
 
 /* TCP_CONNECT_CB: the source is chosen and the SYN not yet sent. Make both findable. */
@@ -259,8 +370,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
 	client->tuple.netns_cookie = bpf_get_netns_cookie(ctx);
-	endpoint_set4(&client->tuple.src, ctx->local_ip4, (__u16)ctx->local_port);
-	endpoint_set4(&client->tuple.dst, ctx->remote_ip4, remote_port(ctx));
+	ends_of(ctx, &client->tuple.src, &client->tuple.dst);
 	conn = bpf_map_lookup_elem(&map_socks, &cookie);
 	if (conn)
 		conn->src = client->tuple.src;
@@ -286,8 +396,7 @@ static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf
 	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
 	tuple.netns_cookie = bpf_get_netns_cookie(ctx);
-	endpoint_set4(&tuple.src, ctx->remote_ip4, remote_port(ctx));
-	endpoint_set4(&tuple.dst, ctx->local_ip4, (__u16)ctx->local_port);
+	ends_of(ctx, &tuple.dst, &tuple.src);
 	cookie = bpf_map_lookup_elem(&map_ports, &tuple);
 	if (!cookie)
 		return;
@@ -354,18 +463,37 @@ int tproxy_release(struct bpf_sock *sk)
 	return 1;
 }
 
+/* The destination that this socket asked for, NULL if it was not redirected. */
+static __always_inline const struct tproxy_endpoint *asked_for(struct bpf_sock *sk)
+{
+	const struct client *client;
+
+	if (!sk)
+		return NULL;
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	return client && client->recorded ? &client->dst : NULL;
+}
+
 SEC("cgroup/getpeername4")
 int tproxy_getpeer4(struct bpf_sock_addr *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct client *client;
+	const struct tproxy_endpoint *dst = asked_for(ctx->sk);
 
-	if (!sk)
-		return 1;
-	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	if (client && client->recorded) {
-		ctx->user_ip4 = endpoint_get4(&client->dst);
-		ctx->user_port = bpf_htons(client->dst.port);
+	if (dst) {
+		ctx->user_ip4 = endpoint_get4(dst);
+		ctx->user_port = bpf_htons(dst->port);
+	}
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int tproxy_getpeer6(struct bpf_sock_addr *ctx)
+{
+	const struct tproxy_endpoint *dst = asked_for(ctx->sk);
+
+	if (dst) {
+		store_words(ctx->user_ip6, dst);
+		ctx->user_port = bpf_htons(dst->port);
 	}
 	return 1;
 }
@@ -402,13 +530,29 @@ static __always_inline __s32 answer_original_dst4(void *optval, void *end,
 {
 	struct sockaddr_in *sin = optval;
 
-	if (!(mark->flags & TPROXY_MARK_RECORDED) || (void *)(sin + 1) > end)
+	if (!(mark->flags & TPROXY_MARK_RECORDED) || !endpoint_is_mapped4(&mark->conn.dst) ||
+	    (void *)(sin + 1) > end)
 		return 0;
 	__builtin_memset(sin, 0, sizeof(*sin));
 	sin->sin_family = AF_INET;
 	sin->sin_port = bpf_htons(mark->conn.dst.port);
 	sin->sin_addr.s_addr = endpoint_get4(&mark->conn.dst);
 	return sizeof(*sin);
+}
+
+static __always_inline __s32 answer_original_dst6(void *optval, void *end,
+						  const struct tproxy_mark *mark)
+{
+	struct sockaddr_in6 *sin6 = optval;
+
+	if (!(mark->flags & TPROXY_MARK_RECORDED) || endpoint_is_mapped4(&mark->conn.dst) ||
+	    (void *)(sin6 + 1) > end)
+		return 0;
+	__builtin_memset(sin6, 0, sizeof(*sin6));
+	sin6->sin6_family = AF_INET6;
+	sin6->sin6_port = bpf_htons(mark->conn.dst.port);
+	__builtin_memcpy(&sin6->sin6_addr, mark->conn.dst.addr, sizeof(mark->conn.dst.addr));
+	return sizeof(*sin6);
 }
 
 /*
@@ -429,7 +573,7 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	const struct tproxy_mark *mark;
 	__s32 size = 0;
 
-	if (ctx->level != SOL_IP || !ctx->sk)
+	if ((ctx->level != SOL_IP && ctx->level != SOL_IPV6) || !ctx->sk)
 		return sockopt_pass(ctx);
 	if (ctx->optname != SO_ORIGINAL_DST && ctx->optname != TPROXY_SO_CONN &&
 	    ctx->optname != TPROXY_SO_WHOAMI)
@@ -438,16 +582,15 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	if (!mark)
 		return sockopt_pass(ctx);
 
-	switch (ctx->optname) {
-	case TPROXY_SO_WHOAMI:
-		size = answer_whoami(ctx->optval, ctx->optval_end, mark);
-		break;
-	case TPROXY_SO_CONN:
-		size = answer_conn(ctx->optval, ctx->optval_end, mark);
-		break;
-	case SO_ORIGINAL_DST:
+	if (ctx->level == SOL_IPV6) {
+		if (ctx->optname == SO_ORIGINAL_DST)
+			size = answer_original_dst6(ctx->optval, ctx->optval_end, mark);
+	} else if (ctx->optname == SO_ORIGINAL_DST) {
 		size = answer_original_dst4(ctx->optval, ctx->optval_end, mark);
-		break;
+	} else if (ctx->optname == TPROXY_SO_CONN) {
+		size = answer_conn(ctx->optval, ctx->optval_end, mark);
+	} else {
+		size = answer_whoami(ctx->optval, ctx->optval_end, mark);
 	}
 	if (!size)
 		return sockopt_pass(ctx);

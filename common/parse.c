@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,34 +73,52 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 	return -EINVAL;
 }
 
-int parse_endpoint4(const char *s, struct sockaddr_in *ret_addr)
+socklen_t sockaddr_len(const union sockaddr_any *addr)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET };
+	return addr->sa.sa_family == AF_INET6 ? sizeof(addr->in6) : sizeof(addr->in);
+}
+
+int parse_endpoint(const char *s, union sockaddr_any *ret_addr)
+{
+	union sockaddr_any addr = {};
 	const char *colon = strrchr(s, ':');
-	char ip[INET_ADDRSTRLEN];
+	bool v6 = *s == '[';
+	char ip[INET6_ADDRSTRLEN];
 	uint32_t port;
+	size_t len;
 	int r;
 
-	if (!colon || (size_t)(colon - s) >= sizeof(ip))
+	if (!colon || (v6 && (colon == s || colon[-1] != ']')))
 		return -EINVAL;
-	memcpy(ip, s, (size_t)(colon - s));
-	ip[colon - s] = '\0';
-	if (inet_pton(AF_INET, ip, &addr.sin_addr) != 1)
+	len = (size_t)(colon - s) - (v6 ? 2 : 0);
+	if (len >= sizeof(ip))
+		return -EINVAL;
+	memcpy(ip, s + v6, len);
+	ip[len] = '\0';
+	addr.sa.sa_family = v6 ? AF_INET6 : AF_INET;
+	if (inet_pton(addr.sa.sa_family, ip,
+		      v6 ? (void *)&addr.in6.sin6_addr : (void *)&addr.in.sin_addr) != 1)
 		return -EINVAL;
 	r = parse_u32(colon + 1, 0, 65535, &port);
 	if (r < 0)
 		return r;
-	addr.sin_port = htons((uint16_t)port);
+	/* The same place in both: RFC 3493, 3.10. */
+	addr.in.sin_port = htons((uint16_t)port);
 	*ret_addr = addr;
 	return 0;
 }
 
-char *format_endpoint4(const struct sockaddr_in *addr, char buf[FORMAT_ENDPOINT4_LEN])
+char *format_endpoint(const union sockaddr_any *addr, char buf[FORMAT_ENDPOINT_LEN])
 {
-	char ip[INET_ADDRSTRLEN];
+	char ip[INET6_ADDRSTRLEN];
 
-	inet_ntop(AF_INET, &addr->sin_addr, ip, sizeof(ip));
-	snprintf(buf, FORMAT_ENDPOINT4_LEN, "%s:%u", ip, ntohs(addr->sin_port));
+	if (addr->sa.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &addr->in6.sin6_addr, ip, sizeof(ip));
+		snprintf(buf, FORMAT_ENDPOINT_LEN, "[%s]:%u", ip, ntohs(addr->in6.sin6_port));
+	} else {
+		inet_ntop(AF_INET, &addr->in.sin_addr, ip, sizeof(ip));
+		snprintf(buf, FORMAT_ENDPOINT_LEN, "%s:%u", ip, ntohs(addr->in.sin_port));
+	}
 	return buf;
 }
 

@@ -20,12 +20,22 @@ int parse_u32(const char *s, uint32_t min, uint32_t max, uint32_t *ret_value);
  */
 int parse_duration_ms(const char *s, uint64_t *ret_ms);
 
-/* a.b.c.d:port, port 0 to 65535. */
-int parse_endpoint4(const char *s, struct sockaddr_in *ret_addr);
+/* A socket address of either family. */
+union sockaddr_any {
+	struct sockaddr sa;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
 
-/* "255.255.255.255:65535" and the terminating NUL. */
-#define FORMAT_ENDPOINT4_LEN 22
-char *format_endpoint4(const struct sockaddr_in *addr, char buf[FORMAT_ENDPOINT4_LEN]);
+/* For bind(2) and connect(2). */
+socklen_t sockaddr_len(const union sockaddr_any *addr);
+
+/* a.b.c.d:port or [v6]:port, port 0 to 65535. */
+int parse_endpoint(const char *s, union sockaddr_any *ret_addr);
+
+/* Likewise: the longest is INET6_ADDRSTRLEN, "[]:" and five digits. */
+#define FORMAT_ENDPOINT_LEN (INET6_ADDRSTRLEN + 8)
+char *format_endpoint(const union sockaddr_any *addr, char buf[FORMAT_ENDPOINT_LEN]);
 
 /* "1023 B", "12.3 kB", "200.0 MB", with powers of 1000. */
 #define FORMAT_BYTES_LEN 16

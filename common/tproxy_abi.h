@@ -24,6 +24,11 @@
 /* Entries of map_config: how many network namespaces may have a relay of their own. */
 #define TPROXY_NAMESPACES_MAX 1024
 
+/* Entries of map_failed: destinations that could not be reached, of late. */
+#define TPROXY_FAILED_MAX 4096
+/* A relay whose alive_ns is older than this is stopped or stuck: nothing is redirected to it. */
+#define TPROXY_STALE_NS 5000000000ULL
+
 #define TPROXY_COMM_LEN 16
 
 /*
@@ -63,6 +68,7 @@ enum tproxy_family {
 
 struct tproxy_relay {
 	__u64 registered_ns; /* CLOCK_MONOTONIC */
+	__u64 alive_ns;	     /* likewise, renewed while the relay runs; 0 = it does not tell */
 	__u32 pid; /* thread group id in the initial PID namespace; to be shown, not trusted */
 	__u32 uid; /* likewise in the initial user namespace */
 	struct tproxy_endpoint listen[_TPROXY_FAMILY_MAX]; /* port 0 = does not serve that family */
@@ -97,6 +103,24 @@ struct tproxy_tuple {
 };
 
 /*
+ * map_failed: a destination that a relay could not reach -> the error, for a short time. The client
+ * whose connection that was has been told by a reset only, for its connect() was over. The next
+ * connect() to the same destination fails at once with the true error. Written by relays; an LRU
+ * map, since it may forget.
+ */
+struct tproxy_failed_key {
+	__u64 netns_cookie;
+	struct tproxy_endpoint dst;
+	__u32 reserved;
+};
+
+struct tproxy_failed {
+	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__u32 error;	  /* an errno, such as ECONNREFUSED */
+	__u32 reserved;
+};
+
+/*
  * map_marks, socket storage: the sockets of a relay. The relay marks its listening sockets and
  * those with which it dials. Sockets that a marked listener accepts inherit the mark, and sockops
  * adds the connection that they carry.
@@ -116,8 +140,9 @@ struct tproxy_mark {
 };
 
 /*
- * getsockopt() of a relay, level SOL_IP. SO_ORIGINAL_DST (80) answers as netfilter would; these two
- * are ours. Their numbers are far from those of the kernel.
+ * getsockopt() of a relay, level SOL_IP. SO_ORIGINAL_DST (80) answers as netfilter would, at SOL_IP
+ * and, for an IPv6 destination, at SOL_IPV6; these two are ours. Their numbers are far from those
+ * of the kernel.
  */
 #define TPROXY_SO_WHOAMI 0x74700001 /* struct tproxy_whoami, on any socket of the relay */
 #define TPROXY_SO_CONN	 0x74700002 /* struct tproxy_conn, on an accepted socket */
@@ -140,18 +165,23 @@ enum tproxy_stat {
 	TPROXY_STAT_BYPASS_LISTENER,  /* the destination is the relay itself */
 	TPROXY_STAT_NO_RELAY,	      /* none registered in this network namespace */
 	TPROXY_STAT_NO_LISTENER,      /* registered, but nobody listens there, or somebody else */
+	TPROXY_STAT_STALLED,	      /* registered and listening, but stopped or stuck */
 	TPROXY_STAT_MAP_FULL,	      /* the destination could not be recorded */
 	TPROXY_STAT_BOUND_DEVICE,     /* SO_BINDTODEVICE: cannot reach the relay */
-	TPROXY_STAT_REFUSED,	      /* of the four above, those refused by --fail-closed */
-	TPROXY_STAT_UNPUBLISHED,      /* redirected, but its source could not be published: reset */
+	TPROXY_STAT_LINK_LOCAL,	      /* fe80::/10, whose scope only the socket knows */
+	TPROXY_STAT_REFUSED, /* of those above from NO_RELAY on, those refused by --fail-closed */
+	TPROXY_STAT_KNOWN_FAILED, /* failed at once with an error from map_failed */
+	TPROXY_STAT_UNPUBLISHED,  /* redirected, but its source could not be published: reset */
 	_TPROXY_STAT_MAX,
 };
 
 _Static_assert(sizeof(struct tproxy_policy) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
-_Static_assert(sizeof(struct tproxy_relay) == 64, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 72, "ABI");
 _Static_assert(sizeof(struct tproxy_conn) == 88, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 96, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 

@@ -10,11 +10,17 @@
 
 #include "util.h"
 
+/* clang-format off */
 const struct hook hooks[] = {
-	{ "release", .scope = true },  { "getpeer4", .scope = true },
-	{ "sockopt", .relay = true },  { "sockops", .scope = true, .relay = true },
+	{ "release", .scope = true },
+	{ "getpeer4", .scope = true },
+	{ "getpeer6", .scope = true },
+	{ "sockopt", .relay = true },
+	{ "sockops", .scope = true, .relay = true },
 	{ "connect4", .scope = true },
+	{ "connect6", .scope = true },
 };
+/* clang-format on */
 const size_t n_hooks = ARRAY_SIZE(hooks);
 
 const struct hook *hook_by_name(const char *name)

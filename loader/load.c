@@ -51,15 +51,22 @@ struct load {
 	size_t n_kept; /* links that are wanted no more, but still needed */
 };
 
-/* Who may do what with a map. A relay writes two of them and reads most of the rest. */
+/* Who may do what with a map. A relay writes three of them and reads most of the rest. */
+/* clang-format off */
 static const struct {
 	const char *name;
 	mode_t mode;
 } map_access[] = {
-	{ "map_policy", 0640 },	 { "map_config", 0660 }, { "map_marks", 0660 },
-	{ "map_socks", 0640 },	 { "map_ports", 0640 },	 { "map_stats", 0640 },
+	{ "map_policy", 0640 },
+	{ "map_config", 0660 },
+	{ "map_marks", 0660 },
+	{ "map_failed", 0660 },
+	{ "map_socks", 0640 },
+	{ "map_ports", 0640 },
+	{ "map_stats", 0640 },
 	{ "map_clients", 0600 },
 };
+/* clang-format on */
 
 /* Attaching is what needs privilege; find out before, to say it in one line. */
 static int need_privilege(void)
@@ -420,7 +427,7 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 		if (id == l->scopes[i].id)
 			return 0;
 	}
-	if (hook && strcmp(hook->name, "connect4") != 0 && has_connections(l)) {
+	if (hook && strncmp(hook->name, "connect", 7) != 0 && has_connections(l)) {
 		l->n_kept++;
 		return 0;
 	}

@@ -36,9 +36,12 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
 	[TPROXY_STAT_NO_RELAY] = "no_relay",
 	[TPROXY_STAT_NO_LISTENER] = "no_listener",
+	[TPROXY_STAT_STALLED] = "stalled",
 	[TPROXY_STAT_MAP_FULL] = "map_full",
 	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
+	[TPROXY_STAT_LINK_LOCAL] = "link_local",
 	[TPROXY_STAT_REFUSED] = "refused",
+	[TPROXY_STAT_KNOWN_FAILED] = "known_failed",
 	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
@@ -304,17 +307,19 @@ static void print_text(struct json_object *root)
 		       get_string(object, "cgroup"));
 	}
 
-	printf("\n%-12s %8s %8s  %-22s %s\n", "RELAY NETNS", "PID", "UID", "LISTENS ON", "PROCESS");
+	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
 	list = json_object_object_get(root, "relays");
 	for (i = 0; i < json_object_array_length(list); i++) {
-		const char *listen;
+		const char *listen, *listen6;
 
 		object = json_object_array_get_idx(list, i);
 		listen = get_string(object, "listen");
-		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-22s %s\n",
+		listen6 = get_string(object, "listen6");
+		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s %s%s%s\n",
 		       get_number(object, "netns_cookie"), get_number(object, "pid"),
-		       get_number(object, "uid"), listen ? listen : "-",
-		       get_bool(object, "process_exists") ? "exists" : "GONE");
+		       get_number(object, "uid"),
+		       get_bool(object, "process_exists") ? "exists" : "GONE", listen ? listen : "",
+		       listen && listen6 ? " " : "", listen6 ? listen6 : "");
 	}
 	if (i == 0)
 		printf("(none registered: nothing is redirected)\n");

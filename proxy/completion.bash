@@ -13,13 +13,13 @@ _tproxy_relay()
             return
             ;;
         -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
-            --half-closed-timeout | --drain-timeout | --max-connections)
+            --half-closed-timeout | --drain-timeout --error-memory | --max-connections)
             return
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W '
         -p --pin-dir -l --listen -w --workers
-        --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
+        --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout --error-memory
         --max-connections -v --verbose -h --help --version' -- "$cur")
 }
 

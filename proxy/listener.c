@@ -24,22 +24,22 @@
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
 
-static int log_bind_error(const struct sockaddr_in *addr, int r)
+static int log_bind_error(const union sockaddr_any *addr, int r)
 {
-	char text[FORMAT_ENDPOINT4_LEN];
+	char text[FORMAT_ENDPOINT_LEN];
 
-	log_err("cannot listen on %s: %s", format_endpoint4(addr, text), strerror(-r));
+	log_err("cannot listen on %s: %s", format_endpoint(addr, text), strerror(-r));
 	return r;
 }
 
-int listener_bind(const struct registration *reg, struct sockaddr_in *addr)
+int listener_bind(const struct registration *reg, union sockaddr_any *addr)
 {
 	socklen_t len = sizeof(*addr);
 	_cleanup_close_ int fd = -1;
 	const int on = 1;
 	int r;
 
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return log_bind_error(addr, -errno);
 	/* Accepted sockets take TCP_NODELAY from here: we write when there is something to write.
@@ -47,13 +47,15 @@ int listener_bind(const struct registration *reg, struct sockaddr_in *addr)
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-	    bind(fd, (struct sockaddr *)addr, sizeof(*addr)) < 0)
+	    (addr->sa.sa_family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
+	    bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
 		return log_bind_error(addr, -errno);
 	/* Before listen(), where sockops confirms the mark. */
 	r = registration_mark_listener(reg, fd);
 	if (r < 0)
 		return r;
-	if (listen(fd, BACKLOG) < 0 || getsockname(fd, (struct sockaddr *)addr, &len) < 0)
+	if (listen(fd, BACKLOG) < 0 || getsockname(fd, &addr->sa, &len) < 0)
 		return log_bind_error(addr, -errno);
 	r = registration_verify_listener(reg, fd);
 	if (r < 0)
@@ -96,8 +98,7 @@ void listener_finish(struct listener *l)
 		event_free(l->resume);
 	util_closep(&l->fd);
 	util_closep(&l->spare_fd);
-	util_closep(&l->marks_fd);
-	*l = (struct listener){ .fd = -1, .spare_fd = -1, .marks_fd = -1 };
+	*l = (struct listener)LISTENER_NULL;
 }
 
 /* 0 or -errno. */
@@ -109,10 +110,10 @@ static int make_spare(struct listener *l)
 
 	if (l->spare_fd >= 0)
 		return 0;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(l->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	r = registration_mark_upstream(l->marks_fd, fd);
+	r = registration_mark_upstream(&l->worker->handle, fd);
 	if (r < 0)
 		return r;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -128,7 +129,7 @@ enum accepted {
 
 static enum accepted accept_one(struct listener *l)
 {
-	struct sockaddr_in client;
+	union sockaddr_any client;
 	socklen_t len = sizeof(client);
 	int fd, r;
 
@@ -142,7 +143,7 @@ static enum accepted accept_one(struct listener *l)
 		listener_pause(l, strerror(-r));
 		return ACCEPTED_PAUSED;
 	}
-	fd = accept4(l->fd, (struct sockaddr *)&client, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(l->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		worker_release_session(l->worker);
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -167,13 +168,17 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		;
 }
 
-int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd)
+int listener_init(struct listener *l, struct worker *worker, int fd)
 {
+	union sockaddr_any addr = {};
+	socklen_t len = sizeof(addr);
+
+	getsockname(fd, &addr.sa, &len);
 	*l = (struct listener){
 		.worker = worker,
 		.fd = fd,
+		.family = addr.sa.sa_family,
 		.spare_fd = -1,
-		.marks_fd = marks_fd,
 	};
 	l->event = event_new(worker->base, fd, EV_READ | EV_PERSIST, on_client, l);
 	l->resume = evtimer_new(worker->base, on_resume, l);

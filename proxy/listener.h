@@ -7,18 +7,19 @@
 #ifndef TPROXY_LISTENER_H
 #define TPROXY_LISTENER_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 struct event;
 struct registration;
+union sockaddr_any;
 struct worker;
 
 struct listener {
 	struct worker *worker;
-	int fd;		      /* owned, -1: closed */
+	int fd; /* owned, -1: closed */
+	sa_family_t family;
 	int spare_fd;	      /* a marked socket to dial with for the next client, -1: none */
-	int marks_fd;	      /* owned: map_marks */
 	struct event *event;  /* a client waits */
 	struct event *resume; /* timer, while paused */
 	bool paused;
@@ -30,11 +31,16 @@ struct listener {
  * which is stored to *addr: several workers' sockets share it (SO_REUSEPORT). Returns a descriptor
  * or -errno, which is logged.
  */
-int listener_bind(const struct registration *reg, struct sockaddr_in *addr);
+int listener_bind(const struct registration *reg, union sockaddr_any *addr);
 
-/* Takes over fd and marks_fd, also when it fails. 0 or -ENOMEM. */
-int listener_init(struct listener *l, struct worker *worker, int fd, int marks_fd);
+/* Takes over fd, also when it fails. 0 or -ENOMEM. */
+int listener_init(struct listener *l, struct worker *worker, int fd);
 void listener_finish(struct listener *l);
+
+#define LISTENER_NULL                                                                              \
+	{                                                                                          \
+		.fd = -1, .spare_fd = -1                                                           \
+	}
 
 /*
  * Accepts all that is in the backlog, at the end of a listener's life. false: paused before the

@@ -6,7 +6,7 @@
  *   listeners  one a worker, all on one port, marked
  *   workers    started
  *   register   map_config names us: from here on connections come
- *   loop       signals; every few seconds, is our registration still what is pinned?
+ *   loop       signals; every second: we are alive, and is our registration still what is pinned?
  *   drain      registration taken back, backlog served, running sessions end or are ended
  *
  * The main thread does not touch connections. Exit status: 0 after a drain, 1 after a failure to
@@ -14,7 +14,6 @@
  */
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +27,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "ipv6.h"
 #include "listener.h"
 #include "log.h"
 #include "options.h"
@@ -36,7 +36,8 @@
 #include "util.h"
 #include "worker.h"
 
-#define CHECK_S 2
+/* Well below TPROXY_STALE_NS. */
+#define CHECK_S 1
 /* Descriptors that are not for connections: libraries, listeners, maps, epoll. */
 #define FDS_RESERVED 64
 /* At most, for all workers; see pipes.h. */
@@ -99,48 +100,77 @@ static void set_limits(struct relay *relay, uint32_t *ret_pipes)
 }
 
 /*
- * A listener for each worker, on one port, handed to the workers when all are there. Then the entry
- * in map_config. 0 or -errno, logged.
+ * The listeners of one family, one for each worker, on one port. Without IPv6, which is no reason
+ * not to start unless it was asked for, sockets keep -1. 0 or -errno, logged.
  */
-static int listen_and_register(struct relay *relay)
+static int bind_family(struct relay *relay, enum tproxy_family family,
+		       struct worker_sockets *sockets)
 {
-	struct sockaddr_in addr = relay->options.listen;
-	int fds[OPTIONS_WORKERS_MAX] = { -1 }, marks[OPTIONS_WORKERS_MAX], r = 0;
-	uint32_t i, n = 0;
+	union sockaddr_any addr = relay->options.listen[family];
+	uint32_t i;
+	int r;
 
-	for (; n < relay->n_workers; n++) {
-		marks[n] = fds[n] = -1;
+	if (family == TPROXY_INET6 && !relay->options.listen_given[family] && !ipv6_is_present()) {
+		log_debug("no IPv6 here, listening on IPv4 only");
+		return 0;
+	}
+	for (i = 0; i < relay->n_workers; i++) {
 		r = listener_bind(&relay->reg, &addr);
 		if (r < 0)
-			break;
-		fds[n] = r;
-		marks[n] = fcntl(relay->reg.marks_fd, F_DUPFD_CLOEXEC, 0);
-		if (marks[n] < 0) {
-			r = -errno;
-			log_err("cannot duplicate a descriptor: %s", strerror(errno));
-			n++;
-			break;
-		}
+			return r;
+		sockets[i].listen_fds[family] = r;
 	}
-	if (r >= 0)
-		r = registration_put(&relay->reg, fds[0]);
-	for (i = 0; i < n; i++) {
-		if (r < 0) {
-			util_closep(&fds[i]);
-			util_closep(&marks[i]);
-		} else {
-			worker_listen(&relay->workers[i], fds[i], marks[i]);
-		}
+	return 0;
+}
+
+static int bind_all(struct relay *relay, struct worker_sockets *sockets)
+{
+	enum tproxy_family family;
+	uint32_t i;
+	int r;
+
+	for (i = 0; i < relay->n_workers; i++) {
+		r = registration_handle_dup(&relay->reg, relay->options.error_memory_ms,
+					    &sockets[i].handle);
+		if (r < 0)
+			return r;
 	}
-	return r < 0 ? r : 0;
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		r = bind_family(relay, family, sockets);
+		if (r < 0)
+			return r;
+	}
+	return registration_put(&relay->reg, sockets[0].listen_fds);
+}
+
+/* When all listeners are there and map_config names them, the workers get them. 0 or -errno. */
+static int listen_and_register(struct relay *relay)
+{
+	struct worker_sockets sockets[OPTIONS_WORKERS_MAX];
+	uint32_t i;
+	int r;
+
+	for (i = 0; i < relay->n_workers; i++)
+		sockets[i] = (struct worker_sockets)WORKER_SOCKETS_NULL;
+	r = bind_all(relay, sockets);
+	for (i = 0; i < relay->n_workers; i++) {
+		if (r < 0)
+			worker_sockets_close(&sockets[i]);
+		else
+			worker_listen(&relay->workers[i], &sockets[i]);
+	}
+	return r;
 }
 
 static void log_registered(const struct relay *relay)
 {
-	char addr[FORMAT_ENDPOINT4_LEN];
+	const union sockaddr_any *listen = relay->reg.listen;
+	char addr[FORMAT_ENDPOINT_LEN], addr6[FORMAT_ENDPOINT_LEN];
+	bool has6 = listen[TPROXY_INET6].in6.sin6_port != 0;
 
-	log_info("registered pid %u, listening on %s, workers %u", relay->reg.pid,
-		 format_endpoint4(&relay->reg.listen, addr), relay->n_workers);
+	log_info("registered pid %u, listening on %s%s%s, workers %u", relay->reg.pid,
+		 format_endpoint(&listen[TPROXY_INET], addr), has6 ? " and " : "",
+		 has6 ? format_endpoint(&listen[TPROXY_INET6], addr6) : "", relay->n_workers);
 }
 
 /* Other maps than those that we registered in are pinned now: a loader unloaded and loaded. */

@@ -7,6 +7,7 @@
 #include <getopt.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "config.h"
 #include "log.h"
@@ -19,6 +20,7 @@ enum {
 	OPT_HALF_CLOSED_TIMEOUT,
 	OPT_DRAIN_TIMEOUT,
 	OPT_MAX_CONNECTIONS,
+	OPT_ERROR_MEMORY,
 	OPT_VERSION,
 };
 
@@ -31,6 +33,7 @@ static const struct option long_options[] = {
 	{ "half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
+	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -45,7 +48,8 @@ static void print_help(void)
 	       "pinned maps, accepts, connects to the original destination, relays.\n"
 	       "\n"
 	       "  -p, --pin-dir DIR               where tproxy-load pinned (default: %s)\n"
-	       "  -l, --listen ADDR:PORT          port 0: any (default: 127.0.0.1:0)\n"
+	       "  -l, --listen ADDR:PORT          port 0: any; one for IPv4 and one for IPv6, as\n"
+	       "                                  [ADDR]:PORT (default: 127.0.0.1:0 and [::1]:0)\n"
 	       "  -w, --workers N                 threads, 1 to %d (default: one per CPU)\n"
 	       "      --connect-timeout DURATION  to reach the destination (default: 30s)\n"
 	       "      --idle-timeout DURATION     without a byte either way (default: 1h)\n"
@@ -54,6 +58,8 @@ static void print_help(void)
 	       "      --drain-timeout DURATION    for running connections after SIGTERM\n"
 	       "                                  (default: 30s)\n"
 	       "      --max-connections N         at a time (default: as descriptors allow)\n"
+	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
+	       "                                  be reached fails at once; 0: never (default: 1s)\n"
 	       "  -v, --verbose                   one line for each connection\n"
 	       "  -h, --help                      print this\n"
 	       "      --version                   print the version and that of the pinned maps\n"
@@ -94,6 +100,22 @@ static int parse_number_option(const char *name, const char *value, uint32_t min
 	return 0;
 }
 
+static int parse_listen_option(const char *value, struct options *o)
+{
+	union sockaddr_any addr;
+	enum tproxy_family family;
+
+	if (parse_endpoint(value, &addr) < 0)
+		return usage_error(
+			"--listen: '%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0", value);
+	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
+	if (o->listen_given[family])
+		return usage_error("--listen: '%s' is the second one of its family", value);
+	o->listen[family] = addr;
+	o->listen_given[family] = true;
+	return 0;
+}
+
 static int parse_one(int c, const char *arg, struct options *o)
 {
 	switch (c) {
@@ -103,10 +125,7 @@ static int parse_one(int c, const char *arg, struct options *o)
 		o->pin_dir = arg;
 		return 0;
 	case 'l':
-		if (parse_endpoint4(arg, &o->listen) < 0)
-			return usage_error("--listen: '%s' is not ADDR:PORT, such as 127.0.0.1:0",
-					   arg);
-		return 0;
+		return parse_listen_option(arg, o);
 	case 'w':
 		return parse_number_option("workers", arg, 1, OPTIONS_WORKERS_MAX, &o->workers);
 	case OPT_CONNECT_TIMEOUT:
@@ -121,6 +140,12 @@ static int parse_one(int c, const char *arg, struct options *o)
 	case OPT_MAX_CONNECTIONS:
 		return parse_number_option("max-connections", arg, 1, 10000000,
 					   &o->max_connections);
+	case OPT_ERROR_MEMORY:
+		if (strcmp(arg, "0") == 0) {
+			o->error_memory_ms = 0;
+			return 0;
+		}
+		return parse_duration_option("error-memory", arg, &o->error_memory_ms);
 	case 'v':
 		o->verbose = true;
 		return 0;
@@ -132,16 +157,20 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 {
 	struct options o = {
 		.pin_dir = TPROXY_PIN_DIR,
-		.listen =
-			{
-				.sin_family = AF_INET,
-				.sin_addr = {htonl(INADDR_LOOPBACK)},
-			},
+				.listen[TPROXY_INET].in = {
+			.sin_family = AF_INET,
+			.sin_addr = { htonl(INADDR_LOOPBACK) },
+		},
+		.listen[TPROXY_INET6].in6 = {
+			.sin6_family = AF_INET6,
+			.sin6_addr = IN6ADDR_LOOPBACK_INIT,
+		},
 		.workers = default_workers(),
 		.connect_timeout_ms = 30 * 1000,
 		.idle_timeout_ms = 3600 * 1000,
 		.half_closed_timeout_ms = 300 * 1000,
 		.drain_timeout_ms = 30 * 1000,
+		.error_memory_ms = 1000,
 	};
 	int c, r;
 

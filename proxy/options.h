@@ -3,22 +3,26 @@
 #ifndef TPROXY_RELAY_OPTIONS_H
 #define TPROXY_RELAY_OPTIONS_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "parse.h"
+#include "tproxy_abi.h"
 
 #define OPTIONS_WORKERS_MAX 64
 
 /* Strings are argv's own. Defaults are in options.c. */
 struct options {
 	const char *pin_dir;
-	struct sockaddr_in listen;
+	union sockaddr_any listen[_TPROXY_FAMILY_MAX];
+	bool listen_given[_TPROXY_FAMILY_MAX]; /* not the default: must work */
 	uint32_t workers;
 	uint32_t max_connections; /* 0: as many as descriptors allow */
 	uint64_t connect_timeout_ms;
 	uint64_t idle_timeout_ms;
 	uint64_t half_closed_timeout_ms;
 	uint64_t drain_timeout_ms;
+	uint64_t error_memory_ms; /* 0: none */
 	bool verbose;
 };
 

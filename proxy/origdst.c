@@ -5,16 +5,17 @@
 #include <linux/netfilter_ipv4.h>
 #include <sys/socket.h>
 
-int origdst_get(int fd, struct sockaddr_in *ret_dst)
+int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 {
-	struct sockaddr_in dst;
+	union sockaddr_any dst = {};
 	socklen_t len = sizeof(dst);
+	int level = family == AF_INET6 ? SOL_IPV6 : SOL_IP;
 
 	/* Without our answer the kernel's own: ENOPROTOOPT, or ENOENT with netfilter's conntrack.
 	 */
-	if (getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &dst, &len) < 0)
+	if (getsockopt(fd, level, SO_ORIGINAL_DST, &dst, &len) < 0)
 		return ORIGDST_NOT_REDIRECTED;
-	if (len != sizeof(dst) || dst.sin_family != AF_INET || !dst.sin_port)
+	if (dst.sa.sa_family != family || len != sockaddr_len(&dst) || !dst.in.sin_port)
 		return ORIGDST_NOT_REDIRECTED;
 	*ret_dst = dst;
 	return ORIGDST_FOUND;

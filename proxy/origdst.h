@@ -3,17 +3,18 @@
 #ifndef TPROXY_ORIGDST_H
 #define TPROXY_ORIGDST_H
 
-#include <netinet/in.h>
+#include "parse.h"
 
 /*
  * Asks an accepted socket with SO_ORIGINAL_DST, which our getsockopt program answers as netfilter
- * would. 0: *ret_dst is set. ORIGDST_NOT_REDIRECTED: no destination is recorded for this
- * connection, so it came to the relay's own address and must not be served.
+ * would: at SOL_IP a socket that an IPv4 listener accepted, else at SOL_IPV6. 0: *ret_dst is set.
+ * ORIGDST_NOT_REDIRECTED: no destination is recorded for this connection, so it came to the relay's
+ * own address and must not be served.
  */
 enum {
 	ORIGDST_FOUND = 0,
 	ORIGDST_NOT_REDIRECTED = 1,
 };
-int origdst_get(int fd, struct sockaddr_in *ret_dst);
+int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst);
 
 #endif

@@ -4,14 +4,15 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "bpffs.h"
+#include "ipv6.h"
 #include "log.h"
-#include "tproxy_abi.h"
 #include "util.h"
 
 static int log_open_error(const char *pin_dir, const char *name, int r)
@@ -42,6 +43,17 @@ static int check_abi(const char *pin_dir)
 	return -EPROTO;
 }
 
+/* Since 5.14. */
+static int read_netns_cookie(uint64_t *ret_cookie)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(*ret_cookie);
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, ret_cookie, &len) < 0)
+		return -errno;
+	return 0;
+}
+
 int registration_open(struct registration *reg, const char *pin_dir)
 {
 	struct registration opened = REGISTRATION_NULL;
@@ -52,6 +64,8 @@ int registration_open(struct registration *reg, const char *pin_dir)
 	} maps[] = {
 		{ "map_config", sizeof(__u64), sizeof(struct tproxy_relay), &opened.config_fd },
 		{ "map_marks", sizeof(int), sizeof(struct tproxy_mark), &opened.marks_fd },
+		{ "map_failed", sizeof(struct tproxy_failed_key), sizeof(struct tproxy_failed),
+		  &opened.failed_fd },
 	};
 	size_t i;
 	int r;
@@ -68,8 +82,10 @@ int registration_open(struct registration *reg, const char *pin_dir)
 		}
 	}
 	r = bpffs_map_id(opened.config_fd, &opened.config_id);
+	if (r == 0)
+		r = read_netns_cookie(&opened.netns_cookie);
 	if (r < 0) {
-		log_err("cannot read the id of map_config: %s", strerror(-r));
+		log_err("cannot ask which map and network namespace this is: %s", strerror(-r));
 		registration_close(&opened);
 		return r;
 	}
@@ -82,7 +98,27 @@ void registration_close(struct registration *reg)
 {
 	util_closep(&reg->config_fd);
 	util_closep(&reg->marks_fd);
-	reg->config_fd = reg->marks_fd = -1;
+	util_closep(&reg->failed_fd);
+	reg->config_fd = reg->marks_fd = reg->failed_fd = -1;
+}
+
+static void set_endpoint(struct tproxy_endpoint *ep, const union sockaddr_any *addr)
+{
+	*ep = (struct tproxy_endpoint){ .port = ntohs(addr->in.sin_port) };
+	if (addr->sa.sa_family == AF_INET6) {
+		memcpy(ep->addr, &addr->in6.sin6_addr, sizeof(ep->addr));
+		return;
+	}
+	ep->addr[10] = ep->addr[11] = 0xff;
+	memcpy(&ep->addr[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
+}
+
+static __u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (__u64)ts.tv_sec * 1000000000 + (__u64)ts.tv_nsec;
 }
 
 static int mark(int marks_fd, int fd, __u32 flags)
@@ -101,9 +137,52 @@ int registration_mark_listener(const struct registration *reg, int fd)
 	return r;
 }
 
-int registration_mark_upstream(int marks_fd, int fd)
+int registration_handle_dup(const struct registration *reg, uint64_t error_memory_ms,
+			    struct registration_handle *ret_handle)
 {
-	return mark(marks_fd, fd, TPROXY_MARK_UPSTREAM);
+	struct registration_handle handle = {
+		.marks_fd = fcntl(reg->marks_fd, F_DUPFD_CLOEXEC, 0),
+		.failed_fd = fcntl(reg->failed_fd, F_DUPFD_CLOEXEC, 0),
+		.netns_cookie = reg->netns_cookie,
+		.error_memory_ms = error_memory_ms,
+	};
+	int r = -errno;
+
+	if (handle.marks_fd < 0 || handle.failed_fd < 0) {
+		log_err("cannot duplicate a descriptor: %s", strerror(-r));
+		registration_handle_close(&handle);
+		return r;
+	}
+	*ret_handle = handle;
+	return 0;
+}
+
+void registration_handle_close(struct registration_handle *handle)
+{
+	util_closep(&handle->marks_fd);
+	util_closep(&handle->failed_fd);
+	handle->marks_fd = handle->failed_fd = -1;
+}
+
+int registration_mark_upstream(const struct registration_handle *handle, int fd)
+{
+	return mark(handle->marks_fd, fd, TPROXY_MARK_UPSTREAM);
+}
+
+void registration_note_error(const struct registration_handle *handle,
+			     const union sockaddr_any *dst, int error)
+{
+	struct tproxy_failed_key key = { .netns_cookie = handle->netns_cookie };
+	struct tproxy_failed failed = {
+		.expires_ns = now_ns() + handle->error_memory_ms * 1000000,
+		.error = (__u32)error,
+	};
+
+	if (handle->error_memory_ms == 0 || (error != ECONNREFUSED && error != ENETUNREACH &&
+					     error != EHOSTUNREACH && error != ETIMEDOUT))
+		return;
+	set_endpoint(&key.dst, dst);
+	bpf_map_update_elem(handle->failed_fd, &key, &failed, BPF_ANY);
 }
 
 /* Asks our getsockopt program; -errno without it. */
@@ -128,67 +207,77 @@ int registration_verify_listener(const struct registration *reg, int fd)
 	return 0;
 }
 
-static void set_endpoint(struct tproxy_endpoint *ep, const struct sockaddr_in *addr)
+static void set_entry(const struct registration *reg, struct tproxy_relay *relay)
 {
-	*ep = (struct tproxy_endpoint){
-		.addr = { [10] = 0xff, [11] = 0xff },
-		.port = ntohs(addr->sin_port),
+	int i;
+
+	*relay = (struct tproxy_relay){
+		.registered_ns = reg->registered_ns,
+		.alive_ns = now_ns(),
+		.pid = reg->pid,
+		.uid = reg->uid,
 	};
-	memcpy(&ep->addr[12], &addr->sin_addr, sizeof(addr->sin_addr));
-}
-
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (__u64)ts.tv_sec * 1000000000 + (__u64)ts.tv_nsec;
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (reg->listen[i].in.sin_port && (i != TPROXY_INET6 || reg->offer6))
+			set_endpoint(&relay->listen[i], &reg->listen[i]);
+	}
 }
 
 static int write_entry(struct registration *reg)
 {
-	struct tproxy_relay relay = { .registered_ns = now_ns(), .pid = reg->pid, .uid = reg->uid };
+	struct tproxy_relay relay;
 	int r;
 
-	set_endpoint(&relay.listen[TPROXY_INET], &reg->listen);
+	set_entry(reg, &relay);
 	r = bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
 	if (r < 0)
 		log_err("cannot register in '%s/map_config': %s", reg->pin_dir,
-			r == -E2BIG ? "too many network namespaces have relays" : strerror(-r));
+			r == -E2BIG
+				? "too many network namespaces have relays; 'tproxy-load' forgets those of dead ones"
+				: strerror(-r));
 	return r;
 }
 
-int registration_put(struct registration *reg, int listen_fd)
+/* Where clients reach a wildcard listener: at loopback. */
+static void replace_wildcard(union sockaddr_any *addr)
 {
-	socklen_t cookie_len = sizeof(reg->netns_cookie), addr_len = sizeof(reg->listen);
-	struct tproxy_whoami who;
-	int r;
+	if (addr->sa.sa_family == AF_INET && addr->in.sin_addr.s_addr == htonl(INADDR_ANY))
+		addr->in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	else if (addr->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&addr->in6.sin6_addr))
+		addr->in6.sin6_addr = in6addr_loopback;
+}
 
-	/* Since 5.14. */
-	if (getsockopt(listen_fd, SOL_SOCKET, SO_NETNS_COOKIE, &reg->netns_cookie, &cookie_len) <
-		    0 ||
-	    getsockname(listen_fd, (struct sockaddr *)&reg->listen, &addr_len) < 0)
-		r = -errno;
-	else
-		r = whoami(listen_fd, &who);
+int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMILY_MAX])
+{
+	struct tproxy_whoami who;
+	socklen_t len;
+	int i, r = 0;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX && r == 0; i++) {
+		reg->listen[i] = (union sockaddr_any){};
+		if (listen_fds[i] < 0)
+			continue;
+		len = sizeof(reg->listen[i]);
+		if (getsockname(listen_fds[i], &reg->listen[i].sa, &len) < 0)
+			r = -errno;
+		else
+			r = whoami(listen_fds[i], &who);
+		replace_wildcard(&reg->listen[i]);
+	}
 	if (r < 0) {
 		log_err("cannot ask who and where we are: %s", strerror(-r));
 		return r;
 	}
 	reg->pid = who.pid;
 	reg->uid = who.uid;
-	/* Clients reach a wildcard listener at loopback. */
-	if (reg->listen.sin_addr.s_addr == htonl(INADDR_ANY))
-		reg->listen.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	reg->registered_ns = now_ns();
+	reg->offer6 = ipv6_is_routed();
 	return write_entry(reg);
 }
 
 static bool is_ours(const struct registration *reg, const struct tproxy_relay *relay)
 {
-	struct tproxy_endpoint ep;
-
-	set_endpoint(&ep, &reg->listen);
-	return relay->pid == reg->pid && memcmp(&relay->listen[TPROXY_INET], &ep, sizeof(ep)) == 0;
+	return relay->pid == reg->pid && relay->registered_ns == reg->registered_ns;
 }
 
 void registration_remove(struct registration *reg)
@@ -216,12 +305,13 @@ enum registration_state registration_check(struct registration *reg)
 	if (id != reg->config_id)
 		return REGISTRATION_REPLACED;
 
+	reg->offer6 = ipv6_is_routed();
 	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
-		if (is_ours(reg, &relay))
-			return REGISTRATION_GOOD;
 		/* Connections that missed it tell that the one who registered serves no more. */
-		if (relay.missed == 0)
+		if (!is_ours(reg, &relay) && relay.missed == 0)
 			return REGISTRATION_OTHER;
+		if (is_ours(reg, &relay))
+			return write_entry(reg) < 0 ? REGISTRATION_GONE : REGISTRATION_GOOD;
 	}
 	log_info(
 		"our entry in '%s/map_config' is gone, or that of a relay that does not serve; registering again",

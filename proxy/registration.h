@@ -7,24 +7,29 @@
 #ifndef TPROXY_REGISTRATION_H
 #define TPROXY_REGISTRATION_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "parse.h"
+#include "tproxy_abi.h"
 
 struct registration {
 	const char *pin_dir; /* not owned */
 	int config_fd;	     /* map_config */
 	int marks_fd;	     /* map_marks */
+	int failed_fd;	     /* map_failed */
 	uint32_t config_id;
 	uint64_t netns_cookie;
 	uint32_t pid; /* as the kernel half sees it, whatever PID namespace we are in */
 	uint32_t uid; /* likewise */
-	struct sockaddr_in listen;
+	uint64_t registered_ns;
+	union sockaddr_any listen[_TPROXY_FAMILY_MAX]; /* port 0: none */
+	bool offer6; /* the IPv6 listener is offered: there are routes */
 };
 
 #define REGISTRATION_NULL                                                                          \
 	{                                                                                          \
-		.config_fd = -1, .marks_fd = -1                                                    \
+		.config_fd = -1, .marks_fd = -1, .failed_fd = -1                                   \
 	}
 
 /* Opens the pins and checks their ABI version. */
@@ -39,20 +44,44 @@ void registration_close(struct registration *reg);
 int registration_mark_listener(const struct registration *reg, int fd);
 int registration_verify_listener(const struct registration *reg, int fd);
 
-/* Marks a socket that we dial with, before connect(). Thread-safe. Does not log. */
-int registration_mark_upstream(int marks_fd, int fd);
+/* What a worker needs of a registration, with descriptors of its own. */
+struct registration_handle {
+	int marks_fd;
+	int failed_fd;
+	uint64_t netns_cookie;
+	uint64_t error_memory_ms;
+};
+
+#define REGISTRATION_HANDLE_NULL                                                                   \
+	{                                                                                          \
+		.marks_fd = -1, .failed_fd = -1                                                    \
+	}
+
+int registration_handle_dup(const struct registration *reg, uint64_t error_memory_ms,
+			    struct registration_handle *ret_handle);
+void registration_handle_close(struct registration_handle *handle);
+
+/* These two do not log. Marks a socket that we dial with, before connect(). */
+int registration_mark_upstream(const struct registration_handle *handle, int fd);
+/*
+ * The destination could not be reached: for a short time connect() to it fails with that error,
+ * if it is one that connect(2) gives for what is the matter with a destination.
+ */
+void registration_note_error(const struct registration_handle *handle,
+			     const union sockaddr_any *dst, int error);
 
 /*
- * Publishes the address of a verified listener for our network namespace. From here on, new
- * connections come.
+ * Publishes the addresses of verified listeners for our network namespace. From here on, new
+ * connections come. -1: no listener of that family.
  */
-int registration_put(struct registration *reg, int listen_fd);
+int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMILY_MAX]);
 /* Takes the entry back if it is still ours. */
 void registration_remove(struct registration *reg);
 
 /*
- * Compares what is pinned with what we registered in, and repairs what can be repaired: an entry
- * that went, or one of a relay that no longer serves.
+ * To be called every second or so: says that we are alive. Compares what is pinned with what we
+ * registered in, and repairs what can be repaired: an entry that went, or one of a relay that no
+ * longer serves.
  */
 enum registration_state {
 	REGISTRATION_GOOD,

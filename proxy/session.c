@@ -16,6 +16,7 @@
 #include "log.h"
 #include "origdst.h"
 #include "parse.h"
+#include "registration.h"
 #include "util.h"
 #include "worker.h"
 
@@ -108,13 +109,13 @@ static int wait_write(struct half *h, event_callback_fn fn, void *arg)
 
 static void log_end(struct session *s, enum close_reason reason)
 {
-	char client[FORMAT_ENDPOINT4_LEN], dst[FORMAT_ENDPOINT4_LEN];
+	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
 
 	if (!log_enabled(LOG_LEVEL_DEBUG))
 		return;
 	log_debug("connection %s -> %s: up %s, down %s, %s, %s",
-		  format_endpoint4(&s->client, client), format_endpoint4(&s->dst, dst),
+		  format_endpoint(&s->client, client), format_endpoint(&s->dst, dst),
 		  format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
 		  format_duration_ms(deadline_now_ms() - s->started_ms, duration),
 		  close_reason_name(reason));
@@ -227,6 +228,13 @@ static void half_run(struct half *h)
 		session_destroy(s, CLOSE_NO_MEMORY);
 }
 
+void session_expire(struct session *s, enum close_reason reason)
+{
+	if (reason == CLOSE_CONNECT_TIMEOUT)
+		registration_note_error(&s->worker->handle, &s->dst, ETIMEDOUT);
+	session_destroy(s, reason);
+}
+
 void session_probe(struct session *s)
 {
 	struct pollfd done = {
@@ -252,9 +260,10 @@ static void session_open(struct session *s)
 
 static void dial_failed(struct session *s, int error)
 {
-	char dst[FORMAT_ENDPOINT4_LEN];
+	char dst[FORMAT_ENDPOINT_LEN];
 
-	log_debug("cannot connect to %s: %s", format_endpoint4(&s->dst, dst), strerror(error));
+	log_debug("cannot connect to %s: %s", format_endpoint(&s->dst, dst), strerror(error));
+	registration_note_error(&s->worker->handle, &s->dst, error);
 	session_destroy(s, CLOSE_DIAL_FAILED);
 }
 
@@ -277,14 +286,14 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
 }
 
 /* 0: connected. -EINPROGRESS: being connected. Other -errno: failed. */
-static int dial(int fd, const struct sockaddr_in *dst)
+static int dial(int fd, const union sockaddr_any *dst)
 {
-	if (connect(fd, (const struct sockaddr *)dst, sizeof(*dst)) == 0)
+	if (connect(fd, &dst->sa, sockaddr_len(dst)) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
 		return -errno;
 	/* Near by, the handshake may be over already: to ask again is cheaper than to poll. */
-	if (connect(fd, (const struct sockaddr *)dst, sizeof(*dst)) == 0)
+	if (connect(fd, &dst->sa, sockaddr_len(dst)) == 0)
 		return 0;
 	return errno == EALREADY ? -EINPROGRESS : -errno;
 }
@@ -305,7 +314,7 @@ static void session_dial(struct session *s)
 }
 
 void session_create(struct worker *worker, int client_fd, int server_fd,
-		    const struct sockaddr_in *client)
+		    const union sockaddr_any *client)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -326,7 +335,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	LIST_INSERT_HEAD(&worker->sessions, s, entry);
 	worker_need_tick(worker);
 
-	if (origdst_get(client_fd, &s->dst) != ORIGDST_FOUND) {
+	if (origdst_get(client_fd, client->sa.sa_family, &s->dst) != ORIGDST_FOUND) {
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}

@@ -11,12 +11,12 @@
 #define TPROXY_SESSION_H
 
 #include <event2/event_struct.h>
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
 #include "deadline.h"
+#include "parse.h"
 #include "pump.h"
 #include "stats.h"
 
@@ -57,8 +57,8 @@ struct session {
 	struct half up;	  /* client to server */
 	struct half down; /* server to client */
 	uint64_t started_ms;
-	struct sockaddr_in client;
-	struct sockaddr_in dst; /* where the client wanted to go */
+	union sockaddr_any client;
+	union sockaddr_any dst; /* where the client wanted to go */
 };
 
 /*
@@ -66,10 +66,13 @@ struct session {
  * socket. Connects and relays, or resets the client.
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
-		    const struct sockaddr_in *client);
+		    const union sockaddr_any *client);
 
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);
+
+/* Its time is over, for this reason. */
+void session_expire(struct session *s, enum close_reason reason);
 
 /* Has a side that said its end of file been reset since? No event tells. May destroy s. */
 void session_probe(struct session *s);

@@ -40,7 +40,7 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
 	struct deadline *deadline;
 
 	while ((deadline = deadline_expired(queue, now_ms)))
-		session_destroy(session_of(deadline), reason);
+		session_expire(session_of(deadline), reason);
 }
 
 static void probe_half_closed(struct worker *worker)
@@ -111,17 +111,43 @@ void worker_release_session(struct worker *worker)
 	atomic_fetch_sub_explicit(&worker->limit->sessions, 1, memory_order_relaxed);
 }
 
+static bool is_listening(const struct worker *worker)
+{
+	return worker->listeners[TPROXY_INET].fd >= 0 || worker->listeners[TPROXY_INET6].fd >= 0;
+}
+
 static void end_if_drained(struct worker *worker)
 {
-	if (worker->draining && worker->listener.fd < 0 && LIST_EMPTY(&worker->sessions))
+	if (worker->draining && !is_listening(worker) && LIST_EMPTY(&worker->sessions))
 		event_base_loopbreak(worker->base);
 }
 
 void worker_on_session_end(struct worker *worker)
 {
+	int i;
+
 	worker_release_session(worker);
-	listener_resume(&worker->listener);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		listener_resume(&worker->listeners[i]);
 	end_if_drained(worker);
+}
+
+static bool accept_all(struct worker *worker)
+{
+	bool all = true;
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		all &= listener_accept_all(&worker->listeners[i]);
+	return all;
+}
+
+static void close_listeners(struct worker *worker)
+{
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		listener_finish(&worker->listeners[i]);
 }
 
 static void on_closing(evutil_socket_t fd, short what, void *arg)
@@ -130,11 +156,11 @@ static void on_closing(evutil_socket_t fd, short what, void *arg)
 	const struct timeval delay = timeval_of_ms(DRAIN_ACCEPT_MS);
 
 	/* Those who wait for a session to end are served too, until the drain timeout. */
-	if (!listener_accept_all(&worker->listener)) {
+	if (!accept_all(worker)) {
 		event_add(worker->closing, &delay);
 		return;
 	}
-	listener_finish(&worker->listener);
+	close_listeners(worker);
 	end_if_drained(worker);
 }
 
@@ -154,20 +180,37 @@ static void stop(struct worker *worker)
 
 	worker->draining = true;
 	event_del(worker->closing);
-	listener_finish(&worker->listener);
+	close_listeners(worker);
 	while ((s = LIST_FIRST(&worker->sessions)))
 		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
 	end_if_drained(worker);
 }
 
-/* Clients of the listener before, which wait in its backlog, are served, as far as there is room.
- */
-static void replace_listener(struct worker *worker, int listen_fd, int marks_fd)
+void worker_sockets_close(struct worker_sockets *sockets)
 {
-	listener_accept_all(&worker->listener);
-	listener_finish(&worker->listener);
-	if (listener_init(&worker->listener, worker, listen_fd, marks_fd) < 0)
-		log_err("out of memory for a listener; this worker accepts nothing more");
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		util_closep(&sockets->listen_fds[i]);
+		sockets->listen_fds[i] = -1;
+	}
+	registration_handle_close(&sockets->handle);
+}
+
+/* Clients of the listeners before, which wait in a backlog, are served, as far as there is room. */
+static void replace_listeners(struct worker *worker, const struct worker_sockets *sockets)
+{
+	int i;
+
+	accept_all(worker);
+	close_listeners(worker);
+	registration_handle_close(&worker->handle);
+	worker->handle = sockets->handle;
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (sockets->listen_fds[i] >= 0 &&
+		    listener_init(&worker->listeners[i], worker, sockets->listen_fds[i]) < 0)
+			log_err("out of memory for a listener; this worker accepts nothing from it");
+	}
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
@@ -179,11 +222,12 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	eventfd_read(worker->wake_fd, &value);
 	pthread_mutex_lock(&worker->inbox_lock);
 	inbox = worker->inbox;
-	worker->inbox.listen_fd = worker->inbox.marks_fd = -1;
+	worker->inbox.listen = false;
+	worker->inbox.sockets = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	pthread_mutex_unlock(&worker->inbox_lock);
 
-	if (inbox.listen_fd >= 0)
-		replace_listener(worker, inbox.listen_fd, inbox.marks_fd);
+	if (inbox.listen)
+		replace_listeners(worker, &inbox.sockets);
 	if (inbox.stop)
 		stop(worker);
 	else if (inbox.drain)
@@ -197,8 +241,9 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		.limit = limit,
 		.done_fd = done_fd,
 		.wake_fd = -1,
-		.listener = { .fd = -1, .spare_fd = -1, .marks_fd = -1 },
-		.inbox = { .listen_fd = -1, .marks_fd = -1 },
+		.listeners = { LISTENER_NULL, LISTENER_NULL },
+		.handle = REGISTRATION_HANDLE_NULL,
+		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	LIST_INIT(&worker->sessions);
@@ -250,9 +295,9 @@ void worker_finish(struct worker *worker)
 {
 	if (worker->started)
 		pthread_join(worker->thread, NULL);
-	listener_finish(&worker->listener);
-	util_closep(&worker->inbox.listen_fd);
-	util_closep(&worker->inbox.marks_fd);
+	close_listeners(worker);
+	registration_handle_close(&worker->handle);
+	worker_sockets_close(&worker->inbox.sockets);
 	free_event(worker->wake);
 	free_event(worker->tick);
 	free_event(worker->closing);
@@ -269,13 +314,12 @@ static void wake(struct worker *worker)
 	eventfd_write(worker->wake_fd, 1);
 }
 
-void worker_listen(struct worker *worker, int listen_fd, int marks_fd)
+void worker_listen(struct worker *worker, const struct worker_sockets *sockets)
 {
 	pthread_mutex_lock(&worker->inbox_lock);
-	util_closep(&worker->inbox.listen_fd);
-	util_closep(&worker->inbox.marks_fd);
-	worker->inbox.listen_fd = listen_fd;
-	worker->inbox.marks_fd = marks_fd;
+	worker_sockets_close(&worker->inbox.sockets);
+	worker->inbox.sockets = *sockets;
+	worker->inbox.listen = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
 	wake(worker);
 }

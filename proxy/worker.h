@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A thread with an event base, a listener and the sessions that it accepted. Workers share nothing
+ * A thread with an event base, listeners and the sessions that it accepted. Workers share nothing
  * but the count of sessions. The main thread tells them what to do through worker_listen(),
  * worker_drain() and worker_stop(), which may be called at any time; all else here belongs to the
  * worker's own thread.
@@ -18,7 +18,9 @@
 #include "listener.h"
 #include "pipes.h"
 #include "pump.h"
+#include "registration.h"
 #include "stats.h"
+#include "tproxy_abi.h"
 
 struct event;
 struct event_base;
@@ -31,12 +33,26 @@ struct worker_limit {
 	uint32_t max; /* of sessions; set before the first worker starts */
 };
 
+/* What a worker serves with: -1 for a family without a listener. */
+struct worker_sockets {
+	int listen_fds[_TPROXY_FAMILY_MAX];
+	struct registration_handle handle;
+};
+
+#define WORKER_SOCKETS_NULL                                                                        \
+	{                                                                                          \
+		{ -1, -1 }, REGISTRATION_HANDLE_NULL                                               \
+	}
+
+void worker_sockets_close(struct worker_sockets *sockets);
+
 struct worker {
 	pthread_t thread;
 	bool started;
 	struct event_base *base;
 	struct worker_limit *limit;
-	struct listener listener;
+	struct listener listeners[_TPROXY_FAMILY_MAX];
+	struct registration_handle handle;
 	LIST_HEAD(, session) sessions;
 	struct deadline_queue connecting, idle, half_closed;
 	struct event *tick; /* looks at the queues' heads */
@@ -53,8 +69,8 @@ struct worker {
 	int wake_fd; /* eventfd */
 	pthread_mutex_t inbox_lock;
 	struct {
-		int listen_fd, marks_fd; /* a new listener, or -1 */
-		bool drain, stop;
+		struct worker_sockets sockets;
+		bool listen, drain, stop;
 	} inbox;
 };
 
@@ -65,8 +81,8 @@ int worker_start(struct worker *worker);
 /* The thread must have ended, or never started. */
 void worker_finish(struct worker *worker);
 
-/* A listener, instead of the one before. Takes over both descriptors. */
-void worker_listen(struct worker *worker, int listen_fd, int marks_fd);
+/* Listeners and a registration, instead of those before. Takes over all descriptors. */
+void worker_listen(struct worker *worker, const struct worker_sockets *sockets);
 /* Accept what is in the backlog, close the listener, end when the last session has. */
 void worker_drain(struct worker *worker);
 /* Reset all sessions and end. */

@@ -48,6 +48,60 @@ static void test_dst4(void **state)
 	}
 }
 
+static void test_dst6(void **state)
+{
+	static const struct {
+		const char *ip;
+		enum match_verdict by_default, with_loopback;
+	} cases[] = {
+		{ "::", MATCH_BYPASS_LOOPBACK, MATCH_REDIRECT },
+		{ "::1", MATCH_BYPASS_LOOPBACK, MATCH_REDIRECT },
+		{ "::2", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "::1:1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "1::1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "2001:db8::1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "fd00::1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "fe80::1", MATCH_LINK_LOCAL, MATCH_LINK_LOCAL },
+		{ "febf::1", MATCH_LINK_LOCAL, MATCH_LINK_LOCAL },
+		{ "fec0::1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "ff02::1", MATCH_BYPASS_MULTICAST, MATCH_BYPASS_MULTICAST },
+		{ "::ffff:127.0.0.1", MATCH_BYPASS_LOOPBACK, MATCH_REDIRECT },
+		{ "::ffff:0.0.0.0", MATCH_BYPASS_LOOPBACK, MATCH_REDIRECT },
+		{ "::ffff:10.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT },
+		{ "::ffff:224.0.0.1", MATCH_BYPASS_MULTICAST, MATCH_BYPASS_MULTICAST },
+		{ "::fffe:127.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct tproxy_endpoint dst;
+		__be32 ip[4];
+
+		assert_int_equal(inet_pton(AF_INET6, cases[i].ip, ip), 1);
+		endpoint_set6(&dst, ip, 443);
+		assert_int_equal(match_dst(&dst, 0), cases[i].by_default);
+		assert_int_equal(match_dst(&dst, TPROXY_INCLUDE_LOOPBACK), cases[i].with_loopback);
+	}
+}
+
+static void test_equal(void **state)
+{
+	struct tproxy_endpoint a, b;
+	int i;
+
+	endpoint_set4(&a, htonl(0x0a000001), 80);
+	b = a;
+	assert_true(endpoint_equal(&a, &b));
+	b.port++;
+	assert_false(endpoint_equal(&a, &b));
+	b = a;
+	for (i = 0; i < 16; i++) {
+		b.addr[i] ^= 1;
+		assert_false(endpoint_equal(&a, &b));
+		b.addr[i] ^= 1;
+	}
+}
+
 static void test_endpoint(void **state)
 {
 	static const __u8 expected[16] = { [10] = 0xff, [11] = 0xff, 10, 1, 2, 3 };
@@ -74,6 +128,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dst4),
+		cmocka_unit_test(test_dst6),
+		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_endpoint),
 	};
 

@@ -78,7 +78,7 @@ static void test_duration(void **state)
 	}
 }
 
-static void test_endpoint4(void **state)
+static void test_endpoint(void **state)
 {
 	static const char *const bad[] = {
 		"",
@@ -91,28 +91,43 @@ static void test_endpoint4(void **state)
 		"1.2.3.4:65536",
 		"1.2.3.4:80 ",
 		" 1.2.3.4:80",
-		"[::1]:80",
+		"[::1]80",
 		"1.2.3.4.5:80",
 		"256.0.0.1:80",
 		"localhost:80",
 		"01.2.3.4:80",
+		"[::1]",
+		"[]:80",
+		"[::1:80",
+		"::1]:80",
+		"::1:80",
+		"[1.2.3.4]:80",
+		"[fe80::1%lo]:80",
+		":",
+		"]:1",
 		"1.2.3.4:80:80",
 		"111111111111111111111111111111:1",
 	};
-	struct sockaddr_in addr;
-	char buf[FORMAT_ENDPOINT4_LEN];
+	union sockaddr_any addr;
+	char buf[FORMAT_ENDPOINT_LEN];
 	size_t i;
 
-	assert_int_equal(parse_endpoint4("255.255.255.255:65535", &addr), 0);
-	assert_int_equal(addr.sin_family, AF_INET);
-	assert_int_equal(addr.sin_addr.s_addr, 0xffffffff);
-	assert_int_equal(addr.sin_port, htons(65535));
-	assert_string_equal(format_endpoint4(&addr, buf), "255.255.255.255:65535");
-	assert_int_equal(parse_endpoint4("127.0.0.1:0", &addr), 0);
-	assert_string_equal(format_endpoint4(&addr, buf), "127.0.0.1:0");
+	assert_int_equal(parse_endpoint("255.255.255.255:65535", &addr), 0);
+	assert_int_equal(addr.in.sin_family, AF_INET);
+	assert_int_equal(addr.in.sin_addr.s_addr, 0xffffffff);
+	assert_int_equal(addr.in.sin_port, htons(65535));
+	assert_string_equal(format_endpoint(&addr, buf), "255.255.255.255:65535");
+	assert_int_equal(parse_endpoint("127.0.0.1:0", &addr), 0);
+	assert_int_equal(parse_endpoint("[2001:db8::1]:443", &addr), 0);
+	assert_int_equal(addr.in6.sin6_family, AF_INET6);
+	assert_int_equal(sockaddr_len(&addr), sizeof(addr.in6));
+	assert_string_equal(format_endpoint(&addr, buf), "[2001:db8::1]:443");
+	assert_int_equal(parse_endpoint("127.0.0.1:0", &addr), 0);
+	assert_int_equal(sockaddr_len(&addr), sizeof(addr.in));
+	assert_string_equal(format_endpoint(&addr, buf), "127.0.0.1:0");
 	for (i = 0; i < ARRAY_SIZE(bad); i++) {
-		assert_true(parse_endpoint4(bad[i], &addr) < 0);
-		assert_int_equal(addr.sin_port, 0);
+		assert_true(parse_endpoint(bad[i], &addr) < 0);
+		assert_int_equal(addr.in.sin_port, 0);
 	}
 }
 
@@ -138,7 +153,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_u32),
 		cmocka_unit_test(test_duration),
-		cmocka_unit_test(test_endpoint4),
+		cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_format),
 	};
 

@@ -29,9 +29,12 @@ static void test_defaults(void **state)
 
 	assert_int_equal(parse(&o), 0);
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
-	assert_int_equal(o.listen.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
-	assert_int_equal(o.listen.sin_port, 0);
+	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, 0);
 	assert_true(o.workers >= 1 && o.workers <= OPTIONS_WORKERS_MAX);
+	assert_false(o.listen_given[TPROXY_INET] || o.listen_given[TPROXY_INET6]);
+	assert_true(IN6_IS_ADDR_LOOPBACK(&o.listen[TPROXY_INET6].in6.sin6_addr));
+	assert_int_equal(o.error_memory_ms, 1000);
 	assert_int_equal(o.max_connections, 0);
 	assert_int_equal(o.connect_timeout_ms, 30000);
 	assert_int_equal(o.idle_timeout_ms, 3600000);
@@ -47,11 +50,14 @@ static void test_values(void **state)
 	assert_int_equal(parse(&o, "-p", "/x", "-l", "127.0.0.2:99", "-w", "3", "-v",
 			       "--connect-timeout", "1s", "--idle-timeout=2m",
 			       "--half-closed-timeout=3ms", "--drain-timeout=4h",
-			       "--max-connections=5"),
+			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0"),
 			 0);
 	assert_string_equal(o.pin_dir, "/x");
-	assert_int_equal(o.listen.sin_addr.s_addr, htonl(0x7f000002));
-	assert_int_equal(o.listen.sin_port, htons(99));
+	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000002));
+	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, htons(99));
+	assert_int_equal(o.listen[TPROXY_INET6].in6.sin6_port, htons(98));
+	assert_true(o.listen_given[TPROXY_INET] && o.listen_given[TPROXY_INET6]);
+	assert_int_equal(o.error_memory_ms, 0);
 	assert_int_equal(o.workers, 3);
 	assert_int_equal(o.connect_timeout_ms, 1000);
 	assert_int_equal(o.idle_timeout_ms, 120000);
@@ -69,6 +75,8 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "-w", "65"), -EINVAL);
 	assert_int_equal(parse(&o, "-l", "::1"), -EINVAL);
 	assert_int_equal(parse(&o, "-l", "127.0.0.1"), -EINVAL);
+	assert_int_equal(parse(&o, "-l", "127.0.0.1:1", "-l", "127.0.0.1:2"), -EINVAL);
+	assert_int_equal(parse(&o, "--error-memory", "never"), -EINVAL);
 	assert_int_equal(parse(&o, "-p", ""), -EINVAL);
 	assert_int_equal(parse(&o, "-p"), -EINVAL);
 	assert_int_equal(parse(&o, "--idle-timeout", "0"), -EINVAL);

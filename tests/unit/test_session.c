@@ -25,9 +25,9 @@ static struct sockaddr_in server_addr;
 static int origdst_result;
 
 /* Instead of proxy/origdst.c. */
-int origdst_get(int fd, struct sockaddr_in *ret_dst)
+int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 {
-	*ret_dst = server_addr;
+	ret_dst->in = server_addr;
 	return origdst_result;
 }
 
@@ -66,13 +66,14 @@ static void turn(struct fixture *f)
 
 static void start(struct fixture *f)
 {
-	struct sockaddr_in addr, peer;
+	struct sockaddr_in addr;
+	union sockaddr_any peer;
 	socklen_t len = sizeof(peer);
 	int listener = listen_on(&addr), accepted;
 
 	f->client = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(connect(f->client, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	accepted = accept4(listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK);
+	accepted = accept4(listener, &peer.sa, &len, SOCK_NONBLOCK);
 	close(listener);
 	assert_true(worker_reserve_session(&f->worker));
 	session_create(&f->worker, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
