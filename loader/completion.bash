@@ -12,6 +12,11 @@ _tproxy_load()
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        -f | --config)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
         -g | --relay-group)
             mapfile -t COMPREPLY < <(compgen -g -- "$cur")
             return
@@ -19,7 +24,7 @@ _tproxy_load()
     esac
     mapfile -t COMPREPLY < <(compgen -W '
         -c --cgroup -r --relay-cgroup -g --relay-group -p --pin-dir
-        --fail-closed --include-loopback --unload --status --json
+        -f --config --check --fail-closed --include-loopback --unload --status --json
         -v --verbose -h --help --version' -- "$cur")
 }
 

@@ -552,3 +552,21 @@ int load(const struct options *options)
 		       l.n_kept);
 	return 0;
 }
+
+int load_check(const struct options *options)
+{
+	_cleanup_(load_finish) struct load l = {
+		.options = options,
+		.relay = CGROUP_NULL,
+		.pins = PINS_NULL,
+	};
+	int r;
+
+	r = open_targets(&l);
+	if (r < 0)
+		return r;
+	printf("good: would attach to %zu cgroup%s%s, pin in '%s'\n", l.n_scopes,
+	       l.n_scopes == 1 ? "" : "s", options->fail_closed ? ", fail-closed" : "",
+	       options->pin_dir);
+	return 0;
+}

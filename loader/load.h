@@ -10,4 +10,7 @@ struct options;
  */
 int load(const struct options *options);
 
+/* Finds out whether load() would find its cgroups, and changes nothing. 0 or -errno, logged. */
+int load_check(const struct options *options);
+
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load: one shot. Reads the command line, does one of load, unload and status, exits: 0, 1
- * after a failure, 2 for a usage error. No state of its own: all is in the kernel, under the pins.
+ * tproxy-load: one shot. Reads the command line, does one of load, check, unload and status, exits:
+ * 0, 1 after a failure, 2 for a usage error. No state of its own: all is in the kernel, under the
+ * pins.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -61,6 +62,9 @@ int main(int argc, char **argv)
 	switch (options.mode) {
 	case OPTIONS_LOAD:
 		r = load(&options);
+		break;
+	case OPTIONS_CHECK:
+		r = load_check(&options);
 		break;
 	case OPTIONS_UNLOAD:
 		r = unload(options.pin_dir);

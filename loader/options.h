@@ -11,15 +11,16 @@ enum options_mode {
 	OPTIONS_LOAD,
 	OPTIONS_UNLOAD,
 	OPTIONS_STATUS,
+	OPTIONS_CHECK,
 };
 
-/* Strings are argv's own. */
+/* Strings are owned. */
 struct options {
 	enum options_mode mode;
-	const char **cgroups; /* none: the cgroup2 root */
+	char **cgroups; /* none: the cgroup2 root */
 	size_t n_cgroups;
-	const char *relay_cgroup; /* or NULL */
-	const char *pin_dir;
+	char *relay_cgroup; /* or NULL */
+	char *pin_dir;
 	gid_t relay_gid; /* 0: root only */
 	bool fail_closed;
 	bool include_loopback;

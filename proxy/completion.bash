@@ -13,7 +13,7 @@ _tproxy_relay()
             return
             ;;
         -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
-            --half-closed-timeout | --drain-timeout --error-memory | --max-connections)
+            --half-closed-timeout | --drain-timeout | --error-memory | --max-connections)
             return
             ;;
     esac

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,7 +21,6 @@ static int parse_args(struct options *o, char **argv)
 
 	while (argv[argc])
 		argc++;
-	optind = 0; /* glibc: start anew */
 	return options_parse(argc, argv, o);
 }
 
@@ -66,6 +67,84 @@ static void test_modes(void **state)
 	options_finish(&o);
 }
 
+/* A file of these lines; the caller frees nothing, it is overwritten by the next. */
+static const char *file(const char *lines)
+{
+	static char path[] = "/tmp/tproxy-test-XXXXXX";
+	static bool made;
+	FILE *f;
+
+	if (!made) {
+		int fd = mkstemp(path);
+
+		assert_true(fd >= 0);
+		close(fd);
+		made = true;
+	}
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(lines, f);
+	fclose(f);
+	return path;
+}
+
+static void test_file(void **state)
+{
+	const char *path = file("; tproxy\n"
+				"[relay]\n"
+				"whatever = is the relay's\n"
+				"[load]\n"
+				"cgroup = /a b\n"
+				"cgroup = /c # and why\n"
+				"relay-cgroup: /r\n"
+				"relay-group = root\n"
+				"pin-dir=/p\n"
+				"fail-closed = yes\n"
+				"include-loopback = no\n");
+	struct options o;
+
+	assert_int_equal(parse(&o, "-f", (char *)path), 0);
+	assert_int_equal(o.n_cgroups, 2);
+	assert_string_equal(o.cgroups[0], "/a b");
+	assert_string_equal(o.relay_cgroup, "/r");
+	assert_string_equal(o.pin_dir, "/p");
+	assert_int_equal(o.relay_gid, 0);
+	assert_true(o.fail_closed);
+	assert_false(o.include_loopback);
+	options_finish(&o);
+
+	/* The command line goes before, wherever in it the file stands. */
+	assert_int_equal(parse(&o, "-c", "/x", "-p", "/y", "--config", (char *)path), 0);
+	assert_int_equal(o.n_cgroups, 1);
+	assert_string_equal(o.cgroups[0], "/x");
+	assert_string_equal(o.pin_dir, "/y");
+	assert_string_equal(o.relay_cgroup, "/r");
+	options_finish(&o);
+	unlink(path);
+}
+
+static void test_file_errors(void **state)
+{
+	static const char *const bad[] = {
+		"[load]\ncgroup\n",
+		"[load]\ncgroup =\n",
+		"cgroup = /a\n",
+		"[loader]\ncgroup = /a\n",
+		"[load]\ncgroups = /a\n",
+		"[load]\nfail-closed = maybe\n",
+		"[load]\nfail-closed = no\nrelay-group = no such group\n",
+		"[load\ncgroup = /a\n",
+	};
+	struct options o;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(parse(&o, "-f", (char *)file(bad[i])), -EINVAL);
+	unlink(file(""));
+	assert_int_equal(parse(&o, "-f", "/nonexistent"), -EINVAL);
+	assert_int_equal(parse(&o, "--check", "--unload"), -EINVAL);
+}
+
 static void test_errors(void **state)
 {
 	struct options o;
@@ -88,8 +167,8 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_load),
-		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_load),   cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_file),   cmocka_unit_test(test_file_errors),
 		cmocka_unit_test(test_errors),
 	};
 
