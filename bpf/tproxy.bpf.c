@@ -221,8 +221,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 		__sync_fetch_and_add(&relay->missed, 1);
 		return unredirected(policy, TPROXY_STAT_STALLED);
 	}
-	/* To the relay itself, by whichever local address: it will find no destination and reset.
-	 */
+	/* To the relay itself, by any local address: it finds no destination and resets. */
 	if (dst->port == ret_relay->port && is_our_listener(ctx, dst)) {
 		count(TPROXY_STAT_BYPASS_LISTENER);
 		return CONNECT_PROCEED;

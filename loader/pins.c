@@ -263,8 +263,8 @@ int pins_open_to_group(const struct pins *pins, gid_t gid, bool *ret_opened_bpff
 		log_err("cannot let the relay's group into '%s': %s", parent, strerror(-r));
 		return r;
 	}
-	log_info("set the search bit for others on '%s', so that relays reach '%s'", parent,
-		 pins->path);
+	log_debug("set the search bit for others on '%s', so that relays reach '%s'", parent,
+		  pins->path);
 	*ret_opened_bpffs = true;
 	return 0;
 }

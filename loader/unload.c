@@ -10,13 +10,15 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "bpffs.h"
-#include "hooks.h"
 #include "log.h"
 #include "pins.h"
 #include "tproxy_abi.h"
 #include "util.h"
+
+#define HANDSHAKE_GRACE_MS 200
 
 int unload_link(const struct pins *pins, const char *name)
 {
@@ -61,6 +63,22 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 	return -EEXIST;
 }
 
+/*
+ * Connections that were redirected a moment ago still need the other hooks: to reach the accepted
+ * socket, and for the relay to ask. Handshakes within a host take far less than this.
+ */
+static void let_handshakes_end(const char *path)
+{
+	const struct timespec grace = { .tv_nsec = HANDSHAKE_GRACE_MS * 1000000L };
+	_cleanup_close_ int fd = -1;
+	__u64 cookie;
+
+	if (bpffs_open_map(path, "map_socks", sizeof(cookie), sizeof(struct tproxy_conn),
+			   /* writable= */ false, &fd) == 0 &&
+	    bpf_map_get_next_key(fd, NULL, &cookie) == 0)
+		nanosleep(&grace, NULL);
+}
+
 /* See tproxy_policy; pins of another ABI version say no. */
 static bool did_open_bpffs(const char *path)
 {
@@ -79,7 +97,6 @@ int unload(const char *path)
 	static const char *const rest[] = { "link_", "prog_", "map_" };
 	_cleanup_(pins_close) struct pins pins = PINS_NULL;
 	bool opened_bpffs;
-	char prefix[PINS_LINK_LEN];
 	size_t i;
 	int r;
 
@@ -91,13 +108,10 @@ int unload(const char *path)
 	if (r < 0)
 		return r;
 	opened_bpffs = did_open_bpffs(path);
-	for (i = n_hooks; i-- > 0;) {
-		snprintf(prefix, sizeof(prefix), "link_%s_", hooks[i].name);
-		r = pins_for_each(&pins, remove_prefix, prefix);
-		if (r < 0)
-			return r;
-	}
-	/* What another version may have pinned that this one does not know. */
+	r = pins_for_each(&pins, remove_prefix, "link_connect");
+	if (r < 0)
+		return r;
+	let_handshakes_end(path);
 	for (i = 0; i < ARRAY_SIZE(rest); i++) {
 		r = pins_for_each(&pins, remove_prefix, (void *)rest[i]);
 		if (r < 0)

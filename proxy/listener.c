@@ -23,6 +23,7 @@
 /* Clients in one go, before running sessions have their turn. */
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
+#define QUIET_MS   10000
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -30,6 +31,20 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 
 	log_err("cannot listen on %s: %s", format_endpoint(addr, text), strerror(-r));
 	return r;
+}
+
+/*
+ * Options that accepted sockets take from their listener. TCP_NODELAY: we write when there is
+ * something to write. Reno: between two sockets of one host there is no congestion, and pacing, as
+ * by a host's default of BBR, only costs; BENCHMARKS has what. The client's socket is its own.
+ */
+static void inherit_options(int fd)
+{
+	static const char congestion[] = "reno"; /* always built in */
+	const int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
 }
 
 int listener_bind(const struct registration *reg, union sockaddr_any *addr)
@@ -42,15 +57,13 @@ int listener_bind(const struct registration *reg, union sockaddr_any *addr)
 	fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return log_bind_error(addr, -errno);
-	/* Accepted sockets take TCP_NODELAY from here: we write when there is something to write.
-	 */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
 	    (addr->sa.sa_family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
 	    bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
 		return log_bind_error(addr, -errno);
+	inherit_options(fd);
 	/* Before listen(), where sockops confirms the mark. */
 	r = registration_mark_listener(reg, fd);
 	if (r < 0)
@@ -67,9 +80,10 @@ static void listener_pause(struct listener *l, const char *why)
 {
 	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
 
-	if (!l->episode)
+	/* At the limit pauses come and go with every connection: one line for them all. */
+	if (deadline_now_ms() >= l->quiet_until_ms)
 		log_warning("accepting paused, clients wait: %s", why);
-	l->episode = true;
+	l->quiet_until_ms = deadline_now_ms() + QUIET_MS;
 	l->paused = true;
 	stats_add(&l->worker->stats.accept_paused, 1);
 	event_del(l->event);
@@ -153,7 +167,6 @@ static enum accepted accept_one(struct listener *l)
 		/* accept(2): errors of the new socket's network are no reason to stop. */
 		return errno == EAGAIN ? ACCEPTED_NONE : ACCEPTED;
 	}
-	l->episode = false;
 	stats_add(&l->worker->stats.accepted, 1);
 	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client);
 	return ACCEPTED;

@@ -8,6 +8,7 @@
 #define TPROXY_LISTENER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 struct event;
@@ -23,7 +24,7 @@ struct listener {
 	struct event *event;  /* a client waits */
 	struct event *resume; /* timer, while paused */
 	bool paused;
-	bool episode; /* of pauses, logged; ends with the next accept */
+	uint64_t quiet_until_ms; /* pauses before that belong to one that was logged */
 };
 
 /*

@@ -11,8 +11,7 @@ int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 	socklen_t len = sizeof(dst);
 	int level = family == AF_INET6 ? SOL_IPV6 : SOL_IP;
 
-	/* Without our answer the kernel's own: ENOPROTOOPT, or ENOENT with netfilter's conntrack.
-	 */
+	/* Without our answer the kernel's own: ENOPROTOOPT, or ENOENT with conntrack. */
 	if (getsockopt(fd, level, SO_ORIGINAL_DST, &dst, &len) < 0)
 		return ORIGDST_NOT_REDIRECTED;
 	if (dst.sa.sa_family != family || len != sockaddr_len(&dst) || !dst.in.sin_port)

@@ -86,12 +86,30 @@ static void half_finish(struct half *h)
 	pump_finish(&h->pump, &h->session->worker->tools);
 }
 
+/*
+ * A side from which nothing is read now may be reset without an event that tells. Such sessions are
+ * on a list that the worker's timer walks, see session_probe().
+ */
+static void watch(struct session *s)
+{
+	bool deaf = s->state == SESSION_CONNECTING || !s->up.reading || !s->down.reading;
+
+	if (deaf && !s->deaf)
+		LIST_INSERT_HEAD(&s->worker->deaf, s, deaf_entry);
+	else if (!deaf && s->deaf)
+		LIST_REMOVE(s, deaf_entry);
+	s->deaf = deaf;
+}
+
 static int wait_read(struct half *h)
 {
+	if (h->reading)
+		return 0;
 	stop_writing(h);
-	if (!h->reading && event_add(&h->read_event, NULL) < 0)
+	if (event_add(&h->read_event, NULL) < 0)
 		return -ENOMEM;
 	h->reading = true;
+	watch(h->session);
 	return 0;
 }
 
@@ -104,6 +122,7 @@ static int wait_write(struct half *h, event_callback_fn fn, void *arg)
 	if (!h->write_event || (!h->writing && event_add(h->write_event, NULL) < 0))
 		return -ENOMEM;
 	h->writing = true;
+	watch(h->session);
 	return 0;
 }
 
@@ -142,6 +161,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	half_finish(&s->up);
 	half_finish(&s->down);
 	deadline_clear(&s->deadline);
+	if (s->deaf)
+		LIST_REMOVE(s, deaf_entry);
 	LIST_REMOVE(s, entry);
 	close_side(s->client_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_CLIENT);
 	close_side(s->server_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_SERVER);
@@ -154,10 +175,6 @@ static void half_end(struct half *h)
 {
 	struct session *s = h->session;
 
-	if (s->reset_by != SESSION_NOBODY) {
-		session_destroy(s, reset_reason(s->reset_by));
-		return;
-	}
 	h->done = true;
 	stop_reading(h);
 	stop_writing(h);
@@ -169,24 +186,24 @@ static void half_end(struct half *h)
 	}
 	s->state = SESSION_HALF_CLOSED;
 	deadline_set(&s->deadline, &s->worker->half_closed);
+	watch(s);
 }
 
 /*
- * A side is gone. What it sent before, and its kernel acknowledged towards it, may still be unread
- * here: that goes to the other side first, as it would have without us, and then the reset.
+ * A side has been reset. What it sent before, and its kernel acknowledged towards it, may still be
+ * unread here: that goes to the other side first, as far as it takes it, as it would have without
+ * us; and then the reset. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {
 	struct half *from = by == SESSION_CLIENT ? &s->up : &s->down;
-	struct half *to = other_half(from);
+	uint64_t bytes;
 
-	s->reset_by = by;
-	stop_reading(to);
-	stop_writing(to);
-	if (from->done)
-		session_destroy(s, reset_reason(by));
-	else
-		half_run(from);
+	do {
+		bytes = from->pump.bytes;
+	} while (!from->done && pump_run(&from->pump, &s->worker->tools) == PUMP_WAIT_READ &&
+		 from->pump.bytes != bytes);
+	session_destroy(s, reset_reason(by));
 }
 
 /* Moves what can be moved in one direction. May destroy the session. */
@@ -215,10 +232,7 @@ static void half_run(struct half *h)
 		session_destroy(s, reset_reason(source_of(h)));
 		return;
 	case PUMP_WRITE_ERROR:
-		if (s->reset_by == SESSION_NOBODY)
-			reset_by(s, source_of(other_half(h)));
-		else
-			session_destroy(s, reset_reason(s->reset_by));
+		reset_by(s, source_of(other_half(h)));
 		return;
 	case PUMP_NO_MEMORY:
 		session_destroy(s, CLOSE_NO_MEMORY);
@@ -237,12 +251,16 @@ void session_expire(struct session *s, enum close_reason reason)
 
 void session_probe(struct session *s)
 {
-	struct pollfd done = {
-		.fd = s->up.done ? s->client_fd : s->server_fd,
-	};
+	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->server_fd } };
 
-	if (s->reset_by == SESSION_NOBODY && poll(&done, 1, 0) > 0 && done.revents & POLLERR)
-		reset_by(s, s->up.done ? SESSION_CLIENT : SESSION_SERVER);
+	/* Of no more than the client, while the other socket is not connected. */
+	if (poll(fds, s->state == SESSION_CONNECTING ? 1 : 2, 0) <= 0)
+		return;
+	/* Not POLLHUP: that is also both ends of file, one of them not read yet. */
+	if (fds[0].revents & POLLERR)
+		reset_by(s, SESSION_CLIENT);
+	else if (fds[1].revents & POLLERR)
+		reset_by(s, SESSION_SERVER);
 }
 
 /* connect() has finished, well. May destroy the session. */

@@ -35,7 +35,6 @@ struct half {
 };
 
 enum session_side {
-	SESSION_NOBODY,
 	SESSION_CLIENT,
 	SESSION_SERVER,
 };
@@ -47,11 +46,12 @@ enum session_state {
 };
 
 struct session {
-	LIST_ENTRY(session) entry; /* worker::sessions */
-	struct deadline deadline;  /* in one of worker's queues, by state */
+	LIST_ENTRY(session) entry;	/* worker::sessions */
+	LIST_ENTRY(session) deaf_entry; /* worker::deaf, while one side is not read from */
+	struct deadline deadline;	/* in one of worker's queues, by state */
 	struct worker *worker;
 	enum session_state state;
-	enum session_side reset_by; /* it did; what it had sent before is being passed on */
+	bool deaf; /* on worker::deaf */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */
@@ -74,7 +74,10 @@ void session_destroy(struct session *s, enum close_reason reason);
 /* Its time is over, for this reason. */
 void session_expire(struct session *s, enum close_reason reason);
 
-/* Has a side that said its end of file been reset since? No event tells. May destroy s. */
+/*
+ * Has a side from which nothing is read been reset? Level-triggered events do not tell. May destroy
+ * s, and no other.
+ */
 void session_probe(struct session *s);
 
 /* Closes fd so that its peer sees a reset, and discards what was queued for it (socket(7)). */

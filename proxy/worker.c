@@ -19,7 +19,7 @@
  * whose handshake was not over, when the registration was taken back.
  */
 #define DRAIN_ACCEPT_MS 200
-/* Half-closed sessions are looked at this often, see session_probe(). */
+/* Sessions that are not read from are looked at this often, see session_probe(). */
 #define PROBE_MS 500
 /* The timer never fires more often, nor a timeout later, than this. */
 #define TICK_LEAST_MS 10
@@ -43,14 +43,13 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
 		session_expire(session_of(deadline), reason);
 }
 
-static void probe_half_closed(struct worker *worker)
+static void probe_deaf(struct worker *worker)
 {
-	struct deadline *deadline, *next;
+	struct session *s, *next;
 
-	/* A probe may destroy its session, and no other. */
-	for (deadline = TAILQ_FIRST(&worker->half_closed.entries); deadline; deadline = next) {
-		next = TAILQ_NEXT(deadline, entry);
-		session_probe(session_of(deadline));
+	for (s = LIST_FIRST(&worker->deaf); s; s = next) {
+		next = LIST_NEXT(s, deaf_entry);
+		session_probe(s);
 	}
 }
 
@@ -72,7 +71,7 @@ static void schedule_tick(struct worker *worker)
 	next_ms = least(deadline_next_ms(&worker->connecting, now_ms),
 			deadline_next_ms(&worker->idle, now_ms));
 	next_ms = least(next_ms, deadline_next_ms(&worker->half_closed, now_ms));
-	/* A session that comes meanwhile may have less time, and half-closed ones are probed. */
+	/* A session that comes meanwhile may have less time, and deaf ones are probed. */
 	next_ms = least(next_ms, worker->tick_most_ms);
 	delay = timeval_of_ms(next_ms < TICK_LEAST_MS ? TICK_LEAST_MS : next_ms);
 	worker->ticking = event_add(worker->tick, &delay) == 0;
@@ -92,7 +91,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
 	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
 	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
-	probe_half_closed(worker);
+	probe_deaf(worker);
 	schedule_tick(worker);
 }
 
@@ -247,6 +246,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	LIST_INIT(&worker->sessions);
+	LIST_INIT(&worker->deaf);
 	deadline_queue_init(&worker->connecting, options->connect_timeout_ms);
 	deadline_queue_init(&worker->idle, options->idle_timeout_ms);
 	deadline_queue_init(&worker->half_closed, options->half_closed_timeout_ms);

@@ -54,6 +54,7 @@ struct worker {
 	struct listener listeners[_TPROXY_FAMILY_MAX];
 	struct registration_handle handle;
 	LIST_HEAD(, session) sessions;
+	LIST_HEAD(, session) deaf; /* those to be probed for resets, see session_probe() */
 	struct deadline_queue connecting, idle, half_closed;
 	struct event *tick; /* looks at the queues' heads */
 	bool ticking;

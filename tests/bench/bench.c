@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tproxy-bench: the load generator behind run.py, client and server in one program.
+ *
+ * Only libc and threads, so that nothing but the relay under test stands between the two. A client
+ * prints one JSON object, with numbers if all went well and with a reason if not.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "client.h"
+#include "pattern.h"
+#include "server.h"
+
+static const char usage[] =
+	"Usage: tproxy-bench server ADDR:PORT\n"
+	"       tproxy-bench WORKLOAD ADDR:PORT [OPTION]...\n"
+	"\n"
+	"Workloads:\n"
+	"  rr         64-byte requests and responses on one connection\n"
+	"  crr        connect, request and response, close\n"
+	"  connect    connect to a listener of its own at ADDR:PORT, close by reset\n"
+	"  hold       open all connections, keep them until end of file on stdin\n"
+	"  bulk-up    send for a time, the server checks\n"
+	"  bulk-down  receive for a time, check\n"
+	"\n"
+	"Options:\n"
+	"  --count N     exchanges or connections of rr, crr, connect, hold (10000)\n"
+	"  --clients N   of crr, all at once (1)\n"
+	"  --streams N   of bulk-up and bulk-down, all at once (1)\n"
+	"  --seconds N   that bulk-up and bulk-down last, and hold at most (10)\n"
+	"  --help        this text\n";
+
+static bool parse_number(const char *text, unsigned int max, unsigned int *ret_number)
+{
+	char *end;
+	unsigned long number;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || number < 1 || number > max)
+		return false;
+	*ret_number = (unsigned int)number;
+	return true;
+}
+
+static bool parse_address(const char *text, struct sockaddr_in *ret_address)
+{
+	const char *colon = strchr(text, ':');
+	char host[INET_ADDRSTRLEN];
+	unsigned int port;
+
+	if (!colon || (size_t)(colon - text) >= sizeof(host) ||
+	    !parse_number(colon + 1, UINT16_MAX, &port))
+		return false;
+	memcpy(host, text, (size_t)(colon - text));
+	host[colon - text] = '\0';
+	*ret_address =
+		(struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	return inet_pton(AF_INET, host, &ret_address->sin_addr) == 1;
+}
+
+static int usage_error(const char *what, const char *value)
+{
+	fprintf(stderr, "tproxy-bench: %s \"%s\". Try 'tproxy-bench --help'.\n", what, value);
+	return 2;
+}
+
+/* Idle connections are counted by the ten thousand. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int parse_options(int argc, char **argv, struct client_options *options)
+{
+	static const struct option longopts[] = {
+		{ "count", required_argument, NULL, 'n' },
+		{ "clients", required_argument, NULL, 'c' },
+		{ "streams", required_argument, NULL, 'c' },
+		{ "seconds", required_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "h", longopts, NULL)) != -1) {
+		switch (opt) {
+		case 'n':
+			if (!parse_number(optarg, CLIENT_COUNT_MAX, &options->count))
+				return usage_error("bad count", optarg);
+			break;
+		case 'c':
+			if (!parse_number(optarg, CLIENT_CLIENTS_MAX, &options->clients))
+				return usage_error("bad number of clients", optarg);
+			break;
+		case 's':
+			if (!parse_number(optarg, CLIENT_SECONDS_MAX, &options->seconds))
+				return usage_error("bad number of seconds", optarg);
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
+		default:
+			return 2;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct client_options options = { .count = 10000, .clients = 1, .seconds = 10 };
+	int r = parse_options(argc, argv, &options);
+
+	if (r)
+		return r;
+	if (argc - optind != 2) {
+		fputs("tproxy-bench: give a command and ADDR:PORT. Try 'tproxy-bench --help'.\n",
+		      stderr);
+		return 2;
+	}
+	if (!parse_address(argv[optind + 1], &options.address))
+		return usage_error("bad address", argv[optind + 1]);
+
+	pattern_init();
+	raise_descriptor_limit();
+	if (strcmp(argv[optind], "server") == 0)
+		server_run(&options.address);
+	for (enum workload w = 0; w < _WORKLOAD_MAX; w++) {
+		if (strcmp(argv[optind], workload_names[w]) == 0)
+			client_run(w, &options);
+	}
+	return usage_error("no such command", argv[optind]);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The client half of tproxy-bench: one workload, one JSON object on stdout. */
+#ifndef TPROXY_BENCH_CLIENT_H
+#define TPROXY_BENCH_CLIENT_H
+
+#include <netinet/in.h>
+
+enum workload {
+	WORKLOAD_RR,
+	WORKLOAD_CRR,
+	WORKLOAD_CONNECT,
+	WORKLOAD_HOLD,
+	WORKLOAD_BULK_UP,
+	WORKLOAD_BULK_DOWN,
+	_WORKLOAD_MAX,
+};
+
+struct client_options {
+	struct sockaddr_in address;
+	unsigned int count;   /* exchanges or connections, of all clients together */
+	unsigned int clients; /* or streams, at the same time */
+	unsigned int seconds; /* of a bulk transfer; at most, that hold waits */
+};
+
+#define CLIENT_COUNT_MAX   10000000
+#define CLIENT_CLIENTS_MAX 1024
+#define CLIENT_SECONDS_MAX 300
+
+extern const char *const workload_names[_WORKLOAD_MAX];
+
+/* Ends the process: with status 0 if there is a number, 1 if there is a reason why not. */
+_Noreturn void client_run(enum workload workload, const struct client_options *options);
+
+#endif

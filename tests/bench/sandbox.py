@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a benchmark run takes from the host, and how all of it is given back.
+
+Network namespaces, cgroups, one bpffs mount and a directory below /run, all of them named
+"tproxy-bench". Every process runs in one of the cgroups, so that cgroup.kill ends exactly what this
+run, or one that was killed before it, has started.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+NAME = "tproxy-bench"
+SERVER_NETNS = f"{NAME}-server"
+SERVER_PORT = 7777
+COMMAND_SECONDS = 30
+
+# Ports must not run out, nor connect() search for a free one: see README.md.
+SYSCTLS = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
+
+
+class Failure(Exception):
+    """Why there is no number."""
+
+
+def wait_until(condition, what, seconds=10):
+    """The first true result of condition(), or a Failure that names what has not come true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise Failure(f"timed out after {seconds} s: {what}")
+        time.sleep(0.01)
+    return result
+
+
+def command(*argv, check=True):
+    """Runs a short command on the host; its output, or a Failure with its last words."""
+    try:
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure(str(error)) from error
+    if check and done.returncode != 0:
+        raise Failure(f"{' '.join(argv)}: {last_line(done.stdout)}")
+    return done.stdout
+
+
+def last_line(text):
+    return (text.strip().splitlines() or ["no output"])[-1]
+
+
+def mounts():
+    """(mount point, file system type) of each mount that this process sees."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            left, right = line.split(" - ")
+            yield left.split()[4], right.split()[0]
+
+
+def cgroup2_mount():
+    for path, kind in mounts():
+        if kind == "cgroup2":
+            return path
+    raise Failure("no cgroup2 is mounted")
+
+
+def unprivileged(uid, gid):
+    """The words that make the command after them run as nobody in particular."""
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all",
+            "--bounding-set=-all", "--no-new-privs"]
+
+
+class Process:
+    """A process of ours that runs beside the others, and what the kernel accounts to it."""
+
+    def __init__(self, popen, log_path):
+        self.popen = popen
+        self.log_path = log_path
+        self.directory = f"/proc/{popen.pid}"
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def running(self):
+        return self.popen.poll() is None
+
+    def check(self):
+        if not self.running():
+            raise Failure(f"exited with status {self.popen.returncode}: {last_line(self.log())}")
+
+    def cpu_seconds(self):
+        with open(f"{self.directory}/stat", encoding="utf-8") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_bytes(self):
+        with open(f"{self.directory}/statm", encoding="utf-8") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def descriptors(self):
+        return len(os.listdir(f"{self.directory}/fd"))
+
+    def listens_on(self, port):
+        with open(f"{self.directory}/net/tcp", encoding="utf-8") as file:
+            rows = [line.split() for line in file][1:]
+        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+    def stop(self):
+        """SIGTERM; SIGKILL and a Failure if that does not end it."""
+        if self.running():
+            self.popen.terminate()
+        try:
+            self.popen.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            self.popen.kill()
+            self.popen.wait()
+            raise Failure(f"does not end on SIGTERM: {last_line(self.log())}") from error
+
+
+class Sandbox:
+    """Namespaces, cgroups, mount and processes of one run. A context manager."""
+
+    def __init__(self, bench, congestion_control, pin):
+        self.bench = bench
+        self.sysctls = (*SYSCTLS, f"net.ipv4.tcp_congestion_control={congestion_control}")
+        cpus = sorted(os.sched_getaffinity(0))
+        self.client_cpus = cpus[:1] if pin else cpus
+        self.server_cpus = cpus[-1:] if pin else cpus
+        self.cgroup = os.path.join(cgroup2_mount(), NAME)
+        self.directory = None
+        self.bpffs = None
+        self.networks = 0
+        # An abstract address: taken while the process lives, and nothing to remove.
+        self.lock = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self):
+        try:
+            self.lock.bind(f"\0{NAME}")
+        except OSError as error:
+            raise Failure("another run is under way") from error
+        self.clean()
+        try:
+            self.set_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        self.clean()
+        self.lock.close()
+
+    def set_up(self):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.directory = tempfile.mkdtemp(prefix=f"{NAME}.", dir="/run")
+        os.chmod(self.directory, 0o755)
+        self.bpffs = os.path.join(self.directory, "bpffs")
+        os.mkdir(self.bpffs)
+        command("mount", "-t", "bpf", "-o", "mode=0755", NAME, self.bpffs)
+        os.mkdir(self.cgroup)
+        for name in ("scope", "relay", "outside"):
+            os.mkdir(self.cgroup_path(name))
+        self.add_netns(SERVER_NETNS)
+        self.start_server()
+
+    def clean(self):
+        """Leaves nothing of this run nor of one before it. Does not stop at what fails."""
+        self.kill_all()
+        for path, _ in list(mounts()):
+            if path.startswith(f"/run/{NAME}."):
+                command("umount", path, check=False)
+        for entry in os.listdir("/run"):
+            if entry.startswith(f"{NAME}.") and os.path.isdir(f"/run/{entry}"):
+                shutil.rmtree(f"/run/{entry}", ignore_errors=True)
+        for line in command("ip", "netns", "list", check=False).splitlines():
+            if line.startswith(f"{NAME}-"):
+                command("ip", "netns", "delete", line.split()[0], check=False)
+
+    def kill_all(self):
+        if not os.path.isdir(self.cgroup):
+            return
+        with open(os.path.join(self.cgroup, "cgroup.kill"), "w", encoding="utf-8") as file:
+            file.write("1")
+        for path, _, _ in os.walk(self.cgroup, topdown=False):
+            wait_until(lambda p=path: remove_cgroup(p), f"cgroup {path} is empty")
+
+    def cgroup_path(self, name):
+        return os.path.join(self.cgroup, name)
+
+    def add_netns(self, name):
+        command("ip", "netns", "add", name)
+        command("ip", "-n", name, "link", "set", "lo", "up")
+        command("nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw", *self.sysctls)
+
+    def add_client_netns(self, name):
+        """A namespace with a veth pair of its own to the server; the server's address there."""
+        self.networks += 1
+        network, device = f"10.77.{self.networks}", f"veth{self.networks}"
+        self.add_netns(name)
+        command("ip", "link", "add", device, "netns", name, "type", "veth",
+                "peer", "name", device, "netns", SERVER_NETNS)
+        for netns, host in ((SERVER_NETNS, 1), (name, 2)):
+            command("ip", "-n", netns, "address", "add", f"{network}.{host}/24", "dev", device)
+            command("ip", "-n", netns, "link", "set", device, "up")
+        return f"{network}.1:{SERVER_PORT}"
+
+    def start(self, argv, netns, cgroup, label, cpus=None):
+        """Starts argv in a namespace and a cgroup; its output goes to a log named by label."""
+        log_path = os.path.join(self.directory, f"{label}.log")
+        with open(log_path, "w", encoding="utf-8") as log:
+            popen = subprocess.Popen(self.inside(argv, netns), stdin=subprocess.DEVNULL, stdout=log,
+                                     stderr=log, preexec_fn=lambda: self.join(cgroup, cpus))
+        return Process(popen, log_path)
+
+    def start_server(self):
+        server = self.start([self.bench, "server", f"0.0.0.0:{SERVER_PORT}"], SERVER_NETNS,
+                            "outside", "server", self.server_cpus)
+        wait_until(lambda: server.check() or "ready" in server.log(), "server is ready")
+
+    def start_client(self, arguments, netns, cgroup):
+        """A client, with pipes for what is said to it and what it says."""
+        argv = [self.bench, *map(str, arguments)]
+        return subprocess.Popen(self.inside(argv, netns), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                preexec_fn=lambda: self.join(cgroup, self.client_cpus))
+
+    @staticmethod
+    def inside(argv, netns):
+        return ["nsenter", f"--net=/run/netns/{netns}", *argv]
+
+    def join(self, cgroup, cpus):
+        """In the child: where it is to run."""
+        with open(os.path.join(self.cgroup_path(cgroup), "cgroup.procs"), "w",
+                  encoding="utf-8") as file:
+            file.write("0")
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+
+
+def remove_cgroup(path):
+    """Whether it is gone. Killed processes take a moment to leave it."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

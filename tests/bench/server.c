@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The server: echo, sink and source behind one port, see pattern.h.
+ *
+ * One thread per CPU, each with its own epoll instance; all of them wait for the one listener
+ * (EPOLLEXCLUSIVE), so that an idle thread takes the next connection, and keeps it. A connection
+ * is owned by the thread that accepted it. A connection that fails is reset, never ended orderly:
+ * the client must notice. What would make the numbers wrong, such as no descriptors left, ends the
+ * server.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pattern.h"
+
+#define LIFETIME_SECONDS 3600
+#define EVENTS_AT_ONCE	 4
+
+struct conn {
+	int fd;
+	int op;	     /* enum op; 0 = its byte has not come yet */
+	bool ending; /* nothing is left to do but to send the rest of end */
+	size_t end_sent;
+	struct bulk_end end;
+};
+
+/* What is left to do with a connection after an event. */
+enum verdict {
+	CONN_KEEP,
+	CONN_CLOSE,
+	CONN_RESET,
+};
+
+struct worker {
+	pthread_t thread;
+	int listen_fd;
+	int epoll_fd;
+	unsigned char buffer[PATTERN_CHUNK]; /* of the connection in hand; empty between events */
+};
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static bool would_block(ssize_t n)
+{
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static enum verdict conn_send_end(struct conn *c)
+{
+	const char *rest = (const char *)&c->end + c->end_sent;
+	ssize_t n = send(c->fd, rest, sizeof(c->end) - c->end_sent, MSG_NOSIGNAL);
+
+	if (n < 0)
+		return would_block(n) ? CONN_KEEP : CONN_RESET;
+	c->end_sent += (size_t)n;
+	return c->end_sent == sizeof(c->end) ? CONN_CLOSE : CONN_KEEP;
+}
+
+/* The client has ended its side of a bulk transfer: from now on only room to write matters. */
+static enum verdict conn_end(struct conn *c, struct worker *w)
+{
+	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = c };
+
+	c->ending = true;
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
+		die("epoll_ctl");
+	return CONN_KEEP;
+}
+
+/* A message is far smaller than an empty send buffer: a short send is a client that never reads. */
+static enum verdict conn_echo(struct conn *c, const unsigned char *bytes, size_t size)
+{
+	return send(c->fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size ? CONN_KEEP : CONN_RESET;
+}
+
+static void conn_sink(struct conn *c, const unsigned char *bytes, size_t size)
+{
+	if (!pattern_matches(bytes, size, c->end.bytes))
+		c->end.intact = 0;
+	c->end.bytes += size;
+}
+
+/* The first byte has come: become what it says. A source also wants to know when it may write. */
+static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT, .data.ptr = c };
+
+	c->op = op;
+	c->end.intact = 1;
+	if (op == OP_DOWN && epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
+		die("epoll_ctl");
+	return op == OP_ECHO || op == OP_UP || op == OP_DOWN ? CONN_KEEP : CONN_RESET;
+}
+
+static enum verdict conn_on_readable(struct conn *c, struct worker *w)
+{
+	const unsigned char *bytes = w->buffer;
+	ssize_t n = recv(c->fd, w->buffer, sizeof(w->buffer), 0);
+	size_t size = (size_t)n;
+
+	if (n < 0)
+		return would_block(n) ? CONN_KEEP : CONN_RESET;
+	if (n == 0)
+		return c->op == OP_UP || c->op == OP_DOWN ? conn_end(c, w) : CONN_CLOSE;
+
+	if (c->op == 0) {
+		if (conn_choose(c, w, bytes[0]) != CONN_KEEP)
+			return CONN_RESET;
+		if (c->op != OP_ECHO) {
+			bytes++;
+			size--;
+		}
+	}
+	if (c->op == OP_ECHO)
+		return conn_echo(c, bytes, size);
+	if (c->op == OP_UP)
+		conn_sink(c, bytes, size);
+	return CONN_KEEP;
+}
+
+static enum verdict conn_on_writable(struct conn *c)
+{
+	ssize_t n;
+
+	if (c->ending)
+		return conn_send_end(c);
+
+	n = send(c->fd, pattern_at(c->end.bytes), PATTERN_CHUNK, MSG_NOSIGNAL);
+	if (n < 0)
+		return would_block(n) ? CONN_KEEP : CONN_RESET;
+	c->end.bytes += (size_t)n;
+	return CONN_KEEP;
+}
+
+static void conn_destroy(struct conn *c, enum verdict verdict)
+{
+	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+	if (verdict == CONN_RESET)
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(c->fd);
+	free(c);
+}
+
+static void conn_on_event(struct conn *c, struct worker *w, uint32_t events)
+{
+	enum verdict verdict = CONN_KEEP;
+
+	/* An error or a hang-up is met like data or room: recv() or send() says what it is. */
+	if (!c->ending && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
+		verdict = conn_on_readable(c, w);
+	if (verdict == CONN_KEEP && (c->ending || (events & EPOLLOUT)))
+		verdict = conn_on_writable(c);
+	if (verdict != CONN_KEEP)
+		conn_destroy(c, verdict);
+}
+
+/* One at a time, so that connections that arrive together spread over the threads. */
+static void worker_accept(struct worker *w)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct conn *c;
+	int fd = accept4(w->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+			return;
+		die("accept4");
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		die("calloc");
+	c->fd = fd;
+	event.data.ptr = c;
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		die("epoll_ctl");
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct epoll_event events[EVENTS_AT_ONCE];
+
+	for (;;) {
+		int n = epoll_wait(w->epoll_fd, events, EVENTS_AT_ONCE, -1);
+
+		if (n < 0 && errno != EINTR)
+			die("epoll_wait");
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.ptr)
+				conn_on_event(events[i].data.ptr, w, events[i].events);
+			else
+				worker_accept(w);
+		}
+	}
+	return NULL;
+}
+
+static void worker_start(struct worker *w, int listen_fd)
+{
+	/* The listener is the one that has no connection. */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = NULL };
+
+	w->listen_fd = listen_fd;
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (w->epoll_fd < 0 || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, listen_fd, &event) < 0)
+		die("epoll");
+	errno = pthread_create(&w->thread, NULL, worker_main, w);
+	if (errno)
+		die("pthread_create");
+}
+
+static int listener_open(const struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	/* The sockets that it accepts inherit this one. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		die("bind");
+	if (listen(fd, SOMAXCONN) < 0)
+		die("listen");
+	return fd;
+}
+
+_Noreturn void server_run(const struct sockaddr_in *address)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t count = cpus > 0 ? (size_t)cpus : 1;
+	struct worker *workers = calloc(count, sizeof(*workers));
+	int listen_fd = listener_open(address);
+
+	if (!workers)
+		die("calloc");
+	for (size_t i = 0; i < count; i++)
+		worker_start(&workers[i], listen_fd);
+	puts("ready");
+	fflush(stdout);
+
+	/* The threads never end. */
+	sleep(LIFETIME_SECONDS);
+	fprintf(stderr, "server: ended after %d s\n", LIFETIME_SECONDS);
+	exit(1);
+}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Fixtures and rules of the end to end tests.
+
+The run needs root, cgroup2 and the programs; without one of them all of it is skipped with exit
+status 77, or fails if TPROXY_MUST_RUN=1, which turns every skip into a failure. Each test has a
+deadline (@pytest.mark.deadline(seconds)), and its logs are shown when it fails.
+"""
+
+import os
+import re
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+import host
+import programs
+from harness import Bed
+
+SKIPPED = 77
+MUST_RUN = os.environ.get("TPROXY_MUST_RUN") == "1"
+DEADLINE = 30
+DESCRIPTORS = 20_000
+
+RUN = f"{host.PREFIX}-{os.getpid()}"
+
+
+class DeadlineExceeded(Exception):
+    pass
+
+
+def missing():
+    """What keeps the tests from being run, None if nothing."""
+    if os.geteuid() != 0:
+        return "not root"
+    if not host.cgroup2_root():
+        return "no cgroup2 is mounted"
+    for binary in (programs.LOAD, programs.RELAY):
+        if not os.access(binary, os.X_OK):
+            return f"{binary} is not built"
+    return None
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "deadline(seconds): how long the test may take")
+    config.addinivalue_line("markers", "needs(program, ...): skipped if one is not installed")
+
+
+def pytest_sessionstart(session):
+    reason = missing()
+    if reason:
+        pytest.exit(f"{'FAIL' if MUST_RUN else 'SKIP'}: {reason}", 1 if MUST_RUN else SKIPPED)
+
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, DESCRIPTORS), most))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = 1 if MUST_RUN else SKIPPED
+
+
+# --- deadlines
+
+
+def _under_deadline(item):
+    marker = item.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else DEADLINE
+
+    def expired(*_):
+        raise DeadlineExceeded(f"{item.name} took more than {seconds} s")
+
+    signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item):
+    yield from _under_deadline(item)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    yield from _under_deadline(item)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    yield from _under_deadline(item)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.skipped and MUST_RUN and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    if report.failed and "bed" in getattr(item, "funcargs", {}):
+        for name, text in item.funcargs["bed"].logs().items():
+            report.sections.append((name, text))
+
+
+# --- fixtures
+
+
+@pytest.fixture(autouse=True)
+def _needed_programs(request):
+    for marker in request.node.iter_markers("needs"):
+        for program in marker.args:
+            if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+                pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="session")
+def run_directory():
+    """A file system of this run's own, that unprivileged programs may enter."""
+    host.sweep()
+    host.private_mounts()
+    directory = Path("/tmp", RUN)
+    top = host.Cgroup(host.cgroup2_root() / RUN)
+    with host.mounted("tmpfs", directory, "mode=755"), top:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def binaries(run_directory):
+    """Copies of the programs under test: the checkout may be where only root may go."""
+    directory = run_directory / "bin"
+    directory.mkdir()
+    for binary in (programs.LOAD, programs.RELAY):
+        shutil.copy(binary, directory)
+    return directory
+
+
+@pytest.fixture
+def bed(request, run_directory, binaries):
+    """Namespaces, cgroups and a bpffs; nothing is loaded."""
+    name = re.sub(r"[^\w.-]+", "-", request.node.name)
+    with Bed(name, run_directory / name, binaries) as made:
+        yield made
+
+
+@pytest.fixture
+def loaded(bed):
+    """tproxy-load has run; there is no relay."""
+    bed.load()
+    return bed
+
+
+@pytest.fixture
+def proxied(loaded):
+    """A relay serves the client namespace."""
+    loaded.start_relay()
+    return loaded

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The pieces of the host that a test owns: cgroups, network namespaces, a bpffs, forked tasks.
+
+Nothing here outlives the run except directories of cgroup2 and one empty directory in /tmp: network
+namespaces are only file descriptors, mounts live in a mount namespace of the session, and every
+process asks the kernel to kill it when its parent dies. sweep() removes what a killed run left.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import io
+import os
+import pickle
+import re
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+import traceback
+from pathlib import Path
+
+PREFIX = "tproxy-e2e"
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result):
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def die_with_parent():
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def wait_until(predicate, what, timeout=5.0):
+    """Calls predicate until it returns something true, and returns that."""
+    end = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout} s: {what}")
+        time.sleep(0.01)
+
+
+def stays_true(predicate, what, duration):
+    """Asserts that predicate holds all through the duration (seconds)."""
+    end = time.monotonic() + duration
+    while time.monotonic() < end:
+        assert predicate(), f"did not stay true for {duration} s: {what}"
+        time.sleep(0.01)
+
+
+# --- mounts
+
+
+def _mounts():
+    """What is mounted where, as (mount point, type, its root), the newest last."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        yield fields.split()[4], rest.split()[0], fields.split()[3]
+
+
+def mounted_at(path):
+    """The type of the file system that is mounted at path, None if none is."""
+    return {point: fstype for point, fstype, _ in _mounts()}.get(str(path))
+
+
+def cgroup2_root():
+    """Where cgroup2 is mounted (a hybrid host has it below another place), None if nowhere."""
+    return next((Path(point) for point, fstype, root in _mounts()
+                 if fstype == "cgroup2" and root == "/"), None)
+
+
+def private_mounts():
+    """Gives this process a mount namespace of its own: what it mounts ends with it."""
+    _check(_libc.unshare(CLONE_NEWNS))
+    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+
+
+@contextlib.contextmanager
+def mounted(fstype, path, options):
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "-t", fstype, "-o", options, PREFIX, path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+        path.rmdir()
+
+
+def bpffs(path):
+    """A private bpffs, as closed as the one that systemd mounts."""
+    return mounted("bpf", path, "mode=1700")
+
+
+# --- cgroups
+
+
+class Cgroup:
+    """A directory of cgroup2. Leaving it kills what is inside, children included."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self):
+        self.remove()
+        self.path.mkdir()
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    def __str__(self):
+        return str(self.path)
+
+    def child(self, name):
+        child = Cgroup(self.path / name)
+        child.path.mkdir()
+        return child
+
+    def join(self):
+        (self.path / "cgroup.procs").write_text("0")
+
+    def populated(self):
+        return "populated 1" in (self.path / "cgroup.events").read_text()
+
+    def pids(self):
+        return [int(pid) for procs in self.path.rglob("cgroup.procs")
+                for pid in procs.read_text().split()]
+
+    def remove(self):
+        if not self.path.exists():
+            return
+        (self.path / "cgroup.kill").write_text("1")
+        wait_until(lambda: not self.populated(), f"{self} is empty after a kill")
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            os.rmdir(directory)
+
+
+def sweep():
+    """Removes what runs left that were killed: ours are named after the process of their run."""
+    for path in [*cgroup2_root().glob(PREFIX + "-*"), *Path("/tmp").glob(PREFIX + "-*")]:
+        owner = re.match(PREFIX + r"-(\d+)", path.name)
+        if not owner or _is_pytest(int(owner[1])):
+            continue
+        if path.parent == Path("/tmp"):
+            path.rmdir()
+        else:
+            Cgroup(path).remove()
+
+
+def _is_pytest(pid):
+    try:
+        return b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+# --- network namespaces
+
+
+class NetNs:
+    """A network namespace that exists as long as its file descriptor (and what runs inside)."""
+
+    def __init__(self):
+        self.fd = -1
+
+    def __enter__(self):
+        thread = threading.Thread(target=self._create)
+        thread.start()
+        thread.join()
+        self.ip("link set lo up")
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+    def _create(self):
+        _check(_libc.unshare(CLONE_NEWNET))
+        self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def path(self):
+        """What nsenter --net= and ip … netns take."""
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    def join(self):
+        _check(_libc.setns(self.fd, CLONE_NEWNET))
+
+    @contextlib.contextmanager
+    def inside(self):
+        """Moves the calling thread there: sockets made in the block belong to this namespace."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.join()
+        try:
+            yield
+        finally:
+            _check(_libc.setns(home, CLONE_NEWNET))
+            os.close(home)
+
+    def ip(self, *commands):
+        subprocess.run(["nsenter", f"--net={self.path}", "ip", "-batch", "-"],
+                       input="\n".join(commands), text=True, check=True)
+
+    def sysctl(self, name, value):
+        with self.inside():
+            Path("/proc/sys/net", name).write_text(str(value))
+
+
+# --- places and tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a process is to run."""
+
+    cgroup: Cgroup
+    netns: NetNs
+
+    def enter(self):
+        """For a forked child, before it does anything else."""
+        die_with_parent()
+        self.cgroup.join()
+        self.netns.join()
+
+
+class _Pickler(pickle.Pickler):
+    """Sockets are passed by descriptor."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.sockets = []
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, socket.socket):
+            return None
+        self.sockets.append(obj)
+        return len(self.sockets) - 1, obj.gettimeout()
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, fds):
+        super().__init__(file)
+        self.fds = fds
+
+    def persistent_load(self, pid):
+        index, timeout = pid
+        sock = socket.socket(fileno=self.fds[index])
+        sock.settimeout(timeout)
+        return sock
+
+
+class Task:
+    """A function that runs in a forked child at some place. Its result, sockets included, or its
+    exception comes back by result()."""
+
+    _HEADER = struct.Struct("=Q")
+    _FDS_MAX = 250
+
+    def __init__(self, place, function, *args):
+        self.name = getattr(function, "__name__", repr(function))
+        self._channel, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(theirs, place, function, args)
+        theirs.close()
+
+    @classmethod
+    def _run(cls, channel, place, function, args):
+        try:
+            place.enter()
+            outcome = (True, function(*args))
+        except BaseException as error:  # the parent raises it
+            outcome = (False, cls._picklable(error))
+        try:
+            data = io.BytesIO()
+            pickler = _Pickler(data)
+            pickler.dump(outcome)
+            header = cls._HEADER.pack(data.tell())
+            socket.send_fds(channel, [header], [s.fileno() for s in pickler.sockets])
+            channel.sendall(data.getbuffer())
+        finally:
+            os._exit(0)
+
+    @staticmethod
+    def _picklable(error):
+        """OSErrors are for the test to look at, of others it sees the traceback."""
+        if isinstance(error, OSError):
+            return error
+        return AssertionError("in a task:\n" + "".join(traceback.format_exception(error)))
+
+    def result(self, timeout=10.0):
+        """Waits for the end of the task. One that takes longer is killed."""
+        try:
+            self._channel.settimeout(timeout)
+            header, fds, _, _ = socket.recv_fds(self._channel, self._HEADER.size, self._FDS_MAX)
+            assert header, f"task {self.name} died"
+            data = bytearray()
+            while len(data) < self._HEADER.unpack(header)[0]:
+                data += self._channel.recv(1 << 20)
+        except TimeoutError:
+            raise AssertionError(f"task {self.name} not done within {timeout} s") from None
+        finally:
+            self.stop()
+        done, value = _Unpickler(io.BytesIO(data), fds).load()
+        if not done:
+            raise value
+        return value
+
+    def stop(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self._channel.close()
+            self.pid = 0
+
+
+def run_in(place, function, *args, timeout=10.0):
+    return Task(place, function, *args).result(timeout)

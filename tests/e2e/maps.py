@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Pinned maps and programs as the tests see them: bpftool reads, bpf(2) writes.
+
+Reading goes through `bpftool map dump`, because that is a supported way to inspect tproxy and so
+its field names are under test too. Writing 65,536 entries that way would take seconds.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import struct
+import subprocess
+from pathlib import Path
+
+BPFTOOL = "/usr/sbin/bpftool" if os.path.exists("/usr/sbin/bpftool") else "bpftool"
+
+_NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+_MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 2, 3, 5
+_OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
+_PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bpf(command, attributes):
+    buffer = ctypes.create_string_buffer(attributes, 128)
+    result = _libc.syscall(_NR_BPF, command, buffer, 128)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _address(buffer):
+    return ctypes.addressof(buffer)
+
+
+def bpftool(*args):
+    """Runs bpftool, returns what it prints as JSON (None if nothing)."""
+    argv = [BPFTOOL, "--json", *map(str, args)]
+    result = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{argv}: {result.stdout}{result.stderr}"
+    return json.loads(result.stdout) if result.stdout.strip() else None
+
+
+class PinnedMap:
+    """A pinned map by bpf(2), for writing."""
+
+    def __init__(self, path):
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        self.fd = _bpf(_OBJ_GET, struct.pack("=QII", _address(name), 0, 0))
+        info = ctypes.create_string_buffer(24)
+        _bpf(_OBJ_GET_INFO, struct.pack("=IIQ", self.fd, 24, _address(info)))
+        _, _, self.key_size, self.value_size, self.max_entries, _ = struct.unpack("=6I", info.raw)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+    def update(self, key, value):
+        assert len(key) == self.key_size and len(value) == self.value_size
+        key, value = ctypes.create_string_buffer(key), ctypes.create_string_buffer(value)
+        _bpf(_MAP_UPDATE_ELEM, struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(value), 0))
+
+    def delete(self, key):
+        key = ctypes.create_string_buffer(key)
+        _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQQ", self.fd, 0, _address(key), 0))
+
+    def _strange_key(self, number):
+        """A key that no socket has: cookies count up from 1."""
+        return struct.pack("=Q", 1 << 63 | number).ljust(self.key_size, b"\0")
+
+    def fill(self):
+        """Puts entries of nobody in, up to the limit."""
+        value = bytes(self.value_size)
+        for number in range(self.max_entries):
+            self.update(self._strange_key(number), value)
+
+    def empty(self):
+        for number in range(self.max_entries):
+            self.delete(self._strange_key(number))
+
+
+class Pins:
+    """The pin directory of a loaded tproxy."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def names(self):
+        return sorted(path.name for path in self.path.iterdir()) if self.path.exists() else []
+
+    def open(self, name):
+        return PinnedMap(self.path / name)
+
+    def dump(self, name):
+        """All entries of a map: a list of {"key": …, "value": …} with fields by name."""
+        entries = bpftool("map", "dump", "pinned", self.path / name)
+        return [entry.get("formatted", entry) for entry in entries]
+
+    def count(self, name):
+        return len(self.dump(name))
+
+    def at_rest(self):
+        return not self.dump("map_socks") and not self.dump("map_ports")
+
+
+class Layout:
+    """Where the fields of a map's value are, by its BTF."""
+
+    def __init__(self, pin):
+        info = bpftool("map", "show", "pinned", pin)
+        types = bpftool("btf", "dump", "map", "id", info["id"], "value")["types"]
+        structs = [entry for entry in types if entry["kind"] == "STRUCT"]
+        (value,) = [entry for entry in structs if entry["size"] == info["bytes_value"]]
+        self.size = value["size"]
+        self._offsets = {field["name"]: field["bits_offset"] // 8 for field in value["members"]}
+
+    def pack(self, **fields):
+        """A value of these fields, given as bytes, and zeroes."""
+        value = bytearray(self.size)
+        for name, data in fields.items():
+            offset = self._offsets[name]
+            value[offset:offset + len(data)] = data
+        return bytes(value)
+
+    def unpack(self, value, name, form):
+        return struct.unpack_from(form, value, self._offsets[name])
+
+
+def load_connect4(path, verdict):
+    """Loads and pins somebody else's program for cgroup/connect4: it allows (1) or denies (0)."""
+    instructions = ctypes.create_string_buffer(
+        struct.pack("=BBhi", 0xB7, 0, 0, verdict) + struct.pack("=BBhi", 0x95, 0, 0, 0))
+    license_text = ctypes.create_string_buffer(b"GPL")
+    attributes = struct.pack("=IIQQIIQII16sII", _PROG_TYPE_CGROUP_SOCK_ADDR, 2,
+                             _address(instructions), _address(license_text), 0, 0, 0, 0, 0,
+                             b"foreign", 0, _ATTACH_INET4_CONNECT)
+    fd = _bpf(_PROG_LOAD, attributes)
+    try:
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        _bpf(_OBJ_PIN, struct.pack("=QII", _address(name), fd, 0))
+    finally:
+        os.close(fd)
+
+
+def attached(cgroup):
+    """Ids of the programs that are attached to a cgroup itself."""
+    return sorted(entry["id"] for entry in bpftool("cgroup", "show", cgroup) or [])

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The programs that the tests run: tproxy-load, tproxy-relay, and real clients and servers."""
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+from host import wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+LOAD = Path(os.environ.get("TPROXY_LOAD", REPOSITORY / "build/loader/tproxy-load")).absolute()
+RELAY = Path(os.environ.get("TPROXY_RELAY", REPOSITORY / "build/proxy/tproxy-relay")).absolute()
+
+RELAY_UID = 65534
+RELAY_GID = 47113
+
+# Built with ASan, memory is not given back at once and a start takes longer.
+SANITIZED = RELAY.exists() and b"__asan_init" in RELAY.read_bytes()
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items()
+       if name not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")},
+    "LC_ALL": "C.UTF-8",
+    "ASAN_OPTIONS": "quarantine_size_mb=1:" + os.environ.get("ASAN_OPTIONS", ""),
+    "UBSAN_OPTIONS": "print_stacktrace=1:" + os.environ.get("UBSAN_OPTIONS", ""),
+}
+
+_SANITIZER = re.compile(r"^.*(ERROR: \w+Sanitizer|runtime error:).*$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a program ended."""
+
+    argv: list
+    status: int
+    out: str
+    err: str
+
+    def succeeded(self):
+        assert self.status == 0, self
+        return self
+
+    def refused(self, *needles, status=1):
+        """It ended with this status, printed nothing but one line on stderr, and that says why."""
+        assert self.status == status, self
+        assert self.out == "", self
+        assert self.err.count("\n") == 1 and self.err.endswith("\n"), self
+        assert self.err.startswith(Path(self.argv[0]).name + ": "), self
+        for needle in needles:
+            assert str(needle) in self.err, f"no {str(needle)!r} in {self}"
+        return self
+
+
+def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
+    """Runs a program to its end. data is what it reads, bytes or text."""
+    argv = [str(arg) for arg in argv]
+    wrapped = (unprivileged(*user) if user else []) + argv
+    data = data.encode() if isinstance(data, str) else data or b""
+    result = subprocess.run(wrapped, preexec_fn=place and place.enter, input=data,
+                            capture_output=True, timeout=timeout, check=False,
+                            env={**ENVIRONMENT, **(env or {})})
+    return Result(argv, result.returncode, result.stdout.decode(errors="replace"),
+                  result.stderr.decode(errors="replace"))
+
+
+def unprivileged(uid, gid):
+    """The start of a command line: as this user, with no capability and no way to get one."""
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all",
+            "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"]
+
+
+class Program:
+    """A program that runs until it is stopped, with its output in a log file."""
+
+    def __init__(self, *argv, place, log, files=None, env=None):
+        self.log = Path(log)
+
+        def prepare():
+            place.enter()
+            if files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen([str(arg) for arg in argv], stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=output, preexec_fn=prepare,
+                                            env={**ENVIRONMENT, **(env or {})})
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.running():
+            self.signal(signal.SIGTERM)
+        self.wait()
+
+    def running(self):
+        return self.process.poll() is None
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, timeout=10):
+        """The exit status. A program that does not end in time is killed, and the test fails."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.process.args} did not end within {timeout} s") from None
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def _status(self, field):
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)[1])
+
+    def rss_kib(self):
+        return self._status("VmRSS")
+
+    def peak_kib(self):
+        return self._status("VmHWM")
+
+    def reset_peak(self):
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Relay(Program):
+    """tproxy-relay as an unprivileged user. Leaving it, the relay has to end well."""
+
+    _REGISTERED = re.compile(r"registered pid (\d+), listening on ([0-9.]+):(\d+)"
+                             r"(?: and \S+)?, workers (\d+)")
+
+    def __init__(self, binary, pin_dir, *options, **program):
+        super().__init__(*unprivileged(RELAY_UID, RELAY_GID), binary, "--pin-dir", pin_dir, "-v",
+                         "--drain-timeout", "1s", *options, **program)
+        self.killed = False
+
+    def __exit__(self, *_):
+        super().__exit__()
+        reports = _SANITIZER.findall(self.text())
+        assert not reports and "Sanitizer" not in self.text(), self.text()
+        assert self.killed or self.process.returncode == 0, (
+            f"relay ended with {self.process.returncode}: {self.text()}")
+
+    def kill(self):
+        self.killed = True
+        super().kill()
+
+    def registrations(self):
+        return self._REGISTERED.findall(self.text())
+
+    def wait_registered(self, times=1):
+        wait_until(lambda: len(self.registrations()) >= times or not self.running(),
+                   f"relay registered {times} times", 20 if SANITIZED else 10)
+        assert self.running(), f"relay ended with {self.process.returncode}: {self.text()}"
+        pid, address, port, _ = self.registrations()[-1]
+        assert int(pid) == self.pid, "the relay names its PID as the host sees it"
+        self.address = (address, int(port))
+        return self
+
+    def connections(self):
+        """The lines about finished connections."""
+        return re.findall(r"connection .*", self.text())
+
+    def connections_to(self, address):
+        return [line for line in self.connections() if "-> {}:{}:".format(*address) in line]
+
+
+class Loader:
+    """tproxy-load with one pin directory."""
+
+    def __init__(self, binary, pin_dir):
+        self.binary = binary
+        self.pin_dir = pin_dir
+
+    def __call__(self, *options, pin_dir=None, **program):
+        result = call(self.binary, "--pin-dir", pin_dir or self.pin_dir, *options, **program)
+        assert "Sanitizer" not in result.err, result
+        return result
+
+    def start(self, *options, place, log):
+        return Program(self.binary, "--pin-dir", self.pin_dir, *options, place=place, log=log)
+
+    def unload(self):
+        return self("--unload").succeeded()
+
+    def status(self):
+        return json.loads(self("--status", "--json").succeeded().out)

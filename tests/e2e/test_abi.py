@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The kernel half as a relay of somebody else sees it, who knows tproxy_abi.h and nothing more."""
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+import wire
+from harness import SERVER
+from maps import Layout
+
+LOOPBACK = "127.0.0.1"
+SO_ORIGINAL_DST = 80
+SO_NETNS_COOKIE = 71
+TPROXY_SO_WHOAMI, TPROXY_SO_CONN = 0x74700001, 0x74700002
+MARK_LISTENER, MARK_HOOKED, MARK_RECORDED = 1, 4, 8
+
+ENDPOINT = struct.Struct("=10x2s4sHH")
+WHOAMI = struct.Struct("=IIII")
+
+
+def pack_endpoint(address):
+    return ENDPOINT.pack(b"\xff\xff", socket.inet_aton(address[0]), address[1], 0)
+
+
+def unpack_endpoint(data):
+    mapped, address, port, _ = ENDPOINT.unpack(data)
+    assert mapped == b"\xff\xff"
+    return socket.inet_ntoa(address), port
+
+
+def mark(pins, sock):
+    with pins.open("map_marks") as marks:
+        value = struct.pack("=I", MARK_LISTENER).ljust(marks.value_size, b"\0")
+        marks.update(struct.pack("=i", sock.fileno()), value)
+
+
+def register(pins, sock):
+    cookie = sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    value = Layout(pins.path / "map_config").pack(
+        pid=struct.pack("=I", os.getpid()), listen=pack_endpoint(sock.getsockname()))
+    with pins.open("map_config") as config:
+        config.update(cookie, value)
+
+
+def become_relay(pins):
+    """Binds, marks, listens, registers."""
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    sock.bind((LOOPBACK, 0))
+    mark(pins, sock)
+    sock.listen()
+    register(pins, sock)
+    return sock
+
+
+@pytest.fixture
+def relay(loaded):
+    """The listening socket of our own relay."""
+    return loaded.keep(loaded.run_in(become_relay, loaded.pins, place=loaded.relay_place))
+
+
+@pytest.fixture
+def accepted(loaded, relay):
+    """A connection of a client to (SERVER, 80), as the relay has it; and the client's end."""
+    client = loaded.connect((SERVER, 80))
+    return loaded.accept(relay)[0], client
+
+
+def test_original_destination(accepted):
+    sock, client = accepted
+    answer = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+    family, port, address = struct.unpack("=H2s4s8x", answer)
+    assert family == socket.AF_INET and answer[8:] == bytes(8)
+    assert (socket.inet_ntoa(address), int.from_bytes(port, "big")) == (SERVER, 80)
+    assert client.getpeername() == (SERVER, 80)
+
+
+def test_original_destination_is_there_when_the_client_is_gone(loaded, relay):
+    """The client may close, and another may get its port, before the relay asks."""
+    loaded.connect((SERVER, 80)).close()
+    loaded.connect((SERVER, 81)).close()
+    for port in (80, 81):
+        answer = loaded.accept(relay)[0].getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+        assert int.from_bytes(answer[2:4], "big") == port
+
+
+def test_connection(loaded, accepted):
+    """TPROXY_SO_CONN: the value of map_socks."""
+    sock, client = accepted
+    conn = Layout(loaded.pins.path / "map_socks")
+    answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_CONN, conn.size)
+    assert len(answer) == conn.size
+    assert unpack_endpoint(*conn.unpack(answer, "src", "20s")) == client.getsockname()
+    assert unpack_endpoint(*conn.unpack(answer, "dst", "20s")) == (SERVER, 80)
+    assert conn.unpack(answer, "netns_cookie", "8s")[0] == sock.getsockopt(
+        socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    assert conn.unpack(answer, "cgroup_id", "=Q")[0] == loaded.scope.path.stat().st_ino
+    assert conn.unpack(answer, "pid", "=I")[0] > 0
+    assert conn.unpack(answer, "uid", "=I")[0] == 0
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert conn.unpack(answer, "comm", "16s")[0].rstrip(b"\0").decode() == comm
+
+
+def test_who_am_i(relay, accepted):
+    for sock, flags in ((relay, MARK_LISTENER | MARK_HOOKED),
+                        (accepted[0], MARK_LISTENER | MARK_HOOKED | MARK_RECORDED)):
+        answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
+        assert WHOAMI.unpack(answer) == (1, os.getpid(), 0, flags)
+
+
+def test_only_these_three_options_are_answered(loaded, accepted):
+    """I5. To see it red: do not look at the level in tproxy_sockopt.
+
+    Compared with a connection that another listener in the same cgroup accepted.
+    """
+    other = loaded.keep(loaded.run_in(wire.listener, (LOOPBACK, 0), place=loaded.relay_place))
+    loaded.connect(other)
+
+    def answers(sock):
+        return {(level, name, size): wire.getsockopt(sock, level, name, bytes(size))
+                for level in (socket.SOL_SOCKET, socket.SOL_IP, socket.SOL_TCP, socket.IPPROTO_IPV6)
+                for name in [*range(100), TPROXY_SO_WHOAMI, TPROXY_SO_CONN]
+                for size in (4, 256, 8192)}
+
+    ours, plain = answers(accepted[0]), answers(loaded.accept(other)[0])
+    assert ({key for key in ours if ours[key][0] != plain[key][0]} ==
+            {(socket.SOL_IP, name, size)
+             for name in (SO_ORIGINAL_DST, TPROXY_SO_WHOAMI, TPROXY_SO_CONN)
+             for size in (256, 8192)})
+
+
+@pytest.mark.parametrize("name, size", [(SO_ORIGINAL_DST, 16), (TPROXY_SO_CONN, 88),
+                                        (TPROXY_SO_WHOAMI, WHOAMI.size)])
+def test_buffer_that_is_too_small_is_left_alone(accepted, name, size):
+    error, answer = wire.getsockopt(accepted[0], socket.SOL_IP, name, bytes(size - 1))
+    assert error and not answer
+
+
+def test_direct_connection_has_no_original_destination(loaded, relay):
+    """I3: not even one that comes from the scope."""
+    for place in (loaded.client, loaded.bystander):
+        loaded.connect(relay, place=place)
+        sock, _ = loaded.accept(relay)
+        with pytest.raises(OSError):
+            sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+
+
+def test_listener_that_sockops_did_not_see_gets_nothing(loaded):
+    """Marked too late, after listen(), it could not tell where its connections want to go."""
+    sock = loaded.keep(loaded.run_in(wire.listener, (LOOPBACK, 0), place=loaded.relay_place))
+    mark(loaded.pins, sock)
+    register(loaded.pins, sock)
+    assert not loaded.visit(loaded.listen()).relayed
+    assert loaded.stats()["no_listener"] == 1
+
+
+def test_listener_outside_the_hooks_gets_nothing(loaded):
+    loaded.keep(loaded.run_in(become_relay, loaded.pins, place=loaded.bystander))
+    assert not loaded.visit(loaded.listen()).relayed
+
+
+def test_mark_ends_with_the_socket(loaded, relay):
+    """I2: a stranger at the same address, right after."""
+    address = relay.getsockname()
+    relay.close()
+    loaded.listen(*address, netns=loaded.client_net)
+    assert not loaded.visit(loaded.listen()).relayed
+    assert loaded.stats()["no_listener"] == 1
+
+
+def test_registration_alone_is_not_believed(loaded):
+    """An entry that names an address without a marked listener: anybody could have written it."""
+    sock = loaded.listen(LOOPBACK, netns=loaded.client_net)
+    register(loaded.pins, sock)
+    assert not loaded.visit(loaded.listen()).relayed

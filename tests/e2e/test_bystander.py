@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Programs that tproxy has no business with notice nothing of it (I5)."""
+
+import os
+import socket
+import struct
+
+import pytest
+
+import wire
+from harness import CLIENT
+from programs import RELAY_GID
+
+RULES = 300
+GROUPS = 2000
+SO_PEERGROUPS = 59
+MCAST_JOIN_SOURCE_GROUP, MCAST_MSFILTER = 46, 48
+
+
+@pytest.fixture(params=["client", "relay_place", "bystander"])
+def place(request, bed):
+    """Among the clients, among the relays (where getsockopt is hooked), and elsewhere."""
+    return getattr(bed, request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["relay-cgroup", "relay-in-scope"])
+def load(request, bed):
+    """Loads, with the getsockopt hook at the relays' cgroup or at the scope itself."""
+    return lambda: bed.load(relay_cgroup=request.param)
+
+
+def all_options(server):
+    """What every option of many kinds of sockets answers, values aside."""
+    answers = {}
+    pair = socket.socketpair()
+    socks = {
+        "tcp": socket.socket(),
+        "connected": wire.connect(server),
+        "listening": wire.listener(),
+        "udp": socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "tcp6": socket.socket(socket.AF_INET6),
+        "unix": pair[0],
+    }
+    for kind, sock in socks.items():
+        for level in (socket.SOL_SOCKET, socket.SOL_IP, socket.SOL_TCP, socket.SOL_UDP,
+                      socket.IPPROTO_IPV6):
+            for name in [*range(100), 0x74700001, 0x74700002]:
+                for size in (4, 256, 8192):
+                    error, answer = wire.getsockopt(sock, level, name, bytes(size))
+                    answers[kind, level, name, size] = error, len(answer)
+    return answers
+
+
+def test_every_option_of_every_socket_answers_as_before(bed, load, place):
+    """I5. To see it red: answer SO_ORIGINAL_DST for any socket."""
+    listener = bed.listen()
+    before = bed.run_in(all_options, listener.getsockname(), place=place)
+    load()
+    after = bed.run_in(all_options, listener.getsockname(), place=place)
+    assert {key: (before[key], after[key]) for key in before if before[key] != after[key]} == {}
+
+
+def peer_groups():
+    """An answer of 8,000 bytes, whole."""
+    os.setgroups(range(1, GROUPS + 1))
+    one, _ = socket.socketpair()
+    error, answer = wire.getsockopt(one, socket.SOL_SOCKET, SO_PEERGROUPS, bytes(4 * GROUPS))
+    return error or struct.unpack(f"={GROUPS}I", answer)
+
+
+def test_answer_longer_than_a_page(bed, load, place):
+    """I5. To see it red (kernels before 6.5): drop sockopt_pass()."""
+    load()
+    assert bed.run_in(peer_groups, place=place) == tuple(range(1, GROUPS + 1))
+
+
+def multicast_sources():
+    """Another one, in and out: a filter of 60 sources."""
+    def sockaddr(address):
+        return struct.pack("=HH4s120x", socket.AF_INET, 0, socket.inet_aton(address))
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        group = struct.pack("=I4x", socket.if_nametoindex("tproxy0")) + sockaddr("232.1.1.1")
+        for number in range(10):
+            sock.setsockopt(socket.SOL_IP, MCAST_JOIN_SOURCE_GROUP,
+                            group + sockaddr(f"192.0.2.{number}"))
+        asked = group + struct.pack("=II", 0, 60) + bytes(60 * 128)
+        error, answer = wire.getsockopt(sock, socket.SOL_IP, MCAST_MSFILTER, asked)
+        return error or struct.unpack_from("=I", answer, len(group) + 4)[0]
+
+
+def test_request_longer_than_a_page(bed, load, place):
+    """The option reads the caller's buffer as well as it writes it."""
+    load()
+    assert bed.run_in(multicast_sources, place=place) == 10
+
+
+@pytest.mark.needs("iptables-legacy-save")
+def test_iptables_save_with_many_rules(bed, load, place):
+    """Tables of the legacy iptables are read by getsockopt(), far over a page at once."""
+    rules = "".join(f"-A OUTPUT -d 192.0.2.{number % 250} -p tcp -m tcp --dport {number} -j DROP\n"
+                    for number in range(1, RULES + 1))
+    bed.run("iptables-legacy-restore", place=bed.bystander,
+            data=f"*filter\n{rules}COMMIT\n").succeeded()
+    before = bed.run("iptables-legacy-save", place=place).succeeded().out
+    assert before.count("-A OUTPUT") == RULES
+    load()
+
+    def rules_only(text):
+        return [line for line in text.splitlines() if line.startswith("-A")]
+
+    after = bed.run("iptables-legacy-save", place=place).succeeded().out
+    assert rules_only(after) == rules_only(before)
+    bed.run("iptables-legacy", "-A", "INPUT", "-s", CLIENT, "-j", "ACCEPT",
+            place=place).succeeded()
+
+
+def test_servers_in_the_scope_are_reached_as_ever(proxied):
+    """Incoming connections of a program in scope are none of ours."""
+    listener = proxied.keep(proxied.run_in(wire.listener, (CLIENT, 0)))
+    client = proxied.connect(listener, place=proxied.server)
+    server, peer = proxied.accept(listener)
+    wire.exchange(client, server)
+    assert peer == client.getsockname() and server.getpeername() == peer
+    assert proxied.pins.at_rest()
+
+
+def test_servers_in_the_relays_cgroup_are_reached_as_ever(proxied):
+    listener = proxied.keep(proxied.run_in(wire.listener, (CLIENT, 0), place=proxied.relay_place))
+    client = proxied.connect(listener, place=proxied.server)
+    server, peer = proxied.accept(listener)
+    wire.exchange(client, server)
+    assert peer == client.getsockname()
+
+
+def test_ipv6_and_unix_sockets_in_the_scope(proxied):
+    def talk():
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        client = socket.create_connection(listener.getsockname()[:2])
+        wire.exchange(client, listener.accept()[0])
+        wire.exchange(*socket.socketpair())
+
+    proxied.run_in(talk)
+
+
+def test_clients_need_no_privilege_and_no_group(proxied):
+    """A client of any user is redirected, and may not look into the pins."""
+    listener = proxied.listen()
+
+    def connect():
+        os.setgroups([])
+        os.setresgid(RELAY_GID + 1, RELAY_GID + 1, RELAY_GID + 1)
+        os.setresuid(12345, 12345, 12345)
+        with pytest.raises(PermissionError):
+            os.listdir(proxied.pins.path)
+        return wire.connect(listener.getsockname())
+
+    client = proxied.keep(proxied.run_in(connect))
+    server, peer = proxied.accept(listener)
+    wire.exchange(client, server)
+    assert peer != client.getsockname()

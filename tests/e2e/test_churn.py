@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Many connections one after the other: none fails, and nothing accumulates (I4)."""
+
+import pytest
+
+import host
+import wire
+from programs import SANITIZED
+
+CONNECTIONS = 20_000
+WARM_UP = 2_000
+
+
+def visit_in_turn(addresses, count):
+    """Each connection carries a byte there and back."""
+    for number in range(count):
+        with wire.connect(addresses[number % len(addresses)]) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x", f"connection {number}"
+
+
+@pytest.mark.deadline(200)
+def test_20000_connections(proxied):
+    """I4. To see it red: leak one session, or one map entry, in a hundred connections.
+
+    Memory is compared with what the relay had once it was warm.
+    """
+    relay = proxied.relay
+    addresses = proxied.echo_server(4)
+    proxied.run_in(visit_in_turn, addresses, WARM_UP, timeout=60)
+    host.wait_until(proxied.pins.at_rest, "maps are empty after the warm-up")
+    memory, descriptors = relay.rss_kib(), relay.descriptors()
+
+    proxied.run_in(visit_in_turn, addresses, CONNECTIONS, timeout=180)
+    host.wait_until(proxied.pins.at_rest, "maps are empty")
+    host.wait_until(lambda: relay.descriptors() <= descriptors, "descriptors are closed")
+    assert relay.rss_kib() - memory < (8192 if SANITIZED else 512)
+    assert len(relay.connections()) == WARM_UP + CONNECTIONS
+    stats = proxied.stats()
+    assert stats.pop("redirected") == WARM_UP + CONNECTIONS
+    assert not any(stats.values()), stats

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Command lines: what both programs print and refuse before they do anything."""
+
+import re
+
+import pytest
+
+import programs
+
+LOAD = "tproxy-load"
+RELAY = "tproxy-relay"
+
+# Arguments, and what the one line of the answer has to name.
+USAGE_ERRORS = [
+    (LOAD, ["--bogus"], "--bogus"),
+    (LOAD, ["-Z"], "-Z"),
+    (LOAD, ["stray"], "stray"),
+    (LOAD, ["--cgroup"], "--cgroup"),
+    (LOAD, ["--cgroup", ""], "--cgroup"),
+    (LOAD, ["--pin-dir", ""], "--pin-dir"),
+    (LOAD, ["--relay-group", "no-such-group"], "no-such-group"),
+    (LOAD, ["--relay-group", "-1"], "-1"),
+    (LOAD, ["--relay-group", "4294967296"], "4294967296"),
+    (LOAD, ["--json"], "--json"),
+    (LOAD, ["--unload", "--status"], "--unload"),
+    (LOAD, ["--unload", "--fail-closed"], "--unload"),
+    (LOAD, ["--status", "--cgroup", "/x"], "--status"),
+    (RELAY, ["--bogus"], "--bogus"),
+    (RELAY, ["stray"], "stray"),
+    (RELAY, ["--listen"], "--listen"),
+    (RELAY, ["--listen", "127.0.0.1"], "127.0.0.1"),
+    (RELAY, ["--listen", "127.0.0.1:65536"], "127.0.0.1:65536"),
+    (RELAY, ["--listen", "127.0.0.1:-1"], "127.0.0.1:-1"),
+    (RELAY, ["--listen", "127.0.0.256:80"], "127.0.0.256:80"),
+    (RELAY, ["--listen", "127.0.0.1:80x"], "127.0.0.1:80x"),
+    (RELAY, ["--listen", "localhost:80"], "localhost:80"),
+    (RELAY, ["--workers", "0"], "'0'"),
+    (RELAY, ["--workers", "two"], "two"),
+    (RELAY, ["--workers", "1000000"], "1000000"),
+    (RELAY, ["--connect-timeout", "0"], "'0'"),
+    (RELAY, ["--connect-timeout", "10 s"], "10 s"),
+    (RELAY, ["--idle-timeout", "-1s"], "-1s"),
+    (RELAY, ["--idle-timeout", "5y"], "5y"),
+    (RELAY, ["--half-closed-timeout", "s"], "'s'"),
+    (RELAY, ["--drain-timeout", "99999999999999999999h"], "99999999999999999999h"),
+    (RELAY, ["--max-connections", "0"], "'0'"),
+    (RELAY, ["--max-connections", "many"], "many"),
+    (RELAY, ["--pin-dir", ""], "--pin-dir"),
+]
+
+
+def _name(value):
+    return "_".join(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("program, args, named", USAGE_ERRORS, ids=_name)
+def test_usage_error(binaries, program, args, named):
+    programs.call(binaries / program, *args).refused(named, status=2)
+
+
+@pytest.mark.parametrize("program", [LOAD, RELAY])
+def test_help(binaries, program):
+    result = programs.call(binaries / program, "--help").succeeded()
+    assert result.out.startswith(f"Usage: {program}") and "--pin-dir" in result.out
+    assert result.err == ""
+
+
+@pytest.mark.parametrize("program", [LOAD, RELAY])
+def test_version_tells_the_abi_version(binaries, program):
+    result = programs.call(binaries / program, "--version").succeeded()
+    assert re.fullmatch(rf"{program} \d+\.\d+\.\d+, ABI version \d+\n", result.out)
+

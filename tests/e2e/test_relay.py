@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The relay: bytes, ends of file and resets (I6), limits and timeouts, the end of the process."""
+
+import errno
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import time
+
+import pytest
+
+import host
+import wire
+from harness import BLACKHOLE, NOBODY
+from programs import RELAY_GID, RELAY_UID, SANITIZED
+
+MIB = 1024
+
+
+@pytest.fixture(params=["client", "server"])
+def ends(request, proxied):
+    """Both ends of a relayed connection, once this way round and once the other."""
+    client, server = proxied.pair()
+    return (client, server) if request.param == "client" else (server, client)
+
+
+def send_until_blocked(sock):
+    """Fills every buffer on the way; returns how many bytes that took."""
+    sent, quiet_since = 0, time.monotonic()
+    sock.setblocking(False)
+    while time.monotonic() - quiet_since < 0.3:
+        try:
+            sent += sock.send(bytes(1 << 16))
+            quiet_since = time.monotonic()
+        except BlockingIOError:
+            time.sleep(0.01)
+    sock.settimeout(wire.TIMEOUT)
+    return sent
+
+
+# --- I6: ends of file and resets stay what they are, in both directions
+
+
+def test_half_close(ends):
+    """I6. To see it red: close the whole session at the first end of file."""
+    one, other = ends
+    one.sendall(b"the question")
+    one.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(other) == (b"the question", wire.EOF)
+    for part in (b"the ", b"answer"):
+        other.sendall(part)
+        assert wire.read_exactly(one, len(part)) == part
+    other.close()
+    assert wire.ended_by(one) == wire.EOF
+
+
+def test_half_close_without_data(ends):
+    one, other = ends
+    one.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(other) == wire.EOF
+    other.sendall(b"late")
+    other.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(one) == (b"late", wire.EOF)
+
+
+def test_both_half_close_at_once(ends):
+    for end in ends:
+        end.sendall(b"bye")
+        end.shutdown(socket.SHUT_WR)
+    for end in ends:
+        assert wire.read_to_end(end) == (b"bye", wire.EOF)
+
+
+def test_one_end_speaks_first(ends):
+    """The server does with ssh and SMTP."""
+    one, other = ends
+    one.sendall(b"220 welcome\r\n")
+    assert wire.read_exactly(other, 13) == b"220 welcome\r\n"
+    wire.exchange(other, one)
+
+
+def test_close_with_data_in_flight(ends):
+    """One end writes and closes; the other, which reads late, gets all of it."""
+    one, other = ends
+    stream = wire.Stream("in flight", 1 << 20)
+    other.settimeout(wire.TIMEOUT)
+    wire.send_stream(one, stream)
+    one.close()
+    assert wire.receive_stream(other) == (stream.size, stream.sha256())
+
+
+def test_reset(ends):
+    """I6. To see it red: shut the other side down instead of resetting it."""
+    one, other = ends
+    wire.exchange(one, other)
+    wire.reset(one)
+    assert wire.ended_by(other) == wire.RESET
+
+
+def test_reset_with_data_in_flight(ends):
+    """The other end reads nothing until the reset: it may lose data, but not take it for all."""
+    one, other = ends
+    send_until_blocked(one)
+    wire.reset(one)
+    assert wire.read_to_end(other)[1] == wire.RESET
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["", "but-writes"])
+def test_reset_reaches_an_end_that_does_not_read(ends, writes):
+    """It learns of the reset at once, although what was sent before cannot be delivered."""
+    one, other = ends
+    send_until_blocked(one)
+    if writes:
+        send_until_blocked(other)
+    wire.reset(one)
+    poll = select.poll()
+    poll.register(other, 0)
+    assert poll.poll(5000), "no reset within 5 s"
+    assert other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (errno.ECONNRESET, errno.EPIPE)
+
+
+def test_close_with_unread_data_is_a_reset(ends):
+    """The kernel resets a connection that is closed before all was read."""
+    one, other = ends
+    other.sendall(bytes(100))
+    wire.read_exactly(one, 1)
+    one.close()
+    assert wire.ended_by(other) == wire.RESET
+
+
+def test_reset_after_half_close(ends):
+    one, other = ends
+    one.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(other) == wire.EOF
+    wire.reset(other)
+    assert wire.ended_by(one) == wire.RESET
+
+
+def test_reset_by_the_end_that_half_closed(ends):
+    one, other = ends
+    one.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(other) == wire.EOF
+    wire.reset(one)
+
+    def reset_seen():
+        try:
+            other.send(b"more")
+        except (ConnectionResetError, BrokenPipeError):
+            return True
+        return False
+
+    host.wait_until(reset_seen, "the end that still writes learns of the reset")
+
+
+def test_urgent_byte_does_not_break_the_stream(ends):
+    """Out of band data is not relayed as such; what is around it arrives."""
+    one, other = ends
+    one.sendall(b"before")
+    one.send(b"!", socket.MSG_OOB)
+    one.sendall(b"after")
+    one.shutdown(socket.SHUT_WR)
+    data, end = wire.read_to_end(other)
+    assert data.replace(b"!", b"") == b"beforeafter" and end == wire.EOF
+
+
+# --- dialling
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.0\r\n\r\n"], ids=["silent", "speaks"])
+def test_refused_destination_is_a_reset(proxied, data):
+    assert proxied.run_in(wire.fate, NOBODY, data) == wire.RESET
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+
+
+def test_unreachable_destination_is_a_reset(proxied):
+    proxied.client_net.ip("route add unreachable 192.0.2.0/24")
+    assert proxied.run_in(wire.fate, ("192.0.2.1", 80)) == wire.RESET
+
+
+def test_connect_timeout(loaded):
+    loaded.start_relay("--connect-timeout", "400ms")
+    client = loaded.connect(BLACKHOLE)
+    started = time.monotonic()
+    assert wire.ended_by(client) == wire.RESET
+    assert 0.3 < time.monotonic() - started < 3
+
+
+def test_client_that_leaves_while_the_relay_dials(loaded):
+    """The relay gives up with it, long before its connect timeout, and leaks nothing."""
+    loaded.start_relay("--connect-timeout", "60s", "--workers", 1)
+    before = loaded.relay.descriptors()
+    clients = [loaded.connect(BLACKHOLE) for _ in range(4)]
+    host.wait_until(lambda: loaded.relay.descriptors() >= before + 8, "the relay dials")
+    for client in clients[:2]:
+        wire.reset(client)
+    # and one that a worker keeps at hand for the next client
+    host.wait_until(lambda: loaded.relay.descriptors() <= before + 5, "two are given up")
+
+
+def test_data_sent_before_the_destination_answers_is_kept(proxied):
+    """The client may write, and even end, before the server has accepted."""
+    listener = proxied.listen()
+    client = proxied.connect(listener)
+    client.sendall(b"early")
+    client.shutdown(socket.SHUT_WR)
+    server, _ = proxied.accept(listener)
+    assert wire.read_to_end(server) == (b"early", wire.EOF)
+
+
+# --- timeouts
+
+
+def ended_within(sock, least, most):
+    started = time.monotonic()
+    wire.ended_by(sock)
+    return least < time.monotonic() - started < most
+
+
+def test_idle_timeout(loaded):
+    loaded.start_relay("--idle-timeout", "600ms")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    assert ended_within(client, 0.3, 3)
+    wire.ended_by(server)
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+@pytest.mark.parametrize("speaker", ["client", "server"])
+def test_one_direction_keeps_a_connection_from_being_idle(loaded, speaker):
+    loaded.start_relay("--idle-timeout", "600ms")
+    ends = loaded.pair()
+    one, other = ends if speaker == "client" else reversed(ends)
+
+    def speaks():
+        one.sendall(b".")
+        return wire.read_exactly(other, 1) == b"."
+
+    host.stays_true(speaks, "the connection works", 1.5)
+    wire.exchange(other, one)
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_half_closed_timeout(loaded, first):
+    loaded.start_relay("--half-closed-timeout", "600ms", "--idle-timeout", "60s")
+    ends = loaded.pair()
+    one, other = ends if first == "client" else reversed(ends)
+    one.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(other) == wire.EOF
+    assert ended_within(one, 0.3, 3)
+
+
+def test_half_closed_timeout_does_not_end_a_transfer(loaded):
+    loaded.start_relay("--half-closed-timeout", "600ms")
+    client, server = loaded.pair()
+    client.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(server) == wire.EOF
+
+    def speaks():
+        server.sendall(b".")
+        return wire.read_exactly(client, 1) == b"."
+
+    host.stays_true(speaks, "data flows to the end that still reads", 1.5)
+
+
+# --- bulk
+
+
+@pytest.mark.deadline(120)
+def test_200_mb_both_ways_through_slow_readers(proxied):
+    """I6, and bounded memory: both readers stall again and again, the relay does not buffer it.
+
+    To see it red: read on from one side however much waits for the other.
+    """
+    relay = proxied.relay
+    client, server = proxied.pair()
+    up, down = wire.Stream("up", 200 << 20), wire.Stream("down", 200 << 20)
+    relay.reset_peak()
+    before = relay.rss_kib()
+
+    def swap(sock, outgoing):
+        return wire.swap_streams(sock, outgoing, pause_every=20 << 20,
+                                 pause=lambda: time.sleep(0.2))  # this is the slow reader
+
+    tasks = [proxied.task(swap, client, up),
+             proxied.task(swap, server, down, place=proxied.server)]
+    assert tasks[0].result(100) == (down.size, down.sha256())
+    assert tasks[1].result(100) == (up.size, up.sha256())
+    assert relay.peak_kib() - before < (64 if SANITIZED else 8) * MIB
+
+
+def test_reader_that_never_reads_stops_the_writer(ends, proxied):
+    """Back-pressure reaches the sender, and the relay stays small."""
+    one, other = ends
+    before = proxied.relay.rss_kib()
+    sent = send_until_blocked(one)
+    assert sent < 64 << 20
+    assert proxied.relay.rss_kib() - before < (32 if SANITIZED else 4) * MIB
+    one.shutdown(socket.SHUT_WR)
+    data, end = wire.read_to_end(other)
+    assert (len(data), end) == (sent, wire.EOF)
+
+
+def test_idle_relay_uses_no_cpu(proxied):
+    """With open connections, half-closed ones and one whose reader is stuck."""
+    proxied.pair()
+    client, server = proxied.pair()
+    client.shutdown(socket.SHUT_WR)
+    assert wire.ended_by(server) == wire.EOF
+    stuck, _ = proxied.pair()
+    send_until_blocked(stuck)
+    assert cpu_used(proxied.relay, 1.0) < 0.05
+
+
+def cpu_used(relay, duration):
+    before = relay.cpu_seconds()
+    time.sleep(duration)  # the time that is measured over
+    return relay.cpu_seconds() - before
+
+
+# --- limits
+
+
+def served_of(clients, expected, what, timeout=10):
+    """The clients whose byte has come back, once they are as many as expected."""
+    served = set()
+
+    def enough():
+        for client in clients:
+            try:
+                if client.recv(1):
+                    served.add(client)
+            except BlockingIOError:
+                pass
+        return len(served) >= expected
+
+    host.wait_until(enough, what, timeout)
+    return served
+
+
+def waiting_clients(bed, address, count):
+    def connect():
+        clients = [wire.connect(address) for _ in range(count)]
+        for client in clients:
+            client.sendall(b"x")
+        return clients
+
+    clients = [bed.keep(client) for client in bed.run_in(connect)]
+    for client in clients:
+        client.setblocking(False)
+    return clients
+
+
+def limit_descriptors(pid, limit):
+    """Takes away from a running relay, which its own user may do."""
+    os.setresgid(RELAY_GID, RELAY_GID, RELAY_GID)
+    os.setresuid(RELAY_UID, RELAY_UID, RELAY_UID)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+
+
+@pytest.mark.parametrize("limit", ["descriptors", "fewer-descriptors", "connections"])
+def test_more_clients_than_can_be_served(loaded, limit):
+    """Those too many wait in the backlog, the relay does not spin, and serves them later.
+
+    To see it red: go on accepting after EMFILE, or do not resume by timer.
+    """
+    address, = loaded.echo_server()
+    if limit == "descriptors":
+        relay = loaded.start_relay("--workers", 1, files=128)
+    elif limit == "fewer-descriptors":  # than it reckons with: EMFILE is what it meets
+        relay = loaded.start_relay("--workers", 1)
+        loaded.run_in(limit_descriptors, relay.pid, 64, place=loaded.bystander)
+    else:
+        relay = loaded.start_relay("--workers", 1, "--max-connections", 20)
+    waiting = waiting_clients(loaded, address, 100)
+    served = served_of(waiting, 10, "some are served")
+    host.wait_until(lambda: cpu_used(relay, 0.2) < 0.05, "the relay comes to rest")
+    assert cpu_used(relay, 1.0) < 0.1, "spins"
+    served |= served_of(set(waiting) - served, 0, "late answers")
+    assert len(served) < 40
+    while len(served) < len(waiting):
+        for client in served:
+            client.close()
+        served |= served_of(set(waiting) - served, 1, "the next are served")
+    for client in waiting:
+        client.close()
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+    assert loaded.visit(loaded.listen()).relayed
+    told = relay.text().count("accepting paused, clients wait")
+    assert 1 <= told <= 3, "one line for the whole of it, not one for each client"
+
+
+# --- SIGTERM
+
+
+def test_term_drains(loaded):
+    """Live connections go on, new ones are direct, the relay ends with the last of them."""
+    relay = loaded.start_relay("--drain-timeout", "60s")
+    listener = loaded.listen()
+    client, server = loaded.pair(listener)
+    relay.signal(signal.SIGTERM)
+    host.wait_until(lambda: not loaded.pins.dump("map_config"), "the relay is not registered")
+    assert not loaded.visit(listener).relayed
+    wire.exchange(client, server)
+    assert relay.running()
+    client.close()
+    assert wire.ended_by(server) == wire.EOF
+    server.close()
+    assert relay.wait() == 0
+
+
+def test_term_without_connections_ends_at_once(proxied):
+    proxied.relay.signal(signal.SIGTERM)
+    assert proxied.relay.wait(3) == 0
+    assert proxied.pins.dump("map_config") == []
+
+
+def test_drain_has_a_deadline(loaded):
+    relay = loaded.start_relay("--drain-timeout", "500ms")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    relay.signal(signal.SIGTERM)
+    assert relay.wait(5) == 0
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+
+
+def test_second_term_ends_at_once(loaded):
+    relay = loaded.start_relay("--drain-timeout", "60s")
+    client, server = loaded.pair()
+    relay.signal(signal.SIGTERM)
+    host.wait_until(lambda: not loaded.pins.dump("map_config"), "the relay is not registered")
+    relay.signal(signal.SIGTERM)
+    assert relay.wait(3) == 0
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+
+
+# --- what it tells
+
+
+def test_line_for_each_connection(proxied):
+    """Client, destination, bytes both ways, duration, reason."""
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    client.sendall(bytes(78))
+    client.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(server)[1] == wire.EOF
+    server.sendall(bytes(200))
+    server.close()
+    wire.read_to_end(client)
+    host.wait_until(proxied.relay.connections, "the relay tells of the connection")
+    names = [r"{}:{}".format(*end) for end in (client.getsockname(), listener.getsockname())]
+    assert re.fullmatch(
+        r"connection {} -> {}: up 78 B, down 200 B, \d+\.\d+ s, [\w -]+".format(*names),
+        proxied.relay.connections()[0])
+
+
+def test_usr1_prints_counters(proxied):
+    proxied.visit(proxied.listen())
+    before = proxied.relay.text()
+    proxied.relay.signal(signal.SIGUSR1)
+    host.wait_until(lambda: proxied.relay.text() != before, "counters are printed")
+    assert re.search(r"\d", proxied.relay.text().removeprefix(before))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_workers(loaded, workers):
+    """Connections are served whichever worker gets them."""
+    relay = loaded.start_relay("--workers", workers)
+    assert int(relay.registrations()[0][3]) == workers
+    listener = loaded.listen()
+    for _ in range(4 * workers):
+        assert loaded.visit(listener).relayed

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What tests do with sockets, and servers to do it with.
+
+A test holds both ends of a connection in its own process (Bed.connect, Bed.accept), so most tests
+are a plain sequence of steps. Servers are for load: they run in a task of their own.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import selectors
+import socket
+import struct
+import threading
+
+TIMEOUT = 10.0
+
+EOF = "eof"
+RESET = "reset"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def listener(address=("", 0), backlog=4096, timeout=TIMEOUT):
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(address)
+    sock.listen(backlog)
+    sock.settimeout(timeout)
+    return sock
+
+
+def connect(address, source=None, timeout=TIMEOUT):
+    sock = socket.socket()
+    try:
+        sock.settimeout(timeout)
+        if source:
+            sock.bind(source)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def disconnect(sock):
+    """connect() to AF_UNSPEC: the socket may be connected to another place after that."""
+    code = raw_connect(sock, struct.pack("=H14x", socket.AF_UNSPEC))
+    assert code == 0, f"connect(AF_UNSPEC): errno {code}"
+
+
+def raw_connect(sock, address):
+    """connect(2) with the bytes of a sockaddr; returns 0 or the errno."""
+    result = _libc.connect(sock.fileno(), address, len(address))
+    return ctypes.get_errno() if result < 0 else 0
+
+
+def getsockopt(sock, level, name, buffer):
+    """getsockopt(2) with a buffer that holds this: errno and answer. The socket module's takes no
+    more than 1024 bytes."""
+    buffer = ctypes.create_string_buffer(buffer, len(buffer))
+    length = ctypes.c_uint(len(buffer))
+    if _libc.getsockopt(sock.fileno(), level, name, buffer, ctypes.byref(length)) < 0:
+        return ctypes.get_errno(), b""
+    return 0, buffer.raw[:length.value]
+
+
+def reset(sock):
+    """Closes with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    sock.close()
+
+
+def read_exactly(sock, size):
+    data = bytearray()
+    while len(data) < size:
+        chunk = sock.recv(size - len(data))
+        assert chunk, f"end of file after {len(data)} of {size} bytes"
+        data += chunk
+    return bytes(data)
+
+
+def read_to_end(sock):
+    """All that comes, and how it ended: EOF or RESET."""
+    data = bytearray()
+    while True:
+        try:
+            chunk = sock.recv(1 << 16)
+        except ConnectionResetError:
+            return bytes(data), RESET
+        if not chunk:
+            return bytes(data), EOF
+        data += chunk
+
+
+def ended_by(sock):
+    """How a connection ended on which nothing more may come."""
+    data, end = read_to_end(sock)
+    assert data == b""
+    return end
+
+
+def fate(address, data=b""):
+    """Connects, says something, and tells how the connection ends. A reset may come so soon that
+    it meets connect() already."""
+    try:
+        with connect(address) as sock:
+            sock.sendall(data)
+            return ended_by(sock)
+    except (ConnectionResetError, BrokenPipeError):
+        return RESET
+
+
+def exchange(one, other, data=b"tproxy"):
+    """Both directions of a connection work."""
+    one.sendall(data)
+    assert read_exactly(other, len(data)) == data
+    other.sendall(data[::-1])
+    assert read_exactly(one, len(data)) == data[::-1]
+
+
+# --- bulk
+
+
+class Stream:
+    """Bytes that are cheap to make and to check, and different everywhere."""
+
+    BLOCK = 1 << 18
+
+    def __init__(self, name, size):
+        self.size = size
+        self._block = hashlib.shake_128(name.encode()).digest(self.BLOCK)
+
+    def blocks(self):
+        for start in range(0, self.size, self.BLOCK):
+            yield (struct.pack("=Q", start) + self._block[8:])[:self.size - start]
+
+    def sha256(self):
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def send_stream(sock, stream):
+    for block in stream.blocks():
+        sock.sendall(block)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def receive_stream(sock, pause_every=0, pause=None):
+    """Reads to the end of file; returns size and sha256. Calls pause() every so many bytes."""
+    digest, size, next_pause = hashlib.sha256(), 0, pause_every
+    while chunk := sock.recv(1 << 18):
+        digest.update(chunk)
+        size += len(chunk)
+        if pause and size >= next_pause:
+            next_pause += pause_every
+            pause()
+    return size, digest.hexdigest()
+
+
+def swap_streams(sock, outgoing, **reading):
+    """Sends one stream while it receives another; returns what was received."""
+    sender = threading.Thread(target=send_stream, args=(sock, outgoing))
+    sender.start()
+    received = receive_stream(sock, **reading)
+    sender.join()
+    return received
+
+
+# --- servers
+
+
+def serve_echo(*listeners):
+    """Echoes whatever any number of connections send, for ever."""
+    with selectors.DefaultSelector() as selector:
+        for sock in listeners:
+            sock.setblocking(False)
+            selector.register(sock, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj in listeners:
+                    with contextlib.suppress(BlockingIOError):
+                        conn, _ = key.fileobj.accept()
+                        selector.register(conn, selectors.EVENT_READ)
+                    continue
+                try:
+                    data = key.fileobj.recv(1 << 16)
+                    if data:
+                        key.fileobj.sendall(data)
+                        continue
+                except ConnectionError:
+                    pass
+                selector.unregister(key.fileobj)
+                key.fileobj.close()
