@@ -12,8 +12,8 @@ import host
 import programs
 from maps import attached, bpftool, load_connect4
 
-MAPS = ["map_clients", "map_config", "map_failed", "map_marks", "map_policy", "map_ports", "map_socks",
-        "map_stats"]
+MAPS = ["map_clients", "map_config", "map_failed", "map_marks", "map_policy", "map_ports",
+        "map_socks", "map_stats"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt"]
 HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
