@@ -178,12 +178,13 @@ static void half_end(struct half *h)
 	h->done = true;
 	stop_reading(h);
 	stop_writing(h);
-	/* ENOTCONN: reset in this moment, which its own half will meet. */
-	shutdown(h->pump.dst_fd, SHUT_WR);
+	/* close() says the last end of file. */
 	if (other_half(h)->done) {
 		session_destroy(s, CLOSE_DONE);
 		return;
 	}
+	/* ENOTCONN: reset in this moment, which its own half will meet. */
+	shutdown(h->pump.dst_fd, SHUT_WR);
 	s->state = SESSION_HALF_CLOSED;
 	deadline_set(&s->deadline, &s->worker->half_closed);
 	watch(s);
