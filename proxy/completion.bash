@@ -12,6 +12,11 @@ _tproxy_relay()
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        -f | --config)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
         -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
             --half-closed-timeout | --drain-timeout | --error-memory | --max-connections)
             return
@@ -20,7 +25,7 @@ _tproxy_relay()
     mapfile -t COMPREPLY < <(compgen -W '
         -p --pin-dir -l --listen -w --workers
         --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout --error-memory
-        --max-connections -v --verbose -h --help --version' -- "$cur")
+        --max-connections -f --config -v --verbose -h --help --version' -- "$cur")
 }
 
 complete -F _tproxy_relay tproxy-relay

@@ -6,13 +6,16 @@
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "config.h"
+#include "configfile.h"
 #include "log.h"
 #include "parse.h"
 #include "tproxy_abi.h"
+#include "util.h"
 
 enum {
 	OPT_CONNECT_TIMEOUT = 0x100,
@@ -34,6 +37,7 @@ static const struct option long_options[] = {
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
+	{ "config", required_argument, NULL, 'f' },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -60,6 +64,8 @@ static void print_help(void)
 	       "      --max-connections N         at a time (default: as descriptors allow)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
+	       "  -f, --config FILE               read these options from the section [relay] of a\n"
+	       "                                  file; those on the command line go before\n"
 	       "  -v, --verbose                   one line for each connection\n"
 	       "  -h, --help                      print this\n"
 	       "      --version                   print the version and that of the pinned maps\n"
@@ -82,100 +88,123 @@ static uint32_t default_workers(void)
 #define usage_error(fmt, ...)                                                                      \
 	(log_err(fmt "; try 'tproxy-relay --help'" __VA_OPT__(, ) __VA_ARGS__), -EINVAL)
 
-static int parse_duration_option(const char *name, const char *value, uint64_t *ret_ms)
+/* -EINVAL, with the reason in error. */
+#define refuse(error, ...) (snprintf(error, CONFIGFILE_ERROR_LEN, __VA_ARGS__), -EINVAL)
+
+/* The options that are durations, and where they go. */
+static const struct {
+	const char *name;
+	size_t offset;
+} durations[] = {
+	{ "connect-timeout", offsetof(struct options, connect_timeout_ms) },
+	{ "idle-timeout", offsetof(struct options, idle_timeout_ms) },
+	{ "half-closed-timeout", offsetof(struct options, half_closed_timeout_ms) },
+	{ "drain-timeout", offsetof(struct options, drain_timeout_ms) },
+	{ "error-memory", offsetof(struct options, error_memory_ms) },
+};
+
+static int set_duration(uint64_t *ms, const char *name, const char *value,
+			char error[CONFIGFILE_ERROR_LEN])
 {
-	if (parse_duration_ms(value, ret_ms) < 0)
-		return usage_error(
-			"--%s: '%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m",
-			name, value);
+	/* The one that may be none. */
+	if (strcmp(name, "error-memory") == 0 && strcmp(value, "0") == 0) {
+		*ms = 0;
+		return 0;
+	}
+	if (parse_duration_ms(value, ms) < 0)
+		return refuse(error,
+			      "'%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m",
+			      value);
 	return 0;
 }
 
-static int parse_number_option(const char *name, const char *value, uint32_t min, uint32_t max,
-			       uint32_t *ret_value)
+static int set_number(uint32_t *number, const char *value, uint32_t max,
+		      char error[CONFIGFILE_ERROR_LEN])
 {
-	if (parse_u32(value, min, max, ret_value) < 0)
-		return usage_error("--%s: '%s' is not a number from %u to %u", name, value, min,
-				   max);
+	if (parse_u32(value, 1, max, number) < 0)
+		return refuse(error, "'%s' is not a number from 1 to %u", value, max);
 	return 0;
 }
 
-static int parse_listen_option(const char *value, struct options *o)
+static int set_listen(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
 	union sockaddr_any addr;
 	enum tproxy_family family;
 
 	if (parse_endpoint(value, &addr) < 0)
-		return usage_error(
-			"--listen: '%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0", value);
+		return refuse(error, "'%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0",
+			      value);
 	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 	if (o->listen_given[family])
-		return usage_error("--listen: '%s' is the second one of its family", value);
+		return refuse(error, "'%s' is the second one of its family", value);
 	o->listen[family] = addr;
 	o->listen_given[family] = true;
 	return 0;
 }
 
-static int parse_one(int c, const char *arg, struct options *o)
+static int set_pin_dir(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
-	switch (c) {
-	case 'p':
-		if (!*arg)
-			return usage_error("--pin-dir: the path is empty");
-		o->pin_dir = arg;
-		return 0;
-	case 'l':
-		return parse_listen_option(arg, o);
-	case 'w':
-		return parse_number_option("workers", arg, 1, OPTIONS_WORKERS_MAX, &o->workers);
-	case OPT_CONNECT_TIMEOUT:
-		return parse_duration_option("connect-timeout", arg, &o->connect_timeout_ms);
-	case OPT_IDLE_TIMEOUT:
-		return parse_duration_option("idle-timeout", arg, &o->idle_timeout_ms);
-	case OPT_HALF_CLOSED_TIMEOUT:
-		return parse_duration_option("half-closed-timeout", arg,
-					     &o->half_closed_timeout_ms);
-	case OPT_DRAIN_TIMEOUT:
-		return parse_duration_option("drain-timeout", arg, &o->drain_timeout_ms);
-	case OPT_MAX_CONNECTIONS:
-		return parse_number_option("max-connections", arg, 1, 10000000,
-					   &o->max_connections);
-	case OPT_ERROR_MEMORY:
-		if (strcmp(arg, "0") == 0) {
-			o->error_memory_ms = 0;
-			return 0;
-		}
-		return parse_duration_option("error-memory", arg, &o->error_memory_ms);
-	case 'v':
-		o->verbose = true;
-		return 0;
-	}
-	return -EINVAL;
+	if (!*value || strlen(value) >= sizeof(o->pin_dir))
+		return refuse(error, "the path is %s", *value ? "too long" : "empty");
+	strcpy(o->pin_dir, value);
+	return 0;
 }
 
-int options_parse(int argc, char **argv, struct options *ret_options)
+static int set_verbose(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
-	struct options o = {
-		.pin_dir = TPROXY_PIN_DIR,
-				.listen[TPROXY_INET].in = {
-			.sin_family = AF_INET,
-			.sin_addr = { htonl(INADDR_LOOPBACK) },
-		},
-		.listen[TPROXY_INET6].in6 = {
-			.sin6_family = AF_INET6,
-			.sin6_addr = IN6ADDR_LOOPBACK_INIT,
-		},
-		.workers = default_workers(),
-		.connect_timeout_ms = 30 * 1000,
-		.idle_timeout_ms = 3600 * 1000,
-		.half_closed_timeout_ms = 300 * 1000,
-		.drain_timeout_ms = 30 * 1000,
-		.error_memory_ms = 1000,
-	};
-	int c, r;
+	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+		return refuse(error, "'%s' is neither yes nor no", value);
+	o->verbose = strcmp(value, "yes") == 0;
+	return 0;
+}
 
+/* One option, by its long name, of the command line or a file. */
+static int set_option(void *data, const char *name, const char *value,
+		      char error[CONFIGFILE_ERROR_LEN])
+{
+	struct options *o = data;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(durations); i++) {
+		if (strcmp(name, durations[i].name) == 0)
+			return set_duration((uint64_t *)((char *)o + durations[i].offset), name,
+					    value, error);
+	}
+	if (strcmp(name, "listen") == 0)
+		return set_listen(o, value, error);
+	if (strcmp(name, "pin-dir") == 0)
+		return set_pin_dir(o, value, error);
+	if (strcmp(name, "workers") == 0)
+		return set_number(&o->workers, value, OPTIONS_WORKERS_MAX, error);
+	if (strcmp(name, "max-connections") == 0)
+		return set_number(&o->max_connections, value, 10000000, error);
+	if (strcmp(name, "verbose") == 0)
+		return set_verbose(o, value, error);
+	return refuse(error, "there is no such key");
+}
+
+/* The long name of an option, by what getopt_long() returns for it. */
+static const char *name_of(int c)
+{
+	const struct option *option = long_options;
+
+	while (option->val != c)
+		option++;
+	return option->name;
+}
+
+/*
+ * Goes through argv, either for the file and for what ends at once (o NULL), or for all the rest.
+ * 0, 1 if --help or --version was answered, or -EINVAL.
+ */
+static int walk(int argc, char **argv, struct options *o, const char **config)
+{
+	char error[CONFIGFILE_ERROR_LEN];
+	int c;
+
+	optind = 0; /* glibc: start anew */
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":p:l:w:vh", long_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":p:l:w:f:vh", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'h':
 			print_help();
@@ -189,12 +218,55 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		case '?':
 			return usage_error("unknown option '%s'", argv[optind - 1]);
 		}
-		r = parse_one(c, optarg, &o);
-		if (r < 0)
-			return r;
+		if (c == 'f')
+			*config = optarg;
+		else if (o && set_option(o, name_of(c), c == 'v' ? "yes" : optarg, error) < 0)
+			return usage_error("--%s: %s", name_of(c), error);
 	}
 	if (optind < argc)
 		return usage_error("unexpected argument '%s'", argv[optind]);
-	*ret_options = o;
 	return 0;
+}
+
+/* What the file set is the default for the command line, which may set each once more. */
+static int parse_both(int argc, char **argv, struct options *o)
+{
+	bool in_file[_TPROXY_FAMILY_MAX];
+	const char *config = NULL;
+	int i, r;
+
+	r = walk(argc, argv, NULL, &config);
+	if (r)
+		return r;
+	if (config && configfile_read(config, "relay", set_option, o) < 0)
+		return -EINVAL;
+	memcpy(in_file, o->listen_given, sizeof(in_file));
+	memset(o->listen_given, 0, sizeof(o->listen_given));
+	r = walk(argc, argv, o, &config);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		o->listen_given[i] |= in_file[i];
+	return r;
+}
+
+int options_parse(int argc, char **argv, struct options *ret_options)
+{
+	struct options o = {
+		.pin_dir = TPROXY_PIN_DIR,
+		.workers = default_workers(),
+		.connect_timeout_ms = 30 * 1000,
+		.idle_timeout_ms = 3600 * 1000,
+		.half_closed_timeout_ms = 300 * 1000,
+		.drain_timeout_ms = 30 * 1000,
+		.error_memory_ms = 1000,
+	};
+	int r;
+
+	o.listen[TPROXY_INET].in.sin_family = AF_INET;
+	o.listen[TPROXY_INET].in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	o.listen[TPROXY_INET6].in6.sin6_family = AF_INET6;
+	o.listen[TPROXY_INET6].in6.sin6_addr = in6addr_loopback;
+	r = parse_both(argc, argv, &o);
+	if (r == 0)
+		*ret_options = o;
+	return r;
 }

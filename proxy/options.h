@@ -3,6 +3,7 @@
 #ifndef TPROXY_RELAY_OPTIONS_H
 #define TPROXY_RELAY_OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -11,9 +12,9 @@
 
 #define OPTIONS_WORKERS_MAX 64
 
-/* Strings are argv's own. Defaults are in options.c. */
+/* Defaults are in options.c. */
 struct options {
-	const char *pin_dir;
+	char pin_dir[PATH_MAX];
 	union sockaddr_any listen[_TPROXY_FAMILY_MAX];
 	bool listen_given[_TPROXY_FAMILY_MAX]; /* not the default: must work */
 	uint32_t workers;

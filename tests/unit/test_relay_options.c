@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,7 +20,6 @@ static int parse_args(struct options *o, char **argv)
 
 	while (argv[argc])
 		argc++;
-	optind = 0; /* glibc: start anew */
 	return options_parse(argc, argv, o);
 }
 
@@ -67,6 +67,68 @@ static void test_values(void **state)
 	assert_true(o.verbose);
 }
 
+static void with_file(const char *lines, char path[32])
+{
+	FILE *f;
+	int fd;
+
+	strcpy(path, "/tmp/tproxy-test-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	f = fdopen(fd, "w");
+	assert_non_null(f);
+	fputs(lines, f);
+	fclose(f);
+}
+
+static void test_file(void **state)
+{
+	struct options o;
+	char path[32];
+
+	with_file("[load]\ncgroup = /a\n"
+		  "[relay]\n"
+		  "pin-dir = /x\n"
+		  "listen = 127.0.0.2:99\n"
+		  "listen = [::1]:98\n"
+		  "workers = 3\n"
+		  "max-connections = 5\n"
+		  "idle-timeout = 2m\n"
+		  "error-memory = 0\n"
+		  "verbose = yes\n",
+		  path);
+	assert_int_equal(parse(&o, "-f", path, "-l", "127.0.0.3:97", "-w", "4"), 0);
+	unlink(path);
+	assert_string_equal(o.pin_dir, "/x");
+	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000003));
+	assert_int_equal(o.listen[TPROXY_INET6].in6.sin6_port, htons(98));
+	assert_true(o.listen_given[TPROXY_INET] && o.listen_given[TPROXY_INET6]);
+	assert_int_equal(o.workers, 4);
+	assert_int_equal(o.max_connections, 5);
+	assert_int_equal(o.idle_timeout_ms, 120000);
+	assert_int_equal(o.error_memory_ms, 0);
+	assert_true(o.verbose);
+}
+
+static void test_file_errors(void **state)
+{
+	static const char *const bad[] = {
+		"[relay]\nworkers = 0\n",  "[relay]\nworker = 1\n",
+		"[relay]\nverbose = 1\n",  "[relay]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n",
+		"[relay]\nidle-timeout\n",
+	};
+	struct options o;
+	char path[32];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		with_file(bad[i], path);
+		assert_int_equal(parse(&o, "-f", path), -EINVAL);
+		unlink(path);
+	}
+	assert_int_equal(parse(&o, "-f", "/nonexistent"), -EINVAL);
+}
+
 static void test_errors(void **state)
 {
 	struct options o;
@@ -90,8 +152,8 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
+		cmocka_unit_test(test_file),	 cmocka_unit_test(test_file_errors),
 		cmocka_unit_test(test_errors),
 	};
 
