@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "bpffs.h"
 #include "cgroup.h"
 #include "hooks.h"
@@ -50,23 +51,6 @@ struct load {
 	size_t n_made;
 	size_t n_kept; /* links that are wanted no more, but still needed */
 };
-
-/* Who may do what with a map. A relay writes three of them and reads most of the rest. */
-/* clang-format off */
-static const struct {
-	const char *name;
-	mode_t mode;
-} map_access[] = {
-	{ "map_policy", 0640 },
-	{ "map_config", 0660 },
-	{ "map_marks", 0660 },
-	{ "map_failed", 0660 },
-	{ "map_socks", 0640 },
-	{ "map_ports", 0640 },
-	{ "map_stats", 0640 },
-	{ "map_clients", 0600 },
-};
-/* clang-format on */
 
 /* Attaching is what needs privilege; find out before, to say it in one line. */
 static int need_privilege(void)
@@ -202,7 +186,7 @@ static int load_object(struct load *l)
 	int r;
 
 	/* Pins: one per map and program, and one per hook for each scope and the relay's cgroup. */
-	l->made = calloc(ARRAY_SIZE(map_access) + n_hooks * (l->n_scopes + 2), sizeof(*l->made));
+	l->made = calloc(n_map_access + n_hooks * (l->n_scopes + 2), sizeof(*l->made));
 	l->skel = tproxy_bpf__open();
 	if (!l->made || !l->skel) {
 		log_err("cannot open the BPF object: %s", strerror(errno));
@@ -234,7 +218,7 @@ static int set_map_access(struct load *l)
 	size_t i;
 	int r;
 
-	for (i = 0; i < ARRAY_SIZE(map_access); i++) {
+	for (i = 0; i < n_map_access; i++) {
 		r = pins_set_access(&l->pins, map_access[i].name, l->options->relay_gid,
 				    map_access[i].mode);
 		if (r < 0)

@@ -5,7 +5,6 @@
  */
 #include "status.h"
 
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -18,14 +17,12 @@
 #include <unistd.h>
 
 #include "bpffs.h"
-#include "cgroup.h"
+#include "fields.h"
 #include "hooks.h"
 #include "log.h"
 #include "pins.h"
 #include "tproxy_abi.h"
 #include "util.h"
-
-#define JSON_FLAGS (JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)
 
 /* Names in --status, in --json and in the man page. */
 static const char *const stat_names[] = {
@@ -46,52 +43,9 @@ static const char *const stat_names[] = {
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 
-static void json_put(struct json_object **object)
+const char *status_counter_name(unsigned int stat)
 {
-	json_object_put(*object);
-}
-
-static void add_string(struct json_object *to, const char *key, const char *value)
-{
-	json_object_object_add(to, key, json_object_new_string(value));
-}
-
-static void add_number(struct json_object *to, const char *key, uint64_t value)
-{
-	json_object_object_add(to, key, json_object_new_uint64(value));
-}
-
-static void add_bool(struct json_object *to, const char *key, bool value)
-{
-	json_object_object_add(to, key, json_object_new_boolean(value));
-}
-
-static const char *get_string(struct json_object *from, const char *key)
-{
-	return json_object_get_string(json_object_object_get(from, key));
-}
-
-static uint64_t get_number(struct json_object *from, const char *key)
-{
-	return json_object_get_uint64(json_object_object_get(from, key));
-}
-
-static bool get_bool(struct json_object *from, const char *key)
-{
-	return json_object_get_boolean(json_object_object_get(from, key));
-}
-
-/* Its path; what there is instead, if it was removed or we may not ask (CAP_DAC_READ_SEARCH). */
-static void add_cgroup(struct json_object *to, const char *key, uint64_t id)
-{
-	_cleanup_free_ char *path = NULL;
-	char text[64];
-	int r = cgroup_path_by_id(id, &path);
-
-	if (r < 0)
-		snprintf(text, sizeof(text), "(id %" PRIu64 ", %s)", id,
-			 r == -ESTALE ? "removed" : strerror(-r));
-	add_string(to, key, r < 0 ? text : path);
+	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
 }
 
 /* -errno of bpffs_open_map(), logged. */
@@ -121,10 +75,11 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 		log_err("cannot read the policy: %s", strerror(-r));
 		return r;
 	}
-	add_string(root, "policy", policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
-	add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	fields_add_string(root, "policy",
+			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
+	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
 	if (policy.relay_cgroup_id) {
-		add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
+		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
 	}
 	return 0;
 }
@@ -152,11 +107,11 @@ static int add_link(struct pins *pins, const char *name, void *data)
 		return r;
 	}
 	object = json_object_new_object();
-	add_string(object, "program", hook);
-	add_cgroup(object, "cgroup", id);
-	add_bool(object, "attached", info.cgroup.cgroup_id == id);
-	add_number(object, "program_id", info.prog_id);
-	add_number(object, "link_id", info.id);
+	fields_add_string(object, "program", hook);
+	fields_add_cgroup(object, "cgroup", id);
+	fields_add_bool(object, "attached", info.cgroup.cgroup_id == id);
+	fields_add_number(object, "program_id", info.prog_id);
+	fields_add_number(object, "link_id", info.id);
 	json_object_array_add(links, object);
 	return 0;
 }
@@ -164,9 +119,9 @@ static int add_link(struct pins *pins, const char *name, void *data)
 static int by_order_of_hooks(const void *a, const void *b)
 {
 	struct json_object *const *x = a, *const *y = b;
-	const struct hook *hx = hook_by_name(get_string(*x, "program"));
-	const struct hook *hy = hook_by_name(get_string(*y, "program"));
-	int by_cgroup = strcmp(get_string(*x, "cgroup"), get_string(*y, "cgroup"));
+	const struct hook *hx = hook_by_name(fields_get_string(*x, "program"));
+	const struct hook *hy = hook_by_name(fields_get_string(*y, "program"));
+	int by_cgroup = strcmp(fields_get_string(*x, "cgroup"), fields_get_string(*y, "cgroup"));
 
 	if (by_cgroup)
 		return by_cgroup;
@@ -184,23 +139,6 @@ static int add_links(struct json_object *root, const char *pin_dir)
 		return -EIO;
 	json_object_array_sort(links, by_order_of_hooks);
 	return 0;
-}
-
-static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
-{
-	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
-	char ip[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 8];
-
-	if (!ep->port)
-		return;
-	if (memcmp(ep->addr, mapped, sizeof(mapped)) == 0) {
-		inet_ntop(AF_INET, ep->addr + sizeof(mapped), ip, sizeof(ip));
-		snprintf(text, sizeof(text), "%s:%u", ip, ep->port);
-	} else {
-		inet_ntop(AF_INET6, ep->addr, ip, sizeof(ip));
-		snprintf(text, sizeof(text), "[%s]:%u", ip, ep->port);
-	}
-	add_string(to, key, text);
 }
 
 static int add_relays(struct json_object *root, const char *pin_dir)
@@ -221,13 +159,13 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)
 			continue; /* went while we looked */
 		object = json_object_new_object();
-		add_number(object, "netns_cookie", cookie);
-		add_number(object, "pid", relay.pid);
-		add_number(object, "uid", relay.uid);
-		add_endpoint(object, "listen", &relay.listen[TPROXY_INET]);
-		add_endpoint(object, "listen6", &relay.listen[TPROXY_INET6]);
-		add_bool(object, "process_exists",
-			 kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
+		fields_add_number(object, "netns_cookie", cookie);
+		fields_add_number(object, "pid", relay.pid);
+		fields_add_number(object, "uid", relay.uid);
+		fields_add_endpoint(object, "listen", &relay.listen[TPROXY_INET]);
+		fields_add_endpoint(object, "listen6", &relay.listen[TPROXY_INET6]);
+		fields_add_bool(object, "process_exists",
+				kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
 		json_object_array_add(relays, object);
 	}
 	return 0;
@@ -260,7 +198,7 @@ static int add_counters(struct json_object *root, const char *pin_dir)
 		}
 		for (i = 0; i < n_cpus; i++)
 			sum += values[i];
-		add_number(counters, stat_names[key], sum);
+		fields_add_number(counters, stat_names[key], sum);
 	}
 	return 0;
 }
@@ -279,32 +217,33 @@ static int add_entries(struct json_object *root, const char *pin_dir, const char
 	/* Bounded: a key that goes meanwhile starts the walk anew. */
 	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
 		prev = &key;
-	add_number(root, name, n);
+	fields_add_number(root, name, n);
 	return 0;
 }
 
-static void print_text(struct json_object *root)
+void status_print_state(struct json_object *root)
 {
 	struct json_object *list, *object;
 	size_t i;
 
-	printf("pin directory  %s\n", get_string(root, "pin_dir"));
-	printf("ABI version    %" PRIu64 "\n", get_number(root, "abi_version"));
-	printf("policy         %s, loopback destinations %s\n", get_string(root, "policy"),
-	       get_bool(root, "include_loopback") ? "included" : "bypassed");
+	printf("pin directory  %s\n", fields_get_string(root, "pin_dir"));
+	printf("ABI version    %" PRIu64 "\n", fields_get_number(root, "abi_version"));
+	printf("policy         %s, loopback destinations %s\n", fields_get_string(root, "policy"),
+	       fields_get_bool(root, "include_loopback") ? "included" : "bypassed");
 	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
-		printf("relay cgroup   %s\n", get_string(root, "relay_cgroup"));
+		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
-	       get_number(root, "map_socks"), get_number(root, "map_ports"));
+	       fields_get_number(root, "map_socks"), fields_get_number(root, "map_ports"));
 
 	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
 	list = json_object_object_get(root, "links");
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
-		printf("%-10s %-9s %8" PRIu64 " %8" PRIu64 "  %s\n", get_string(object, "program"),
-		       get_bool(object, "attached") ? "attached" : "DETACHED",
-		       get_number(object, "program_id"), get_number(object, "link_id"),
-		       get_string(object, "cgroup"));
+		printf("%-10s %-9s %8" PRIu64 " %8" PRIu64 "  %s\n",
+		       fields_get_string(object, "program"),
+		       fields_get_bool(object, "attached") ? "attached" : "DETACHED",
+		       fields_get_number(object, "program_id"),
+		       fields_get_number(object, "link_id"), fields_get_string(object, "cgroup"));
 	}
 
 	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
@@ -313,21 +252,28 @@ static void print_text(struct json_object *root)
 		const char *listen, *listen6;
 
 		object = json_object_array_get_idx(list, i);
-		listen = get_string(object, "listen");
-		listen6 = get_string(object, "listen6");
+		listen = fields_get_string(object, "listen");
+		listen6 = fields_get_string(object, "listen6");
 		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s %s%s%s\n",
-		       get_number(object, "netns_cookie"), get_number(object, "pid"),
-		       get_number(object, "uid"),
-		       get_bool(object, "process_exists") ? "exists" : "GONE", listen ? listen : "",
-		       listen && listen6 ? " " : "", listen6 ? listen6 : "");
+		       fields_get_number(object, "netns_cookie"), fields_get_number(object, "pid"),
+		       fields_get_number(object, "uid"),
+		       fields_get_bool(object, "process_exists") ? "exists" : "GONE",
+		       listen ? listen : "", listen && listen6 ? " " : "", listen6 ? listen6 : "");
 	}
 	if (i == 0)
 		printf("(none registered: nothing is redirected)\n");
+}
+
+static void print_counters(struct json_object *root)
+{
+	struct json_object *object;
+	size_t i;
 
 	printf("\n%-18s %s\n", "COUNTER", "CONNECTIONS");
 	object = json_object_object_get(root, "counters");
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		printf("%-18s %" PRIu64 "\n", stat_names[i], get_number(object, stat_names[i]));
+		printf("%-18s %" PRIu64 "\n", stat_names[i],
+		       fields_get_number(object, stat_names[i]));
 }
 
 static int read_all(struct json_object *root, const char *pin_dir)
@@ -352,45 +298,80 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	return add_counters(root, pin_dir);
 }
 
-int status(const char *pin_dir, bool json)
+int status_check_abi(const char *pin_dir, uint32_t *ret_version)
 {
-	_cleanup_(json_put) struct json_object *root = json_object_new_object();
 	uint32_t version;
 	int r;
 
 	r = bpffs_abi_version(pin_dir, &version);
-	if (r == -ENOENT) {
-		add_bool(root, "loaded", false);
-		add_string(root, "pin_dir", pin_dir);
-		if (json)
-			printf("%s\n", json_object_to_json_string_ext(root, JSON_FLAGS));
-		else
-			printf("not loaded: nothing is pinned in '%s'\n", pin_dir);
+	if (r == -ENOENT)
 		return r;
-	}
 	if (r < 0) {
 		log_err("cannot read '%s/map_policy': %s%s", pin_dir, strerror(-r),
 			r == -EACCES || r == -EPERM ? "; run this as root" : "");
 		return r;
 	}
-	add_bool(root, "loaded", true);
-	add_string(root, "pin_dir", pin_dir);
-	add_number(root, "abi_version", version);
 	if (version == 0) {
 		log_err("the loader of '%s' did not finish; run 'tproxy-load' again", pin_dir);
 		return -EAGAIN;
 	}
 	if (version != TPROXY_ABI_VERSION) {
-		log_err("'%s' holds ABI version %u, this is version %u; use the tproxy-load that loaded it",
+		log_err("'%s' holds ABI version %u, this is version %u; use the programs of the version that loaded it",
 			pin_dir, version, TPROXY_ABI_VERSION);
 		return -EPROTO;
 	}
-	r = read_all(root, pin_dir);
+	*ret_version = version;
+	return 0;
+}
+
+int status_read(const char *pin_dir, struct json_object **ret_root)
+{
+	_cleanup_(fields_put) struct json_object *root = json_object_new_object();
+	uint32_t version;
+	int r;
+
+	r = status_check_abi(pin_dir, &version);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	fields_add_bool(root, "loaded", r == 0);
+	fields_add_string(root, "pin_dir", pin_dir);
+	if (r == 0) {
+		fields_add_number(root, "abi_version", version);
+		r = read_all(root, pin_dir);
+		if (r < 0)
+			return r;
+	}
+	*ret_root = TAKE_PTR(root);
+	return 0;
+}
+
+bool status_print_not_loaded(struct json_object *root, bool json)
+{
+	if (fields_get_bool(root, "loaded"))
+		return false;
+	if (json)
+		fields_print(root);
+	else
+		printf("not loaded: nothing is pinned in '%s'\n",
+		       fields_get_string(root, "pin_dir"));
+	return true;
+}
+
+int status(const char *pin_dir, bool json)
+{
+	_cleanup_(fields_put) struct json_object *root = NULL;
+	int r;
+
+	r = status_read(pin_dir, &root);
 	if (r < 0)
 		return r;
-	if (json)
-		printf("%s\n", json_object_to_json_string_ext(root, JSON_FLAGS));
-	else
-		print_text(root);
+	if (status_print_not_loaded(root, json))
+		return -ENOENT;
+	if (json) {
+		fields_print(root);
+	} else {
+		status_print_state(root);
+		print_counters(root);
+	}
 	return 0;
 }

@@ -2,6 +2,7 @@
 /* See ipv6.h. The kernel's table as text: ten fields a line, RTF_* flags in the ninth (route.h). */
 #include "ipv6.h"
 
+#include <errno.h>
 #include <linux/ipv6_route.h>
 #include <linux/route.h>
 #include <netinet/in.h>
@@ -20,7 +21,7 @@ static bool is_reachable(const char *dst, unsigned int plen, unsigned int flags,
 	return !(plen >= 10 && strncmp(dst, "fe8", 3) == 0);
 }
 
-bool ipv6_is_routed(void)
+bool ipv6_is_routed(bool otherwise)
 {
 	/* Not by /proc/net, which ProcSubset=pid of systemd.exec(5) hides. */
 	FILE *f = fopen("/proc/self/net/ipv6_route", "re");
@@ -28,8 +29,9 @@ bool ipv6_is_routed(void)
 	unsigned int plen, flags;
 	bool found = false;
 
+	/* ENOENT: there is no IPv6. */
 	if (!f)
-		return false;
+		return errno == ENOENT ? false : otherwise;
 	while (!found && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%32s %x %*s %*s %*s %*s %*s %*s %x %31s", dst, &plen, &flags,
 			   device) == 4)

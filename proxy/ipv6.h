@@ -8,9 +8,9 @@
 /*
  * Has our network namespace a route to other than loopback, link-local and multicast addresses? If
  * not, IPv6 connections are better left alone: connect() fails at once, and programs go on with
- * IPv4 (RFC 8305) as they would without us.
+ * IPv4 (RFC 8305) as they would without us. If this cannot be found out the answer is otherwise.
  */
-bool ipv6_is_routed(void);
+bool ipv6_is_routed(bool otherwise);
 
 /* Can ::1 be bound to? Not with IPv6 disabled, or while lo is down. */
 bool ipv6_is_present(void);

@@ -271,7 +271,7 @@ int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMI
 	reg->pid = who.pid;
 	reg->uid = who.uid;
 	reg->registered_ns = now_ns();
-	reg->offer6 = ipv6_is_routed();
+	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
 	return write_entry(reg);
 }
 
@@ -297,15 +297,18 @@ enum registration_state registration_check(struct registration *reg)
 	struct tproxy_relay relay;
 	_cleanup_close_ int fd = -1;
 	uint32_t id;
+	int r;
 
-	if (bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-			   /* writable= */ true, &fd) < 0 ||
-	    bpffs_map_id(fd, &id) < 0)
+	r = bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
+			   /* writable= */ true, &fd);
+	if (r == -ENOENT)
 		return REGISTRATION_GONE;
-	if (id != reg->config_id)
+	if (r == 0 && bpffs_map_id(fd, &id) == 0 && id != reg->config_id)
 		return REGISTRATION_REPLACED;
 
-	reg->offer6 = ipv6_is_routed();
+	/* Not to be able to look, for want of a descriptor, say, is no news: go on with what we
+	 * have. */
+	reg->offer6 = ipv6_is_routed(reg->offer6);
 	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
 		/* Connections that missed it tell that the one who registered serves no more. */
 		if (!is_ours(reg, &relay) && relay.missed == 0)

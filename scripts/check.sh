@@ -130,8 +130,9 @@ check_python()
 # offers no other.
 check_options()
 {
-    for pair in loader:tproxy-load:8 proxy:tproxy-relay:8; do
-        IFS=: read -r dir name section << PAIR
+    for pair in loader:tproxy-load:8:completion loader:tproxyctl:8:ctl-completion \
+        proxy:tproxy-relay:8:completion; do
+        IFS=: read -r dir name section completion << PAIR
 $pair
 PAIR
         if ! [ -x "$build/$dir/$name" ]; then
@@ -139,7 +140,7 @@ PAIR
             continue
         fi
         "$build/$dir/$name" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.help"
-        for other in "$dir/$name.$section.scd" "$dir/completion.bash"; do
+        for other in "$dir/$name.$section.scd" "$dir/$completion.bash"; do
             sed 's/\\-/-/g' "$other" | grep -oE -e '(^|[^a-z-])--[a-z][a-z-]+' |
                 grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.other"
             for option in $(comm -23 "$tmp.help" "$tmp.other"); do

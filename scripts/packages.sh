@@ -18,7 +18,8 @@ packages_of()
     test)
         echo libcmocka-dev clang-format clang-tidy shellcheck python3 python3-pytest iproute2 \
             util-linux procps iptables curl wget git nginx-light openssh-server openssh-client \
-            redis-server redis-tools netcat-openbsd wrk haproxy man-db
+            redis-server redis-tools netcat-openbsd wrk haproxy man-db default-jdk-headless \
+            golang-go strace
         ;;
     *)
         echo "packages.sh: no set '$1'" >&2

@@ -392,6 +392,23 @@ def test_more_clients_than_can_be_served(loaded, limit):
     assert 1 <= told <= 3, "one line for the whole of it, not one for each client"
 
 
+def test_lack_of_descriptors_is_no_reason_to_bypass(loaded):
+    """A relay that cannot even look at its registration still says that it is alive.
+
+    To see it red: return REGISTRATION_GONE from registration_check() for every error.
+    """
+    address, = loaded.echo_server()
+    relay = loaded.start_relay("--workers", 1)
+    loaded.run_in(limit_descriptors, relay.pid, 64, place=loaded.bystander)
+    waiting = waiting_clients(loaded, address, 100)
+    served_of(waiting, 10, "some are served")
+    assert cpu_used(relay, 7.0) < 0.7, "spins"  # and longer than TPROXY_STALE_NS
+    late = loaded.connect(loaded.listen())
+    assert loaded.stats()["stalled"] == 0
+    for client in [*waiting, late]:
+        client.close()
+
+
 # --- SIGTERM
 
 

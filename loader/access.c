@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See access.h. A relay writes three of the maps and reads most of the rest. */
+#include "access.h"
+
+#include "util.h"
+
+/* clang-format off */
+const struct map_access map_access[] = {
+	{ "map_policy", 0640 },
+	{ "map_config", 0660 },
+	{ "map_marks", 0660 },
+	{ "map_failed", 0660 },
+	{ "map_socks", 0640 },
+	{ "map_ports", 0640 },
+	{ "map_stats", 0640 },
+	{ "map_clients", 0600 },
+};
+/* clang-format on */
+const size_t n_map_access = ARRAY_SIZE(map_access);

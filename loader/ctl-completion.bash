@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# bash completion for tproxyctl(8)
+
+_tproxyctl()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words
+
+    COMPREPLY=()
+    case $prev in
+        -c | --cgroup | -p | --pin-dir)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+    esac
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words='status connections doctor -h --help --version'
+    else
+        words='-p --pin-dir --json -h --help'
+        [ "${COMP_WORDS[1]}" = doctor ] && words+=' -c --cgroup'
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+
+complete -F _tproxyctl tproxyctl

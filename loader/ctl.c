@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl: looks at what tproxy-load has pinned. Here is the table of its commands; each has a
+ * file of its own, ctl_NAME.c. Exit status: 0, 1 after a failure, 2 for a usage error.
+ */
+#include "ctl.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "log.h"
+#include "util.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *description;
+} commands[] = {
+	{ "status", ctl_status, "what is loaded, attached and registered; counters" },
+	{ "connections", ctl_connections, "the redirected connections that are alive" },
+	{ "doctor", ctl_doctor, "can this host run tproxy, what is wrong, and what mends it" },
+};
+
+static void print_help(void)
+{
+	size_t i;
+
+	printf("Usage: tproxyctl COMMAND [OPTION]...\n"
+	       "       tproxyctl COMMAND --help\n"
+	       "\n"
+	       "Looks at the transparent proxy that tproxy-load has loaded. Changes nothing.\n"
+	       "\n");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-12s %s\n", commands[i].name, commands[i].description);
+	printf("\n"
+	       "Commands take --pin-dir DIR (default: %s) and --json, doctor also\n"
+	       "--cgroup PATH. Exit status: 0, 1 after a failure, 2 for a usage error.\n"
+	       "\n"
+	       "  -h, --help     print this\n"
+	       "      --version  print the version and that of the pinned maps\n",
+	       TPROXY_PIN_DIR);
+}
+
+static int dispatch(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : NULL;
+	bool help, version;
+	size_t i;
+
+	if (!name) {
+		log_err("no command is given; try 'tproxyctl --help'");
+		return 2;
+	}
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (strcmp(name, commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	help = strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0;
+	version = strcmp(name, "--version") == 0;
+	if ((help || version) && argc > 2) {
+		log_err("unexpected argument '%s'; try 'tproxyctl --help'", argv[2]);
+		return 2;
+	}
+	if (help) {
+		print_help();
+		return EXIT_SUCCESS;
+	}
+	if (version) {
+		printf("tproxyctl %s, ABI version %d\n", TPROXY_VERSION, TPROXY_ABI_VERSION);
+		return EXIT_SUCCESS;
+	}
+	log_err("unknown %s '%s'; try 'tproxyctl --help'", *name == '-' ? "option" : "command",
+		name);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	log_init("tproxyctl", LOG_LEVEL_INFO);
+	/* What libbpf would say of a probe that is refused, the commands say in words of their own.
+	 */
+	libbpf_set_print(NULL);
+	status = dispatch(argc, argv);
+	/* A full disk or a closed pipe must not look like a complete answer. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		log_err("cannot write the answer: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	return status;
+}

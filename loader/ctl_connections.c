@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl connections: map_socks, as a table. The map changes while it is read. It is read bucket
+ * by bucket (BPF_MAP_LOOKUP_BATCH), which visits each once whatever comes and goes, so there is an
+ * end and nothing is shown twice; a walk from key to key would start anew at each key that went.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bpffs.h"
+#include "ctl.h"
+#include "ctl_options.h"
+#include "escape.h"
+#include "fields.h"
+#include "log.h"
+#include "parse.h"
+#include "status.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+#define BATCH_MAX 4096
+
+static const struct ctl_usage usage = {
+	.synopsis = "[--json] [-p DIR]",
+	.about = "Prints the redirected connections that are alive, the oldest first.\n",
+};
+
+struct entry {
+	__u64 cookie;
+	struct tproxy_conn conn;
+};
+
+/* Names of users and cgroups, which few share: asking for each connection would take long. */
+struct name_cache {
+	char *(*lookup)(uint64_t id);
+	struct {
+		uint64_t id;
+		char *name; /* NULL: free */
+	} slots[64];
+};
+
+static char *lookup_user(uint64_t uid)
+{
+	const struct passwd *user = getpwuid((uid_t)uid);
+	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
+
+	if (user)
+		return strdup(escape_text(user->pw_name, LOGIN_NAME_MAX, text, sizeof(text)));
+	snprintf(text, sizeof(text), "%" PRIu64, uid);
+	return strdup(text);
+}
+
+/* Valid until the next call with this cache. */
+static const char *name_of(struct name_cache *cache, uint64_t id)
+{
+	size_t i = id % ARRAY_SIZE(cache->slots);
+
+	if (!cache->slots[i].name || cache->slots[i].id != id) {
+		free(cache->slots[i].name);
+		cache->slots[i].id = id;
+		cache->slots[i].name = cache->lookup(id);
+	}
+	return cache->slots[i].name ? cache->slots[i].name : "?";
+}
+
+static void name_cache_finish(struct name_cache *cache)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cache->slots); i++)
+		free(cache->slots[i].name);
+}
+
+/* 0, or -errno, logged. The caller frees *ret_entries. */
+static int read_entries(const char *pin_dir, struct entry **ret_entries, size_t *ret_n)
+{
+	_cleanup_free_ struct tproxy_conn *conns = NULL;
+	_cleanup_free_ struct entry *entries = NULL;
+	_cleanup_free_ __u64 *cookies = NULL;
+	_cleanup_close_ int fd = -1;
+	/* Where the next batch begins; the kernel's own, a bucket's number. */
+	__u64 position = 0, *from = NULL;
+	size_t n = 0, i;
+	__u32 count;
+	int r;
+
+	r = bpffs_open_map(pin_dir, "map_socks", sizeof(*cookies), sizeof(*conns),
+			   /* writable= */ false, &fd);
+	if (r < 0) {
+		log_err("cannot read '%s/map_socks': %s%s", pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		return r;
+	}
+	conns = calloc(BATCH_MAX, sizeof(*conns));
+	cookies = calloc(BATCH_MAX, sizeof(*cookies));
+	entries = calloc(TPROXY_CONNECTIONS_MAX, sizeof(*entries));
+	if (!conns || !cookies || !entries) {
+		log_err("out of memory");
+		return -ENOMEM;
+	}
+	do {
+		count = BATCH_MAX;
+		r = bpf_map_lookup_batch(fd, from, &position, cookies, conns, &count, NULL);
+		if (r < 0 && r != -ENOENT) {
+			log_err("cannot read '%s/map_socks': %s", pin_dir, strerror(-r));
+			return r;
+		}
+		from = &position;
+		for (i = 0; i < count && n < TPROXY_CONNECTIONS_MAX; i++, n++)
+			entries[n] = (struct entry){ .cookie = cookies[i], .conn = conns[i] };
+	} while (r == 0 && n < TPROXY_CONNECTIONS_MAX);
+	*ret_entries = TAKE_PTR(entries);
+	*ret_n = n;
+	return 0;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	return (x->conn.started_ns > y->conn.started_ns) -
+	       (x->conn.started_ns < y->conn.started_ns);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t age_ms(const struct tproxy_conn *conn, uint64_t now)
+{
+	return now > conn->started_ns ? (now - conn->started_ns) / 1000000 : 0;
+}
+
+static void print_text(const struct entry *entries, size_t n, uint64_t now,
+		       struct name_cache *users, struct name_cache *cgroups)
+{
+	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN];
+	char src[FIELDS_ENDPOINT_LEN], dst[FIELDS_ENDPOINT_LEN];
+	size_t i;
+
+	printf("%-12s %8s %-16s %-12s %-22s %-22s %s\n", "AGE", "PID", "COMMAND", "USER", "SOURCE",
+	       "DESTINATION", "CGROUP");
+	for (i = 0; i < n; i++) {
+		const struct tproxy_conn *conn = &entries[i].conn;
+
+		printf("%-12s %8u %-16s %-12s %-22s %-22s %s\n",
+		       format_duration_ms(age_ms(conn, now), age), conn->pid,
+		       escape_text(conn->comm, sizeof(conn->comm), comm, sizeof(comm)),
+		       name_of(users, conn->uid), fields_format_endpoint(&conn->src, src),
+		       fields_format_endpoint(&conn->dst, dst), name_of(cgroups, conn->cgroup_id));
+	}
+}
+
+/* {"address": "…", "port": …}; null while there is none yet. */
+static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
+{
+	struct json_object *object = ep->port ? json_object_new_object() : NULL;
+	char address[FIELDS_ADDRESS_LEN];
+
+	if (object) {
+		fields_add_string(object, "address", fields_format_address(ep, address));
+		fields_add_number(object, "port", ep->port);
+	}
+	json_object_object_add(to, key, object);
+}
+
+/* One object at a time: all of them at once would take a hundred times the map's size. */
+static void print_json(const struct entry *entries, size_t n, const char *pin_dir, uint64_t now,
+		       struct name_cache *users, struct name_cache *cgroups)
+{
+	_cleanup_(fields_put) struct json_object *dir = json_object_new_string(pin_dir);
+	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)];
+	size_t i;
+
+	printf("{\n  \"pin_dir\":%s,\n  \"connections\":[",
+	       json_object_to_json_string_ext(dir, JSON_C_TO_STRING_NOSLASHESCAPE));
+	for (i = 0; i < n; i++) {
+		_cleanup_(fields_put) struct json_object *object = json_object_new_object();
+		const struct tproxy_conn *conn = &entries[i].conn;
+
+		fields_add_number(object, "cookie", entries[i].cookie);
+		fields_add_number(object, "netns_cookie", conn->netns_cookie);
+		fields_add_number(object, "pid", conn->pid);
+		fields_add_string(object, "command",
+				  escape_text(conn->comm, sizeof(conn->comm), comm, sizeof(comm)));
+		fields_add_number(object, "uid", conn->uid);
+		fields_add_string(object, "user", name_of(users, conn->uid));
+		fields_add_number(object, "cgroup_id", conn->cgroup_id);
+		fields_add_string(object, "cgroup", name_of(cgroups, conn->cgroup_id));
+		add_endpoint(object, "source", &conn->src);
+		add_endpoint(object, "destination", &conn->dst);
+		fields_add_number(object, "age_ms", age_ms(conn, now));
+		printf("%s\n    %s", i ? "," : "",
+		       json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
+	}
+	printf("%s]\n}\n", n ? "\n  " : "");
+}
+
+int ctl_connections(int argc, char **argv)
+{
+	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = fields_cgroup };
+	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = lookup_user };
+	_cleanup_free_ struct entry *entries = NULL;
+	struct ctl_options options;
+	uint32_t version;
+	uint64_t now;
+	size_t n = 0;
+	int r;
+
+	r = ctl_options_parse(argc, argv, &usage, &options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	r = status_check_abi(options.pin_dir, &version);
+	if (r == -ENOENT)
+		log_err("nothing is loaded in '%s'; run 'tproxy-load' first", options.pin_dir);
+	if (r < 0)
+		return EXIT_FAILURE;
+	if (read_entries(options.pin_dir, &entries, &n) < 0)
+		return EXIT_FAILURE;
+	now = now_ns();
+	qsort(entries, n, sizeof(*entries), by_age);
+	if (options.json)
+		print_json(entries, n, options.pin_dir, now, &users, &cgroups);
+	else
+		print_text(entries, n, now, &users, &cgroups);
+	return EXIT_SUCCESS;
+}

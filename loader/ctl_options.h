@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The options that the commands of tproxyctl have in common. */
+#ifndef TPROXY_LOADER_CTL_OPTIONS_H
+#define TPROXY_LOADER_CTL_OPTIONS_H
+
+#include <stdbool.h>
+
+struct ctl_usage {
+	const char *synopsis; /* what stands behind the command's name */
+	const char *about;    /* lines, each with its newline */
+	bool cgroup;	      /* takes --cgroup */
+};
+
+/* Strings are argv's own. */
+struct ctl_options {
+	const char *pin_dir;
+	const char *cgroup; /* or NULL */
+	bool json;
+};
+
+/*
+ * 0: *ret_options is set. 1: --help was answered, exit 0. -EINVAL: the line that says what is wrong
+ * has been logged, exit 2. argv begins with the command's name.
+ */
+int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
+		      struct ctl_options *ret_options);
+
+#endif

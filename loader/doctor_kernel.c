@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: what our programs need of the kernel, each asked for on its own. A program that
+ * calls one helper, correctly, is loaded and closed at once; a link is asked for with a cgroup that
+ * does not exist, which says EBADF if, and only if, such links exist.
+ *
+ * libbpf_probe_bpf_helper() is not used: it calls helpers without arguments and tells from the
+ * verifier's words whether it was the helper that was refused. Those words have changed since.
+ */
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "doctor.h"
+
+#define PROBE_NAME "tproxy_probe"
+#define MEND_KERNEL                                                                                \
+	"boot a newer kernel, with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y, then run this again"
+
+/* How a helper wants to be called. */
+enum args {
+	ARGS_CTX,     /* the context, or nothing */
+	ARGS_CTX_0,   /* the context and a number */
+	ARGS_NUMBER,  /* a number */
+	ARGS_BUFFER,  /* a buffer and its size */
+	ARGS_LOOKUP,  /* a tuple; what it returns is given to bpf_sk_release() */
+	ARGS_STORAGE, /* a socket storage and the context's socket */
+};
+
+enum {
+	IN_CONNECT = 1 << 0,
+	IN_GETPEER = 1 << 1,
+	IN_SOCKOPS = 1 << 2,
+	IN_SOCKOPT = 1 << 3,
+	IN_RELEASE = 1 << 4,
+};
+
+static const struct probe {
+	const char *name;
+	enum bpf_prog_type type;
+	enum bpf_attach_type attach;
+	int sk_offset; /* of the socket in its context; -1: the context is the socket */
+	unsigned int bit;
+} probes[] = {
+	{ "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT,
+	  offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
+	{ "cgroup/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT,
+	  offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
+	{ "cgroup/getpeername4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME,
+	  offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
+	{ "cgroup/getpeername6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME,
+	  offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
+	{ "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, offsetof(struct bpf_sock_ops, sk),
+	  IN_SOCKOPS },
+	{ "cgroup/getsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_GETSOCKOPT,
+	  offsetof(struct bpf_sockopt, sk), IN_SOCKOPT },
+	{ "cgroup/sock_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, -1,
+	  IN_RELEASE },
+};
+
+static const struct helper {
+	const char *name;
+	int id;
+	enum args args;
+	unsigned int used; /* in which programs */
+} helpers[] = {
+	{ "bpf_sk_storage_get", BPF_FUNC_sk_storage_get, ARGS_STORAGE,
+	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE },
+	{ "bpf_get_socket_cookie", BPF_FUNC_get_socket_cookie, ARGS_CTX,
+	  IN_CONNECT | IN_SOCKOPS | IN_RELEASE },
+	{ "bpf_get_netns_cookie", BPF_FUNC_get_netns_cookie, ARGS_CTX, IN_CONNECT | IN_SOCKOPS },
+	{ "bpf_sk_lookup_tcp", BPF_FUNC_sk_lookup_tcp, ARGS_LOOKUP, IN_CONNECT },
+	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER, IN_CONNECT },
+	{ "bpf_get_current_cgroup_id", BPF_FUNC_get_current_cgroup_id, ARGS_CTX, IN_CONNECT },
+	{ "bpf_get_current_ancestor_cgroup_id", BPF_FUNC_get_current_ancestor_cgroup_id,
+	  ARGS_NUMBER, IN_CONNECT },
+	{ "bpf_get_current_pid_tgid", BPF_FUNC_get_current_pid_tgid, ARGS_CTX,
+	  IN_CONNECT | IN_SOCKOPT },
+	{ "bpf_get_current_uid_gid", BPF_FUNC_get_current_uid_gid, ARGS_CTX,
+	  IN_CONNECT | IN_SOCKOPT },
+	{ "bpf_get_current_comm", BPF_FUNC_get_current_comm, ARGS_BUFFER, IN_CONNECT },
+	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX, IN_CONNECT },
+	{ "bpf_sock_ops_cb_flags_set", BPF_FUNC_sock_ops_cb_flags_set, ARGS_CTX_0, IN_SOCKOPS },
+};
+
+#define INSN(c, d, s, o, i)                                                                        \
+	((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
+#define MOV(d, s)	 INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define SET(d, i)	 INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ADD(d, i)	 INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
+#define LOAD64(d, s, o)	 INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define STORE64(d, o, i) INSN(BPF_ST | BPF_MEM | BPF_DW, d, 0, o, i)
+#define SKIP_IF_0(d, n)	 INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, n, 0)
+#define CALL(id)	 INSN(BPF_JMP | BPF_CALL, 0, 0, 0, id)
+#define EXIT		 INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+
+#define INSNS_MAX 16
+#define BUFFER	  16 /* bytes on the stack: a command's name, or an IPv4 tuple */
+
+/* The arguments; on entry the context is in r1. Returns how many instructions. */
+static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args args, int storage_fd)
+{
+	size_t n = 0;
+
+	switch (args) {
+	case ARGS_CTX:
+		break;
+	case ARGS_CTX_0:
+		in[n++] = SET(BPF_REG_2, 0);
+		break;
+	case ARGS_NUMBER:
+		in[n++] = SET(BPF_REG_1, 0);
+		break;
+	case ARGS_BUFFER:
+		in[n++] = MOV(BPF_REG_1, BPF_REG_10);
+		in[n++] = ADD(BPF_REG_1, -BUFFER);
+		in[n++] = SET(BPF_REG_2, BUFFER);
+		break;
+	case ARGS_LOOKUP:
+		in[n++] = STORE64(BPF_REG_10, -16, 0);
+		in[n++] = STORE64(BPF_REG_10, -8, 0);
+		in[n++] = MOV(BPF_REG_2, BPF_REG_10);
+		in[n++] = ADD(BPF_REG_2, -BUFFER);
+		in[n++] = SET(BPF_REG_3, sizeof(((struct bpf_sock_tuple *)0)->ipv4));
+		in[n++] = SET(BPF_REG_4, BPF_F_CURRENT_NETNS);
+		in[n++] = SET(BPF_REG_5, 0);
+		break;
+	case ARGS_STORAGE:
+		if (p->sk_offset < 0) {
+			in[n++] = MOV(BPF_REG_2, BPF_REG_1);
+		} else {
+			in[n++] = LOAD64(BPF_REG_2, BPF_REG_1, (__s16)p->sk_offset);
+			/* Over the rest and the call. */
+			in[n++] = SKIP_IF_0(BPF_REG_2, 5);
+		}
+		in[n++] = INSN(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0,
+			       storage_fd);
+		in[n++] = INSN(0, 0, 0, 0, 0);
+		in[n++] = SET(BPF_REG_3, 0);
+		in[n++] = SET(BPF_REG_4, 0);
+		break;
+	}
+	return n;
+}
+
+/* Loads a program that calls one helper, or none; an fd, or -errno. */
+static int load_probe(const struct probe *p, const struct helper *helper, int storage_fd)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = p->attach);
+	struct bpf_insn in[INSNS_MAX];
+	size_t n = 0;
+
+	if (helper) {
+		n = emit_args(in, p, helper->args, storage_fd);
+		in[n++] = CALL(helper->id);
+		if (helper->args == ARGS_LOOKUP) {
+			in[n++] = SKIP_IF_0(BPF_REG_0, 2);
+			in[n++] = MOV(BPF_REG_1, BPF_REG_0);
+			in[n++] = CALL(BPF_FUNC_sk_release);
+		}
+	}
+	in[n++] = SET(BPF_REG_0, 1);
+	in[n++] = EXIT;
+	return bpf_prog_load(p->type, PROBE_NAME, "Dual BSD/GPL", in, n, &opts);
+}
+
+static bool is_denied(int r)
+{
+	return r == -EPERM || r == -EACCES;
+}
+
+/* Does a link take this program? See above. */
+static int probe_link(const struct probe *p, int prog_fd)
+{
+	int fd = bpf_link_create(prog_fd, /* target_fd= */ -1, p->attach, NULL);
+
+	if (fd >= 0) {
+		close(fd);
+		return -EINVAL;
+	}
+	return fd == -EBADF ? 0 : fd;
+}
+
+static void check_program(struct doctor *d, const struct probe *p, int storage_fd)
+{
+	_cleanup_close_ int prog_fd = load_probe(p, NULL, -1);
+	unsigned int used = 0, missing = 0;
+	size_t i;
+	int r;
+
+	if (prog_fd < 0) {
+		doctor_add(d, DOCTOR_ERROR, "kernel", "takes no %s programs: %s", p->name,
+			   strerror(-prog_fd));
+		doctor_mend(d, MEND_KERNEL);
+		return;
+	}
+	r = probe_link(p, prog_fd);
+	if (r < 0) {
+		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot attach %s programs by links: %s",
+			   p->name, strerror(-r));
+		doctor_mend(d, MEND_KERNEL);
+	}
+	for (i = 0; i < ARRAY_SIZE(helpers); i++) {
+		_cleanup_close_ int fd = -1;
+
+		if (!(helpers[i].used & p->bit) ||
+		    (helpers[i].args == ARGS_STORAGE && storage_fd < 0))
+			continue;
+		used++;
+		fd = load_probe(p, &helpers[i], storage_fd);
+		if (fd >= 0)
+			continue;
+		missing++;
+		doctor_add(d, DOCTOR_ERROR, "kernel", "%s programs cannot call %s: %s", p->name,
+			   helpers[i].name, strerror(-fd));
+		doctor_mend(d, MEND_KERNEL);
+	}
+	if (r == 0 && missing == 0)
+		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs, links and %u helper%s", p->name,
+			   used, used == 1 ? "" : "s");
+}
+
+/* A socket storage has to say what it holds. An fd, or -errno. */
+static int create_storage(void)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	struct btf *btf = btf__new_empty();
+	int id, r;
+
+	if (!btf)
+		return -errno;
+	id = btf__add_int(btf, "int", sizeof(int), BTF_INT_SIGNED);
+	r = id < 0 ? id : btf__load_into_kernel(btf);
+	if (r >= 0) {
+		opts.btf_fd = (__u32)btf__fd(btf);
+		opts.btf_key_type_id = opts.btf_value_type_id = (__u32)id;
+		r = bpf_map_create(BPF_MAP_TYPE_SK_STORAGE, PROBE_NAME, sizeof(int), sizeof(int), 0,
+				   &opts);
+	}
+	btf__free(btf);
+	return r;
+}
+
+static void check_maps(struct doctor *d, int storage_fd)
+{
+	static const struct {
+		const char *name;
+		enum bpf_map_type type;
+	} maps[] = {
+		{ "array", BPF_MAP_TYPE_ARRAY },
+		{ "per-CPU array", BPF_MAP_TYPE_PERCPU_ARRAY },
+		{ "hash", BPF_MAP_TYPE_HASH },
+		{ "LRU hash", BPF_MAP_TYPE_LRU_HASH },
+	};
+	bool all = storage_fd >= 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(maps); i++) {
+		int fd = bpf_map_create(maps[i].type, PROBE_NAME, sizeof(__u32), sizeof(__u64), 1,
+					NULL);
+
+		if (fd >= 0) {
+			close(fd);
+			continue;
+		}
+		all = false;
+		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no %s map: %s", maps[i].name,
+			   strerror(-fd));
+		doctor_mend(d, MEND_KERNEL);
+	}
+	if (storage_fd < 0) {
+		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no socket storage with BTF: %s",
+			   strerror(-storage_fd));
+		doctor_mend(d, MEND_KERNEL);
+	}
+	if (all)
+		doctor_add(d, DOCTOR_OK, "kernel",
+			   "maps: array, per-CPU array, hash, LRU hash, socket storage with BTF");
+}
+
+/* Not needed by us: our programs hold on to no kernel structure, and our maps bring their own. */
+static void check_btf(struct doctor *d)
+{
+	if (access("/sys/kernel/btf/vmlinux", R_OK) == 0)
+		doctor_add(d, DOCTOR_OK, "btf", "the kernel describes its types");
+	else
+		doctor_add(d, DOCTOR_INFO, "btf",
+			   "/sys/kernel/btf/vmlinux: %s; tproxy works without it", strerror(errno));
+}
+
+void doctor_kernel(struct doctor *d)
+{
+	_cleanup_close_ int storage_fd = -1;
+	_cleanup_close_ int plain_fd = -1;
+	size_t i;
+
+	check_btf(d);
+	plain_fd = load_probe(&probes[0], NULL, -1);
+	if (is_denied(plain_fd)) {
+		if (d->privileged) {
+			doctor_add(d, DOCTOR_ERROR, "kernel", "lets even us load nothing: %s",
+				   strerror(-plain_fd));
+			doctor_mend(d,
+				    "look for a container's seccomp filter, a security module or "
+				    "kernel lockdown that denies bpf(2)");
+		} else {
+			doctor_add(d, DOCTOR_INFO, "kernel",
+				   "was not probed, that takes privileges");
+		}
+		d->privileged = false;
+		return;
+	}
+	storage_fd = create_storage();
+	check_maps(d, storage_fd);
+	for (i = 0; i < ARRAY_SIZE(probes); i++)
+		check_program(d, &probes[i], storage_fd);
+}

@@ -1,0 +1,662 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxyctl: what it shows, and that doctor sees what is wrong and proposes what mends it."""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import host
+import programs
+import wire
+from harness import SERVER
+from maps import Layout, attached, bpftool, load_connect4
+
+CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).absolute()
+COMMANDS = ["status", "connections", "doctor"]
+PR_SET_NAME = 15
+
+# Arguments, and what the one line of the answer has to name.
+USAGE_ERRORS = [
+    ([], "command"),
+    (["bogus"], "'bogus'"),
+    (["--bogus"], "'--bogus'"),
+    (["--help", "stray"], "'stray'"),
+    (["status", "--bogus"], "'--bogus'"),
+    (["status", "-Zp"], "'-Z'"),
+    (["status", "stray"], "'stray'"),
+    (["status", "--cgroup", "/x"], "--cgroup"),
+    (["status", "-c", "/x"], "'-c'"),
+    (["connections", "--pin-dir"], "--pin-dir"),
+    (["connections", "--pin-dir", ""], "--pin-dir"),
+    (["connections", "--json=yes"], "--json=yes"),
+    (["doctor", "--cgroup", ""], "--cgroup"),
+    (["doctor", "stray"], "'stray'"),
+]
+
+
+@pytest.fixture(scope="module")
+def binary(run_directory):
+    """A copy: the checkout may be where only root may go."""
+    return shutil.copy(CTL, run_directory / CTL.name)
+
+
+@pytest.fixture
+def ctl(bed, binary):
+    """Runs a command on the pins of the bed."""
+    def call(command, *options, pin_dir=None, **program):
+        result = programs.call(binary, command, "--pin-dir", pin_dir or bed.pins.path, *options,
+                               **program)
+        assert "Sanitizer" not in result.err, result
+        return result
+    return call
+
+
+class Diagnosis:
+    """What doctor --json said."""
+
+    def __init__(self, result):
+        self.result = result
+        assert result.status in (0, 1) and result.err == "", result
+        self.answer = json.loads(result.out)
+        self.findings = self.answer["findings"]
+        assert self.answer["errors"] == len(self.of("error"))
+        assert self.answer["warnings"] == len(self.of("warning"))
+        assert result.status == (1 if self.answer["errors"] else 0), result
+
+    def of(self, level):
+        return [finding for finding in self.findings if finding["level"] == level]
+
+    def about(self, check, level):
+        return [finding for finding in self.of(level) if finding["check"] == check]
+
+    def only(self, level, check, *needles):
+        """There is one finding of this level, and it names all that. Returns what mends it."""
+        assert len(self.of(level)) == 1, self.of(level)
+        (finding,) = self.about(check, level)
+        for needle in needles:
+            assert str(needle) in finding["what"], f"no {str(needle)!r} in {finding}"
+        return finding.get("mend")
+
+    def fine(self):
+        assert not self.of("error") and not self.of("warning"), self.findings
+        return self
+
+
+@pytest.fixture
+def doctor(ctl):
+    return lambda *options, **program: Diagnosis(ctl("doctor", "--json", *options, **program))
+
+
+@pytest.fixture
+def foreign(bed):
+    """A program of somebody else on cgroup/connect4: foreign(cgroup, *flags)."""
+    pins = []
+
+    def attach(cgroup, *flags):
+        pin = bed.directory / "bpf" / f"foreign{len(pins)}"
+        load_connect4(pin, 1)
+        pins.append((cgroup, pin))
+        bpftool("cgroup", "attach", cgroup, "cgroup_inet4_connect", "pinned", pin, *flags)
+        return bpftool("prog", "show", "pinned", pin)["id"]
+
+    yield attach
+    for cgroup, pin in pins:
+        bpftool("cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned", pin)
+
+
+def mend(command):
+    """Runs what doctor proposes."""
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+
+
+# --- command line
+
+
+@pytest.mark.parametrize("args, named", USAGE_ERRORS, ids=lambda value: "_".join(value)
+                         if isinstance(value, list) else None)
+def test_usage_error(binary, args, named):
+    programs.call(binary, *args).refused(named, status=2)
+
+
+def test_help_and_version(binary):
+    result = programs.call(binary, "--help").succeeded()
+    assert result.out.startswith("Usage: tproxyctl") and result.err == ""
+    assert all(command in result.out for command in COMMANDS)
+    result = programs.call(binary, "--version").succeeded()
+    assert re.fullmatch(r"tproxyctl \d+\.\d+\.\d+, ABI version \d+\n", result.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(binary, command):
+    result = programs.call(binary, command, "--help").succeeded()
+    assert result.out.startswith(f"Usage: tproxyctl {command} ") and result.err == ""
+    assert "--pin-dir" in result.out and ("--cgroup" in result.out) == (command == "doctor")
+
+
+def test_answer_that_cannot_be_written(bed, binary):
+    """A full disk does not pass for a short answer."""
+    with open("/dev/full", "w", encoding="ascii") as full:
+        result = subprocess.run([binary, "--help"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                check=False)
+    assert result.returncode == 1 and "No space left" in result.stderr
+
+
+# --- status
+
+
+def test_status_of_nothing(bed, ctl):
+    result = ctl("status")
+    assert result.status == 1 and result.err == "" and "not loaded" in result.out
+    result = ctl("status", "--json")
+    assert result.status == 1
+    assert json.loads(result.out) == {"loaded": False, "pin_dir": str(bed.pins.path)}
+
+
+def test_status_sums_up_the_counters(proxied, ctl):
+    for _ in range(3):
+        assert proxied.visit(proxied.listen()).relayed
+    with pytest.raises(ConnectionRefusedError):
+        proxied.connect(("127.0.0.1", 9))
+    proxied.relay.kill()
+    for _ in range(2):
+        assert not proxied.visit(proxied.listen()).relayed
+    status = json.loads(ctl("status", "--json").succeeded().out)
+    assert status["sums"] == {"redirected": 3, "reset": 0, "bypassed": 1, "not_redirected": 2,
+                              "refused": 0, "failed": 0}
+    assert status.pop("sums") and status == proxied.tproxy_load.status()
+    # Each counter is in one of the sums, and in the text.
+    text = ctl("status").succeeded().out
+    assert re.search(r"^redirected to a relay +3$", text, re.MULTILINE)
+    assert re.search(r"^bypassed, direct +1$", text, re.MULTILINE)
+    assert re.search(r"^  bypass_loopback +1$", text, re.MULTILINE)
+    assert re.search(r"^could not be redirected +2$", text, re.MULTILINE)
+    assert re.search(r"^  no_listener +2$", text, re.MULTILINE)
+    assert all(re.search(rf"^  {name} +\d+$", text, re.MULTILINE) for name in status["counters"]
+               if name not in ("redirected", "unpublished", "refused", "known_failed"))
+
+
+def test_status_of_another_abi_version(loaded, ctl):
+    for command in ("status", "connections"):
+        with other_abi_version(loaded):
+            ctl(command).refused("99", "version 1")
+
+
+@contextlib.contextmanager
+def other_abi_version(bed):
+    with bed.pins.open("map_policy") as policy:
+        (entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_policy")
+        value = bytes(int(byte, 16) for byte in entry["value"])
+        policy.update(bytes(4), struct.pack("=I", 99) + value[4:])
+        yield
+        policy.update(bytes(4), value)
+
+
+# --- connections
+
+
+def connections(ctl, **program):
+    return json.loads(ctl("connections", "--json", **program).succeeded().out)["connections"]
+
+
+def test_connections_of_nothing(bed, ctl):
+    ctl("connections").refused("tproxy-load", bed.pins.path)
+    ctl("connections", "--json").refused("tproxy-load")
+
+
+def test_no_connections(proxied, ctl):
+    assert connections(ctl) == []
+    assert ctl("connections").succeeded().out.count("\n") == 1
+
+
+def test_connections(proxied, ctl):
+    def connect(address):
+        os.setresuid(12345, 12345, 12345)
+        return os.getpid(), wire.connect(address)
+
+    listener = proxied.listen()
+    pid, client = proxied.run_in(connect, listener.getsockname())
+    proxied.keep(client)
+    (one,) = connections(ctl)
+    source, destination = client.getsockname(), listener.getsockname()
+    age = one.pop("age_ms")
+    assert 0 <= age < 30_000
+    assert one.pop("cookie") > 0 and one.pop("netns_cookie") > 0
+    assert one == {
+        "pid": pid, "command": Path("/proc/self/comm").read_text().rstrip("\n"),
+        "uid": 12345, "user": "12345", "cgroup": str(proxied.scope),
+        "cgroup_id": proxied.scope.path.stat().st_ino,
+        "source": {"address": source[0], "port": source[1]},
+        "destination": {"address": destination[0], "port": destination[1]},
+    }
+    heading, line = ctl("connections").succeeded().out.splitlines()
+    assert heading.split() == ["AGE", "PID", "COMMAND", "USER", "SOURCE", "DESTINATION", "CGROUP"]
+    for value in (f" {pid} ", " 12345 ", "{}:{}".format(*source), "{}:{}".format(*destination),
+                  f" {proxied.scope}"):
+        assert value in line + " "
+    host.wait_until(lambda: connections(ctl)[0]["age_ms"] > age, "the connection grows older")
+    client.close()
+    host.wait_until(lambda: connections(ctl) == [], "it goes with the client's socket")
+
+
+def test_connections_over_ipv6(loaded, ctl):
+    loaded.client_net.ip("addr add 2001:db8::1/64 dev tproxy0 nodad")
+    loaded.server_net.ip("addr add 2001:db8::2/64 dev tproxy0 nodad")
+    loaded.start_relay()
+
+    def connect(family, address):
+        sock = socket.socket(family)
+        sock.settimeout(wire.TIMEOUT)
+        sock.connect(address)
+        return sock
+
+    with loaded.server_net.inside():
+        listener = loaded.keep(socket.create_server(("2001:db8::2", 0), family=socket.AF_INET6))
+    port = listener.getsockname()[1]
+    loaded.keep(loaded.run_in(connect, socket.AF_INET6, ("2001:db8::2", port)))
+    mapped = loaded.listen().getsockname()
+    loaded.keep(loaded.run_in(connect, socket.AF_INET6, (f"::ffff:{SERVER}", mapped[1])))
+    destinations = [entry["destination"] for entry in connections(ctl)]
+    assert destinations == [{"address": "2001:db8::2", "port": port},
+                            {"address": SERVER, "port": mapped[1]}]
+    text = ctl("connections").succeeded().out
+    assert f" [2001:db8::2]:{port} " in text and f" {SERVER}:{mapped[1]} " in text
+
+
+def test_hostile_names(proxied, ctl):
+    """A command chooses its name, and a cgroup's path may be anything but a slash."""
+    evil = b"\x1b[2J\n\r\xff\xe2\x80\xae\"\\"
+    cgroup = host.Cgroup(proxied.scope.path / "tpr\u202eoxy\x1b[31m")
+    cgroup.path.mkdir()
+
+    def connect(address):
+        ctypes.CDLL(None).prctl(PR_SET_NAME, evil)
+        return wire.connect(address)
+
+    proxied.keep(proxied.run_in(connect, proxied.listen().getsockname(),
+                                place=host.Place(cgroup, proxied.client_net)))
+    (one,) = connections(ctl)
+    assert one["command"] == r"""\x1b[2J\x0a\x0d\xff\xe2\x80\xae"\ """[:-1]
+    assert one["cgroup"] == rf"{proxied.scope}/tpr\xe2\x80\xaeoxy\x1b[31m"
+    text = ctl("connections").succeeded().out
+    assert text.count("\n") == 2 and re.fullmatch(r"[ -~\n]*", text)
+
+
+def test_removed_cgroup(proxied, ctl):
+    cgroup = host.Cgroup(proxied.scope.path / "short-lived")
+    cgroup.path.mkdir()
+    proxied.keep(proxied.run_in(wire.connect, proxied.listen().getsockname(),
+                                place=host.Place(cgroup, proxied.client_net)))
+    cgroup.remove()
+    (one,) = connections(ctl)
+    assert one["cgroup"] == f"(id {one['cgroup_id']}, removed)"
+
+
+def churn(pins):
+    """Deletes entries of nobody and makes them again, for ever."""
+    with pins.open("map_socks") as socks:
+        value = bytes(socks.value_size)
+        keys = [struct.pack("=Q", 1 << 63 | number) for number in range(2000)]
+        for key in keys:
+            socks.update(key, value)
+        while True:
+            for key in keys:
+                socks.delete(key)
+                socks.update(key, value)
+
+
+def test_connections_while_they_come_and_go(proxied, ctl):
+    """To see it red: walk with get_next_key, which starts anew when its key was deleted."""
+    listener = proxied.listen()
+    ports = {proxied.connect(listener).getsockname()[1] for _ in range(60)}
+    proxied.task(churn, proxied.pins)
+    host.wait_until(lambda: len(connections(ctl)) > 2000, "entries come and go")
+    for _ in range(20):
+        shown = connections(ctl)
+        cookies = [entry["cookie"] for entry in shown]
+        assert len(set(cookies)) == len(cookies)
+        assert {entry["source"]["port"] for entry in shown if entry["source"]} == ports
+
+
+def test_connections_of_a_full_map(proxied, ctl):
+    with proxied.pins.open("map_socks") as socks:
+        socks.fill()
+        shown = connections(ctl)
+        assert len(shown) == len({entry["cookie"] for entry in shown}) == socks.max_entries
+        assert ctl("connections").succeeded().out.count("\n") == socks.max_entries + 1
+        socks.empty()
+    assert shown[0]["source"] is None and shown[0]["command"] == ""
+
+
+def test_group_of_relays_may_list_connections(proxied, ctl):
+    proxied.keep(proxied.connect(proxied.listen()))
+    (one,) = connections(ctl, user=(programs.RELAY_UID, programs.RELAY_GID))
+    assert one["destination"]["address"] == SERVER
+    ctl("connections", user=(programs.RELAY_UID, programs.RELAY_GID + 1)).refused("root")
+
+
+# --- doctor: a host that is well
+
+
+def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
+    """Also keeps the documented modes and hooks, and what the loader makes, together."""
+    diagnosis = doctor().fine()
+    for check in ("privileges", "kernel", "loaded", "pins", "links", "foreign", "relay"):
+        assert diagnosis.about(check, "ok"), check
+    assert len(diagnosis.about("kernel", "ok")) == 8
+    text = ctl("doctor").succeeded().out
+    for finding in diagnosis.findings:
+        assert finding["what"] in text and finding.get("mend", "") in text
+    assert text.endswith("\n0 errors, 0 warnings\n")
+
+
+def test_doctor_changes_nothing(proxied, doctor):
+    def state():
+        pins = [(name, os.stat(proxied.pins.path / name)[:6]) for name in proxied.pins.names()]
+        return pins, [attached(cgroup) for cgroup in
+                      (proxied.scope, proxied.relay_cgroup, proxied.top)], proxied.stats()
+
+    before = state()
+    doctor("--cgroup", proxied.top)
+    assert state() == before
+    assert proxied.relay.connections() == []
+
+
+def test_doctor_in_a_cgroup_sees_that_sockets_know_it(proxied, doctor):
+    """To see it red: ask for the socket of another process."""
+    for place in (proxied.client, proxied.bystander):
+        assert doctor(place=place).fine().about("sockets", "ok")
+
+
+def test_doctor_before_anything_is_loaded(bed, doctor):
+    diagnosis = doctor("--cgroup", bed.scope)
+    assert diagnosis.only("warning", "loaded", bed.pins.path) == "tproxy-load"
+    assert not diagnosis.of("error") and not diagnosis.answer["loaded"]
+
+
+def test_doctor_without_privilege(proxied, doctor):
+    diagnosis = doctor(user=(programs.RELAY_UID + 1, programs.RELAY_GID + 1))
+    assert diagnosis.about("privileges", "error")[0]["mend"] == "sudo tproxyctl doctor"
+    assert not diagnosis.about("kernel", "error")
+
+
+# --- doctor: what is wrong
+
+
+def test_doctor_without_bpffs(bed, doctor):
+    directory = bed.directory / "plain"
+    directory.mkdir()
+    diagnosis = doctor(pin_dir=directory / "tproxy")
+    assert diagnosis.only("error", "bpffs", directory) == f"mount -t bpf bpf {directory}"
+    mend(diagnosis.about("bpffs", "error")[0]["mend"])
+    try:
+        assert not doctor(pin_dir=directory / "tproxy").of("error")
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    assert doctor(pin_dir=directory / "not" / "there").about("bpffs", "error")
+
+
+@pytest.mark.parametrize("cgroup", ["/tmp", "/no/such/cgroup"])
+def test_doctor_of_no_cgroup(bed, doctor, cgroup):
+    doctor("--cgroup", cgroup).only("error", "cgroup", cgroup)
+
+
+@pytest.mark.parametrize("name, mode", [("map_config", 0o666), ("map_marks", 0o662),
+                                        ("map_socks", 0o600), ("link_", 0o644),
+                                        ("prog_connect4", 0o604), ("", 0o755)])
+def test_doctor_sees_wrong_modes(proxied, doctor, name, mode):
+    (path,) = [proxied.pins.path / pin for pin in proxied.pins.names() if pin.startswith(name)
+               ][:1] if name else [proxied.pins.path]
+    before = path.stat().st_mode
+    path.chmod(mode)
+    mend(doctor().only("error", "pins", path, f"{mode:04o}", f"{before & 0o7777:04o}"))
+    assert path.stat().st_mode == before
+    doctor().fine()
+
+
+def test_doctor_sees_wrong_owners(proxied, doctor):
+    path = proxied.pins.path / "map_config"
+    os.chown(path, 12345, 4711)
+    mend(doctor().only("error", "pins", path, "12345:4711", f"0:{programs.RELAY_GID}"))
+    doctor().fine()
+
+
+def test_doctor_sees_that_relays_cannot_get_to_the_pins(proxied, doctor):
+    bpffs = proxied.pins.path.parent
+    bpffs.chmod(0o700)
+    mend(doctor().only("error", "pins", bpffs, "0700"))
+    doctor().fine()
+
+
+def test_doctor_sees_missing_and_foreign_pins(proxied, doctor):
+    (proxied.pins.path / "map_stats").unlink()
+    assert "tproxy-load" in doctor().only("error", "pins", "map_stats")
+    proxied.load()
+    doctor().fine()
+    load_connect4(proxied.pins.path / "map_foreign", 1)
+    mend(doctor().only("warning", "pins", "map_foreign"))
+    doctor().fine()
+
+
+def test_doctor_of_an_unfinished_load(loaded, doctor):
+    with loaded.pins.open("map_policy") as policy:
+        policy.update(bytes(4), bytes(policy.value_size))
+    assert "tproxy-load" in doctor().only("error", "loaded", "did not finish")
+    (loaded.pins.path / "map_policy").unlink()
+    assert "tproxy-load" in doctor().only("error", "loaded", "no map_policy")
+    loaded.load()
+
+
+def test_doctor_of_another_abi_version(loaded, doctor):
+    with other_abi_version(loaded):
+        assert "--unload" in doctor().only("error", "loaded", "99", "version 1")
+
+
+@pytest.mark.parametrize("hook", ["connect4", "connect6", "sockops", "release"])
+def test_doctor_sees_a_link_that_was_detached(proxied, doctor, hook):
+    """By others, behind our back."""
+    link = proxied.pins.path / f"link_{hook}_{proxied.scope.path.stat().st_ino:x}"
+    bpftool("link", "detach", "pinned", link)
+    assert "tproxy-load" in doctor().only("error", "links", hook, proxied.scope)
+    proxied.load()
+    doctor().fine()
+
+
+def test_doctor_sees_a_link_that_is_missing(proxied, doctor):
+    (proxied.pins.path / f"link_getpeer4_{proxied.scope.path.stat().st_ino:x}").unlink()
+    doctor().only("error", "links", "getpeer4", proxied.scope)
+    proxied.load()
+    (proxied.pins.path / f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}").unlink()
+    doctor().only("error", "links", "sockopt")
+    proxied.load()
+    doctor().fine()
+
+
+def test_doctor_sees_an_upgrade_that_did_not_finish(proxied, doctor):
+    """The pinned program is not the one that the link runs."""
+    pin = proxied.pins.path / "prog_connect4"
+    pin.unlink()
+    load_connect4(pin, 1)
+    pin.chmod(0o600)
+    doctor().only("error", "links", "connect4", "upgrade")
+    proxied.load()
+    doctor().fine()
+
+
+# --- doctor: programs of others
+
+
+def test_doctor_tells_of_foreign_programs(proxied, doctor, foreign):
+    ids = [foreign(proxied.scope, "multi"), foreign(proxied.top, "multi")]
+    warnings = doctor().about("foreign", "warning")
+    assert [re.findall(r"program (\d+), 'foreign', is on connect4 at '(.*)'", warning["what"])[0]
+            for warning in warnings] == [(str(ids[0]), str(proxied.scope)),
+                                         (str(ids[1]), str(proxied.top))]
+    assert f"bpftool prog show id {ids[0]}" in warnings[0]["mend"]
+    # Not at ours, and not above them.
+    foreign(proxied.outside, "multi")
+    assert len(doctor().about("foreign", "warning")) == 2
+    assert len(doctor("--cgroup", proxied.outside).about("foreign", "warning")) == 3
+    assert not doctor().of("error")
+
+
+def test_doctor_tells_of_another_tproxy(proxied, doctor, bed):
+    other = bed.directory / "bpf" / "other"
+    args = ["--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup]
+    bed.tproxy_load(*args, pin_dir=other).succeeded()
+    warnings = doctor().about("foreign", "warning")
+    assert len(warnings) > 1 and all("tproxy_" in warning["what"] for warning in warnings)
+    bed.tproxy_load("--unload", pin_dir=other).succeeded()
+
+
+@pytest.mark.parametrize("others, in_the_way", [
+    ([("scope", "")], ["scope"]),
+    ([("scope", "override")], ["scope"]),
+    ([("scope", "multi")], []),
+    ([("top", "")], ["top"]),
+    ([("top", "override")], []),
+    ([("top", "multi")], []),
+    # The nearest one above decides, and one at the cgroup itself does not replace it.
+    ([("scope", "multi"), ("top", "")], ["top"]),
+    ([("scope", "override"), ("top", "override")], ["scope"]),
+    ([("top", "multi"), ("run", "")], []),
+    ([("top", "override"), ("run", "")], []),
+], ids=lambda value: "-".join(":".join(item) if isinstance(item, tuple) else item
+                              for item in value))
+def test_doctor_knows_what_keeps_the_loader_out(bed, doctor, foreign, others, in_the_way):
+    """As the kernel does: the loader is the proof. Attached in this order, nearest first."""
+    bed.run = host.Cgroup(bed.top.path.parent)
+    theirs = {where: foreign(getattr(bed, where), *flags.split()) for where, flags in others}
+    diagnosis = doctor("--cgroup", bed.scope)
+    errors = diagnosis.about("foreign", "error")
+    assert len(errors) == len(in_the_way) == len(diagnosis.of("error"))
+    for where, error in zip(in_the_way, errors, strict=True):
+        assert f"'{getattr(bed, where)}'" in error["what"]
+        assert error["mend"].endswith(f"_inet4_connect id {theirs[where]}")
+    result = bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup)
+    assert (result.status != 0) == bool(in_the_way), result
+
+
+def test_doctor_does_not_tell_of_programs_that_do_not_run(bed, doctor, foreign):
+    """One further up that is overridden. To see it red: do not ask what is effective."""
+    foreign(bed.scope, "override")
+    hidden = foreign(bed.top, "override")
+    diagnosis = doctor("--cgroup", bed.scope)
+    assert not any(f"program {hidden}," in finding["what"] for finding in diagnosis.findings)
+
+
+# --- doctor: relays
+
+
+def test_doctor_without_relay(loaded, doctor):
+    assert "tproxy-relay" in doctor().only("warning", "relay", "none is registered", "directly")
+    loaded.load("--fail-closed")
+    doctor().only("error", "relay", "none is registered", "refused")
+
+
+def test_doctor_sees_a_relay_that_was_killed(proxied, doctor):
+    proxied.relay.kill()
+    assert "tproxy-relay" in doctor().only("error", "relay", proxied.relay.pid, "no such process")
+
+
+def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
+    proxied.relay.signal(signal.SIGSTOP)
+    host.wait_until(lambda: doctor().of("error"), "the relay is stopped")
+    mend(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
+    host.wait_until(lambda: not doctor().of("error"), "the relay runs again")
+
+
+class Entry:
+    """The registration of a relay that is stopped, so that it does not repair it, changed."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.layout = Layout(bed.pins.path / "map_config")
+        (self.entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_config")
+
+    def bytes_of(self, what):
+        return bytes(int(byte, 16) for byte in self.entry[what])
+
+    def change(self, **fields):
+        mask = self.layout.pack(**{name: b"\xff" * len(data) for name, data in fields.items()})
+        value = [new if masked else old for old, new, masked
+                 in zip(self.bytes_of("value"), self.layout.pack(**fields), mask, strict=True)]
+        with self.bed.pins.open("map_config") as config:
+            config.update(self.bytes_of("key"), bytes(value))
+
+
+def endpoint(address, port):
+    return bytes(10) + b"\xff\xff" + socket.inet_aton(address) + struct.pack("=HH", port, 0)
+
+
+@pytest.fixture
+def stopped(proxied):
+    """A proxy whose relay writes nothing any more."""
+    proxied.relay.signal(signal.SIGSTOP)
+    yield proxied
+    proxied.relay.signal(signal.SIGCONT)
+
+
+def relay_errors(doctor):
+    return [error["what"] for error in doctor().about("relay", "error")
+            if "is stopped" not in error["what"]]
+
+
+@pytest.mark.parametrize("address, port", [("127.0.0.1", 9), ("127.0.0.9", None)])
+def test_doctor_sees_that_nobody_listens(stopped, doctor, address, port):
+    """At that port, or at the relay's port of another address."""
+    port = port or stopped.relay.address[1]
+    Entry(stopped).change(listen=endpoint(address, port))
+    (error,) = relay_errors(doctor)
+    assert f"nobody listens at {address}:{port}" in error
+
+
+def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
+    stranger = stopped.listen("127.0.0.1", netns=stopped.client_net)
+    Entry(stopped).change(listen=endpoint(*stranger.getsockname()))
+    (error,) = relay_errors(doctor)
+    assert "another process" in error and str(stranger.getsockname()[1]) in error
+
+
+def test_doctor_sees_a_listener_without_our_mark(stopped, doctor):
+    """This process passes for the relay: it is there, it listens, but it never marked anything."""
+    with wire.listener(("127.0.0.1", 0)) as listener:
+        Entry(stopped).change(listen=endpoint(*listener.getsockname()),
+                              pid=struct.pack("=I", os.getpid()),
+                              alive_ns=struct.pack("=Q", time.monotonic_ns()))
+        (error,) = relay_errors(doctor)
+    assert "not marked" in error and str(os.getpid()) in error
+
+
+def test_doctor_sees_a_wildcard_listener(loaded, doctor):
+    """Registered as 127.0.0.1, bound to 0.0.0.0."""
+    loaded.start_relay("--listen", "0.0.0.0:0")
+    assert doctor().fine().about("relay", "ok")
+
+
+def test_doctor_sees_a_relay_that_says_nothing(stopped, doctor):
+    entry = Entry(stopped)
+    # Stopped is told by itself; silent, while it runs, is this.
+    entry.change(alive_ns=struct.pack("=Q", 1), pid=struct.pack("=I", os.getpid()))
+    assert any("alive" in error for error in relay_errors(doctor))
+
+
+def test_doctor_tells_of_connections_that_missed_the_relay(stopped, doctor):
+    Entry(stopped).change(missed=struct.pack("=Q", 7))
+    warnings = doctor().about("relay", "warning")
+    assert len(warnings) == 1 and " 7 connections" in warnings[0]["what"]
+
+
+def test_doctor_tells_of_few_descriptors(loaded, doctor):
+    loaded.start_relay(files=1000)
+    assert "LimitNOFILE" in doctor().only("warning", "nofile", loaded.relay.pid, "1000")

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxyctl: its options, the groups of its counters, text made fit to print, addresses. */
+#include "ctl.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "ctl_options.h"
+#include "escape.h"
+#include "fields.h"
+#include "status.h"
+#include "unit.h"
+#include "util.h"
+
+static const struct ctl_usage plain = { .synopsis = "", .about = "" };
+static const struct ctl_usage with_cgroup = { .synopsis = "", .about = "", .cgroup = true };
+
+#define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
+
+static int parse_args(const struct ctl_usage *usage, struct ctl_options *o, char **argv)
+{
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	return ctl_options_parse(argc, argv, usage, o);
+}
+
+static void test_options(void **state)
+{
+	struct ctl_options o;
+
+	assert_int_equal(parse(&plain, &o), 0);
+	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
+	assert_null(o.cgroup);
+	assert_false(o.json);
+
+	assert_int_equal(parse(&with_cgroup, &o, "--json", "-p", "/d", "--cgroup=/c"), 0);
+	assert_string_equal(o.pin_dir, "/d");
+	assert_string_equal(o.cgroup, "/c");
+	assert_true(o.json);
+}
+
+static void test_option_errors(void **state)
+{
+	struct ctl_options o = { .pin_dir = "as before" };
+
+	assert_int_equal(parse(&plain, &o, "-c", "/c"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--cgroup", "/c"), -EINVAL);
+	assert_int_equal(parse(&with_cgroup, &o, "--cgroup", ""), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "-p", ""), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "-p"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--json=yes"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--version"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "stray"), -EINVAL);
+	assert_string_equal(o.pin_dir, "as before");
+}
+
+/* A counter that is added without a group would be missing in the sums. */
+static void test_every_counter_has_a_name_and_a_group(void **state)
+{
+	unsigned int i;
+
+	for (i = 0; i < _TPROXY_STAT_MAX; i++) {
+		assert_non_null(status_counter_name(i));
+		assert_int_not_equal(ctl_group_of(i), CTL_GROUP_NONE);
+	}
+	assert_null(status_counter_name(_TPROXY_STAT_MAX));
+	assert_int_equal(ctl_group_of(_TPROXY_STAT_MAX), CTL_GROUP_NONE);
+}
+
+static void test_escape(void **state)
+{
+	static const struct {
+		const char *text, *escaped;
+	} cases[] = {
+		{ "", "" },
+		{ "curl", "curl" },
+		{ "a b\\x1b", "a b\\x1b" },
+		{ "\x1b[31m\n\t\x7f", "\\x1b[31m\\x0a\\x09\\x7f" },
+		{ "gr\xc3\xbc\xc3", "gr\\xc3\\xbc\\xc3" },
+	};
+	char buf[ESCAPE_LEN(16)];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_string_equal(escape_text(cases[i].text, 16, buf, sizeof(buf)),
+				    cases[i].escaped);
+	/* Not terminated, as a command's name may be; too long for the buffer. */
+	assert_string_equal(escape_text("abcdef", 3, buf, sizeof(buf)), "abc");
+	assert_string_equal(escape_text("abcdef", 6, buf, 4), "abc");
+	assert_string_equal(escape_text("ab\n", 3, buf, 6), "ab");
+	assert_string_equal(escape_text("ab\n", 3, buf, 7), "ab\\x0a");
+	memset(buf, 0x1b, 16);
+	assert_int_equal(
+		strlen(escape_text("\1\2\3\4\5\6\7\1\2\3\4\5\6\7\1\2", 16, buf, sizeof(buf))),
+		ESCAPE_LEN(16) - 1);
+}
+
+static void test_endpoints(void **state)
+{
+	const struct tproxy_endpoint v4 = {
+		.addr = { [10] = 0xff, [11] = 0xff, [12] = 192, 0, 2, 1 },
+		.port = 80,
+	};
+	const struct tproxy_endpoint v6 = {
+		.addr = { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 },
+		.port = 65535,
+	};
+	struct tproxy_endpoint longest = { .port = 65535 };
+	const struct tproxy_endpoint none = {};
+	char buf[FIELDS_ENDPOINT_LEN], address[FIELDS_ADDRESS_LEN];
+
+	assert_string_equal(fields_format_endpoint(&v4, buf), "192.0.2.1:80");
+	assert_string_equal(fields_format_address(&v4, address), "192.0.2.1");
+	assert_string_equal(fields_format_endpoint(&v6, buf), "[2001:db8::1]:65535");
+	assert_string_equal(fields_format_address(&v6, address), "2001:db8::1");
+	assert_string_equal(fields_format_endpoint(&none, buf), "-");
+	memset(longest.addr, 0xee, sizeof(longest.addr));
+	assert_string_equal(fields_format_endpoint(&longest, buf),
+			    "[eeee:eeee:eeee:eeee:eeee:eeee:eeee:eeee]:65535");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_option_errors),
+		cmocka_unit_test(test_every_counter_has_a_name_and_a_group),
+		cmocka_unit_test(test_escape),
+		cmocka_unit_test(test_endpoints),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
