@@ -3,6 +3,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 static const char *log_name = "tproxy";
-static enum log_level log_max = LOG_LEVEL_INFO;
+static _Atomic enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_journal;
 
 /* JOURNAL_STREAM is inherited; it names the device and inode that stderr then was
@@ -28,13 +29,13 @@ static bool stderr_is_journal(void)
 void log_init(const char *name, enum log_level level)
 {
 	log_name = name;
-	log_max = level;
+	atomic_store_explicit(&log_max, level, memory_order_relaxed);
 	log_journal = stderr_is_journal();
 }
 
 bool log_enabled(enum log_level level)
 {
-	return level <= log_max;
+	return level <= atomic_load_explicit(&log_max, memory_order_relaxed);
 }
 
 void log_vprint(enum log_level level, const char *fmt, va_list ap)

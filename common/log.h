@@ -19,7 +19,8 @@ enum log_level {
 	LOG_LEVEL_DEBUG = 7,
 };
 
-/* name must stay valid. Messages above level are dropped. Call before the first thread starts. */
+/* name must stay valid. Messages above level are dropped. May be called again with another level.
+ */
 void log_init(const char *name, enum log_level level);
 bool log_enabled(enum log_level level);
 void log_vprint(enum log_level level, const char *fmt, va_list ap) _printf_(2, 0);

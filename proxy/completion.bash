@@ -17,6 +17,10 @@ _tproxy_relay()
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
             ;;
+        --connection-log)
+            mapfile -t COMPREPLY < <(compgen -W 'text json none' -- "$cur")
+            return
+            ;;
         -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
             --half-closed-timeout | --drain-timeout | --error-memory | --max-connections)
             return
@@ -25,7 +29,7 @@ _tproxy_relay()
     mapfile -t COMPREPLY < <(compgen -W '
         -p --pin-dir -l --listen -w --workers
         --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout --error-memory
-        --max-connections -f --config -v --verbose -h --help --version' -- "$cur")
+        --max-connections --connection-log -f --config -v --verbose -h --help --version' -- "$cur")
 }
 
 complete -F _tproxy_relay tproxy-relay

@@ -13,10 +13,10 @@ uint64_t deadline_now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-void deadline_queue_init(struct deadline_queue *queue, uint64_t timeout_ms)
+void deadline_queue_init(struct deadline_queue *queue)
 {
 	TAILQ_INIT(&queue->entries);
-	queue->timeout_ms = timeout_ms;
+	queue->timeout_ms = 0;
 }
 
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue)

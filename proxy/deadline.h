@@ -24,7 +24,8 @@ struct deadline_queue {
 /* CLOCK_MONOTONIC, at the kernel's tick: a few ms coarse, and free of a system call. */
 uint64_t deadline_now_ms(void);
 
-void deadline_queue_init(struct deadline_queue *queue, uint64_t timeout_ms);
+/* The caller sets timeout_ms, and may change it at any time. */
+void deadline_queue_init(struct deadline_queue *queue);
 
 /* Starts anew in that queue, whichever it was in before. */
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue);

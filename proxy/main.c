@@ -27,6 +27,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "connlog.h"
 #include "ipv6.h"
 #include "listener.h"
 #include "log.h"
@@ -44,6 +45,8 @@
 #define PIPES_MAX 128
 
 struct relay {
+	int argc;
+	char **argv;
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
@@ -81,22 +84,27 @@ static uint32_t raise_nofile(void)
 	return limit.rlim_cur > 1 << 24 ? 1 << 24 : (uint32_t)limit.rlim_cur;
 }
 
-/* Shares the descriptors out: *ret_pipes for each worker, the rest two a session. */
-static void set_limits(struct relay *relay, uint32_t *ret_pipes)
+/* Of all descriptors, for each worker. */
+static uint32_t pipes_for(uint32_t nofile, uint32_t workers)
 {
-	uint32_t nofile = raise_nofile(), workers = relay->options.workers, reserved, sessions;
-	uint32_t pipes = nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX;
+	return (nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX) / workers;
+}
 
-	*ret_pipes = pipes / workers;
-	reserved = FDS_RESERVED + 8 * workers + 2 * *ret_pipes * workers;
-	sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
-	relay->limit.max = sessions;
+/* Two descriptors a session, of those that are for nothing else. */
+static void set_limit(struct relay *relay)
+{
+	uint32_t nofile = raise_nofile(), workers = relay->options.workers;
+	uint32_t reserved = FDS_RESERVED + workers * (10 + 2 * pipes_for(nofile, workers));
+	uint32_t sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
+	uint32_t max = sessions;
+
 	if (relay->options.max_connections > sessions)
 		log_warning(
 			"--max-connections %u: %u descriptors allow %u, ignoring; raise RLIMIT_NOFILE",
 			relay->options.max_connections, nofile, sessions);
 	else if (relay->options.max_connections)
-		relay->limit.max = relay->options.max_connections;
+		max = relay->options.max_connections;
+	atomic_store_explicit(&relay->limit.max, max, memory_order_relaxed);
 }
 
 /*
@@ -231,6 +239,50 @@ static void on_usr1(evutil_socket_t sig, short what, void *arg)
 	log_stats(arg);
 }
 
+static void set_log(const struct options *options)
+{
+	log_init("tproxy-relay", options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	connlog_init(options->connection_log);
+}
+
+/* What cannot change while we run, and is different. */
+static const char *unchangeable(const struct options *before, const struct options *after)
+{
+	if (strcmp(before->pin_dir, after->pin_dir) != 0)
+		return "pin-dir";
+	if (memcmp(before->listen, after->listen, sizeof(before->listen)) != 0)
+		return "listen";
+	if (before->workers != after->workers)
+		return "workers";
+	return NULL;
+}
+
+/* Reads the command line and its file anew: taken as a whole, or not at all. */
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+	struct relay *relay = arg;
+	struct options options;
+	const char *name;
+	uint32_t i;
+
+	notify("RELOADING=1");
+	if (options_parse(relay->argc, relay->argv, &options) != 0) {
+		log_warning("the configuration is not valid, going on with the one before");
+	} else if ((name = unchangeable(&relay->options, &options))) {
+		log_warning(
+			"'%s' cannot change while the relay runs, going on with the configuration before; restart it",
+			name);
+	} else {
+		relay->options = options;
+		set_log(&options);
+		set_limit(relay);
+		for (i = 0; i < relay->n_workers; i++)
+			worker_configure(&relay->workers[i], &options);
+		log_info("read the configuration again");
+	}
+	notify("READY=1");
+}
+
 static void stop_workers(struct relay *relay)
 {
 	uint32_t i;
@@ -301,6 +353,7 @@ static int init_events(struct relay *relay)
 	if (!relay->drain_timer ||
 	    add_event(relay, evsignal_new(base, SIGTERM, on_term, relay), NULL) < 0 ||
 	    add_event(relay, evsignal_new(base, SIGINT, on_term, relay), NULL) < 0 ||
+	    add_event(relay, evsignal_new(base, SIGHUP, on_hup, relay), NULL) < 0 ||
 	    add_event(relay, evsignal_new(base, SIGUSR1, on_usr1, relay), NULL) < 0 ||
 	    add_event(relay,
 		      event_new(base, relay->done_fd, EV_READ | EV_PERSIST, on_worker_done, relay),
@@ -325,8 +378,9 @@ static int start_workers(struct relay *relay)
 	return r;
 }
 
-static int init_workers(struct relay *relay, uint32_t pipes)
+static int init_workers(struct relay *relay)
 {
+	const uint32_t pipes = pipes_for(raise_nofile(), relay->options.workers);
 	int r;
 
 	relay->workers = calloc(relay->options.workers, sizeof(*relay->workers));
@@ -343,18 +397,17 @@ static int init_workers(struct relay *relay, uint32_t pipes)
 
 static int relay_init(struct relay *relay)
 {
-	uint32_t pipes;
 	int r;
 
 	r = registration_open(&relay->reg, relay->options.pin_dir);
 	if (r < 0)
 		return r;
-	set_limits(relay, &pipes);
+	set_limit(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
 	if (r == 0)
-		r = init_workers(relay, pipes);
+		r = init_workers(relay);
 	if (r == 0)
 		r = start_workers(relay);
 	if (r < 0) {
@@ -392,14 +445,19 @@ static void log_libevent(int severity, const char *message)
 
 int main(int argc, char **argv)
 {
-	struct relay relay = { .reg = REGISTRATION_NULL, .done_fd = -1 };
+	struct relay relay = {
+		.reg = REGISTRATION_NULL,
+		.done_fd = -1,
+		.argc = argc,
+		.argv = argv,
+	};
 	int r;
 
 	log_init("tproxy-relay", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &relay.options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	log_init("tproxy-relay", relay.options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	set_log(&relay.options);
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	r = relay_init(&relay);

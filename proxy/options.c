@@ -24,6 +24,7 @@ enum {
 	OPT_DRAIN_TIMEOUT,
 	OPT_MAX_CONNECTIONS,
 	OPT_ERROR_MEMORY,
+	OPT_CONNECTION_LOG,
 	OPT_VERSION,
 };
 
@@ -37,6 +38,7 @@ static const struct option long_options[] = {
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
+	{ "connection-log", required_argument, NULL, OPT_CONNECTION_LOG },
 	{ "config", required_argument, NULL, 'f' },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
@@ -66,7 +68,9 @@ static void print_help(void)
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
 	       "                                  file; those on the command line go before\n"
-	       "  -v, --verbose                   one line for each connection\n"
+	       "      --connection-log FORMAT     a line for each connection: text (stderr), json\n"
+	       "                                  (stdout) or none (default: none, text with -v)\n"
+	       "  -v, --verbose                   say more\n"
 	       "  -h, --help                      print this\n"
 	       "      --version                   print the version and that of the pinned maps\n"
 	       "\n"
@@ -150,6 +154,26 @@ static int set_pin_dir(struct options *o, const char *value, char error[CONFIGFI
 	return 0;
 }
 
+static int set_connection_log(struct options *o, const char *value,
+			      char error[CONFIGFILE_ERROR_LEN])
+{
+	static const char *const formats[] = {
+		[CONNLOG_NONE] = "none",
+		[CONNLOG_TEXT] = "text",
+		[CONNLOG_JSON] = "json",
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(formats); i++) {
+		if (strcmp(value, formats[i]) != 0)
+			continue;
+		o->connection_log = (enum connlog_format)i;
+		o->connection_log_given = true;
+		return 0;
+	}
+	return refuse(error, "'%s' is neither text nor json nor none", value);
+}
+
 static int set_verbose(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
 	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
@@ -178,6 +202,8 @@ static int set_option(void *data, const char *name, const char *value,
 		return set_number(&o->workers, value, OPTIONS_WORKERS_MAX, error);
 	if (strcmp(name, "max-connections") == 0)
 		return set_number(&o->max_connections, value, 10000000, error);
+	if (strcmp(name, "connection-log") == 0)
+		return set_connection_log(o, value, error);
 	if (strcmp(name, "verbose") == 0)
 		return set_verbose(o, value, error);
 	return refuse(error, "there is no such key");
@@ -266,6 +292,8 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	o.listen[TPROXY_INET6].in6.sin6_family = AF_INET6;
 	o.listen[TPROXY_INET6].in6.sin6_addr = in6addr_loopback;
 	r = parse_both(argc, argv, &o);
+	if (!o.connection_log_given)
+		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
 	if (r == 0)
 		*ret_options = o;
 	return r;

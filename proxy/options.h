@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "connlog.h"
 #include "parse.h"
 #include "tproxy_abi.h"
 
@@ -23,7 +24,9 @@ struct options {
 	uint64_t idle_timeout_ms;
 	uint64_t half_closed_timeout_ms;
 	uint64_t drain_timeout_ms;
-	uint64_t error_memory_ms; /* 0: none */
+	uint64_t error_memory_ms;	    /* 0: none */
+	enum connlog_format connection_log; /* TEXT by default with verbose */
+	bool connection_log_given;
 	bool verbose;
 };
 

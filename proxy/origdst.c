@@ -2,8 +2,11 @@
 /* See origdst.h. */
 #include "origdst.h"
 
+#include <errno.h>
 #include <linux/netfilter_ipv4.h>
 #include <sys/socket.h>
+
+#include "tproxy_abi.h"
 
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 {
@@ -18,4 +21,17 @@ int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 		return ORIGDST_NOT_REDIRECTED;
 	*ret_dst = dst;
 	return ORIGDST_FOUND;
+}
+
+int origdst_get_conn(int fd, struct tproxy_conn *ret_conn)
+{
+	struct tproxy_conn conn;
+	socklen_t len = sizeof(conn);
+
+	if (getsockopt(fd, SOL_IP, TPROXY_SO_CONN, &conn, &len) < 0)
+		return -errno;
+	if (len != sizeof(conn))
+		return -EPROTO;
+	*ret_conn = conn;
+	return 0;
 }

@@ -17,4 +17,8 @@ enum {
 };
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst);
 
+/* All that the kernel half has recorded of the connection. 0 or -errno. */
+struct tproxy_conn;
+int origdst_get_conn(int fd, struct tproxy_conn *ret_conn);
+
 #endif

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "connlog.h"
 #include "log.h"
 #include "origdst.h"
 #include "parse.h"
@@ -126,20 +127,6 @@ static int wait_write(struct half *h, event_callback_fn fn, void *arg)
 	return 0;
 }
 
-static void log_end(struct session *s, enum close_reason reason)
-{
-	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN];
-	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
-
-	if (!log_enabled(LOG_LEVEL_DEBUG))
-		return;
-	log_debug("connection %s -> %s: up %s, down %s, %s, %s",
-		  format_endpoint(&s->client, client), format_endpoint(&s->dst, dst),
-		  format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
-		  format_duration_ms(deadline_now_ms() - s->started_ms, duration),
-		  close_reason_name(reason));
-}
-
 static void close_side(int fd, bool reset)
 {
 	if (reset)
@@ -153,7 +140,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 	struct worker *worker = s->worker;
 	struct stats *stats = &worker->stats;
 
-	log_end(s, reason);
+	connlog_end(s, reason);
 	stats_add(&stats->closed[reason], 1);
 	stats_add(&stats->bytes_up, s->up.pump.bytes);
 	stats_add(&stats->bytes_down, s->down.pump.bytes);
@@ -352,6 +339,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	half_init(&s->up, s, client_fd, server_fd);
 	half_init(&s->down, s, server_fd, client_fd);
 	LIST_INSERT_HEAD(&worker->sessions, s, entry);
+	connlog_start(s);
 	worker_need_tick(worker);
 
 	if (origdst_get(client_fd, client->sa.sa_family, &s->dst) != ORIGDST_FOUND) {

@@ -21,6 +21,7 @@
 #include "stats.h"
 
 struct session;
+struct tproxy_conn;
 struct worker;
 
 /* One direction. Reads and writes are waited for one at a time: that is the back-pressure. */
@@ -58,7 +59,8 @@ struct session {
 	struct half down; /* server to client */
 	uint64_t started_ms;
 	union sockaddr_any client;
-	union sockaddr_any dst; /* where the client wanted to go */
+	union sockaddr_any dst;	 /* where the client wanted to go */
+	struct tproxy_conn *who; /* connlog's: the client's process, NULL unless it is logged */
 };
 
 /*

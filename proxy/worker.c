@@ -99,7 +99,8 @@ bool worker_reserve_session(struct worker *worker)
 {
 	struct worker_limit *limit = worker->limit;
 
-	if (atomic_fetch_add_explicit(&limit->sessions, 1, memory_order_relaxed) < limit->max)
+	if (atomic_fetch_add_explicit(&limit->sessions, 1, memory_order_relaxed) <
+	    atomic_load_explicit(&limit->max, memory_order_relaxed))
 		return true;
 	atomic_fetch_sub_explicit(&limit->sessions, 1, memory_order_relaxed);
 	return false;
@@ -212,6 +213,27 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	}
 }
 
+static struct worker_timeouts timeouts_of(const struct options *options)
+{
+	return (struct worker_timeouts){
+		.connect_ms = options->connect_timeout_ms,
+		.idle_ms = options->idle_timeout_ms,
+		.half_closed_ms = options->half_closed_timeout_ms,
+		.error_memory_ms = options->error_memory_ms,
+	};
+}
+
+/* Queues stay in order: what they are ordered by is when a session was active. */
+static void set_timeouts(struct worker *worker, const struct worker_timeouts *timeouts)
+{
+	worker->connecting.timeout_ms = timeouts->connect_ms;
+	worker->idle.timeout_ms = timeouts->idle_ms;
+	worker->half_closed.timeout_ms = timeouts->half_closed_ms;
+	worker->handle.error_memory_ms = timeouts->error_memory_ms;
+	worker->tick_most_ms = least(least(timeouts->connect_ms, timeouts->idle_ms),
+				     least(timeouts->half_closed_ms, PROBE_MS));
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
@@ -221,12 +243,14 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	eventfd_read(worker->wake_fd, &value);
 	pthread_mutex_lock(&worker->inbox_lock);
 	inbox = worker->inbox;
-	worker->inbox.listen = false;
+	worker->inbox.listen = worker->inbox.configure = false;
 	worker->inbox.sockets = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	pthread_mutex_unlock(&worker->inbox_lock);
 
 	if (inbox.listen)
 		replace_listeners(worker, &inbox.sockets);
+	if (inbox.configure)
+		set_timeouts(worker, &inbox.timeouts);
 	if (inbox.stop)
 		stop(worker);
 	else if (inbox.drain)
@@ -236,6 +260,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
 		uint32_t pipes_max, int done_fd)
 {
+	const struct worker_timeouts timeouts = timeouts_of(options);
+
 	*worker = (struct worker){
 		.limit = limit,
 		.done_fd = done_fd,
@@ -247,11 +273,10 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	LIST_INIT(&worker->sessions);
 	LIST_INIT(&worker->deaf);
-	deadline_queue_init(&worker->connecting, options->connect_timeout_ms);
-	deadline_queue_init(&worker->idle, options->idle_timeout_ms);
-	deadline_queue_init(&worker->half_closed, options->half_closed_timeout_ms);
-	worker->tick_most_ms = least(least(options->connect_timeout_ms, options->idle_timeout_ms),
-				     least(options->half_closed_timeout_ms, PROBE_MS));
+	deadline_queue_init(&worker->connecting);
+	deadline_queue_init(&worker->idle);
+	deadline_queue_init(&worker->half_closed);
+	set_timeouts(worker, &timeouts);
 	pipes_init(&worker->pipes, pipes_max);
 	worker->tools.pipes = &worker->pipes;
 	worker->tools.scratch = malloc(PUMP_SCRATCH_SIZE);
@@ -320,6 +345,15 @@ void worker_listen(struct worker *worker, const struct worker_sockets *sockets)
 	worker_sockets_close(&worker->inbox.sockets);
 	worker->inbox.sockets = *sockets;
 	worker->inbox.listen = true;
+	pthread_mutex_unlock(&worker->inbox_lock);
+	wake(worker);
+}
+
+void worker_configure(struct worker *worker, const struct options *options)
+{
+	pthread_mutex_lock(&worker->inbox_lock);
+	worker->inbox.timeouts = timeouts_of(options);
+	worker->inbox.configure = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
 	wake(worker);
 }

@@ -2,8 +2,8 @@
 /*
  * A thread with an event base, listeners and the sessions that it accepted. Workers share nothing
  * but the count of sessions. The main thread tells them what to do through worker_listen(),
- * worker_drain() and worker_stop(), which may be called at any time; all else here belongs to the
- * worker's own thread.
+ * worker_configure(), worker_drain() and worker_stop(), which may be called at any time; all else
+ * here belongs to the worker's own thread.
  */
 #ifndef TPROXY_WORKER_H
 #define TPROXY_WORKER_H
@@ -30,7 +30,13 @@ struct session;
 /* What all workers share. */
 struct worker_limit {
 	_Atomic uint32_t sessions;
-	uint32_t max; /* of sessions; set before the first worker starts */
+	_Atomic uint32_t max; /* of sessions */
+};
+
+/* What options say that may change while it runs. */
+struct worker_timeouts {
+	uint64_t connect_ms, idle_ms, half_closed_ms;
+	uint64_t error_memory_ms;
 };
 
 /* What a worker serves with: -1 for a family without a listener. */
@@ -71,7 +77,8 @@ struct worker {
 	pthread_mutex_t inbox_lock;
 	struct {
 		struct worker_sockets sockets;
-		bool listen, drain, stop;
+		struct worker_timeouts timeouts;
+		bool listen, configure, drain, stop;
 	} inbox;
 };
 
@@ -84,6 +91,8 @@ void worker_finish(struct worker *worker);
 
 /* Listeners and a registration, instead of those before. Takes over all descriptors. */
 void worker_listen(struct worker *worker, const struct worker_sockets *sockets);
+/* New timeouts, for sessions that exist too. */
+void worker_configure(struct worker *worker, const struct options *options);
 /* Accept what is in the backlog, close the listener, end when the last session has. */
 void worker_drain(struct worker *worker);
 /* Reset all sessions and end. */

@@ -469,7 +469,8 @@ def test_line_for_each_connection(proxied):
     host.wait_until(proxied.relay.connections, "the relay tells of the connection")
     names = [r"{}:{}".format(*end) for end in (client.getsockname(), listener.getsockname())]
     assert re.fullmatch(
-        r"connection {} -> {}: up 78 B, down 200 B, \d+\.\d+ s, [\w -]+".format(*names),
+        r"connection {} -> {}: up 78 B, down 200 B, \d+\.\d+ s, closed; "
+        r"pid \d+ \(python3\), uid 0, cgroup \d+, from [\d.]+:\d+".format(*names),
         proxied.relay.connections()[0])
 
 

@@ -21,7 +21,8 @@ static void test_order(void **state)
 	struct deadline a = {}, b = {};
 	uint64_t now_ms;
 
-	deadline_queue_init(&queue, 1000);
+	deadline_queue_init(&queue);
+	queue.timeout_ms = 1000;
 	assert_true(deadline_next_ms(&queue, 0) == UINT64_MAX);
 	assert_null(deadline_expired(&queue, UINT64_MAX));
 	deadline_set(&a, &queue);
@@ -47,8 +48,10 @@ static void test_move(void **state)
 	struct deadline_queue idle, half_closed;
 	struct deadline a = {};
 
-	deadline_queue_init(&idle, 1000);
-	deadline_queue_init(&half_closed, 10);
+	deadline_queue_init(&idle);
+	idle.timeout_ms = 1000;
+	deadline_queue_init(&half_closed);
+	half_closed.timeout_ms = 10;
 	deadline_set(&a, &idle);
 	deadline_set(&a, &half_closed);
 	assert_null(deadline_expired(&idle, a.touched_ms + 5000));

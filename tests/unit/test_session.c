@@ -31,6 +31,11 @@ int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 	return origdst_result;
 }
 
+int origdst_get_conn(int fd, struct tproxy_conn *ret_conn)
+{
+	return -ENOENT;
+}
+
 struct fixture {
 	struct worker worker;
 	struct worker_limit limit;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See connlog.h. Who the client is the kernel half has recorded: one more question to it, which is
+ * asked only if the answer will be printed. A command's name may hold any byte: what is not
+ * printable ASCII is a '?' in both forms.
+ */
+#include "connlog.h"
+
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "origdst.h"
+#include "parse.h"
+#include "session.h"
+#include "tproxy_abi.h"
+
+static _Atomic enum connlog_format connlog_format;
+
+void connlog_init(enum connlog_format format)
+{
+	atomic_store_explicit(&connlog_format, format, memory_order_relaxed);
+}
+
+static enum connlog_format wanted(void)
+{
+	return atomic_load_explicit(&connlog_format, memory_order_relaxed);
+}
+
+void connlog_start(struct session *s)
+{
+	if (wanted() == CONNLOG_NONE)
+		return;
+	s->who = malloc(sizeof(*s->who));
+	if (s->who && origdst_get_conn(s->client_fd, s->who) < 0) {
+		free(s->who);
+		s->who = NULL;
+	}
+}
+
+static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LEN + 1])
+{
+	size_t i;
+
+	for (i = 0; i < TPROXY_COMM_LEN && who->comm[i]; i++)
+		command[i] = who->comm[i] >= ' ' && who->comm[i] <= '~' ? who->comm[i] : '?';
+	command[i] = '\0';
+}
+
+/* Our own address towards the server, by which the server's logs know the connection. */
+static void local_address(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
+{
+	union sockaddr_any addr = {};
+	socklen_t len = sizeof(addr);
+
+	if (getsockname(s->server_fd, &addr.sa, &len) < 0)
+		addr.sa.sa_family = AF_INET;
+	format_endpoint(&addr, text);
+}
+
+static void print_text(const struct session *s, enum close_reason reason, uint64_t duration_ms)
+{
+	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
+	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
+	char command[TPROXY_COMM_LEN + 1], who[128] = "";
+
+	local_address(s, from);
+	if (s->who) {
+		printable(s->who, command);
+		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64 ", from %s",
+			 s->who->pid, command, s->who->uid, (uint64_t)s->who->cgroup_id, from);
+	}
+	log_info("connection %s -> %s: up %s, down %s, %s, %s%s",
+		 format_endpoint(&s->client, client), format_endpoint(&s->dst, dst),
+		 format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
+		 format_duration_ms(duration_ms, duration), close_reason_name(reason), who);
+}
+
+static void add_string(struct json_object *to, const char *key, const char *value)
+{
+	json_object_object_add(to, key, json_object_new_string(value));
+}
+
+static void add_number(struct json_object *to, const char *key, uint64_t value)
+{
+	json_object_object_add(to, key, json_object_new_uint64(value));
+}
+
+static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms)
+{
+	struct json_object *line = json_object_new_object();
+	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
+	const char *json;
+	size_t len;
+
+	if (!line)
+		return;
+	add_string(line, "client", format_endpoint(&s->client, text));
+	add_string(line, "destination", format_endpoint(&s->dst, text));
+	local_address(s, text);
+	add_string(line, "from", text);
+	add_number(line, "bytes_up", s->up.pump.bytes);
+	add_number(line, "bytes_down", s->down.pump.bytes);
+	add_number(line, "duration_ms", duration_ms);
+	add_string(line, "reason", close_reason_name(reason));
+	if (s->who) {
+		printable(s->who, command);
+		add_number(line, "pid", s->who->pid);
+		add_string(line, "command", command);
+		add_number(line, "uid", s->who->uid);
+		add_number(line, "cgroup_id", s->who->cgroup_id);
+	}
+	json = json_object_to_json_string_length(
+		line, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
+	/* One write() a line, so that workers' lines do not mix. */
+	if (json) {
+		char buf[1024];
+		int n = snprintf(buf, sizeof(buf), "%s\n", json);
+
+		if (n > 0 && (size_t)n < sizeof(buf) && write(STDOUT_FILENO, buf, (size_t)n) < 0) {
+			/* Nobody reads it, and that is no reason to stop. */
+		}
+	}
+	json_object_put(line);
+}
+
+void connlog_end(struct session *s, enum close_reason reason)
+{
+	uint64_t duration_ms = deadline_now_ms() - s->started_ms;
+
+	switch (wanted()) {
+	case CONNLOG_NONE:
+		break;
+	case CONNLOG_TEXT:
+		print_text(s, reason, duration_ms);
+		break;
+	case CONNLOG_JSON:
+		print_json(s, reason, duration_ms);
+		break;
+	}
+	free(s->who);
+	s->who = NULL;
+}
