@@ -24,13 +24,12 @@ security=${TPROXY_VM_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 suite=bookworm
 root=$cache/root-$suite
 memory=3072
-# Inside: what systemd needs for a login, what is tested with, what the package depends on.
+# Inside: what systemd needs for a login and what is tested with. The package brings its own.
 packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-light,python3
-packages=$packages,python3-pytest,bpftool,libbpf1,libevent-core-2.1-7,libjson-c5,iptables
-packages=$packages,netcat-openbsd,wget
+packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget
 # What the guest and its tests load; no disk, no network card.
-modules='veth autofs4 binfmt_misc configfs fuse ip_tables iptable_filter ip6_tables ip6table_filter nf_tables
-    nft_compat x_tables'
+modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
+    ip6table_filter nf_tables nft_compat'
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "vm-matrix.sh: debootstrap needs root: sudo scripts/vm-matrix.sh" >&2
@@ -79,7 +78,8 @@ make_root()
     [ "$(cat "$root/.packages" 2> /dev/null)" != "$packages" ] || return 0
     say "making $root"
     rm -rf "$root" "$root.new"
-    quietly nice -n 10 debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" "$mirror"
+    quietly nice -n 10 debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" \
+        "$mirror"
     cat > "$root.new/etc/apt/sources.list" << LIST
 deb $mirror $suite main
 deb $mirror $suite-updates main
@@ -118,7 +118,8 @@ fi
 PROFILE
 }
 
-# unpack_kernel VERSION: the newest one of this beginning that the mirrors have; sets kernel_release.
+# unpack_kernel VERSION: the newest one of this beginning that the mirrors have. Sets dir and
+# kernel_release.
 unpack_kernel()
 {
     dir=$cache/kernel-$1
@@ -172,7 +173,13 @@ build()
     grep -E '^[EW]: ' "$cache/last.log" || :
     version=$(dpkg-deb -f "$cache"/deb/tproxy_*.deb Version)
     quietly nice -n 10 scripts/packaging/build-deb.sh -o "$cache/deb" -v "$version+vm1"
-    rm -f "$cache"/deb/*dbgsym*
+    # And one that cannot take over from the others.
+    rm -rf "$cache/abi"
+    mkdir "$cache/abi"
+    git ls-files -z -co --exclude-standard | tar -c --null --files-from=- | tar -x -C "$cache/abi"
+    sed -i 's/\(#define TPROXY_ABI_VERSION\) .*/\1 99/' "$cache/abi/common/tproxy_abi.h"
+    quietly nice -n 10 "$cache/abi/scripts/packaging/build-deb.sh" -o "$cache/deb" -v "$version+vm2"
+    rm -rf "$cache/abi" "$cache"/deb/*dbgsym*
     rm -rf "$cache/build"
     quietly nice -n 10 meson setup "$cache/build" -Dtests=enabled -Dman-pages=disabled
     quietly nice -n 10 ninja -C "$cache/build" tests/verifier/verifier
@@ -188,12 +195,14 @@ pack_root()
     mkdir "$stage/vm"
     cp "$cache/deb/tproxy_${version}_"*.deb "$stage/vm/old.deb"
     cp "$cache/deb/tproxy_${version}+vm1_"*.deb "$stage/vm/new.deb"
+    cp "$cache/deb/tproxy_${version}+vm2_"*.deb "$stage/vm/abi.deb"
     cp "$cache/build/tests/verifier/verifier" scripts/vm/* "$stage/vm"
     mkdir "$stage/vm/tests" "$stage/vm/common"
     cp -R tests/e2e "$stage/vm/tests/e2e"
     cp common/tproxy_abi.h "$stage/vm/common"
     cp scripts/vm/tproxy-vm.service "$stage/etc/systemd/system"
-    quietly chroot "$stage" dpkg -i /vm/old.deb
+    quietly chroot "$stage" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends /vm/old.deb
     quietly chroot "$stage" systemctl enable tproxy-load tproxy-relay tproxy-vm
     rm -rf "$stage"/var/cache/apt/* "$stage"/var/lib/apt/lists/* "$stage/usr/share/man" \
         "$stage/usr/share/locale" "$stage"/usr/share/doc/[!t]*
@@ -210,7 +219,10 @@ boot()
     cat "$cache/root.cpio" "$cache/modules-$1.cpio" > "$image"
     started=$(date +%s)
     status=0
-    nice -n 10 timeout "$limit" qemu-system-x86_64 -accel tcg,tb-size=512 -smp 1 -m "$memory" \
+    # Without cx16: the emulation of cmpxchg16b in Debian 12's qemu spoils the flags when there is
+    # one CPU, and Linux 6.12's allocator dies of it at once.
+    nice -n 10 timeout "$limit" qemu-system-x86_64 -accel tcg,tb-size=512 -cpu qemu64,-cx16 -smp 1 \
+        -m "$memory" \
         -nodefaults -no-user-config -display none -nic none -no-reboot \
         -serial "file:$log" -serial null -kernel "$dir/boot/vmlinuz-$kernel_release" \
         -initrd "$image" -append "console=ttyS0 rdinit=/lib/systemd/systemd panic=-1 \
@@ -238,6 +250,11 @@ mitigations=off systemd.show_status=false tproxy.phase=$2" < /dev/null || status
 }
 
 mkdir -p "$cache"
+exec 9> "$cache/lock"
+if ! flock -n 9; then
+    echo "vm-matrix.sh: another one is using $cache" >&2
+    exit 1
+fi
 install_host_packages
 make_root
 quietly chroot "$root" apt-get update -q
