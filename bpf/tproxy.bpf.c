@@ -36,10 +36,11 @@
 #define SOL_IP		0
 #define SOL_IPV6	41
 #define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h */
+#define ENETUNREACH	101
+#define ETIMEDOUT	110
 #define ECONNREFUSED	111
+#define EHOSTUNREACH	113
 #define PAGE_SIZE_MIN	4096
-
-#define MAX_ERRNO 4095
 
 /* Return values of cgroup connect programs, and what connect_decide() adds to them. */
 enum {
@@ -155,16 +156,26 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 	return ours;
 }
 
-/* What a relay found out about this destination a moment ago: an errno, or 0. */
+/*
+ * What a relay found out about this destination a moment ago: an errno, or 0. Only those that say
+ * something of a destination: the map may hold anything.
+ */
 static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy_endpoint *dst,
 					 __u64 now_ns)
 {
 	struct tproxy_failed_key key = { .netns_cookie = netns_cookie, .dst = *dst };
 	const struct tproxy_failed *failed = bpf_map_lookup_elem(&map_failed, &key);
 
-	if (!failed || failed->expires_ns <= now_ns || failed->error > MAX_ERRNO)
+	if (!failed || failed->expires_ns <= now_ns)
 		return 0;
-	return failed->error;
+	switch (failed->error) {
+	case ECONNREFUSED:
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+	case ETIMEDOUT:
+		return failed->error;
+	}
+	return 0;
 }
 
 /* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
@@ -211,7 +222,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 	if (!relay)
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	*ret_relay = relay->listen[endpoint_is_mapped4(dst) ? TPROXY_INET : TPROXY_INET6];
-	if (!ret_relay->port)
+	/* Of the other family it would be read as another address. */
+	if (!ret_relay->port || endpoint_is_mapped4(ret_relay) != endpoint_is_mapped4(dst))
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	if (!is_our_listener(ctx, ret_relay)) {
 		__sync_fetch_and_add(&relay->missed, 1);

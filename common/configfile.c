@@ -2,6 +2,7 @@
 /* See configfile.h. libinih tells lines by number only after the whole file, so we count. */
 #include "configfile.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <ini.h>
 #include <stdbool.h>
@@ -24,22 +25,44 @@ struct reader {
 	unsigned int error_line; /* of the first message */
 };
 
+static void line_error(struct reader *reader, const char *what)
+{
+	log_err("%s:%u: %s", reader->path, reader->line, what);
+	if (!reader->error_line)
+		reader->error_line = reader->line;
+}
+
+/*
+ * Instead of fgets(), which does not tell where a line ends that holds a NUL. Indentation is left
+ * out: libinih would take the line for more of the value above.
+ */
 static char *read_line(char *buf, int size, void *stream)
 {
 	struct reader *reader = stream;
-	char *line = fgets(buf, size, reader->file);
-	size_t len = line ? strlen(line) : 0;
+	char why[64];
+	int c, len = 0;
 
-	/* libinih goes on with the rest of a line that is too long as if it were the next one. */
-	if (len == 0 || line[len - 1] == '\n' || feof(reader->file)) {
-		reader->line++;
-		return line;
+	reader->line++;
+	while ((c = getc(reader->file)) != EOF) {
+		if (c == '\0') {
+			line_error(reader, "the line holds a NUL byte");
+			return NULL;
+		}
+		if (len == 0 && c != '\n' && isspace(c))
+			continue;
+		if (len == size - 1) {
+			/* libinih would go on with the rest as if it were the next line. */
+			snprintf(why, sizeof(why), "the line is longer than %d characters",
+				 size - 2);
+			line_error(reader, why);
+			return NULL;
+		}
+		buf[len++] = (char)c;
+		if (c == '\n')
+			break;
 	}
-	log_err("%s:%u: the line is longer than %d characters", reader->path, reader->line + 1,
-		size - 2);
-	if (!reader->error_line)
-		reader->error_line = reader->line + 1;
-	return NULL;
+	buf[len] = '\0';
+	return len > 0 ? buf : NULL;
 }
 
 static bool is_section(const char *name)
@@ -70,9 +93,7 @@ static int on_value(void *user, const char *section, const char *key, const char
 	} else {
 		snprintf(error, sizeof(error), "'%s' stands before the first section", key);
 	}
-	log_err("%s:%u: %s", reader->path, reader->line, error);
-	if (!reader->error_line)
-		reader->error_line = reader->line;
+	line_error(reader, error);
 	return 0;
 }
 
@@ -102,6 +123,10 @@ int configfile_read(const char *path, const char *section,
 	r = ini_parse_stream(read_line, &reader, on_value, &reader);
 	if (r < 0) {
 		log_err("cannot read '%s'", path);
+		return -EIO;
+	}
+	if (ferror(file)) {
+		log_err("cannot read '%s' to its end: %s", path, strerror(errno));
 		return -EIO;
 	}
 	/* An error that is none of on_value()'s: the line has no form that libinih knows. */

@@ -23,13 +23,18 @@ static void closefile(FILE **f)
 		fclose(*f);
 }
 
+static bool is_octal(char c)
+{
+	return c >= '0' && c <= '7';
+}
+
 /* mountinfo writes space, tab, newline and backslash as \ooo (proc(5)). In place. */
 static void unescape_octal(char *s)
 {
 	char *out = s;
 
 	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+		if (s[0] == '\\' && is_octal(s[1]) && is_octal(s[2]) && is_octal(s[3])) {
 			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
 			s += 3;
 		} else {
@@ -48,13 +53,16 @@ int cgroup_root(char **ret_path)
 	if (!f)
 		return -errno;
 	while (getline(&line, &size, f) >= 0) {
-		char *type = strstr(line, " - ");
-		char mount_point[PATH_MAX];
+		char *type = strstr(line, " - "), *p = line, *mount_point = NULL;
+		int i;
 
 		if (!type || strncmp(type, " - cgroup2 ", 11) != 0)
 			continue;
-		/* id, parent, major:minor, root, mount point */
-		if (sscanf(line, "%*s %*s %*s %*s %4095s", mount_point) != 1)
+		/* id, parent, major:minor, root, mount point; other white space is not escaped */
+		*type = '\0';
+		for (i = 0; i < 5; i++)
+			mount_point = strsep(&p, " ");
+		if (!mount_point || !*mount_point)
 			continue;
 		unescape_octal(mount_point);
 		*ret_path = strdup(mount_point);

@@ -213,6 +213,43 @@ static int load_object(struct load *l)
 	return r;
 }
 
+static int policy_read(struct load *l, struct tproxy_policy *ret_policy)
+{
+	const __u32 key = 0;
+
+	return bpf_map__lookup_elem(l->skel->maps.map_policy, &key, sizeof(key), ret_policy,
+				    sizeof(*ret_policy), 0);
+}
+
+static int policy_write(struct load *l, const struct tproxy_policy *policy)
+{
+	const __u32 key = 0;
+
+	return bpf_map__update_elem(l->skel->maps.map_policy, &key, sizeof(key), policy,
+				    sizeof(*policy), BPF_ANY);
+}
+
+/* It is written down first, so that --unload undoes it also if we die in between. */
+static int open_bpffs(struct load *l)
+{
+	struct tproxy_policy policy;
+	int r;
+
+	if (!l->options->relay_gid || !pins_bpffs_is_closed(&l->pins))
+		return 0;
+	r = policy_read(l, &policy);
+	if (r == 0) {
+		policy.opened_bpffs = 1;
+		r = policy_write(l, &policy);
+	}
+	if (r < 0) {
+		log_err("cannot write the policy: %s", strerror(-r));
+		return r;
+	}
+	l->opened_bpffs = true;
+	return pins_open_bpffs(&l->pins);
+}
+
 static int set_map_access(struct load *l)
 {
 	size_t i;
@@ -224,12 +261,14 @@ static int set_map_access(struct load *l)
 		if (r < 0)
 			return r;
 	}
-	return pins_open_to_group(&l->pins, l->options->relay_gid, &l->opened_bpffs);
+	r = open_bpffs(l);
+	if (r < 0)
+		return r;
+	return pins_open_to_group(&l->pins, l->options->relay_gid);
 }
 
 static int write_policy(struct load *l)
 {
-	struct bpf_map *map = l->skel->maps.map_policy;
 	struct tproxy_policy before, policy = {
 		.abi_version = TPROXY_ABI_VERSION,
 		.flags = (l->options->fail_closed ? TPROXY_FAIL_CLOSED : 0) |
@@ -237,13 +276,12 @@ static int write_policy(struct load *l)
 		.relay_cgroup_id = l->relay.id,
 		.relay_cgroup_level = l->relay.level,
 	};
-	__u32 key = 0;
 	int r;
 
-	r = bpf_map__lookup_elem(map, &key, sizeof(key), &before, sizeof(before), 0);
+	r = policy_read(l, &before);
 	if (r == 0) {
-		policy.opened_bpffs = l->opened_bpffs || before.opened_bpffs;
-		r = bpf_map__update_elem(map, &key, sizeof(key), &policy, sizeof(policy), BPF_ANY);
+		policy.opened_bpffs = before.opened_bpffs;
+		r = policy_write(l, &policy);
 	}
 	if (r < 0)
 		log_err("cannot write the policy: %s", strerror(-r));
@@ -475,6 +513,8 @@ static int load_steps(struct load *l)
 
 static void undo(struct load *l)
 {
+	if (l->opened_bpffs)
+		pins_close_bpffs(&l->pins);
 	while (l->n_made > 0) {
 		const char *name = l->made[--l->n_made];
 
@@ -483,8 +523,6 @@ static void undo(struct load *l)
 		else
 			pins_remove(&l->pins, name);
 	}
-	if (l->opened_bpffs)
-		pins_close_bpffs(&l->pins);
 	if (l->pins.created)
 		pins_remove_dir(&l->pins);
 }

@@ -25,6 +25,7 @@
  * libbpf's messages, the verifier's log among them, are details of an error that is logged in one
  * line without them. So they are for -v, whatever level libbpf gives them.
  */
+static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap) _printf_(2, 0);
 static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	_cleanup_free_ char *text = NULL;

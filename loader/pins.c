@@ -241,31 +241,42 @@ int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t
 	return 0;
 }
 
-int pins_open_to_group(const struct pins *pins, gid_t gid, bool *ret_opened_bpffs)
+bool pins_bpffs_is_closed(const struct pins *pins)
+{
+	char parent[PATH_MAX];
+	struct stat st;
+
+	return parent_of(pins->path, parent) == 0 && is_bpffs(parent) && stat(parent, &st) == 0 &&
+	       !(st.st_mode & S_IXOTH);
+}
+
+int pins_open_bpffs(const struct pins *pins)
 {
 	char parent[PATH_MAX];
 	struct stat st;
 	int r;
 
 	r = parent_of(pins->path, parent);
+	if (r == 0 && (stat(parent, &st) < 0 || chmod(parent, (st.st_mode & 07777) | S_IXOTH) < 0))
+		r = -errno;
 	if (r < 0)
-		return r;
+		log_err("cannot let the relay's group into '%s': %s", parent, strerror(-r));
+	else
+		log_debug("set the search bit for others on '%s', so that relays reach '%s'",
+			  parent, pins->path);
+	return r;
+}
+
+int pins_open_to_group(const struct pins *pins, gid_t gid)
+{
+	int r;
+
 	if (fchown(pins->fd, 0, gid) < 0 ||
 	    fchmod(pins->fd, gid ? PIN_DIR_MODE_GROUP : PIN_DIR_MODE_ROOT) < 0) {
 		r = -errno;
 		log_err("cannot set owner and mode of '%s': %s", pins->path, strerror(-r));
 		return r;
 	}
-	if (!gid || !is_bpffs(parent) || stat(parent, &st) < 0 || st.st_mode & S_IXOTH)
-		return 0;
-	if (chmod(parent, (st.st_mode & 07777) | S_IXOTH) < 0) {
-		r = -errno;
-		log_err("cannot let the relay's group into '%s': %s", parent, strerror(-r));
-		return r;
-	}
-	log_debug("set the search bit for others on '%s', so that relays reach '%s'", parent,
-		  pins->path);
-	*ret_opened_bpffs = true;
 	return 0;
 }
 

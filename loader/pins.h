@@ -51,12 +51,15 @@ int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *re
 /* Owner root:gid and the given mode. */
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode);
 
+/* Owner and mode of the directory itself. */
+int pins_open_to_group(const struct pins *pins, gid_t gid);
+
 /*
- * Lets members of gid reach the directory, which a bpffs that is mounted 0700, as systemd does it,
- * denies them: the search bit for others is set on the mount's root, and on nothing else. Then
- * *ret_opened_bpffs is true, and else left as it was.
+ * A bpffs that is mounted 0700, as systemd does it, keeps the relay's group from the directory. To
+ * open it sets the search bit for others on the mount's root, and nothing else.
  */
-int pins_open_to_group(const struct pins *pins, gid_t gid, bool *ret_opened_bpffs);
+bool pins_bpffs_is_closed(const struct pins *pins);
+int pins_open_bpffs(const struct pins *pins);
 /* Takes that bit back; logs, and is otherwise lenient about, a failure. */
 void pins_close_bpffs(const struct pins *pins);
 

@@ -94,10 +94,7 @@ static bool did_open_bpffs(const char *path)
 
 int unload(const char *path)
 {
-	static const char *const rest[] = { "link_", "prog_", "map_" };
 	_cleanup_(pins_close) struct pins pins = PINS_NULL;
-	bool opened_bpffs;
-	size_t i;
 	int r;
 
 	r = pins_open(path, /* create= */ false, &pins);
@@ -107,22 +104,23 @@ int unload(const char *path)
 	}
 	if (r < 0)
 		return r;
-	opened_bpffs = did_open_bpffs(path);
 	r = pins_for_each(&pins, remove_prefix, "link_connect");
 	if (r < 0)
 		return r;
 	let_handshakes_end(path);
-	for (i = 0; i < ARRAY_SIZE(rest); i++) {
-		r = pins_for_each(&pins, remove_prefix, (void *)rest[i]);
-		if (r < 0)
-			return r;
-	}
-	r = pins_for_each(&pins, refuse_foreign, NULL);
+	r = pins_for_each(&pins, remove_prefix, "link_");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "prog_");
 	if (r < 0)
 		return r;
-	if (opened_bpffs)
+	/* While the policy that tells of it is there, for the next run should we die here. */
+	if (did_open_bpffs(path))
 		pins_close_bpffs(&pins);
-	r = pins_remove_dir(&pins);
+	r = pins_for_each(&pins, remove_prefix, "map_");
+	if (r == 0)
+		r = pins_for_each(&pins, refuse_foreign, NULL);
+	if (r == 0)
+		r = pins_remove_dir(&pins);
 	if (r < 0)
 		return r;
 	printf("unloaded: nothing is pinned in '%s' or attached from there\n", path);

@@ -24,6 +24,8 @@
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
 #define QUIET_MS   10000
+/* Idle for so long, a server is asked whether it is still there (tcp(7)). */
+#define KEEPIDLE_S 300
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -92,11 +94,16 @@ static void listener_pause(struct listener *l, const char *why)
 
 void listener_resume(struct listener *l)
 {
+	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
+
 	if (!l->paused)
 		return;
-	l->paused = false;
-	event_del(l->resume);
-	event_add(l->event, NULL);
+	/* What paused us may keep the event from being added too. */
+	l->paused = event_add(l->event, NULL) < 0;
+	if (l->paused)
+		event_add(l->resume, &delay);
+	else
+		event_del(l->resume);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -118,8 +125,8 @@ void listener_finish(struct listener *l)
 /* 0 or -errno. */
 static int make_spare(struct listener *l)
 {
+	const int on = 1, keepidle_s = KEEPIDLE_S;
 	_cleanup_close_ int fd = -1;
-	const int on = 1;
 	int r;
 
 	if (l->spare_fd >= 0)
@@ -131,6 +138,9 @@ static int make_spare(struct listener *l)
 	if (r < 0)
 		return r;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	/* A server whose host has vanished must not hold a connection until the idle timeout. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keepidle_s, sizeof(keepidle_s));
 	l->spare_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -160,12 +170,16 @@ static enum accepted accept_one(struct listener *l)
 	fd = accept4(l->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		worker_release_session(l->worker);
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			listener_pause(l, strerror(errno));
-			return ACCEPTED_PAUSED;
+		switch (errno) {
+		case EAGAIN:
+			return ACCEPTED_NONE;
+		case EINTR:
+		case ECONNABORTED:
+		case EPROTO:
+			return ACCEPTED; /* that one is gone, the next one may be good */
 		}
-		/* accept(2): errors of the new socket's network are no reason to stop. */
-		return errno == EAGAIN ? ACCEPTED_NONE : ACCEPTED;
+		listener_pause(l, strerror(errno));
+		return ACCEPTED_PAUSED;
 	}
 	stats_add(&l->worker->stats.accepted, 1);
 	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client);

@@ -214,6 +214,10 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 		log_warning(
 			"nothing is pinned in '%s' any more; running connections go on, new ones come when 'tproxy-load' has run",
 			relay->options.pin_dir);
+	else if (state == REGISTRATION_FAILED)
+		log_warning(
+			"cannot renew our entry in '%s/map_config': %s, trying again every second",
+			relay->options.pin_dir, strerror(-relay->reg.error));
 	else if (state == REGISTRATION_OTHER)
 		log_info("another relay has registered; running connections go on");
 	relay->reg_state = state;

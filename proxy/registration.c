@@ -83,6 +83,8 @@ int registration_open(struct registration *reg, const char *pin_dir)
 	}
 	r = bpffs_map_id(opened.config_fd, &opened.config_id);
 	if (r == 0)
+		r = bpffs_map_id(opened.marks_fd, &opened.marks_id);
+	if (r == 0)
 		r = read_netns_cookie(&opened.netns_cookie);
 	if (r < 0) {
 		log_err("cannot ask which map and network namespace this is: %s", strerror(-r));
@@ -223,19 +225,13 @@ static void set_entry(const struct registration *reg, struct tproxy_relay *relay
 	}
 }
 
+/* Does not log. */
 static int write_entry(struct registration *reg)
 {
 	struct tproxy_relay relay;
-	int r;
 
 	set_entry(reg, &relay);
-	r = bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
-	if (r < 0)
-		log_err("cannot register in '%s/map_config': %s", reg->pin_dir,
-			r == -E2BIG
-				? "too many network namespaces have relays; 'tproxy-load' forgets those of dead ones"
-				: strerror(-r));
-	return r;
+	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
 }
 
 /* Where clients reach a wildcard listener: at loopback. */
@@ -272,7 +268,13 @@ int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMI
 	reg->uid = who.uid;
 	reg->registered_ns = now_ns();
 	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
-	return write_entry(reg);
+	r = write_entry(reg);
+	if (r == -E2BIG)
+		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' forgets those of dead ones",
+			reg->pin_dir);
+	else if (r < 0)
+		log_err("cannot register in '%s/map_config': %s", reg->pin_dir, strerror(-r));
+	return r;
 }
 
 static bool is_ours(const struct registration *reg, const struct tproxy_relay *relay)
@@ -292,32 +294,54 @@ void registration_remove(struct registration *reg)
 	bpf_map_delete_elem(reg->config_fd, &reg->netns_cookie);
 }
 
-enum registration_state registration_check(struct registration *reg)
+/* 0: map NAME is pinned and has that id, or it cannot be looked at. 1: another one is. -ENOENT. */
+static int check_pin(const struct registration *reg, const char *name, uint32_t key_size,
+		     uint32_t value_size, uint32_t id)
 {
-	struct tproxy_relay relay;
 	_cleanup_close_ int fd = -1;
-	uint32_t id;
+	uint32_t id_now;
 	int r;
 
-	r = bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-			   /* writable= */ true, &fd);
+	r = bpffs_open_map(reg->pin_dir, name, key_size, value_size, /* writable= */ true, &fd);
 	if (r == -ENOENT)
+		return r;
+	/* Not to be able to look, for want of a descriptor, say, is no news. */
+	return r == 0 && bpffs_map_id(fd, &id_now) == 0 && id_now != id;
+}
+
+static enum registration_state renew(struct registration *reg)
+{
+	reg->error = write_entry(reg);
+	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
+}
+
+enum registration_state registration_check(struct registration *reg)
+{
+	enum registration_state state;
+	struct tproxy_relay relay;
+	int r, r_marks;
+
+	r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
+		      reg->config_id);
+	r_marks =
+		check_pin(reg, "map_marks", sizeof(int), sizeof(struct tproxy_mark), reg->marks_id);
+	if (r < 0 || r_marks < 0)
 		return REGISTRATION_GONE;
-	if (r == 0 && bpffs_map_id(fd, &id) == 0 && id != reg->config_id)
+	if (r > 0 || r_marks > 0)
 		return REGISTRATION_REPLACED;
 
-	/* Not to be able to look, for want of a descriptor, say, is no news: go on with what we
-	 * have. */
 	reg->offer6 = ipv6_is_routed(reg->offer6);
 	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
-		/* Connections that missed it tell that the one who registered serves no more. */
-		if (!is_ours(reg, &relay) && relay.missed == 0)
-			return REGISTRATION_OTHER;
 		if (is_ours(reg, &relay))
-			return write_entry(reg) < 0 ? REGISTRATION_GONE : REGISTRATION_GOOD;
+			return renew(reg);
+		/* Connections that missed it tell that the one who registered serves no more. */
+		if (relay.missed == 0)
+			return REGISTRATION_OTHER;
 	}
-	log_info(
-		"our entry in '%s/map_config' is gone, or that of a relay that does not serve; registering again",
-		reg->pin_dir);
-	return write_entry(reg) < 0 ? REGISTRATION_GONE : REGISTRATION_GOOD;
+	state = renew(reg);
+	if (state == REGISTRATION_GOOD)
+		log_info(
+			"our entry in '%s/map_config' was gone, or that of a relay that does not serve; registered again",
+			reg->pin_dir);
+	return state;
 }

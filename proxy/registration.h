@@ -14,16 +14,17 @@
 #include "tproxy_abi.h"
 
 struct registration {
-	const char *pin_dir; /* not owned */
-	int config_fd;	     /* map_config */
-	int marks_fd;	     /* map_marks */
-	int failed_fd;	     /* map_failed */
-	uint32_t config_id;
+	const char *pin_dir;	      /* not owned */
+	int config_fd;		      /* map_config */
+	int marks_fd;		      /* map_marks */
+	int failed_fd;		      /* map_failed */
+	uint32_t config_id, marks_id; /* of the maps, see bpffs_map_id() */
 	uint64_t netns_cookie;
 	uint32_t pid; /* as the kernel half sees it, whatever PID namespace we are in */
 	uint32_t uid; /* likewise */
 	uint64_t registered_ns;
 	union sockaddr_any listen[_TPROXY_FAMILY_MAX]; /* port 0: none */
+	int error;				       /* of the last attempt to renew the entry */
 	bool offer6; /* the IPv6 listener is offered: there are routes */
 };
 
@@ -86,7 +87,8 @@ void registration_remove(struct registration *reg);
 enum registration_state {
 	REGISTRATION_GOOD,
 	REGISTRATION_OTHER,    /* another relay, which serves, has registered since */
-	REGISTRATION_GONE,     /* nothing is pinned, or not ours to open */
+	REGISTRATION_GONE,     /* nothing is pinned */
+	REGISTRATION_FAILED,   /* could not be renewed, errno in registration::error */
 	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, put */
 };
 enum registration_state registration_check(struct registration *reg);

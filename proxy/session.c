@@ -26,8 +26,12 @@ static void half_run(struct half *h);
 void session_close_reset(int fd)
 {
 	const struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+	const struct sockaddr unspec = { .sa_family = AF_UNSPEC };
 
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	/* Refused, by a foreign program on setsockopt, say, disconnecting does the same
+	 * (connect(2)). */
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+		connect(fd, &unspec, sizeof(unspec));
 	close(fd);
 }
 
@@ -151,8 +155,9 @@ void session_destroy(struct session *s, enum close_reason reason)
 	if (s->deaf)
 		LIST_REMOVE(s, deaf_entry);
 	LIST_REMOVE(s, entry);
-	close_side(s->client_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_CLIENT);
-	close_side(s->server_fd, reason != CLOSE_DONE && reason != CLOSE_RESET_BY_SERVER);
+	/* Also the side that is said to have reset: an error may have been the kernel's own. */
+	close_side(s->client_fd, reason != CLOSE_DONE);
+	close_side(s->server_fd, reason != CLOSE_DONE);
 	free(s);
 	worker_on_session_end(worker);
 }

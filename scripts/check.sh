@@ -30,7 +30,8 @@ need()
 
 files()
 {
-    find bpf common loader proxy scripts tests .ci -type f "$@" ! -path '*/__pycache__/*' | sort
+    find bpf common loader proxy scripts tests .ci -type f "$@" ! -path '*/__pycache__/*' \
+        ! -path 'tests/fuzz/corpus/*' | sort
 }
 
 check_format()

@@ -16,10 +16,10 @@ packages_of()
         echo iproute2 util-linux procps curl nginx-light
         ;;
     test)
-        echo libcmocka-dev clang-format clang-tidy shellcheck python3 python3-pytest iproute2 \
-            util-linux procps iptables curl wget git nginx-light openssh-server openssh-client \
-            redis-server redis-tools netcat-openbsd wrk haproxy man-db default-jdk-headless \
-            golang-go strace
+        echo libcmocka-dev clang-format clang-tidy libclang-rt-14-dev shellcheck python3 \
+            python3-pytest iproute2 util-linux procps iptables curl wget git nginx-light \
+            openssh-server openssh-client redis-server redis-tools netcat-openbsd wrk haproxy \
+            man-db default-jdk-headless golang-go strace
         ;;
     *)
         echo "packages.sh: no set '$1'" >&2

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
-# verifier, e2e; then e2e once more with both programs built with ASan and UBSan. Ends with totals.
-# As root nothing may be skipped. Usage: test.sh [--no-asan]
+# verifier, e2e; then e2e once more with both programs built with ASan and UBSan; then the fuzz
+# targets, FUZZ_SECONDS (60) each. Ends with totals. As root nothing may be skipped.
+# Usage: test.sh [--no-asan]
 set -eu
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -27,6 +28,16 @@ setup()
         cat "$dir/compile.log"
         exit 1
     }
+}
+
+# fuzz_suite: the last one, because its environment is another. Two targets at a time.
+fuzz_suite()
+{
+    echo "== build the fuzz targets"
+    export FUZZ_SECONDS="${FUZZ_SECONDS:-60}" MESON_TESTTHREADS=2 CC=clang
+    setup build-fuzz -Dfuzz=true
+    suite "fuzz, $FUZZ_SECONDS s each" build-fuzz fuzz
+    grep -hE '^fuzz [a-z_]+: [0-9]+ inputs' build-fuzz/meson-logs/testlog.txt || :
 }
 
 # suite LABEL DIR SUITE...: meson's own output, and one line for the end.
@@ -64,6 +75,7 @@ if [ "${1:-}" != --no-asan ]; then
     setup build-asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
     suite 'unit with ASan and UBSan' build-asan unit
     suite 'end to end with ASan and UBSan' build-asan e2e
+    fuzz_suite
 fi
 echo
 printf '%s' "$results"

@@ -474,3 +474,22 @@ def test_connection_outlives_its_process(proxied):
     (entry,) = proxied.pins.dump("map_socks")
     assert not os.path.exists(f"/proc/{entry['value']['pid']}")
     wire.exchange(client, server)
+
+
+def connect_twice_from_one_port(addresses):
+    """One source address and port to each address: the errno of each connect()."""
+    results, socks = [], []
+    for address in addresses:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((CLIENT, 23999))
+        results.append(sock.connect_ex(address))
+        socks.append(sock)
+    return results
+
+
+def test_one_source_port_to_two_destinations_at_a_time(proxied):
+    """Both would be one connection to the relay: the second one fails, and is not mixed up."""
+    addresses = [proxied.listen().getsockname() for _ in range(2)]
+    assert proxied.run_in(connect_twice_from_one_port, addresses) == [0, errno.EADDRNOTAVAIL]
+    host.wait_until(proxied.pins.at_rest, "nothing is left of either")

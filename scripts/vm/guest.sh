@@ -1,0 +1,485 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# What vm-matrix.sh runs inside of its virtual machine, as root, attached to that machine's ROOT
+# cgroup: never run it anywhere else. Two boots of one image, in which the package is installed and
+# enabled: phase "boot" ends with a reboot, phase "life" is the boot after it. Prints TAP.
+grep -q tproxy.phase= /proc/cmdline || exit 1
+phase=$(sed 's/.*tproxy\.phase=\([a-z]*\).*/\1/' /proc/cmdline)
+exec < /dev/null > /dev/ttyS0 2>&1
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C PYTHONDONTWRITEBYTECODE=1
+dmesg -n 1
+
+pins=/sys/fs/bpf/tproxy
+work=/run/tproxy-vm
+count=0
+failed=0
+show=60 # lines of what a failed one said
+
+# check NAME COMMAND...: one line of TAP; the last line of what the command says is part of it.
+check()
+{
+    local name=$1 said started=$SECONDS
+    shift
+    count=$((count + 1))
+    if said=$("$@" 2>&1); then
+        said=${said##*$'\n'}
+        echo "ok $count - $name${said:+: $said} ($((SECONDS - started)) s)"
+    else
+        failed=$((failed + 1))
+        echo "not ok $count - $name ($((SECONDS - started)) s)"
+        tail -n "$show" <<< "$said" | sed 's/^/# /'
+    fi
+}
+
+# wait_for SECONDS COMMAND...
+wait_for()
+{
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" > /dev/null 2>&1; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            echo "gave up waiting for: $*"
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+equal()
+{
+    [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }
+}
+
+# status EXPRESSION: of the object s, which tproxy-load --status --json printed.
+status()
+{
+    tproxy-load --status --json > "$work/status" || return 1
+    python3 -Sc "import json, sys; s = json.load(open(sys.argv[1])); print($1)" "$work/status"
+}
+
+counter()
+{
+    status "s['counters']['$1']"
+}
+
+relay_pid()
+{
+    systemctl show -P MainPID tproxy-relay
+}
+
+registered()
+{
+    systemctl -q is-active tproxy-relay && equal "$(status "s['relays'][0]['pid']")" "$(relay_pid)"
+}
+
+fetch()
+{
+    equal "$(sh /vm/fetch.sh 2>&1)" "200 10.213.7.2:80"
+}
+
+# changes_by COUNTER N COMMAND...: the command is good and the counter goes up by N.
+changes_by()
+{
+    local name=$1 by=$2 before
+    shift 2
+    before=$(counter "$name") || return 1
+    "$@" || return 1
+    equal "$(counter "$name")" $((before + by)) || { echo "($name, before $before)"; return 1; }
+}
+
+# --- the machine
+
+serve()
+{
+    mkdir -p "$work/www"
+    chmod 755 "$work" "$work/www"
+    echo tproxy-vm > "$work/www/index.html"
+    head -c 16777216 /dev/zero | tr '\0' x > "$work/www/big"
+    cat > "$work/nginx.conf" << CONF
+daemon off;
+pid $work/nginx.pid;
+error_log $work/nginx.log;
+events { }
+http {
+    access_log off;
+    server { listen 10.213.7.2:80; listen [fd00:213:7::2]:80; root $work/www; }
+}
+CONF
+    ip netns add server && ip -n server link set lo up &&
+        ip link add tproxy0 type veth peer name tproxy1 netns server &&
+        ip addr add 10.213.7.1/24 dev tproxy0 && ip link set tproxy0 up &&
+        ip -n server addr add 10.213.7.2/24 dev tproxy1 &&
+        ip addr add fd00:213:7::1/64 dev tproxy0 nodad &&
+        ip -n server addr add fd00:213:7::2/64 dev tproxy1 nodad &&
+        ip -n server link set tproxy1 up &&
+        systemd-run -q --unit=tproxy-vm-nginx -p NetworkNamespacePath=/run/netns/server \
+            nginx -c "$work/nginx.conf" &&
+        wait_for 60 nsenter --net=/run/netns/server curl -sf http://10.213.7.2/
+}
+
+booted()
+{
+    # One that starts by itself and fails is worth a look, but not the same as ours.
+    local state
+    state=$(timeout 300 systemctl is-system-running --wait)
+    systemctl list-units --failed --plain --no-legend
+    equal "$state" running && systemd-analyze time | head -n 1
+}
+
+# --- at boot
+
+loaded_at_boot()
+{
+    equal "$(systemctl is-active tproxy-load)" active &&
+        equal "$(status "s['policy']")" fail-open || return 1
+    # Before a network is configured.
+    local load network
+    load=$(systemctl show -P ActiveEnterTimestampMonotonic tproxy-load)
+    network=$(systemctl show -P ActiveEnterTimestampMonotonic network-pre.target)
+    [ "$load" -le "$network" ] || { echo "loaded at $load, network-pre at $network"; return 1; }
+    echo "at $((load / 1000)) ms, network-pre.target at $((network / 1000)) ms"
+}
+
+attached_to_root()
+{
+    status "len([l for l in s['links'] if not l['attached']])" > "$work/detached"
+    equal "$(cat "$work/detached")" 0 || { tproxy-load --status; return 1; }
+    bpftool cgroup show /sys/fs/cgroup
+    bpftool cgroup show /sys/fs/cgroup | grep -q tproxy_connect4 &&
+        status "*sorted(l['program'] for l in s['links'] if l['cgroup'] == '/sys/fs/cgroup')"
+}
+
+relay_unprivileged()
+{
+    local pid
+    pid=$(relay_pid)
+    cat "/proc/$pid/status" "/proc/$pid/cgroup"
+    equal "$(stat -c %U "/proc/$pid")" tproxy || return 1
+    for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+        grep -qx "$set:	0000000000000000" "/proc/$pid/status" || return 1
+    done
+    grep -q 'NoNewPrivs:	1' "/proc/$pid/status" && grep -q tproxy.slice "/proc/$pid/cgroup" &&
+        echo "pid $pid, user tproxy, no capability, unprivileged_bpf_disabled=$(
+            sysctl -n kernel.unprivileged_bpf_disabled)"
+}
+
+security()
+{
+    systemd-analyze security --no-pager --threshold=15 tproxy-relay.service | tail -n 1
+    return "${PIPESTATUS[0]}"
+}
+
+doctor()
+{
+    tproxyctl doctor
+}
+
+# --- who connects
+
+from_a_service()
+{
+    systemd-run -q --wait --pipe --uid=tester sh -c 'cat /proc/self/cgroup; sh /vm/fetch.sh' \
+        > "$work/service"
+    cat "$work/service"
+    grep -q system.slice/run- "$work/service" && grep -qx '200 10.213.7.2:80' "$work/service"
+}
+
+from_a_login()
+{
+    rm -f /tmp/login
+    systemctl start serial-getty@ttyS1
+    wait_for 120 test -f /tmp/login || { journalctl -u serial-getty@ttyS1 --no-pager; return 1; }
+    cat /tmp/login
+    grep -q 'user.slice/user-.*session-' /tmp/login && grep -qx '200 10.213.7.2:80' /tmp/login
+}
+
+from_su()
+{
+    equal "$(su -l tester -c 'sh /vm/fetch.sh')" '200 10.213.7.2:80'
+}
+
+over_ipv6()
+{
+    equal "$(sh /vm/fetch.sh "[fd00:213:7::2]")" '200 fd00:213:7::2:80'
+}
+
+# An IPv6 socket that is given an IPv4 address, as Java's and Go's are.
+over_ipv4_mapped()
+{
+    python3 -c 'import socket; s = socket.socket(socket.AF_INET6); s.settimeout(60)
+s.connect(("::ffff:10.213.7.2", 80)); s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+assert s.recv(100).startswith(b"HTTP/1.1 200"); print(*s.getpeername()[:2])' > "$work/mapped" &&
+        equal "$(cat "$work/mapped")" '::ffff:10.213.7.2 80'
+}
+
+from_a_unit_of_its_own()
+{
+    systemd-run -q --wait --pipe -p DynamicUser=yes -p PrivateUsers=yes -p ProtectSystem=strict \
+        -p CapabilityBoundingSet= sh /vm/fetch.sh > "$work/sandboxed"
+    equal "$(cat "$work/sandboxed")" '200 10.213.7.2:80'
+}
+
+# --- the relay dies
+
+killed_and_restarted()
+{
+    local before
+    before=$(relay_pid)
+    kill -9 "$before"
+    wait_for 60 registered || return 1
+    [ "$before" != "$(relay_pid)" ] && changes_by redirected 1 fetch && echo "registered again"
+}
+
+# Kept away for long enough to be looked at.
+keep_relay_away()
+{
+    mkdir -p /run/systemd/system/tproxy-relay.service.d
+    printf '[Service]\nRestartSec=600\n' > /run/systemd/system/tproxy-relay.service.d/vm.conf
+    systemctl daemon-reload
+    kill -9 "$(relay_pid)"
+    wait_for 30 relay_is_waiting
+}
+
+relay_is_waiting()
+{
+    equal "$(systemctl show -P SubState tproxy-relay)" auto-restart
+}
+
+bring_relay_back()
+{
+    rm -r /run/systemd/system/tproxy-relay.service.d
+    systemctl daemon-reload
+    systemctl restart tproxy-relay && wait_for 30 registered && changes_by redirected 1 fetch
+}
+
+dead_relay_is_open()
+{
+    changes_by redirected 0 changes_by no_listener 1 fetch
+}
+
+dead_relay_is_closed()
+{
+    local said
+    tproxy-load --fail-closed --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
+    if said=$(sh /vm/fetch.sh 2>&1); then
+        echo "connected: $said"
+        return 1
+    fi
+    grep -q 'curl: (7)' <<< "$said" || { echo "$said"; return 1; }
+    equal "$(counter refused)" 1 || return 1
+    systemctl reload tproxy-load && fetch && echo "refused; after a reload direct again"
+}
+
+loader_stopped_and_started()
+{
+    systemctl stop tproxy-load && [ ! -e "$pins" ] && fetch && systemctl start tproxy-load &&
+        wait_for 30 registered && changes_by redirected 1 fetch &&
+        echo "direct meanwhile; the running relay registered again"
+}
+
+# --- the package
+
+# under_traffic COMMAND...: while clients connect; says what they found in its last line.
+under_traffic()
+{
+    local dir=$work/traffic.$RANDOM pid result=0
+    mkdir "$dir"
+    python3 /vm/traffic.py "$dir" > "$dir/said" 2>&1 &
+    pid=$!
+    wait_for 120 test -e "$dir/ready" || result=1
+    "$@" || result=1
+    touch "$dir/stop"
+    wait "$pid" || result=1
+    cat "$dir/said"
+    return "$result"
+}
+
+map_ids()
+{
+    for map in "$pins"/map_*; do
+        bpftool map show pinned "$map" | sed -n 's/^\([0-9]*\):.*/\1/p'
+    done
+}
+
+link_state()
+{
+    status "' '.join(str(sorted(l['$1'] for l in s['links'])))"
+}
+
+install_new()
+{
+    dpkg -i /vm/new.deb || return 1
+    # From here on the new version has all new connections; the rest is the old one's drain.
+    wait_for 200 equal_unit_state tproxy-relay-replace inactive &&
+        wait_for 60 equal_unit_state tproxy-relay-handover inactive
+}
+
+equal_unit_state()
+{
+    [ "$(systemctl is-active "$1")" = "$2" ]
+}
+
+upgrade()
+{
+    local pid maps links programs redirected no_relay no_listener
+    pid=$(relay_pid) maps=$(map_ids) links=$(link_state link_id) programs=$(link_state program_id)
+    redirected=$(counter redirected) no_relay=$(counter no_relay) no_listener=$(counter no_listener)
+    under_traffic install_new > "$work/upgrade" 2>&1 || { cat "$work/upgrade"; return 1; }
+    cat "$work/upgrade"
+    equal "$(dpkg-query -W -f '${Version}' tproxy)" "$(dpkg-deb -f /vm/new.deb Version)" &&
+        equal "$maps" "$(map_ids)" && equal "$links" "$(link_state link_id)" || return 1
+    [ "$programs" != "$(link_state program_id)" ] || { echo "programs are the old ones"; return 1; }
+    [ "$pid" != "$(relay_pid)" ] || { echo "the relay is the old one"; return 1; }
+    # Not a test of an idle relay: connections were alive when it was told to end.
+    journalctl -b -u tproxy-relay _PID="$pid" | grep 'draining [1-9]' || {
+        echo "the relay had nothing to drain"
+        return 1
+    }
+    registered && equal "$(counter no_relay)" "$no_relay" &&
+        equal "$(counter no_listener)" "$no_listener" || return 1
+    echo "$(tail -n 1 "$work/upgrade"); redirected $(($(counter redirected) - redirected))"
+}
+
+nothing_runs()
+{
+    [ ! -e "$pins" ] || { ls "$pins"; return 1; }
+    bpftool prog list | grep -A 3 'name tproxy_' && return 1
+    bpftool map list | grep -E 'name map_(policy|config|socks|ports|marks|clients|stats|failed)' &&
+        return 1
+    pgrep -a tproxy-relay && return 1
+    systemctl list-units --all --plain --no-legend 'tproxy-load*' 'tproxy-relay*' |
+        grep -w active && return 1
+    return 0
+}
+
+remove()
+{
+    under_traffic dpkg -r tproxy > "$work/remove" 2>&1 || { cat "$work/remove"; return 1; }
+    cat "$work/remove"
+    nothing_runs && tail -n 1 "$work/remove"
+}
+
+purge()
+{
+    dpkg -P tproxy && nothing_runs || return 1
+    find / -xdev -path /vm -prune -o -path /proc -prune -o -path /sys -prune -o \
+        -path /run -prune -o -name '*tproxy*' ! -name 'tproxy-vm*' -print > "$work/left"
+    cat "$work/left"
+    [ ! -s "$work/left" ] && ! dpkg -s tproxy > "$work/dpkg" 2>&1 && fetch &&
+        echo "no file, pin, program or map; the user stays: $(getent passwd tproxy)"
+}
+
+fresh_install()
+{
+    userdel tproxy
+    groupdel tproxy
+    dpkg -i /vm/new.deb && getent passwd tproxy && getent group tproxy && nothing_runs || return 1
+    equal "$(systemctl is-enabled tproxy-load)" disabled &&
+        equal "$(systemctl is-enabled tproxy-relay)" disabled && fetch || return 1
+    systemctl enable --now tproxy-load tproxy-relay && wait_for 30 registered &&
+        changes_by redirected 1 fetch && echo "nothing enabled; then enabled and redirected"
+}
+
+# A version with another ABI version cannot take over: what runs goes on, the package says what to
+# run, and that works.
+incompatible_upgrade()
+{
+    local pid said
+    pid=$(relay_pid)
+    under_traffic dpkg -i /vm/abi.deb > "$work/abi" 2>&1 || { cat "$work/abi"; return 1; }
+    cat "$work/abi"
+    equal "$pid" "$(relay_pid)" && grep -q ' 0 direct, 0 failed' "$work/abi" || return 1
+    said=$(sed -n "s/.*'\(systemctl restart [a-z -]*\)'.*/\1/p" "$work/abi")
+    [ -n "$said" ] && $said && wait_for 30 registered && changes_by redirected 1 fetch &&
+        equal "$(status "s['abi_version']")" 99 && tail -n 1 "$work/abi"
+}
+
+# --- the project's own tests
+
+verifier()
+{
+    TPROXY_MUST_RUN=1 /vm/verifier
+}
+
+# Not here: test_churn and test_mixed (100,000 connections, hundreds at a time: emulation is too
+# slow for them), test_programs (most of its programs are not in the image).
+e2e()
+{
+    systemctl stop tproxy-load tproxy-relay
+    cd /vm/tests/e2e && TPROXY_MUST_RUN=1 TPROXY_LOAD=/usr/sbin/tproxy-load \
+        TPROXY_RELAY=/usr/sbin/tproxy-relay PYTHONPATH=/vm timeout 1100 \
+        python3 -m pytest -p no:cacheprovider -p slow -q -rfE \
+        --tb=short --show-capture=no \
+        test_abi.py test_bystander.py test_cli.py test_lifecycle.py test_load.py \
+        test_redirect.py test_relay.py
+}
+
+# What a failure is about, once: what our units and their programs said.
+journal()
+{
+    [ "$failed" -gt 0 ] || return
+    journalctl -b --no-pager -o short-monotonic -u 'tproxy-load*' -u 'tproxy-relay*' | tail -n 80 |
+        sed 's/^/# /'
+}
+
+# Without this the rest would only fail slowly.
+need_loaded()
+{
+    [ -e "$pins/map_policy" ] && return
+    journal
+    echo "Bail out! Nothing is loaded."
+    systemctl poweroff
+    exit 1
+}
+
+mkdir -p "$work"
+chmod 755 "$work"
+echo "# phase $phase: $(uname -r), $(systemctl --version | head -n 1), $(
+    dpkg-query -W -f '${Package} ${Version}' tproxy)"
+check "the machine boots, no unit fails" booted
+check "a web server in another network namespace" serve
+check "tproxy-load.service loaded at boot, before the network" loaded_at_boot
+check "attached to the root cgroup" attached_to_root
+need_loaded
+check "tproxy-relay.service has registered" wait_for 60 registered
+check "a service's connection is redirected" changes_by redirected 1 from_a_service
+case $phase in
+boot)
+    check "the relay is unprivileged" relay_unprivileged
+    check "systemd-analyze security is at most 1.5" security
+    check "tproxyctl doctor finds nothing wrong" doctor
+    check "a login's connection is redirected" changes_by redirected 1 from_a_login
+    check "su's connection is redirected" changes_by redirected 1 from_su
+    check "a sandboxed service's connection is redirected" \
+        changes_by redirected 1 from_a_unit_of_its_own
+    check "a connection over IPv6 is redirected" changes_by redirected 1 over_ipv6
+    check "one to an IPv4-mapped address is redirected" changes_by redirected 1 over_ipv4_mapped
+    check "relay killed -9: systemd restarts it" killed_and_restarted
+    check "relay killed -9 and kept away" keep_relay_away
+    check "fail-open: without relay connections are direct" dead_relay_is_open
+    check "fail-closed: without relay connections are refused" dead_relay_is_closed
+    check "the relay comes back" bring_relay_back
+    check "loader stopped and started under a running relay" loader_stopped_and_started
+    journal
+    echo "1..$count"
+    # The host sees whether this ends, and boots the same image again.
+    systemctl reboot
+    ;;
+life)
+    check "upgrade under traffic: nothing fails, nothing goes directly" upgrade
+    check "after it a connection is redirected" changes_by redirected 1 fetch
+    check "upgrade to another ABI: what runs goes on; restart as told" incompatible_upgrade
+    check "remove under traffic: nothing fails, nothing is left" remove
+    check "purge" purge
+    check "fresh install: enables nothing; then enabled" fresh_install
+    check "each program passes this kernel's verifier" verifier
+    show=400
+    check "end to end tests, without churn, mixed and programs" e2e
+    check "purge again" purge
+    journal
+    echo "1..$count"
+    systemctl poweroff
+    ;;
+esac

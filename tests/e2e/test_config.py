@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxy-load's configuration file: what it sets, what goes before it, and how errors are told."""
+
+import pytest
+
+from maps import attached
+from programs import RELAY_GID, RELAY_UID
+
+# Lines of a section [load], and what is said about the last one of them.
+WRONG_LINES = [
+    (["cgroup ="], "cgroup", "empty"),
+    (["pin-dir ="], "pin-dir", "empty"),
+    (["relay-cgroup ="], "relay-cgroup", "empty"),
+    (["fail-closed = maybe"], "fail-closed", "maybe"),
+    (["fail-closed = YES"], "fail-closed", "YES"),
+    (["fail-closed = true"], "fail-closed", "true"),
+    (["include-loopback ="], "include-loopback"),
+    (["relay-group = no-such-group"], "relay-group", "no-such-group"),
+    (["relay-group = -1"], "relay-group", "-1"),
+    (["verbose = yes"], "verbose", "no such key"),
+    (["config = /etc/other"], "config", "no such key"),
+    (["Cgroup = /x"], "Cgroup", "no such key"),
+    (["nonsense"], "neither"),
+    (["[load"], "neither"),
+    (["# comment", "; another", "", "fail-closed = no", "bogus = 1"], "bogus"),
+    (["[laod]", "cgroup = /x"], "laod"),
+    (["fail-closed = " + "y" * 250], "longer"),
+]
+
+
+@pytest.fixture
+def config(bed):
+    """config(text): a file; its path."""
+    def write(text, name="tproxy.conf"):
+        path = bed.directory / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def section(bed, *lines):
+    return "\n".join(["[load]", f"cgroup = {bed.scope}", f"relay-cgroup = {bed.relay_cgroup}",
+                      f"relay-group = {RELAY_GID}", *lines, ""])
+
+
+def assert_nothing_applied(bed):
+    assert not bed.pins.path.exists()
+    assert attached(bed.scope) == attached(bed.outside) == attached(bed.relay_cgroup) == []
+
+
+def test_values(bed, config):
+    """Every key; comments, blanks and the other notation; sections of the relay are left alone.
+
+    To see it red: forget one key in set_option().
+    """
+    others = "# of tproxy\n; a comment\n\n[relay]\nworkers = 4\nno-key-of-ours = 1\n"
+    path = config(others + section(
+        bed, f"cgroup: {bed.outside}", "fail-closed   =  yes  ", "include-loopback=yes",
+        f"pin-dir = {bed.pins.path} ; where"))
+    bed.tproxy_load("--config", path, pin_dir=bed.pins.path).succeeded()
+    status = bed.tproxy_load.status()
+    assert status["policy"] == "fail-closed" and status["include_loopback"] is True
+    assert status["relay_cgroup"] == str(bed.relay_cgroup)
+    assert {link["cgroup"] for link in status["links"] if link["program"] == "connect4"} == {
+        str(bed.scope), str(bed.outside)}
+    assert (bed.pins.path / "map_config").stat().st_gid == RELAY_GID
+    bed.start_relay()
+    assert bed.visit(bed.listen()).relayed
+
+
+def test_pin_directory(bed, config):
+    """The command line's --pin-dir goes before; without one, the file's."""
+    path = config(section(bed, f"pin-dir = {bed.pins.path}"))
+    other = bed.directory / "bpf" / "other"
+    bed.tproxy_load("-f", path, pin_dir=other).succeeded()
+    assert other.exists() and not bed.pins.path.exists()
+    bed.tproxy_load("--unload", pin_dir=other).succeeded()
+    bed.run(bed.tproxy_load.binary, "--config", path, place=bed.bystander).succeeded()
+    assert bed.pins.names()
+    result = bed.run(bed.tproxy_load.binary, "--config", path, "--status", place=bed.bystander)
+    assert str(bed.pins.path) in result.succeeded().out
+    bed.run(bed.tproxy_load.binary, "--config", path, "--unload",
+            place=bed.bystander).succeeded()
+    assert not bed.pins.path.exists()
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_command_line_goes_before(bed, config, order):
+    """Wherever it stands; --cgroup replaces all those of the file. To see it red: read the file
+    where -f stands on the command line, or add to its cgroups."""
+    path = config(section(bed, "relay-group = 1", "fail-closed = no"))
+    flags = ["--cgroup", bed.outside, "--relay-group", RELAY_GID, "--fail-closed"]
+    args = ["-f", path, *flags] if order == "after" else [*flags, "-f", path]
+    bed.tproxy_load(*args).succeeded()
+    status = bed.tproxy_load.status()
+    assert status["policy"] == "fail-closed" and status["include_loopback"] is False
+    assert {link["cgroup"] for link in status["links"] if link["program"] == "connect4"} == {
+        str(bed.outside)}
+    assert (bed.pins.path / "map_config").stat().st_gid == RELAY_GID
+    assert attached(bed.scope) == []
+
+
+def test_last_value_wins(bed, config):
+    bed.tproxy_load("-f", config(section(bed, "fail-closed = yes", "fail-closed = no",
+                                         "include-loopback = no", "include-loopback = yes")))
+    status = bed.tproxy_load.status()
+    assert status["policy"] == "fail-open" and status["include_loopback"] is True
+
+
+def test_second_load_takes_what_the_file_says_now(bed, config):
+    path = config(section(bed, "fail-closed = yes"))
+    bed.tproxy_load("-f", path).succeeded()
+    path.write_text(section(bed))
+    bed.tproxy_load("-f", path).succeeded()
+    assert bed.tproxy_load.status()["policy"] == "fail-open"
+
+
+def test_check(bed, config):
+    """Says that it is good, and does nothing, for anybody. To see it red: let --check load."""
+    path = config(section(bed, "fail-closed = yes"))
+    bed.directory.chmod(0o755)
+    for user in (None, (RELAY_UID, RELAY_GID)):
+        result = bed.tproxy_load("--check", "-f", path, user=user).succeeded()
+        assert "good" in result.out and "fail-closed" in result.out and result.err == ""
+        assert_nothing_applied(bed)
+
+
+def test_check_of_a_running_installation_changes_nothing(proxied, config):
+    before = proxied.pins.names(), attached(proxied.scope), proxied.pins.dump("map_policy")
+    proxied.tproxy_load("--check", "-f", config(section(proxied, "fail-closed = yes"))).succeeded()
+    assert before == (proxied.pins.names(), attached(proxied.scope),
+                      proxied.pins.dump("map_policy"))
+
+
+def test_check_finds_what_is_not_there(bed, config):
+    """A cgroup that does not exist is no error of the file: it may, later."""
+    missing = bed.scope.path / "missing"
+    bed.tproxy_load("--check", "-f", config(f"[load]\ncgroup = {missing}\n")).refused(
+        missing, "No such file")
+    assert_nothing_applied(bed)
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])
+@pytest.mark.parametrize("lines, named", [(lines, named) for lines, *named in WRONG_LINES],
+                         ids=[lines[-1][:20] or "-" for lines, *_ in WRONG_LINES])
+def test_wrong_line(bed, config, lines, named, options):
+    """One line that names file and line, exit status 2, and nothing is done.
+
+    To see it red: count no blank lines or comments; or apply what stands before the error.
+    """
+    path = config(section(bed, *lines))
+    number = 4 + len(lines)
+    bed.tproxy_load(*options, "-f", path).refused(f"{path}:{number}: ", *named, status=2)
+    assert_nothing_applied(bed)
+
+
+def test_every_wrong_line_is_named(bed, config):
+    path = config("[load]\nbogus = 1\nfail-closed = yes\nfail-closed = 2\n[other]\nkey = 3\n")
+    result = bed.tproxy_load("--check", "-f", path)
+    assert result.status == 2 and result.out == ""
+    assert [line.split(": ")[1] for line in result.err.splitlines()] == [
+        f"{path}:{number}" for number in (2, 4, 6)]
+
+
+def test_key_before_the_first_section(bed, config):
+    path = config(f"fail-closed = yes\n{section(bed)}")
+    bed.tproxy_load("-f", path).refused(f"{path}:1: ", "fail-closed", status=2)
+    assert_nothing_applied(bed)
+
+
+@pytest.mark.parametrize("length, good", [(198, True), (199, False), (5000, False)])
+def test_long_line(bed, config, length, good):
+    """What libinih cannot hold is refused, not cut: half a path would be another path."""
+    comment = "#" + "x" * (length - 1)
+    path = config(section(bed, comment, "fail-closed = yes"))
+    result = bed.tproxy_load("--check", "-f", path)
+    if good:
+        assert "fail-closed" in result.succeeded().out
+    else:
+        result.refused(f"{path}:5: ", "longer", status=2)
+    assert_nothing_applied(bed)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n\n", b"[load]", b"[load]\r\nfail-closed = no\r\n",
+                                  b"\xef\xbb\xbf[load]\nfail-closed = no\n",
+                                  b"[load]\nfail-closed = no"],
+                         ids=["empty", "blank", "section", "crlf", "bom", "no-newline"])
+def test_forms_that_are_good(bed, config, text):
+    bed.tproxy_load("--check", "-c", bed.scope, "-f", config(text)).succeeded()
+
+
+def test_binary_file(bed, config):
+    result = bed.tproxy_load("--check", "-c", bed.scope, "-f", config(bytes(range(256)) * 20))
+    assert result.status == 2 and result.err
+    assert_nothing_applied(bed)
+
+
+def test_unreadable_file(bed, config):
+    missing = bed.directory / "missing.conf"
+    bed.tproxy_load("-c", bed.scope, "-f", missing).refused(missing, "No such file", status=2)
+    path = config(section(bed))
+    path.chmod(0o600)
+    bed.tproxy_load("--check", "-f", path, user=(RELAY_UID, RELAY_GID)).refused(
+        path, "Permission denied", status=2)
+    assert_nothing_applied(bed)
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])
+def test_read_error(bed, options):
+    """Of a directory it is EISDIR. Taken for an empty file, it means: the cgroup2 root, fail-open.
+
+    To see it red: do not ask ferror() in configfile_read().
+    """
+    bed.tproxy_load(*options, "-c", bed.scope, "-f", bed.directory).refused(
+        bed.directory, "directory", status=2)
+    assert_nothing_applied(bed)
+
+
+def test_file_that_is_wrong_keeps_what_is_loaded(proxied, config):
+    before = proxied.pins.names(), proxied.pins.dump("map_policy")
+    path = config(section(proxied, "fail-closed = yes", "bogus = 1"))
+    proxied.tproxy_load("-f", path).refused(f"{path}:6: ", status=2)
+    assert before == (proxied.pins.names(), proxied.pins.dump("map_policy"))
+    assert proxied.visit(proxied.listen()).relayed
+
+
+@pytest.mark.parametrize("args, named", [
+    (["--check", "--unload"], "--check"), (["--check", "--status"], "--check"),
+    (["--config"], "--config"), (["-f", ""], "''")])
+def test_usage_errors(bed, args, named):
+    bed.tproxy_load("-c", bed.scope, *args).refused(named, status=2)

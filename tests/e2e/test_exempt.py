@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Relays are never redirected (I8), and one that hangs, dies or is replaced is in nobody's way."""
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+import crowd
+import host
+import host6
+import programs
+import wire
+from harness import CLIENT
+from maps import Layout
+
+FAIL_OPEN = pytest.param([], id="fail-open")
+FAIL_CLOSED = pytest.param(["--fail-closed"], id="fail-closed")
+
+MARK_UPSTREAM = 2
+SO_NETNS_COOKIE = 71
+CLIENTS = 32
+WAITING = 200
+STALE = 5.0
+
+
+@pytest.fixture
+def bed(bed):
+    host6.give_addresses(bed)
+    return bed
+
+
+def in_the_scope(bed, *options, **load):
+    """A relay that is exempt by its marks only."""
+    bed.load(relay_cgroup=False, **load)
+    return bed.start_relay(*options, place=bed.client)
+
+
+@contextlib.contextmanager
+def stopped(relay):
+    relay.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        relay.signal(signal.SIGCONT)
+
+
+def assert_exempt(bed, relays=1):
+    """As many connections dialled as redirected: the relays' own were none of the latter."""
+    stats = bed.stats()
+    assert stats["redirected"] == stats["bypass_relay"] > 0
+    for relay in bed.relays[-relays:]:
+        assert "no destination" not in relay.text()
+
+
+# --- whoever is a relay
+
+
+def test_several_workers(bed):
+    """Each dials for itself, for both families. To see it red: mark the first worker's only."""
+    in_the_scope(bed, "--workers", 4)
+    listener, listener6 = bed.listen(), host6.listen(bed)
+    for _ in range(16):
+        assert bed.visit(listener).relayed
+        assert host6.visit(bed, listener6).relayed
+    assert bed.stats()["redirected"] == 32
+    assert_exempt(bed)
+
+
+def test_several_relay_processes(bed):
+    """Two generations that both serve; the older one, which map_config does not name, too."""
+    first = in_the_scope(bed)
+    listener = bed.listen()
+    old = bed.pair(listener)
+    second = bed.start_relay(place=bed.client)
+    new = bed.pair(listener)
+    for client, server in (old, new):
+        wire.exchange(client, server)
+    second.signal(signal.SIGTERM)
+    for client, server in (old, new):
+        client.close()
+        server.close()
+    assert second.wait() == 0
+    host.wait_until(lambda: bed.visit(listener).relayed, "the older one serves again")
+    assert first.running()
+    assert_exempt(bed, relays=2)
+
+
+def test_loopback_destinations_do_not_loop(bed):
+    """--include-loopback, the relay in the scope. To see it red: do not mark what dials."""
+    bed.load("--include-loopback", relay_cgroup=False)
+    bed.start_relay(place=bed.client)
+    assert bed.visit(bed.listen("127.0.0.1", netns=bed.client_net)).relayed
+    assert host6.visit(bed, host6.listen(bed, "::1", netns=bed.client_net)).relayed
+    assert_exempt(bed)
+
+
+def test_relay_in_a_pid_namespace(bed):
+    """It is PID 1 there, and is registered under the number that the host knows."""
+    bed.load(relay_cgroup=False)
+    relay = programs.Program(
+        "unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
+        *programs.unprivileged(programs.RELAY_UID, programs.RELAY_GID), bed._binaries /
+        programs.RELAY.name, "--pin-dir", bed.pins.path, "-v", "--drain-timeout", "1s",
+        place=bed.client, log=bed.directory / "relay.log")
+    with relay:
+        host.wait_until(lambda: "registered pid" in relay.text() or not relay.running(),
+                        "it is registered")
+        (entry,) = bed.pins.dump("map_config")
+        pid = entry["value"]["pid"]
+        assert f"registered pid {pid}," in relay.text()
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert re.search(rf"^NSpid:\s+{pid}\s+1$", status, re.MULTILINE), status
+        assert bed.visit(bed.listen()).relayed
+        assert host6.visit(bed, host6.listen(bed)).relayed
+        assert_exempt(bed, relays=0)
+        bed.load(relay_cgroup=False)
+        assert len(bed.pins.dump("map_config")) == 1, "its registration is kept"
+        os.kill(pid, signal.SIGTERM)
+        assert relay.wait() == 0
+    assert bed.pins.dump("map_config") == []
+
+
+def dial_with_a_mark(pins, address):
+    """A forked child that dials with a socket which its parent has marked."""
+    sock = socket.socket()
+    with pins.open("map_marks") as marks:
+        marks.update(struct.pack("=i", sock.fileno()),
+                     struct.pack("=I", MARK_UPSTREAM).ljust(marks.value_size, b"\0"))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(sock.connect_ex(address))
+        finally:
+            os._exit(255)
+    _, status = os.waitpid(pid, 0)
+    return sock, os.waitstatus_to_exitcode(status)
+
+
+def test_forked_child(proxied):
+    """A mark is the socket's, whoever uses it."""
+    listener = proxied.listen()
+    sock, code = proxied.run_in(dial_with_a_mark, proxied.pins, listener.getsockname())
+    assert code == 0
+    assert proxied.accept(listener)[1] == proxied.keep(sock).getsockname()
+    assert proxied.stats()["bypass_relay"] == 1
+
+
+def registered(pins):
+    (entry,) = pins.dump("map_config")
+    return entry["value"]
+
+
+def rewrite_registration(pins, sock, **changes):
+    """Puts other numbers into the entry of the namespace that this socket belongs to."""
+    value = {**registered(pins), **changes}
+    listen = b"".join(bytes(endpoint["addr"]) + struct.pack("=HH", endpoint["port"], 0)
+                      for endpoint in value["listen"])
+    numbers = {name: struct.pack(form, value[name]) for name, form in (
+        ("registered_ns", "=Q"), ("alive_ns", "=Q"), ("pid", "=I"), ("uid", "=I"))}
+    with pins.open("map_config") as config:
+        config.update(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8),
+                      Layout(pins.path / "map_config").pack(listen=listen, **numbers))
+
+
+def connect_as(pins, address):
+    """Puts the PID of this very process into map_config, then connects."""
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    rewrite_registration(pins, sock, pid=os.getpid())
+    sock.connect(address)
+    return sock, registered(pins)["pid"] == os.getpid()
+
+
+def test_recycled_pid_is_not_exempt(proxied):
+    """To see it red: let is_relay() compare PIDs with map_config's."""
+    listener = proxied.listen()
+
+    def relayed_in_its_name():
+        client, named = proxied.run_in(connect_as, proxied.pins, listener.getsockname())
+        server, peer = proxied.accept(listener)
+        assert peer != client.getsockname(), "not relayed"
+        wire.exchange(proxied.keep(client), server)
+        return named  # not if the relay wrote its entry meanwhile
+
+    host.wait_until(relayed_in_its_name, "map_config names the client")
+
+
+# --- a relay that is replaced
+
+
+def test_restart_under_load(proxied):
+    """The new one starts, then the old one is told to end; 32 clients connect without pause, and no
+    connection fails.
+
+    To see it red: let the older one take the registration of the newer one back.
+    """
+    with crowd.connecting(proxied, CLIENTS) as outcome:
+        for turn in range(1, 4):
+            host.wait_until(lambda: proxied.stats()["redirected"] > 200 * turn, "clients connect")
+            old = proxied.relay
+            proxied.start_relay()
+            old.signal(signal.SIGTERM)
+            assert old.wait() == 0
+    assert outcome.failed == [] and outcome.good > 500
+    assert proxied.stats()["redirected"] == outcome.good
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+
+
+def test_stop_and_start_under_load(proxied):
+    """The old one ends before the new one starts: connections between are direct; none fails."""
+    with crowd.connecting(proxied, CLIENTS) as outcome:
+        for turn in range(1, 3):
+            host.wait_until(lambda: proxied.stats()["redirected"] > 200 * turn, "clients connect")
+            proxied.relay.signal(signal.SIGTERM)
+            assert proxied.relay.wait() == 0
+            proxied.start_relay()
+    assert outcome.failed == [] and outcome.good > 400
+    stats = proxied.stats()
+    assert outcome.good == stats["redirected"] + stats["no_relay"] + stats["no_listener"]
+    assert stats["no_relay"] > 0
+
+
+def test_relay_that_ends_serves_its_backlog(loaded):
+    """Whoever was redirected to it before. More are waiting than it accepts in one go.
+
+    To see it red: let the relay close its listeners when it is told to end.
+    """
+    loaded.start_relay("--workers", "1", "--drain-timeout", "20s")
+    relay, listener = loaded.relay, loaded.listen()
+
+    def connect_many():
+        return [wire.connect(listener.getsockname()) for _ in range(WAITING)]
+
+    with stopped(relay):
+        clients = [loaded.keep(client) for client in loaded.run_in(connect_many)]
+        relay.signal(signal.SIGTERM)
+    for number, client in enumerate(clients):
+        client.sendall(struct.pack("=I", number))
+    servers = [loaded.accept(listener)[0] for _ in clients]
+    numbers = [struct.unpack("=I", wire.read_exactly(server, 4))[0] for server in servers]
+    assert sorted(numbers) == list(range(WAITING))
+    for sock in clients + servers:
+        sock.close()
+    assert relay.wait() == 0
+
+
+# --- a relay that hangs, dies, or whose port is another's
+
+
+def test_relay_stopped(proxied):
+    """For 5 s clients wait in the backlog, then they are direct, or refused with --fail-closed; and
+    when it goes on they are relayed again, those who waited too.
+
+    To see it red: do not look at alive_ns, or do not renew it.
+    """
+    listener = proxied.listen()
+    waiting = []
+
+    def is_direct():
+        client = proxied.connect(listener)
+        if client.getsockname()[0] == CLIENT:
+            wire.exchange(client, proxied.accept(listener)[0])
+            return True
+        client.sendall(b"waiting")
+        waiting.append(client)
+        time.sleep(0.1)  # they are kept open
+        return False
+
+    with stopped(proxied.relay):
+        since = time.monotonic()
+        host.wait_until(is_direct, "connections are direct", timeout=STALE + 2)
+        assert STALE - 1.1 < time.monotonic() - since < STALE + 1
+        assert len(waiting) > 10 and proxied.stats()["stalled"] == 1
+        proxied.load("--fail-closed")
+        with pytest.raises(ConnectionRefusedError):
+            proxied.connect(listener)
+        assert proxied.run_in(host6.errno_of, (host6.SERVER6, 9)) == errno.ECONNREFUSED
+        assert proxied.stats()["stalled"] == 3 and proxied.stats()["refused"] == 2
+    for _ in waiting:
+        assert wire.read_exactly(proxied.accept(listener)[0], 7) == b"waiting"
+
+    def is_relayed():
+        return proxied.run_in(host6.errno_of, host6.mapped(listener.getsockname())) == 0
+
+    host.wait_until(is_relayed, "it serves again", timeout=3.0)
+    proxied.accept(listener)
+    assert proxied.visit(listener).relayed
+
+
+def test_older_relay_takes_over_from_a_stopped_one(proxied):
+    """Connections have missed the newer one; the older one looks every second.
+
+    To see it red: do not count missed ones for a stalled relay.
+    """
+    first, listener = proxied.relay, proxied.listen()
+    second = proxied.start_relay()
+
+    def taken_over():
+        proxied.connect(listener)
+        return registered(proxied.pins)["pid"] == first.pid
+
+    with stopped(second), proxied.client_net.inside(), socket.socket() as sock:
+        assert registered(proxied.pins)["pid"] == second.pid
+        rewrite_registration(proxied.pins, sock,
+                             alive_ns=registered(proxied.pins)["alive_ns"] - int(STALE * 1e9))
+        host.wait_until(taken_over, "the older one is registered", timeout=3.0)
+    assert proxied.stats()["stalled"] > 0
+
+
+@pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
+def test_killed_under_load(bed, policy):
+    """Connections that it carried end; nobody hangs; new ones are direct, or refused."""
+    bed.load(*policy)
+    bed.start_relay()
+    with crowd.connecting(bed, CLIENTS, timeout=3.0) as outcome:
+        host.wait_until(lambda: bed.stats()["redirected"] > 300, "clients connect")
+        bed.relay.kill()
+        host.wait_until(lambda: bed.stats()["no_listener"] > 300, "they go on without it")
+    assert not [failure for failure in outcome.failed if "imed" in failure]
+    refused = [failure for failure in outcome.failed if "ConnectionRefused" in failure]
+    # A process that dies closes one socket after the other, its listeners somewhere between.
+    assert len(outcome.failed) - len(refused) <= 8 * CLIENTS, len(outcome.failed)
+    assert bool(refused) == bool(policy)
+    host.wait_until(bed.pins.at_rest, "nothing is left")
+    (address,) = bed.echo_server()
+    if policy:
+        with pytest.raises(ConnectionRefusedError):
+            bed.connect(address)
+    else:
+        assert bed.connect(address).getsockname()[0] == CLIENT
+
+
+@pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
+@pytest.mark.parametrize("address, only6", [("::1", True), ("::", True), ("::", False)],
+                         ids=["loopback", "any", "dual-stack"])
+def test_port_taken_by_a_stranger(bed, policy, address, only6):
+    """At the IPv6 port; the dual-stack one at the IPv4 port too, where it gets IPv4 as well.
+
+    To see it red: ask for a listener, but not for our mark on it.
+    """
+    bed.load(*policy)
+    bed.start_relay().kill()
+    ports = {host6.relay_address(bed.relay)[1]}
+    if not only6:
+        ports.add(bed.relay.address[1])
+    with bed.client_net.inside():
+        strangers = [bed.keep(host6.listener((address, port), only6)) for port in ports]
+    targets = [(host6.listen(bed), None)]
+    if not only6:
+        listener = bed.listen()
+        targets.append((listener, host6.mapped(listener.getsockname())))
+    for listener, target in targets:
+        if policy:
+            code = bed.run_in(host6.errno_of, target or listener.getsockname())
+            assert code == errno.ECONNREFUSED
+        else:
+            assert not host6.visit(bed, listener, target).relayed
+    assert bed.stats()["no_listener"] == len(targets)
+    for stranger in strangers:
+        stranger.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxy-load over a running installation: upgraded, changed, killed, run twice at once (I7).
+
+By default not every step of a run is one at which it is killed, but the first and the last of each
+kind, and some between; with TPROXY_EVERY_STEP=1 it is every one.
+"""
+
+import collections
+import contextlib
+import fcntl
+import os
+import re
+import signal
+
+import pytest
+
+import crowd
+import host
+import wire
+from maps import attached, bpftool
+from test_load import HOOKS, MAPS, RELAY_HOOKS, SCOPE_HOOKS, links
+
+CLIENTS = 64
+LOADS = 10
+EVERY_STEP = os.environ.get("TPROXY_EVERY_STEP") == "1"
+BETWEEN = 9  # of those between the first and the last of a kind, each so many
+
+# System calls by which a loader changes something; of bpf(2) all but these commands.
+CHANGING = ("bpf", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat",
+            "renameat2", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "mount")
+READING = {"MAP_LOOKUP_ELEM", "MAP_GET_NEXT_KEY", "OBJ_GET", "OBJ_GET_INFO_BY_FD", "BTF_LOAD",
+           "PROG_LOAD", "MAP_CREATE", "LINK_GET_FD_BY_ID", "PROG_GET_FD_BY_ID",
+           "BTF_GET_FD_BY_ID", "PROG_GET_NEXT_ID", "LINK_GET_NEXT_ID", "MAP_FREEZE"}
+
+
+def program_ids(pins):
+    return {hook: bpftool("prog", "show", "pinned", pins.path / f"prog_{hook}")["id"]
+            for hook in HOOKS}
+
+
+def registrations(bed):
+    return [(entry["key"], entry["value"]["pid"], entry["value"]["registered_ns"])
+            for entry in bed.pins.dump("map_config")]
+
+
+def assert_whole(bed):
+    """Everything is pinned and attached, once, and nothing else is."""
+    assert links(bed.pins, bed.scope) == SCOPE_HOOKS
+    assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
+    assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *SCOPE_HOOKS, *RELAY_HOOKS])
+    assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
+    assert len(attached(bed.relay_cgroup)) == len(RELAY_HOOKS)
+    assert all(link["attached"] for link in bed.tproxy_load.status()["links"])
+
+
+# --- upgraded in place
+
+
+def test_upgrade_under_load(proxied):
+    """64 clients connect all the time, tproxy-load runs ten times: no connection fails or goes past
+    the relay, registrations and maps stay, every program is a new one and is what is attached.
+
+    To see it red: detach and attach instead of bpf_link_update(), or make the maps anew.
+    """
+    before = registrations(proxied)
+    maps = [bpftool("map", "show", "pinned", proxied.pins.path / name)["id"] for name in MAPS]
+    with crowd.connecting(proxied, CLIENTS) as outcome:
+        for load in range(LOADS):
+            host.wait_until(lambda: proxied.stats()["redirected"] > 100 * (load + 1), "redirected")
+            old = program_ids(proxied.pins)
+            proxied.load()
+            new = program_ids(proxied.pins)
+            assert not set(old.values()) & set(new.values())
+            assert set(attached(proxied.scope)) == {new[hook] for hook in SCOPE_HOOKS}
+            assert set(attached(proxied.relay_cgroup)) == {new[hook] for hook in RELAY_HOOKS}
+            assert registrations(proxied) == before
+    assert outcome.failed == [] and outcome.good > 1000
+    assert proxied.stats()["redirected"] == outcome.good
+    assert maps == [bpftool("map", "show", "pinned", proxied.pins.path / name)["id"]
+                    for name in MAPS]
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+
+
+def test_old_programs_go(bed):
+    """I4. To see it red: keep a second pin of each program."""
+    bed.load()
+    old = program_ids(bed.pins)
+    bed.load()
+
+    def gone():
+        return not set(old.values()) & {program["id"] for program in bpftool("prog", "show")}
+
+    host.wait_until(gone, "programs of before are freed")
+
+
+# --- other scopes
+
+
+def test_scopes_change_under_load(proxied):
+    """Those of clients come and go, below and above each other, and the one where clients connect
+    stays covered all the time: every connection is redirected, once.
+
+    To see it red: detach what is wanted no more before the new is attached.
+    """
+    inner = proxied.scope.child("inner")
+    with crowd.connecting(proxied, 32, place=host.Place(inner, proxied.client_net)) as outcome:
+        for turn in range(3):
+            for scopes in ([proxied.scope], [inner], [proxied.scope, proxied.outside],
+                           [inner, proxied.outside]):
+                count = proxied.stats()["redirected"]
+                host.wait_until(lambda: proxied.stats()["redirected"] > count + 50, "redirected")
+                proxied.load(scopes=scopes)
+        proxied.load(scopes=[proxied.scope])
+    assert outcome.failed == [] and outcome.good > 600
+    stats = proxied.stats()
+    assert stats["redirected"] == outcome.good
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+    proxied.load()
+    assert_whole(proxied)
+
+
+def test_scope_that_leaves_under_load(proxied):
+    """Connections of it that run go on; new ones are direct; no connection fails."""
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    with crowd.connecting(proxied, 32) as outcome:
+        host.wait_until(lambda: proxied.stats()["redirected"] > 300, "redirected")
+        proxied.load(scopes=[proxied.outside])
+        assert not proxied.visit(listener).relayed
+        assert proxied.visit(listener, place=proxied.bystander).relayed
+        proxied.load(scopes=[proxied.scope, proxied.outside])
+        assert proxied.visit(listener).relayed
+    assert outcome.failed == []
+    wire.exchange(client, server)
+    assert client.getpeername() == listener.getsockname()
+
+
+# --- two at once
+
+
+def test_loader_waits_for_another(loaded):
+    """Whoever holds the lock. To see it red: do not lock the pin directory."""
+    directory = os.open(loaded.pins.path, os.O_RDONLY)
+    args = ["--cgroup", loaded.scope, "--relay-cgroup", loaded.relay_cgroup]
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        runs = [loaded.tproxy_load.start(*options, place=loaded.bystander,
+                                         log=loaded.directory / f"load{number}.log")
+                for number, options in enumerate((args, ["--unload"]))]
+        host.stays_true(lambda: all(run.running() for run in runs), "they wait", 0.3)
+        assert_whole(loaded)
+    finally:
+        os.close(directory)
+    assert [run.wait() for run in runs] == [0, 0]
+
+
+def test_loads_and_unloads_at_once(proxied):
+    """In whatever order they get their turn: no one fails, clients connect all the time, and the
+    next run has a whole installation."""
+    args = ["--cgroup", proxied.scope, "--relay-cgroup", proxied.relay_cgroup, "--relay-group",
+            "47113"]
+    with crowd.connecting(proxied, 16) as outcome:
+        for turn in range(4):
+            runs = [proxied.tproxy_load.start(
+                *(args if number % 2 else ["--unload"]), place=proxied.bystander,
+                log=proxied.directory / f"run{turn}.{number}.log") for number in range(4)]
+            endings = [(run.wait(), run.text()) for run in runs]
+            assert [status for status, _ in endings] == [0] * len(runs), endings
+    assert outcome.failed == []
+    proxied.load()
+    assert_whole(proxied)
+    listener = proxied.listen()
+    host.wait_until(lambda: proxied.visit(listener).relayed, "the relay has registered again")
+
+
+# --- killed at each step
+
+
+def tproxy_load_by_strace(bed, strace, options):
+    return bed.run("strace", "-qq", "-e", "trace=" + ",".join(f"?{name}" for name in CHANGING),
+                   "-o", bed.directory / "trace", *strace, bed.tproxy_load.binary, "--pin-dir",
+                   bed.pins.path, *options, place=bed.bystander,
+                   env={"ASAN_OPTIONS": "detect_leaks=0"})  # it does not work under ptrace(2)
+
+
+def steps_of(bed, options):
+    """The system calls by which a run changes something: name, and which one of that name."""
+    tproxy_load_by_strace(bed, [], options).succeeded()
+    counts, kinds = collections.Counter(), collections.defaultdict(list)
+    for line in (bed.directory / "trace").read_text().splitlines():
+        name, _, args = line.partition("(")
+        counts[name] += 1
+        command = re.match(r"BPF_(\w+)|(0x\w+)", args) if name == "bpf" else None
+        if not command or command[1] not in READING:
+            kinds[name, command and command[0]].append((name, counts[name]))
+    assert len(kinds) > 2 and sum(map(len, kinds.values())) > 20
+    # Of the bpffs's root, which is a test of its own.
+    kinds.pop(("chmod", None), None)
+    if EVERY_STEP:
+        return [step for steps in kinds.values() for step in steps]
+    return [step for steps in kinds.values()
+            for index, step in enumerate(steps)
+            if index % BETWEEN == 0 or index == len(steps) - 1]
+
+
+def kill_at(bed, step, options):
+    """Before this system call has been made."""
+    name, number = step
+    result = tproxy_load_by_strace(
+        bed, ["-e", f"inject={name}:signal=KILL:when={number}"], options)
+    assert result.status in (-signal.SIGKILL, 128 + signal.SIGKILL), (step, result)
+
+
+@pytest.fixture
+def load_options(bed):
+    return ["--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup, "--relay-group", "47113"]
+
+
+@contextlib.contextmanager
+def clients_meanwhile(bed):
+    with crowd.connecting(bed, 4, pause=0.005) as outcome:
+        yield
+    assert outcome.failed == [] and outcome.good > 50
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.deadline(300 if EVERY_STEP else 60)
+def test_load_killed_at_each_step(bed, load_options):
+    """The next run loads; clients connect all the time. To see it red: refuse pins that are there
+    without a policy, or a program's pin by its second name."""
+    steps = steps_of(bed, load_options)
+    bed.unload()
+    with clients_meanwhile(bed):
+        for step in steps:
+            kill_at(bed, step, load_options)
+            bed.load()
+            assert_whole(bed)
+            bed.unload()
+    bed.load()
+    bed.start_relay()
+    assert bed.visit(bed.listen()).relayed
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.deadline(300 if EVERY_STEP else 60)
+def test_load_killed_at_each_step_is_unloaded(bed, load_options):
+    """--unload does with whatever is there. To see it red: unload nothing without a policy."""
+    steps = steps_of(bed, load_options)[::1 if EVERY_STEP else 2]
+    bed.unload()
+    for step in steps:
+        kill_at(bed, step, load_options)
+        bed.unload()
+        assert attached(bed.scope) == attached(bed.relay_cgroup) == []
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.deadline(300 if EVERY_STEP else 60)
+def test_upgrade_killed_at_each_step(proxied, load_options):
+    """Half of the programs may be new: clients are redirected all the time, the registration stays,
+    and the next run has all of them new.
+
+    To see it red: unpin a program before the new one is there.
+    """
+    steps = steps_of(proxied, load_options)
+    before = registrations(proxied)
+    with clients_meanwhile(proxied):
+        for step in steps:
+            kill_at(proxied, step, load_options)
+            assert_only_staged_pins(proxied)
+            old = program_ids(proxied.pins)
+            proxied.load()
+            assert_whole(proxied)
+            assert not set(old.values()) & set(program_ids(proxied.pins).values())
+            assert registrations(proxied) == before
+    stats = proxied.stats()
+    assert stats["redirected"] > 50 and not stats["no_relay"] and not stats["no_listener"]
+    assert proxied.visit(proxied.listen()).relayed
+
+
+def assert_only_staged_pins(bed):
+    """All that there was is there; at most one program's second pin besides."""
+    names = bed.pins.names()
+    extra = [name for name in names if name.endswith("_new")]
+    assert len(extra) <= 1
+    assert len(names) - len(extra) == len([*MAPS, *HOOKS, *SCOPE_HOOKS, *RELAY_HOOKS])
+    assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.deadline(300 if EVERY_STEP else 60)
+@pytest.mark.parametrize("then", ["load", "unload"])
+def test_unload_killed_at_each_step(bed, load_options, then):
+    """The next run, of either kind, goes on from there; clients connect all the time.
+
+    To see it red: remove maps before links, or stop at a pin that is gone.
+    """
+    bed.load()
+    bed.start_relay()
+    steps = steps_of(bed, ["--unload"])
+    with clients_meanwhile(bed):
+        for step in steps:
+            bed.load()
+            kill_at(bed, step, ["--unload"])
+            if then == "unload":
+                bed.unload()
+            bed.load()
+            assert_whole(bed)
+    listener = bed.listen()
+    host.wait_until(lambda: bed.visit(listener).relayed, "the relay has registered again")
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("options, step", [
+    pytest.param("load", ("renameat", 1), id="load"),
+    pytest.param("unload", ("chmod", 1), id="unload"),
+    pytest.param("unload", ("rmdir", 1), id="unload-at-its-end")])
+def test_bpffs_is_closed_again_after_a_killed_run(bed, load_options, options, step):
+    """I7: a BPF file system that was as closed as systemd's is so after the next runs.
+
+    To see it red: write the policy after opening it, remove it before closing it.
+    """
+    root = bed.directory / "bpf"
+    if options == "unload":
+        bed.load()
+    assert (root.stat().st_mode & 0o7777 == 0o1701) == (options == "unload")
+    kill_at(bed, step, load_options if options == "load" else ["--unload"])
+    bed.load()
+    bed.unload()
+    assert root.stat().st_mode & 0o7777 == 0o1700

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the targets share. Each is one translation unit with the code under test included, after
+ * this file, so that static functions can be reached and what would touch the host is replaced: log
+ * lines are checked and counted instead of written, and fopen() opens fuzz_file.
+ */
+#ifndef TPROXY_FUZZ_H
+#define TPROXY_FUZZ_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* A property that does not hold is a finding as a bad access is: libFuzzer keeps the input. */
+#define require(condition)                                                                         \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__,          \
+				#condition);                                                       \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+/* Bytes as a string, on the heap and no byte larger, so that ASan sees who reads beyond. */
+static inline char *fuzz_string(const void *data, size_t size)
+{
+	char *s = malloc(size + 1);
+
+	require(s);
+	if (size > 0)
+		memcpy(s, data, size);
+	s[size] = '\0';
+	return s;
+}
+
+/* Log lines since the last reset. The real log.c makes them; a line is one write. */
+static unsigned int fuzz_logged;
+
+static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
+{
+	require(fd == STDERR_FILENO);
+	require(len > 1 && line[len - 1] == '\n');
+	require(!memchr(line, '\0', len));
+	fuzz_logged++;
+	return (ssize_t)len;
+}
+
+#define write fuzz_log_write
+#include "../../common/log.c"
+#undef write
+
+/* The file that the code under test opens, whatever its name is. */
+static struct {
+	const void *data;
+	size_t size;
+} fuzz_file;
+
+static inline FILE *fuzz_fopen(const char *path, const char *mode)
+{
+	/* An empty buffer has no data to point to. */
+	void *data = fuzz_file.size > 0 ? (void *)(uintptr_t)fuzz_file.data : (void *)"";
+
+	require(path && mode[0] == 'r');
+	return fmemopen(data, fuzz_file.size, "r");
+}
+
+#endif

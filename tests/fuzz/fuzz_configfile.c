@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * common/configfile.c on any file: it is refused with a message or taken without one, and what is
+ * set stands in the file, each key at the beginning of a line of its own. The first byte chooses
+ * the section and whether values are liked.
+ */
+#include "fuzz.h"
+
+#define fopen fuzz_fopen
+#include "../../common/configfile.c"
+#undef fopen
+
+struct reading {
+	const char *next; /* the line that the next key may stand in, at the earliest */
+	const char *end;
+	bool picky;
+	unsigned int refused;
+};
+
+static bool is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Does this line begin with the key, and end the key there? */
+static bool line_has(const char *line, const char *eol, const char *key, const char *value)
+{
+	size_t len = strlen(key);
+
+	while (line < eol && is_blank(*line))
+		line++;
+	if ((size_t)(eol - line) <= len || memcmp(line, key, len) != 0)
+		return false;
+	line += len;
+	if (!is_blank(*line) && *line != '=' && *line != ':')
+		return false;
+	return !*value || memmem(line, (size_t)(eol - line), value, strlen(value));
+}
+
+static int on_key(void *data, const char *key, const char *value, char error[CONFIGFILE_ERROR_LEN])
+{
+	struct reading *reading = data;
+	const char *line = reading->next, *eol;
+	bool found = false;
+
+	for (; line < reading->end && !found; line = eol + 1) {
+		eol = memchr(line, '\n', (size_t)(reading->end - line));
+		if (!eol)
+			eol = reading->end;
+		found = line_has(line, eol, key, value);
+	}
+	require(found);
+	reading->next = line;
+	if (!reading->picky || strlen(value) % 2 == 0)
+		return 0;
+	reading->refused++;
+	snprintf(error, CONFIGFILE_ERROR_LEN, "'%s' is not liked", value);
+	return -EINVAL;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct reading reading = {};
+	bool has_nul;
+	int r;
+
+	if (size < 1)
+		return 0;
+	fuzz_file.data = data + 1;
+	fuzz_file.size = size - 1;
+	has_nul = memchr(fuzz_file.data, '\0', fuzz_file.size);
+	reading.next = fuzz_file.data;
+	reading.end = reading.next + fuzz_file.size;
+	/* So that the seeds' digits and letters choose too. */
+	reading.picky = *data & 2;
+	fuzz_logged = 0;
+	r = configfile_read("fuzz.conf", *data & 1 ? "relay" : "load", on_key, &reading);
+	require(r == 0 || r == -EINVAL);
+	require((r == 0) == (fuzz_logged == 0));
+	require(fuzz_logged >= reading.refused);
+	/* Nobody sees what stands behind a NUL. */
+	require(r < 0 || !has_nul);
+	return 0;
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The options of tproxyctl's commands, for one that takes --cgroup and one that does not. */
+#include "argv.h"
+
+#include "../../loader/ctl_options.c"
+
+static const struct ctl_usage usages[] = {
+	{ .synopsis = "[OPTION]...", .about = "Looks.\n" },
+	{ .synopsis = "[OPTION]...", .about = "Looks closer.\n", .cgroup = true },
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct ctl_options o, poison;
+	struct fuzz_argv a;
+	size_t i;
+	int r;
+
+	memset(&poison, 0xa5, sizeof(poison));
+	for (i = 0; i < sizeof(usages) / sizeof(usages[0]); i++) {
+		memcpy(&o, &poison, sizeof(o));
+		fuzz_argv_init(&a, "doctor", data, size);
+		fuzz_logged = 0;
+		r = ctl_options_parse(a.argc, a.argv, &usages[i], &o);
+		require(r == 0 || r == 1 || r == -EINVAL);
+		require((r == -EINVAL) == (fuzz_logged == 1));
+		if (r != 0) {
+			require(fuzz_logged <= 1);
+			require(memcmp(&o, &poison, sizeof(o)) == 0);
+		} else {
+			require(*o.pin_dir);
+			require(!o.cgroup || (usages[i].cgroup && *o.cgroup));
+		}
+		fuzz_argv_finish(&a);
+	}
+	return 0;
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The command line of tproxy-load and the section [load] of its file. What is taken makes sense and
+ * is the same the second time, what is refused is said in a message and leaves the result alone.
+ */
+#include "argv.h"
+
+#include <grp.h>
+
+#include "../../common/parse.c"
+#define fopen fuzz_fopen
+#include "../../common/configfile.c"
+#undef fopen
+
+/* The host's groups are no part of the input. */
+static struct group *fuzz_getgrnam(const char *name)
+{
+	static struct group tproxy = { .gr_name = (char *)"tproxy", .gr_gid = 4711 };
+
+	return strcmp(name, tproxy.gr_name) == 0 ? &tproxy : NULL;
+}
+
+#define getgrnam fuzz_getgrnam
+#include "../../loader/options.c"
+#undef getgrnam
+
+static void check_sense(const struct options *o)
+{
+	size_t i;
+
+	require(o->pin_dir && *o->pin_dir);
+	require(!o->relay_cgroup || *o->relay_cgroup);
+	for (i = 0; i < o->n_cgroups; i++)
+		require(o->cgroups[i] && *o->cgroups[i]);
+	require(o->relay_gid != (gid_t)-1);
+	require(!o->json || o->mode == OPTIONS_STATUS);
+	require(o->mode == OPTIONS_LOAD || o->mode == OPTIONS_UNLOAD || o->mode == OPTIONS_STATUS ||
+		o->mode == OPTIONS_CHECK);
+}
+
+static void check_same(const struct options *a, const struct options *b)
+{
+	size_t i;
+
+	require(a->mode == b->mode && a->relay_gid == b->relay_gid);
+	require(a->fail_closed == b->fail_closed && a->include_loopback == b->include_loopback);
+	require(a->json == b->json && a->verbose == b->verbose);
+	require(strcmp(a->pin_dir, b->pin_dir) == 0);
+	require(!a->relay_cgroup == !b->relay_cgroup);
+	require(!a->relay_cgroup || strcmp(a->relay_cgroup, b->relay_cgroup) == 0);
+	require(a->n_cgroups == b->n_cgroups);
+	for (i = 0; i < a->n_cgroups; i++)
+		require(strcmp(a->cgroups[i], b->cgroups[i]) == 0);
+}
+
+/* getopt_long() moves words about, so each time the words are fresh ones. */
+static int parse(const uint8_t *data, size_t size, struct options *o)
+{
+	struct fuzz_argv a;
+	int r;
+
+	fuzz_argv_init(&a, "tproxy-load", data, size);
+	fuzz_logged = 0;
+	r = options_parse(a.argc, a.argv, o);
+	fuzz_argv_finish(&a);
+	return r;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct options o, again, poison;
+	int r;
+
+	memset(&poison, 0xa5, sizeof(poison));
+	memcpy(&o, &poison, sizeof(o));
+	r = parse(data, size, &o);
+	require(r == 0 || r == 1 || r == -EINVAL);
+	require((r == -EINVAL) == (fuzz_logged > 0));
+	if (r != 0) {
+		require(memcmp(&o, &poison, sizeof(o)) == 0);
+		return 0;
+	}
+	check_sense(&o);
+	require(parse(data, size, &again) == 0);
+	check_same(&o, &again);
+	options_finish(&o);
+	options_finish(&again);
+	return 0;
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The command line of tproxy-relay and the section [relay] of its file. What is taken is within its
+ * limits, and written as a command line of its own it is taken as the same.
+ */
+#include "argv.h"
+
+#include "../../common/parse.c"
+#define fopen fuzz_fopen
+#include "../../common/configfile.c"
+#undef fopen
+#include "../../proxy/options.c"
+
+#define WEEK_MS (UINT64_C(7) * 24 * 3600 * 1000)
+
+static void check_sense(const struct options *o)
+{
+	require(*o->pin_dir && memchr(o->pin_dir, '\0', sizeof(o->pin_dir)));
+	require(o->listen[TPROXY_INET].sa.sa_family == AF_INET);
+	require(o->listen[TPROXY_INET6].sa.sa_family == AF_INET6);
+	require(o->workers >= 1 && o->workers <= OPTIONS_WORKERS_MAX);
+	require(o->max_connections <= 10000000);
+	require(o->connect_timeout_ms >= 1 && o->connect_timeout_ms <= WEEK_MS);
+	require(o->idle_timeout_ms >= 1 && o->idle_timeout_ms <= WEEK_MS);
+	require(o->half_closed_timeout_ms >= 1 && o->half_closed_timeout_ms <= WEEK_MS);
+	require(o->drain_timeout_ms >= 1 && o->drain_timeout_ms <= WEEK_MS);
+	require(o->error_memory_ms <= WEEK_MS);
+	require(o->connection_log >= CONNLOG_NONE && o->connection_log <= CONNLOG_JSON);
+}
+
+static void check_same(const struct options *a, const struct options *b)
+{
+	require(strcmp(a->pin_dir, b->pin_dir) == 0);
+	require(memcmp(a->listen, b->listen, sizeof(a->listen)) == 0);
+	require(memcmp(a->listen_given, b->listen_given, sizeof(a->listen_given)) == 0);
+	require(a->workers == b->workers && a->max_connections == b->max_connections);
+	require(a->connect_timeout_ms == b->connect_timeout_ms);
+	require(a->idle_timeout_ms == b->idle_timeout_ms);
+	require(a->half_closed_timeout_ms == b->half_closed_timeout_ms);
+	require(a->drain_timeout_ms == b->drain_timeout_ms);
+	require(a->error_memory_ms == b->error_memory_ms);
+	require(a->verbose == b->verbose && a->connection_log == b->connection_log);
+}
+
+static void add(struct fuzz_argv *a, const char *fmt, ...) _printf_(2, 3);
+static void add(struct fuzz_argv *a, const char *fmt, ...)
+{
+	char word[PATH_MAX + 64];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(word, sizeof(word), fmt, ap);
+	va_end(ap);
+	require(n > 0 && (size_t)n < sizeof(word));
+	fuzz_argv_add(a, word, (size_t)n);
+}
+
+/* The whole of the options as a command line, which is parsed again. */
+static void check_round_trip(const struct options *o)
+{
+	struct fuzz_argv a = {};
+	static const char *const formats[] = { "none", "text", "json" };
+	struct options again;
+	char addr[FORMAT_ENDPOINT_LEN];
+	size_t i;
+
+	add(&a, "tproxy-relay");
+	add(&a, "--pin-dir=%s", o->pin_dir);
+	add(&a, "--workers=%u", o->workers);
+	if (o->max_connections)
+		add(&a, "--max-connections=%u", o->max_connections);
+	if (o->verbose)
+		add(&a, "--verbose");
+	add(&a, "--connection-log=%s", formats[o->connection_log]);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (o->listen_given[i])
+			add(&a, "--listen=%s", format_endpoint(&o->listen[i], addr));
+	}
+	for (i = 0; i < ARRAY_SIZE(durations); i++) {
+		uint64_t ms = *(const uint64_t *)((const char *)o + durations[i].offset);
+
+		add(&a, "--%s=%" PRIu64 "%s", durations[i].name, ms, ms ? "ms" : "");
+	}
+	require(options_parse(a.argc, a.argv, &again) == 0);
+	check_same(o, &again);
+	fuzz_argv_finish(&a);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct options o, poison;
+	struct fuzz_argv a;
+	int r;
+
+	memset(&poison, 0xa5, sizeof(poison));
+	memcpy(&o, &poison, sizeof(o));
+	fuzz_argv_init(&a, "tproxy-relay", data, size);
+	fuzz_logged = 0;
+	r = options_parse(a.argc, a.argv, &o);
+	require(r == 0 || r == 1 || r == -EINVAL);
+	require((r == -EINVAL) == (fuzz_logged > 0));
+	if (r != 0)
+		require(memcmp(&o, &poison, sizeof(o)) == 0);
+	fuzz_argv_finish(&a);
+	if (r == 0) {
+		check_sense(&o);
+		check_round_trip(&o);
+	}
+	return 0;
+}
