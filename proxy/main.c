@@ -54,9 +54,10 @@ struct relay {
 	struct worker *workers;
 	uint32_t n_workers; /* initialised */
 	uint32_t n_done;
-	bool draining;
+	bool draining;	  /* new connections are not ours any more */
+	bool terminating; /* draining with a deadline */
 	struct event_base *base;
-	struct event *events[8];
+	struct event *events[16];
 	size_t n_events;
 	struct event *drain_timer;
 	int done_fd;
@@ -303,7 +304,22 @@ static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
 	stop_workers(relay);
 }
 
-/* The first one drains, the second one ends. */
+/* Takes the registration back and lets running connections end, unless that is going on already. */
+static void drain(struct relay *relay, const char *why, const char *how_long)
+{
+	uint32_t i;
+
+	if (relay->draining)
+		return;
+	relay->draining = true;
+	log_info("%s: unregistered, draining %u connections%s%s", why, sessions_now(relay),
+		 *how_long ? " for at most " : "", how_long);
+	registration_remove(&relay->reg);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_drain(&relay->workers[i]);
+}
+
+/* The first one drains, with a deadline; the second one ends. */
 static void on_term(evutil_socket_t sig, short what, void *arg)
 {
 	struct relay *relay = arg;
@@ -311,22 +327,26 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
 	const struct timeval timeout = { .tv_sec = (time_t)(ms / 1000),
 					 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 	char text[FORMAT_DURATION_LEN];
-	uint32_t i;
 
-	if (relay->draining) {
+	if (relay->terminating) {
 		log_info("%s again: resetting %u connections", strsignal((int)sig),
 			 sessions_now(relay));
 		stop_workers(relay);
 		return;
 	}
-	relay->draining = true;
+	relay->terminating = true;
 	notify("STOPPING=1");
-	log_info("%s: unregistered, draining %u connections for at most %s", strsignal((int)sig),
-		 sessions_now(relay), format_duration_ms(ms, text));
-	registration_remove(&relay->reg);
-	for (i = 0; i < relay->n_workers; i++)
-		worker_drain(&relay->workers[i]);
+	drain(relay, strsignal((int)sig), format_duration_ms(ms, text));
 	event_add(relay->drain_timer, &timeout);
+}
+
+/*
+ * Another relay has taken over: drains without a deadline. systemd is not told, which would give us
+ * TimeoutStopSec= for it.
+ */
+static void on_quit(evutil_socket_t sig, short what, void *arg)
+{
+	drain(arg, strsignal((int)sig), "");
 }
 
 static void on_worker_done(evutil_socket_t fd, short what, void *arg)
@@ -357,6 +377,7 @@ static int init_events(struct relay *relay)
 	if (!relay->drain_timer ||
 	    add_event(relay, evsignal_new(base, SIGTERM, on_term, relay), NULL) < 0 ||
 	    add_event(relay, evsignal_new(base, SIGINT, on_term, relay), NULL) < 0 ||
+	    add_event(relay, evsignal_new(base, SIGQUIT, on_quit, relay), NULL) < 0 ||
 	    add_event(relay, evsignal_new(base, SIGHUP, on_hup, relay), NULL) < 0 ||
 	    add_event(relay, evsignal_new(base, SIGUSR1, on_usr1, relay), NULL) < 0 ||
 	    add_event(relay,

@@ -313,7 +313,7 @@ install_new()
     dpkg -i /vm/new.deb || return 1
     # From here on the new version has all new connections; the rest is the old one's drain.
     wait_for 200 equal_unit_state tproxy-relay-replace inactive &&
-        wait_for 60 equal_unit_state tproxy-relay-handover inactive
+        wait_for 100 equal_unit_state tproxy-relay-handover inactive
 }
 
 equal_unit_state()
@@ -326,7 +326,8 @@ upgrade()
     local pid maps links programs redirected no_relay no_listener
     pid=$(relay_pid) maps=$(map_ids) links=$(link_state link_id) programs=$(link_state program_id)
     redirected=$(counter redirected) no_relay=$(counter no_relay) no_listener=$(counter no_listener)
-    under_traffic install_new > "$work/upgrade" 2>&1 || { cat "$work/upgrade"; return 1; }
+    # Connections of more than the drain timeout's 30 s must not be cut either.
+    TPROXY_SLOW_SECONDS=45 under_traffic install_new > "$work/upgrade" 2>&1 || { cat "$work/upgrade"; return 1; }
     cat "$work/upgrade"
     equal "$(dpkg-query -W -f '${Version}' tproxy)" "$(dpkg-deb -f /vm/new.deb Version)" &&
         equal "$maps" "$(map_ids)" && equal "$links" "$(link_state link_id)" || return 1

@@ -428,6 +428,24 @@ def test_term_drains(loaded):
     assert relay.wait() == 0
 
 
+def test_quit_drains_without_a_deadline(loaded):
+    """A replaced relay serves what it has, however long that takes; SIGTERM sets the deadline.
+
+    To see it red: add the drain timer in on_quit(), or not in on_term() while draining.
+    """
+    relay = loaded.start_relay("--drain-timeout", "500ms")
+    listener = loaded.listen()
+    client, server = loaded.pair(listener)
+    relay.signal(signal.SIGQUIT)
+    host.wait_until(lambda: not loaded.pins.dump("map_config"), "the relay is not registered")
+    assert cpu_used(relay, 1.5) < 0.3  # three times the deadline
+    wire.exchange(client, server)
+    assert not loaded.visit(listener).relayed
+    relay.signal(signal.SIGTERM)
+    assert wire.ended_by(client) == wire.RESET
+    assert relay.wait() == 0
+
+
 def test_term_without_connections_ends_at_once(proxied):
     proxied.relay.signal(signal.SIGTERM)
     assert proxied.relay.wait(3) == 0
