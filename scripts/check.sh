@@ -79,7 +79,7 @@ headers_of()
 
 check_includes()
 {
-    local="\"(tproxy_abi|maps.bpf|match.bpf)\.h\""
+    local="\"(tproxy_abi|[a-z]+\.bpf)\.h\""
     common_headers=$(headers_of common)
     loader_headers=$(headers_of loader)
     proxy_headers=$(headers_of proxy)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The answers of getsockopt to a relay.
+ */
+#ifndef TPROXY_ANSWER_BPF_H
+#define TPROXY_ANSWER_BPF_H
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tproxy_abi.h"
+#include "base.bpf.h"
+#include "match.bpf.h"
+
+/*
+ * Each answer below returns its size, or 0 for no answer: then the kernel's own one, an error,
+ * stands. So it does for a buffer that is too small.
+ */
+static __always_inline __s32 answer_whoami(void *optval, void *end, const struct tproxy_mark *mark)
+{
+	struct tproxy_whoami *whoami = optval;
+
+	if ((void *)(whoami + 1) > end)
+		return 0;
+	whoami->abi_version = TPROXY_ABI_VERSION;
+	whoami->pid = bpf_get_current_pid_tgid() >> 32;
+	whoami->uid = (__u32)bpf_get_current_uid_gid();
+	whoami->mark_flags = mark->flags;
+	return sizeof(*whoami);
+}
+
+static __always_inline __s32 answer_conn(void *optval, void *end, const struct tproxy_mark *mark)
+{
+	struct tproxy_conn *conn = optval;
+
+	if (!(mark->flags & TPROXY_MARK_RECORDED) || (void *)(conn + 1) > end)
+		return 0;
+	*conn = mark->conn;
+	return sizeof(*conn);
+}
+
+static __always_inline __s32 answer_original_dst4(void *optval, void *end,
+						  const struct tproxy_mark *mark)
+{
+	struct sockaddr_in *sin = optval;
+
+	if (!(mark->flags & TPROXY_MARK_RECORDED) || !endpoint_is_mapped4(&mark->conn.dst) ||
+	    (void *)(sin + 1) > end)
+		return 0;
+	__builtin_memset(sin, 0, sizeof(*sin));
+	sin->sin_family = AF_INET;
+	sin->sin_port = bpf_htons(mark->conn.dst.port);
+	sin->sin_addr.s_addr = endpoint_get4(&mark->conn.dst);
+	return sizeof(*sin);
+}
+
+static __always_inline __s32 answer_original_dst6(void *optval, void *end,
+						  const struct tproxy_mark *mark)
+{
+	struct sockaddr_in6 *sin6 = optval;
+
+	if (!(mark->flags & TPROXY_MARK_RECORDED) || endpoint_is_mapped4(&mark->conn.dst) ||
+	    (void *)(sin6 + 1) > end)
+		return 0;
+	__builtin_memset(sin6, 0, sizeof(*sin6));
+	sin6->sin6_family = AF_INET6;
+	sin6->sin6_port = bpf_htons(mark->conn.dst.port);
+	__builtin_memcpy(&sin6->sin6_addr, mark->conn.dst.addr, sizeof(mark->conn.dst.addr));
+	return sizeof(*sin6);
+}
+
+/*
+ * The kernel shows programs one page of a longer buffer and fails the call with EFAULT if it is
+ * handed back; length 0 means "leave the caller's buffer as it is" (Documentation/bpf/
+ * prog_cgroup_sockopt.rst).
+ */
+static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
+{
+	if (ctx->optlen > PAGE_SIZE_MIN)
+		ctx->optlen = 0;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What every program here needs: constants that UAPI headers do not give, counters, words of a
+ * context.
+ */
+#ifndef TPROXY_BASE_BPF_H
+#define TPROXY_BASE_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tproxy_abi.h"
+#include "maps.bpf.h"
+#include "match.bpf.h"
+
+/* From headers that drag in libc or are not UAPI. */
+#define AF_INET		2
+#define AF_INET6	10
+#define SOCK_STREAM	1
+#define SOL_IP		0
+#define SOL_IPV6	41
+#define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h */
+#define ENETUNREACH	101
+#define ETIMEDOUT	110
+#define ECONNREFUSED	111
+#define EHOSTUNREACH	113
+#define PAGE_SIZE_MIN	4096
+
+/*
+ * An IPv6 address in a context, word by word: volatile, because clang would join neighbouring
+ * accesses into wider ones, which the verifier refuses.
+ */
+static __always_inline void load_words(__be32 *to, const volatile __u32 *ctx_words)
+{
+	to[0] = ctx_words[0];
+	to[1] = ctx_words[1];
+	to[2] = ctx_words[2];
+	to[3] = ctx_words[3];
+}
+
+static __always_inline void store_words(volatile __u32 *ctx_words, const struct tproxy_endpoint *ep)
+{
+	ctx_words[0] = endpoint_word(ep, 0);
+	ctx_words[1] = endpoint_word(ep, 1);
+	ctx_words[2] = endpoint_word(ep, 2);
+	ctx_words[3] = endpoint_word(ep, 3);
+}
+
+static __always_inline void count(enum tproxy_stat stat)
+{
+	__u32 key = stat;
+	__u64 *value = bpf_map_lookup_elem(&map_stats, &key);
+
+	if (value)
+		(*value)++;
+}
+
+#endif

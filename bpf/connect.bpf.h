@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What becomes of a connect(): the steps of connect4 and connect6, which differ only in how the
+ * address is read and written.
+ */
+#ifndef TPROXY_CONNECT_BPF_H
+#define TPROXY_CONNECT_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tproxy_abi.h"
+#include "base.bpf.h"
+#include "client.bpf.h"
+#include "maps.bpf.h"
+#include "match.bpf.h"
+
+/* Return values of cgroup connect programs, and what connect_decide() adds to them. */
+enum {
+	CONNECT_REJECT = 0,
+	CONNECT_PROCEED = 1,
+	CONNECT_REDIRECT,
+};
+
+/*
+ * The one place for what happens to a connection that should be redirected and cannot be.
+ * bpf_set_retval() gives the client ECONNREFUSED; without it a rejection is EPERM (since 5.18).
+ */
+static __always_inline int unredirected(const struct tproxy_policy *policy, enum tproxy_stat why)
+{
+	count(why);
+	if (!(policy->flags & TPROXY_FAIL_CLOSED))
+		return CONNECT_PROCEED;
+	count(TPROXY_STAT_REFUSED);
+	bpf_set_retval(-ECONNREFUSED);
+	return CONNECT_REJECT;
+}
+
+/* Is the caller, or the socket that it connects with, a relay's? */
+static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_policy *policy)
+{
+	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
+
+	if (mark && mark->flags & TPROXY_MARK_UPSTREAM)
+		return true;
+	return policy->relay_cgroup_id &&
+	       bpf_get_current_ancestor_cgroup_id(policy->relay_cgroup_level) ==
+		       policy->relay_cgroup_id;
+}
+
+/*
+ * Does a marked listener, one that our sockops sees, get connections to this address? The mark
+ * cannot be forged by whoever else binds the port, and it ends with the socket.
+ */
+static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
+					    const struct tproxy_endpoint *ep)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = sizeof(tuple.ipv6);
+	struct tproxy_mark *mark;
+	struct bpf_sock *sk;
+	bool ours = false;
+
+	if (endpoint_is_mapped4(ep)) {
+		tuple.ipv4.daddr = endpoint_get4(ep);
+		tuple.ipv4.dport = bpf_htons(ep->port);
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.daddr, ep->addr, sizeof(ep->addr));
+		tuple.ipv6.dport = bpf_htons(ep->port);
+	}
+	sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
+	if (mark)
+		ours = (mark->flags & wanted) == wanted;
+	bpf_sk_release(sk);
+	return ours;
+}
+
+/*
+ * What a relay found out about this destination a moment ago: an errno, or 0. Only those that say
+ * something of a destination: the map may hold anything.
+ */
+static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy_endpoint *dst,
+					 __u64 now_ns)
+{
+	struct tproxy_failed_key key = { .netns_cookie = netns_cookie, .dst = *dst };
+	const struct tproxy_failed *failed = bpf_map_lookup_elem(&map_failed, &key);
+
+	if (!failed || failed->expires_ns <= now_ns)
+		return 0;
+	switch (failed->error) {
+	case ECONNREFUSED:
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+	case ETIMEDOUT:
+		return failed->error;
+	}
+	return 0;
+}
+
+/* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
+static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netns_cookie,
+				   const struct tproxy_endpoint *dst,
+				   const struct tproxy_endpoint *relay, __u64 now_ns)
+{
+	struct tproxy_conn conn = {
+		.started_ns = now_ns,
+		.netns_cookie = netns_cookie,
+		.cgroup_id = bpf_get_current_cgroup_id(),
+		.pid = bpf_get_current_pid_tgid() >> 32,
+		.uid = (__u32)bpf_get_current_uid_gid(),
+		.dst = *dst,
+	};
+	struct client *client;
+
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!client)
+		return false;
+	bpf_get_current_comm(conn.comm, sizeof(conn.comm));
+	if (bpf_map_update_elem(&map_socks, &cookie, &conn, BPF_NOEXIST))
+		return false;
+	client->dst = *dst;
+	client->tuple.dst = *relay;
+	client->recorded = 1;
+	return true;
+}
+
+/*
+ * In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
+ * *ret_relay is where that is.
+ */
+static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+				    const struct tproxy_policy *policy, __u64 cookie,
+				    const struct tproxy_endpoint *dst,
+				    struct tproxy_endpoint *ret_relay)
+{
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns();
+	struct tproxy_relay *relay;
+	__u32 error;
+
+	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
+	if (!relay)
+		return unredirected(policy, TPROXY_STAT_NO_RELAY);
+	*ret_relay = relay->listen[endpoint_is_mapped4(dst) ? TPROXY_INET : TPROXY_INET6];
+	/* Of the other family it would be read as another address. */
+	if (!ret_relay->port || endpoint_is_mapped4(ret_relay) != endpoint_is_mapped4(dst))
+		return unredirected(policy, TPROXY_STAT_NO_RELAY);
+	if (!is_our_listener(ctx, ret_relay)) {
+		__sync_fetch_and_add(&relay->missed, 1);
+		return unredirected(policy, TPROXY_STAT_NO_LISTENER);
+	}
+	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
+		__sync_fetch_and_add(&relay->missed, 1);
+		return unredirected(policy, TPROXY_STAT_STALLED);
+	}
+	/* To the relay itself, by any local address: it finds no destination and resets. */
+	if (dst->port == ret_relay->port && is_our_listener(ctx, dst)) {
+		count(TPROXY_STAT_BYPASS_LISTENER);
+		return CONNECT_PROCEED;
+	}
+	/* A socket bound to a device would send its SYN for a loopback address out there. */
+	if (sk->bound_dev_if)
+		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
+
+	error = known_error(netns_cookie, dst, now_ns);
+	if (error) {
+		count(TPROXY_STAT_KNOWN_FAILED);
+		bpf_set_retval(-(int)error);
+		return CONNECT_REJECT;
+	}
+	if (!record(sk, cookie, netns_cookie, dst, ret_relay, now_ns))
+		return unredirected(policy, TPROXY_STAT_MAP_FULL);
+	count(TPROXY_STAT_REDIRECTED);
+	return CONNECT_REDIRECT;
+}
+
+/*
+ * The program may be attached to a cgroup and to one above it, while a loader changes the one for
+ * the other: then it runs twice for a connect(), the second time on the address of the relay.
+ */
+static __always_inline bool is_redirected(const struct client *client,
+					  const struct tproxy_endpoint *dst)
+{
+	return client->recorded && !client->published && endpoint_equal(&client->tuple.dst, dst);
+}
+
+/* What becomes of this connect(); CONNECT_REDIRECT: the caller puts *ret_relay in place of dst. */
+static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					  const struct tproxy_endpoint *dst,
+					  struct tproxy_endpoint *ret_relay)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	const struct tproxy_policy *policy;
+	struct client *client;
+	__u32 key = 0;
+
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	if (client) {
+		if (is_redirected(client, dst))
+			return CONNECT_PROCEED;
+		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
+		client_forget(client, cookie);
+	}
+	policy = bpf_map_lookup_elem(&map_policy, &key);
+	if (!policy || policy->abi_version != TPROXY_ABI_VERSION)
+		return CONNECT_PROCEED;
+	if (is_relay(sk, policy)) {
+		count(TPROXY_STAT_BYPASS_RELAY);
+		return CONNECT_PROCEED;
+	}
+	switch (match_dst(dst, policy->flags)) {
+	case MATCH_BYPASS_LOOPBACK:
+		count(TPROXY_STAT_BYPASS_LOOPBACK);
+		return CONNECT_PROCEED;
+	case MATCH_BYPASS_MULTICAST:
+		count(TPROXY_STAT_BYPASS_MULTICAST);
+		return CONNECT_PROCEED;
+	case MATCH_LINK_LOCAL:
+		return unredirected(policy, TPROXY_STAT_LINK_LOCAL);
+	case MATCH_REDIRECT:
+		break;
+	}
+	return redirect(ctx, sk, policy, cookie, dst, ret_relay);
+}
+
+static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
+{
+	return ctx->protocol == IPPROTO_TCP && ctx->type == SOCK_STREAM;
+}
+
+#endif
