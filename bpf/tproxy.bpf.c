@@ -2,13 +2,13 @@
 /*
  * The kernel half. One redirected connection passes through it in this order:
  *
- *   connect4, 6    client   in scope? then record the destination, then replace it by the relay's
- *   sockops	    client   TCP_CONNECT: source known, SYN not sent: publish source -> socket
- *   sockops	    relay    PASSIVE_ESTABLISHED: copy the connection to the accepted socket
- *   getsockopt	    relay    SO_ORIGINAL_DST: answer from the accepted socket
+ *   connect4, 6      client  in scope? then record the destination, then replace it by the relay's
+ *   sockops          client  TCP_CONNECT: source known, SYN not sent: publish source -> socket
+ *   sockops          relay   PASSIVE_ESTABLISHED: copy the connection to the accepted socket
+ *   getsockopt       relay   SO_ORIGINAL_DST: answer from the accepted socket
  *   getpeername4, 6  client  answer with the destination that was asked for
- *   sockops	    client   STATE -> CLOSE: delete what was recorded and published
- *   sock_release   client   closed without ever having sent a SYN: likewise
+ *   sockops          client  STATE -> CLOSE: delete what was recorded and published
+ *   sock_release     client  closed without ever having sent a SYN: likewise
  *
  * The rule that orders everything: a destination is replaced only after it has been recorded and
  * only if the listener that will get the connection is alive and carries our mark. In every other
