@@ -21,7 +21,6 @@ import inject
 import wire
 from harness import SERVER
 from maps import bpftool
-from programs import SANITIZED
 
 WHOLE = "whole"
 UP, DOWN = (b"".join(wire.Stream(name, 1 << 20).blocks()) for name in ("up", "down"))
@@ -201,7 +200,9 @@ def check_fault(bed, call, code, count, **rule):
 
 @pytest.mark.needs("cc")
 @pytest.mark.deadline(60)
-@pytest.mark.parametrize("call", FAULTS)
+@pytest.mark.parametrize("call", [
+    pytest.param(call, marks=pytest.mark.plain_allocator) if call == "malloc" else call
+    for call in FAULTS])
 def test_call_fails(faulty, call):
     """Once, soon or later in a connection, and again and again: whole or reset, no leak, no spin.
 
@@ -209,8 +210,6 @@ def test_call_fails(faulty, call):
     (send, splice_out); do not give the session back when accept4() has failed (accept4); close the
     client of a destination that cannot be dialled without a reset in session_destroy() (connect).
     """
-    if call == "malloc" and SANITIZED:
-        pytest.skip("AddressSanitizer has its own allocator")
     relay = faulty.relay
     assert faulty.swaps.visit(3) == [WHOLE] * 3, "well before"
     faulty.swaps.served()
@@ -285,17 +284,15 @@ def test_reset_that_cannot_be_asked_for(faulty):
 
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("call, name", [
-    ("accept4", "EMFILE"), ("socket", "EACCES"), ("bpf_update", "ENOMEM"), ("malloc", "ENOMEM"),
-    ("accept4", "EPERM"),
-    ("accept4", "EINVAL")])
+    ("accept4", "EMFILE"), ("socket", "EACCES"), ("bpf_update", "ENOMEM"),
+    pytest.param("malloc", "ENOMEM", marks=pytest.mark.plain_allocator),
+    ("accept4", "EPERM"), ("accept4", "EINVAL")])
 def test_fault_that_lasts(faulty, call, name):
     """The relay waits without spinning, says so in one line, and goes on when it is over.
 
     To see it red: return ACCEPTED for EMFILE in accept_one(); do not add the timer that resumes in
     listener_pause().
     """
-    if call == "malloc" and SANITIZED:
-        pytest.skip("AddressSanitizer has its own allocator")
     relay = faulty.relay
     assert faulty.swaps.visit(3) == [WHOLE] * 3
     faulty.faults.fail(call, getattr(errno, name), left=inject.FOR_EVER)

@@ -188,14 +188,13 @@ def test_descriptors_taken_away_and_given_back(loaded):
 # --- too little memory
 
 
+@pytest.mark.plain_allocator
 def test_no_memory(loaded):
     """The data segment may not grow: some are reset, those who are served go on, the relay lives,
     does not spin, and serves all when there is memory again.
 
     To see it red: leave the client open where session_create() finds no memory.
     """
-    if SANITIZED:
-        pytest.skip("AddressSanitizer ends a process that has no memory")
     relay = loaded.start_relay("--workers", 1)
     listener = loaded.listen()
     inside = [loaded.pair(listener) for _ in range(10)]
