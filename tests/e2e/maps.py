@@ -19,6 +19,7 @@ _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 2, 3, 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
+_PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -131,20 +132,40 @@ class Layout:
         return struct.unpack_from(form, value, self._offsets[name])
 
 
-def load_connect4(path, verdict):
-    """Loads and pins somebody else's program for cgroup/connect4: it allows (1) or denies (0)."""
-    instructions = ctypes.create_string_buffer(
-        struct.pack("=BBhi", 0xB7, 0, 0, verdict) + struct.pack("=BBhi", 0x95, 0, 0, 0))
+def _load(path, program_type, attach_type, *instructions):
+    """Loads and pins somebody else's program: instructions are (code, registers, offset, value)."""
+    code = ctypes.create_string_buffer(
+        b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions))
     license_text = ctypes.create_string_buffer(b"GPL")
-    attributes = struct.pack("=IIQQIIQII16sII", _PROG_TYPE_CGROUP_SOCK_ADDR, 2,
-                             _address(instructions), _address(license_text), 0, 0, 0, 0, 0,
-                             b"foreign", 0, _ATTACH_INET4_CONNECT)
+    attributes = struct.pack("=IIQQIIQII16sII", program_type, len(instructions), _address(code),
+                             _address(license_text), 0, 0, 0, 0, 0, b"foreign", 0, attach_type)
     fd = _bpf(_PROG_LOAD, attributes)
     try:
         name = ctypes.create_string_buffer(os.fsencode(path))
         _bpf(_OBJ_PIN, struct.pack("=QII", _address(name), fd, 0))
     finally:
         os.close(fd)
+
+
+_RETURN = (0x95, 0, 0, 0)
+
+
+def load_connect4(path, verdict):
+    """For cgroup/connect4: it allows (1) or denies (0)."""
+    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, (0xB7, 0, 0, verdict), _RETURN)
+
+
+def load_getsockopt(path, most):
+    """For cgroup/getsockopt: what still has a longer optlen succeeds, without an answer."""
+    optlen, retval = 32, 36  # in struct bpf_sockopt
+    _load(path, _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT,
+          (0x61, 0x12, optlen, 0),  # r2 = ctx->optlen
+          (0xB7, 0, 0, 1),          # r0 = 1
+          (0xB5, 2, 3, most),       # if r2 <= most, leave the next three out
+          (0xB7, 3, 0, 0),          # r3 = 0
+          (0x63, 0x31, optlen, 0),  # ctx->optlen = r3
+          (0x63, 0x31, retval, 0),  # ctx->retval = r3
+          _RETURN)
 
 
 def attached(cgroup):

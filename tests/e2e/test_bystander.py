@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Programs that tproxy has no business with notice nothing of it (I5)."""
 
+import errno
 import os
 import socket
 import struct
@@ -9,6 +10,7 @@ import pytest
 
 import wire
 from harness import CLIENT
+from maps import bpftool, load_getsockopt
 from programs import RELAY_GID
 
 RULES = 300
@@ -159,3 +161,28 @@ def test_clients_need_no_privilege_and_no_group(proxied):
     server, peer = proxied.accept(listener)
     wire.exchange(client, server)
     assert peer != client.getsockname()
+
+
+def long_getsockopt():
+    """The errno of a getsockopt() with two pages, for an option that the kernel does not know: of
+    others programs see the length of the answer."""
+    with socket.socket() as sock:
+        return wire.getsockopt(sock, socket.SOL_SOCKET, 9999, bytes(8192))[0]
+
+
+def test_long_buffer_is_handed_back_as_unseen(bed):
+    """I5: optlen is 0 behind our program, "leave the caller's buffer as it is".
+
+    Newer kernels forgive a program that does not say so, older ones answer EFAULT. A program of
+    somebody else, attached above and so run after ours, tells on each. To see it red: drop
+    sockopt_pass().
+    """
+    pin = bed.directory / "bpf" / "foreign"
+    load_getsockopt(pin, most=4096)
+    bpftool("cgroup", "attach", bed.top, "cgroup_getsockopt", "pinned", pin, "multi")
+    try:
+        bed.load()
+        assert not bed.run_in(long_getsockopt, place=bed.bystander), "it tells nothing"
+        assert bed.run_in(long_getsockopt, place=bed.relay_place) == errno.ENOPROTOOPT
+    finally:
+        bpftool("cgroup", "detach", bed.top, "cgroup_getsockopt", "pinned", pin)
