@@ -134,6 +134,41 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
 }
 
 /*
+ * The listener whose turn it is. Two CPUs may take the same turn, which does not matter. false: the
+ * relay does not serve this family, or its entry says so of addresses of the other one, which would
+ * be read as something else.
+ */
+static __always_inline bool take_turn(struct tproxy_relay *relay,
+				      const struct tproxy_listen *listen, bool is4,
+				      struct tproxy_endpoint *ret_relay)
+{
+	__u32 n = listen->n_ports, i = relay->turn;
+
+	if (i >= n)
+		i = 0;
+	relay->turn = i + 1;
+	barrier_var(i); /* or clang finds the next test unnecessary, which the verifier does not */
+	if (n == 0 || i >= TPROXY_PORTS_MAX)
+		return false;
+	__builtin_memcpy(ret_relay->addr, listen->addr, sizeof(ret_relay->addr));
+	ret_relay->port = listen->ports[i];
+	ret_relay->reserved = 0;
+	return ret_relay->port && endpoint_is_mapped4(ret_relay) == is4;
+}
+
+/* Is it a port of the relay? Then dst may be the relay itself, by any local address. */
+static __always_inline bool has_port(const struct tproxy_listen *listen, __u16 port)
+{
+	__u32 i;
+
+	for (i = 0; i < TPROXY_PORTS_MAX && i < listen->n_ports; i++) {
+		if (listen->ports[i] == port)
+			return true;
+	}
+	return false;
+}
+
+/*
  * In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
  * *ret_relay is where that is.
  */
@@ -143,15 +178,16 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 				    struct tproxy_endpoint *ret_relay)
 {
 	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns();
+	bool is4 = endpoint_is_mapped4(dst);
+	const struct tproxy_listen *listen;
 	struct tproxy_relay *relay;
 	__u32 error;
 
 	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
 	if (!relay)
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
-	*ret_relay = relay->listen[endpoint_is_mapped4(dst) ? TPROXY_INET : TPROXY_INET6];
-	/* Of the other family it would be read as another address. */
-	if (!ret_relay->port || endpoint_is_mapped4(ret_relay) != endpoint_is_mapped4(dst))
+	listen = &relay->listen[is4 ? TPROXY_INET : TPROXY_INET6];
+	if (!take_turn(relay, listen, is4, ret_relay))
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	if (!is_our_listener(ctx, ret_relay)) {
 		__sync_fetch_and_add(&relay->missed, 1);
@@ -161,8 +197,8 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 		__sync_fetch_and_add(&relay->missed, 1);
 		return unredirected(policy, TPROXY_STAT_STALLED);
 	}
-	/* To the relay itself, by any local address: it finds no destination and resets. */
-	if (dst->port == ret_relay->port && is_our_listener(ctx, dst)) {
+	/* To the relay itself: it finds no destination and resets. */
+	if (has_port(listen, dst->port) && is_our_listener(ctx, dst)) {
 		count(TPROXY_STAT_BYPASS_LISTENER);
 		return CONNECT_PROCEED;
 	}

@@ -17,13 +17,15 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 1
+#define TPROXY_ABI_VERSION 2
 
 /* Entries of map_socks: how many redirected connections may be alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
 /* Entries of map_config: how many network namespaces may have a relay of their own. */
 #define TPROXY_NAMESPACES_MAX 1024
 
+/* Ports of one relay, for each family: one for each of its listening sockets. */
+#define TPROXY_PORTS_MAX 64
 /* Entries of map_failed: destinations that could not be reached, of late. */
 #define TPROXY_FAILED_MAX 4096
 /* A relay whose alive_ns is older than this is stopped or stuck: nothing is redirected to it. */
@@ -59,6 +61,9 @@ struct tproxy_endpoint {
  * serves it. Written by relays, read by connect: the last one to register gets new connections.
  * The entry is only a pointer. Proof that the relay lives and that the listener is its own is the
  * mark on the listening socket, which no other process can put there and which ends with it.
+ *
+ * A relay listens on several ports, and connect takes them in turn: towards one address and port
+ * a host has no more connections than it has ephemeral ports, some 28,000 (ip_local_port_range).
  */
 enum tproxy_family {
 	TPROXY_INET,
@@ -66,13 +71,22 @@ enum tproxy_family {
 	_TPROXY_FAMILY_MAX,
 };
 
+struct tproxy_listen {
+	__u8 addr[16]; /* as in struct tproxy_endpoint */
+	__u16 n_ports; /* 0 = does not serve that family */
+	__u16 reserved;
+	__u16 ports[TPROXY_PORTS_MAX];
+};
+
 struct tproxy_relay {
 	__u64 registered_ns; /* CLOCK_MONOTONIC */
 	__u64 alive_ns;	     /* likewise, renewed while the relay runs; 0 = it does not tell */
-	__u32 pid; /* thread group id in the initial PID namespace; to be shown, not trusted */
-	__u32 uid; /* likewise in the initial user namespace */
-	struct tproxy_endpoint listen[_TPROXY_FAMILY_MAX]; /* port 0 = does not serve that family */
 	__u64 missed; /* connections that found nobody, or a stranger, there: connect counts them */
+	__u32 pid;    /* thread group id in the initial PID namespace; to be shown, not trusted */
+	__u32 uid;    /* likewise in the initial user namespace */
+	__u32 turn;   /* connect's: the index of the port that is next; not exact */
+	__u32 reserved;
+	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
 
 /*
@@ -177,7 +191,8 @@ enum tproxy_stat {
 
 _Static_assert(sizeof(struct tproxy_policy) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
-_Static_assert(sizeof(struct tproxy_relay) == 72, "ABI");
+_Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
 _Static_assert(sizeof(struct tproxy_conn) == 88, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");

@@ -23,7 +23,7 @@
 #include "fields.h"
 #include "tproxy_abi.h"
 
-/* Listening sockets at one address: one for each worker, SO_REUSEPORT. */
+/* Listening sockets at one address: those that share a port that was asked for (SO_REUSEPORT). */
 #define LISTENERS_MAX 1024
 #define STATE_LISTEN  0x0a /* in /proc/net/tcp */
 /* Two descriptors for each connection. */
@@ -275,10 +275,32 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 	return false;
 }
 
+/* All ports of one family. */
+static void check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			    const struct tproxy_listen *listen, bool serves)
+{
+	char text[FIELDS_ENDPOINT_LEN], more[32] = "";
+	struct tproxy_endpoint ep = {};
+	int i;
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	for (i = 0; i < listen->n_ports && i < TPROXY_PORTS_MAX; i++) {
+		ep.port = listen->ports[i];
+		serves &= check_listener(d, relay, &ep);
+	}
+	if (i == 0 || !serves)
+		return;
+	if (i > 1)
+		snprintf(more, sizeof(more), " and %d more ports", i - 1);
+	ep.port = listen->ports[0];
+	doctor_add(d, DOCTOR_OK, "relay",
+		   "relay %u of network namespace %" PRIu64 " listens at %s%s, uid %u", relay->pid,
+		   (uint64_t)cookie, fields_format_endpoint(&ep, text), more, relay->uid);
+}
+
 static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay)
 {
 	const pid_t pid = (pid_t)relay->pid;
-	char text[FIELDS_ENDPOINT_LEN];
 	enum process process;
 	bool serves;
 	int i;
@@ -287,17 +309,9 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	if (process == PROCESS_GONE)
 		return;
 	serves = process == PROCESS_RUNS && is_alive(d, relay);
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		if (!relay->listen[i].port)
-			continue;
-		if (check_listener(d, relay, &relay->listen[i]) && serves)
-			doctor_add(d, DOCTOR_OK, "relay",
-				   "relay %d of network namespace %" PRIu64
-				   " listens at %s, uid %u",
-				   pid, (uint64_t)cookie,
-				   fields_format_endpoint(&relay->listen[i], text), relay->uid);
-	}
-	if (!relay->listen[TPROXY_INET6].port)
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		check_listeners(d, cookie, relay, &relay->listen[i], serves);
+	if (!relay->listen[TPROXY_INET6].n_ports)
 		doctor_add(d, DOCTOR_INFO, "relay",
 			   "relay %d does not offer IPv6, as it does while there are IPv6 routes",
 			   pid);

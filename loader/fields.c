@@ -93,6 +93,25 @@ void fields_add_endpoint(struct json_object *to, const char *key, const struct t
 		fields_add_string(to, key, fields_format_endpoint(ep, text));
 }
 
+void fields_add_listen(struct json_object *to, const char *key, const struct tproxy_listen *listen)
+{
+	struct json_object *array = json_object_new_array();
+	char text[FIELDS_ENDPOINT_LEN];
+	struct tproxy_endpoint ep = {};
+	int i;
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	for (i = 0; i < listen->n_ports && i < TPROXY_PORTS_MAX; i++) {
+		ep.port = listen->ports[i];
+		fields_format_endpoint(&ep, text);
+		json_object_array_add(array, json_object_new_string(text));
+	}
+	if (i > 0)
+		json_object_object_add(to, key, array);
+	else
+		json_object_put(array);
+}
+
 char *fields_cgroup(uint64_t id)
 {
 	_cleanup_free_ char *path = NULL;

@@ -11,6 +11,7 @@
 
 struct json_object;
 struct tproxy_endpoint;
+struct tproxy_listen;
 
 void fields_add_string(struct json_object *to, const char *key, const char *value);
 void fields_add_number(struct json_object *to, const char *key, uint64_t value);
@@ -18,6 +19,9 @@ void fields_add_bool(struct json_object *to, const char *key, bool value);
 
 /* "a.b.c.d:port" or "[v6]:port"; port 0 = there is none: no field. */
 void fields_add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep);
+
+/* An array of such; no ports: no field. */
+void fields_add_listen(struct json_object *to, const char *key, const struct tproxy_listen *listen);
 
 /* Its path; what there is instead, if it was removed or we may not ask (CAP_DAC_READ_SEARCH). */
 void fields_add_cgroup(struct json_object *to, const char *key, uint64_t id);

@@ -162,8 +162,8 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		fields_add_number(object, "netns_cookie", cookie);
 		fields_add_number(object, "pid", relay.pid);
 		fields_add_number(object, "uid", relay.uid);
-		fields_add_endpoint(object, "listen", &relay.listen[TPROXY_INET]);
-		fields_add_endpoint(object, "listen6", &relay.listen[TPROXY_INET6]);
+		fields_add_listen(object, "listen", &relay.listen[TPROXY_INET]);
+		fields_add_listen(object, "listen6", &relay.listen[TPROXY_INET6]);
 		fields_add_bool(object, "process_exists",
 				kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
 		json_object_array_add(relays, object);
@@ -201,6 +201,19 @@ static int add_counters(struct json_object *root, const char *pin_dir)
 		fields_add_number(counters, stat_names[key], sum);
 	}
 	return 0;
+}
+
+/* The first address, and how many more ports there are. */
+static void print_listen(struct json_object *relay, const char *key)
+{
+	struct json_object *list = json_object_object_get(relay, key);
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	if (n == 0)
+		return;
+	printf(" %s", json_object_get_string(json_object_array_get_idx(list, 0)));
+	if (n > 1)
+		printf(" +%zu", n - 1);
 }
 
 static int add_entries(struct json_object *root, const char *pin_dir, const char *name,
@@ -249,16 +262,14 @@ void status_print_state(struct json_object *root)
 	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
 	list = json_object_object_get(root, "relays");
 	for (i = 0; i < json_object_array_length(list); i++) {
-		const char *listen, *listen6;
-
 		object = json_object_array_get_idx(list, i);
-		listen = fields_get_string(object, "listen");
-		listen6 = fields_get_string(object, "listen6");
-		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s %s%s%s\n",
+		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s",
 		       fields_get_number(object, "netns_cookie"), fields_get_number(object, "pid"),
 		       fields_get_number(object, "uid"),
-		       fields_get_bool(object, "process_exists") ? "exists" : "GONE",
-		       listen ? listen : "", listen && listen6 ? " " : "", listen6 ? listen6 : "");
+		       fields_get_bool(object, "process_exists") ? "exists" : "GONE");
+		print_listen(object, "listen");
+		print_listen(object, "listen6");
+		printf("\n");
 	}
 	if (i == 0)
 		printf("(none registered: nothing is redirected)\n");

@@ -21,15 +21,15 @@ _tproxy_relay()
             mapfile -t COMPREPLY < <(compgen -W 'text json none' -- "$cur")
             return
             ;;
-        -l | --listen | -w | --workers | --connect-timeout | --idle-timeout | \
+        -l | --listen | -w | --workers | --listeners | --connect-timeout | --idle-timeout | \
             --half-closed-timeout | --drain-timeout | --error-memory | --max-connections)
             return
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W '
-        -p --pin-dir -l --listen -w --workers
-        --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout --error-memory
-        --max-connections --connection-log -f --config -v --verbose -h --help --version' -- "$cur")
+        -p --pin-dir -l --listen -w --workers --listeners
+        --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
+        --drain-in-background --error-memory --max-connections --connection-log -f --config -v --verbose -h --help --version' -- "$cur")
 }
 
 complete -F _tproxy_relay tproxy-relay

@@ -49,9 +49,8 @@ static void inherit_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
 }
 
-int listener_bind(const struct registration *reg, union sockaddr_any *addr)
+int listener_bind(struct registration *reg, const union sockaddr_any *addr)
 {
-	socklen_t len = sizeof(*addr);
 	_cleanup_close_ int fd = -1;
 	const int on = 1;
 	int r;
@@ -59,8 +58,9 @@ int listener_bind(const struct registration *reg, union sockaddr_any *addr)
 	fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return log_bind_error(addr, -errno);
+	/* A port that was asked for is shared with the relay that this one replaces. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+	    (addr->in.sin_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0) ||
 	    (addr->sa.sa_family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
 	    bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
@@ -70,25 +70,39 @@ int listener_bind(const struct registration *reg, union sockaddr_any *addr)
 	r = registration_mark_listener(reg, fd);
 	if (r < 0)
 		return r;
-	if (listen(fd, BACKLOG) < 0 || getsockname(fd, &addr->sa, &len) < 0)
+	if (listen(fd, BACKLOG) < 0)
 		return log_bind_error(addr, -errno);
-	r = registration_verify_listener(reg, fd);
+	r = registration_add_listener(reg, fd);
 	if (r < 0)
 		return r;
 	return TAKE_FD(fd);
 }
 
+/* 0 or -ENOMEM, and then some may have been added. */
+static int listen_for_clients(struct listener *l)
+{
+	uint32_t i;
+
+	for (i = 0; i < l->n_sockets; i++) {
+		if (event_add(l->sockets[i].event, NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static void listener_pause(struct listener *l, const char *why)
 {
 	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
+	uint64_t now_ms = deadline_now_ms();
+	uint32_t i;
 
-	/* At the limit pauses come and go with every connection: one line for them all. */
-	if (deadline_now_ms() >= l->quiet_until_ms)
+	/* At the limit pauses come and go with every connection: one line for those of all. */
+	if (now_ms >= atomic_exchange(&l->worker->limit->quiet_until_ms, now_ms + QUIET_MS))
 		log_warning("accepting paused, clients wait: %s", why);
-	l->quiet_until_ms = deadline_now_ms() + QUIET_MS;
 	l->paused = true;
 	stats_add(&l->worker->stats.accept_paused, 1);
-	event_del(l->event);
+	for (i = 0; i < l->n_sockets; i++)
+		event_del(l->sockets[i].event);
 	event_add(l->resume, &delay);
 }
 
@@ -98,8 +112,8 @@ void listener_resume(struct listener *l)
 
 	if (!l->paused)
 		return;
-	/* What paused us may keep the event from being added too. */
-	l->paused = event_add(l->event, NULL) < 0;
+	/* What paused us may keep events from being added too. */
+	l->paused = listen_for_clients(l) < 0;
 	if (l->paused)
 		event_add(l->resume, &delay);
 	else
@@ -113,11 +127,15 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 
 void listener_finish(struct listener *l)
 {
-	if (l->event)
-		event_free(l->event);
+	uint32_t i;
+
+	for (i = 0; i < l->n_sockets; i++) {
+		if (l->sockets[i].event)
+			event_free(l->sockets[i].event);
+		util_closep(&l->sockets[i].fd);
+	}
 	if (l->resume)
 		event_free(l->resume);
-	util_closep(&l->fd);
 	util_closep(&l->spare_fd);
 	*l = (struct listener)LISTENER_NULL;
 }
@@ -151,8 +169,9 @@ enum accepted {
 	ACCEPTED_PAUSED,
 };
 
-static enum accepted accept_one(struct listener *l)
+static enum accepted accept_one(const struct listener_socket *socket)
 {
+	struct listener *l = socket->listener;
 	union sockaddr_any client;
 	socklen_t len = sizeof(client);
 	int fd, r;
@@ -167,7 +186,7 @@ static enum accepted accept_one(struct listener *l)
 		listener_pause(l, strerror(-r));
 		return ACCEPTED_PAUSED;
 	}
-	fd = accept4(l->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(socket->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		worker_release_session(l->worker);
 		switch (errno) {
@@ -188,39 +207,48 @@ static enum accepted accept_one(struct listener *l)
 
 static void on_client(evutil_socket_t fd, short what, void *arg)
 {
-	struct listener *l = arg;
 	int i;
 
-	for (i = 0; i < ACCEPT_MAX && accept_one(l) == ACCEPTED; i++)
+	for (i = 0; i < ACCEPT_MAX && accept_one(arg) == ACCEPTED; i++)
 		;
 }
 
-int listener_init(struct listener *l, struct worker *worker, int fd)
+int listener_init(struct listener *l, struct worker *worker, const int *fds, uint32_t n)
 {
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
+	bool complete;
+	uint32_t i;
 
-	getsockname(fd, &addr.sa, &len);
-	*l = (struct listener){
-		.worker = worker,
-		.fd = fd,
-		.family = addr.sa.sa_family,
-		.spare_fd = -1,
-	};
-	l->event = event_new(worker->base, fd, EV_READ | EV_PERSIST, on_client, l);
+	*l = (struct listener){ .worker = worker, .n_sockets = n, .spare_fd = -1 };
 	l->resume = evtimer_new(worker->base, on_resume, l);
-	if (!l->event || !l->resume || event_add(l->event, NULL) < 0) {
+	complete = l->resume;
+	for (i = 0; i < n; i++) {
+		struct listener_socket *socket = &l->sockets[i];
+
+		socket->listener = l;
+		socket->fd = fds[i];
+		socket->event =
+			event_new(worker->base, fds[i], EV_READ | EV_PERSIST, on_client, socket);
+		complete &= socket->event != NULL;
+	}
+	if (!complete || getsockname(fds[0], &addr.sa, &len) < 0 || listen_for_clients(l) < 0) {
 		listener_finish(l);
 		return -ENOMEM;
 	}
+	l->family = addr.sa.sa_family;
 	return 0;
 }
 
 bool listener_accept_all(struct listener *l)
 {
-	enum accepted accepted = ACCEPTED;
+	enum accepted accepted = ACCEPTED_NONE;
+	uint32_t i;
 
-	while (l->fd >= 0 && accepted == ACCEPTED)
-		accepted = accept_one(l);
+	for (i = 0; i < l->n_sockets && accepted != ACCEPTED_PAUSED; i++) {
+		do {
+			accepted = accept_one(&l->sockets[i]);
+		} while (accepted == ACCEPTED);
+	}
 	return accepted != ACCEPTED_PAUSED;
 }

@@ -3,7 +3,7 @@
  * tproxy-relay: from the command line to running workers, and back in reverse order.
  *
  *   pins       opened, ABI version checked
- *   listeners  one a worker, all on one port, marked
+ *   listeners  each with a port of its own, marked, shared out to the workers
  *   workers    started
  *   register   map_config names us: from here on connections come
  *   loop       signals; every second: we are alive, and is our registration still what is pinned?
@@ -22,15 +22,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "config.h"
-#if HAVE_LIBSYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
-
 #include "connlog.h"
+#include "guardian.h"
 #include "ipv6.h"
 #include "listener.h"
 #include "log.h"
+#include "notify.h"
 #include "options.h"
 #include "parse.h"
 #include "registration.h"
@@ -41,6 +38,12 @@
 #define CHECK_S 1
 /* Descriptors that are not for connections: libraries, listeners, maps, epoll. */
 #define FDS_RESERVED 64
+/*
+ * Without the guardian: how long to serve new connections while no other relay has registered, and
+ * how often to look. Our entry is not renewed then, so shorter than TPROXY_STALE_NS.
+ */
+#define HANDOVER_MS	 3000
+#define HANDOVER_LOOK_MS 50
 /* At most, for all workers; see pipes.h. */
 #define PIPES_MAX 128
 
@@ -61,16 +64,11 @@ struct relay {
 	size_t n_events;
 	struct event *drain_timer;
 	int done_fd;
+	int guardian_fd; /* -1: we have none */
+	struct event *guardian_gone;
+	struct event *handover_look;
+	uint64_t handover_until_ms; /* 0: not yet */
 };
-
-static void notify(const char *state)
-{
-#if HAVE_LIBSYSTEMD
-	sd_notify(0, state);
-#else
-	(void)state;
-#endif
-}
 
 /* Descriptors are the first limit that a relay meets: use all that we may have. */
 static uint32_t raise_nofile(void)
@@ -95,7 +93,8 @@ static uint32_t pipes_for(uint32_t nofile, uint32_t workers)
 static void set_limit(struct relay *relay)
 {
 	uint32_t nofile = raise_nofile(), workers = relay->options.workers;
-	uint32_t reserved = FDS_RESERVED + workers * (10 + 2 * pipes_for(nofile, workers));
+	uint32_t reserved = FDS_RESERVED + _TPROXY_FAMILY_MAX * TPROXY_PORTS_MAX +
+			    workers * (10 + 2 * pipes_for(nofile, workers));
 	uint32_t sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
 	uint32_t max = sessions;
 
@@ -109,13 +108,17 @@ static void set_limit(struct relay *relay)
 }
 
 /*
- * The listeners of one family, one for each worker, on one port. Without IPv6, which is no reason
- * not to start unless it was asked for, sockets keep -1. 0 or -errno, logged.
+ * The listeners of one family, shared out to the workers. Those after a port that was asked for
+ * have the ports after it. Without IPv6, which is no reason not to start unless it was asked for,
+ * there are none. 0 or -errno, logged.
  */
 static int bind_family(struct relay *relay, enum tproxy_family family,
 		       struct worker_sockets *sockets)
 {
-	union sockaddr_any addr = relay->options.listen[family];
+	const struct options *options = &relay->options;
+	union sockaddr_any addr = options->listen[family];
+	const uint16_t port = ntohs(addr.in.sin_port);
+	struct worker_sockets *to;
 	uint32_t i;
 	int r;
 
@@ -123,11 +126,14 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 		log_debug("no IPv6 here, listening on IPv4 only");
 		return 0;
 	}
-	for (i = 0; i < relay->n_workers; i++) {
+	for (i = 0; i < options->workers * options_listeners(options, family); i++) {
+		if (port)
+			addr.in.sin_port = htons((uint16_t)(port + i));
 		r = listener_bind(&relay->reg, &addr);
 		if (r < 0)
 			return r;
-		sockets[i].listen_fds[family] = r;
+		to = &sockets[i % options->workers];
+		to->listen_fds[family][to->n_listen[family]++] = r;
 	}
 	return 0;
 }
@@ -149,16 +155,21 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 		if (r < 0)
 			return r;
 	}
-	return registration_put(&relay->reg, sockets[0].listen_fds);
+	return registration_put(&relay->reg);
 }
 
 /* When all listeners are there and map_config names them, the workers get them. 0 or -errno. */
 static int listen_and_register(struct relay *relay)
 {
-	struct worker_sockets sockets[OPTIONS_WORKERS_MAX];
+	_cleanup_free_ struct worker_sockets *sockets = NULL;
 	uint32_t i;
 	int r;
 
+	sockets = calloc(relay->n_workers, sizeof(*sockets));
+	if (!sockets) {
+		log_err("out of memory for listeners");
+		return -ENOMEM;
+	}
 	for (i = 0; i < relay->n_workers; i++)
 		sockets[i] = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	r = bind_all(relay, sockets);
@@ -173,13 +184,20 @@ static int listen_and_register(struct relay *relay)
 
 static void log_registered(const struct relay *relay)
 {
-	const union sockaddr_any *listen = relay->reg.listen;
-	char addr[FORMAT_ENDPOINT_LEN], addr6[FORMAT_ENDPOINT_LEN];
-	bool has6 = listen[TPROXY_INET6].in6.sin6_port != 0;
+	const struct tproxy_listen *listen = relay->reg.listen;
+	union sockaddr_any addr = { .in.sin_family = AF_INET };
+	union sockaddr_any addr6 = { .in6.sin6_family = AF_INET6 };
+	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
+	bool has6 = listen[TPROXY_INET6].n_ports > 0;
 
-	log_info("registered pid %u, listening on %s%s%s, workers %u", relay->reg.pid,
-		 format_endpoint(&listen[TPROXY_INET], addr), has6 ? " and " : "",
-		 has6 ? format_endpoint(&listen[TPROXY_INET6], addr6) : "", relay->n_workers);
+	memcpy(&addr.in.sin_addr, &listen[TPROXY_INET].addr[12], sizeof(addr.in.sin_addr));
+	addr.in.sin_port = htons(listen[TPROXY_INET].ports[0]);
+	memcpy(&addr6.in6.sin6_addr, listen[TPROXY_INET6].addr, sizeof(addr6.in6.sin6_addr));
+	addr6.in6.sin6_port = htons(listen[TPROXY_INET6].ports[0]);
+	log_info("registered pid %u, listening on %s%s%s, workers %u, ports %u", relay->reg.pid,
+		 format_endpoint(&addr, text), has6 ? " and " : "",
+		 has6 ? format_endpoint(&addr6, text6) : "", relay->n_workers,
+		 listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports);
 }
 
 /* Other maps than those that we registered in are pinned now: a loader unloaded and loaded. */
@@ -204,7 +222,7 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	struct relay *relay = arg;
 	enum registration_state state;
 
-	if (relay->draining)
+	if (relay->draining || relay->handover_until_ms)
 		return;
 	state = registration_check(&relay->reg);
 	if (state == REGISTRATION_REPLACED)
@@ -259,6 +277,10 @@ static const char *unchangeable(const struct options *before, const struct optio
 		return "listen";
 	if (before->workers != after->workers)
 		return "workers";
+	if (before->listeners != after->listeners)
+		return "listeners";
+	if (before->drain_in_background != after->drain_in_background)
+		return "drain-in-background";
 	return NULL;
 }
 
@@ -270,7 +292,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 	const char *name;
 	uint32_t i;
 
-	notify("RELOADING=1");
+	notify(relay->guardian_fd, "RELOADING=1");
 	if (options_parse(relay->argc, relay->argv, &options) != 0) {
 		log_warning("the configuration is not valid, going on with the one before");
 	} else if ((name = unchangeable(&relay->options, &options))) {
@@ -285,7 +307,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 			worker_configure(&relay->workers[i], &options);
 		log_info("read the configuration again");
 	}
-	notify("READY=1");
+	notify(relay->guardian_fd, "READY=1");
 }
 
 static void stop_workers(struct relay *relay)
@@ -319,25 +341,61 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 		worker_drain(&relay->workers[i]);
 }
 
-/* The first one drains, with a deadline; the second one ends. */
-static void on_term(evutil_socket_t sig, short what, void *arg)
+/* Drains with a deadline. */
+static void terminate(struct relay *relay, const char *why)
 {
-	struct relay *relay = arg;
 	const uint64_t ms = relay->options.drain_timeout_ms;
 	const struct timeval timeout = { .tv_sec = (time_t)(ms / 1000),
 					 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 	char text[FORMAT_DURATION_LEN];
 
-	if (relay->terminating) {
-		log_info("%s again: resetting %u connections", strsignal((int)sig),
-			 sessions_now(relay));
-		stop_workers(relay);
+	relay->terminating = true;
+	notify(relay->guardian_fd, "STOPPING=1");
+	drain(relay, why, format_duration_ms(ms, text));
+	event_add(relay->drain_timer, &timeout);
+}
+
+/* The first one drains; the second one ends. */
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	if (!relay->terminating) {
+		terminate(relay, strsignal((int)sig));
 		return;
 	}
-	relay->terminating = true;
-	notify("STOPPING=1");
-	drain(relay, strsignal((int)sig), format_duration_ms(ms, text));
-	event_add(relay->drain_timer, &timeout);
+	log_info("%s again: resetting %u connections", strsignal((int)sig), sessions_now(relay));
+	stop_workers(relay);
+}
+
+static void on_handover_look(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval look = { .tv_usec = HANDOVER_LOOK_MS * 1000 };
+	struct relay *relay = arg;
+
+	if (relay->terminating)
+		return;
+	if (registration_is_replaced(&relay->reg))
+		terminate(relay, "another relay has taken over");
+	else if (deadline_now_ms() >= relay->handover_until_ms)
+		terminate(relay, "no other relay has taken over");
+	else
+		event_add(relay->handover_look, &look);
+}
+
+/*
+ * The service was stopped, or is being restarted, which cannot be known: new connections are served
+ * until another relay has registered, or does not in time.
+ */
+static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	event_del(relay->guardian_gone);
+	if (relay->draining)
+		return;
+	relay->handover_until_ms = deadline_now_ms() + HANDOVER_MS;
+	on_handover_look(-1, 0, relay);
 }
 
 /*
@@ -366,6 +424,16 @@ static int add_event(struct relay *relay, struct event *event, const struct time
 		return -ENOMEM;
 	relay->events[relay->n_events++] = event;
 	return event_add(event, timeout) < 0 ? -ENOMEM : 0;
+}
+
+static int init_handover(struct relay *relay)
+{
+	if (relay->guardian_fd < 0)
+		return 0;
+	relay->handover_look = evtimer_new(relay->base, on_handover_look, relay);
+	relay->guardian_gone = event_new(relay->base, relay->guardian_fd, EV_READ | EV_PERSIST,
+					 on_guardian_gone, relay);
+	return relay->handover_look ? add_event(relay, relay->guardian_gone, NULL) : -ENOMEM;
 }
 
 static int init_events(struct relay *relay)
@@ -432,6 +500,8 @@ static int relay_init(struct relay *relay)
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
 	if (r == 0)
+		r = init_handover(relay);
+	if (r == 0)
 		r = init_workers(relay);
 	if (r == 0)
 		r = start_workers(relay);
@@ -455,9 +525,12 @@ static void relay_finish(struct relay *relay)
 		event_free(relay->events[--relay->n_events]);
 	if (relay->drain_timer)
 		event_free(relay->drain_timer);
+	if (relay->handover_look)
+		event_free(relay->handover_look);
 	if (relay->base)
 		event_base_free(relay->base);
 	util_closep(&relay->done_fd);
+	util_closep(&relay->guardian_fd);
 	registration_close(&relay->reg);
 }
 
@@ -473,10 +546,11 @@ int main(int argc, char **argv)
 	struct relay relay = {
 		.reg = REGISTRATION_NULL,
 		.done_fd = -1,
+		.guardian_fd = -1,
 		.argc = argc,
 		.argv = argv,
 	};
-	int r;
+	int r, status;
 
 	log_init("tproxy-relay", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &relay.options);
@@ -485,10 +559,15 @@ int main(int argc, char **argv)
 	set_log(&relay.options);
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
+	if (relay.options.drain_in_background) {
+		r = guardian_run(&relay.guardian_fd, &status);
+		if (r)
+			return r < 0 ? EXIT_FAILURE : status;
+	}
 	r = relay_init(&relay);
 	if (r == 0) {
 		log_registered(&relay);
-		notify("READY=1");
+		notify(relay.guardian_fd, "READY=1");
 		event_base_loop(relay.base, 0);
 		log_stats(&relay);
 	}

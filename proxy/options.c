@@ -25,6 +25,8 @@ enum {
 	OPT_MAX_CONNECTIONS,
 	OPT_ERROR_MEMORY,
 	OPT_CONNECTION_LOG,
+	OPT_LISTENERS,
+	OPT_DRAIN_IN_BACKGROUND,
 	OPT_VERSION,
 };
 
@@ -32,10 +34,12 @@ static const struct option long_options[] = {
 	{ "pin-dir", required_argument, NULL, 'p' },
 	{ "listen", required_argument, NULL, 'l' },
 	{ "workers", required_argument, NULL, 'w' },
+	{ "listeners", required_argument, NULL, OPT_LISTENERS },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
 	{ "idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT },
 	{ "half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
+	{ "drain-in-background", no_argument, NULL, OPT_DRAIN_IN_BACKGROUND },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
 	{ "connection-log", required_argument, NULL, OPT_CONNECTION_LOG },
@@ -57,12 +61,17 @@ static void print_help(void)
 	       "  -l, --listen ADDR:PORT          port 0: any; one for IPv4 and one for IPv6, as\n"
 	       "                                  [ADDR]:PORT (default: 127.0.0.1:0 and [::1]:0)\n"
 	       "  -w, --workers N                 threads, 1 to %d (default: one per CPU)\n"
+	       "      --listeners N               of each worker, for each of IPv4 and IPv6, each with\n"
+	       "                                  a port of its own (default: as many as make 4 of\n"
+	       "                                  all workers; with a port in --listen, 1)\n"
 	       "      --connect-timeout DURATION  to reach the destination (default: 30s)\n"
 	       "      --idle-timeout DURATION     without a byte either way (default: 1h)\n"
 	       "      --half-closed-timeout DURATION\n"
 	       "                                  the same, once one side has ended (default: 5m)\n"
 	       "      --drain-timeout DURATION    for running connections after SIGTERM\n"
 	       "                                  (default: 30s)\n"
+	       "      --drain-in-background       on SIGTERM end at once; a child of this process goes\n"
+	       "                                  on until another relay has taken over, and drains\n"
 	       "      --max-connections N         at a time (default: as descriptors allow)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
@@ -77,6 +86,9 @@ static void print_help(void)
 	       "DURATION is a number with ms, s, m or h; without a unit, seconds.\n",
 	       TPROXY_PIN_DIR, OPTIONS_WORKERS_MAX);
 }
+
+/* Of all workers, for each family: more connections than map_socks takes, see tproxy_abi.h. */
+#define LISTENERS_LEAST 4
 
 static uint32_t default_workers(void)
 {
@@ -174,11 +186,11 @@ static int set_connection_log(struct options *o, const char *value,
 	return refuse(error, "'%s' is neither text nor json nor none", value);
 }
 
-static int set_verbose(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
+static int set_bool(bool *to, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
 	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
 		return refuse(error, "'%s' is neither yes nor no", value);
-	o->verbose = strcmp(value, "yes") == 0;
+	*to = strcmp(value, "yes") == 0;
 	return 0;
 }
 
@@ -200,12 +212,16 @@ static int set_option(void *data, const char *name, const char *value,
 		return set_pin_dir(o, value, error);
 	if (strcmp(name, "workers") == 0)
 		return set_number(&o->workers, value, OPTIONS_WORKERS_MAX, error);
+	if (strcmp(name, "listeners") == 0)
+		return set_number(&o->listeners, value, TPROXY_PORTS_MAX, error);
 	if (strcmp(name, "max-connections") == 0)
 		return set_number(&o->max_connections, value, 10000000, error);
 	if (strcmp(name, "connection-log") == 0)
 		return set_connection_log(o, value, error);
 	if (strcmp(name, "verbose") == 0)
-		return set_verbose(o, value, error);
+		return set_bool(&o->verbose, value, error);
+	if (strcmp(name, "drain-in-background") == 0)
+		return set_bool(&o->drain_in_background, value, error);
 	return refuse(error, "there is no such key");
 }
 
@@ -246,7 +262,7 @@ static int walk(int argc, char **argv, struct options *o, const char **config)
 		}
 		if (c == 'f')
 			*config = optarg;
-		else if (o && set_option(o, name_of(c), c == 'v' ? "yes" : optarg, error) < 0)
+		else if (o && set_option(o, name_of(c), optarg ? optarg : "yes", error) < 0)
 			return usage_error("--%s: %s", name_of(c), error);
 	}
 	if (optind < argc)
@@ -274,6 +290,37 @@ static int parse_both(int argc, char **argv, struct options *o)
 	return r;
 }
 
+uint32_t options_listeners(const struct options *o, enum tproxy_family family)
+{
+	if (o->listeners)
+		return o->listeners;
+	if (o->listen[family].in.sin_port || o->workers >= LISTENERS_LEAST)
+		return 1;
+	return (LISTENERS_LEAST + o->workers - 1) / o->workers;
+}
+
+/* What only all options together tell. */
+static int check(const struct options *o)
+{
+	enum tproxy_family family;
+	char addr[FORMAT_ENDPOINT_LEN];
+	uint32_t n, port;
+
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		n = o->workers * options_listeners(o, family);
+		if (n > TPROXY_PORTS_MAX)
+			return usage_error(
+				"--listeners: %u for each of %u workers are more than %d",
+				o->listeners, o->workers, TPROXY_PORTS_MAX);
+		port = ntohs(o->listen[family].in.sin_port);
+		if (port && port + n - 1 > UINT16_MAX)
+			return usage_error(
+				"--listen: no %u ports from %s on, one for each listener", n,
+				format_endpoint(&o->listen[family], addr));
+	}
+	return 0;
+}
+
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
 	struct options o = {
@@ -294,6 +341,8 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	r = parse_both(argc, argv, &o);
 	if (!o.connection_log_given)
 		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
+	if (r == 0)
+		r = check(&o);
 	if (r == 0)
 		*ret_options = o;
 	return r;

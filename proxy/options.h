@@ -19,6 +19,7 @@ struct options {
 	union sockaddr_any listen[_TPROXY_FAMILY_MAX];
 	bool listen_given[_TPROXY_FAMILY_MAX]; /* not the default: must work */
 	uint32_t workers;
+	uint32_t listeners;	  /* of each worker, for each family; 0: see options_listeners() */
 	uint32_t max_connections; /* 0: as many as descriptors allow */
 	uint64_t connect_timeout_ms;
 	uint64_t idle_timeout_ms;
@@ -27,8 +28,12 @@ struct options {
 	uint64_t error_memory_ms;	    /* 0: none */
 	enum connlog_format connection_log; /* TEXT by default with verbose */
 	bool connection_log_given;
+	bool drain_in_background;
 	bool verbose;
 };
+
+/* How many listeners each worker has for this family. Those of all are TPROXY_PORTS_MAX at most. */
+uint32_t options_listeners(const struct options *o, enum tproxy_family family);
 
 /*
  * 0: *ret_options is set. 1: --help or --version was answered, exit 0. -EINVAL: the line that says

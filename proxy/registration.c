@@ -2,6 +2,7 @@
 /* See registration.h, and tproxy_abi.h for the maps. */
 #include "registration.h"
 
+#include <assert.h>
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -104,15 +105,15 @@ void registration_close(struct registration *reg)
 	reg->config_fd = reg->marks_fd = reg->failed_fd = -1;
 }
 
-static void set_endpoint(struct tproxy_endpoint *ep, const union sockaddr_any *addr)
+static void set_address(__u8 ip[16], const union sockaddr_any *addr)
 {
-	*ep = (struct tproxy_endpoint){ .port = ntohs(addr->in.sin_port) };
+	memset(ip, 0, 16);
 	if (addr->sa.sa_family == AF_INET6) {
-		memcpy(ep->addr, &addr->in6.sin6_addr, sizeof(ep->addr));
+		memcpy(ip, &addr->in6.sin6_addr, sizeof(addr->in6.sin6_addr));
 		return;
 	}
-	ep->addr[10] = ep->addr[11] = 0xff;
-	memcpy(&ep->addr[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
+	ip[10] = ip[11] = 0xff;
+	memcpy(&ip[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
 }
 
 static __u64 now_ns(void)
@@ -183,7 +184,8 @@ void registration_note_error(const struct registration_handle *handle,
 	if (handle->error_memory_ms == 0 || (error != ECONNREFUSED && error != ENETUNREACH &&
 					     error != EHOSTUNREACH && error != ETIMEDOUT))
 		return;
-	set_endpoint(&key.dst, dst);
+	set_address(key.dst.addr, dst);
+	key.dst.port = ntohs(dst->in.sin_port);
 	bpf_map_update_elem(handle->failed_fd, &key, &failed, BPF_ANY);
 }
 
@@ -197,43 +199,6 @@ static int whoami(int fd, struct tproxy_whoami *ret_whoami)
 	return len == sizeof(*ret_whoami) ? 0 : -EPROTO;
 }
 
-int registration_verify_listener(const struct registration *reg, int fd)
-{
-	struct tproxy_whoami who;
-
-	if (whoami(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
-		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
-			reg->pin_dir);
-		return -ENOTCONN;
-	}
-	return 0;
-}
-
-static void set_entry(const struct registration *reg, struct tproxy_relay *relay)
-{
-	int i;
-
-	*relay = (struct tproxy_relay){
-		.registered_ns = reg->registered_ns,
-		.alive_ns = now_ns(),
-		.pid = reg->pid,
-		.uid = reg->uid,
-	};
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		if (reg->listen[i].in.sin_port && (i != TPROXY_INET6 || reg->offer6))
-			set_endpoint(&relay->listen[i], &reg->listen[i]);
-	}
-}
-
-/* Does not log. */
-static int write_entry(struct registration *reg)
-{
-	struct tproxy_relay relay;
-
-	set_entry(reg, &relay);
-	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
-}
-
 /* Where clients reach a wildcard listener: at loopback. */
 static void replace_wildcard(union sockaddr_any *addr)
 {
@@ -243,32 +208,58 @@ static void replace_wildcard(union sockaddr_any *addr)
 		addr->in6.sin6_addr = in6addr_loopback;
 }
 
-int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMILY_MAX])
+int registration_add_listener(struct registration *reg, int fd)
 {
+	union sockaddr_any addr = {};
+	socklen_t len = sizeof(addr);
+	struct tproxy_listen *listen;
 	struct tproxy_whoami who;
-	socklen_t len;
-	int i, r = 0;
 
-	for (i = 0; i < _TPROXY_FAMILY_MAX && r == 0; i++) {
-		reg->listen[i] = (union sockaddr_any){};
-		if (listen_fds[i] < 0)
-			continue;
-		len = sizeof(reg->listen[i]);
-		if (getsockname(listen_fds[i], &reg->listen[i].sa, &len) < 0)
-			r = -errno;
-		else
-			r = whoami(listen_fds[i], &who);
-		replace_wildcard(&reg->listen[i]);
+	if (whoami(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
+		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
+			reg->pin_dir);
+		return -ENOTCONN;
 	}
-	if (r < 0) {
-		log_err("cannot ask who and where we are: %s", strerror(-r));
-		return r;
+	if (getsockname(fd, &addr.sa, &len) < 0) {
+		log_err("cannot ask where we listen: %m");
+		return -EIO;
 	}
+	listen = &reg->listen[addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET];
+	assert(listen->n_ports < TPROXY_PORTS_MAX);
+	replace_wildcard(&addr);
+	set_address(listen->addr, &addr);
+	listen->ports[listen->n_ports++] = ntohs(addr.in.sin_port);
 	reg->pid = who.pid;
 	reg->uid = who.uid;
+	return 0;
+}
+
+/* Does not log. turn: connect's, to be kept. */
+static int write_entry(const struct registration *reg, __u32 turn)
+{
+	struct tproxy_relay relay = {
+		.registered_ns = reg->registered_ns,
+		.alive_ns = now_ns(),
+		.pid = reg->pid,
+		.uid = reg->uid,
+		.turn = turn,
+	};
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (i != TPROXY_INET6 || reg->offer6)
+			relay.listen[i] = reg->listen[i];
+	}
+	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
+}
+
+int registration_put(struct registration *reg)
+{
+	int r;
+
 	reg->registered_ns = now_ns();
 	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
-	r = write_entry(reg);
+	r = write_entry(reg, 0);
 	if (r == -E2BIG)
 		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' forgets those of dead ones",
 			reg->pin_dir);
@@ -309,9 +300,37 @@ static int check_pin(const struct registration *reg, const char *name, uint32_t 
 	return r == 0 && bpffs_map_id(fd, &id_now) == 0 && id_now != id;
 }
 
-static enum registration_state renew(struct registration *reg)
+bool registration_is_replaced(const struct registration *reg)
 {
-	reg->error = write_entry(reg);
+	_cleanup_close_ int fd = -1;
+	struct tproxy_relay relay;
+	int r;
+
+	/* EACCES: the loader has given back the way to the pins too. */
+	r = bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(relay),
+			   /* writable= */ true, &fd);
+	if (r == -ENOENT || r == -EACCES)
+		return true;
+	r = bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay);
+	return (r < 0 && errno == ENOENT) || (r == 0 && !is_ours(reg, &relay));
+}
+
+/* GOOD, GONE or REPLACED. */
+static enum registration_state check_pins(const struct registration *reg)
+{
+	int r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
+			  reg->config_id);
+	int r_marks =
+		check_pin(reg, "map_marks", sizeof(int), sizeof(struct tproxy_mark), reg->marks_id);
+
+	if (r < 0 || r_marks < 0)
+		return REGISTRATION_GONE;
+	return r > 0 || r_marks > 0 ? REGISTRATION_REPLACED : REGISTRATION_GOOD;
+}
+
+static enum registration_state renew(struct registration *reg, __u32 turn)
+{
+	reg->error = write_entry(reg, turn);
 	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
 }
 
@@ -319,26 +338,19 @@ enum registration_state registration_check(struct registration *reg)
 {
 	enum registration_state state;
 	struct tproxy_relay relay;
-	int r, r_marks;
 
-	r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-		      reg->config_id);
-	r_marks =
-		check_pin(reg, "map_marks", sizeof(int), sizeof(struct tproxy_mark), reg->marks_id);
-	if (r < 0 || r_marks < 0)
-		return REGISTRATION_GONE;
-	if (r > 0 || r_marks > 0)
-		return REGISTRATION_REPLACED;
-
+	state = check_pins(reg);
+	if (state != REGISTRATION_GOOD)
+		return state;
 	reg->offer6 = ipv6_is_routed(reg->offer6);
 	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
 		if (is_ours(reg, &relay))
-			return renew(reg);
+			return renew(reg, relay.turn);
 		/* Connections that missed it tell that the one who registered serves no more. */
 		if (relay.missed == 0)
 			return REGISTRATION_OTHER;
 	}
-	state = renew(reg);
+	state = renew(reg, 0);
 	if (state == REGISTRATION_GOOD)
 		log_info(
 			"our entry in '%s/map_config' was gone, or that of a relay that does not serve; registered again",

@@ -23,9 +23,9 @@ struct registration {
 	uint32_t pid; /* as the kernel half sees it, whatever PID namespace we are in */
 	uint32_t uid; /* likewise */
 	uint64_t registered_ns;
-	union sockaddr_any listen[_TPROXY_FAMILY_MAX]; /* port 0: none */
-	int error;				       /* of the last attempt to renew the entry */
-	bool offer6; /* the IPv6 listener is offered: there are routes */
+	struct tproxy_listen listen[_TPROXY_FAMILY_MAX]; /* as they were added */
+	int error;   /* of the last attempt to renew the entry */
+	bool offer6; /* the IPv6 listeners are offered: there are routes */
 };
 
 #define REGISTRATION_NULL                                                                          \
@@ -39,11 +39,12 @@ void registration_close(struct registration *reg);
 
 /*
  * Marks a socket that is bound and does not listen yet as a relay's listener. Then, after
- * listen(), registration_verify_listener() finds out whether all hooks are where this process is:
- * -ENOTCONN, logged, if not.
+ * listen(), registration_add_listener() finds out whether all hooks are where this process is
+ * (-ENOTCONN, logged, if not) and notes its address and port. Those of one family have one address,
+ * and are TPROXY_PORTS_MAX at most.
  */
 int registration_mark_listener(const struct registration *reg, int fd);
-int registration_verify_listener(const struct registration *reg, int fd);
+int registration_add_listener(struct registration *reg, int fd);
 
 /* What a worker needs of a registration, with descriptors of its own. */
 struct registration_handle {
@@ -72,10 +73,12 @@ void registration_note_error(const struct registration_handle *handle,
 			     const union sockaddr_any *dst, int error);
 
 /*
- * Publishes the addresses of verified listeners for our network namespace. From here on, new
- * connections come. -1: no listener of that family.
+ * Publishes the listeners that were added for our network namespace. From here on, new connections
+ * come.
  */
-int registration_put(struct registration *reg, const int listen_fds[_TPROXY_FAMILY_MAX]);
+int registration_put(struct registration *reg);
+/* Has another relay taken our place, or is there none any more? Changes nothing. */
+bool registration_is_replaced(const struct registration *reg);
 /* Takes the entry back if it is still ours. */
 void registration_remove(struct registration *reg);
 

@@ -113,7 +113,8 @@ void worker_release_session(struct worker *worker)
 
 static bool is_listening(const struct worker *worker)
 {
-	return worker->listeners[TPROXY_INET].fd >= 0 || worker->listeners[TPROXY_INET6].fd >= 0;
+	return worker->listeners[TPROXY_INET].n_sockets > 0 ||
+	       worker->listeners[TPROXY_INET6].n_sockets > 0;
 }
 
 static void end_if_drained(struct worker *worker)
@@ -191,8 +192,8 @@ void worker_sockets_close(struct worker_sockets *sockets)
 	int i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		util_closep(&sockets->listen_fds[i]);
-		sockets->listen_fds[i] = -1;
+		while (sockets->n_listen[i] > 0)
+			util_closep(&sockets->listen_fds[i][--sockets->n_listen[i]]);
 	}
 	registration_handle_close(&sockets->handle);
 }
@@ -207,8 +208,9 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	registration_handle_close(&worker->handle);
 	worker->handle = sockets->handle;
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		if (sockets->listen_fds[i] >= 0 &&
-		    listener_init(&worker->listeners[i], worker, sockets->listen_fds[i]) < 0)
+		if (sockets->n_listen[i] > 0 &&
+		    listener_init(&worker->listeners[i], worker, sockets->listen_fds[i],
+				  sockets->n_listen[i]) < 0)
 			log_err("out of memory for a listener; this worker accepts nothing from it");
 	}
 }

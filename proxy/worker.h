@@ -30,7 +30,8 @@ struct session;
 /* What all workers share. */
 struct worker_limit {
 	_Atomic uint32_t sessions;
-	_Atomic uint32_t max; /* of sessions */
+	_Atomic uint32_t max;		 /* of sessions */
+	_Atomic uint64_t quiet_until_ms; /* pauses of accepting before that are not logged */
 };
 
 /* What options say that may change while it runs. */
@@ -39,15 +40,16 @@ struct worker_timeouts {
 	uint64_t error_memory_ms;
 };
 
-/* What a worker serves with: -1 for a family without a listener. */
+/* What a worker serves with. */
 struct worker_sockets {
-	int listen_fds[_TPROXY_FAMILY_MAX];
+	int listen_fds[_TPROXY_FAMILY_MAX][TPROXY_PORTS_MAX];
+	uint32_t n_listen[_TPROXY_FAMILY_MAX];
 	struct registration_handle handle;
 };
 
 #define WORKER_SOCKETS_NULL                                                                        \
 	{                                                                                          \
-		{ -1, -1 }, REGISTRATION_HANDLE_NULL                                               \
+		.handle = REGISTRATION_HANDLE_NULL                                                 \
 	}
 
 void worker_sockets_close(struct worker_sockets *sockets);

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import random
 import select
 import socket
 import threading
@@ -18,26 +19,32 @@ class Outcome:
     """What became of the connections, complete after the block."""
 
     good: int = 0
+    bytes: int = 0  # that came back, as they were sent
     failed: list = dataclasses.field(default_factory=list)
 
 
-def _visit(address, timeout):
+def _visit(address, timeout, data):
     """None, or what went wrong. It ends with a reset: TIME_WAIT would take all ports soon."""
+    answer = b""
     with wire.connect(address, timeout=timeout) as sock:
-        sock.sendall(b"x")
-        answer = sock.recv(1)
+        sock.sendall(data)
+        while len(answer) < len(data):
+            chunk = sock.recv(len(data) - len(answer))
+            if not chunk:
+                return f"end of file from {address} after {len(answer)} bytes"
+            answer += chunk
         wire.reset(sock)
-    return None if answer == b"x" else f"end of file from {address}"
+    return None if answer == data else f"wrong bytes from {address}"
 
 
-def _connect_until_told(told, address, threads, timeout, pause):
+def _connect_until_told(told, address, threads, timeout, pause, size):
     enough, lock, outcome = threading.Event(), threading.Lock(), Outcome()
 
     def connect():
-        good, failed = 0, []
+        good, failed, data = 0, [], random.randbytes(size)
         while not enough.is_set():
             try:
-                failure = _visit(address, timeout)
+                failure = _visit(address, timeout, data)
             except OSError as error:
                 failure = repr(error)
             if failure:
@@ -47,6 +54,7 @@ def _connect_until_told(told, address, threads, timeout, pause):
             time.sleep(pause)
         with lock:
             outcome.good += good
+            outcome.bytes += good * size
             outcome.failed += failed
 
     clients = [threading.Thread(target=connect) for _ in range(threads)]
@@ -56,22 +64,23 @@ def _connect_until_told(told, address, threads, timeout, pause):
     enough.set()
     for client in clients:
         client.join()
-    return outcome.good, outcome.failed
+    return outcome.good, outcome.bytes, outcome.failed
 
 
 @contextlib.contextmanager
-def connecting(bed, clients, timeout=wire.TIMEOUT, place=None, pause=0.0):
+def connecting(bed, clients, timeout=wire.TIMEOUT, place=None, pause=0.0, size=1):
     """So many clients connect, one connection after the other, all through the block. Yields the
-    Outcome. A connection carries a byte there and back, and may take as long as the timeout."""
+    Outcome. A connection carries size bytes there and back, and may take as long as the timeout."""
     outcome = Outcome()
     (address,) = bed.echo_server()
     ours, theirs = map(bed.keep, socket.socketpair())
     tasks = [bed.task(_connect_until_told, theirs, address, clients // TASKS, timeout, pause,
-                      place=place)
+                      size, place=place)
              for _ in range(TASKS)]
     yield outcome
     ours.sendall(b"enough")
     for task in tasks:
-        good, failed = task.result(timeout=timeout + 10)
+        good, count, failed = task.result(timeout=timeout + 10)
         outcome.good += good
+        outcome.bytes += count
         outcome.failed += failed

@@ -9,11 +9,14 @@ import ctypes
 import json
 import os
 import platform
+import socket
 import struct
 import subprocess
 from pathlib import Path
 
 BPFTOOL = "/usr/sbin/bpftool" if os.path.exists("/usr/sbin/bpftool") else "bpftool"
+
+PORTS_MAX = 64  # TPROXY_PORTS_MAX
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 2, 3, 5
@@ -107,6 +110,20 @@ class Pins:
 
     def at_rest(self):
         return not self.dump("map_socks") and not self.dump("map_ports")
+
+
+def pack_address(address):
+    """As in struct tproxy_endpoint: IPv4 addresses are mapped."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address)
+    return b"\xff\xff".rjust(12, b"\0") + socket.inet_aton(address)
+
+
+def pack_listen(address, *ports, n_ports=None):
+    """struct tproxy_listen."""
+    count = len(ports) if n_ports is None else n_ports
+    return struct.pack("=16sHH", pack_address(address), count, 0) + struct.pack(
+        f"={PORTS_MAX}H", *ports, *[0] * (PORTS_MAX - len(ports)))
 
 
 class Layout:

@@ -10,7 +10,7 @@ import pytest
 
 import wire
 from harness import SERVER
-from maps import Layout
+from maps import Layout, pack_listen
 
 LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
@@ -20,10 +20,6 @@ MARK_LISTENER, MARK_HOOKED, MARK_RECORDED = 1, 4, 8
 
 ENDPOINT = struct.Struct("=10x2s4sHH")
 WHOAMI = struct.Struct("=IIII")
-
-
-def pack_endpoint(address):
-    return ENDPOINT.pack(b"\xff\xff", socket.inet_aton(address[0]), address[1], 0)
 
 
 def unpack_endpoint(data):
@@ -41,7 +37,7 @@ def mark(pins, sock):
 def register(pins, sock):
     cookie = sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     value = Layout(pins.path / "map_config").pack(
-        pid=struct.pack("=I", os.getpid()), listen=pack_endpoint(sock.getsockname()))
+        pid=struct.pack("=I", os.getpid()), listen=pack_listen(*sock.getsockname()))
     with pins.open("map_config") as config:
         config.update(cookie, value)
 
@@ -109,7 +105,7 @@ def test_who_am_i(relay, accepted):
     for sock, flags in ((relay, MARK_LISTENER | MARK_HOOKED),
                         (accepted[0], MARK_LISTENER | MARK_HOOKED | MARK_RECORDED)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
-        assert WHOAMI.unpack(answer) == (1, os.getpid(), 0, flags)
+        assert WHOAMI.unpack(answer) == (2, os.getpid(), 0, flags)
 
 
 def test_only_these_three_options_are_answered(loaded, accepted):

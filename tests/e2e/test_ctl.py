@@ -20,7 +20,7 @@ import host
 import programs
 import wire
 from harness import SERVER
-from maps import Layout, attached, bpftool, load_connect4
+from maps import Layout, attached, bpftool, load_connect4, pack_listen
 
 CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).absolute()
 COMMANDS = ["status", "connections", "doctor"]
@@ -595,10 +595,6 @@ class Entry:
             config.update(self.bytes_of("key"), bytes(value))
 
 
-def endpoint(address, port):
-    return bytes(10) + b"\xff\xff" + socket.inet_aton(address) + struct.pack("=HH", port, 0)
-
-
 @pytest.fixture
 def stopped(proxied):
     """A proxy whose relay writes nothing any more."""
@@ -616,14 +612,14 @@ def relay_errors(doctor):
 def test_doctor_sees_that_nobody_listens(stopped, doctor, address, port):
     """At that port, or at the relay's port of another address."""
     port = port or stopped.relay.address[1]
-    Entry(stopped).change(listen=endpoint(address, port))
+    Entry(stopped).change(listen=pack_listen(address, port))
     (error,) = relay_errors(doctor)
     assert f"nobody listens at {address}:{port}" in error
 
 
 def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
     stranger = stopped.listen("127.0.0.1", netns=stopped.client_net)
-    Entry(stopped).change(listen=endpoint(*stranger.getsockname()))
+    Entry(stopped).change(listen=pack_listen(*stranger.getsockname()))
     (error,) = relay_errors(doctor)
     assert "another process" in error and str(stranger.getsockname()[1]) in error
 
@@ -631,7 +627,7 @@ def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
 def test_doctor_sees_a_listener_without_our_mark(stopped, doctor):
     """This process passes for the relay: it is there, it listens, but it never marked anything."""
     with wire.listener(("127.0.0.1", 0)) as listener:
-        Entry(stopped).change(listen=endpoint(*listener.getsockname()),
+        Entry(stopped).change(listen=pack_listen(*listener.getsockname()),
                               pid=struct.pack("=I", os.getpid()),
                               alive_ns=struct.pack("=Q", time.monotonic_ns()))
         (error,) = relay_errors(doctor)

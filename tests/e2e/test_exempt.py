@@ -161,8 +161,8 @@ def registered(pins):
 def rewrite_registration(pins, sock, **changes):
     """Puts other numbers into the entry of the namespace that this socket belongs to."""
     value = {**registered(pins), **changes}
-    listen = b"".join(bytes(endpoint["addr"]) + struct.pack("=HH", endpoint["port"], 0)
-                      for endpoint in value["listen"])
+    listen = b"".join(bytes(family["addr"]) + struct.pack("=HH", family["n_ports"], 0)
+                      + struct.pack("=64H", *family["ports"]) for family in value["listen"])
     numbers = {name: struct.pack(form, value[name]) for name, form in (
         ("registered_ns", "=Q"), ("alive_ns", "=Q"), ("pid", "=I"), ("uid", "=I"))}
     with pins.open("map_config") as config:

@@ -21,6 +21,7 @@ import maps
 import wire
 from harness import CLIENT, SERVER
 from host6 import CLIENT6
+from maps import pack_address, pack_listen
 from programs import RELAY_GID
 
 USER = 1234  # and its group, which are nobody's
@@ -32,7 +33,7 @@ RDONLY = 1 << 3  # BPF_F_RDONLY
 MAP_UPDATE_ELEM, OBJ_GET = 2, 7
 MAP_GET_NEXT_ID, MAP_GET_FD_BY_ID = 12, 14
 
-RELAY = struct.Struct("=QQII16sHH16sHHQ")  # struct tproxy_relay
+RELAY = struct.Struct("=QQQIIII148s148s")  # struct tproxy_relay
 FAILED_KEY = struct.Struct("=8s16sHHI")
 FAILED = struct.Struct("=QII")
 FAR = 1 << 62
@@ -166,11 +167,12 @@ def addresses(relay):
             (socket.AF_INET6, ("::1", port6)), (socket.AF_INET6, ("::", port6))]
 
 
-@pytest.mark.parametrize("options", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]],
-                         ids=["", "wildcard"])
+@pytest.mark.parametrize("options", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"],
+                                     ["--listen", "127.0.0.1:7654", "--listen", "[::1]:7654"]],
+                         ids=["", "wildcard", "port"])
 def test_user_cannot_share_the_relays_port(loaded, options):
-    """SO_REUSEPORT is for sockets of one user. To see it red: bind the relay's listener without
-    listening."""
+    """Only with a port that was asked for it may be shared at all, by sockets of one user. To see
+    it red: bind the relay's listener without listening."""
     relay = loaded.start_relay(*options)
     for family, address in addresses(relay):
         assert loaded.run_in(as_user, bind, family, address) == errno.EADDRINUSE, address
@@ -256,12 +258,6 @@ def netns_cookie(bed):
         return sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
 
 
-def packed(address):
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address)
-    return b"\xff\xff".rjust(12, b"\0") + socket.inet_aton(address)
-
-
 def write_as_member(bed, name, key, value):
     """As a member of the group, who may."""
     def write():
@@ -283,13 +279,16 @@ def outcome(bed, listener):
 
 
 def nonsense(bed, stranger):
-    """(what, its fields): registered_ns, alive_ns, pid, uid, then address and port of both
+    """(what, its fields): registered_ns, alive_ns, pid, uid, then what it listens on, of both
     families. The relay's own fields stand for those that are not garbled."""
     port, port6 = bed.relay.address[1], host6.relay_address(bed.relay)[1]
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     here, here6 = (LOOPBACK, port), ("::1", port6)
     return {
         "port-0": (now, now, 1, 0, (LOOPBACK, 0), ("::1", 0)),
+        "no-ports": (now, now, 1, 0, (LOOPBACK,), ("::1",)),
+        "too-many-ports": (now, now, 1, 0, pack_listen(LOOPBACK, port, n_ports=65535),
+                           pack_listen("::1", port6, n_ports=65)),
         "zeroes": (0, 0, 0, 0, ("0.0.0.0", 0), ("::", 0)),
         "ones": (2**64 - 1, 2**64 - 1, 2**32 - 1, 2**32 - 1, ("255.255.255.255", 65535),
                  ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535)),
@@ -321,7 +320,9 @@ def test_nonsense_in_the_registration(bed, policy):
     wrong = {}
     for what, (registered, alive, pid, uid, four, six) in garbled.items():
         write_as_member(bed, "map_config", key, RELAY.pack(
-            registered, alive, pid, uid, packed(four[0]), four[1], 0, packed(six[0]), six[1], 0, 0))
+            registered, alive, 0, pid, uid, 2**32 - 1, 0,
+            *(listen if isinstance(listen, bytes) else pack_listen(*listen)
+              for listen in (four, six))))
         seen = outcome(bed, listener)
         if seen != "WELL" and not (policy and seen == "ECONNREFUSED"):
             wrong[what] = seen
@@ -346,7 +347,7 @@ def test_listener_of_the_other_family_in_the_registration(proxied, family):
     address, address6 = proxied.relay.address, host6.relay_address(proxied.relay)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     write_as_member(proxied, "map_config", netns_cookie(proxied), RELAY.pack(
-        now, now, 1, 0, packed(address6[0]), address6[1], 0, packed(address[0]), address[1], 0, 0))
+        now, now, 0, 1, 0, 0, 0, pack_listen(*address6), pack_listen(*address)))
     if family == "inet":
         assert outcome(proxied, proxied.listen()) == "WELL"
     else:
@@ -382,7 +383,7 @@ def wrong_outcomes(bed, errors):
     """Those errors in map_failed that make connect() say what it must not."""
     listener = bed.listen()
     address = listener.getsockname()
-    key = FAILED_KEY.pack(netns_cookie(bed), packed(address[0]), address[1], 0, 0)
+    key = FAILED_KEY.pack(netns_cookie(bed), pack_address(address[0]), address[1], 0, 0)
     wrong = {}
     for error in errors:
         write_as_member(bed, "map_failed", key, FAILED.pack(2**64 - 1, error, 0))

@@ -75,7 +75,7 @@ def test_relay_whose_address_is_not_here(loaded):
 def test_relay_of_another_abi_version(loaded):
     with loaded.pins.open("map_policy") as policy:
         policy.update(bytes(4), struct.pack("=I", 99).ljust(policy.value_size, b"\0"))
-    loaded.run_relay().refused("99", "version 1")
+    loaded.run_relay().refused("99", "version 2")
 
 
 def test_relay_where_the_hooks_do_not_see_it(loaded):
@@ -133,7 +133,7 @@ def test_last_relay_to_register_wins(proxied):
     second.signal(signal.SIGUSR1)
     host.wait_until(lambda: proxied.pins.count("map_ports") == 2, "both connections are live")
     relays = {entry["key"]["dst"]["port"] for entry in proxied.pins.dump("map_ports")}
-    assert relays == {first.address[1], second.address[1]}
+    assert relays == {first.address[1], second.address[1]}, "the first port of each"
     wire.exchange(client, server)
 
 

@@ -193,7 +193,7 @@ def test_status_json(bed):
     relay = bed.start_relay()
     bed.visit(bed.listen())
     status = bed.tproxy_load.status()
-    assert status["loaded"] is True and status["abi_version"] == 1
+    assert status["loaded"] is True and status["abi_version"] == 2
     assert status["pin_dir"] == str(bed.pins.path)
     assert status["policy"] == "fail-open" and status["include_loopback"] is False
     assert status["relay_cgroup"] == str(bed.relay_cgroup)
@@ -201,8 +201,9 @@ def test_status_json(bed):
             {(hook, str(bed.scope)) for hook in SCOPE_HOOKS} |
             {(hook, str(bed.relay_cgroup)) for hook in RELAY_HOOKS})
     assert all(link["attached"] is True for link in status["links"])
-    assert [(entry["pid"], entry["uid"], entry["listen"]) for entry in status["relays"]] == [
+    assert [(entry["pid"], entry["uid"], entry["listen"][0]) for entry in status["relays"]] == [
         (relay.pid, programs.RELAY_UID, "{}:{}".format(*relay.address))]
+    assert [len(set(entry["listen"])) for entry in status["relays"]] == [4]
     assert status["counters"]["redirected"] == 1
     assert status["map_socks"] == status["map_ports"] == 1
 

@@ -65,10 +65,13 @@ def test_maps_during_a_connection(proxied):
     assert sock["comm"].startswith("python3" if isinstance(sock["comm"], str) else ["p"])
     (port,) = (entry["key"] for entry in proxied.pins.dump("map_ports"))
     assert endpoint(port["src"]) == client.getsockname()
-    assert endpoint(port["dst"]) == proxied.relay.address
+    address, port_taken = endpoint(port["dst"])
+    assert address == proxied.relay.address[0]
     (config,) = (entry["value"] for entry in proxied.pins.dump("map_config"))
     assert config["pid"] == proxied.relay.pid
-    assert endpoint(config["listen"][0]) == proxied.relay.address
+    listen = config["listen"][0]
+    assert endpoint({**listen, "port": listen["ports"][0]}) == proxied.relay.address
+    assert port_taken in listen["ports"][:listen["n_ports"]]
     client.close()
     host.wait_until(proxied.pins.at_rest, "maps are empty after the connection")
 
@@ -368,10 +371,11 @@ def test_bound_to_a_device(bed, policy):
     assert bed.stats()["bound_device"] == 1
 
 
-def test_failed_connect_leaves_nothing(proxied):
+def test_failed_connect_leaves_nothing(loaded):
     """Two sockets with one source, one destination: connect() of the second fails in the kernel,
     after its destination was recorded."""
-    listener = proxied.listen()
+    loaded.start_relay("--workers", 1, "--listeners", 1)
+    listener, proxied = loaded.listen(), loaded
 
     def connect():
         socks = [socket.socket() for _ in range(2)]
@@ -488,8 +492,11 @@ def connect_twice_from_one_port(addresses):
     return results
 
 
-def test_one_source_port_to_two_destinations_at_a_time(proxied):
-    """Both would be one connection to the relay: the second one fails, and is not mixed up."""
-    addresses = [proxied.listen().getsockname() for _ in range(2)]
-    assert proxied.run_in(connect_twice_from_one_port, addresses) == [0, errno.EADDRNOTAVAIL]
-    host.wait_until(proxied.pins.at_rest, "nothing is left of either")
+@pytest.mark.parametrize("listeners, codes", [(1, [0, errno.EADDRNOTAVAIL]), (2, [0, 0])])
+def test_one_source_port_to_two_destinations_at_a_time(loaded, listeners, codes):
+    """To one port of the relay's both would be one connection: the second one fails, and is not
+    mixed up. With two ports each gets its own."""
+    loaded.start_relay("--workers", 1, "--listeners", listeners)
+    addresses = [loaded.listen().getsockname() for _ in range(2)]
+    assert loaded.run_in(connect_twice_from_one_port, addresses) == codes
+    host.wait_until(loaded.pins.at_rest, "nothing is left of either")

@@ -20,6 +20,8 @@ static void check_sense(const struct options *o)
 	require(o->listen[TPROXY_INET6].sa.sa_family == AF_INET6);
 	require(o->workers >= 1 && o->workers <= OPTIONS_WORKERS_MAX);
 	require(o->max_connections <= 10000000);
+	require(o->workers * options_listeners(o, TPROXY_INET) <= TPROXY_PORTS_MAX);
+	require(o->workers * options_listeners(o, TPROXY_INET6) <= TPROXY_PORTS_MAX);
 	require(o->connect_timeout_ms >= 1 && o->connect_timeout_ms <= WEEK_MS);
 	require(o->idle_timeout_ms >= 1 && o->idle_timeout_ms <= WEEK_MS);
 	require(o->half_closed_timeout_ms >= 1 && o->half_closed_timeout_ms <= WEEK_MS);
@@ -34,6 +36,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(memcmp(a->listen, b->listen, sizeof(a->listen)) == 0);
 	require(memcmp(a->listen_given, b->listen_given, sizeof(a->listen_given)) == 0);
 	require(a->workers == b->workers && a->max_connections == b->max_connections);
+	require(a->listeners == b->listeners && a->drain_in_background == b->drain_in_background);
 	require(a->connect_timeout_ms == b->connect_timeout_ms);
 	require(a->idle_timeout_ms == b->idle_timeout_ms);
 	require(a->half_closed_timeout_ms == b->half_closed_timeout_ms);
@@ -70,6 +73,10 @@ static void check_round_trip(const struct options *o)
 	add(&a, "--workers=%u", o->workers);
 	if (o->max_connections)
 		add(&a, "--max-connections=%u", o->max_connections);
+	if (o->listeners)
+		add(&a, "--listeners=%u", o->listeners);
+	if (o->drain_in_background)
+		add(&a, "--drain-in-background");
 	if (o->verbose)
 		add(&a, "--verbose");
 	add(&a, "--connection-log=%s", formats[o->connection_log]);

@@ -31,6 +31,8 @@ static void test_defaults(void **state)
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, 0);
+	assert_int_equal(o.listeners, 0);
+	assert_false(o.drain_in_background);
 	assert_true(o.workers >= 1 && o.workers <= OPTIONS_WORKERS_MAX);
 	assert_false(o.listen_given[TPROXY_INET] || o.listen_given[TPROXY_INET6]);
 	assert_true(IN6_IS_ADDR_LOOPBACK(&o.listen[TPROXY_INET6].in6.sin6_addr));
@@ -50,8 +52,11 @@ static void test_values(void **state)
 	assert_int_equal(parse(&o, "-p", "/x", "-l", "127.0.0.2:99", "-w", "3", "-v",
 			       "--connect-timeout", "1s", "--idle-timeout=2m",
 			       "--half-closed-timeout=3ms", "--drain-timeout=4h",
-			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0"),
+			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0",
+			       "--listeners=6", "--drain-in-background"),
 			 0);
+	assert_int_equal(o.listeners, 6);
+	assert_true(o.drain_in_background);
 	assert_string_equal(o.pin_dir, "/x");
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000002));
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, htons(99));
@@ -65,6 +70,27 @@ static void test_values(void **state)
 	assert_int_equal(o.drain_timeout_ms, 14400000);
 	assert_int_equal(o.max_connections, 5);
 	assert_true(o.verbose);
+}
+
+/* How many listeners each worker gets, and what cannot be. */
+static void test_listeners(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o, "--workers=1"), 0);
+	assert_int_equal(options_listeners(&o, TPROXY_INET), 4);
+	assert_int_equal(parse(&o, "--workers=3"), 0);
+	assert_int_equal(options_listeners(&o, TPROXY_INET6), 2);
+	assert_int_equal(parse(&o, "--workers=64"), 0);
+	assert_int_equal(options_listeners(&o, TPROXY_INET), 1);
+	assert_int_equal(parse(&o, "--workers=1", "--listen=127.0.0.1:65535"), 0);
+	assert_int_equal(options_listeners(&o, TPROXY_INET), 1);
+	assert_int_equal(options_listeners(&o, TPROXY_INET6), 4);
+	assert_int_equal(parse(&o, "--workers=2", "--listeners=32"), 0);
+	assert_int_equal(options_listeners(&o, TPROXY_INET), 32);
+	assert_int_equal(parse(&o, "--workers=2", "--listeners=33"), -EINVAL);
+	assert_int_equal(parse(&o, "--workers=2", "--listen=127.0.0.1:65535"), -EINVAL);
+	assert_int_equal(parse(&o, "--workers=2", "--listen=[::1]:65534"), 0);
 }
 
 static void with_file(const char *lines, char path[32])
@@ -95,6 +121,8 @@ static void test_file(void **state)
 		  "max-connections = 5\n"
 		  "idle-timeout = 2m\n"
 		  "error-memory = 0\n"
+		  "listeners = 2\n"
+		  "drain-in-background = yes\n"
 		  "verbose = yes\n",
 		  path);
 	assert_int_equal(parse(&o, "-f", path, "-l", "127.0.0.3:97", "-w", "4"), 0);
@@ -104,6 +132,8 @@ static void test_file(void **state)
 	assert_int_equal(o.listen[TPROXY_INET6].in6.sin6_port, htons(98));
 	assert_true(o.listen_given[TPROXY_INET] && o.listen_given[TPROXY_INET6]);
 	assert_int_equal(o.workers, 4);
+	assert_int_equal(o.listeners, 2);
+	assert_true(o.drain_in_background);
 	assert_int_equal(o.max_connections, 5);
 	assert_int_equal(o.idle_timeout_ms, 120000);
 	assert_int_equal(o.error_memory_ms, 0);
@@ -113,9 +143,13 @@ static void test_file(void **state)
 static void test_file_errors(void **state)
 {
 	static const char *const bad[] = {
-		"[relay]\nworkers = 0\n",  "[relay]\nworker = 1\n",
-		"[relay]\nverbose = 1\n",  "[relay]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n",
+		"[relay]\nworkers = 0\n",
+		"[relay]\nworker = 1\n",
+		"[relay]\nverbose = 1\n",
+		"[relay]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n",
 		"[relay]\nidle-timeout\n",
+		"[relay]\nlisteners = 65\n",
+		"[relay]\ndrain-in-background = 1\n",
 	};
 	struct options o;
 	char path[32];
@@ -152,9 +186,9 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
-		cmocka_unit_test(test_file),	 cmocka_unit_test(test_file_errors),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_defaults),    cmocka_unit_test(test_values),
+		cmocka_unit_test(test_listeners),   cmocka_unit_test(test_file),
+		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

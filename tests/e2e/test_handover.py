@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxy-relay --drain-in-background: the process that was started ends at once, and its child
+serves until another relay has taken over. What `systemctl restart` does with the shipped unit.
+"""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+import crowd
+import host
+import programs
+import wire
+
+CLIENTS = 64
+SIZE = 3000
+PORTS = 4  # of the relay
+SO_PASSCRED, SCM_CREDENTIALS = 16, 2
+
+
+class Service(programs.Relay):
+    """A relay with --drain-in-background: pid is the guardian, relay_pid its child."""
+
+    relay_pid = None
+
+    def wait_registered(self, times=1):
+        host.wait_until(lambda: len(self.registrations()) >= times or not self.running(),
+                        "the relay registers", 20 if programs.SANITIZED else 10)
+        assert self.running(), self.text()
+        self.relay_pid = int(self.registrations()[-1][0])
+        assert self.relay_pid != self.pid
+        return self
+
+    def gone(self):
+        return self.relay_pid is None or not Path(f"/proc/{self.relay_pid}").exists()
+
+    def __exit__(self, *failure):
+        super().__exit__(*failure)
+        for _ in range(2):  # the first one drains, the second one ends
+            with contextlib.suppress(ProcessLookupError):
+                if self.relay_pid:
+                    os.kill(self.relay_pid, signal.SIGTERM)
+        host.wait_until(self.gone, "the child has ended")
+
+
+@pytest.fixture
+def start(loaded):
+    """Starts a service, and waits until it is ready."""
+    def start_one(*options, **program):
+        log = loaded.directory / f"relay{len(loaded.relays)}.log"
+        loaded.relay = Service(loaded._binaries / programs.RELAY.name, loaded.pins.path,
+                               "--drain-in-background", "--drain-timeout", "5s", *options,
+                               place=loaded.relay_place, log=log, **program)
+        loaded.relays.append(loaded.relay)
+        return loaded.relay.wait_registered()
+
+    return start_one
+
+
+def registered_pids(bed):
+    return [entry["value"]["pid"] for entry in bed.pins.dump("map_config")]
+
+
+@contextlib.contextmanager
+def long_connections(bed, count=8):
+    """They carry data before and after what happens in the block, and end well."""
+    listener = bed.listen()
+    pairs = [bed.pair(listener) for _ in range(count)]
+    data = [random.randbytes(100_000) for _ in pairs]
+    for (client, server), sent in zip(pairs, data, strict=True):
+        client.sendall(sent[:SIZE])
+        assert wire.read_exactly(server, SIZE) == sent[:SIZE]
+    yield
+    for (client, server), sent in zip(pairs, data, strict=True):
+        client.sendall(sent[SIZE:])
+        assert wire.read_exactly(server, len(sent) - SIZE) == sent[SIZE:]
+        wire.exchange(server, client)
+        client.close()
+        assert wire.ended_by(server) == wire.EOF
+        server.close()
+
+
+@pytest.mark.deadline(90)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["", "one-worker"])
+def test_restart_under_load(loaded, start, how, options):
+    """64 clients without pause, fail-closed: none is refused, none is cut, each byte comes back;
+    and what was long before the restart is so after it. Stop and start take no time.
+
+    To see it red: let on_guardian_gone() drain at once, or let drain() accept nothing more.
+    """
+    loaded.load("--fail-closed")
+    start(*options)
+    before, taken = loaded.stats()["redirected"], []
+    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+        for turn in range(1, 4):
+            host.wait_until(lambda: loaded.stats()["redirected"] > before + 300 * turn,
+                            "clients connect")
+            with long_connections(loaded):
+                old, started = loaded.relay, time.monotonic()
+                old.signal(how)
+                assert old.wait() == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+                old.killed = True
+                taken.append(time.monotonic() - started)
+                start(*options)
+                assert registered_pids(loaded) == [loaded.relay.relay_pid]
+            host.wait_until(old.gone, "the old one has drained")
+    assert outcome.failed == [] and outcome.good > 1000
+    assert outcome.bytes == outcome.good * SIZE
+    stats = loaded.stats()
+    assert stats["redirected"] - before == outcome.good + 3 * 8
+    assert stats["refused"] == stats["no_relay"] == stats["no_listener"] == 0
+    assert max(taken) < 1
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+def test_reload_under_load(loaded, start):
+    """SIGHUP goes to the relay: nobody notices, and the new limit holds."""
+    config = loaded.directory / "config"
+    config.write_text("[relay]\nidle-timeout = 100s\n")
+    loaded.load("--fail-closed")
+    relay = start("--config", config)
+    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+        for turn in range(1, 4):
+            host.wait_until(lambda: loaded.stats()["redirected"] > 300 * turn, "clients connect")
+            config.write_text(f"[relay]\nidle-timeout = {turn}00s\n")
+            relay.signal(signal.SIGHUP)
+            host.wait_until(lambda: relay.text().count("read the configuration again") == turn,
+                            "it is read")
+    assert outcome.failed == [] and outcome.bytes == outcome.good * SIZE > 0
+    assert loaded.stats()["refused"] == 0
+
+
+@pytest.mark.deadline(60)
+def test_relay_killed_under_load(loaded, start):
+    """Fail-open: what it served is cut, and what waited at one of its ports, which the kernel
+    closes one after the other; everybody else connects, directly until the next relay is there. The
+    guardian ends, so that a service manager sees it."""
+    old = start()
+    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+        for turn in range(1, 4):
+            host.wait_until(lambda: loaded.stats()["redirected"] > 300 * turn, "clients connect")
+            os.kill(old.relay_pid, signal.SIGKILL)
+            assert old.wait() == 1 and "was ended by Killed" in old.text()
+            old.killed = True
+            old = start()
+    assert len(outcome.failed) <= 3 * CLIENTS * (1 + PORTS), outcome.failed
+    assert not any("refused" in failure or "timed out" in failure for failure in outcome.failed)
+    assert outcome.bytes == outcome.good * SIZE and outcome.good > 1000
+    stats = loaded.stats()
+    assert stats["no_relay"] + stats["no_listener"] > 0
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+def test_stop_without_a_successor(loaded, start):
+    """New connections are served for three seconds, those that run until they end."""
+    relay = start()
+    client, server = loaded.pair()
+    relay.signal(signal.SIGTERM)
+    assert relay.wait(1) == 0
+    assert loaded.visit(loaded.listen()).relayed
+    host.wait_until(lambda: registered_pids(loaded) == [], "it gives up")
+    assert "no other relay has taken over" in relay.text()
+    assert not loaded.visit(loaded.listen()).relayed
+    wire.exchange(client, server)
+    assert not relay.gone()
+    client.close()
+    assert wire.ended_by(server) == wire.EOF
+    server.close()
+
+
+def test_drain_has_a_deadline(loaded, start):
+    relay = start("--drain-timeout", "500ms")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    relay.signal(signal.SIGTERM)
+    assert relay.wait(1) == 0
+    start()
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+    host.wait_until(relay.gone, "the old one has ended")
+
+
+def test_unload_ends_the_wait_for_a_successor(loaded, start):
+    relay = start()
+    relay.signal(signal.SIGTERM)
+    assert relay.wait(1) == 0
+    started = time.monotonic()
+    loaded.unload()
+    host.wait_until(relay.gone, "nothing is to be taken over")
+    assert time.monotonic() - started < 2.5
+
+
+def test_port_that_was_asked_for_is_shared(loaded, start):
+    """Or the new one could not start before the old one ends. A new connection goes to either."""
+    options = "--workers", "1", "--listen", "127.0.0.1:7654"
+    old = start(*options)
+    old.signal(signal.SIGTERM)
+    assert old.wait(1) == 0
+    start(*options)
+    host.wait_until(old.gone, "the old one has drained")
+    assert loaded.visit(loaded.listen()).relayed
+
+
+def test_signals_go_to_the_relay(loaded, start):
+    relay = start()
+    relay.signal(signal.SIGUSR1)
+    host.wait_until(lambda: "connections" in relay.text(), "counters are printed")
+    relay.signal(signal.SIGQUIT)
+    assert relay.wait() == 0
+    assert "draining 0 connections" in relay.text() and relay.gone()
+
+
+def test_failure_to_start(bed):
+    """The guardian ends as its child does."""
+    result = bed.run_relay("--drain-in-background")
+    assert result.status == 1 and "tproxy-load" in result.err and len(result.err.splitlines()) == 1
+    assert bed.run_relay("--drain-in-background", "--workers", "x").status == 2
+
+
+def test_guardian_notifies(loaded, start):
+    """sd_notify: systemd listens to the process that it started (NotifyAccess=main)."""
+    path = loaded.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
+        sock.bind(str(path))
+        path.chmod(0o777)
+        sock.settimeout(wire.TIMEOUT)
+        relay = start(env={"NOTIFY_SOCKET": str(path)})
+
+        def message():
+            data, ancillary, _, _ = sock.recvmsg(4096, 1024)
+            (pid,) = [struct.unpack("3i", value)[0] for level, kind, value in ancillary
+                      if kind == SCM_CREDENTIALS]
+            return data.decode(), pid
+
+        assert message() == ("READY=1", relay.pid)
+        relay.signal(signal.SIGHUP)
+        assert message() == ("RELOADING=1", relay.pid)
+        assert message() == ("READY=1", relay.pid)
+        relay.signal(signal.SIGTERM)
+        assert message() == ("STOPPING=1", relay.pid)
+        assert relay.wait(1) == 0
+        host.wait_until(relay.gone, "it has drained")
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            message()
+    assert re.search(r"pid \d+ drains in the background", relay.text())

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The ports of a relay: each of its listening sockets has one, and connect takes them in turn."""
+
+import collections
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+
+import host
+import host6
+import wire
+from harness import SERVER
+
+EPHEMERAL = 200  # source ports that the clients' namespace is left with
+
+
+@pytest.fixture
+def loaded(bed):
+    """With IPv6: a relay does not offer it otherwise."""
+    host6.give_addresses(bed)
+    bed.load()
+    return bed
+
+
+def ports(pins, family=0):
+    """What the relay has registered."""
+    (entry,) = pins.dump("map_config")
+    listen = entry["value"]["listen"][family]
+    return listen["ports"][:listen["n_ports"]]
+
+
+def taken(pins):
+    """How many live connections go to each port."""
+    return collections.Counter(entry["key"]["dst"]["port"] for entry in pins.dump("map_ports"))
+
+
+@pytest.mark.parametrize("options, count", [
+    (["--workers", 1], 4), (["--workers", 2], 4), (["--workers", 3], 6), (["--workers", 7], 7),
+    (["--workers", 2, "--listeners", 5], 10), (["--workers", 64], 64)])
+def test_number_of_ports(loaded, options, count):
+    """A multiple of the workers', at least four by default."""
+    loaded.start_relay(*options)
+    for family in (0, 1):
+        assert len(set(ports(loaded.pins, family))) == count
+    assert f"ports {2 * count}" in loaded.relay.text()
+
+
+@pytest.mark.parametrize("options", [["--workers", 1], ["--workers", 2], ["--workers", 3]])
+def test_connections_take_them_in_turn(loaded, options):
+    """So each worker has the same number of them. To see it red: take_turn() takes the first."""
+    loaded.start_relay(*options)
+    listener, count = loaded.listen(), len(ports(loaded.pins))
+    pairs = [loaded.pair(listener) for _ in range(5 * count)]
+    assert taken(loaded.pins) == {port: 5 for port in ports(loaded.pins)}
+    for client, server in pairs:
+        wire.exchange(client, server)
+
+
+def test_both_families_take_turns(loaded):
+    loaded.start_relay("--workers", 1, "--listeners", 2)
+    host6.visit(loaded, host6.listen(loaded))
+    assert loaded.visit(loaded.listen()).relayed
+
+
+def test_turns_go_on_when_the_relay_renews_its_entry(loaded):
+    """Once a second. To see it red: write_entry() with turn 0."""
+    loaded.start_relay("--workers", 1, "--listeners", 3)
+    listener = loaded.listen()
+
+    def alive():
+        return loaded.pins.dump("map_config")[0]["value"]["alive_ns"]
+
+    for _ in range(3):
+        before = alive()
+        loaded.pair(listener)
+        host.wait_until(lambda: alive() != before, "the entry is renewed")
+    assert taken(loaded.pins) == {port: 1 for port in ports(loaded.pins)}
+
+
+def connect_many(address, count):
+    """As many connections as there is a source port for, up to count; the errno of the next one."""
+    socks = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.settimeout(wire.TIMEOUT)
+        code = sock.connect_ex(address)
+        if code:
+            return socks, code
+        socks.append(sock)
+    return socks, 0
+
+
+@pytest.mark.parametrize("listeners", [1, 4])
+def test_more_connections_than_ephemeral_ports(loaded, listeners):
+    """What is 28,232 by default is 200 here, for each port of the relay's. From the relay on it is
+    the destinations that count, of which there are eight.
+
+    To see it red: take_turn() takes the first.
+    """
+    relay = loaded.start_relay("--workers", 1, "--listeners", listeners)
+    with loaded.client_net.inside():
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"20000 {20000 + EPHEMERAL - 1}")
+    addresses = loaded.echo_server(listeners=8)
+
+    def connect_all():
+        socks = []
+        for address in addresses:
+            more, code = connect_many(address, 150)
+            socks += more
+            if code:
+                break
+        for sock in socks:
+            sock.sendall(b"x")
+            assert wire.read_exactly(sock, 1) == b"x"
+        return len(socks), code
+
+    count, code = loaded.run_in(connect_all, timeout=30)
+    assert (count, code) == (listeners * EPHEMERAL, errno.EADDRNOTAVAIL)
+    assert relay.running()
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+def test_port_that_was_asked_for(loaded):
+    """One for each worker, from there on."""
+    loaded.start_relay("--workers", 3, "--listen", "127.0.0.1:7654", "--listen", "[::1]:8000")
+    assert ports(loaded.pins) == [7654, 7655, 7656]
+    assert ports(loaded.pins, family=1) == [8000, 8001, 8002]
+    listener = loaded.listen()
+    for _ in range(3):
+        assert loaded.visit(listener).relayed
+    assert set(taken(loaded.pins)) == {7654, 7655, 7656}
+
+
+def test_next_port_is_taken(loaded):
+    stranger = loaded.listen("127.0.0.1", 7655, netns=loaded.client_net)
+    result = loaded.run_relay("--workers", "2", "--listen", "127.0.0.1:7654")
+    result.refused("127.0.0.1:7655", "in use")
+    assert stranger and loaded.pins.dump("map_config") == []
+
+
+@pytest.mark.parametrize("options, needles", [
+    (["--workers", "4", "--listeners", "17"], ["17", "4 workers", "64"]),
+    (["--workers", "2", "--listen", "127.0.0.1:65535"], ["127.0.0.1:65535", "2 ports"]),
+    (["--listeners", "65"], ["'65'"]), (["--listeners", "0"], ["'0'"])])
+def test_ports_that_cannot_be(loaded, options, needles):
+    result = loaded.run_relay(*options)
+    assert result.status == 2
+    for needle in needles:
+        assert needle in result.err
+
+
+def test_each_port_is_known_for_the_relay(loaded):
+    """I3: a client that asks for any of them is not sent to another one of them.
+
+    To see it red: let has_port() look at the first one only.
+    """
+    loaded.load("--include-loopback")
+    relay = loaded.start_relay("--workers", 2, "--listeners", 3)
+    for port in ports(loaded.pins):
+        assert loaded.run_in(wire.fate, ("127.0.0.1", port)) == wire.RESET
+    stats = loaded.stats()
+    assert stats["bypass_listener"] == 6 and stats["redirected"] == 0
+    assert relay.text().count("no recorded destination") == 6
+    assert loaded.visit(loaded.listen(SERVER)).relayed
