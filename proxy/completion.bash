@@ -22,14 +22,16 @@ _tproxy_relay()
             return
             ;;
         -l | --listen | -w | --workers | --listeners | --connect-timeout | --idle-timeout | \
-            --half-closed-timeout | --drain-timeout | --error-memory | --max-connections)
+            --half-closed-timeout | --drain-timeout | --error-memory | --max-connections | \
+            --max-per-cgroup)
             return
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W '
         -p --pin-dir -l --listen -w --workers --listeners
         --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
-        --drain-in-background --error-memory --max-connections --connection-log -f --config -v --verbose -h --help --version' -- "$cur")
+        --drain-in-background --error-memory --max-connections
+        --max-per-cgroup --connection-log -f --config -v --verbose -h --help --version' -- "$cur")
 }
 
 complete -F _tproxy_relay tproxy-relay

@@ -105,6 +105,8 @@ static void set_limit(struct relay *relay)
 	else if (relay->options.max_connections)
 		max = relay->options.max_connections;
 	atomic_store_explicit(&relay->limit.max, max, memory_order_relaxed);
+	atomic_store_explicit(&relay->limit.per_cgroup.max, relay->options.max_per_cgroup,
+			      memory_order_relaxed);
 }
 
 /*
@@ -495,6 +497,7 @@ static int relay_init(struct relay *relay)
 	r = registration_open(&relay->reg, relay->options.pin_dir);
 	if (r < 0)
 		return r;
+	quota_init(&relay->limit.per_cgroup);
 	set_limit(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -521,6 +524,8 @@ static void relay_finish(struct relay *relay)
 	for (i = 0; i < relay->n_workers; i++)
 		worker_finish(&relay->workers[i]);
 	free(relay->workers);
+	if (relay->base)
+		quota_finish(&relay->limit.per_cgroup);
 	while (relay->n_events > 0)
 		event_free(relay->events[--relay->n_events]);
 	if (relay->drain_timer)

@@ -23,6 +23,7 @@ enum {
 	OPT_HALF_CLOSED_TIMEOUT,
 	OPT_DRAIN_TIMEOUT,
 	OPT_MAX_CONNECTIONS,
+	OPT_MAX_PER_CGROUP,
 	OPT_ERROR_MEMORY,
 	OPT_CONNECTION_LOG,
 	OPT_LISTENERS,
@@ -41,6 +42,7 @@ static const struct option long_options[] = {
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "drain-in-background", no_argument, NULL, OPT_DRAIN_IN_BACKGROUND },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
+	{ "max-per-cgroup", required_argument, NULL, OPT_MAX_PER_CGROUP },
 	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
 	{ "connection-log", required_argument, NULL, OPT_CONNECTION_LOG },
 	{ "config", required_argument, NULL, 'f' },
@@ -73,6 +75,7 @@ static void print_help(void)
 	       "      --drain-in-background       on SIGTERM end at once; a child of this process goes\n"
 	       "                                  on until another relay has taken over, and drains\n"
 	       "      --max-connections N         at a time (default: as descriptors allow)\n"
+	       "      --max-per-cgroup N          of the processes of one cgroup (default: no limit)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
@@ -216,6 +219,8 @@ static int set_option(void *data, const char *name, const char *value,
 		return set_number(&o->listeners, value, TPROXY_PORTS_MAX, error);
 	if (strcmp(name, "max-connections") == 0)
 		return set_number(&o->max_connections, value, 10000000, error);
+	if (strcmp(name, "max-per-cgroup") == 0)
+		return set_number(&o->max_per_cgroup, value, 10000000, error);
 	if (strcmp(name, "connection-log") == 0)
 		return set_connection_log(o, value, error);
 	if (strcmp(name, "verbose") == 0)

@@ -21,6 +21,7 @@ struct options {
 	uint32_t workers;
 	uint32_t listeners;	  /* of each worker, for each family; 0: see options_listeners() */
 	uint32_t max_connections; /* 0: as many as descriptors allow */
+	uint32_t max_per_cgroup;  /* 0: no such limit */
 	uint64_t connect_timeout_ms;
 	uint64_t idle_timeout_ms;
 	uint64_t half_closed_timeout_ms;

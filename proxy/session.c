@@ -17,7 +17,9 @@
 #include "log.h"
 #include "origdst.h"
 #include "parse.h"
+#include "quota.h"
 #include "registration.h"
+#include "tproxy_abi.h"
 #include "util.h"
 #include "worker.h"
 
@@ -155,6 +157,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	if (s->deaf)
 		LIST_REMOVE(s, deaf_entry);
 	LIST_REMOVE(s, entry);
+	if (s->cgroup_id)
+		quota_give(&worker->limit->per_cgroup, s->cgroup_id);
 	/* Also the side that is said to have reset: an error may have been the kernel's own. */
 	close_side(s->client_fd, reason != CLOSE_DONE);
 	close_side(s->server_fd, reason != CLOSE_DONE);
@@ -324,6 +328,28 @@ static void session_dial(struct session *s)
 	}
 }
 
+/* May the client's cgroup have one more connection? If not, destroys the session. */
+static bool count_client(struct session *s)
+{
+	struct quota *quota = &s->worker->limit->per_cgroup;
+	struct tproxy_conn conn;
+
+	if (!quota_wanted(quota) || origdst_get_conn(s->client_fd, &conn) < 0)
+		return true;
+	switch (quota_take(quota, conn.cgroup_id)) {
+	case QUOTA_TAKEN:
+		s->cgroup_id = conn.cgroup_id;
+		return true;
+	case QUOTA_REACHED:
+		session_destroy(s, CLOSE_CGROUP_LIMIT);
+		return false;
+	case QUOTA_NO_MEMORY:
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return false;
+	}
+	return true;
+}
+
 void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client)
 {
@@ -351,5 +377,6 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
-	session_dial(s);
+	if (count_client(s))
+		session_dial(s);
 }

@@ -58,6 +58,7 @@ struct session {
 	struct half up;	  /* client to server */
 	struct half down; /* server to client */
 	uint64_t started_ms;
+	uint64_t cgroup_id; /* the client's, if it counts for worker_limit::per_cgroup; else 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst;	 /* where the client wanted to go */
 	struct tproxy_conn *who; /* connlog's: the client's process, NULL unless it is logged */

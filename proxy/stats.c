@@ -19,6 +19,7 @@ static const char *const close_reason_names[] = {
 	[CLOSE_HALF_CLOSED_TIMEOUT] = "half-closed timeout",
 	[CLOSE_DRAIN_TIMEOUT] = "drain timeout",
 	[CLOSE_NO_MEMORY] = "out of memory",
+	[CLOSE_CGROUP_LIMIT] = "cgroup limit",
 };
 _Static_assert(ARRAY_SIZE(close_reason_names) == _CLOSE_REASON_MAX, "a reason without a name");
 

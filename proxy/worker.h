@@ -18,6 +18,7 @@
 #include "listener.h"
 #include "pipes.h"
 #include "pump.h"
+#include "quota.h"
 #include "registration.h"
 #include "stats.h"
 #include "tproxy_abi.h"
@@ -30,7 +31,8 @@ struct session;
 /* What all workers share. */
 struct worker_limit {
 	_Atomic uint32_t sessions;
-	_Atomic uint32_t max;		 /* of sessions */
+	_Atomic uint32_t max; /* of sessions */
+	struct quota per_cgroup;
 	_Atomic uint64_t quiet_until_ms; /* pauses of accepting before that are not logged */
 };
 

@@ -36,6 +36,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(memcmp(a->listen, b->listen, sizeof(a->listen)) == 0);
 	require(memcmp(a->listen_given, b->listen_given, sizeof(a->listen_given)) == 0);
 	require(a->workers == b->workers && a->max_connections == b->max_connections);
+	require(a->max_per_cgroup == b->max_per_cgroup);
 	require(a->listeners == b->listeners && a->drain_in_background == b->drain_in_background);
 	require(a->connect_timeout_ms == b->connect_timeout_ms);
 	require(a->idle_timeout_ms == b->idle_timeout_ms);
@@ -73,6 +74,8 @@ static void check_round_trip(const struct options *o)
 	add(&a, "--workers=%u", o->workers);
 	if (o->max_connections)
 		add(&a, "--max-connections=%u", o->max_connections);
+	if (o->max_per_cgroup)
+		add(&a, "--max-per-cgroup=%u", o->max_per_cgroup);
 	if (o->listeners)
 		add(&a, "--listeners=%u", o->listeners);
 	if (o->drain_in_background)

@@ -53,9 +53,10 @@ static void test_values(void **state)
 			       "--connect-timeout", "1s", "--idle-timeout=2m",
 			       "--half-closed-timeout=3ms", "--drain-timeout=4h",
 			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0",
-			       "--listeners=6", "--drain-in-background"),
+			       "--listeners=6", "--max-per-cgroup=7", "--drain-in-background"),
 			 0);
 	assert_int_equal(o.listeners, 6);
+	assert_int_equal(o.max_per_cgroup, 7);
 	assert_true(o.drain_in_background);
 	assert_string_equal(o.pin_dir, "/x");
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000002));
