@@ -19,9 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "capacity.h"
 #include "connlog.h"
 #include "guardian.h"
 #include "ipv6.h"
@@ -36,16 +36,12 @@
 
 /* Well below TPROXY_STALE_NS. */
 #define CHECK_S 1
-/* Descriptors that are not for connections: libraries, listeners, maps, epoll. */
-#define FDS_RESERVED 64
 /*
  * Without the guardian: how long to serve new connections while no other relay has registered, and
  * how often to look. Our entry is not renewed then, so shorter than TPROXY_STALE_NS.
  */
 #define HANDOVER_MS	 3000
 #define HANDOVER_LOOK_MS 50
-/* At most, for all workers; see pipes.h. */
-#define PIPES_MAX 128
 
 struct relay {
 	int argc;
@@ -70,42 +66,14 @@ struct relay {
 	uint64_t handover_until_ms; /* 0: not yet */
 };
 
-/* Descriptors are the first limit that a relay meets: use all that we may have. */
-static uint32_t raise_nofile(void)
+static void set_limits(struct relay *relay)
 {
-	struct rlimit limit;
+	const struct options *options = &relay->options;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return 1024;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	getrlimit(RLIMIT_NOFILE, &limit);
-	return limit.rlim_cur > 1 << 24 ? 1 << 24 : (uint32_t)limit.rlim_cur;
-}
-
-/* Of all descriptors, for each worker. */
-static uint32_t pipes_for(uint32_t nofile, uint32_t workers)
-{
-	return (nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX) / workers;
-}
-
-/* Two descriptors a session, of those that are for nothing else. */
-static void set_limit(struct relay *relay)
-{
-	uint32_t nofile = raise_nofile(), workers = relay->options.workers;
-	uint32_t reserved = FDS_RESERVED + _TPROXY_FAMILY_MAX * TPROXY_PORTS_MAX +
-			    workers * (10 + 2 * pipes_for(nofile, workers));
-	uint32_t sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
-	uint32_t max = sessions;
-
-	if (relay->options.max_connections > sessions)
-		log_warning(
-			"--max-connections %u: %u descriptors allow %u, ignoring; raise RLIMIT_NOFILE",
-			relay->options.max_connections, nofile, sessions);
-	else if (relay->options.max_connections)
-		max = relay->options.max_connections;
-	atomic_store_explicit(&relay->limit.max, max, memory_order_relaxed);
-	atomic_store_explicit(&relay->limit.per_cgroup.max, relay->options.max_per_cgroup,
+	atomic_store_explicit(&relay->limit.max,
+			      capacity_sessions(capacity_raise_nofile(), options),
+			      memory_order_relaxed);
+	atomic_store_explicit(&relay->limit.per_cgroup.max, options->max_per_cgroup,
 			      memory_order_relaxed);
 }
 
@@ -304,7 +272,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 	} else {
 		relay->options = options;
 		set_log(&options);
-		set_limit(relay);
+		set_limits(relay);
 		for (i = 0; i < relay->n_workers; i++)
 			worker_configure(&relay->workers[i], &options);
 		log_info("read the configuration again");
@@ -475,7 +443,7 @@ static int start_workers(struct relay *relay)
 
 static int init_workers(struct relay *relay)
 {
-	const uint32_t pipes = pipes_for(raise_nofile(), relay->options.workers);
+	const uint32_t pipes = capacity_pipes(capacity_raise_nofile(), relay->options.workers);
 	int r;
 
 	relay->workers = calloc(relay->options.workers, sizeof(*relay->workers));
@@ -498,7 +466,7 @@ static int relay_init(struct relay *relay)
 	if (r < 0)
 		return r;
 	quota_init(&relay->limit.per_cgroup);
-	set_limit(relay);
+	set_limits(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
