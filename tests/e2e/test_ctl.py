@@ -189,7 +189,7 @@ def test_status_sums_up_the_counters(proxied, ctl):
 def test_status_of_another_abi_version(loaded, ctl):
     for command in ("status", "connections"):
         with other_abi_version(loaded):
-            ctl(command).refused("99", "version 1")
+            ctl(command).refused("99", "version 2")
 
 
 @contextlib.contextmanager
@@ -459,7 +459,7 @@ def test_doctor_of_an_unfinished_load(loaded, doctor):
 
 def test_doctor_of_another_abi_version(loaded, doctor):
     with other_abi_version(loaded):
-        assert "--unload" in doctor().only("error", "loaded", "99", "version 1")
+        assert "--unload" in doctor().only("error", "loaded", "99", "version 2")
 
 
 @pytest.mark.parametrize("hook", ["connect4", "connect6", "sockops", "release"])

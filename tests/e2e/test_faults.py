@@ -304,10 +304,11 @@ def test_fault_that_lasts(faulty, call, name):
     assert faulty.faults.stop(call) > 0
     assert used < 0.06, f"spins: {used} s of CPU in 0.6 s"
     assert relay.text().count("accepting paused") == (1 if clients else 0)
-    for client in clients:
-        server, _ = faulty.accept(listener)
-        client.sendall(b"late")
-        assert wire.read_exactly(server, 4) == b"late"
+    # In any order, for they wait at different ports.
+    for number, client in enumerate(clients):
+        client.sendall(b"late%d" % number)
+    said = [wire.read_exactly(faulty.accept(listener)[0], 5) for _ in clients]
+    assert sorted(said) == [b"late%d" % number for number in range(len(clients))]
     faulty.swaps.served()
 
 

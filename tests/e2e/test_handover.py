@@ -141,9 +141,9 @@ def test_reload_under_load(loaded, start):
 
 @pytest.mark.deadline(60)
 def test_relay_killed_under_load(loaded, start):
-    """Fail-open: what it served is cut, and what waited at one of its ports, which the kernel
-    closes one after the other; everybody else connects, directly until the next relay is there. The
-    guardian ends, so that a service manager sees it."""
+    """Fail-open: what it served is cut, and what was on its way to one of its ports, which the
+    kernel closes one after the other; everybody else connects, directly until the next relay is
+    there. The guardian ends, so that a service manager sees it."""
     old = start()
     with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
@@ -153,7 +153,7 @@ def test_relay_killed_under_load(loaded, start):
             old.killed = True
             old = start()
     assert len(outcome.failed) <= 3 * CLIENTS * (1 + PORTS), outcome.failed
-    assert not any("refused" in failure or "timed out" in failure for failure in outcome.failed)
+    assert not any("timed out" in failure for failure in outcome.failed)
     assert outcome.bytes == outcome.good * SIZE and outcome.good > 1000
     stats = loaded.stats()
     assert stats["no_relay"] + stats["no_listener"] > 0

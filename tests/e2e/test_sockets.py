@@ -165,8 +165,10 @@ def test_one_socket_in_both_families(proxied):
     rest(proxied)
 
 
-def test_connect_again_after_a_failure(proxied):
+def test_connect_again_after_a_failure(loaded):
     """The kernel refuses the first one (its address is in use); then the socket is good."""
+    loaded.start_relay("--workers", 1, "--listeners", 1)
+    proxied = loaded
     listener, other = proxied.listen(), proxied.listen(SERVER2)
 
     def connect():
