@@ -3,12 +3,23 @@
 #include "log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+/* A limit lets so many messages through at once, and then one in each interval. */
+#define LIMIT_BURST	  5
+#define LIMIT_INTERVAL_MS 60000
+
+/* Below PIPE_BUF. */
+#define LINE_MAX_LEN 1024
+/* What a line may end with that a limit lets through, and its NUL or \n. */
+#define LEFT_OUT_LEN 48
 
 static const char *log_name = "tproxy";
 static _Atomic enum log_level log_max = LOG_LEVEL_INFO;
@@ -38,29 +49,92 @@ bool log_enabled(enum log_level level)
 	return level <= atomic_load_explicit(&log_max, memory_order_relaxed);
 }
 
+/*
+ * due_ms is when all messages that were let through are paid for, at one in each interval. A
+ * message that would put it too far into the future is too early.
+ */
+bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out)
+{
+	uint64_t due_ms = atomic_load_explicit(&limit->due_ms, memory_order_relaxed);
+	uint64_t from_ms;
+
+	do {
+		from_ms = due_ms > now_ms ? due_ms : now_ms;
+		if (from_ms - now_ms > (LIMIT_BURST - 1) * LIMIT_INTERVAL_MS) {
+			atomic_fetch_add_explicit(&limit->left_out, 1, memory_order_relaxed);
+			return false;
+		}
+	} while (!atomic_compare_exchange_weak_explicit(
+		&limit->due_ms, &due_ms, from_ms + LIMIT_INTERVAL_MS, memory_order_relaxed,
+		memory_order_relaxed));
+	*ret_left_out = atomic_exchange_explicit(&limit->left_out, 0, memory_order_relaxed);
+	return true;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static _Thread_local struct log_limit *limit_here;
+
+void log_limit_begin(struct log_limit *limit)
+{
+	limit_here = limit;
+}
+
+void log_limit_end(void)
+{
+	limit_here = NULL;
+}
+
+static size_t begin_line(char line[LINE_MAX_LEN], enum log_level level)
+{
+	int n;
+
+	if (log_journal)
+		n = snprintf(line, LINE_MAX_LEN, "<%d>", level);
+	else
+		n = snprintf(line, LINE_MAX_LEN, "%s: ", log_name);
+	return n < 0 ? 0 : (size_t)n;
+}
+
+/* Appends, as far as the tail has room after it. */
+static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *fmt, va_list ap)
+	_printf_(4, 0);
+
+static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *fmt, va_list ap)
+{
+	size_t max = LINE_MAX_LEN - 1 - tail;
+	int n = vsnprintf(line + len, max + 1 - len, fmt, ap);
+
+	len += n < 0 ? 0 : (size_t)n;
+	return len < max ? len : max;
+}
+
 void log_vprint(enum log_level level, const char *fmt, va_list ap)
 {
 	int saved_errno = errno;
-	char line[1024];
+	uint64_t left_out = 0;
+	char line[LINE_MAX_LEN];
 	size_t len;
-	int n;
 
 	if (!log_enabled(level))
 		return;
-	if (log_journal)
-		n = snprintf(line, sizeof(line), "<%d>", level);
-	else
-		n = snprintf(line, sizeof(line), "%s: ", log_name);
-	len = (size_t)n;
-	n = vsnprintf(line + len, sizeof(line) - len, fmt, ap);
-	if (n < 0)
-		n = 0;
-	len += (size_t)n;
-	if (len > sizeof(line) - 2)
-		len = sizeof(line) - 2;
+	if (limit_here && !log_limit_take(limit_here, now_ms(), &left_out)) {
+		errno = saved_errno;
+		return;
+	}
+	len = append(line, begin_line(line, level), LEFT_OUT_LEN, fmt, ap);
 	/* libbpf and libevent end some of their messages themselves. */
 	while (len > 0 && line[len - 1] == '\n')
 		len--;
+	if (left_out)
+		len += (size_t)snprintf(line + len, LEFT_OUT_LEN,
+					" (%" PRIu64 " like this were left out)", left_out);
 	line[len++] = '\n';
 	if (write(STDERR_FILENO, line, len) < 0) {
 		/* Nowhere left to say it. */
@@ -75,4 +149,16 @@ void log_print(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	log_vprint(level, fmt, ap);
 	va_end(ap);
+}
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+{
+	struct log_limit *before = limit_here;
+	va_list ap;
+
+	limit_here = limit;
+	va_start(ap, fmt);
+	log_vprint(level, fmt, ap);
+	va_end(ap);
+	limit_here = before;
 }

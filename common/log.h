@@ -7,7 +7,9 @@
 #define TPROXY_LOG_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "util.h"
 
@@ -25,6 +27,24 @@ void log_init(const char *name, enum log_level level);
 bool log_enabled(enum log_level level);
 void log_vprint(enum log_level level, const char *fmt, va_list ap) _printf_(2, 0);
 void log_print(enum log_level level, const char *fmt, ...) _printf_(2, 3);
+
+/*
+ * For messages that others can provoke again and again: a few at once, then one a minute, which
+ * says how many were left out. Zeroed, it is ready; for all threads.
+ */
+struct log_limit {
+	_Atomic uint64_t due_ms;
+	_Atomic uint64_t left_out;
+};
+
+/* May one more be printed? If so, how many were not since the last one. */
+bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out);
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+	_printf_(3, 4);
+
+/* All that this thread logs in between is under this limit: for what runs every second. */
+void log_limit_begin(struct log_limit *limit);
+void log_limit_end(void);
 
 #define log_err(...)	 log_print(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warning(...) log_print(LOG_LEVEL_WARNING, __VA_ARGS__)

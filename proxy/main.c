@@ -183,18 +183,15 @@ static enum registration_state register_anew(struct relay *relay)
 		relay->reg.config_id = 0; /* try again at the next check */
 		return REGISTRATION_GONE;
 	}
+	log_limit_end();
 	log_registered(relay);
 	return REGISTRATION_GOOD;
 }
 
-static void on_check(evutil_socket_t fd, short what, void *arg)
+static void check(struct relay *relay)
 {
-	struct relay *relay = arg;
-	enum registration_state state;
+	enum registration_state state = registration_check(&relay->reg);
 
-	if (relay->draining || relay->handover_until_ms)
-		return;
-	state = registration_check(&relay->reg);
 	if (state == REGISTRATION_REPLACED)
 		state = register_anew(relay);
 	if (state == relay->reg_state)
@@ -210,6 +207,19 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	else if (state == REGISTRATION_OTHER)
 		log_info("another relay has registered; running connections go on");
 	relay->reg_state = state;
+}
+
+/* What stays wrong is found wrong every second. */
+static void on_check(evutil_socket_t fd, short what, void *arg)
+{
+	static struct log_limit limit;
+	struct relay *relay = arg;
+
+	if (relay->draining || relay->handover_until_ms)
+		return;
+	log_limit_begin(&limit);
+	check(relay);
+	log_limit_end();
 }
 
 static uint32_t sessions_now(const struct relay *relay)
