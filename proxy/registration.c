@@ -285,7 +285,10 @@ void registration_remove(struct registration *reg)
 	bpf_map_delete_elem(reg->config_fd, &reg->netns_cookie);
 }
 
-/* 0: map NAME is pinned and has that id, or it cannot be looked at. 1: another one is. -ENOENT. */
+/*
+ * 0: map NAME is pinned and has that id, or it cannot be looked at. 1: another one is, be it of
+ * another version or group. -ENOENT.
+ */
 static int check_pin(const struct registration *reg, const char *name, uint32_t key_size,
 		     uint32_t value_size, uint32_t id)
 {
@@ -296,6 +299,8 @@ static int check_pin(const struct registration *reg, const char *name, uint32_t 
 	r = bpffs_open_map(reg->pin_dir, name, key_size, value_size, /* writable= */ true, &fd);
 	if (r == -ENOENT)
 		return r;
+	if (r == -EPROTO || r == -EACCES)
+		return 1;
 	/* Not to be able to look, for want of a descriptor, say, is no news. */
 	return r == 0 && bpffs_map_id(fd, &id_now) == 0 && id_now != id;
 }

@@ -154,6 +154,10 @@ def test_levels_for_journald(loaded):
 # --- what is wrong again and again
 
 
+def of_another_group(bed):
+    bed.load("--relay-group", "1")
+
+
 def of_another_version(bed):
     """Before the relay sees them as they were."""
     bed.relay.signal(signal.SIGSTOP)
@@ -163,12 +167,14 @@ def of_another_version(bed):
     bed.relay.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("load, said", [(of_another_version, "holds ABI version 99")],
-                         ids=["version"])
+@pytest.mark.parametrize("load, said", [(of_another_group, "is not ours to open"),
+                                        (of_another_version, "holds ABI version 99")],
+                         ids=["group", "version"])
 def test_what_stays_wrong_is_not_said_every_second(loaded, load, said):
     """The relay cannot register in what was loaded, tries every second, and says so a few times.
 
-    To see it red: leave out log_limit_begin() in on_check().
+    To see it red: leave out log_limit_begin() in on_check(). For the group, and that it is said at
+    all: look only at the map's id in check_pin().
     """
     relay = loaded.start_relay()
     loaded.unload()
