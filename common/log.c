@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sink.h"
+
 /* A limit lets so many messages through at once, and then one in each interval. */
 #define LIMIT_BURST	  5
 #define LIMIT_INTERVAL_MS 60000
@@ -24,6 +26,7 @@
 static const char *log_name = "tproxy";
 static _Atomic enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_journal;
+static _Atomic uint64_t lost;
 
 /* JOURNAL_STREAM is inherited; it names the device and inode that stderr then was
  * (systemd.exec(5)). */
@@ -115,6 +118,23 @@ static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const cha
 	return len < max ? len : max;
 }
 
+/* Lines that found no room: said before the next one that does. */
+static void tell_lost(void)
+{
+	uint64_t n = atomic_exchange_explicit(&lost, 0, memory_order_relaxed);
+	char line[LINE_MAX_LEN];
+	size_t len;
+
+	if (n == 0)
+		return;
+	len = begin_line(line, LOG_LEVEL_WARNING);
+	len += (size_t)snprintf(line + len, sizeof(line) - len,
+				"%" PRIu64 " messages were dropped here: this log was not read\n",
+				n);
+	if (!sink_write(STDERR_FILENO, line, len))
+		atomic_fetch_add_explicit(&lost, n, memory_order_relaxed);
+}
+
 void log_vprint(enum log_level level, const char *fmt, va_list ap)
 {
 	int saved_errno = errno;
@@ -128,6 +148,7 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 		errno = saved_errno;
 		return;
 	}
+	tell_lost();
 	len = append(line, begin_line(line, level), LEFT_OUT_LEN, fmt, ap);
 	/* libbpf and libevent end some of their messages themselves. */
 	while (len > 0 && line[len - 1] == '\n')
@@ -136,9 +157,8 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 		len += (size_t)snprintf(line + len, LEFT_OUT_LEN,
 					" (%" PRIu64 " like this were left out)", left_out);
 	line[len++] = '\n';
-	if (write(STDERR_FILENO, line, len) < 0) {
-		/* Nowhere left to say it. */
-	}
+	if (!sink_write(STDERR_FILENO, line, len))
+		atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
 	errno = saved_errno;
 }
 

@@ -2,6 +2,8 @@
 /*
  * One line a message, to stderr, in one write(). Where stderr is the journal (JOURNAL_STREAM) a
  * line begins with its level as <N> (sd-daemon(3)), else with the program's name. errno survives.
+ * What becomes of lines that nobody reads is in sink.h; that some were dropped is said in the next
+ * one.
  */
 #ifndef TPROXY_LOG_H
 #define TPROXY_LOG_H

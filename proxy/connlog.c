@@ -18,6 +18,7 @@
 #include "origdst.h"
 #include "parse.h"
 #include "session.h"
+#include "sink.h"
 #include "tproxy_abi.h"
 
 static _Atomic enum connlog_format connlog_format;
@@ -96,7 +97,6 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 	struct json_object *line = json_object_new_object();
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
 	const char *json;
-	size_t len;
 
 	if (!line)
 		return;
@@ -115,16 +115,16 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 		add_number(line, "uid", s->who->uid);
 		add_number(line, "cgroup_id", s->who->cgroup_id);
 	}
-	json = json_object_to_json_string_length(
-		line, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
-	/* One write() a line, so that workers' lines do not mix. */
+	json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
+							    JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (json) {
+		static struct log_limit limit;
 		char buf[1024];
 		int n = snprintf(buf, sizeof(buf), "%s\n", json);
 
-		if (n > 0 && (size_t)n < sizeof(buf) && write(STDOUT_FILENO, buf, (size_t)n) < 0) {
-			/* Nobody reads it, and that is no reason to stop. */
-		}
+		if (n > 0 && (size_t)n < sizeof(buf) && !sink_write(STDOUT_FILENO, buf, (size_t)n))
+			log_limited(&limit, LOG_LEVEL_WARNING,
+				    "a line for a connection was dropped: stdout is not read");
 	}
 	json_object_put(line);
 }

@@ -31,6 +31,7 @@
 #include "options.h"
 #include "parse.h"
 #include "registration.h"
+#include "sink.h"
 #include "util.h"
 #include "worker.h"
 
@@ -542,6 +543,7 @@ int main(int argc, char **argv)
 	set_log(&relay.options);
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
+	sink_never_wait();
 	if (relay.options.drain_in_background) {
 		r = guardian_run(&relay.guardian_fd, &status);
 		if (r)

@@ -6,6 +6,7 @@
 
 #include "log.h"
 #include "parse.h"
+#include "sink.h"
 #include "util.h"
 
 static const char *const close_reason_names[] = {
@@ -62,4 +63,6 @@ void stats_log(const struct stats *stats, uint64_t sessions)
 	}
 	if (get(&stats->accept_paused))
 		log_info("accepting paused: %" PRIu64 " times", get(&stats->accept_paused));
+	if (sink_dropped())
+		log_info("lines of the log that were dropped: %" PRIu64, sink_dropped());
 }

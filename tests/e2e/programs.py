@@ -76,9 +76,10 @@ def unprivileged(uid, gid):
 
 
 class Program:
-    """A program that runs until it is stopped, with its output in a log file."""
+    """A program that runs until it is stopped, with its output in a log file, but for what out and
+    err are given for."""
 
-    def __init__(self, *argv, place, log, files=None, env=None):
+    def __init__(self, *argv, place, log, files=None, env=None, out=None, err=None):
         self.log = Path(log)
 
         def prepare():
@@ -88,7 +89,8 @@ class Program:
 
         with self.log.open("wb") as output:
             self.process = subprocess.Popen([str(arg) for arg in argv], stdin=subprocess.DEVNULL,
-                                            stdout=output, stderr=output, preexec_fn=prepare,
+                                            stdout=out or output, stderr=err or output,
+                                            preexec_fn=prepare,
                                             env={**ENVIRONMENT, **(env or {})})
         self.pid = self.process.pid
 

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The line for each connection, levels, limits, and reading the configuration again (SIGHUP)."""
+"""The line for each connection, levels, limits, logs that nobody reads, and reading the
+configuration again (SIGHUP)."""
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -184,3 +189,127 @@ def test_what_stays_wrong_is_not_said_every_second(loaded, load, said):
     loaded.unload()
     loaded.load()
     host.wait_until(lambda: len(relay.registrations()) == 2, "what is good is said at once")
+
+
+# --- logs that nobody reads
+
+
+class Reader:
+    """A small pipe, and who copies what comes out of it to a file, until told not to."""
+
+    def __init__(self, path):
+        self._reading, self.end = os.pipe()
+        fcntl.fcntl(self.end, fcntl.F_SETPIPE_SZ, 4096)
+        self._path = path
+        self._stop = threading.Event()
+
+    def start(self):
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._copy)
+        self._thread.start()
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+
+    def _copy(self):
+        with self._path.open("ab", buffering=0) as file:
+            while not self._stop.is_set():
+                if select.select([self._reading], [], [], 0.05)[0]:
+                    file.write(os.read(self._reading, 4096))
+
+    def is_full(self):
+        return not select.select([], [self.end], [], 0)[1]
+
+    def go(self):
+        self.stop()
+        os.close(self._reading)
+        self._reading = -1
+
+    def close(self):
+        if self._reading >= 0:
+            self.go()
+        os.close(self.end)
+
+
+@pytest.fixture
+def reader(loaded):
+    """Closed before the bed is, so that it does not depend on what it tests."""
+    with contextlib.closing(Reader(loaded.directory / "relay0.log")) as made:
+        made.start()
+        yield made
+
+
+def use(address, count):
+    for _ in range(count):
+        with wire.connect(address, timeout=3) as sock:
+            sock.sendall(b"tproxy")
+            wire.read_exactly(sock, 6)
+
+
+def dropped(relay):
+    relay.signal(signal.SIGUSR1)
+    told = host.wait_until(lambda: re.findall(r"that were dropped: (\d+)", relay.text()), "told")
+    return int(told[-1])
+
+
+def test_stdout_that_nobody_reads(loaded, reader):
+    """Connections go on; what found no room is counted, and said, but not for each.
+
+    To see it red: write() in sink_write() in any case: the relay hangs.
+    """
+    reader.stop()
+    relay = loaded.start_relay("--connection-log", "json", out=reader.end)
+    address, = loaded.echo_server()
+    loaded.run_in(use, address, 100)
+    host.wait_until(reader.is_full, "no more room")
+    assert os.get_blocking(reader.end), "it is shared with who started us"
+    host.wait_until(loaded.pins.at_rest, "all have ended")
+    assert relay.text().count("was dropped: stdout is not read") == 5
+    lost = dropped(relay)
+    assert 50 < lost < 100
+    reader.start()
+    host.wait_until(lambda: len(json_lines(relay)) == 100 - lost, "the others")
+
+
+def test_stderr_that_nobody_reads(loaded, reader):
+    """The same for all that is printed there; the next line that finds room says what is missing.
+
+    To see it red: as above.
+    """
+    relay = loaded.start_relay(err=reader.end)
+    address, = loaded.echo_server()
+    reader.stop()
+    loaded.run_in(use, address, 100)
+    assert reader.is_full()
+    host.wait_until(loaded.pins.at_rest, "all have ended")
+    relay.signal(signal.SIGHUP)
+    reader.start()
+    host.wait_until(lambda: relay.connections(), "the lines that found room")
+    lost = dropped(relay)
+    assert lost > 50
+    assert "messages were dropped here: this log was not read" in relay.text()
+    assert len(relay.connections()) <= 100 - 50
+
+
+def test_reader_of_stdout_that_is_gone(loaded):
+    """As one that does not read. What keeps it: workers block signals, and SIGPIPE is ignored."""
+    reading, end = os.pipe()
+    relay = loaded.start_relay("--connection-log", "json", out=end)
+    os.close(reading)
+    os.close(end)
+    address, = loaded.echo_server()
+    loaded.run_in(use, address, 10)
+    host.wait_until(loaded.pins.at_rest, "all have ended")
+    assert dropped(relay) == 10
+
+
+def test_reader_of_stderr_that_is_gone(loaded, reader):
+    """Nobody can say so. To see it red: leave SIGPIPE as it is."""
+    relay = loaded.start_relay(err=reader.end)
+    reader.go()
+    address, = loaded.echo_server()
+    for _ in range(3):
+        relay.signal(signal.SIGUSR1)
+        loaded.run_in(use, address, 10)
+    assert relay.running()

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sink.h"
 #include "unit.h"
 
 /* stderr is one end of something while a test runs; the test reads the other end. */
@@ -214,6 +215,105 @@ static void test_limited_messages(void **state)
 				  "u: late (3 like this were left out)\nu: free\n");
 }
 
+/*
+ * What cannot be printed at once is dropped whole; when there is room again, that is said. To see
+ * it red: write() instead of write_at_once(), and it hangs; alarm() ends it.
+ */
+static void nobody_reads(struct ends *ends)
+{
+	uint64_t dropped = sink_dropped();
+	char told[128], *line, *save;
+	const char *text;
+	int i, n = 0, flags = fcntl(STDERR_FILENO, F_GETFL);
+
+	alarm(10);
+	for (i = 0; i < 20000; i++)
+		log_info("number %05d, and some more that fills what there is to fill", i);
+	assert_int_equal(fcntl(STDERR_FILENO, F_GETFL), flags);
+	dropped = sink_dropped() - dropped;
+	/* Each line tried to say it too. */
+	assert_true(dropped > 1000);
+	text = what_came(ends);
+	for (line = strtok_r((char *)text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		assert_int_equal(strlen(line), strlen("u: number 00000, and some more that fills "
+						      "what there is to fill"));
+		assert_int_equal(atoi(line + strlen("u: number ")), n);
+		n++;
+	}
+	assert_true(n > 10);
+	log_info("there you are");
+	snprintf(told, sizeof(told),
+		 "u: %d messages were dropped here: this log was not read\nu: there you are\n",
+		 20000 - n);
+	assert_string_equal(what_came(ends), told);
+	log_info("again");
+	assert_string_equal(what_came(ends), "u: again\n");
+	alarm(0);
+}
+
+static void test_pipe_that_nobody_reads(void **state)
+{
+	struct ends ends;
+
+	stderr_is_pipe(&ends);
+	nobody_reads(&ends);
+	stderr_as_before(&ends);
+}
+
+/* As the journal's is. */
+static void test_socket_that_nobody_reads(void **state)
+{
+	struct ends ends;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	stderr_is(&ends, fds);
+	nobody_reads(&ends);
+	stderr_as_before(&ends);
+}
+
+/* Here the kernel does not know RWF_NOWAIT: the way by poll(). */
+static void test_fifo_that_nobody_reads(void **state)
+{
+	char directory[] = "/tmp/tproxy-unit-XXXXXX", path[64];
+	struct ends ends;
+	int fds[2];
+
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/fifo", directory);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fds[0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fds[1] = open(path, O_WRONLY | O_CLOEXEC);
+	unlink(path);
+	rmdir(directory);
+	assert_true(fds[0] >= 0 && fds[1] >= 0);
+	stderr_is(&ends, fds);
+	nobody_reads(&ends);
+	stderr_as_before(&ends);
+}
+
+static void test_reader_that_is_gone(void **state)
+{
+	uint64_t dropped = sink_dropped();
+	struct ends ends;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	stderr_is(&ends, fds);
+	close(ends.read_fd);
+	assert_false(sink_write(STDERR_FILENO, "x\n", 2));
+	ends.read_fd = -1;
+	stderr_as_before(&ends);
+	assert_int_equal(sink_dropped() - dropped, 1);
+}
+
+static int never_wait(void **state)
+{
+	sink_never_wait();
+	log_init("u", LOG_LEVEL_INFO);
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +322,10 @@ int main(void)
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_limit_of_several_threads),
 		cmocka_unit_test(test_limited_messages),
+		cmocka_unit_test_setup(test_pipe_that_nobody_reads, never_wait),
+		cmocka_unit_test_setup(test_socket_that_nobody_reads, never_wait),
+		cmocka_unit_test_setup(test_fifo_that_nobody_reads, never_wait),
+		cmocka_unit_test_setup(test_reader_that_is_gone, never_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
