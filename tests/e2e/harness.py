@@ -122,11 +122,13 @@ class Bed:
         self.relay = relay
         return relay.wait_registered()
 
-    def run_relay(self, *options, place=None, gid=programs.RELAY_GID):
-        """Runs a relay that is expected to refuse at once; returns how it ended."""
+    def run_relay(self, *options, place=None, gid=programs.RELAY_GID, env=None):
+        """Runs a relay that is expected to refuse at once; returns how it ended. Without a gid, who
+        it is is for the place to say."""
         return programs.call(self._binaries / programs.RELAY.name, "--pin-dir", self.pins.path,
                              *options, place=place or self.relay_place,
-                             user=(programs.RELAY_UID, gid), timeout=10)
+                             user=(programs.RELAY_UID, gid) if gid else None, timeout=10,
+                             env=env)
 
     def stats(self):
         """The kernel half's counters."""

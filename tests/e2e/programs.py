@@ -145,14 +145,17 @@ class Program:
 
 
 class Relay(Program):
-    """tproxy-relay as an unprivileged user. Leaving it, the relay has to end well."""
+    """tproxy-relay as an unprivileged user, which wrapper sees to if its place does not. Leaving
+    it, the relay has to end well."""
 
     _REGISTERED = re.compile(r"registered pid (\d+), listening on ([0-9.]+):(\d+)"
                              r"(?: and \S+)?, workers (\d+)")
 
-    def __init__(self, binary, pin_dir, *options, **program):
-        super().__init__(*unprivileged(RELAY_UID, RELAY_GID), binary, "--pin-dir", pin_dir, "-v",
-                         "--drain-timeout", "1s", *options, **program)
+    def __init__(self, binary, pin_dir, *options, wrapper=None, **program):
+        if wrapper is None:
+            wrapper = unprivileged(RELAY_UID, RELAY_GID)
+        super().__init__(*wrapper, binary, "--pin-dir", pin_dir, "-v", "--drain-timeout", "1s",
+                         *options, **program)
         self.killed = False
 
     def __exit__(self, *_):

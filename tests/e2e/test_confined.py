@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The relay with what its unit allows and no more, and what that leaves to who takes it over."""
+
+import ctypes
+import errno
+import os
+import signal
+import socket
+import struct
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import host
+import host6
+import maps
+import programs
+import wire
+from confine import confined, unit
+from harness import NOBODY
+from test_handover import Service
+from test_hostile import OBJ_GET, RDONLY, ask_for_ids, bpf, member_access
+
+MAP_CREATE, PROG_LOAD, OBJ_PIN = 0, 5, 6
+HASH, SOCKET_FILTER = 1, 1
+DIRECTORIES = ("/", "/etc", "/tmp", "/var/tmp", "/usr/bin", "/dev")
+
+
+@pytest.fixture
+def bed(bed):
+    host6.give_addresses(bed)
+    return bed
+
+
+@pytest.fixture
+def config():
+    """A file that the relay's user can read."""
+    with tempfile.TemporaryDirectory(prefix="tproxy-") as directory:
+        os.chmod(directory, 0o755)
+        path = Path(directory) / "tproxy.conf"
+        path.write_text("[relay]\nerror-memory = 5s\n")
+        yield path
+
+
+# Looking for leaks at the end takes ptrace(2).
+SANITIZER = {"ASAN_OPTIONS": programs.ENVIRONMENT["ASAN_OPTIONS"] + ":detect_leaks=0"}
+
+
+def start(bed, *options, without=(), env=None):
+    return bed.start_relay(*options, place=confined(bed, without), wrapper=[],
+                           env={**SANITIZER, **(env or {})})
+
+
+def assert_confined(pid):
+    proc = Path(f"/proc/{pid}")
+    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines()
+                  if ":\t" in line)
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert status[name] == "0" * 16
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert status["Uid"].split() == [str(programs.RELAY_UID)] * 4
+    assert status["Gid"].split() == [str(programs.RELAY_GID)] * 4
+    assert status["Groups"].strip() == ""
+    for line in (proc / "mountinfo").read_text().splitlines():
+        assert "ro" in line.split()[5].split(","), line
+    for name in ("mnt", "user"):
+        assert os.readlink(proc / "ns" / name) != os.readlink(f"/proc/self/ns/{name}")
+
+
+def swap(bed, client, server):
+    """Bulk both ways."""
+    up, down = wire.Stream("up", 20 << 20), wire.Stream("down", 20 << 20)
+    task = bed.task(wire.swap_streams, server, down, place=bed.server)
+    assert wire.swap_streams(client, up) == (down.size, down.sha256())
+    assert task.result(30) == (up.size, up.sha256())
+
+
+def errno_of(address):
+    with socket.socket() as sock:
+        sock.settimeout(wire.TIMEOUT)
+        return sock.connect_ex(address)
+
+
+@pytest.mark.needs("systemd-analyze", "cc")
+def test_all_that_a_relay_does(loaded, config):
+    """Both families, bulk, a memory of errors, signals, new maps, and an end: all as ever.
+
+    To see it red: start(…, without={"bpf"}), or without "splice", "epoll_wait" or "sendmsg".
+    """
+    notify = loaded.directory / "notify"
+    sock = loaded.keep(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    sock.bind(str(notify))
+    notify.chmod(0o777)
+    sock.settimeout(wire.TIMEOUT)
+    relay = start(loaded, "--config", config, "--connection-log", "json", "--workers", 2,
+                  env={"NOTIFY_SOCKET": str(notify)})
+    assert b"READY=1" in sock.recv(4096)
+    assert_confined(relay.pid)
+
+    listener, listener6 = loaded.listen(), host6.listen(loaded)
+    assert loaded.visit(listener).relayed
+    assert host6.visit(loaded, listener6).relayed
+    swap(loaded, *loaded.pair(listener))
+    assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
+    assert loaded.run_in(errno_of, NOBODY) == errno.ECONNREFUSED
+    assert loaded.run_in(wire.fate, relay.address) == wire.RESET
+
+    config.write_text("[relay]\nidle-timeout = 30m\n")
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: "read the configuration again" in relay.text(), "SIGHUP")
+    relay.signal(signal.SIGUSR1)
+    counted = host.wait_until(lambda: [line for line in relay.text().splitlines()
+                                       if "spliced" in line], "SIGUSR1")
+    assert "spliced 0 B" not in counted[0]
+
+    loaded.unload()
+    loaded.load()
+    host.wait_until(lambda: len(relay.registrations()) == 2, "registered in other maps")
+    client, server = loaded.pair(listener)
+    client6, server6 = host6.pair(loaded, listener6)
+    relay.signal(signal.SIGTERM)
+    host.wait_until(lambda: "draining" in relay.text(), "SIGTERM")
+    wire.exchange(client, server)
+    wire.exchange(client6, server6)
+    for one in (client, client6):
+        one.close()
+    for one in (server, server6):
+        assert wire.ended_by(one) == wire.EOF
+        one.close()
+    assert relay.wait() == 0
+    assert "Operation not permitted" not in relay.text()
+
+
+@pytest.mark.needs("systemd-analyze", "cc")
+def test_restart(loaded):
+    """With the options of the unit's ExecStart=: the child serves what it has, the next relay what
+    is new. To see it red: without "socketpair", "signalfd4" or "poll" in start_service()."""
+    options = [word for word in unit()["ExecStart"][0].split() if word.startswith("--")]
+    assert "--drain-in-background" in options
+
+    def start_service():
+        log = loaded.directory / f"relay{len(loaded.relays)}.log"
+        loaded.relays.append(Service(
+            loaded._binaries / programs.RELAY.name, loaded.pins.path, *options,
+            "--drain-timeout", "5s", place=confined(loaded), wrapper=[], log=log, env=SANITIZER))
+        return loaded.relays[-1].wait_registered()
+
+    before = start_service()
+    assert_confined(before.relay_pid)
+    client, server = loaded.pair()
+    before.signal(signal.SIGTERM)
+    assert before.wait() == 0
+    after = start_service()
+    host.wait_until(lambda: loaded.pins.dump("map_config")[0]["value"]["pid"] == after.relay_pid,
+                    "the next one has registered")
+    wire.exchange(client, server)
+    assert loaded.visit(loaded.listen()).relayed
+    client.close()
+    assert wire.ended_by(server) == wire.EOF
+    server.close()
+    host.wait_until(before.gone, "nothing is left for the child to do")
+    after.signal(signal.SIGHUP)
+    host.wait_until(lambda: "read the configuration again" in after.text(), "SIGHUP")
+
+
+@pytest.mark.needs("systemd-analyze", "cc")
+@pytest.mark.parametrize("call, said", [("bpf", "is not ours to open"),
+                                        ("socket", "Operation not permitted")])
+def test_relay_without_a_call_that_it_needs(loaded, call, said):
+    """The filter does filter: without these there is no relay."""
+    refused = loaded.run_relay(place=confined(loaded, without={call}), gid=None, env=SANITIZER)
+    assert refused.status == 1, refused
+    assert said in refused.err.splitlines()[-1], refused
+    assert loaded.pins.dump("map_config") == []
+
+
+# --- who has taken the relay over: its user, its group, its confinement, its descriptors
+
+
+def outcome(function, *args):
+    """The errno's name, or what worked."""
+    try:
+        return function(*args)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+def create(path):
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+    path.unlink()
+
+
+def named(code):
+    return errno.errorcode[-code] if code < 0 else code
+
+
+def new_map():
+    return named(bpf(MAP_CREATE, "IIII", HASH, 4, 4, 1))
+
+
+def new_program():
+    """Two instructions: r0 = 0, exit."""
+    code = ctypes.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+    text = ctypes.create_string_buffer(b"GPL")
+    return named(bpf(PROG_LOAD, "IIQQ", SOCKET_FILTER, 2, ctypes.addressof(code),
+                     ctypes.addressof(text)))
+
+
+def pin_again(pins):
+    name = ctypes.create_string_buffer(os.fsencode(pins / "map_socks"))
+    fd = bpf(OBJ_GET, "QII", ctypes.addressof(name), 0, RDONLY)
+    name = ctypes.create_string_buffer(os.fsencode(pins / "mine"))
+    return named(bpf(OBJ_PIN, "QII", ctypes.addressof(name), fd, 0))
+
+
+def attempts(pins, victim, ids):
+    write, read, code = member_access(pins)
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name, *args):
+        if getattr(libc, name)(*args) < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    return {
+        "maps": (sorted(write), sorted(read), named(code)),
+        "files": {outcome(create, Path(directory, "tproxy-hostile"))
+                  for directory in (*DIRECTORIES, pins)},
+        "a pin removed": outcome(os.unlink, pins / "map_socks"),
+        "a pin made": pin_again(pins),
+        "maps by id": {named(each) for each in ask_for_ids(ids)},
+        "a map": new_map(),
+        "a program": new_program(),
+        "root": outcome(os.setresuid, 0, 0, 0),
+        "a signal": outcome(os.kill, victim, signal.SIGTERM),
+        "a trace": outcome(call, "ptrace", 16, victim, 0, 0),
+        "a namespace": outcome(call, "unshare", 0x10000000),
+        "a mount": outcome(call, "mount", b"none", b"/tmp", b"tmpfs", 0, None),
+        "a packet socket": outcome(socket.socket, socket.AF_PACKET, socket.SOCK_RAW),
+        "a raw socket": outcome(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1),
+        "netlink": outcome(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW),
+        "others in /proc": os.path.exists(f"/proc/{victim}"),
+    }
+
+
+@pytest.mark.needs("systemd-analyze", "cc")
+def test_relay_taken_over(proxied):
+    """What its process may do, tried there. It keeps what a relay needs: the maps of the group, and
+    connections. To see it red: leave out _read_only_mounts(), or the filter, in Confined.enter().
+    """
+    ids = [maps.bpftool("map", "show", "pinned", proxied.pins.path / "map_socks")["id"]]
+    victim = proxied.task(signal.pause, place=proxied.bystander).pid
+    got = proxied.run_in(partial(attempts, proxied.pins.path, victim, ids),
+                         place=confined(proxied))
+    assert got == {
+        "maps": (["map_config", "map_failed", "map_marks"],
+                 ["map_policy", "map_ports", "map_socks", "map_stats"], "EPERM"),
+        "files": {"EROFS"},
+        "a pin removed": "EROFS",
+        "a pin made": "EROFS",
+        "maps by id": {"EPERM"},
+        "a map": "EPERM",
+        "a program": "EPERM",
+        "root": "EPERM",
+        "a signal": "EPERM",
+        "a trace": "EPERM",
+        "a namespace": "EPERM",
+        "a mount": "EPERM",
+        "a packet socket": "EAFNOSUPPORT",
+        "a raw socket": "EPERM",
+        "netlink": "EAFNOSUPPORT",
+        "others in /proc": False,
+    }
