@@ -155,6 +155,20 @@ PAIR
     done
 }
 
+# The last cells of SECURITY.md's table name tests, "file: name, name; file: name": each is there.
+check_claims()
+{
+    awk -F ' *[|] *' 'NF == 6 { print $5 }' SECURITY.md | tr ';' '\n' | sed 's/^ *//' |
+        grep -E '^[a-z0-9]+: ' | grep -v '^kernel: ' > "$tmp"
+    [ -s "$tmp" ] || finding "SECURITY.md: no claim names a test"
+    while IFS=: read -r file names; do
+        for name in $(echo "$names" | tr -d ,); do
+            grep -qs "^def test_$name(" "tests/e2e/test_$file.py" ||
+                finding "SECURITY.md: there is no test_$name in tests/e2e/test_$file.py"
+        done
+    done < "$tmp"
+}
+
 check_hygiene()
 {
     grep -rn bpf_printk bpf && finding "bpf_printk in a shipped program"
@@ -171,6 +185,7 @@ check_includes
 check_shell
 check_python
 check_options
+check_claims
 check_hygiene
 if [ "$findings" -gt 0 ]; then
     echo "check: $findings findings"
