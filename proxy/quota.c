@@ -67,6 +67,8 @@ static struct quota_entry *add(struct quota *quota, uint64_t cgroup_id)
 
 static enum quota_result take(struct quota *quota, uint64_t cgroup_id, uint32_t max)
 {
+	/* A client that ends all it has makes us forget its entry, and when that was quiet. */
+	static struct log_limit limit;
 	struct quota_entry *entry = find(quota, cgroup_id);
 	uint64_t now_ms;
 
@@ -80,7 +82,8 @@ static enum quota_result take(struct quota *quota, uint64_t cgroup_id, uint32_t 
 	}
 	now_ms = deadline_now_ms();
 	if (now_ms >= entry->quiet_until_ms)
-		log_warning("cgroup %" PRIu64
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "cgroup %" PRIu64
 			    " has %u connections, which is --max-per-cgroup: others are reset",
 			    cgroup_id, entry->count);
 	entry->quiet_until_ms = now_ms + QUIET_MS;

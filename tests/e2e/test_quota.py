@@ -49,6 +49,22 @@ def test_limit_of_one_cgroup(loaded, greedy, workers):
     host.wait_until(lambda: "ended, cgroup limit: 4" in relay.text(), "they are counted")
 
 
+def test_limit_that_is_reached_again_and_again(loaded, greedy):
+    """Each time after all have ended. It is said a few times only.
+
+    To see it red: log_warning() in quota.c.
+    """
+    relay = loaded.start_relay("--max-per-cgroup", 1, "--workers", 1)
+    listener = loaded.listen()
+    for turn in range(1, 9):
+        client, server = loaded.pair(listener, place=greedy)
+        assert loaded.run_in(wire.fate, listener.getsockname(), place=greedy) == wire.RESET
+        wire.reset(client)
+        assert wire.ended_by(server) == wire.RESET
+        host.wait_until(lambda: relay.text().count("reset by client") == turn, "it has ended")
+    assert warnings(relay) == 5
+
+
 def test_limit_is_changed_while_it_runs(loaded, greedy):
     config = loaded.directory / "config"
     config.write_text("[relay]\n")
