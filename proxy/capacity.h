@@ -13,7 +13,8 @@ uint32_t capacity_raise_nofile(void);
 /* Pipes for bulk transfers, for each worker. */
 uint32_t capacity_pipes(uint32_t nofile, uint32_t workers);
 
-/* How many sessions there may be; --max-connections, if that is possible, which is logged if not. */
+/* How many sessions there may be; --max-connections, if that is possible, which is logged if not.
+ */
 uint32_t capacity_sessions(uint32_t nofile, const struct options *options);
 
 #endif

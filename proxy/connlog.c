@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -92,6 +93,21 @@ static void add_number(struct json_object *to, const char *key, uint64_t value)
 	json_object_object_add(to, key, json_object_new_uint64(value));
 }
 
+/* When it ended, by RFC 3339. */
+static void add_time(struct json_object *to)
+{
+	char text[64], seconds[32];
+	struct timespec now;
+	struct tm utc;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (!gmtime_r(&now.tv_sec, &utc) ||
+	    !strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc))
+		return;
+	snprintf(text, sizeof(text), "%s.%03dZ", seconds, (int)(now.tv_nsec / 1000000));
+	add_string(to, "time", text);
+}
+
 static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms)
 {
 	struct json_object *line = json_object_new_object();
@@ -100,6 +116,7 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 
 	if (!line)
 		return;
+	add_time(line);
 	add_string(line, "client", format_endpoint(&s->client, text));
 	add_string(line, "destination", format_endpoint(&s->dst, text));
 	local_address(s, text);

@@ -88,8 +88,10 @@ static int guard(const struct guardian *g)
 	int status = EXIT_FAILURE;
 
 	for (;;) {
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
-			continue;
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR) {
+			log_err("cannot wait for signals: %m");
+			return EXIT_FAILURE;
+		}
 		if (fds[1].revents & POLLIN)
 			pass_up(g);
 		/* Its end of file comes before SIGCHLD, which has the status. */

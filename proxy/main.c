@@ -388,6 +388,18 @@ static void on_quit(evutil_socket_t sig, short what, void *arg)
 	drain(arg, strsignal((int)sig), "");
 }
 
+/* A worker that cannot wait for events any more takes the others with it: better a new relay. */
+static bool has_failed(const struct relay *relay)
+{
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++) {
+		if (relay->workers[i].failed)
+			return true;
+	}
+	return false;
+}
+
 static void on_worker_done(evutil_socket_t fd, short what, void *arg)
 {
 	struct relay *relay = arg;
@@ -395,7 +407,7 @@ static void on_worker_done(evutil_socket_t fd, short what, void *arg)
 
 	if (eventfd_read(fd, &n) == 0)
 		relay->n_done += (uint32_t)n;
-	if (relay->n_done >= relay->n_workers)
+	if (relay->n_done >= relay->n_workers || has_failed(relay))
 		event_base_loopbreak(relay->base);
 }
 
@@ -553,7 +565,12 @@ int main(int argc, char **argv)
 	if (r == 0) {
 		log_registered(&relay);
 		notify(relay.guardian_fd, "READY=1");
-		event_base_loop(relay.base, 0);
+		if (event_base_loop(relay.base, 0) < 0) {
+			r = -errno;
+			log_err("cannot wait for events: %m");
+		}
+		if (has_failed(&relay))
+			r = -EIO;
 		log_stats(&relay);
 	}
 	relay_finish(&relay);

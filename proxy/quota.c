@@ -30,10 +30,16 @@ void quota_init(struct quota *quota)
 
 void quota_finish(struct quota *quota)
 {
+	struct quota_entry *entry;
 	int i;
 
-	for (i = 0; i < QUOTA_BUCKETS; i++)
-		assert(LIST_EMPTY(&quota->buckets[i]));
+	/* There are none, unless a worker has failed and left its sessions behind. */
+	for (i = 0; i < QUOTA_BUCKETS; i++) {
+		while ((entry = LIST_FIRST(&quota->buckets[i]))) {
+			LIST_REMOVE(entry, entry);
+			free(entry);
+		}
+	}
 	pthread_mutex_destroy(&quota->lock);
 }
 

@@ -299,7 +299,9 @@ static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	worker->failed = event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0;
+	if (worker->failed)
+		log_err("a worker cannot wait for events: %m");
 	eventfd_write(worker->done_fd, 1);
 	return NULL;
 }

@@ -59,6 +59,7 @@ void worker_sockets_close(struct worker_sockets *sockets);
 struct worker {
 	pthread_t thread;
 	bool started;
+	_Atomic bool failed; /* the loop has, and the thread has ended */
 	struct event_base *base;
 	struct worker_limit *limit;
 	struct listener listeners[_TPROXY_FAMILY_MAX];

@@ -4,6 +4,7 @@ configuration again (SIGHUP)."""
 
 import contextlib
 import ctypes
+import datetime
 import fcntl
 import json
 import os
@@ -50,6 +51,8 @@ def test_json(loaded):
     client, server_sees = one_connection(loaded, listener)
     host.wait_until(lambda: json_lines(relay), "a line")
     line, = json_lines(relay)
+    ended = datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
+    assert abs(datetime.datetime.now(datetime.timezone.utc) - ended).total_seconds() < 10
     assert line["client"] == "{}:{}".format(*client.getsockname())
     assert line["destination"] == "{}:{}".format(*listener.getsockname())
     assert line["from"] == "{}:{}".format(*server_sees)
