@@ -113,6 +113,12 @@ class Bed:
         args += ["--relay-group", programs.RELAY_GID]
         return self.tproxy_load(*args, *options).succeeded()
 
+    def limited_place(self):
+        """Where relays live, with a limit of memory to be set; and that limit's cgroup."""
+        memory = self._host.enter_context(
+            host.MemoryCgroup(f"{self.directory.parent.name}-memory", self.relay_cgroup))
+        return host.Place(memory, self.client_net), memory
+
     def start_relay(self, *options, place=None, **program):
         """Starts a relay and waits until it is registered. It is stopped with the bed."""
         log = self.directory / f"relay{len(self.relays)}.log"

@@ -151,13 +151,72 @@ class Cgroup:
             os.rmdir(directory)
 
 
+def memory_v1_root():
+    """Where cgroup v1 has its memory controller (a hybrid host), None if nowhere."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.startswith("cgroup ") and "memory" in rest.split()[-1].split(","):
+            return Path(fields.split()[4])
+    return None
+
+
+class MemoryCgroup:
+    """A limit of memory for those who join, and what they use, the kernel's for them included. A
+    hybrid host has the controller in v1, beside the place where they are in cgroup2. Else it is a
+    child of that place, in which no process may be then."""
+
+    def __init__(self, name, place):
+        v1 = memory_v1_root()
+        if v1:
+            self.path, self._joined = v1 / name, [place.path, v1 / name]
+            self._limit, self._used, self._events = (
+                "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control")
+            return
+        self.path = place.path / "limited"
+        self._joined = [self.path]
+        self._limit, self._used, self._events = "memory.max", "memory.current", "memory.events"
+        root = cgroup2_root()
+        assert "memory" in (root / "cgroup.controllers").read_text().split(), "no controller"
+        for directory in reversed(self.path.relative_to(root).parents):
+            control = root / directory / "cgroup.subtree_control"
+            if "memory" not in control.read_text().split():
+                assert directory != Path("."), f"the host gives no memory controller: {control}"
+                control.write_text("+memory")
+
+    def __enter__(self):
+        self.path.mkdir()
+        return self
+
+    def __exit__(self, *_):
+        os.rmdir(self.path)
+
+    def _read(self, name):
+        return (self.path / name).read_text()
+
+    def join(self):
+        for directory in self._joined:
+            (directory / "cgroup.procs").write_text("0")
+
+    def limit(self, size):
+        (self.path / self._limit).write_text(str(size))
+
+    def used(self):
+        return int(self._read(self._used))
+
+    def kills(self):
+        """How many processes the kernel has killed because of the limit."""
+        return int(re.search(r"^oom_kill (\d+)", self._read(self._events), re.MULTILINE)[1])
+
+
 def sweep():
     """Removes what runs left that were killed: ours are named after the process of their run."""
-    for path in [*cgroup2_root().glob(PREFIX + "-*"), *Path("/tmp").glob(PREFIX + "-*")]:
+    v1 = memory_v1_root()
+    for path in [*cgroup2_root().glob(PREFIX + "-*"), *Path("/tmp").glob(PREFIX + "-*"),
+                 *(v1.glob(PREFIX + "-*") if v1 else [])]:
         owner = re.match(PREFIX + r"-(\d+)", path.name)
         if not owner or _is_pytest(int(owner[1])):
             continue
-        if path.parent == Path("/tmp"):
+        if path.parent in (Path("/tmp"), v1):
             path.rmdir()
         else:
             Cgroup(path).remove()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""A relay whose cgroup has a limit of memory, the kernel's for its sockets included.
+
+The rule: with --max-connections that fit into it, who comes too late waits, as in test_overload.py.
+Without, the kernel kills the relay at the limit, which is as if it had crashed: its connections
+end, clients connect directly, and the next relay takes over. Where not the cgroup but the process
+has the limit, see test_no_memory in test_overload.py.
+"""
+
+import signal
+
+import pytest
+
+import host
+import wire
+from stay import Crowd, visit_and_hold
+
+KIB, MIB = 1 << 10, 1 << 20
+# What the man page says that an idle connection takes, and some more for a start.
+EACH = 8 * KIB
+START = 1 * MIB
+
+pytestmark = pytest.mark.plain_allocator
+
+
+@pytest.mark.deadline(60)
+def test_room_for_those_who_are_let_in(loaded):
+    """Three times as many as there is memory for: a third is served and works, the others wait
+    for them to leave. The relay takes no more for one than the man page says.
+
+    To see it red: calloc() 8 KiB more for each session in session_create().
+    """
+    most = 1000
+    place, memory = loaded.limited_place()
+    relay = loaded.start_relay("--max-connections", most, "--connection-log", "none", place=place)
+    (address,) = loaded.echo_server()
+    inside = [loaded.pair() for _ in range(10)]
+    memory.limit(memory.used() + START + most * EACH)
+    first = Crowd(loaded, address, most)
+    first.wait_connected(20)
+    room = most - len(inside)
+    first.wait(lambda: first.served() == room, "a third is served")
+    others = Crowd(loaded, address, 2 * most)
+    others.wait_connected(20)
+    for client, server in inside:
+        wire.exchange(client, server, bytes(1000))
+    client, server = inside[0]
+    stream = wire.Stream("inside", 16 * MIB)
+    loaded.task(wire.send_stream, server, stream, place=loaded.server)
+    assert wire.receive_stream(client) == (stream.size, stream.sha256())
+    assert (first.served(), others.served()) == (room, 0)
+    first.leave()
+    others.wait(lambda: others.served() == room, "the next third is served")
+    assert relay.running() and memory.kills() == 0
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_the_limit(loaded, workers):
+    """No connection hangs, those who come later connect directly, and another relay, with more
+    memory, serves those after them.
+
+    To see it red: let is_our_listener() in bpf/ answer true whatever it finds.
+    """
+    place, memory = loaded.limited_place()
+    relay = loaded.start_relay("--workers", workers, place=place)
+    (address,) = loaded.echo_server()
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    memory.limit(memory.used() + 2 * MIB)
+    verdicts = loaded.run_in(visit_and_hold, address, 2000, timeout=30)
+    relay.killed = True
+    assert relay.wait() == -signal.SIGKILL and memory.kills() >= 1
+    for end in (client, server):
+        wire.ended_by(end)  # a killed process's kernel says end of file where all has been read
+    assert "served" in verdicts and verdicts <= {"served", wire.RESET, wire.EOF}
+    assert not loaded.visit(loaded.listen()).relayed
+    memory.limit(64 * MIB)
+    loaded.start_relay("--workers", workers, place=place)
+    assert loaded.visit(loaded.listen()).relayed
