@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bpffs.h"
 #include "ctl.h"
@@ -21,6 +20,7 @@
 #include "escape.h"
 #include "fields.h"
 #include "log.h"
+#include "monotonic.h"
 #include "parse.h"
 #include "status.h"
 #include "tproxy_abi.h"
@@ -130,14 +130,6 @@ static int by_age(const void *a, const void *b)
 	       (x->conn.started_ns < y->conn.started_ns);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static uint64_t age_ms(const struct tproxy_conn *conn, uint64_t now)
 {
 	return now > conn->started_ns ? (now - conn->started_ns) / 1000000 : 0;
@@ -229,7 +221,7 @@ int ctl_connections(int argc, char **argv)
 		return EXIT_FAILURE;
 	if (read_entries(options.pin_dir, &entries, &n) < 0)
 		return EXIT_FAILURE;
-	now = now_ns();
+	now = monotonic_kernel_ns();
 	qsort(entries, n, sizeof(*entries), by_age);
 	if (options.json)
 		print_json(entries, n, options.pin_dir, now, &users, &cgroups);

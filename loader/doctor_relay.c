@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bpffs.h"
 #include "doctor.h"
 #include "fields.h"
+#include "monotonic.h"
 #include "tproxy_abi.h"
 
 /* Listening sockets at one address: those that share a port that was asked for (SO_REUSEPORT). */
@@ -260,11 +260,8 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 /* It says so every second; one that does not gets no connections. */
 static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 {
-	struct timespec ts;
-	uint64_t now;
+	uint64_t now = monotonic_kernel_ns();
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 	if (!relay->alive_ns || now < relay->alive_ns + TPROXY_STALE_NS)
 		return true;
 	doctor_add(d, DOCTOR_ERROR, "relay",

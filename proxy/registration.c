@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "bpffs.h"
 #include "ipv6.h"
 #include "log.h"
+#include "monotonic.h"
 #include "util.h"
 
 static int log_open_error(const char *pin_dir, const char *name, int r)
@@ -116,14 +116,6 @@ static void set_address(__u8 ip[16], const union sockaddr_any *addr)
 	memcpy(&ip[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
 }
 
-static __u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (__u64)ts.tv_sec * 1000000000 + (__u64)ts.tv_nsec;
-}
-
 static int mark(int marks_fd, int fd, __u32 flags)
 {
 	const struct tproxy_mark value = { .flags = flags };
@@ -177,7 +169,7 @@ void registration_note_error(const struct registration_handle *handle,
 {
 	struct tproxy_failed_key key = { .netns_cookie = handle->netns_cookie };
 	struct tproxy_failed failed = {
-		.expires_ns = now_ns() + handle->error_memory_ms * 1000000,
+		.expires_ns = monotonic_kernel_ns() + handle->error_memory_ms * 1000000,
 		.error = (__u32)error,
 	};
 
@@ -239,7 +231,7 @@ static int write_entry(const struct registration *reg, __u32 turn)
 {
 	struct tproxy_relay relay = {
 		.registered_ns = reg->registered_ns,
-		.alive_ns = now_ns(),
+		.alive_ns = monotonic_kernel_ns(),
 		.pid = reg->pid,
 		.uid = reg->uid,
 		.turn = turn,
@@ -257,7 +249,7 @@ int registration_put(struct registration *reg)
 {
 	int r;
 
-	reg->registered_ns = now_ns();
+	reg->registered_ns = monotonic_kernel_ns();
 	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
 	r = write_entry(reg, 0);
 	if (r == -E2BIG)

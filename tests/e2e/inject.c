@@ -20,6 +20,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 enum call {
@@ -40,6 +42,7 @@ enum call {
 	LINGER, /* setsockopt(SO_LINGER) */
 	SHUTDOWN,
 	MALLOC,
+	REALTIME, /* not to fail: error is how many seconds the host's clock has been set by */
 	_CALL_MAX,
 };
 
@@ -195,6 +198,44 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 int shutdown(int fd, int how)
 {
 	return fails(SHUTDOWN) ? -1 : REAL(shutdown)(fd, how);
+}
+
+/* The clock that may be set at any time. */
+static time_t set_by_s(void)
+{
+	struct rule *rule = rules ? &rules[REALTIME] : NULL;
+
+	if (!rule)
+		return 0;
+	atomic_fetch_add(&rule->calls, 1);
+	return rule->error;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int r = REAL(clock_gettime)(clock, ts);
+
+	if (r == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		ts->tv_sec += set_by_s();
+	return r;
+}
+
+int gettimeofday(struct timeval *tv, void *tz)
+{
+	int r = REAL(gettimeofday)(tv, tz);
+
+	if (r == 0 && tv)
+		tv->tv_sec += set_by_s();
+	return r;
+}
+
+time_t time(time_t *ret)
+{
+	time_t now = REAL(time)(NULL) + set_by_s();
+
+	if (ret)
+		*ret = now;
+	return now;
 }
 
 /* Not with AddressSanitizer, which has an allocator of its own. */

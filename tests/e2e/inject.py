@@ -14,7 +14,7 @@ SOURCE = Path(__file__).with_name("inject.c")
 # As enum call in inject.c.
 CALLS = ("accept4", "socket", "connect", "recv", "send", "splice_in", "splice_out", "epoll_add",
          "pipe2", "setpipe", "bpf_update", "bpf_other", "getsockopt", "setsockopt", "linger",
-         "shutdown", "malloc")
+         "shutdown", "malloc", "realtime")
 
 FOR_EVER = 1 << 30
 _RULE = struct.Struct("=iiiiii")
@@ -60,3 +60,11 @@ class Faults:
 
     def struck(self, call):
         return _RULE.unpack_from(self._rules, CALLS.index(call) * _RULE.size)[5]
+
+    def set_clock(self, seconds):
+        """The host's clock has been set by so much, as the relay sees it."""
+        struct.pack_into("=i", self._rules, CALLS.index("realtime") * _RULE.size, seconds)
+
+    def clock_read(self):
+        """How often the relay has looked at the host's clock."""
+        return _RULE.unpack_from(self._rules, CALLS.index("realtime") * _RULE.size)[4]

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See monotonic.h. A namespace's offsets are fixed when the first process enters it, so they are
+ * read once. The file is there since 5.6; without it there is no offset.
+ */
+#include "monotonic.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000
+
+static int64_t offset_ns;
+
+/* Lines of clock, seconds, which may be less than 0, and nanoseconds. */
+static void read_offset(void)
+{
+	FILE *file = fopen("/proc/self/timens_offsets", "re");
+	int64_t s, ns;
+	char line[80];
+
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "monotonic %" SCNd64 " %" SCNd64, &s, &ns) == 2)
+			offset_ns = s * NS_PER_S + ns;
+	}
+	fclose(file);
+}
+
+uint64_t monotonic_kernel_ns(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct timespec ts;
+
+	pthread_once(&once, read_offset);
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)((int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec - offset_ns);
+}

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Clocks: the host's is set, the relay's is another than the kernel's."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+import host
+import inject
+import wire
+from harness import CLIENT, NOBODY
+from test_ctl import CTL
+
+CLONE_NEWTIME = 0x00000080
+STALE = 5.0  # TPROXY_STALE_NS
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def alive_ns(bed):
+    (entry,) = bed.pins.dump("map_config")
+    return entry["value"]["alive_ns"]
+
+
+def is_alive(bed):
+    """As the kernel half sees it: renewed a moment ago, and not in the future."""
+    return abs(alive_ns(bed) - time.monotonic_ns()) < 2_500_000_000
+
+
+@contextlib.contextmanager
+def stopped(relay, seconds=0.0):
+    """For as long as the block lasts, and at least so long."""
+    def thread_states():
+        return {stat.read_text().rpartition(") ")[2][0]
+                for stat in Path(f"/proc/{relay.pid}/task").glob("*/stat")}
+
+    relay.signal(signal.SIGSTOP)
+    try:
+        host.wait_until(lambda: thread_states() == {"T"}, "every thread stands")
+        yield
+        time.sleep(seconds)  # the time that the relay finds over
+    finally:
+        relay.signal(signal.SIGCONT)
+
+
+# --- the host's clock is set
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("hours", [10, -10])
+def test_clock_is_set(loaded, hours):
+    """No timeout is shorter or longer for that, and the relay stays registered.
+
+    To see it red: ask for CLOCK_REALTIME in deadline_now_ms(), or in monotonic_kernel_ns(); for
+    libevent's timers, let inject.c set CLOCK_MONOTONIC as well.
+    """
+    library = inject.build(loaded.directory)
+    with inject.Faults(library, loaded.directory / "faults") as faults:
+        relay = loaded.start_relay("--workers", 1, "--half-closed-timeout", "1s",
+                                   "--error-memory", "1h", "--drain-timeout", "1s", env=faults.env)
+        assert faults.clock_read() > 0, "the clock that is set is not the relay's"
+        assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
+        client, server = loaded.pair()
+        half_closed, _ = loaded.pair()
+        half_closed.shutdown(socket.SHUT_WR)
+        since = time.monotonic()
+        faults.set_clock(hours * 3600)
+
+        assert wire.ended_by(half_closed) == wire.RESET
+        assert 0.7 < time.monotonic() - since < 3
+        wire.exchange(client, server)
+        with pytest.raises(ConnectionRefusedError):
+            loaded.connect(NOBODY)  # it is remembered
+        before = alive_ns(loaded)
+        host.wait_until(lambda: alive_ns(loaded) > before, "it says that it is alive", 3.0)
+        assert is_alive(loaded)
+        assert loaded.visit(loaded.listen()).relayed
+
+        since = time.monotonic()
+        relay.signal(signal.SIGTERM)
+        assert wire.ended_by(client) == wire.RESET, "the drain has a deadline"
+        assert 0.7 < time.monotonic() - since < 3
+        assert relay.wait() == 0
+
+
+# --- a relay in a time namespace
+
+
+class TimePlace(host.Place):
+    """Where CLOCK_MONOTONIC is so many seconds ahead."""
+
+    seconds = 0
+
+    def enter(self):
+        super().enter()
+        if _libc.unshare(CLONE_NEWTIME) < 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        with open("/proc/self/timens_offsets", "w", encoding="ascii") as file:
+            file.write(f"monotonic {self.seconds} 500000000\n")
+        namespace = os.open("/proc/self/ns/time_for_children", os.O_RDONLY)
+        if _libc.setns(namespace, CLONE_NEWTIME) < 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(namespace)
+
+
+class Ahead(TimePlace):
+    seconds = 100_000
+
+
+class Behind(TimePlace):
+    seconds = -20
+
+
+@pytest.mark.parametrize("kind", [Ahead, Behind])
+def test_relay_in_a_time_namespace(loaded, kind):
+    """It serves; stopped, it stalls after the same 5 s; what it remembers of a destination it
+    remembers for as long as it was told.
+
+    To see it red: do not take the offset away in monotonic_kernel_ns(). Behind, nothing was
+    relayed; ahead, a stopped relay was alive for a day more.
+    """
+    place = kind(loaded.relay_cgroup, loaded.client_net)
+    (ahead,) = struct.unpack("=q", host.run_in(place, lambda: struct.pack(
+        "=q", time.clock_gettime_ns(time.CLOCK_MONOTONIC))))
+    assert abs(ahead - time.monotonic_ns() - kind.seconds * 10**9) < 3 * 10**9, "no such namespace"
+    relay = loaded.start_relay("--error-memory", "2s", place=place)
+    assert is_alive(loaded)
+    listener = loaded.listen()
+    assert loaded.visit(listener).relayed
+
+    assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
+    (failed,) = loaded.pins.dump("map_failed")
+    left = failed["value"]["expires_ns"] - time.monotonic_ns()
+    assert 0 < left < 2_100_000_000
+
+    def is_direct():
+        client = loaded.connect(listener)
+        if client.getsockname()[0] != CLIENT:
+            time.sleep(0.1)  # in the relay's backlog until it goes on
+            return False
+        return True
+
+    with stopped(relay):
+        since = time.monotonic()
+        host.wait_until(is_direct, "it is stalled", STALE + 3)
+        assert STALE - 1.6 < time.monotonic() - since < STALE + 2
+
+
+@pytest.mark.parametrize("kind", [Ahead, Behind])
+def test_ctl_in_a_time_namespace(proxied, kind):
+    """A connection is as old, and the relay as alive, as outside. To see it red: as above."""
+    proxied.pair()
+
+    def ask(command):
+        answer = proxied.run(CTL, command, "--pin-dir", proxied.pins.path, "--json",
+                             place=kind(proxied.outside, proxied.client_net))
+        return json.loads(answer.out)
+
+    host.wait_until(lambda: 0 < ask("connections")["connections"][0]["age_ms"] < 9000,
+                    "it grows older")
+    assert not [finding for finding in ask("doctor")["findings"] if "alive" in finding["what"]]
