@@ -51,7 +51,8 @@ struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms)
 {
 	struct deadline *first = TAILQ_FIRST(&queue->entries);
 
-	if (!first || now_ms - first->touched_ms < queue->timeout_ms)
+	/* Touched after now_ms was asked for: no. */
+	if (!first || now_ms < first->touched_ms + queue->timeout_ms)
 		return NULL;
 	return first;
 }

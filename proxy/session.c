@@ -239,8 +239,28 @@ static void half_run(struct half *h)
 		session_destroy(s, CLOSE_NO_MEMORY);
 }
 
+/*
+ * Is there something that an event is about to tell? Timers may come before it, and a relay that
+ * stood still, because it or its machine was stopped, finds all its timeouts over at once.
+ */
+static bool has_work(const struct session *s)
+{
+	struct pollfd fds[] = {
+		{ .fd = s->up.reading ? s->client_fd : -1, .events = POLLIN },
+		{ .fd = s->up.writing ? s->server_fd : -1, .events = POLLOUT },
+		{ .fd = s->down.reading ? s->server_fd : -1, .events = POLLIN },
+		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
+	};
+
+	return poll(fds, ARRAY_SIZE(fds), 0) > 0;
+}
+
 void session_expire(struct session *s, enum close_reason reason)
 {
+	if (has_work(s)) {
+		deadline_touch(&s->deadline);
+		return;
+	}
 	if (reason == CLOSE_CONNECT_TIMEOUT)
 		registration_note_error(&s->worker->handle, &s->dst, ETIMEDOUT);
 	session_destroy(s, reason);

@@ -74,7 +74,8 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);
 
-/* Its time is over, for this reason. */
+/* Its time is over, for this reason: destroys it, unless there is something to do for it just now.
+ */
 void session_expire(struct session *s, enum close_reason reason);
 
 /*

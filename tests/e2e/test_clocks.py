@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Clocks: the host's is set, the relay's is another than the kernel's."""
+"""Clocks: the host's is set, the relay's is another than the kernel's, the relay stands still."""
 
 import contextlib
 import ctypes
@@ -167,3 +167,67 @@ def test_ctl_in_a_time_namespace(proxied, kind):
     host.wait_until(lambda: 0 < ask("connections")["connections"][0]["age_ms"] < 9000,
                     "it grows older")
     assert not [finding for finding in ask("doctor")["findings"] if "alive" in finding["what"]]
+
+
+# --- a relay that stands still, as when its machine or its virtual CPU does
+
+
+CLIENTS = 60
+ESTABLISHED, SYN_SENT = "01", "02"
+
+
+def test_stopped_for_longer_than_the_idle_timeout(loaded):
+    """When it goes on, all timeouts are over at once. Nobody is cut whose bytes lie in a buffer,
+    in either direction, or whose reader has made room; those who said nothing are.
+
+    To see it red: do not ask has_work() in session_expire().
+    """
+    relay = loaded.start_relay("--workers", 1, "--idle-timeout", "1500ms")
+    listener = loaded.listen()
+
+    def connect_all():
+        return [wire.connect(listener.getsockname()) for _ in range(CLIENTS + 1)]
+
+    clients = [loaded.keep(client) for client in loaded.run_in(connect_all)]
+    for number, client in enumerate(clients):
+        client.sendall(bytes([number]))
+    servers = {wire.read_exactly(server, 1)[0]: server
+               for server, _ in (loaded.accept(listener) for _ in clients)}
+    *pairs, silent = [(client, servers[number]) for number, client in enumerate(clients)]
+    with stopped(relay, 2.0):
+        for number, pair in enumerate(pairs):
+            pair[number % 2].sendall(b"queued")
+    for number, pair in enumerate(pairs):
+        assert wire.read_exactly(pair[1 - number % 2], 6) == b"queued"
+        wire.exchange(*pair)
+    assert [wire.ended_by(end) for end in silent] == [wire.RESET] * 2
+
+
+def tcp_states(address):
+    """Of each connection to an address, see proc_net_tcp.rst."""
+    remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
+    with open("/proc/self/net/tcp", encoding="ascii") as table:
+        return [fields[3] for fields in map(str.split, table) if fields[2] == remote]
+
+
+def test_stopped_for_longer_than_the_connect_timeout(loaded):
+    """The server has answered meanwhile: the client is served.
+
+    To see it red: do not ask has_work() in session_expire().
+    """
+    relay = loaded.start_relay("--workers", 1, "--connect-timeout", "800ms")
+    with loaded.server_net.inside():
+        full = loaded.keep(wire.listener((loaded.listen().getsockname()[0], 0), backlog=0))
+    loaded.connect(full, place=loaded.server)
+
+    def dials(state):
+        return loaded.run_in(tcp_states, full.getsockname(), place=loaded.relay_place) == [state]
+
+    client = loaded.connect(full)
+    host.wait_until(lambda: dials(SYN_SENT), "the relay dials")
+    with stopped(relay, 0.2):
+        loaded.accept(full)
+        host.wait_until(lambda: dials(ESTABLISHED), "the server has answered")
+    server, _ = loaded.accept(full)
+    wire.exchange(client, server)
+    assert "timeout" not in relay.text()

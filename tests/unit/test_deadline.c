@@ -33,6 +33,8 @@ static void test_order(void **state)
 	assert_null(deadline_expired(&queue, now_ms + 999));
 	assert_ptr_equal(deadline_expired(&queue, now_ms + 1000), &a);
 	assert_true(deadline_next_ms(&queue, now_ms + 5000) == 0);
+	/* Touched since now_ms was asked for. */
+	assert_null(deadline_expired(&queue, now_ms - 1));
 
 	pass_a_tick();
 	deadline_touch(&a);
