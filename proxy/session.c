@@ -252,7 +252,8 @@ static bool has_work(const struct session *s)
 		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
 	};
 
-	return poll(fds, ARRAY_SIZE(fds), 0) > 0;
+	/* Not to be able to ask is no silence. */
+	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
 
 void session_expire(struct session *s, enum close_reason reason)
