@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -33,14 +35,22 @@ enum call {
 	SPLICE_IN,  /* socket to pipe */
 	SPLICE_OUT, /* pipe to socket */
 	EPOLL_ADD,  /* EPOLL_CTL_ADD and MOD */
+	EPOLL_DEL,  /* done all the same */
+	EPOLL_WAIT,
 	PIPE2,
 	SETPIPE,
 	BPF_UPDATE, /* BPF_MAP_UPDATE_ELEM */
 	BPF_OTHER,
 	GETSOCKOPT,
 	SETSOCKOPT,
-	LINGER, /* setsockopt(SO_LINGER) */
+	LINGER,	   /* setsockopt(SO_LINGER) */
+	SO_ERROR_, /* getsockopt(SO_ERROR) */
 	SHUTDOWN,
+	CLOSE, /* done all the same, as by the kernel */
+	GETSOCKNAME,
+	POLL,
+	EVENTFD_READ,
+	WRITE,
 	MALLOC,
 	REALTIME, /* not to fail: error is how many seconds the host's clock has been set by */
 	_CALL_MAX,
@@ -130,7 +140,44 @@ ssize_t splice(int in, off_t *in_off, int out, off_t *out_off, size_t len, unsig
 
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
-	return op != EPOLL_CTL_DEL && fails(EPOLL_ADD) ? -1 : REAL(epoll_ctl)(epfd, op, fd, event);
+	int r;
+
+	if (op != EPOLL_CTL_DEL)
+		return fails(EPOLL_ADD) ? -1 : REAL(epoll_ctl)(epfd, op, fd, event);
+	r = REAL(epoll_ctl)(epfd, op, fd, event);
+	return fails(EPOLL_DEL) ? -1 : r;
+}
+
+int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+	return fails(EPOLL_WAIT) ? -1 : REAL(epoll_wait)(epfd, events, max, timeout);
+}
+
+int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return fails(POLL) ? -1 : REAL(poll)(fds, n, timeout);
+}
+
+int close(int fd)
+{
+	int r = REAL(close)(fd);
+
+	return fails(CLOSE) ? -1 : r;
+}
+
+int eventfd_read(int fd, eventfd_t *value)
+{
+	return fails(EVENTFD_READ) ? -1 : REAL(eventfd_read)(fd, value);
+}
+
+ssize_t write(int fd, const void *data, size_t len)
+{
+	return fails(WRITE) ? -1 : REAL(write)(fd, data, len);
+}
+
+int getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return fails(GETSOCKNAME) ? -1 : REAL(getsockname)(fd, addr, len);
 }
 
 int pipe2(int fds[2], int flags)
@@ -185,7 +232,9 @@ long syscall(long number, ...)
 
 int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
-	return fails(GETSOCKOPT) ? -1 : REAL(getsockopt)(fd, level, name, value, len);
+	enum call call = level == SOL_SOCKET && name == SO_ERROR ? SO_ERROR_ : GETSOCKOPT;
+
+	return fails(call) ? -1 : REAL(getsockopt)(fd, level, name, value, len);
 }
 
 int setsockopt(int fd, int level, int name, const void *value, socklen_t len)

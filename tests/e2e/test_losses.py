@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Losses: pins, maps, cgroups, networks and peers that go away under a running relay."""
+
+import signal
+import socket
+
+import pytest
+
+import host
+import wire
+from harness import SERVER
+from maps import bpftool
+
+
+# --- what is pinned goes away
+
+
+def test_all_pins_removed(proxied):
+    """By hand, not by --unload: what runs goes on, new connections are direct; loaded again, all is
+    well again. To see it red: compare no map ids in registration_check()."""
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    for pin in proxied.pins.path.iterdir():
+        pin.unlink()
+    proxied.pins.path.rmdir()
+    wire.exchange(client, server)
+    assert not proxied.visit(listener).relayed
+    host.wait_until(lambda: "nothing is pinned" in proxied.relay.text(), "the relay tells")
+    proxied.load()
+    proxied.relay.wait_registered(times=2)
+    assert proxied.visit(listener).relayed
+    wire.exchange(client, server)
+
+
+@pytest.mark.parametrize("name", [
+    "map_config", "map_socks", "map_failed",
+    "map_marks"])
+def test_a_map_pin_removed(proxied, name):
+    """No connection fails; the next load puts it right.
+
+    To see it red: compare no map ids in registration_check(). To see map_marks green: compare its
+    id there too.
+    """
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    (proxied.pins.path / name).unlink()
+    proxied.visit(listener)
+    proxied.load()
+    proxied.visit(listener)
+    wire.exchange(client, server)
+    host.wait_until(lambda: proxied.visit(listener).relayed, "it is relayed again",
+                    timeout=3.0)
+
+
+def empty(bed, name):
+    """Deletes every entry, as a person would."""
+    pin = bed.pins.path / name
+    for entry in bpftool("map", "dump", "pinned", pin):
+        bpftool("map", "delete", "pinned", pin, "key", "hex",
+                *(byte.removeprefix("0x") for byte in entry["key"]))
+
+
+def test_maps_emptied(proxied):
+    """Under a live connection: it goes on, and so do new ones. To see it red: do not register again
+    in registration_check()."""
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    for name in ("map_socks", "map_ports", "map_config"):
+        assert proxied.pins.count(name) == 1
+        empty(proxied, name)
+    wire.exchange(client, server)
+    assert client.getpeername() == listener.getsockname()
+    proxied.visit(listener)
+    host.wait_until(lambda: proxied.pins.count("map_config"), "the relay registers again")
+    visit = proxied.visit(listener)
+    assert visit.relayed
+    for end in (client, server, visit.client, visit.server):
+        end.close()
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+
+
+def test_maps_emptied_before_the_relay_accepts(proxied):
+    """The connection was recorded: the relay still learns where it goes.
+
+    To see it red: answer SO_ORIGINAL_DST from the maps.
+    """
+    listener = proxied.listen()
+    proxied.relay.signal(signal.SIGSTOP)
+    client = proxied.connect(listener)
+    for name in ("map_socks", "map_ports"):
+        empty(proxied, name)
+    proxied.relay.signal(signal.SIGCONT)
+    server, _ = proxied.accept(listener)
+    wire.exchange(client, server)
+
+
+# --- where it runs goes away
+
+
+def test_cgroup_of_the_clients_removed(bed):
+    """Its connections, whose sockets somebody else still holds, go on and leave nothing; other
+    cgroups can be loaded. To see it red: do not ask for state changes in client_publish()."""
+    gone = bed.scope.child("gone")
+    bed.load(scopes=[gone])
+    bed.start_relay()
+    listener = bed.listen()
+    client, server = bed.pair(listener, place=host.Place(gone, bed.client_net))
+    gone.path.rmdir()
+    wire.exchange(client, server)
+    client.close()
+    assert wire.ended_by(server) == wire.EOF
+    server.close()
+    host.wait_until(bed.pins.at_rest, "nothing is left")
+    bed.load()
+    assert bed.visit(listener).relayed
+
+
+def test_network_lost_and_back(loaded):
+    """The only interface is deleted: dialling fails with a reset, what is idle ends by its timeout,
+    and with the interface all is well again. To see it red: close without a reset in
+    session_destroy() when the destination failed or the timeout is over."""
+    relay = loaded.start_relay("--idle-timeout", "700ms", "--error-memory", 0)
+    listener = loaded.listen()
+    client, _ = loaded.pair(listener)
+    before = relay.descriptors()
+    loaded.client_net.ip("link del tproxy0")
+    assert loaded.run_in(wire.fate, listener.getsockname()) == wire.RESET
+    assert wire.ended_by(client) == wire.RESET
+    host.wait_until(lambda: relay.descriptors() < before, "its descriptors come back")
+    loaded._connect_namespaces()
+    with loaded.server_net.inside():
+        assert loaded.visit(listener).relayed
+
+
+def test_namespace_of_the_server_is_gone(loaded):
+    """A container that ends: its connections end by the timeout, data in flight or not. To see it
+    red: set no deadline in session_open()."""
+    relay = loaded.start_relay("--idle-timeout", "700ms")
+    with host.NetNs() as container:
+        loaded.client_net.ip(f"link add tproxy1 type veth peer name tproxy1 netns {container.path}",
+                             "addr add 192.0.2.1/24 dev tproxy1", "link set tproxy1 up")
+        container.ip("addr add 192.0.2.2/24 dev tproxy1", "link set tproxy1 up")
+        listener = loaded.listen("192.0.2.2", netns=container)
+        idle, busy = (loaded.pair(listener) for _ in range(2))
+        container.ip("link del tproxy1")
+        for sock in (listener, idle[1], busy[1]):
+            sock.close()
+    busy[0].send(b"is there anybody?")
+    for client, _ in (idle, busy):
+        assert wire.ended_by(client) == wire.RESET
+        client.close()
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+    assert loaded.visit(loaded.listen()).relayed
+    assert relay.running()
+
+
+def test_server_that_accepts_and_never_answers(loaded):
+    """The idle timeout resets both ends. To see it red: set no deadline in session_open()."""
+    loaded.start_relay("--idle-timeout", "500ms")
+    client, server = loaded.pair()
+    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    assert wire.ended_by(client) == wire.RESET
+    assert wire.read_to_end(server)[1] == wire.RESET
+
+
+def test_server_that_does_not_accept(loaded):
+    """Its backlog is full: the relay's connect() times out, others are served meanwhile. To see it
+    red: set no deadline in session_dial()."""
+    loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
+    with loaded.server_net.inside():
+        full = loaded.keep(wire.listener((SERVER, 0), backlog=0))
+    clients = [loaded.connect(full) for _ in range(4)]
+    assert loaded.visit(loaded.listen()).relayed
+    ends = [client for client in clients if is_reset_within(client, 1.2)]
+    assert len(ends) >= 2 and len(ends) < 4
+    host.wait_until(lambda: len(loaded.relay.connections()) >= 2, "told")
+
+
+def is_reset_within(sock, seconds):
+    sock.settimeout(seconds)
+    try:
+        return wire.ended_by(sock) == wire.RESET
+    except TimeoutError:
+        return False
+
+
+def timers(address):
+    """Which timer runs on each established connection to an address, see proc_net_tcp.rst."""
+    remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
+    with open("/proc/self/net/tcp", encoding="ascii") as table:
+        lines = [line.split() for line in table]
+    return [fields[5].partition(":")[0] for fields in lines
+            if fields[2] == remote and fields[3] == "01"]
+
+
+def test_keepalive_towards_servers(proxied):
+    """A server whose host has vanished must not hold a connection for as long as it may be idle
+    (an hour by default). What keeps it: set SO_KEEPALIVE in make_spare()."""
+    listener = proxied.listen()
+    client, server = proxied.pair(listener)
+    wire.exchange(client, server)
+    host.wait_until(lambda: proxied.run_in(timers, listener.getsockname(),
+                                           place=proxied.relay_place) == ["02"],
+                    "a keepalive timer runs", timeout=1.0)
+
+
+def test_server_whose_cable_is_cut(loaded):
+    """Half-open: nobody says a word. The idle timeout ends it, for the client as a reset. To see it
+    red: set no deadline in session_open()."""
+    loaded.start_relay("--idle-timeout", "700ms")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    loaded.server_net.ip("link set tproxy0 down")
+    client.sendall(b"into the void")
+    assert wire.ended_by(client) == wire.RESET
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
