@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
-# verifier, e2e; then e2e once more with both programs built with ASan and UBSan; then the fuzz
-# targets, FUZZ_SECONDS (60) each. Ends with totals. As root nothing may be skipped.
-# Usage: test.sh [--no-asan]
+# verifier, e2e; then e2e once more with both programs built with ASan and UBSan; then those of e2e
+# that are about threads, built with TSan; then the fuzz targets, FUZZ_SECONDS (60) each. Ends with
+# totals. As root nothing may be skipped.
+# Usage: test.sh [--no-asan | --tsan]      without the last three; nothing but TSan
 set -eu
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -40,6 +41,13 @@ fuzz_suite()
     grep -hE '^fuzz [a-z_]+: [0-9]+ inputs' build-fuzz/meson-logs/testlog.txt || :
 }
 
+tsan_suite()
+{
+    echo "== build with TSan"
+    setup build-tsan -Dtests=enabled -Db_sanitize=thread -Db_lundef=false
+    suite 'threads with TSan' build-tsan e2e
+}
+
 # suite LABEL DIR SUITE...: meson's own output, and one line for the end.
 results=
 failed=0
@@ -66,15 +74,20 @@ suite()
     grep -hoE '^[0-9]+ (passed|failed)[^=]* in [0-9.]+s.*' "$dir/meson-logs/testlog.txt" || :
 }
 
-echo "== build"
-setup build-ci -Dtests=enabled -Dman-pages=enabled
-suite 'check, unit, verifier' build-ci check unit verifier
-suite 'end to end' build-ci e2e
-if [ "${1:-}" != --no-asan ]; then
+if [ "${1:-}" = --tsan ]; then
+    tsan_suite
+else
+    echo "== build"
+    setup build-ci -Dtests=enabled -Dman-pages=enabled
+    suite 'check, unit, verifier' build-ci check unit verifier
+    suite 'end to end' build-ci e2e
+fi
+if [ -z "${1:-}" ]; then
     echo "== build with ASan and UBSan"
     setup build-asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
     suite 'unit with ASan and UBSan' build-asan unit
     suite 'end to end with ASan and UBSan' build-asan e2e
+    tsan_suite
     fuzz_suite
 fi
 echo

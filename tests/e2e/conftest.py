@@ -46,7 +46,7 @@ def missing():
 def pytest_configure(config):
     config.addinivalue_line("markers", "deadline(seconds): how long the test may take")
     config.addinivalue_line("markers", "needs(program, ...): skipped if one is not installed")
-    config.addinivalue_line("markers", "plain_allocator: not for a build with AddressSanitizer")
+    config.addinivalue_line("markers", "plain_allocator: not for a build with a sanitizer")
 
 
 def pytest_sessionstart(session):
@@ -54,7 +54,9 @@ def pytest_sessionstart(session):
     if reason:
         pytest.exit(f"{'FAIL' if MUST_RUN else 'SKIP'}: {reason}", 1 if MUST_RUN else SKIPPED)
 
-
+    # TSan of gcc 12 ends with "unexpected memory mapping" where vm.mmap_rnd_bits is over 28.
+    if programs.THREAD_SANITIZED:
+        host.stop_address_randomization()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, DESCRIPTORS), most))
 
@@ -65,7 +67,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_collection_modifyitems(config, items):
-    """A lack of memory is for the plain build: AddressSanitizer has its own allocator, and ends a
+    """A lack of memory is for the plain build: a sanitizer has its own allocator, and ends a
     process that has no memory. pytest counts these as deselected."""
     if not programs.SANITIZED:
         return

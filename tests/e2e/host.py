@@ -29,6 +29,7 @@ CLONE_NEWNET = 0x40000000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
+ADDR_NO_RANDOMIZE = 0x0040000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,6 +43,11 @@ def _check(result):
 
 def die_with_parent():
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def stop_address_randomization():
+    """For the programs that this process starts."""
+    _check(_libc.personality(ADDR_NO_RANDOMIZE))
 
 
 def wait_until(predicate, what, timeout=5.0):

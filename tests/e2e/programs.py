@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import time
@@ -20,8 +21,15 @@ RELAY = Path(os.environ.get("TPROXY_RELAY", REPOSITORY / "build/proxy/tproxy-rel
 RELAY_UID = 65534
 RELAY_GID = 47113
 
-# Built with ASan, memory is not given back at once and a start takes longer.
-SANITIZED = RELAY.exists() and b"__asan_init" in RELAY.read_bytes()
+_CODE = RELAY.read_bytes() if RELAY.exists() else b""
+
+# Built with TSan, a relay whose threads are under test has two workers at least.
+THREAD_SANITIZED = b"__tsan_init" in _CODE
+# Built with that or with ASan, memory is not given back at once and a start takes longer.
+SANITIZED = THREAD_SANITIZED or b"__asan_init" in _CODE
+
+# Put before the relay's command line: `valgrind …`, `strace -D …`, whatever keeps its PID.
+RELAY_WRAPPER = shlex.split(os.environ.get("TPROXY_RELAY_WRAPPER", ""))
 
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items()
@@ -31,7 +39,7 @@ ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1:" + os.environ.get("UBSAN_OPTIONS", ""),
 }
 
-_SANITIZER = re.compile(r"^.*(ERROR: \w+Sanitizer|runtime error:).*$", re.MULTILINE)
+_SANITIZER = re.compile(r"^.*((ERROR|WARNING): \w+Sanitizer|runtime error:).*$", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +163,9 @@ class Relay(Program):
     def __init__(self, binary, pin_dir, *options, wrapper=None, **program):
         if wrapper is None:
             wrapper = unprivileged(RELAY_UID, RELAY_GID)
-        super().__init__(*wrapper, binary, "--pin-dir", pin_dir, "-v", "--drain-timeout", "1s",
-                         *options, **program)
+        workers = ["--workers", 2] if THREAD_SANITIZED else []
+        super().__init__(*wrapper, *RELAY_WRAPPER, binary, "--pin-dir", pin_dir, "-v",
+                         "--drain-timeout", "1s", *workers, *options, **program)
         self.killed = False
 
     def __exit__(self, *_):
@@ -175,7 +184,7 @@ class Relay(Program):
 
     def wait_registered(self, times=1):
         wait_until(lambda: len(self.registrations()) >= times or not self.running(),
-                   f"relay registered {times} times", 20 if SANITIZED else 10)
+                   f"relay registered {times} times", 20 if SANITIZED or RELAY_WRAPPER else 10)
         assert self.running(), f"relay ended with {self.process.returncode}: {self.text()}"
         pid, address, port, _ = self.registrations()[-1]
         assert int(pid) == self.pid, "the relay names its PID as the host sees it"
