@@ -173,7 +173,6 @@ def test_ctl_in_a_time_namespace(proxied, kind):
 
 
 CLIENTS = 60
-ESTABLISHED, SYN_SENT = "01", "02"
 
 
 def test_stopped_for_longer_than_the_idle_timeout(loaded):
@@ -202,13 +201,6 @@ def test_stopped_for_longer_than_the_idle_timeout(loaded):
     assert [wire.ended_by(end) for end in silent] == [wire.RESET] * 2
 
 
-def tcp_states(address):
-    """Of each connection to an address, see proc_net_tcp.rst."""
-    remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
-    with open("/proc/self/net/tcp", encoding="ascii") as table:
-        return [fields[3] for fields in map(str.split, table) if fields[2] == remote]
-
-
 def test_stopped_for_longer_than_the_connect_timeout(loaded):
     """The server has answered meanwhile: the client is served.
 
@@ -220,13 +212,14 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
     loaded.connect(full, place=loaded.server)
 
     def dials(state):
-        return loaded.run_in(tcp_states, full.getsockname(), place=loaded.relay_place) == [state]
+        return loaded.run_in(wire.tcp_states, full.getsockname(),
+                             place=loaded.relay_place) == [state]
 
     client = loaded.connect(full)
-    host.wait_until(lambda: dials(SYN_SENT), "the relay dials")
+    host.wait_until(lambda: dials(wire.SYN_SENT), "the relay dials")
     with stopped(relay, 0.2):
         loaded.accept(full)
-        host.wait_until(lambda: dials(ESTABLISHED), "the server has answered")
+        host.wait_until(lambda: dials(wire.ESTABLISHED), "the server has answered")
     server, _ = loaded.accept(full)
     wire.exchange(client, server)
     assert "timeout" not in relay.text()

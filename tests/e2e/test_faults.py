@@ -358,7 +358,13 @@ def test_dial_whose_outcome_cannot_be_asked_for(faulty):
         full = faulty.keep(wire.listener((SERVER, 0), backlog=0))
     filler = faulty.connect(full, place=faulty.server)
     faulty.faults.fail("so_error", errno.ENOMEM)
-    client = faulty.connect(full)  # its server answers the second SYN
+    client = faulty.connect(full)
+
+    def dials():
+        return faulty.run_in(wire.tcp_states, full.getsockname(),
+                             place=faulty.relay_place) == [wire.SYN_SENT]
+
+    host.wait_until(dials, "the relay dials; its second SYN will be answered")
     faulty.accept(full)
     assert wire.ended_by(client) == wire.RESET
     assert faulty.faults.stop("so_error") == 1

@@ -18,6 +18,8 @@ TIMEOUT = 10.0
 EOF = "eof"
 RESET = "reset"
 
+ESTABLISHED, SYN_SENT = "01", "02"
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,6 +100,13 @@ def ended_by(sock):
     data, end = read_to_end(sock)
     assert data == b""
     return end
+
+
+def tcp_states(address):
+    """Of each connection to an address, see proc_net_tcp.rst."""
+    remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
+    with open("/proc/self/net/tcp", encoding="ascii") as table:
+        return [fields[3] for fields in map(str.split, table) if fields[2] == remote]
 
 
 def fate(address, data=b""):
