@@ -119,7 +119,7 @@ def test_network_lost_and_back(loaded):
     """The only interface is deleted: dialling fails with a reset, what is idle ends by its timeout,
     and with the interface all is well again. To see it red: close without a reset in
     session_destroy() when the destination failed or the timeout is over."""
-    relay = loaded.start_relay("--idle-timeout", "700ms", "--error-memory", 0)
+    relay = loaded.start_relay("--workers", 1, "--idle-timeout", "700ms", "--error-memory", 0)
     listener = loaded.listen()
     client, _ = loaded.pair(listener)
     before = relay.descriptors()
