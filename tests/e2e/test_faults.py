@@ -343,7 +343,7 @@ def test_relay_that_cannot_accept_can_be_stopped(faulty):
     faulty.faults.fail("accept4", errno.EPERM, left=inject.FOR_EVER)
     faulty.relay.signal(signal.SIGTERM)
     try:
-        host.wait_until(lambda: not faulty.relay.running(), "the relay ends", timeout=2.5)
+        host.wait_until(lambda: not faulty.relay.running(), "the relay ends", timeout=6)
     finally:
         faulty.faults.stop("accept4")
 
