@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Installs what the other scripts need, on Debian and its like; elsewhere it says what is missing.
-# Sets are build, demo and test. Usage: packages.sh SET...
+# Sets are build, demo, test and bench. Usage: packages.sh SET...
 set -eu
 
 packages_of()
@@ -20,6 +20,10 @@ packages_of()
             python3-pytest iproute2 util-linux procps iptables curl wget git nginx-light \
             openssh-server openssh-client redis-server redis-tools netcat-openbsd wrk haproxy \
             man-db default-jdk-headless golang-go strace systemd
+        ;;
+    bench)
+        echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \
+            dante-server proxychains4
         ;;
     *)
         echo "packages.sh: no set '$1'" >&2

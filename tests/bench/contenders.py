@@ -1,39 +1,52 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The contenders: what stands between client and server.
+"""The contenders: what stands between client and server. Here direct and ours, others in peers.py.
 
 Each has a network namespace of its own, joined to the server's by a veth pair of its own: the NAT
-and connection tracking of one must not cost the others anything. Clients differ in nothing but the
-namespace and the cgroup that they run in.
+and connection tracking of one must not cost the others anything. Its relay has a cgroup of its own,
+which counts the CPU time of all its processes. Clients differ in nothing but the namespace and the
+cgroup that they run in, and a wrapper where that is the way through.
 """
 
 import json
 import os
-import pwd
 import re
 
-from sandbox import NAME, Failure, Process, command, unprivileged, wait_until
+from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivileged, wait_until
 
 IDLE_MAX = 9800  # connections; two descriptors each, and 20,000 may be all there are
 CLIENT_SECONDS_MAX = 660
+RELAY_IDS = 64777  # user and group of each relay: any that nothing else on the host has
 
 
 class Contender:
     """A way from client to server. Without a process of its own it is the direct one."""
 
     name = "direct"
-    client_cgroup = "outside"
+    minor = False  # takes part in some workloads only, with shorter turns
+    wrapper: tuple[str, ...] = ()  # before a client's command
+    needs: tuple[tuple[str, str], ...] = ()  # programs and the Debian packages that have them
+    held = 8  # connections that prove that it is in the way
 
     def __init__(self, sandbox):
         self.sandbox = sandbox
         self.netns = f"{NAME}-{self.name}"
-        self.server = sandbox.add_client_netns(self.netns)
+        self.host, self.own_host = sandbox.add_client_netns(self.netns)
+        self.relay_cgroup = sandbox.add_cgroup(f"relay-{self.name}")
+        self.client_cgroup = "outside"
         self.relay: Process | None = None
 
     def start(self):
         """Ready to serve when it returns."""
+        need(*self.needs)
 
     def stop(self):
         """Undoes start(); also what a failed one has done, and nothing if there was none."""
+        relay, self.relay = self.relay, None
+        try:
+            if relay:
+                relay.stop()
+        finally:
+            self.sandbox.empty_cgroup(self.relay_cgroup)
 
     def restart(self):
         self.stop()
@@ -43,124 +56,107 @@ class Contender:
         """Entries that it holds for connections, by map."""
         return {}
 
-    def open_client(self, workload, *options, cgroup=None, server=None):
-        return self.sandbox.start_client([workload, server or self.server, *options], self.netns,
+    def relay_seconds(self):
+        """CPU time of its relay so far."""
+        return self.sandbox.cpu_seconds(self.relay_cgroup)
+
+    def start_relay(self, argv, label=None):
+        self.relay = self.sandbox.start([*unprivileged(RELAY_IDS, RELAY_IDS), *argv], self.netns,
+                                        self.relay_cgroup, label or self.name)
+        return self.relay
+
+    def open_client(self, argv, cgroup=None):
+        return self.sandbox.start_client([*self.wrapper, *map(str, argv)], self.netns,
                                          cgroup or self.client_cgroup)
 
-    def run_client(self, workload, *options, cgroup=None, server=None):
-        """What the client has measured. Raises Failure with its reason if it has not."""
-        client = self.open_client(workload, *options, cgroup=cgroup, server=server)
+    def run_client(self, argv, cgroup=None):
+        """What a client has written to stdout, and to stderr."""
+        client = self.open_client(argv, cgroup)
         output, errors = client.communicate(timeout=CLIENT_SECONDS_MAX)
         if self.relay:
             self.relay.check()
-        return client_result(output, errors)
+        return output, errors
+
+    def run_bench(self, workload, *options, cgroup=None, server=None):
+        """What tproxy-bench has measured. Raises Failure with its reason if it has not."""
+        return client_result(*self.run_client(self.bench(workload, *options, server=server),
+                                              cgroup))
+
+    def bench(self, workload, *options, server=None):
+        return [self.sandbox.bench, workload, server or f"{self.host}:{SERVER_PORT}", *options]
 
     def hold(self, count, look):
         """The result of look() while count idle connections are open."""
-        client = self.open_client("hold", "--count", count, "--seconds", 60)
+        client = self.open_client(self.bench("hold", "--count", count, "--seconds", 60))
         try:
             client_result(client.stdout.readline(), "the client has not said why")
             return look()
         finally:
             client.communicate(timeout=CLIENT_SECONDS_MAX)
 
+    def descriptors(self):
+        return self.sandbox.descriptors(self.relay_cgroup)
+
     def prove(self):
         """A relay that is not in the way would win: two descriptors for each connection, or out."""
         if not self.relay:
             return
-        before = self.relay.descriptors()
-        self.hold(8, lambda: wait_until(lambda: self.relay.descriptors() >= before + 16,
-                                        "connections go through the relay"))
+        before = self.descriptors()
+        self.hold(self.held, lambda: wait_until(
+            lambda: self.descriptors() >= before + 2 * self.held,
+            "connections go through the relay"))
 
 
-class Haproxy(Contender):
-    """HAProxy in TCP mode behind iptables REDIRECT."""
+class Redirected(Contender):
+    """Base: our programs redirect, in cgroups and with pins of its own; start() has the relay."""
 
-    name = "haproxy"
-    port = 7001
+    build = ""  # set from the command line
 
     def __init__(self, sandbox):
         super().__init__(sandbox)
-        self.configuration = os.path.join(sandbox.directory, "haproxy.cfg")
-        with open(self.configuration, "w", encoding="utf-8") as file:
-            file.write(f"""\
-global
-    maxconn {IDLE_MAX + 100}
-    maxpipes 40
-    nbthread {os.cpu_count()}
-defaults
-    mode tcp
-    option splice-auto
-    timeout connect 10s
-    timeout client 10m
-    timeout server 10m
-listen relay
-    bind 127.0.0.1:{self.port}
-    server s 0.0.0.0:0
-""")
+        self.client_cgroup = sandbox.add_cgroup(f"scope-{self.name}")
+        self.pins = os.path.join(sandbox.bpffs, self.name.replace("-", "_"))
 
-    def start(self):
-        try:
-            user = pwd.getpwnam("haproxy")
-        except KeyError as error:
-            raise Failure("not installed: no user haproxy") from error
-        port = self.server.split(":")[1]
-        command("nsenter", f"--net=/run/netns/{self.netns}", "iptables", "-t", "nat",
-                "-A", "OUTPUT", "-p", "tcp", "--dport", port,
-                "-m", "owner", "!", "--uid-owner", str(user.pw_uid),
-                "-j", "REDIRECT", "--to-ports", str(self.port))
-        self.relay = self.sandbox.start(
-            [*unprivileged(user.pw_uid, user.pw_gid), "haproxy", "-db", "-f", self.configuration],
-            self.netns, "outside", self.name)
-        wait_until(lambda: self.relay.check() or self.relay.listens_on(self.port), "it listens")
+    def program(self, *path):
+        path = os.path.join(self.build, *path)
+        if not os.access(path, os.X_OK):
+            raise Failure(f"not built: {path}")
+        return path
+
+    def load(self):
+        # Fail-closed: a connection that is not redirected fails, so it cannot make us look fast.
+        command(self.program("loader", "tproxy-load"),
+                "--cgroup", self.sandbox.cgroup_path(self.client_cgroup),
+                "--relay-cgroup", self.sandbox.cgroup_path(self.relay_cgroup),
+                "--relay-group", str(RELAY_IDS), "--pin-dir", self.pins, "--fail-closed")
 
     def stop(self):
-        command("nsenter", f"--net=/run/netns/{self.netns}", "iptables", "-t", "nat", "-F",
-                check=False)
-        if self.relay:
-            self.relay.stop()
-            self.relay = None
+        try:
+            super().stop()
+        finally:
+            if os.path.isdir(self.pins):
+                command(self.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
 
 
-class Tproxy(Contender):
+class Tproxy(Redirected):
     """tproxy-load and tproxy-relay from the build directory."""
 
     name = "tproxy"
-    client_cgroup = "scope"
-    build = None  # set from the command line
-    ids = 64777  # user and group of the relay: any that nothing else on the host has
+    needs = (("bpftool", "bpftool"),)
     maps = ("map_socks", "map_ports")
 
     def __init__(self, sandbox):
         super().__init__(sandbox)
-        self.pins = os.path.join(sandbox.bpffs, "tproxy")
-        self.loader = os.path.join(self.build, "loader", "tproxy-load")
-        self.program = os.path.join(self.build, "proxy", "tproxy-relay")
+        self.workers = os.cpu_count()
 
     def start(self):
-        for path in (self.loader, self.program):
-            if not os.access(path, os.X_OK):
-                raise Failure(f"not built: {path}")
-        # Fail-closed: a connection that is not redirected fails, so it cannot make us look fast.
-        command(self.loader, "--cgroup", self.sandbox.cgroup_path("scope"),
-                "--relay-cgroup", self.sandbox.cgroup_path("relay"),
-                "--relay-group", str(self.ids), "--pin-dir", self.pins, "--fail-closed")
-        self.relay = self.sandbox.start(
-            [*unprivileged(self.ids, self.ids), self.program, "--pin-dir", self.pins,
-             "--workers", str(os.cpu_count())],
-            self.netns, "relay", self.name)
+        super().start()
+        self.load()
+        self.start_relay([self.program("proxy", "tproxy-relay"), "--pin-dir", self.pins,
+                          "--workers", str(self.workers)])
         wait_until(lambda: self.relay.check()
                    or re.search(r"registered pid \d+, listening on", self.relay.log()),
                    "it registers")
-
-    def stop(self):
-        try:
-            if self.relay:
-                self.relay.stop()
-        finally:
-            self.relay = None
-            if os.access(self.loader, os.X_OK):
-                command(self.loader, "--unload", "--pin-dir", self.pins)
 
     def entries(self):
         dumps = {name: command("bpftool", "-j", "map", "dump", "pinned",
@@ -178,6 +174,3 @@ def client_result(output, errors):
         raise Failure(f"{result['reason']} ({result['failures']} failures, "
                       f"progress {result['progress']})")
     return result
-
-
-CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, Haproxy)}

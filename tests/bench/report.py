@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""From the turns of a run to medians and ratios, as JSON and as a table.
+"""From the turns of a run to one document with medians and ratios, and from that to a table.
 
 Ratios are made round by round, and the median is taken of them: what disturbs the machine for a
 while disturbs both sides of a ratio, so ratios hold where absolute times do not.
 """
 
+import datetime
+import json
 import os
 import platform
+import re
 import statistics
+import subprocess
+
+from sandbox import read
+
+LICENCE = "SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause"
 
 
 class Series:
@@ -18,7 +26,7 @@ class Series:
         self.reason = None
 
     def add(self, numbers):
-        self.rounds.append(numbers)
+        self.rounds.append({key: rounded(number) for key, number in numbers.items()})
 
     def fail(self, reason):
         self.rounds = []
@@ -28,27 +36,60 @@ class Series:
         return [numbers[key] for numbers in self.rounds if key in numbers]
 
 
+def rounded(number):
+    """To five digits, which is more than any of them is worth, and short in a file."""
+    return float(f"{number:.5g}") if isinstance(number, float) else number
+
+
 def summary(values):
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {"median": rounded(statistics.median(values)), "min": rounded(min(values)),
+            "max": rounded(max(values))}
 
 
-def ratios(series, baseline, key):
-    """Summary of series/baseline, or None where one has no numbers or the baseline is zero."""
-    ours, theirs = series.values(key), baseline.values(key)
+def ratios(ours, theirs):
+    """Summary of ours/theirs by round, or None where one has no numbers or a baseline is zero."""
     if not ours or len(ours) != len(theirs) or not all(theirs):
         return None
     return summary([a / b for a, b in zip(ours, theirs)])
 
 
+def numbers_of(key, name, rounds_by_variant, baselines):
+    """All that is said of one variant's metric. rounds_by_variant: {variant: {key: values}}."""
+    values = rounds_by_variant[name][key]
+    return {**summary(values), "rounds": values,
+            "ratio_to": {baseline: ratios(values, rounds_by_variant[baseline].get(key, []))
+                         for baseline in baselines if baseline != name}}
+
+
+def commit(tree):
+    """The commit that is measured, "-dirty" if the tree differs from it."""
+    try:
+        # Run as root in somebody else's tree, git would refuse.
+        done = subprocess.run(["git", "-c", "safe.directory=*", "-C", tree, "describe", "--always",
+                               "--dirty", "--abbrev=40", "--exclude=*"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, timeout=30, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def machine(tree, congestion_control, pinned):
+    model = re.search(r"^model name\s*: (.*)$", read("/proc/cpuinfo"), re.MULTILINE)
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            "commit": commit(tree), "kernel": platform.release(),
+            "cpu": model.group(1) if model else platform.machine(), "cores": os.cpu_count(),
+            "congestion_control": congestion_control, "pinned": pinned,
+            "load_average": os.getloadavg()[0]}
+
+
 class Report:
     """The results of a run, workload by workload."""
 
-    def __init__(self, rounds, scale, congestion_control, pinned):
-        self.machine = {"kernel": platform.release(), "cores": os.cpu_count(),
-                        "congestion_control": congestion_control, "pinned": pinned,
-                        "load_average": os.getloadavg()[0]}
+    def __init__(self, about, rounds, scale, quick):
+        self.about = about
         self.rounds = rounds
         self.scale = scale
+        self.quick = quick
         self.results = {}  # workload -> {variant name: Series}
 
     def add(self, workload, series):
@@ -58,57 +99,63 @@ class Report:
         return all(not series.reason for variants in self.results.values()
                    for series in variants.values())
 
-    def json(self):
-        workloads = {workload.name: {name: self.variant_json(workload, name, variants)
-                                     for name in variants}
-                     for workload, variants in self.results.items()}
-        return {"machine": self.machine, "rounds": self.rounds, "scale": self.scale._asdict(),
-                "workloads": workloads}
+    def document(self):
+        """All of it, as JSON has it; the tables and the plot are made of this and nothing else."""
+        return {"licence": LICENCE, "machine": self.about, "rounds": self.rounds,
+                "quick": self.quick, "scale": self.scale._asdict(),
+                "workloads": {workload.name: self.workload(workload, variants)
+                              for workload, variants in self.results.items()}}
 
     @staticmethod
-    def variant_json(workload, name, variants):
-        series = variants[name]
-        if series.reason:
-            return {"reason": series.reason}
-        result = {}
-        for metric in workload.metrics:
-            values = series.values(metric.key)
-            if values:
-                result[metric.key] = {**summary(values), "rounds": values, "ratio_to": {
-                    baseline: ratios(series, variants[baseline], metric.key)
-                    for baseline in workload.baselines if baseline in variants}}
-        return result
-
-    def text(self):
-        machine = self.machine
-        pinned = "clients and server pinned to one each" if machine["pinned"] else "nothing pinned"
-        lines = [f"kernel {machine['kernel']}, TCP congestion control "
-                 f"{machine['congestion_control']}, load average {machine['load_average']:.2f} at "
-                 "the start",
-                 f"{machine['cores']} cores that clients, relay and server share, {pinned}",
-                 f"{self.rounds} rounds: median (minimum .. maximum)"]
-        for workload, variants in self.results.items():
-            lines += ["", f"{workload.name}: {workload.title}"]
-            lines += self.table(workload, variants)
-            lines += [f"  {name}: no number: {series.reason}"
-                      for name, series in variants.items() if series.reason]
-        return "\n".join(lines)
-
-    @staticmethod
-    def table(workload, variants):
+    def workload(workload, variants):
         baselines = [name for name in workload.baselines if name in variants]
-        rows = [["", "", *(f"/ {name}" for name in baselines), "measured"]]
-        for metric in workload.metrics:
-            for name, series in variants.items():
-                values = series.values(metric.key)
-                if values:
-                    cells = [ratios(series, variants[baseline], metric.key)
-                             if baseline != name else None for baseline in baselines]
-                    rows.append([metric.label, name, *(cell(c, 2) for c in cells),
-                                 cell(summary(values), metric.digits)])
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return ["  " + "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
-                for row in rows if len(rows) > 1]
+        rounds = {name: {metric.key: values for metric in workload.metrics
+                         if (values := series.values(metric.key))}
+                  for name, series in variants.items()}
+        return {"title": workload.title, "baselines": baselines,
+                "headlines": workload.headlines or [workload.metrics[0].key],
+                "metrics": [metric._asdict() for metric in workload.metrics],
+                "variants": {name: {"reason": series.reason} if series.reason else
+                                   {key: numbers_of(key, name, rounds, baselines)
+                                    for key in rounds[name]}
+                             for name, series in variants.items()}}
+
+
+def to_json(document):
+    """Indented, but each innermost list or object on one line: it is read by people as well."""
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: " ".join(match.group().split()),
+                  json.dumps(document, indent=1)) + "\n"
+
+
+def text(document):
+    about = document["machine"]
+    pinned = "clients and server pinned to one each" if about["pinned"] else "nothing pinned"
+    lines = [f"{about['date']}, commit {about['commit']}",
+             f"kernel {about['kernel']}, TCP congestion control {about['congestion_control']}, "
+             f"load average {about['load_average']:.2f} at the start",
+             f"{about['cpu']}, {about['cores']} cores that clients, relay and server share, "
+             f"{pinned}",
+             f"{document['rounds']} rounds: median (minimum .. maximum)"]
+    for name, workload in document["workloads"].items():
+        lines += ["", f"{name}: {workload['title']}", *table(workload)]
+        lines += [f"  {variant}: no number: {numbers['reason']}"
+                  for variant, numbers in workload["variants"].items() if "reason" in numbers]
+    return "\n".join(lines)
+
+
+def table(workload):
+    baselines = workload["baselines"]
+    rows = [["", "", *(f"/ {name}" for name in baselines), "measured"]]
+    for metric in workload["metrics"]:
+        for name, numbers in workload["variants"].items():
+            if measured := numbers.get(metric["key"]):
+                rows.append([metric["label"], name,
+                             *(cell(measured["ratio_to"].get(baseline), 2)
+                               for baseline in baselines),
+                             cell(measured, metric["digits"])])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  " + "  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip()
+            for row in rows if len(rows) > 1]
 
 
 def cell(numbers, digits):
@@ -116,3 +163,9 @@ def cell(numbers, digits):
         return "-"
     low, middle, high = (f"{numbers[key]:.{digits}f}" for key in ("min", "median", "max"))
     return middle if low == high else f"{middle} ({low} .. {high})"
+
+
+def measured(numbers, metric):
+    """The median with its unit: which percentile it is stands beside it anyway."""
+    unit = re.sub(r"^p[0-9.]+ ", "", metric["label"])
+    return f"{numbers['median']:,.{metric['digits']}f} {unit}"

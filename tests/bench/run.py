@@ -8,7 +8,6 @@ table to stdout. Exit status 0 if every variant has its numbers, 1 if not, 2 for
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -16,10 +15,14 @@ import time
 
 sys.dont_write_bytecode = True  # run as root from somebody's tree: leave nothing in it
 
-from contenders import CONTENDERS, Tproxy  # pylint: disable=wrong-import-position
-from report import Report, Series  # pylint: disable=wrong-import-position
-from sandbox import Failure, Sandbox  # pylint: disable=wrong-import-position
-from workloads import FULL, QUICK, WORKLOADS  # pylint: disable=wrong-import-position
+# pylint: disable=wrong-import-position
+import plot
+from contenders import Redirected
+from peers import CONTENDERS
+from report import Report, Series, machine, text, to_json
+from sandbox import Failure, Sandbox, need, write
+from workload import FULL, QUICK
+from workloads import WORKLOADS
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -41,29 +44,25 @@ def positive(text):
     return int(text)
 
 
-def congestion_control():
-    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="utf-8") as file:
-        return file.read().strip()
-
-
 def parse_options():
-    parser = argparse.ArgumentParser(description="Direct, tproxy and HAProxy side by side.")
+    parser = argparse.ArgumentParser(description="tproxy beside a direct connection and others.")
     parser.add_argument("--quick", action="store_true",
-                        help="3 short rounds: to see that all works, not for numbers to quote")
+                        help="2 short rounds: to see that all works, not for numbers to quote")
     parser.add_argument("--rounds", type=positive, help="rounds of each workload (5)")
     parser.add_argument("--workloads", type=names_of(WORKLOADS), default=list(WORKLOADS),
                         help=f"some of {','.join(WORKLOADS)}")
     parser.add_argument("--contenders", type=names_of(CONTENDERS), default=list(CONTENDERS),
                         help=f"some of {','.join(CONTENDERS)}")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
+    parser.add_argument("--plot", metavar="FILE", help="write a picture of the ratios there, SVG")
     parser.add_argument("--build", metavar="DIR", default=os.path.join(TREE, "build"),
                         help="the meson build directory (build)")
-    parser.add_argument("--congestion-control", metavar="NAME", default=congestion_control(),
-                        help="of TCP, for all (the host's: %(default)s)")
+    parser.add_argument("--congestion-control", metavar="NAME", default="cubic",
+                        help="of TCP, for all (%(default)s)")
     parser.add_argument("--pin", action="store_true",
                         help="clients on one CPU, server on another, relays where they like")
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.rounds = options.rounds or (2 if options.quick else 5)
     return options
 
 
@@ -82,6 +81,7 @@ def start_contenders(names, sandbox):
         except Failure as failure:
             say(f"{name}: {failure}")
             reasons[name] = str(failure)
+            contenders[name].stop()
     return contenders, reasons
 
 
@@ -96,10 +96,23 @@ def take_turn(workload, variant, scale):
 def run_workload(workload, rounds, scale, reasons):
     """Series by variant. Round 0 is the warm-up."""
     variants = {name: Series() for name in workload.variants()}
+    for name, series in variants.items():
+        if name in reasons:
+            series.fail(reasons[name])
+    try:
+        workload.begin()
+        take_rounds(workload, variants, rounds, scale)
+        workload.end()
+    except Failure as failure:
+        say(f"{workload.name}: {failure}")
+        for series in variants.values():
+            series.fail(series.reason or str(failure))
+    return variants
+
+
+def take_rounds(workload, variants, rounds, scale):
     for number in range(rounds + 1):
         for name, series in variants.items():
-            if name in reasons:
-                series.fail(reasons[name])
             if series.reason:
                 continue
             try:
@@ -113,18 +126,20 @@ def run_workload(workload, rounds, scale, reasons):
                 first = workload.metrics[0]
                 say(f"{workload.name} {number}/{rounds} {name}: "
                     f"{numbers[first.key]:.{first.digits}f} {first.label}")
-    return variants
 
 
 def run(options):
     if os.geteuid() != 0:
         raise Failure("needs root, for namespaces, cgroups and BPF")
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    need(("ip", "iproute2"), ("sysctl", "procps"), ("nsenter", "util-linux"))
     scale = QUICK if options.quick else FULL
-    report = Report(options.rounds, scale, options.congestion_control, options.pin)
+    report = Report(machine(TREE, options.congestion_control, options.pin), options.rounds, scale,
+                    options.quick)
     bench = os.path.join(options.build, "tests", "bench", "tproxy-bench")
     if not os.access(bench, os.X_OK):
         raise Failure(f"not built: {bench}")
-    Tproxy.build = options.build
+    Redirected.build = options.build
     with Sandbox(bench, options.congestion_control, options.pin) as sandbox:
         contenders, reasons = start_contenders(options.contenders, sandbox)
         for name in options.workloads:
@@ -146,10 +161,12 @@ def main():
     except Failure as failure:
         print(f"run.py: {failure}", file=sys.stderr)
         return 1
+    document = report.document()
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report.json(), file, indent=1)
-    print(report.text())
+        write(options.json, to_json(document))
+    if options.plot:
+        write(options.plot, plot.svg(document))
+    print(text(document))
     return 0 if report.complete() else 1
 
 

@@ -6,6 +6,7 @@ Network namespaces, cgroups, one bpffs mount and a directory below /run, all of 
 run, or one that was killed before it, has started.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -18,10 +19,13 @@ import time
 NAME = "tproxy-bench"
 SERVER_NETNS = f"{NAME}-server"
 SERVER_PORT = 7777
+HTTP_PORT = 7778
 COMMAND_SECONDS = 30
 
 # Ports must not run out, nor connect() search for a free one: see README.md.
 SYSCTLS = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
+
+ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 
 
 class Failure(Exception):
@@ -38,6 +42,13 @@ def wait_until(condition, what, seconds=10):
     return result
 
 
+def need(*programs):
+    """Raises a Failure that names what to install. Nothing is installed from here."""
+    for program, package in programs:
+        if not shutil.which(program):
+            raise Failure(f"not installed: {program} (Debian package {package})")
+
+
 def command(*argv, check=True):
     """Runs a short command on the host; its output, or a Failure with its last words."""
     try:
@@ -48,6 +59,33 @@ def command(*argv, check=True):
     if check and done.returncode != 0:
         raise Failure(f"{' '.join(argv)}: {last_line(done.stdout)}")
     return done.stdout
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def allowed(congestion_control):
+    """A namespace may use the host's own congestion control, or one that the host allows to all."""
+    before = read(ALLOWED).split()
+    if congestion_control in before:
+        yield
+        return
+    try:
+        write(ALLOWED, " ".join([*before, congestion_control]))
+    except OSError as error:
+        raise Failure(f"congestion control {congestion_control}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        write(ALLOWED, " ".join(before))
 
 
 def last_line(text):
@@ -84,8 +122,7 @@ class Process:
         self.directory = f"/proc/{popen.pid}"
 
     def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        return read(self.log_path)
 
     def running(self):
         return self.popen.poll() is None
@@ -94,21 +131,11 @@ class Process:
         if not self.running():
             raise Failure(f"exited with status {self.popen.returncode}: {last_line(self.log())}")
 
-    def cpu_seconds(self):
-        with open(f"{self.directory}/stat", encoding="utf-8") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def rss_bytes(self):
-        with open(f"{self.directory}/statm", encoding="utf-8") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-
-    def descriptors(self):
-        return len(os.listdir(f"{self.directory}/fd"))
+        return int(read(f"{self.directory}/statm").split()[1]) * resource.getpagesize()
 
     def listens_on(self, port):
-        with open(f"{self.directory}/net/tcp", encoding="utf-8") as file:
-            rows = [line.split() for line in file][1:]
+        rows = [line.split() for line in read(f"{self.directory}/net/tcp").splitlines()][1:]
         return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
     def stop(self):
@@ -128,6 +155,7 @@ class Sandbox:
 
     def __init__(self, bench, congestion_control, pin):
         self.bench = bench
+        self.congestion_control = congestion_control
         self.sysctls = (*SYSCTLS, f"net.ipv4.tcp_congestion_control={congestion_control}")
         cpus = sorted(os.sched_getaffinity(0))
         self.client_cpus = cpus[:1] if pin else cpus
@@ -167,8 +195,7 @@ class Sandbox:
         os.mkdir(self.bpffs)
         command("mount", "-t", "bpf", "-o", "mode=0755", NAME, self.bpffs)
         os.mkdir(self.cgroup)
-        for name in ("scope", "relay", "outside"):
-            os.mkdir(self.cgroup_path(name))
+        self.add_cgroup("outside")
         self.add_netns(SERVER_NETNS)
         self.start_server()
 
@@ -188,21 +215,48 @@ class Sandbox:
     def kill_all(self):
         if not os.path.isdir(self.cgroup):
             return
-        with open(os.path.join(self.cgroup, "cgroup.kill"), "w", encoding="utf-8") as file:
-            file.write("1")
+        write(os.path.join(self.cgroup, "cgroup.kill"), "1")
         for path, _, _ in os.walk(self.cgroup, topdown=False):
             wait_until(lambda p=path: remove_cgroup(p), f"cgroup {path} is empty")
 
     def cgroup_path(self, name):
         return os.path.join(self.cgroup, name)
 
+    def add_cgroup(self, name):
+        os.mkdir(self.cgroup_path(name))
+        return name
+
+    def empty_cgroup(self, name):
+        """Ends what runs there: children that outlive who started them."""
+        write(os.path.join(self.cgroup_path(name), "cgroup.kill"), "1")
+        wait_until(lambda: not self.pids(name), f"cgroup {name} is empty")
+
+    def pids(self, cgroup):
+        return read(os.path.join(self.cgroup_path(cgroup), "cgroup.procs")).split()
+
+    def cpu_seconds(self, cgroup):
+        """Of all that has ever run there."""
+        text = read(os.path.join(self.cgroup_path(cgroup), "cpu.stat"))
+        return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
+
+    def descriptors(self, cgroup):
+        """Of all processes there; one that ends meanwhile has none."""
+        total = 0
+        for pid in self.pids(cgroup):
+            try:
+                total += len(os.listdir(f"/proc/{pid}/fd"))
+            except FileNotFoundError:
+                pass
+        return total
+
     def add_netns(self, name):
         command("ip", "netns", "add", name)
         command("ip", "-n", name, "link", "set", "lo", "up")
-        command("nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw", *self.sysctls)
+        with allowed(self.congestion_control):
+            command("nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw", *self.sysctls)
 
     def add_client_netns(self, name):
-        """A namespace with a veth pair of its own to the server; the server's address there."""
+        """A namespace with a veth pair of its own; the two addresses on it, the server's first."""
         self.networks += 1
         network, device = f"10.77.{self.networks}", f"veth{self.networks}"
         self.add_netns(name)
@@ -211,7 +265,7 @@ class Sandbox:
         for netns, host in ((SERVER_NETNS, 1), (name, 2)):
             command("ip", "-n", netns, "address", "add", f"{network}.{host}/24", "dev", device)
             command("ip", "-n", netns, "link", "set", device, "up")
-        return f"{network}.1:{SERVER_PORT}"
+        return f"{network}.1", f"{network}.2"
 
     def start(self, argv, netns, cgroup, label, cpus=None):
         """Starts argv in a namespace and a cgroup; its output goes to a log named by label."""
@@ -222,13 +276,15 @@ class Sandbox:
         return Process(popen, log_path)
 
     def start_server(self):
-        server = self.start([self.bench, "server", f"0.0.0.0:{SERVER_PORT}"], SERVER_NETNS,
-                            "outside", "server", self.server_cpus)
+        server = self.start_in_server_netns([self.bench, "server", f"0.0.0.0:{SERVER_PORT}"],
+                                            "server")
         wait_until(lambda: server.check() or "ready" in server.log(), "server is ready")
 
-    def start_client(self, arguments, netns, cgroup):
+    def start_in_server_netns(self, argv, label):
+        return self.start(argv, SERVER_NETNS, "outside", label, self.server_cpus)
+
+    def start_client(self, argv, netns, cgroup):
         """A client, with pipes for what is said to it and what it says."""
-        argv = [self.bench, *map(str, arguments)]
         return subprocess.Popen(self.inside(argv, netns), stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 preexec_fn=lambda: self.join(cgroup, self.client_cpus))
@@ -239,9 +295,7 @@ class Sandbox:
 
     def join(self, cgroup, cpus):
         """In the child: where it is to run."""
-        with open(os.path.join(self.cgroup_path(cgroup), "cgroup.procs"), "w",
-                  encoding="utf-8") as file:
-            file.write("0")
+        write(os.path.join(self.cgroup_path(cgroup), "cgroup.procs"), "0")
         if cpus:
             os.sched_setaffinity(0, cpus)
 

@@ -1,89 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The workloads: what one round of each is, for each of its variants.
+"""The workloads with our own load generator: what one round of each is, for each variant."""
 
-The variants of a workload are what its rounds interleave (A B C A B C) and its ratios compare. For
-most they are the contenders. measure() is one variant's turn in one round: it returns numbers by
-metric, or raises Failure.
-"""
-
+import os
 import resource
-from typing import NamedTuple
 
-from contenders import IDLE_MAX, Tproxy
+from contenders import Redirected, Tproxy
+from hooks import Hooks
 from sandbox import SERVER_PORT, Failure, wait_until
-
-
-class Scale(NamedTuple):
-    """How much one turn is."""
-
-    rr: int
-    crr: int
-    crr64: int
-    bulk_seconds: int
-    idle: int
-    churn: int
-    connects: int
-
-    def warm_up(self):
-        return Scale(*(max(1, amount // 10) for amount in self))
-
-
-FULL = Scale(rr=50000, crr=10000, crr64=20000, bulk_seconds=10, idle=IDLE_MAX, churn=100000,
-             connects=20000)
-QUICK = Scale(rr=10000, crr=4000, crr64=6000, bulk_seconds=2, idle=2000, churn=10000,
-              connects=10000)
-
-
-class Metric(NamedTuple):
-    """A number that a turn returns: its key, and how it is called and printed."""
-
-    key: str
-    label: str
-    digits: int = 1
-
-
-PERCENTILES = (Metric("p50_us", "p50 µs"), Metric("p90_us", "p90 µs"),
-               Metric("p99_us", "p99 µs"), Metric("p99_9_us", "p99.9 µs"))
-RATE = Metric("rate", "per second", 0)
-RELAY_US = Metric("relay_us", "relay CPU µs each")
-
-
-class Workload:
-    """Base: each contender is a variant."""
-
-    name: str
-    title: str
-    metrics: tuple[Metric, ...]
-    baselines: tuple[str, ...] = ("direct", "haproxy")
-    once = False  # one round is enough: it counts rather than times
-
-    def __init__(self, contenders):
-        self.contenders = contenders
-
-    def variants(self):
-        return list(self.contenders)
-
-    def measure(self, variant, scale):
-        raise NotImplementedError
-
-    def recover(self, variant):
-        """After a Failure: the next turn or workload starts with a fresh relay."""
-        self.contenders[variant].restart()
+from web import Http, HttpClose
+from workload import GBIT, PERCENTILES, RATE, RELAY_S, RELAY_US, Metric, Workload
 
 
 class Exchange(Workload):
     """A number of exchanges or connections, and what each has taken."""
 
+    minors = True
     client = "crr"
     clients = 1
 
     def measure(self, variant, scale):
         contender = self.contenders[variant]
-        count = getattr(scale, self.name)
-        before = contender.relay and contender.relay.cpu_seconds()
-        result = contender.run_client(self.client, "--count", count, "--clients", self.clients)
+        count = getattr(scale.of(contender), self.name)
+        before = contender.relay_seconds()
+        result = contender.run_bench(self.client, "--count", count, "--clients", self.clients)
         if contender.relay:
-            result["relay_us"] = (contender.relay.cpu_seconds() - before) / count * 1e6
+            result["relay_us"] = (contender.relay_seconds() - before) / count * 1e6
         return result
 
 
@@ -110,27 +51,32 @@ class Crr64(Exchange):
 class Bulk(Workload):
     """As many bytes as get through in the time, each of them checked."""
 
+    minors = True
+    client = "bulk-down"
     streams = 1
-    metrics = (Metric("gbit_s", "Gbit/s", 2), Metric("relay_s_per_gb", "relay CPU s/GB", 3))
+    metrics = (GBIT, RELAY_S)
 
     def measure(self, variant, scale):
-        contender = self.contenders[variant]
-        before = contender.relay and contender.relay.cpu_seconds()
-        result = contender.run_client(self.name.removesuffix("-8"), "--seconds", scale.bulk_seconds,
-                                      "--streams", self.streams)
+        return self.transfer(self.contenders[variant], scale)
+
+    def transfer(self, contender, scale):
+        before = contender.relay_seconds()
+        result = contender.run_bench(self.client, "--seconds", scale.of(contender).bulk_seconds,
+                                     "--streams", self.streams)
         if contender.relay:
-            used = contender.relay.cpu_seconds() - before
+            used = contender.relay_seconds() - before
             result["relay_s_per_gb"] = used / (result["bytes"] / 1e9)
         return result
 
 
 class BulkUp(Bulk):
-    name = "bulk-up"
+    name = client = "bulk-up"
     title = "one stream to the server"
 
 
-class BulkUp8(Bulk):
+class BulkUp8(BulkUp):
     name = "bulk-up-8"
+    minors = False
     streams = 8
     title = "eight streams to the server"
 
@@ -142,8 +88,37 @@ class BulkDown(Bulk):
 
 class BulkDown8(Bulk):
     name = "bulk-down-8"
+    minors = False
     streams = 8
     title = "eight streams from the server"
+
+
+class Workers(BulkDown8):
+    """One worker against two, in the two workloads that can use more than one."""
+
+    name = "workers"
+    title = "tproxy-relay --workers: eight streams down, then crr by 64 clients"
+    metrics = (GBIT, RELAY_S, RATE)
+    headlines = ("gbit_s", "rate")
+    baselines = ("1 worker",)
+
+    def variants(self):
+        return ["1 worker", "2 workers"] if "tproxy" in self.contenders else []
+
+    def measure(self, variant, scale):
+        tproxy = self.contenders["tproxy"]
+        tproxy.workers = int(variant.split()[0])
+        tproxy.restart()
+        short = tproxy.run_bench("crr", "--count", scale.crr64, "--clients", 64)
+        return {**self.transfer(tproxy, scale), "rate": short["rate"]}
+
+    def recover(self, variant):
+        self.end()
+
+    def end(self):
+        if tproxy := self.contenders.get("tproxy"):
+            tproxy.workers = os.cpu_count()
+            tproxy.restart()
 
 
 class Relayed(Workload):
@@ -152,7 +127,7 @@ class Relayed(Workload):
     baselines = ("haproxy",)
 
     def variants(self):
-        return [name for name in self.contenders if name != "direct"]
+        return [name for name in super().variants() if name != "direct"]
 
 
 class Idle(Relayed):
@@ -174,18 +149,20 @@ class Idle(Relayed):
 class Churn(Relayed):
     name = "churn"
     title = "connections one after the other: what they leave behind in a fresh relay"
-    metrics = (Metric("count", "connections", 0), Metric("rss_kib", "RSS growth KiB", 0),
+    metrics = (Metric("count", "connections", 0, "higher"), Metric("rss_kib", "RSS growth KiB", 0),
                *(Metric(f"{name}_{when}", f"{name} {when}", 0)
                  for name in Tproxy.maps for when in ("before", "after")), RATE)
+    headlines = ("count", "rss_kib", "map_socks_after", "map_ports_after")
+    baselines = ()
     once = True
 
     def measure(self, variant, scale):
         contender = self.contenders[variant]
         contender.restart()
-        contender.run_client("crr", "--count", 1000)
+        contender.run_bench("crr", "--count", 1000)
         entries = self.entries_at_rest(contender)
         before = contender.relay.rss_bytes()
-        result = contender.run_client("crr", "--count", scale.churn)
+        result = contender.run_bench("crr", "--count", scale.churn)
         for name, count in self.entries_at_rest(contender).items():
             result[f"{name}_before"], result[f"{name}_after"] = entries[name], count
         result["rss_kib"] = (contender.relay.rss_bytes() - before) / 1024
@@ -218,11 +195,23 @@ class Bystander(Workload):
     def __init__(self, contenders):
         super().__init__(contenders)
         self.tproxy = contenders.get("tproxy")
+        self.stopped = []
 
     def variants(self):
         if not self.tproxy:
             return []
         return ["scope, detached", "outside, detached", "scope, attached", "outside, attached"]
+
+    def begin(self):
+        """Programs anywhere make the kernel look for some everywhere: no other's may be there."""
+        self.stopped = [contender for contender in self.contenders.values()
+                        if isinstance(contender, Redirected) and contender.relay]
+        for contender in self.stopped:
+            contender.stop()
+
+    def end(self):
+        for contender in self.stopped:
+            contender.restart()
 
     def measure(self, variant, scale):
         cgroup, state = variant.split(", ")
@@ -230,12 +219,14 @@ class Bystander(Workload):
             self.tproxy.stop()
         elif not self.tproxy.relay:
             self.tproxy.start()
-        return self.tproxy.run_client("connect", "--count", scale.connects, cgroup=cgroup,
-                                      server=self.address)
+        return self.tproxy.run_bench("connect", "--count", scale.connects, server=self.address,
+                                     cgroup=self.tproxy.client_cgroup if cgroup == "scope"
+                                     else "outside")
 
     def recover(self, variant):
         self.tproxy.stop()
 
 
-WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, BulkUp, BulkUp8, BulkDown, BulkDown8,
-                                          Bystander, Idle, Churn)}
+WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
+                                          BulkUp8, BulkDown8, Workers, Idle, Churn, Hooks,
+                                          Bystander)}

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The other contenders: programs from the distribution, each behind what it is usually behind."""
+
+import os
+import re
+
+from contenders import IDLE_MAX, RELAY_IDS, Contender, Redirected, Tproxy
+from sandbox import HTTP_PORT, SERVER_PORT, Failure, command, wait_until, write
+
+RELAY_PORT = 7001
+SOCKS_PORT = 7002
+
+
+class IptablesRedirected(Contender):
+    """Base: iptables REDIRECT sends to RELAY_PORT what the relay's own user does not send."""
+
+    def rules(self, *words):
+        return command("nsenter", f"--net=/run/netns/{self.netns}", "iptables", "-t", "nat", *words)
+
+    def redirect(self):
+        for port in (SERVER_PORT, HTTP_PORT):
+            self.rules("-A", "OUTPUT", "-p", "tcp", "--dport", str(port), "-m", "owner", "!",
+                       "--uid-owner", str(RELAY_IDS), "-j", "REDIRECT",
+                       "--to-ports", str(RELAY_PORT))
+
+    def stop(self):
+        try:
+            super().stop()
+        finally:
+            if self.redirecting():
+                self.rules("-F", "OUTPUT")
+
+    def redirecting(self):
+        try:
+            return "REDIRECT" in self.rules("-S", "OUTPUT")
+        except Failure:
+            return False  # no iptables, no rule
+
+
+class HaproxyRelay(Contender):
+    """Base: HAProxy in TCP mode, with as many threads as our relay has workers."""
+
+    needs = (("haproxy", "haproxy"),)
+
+    def start_haproxy(self):
+        configuration = os.path.join(self.sandbox.directory, f"{self.name}.cfg")
+        write(configuration, f"""\
+global
+    maxconn {IDLE_MAX + 100}
+    maxpipes 40
+    nbthread {os.cpu_count()}
+defaults
+    mode tcp
+    option splice-auto
+    timeout connect 10s
+    timeout client 10m
+    timeout server 10m
+listen relay
+    bind 127.0.0.1:{RELAY_PORT}
+    server s 0.0.0.0:0
+""")
+        self.start_relay(["haproxy", "-db", "-f", configuration])
+        wait_until(lambda: self.relay.check() or self.relay.listens_on(RELAY_PORT), "it listens")
+
+
+class Haproxy(IptablesRedirected, HaproxyRelay):
+    """HAProxy behind iptables REDIRECT."""
+
+    name = "haproxy"
+    needs = (*HaproxyRelay.needs, ("iptables", "iptables"))
+
+    def start(self):
+        super().start()
+        self.redirect()
+        self.start_haproxy()
+
+
+class HaproxyOurs(Redirected, HaproxyRelay):
+    """HAProxy behind our redirect: its listener is registered for it."""
+
+    name = "haproxy-ours"
+    minor = True
+
+    def start(self):
+        super().start()
+        ctl = self.program("loader", "tproxyctl")
+        if not re.search(r"^ +register ", command(ctl, "--help"), re.MULTILINE):
+            raise Failure("tproxyctl register: not built")
+        self.load()
+        self.start_haproxy()
+        command("nsenter", f"--net=/run/netns/{self.netns}", ctl, "register", "-p", self.pins,
+                "--pid", str(self.relay.popen.pid))
+
+
+class SocksServer(Contender):
+    """Base: Dante's SOCKS5 server, started before what sends to it."""
+
+    minor = True
+    held = 64  # Dante forks as it likes, which takes descriptors too
+
+    def start_socks(self):
+        """Dante is the contender's relay until another program is started."""
+        configuration = os.path.join(self.sandbox.directory, f"{self.name}-dante.cfg")
+        write(configuration, f"""\
+logoutput: stderr
+errorlog: stderr
+internal: 127.0.0.1 port = {SOCKS_PORT}
+external: {self.own_host}
+clientmethod: none
+socksmethod: none
+client pass {{
+    from: 0.0.0.0/0 to: 0.0.0.0/0
+}}
+socks pass {{
+    from: 0.0.0.0/0 to: 0.0.0.0/0
+    command: connect
+}}
+""")
+        pid_file = os.path.join(self.sandbox.directory, f"{self.name}-dante.pid")
+        write(pid_file, "")
+        os.chown(pid_file, RELAY_IDS, RELAY_IDS)
+        self.start_relay(["danted", "-f", configuration, "-p", pid_file], f"{self.name}-dante")
+        wait_until(lambda: self.relay.check() or self.relay.listens_on(SOCKS_PORT),
+                   "Dante listens")
+
+
+class Redsocks(IptablesRedirected, SocksServer):
+    """redsocks behind iptables REDIRECT, with Dante behind it."""
+
+    name = "redsocks"
+    needs = (("redsocks", "redsocks"), ("danted", "dante-server"), ("iptables", "iptables"))
+
+    def start(self):
+        super().start()
+        self.redirect()
+        self.start_socks()
+        configuration = os.path.join(self.sandbox.directory, "redsocks.cfg")
+        write(configuration, f"""\
+base {{
+    log_debug = off;
+    log_info = off;
+    log = stderr;
+    daemon = off;
+    redirector = iptables;
+}}
+redsocks {{
+    local_ip = 127.0.0.1;
+    local_port = {RELAY_PORT};
+    ip = 127.0.0.1;
+    port = {SOCKS_PORT};
+    type = socks5;
+    splice = true;
+}}
+""")
+        self.start_relay(["redsocks", "-c", configuration])
+        wait_until(lambda: self.relay.check() or self.relay.listens_on(RELAY_PORT), "it listens")
+
+
+class Proxychains(SocksServer):
+    """proxychains4, a library that is preloaded into the client, with Dante behind it."""
+
+    name = "proxychains4"
+    needs = (("proxychains4", "proxychains4"), ("danted", "dante-server"))
+
+    def start(self):
+        super().start()
+        self.start_socks()
+        configuration = os.path.join(self.sandbox.directory, "proxychains.cfg")
+        write(configuration, f"""\
+strict_chain
+[ProxyList]
+socks5 127.0.0.1 {SOCKS_PORT}
+""")
+        self.wrapper = ("proxychains4", "-q", "-f", configuration)
+
+
+CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, Haproxy, HaproxyOurs, Redsocks,
+                                           Proxychains)}

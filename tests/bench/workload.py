@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a workload is, and how much one turn of each is.
+
+The variants of a workload are what its rounds interleave (A B C A B C) and its ratios compare. For
+most they are the contenders. measure() is one variant's turn in one round: it returns numbers by
+metric, or raises Failure.
+"""
+
+from typing import NamedTuple
+
+from contenders import IDLE_MAX
+
+
+class Scale(NamedTuple):
+    """How much one turn is."""
+
+    rr: int
+    crr: int
+    crr64: int
+    bulk_seconds: int
+    http_seconds: int
+    idle: int
+    churn: int
+    connects: int
+
+    def divided(self, by):
+        return Scale(*(max(1, amount // by) for amount in self))
+
+    def warm_up(self):
+        return self.divided(10)
+
+    def of(self, contender):
+        """A minor contender's turn is shorter: it is there to be beside the others."""
+        return self.divided(2) if contender.minor else self
+
+
+FULL = Scale(rr=50000, crr=10000, crr64=20000, bulk_seconds=4, http_seconds=4, idle=IDLE_MAX,
+             churn=100000, connects=20000)
+QUICK = Scale(rr=5000, crr=2000, crr64=4000, bulk_seconds=1, http_seconds=1, idle=2000, churn=10000,
+              connects=5000)
+
+
+class Metric(NamedTuple):
+    """A number that a turn returns: its key, how it is called and printed, and which is better."""
+
+    key: str
+    label: str
+    digits: int = 1
+    better: str = "lower"
+
+
+PERCENTILES = (Metric("p50_us", "p50 µs"), Metric("p90_us", "p90 µs"),
+               Metric("p99_us", "p99 µs"), Metric("p99_9_us", "p99.9 µs"))
+RATE = Metric("rate", "per second", 0, "higher")
+RELAY_US = Metric("relay_us", "relay CPU µs each")
+GBIT = Metric("gbit_s", "Gbit/s", 2, "higher")
+RELAY_S = Metric("relay_s_per_gb", "relay CPU s/GB", 3)
+
+
+class Workload:
+    """Base: each contender is a variant, or each that is not a minor one."""
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    headlines: tuple[str, ...] = ()  # keys of what the plot and README.md show: the first one
+    baselines: tuple[str, ...] = ("direct", "haproxy")
+    minors = False
+    once = False  # one round is enough: it counts rather than times
+
+    def __init__(self, contenders):
+        self.contenders = contenders
+
+    def variants(self):
+        return [name for name, contender in self.contenders.items()
+                if self.minors or not contender.minor]
+
+    def begin(self):
+        """What all turns need; a Failure here is the reason of each variant."""
+
+    def end(self):
+        """Gives back what begin() has taken and the turns have left."""
+
+    def measure(self, variant, scale):
+        raise NotImplementedError
+
+    def recover(self, variant):
+        """After a Failure: the next turn or workload starts with a fresh relay."""
+        self.contenders[variant].restart()
