@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # What a machine can check of the house's rules: format, licence lines, who may include whom, shell
-# scripts, and that --help, man page and completion name the same options. Says each finding and
-# exits 1. Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
+# scripts, that --help, man page and completion name the same options, and that README.md has the
+# numbers that were measured. Says each finding and exits 1. Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
 set -u
 
 cd "${1:-$(dirname "$0")/..}" || exit 2
@@ -177,6 +177,13 @@ check_hygiene()
         grep -v Binary && finding "white space at the end of a line"
 }
 
+# The numbers in README.md are those of the run that is in the tree.
+check_benchmarks()
+{
+    /usr/bin/python3 -B tests/bench/publish.py --check ||
+        finding "README.md and tests/bench/results: see tests/bench/README.md, Publishing"
+}
+
 tmp=$(mktemp) || exit 2
 trap 'rm -f "$tmp" "$tmp.help" "$tmp.other"' EXIT
 check_format
@@ -187,6 +194,7 @@ check_python
 check_options
 check_claims
 check_hygiene
+check_benchmarks
 if [ "$findings" -gt 0 ]; then
     echo "check: $findings findings"
     exit 1
