@@ -10,6 +10,7 @@ cgroup that they run in, and a wrapper where that is the way through.
 import json
 import os
 import re
+import subprocess
 
 from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivileged, wait_until
 
@@ -72,7 +73,12 @@ class Contender:
     def run_client(self, argv, cgroup=None):
         """What a client has written to stdout, and to stderr."""
         client = self.open_client(argv, cgroup)
-        output, errors = client.communicate(timeout=CLIENT_SECONDS_MAX)
+        try:
+            output, errors = client.communicate(timeout=CLIENT_SECONDS_MAX)
+        except subprocess.TimeoutExpired as error:
+            client.kill()
+            client.communicate()
+            raise Failure(f"client: not done after {CLIENT_SECONDS_MAX} s") from error
         if self.relay:
             self.relay.check()
         return output, errors

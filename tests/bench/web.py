@@ -67,6 +67,8 @@ http {{
         result = self.result(*contender.run_client(argv))
         if contender.relay:
             result["relay_us"] = (contender.relay_seconds() - before) / result["requests"] * 1e6
+            if result["relay_us"] < 1:
+                raise Failure("the relay has done nothing: wrk goes past it")
         return result
 
     @staticmethod

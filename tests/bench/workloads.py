@@ -97,7 +97,7 @@ class Workers(BulkDown8):
     """One worker against two, in the two workloads that can use more than one."""
 
     name = "workers"
-    title = "tproxy-relay --workers: eight streams down, then crr by 64 clients"
+    title = "tproxy-relay --workers: crr by 64 clients, then eight streams down"
     metrics = (GBIT, RELAY_S, RATE)
     headlines = ("gbit_s", "rate")
     baselines = ("1 worker",)
