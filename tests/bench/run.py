@@ -88,9 +88,9 @@ def start_contenders(names, sandbox):
 def take_turn(workload, variant, scale):
     try:
         return workload.measure(variant, scale)
-    except Failure:
+    except (Failure, OSError) as error:  # OSError: a process that is gone has no /proc
         workload.recover(variant)
-        raise
+        raise Failure(str(error)) from error
 
 
 def run_workload(workload, rounds, scale, reasons):
