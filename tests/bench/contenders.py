@@ -16,6 +16,8 @@ from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivil
 
 IDLE_MAX = 9800  # connections; two descriptors each, and 20,000 may be all there are
 CLIENT_SECONDS_MAX = 660
+HELD = 8  # connections that prove that a relay is in the way
+ESTABLISHED = "01"
 RELAY_IDS = 64777  # user and group of each relay: any that nothing else on the host has
 
 
@@ -26,7 +28,6 @@ class Contender:
     minor = False  # takes part in some workloads only, with shorter turns
     wrapper: tuple[str, ...] = ()  # before a client's command
     needs: tuple[tuple[str, str], ...] = ()  # programs and the Debian packages that have them
-    held = 8  # connections that prove that it is in the way
 
     def __init__(self, sandbox):
         self.sandbox = sandbox
@@ -100,17 +101,16 @@ class Contender:
         finally:
             client.communicate(timeout=CLIENT_SECONDS_MAX)
 
-    def descriptors(self):
-        return self.sandbox.descriptors(self.relay_cgroup)
+    def upstreams(self):
+        """How many connections to the server are its relay's: the user tells them from clients'."""
+        return sum(row[2].endswith(f":{SERVER_PORT:04X}") and row[3] == ESTABLISHED
+                   and row[7] == str(RELAY_IDS) for row in self.relay.tcp())
 
     def prove(self):
-        """A relay that is not in the way would win: two descriptors for each connection, or out."""
-        if not self.relay:
-            return
-        before = self.descriptors()
-        self.hold(self.held, lambda: wait_until(
-            lambda: self.descriptors() >= before + 2 * self.held,
-            "connections go through the relay"))
+        """A relay that is not in the way would win: each connection is one of its own, or out."""
+        if self.relay:
+            self.hold(HELD, lambda: wait_until(lambda: self.upstreams() >= HELD,
+                                               "connections go through the relay"))
 
 
 class Redirected(Contender):

@@ -96,7 +96,6 @@ class SocksServer(Contender):
     """Base: Dante's SOCKS5 server, started before what sends to it."""
 
     minor = True
-    held = 64  # Dante forks as it likes, which takes descriptors too
 
     def start_socks(self):
         """Dante is the contender's relay until another program is started."""
@@ -168,6 +167,8 @@ class Proxychains(SocksServer):
         configuration = os.path.join(self.sandbox.directory, "proxychains.cfg")
         write(configuration, f"""\
 strict_chain
+tcp_read_time_out 15000
+tcp_connect_time_out 8000
 [ProxyList]
 socks5 127.0.0.1 {SOCKS_PORT}
 """)

@@ -89,7 +89,10 @@ def take_turn(workload, variant, scale):
     try:
         return workload.measure(variant, scale)
     except (Failure, OSError) as error:  # OSError: a process that is gone has no /proc
-        workload.recover(variant)
+        try:
+            workload.recover(variant)
+        except Failure as another:
+            raise Failure(f"{error}; then: {another}") from error
         raise Failure(str(error)) from error
 
 

@@ -134,9 +134,12 @@ class Process:
     def rss_bytes(self):
         return int(read(f"{self.directory}/statm").split()[1]) * resource.getpagesize()
 
+    def tcp(self):
+        """The fields of each socket of its namespace, as /proc/net/tcp has them."""
+        return [line.split() for line in read(f"{self.directory}/net/tcp").splitlines()[1:]]
+
     def listens_on(self, port):
-        rows = [line.split() for line in read(f"{self.directory}/net/tcp").splitlines()][1:]
-        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+        return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in self.tcp())
 
     def stop(self):
         """SIGTERM; SIGKILL and a Failure if that does not end it."""
@@ -238,16 +241,6 @@ class Sandbox:
         """Of all that has ever run there."""
         text = read(os.path.join(self.cgroup_path(cgroup), "cpu.stat"))
         return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
-
-    def descriptors(self, cgroup):
-        """Of all processes there; one that ends meanwhile has none."""
-        total = 0
-        for pid in self.pids(cgroup):
-            try:
-                total += len(os.listdir(f"/proc/{pid}/fd"))
-            except FileNotFoundError:
-                pass
-        return total
 
     def add_netns(self, name):
         command("ip", "netns", "add", name)
