@@ -58,7 +58,7 @@ def panel(canvas, name, workload, metric):
         if row is None:
             canvas.text(NAMES + MARGIN + BARS + 20, canvas.y + 15, "no number", colour=PALE)
         else:
-            bar(canvas, variant, ratios[variant], scale, is_baseline=variant == baseline)
+            draw(canvas, variant, ratios[variant], scale, is_baseline=variant == baseline)
             label = cell(ratios[variant], 2).replace(" .. ", "–")
             canvas.text(NAMES + MARGIN + BARS + 20, canvas.y + 15,
                         "" if variant == baseline else label)
@@ -69,7 +69,7 @@ def panel(canvas, name, workload, metric):
     canvas.line(one, top, one, canvas.y, INK, dashes="2 2")
 
 
-def bar(canvas, variant, ratio, scale, is_baseline):
+def draw(canvas, variant, ratio, scale, is_baseline):
     left, top = NAMES + MARGIN, canvas.y + (ROW - BAR) / 2
     if is_baseline:
         ratio = {"median": 1.0, "min": 1.0, "max": 1.0}

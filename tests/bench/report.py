@@ -127,7 +127,7 @@ def to_json(document):
                   json.dumps(document, indent=1)) + "\n"
 
 
-def text(document):
+def to_text(document):
     about = document["machine"]
     pinned = "clients and server pinned to one each" if about["pinned"] else "nothing pinned"
     lines = [f"{about['date']}, commit {about['commit']}",
@@ -148,11 +148,10 @@ def table(workload):
     rows = [["", "", *(f"/ {name}" for name in baselines), "measured"]]
     for metric in workload["metrics"]:
         for name, numbers in workload["variants"].items():
-            if measured := numbers.get(metric["key"]):
+            if value := numbers.get(metric["key"]):
                 rows.append([metric["label"], name,
-                             *(cell(measured["ratio_to"].get(baseline), 2)
-                               for baseline in baselines),
-                             cell(measured, metric["digits"])])
+                             *(cell(value["ratio_to"].get(baseline), 2) for baseline in baselines),
+                             cell(value, metric["digits"])])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  " + "  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip()
             for row in rows if len(rows) > 1]

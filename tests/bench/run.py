@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True  # run as root from somebody's tree: leave nothin
 import plot
 from contenders import Redirected
 from peers import CONTENDERS
-from report import Report, Series, machine, text, to_json
+from report import Report, Series, machine, to_json, to_text
 from sandbox import Failure, Sandbox, need, write
 from workload import FULL, QUICK
 from workloads import WORKLOADS
@@ -169,7 +169,7 @@ def main():
         write(options.json, to_json(document))
     if options.plot:
         write(options.plot, plot.svg(document))
-    print(text(document))
+    print(to_text(document))
     return 0 if report.complete() else 1
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
 import publish
-from report import Report, Series, text, to_json
+from report import Report, Series, to_json, to_text
 from sandbox import read, write
 from workload import QUICK
 from workloads import Bystander, Crr, Idle
@@ -150,7 +150,7 @@ class Published(unittest.TestCase):
 class Told(unittest.TestCase):
 
     def test_a_failure_leaves_no_number(self):
-        lines = text(report().document()).splitlines()
+        lines = to_text(report().document()).splitlines()
         self.assertEqual([line for line in lines if "redsocks" in line],
                          ["  redsocks: no number: stalled: nothing moves"])
 
