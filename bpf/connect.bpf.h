@@ -235,6 +235,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	const struct tproxy_policy *policy;
+	enum match_verdict verdict;
 	struct client *client;
 	__u32 key = 0;
 
@@ -248,22 +249,22 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 	policy = bpf_map_lookup_elem(&map_policy, &key);
 	if (!policy || policy->abi_version != TPROXY_ABI_VERSION)
 		return CONNECT_PROCEED;
+	/* First what is nobody's: it costs nothing to find out. */
+	verdict = match_dst(dst, policy->flags);
+	if (verdict == MATCH_BYPASS_LOOPBACK) {
+		count(TPROXY_STAT_BYPASS_LOOPBACK);
+		return CONNECT_PROCEED;
+	}
+	if (verdict == MATCH_BYPASS_MULTICAST) {
+		count(TPROXY_STAT_BYPASS_MULTICAST);
+		return CONNECT_PROCEED;
+	}
 	if (is_relay(sk, policy)) {
 		count(TPROXY_STAT_BYPASS_RELAY);
 		return CONNECT_PROCEED;
 	}
-	switch (match_dst(dst, policy->flags)) {
-	case MATCH_BYPASS_LOOPBACK:
-		count(TPROXY_STAT_BYPASS_LOOPBACK);
-		return CONNECT_PROCEED;
-	case MATCH_BYPASS_MULTICAST:
-		count(TPROXY_STAT_BYPASS_MULTICAST);
-		return CONNECT_PROCEED;
-	case MATCH_LINK_LOCAL:
+	if (verdict == MATCH_LINK_LOCAL)
 		return unredirected(policy, TPROXY_STAT_LINK_LOCAL);
-	case MATCH_REDIRECT:
-		break;
-	}
 	return redirect(ctx, sk, policy, cookie, dst, ret_relay);
 }
 
