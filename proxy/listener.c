@@ -47,6 +47,7 @@ static void inherit_options(int fd)
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
+	session_abort_on_close(fd);
 }
 
 int listener_bind(struct registration *reg, const union sockaddr_any *addr)
@@ -156,6 +157,7 @@ static int make_spare(struct listener *l)
 	if (r < 0)
 		return r;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	session_abort_on_close(fd);
 	/* A server whose host has vanished must not hold a connection until the idle timeout. */
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keepidle_s, sizeof(keepidle_s));

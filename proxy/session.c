@@ -25,15 +25,36 @@
 
 static void half_run(struct half *h);
 
+static int set_linger(int fd, bool abort)
+{
+	const struct linger linger = { .l_onoff = abort, .l_linger = 0 };
+
+	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ? -errno : 0;
+}
+
+int session_abort_on_close(int fd)
+{
+	return set_linger(fd, true);
+}
+
 void session_close_reset(int fd)
 {
-	const struct linger linger = { .l_onoff = 1, .l_linger = 0 };
 	const struct sockaddr unspec = { .sa_family = AF_UNSPEC };
 
 	/* Refused, by a foreign program on setsockopt, say, disconnecting does the same
 	 * (connect(2)). */
-	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+	if (session_abort_on_close(fd) < 0)
 		connect(fd, &unspec, sizeof(unspec));
+	close(fd);
+}
+
+/* What is queued is still sent, and then the end of file. */
+static void close_well(int fd)
+{
+	/* A second try is for what goes by; if it is refused for good, a reset is the lesser evil.
+	 */
+	if (set_linger(fd, false) < 0)
+		set_linger(fd, false);
 	close(fd);
 }
 
@@ -138,7 +159,7 @@ static void close_side(int fd, bool reset)
 	if (reset)
 		session_close_reset(fd);
 	else
-		close(fd);
+		close_well(fd);
 }
 
 void session_destroy(struct session *s, enum close_reason reason)

@@ -84,7 +84,13 @@ void session_expire(struct session *s, enum close_reason reason);
  */
 void session_probe(struct session *s);
 
-/* Closes fd so that its peer sees a reset, and discards what was queued for it (socket(7)). */
+/*
+ * From now on, however fd is closed, its peer sees a reset, and what was queued for it is discarded
+ * (SO_LINGER, socket(7)). All sockets of a session are so until it ends well: if the relay is
+ * killed, the kernel closes them, and a part must not look like the whole. 0 or -errno.
+ */
+int session_abort_on_close(int fd);
+/* Closes fd so that its peer sees a reset. */
 void session_close_reset(int fd);
 
 #endif

@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import struct
+import time
 
 import pytest
 
@@ -114,11 +115,24 @@ def test_relay_starts_again_after_a_crash(proxied):
     assert registered_pids(proxied) == [proxied.relay.pid]
 
 
-def test_crash_with_live_connections_resets_them(proxied):
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_crash_with_live_connections_resets_them(proxied, half_closed):
+    """A part must not look like the whole. To see it red: take session_abort_on_close() out of
+    inherit_options(), or of make_spare()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
+    if half_closed:
+        client.shutdown(socket.SHUT_WR)
+        assert wire.ended_by(server) == wire.EOF
     proxied.relay.kill()
-    assert wire.read_to_end(server)[0] == wire.read_to_end(client)[0] == b""
+    assert wire.ended_by(client) == wire.RESET
+    if half_closed:
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(2):
+                server.sendall(b"to nobody")
+                time.sleep(0.1)  # for the answer to it
+    else:
+        assert wire.ended_by(server) == wire.RESET
     client.close()
     host.wait_until(proxied.pins.at_rest, "nothing is left")
 
