@@ -37,7 +37,7 @@ static inline char *fuzz_string(const void *data, size_t size)
 	return s;
 }
 
-/* Log lines since the last reset. The real log.c makes them; a line is one write. */
+/* Log lines since the last reset. The real log.c and sink.c make them; a line is one write. */
 static unsigned int fuzz_logged;
 
 static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
@@ -50,6 +50,7 @@ static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
 }
 
 #define write fuzz_log_write
+#include "../../common/sink.c"
 #include "../../common/log.c"
 #undef write
 
