@@ -143,6 +143,34 @@ void cgroup_close(struct cgroup *cgroup)
 	*cgroup = (struct cgroup)CGROUP_NULL;
 }
 
+int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
+{
+	_cleanup_free_ char *line = NULL, *root = NULL, *path = NULL;
+	_cleanup_(closefile) FILE *f = NULL;
+	char name[64];
+	size_t size = 0;
+	int r;
+
+	r = cgroup_root(&root);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "/proc/%d/cgroup", pid);
+	f = fopen(name, "re");
+	if (!f)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (getline(&line, &size, f) >= 0) {
+		if (strncmp(line, "0::/", 4) != 0)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		if (asprintf(&path, "%s%s", root, line + 3) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		return cgroup_open(path, ret_cgroup);
+	}
+	return -ENOENT;
+}
+
 bool cgroup_is_within(const struct cgroup *cgroup, const struct cgroup *ancestor)
 {
 	size_t len = strlen(ancestor->path);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct cgroup {
 	char *path; /* canonical, owned */
@@ -27,6 +28,9 @@ int cgroup_root(char **ret_path);
 /* -ENOENT and others of open(2); -ENOTDIR; -EMEDIUMTYPE: exists, but is no cgroup2. */
 int cgroup_open(const char *path, struct cgroup *ret_cgroup);
 void cgroup_close(struct cgroup *cgroup);
+
+/* The one that a process is in; -ESRCH: it is gone; -ENOENT: it is in none that we can see. */
+int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup);
 
 /* Is it ancestor, or below it? */
 bool cgroup_is_within(const struct cgroup *cgroup, const struct cgroup *ancestor);

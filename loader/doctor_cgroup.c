@@ -31,21 +31,9 @@
 static int own_cgroups(const char *root, uint64_t *ret_own, uint64_t *ret_root)
 {
 	struct cgroup own = CGROUP_NULL, top = CGROUP_NULL;
-	char line[4096], path[8192];
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	int r = -ENOENT;
+	int r;
 
-	if (!f)
-		return -errno;
-	while (r < 0 && fgets(line, sizeof(line), f)) {
-		line[strcspn(line, "\n")] = '\0';
-		if (strncmp(line, "0::/", 4) != 0)
-			continue;
-		snprintf(path, sizeof(path), "%s%s", root, line + 3);
-		r = cgroup_open(path, &own);
-		break;
-	}
-	fclose(f);
+	r = cgroup_open_of(getpid(), &own);
 	if (r == 0)
 		r = cgroup_open(root, &top);
 	if (r == 0) {

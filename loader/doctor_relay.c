@@ -7,25 +7,21 @@
  * mark can be read by who holds the socket only.
  */
 #include <bpf/bpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "bpffs.h"
 #include "doctor.h"
 #include "fields.h"
+#include "listeners.h"
 #include "monotonic.h"
 #include "tproxy_abi.h"
+#include "util.h"
 
-/* Listening sockets at one address: those that share a port that was asked for (SO_REUSEPORT). */
-#define LISTENERS_MAX 1024
-#define STATE_LISTEN  0x0a /* in /proc/net/tcp */
 /* Two descriptors for each connection. */
 #define NOFILE_FEW 4096
 
@@ -35,153 +31,89 @@ enum process {
 	PROCESS_GONE,
 };
 
-struct listeners {
-	unsigned long inode[LISTENERS_MAX];
-	size_t n;
-};
-
-/* Addresses in /proc/net/tcp{,6} are 32-bit words, each printed in the host's byte order. */
-static bool parse_address(const char *hex, unsigned char addr[16])
+/* Who registered itself is restarted; a proxy that knows nothing of us is registered again. */
+static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
-	size_t words = strspn(hex, "0123456789ABCDEF") / 8, i;
-	uint32_t word;
+	if (relay->alive_ns)
+		doctor_mend(d, DOCTOR_MEND_RELAY);
+	else
+		doctor_mend(d, "restart that proxy, then tproxyctl register --pid PID");
+}
 
-	memset(addr, 0, 16);
-	if (words != 1 && words != 4)
+/* Returns whether it is well. Those that share a port (SO_REUSEPORT) must all be. */
+static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			const struct tproxy_endpoint *ep, const struct listeners *own)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	char text[FIELDS_ENDPOINT_LEN];
+	_cleanup_close_ int fd = -1;
+	size_t i;
+	int r;
+
+	fields_format_endpoint(ep, text);
+	r = bpffs_open_map(d->pin_dir, "map_marks", sizeof(int), sizeof(struct tproxy_mark),
+			   /* writable= */ false, &fd);
+	for (i = 0; i < own->n; i++) {
+		struct tproxy_mark mark = {};
+
+		if (own->list[i].netns_cookie != cookie || !listeners_takes(&own->list[i], ep))
+			continue;
+		if (fd >= 0)
+			r = bpf_map_lookup_elem(fd, &own->list[i].fd, &mark);
+		if (r < 0 && r != -ENOENT) {
+			doctor_add(d, DOCTOR_INFO, "relay",
+				   "relay %u: the mark of %s cannot be read: %s", relay->pid, text,
+				   strerror(-r));
+			return true;
+		}
+		if ((mark.flags & wanted) == wanted)
+			continue;
+		doctor_add(
+			d, DOCTOR_ERROR, "relay",
+			mark.flags & TPROXY_MARK_LISTENER
+				? "relay %u: sockops is not attached where the listener at %s was made"
+				: "relay %u: the listener at %s is not marked for these pins",
+			relay->pid, text);
+		mend_relay(d, relay);
 		return false;
-	if (words == 1)
-		addr[10] = addr[11] = 0xff;
-	for (i = 0; i < words; i++) {
-		if (sscanf(hex + 8 * i, "%8" SCNx32, &word) != 1)
-			return false;
-		memcpy(addr + (words == 1 ? 12 : 4 * i), &word, sizeof(word));
 	}
 	return true;
 }
 
-/* A wildcard takes connections to any address of its family; :: those of both. */
-static bool is_wildcard(const unsigned char addr[16], const struct tproxy_endpoint *ep)
-{
-	static const unsigned char any6[16], any4[16] = { [10] = 0xff, [11] = 0xff };
-
-	return memcmp(addr, any6, sizeof(any6)) == 0 ||
-	       (memcmp(addr, any4, sizeof(any4)) == 0 && memcmp(ep->addr, any4, 12) == 0);
-}
-
-static void find_listeners(pid_t pid, const char *table, const struct tproxy_endpoint *ep,
-			   struct listeners *found)
-{
-	char path[64], line[512], local[64];
-	unsigned int port, state;
-	unsigned char addr[16];
-	unsigned long inode;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
-	f = fopen(path, "re");
-	while (f && found->n < LISTENERS_MAX && fgets(line, sizeof(line), f)) {
-		/* sl, local, remote, state, queues, timer, retransmits, uid, timeout, inode */
-		if (sscanf(line, "%*d: %63[0-9A-F]:%x %*s %x %*s %*s %*s %*s %*s %lu", local, &port,
-			   &state, &inode) != 4 ||
-		    state != STATE_LISTEN || port != ep->port || !parse_address(local, addr))
-			continue;
-		if (memcmp(addr, ep->addr, sizeof(addr)) == 0 || is_wildcard(addr, ep))
-			found->inode[found->n++] = inode;
-	}
-	if (f)
-		fclose(f);
-}
-
-/* One of these listeners among the descriptors of the process: its number there; -1: none is. */
-static int find_descriptor(pid_t pid, const struct listeners *listeners)
-{
-	char path[64], target[64];
-	unsigned long inode;
-	struct dirent *entry;
-	int found = -1;
-	ssize_t len;
-	size_t i;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && found < 0 && (entry = readdir(dir))) {
-		len = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
-		if (len < 0)
-			continue;
-		target[len] = '\0';
-		if (sscanf(target, "socket:[%lu]", &inode) != 1)
-			continue;
-		for (i = 0; i < listeners->n && found < 0; i++) {
-			if (listeners->inode[i] == inode)
-				found = atoi(entry->d_name);
-		}
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
-
-/* The mark of a socket of another process; -errno. */
-static int read_mark(const struct doctor *d, pid_t pid, int fd_there, struct tproxy_mark *ret_mark)
-{
-	_cleanup_close_ int pidfd = -1, fd = -1, marks_fd = -1;
-	int r;
-
-	r = bpffs_open_map(d->pin_dir, "map_marks", sizeof(int), sizeof(*ret_mark),
-			   /* writable= */ false, &marks_fd);
-	if (r < 0)
-		return r;
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0)
-		return -errno;
-	fd = (int)syscall(SYS_pidfd_getfd, pidfd, fd_there, 0);
-	if (fd < 0)
-		return -errno;
-	return bpf_map_lookup_elem(marks_fd, &fd, ret_mark);
-}
-
 /* Returns whether it is well. */
-static bool check_listener(struct doctor *d, const struct tproxy_relay *relay,
-			   const struct tproxy_endpoint *ep)
+static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			   const struct tproxy_endpoint *ep, const struct listeners *own)
 {
 	const pid_t pid = (pid_t)relay->pid;
-	struct listeners listeners = {};
-	struct tproxy_mark mark = {};
 	char text[FIELDS_ENDPOINT_LEN];
-	int fd, r;
+	bool elsewhere = false;
+	size_t i;
 
+	for (i = 0; i < own->n; i++) {
+		if (!listeners_takes(&own->list[i], ep))
+			continue;
+		if (own->list[i].netns_cookie == cookie)
+			return check_marks(d, cookie, relay, ep, own);
+		elsewhere = true;
+	}
 	fields_format_endpoint(ep, text);
-	find_listeners(pid, "tcp", ep, &listeners);
-	find_listeners(pid, "tcp6", ep, &listeners);
-	if (listeners.n == 0) {
+	if (elsewhere) {
+		doctor_add(
+			d, DOCTOR_ERROR, "relay",
+			"relay %d listens at %s in another network namespace than the one that it is registered for",
+			pid, text);
+		mend_relay(d, relay);
+		return false;
+	}
+	if (!listeners_anybody(pid, ep)) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d: nobody listens at %s", pid, text);
-		doctor_mend(d, DOCTOR_MEND_RELAY);
+		mend_relay(d, relay);
 		return false;
 	}
-	fd = find_descriptor(pid, &listeners);
-	if (fd < 0) {
-		doctor_add(d, DOCTOR_ERROR, "relay",
-			   "relay %d: the socket that listens at %s is another process's", pid,
-			   text);
-		doctor_mend(d, "ss -Hltnp 'sport = :%u'; end that process, then " DOCTOR_MEND_RELAY,
-			    ep->port);
-		return false;
-	}
-	r = read_mark(d, pid, fd, &mark);
-	if (r < 0 && r != -ENOENT) {
-		doctor_add(d, DOCTOR_INFO, "relay", "relay %d: the mark of %s cannot be read: %s",
-			   pid, text, strerror(-r));
-		return true;
-	}
-	if (mark.flags & TPROXY_MARK_LISTENER && mark.flags & TPROXY_MARK_HOOKED)
-		return true;
 	doctor_add(d, DOCTOR_ERROR, "relay",
-		   mark.flags & TPROXY_MARK_LISTENER
-			   ? "relay %d: sockops is not attached where the listener at %s was made"
-			   : "relay %d: the listener at %s is not marked for these pins",
-		   pid, text);
-	doctor_mend(d, DOCTOR_MEND_RELAY);
+		   "relay %d: the socket that listens at %s is another process's", pid, text);
+	doctor_mend(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
+		    relay->alive_ns ? DOCTOR_MEND_RELAY : "tproxyctl register --pid PID");
 	return false;
 }
 
@@ -217,16 +149,17 @@ static unsigned long open_files_max(pid_t pid)
 	return limit;
 }
 
-static void check_limits(struct doctor *d, pid_t pid)
+static void check_limits(struct doctor *d, const struct tproxy_relay *relay)
 {
-	unsigned long limit = open_files_max(pid);
+	unsigned long limit = open_files_max((pid_t)relay->pid);
 
 	if (!limit || limit >= NOFILE_FEW)
 		return;
 	doctor_add(d, DOCTOR_WARNING, "nofile",
-		   "relay %d may open %lu files: it serves few connections at a time", pid, limit);
-	doctor_mend(d,
-		    "systemctl edit tproxy-relay, set LimitNOFILE=65536 in [Service], restart it");
+		   "relay %u may open %lu files: it serves few connections at a time", relay->pid,
+		   limit);
+	doctor_mend(d, "systemctl edit %s, set LimitNOFILE=65536 in [Service], restart it",
+		    relay->alive_ns ? "tproxy-relay" : "its unit");
 }
 
 static enum process check_process(struct doctor *d, const struct tproxy_relay *relay)
@@ -237,7 +170,7 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d is registered, but there is no such process: connections %s",
 			   pid, d->fail_closed ? "are refused" : "go directly");
-		doctor_mend(d, DOCTOR_MEND_RELAY);
+		mend_relay(d, relay);
 		return PROCESS_GONE;
 	}
 	switch (process_state(pid)) {
@@ -245,7 +178,7 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 	case 'X':
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d has ended, and its parent has not noticed", pid);
-		doctor_mend(d, DOCTOR_MEND_RELAY);
+		mend_relay(d, relay);
 		return PROCESS_GONE;
 	case 'T':
 	case 't':
@@ -257,7 +190,10 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 	}
 }
 
-/* It says so every second; one that does not gets no connections. */
+/*
+ * It says so every second; one that does not gets no connections. A proxy that tproxyctl has
+ * registered never says it (0).
+ */
 static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 {
 	uint64_t now = monotonic_kernel_ns();
@@ -272,32 +208,46 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 	return false;
 }
 
-/* All ports of one family. */
-static void check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
-			    const struct tproxy_listen *listen, bool serves)
+/* All ports of one family. Returns whether all are well. */
+static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			    const struct tproxy_listen *listen)
 {
-	char text[FIELDS_ENDPOINT_LEN], more[32] = "";
+	_cleanup_(listeners_finish) struct listeners own = {};
 	struct tproxy_endpoint ep = {};
-	int i;
+	bool serves = true;
+	int i, r;
 
 	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
-	for (i = 0; i < listen->n_ports && i < TPROXY_PORTS_MAX; i++) {
-		ep.port = listen->ports[i];
-		serves &= check_listener(d, relay, &ep);
+	r = listeners_borrow((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
+	if (r < 0) {
+		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: its sockets cannot be looked at: %s",
+			   relay->pid, strerror(-r));
+		return true;
 	}
-	if (i == 0 || !serves)
-		return;
-	if (i > 1)
-		snprintf(more, sizeof(more), " and %d more ports", i - 1);
-	ep.port = listen->ports[0];
+	for (i = 0; i < listen->n_ports; i++) {
+		ep.port = listen->ports[i];
+		serves &= check_listener(d, cookie, relay, &ep, &own);
+	}
+	return serves;
+}
+
+static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			      const struct tproxy_listen *listen)
+{
+	char text[FIELDS_ENDPOINT_LEN], more[32] = "";
+	struct tproxy_endpoint ep = { .port = listen->ports[0] };
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	if (listen->n_ports > 1)
+		snprintf(more, sizeof(more), " and %d more ports", listen->n_ports - 1);
 	doctor_add(d, DOCTOR_OK, "relay",
-		   "relay %u of network namespace %" PRIu64 " listens at %s%s, uid %u", relay->pid,
-		   (uint64_t)cookie, fields_format_endpoint(&ep, text), more, relay->uid);
+		   "relay %u of network namespace %" PRIu64 " listens at %s%s, uid %u%s",
+		   relay->pid, (uint64_t)cookie, fields_format_endpoint(&ep, text), more,
+		   relay->uid, relay->alive_ns ? "" : ", registered by tproxyctl");
 }
 
 static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay)
 {
-	const pid_t pid = (pid_t)relay->pid;
 	enum process process;
 	bool serves;
 	int i;
@@ -306,19 +256,28 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	if (process == PROCESS_GONE)
 		return;
 	serves = process == PROCESS_RUNS && is_alive(d, relay);
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
-		check_listeners(d, cookie, relay, &relay->listen[i], serves);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		struct tproxy_listen listen = relay->listen[i];
+
+		/* The map may hold anything. */
+		if (listen.n_ports > TPROXY_PORTS_MAX)
+			listen.n_ports = TPROXY_PORTS_MAX;
+		if (!listen.n_ports)
+			continue;
+		serves &= check_listeners(d, cookie, relay, &listen);
+		if (serves)
+			tell_of_listeners(d, cookie, relay, &listen);
+	}
 	if (!relay->listen[TPROXY_INET6].n_ports)
-		doctor_add(d, DOCTOR_INFO, "relay",
-			   "relay %d does not offer IPv6, as it does while there are IPv6 routes",
-			   pid);
+		doctor_add(d, DOCTOR_INFO, "relay", "relay %u does not offer IPv6%s", relay->pid,
+			   relay->alive_ns ? ", as it does while there are IPv6 routes" : "");
 	if (relay->missed) {
 		doctor_add(d, DOCTOR_WARNING, "relay",
-			   "relay %d: %" PRIu64 " connections found nobody, or a stranger, there",
-			   pid, (uint64_t)relay->missed);
-		doctor_mend(d, DOCTOR_MEND_RELAY);
+			   "relay %u: %" PRIu64 " connections found nobody, or a stranger, there",
+			   relay->pid, (uint64_t)relay->missed);
+		mend_relay(d, relay);
 	}
-	check_limits(d, pid);
+	check_limits(d, relay);
 }
 
 void doctor_relay(struct doctor *d)

@@ -626,12 +626,17 @@ def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
 
 def test_doctor_sees_a_listener_without_our_mark(stopped, doctor):
     """This process passes for the relay: it is there, it listens, but it never marked anything."""
-    with wire.listener(("127.0.0.1", 0)) as listener:
+    def error_of(listener):
         Entry(stopped).change(listen=pack_listen(*listener.getsockname()),
                               pid=struct.pack("=I", os.getpid()),
                               alive_ns=struct.pack("=Q", time.monotonic_ns()))
         (error,) = relay_errors(doctor)
-    assert "not marked" in error and str(os.getpid()) in error
+        assert str(os.getpid()) in error
+        return error
+
+    with wire.listener(("127.0.0.1", 0)) as listener:
+        assert "another network namespace" in error_of(listener)
+    assert "not marked" in error_of(stopped.listen("127.0.0.1", netns=stopped.client_net))
 
 
 def test_doctor_sees_a_wildcard_listener(loaded, doctor):

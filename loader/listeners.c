@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See listeners.h. */
+#include "listeners.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "parse.h"
+#include "util.h"
+
+#define STATE_LISTEN 0x0a /* in /proc/net/tcp */
+
+static const __u8 mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
+
+struct process {
+	pid_t pid, parent;
+	bool included;
+};
+
+static void closedirp(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+static int ask(int fd, int option, int *ret_value)
+{
+	socklen_t len = sizeof(*ret_value);
+
+	return getsockopt(fd, SOL_SOCKET, option, ret_value, &len) < 0 ? -errno : 0;
+}
+
+/* false: it is no TCP socket that listens. fd is not taken. */
+static bool describe(int fd, struct listener *ret)
+{
+	struct listener l = { .fd = -1 };
+	int listens = 0, protocol = 0, domain = 0, v6only = 0;
+	socklen_t len = sizeof(l.netns_cookie);
+	union sockaddr_any addr = {};
+
+	if (ask(fd, SO_ACCEPTCONN, &listens) < 0 || !listens || ask(fd, SO_DOMAIN, &domain) < 0 ||
+	    (domain != AF_INET && domain != AF_INET6) || ask(fd, SO_PROTOCOL, &protocol) < 0 ||
+	    (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP))
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &l.netns_cookie, &len) < 0)
+		return false;
+	len = sizeof(addr);
+	if (getsockname(fd, &addr.sa, &len) < 0)
+		return false;
+	if (domain == AF_INET6) {
+		len = sizeof(v6only);
+		if (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) < 0)
+			return false;
+		memcpy(l.ep.addr, &addr.in6.sin6_addr, sizeof(l.ep.addr));
+	} else {
+		memcpy(l.ep.addr, mapped_prefix, sizeof(mapped_prefix));
+		memcpy(l.ep.addr + sizeof(mapped_prefix), &addr.in.sin_addr,
+		       sizeof(addr.in.sin_addr));
+	}
+	l.ep.port = ntohs(addr.in.sin_port);
+	l.only6 = v6only;
+	l.mptcp = protocol == IPPROTO_MPTCP;
+	*ret = l;
+	return true;
+}
+
+static bool is_wanted(__u16 port, const __u16 *ports, size_t n_ports)
+{
+	size_t i;
+
+	for (i = 0; i < n_ports; i++) {
+		if (ports[i] == port)
+			return true;
+	}
+	return n_ports == 0;
+}
+
+/* Takes fd. */
+static int add(struct listeners *to, const struct listener *l, int fd)
+{
+	struct listener *list = reallocarray(to->list, to->n + 1, sizeof(*list));
+
+	if (!list) {
+		close(fd);
+		return -ENOMEM;
+	}
+	to->list = list;
+	list[to->n] = *l;
+	list[to->n++].fd = fd;
+	return 0;
+}
+
+/* Those of this process alone. */
+static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
+{
+	_cleanup_(closedirp) DIR *dir = NULL;
+	_cleanup_close_ int pidfd = -1;
+	char path[64], target[64];
+	struct dirent *entry;
+	struct listener l;
+	int fd, r;
+
+	/* First: while it is open, the number is nobody else's. */
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0) /* the other two: it is the number of a thread */
+		return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while ((entry = readdir(dir))) {
+		ssize_t len = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (len < 0 && (errno == ENOENT || errno == EINVAL))
+			continue; /* closed meanwhile; "." and ".." */
+		if (len < 0)
+			return -errno;
+		target[len] = '\0';
+		if (strncmp(target, "socket:[", 8) != 0)
+			continue;
+		fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
+		if (fd < 0) {
+			if (errno == EBADF)
+				continue; /* closed meanwhile */
+			return -errno;
+		}
+		if (!describe(fd, &l) || !is_wanted(l.ep.port, ports, n_ports)) {
+			close(fd);
+			continue;
+		}
+		l.pid = pid;
+		r = add(to, &l, fd);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* The parent's number stands behind the name, whatever that has in it; 0: gone meanwhile. */
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], line[1024], *end;
+	int parent = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fgets(line, sizeof(line), f)) {
+		end = strrchr(line, ')');
+		if (end && sscanf(end, ") %*c %d", &parent) != 1)
+			parent = 0;
+	}
+	fclose(f);
+	return parent;
+}
+
+/* All processes; the caller frees *ret. */
+static int list_processes(struct process **ret, size_t *ret_n)
+{
+	_cleanup_(closedirp) DIR *dir = opendir("/proc");
+	_cleanup_free_ struct process *list = NULL;
+	struct dirent *entry;
+	size_t n = 0;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		struct process *more;
+		uint32_t pid;
+
+		if (parse_u32(entry->d_name, 1, INT32_MAX, &pid) < 0)
+			continue;
+		more = reallocarray(list, n + 1, sizeof(*list));
+		if (!more)
+			return -ENOMEM;
+		list = more;
+		list[n++] = (struct process){ .pid = (pid_t)pid, .parent = parent_of((pid_t)pid) };
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}
+
+static bool is_included(const struct process *list, size_t n, pid_t pid)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (list[i].pid == pid)
+			return list[i].included;
+	}
+	return false;
+}
+
+static int borrow_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports,
+				   struct listeners *to)
+{
+	_cleanup_free_ struct process *list = NULL;
+	bool more = true;
+	size_t n = 0, i;
+	int r;
+
+	r = list_processes(&list, &n);
+	if (r < 0)
+		return r;
+	/* Each round goes down by one generation or more. */
+	while (more) {
+		more = false;
+		for (i = 0; i < n; i++) {
+			if (list[i].included ||
+			    !(list[i].parent == pid || is_included(list, n, list[i].parent)))
+				continue;
+			list[i].included = more = true;
+			r = borrow_from(list[i].pid, ports, n_ports, to);
+			if (r < 0 && r != -ESRCH)
+				return r;
+		}
+	}
+	return 0;
+}
+
+int listeners_borrow(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret)
+{
+	_cleanup_(listeners_finish) struct listeners found = {};
+	int r;
+
+	r = borrow_from(pid, ports, n_ports, &found);
+	if (r == 0 && found.n == 0)
+		r = borrow_from_descendants(pid, ports, n_ports, &found);
+	if (r < 0)
+		return r;
+	*ret = found;
+	found = (struct listeners){};
+	return 0;
+}
+
+void listeners_finish(struct listeners *listeners)
+{
+	while (listeners->n > 0)
+		close(listeners->list[--listeners->n].fd);
+	free(listeners->list);
+	listeners->list = NULL;
+}
+
+bool listeners_is_any4(const __u8 addr[16])
+{
+	static const __u8 any4[16] = { [10] = 0xff, [11] = 0xff };
+
+	return memcmp(addr, any4, sizeof(any4)) == 0;
+}
+
+bool listeners_is_any6(const __u8 addr[16])
+{
+	static const __u8 any6[16];
+
+	return memcmp(addr, any6, sizeof(any6)) == 0;
+}
+
+static bool takes(const __u8 addr[16], bool only6, const struct tproxy_endpoint *ep)
+{
+	bool is4 = memcmp(ep->addr, mapped_prefix, sizeof(mapped_prefix)) == 0;
+
+	return memcmp(addr, ep->addr, sizeof(ep->addr)) == 0 || (listeners_is_any4(addr) && is4) ||
+	       (listeners_is_any6(addr) && !(only6 && is4));
+}
+
+bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep)
+{
+	return l->ep.port == ep->port && takes(l->ep.addr, l->only6, ep);
+}
+
+/* Addresses in /proc/net/tcp{,6} are 32-bit words, each printed in the host's byte order. */
+static bool parse_address(const char *hex, __u8 addr[16])
+{
+	size_t words = strspn(hex, "0123456789ABCDEF") / 8, i;
+	uint32_t word;
+
+	memset(addr, 0, 16);
+	if (words != 1 && words != 4)
+		return false;
+	if (words == 1)
+		memcpy(addr, mapped_prefix, sizeof(mapped_prefix));
+	for (i = 0; i < words; i++) {
+		if (sscanf(hex + 8 * i, "%8" SCNx32, &word) != 1)
+			return false;
+		memcpy(addr + (words == 1 ? 12 : 4 * i), &word, sizeof(word));
+	}
+	return true;
+}
+
+static bool stands_in(pid_t pid, const char *table, const struct tproxy_endpoint *ep)
+{
+	char path[64], line[512], local[64];
+	unsigned int port, state;
+	bool found = false;
+	__u8 addr[16];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
+	f = fopen(path, "re");
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		/* sl, local, remote, state */
+		found = sscanf(line, "%*d: %63[0-9A-F]:%x %*s %x", local, &port, &state) == 3 &&
+			state == STATE_LISTEN && port == ep->port && parse_address(local, addr) &&
+			takes(addr, /* only6= */ false, ep);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+bool listeners_anybody(pid_t pid, const struct tproxy_endpoint *ep)
+{
+	return stands_in(pid, "tcp", ep) || stands_in(pid, "tcp6", ep);
+}
