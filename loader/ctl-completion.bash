@@ -12,12 +12,20 @@ _tproxyctl()
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        --pid)
+            mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$cur")
+            return
+            ;;
+        --port)
+            return
+            ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words='status connections doctor -h --help --version'
+        words='status connections doctor register -h --help --version'
     else
         words='-p --pin-dir --json -h --help'
         [ "${COMP_WORDS[1]}" = doctor ] && words+=' -c --cgroup'
+        [ "${COMP_WORDS[1]}" = register ] && words+=' --pid --port --remove'
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

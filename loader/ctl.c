@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl: looks at what tproxy-load has pinned. Here is the table of its commands; each has a
- * file of its own, ctl_NAME.c. Exit status: 0, 1 after a failure, 2 for a usage error.
+ * tproxyctl: looks at what tproxy-load has pinned, and adjusts it. Here is the table of its
+ * commands; each has a file of its own, ctl_NAME.c. Exit status: 0, 1 after a failure, 2 for a
+ * usage error.
  */
 #include "ctl.h"
 
@@ -24,6 +25,7 @@ static const struct {
 	{ "status", ctl_status, "what is loaded, attached and registered; counters" },
 	{ "connections", ctl_connections, "the redirected connections that are alive" },
 	{ "doctor", ctl_doctor, "can this host run tproxy, what is wrong, and what mends it" },
+	{ "register", ctl_register, "make the listeners of another proxy the relay" },
 };
 
 static void print_help(void)
@@ -33,13 +35,14 @@ static void print_help(void)
 	printf("Usage: tproxyctl COMMAND [OPTION]...\n"
 	       "       tproxyctl COMMAND --help\n"
 	       "\n"
-	       "Looks at the transparent proxy that tproxy-load has loaded. Changes nothing.\n"
+	       "Looks at the transparent proxy that tproxy-load has loaded, and adjusts it.\n"
 	       "\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-12s %s\n", commands[i].name, commands[i].description);
 	printf("\n"
 	       "Commands take --pin-dir DIR (default: %s) and --json, doctor also\n"
-	       "--cgroup PATH. Exit status: 0, 1 after a failure, 2 for a usage error.\n"
+	       "--cgroup PATH, register --pid PID, --port PORT and --remove. Exit status: 0,\n"
+	       "1 after a failure, 2 for a usage error.\n"
 	       "\n"
 	       "  -h, --help     print this\n"
 	       "      --version  print the version and that of the pinned maps\n",

@@ -11,6 +11,7 @@
 int ctl_status(int argc, char **argv);
 int ctl_connections(int argc, char **argv);
 int ctl_doctor(int argc, char **argv);
+int ctl_register(int argc, char **argv);
 
 /* What became of the connections that a counter counts, as `status` sums them up. */
 enum ctl_group {

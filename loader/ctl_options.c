@@ -9,23 +9,56 @@
 
 #include "config.h"
 #include "log.h"
+#include "parse.h"
+#include "util.h"
+
+/* PID_MAX_LIMIT of a 64-bit kernel. */
+#define PID_MAX (4 * 1024 * 1024)
 
 enum {
 	OPT_JSON = 0x100,
+	OPT_PID,
+	OPT_PORT,
+	OPT_REMOVE,
 };
 
-/* Those that not every command takes come first. */
-static const struct option long_options[] = {
-	{ "cgroup", required_argument, NULL, 'c' },
+static const struct option common_options[] = {
 	{ "pin-dir", required_argument, NULL, 'p' },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
-	{},
 };
+static const struct option cgroup_options[] = {
+	{ "cgroup", required_argument, NULL, 'c' },
+};
+static const struct option process_options[] = {
+	{ "pid", required_argument, NULL, OPT_PID },
+	{ "port", required_argument, NULL, OPT_PORT },
+	{ "remove", no_argument, NULL, OPT_REMOVE },
+};
+#define OPTIONS_MAX                                                                                \
+	(ARRAY_SIZE(common_options) + ARRAY_SIZE(cgroup_options) + ARRAY_SIZE(process_options) + 1)
+
+/* Those that a command takes. */
+static void collect(const struct ctl_usage *usage, struct option ret_options[OPTIONS_MAX])
+{
+	memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
+	memcpy(ret_options, common_options, sizeof(common_options));
+	ret_options += ARRAY_SIZE(common_options);
+	if (usage->cgroup) {
+		memcpy(ret_options, cgroup_options, sizeof(cgroup_options));
+		ret_options += ARRAY_SIZE(cgroup_options);
+	}
+	if (usage->process)
+		memcpy(ret_options, process_options, sizeof(process_options));
+}
 
 static void print_help(const char *command, const struct ctl_usage *usage)
 {
 	printf("Usage: tproxyctl %s %s\n\n%s\n", command, usage->synopsis, usage->about);
+	if (usage->process)
+		printf("      --pid PID       the process that listens, or whose children do\n"
+		       "      --port PORT     only what listens at this port; may be repeated\n"
+		       "      --remove        take the registration of that process back\n");
 	if (usage->cgroup)
 		printf("  -c, --cgroup PATH   look at this cgroup too, as if it were to be attached to\n");
 	printf("  -p, --pin-dir DIR   where tproxy-load has pinned (default: %s)\n"
@@ -38,16 +71,61 @@ static void print_help(const char *command, const struct ctl_usage *usage)
 	(log_err("%s: " fmt "; try 'tproxyctl %s --help'", (command), __VA_ARGS__, (command)),     \
 	 -EINVAL)
 
+static int parse_pid(const char *command, const char *text, pid_t *ret_pid)
+{
+	uint32_t value;
+
+	if (parse_u32(text, 1, PID_MAX, &value) < 0)
+		return usage_error(command, "--pid '%s' is not the number of a process", text);
+	*ret_pid = (pid_t)value;
+	return 0;
+}
+
+static int add_port(const char *command, const char *text, struct ctl_options *o)
+{
+	uint32_t value;
+	size_t i;
+
+	if (parse_u32(text, 1, UINT16_MAX, &value) < 0)
+		return usage_error(command, "--port '%s' is not 1 to 65535", text);
+	for (i = 0; i < o->n_ports; i++) {
+		if (o->ports[i] == value)
+			return 0;
+	}
+	if (o->n_ports == TPROXY_PORTS_MAX)
+		return usage_error(command, "--port '%s' is one more than the %d that a relay has",
+				   text, TPROXY_PORTS_MAX);
+	o->ports[o->n_ports++] = (uint16_t)value;
+	return 0;
+}
+
+/* What can be told only when all is there. */
+static int check(const char *command, const struct ctl_usage *usage, const struct ctl_options *o)
+{
+	if (!*o->pin_dir)
+		return usage_error(command, "%s: the path is empty", "--pin-dir");
+	if (o->cgroup && !*o->cgroup)
+		return usage_error(command, "%s: the path is empty", "--cgroup");
+	if (usage->process && !o->pid)
+		return usage_error(command, "%s is missing", "--pid");
+	if (o->remove && o->n_ports)
+		return usage_error(command, "%s takes all ports back; it does not go with %s",
+				   "--remove", "--port");
+	return 0;
+}
+
 int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		      struct ctl_options *ret_options)
 {
 	struct ctl_options o = { .pin_dir = TPROXY_PIN_DIR };
-	int c;
+	struct option long_options[OPTIONS_MAX];
+	int c, r = 0;
 
+	collect(usage, long_options);
 	opterr = 0;
 	optind = 0; /* glibc: start anew, the programs's own options were parsed before */
-	while ((c = getopt_long(argc, argv, usage->cgroup ? ":c:p:h" : ":p:h",
-				usage->cgroup ? long_options : long_options + 1, NULL)) != -1) {
+	while (r == 0 && (c = getopt_long(argc, argv, usage->cgroup ? ":c:p:h" : ":p:h",
+					  long_options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
 			o.cgroup = optarg;
@@ -57,6 +135,15 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 			break;
 		case OPT_JSON:
 			o.json = true;
+			break;
+		case OPT_PID:
+			r = parse_pid(argv[0], optarg, &o.pid);
+			break;
+		case OPT_PORT:
+			r = add_port(argv[0], optarg, &o);
+			break;
+		case OPT_REMOVE:
+			o.remove = true;
 			break;
 		case 'h':
 			print_help(argv[0], usage);
@@ -69,12 +156,12 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 			return usage_error(argv[0], "unknown option '%s'", argv[optind - 1]);
 		}
 	}
-	if (optind < argc)
+	if (r == 0 && optind < argc)
 		return usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
-	if (!*o.pin_dir)
-		return usage_error(argv[0], "%s: the path is empty", "--pin-dir");
-	if (o.cgroup && !*o.cgroup)
-		return usage_error(argv[0], "%s: the path is empty", "--cgroup");
+	if (r == 0)
+		r = check(argv[0], usage, &o);
+	if (r < 0)
+		return r;
 	*ret_options = o;
 	return 0;
 }

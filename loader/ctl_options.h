@@ -4,11 +4,17 @@
 #define TPROXY_LOADER_CTL_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "tproxy_abi.h"
 
 struct ctl_usage {
 	const char *synopsis; /* what stands behind the command's name */
 	const char *about;    /* lines, each with its newline */
 	bool cgroup;	      /* takes --cgroup */
+	bool process;	      /* takes --pid, which then must be there, --port and --remove */
 };
 
 /* Strings are argv's own. */
@@ -16,6 +22,10 @@ struct ctl_options {
 	const char *pin_dir;
 	const char *cgroup; /* or NULL */
 	bool json;
+	pid_t pid;
+	uint16_t ports[TPROXY_PORTS_MAX];
+	size_t n_ports; /* 0: all */
+	bool remove;
 };
 
 /*

@@ -19,7 +19,7 @@ BPFTOOL = "/usr/sbin/bpftool" if os.path.exists("/usr/sbin/bpftool") else "bpfto
 PORTS_MAX = 64  # TPROXY_PORTS_MAX
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-_MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 2, 3, 5
+_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 1, 2, 3, 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
@@ -68,6 +68,17 @@ class PinnedMap:
         assert len(key) == self.key_size and len(value) == self.value_size
         key, value = ctypes.create_string_buffer(key), ctypes.create_string_buffer(value)
         _bpf(_MAP_UPDATE_ELEM, struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(value), 0))
+
+    def lookup(self, key):
+        """The value, None if there is none."""
+        key = ctypes.create_string_buffer(key)
+        value = ctypes.create_string_buffer(self.value_size)
+        try:
+            _bpf(_MAP_LOOKUP_ELEM,
+                 struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(value), 0))
+        except FileNotFoundError:
+            return None
+        return value.raw
 
     def delete(self, key):
         key = ctypes.create_string_buffer(key)

@@ -23,7 +23,7 @@ from harness import SERVER
 from maps import Layout, attached, bpftool, load_connect4, pack_listen
 
 CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).absolute()
-COMMANDS = ["status", "connections", "doctor"]
+COMMANDS = ["status", "connections", "doctor", "register"]
 PR_SET_NAME = 15
 
 # Arguments, and what the one line of the answer has to name.
@@ -42,6 +42,17 @@ USAGE_ERRORS = [
     (["connections", "--json=yes"], "--json=yes"),
     (["doctor", "--cgroup", ""], "--cgroup"),
     (["doctor", "stray"], "'stray'"),
+    (["doctor", "--pid", "1"], "--pid"),
+    (["register"], "--pid is missing"),
+    (["register", "--pid", "0"], "'0'"),
+    (["register", "--pid", "-1"], "'-1'"),
+    (["register", "--pid", "4194305"], "'4194305'"),
+    (["register", "--pid", "1", "--port", "0"], "'0'"),
+    (["register", "--pid", "1", "--port", "65536"], "'65536'"),
+    (["register", "--pid", "1", "--port"], "--port"),
+    (["register", "--pid", "1", "--cgroup", "/x"], "--cgroup"),
+    (["register", "--pid", "1", "--port", "1", "--remove"], "--remove"),
+    (["register", "--pid", "1", "stray"], "'stray'"),
 ]
 
 

@@ -1,13 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The options of tproxyctl's commands, for one that takes --cgroup and one that does not. */
+/* The options of tproxyctl's commands: those of all, with --cgroup, with --pid and its like. */
 #include "argv.h"
 
+#include "../../common/parse.c"
 #include "../../loader/ctl_options.c"
 
 static const struct ctl_usage usages[] = {
 	{ .synopsis = "[OPTION]...", .about = "Looks.\n" },
 	{ .synopsis = "[OPTION]...", .about = "Looks closer.\n", .cgroup = true },
+	{ .synopsis = "[OPTION]...", .about = "Does.\n", .process = true },
 };
+
+static void check_process(const struct ctl_usage *usage, const struct ctl_options *o)
+{
+	size_t i, j;
+
+	require(usage->process == (o->pid != 0));
+	require(o->pid >= 0 && o->pid <= PID_MAX);
+	require(usage->process || (!o->remove && o->n_ports == 0));
+	require(!o->remove || o->n_ports == 0);
+	require(o->n_ports <= TPROXY_PORTS_MAX);
+	for (i = 0; i < o->n_ports; i++) {
+		require(o->ports[i] != 0);
+		for (j = 0; j < i; j++)
+			require(o->ports[i] != o->ports[j]);
+	}
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -30,6 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		} else {
 			require(*o.pin_dir);
 			require(!o.cgroup || (usages[i].cgroup && *o.cgroup));
+			check_process(&usages[i], &o);
 		}
 		fuzz_argv_finish(&a);
 	}

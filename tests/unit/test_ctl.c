@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* tproxyctl: its options, the groups of its counters, text made fit to print, addresses. */
+/* tproxyctl: its options, counters' groups, text made fit to print, addresses, listeners. */
 #include "ctl.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ctl_options.h"
 #include "escape.h"
 #include "fields.h"
+#include "listeners.h"
 #include "status.h"
 #include "unit.h"
 #include "util.h"
 
 static const struct ctl_usage plain = { .synopsis = "", .about = "" };
 static const struct ctl_usage with_cgroup = { .synopsis = "", .about = "", .cgroup = true };
+static const struct ctl_usage with_process = { .synopsis = "", .about = "", .process = true };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
 
@@ -54,6 +57,88 @@ static void test_option_errors(void **state)
 	assert_int_equal(parse(&plain, &o, "--version"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "stray"), -EINVAL);
 	assert_string_equal(o.pin_dir, "as before");
+}
+
+static void test_process_options(void **state)
+{
+	struct ctl_options o;
+
+	assert_int_equal(parse(&with_process, &o, "--pid", "4194304"), 0);
+	assert_int_equal(o.pid, 4194304);
+	assert_int_equal(o.n_ports, 0);
+	assert_false(o.remove);
+	assert_int_equal(parse(&with_process, &o, "--port=3128", "--pid=7", "--port", "65535",
+			       "--port", "3128"),
+			 0);
+	assert_int_equal(o.pid, 7);
+	assert_int_equal(o.n_ports, 2);
+	assert_int_equal(o.ports[0], 3128);
+	assert_int_equal(o.ports[1], 65535);
+	assert_int_equal(parse(&with_process, &o, "--remove", "--pid", "1"), 0);
+	assert_true(o.remove);
+}
+
+static void test_process_option_errors(void **state)
+{
+	struct ctl_options o = { .pin_dir = "as before" };
+
+	assert_int_equal(parse(&with_process, &o), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--port", "80"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "0"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "4194305"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "1x"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "1", "--port", "0"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "1", "--port", "65536"), -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "1", "--remove", "--port", "1"),
+			 -EINVAL);
+	assert_int_equal(parse(&with_process, &o, "--pid", "1", "-c", "/c"), -EINVAL);
+	assert_int_equal(parse(&with_cgroup, &o, "--pid", "1"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--remove"), -EINVAL);
+	assert_string_equal(o.pin_dir, "as before");
+}
+
+/* As many as a relay has, and one more. */
+static void test_many_ports(void **state)
+{
+	char *argv[TPROXY_PORTS_MAX + 4] = { "register", "--pid=1" };
+	char ports[TPROXY_PORTS_MAX + 1][16];
+	struct ctl_options o;
+	int i;
+
+	for (i = 0; i <= TPROXY_PORTS_MAX; i++) {
+		snprintf(ports[i], sizeof(ports[i]), "--port=%d", 1000 + i);
+		argv[2 + i] = ports[i];
+	}
+	assert_int_equal(ctl_options_parse(2 + TPROXY_PORTS_MAX, argv, &with_process, &o), 0);
+	assert_int_equal(o.n_ports, TPROXY_PORTS_MAX);
+	assert_int_equal(o.ports[TPROXY_PORTS_MAX - 1], 1000 + TPROXY_PORTS_MAX - 1);
+	assert_int_equal(ctl_options_parse(3 + TPROXY_PORTS_MAX, argv, &with_process, &o), -EINVAL);
+}
+
+static const struct listener any4 = { .ep = { .addr = { [10] = 0xff, 0xff }, .port = 80 } };
+static const struct listener any6 = { .ep = { .port = 80 } };
+static const struct listener only6 = { .ep = { .port = 80 }, .only6 = true };
+static const struct listener one4 = { .ep = { .addr = { [10] = 0xff, 0xff, 192, 0, 2, 1 },
+					      .port = 80 } };
+
+static void test_listeners_take(void **state)
+{
+	const struct tproxy_endpoint v4 = one4.ep, v6 = { .addr = { [15] = 1 }, .port = 80 };
+	const struct tproxy_endpoint port = { .addr = { [15] = 1 }, .port = 81 };
+	const struct tproxy_endpoint other = {
+		.addr = { [10] = 0xff, 0xff, 192, 0, 2, 2 },
+		.port = 80,
+	};
+
+	assert_true(listeners_takes(&any4, &v4));
+	assert_false(listeners_takes(&any4, &v6));
+	assert_true(listeners_takes(&any6, &v4));
+	assert_true(listeners_takes(&any6, &v6));
+	assert_false(listeners_takes(&only6, &v4));
+	assert_true(listeners_takes(&only6, &v6));
+	assert_true(listeners_takes(&one4, &v4));
+	assert_false(listeners_takes(&one4, &other));
+	assert_false(listeners_takes(&any6, &port));
 }
 
 /* A counter that is added without a group would be missing in the sums. */
@@ -126,6 +211,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_option_errors),
+		cmocka_unit_test(test_process_options),
+		cmocka_unit_test(test_process_option_errors),
+		cmocka_unit_test(test_many_ports),
+		cmocka_unit_test(test_listeners_take),
 		cmocka_unit_test(test_every_counter_has_a_name_and_a_group),
 		cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_endpoints),
