@@ -14,7 +14,7 @@
  * An unprivileged user may have 64 MiB of pipe buffers before the kernel makes new ones tiny
  * (pipe-user-pages-soft, pipe(7)): 256 pipes of this size.
  */
-#define PIPE_SIZE (256 * 1024)
+#define PIPE_SIZE (512 * 1024)
 
 struct pipe {
 	int read_fd;

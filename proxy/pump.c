@@ -13,8 +13,9 @@
 
 #include "pipes.h"
 
-/* Rounds in one call: 1 MiB by copying, up to 4 MiB by splicing. */
+/* In one call, before other sessions have their turn: 1 MiB by copying, some 4 MiB by splicing. */
 #define ROUNDS_MAX 16
+#define BYTES_MAX  (4 * 1024 * 1024)
 /* Full reads in a row after which a flow is bulk. */
 #define BULK_AFTER 2
 /* A flow through a pipe that brings less than this at a time is bulk no more. */
@@ -139,6 +140,7 @@ static enum pump_result splice_some(struct pump *pump)
 
 static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 {
+	uint64_t until = pump->bytes + BYTES_MAX;
 	enum pump_result r;
 	int round;
 
@@ -150,7 +152,7 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 	r = flush_piped(pump);
 	if (r != MOVED)
 		return r;
-	for (round = 0; round < ROUNDS_MAX; round++) {
+	for (round = 0; round < ROUNDS_MAX && pump->bytes < until; round++) {
 		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
 			pump->pipe = pipes_borrow(tools->pipes);
 		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
