@@ -73,6 +73,26 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 	return -EINVAL;
 }
 
+int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes)
+{
+	uint64_t value;
+	int r;
+
+	r = parse_digits(&s, UINT32_MAX, &value);
+	if (r < 0)
+		return r;
+	if (strcmp(s, "K") == 0)
+		value <<= 10;
+	else if (strcmp(s, "M") == 0)
+		value <<= 20;
+	else if (*s)
+		return -EINVAL;
+	if (value < min || value > max)
+		return -ERANGE;
+	*ret_bytes = (uint32_t)value;
+	return 0;
+}
+
 socklen_t sockaddr_len(const union sockaddr_any *addr)
 {
 	return addr->sa.sa_family == AF_INET6 ? sizeof(addr->in6) : sizeof(addr->in);

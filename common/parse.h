@@ -14,6 +14,9 @@
 /* Decimal digits only, within [min, max]. */
 int parse_u32(const char *s, uint32_t min, uint32_t max, uint32_t *ret_value);
 
+/* A number of bytes, or of KiB or MiB with K or M after it, within [min, max] bytes. */
+int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes);
+
 /*
  * A number and a unit: ms, s, m, h, without a space; a plain number is seconds. At least 1 ms, at
  * most 7 days.

@@ -19,13 +19,10 @@
 #include "util.h"
 #include "worker.h"
 
-#define BACKLOG 4096
 /* Clients in one go, before running sessions have their turn. */
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
 #define QUIET_MS   10000
-/* Idle for so long, a server is asked whether it is still there (tcp(7)). */
-#define KEEPIDLE_S 300
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -50,7 +47,7 @@ static void inherit_options(int fd)
 	session_abort_on_close(fd);
 }
 
-int listener_bind(struct registration *reg, const union sockaddr_any *addr)
+int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog)
 {
 	_cleanup_close_ int fd = -1;
 	const int on = 1;
@@ -71,7 +68,7 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr)
 	r = registration_mark_listener(reg, fd);
 	if (r < 0)
 		return r;
-	if (listen(fd, BACKLOG) < 0)
+	if (listen(fd, backlog) < 0)
 		return log_bind_error(addr, -errno);
 	r = registration_add_listener(reg, fd);
 	if (r < 0)
@@ -144,7 +141,7 @@ void listener_finish(struct listener *l)
 /* 0 or -errno. */
 static int make_spare(struct listener *l)
 {
-	const int on = 1, keepidle_s = KEEPIDLE_S;
+	const int on = 1, keepidle_s = l->worker->keepidle_s;
 	_cleanup_close_ int fd = -1;
 	int r;
 

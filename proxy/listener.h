@@ -39,7 +39,7 @@ struct listener {
  * Makes a listening socket for *addr, marked and verified, and adds it to what reg will publish.
  * With port 0 the kernel chooses one. Returns a descriptor or -errno, which is logged.
  */
-int listener_bind(struct registration *reg, const union sockaddr_any *addr);
+int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog);
 
 /* n listening sockets of one family. Takes them over, also when it fails. 0 or -ENOMEM. */
 int listener_init(struct listener *l, struct worker *worker, const int *fds, uint32_t n);

@@ -100,7 +100,7 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 	for (i = 0; i < options->workers * options_listeners(options, family); i++) {
 		if (port)
 			addr.in.sin_port = htons((uint16_t)(port + i));
-		r = listener_bind(&relay->reg, &addr);
+		r = listener_bind(&relay->reg, &addr, (int)options->backlog);
 		if (r < 0)
 			return r;
 		to = &sockets[i % options->workers];
@@ -260,6 +260,12 @@ static const char *unchangeable(const struct options *before, const struct optio
 		return "workers";
 	if (before->listeners != after->listeners)
 		return "listeners";
+	if (before->buffer_size != after->buffer_size)
+		return "buffer-size";
+	if (before->pipe_size != after->pipe_size)
+		return "pipe-size";
+	if (before->backlog != after->backlog)
+		return "backlog";
 	if (before->drain_in_background != after->drain_in_background)
 		return "drain-in-background";
 	return NULL;

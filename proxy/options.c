@@ -27,6 +27,10 @@ enum {
 	OPT_ERROR_MEMORY,
 	OPT_CONNECTION_LOG,
 	OPT_LISTENERS,
+	OPT_BACKLOG,
+	OPT_BUFFER_SIZE,
+	OPT_PIPE_SIZE,
+	OPT_KEEPALIVE_TIME,
 	OPT_DRAIN_IN_BACKGROUND,
 	OPT_VERSION,
 };
@@ -36,13 +40,17 @@ static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, 'l' },
 	{ "workers", required_argument, NULL, 'w' },
 	{ "listeners", required_argument, NULL, OPT_LISTENERS },
+	{ "backlog", required_argument, NULL, OPT_BACKLOG },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
 	{ "idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT },
 	{ "half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT },
+	{ "keepalive-time", required_argument, NULL, OPT_KEEPALIVE_TIME },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "drain-in-background", no_argument, NULL, OPT_DRAIN_IN_BACKGROUND },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "max-per-cgroup", required_argument, NULL, OPT_MAX_PER_CGROUP },
+	{ "buffer-size", required_argument, NULL, OPT_BUFFER_SIZE },
+	{ "pipe-size", required_argument, NULL, OPT_PIPE_SIZE },
 	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
 	{ "connection-log", required_argument, NULL, OPT_CONNECTION_LOG },
 	{ "config", required_argument, NULL, 'f' },
@@ -66,16 +74,23 @@ static void print_help(void)
 	       "      --listeners N               of each worker, for each of IPv4 and IPv6, each with\n"
 	       "                                  a port of its own (default: as many as make 4 of\n"
 	       "                                  all workers; with a port in --listen, 1)\n"
+	       "      --backlog N                 clients that wait for each (default: 4096)\n"
 	       "      --connect-timeout DURATION  to reach the destination (default: 30s)\n"
 	       "      --idle-timeout DURATION     without a byte either way (default: 1h)\n"
 	       "      --half-closed-timeout DURATION\n"
 	       "                                  the same, once one side has ended (default: 5m)\n"
+	       "      --keepalive-time DURATION   of silence, then a server is asked whether it is still\n"
+	       "                                  there (default: 300s)\n"
 	       "      --drain-timeout DURATION    for running connections after SIGTERM\n"
 	       "                                  (default: 30s)\n"
 	       "      --drain-in-background       on SIGTERM end at once; a child of this process goes\n"
 	       "                                  on until another relay has taken over, and drains\n"
 	       "      --max-connections N         at a time (default: as descriptors allow)\n"
 	       "      --max-per-cgroup N          of the processes of one cgroup (default: no limit)\n"
+	       "      --buffer-size SIZE          kept at most for each direction of a connection whose\n"
+	       "                                  receiver is slow, 4K to 1M (default: 64K)\n"
+	       "      --pipe-size SIZE            the same of bulk transfers, 64K to 1M; 0: copy them\n"
+	       "                                  like others (default: 512K)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
@@ -86,12 +101,15 @@ static void print_help(void)
 	       "  -h, --help                      print this\n"
 	       "      --version                   print the version and that of the pinned maps\n"
 	       "\n"
-	       "DURATION is a number with ms, s, m or h; without a unit, seconds.\n",
+	       "DURATION is a number with ms, s, m or h; without a unit, seconds. SIZE is a number\n"
+	       "of bytes, or with K or M of KiB or MiB.\n",
 	       TPROXY_PIN_DIR, OPTIONS_WORKERS_MAX);
 }
 
 /* Of all workers, for each family: more connections than map_socks takes, see tproxy_abi.h. */
 #define LISTENERS_LEAST 4
+/* Of TCP_KEEPIDLE, 32767 s, in hours. */
+#define KEEPALIVE_MAX_MS (9 * 3600 * 1000)
 
 static uint32_t default_workers(void)
 {
@@ -120,6 +138,7 @@ static const struct {
 	{ "half-closed-timeout", offsetof(struct options, half_closed_timeout_ms) },
 	{ "drain-timeout", offsetof(struct options, drain_timeout_ms) },
 	{ "error-memory", offsetof(struct options, error_memory_ms) },
+	{ "keepalive-time", offsetof(struct options, keepalive_ms) },
 };
 
 static int set_duration(uint64_t *ms, const char *name, const char *value,
@@ -134,6 +153,20 @@ static int set_duration(uint64_t *ms, const char *name, const char *value,
 		return refuse(error,
 			      "'%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m",
 			      value);
+	return 0;
+}
+
+/* zero: that is a value too, whatever min is. */
+static int set_size(uint32_t *size, const char *value, bool zero, uint32_t min, uint32_t max,
+		    char error[CONFIGFILE_ERROR_LEN])
+{
+	if (zero && strcmp(value, "0") == 0) {
+		*size = 0;
+		return 0;
+	}
+	if (parse_size(value, min, max, size) < 0)
+		return refuse(error, "'%s' is not a size from %uK to %uK, such as 64K", value,
+			      min >> 10, max >> 10);
 	return 0;
 }
 
@@ -217,6 +250,12 @@ static int set_option(void *data, const char *name, const char *value,
 		return set_number(&o->workers, value, OPTIONS_WORKERS_MAX, error);
 	if (strcmp(name, "listeners") == 0)
 		return set_number(&o->listeners, value, TPROXY_PORTS_MAX, error);
+	if (strcmp(name, "backlog") == 0)
+		return set_number(&o->backlog, value, 65535, error);
+	if (strcmp(name, "buffer-size") == 0)
+		return set_size(&o->buffer_size, value, false, 4 << 10, 1 << 20, error);
+	if (strcmp(name, "pipe-size") == 0)
+		return set_size(&o->pipe_size, value, true, 64 << 10, 1 << 20, error);
 	if (strcmp(name, "max-connections") == 0)
 		return set_number(&o->max_connections, value, 10000000, error);
 	if (strcmp(name, "max-per-cgroup") == 0)
@@ -311,6 +350,10 @@ static int check(const struct options *o)
 	char addr[FORMAT_ENDPOINT_LEN];
 	uint32_t n, port;
 
+	if (o->keepalive_ms % 1000 || o->keepalive_ms > KEEPALIVE_MAX_MS)
+		return usage_error(
+			"--keepalive-time: %u.%03u s are not whole seconds from 1s to 9h",
+			(unsigned)(o->keepalive_ms / 1000), (unsigned)(o->keepalive_ms % 1000));
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		n = o->workers * options_listeners(o, family);
 		if (n > TPROXY_PORTS_MAX)
@@ -336,6 +379,10 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		.half_closed_timeout_ms = 300 * 1000,
 		.drain_timeout_ms = 30 * 1000,
 		.error_memory_ms = 1000,
+		.keepalive_ms = 300 * 1000,
+		.backlog = 4096,
+		.buffer_size = 64 << 10,
+		.pipe_size = 512 << 10,
 	};
 	int r;
 

@@ -20,6 +20,10 @@ struct options {
 	bool listen_given[_TPROXY_FAMILY_MAX]; /* not the default: must work */
 	uint32_t workers;
 	uint32_t listeners;	  /* of each worker, for each family; 0: see options_listeners() */
+	uint32_t backlog;	  /* of each listener */
+	uint32_t buffer_size;	  /* bytes, of what is copied */
+	uint32_t pipe_size;	  /* bytes, of pipes for bulk; 0: none */
+	uint64_t keepalive_ms;	  /* whole seconds */
 	uint32_t max_connections; /* 0: as many as descriptors allow */
 	uint32_t max_per_cgroup;  /* 0: no such limit */
 	uint64_t connect_timeout_ms;

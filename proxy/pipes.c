@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-void pipes_init(struct pipes *pipes, uint32_t max)
+void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size)
 {
-	*pipes = (struct pipes){ .max = max };
+	*pipes = (struct pipes){ .max = max, .size = size };
 	SLIST_INIT(&pipes->idle);
 }
 
@@ -22,7 +22,7 @@ void pipes_finish(struct pipes *pipes)
 	}
 }
 
-static struct pipe *pipe_create(void)
+static struct pipe *pipe_create(uint32_t size)
 {
 	struct pipe *pipe = malloc(sizeof(*pipe));
 	int fds[2];
@@ -34,7 +34,7 @@ static struct pipe *pipe_create(void)
 		return NULL;
 	}
 	/* A smaller pipe than this moves no more at a time than plain reads and writes do. */
-	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) < 0) {
+	if (fcntl(fds[1], F_SETPIPE_SZ, size) < 0) {
 		close(fds[0]);
 		close(fds[1]);
 		free(pipe);
@@ -55,7 +55,7 @@ struct pipe *pipes_borrow(struct pipes *pipes)
 	}
 	if (pipes->made >= pipes->max)
 		return NULL;
-	pipe = pipe_create();
+	pipe = pipe_create(pipes->size);
 	if (pipe)
 		pipes->made++;
 	return pipe;

@@ -10,12 +10,6 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-/*
- * An unprivileged user may have 64 MiB of pipe buffers before the kernel makes new ones tiny
- * (pipe-user-pages-soft, pipe(7)): 256 pipes of this size.
- */
-#define PIPE_SIZE (512 * 1024)
-
 struct pipe {
 	int read_fd;
 	int write_fd;
@@ -26,9 +20,14 @@ struct pipes {
 	SLIST_HEAD(, pipe) idle;
 	uint32_t made;
 	uint32_t max;
+	uint32_t size; /* bytes */
 };
 
-void pipes_init(struct pipes *pipes, uint32_t max);
+/*
+ * An unprivileged user may have 64 MiB of pipe buffers before the kernel makes new ones tiny
+ * (pipe-user-pages-soft, pipe(7)): 128 pipes of 512 KiB.
+ */
+void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size);
 /* All pipes must have come back. */
 void pipes_finish(struct pipes *pipes);
 

@@ -13,7 +13,8 @@
 
 #include "pipes.h"
 
-/* In one call, before other sessions have their turn: 1 MiB by copying, some 4 MiB by splicing. */
+/* In one call, before other sessions have their turn: 16 buffers by copying, some 4 MiB by
+ * splicing. */
 #define ROUNDS_MAX 16
 #define BYTES_MAX  (4 * 1024 * 1024)
 /* Full reads in a row after which a flow is bulk. */
@@ -94,7 +95,7 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 {
 	ssize_t got, sent;
 
-	got = recv(pump->src_fd, tools->scratch, PUMP_SCRATCH_SIZE, 0);
+	got = recv(pump->src_fd, tools->scratch, tools->scratch_size, 0);
 	if (got < 0)
 		return read_result();
 	if (got == 0)
@@ -109,7 +110,7 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	if (sent < got)
 		return keep(pump, tools->scratch + sent, (size_t)(got - sent));
 	/* Less than there was room for: nothing is left to read, or the end, which poll tells. */
-	if (got < PUMP_SCRATCH_SIZE) {
+	if ((size_t)got < tools->scratch_size) {
 		pump->full_reads = 0;
 		return PUMP_WAIT_READ;
 	}
@@ -118,11 +119,11 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	return MOVED;
 }
 
-static enum pump_result splice_some(struct pump *pump)
+static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools)
 {
 	ssize_t got;
 
-	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, PIPE_SIZE,
+	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, tools->pipes->size,
 		     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (got < 0 && errno == EINVAL) {
 		pump->no_splice = true;
@@ -156,7 +157,7 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
 			pump->pipe = pipes_borrow(tools->pipes);
 		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
-			r = splice_some(pump);
+			r = splice_some(pump, tools);
 		else
 			r = copy(pump, tools);
 		if (r != MOVED)

@@ -5,7 +5,7 @@
  *
  * Small talk is read into the worker's scratch buffer and written at once; what the destination
  * does not take is kept, and nothing more is read until that is gone. So a pump never holds more
- * than PUMP_SCRATCH_SIZE bytes, and in general none. A flow that fills the scratch buffer again
+ * than scratch_size bytes, and in general none. A flow that fills the scratch buffer again
  * and again goes through a borrowed pipe with splice(2) instead, which does not copy.
  */
 #ifndef TPROXY_PUMP_H
@@ -18,11 +18,10 @@
 struct pipe;
 struct pipes;
 
-#define PUMP_SCRATCH_SIZE (64 * 1024)
-
 /* What a worker lends to its pumps. */
 struct pump_tools {
-	char *scratch; /* PUMP_SCRATCH_SIZE bytes, used within one call only */
+	char *scratch; /* used within one call only */
+	size_t scratch_size;
 	struct pipes *pipes;
 };
 

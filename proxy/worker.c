@@ -222,6 +222,7 @@ static struct worker_timeouts timeouts_of(const struct options *options)
 		.idle_ms = options->idle_timeout_ms,
 		.half_closed_ms = options->half_closed_timeout_ms,
 		.error_memory_ms = options->error_memory_ms,
+		.keepalive_ms = options->keepalive_ms,
 	};
 }
 
@@ -232,6 +233,7 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 	worker->idle.timeout_ms = timeouts->idle_ms;
 	worker->half_closed.timeout_ms = timeouts->half_closed_ms;
 	worker->handle.error_memory_ms = timeouts->error_memory_ms;
+	worker->keepidle_s = (int)(timeouts->keepalive_ms / 1000);
 	worker->tick_most_ms = least(least(timeouts->connect_ms, timeouts->idle_ms),
 				     least(timeouts->half_closed_ms, PROBE_MS));
 }
@@ -279,9 +281,10 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	deadline_queue_init(&worker->idle);
 	deadline_queue_init(&worker->half_closed);
 	set_timeouts(worker, &timeouts);
-	pipes_init(&worker->pipes, pipes_max);
+	pipes_init(&worker->pipes, options->pipe_size ? pipes_max : 0, options->pipe_size);
 	worker->tools.pipes = &worker->pipes;
-	worker->tools.scratch = malloc(PUMP_SCRATCH_SIZE);
+	worker->tools.scratch_size = options->buffer_size;
+	worker->tools.scratch = malloc(options->buffer_size);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->base = event_base_new();
 	if (!worker->base || !worker->tools.scratch || worker->wake_fd < 0)

@@ -40,6 +40,7 @@ struct worker_limit {
 struct worker_timeouts {
 	uint64_t connect_ms, idle_ms, half_closed_ms;
 	uint64_t error_memory_ms;
+	uint64_t keepalive_ms;
 };
 
 /* What a worker serves with. */
@@ -71,6 +72,7 @@ struct worker {
 	bool ticking;
 	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
 	struct event *closing; /* draining: until the listener is closed */
+	int keepidle_s;	       /* idle for so long, a server is asked whether it is still there */
 	struct pipes pipes;
 	struct pump_tools tools;
 	struct stats stats;

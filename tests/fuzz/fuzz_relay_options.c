@@ -20,6 +20,9 @@ static void check_sense(const struct options *o)
 	require(o->listen[TPROXY_INET6].sa.sa_family == AF_INET6);
 	require(o->workers >= 1 && o->workers <= OPTIONS_WORKERS_MAX);
 	require(o->max_connections <= 10000000);
+	require(o->buffer_size >= 4 << 10 && o->buffer_size <= 1 << 20);
+	require(o->pipe_size == 0 || (o->pipe_size >= 64 << 10 && o->pipe_size <= 1 << 20));
+	require(o->keepalive_ms >= 1000 && o->keepalive_ms <= 9 * 3600 * 1000);
 	require(o->workers * options_listeners(o, TPROXY_INET) <= TPROXY_PORTS_MAX);
 	require(o->workers * options_listeners(o, TPROXY_INET6) <= TPROXY_PORTS_MAX);
 	require(o->connect_timeout_ms >= 1 && o->connect_timeout_ms <= WEEK_MS);
@@ -37,6 +40,8 @@ static void check_same(const struct options *a, const struct options *b)
 	require(memcmp(a->listen_given, b->listen_given, sizeof(a->listen_given)) == 0);
 	require(a->workers == b->workers && a->max_connections == b->max_connections);
 	require(a->max_per_cgroup == b->max_per_cgroup);
+	require(a->buffer_size == b->buffer_size && a->pipe_size == b->pipe_size);
+	require(a->keepalive_ms == b->keepalive_ms && a->backlog == b->backlog);
 	require(a->listeners == b->listeners && a->drain_in_background == b->drain_in_background);
 	require(a->connect_timeout_ms == b->connect_timeout_ms);
 	require(a->idle_timeout_ms == b->idle_timeout_ms);
@@ -74,6 +79,9 @@ static void check_round_trip(const struct options *o)
 	add(&a, "--workers=%u", o->workers);
 	if (o->max_connections)
 		add(&a, "--max-connections=%u", o->max_connections);
+	add(&a, "--buffer-size=%u", o->buffer_size);
+	add(&a, "--pipe-size=%u", o->pipe_size);
+	add(&a, "--backlog=%u", o->backlog);
 	if (o->max_per_cgroup)
 		add(&a, "--max-per-cgroup=%u", o->max_per_cgroup);
 	if (o->listeners)

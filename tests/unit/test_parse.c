@@ -9,6 +9,30 @@
 #include "unit.h"
 #include "util.h"
 
+static void test_size(void **state)
+{
+	static const struct {
+		const char *s;
+		int r;
+		uint32_t bytes;
+	} cases[] = {
+		{ "4096", 0, 4096 },	      { "4K", 0, 4096 },      { "1M", 0, 1 << 20 },
+		{ "1024K", 0, 1 << 20 },      { "4095", -ERANGE, 9 }, { "3K", -ERANGE, 9 },
+		{ "1025K", -ERANGE, 9 },      { "2M", -ERANGE, 9 },   { "4294967295M", -ERANGE, 9 },
+		{ "4294967296", -ERANGE, 9 }, { "", -EINVAL, 9 },     { "K", -EINVAL, 9 },
+		{ "4k", -EINVAL, 9 },	      { "4 K", -EINVAL, 9 },  { "4KB", -EINVAL, 9 },
+		{ "-4K", -EINVAL, 9 },	      { "4.5K", -EINVAL, 9 },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint32_t bytes = 9;
+
+		assert_int_equal(parse_size(cases[i].s, 4096, 1 << 20, &bytes), cases[i].r);
+		assert_int_equal(bytes, cases[i].bytes);
+	}
+}
+
 static void test_u32(void **state)
 {
 	static const struct {
@@ -151,9 +175,8 @@ static void test_format(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_u32),
-		cmocka_unit_test(test_duration),
-		cmocka_unit_test(test_endpoint),
+		cmocka_unit_test(test_u32),	 cmocka_unit_test(test_size),
+		cmocka_unit_test(test_duration), cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_format),
 	};
 

@@ -17,6 +17,9 @@
 #include "unit.h"
 
 /* peer[0] -> src | pump | dst -> peer[1] */
+#define BUFFER_SIZE (64 * 1024)
+#define PIPE_SIZE   (512 * 1024)
+
 struct fixture {
 	int from_peer, src, dst, to_peer;
 	struct pipes pipes;
@@ -55,9 +58,10 @@ static int setup(void **state)
 	nonblocking(f->src);
 	nonblocking(f->dst);
 	nonblocking(f->to_peer);
-	pipes_init(&f->pipes, 1);
+	pipes_init(&f->pipes, 1, PIPE_SIZE);
 	f->tools.pipes = &f->pipes;
-	f->tools.scratch = malloc(PUMP_SCRATCH_SIZE);
+	f->tools.scratch_size = BUFFER_SIZE;
+	f->tools.scratch = malloc(BUFFER_SIZE);
 	pump_init(&f->pump, f->src, f->dst);
 	*state = f;
 	return 0;
@@ -178,7 +182,7 @@ static void stream(struct fixture *f, size_t total)
 			sent += (size_t)n;
 		r = run(f);
 		assert_true(r == PUMP_WAIT_READ || r == PUMP_WAIT_WRITE);
-		assert_true(f->pump.kept_len <= PUMP_SCRATCH_SIZE);
+		assert_true(f->pump.kept_len <= BUFFER_SIZE);
 		assert_true(f->pump.piped <= PIPE_SIZE);
 		if (r == PUMP_WAIT_READ)
 			assert_true(!f->pump.kept && !f->pump.pipe);

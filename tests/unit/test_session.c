@@ -93,6 +93,9 @@ static void start(struct fixture *f)
 static int setup(void **state)
 {
 	const struct options options = {
+		.buffer_size = 64 << 10,
+		.pipe_size = 512 << 10,
+		.keepalive_ms = 300000,
 		.connect_timeout_ms = 60000,
 		.idle_timeout_ms = 60000,
 		.half_closed_timeout_ms = 60000,
