@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -18,88 +17,169 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "deadline.h"
 #include "log.h"
 #include "notify.h"
 #include "util.h"
 
+/* A child that was ended sooner than this after its start would be again. */
+#define LIFE_LEAST_MS 1000
+
+/* What guardian_hold() says; everything else is for notify(). */
+static const char hold[] = "HOLD";
+
 struct guardian {
 	pid_t child;
+	uint64_t started_ms;
 	int fd; /* to the child */
 	int signal_fd;
+	sigset_t mask; /* the child's */
+	int held[GUARDIAN_SOCKETS_MAX];
+	uint32_t n_held;
 };
 
-static void pass_up(const struct guardian *g)
-{
-	char state[64];
-	ssize_t n = recv(g->fd, state, sizeof(state) - 1, MSG_DONTWAIT);
+/* Control data of one message with all sockets. */
+union control {
+	struct cmsghdr align;
+	char buf[CMSG_SPACE(GUARDIAN_SOCKETS_MAX * sizeof(int))];
+};
 
-	if (n <= 0)
-		return;
-	state[n] = '\0';
-	notify(-1, state);
+void guardian_hold(int fd, const int *sockets, uint32_t n)
+{
+	struct iovec iov = { .iov_base = (void *)hold, .iov_len = sizeof(hold) };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	union control control = {};
+	struct cmsghdr *cmsg;
+
+	if (n > 0) {
+		message.msg_control = control.buf;
+		message.msg_controllen = CMSG_SPACE(n * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&message);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), sockets, n * sizeof(int));
+	}
+	/* The guardian may be gone. */
+	sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-/* Has the child ended? */
-static bool has_ended(const struct guardian *g, int *ret_status)
+static void release(struct guardian *g)
+{
+	while (g->n_held > 0)
+		close(g->held[--g->n_held]);
+}
+
+/* Takes over what came with a message instead of what was held. */
+static void take(struct guardian *g, struct msghdr *message)
+{
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
+
+	release(g);
+	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+		return;
+	g->n_held = (uint32_t)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(g->held, CMSG_DATA(cmsg), g->n_held * sizeof(int));
+}
+
+/* One message of the child's. false: there is none. */
+static bool read_message(struct guardian *g)
+{
+	char text[64];
+	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
+	union control control;
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	ssize_t n = recvmsg(g->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	if (strcmp(text, hold) == 0)
+		take(g, &message);
+	else
+		notify(-1, text);
+	return true;
+}
+
+enum outcome {
+	GO_ON,
+	NEXT_CHILD,
+	END,
+};
+
+static enum outcome on_child(struct guardian *g, int *ret_status)
 {
 	int status;
 
 	if (waitpid(g->child, &status, WNOHANG) != g->child)
-		return false;
+		return GO_ON;
+	while (read_message(g))
+		;
 	if (WIFEXITED(status)) {
 		*ret_status = WEXITSTATUS(status);
-	} else {
-		log_err("the relay, pid %d, was ended by %s", g->child,
-			strsignal(WTERMSIG(status)));
-		*ret_status = EXIT_FAILURE;
+		return END;
 	}
-	return true;
+	*ret_status = EXIT_FAILURE;
+	if (g->n_held == 0 || deadline_now_ms() - g->started_ms < LIFE_LEAST_MS) {
+		log_err("the relay, pid %d, was ended by: %s", g->child,
+			strsignal(WTERMSIG(status)));
+		return END;
+	}
+	log_err("the relay, pid %d, was ended by: %s; what it served is lost, new clients wait for the next one",
+		g->child, strsignal(WTERMSIG(status)));
+	return NEXT_CHILD;
 }
 
-/* Is the guardian to end? */
-static bool on_signal(const struct guardian *g, int *ret_status)
+static enum outcome on_signal(struct guardian *g, int *ret_status)
 {
 	struct signalfd_siginfo info;
 
 	if (read(g->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return false;
+		return GO_ON;
 	switch (info.ssi_signo) {
 	case SIGCHLD:
-		return has_ended(g, ret_status);
+		return on_child(g, ret_status);
 	case SIGTERM:
 	case SIGINT:
 		notify(-1, "STOPPING=1");
 		log_info("%s: pid %d drains in the background", strsignal((int)info.ssi_signo),
 			 g->child);
 		*ret_status = EXIT_SUCCESS;
-		return true;
+		return END;
 	default:
 		kill(g->child, (int)info.ssi_signo);
-		return false;
+		return GO_ON;
 	}
 }
 
-static int guard(const struct guardian *g)
+static enum outcome guard(struct guardian *g, int *ret_status)
 {
 	struct pollfd fds[] = {
 		{ .fd = g->signal_fd, .events = POLLIN },
 		{ .fd = g->fd, .events = POLLIN },
 	};
-	int status = EXIT_FAILURE;
+	enum outcome outcome = GO_ON;
 
-	for (;;) {
+	while (outcome == GO_ON) {
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR) {
 			log_err("cannot wait for signals: %m");
-			return EXIT_FAILURE;
+			*ret_status = EXIT_FAILURE;
+			return END;
 		}
 		if (fds[1].revents & POLLIN)
-			pass_up(g);
+			read_message(g);
 		/* Its end of file comes before SIGCHLD, which has the status. */
 		if (fds[1].revents & (POLLHUP | POLLERR))
 			fds[1].fd = -1;
-		if (fds[0].revents && on_signal(g, &status))
-			return status;
+		if (fds[0].revents)
+			outcome = on_signal(g, ret_status);
 	}
+	return outcome;
 }
 
 static int log_error(const char *what)
@@ -110,12 +190,42 @@ static int log_error(const char *what)
 	return r;
 }
 
-int guardian_run(int *ret_fd, int *ret_status)
+/* Returns 0 in the child, 1 in the guardian; -errno, logged. */
+static int start_child(struct guardian *g, struct guardian_child *ret_child)
 {
-	_cleanup_close_ int child_fd = -1, signal_fd = -1, fd = -1;
-	struct guardian guardian;
-	sigset_t set, before;
 	int fds[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return log_error("cannot make a socket pair");
+	ret_child->again = g->child > 0;
+	util_closep(&g->fd);
+	g->fd = fds[0];
+	g->started_ms = deadline_now_ms();
+	g->child = fork();
+	if (g->child < 0) {
+		close(fds[1]);
+		return log_error("cannot start the relay");
+	}
+	if (g->child > 0) {
+		close(fds[1]);
+		return 1;
+	}
+	close(fds[0]);
+	close(g->signal_fd);
+	sigprocmask(SIG_SETMASK, &g->mask, NULL);
+	fcntl(fds[1], F_SETFL, O_NONBLOCK);
+	ret_child->fd = fds[1];
+	ret_child->n_sockets = g->n_held;
+	memcpy(ret_child->sockets, g->held, g->n_held * sizeof(int));
+	return 0;
+}
+
+int guardian_run(struct guardian_child *ret_child, int *ret_status)
+{
+	struct guardian guardian = { .fd = -1 };
+	enum outcome outcome;
+	sigset_t set;
+	int r;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -124,26 +234,19 @@ int guardian_run(int *ret_fd, int *ret_status)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGCHLD);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return log_error("cannot make a socket pair");
-	fd = fds[0];
-	child_fd = fds[1];
-	sigprocmask(SIG_BLOCK, &set, &before);
-	signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	guardian = (struct guardian){ .fd = fd, .signal_fd = signal_fd };
-	guardian.child = signal_fd < 0 ? -1 : fork();
-	if (guardian.child < 0) {
-		sigprocmask(SIG_SETMASK, &before, NULL);
-		return log_error("cannot start the relay");
+	sigprocmask(SIG_BLOCK, &set, &guardian.mask);
+	guardian.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (guardian.signal_fd < 0) {
+		r = log_error("cannot wait for signals");
+		sigprocmask(SIG_SETMASK, &guardian.mask, NULL);
+		return r;
 	}
-	if (guardian.child == 0) {
-		sigprocmask(SIG_SETMASK, &before, NULL);
-		fcntl(child_fd, F_SETFL, O_NONBLOCK);
-		*ret_fd = TAKE_FD(child_fd);
-		return 0;
-	}
-	util_closep(&child_fd);
-	child_fd = -1;
-	*ret_status = guard(&guardian);
+	do {
+		r = start_child(&guardian, ret_child);
+		if (r <= 0)
+			return r;
+		outcome = guard(&guardian, ret_status);
+	} while (outcome == NEXT_CHILD);
+	release(&guardian);
 	return 1;
 }

@@ -71,9 +71,7 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr, int 
 	if (listen(fd, backlog) < 0)
 		return log_bind_error(addr, -errno);
 	r = registration_add_listener(reg, fd);
-	if (r < 0)
-		return r;
-	return TAKE_FD(fd);
+	return r < 0 ? r : TAKE_FD(fd);
 }
 
 /* 0 or -ENOMEM, and then some may have been added. */

@@ -31,6 +31,7 @@
 #include "options.h"
 #include "parse.h"
 #include "registration.h"
+#include "relay.h"
 #include "sink.h"
 #include "util.h"
 #include "worker.h"
@@ -44,29 +45,6 @@
 #define HANDOVER_MS	 3000
 #define HANDOVER_LOOK_MS 50
 
-struct relay {
-	int argc;
-	char **argv;
-	struct options options;
-	struct registration reg;
-	enum registration_state reg_state;
-	struct worker_limit limit;
-	struct worker *workers;
-	uint32_t n_workers; /* initialised */
-	uint32_t n_done;
-	bool draining;	  /* new connections are not ours any more */
-	bool terminating; /* draining with a deadline */
-	struct event_base *base;
-	struct event *events[16];
-	size_t n_events;
-	struct event *drain_timer;
-	int done_fd;
-	int guardian_fd; /* -1: we have none */
-	struct event *guardian_gone;
-	struct event *handover_look;
-	uint64_t handover_until_ms; /* 0: not yet */
-};
-
 static void set_limits(struct relay *relay)
 {
 	const struct options *options = &relay->options;
@@ -76,81 +54,6 @@ static void set_limits(struct relay *relay)
 			      memory_order_relaxed);
 	atomic_store_explicit(&relay->limit.per_cgroup.max, options->max_per_cgroup,
 			      memory_order_relaxed);
-}
-
-/*
- * The listeners of one family, shared out to the workers. Those after a port that was asked for
- * have the ports after it. Without IPv6, which is no reason not to start unless it was asked for,
- * there are none. 0 or -errno, logged.
- */
-static int bind_family(struct relay *relay, enum tproxy_family family,
-		       struct worker_sockets *sockets)
-{
-	const struct options *options = &relay->options;
-	union sockaddr_any addr = options->listen[family];
-	const uint16_t port = ntohs(addr.in.sin_port);
-	struct worker_sockets *to;
-	uint32_t i;
-	int r;
-
-	if (family == TPROXY_INET6 && !relay->options.listen_given[family] && !ipv6_is_present()) {
-		log_debug("no IPv6 here, listening on IPv4 only");
-		return 0;
-	}
-	for (i = 0; i < options->workers * options_listeners(options, family); i++) {
-		if (port)
-			addr.in.sin_port = htons((uint16_t)(port + i));
-		r = listener_bind(&relay->reg, &addr, (int)options->backlog);
-		if (r < 0)
-			return r;
-		to = &sockets[i % options->workers];
-		to->listen_fds[family][to->n_listen[family]++] = r;
-	}
-	return 0;
-}
-
-static int bind_all(struct relay *relay, struct worker_sockets *sockets)
-{
-	enum tproxy_family family;
-	uint32_t i;
-	int r;
-
-	for (i = 0; i < relay->n_workers; i++) {
-		r = registration_handle_dup(&relay->reg, relay->options.error_memory_ms,
-					    &sockets[i].handle);
-		if (r < 0)
-			return r;
-	}
-	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
-		r = bind_family(relay, family, sockets);
-		if (r < 0)
-			return r;
-	}
-	return registration_put(&relay->reg);
-}
-
-/* When all listeners are there and map_config names them, the workers get them. 0 or -errno. */
-static int listen_and_register(struct relay *relay)
-{
-	_cleanup_free_ struct worker_sockets *sockets = NULL;
-	uint32_t i;
-	int r;
-
-	sockets = calloc(relay->n_workers, sizeof(*sockets));
-	if (!sockets) {
-		log_err("out of memory for listeners");
-		return -ENOMEM;
-	}
-	for (i = 0; i < relay->n_workers; i++)
-		sockets[i] = (struct worker_sockets)WORKER_SOCKETS_NULL;
-	r = bind_all(relay, sockets);
-	for (i = 0; i < relay->n_workers; i++) {
-		if (r < 0)
-			worker_sockets_close(&sockets[i]);
-		else
-			worker_listen(&relay->workers[i], &sockets[i]);
-	}
-	return r;
 }
 
 static void log_registered(const struct relay *relay)
@@ -180,7 +83,7 @@ static enum registration_state register_anew(struct relay *relay)
 		return REGISTRATION_GONE;
 	registration_close(&relay->reg);
 	relay->reg = reg;
-	if (listen_and_register(relay) < 0) {
+	if (relay_listen(relay) < 0) {
 		relay->reg.config_id = 0; /* try again at the next check */
 		return REGISTRATION_GONE;
 	}
@@ -324,6 +227,8 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 	log_info("%s: unregistered, draining %u connections%s%s", why, sessions_now(relay),
 		 *how_long ? " for at most " : "", how_long);
 	registration_remove(&relay->reg);
+	if (relay->guardian_fd >= 0)
+		guardian_hold(relay->guardian_fd, NULL, 0);
 	for (i = 0; i < relay->n_workers; i++)
 		worker_drain(&relay->workers[i]);
 }
@@ -509,7 +414,7 @@ static int relay_init(struct relay *relay)
 		log_err("cannot start workers: %s", strerror(-r));
 		return r;
 	}
-	return listen_and_register(relay);
+	return relay_listen(relay);
 }
 
 static void relay_finish(struct relay *relay)
@@ -563,9 +468,13 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();
 	if (relay.options.drain_in_background) {
-		r = guardian_run(&relay.guardian_fd, &status);
+		r = guardian_run(&relay.inherited, &status);
 		if (r)
 			return r < 0 ? EXIT_FAILURE : status;
+		relay.guardian_fd = relay.inherited.fd;
+		/* The file may have been read again since. */
+		if (relay.inherited.again && options_parse(argc, argv, &relay.options) == 0)
+			set_log(&relay.options);
 	}
 	r = relay_init(&relay);
 	if (r == 0) {

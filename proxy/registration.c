@@ -200,12 +200,25 @@ static void replace_wildcard(union sockaddr_any *addr)
 		addr->in6.sin6_addr = in6addr_loopback;
 }
 
+bool registration_knows_listener(const struct registration *reg, int fd)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	struct tproxy_mark value;
+	struct tproxy_whoami who;
+
+	/* Marked in the map that is pinned, and seen by programs that read that map. */
+	return bpf_map_lookup_elem(reg->marks_fd, &fd, &value) == 0 &&
+	       (value.flags & wanted) == wanted && whoami(fd, &who) == 0 &&
+	       (who.mark_flags & wanted) == wanted;
+}
+
 int registration_add_listener(struct registration *reg, int fd)
 {
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
 	struct tproxy_listen *listen;
 	struct tproxy_whoami who;
+	enum tproxy_family family;
 
 	if (whoami(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
 		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
@@ -216,14 +229,15 @@ int registration_add_listener(struct registration *reg, int fd)
 		log_err("cannot ask where we listen: %m");
 		return -EIO;
 	}
-	listen = &reg->listen[addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET];
+	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
+	listen = &reg->listen[family];
 	assert(listen->n_ports < TPROXY_PORTS_MAX);
 	replace_wildcard(&addr);
 	set_address(listen->addr, &addr);
 	listen->ports[listen->n_ports++] = ntohs(addr.in.sin_port);
 	reg->pid = who.pid;
 	reg->uid = who.uid;
-	return 0;
+	return (int)family;
 }
 
 /* Does not log. turn: connect's, to be kept. */

@@ -44,7 +44,10 @@ void registration_close(struct registration *reg);
  * and are TPROXY_PORTS_MAX at most.
  */
 int registration_mark_listener(const struct registration *reg, int fd);
+/* The listener's family, enum tproxy_family; or -errno. */
 int registration_add_listener(struct registration *reg, int fd);
+/* Is it a listener that was marked for what is pinned now? Does not log. */
+bool registration_knows_listener(const struct registration *reg, int fd);
 
 /* What a worker needs of a registration, with descriptors of its own. */
 struct registration_handle {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See relay_listen() in relay.h. */
+#include "relay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ipv6.h"
+#include "listener.h"
+#include "log.h"
+#include "util.h"
+
+/* Gives the listener that was added last to the worker whose turn it is. */
+static void share_out(const struct relay *relay, struct worker_sockets *sockets, int family, int fd)
+{
+	uint32_t n = relay->reg.listen[family].n_ports;
+	struct worker_sockets *to = &sockets[(n - 1) % relay->n_workers];
+
+	to->listen_fds[family][to->n_listen[family]++] = fd;
+}
+
+/*
+ * The listeners of one family, shared out to the workers. Those after a port that was asked for
+ * have the ports after it. Without IPv6, which is no reason not to start unless it was asked for,
+ * there are none. 0 or -errno, logged.
+ */
+static int bind_family(struct relay *relay, enum tproxy_family family,
+		       struct worker_sockets *sockets)
+{
+	const struct options *options = &relay->options;
+	union sockaddr_any addr = options->listen[family];
+	const uint16_t port = ntohs(addr.in.sin_port);
+	uint32_t i;
+	int r;
+
+	if (family == TPROXY_INET6 && !relay->options.listen_given[family] && !ipv6_is_present()) {
+		log_debug("no IPv6 here, listening on IPv4 only");
+		return 0;
+	}
+	for (i = 0; i < options->workers * options_listeners(options, family); i++) {
+		if (port)
+			addr.in.sin_port = htons((uint16_t)(port + i));
+		r = listener_bind(&relay->reg, &addr, (int)options->backlog);
+		if (r < 0)
+			return r;
+		share_out(relay, sockets, family, r);
+	}
+	return 0;
+}
+
+/*
+ * The listening sockets of a child before us that was killed: clients may wait there. If they are
+ * not what is pinned now wants, they are closed. Whether we have them now.
+ */
+static bool take_over(struct relay *relay, struct worker_sockets *sockets)
+{
+	struct guardian_child *from = &relay->inherited;
+	const uint32_t n = from->n_sockets;
+	bool all = n > 0;
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		all = all && registration_knows_listener(&relay->reg, from->sockets[i]);
+	from->n_sockets = 0;
+	for (i = 0; i < n; i++) {
+		int fd = from->sockets[i];
+		int family = all ? registration_add_listener(&relay->reg, fd) : -1;
+
+		if (family >= 0)
+			share_out(relay, sockets, family, fd);
+		else
+			close(fd);
+	}
+	return all;
+}
+
+static int bind_all(struct relay *relay, struct worker_sockets *sockets)
+{
+	enum tproxy_family family;
+	uint32_t i;
+	int r;
+
+	for (i = 0; i < relay->n_workers; i++) {
+		r = registration_handle_dup(&relay->reg, relay->options.error_memory_ms,
+					    &sockets[i].handle);
+		if (r < 0)
+			return r;
+	}
+	if (take_over(relay, sockets))
+		return registration_put(&relay->reg);
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		r = bind_family(relay, family, sockets);
+		if (r < 0)
+			return r;
+	}
+	return registration_put(&relay->reg);
+}
+
+/* So that clients can wait there if we are killed. */
+static void hold_listeners(const struct relay *relay, const struct worker_sockets *sockets)
+{
+	int all[GUARDIAN_SOCKETS_MAX], family;
+	uint32_t i, j, n = 0;
+
+	if (relay->guardian_fd < 0)
+		return;
+	for (i = 0; i < relay->n_workers; i++) {
+		for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+			for (j = 0; j < sockets[i].n_listen[family]; j++)
+				all[n++] = sockets[i].listen_fds[family][j];
+		}
+	}
+	guardian_hold(relay->guardian_fd, all, n);
+}
+
+int relay_listen(struct relay *relay)
+{
+	_cleanup_free_ struct worker_sockets *sockets = NULL;
+	uint32_t i;
+	int r;
+
+	sockets = calloc(relay->n_workers, sizeof(*sockets));
+	if (!sockets) {
+		log_err("out of memory for listeners");
+		return -ENOMEM;
+	}
+	for (i = 0; i < relay->n_workers; i++)
+		sockets[i] = (struct worker_sockets)WORKER_SOCKETS_NULL;
+	r = bind_all(relay, sockets);
+	if (r == 0)
+		hold_listeners(relay, sockets);
+	for (i = 0; i < relay->n_workers; i++) {
+		if (r < 0)
+			worker_sockets_close(&sockets[i]);
+		else
+			worker_listen(&relay->workers[i], &sockets[i]);
+	}
+	return r;
+}
