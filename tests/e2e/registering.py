@@ -14,7 +14,7 @@ import host
 import host6
 import programs
 import wire
-from test_ctl import binary, ctl, doctor  # fixtures
+from tproxyctl import binary, ctl, doctor  # fixtures
 
 PORT = 3128
 SO_ORIGINAL_DST = 80

@@ -17,7 +17,7 @@ import host
 import inject
 import wire
 from harness import CLIENT, NOBODY
-from test_ctl import CTL
+from tproxyctl import CTL
 
 CLONE_NEWTIME = 0x00000080
 STALE = 5.0  # TPROXY_STALE_NS

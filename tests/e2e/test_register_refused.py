@@ -14,7 +14,7 @@ import programs
 from registering import (PORT, ask_where_to, bound, children, find_listener, mark_of,
                          mark_of_socket, registered, serve_where_to)
 from registering import binary, ctl, doctor, haproxy, register  # fixtures
-from test_ctl import other_abi_version
+from tproxyctl import other_abi_version
 
 IPPROTO_MPTCP = 262
 

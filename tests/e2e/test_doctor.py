@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxyctl doctor: what is wrong with a host, and how to mend it."""
+
+import os
+import re
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+import host
+import programs
+import wire
+from maps import Layout, attached, bpftool, load_connect4, pack_listen
+from tproxyctl import binary, ctl, doctor, foreign, mend, other_abi_version  # fixtures too
+
+
+# --- doctor: a host that is well
+
+
+def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
+    """Also keeps the documented modes and hooks, and what the loader makes, together."""
+    diagnosis = doctor().fine()
+    for check in ("privileges", "kernel", "loaded", "pins", "links", "foreign", "relay"):
+        assert diagnosis.about(check, "ok"), check
+    assert len(diagnosis.about("kernel", "ok")) == 8
+    text = ctl("doctor").succeeded().out
+    for finding in diagnosis.findings:
+        assert finding["what"] in text and finding.get("mend", "") in text
+    assert text.endswith("\n0 errors, 0 warnings\n")
+
+
+def test_doctor_changes_nothing(proxied, doctor):
+    def state():
+        pins = [(name, os.stat(proxied.pins.path / name)[:6]) for name in proxied.pins.names()]
+        return pins, [attached(cgroup) for cgroup in
+                      (proxied.scope, proxied.relay_cgroup, proxied.top)], proxied.stats()
+
+    before = state()
+    doctor("--cgroup", proxied.top)
+    assert state() == before
+    assert proxied.relay.connections() == []
+
+
+def test_doctor_in_a_cgroup_sees_that_sockets_know_it(proxied, doctor):
+    """To see it red: ask for the socket of another process."""
+    for place in (proxied.client, proxied.bystander):
+        assert doctor(place=place).fine().about("sockets", "ok")
+
+
+def test_doctor_before_anything_is_loaded(bed, doctor):
+    diagnosis = doctor("--cgroup", bed.scope)
+    assert diagnosis.only("warning", "loaded", bed.pins.path) == "tproxy-load"
+    assert not diagnosis.of("error") and not diagnosis.answer["loaded"]
+
+
+def test_doctor_without_privilege(proxied, doctor):
+    diagnosis = doctor(user=(programs.RELAY_UID + 1, programs.RELAY_GID + 1))
+    assert diagnosis.about("privileges", "error")[0]["mend"] == "sudo tproxyctl doctor"
+    assert not diagnosis.about("kernel", "error")
+
+
+# --- doctor: what is wrong
+
+
+def test_doctor_without_bpffs(bed, doctor):
+    directory = bed.directory / "plain"
+    directory.mkdir()
+    diagnosis = doctor(pin_dir=directory / "tproxy")
+    assert diagnosis.only("error", "bpffs", directory) == f"mount -t bpf bpf {directory}"
+    mend(diagnosis.about("bpffs", "error")[0]["mend"])
+    try:
+        assert not doctor(pin_dir=directory / "tproxy").of("error")
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    assert doctor(pin_dir=directory / "not" / "there").about("bpffs", "error")
+
+
+@pytest.mark.parametrize("cgroup", ["/tmp", "/no/such/cgroup"])
+def test_doctor_of_no_cgroup(bed, doctor, cgroup):
+    doctor("--cgroup", cgroup).only("error", "cgroup", cgroup)
+
+
+@pytest.mark.parametrize("name, mode", [("map_config", 0o666), ("map_marks", 0o662),
+                                        ("map_socks", 0o600), ("link_", 0o644),
+                                        ("prog_connect4", 0o604), ("", 0o755)])
+def test_doctor_sees_wrong_modes(proxied, doctor, name, mode):
+    (path,) = [proxied.pins.path / pin for pin in proxied.pins.names() if pin.startswith(name)
+               ][:1] if name else [proxied.pins.path]
+    before = path.stat().st_mode
+    path.chmod(mode)
+    mend(doctor().only("error", "pins", path, f"{mode:04o}", f"{before & 0o7777:04o}"))
+    assert path.stat().st_mode == before
+    doctor().fine()
+
+
+def test_doctor_sees_wrong_owners(proxied, doctor):
+    path = proxied.pins.path / "map_config"
+    os.chown(path, 12345, 4711)
+    mend(doctor().only("error", "pins", path, "12345:4711", f"0:{programs.RELAY_GID}"))
+    doctor().fine()
+
+
+def test_doctor_sees_that_relays_cannot_get_to_the_pins(proxied, doctor):
+    bpffs = proxied.pins.path.parent
+    bpffs.chmod(0o700)
+    mend(doctor().only("error", "pins", bpffs, "0700"))
+    doctor().fine()
+
+
+def test_doctor_sees_missing_and_foreign_pins(proxied, doctor):
+    (proxied.pins.path / "map_stats").unlink()
+    assert "tproxy-load" in doctor().only("error", "pins", "map_stats")
+    proxied.load()
+    doctor().fine()
+    load_connect4(proxied.pins.path / "map_foreign", 1)
+    mend(doctor().only("warning", "pins", "map_foreign"))
+    doctor().fine()
+
+
+def test_doctor_of_an_unfinished_load(loaded, doctor):
+    with loaded.pins.open("map_policy") as policy:
+        policy.update(bytes(4), bytes(policy.value_size))
+    assert "tproxy-load" in doctor().only("error", "loaded", "did not finish")
+    (loaded.pins.path / "map_policy").unlink()
+    assert "tproxy-load" in doctor().only("error", "loaded", "no map_policy")
+    loaded.load()
+
+
+def test_doctor_of_another_abi_version(loaded, doctor):
+    with other_abi_version(loaded):
+        assert "--unload" in doctor().only("error", "loaded", "99", "version 2")
+
+
+@pytest.mark.parametrize("hook", ["connect4", "connect6", "sockops", "release"])
+def test_doctor_sees_a_link_that_was_detached(proxied, doctor, hook):
+    """By others, behind our back."""
+    link = proxied.pins.path / f"link_{hook}_{proxied.scope.path.stat().st_ino:x}"
+    bpftool("link", "detach", "pinned", link)
+    assert "tproxy-load" in doctor().only("error", "links", hook, proxied.scope)
+    proxied.load()
+    doctor().fine()
+
+
+def test_doctor_sees_a_link_that_is_missing(proxied, doctor):
+    (proxied.pins.path / f"link_getpeer4_{proxied.scope.path.stat().st_ino:x}").unlink()
+    doctor().only("error", "links", "getpeer4", proxied.scope)
+    proxied.load()
+    (proxied.pins.path / f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}").unlink()
+    doctor().only("error", "links", "sockopt")
+    proxied.load()
+    doctor().fine()
+
+
+def test_doctor_sees_an_upgrade_that_did_not_finish(proxied, doctor):
+    """The pinned program is not the one that the link runs."""
+    pin = proxied.pins.path / "prog_connect4"
+    pin.unlink()
+    load_connect4(pin, 1)
+    pin.chmod(0o600)
+    doctor().only("error", "links", "connect4", "upgrade")
+    proxied.load()
+    doctor().fine()
+
+
+# --- doctor: programs of others
+
+
+def test_doctor_tells_of_foreign_programs(proxied, doctor, foreign):
+    ids = [foreign(proxied.scope, "multi"), foreign(proxied.top, "multi")]
+    warnings = doctor().about("foreign", "warning")
+    assert [re.findall(r"program (\d+), 'foreign', is on connect4 at '(.*)'", warning["what"])[0]
+            for warning in warnings] == [(str(ids[0]), str(proxied.scope)),
+                                         (str(ids[1]), str(proxied.top))]
+    assert f"bpftool prog show id {ids[0]}" in warnings[0]["mend"]
+    # Not at ours, and not above them.
+    foreign(proxied.outside, "multi")
+    assert len(doctor().about("foreign", "warning")) == 2
+    assert len(doctor("--cgroup", proxied.outside).about("foreign", "warning")) == 3
+    assert not doctor().of("error")
+
+
+def test_doctor_tells_of_another_tproxy(proxied, doctor, bed):
+    other = bed.directory / "bpf" / "other"
+    args = ["--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup]
+    bed.tproxy_load(*args, pin_dir=other).succeeded()
+    warnings = doctor().about("foreign", "warning")
+    assert len(warnings) > 1 and all("tproxy_" in warning["what"] for warning in warnings)
+    bed.tproxy_load("--unload", pin_dir=other).succeeded()
+
+
+@pytest.mark.parametrize("others, in_the_way", [
+    ([("scope", "")], ["scope"]),
+    ([("scope", "override")], ["scope"]),
+    ([("scope", "multi")], []),
+    ([("top", "")], ["top"]),
+    ([("top", "override")], []),
+    ([("top", "multi")], []),
+    # The nearest one above decides, and one at the cgroup itself does not replace it.
+    ([("scope", "multi"), ("top", "")], ["top"]),
+    ([("scope", "override"), ("top", "override")], ["scope"]),
+    ([("top", "multi"), ("run", "")], []),
+    ([("top", "override"), ("run", "")], []),
+], ids=lambda value: "-".join(":".join(item) if isinstance(item, tuple) else item
+                              for item in value))
+def test_doctor_knows_what_keeps_the_loader_out(bed, doctor, foreign, others, in_the_way):
+    """As the kernel does: the loader is the proof. Attached in this order, nearest first."""
+    bed.run = host.Cgroup(bed.top.path.parent)
+    theirs = {where: foreign(getattr(bed, where), *flags.split()) for where, flags in others}
+    diagnosis = doctor("--cgroup", bed.scope)
+    errors = diagnosis.about("foreign", "error")
+    assert len(errors) == len(in_the_way) == len(diagnosis.of("error"))
+    for where, error in zip(in_the_way, errors, strict=True):
+        assert f"'{getattr(bed, where)}'" in error["what"]
+        assert error["mend"].endswith(f"_inet4_connect id {theirs[where]}")
+    result = bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup)
+    assert (result.status != 0) == bool(in_the_way), result
+
+
+def test_doctor_does_not_tell_of_programs_that_do_not_run(bed, doctor, foreign):
+    """One further up that is overridden. To see it red: do not ask what is effective."""
+    foreign(bed.scope, "override")
+    hidden = foreign(bed.top, "override")
+    diagnosis = doctor("--cgroup", bed.scope)
+    assert not any(f"program {hidden}," in finding["what"] for finding in diagnosis.findings)
+
+
+# --- doctor: relays
+
+
+def test_doctor_without_relay(loaded, doctor):
+    assert "tproxy-relay" in doctor().only("warning", "relay", "none is registered", "directly")
+    loaded.load("--fail-closed")
+    doctor().only("error", "relay", "none is registered", "refused")
+
+
+def test_doctor_sees_a_relay_that_was_killed(proxied, doctor):
+    proxied.relay.kill()
+    assert "tproxy-relay" in doctor().only("error", "relay", proxied.relay.pid, "no such process")
+
+
+def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
+    proxied.relay.signal(signal.SIGSTOP)
+    host.wait_until(lambda: doctor().of("error"), "the relay is stopped")
+    mend(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
+    host.wait_until(lambda: not doctor().of("error"), "the relay runs again")
+
+
+class Entry:
+    """The registration of a relay that is stopped, so that it does not repair it, changed."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.layout = Layout(bed.pins.path / "map_config")
+        (self.entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_config")
+
+    def bytes_of(self, what):
+        return bytes(int(byte, 16) for byte in self.entry[what])
+
+    def change(self, **fields):
+        mask = self.layout.pack(**{name: b"\xff" * len(data) for name, data in fields.items()})
+        value = [new if masked else old for old, new, masked
+                 in zip(self.bytes_of("value"), self.layout.pack(**fields), mask, strict=True)]
+        with self.bed.pins.open("map_config") as config:
+            config.update(self.bytes_of("key"), bytes(value))
+
+
+@pytest.fixture
+def stopped(proxied):
+    """A proxy whose relay writes nothing any more."""
+    proxied.relay.signal(signal.SIGSTOP)
+    yield proxied
+    proxied.relay.signal(signal.SIGCONT)
+
+
+def relay_errors(doctor):
+    return [error["what"] for error in doctor().about("relay", "error")
+            if "is stopped" not in error["what"]]
+
+
+@pytest.mark.parametrize("address, port", [("127.0.0.1", 9), ("127.0.0.9", None)])
+def test_doctor_sees_that_nobody_listens(stopped, doctor, address, port):
+    """At that port, or at the relay's port of another address."""
+    port = port or stopped.relay.address[1]
+    Entry(stopped).change(listen=pack_listen(address, port))
+    (error,) = relay_errors(doctor)
+    assert f"nobody listens at {address}:{port}" in error
+
+
+def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
+    stranger = stopped.listen("127.0.0.1", netns=stopped.client_net)
+    Entry(stopped).change(listen=pack_listen(*stranger.getsockname()))
+    (error,) = relay_errors(doctor)
+    assert "another process" in error and str(stranger.getsockname()[1]) in error
+
+
+def test_doctor_sees_a_listener_without_our_mark(stopped, doctor):
+    """This process passes for the relay: it is there, it listens, but it never marked anything."""
+    def error_of(listener):
+        Entry(stopped).change(listen=pack_listen(*listener.getsockname()),
+                              pid=struct.pack("=I", os.getpid()),
+                              alive_ns=struct.pack("=Q", time.monotonic_ns()))
+        (error,) = relay_errors(doctor)
+        assert str(os.getpid()) in error
+        return error
+
+    with wire.listener(("127.0.0.1", 0)) as listener:
+        assert "another network namespace" in error_of(listener)
+    assert "not marked" in error_of(stopped.listen("127.0.0.1", netns=stopped.client_net))
+
+
+def test_doctor_sees_a_wildcard_listener(loaded, doctor):
+    """Registered as 127.0.0.1, bound to 0.0.0.0."""
+    loaded.start_relay("--listen", "0.0.0.0:0")
+    assert doctor().fine().about("relay", "ok")
+
+
+def test_doctor_sees_a_relay_that_says_nothing(stopped, doctor):
+    entry = Entry(stopped)
+    # Stopped is told by itself; silent, while it runs, is this.
+    entry.change(alive_ns=struct.pack("=Q", 1), pid=struct.pack("=I", os.getpid()))
+    assert any("alive" in error for error in relay_errors(doctor))
+
+
+def test_doctor_tells_of_connections_that_missed_the_relay(stopped, doctor):
+    Entry(stopped).change(missed=struct.pack("=Q", 7))
+    warnings = doctor().about("relay", "warning")
+    assert len(warnings) == 1 and " 7 connections" in warnings[0]["what"]
+
+
+def test_doctor_tells_of_few_descriptors(loaded, doctor):
+    loaded.start_relay(files=1000)
+    assert "LimitNOFILE" in doctor().only("warning", "nofile", loaded.relay.pid, "1000")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxyctl, as tests call it: fixtures, and what doctor has found."""
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import programs
+from maps import bpftool, load_connect4
+
+CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).absolute()
+
+
+@pytest.fixture(scope="module")
+def binary(run_directory):
+    """A copy: the checkout may be where only root may go."""
+    return shutil.copy(CTL, run_directory / CTL.name)
+
+
+@pytest.fixture
+def ctl(bed, binary):
+    """Runs a command on the pins of the bed."""
+    def call(command, *options, pin_dir=None, **program):
+        result = programs.call(binary, command, "--pin-dir", pin_dir or bed.pins.path, *options,
+                               **program)
+        assert "Sanitizer" not in result.err, result
+        return result
+    return call
+
+
+class Diagnosis:
+    """What doctor --json said."""
+
+    def __init__(self, result):
+        self.result = result
+        assert result.status in (0, 1) and result.err == "", result
+        self.answer = json.loads(result.out)
+        self.findings = self.answer["findings"]
+        assert self.answer["errors"] == len(self.of("error"))
+        assert self.answer["warnings"] == len(self.of("warning"))
+        assert result.status == (1 if self.answer["errors"] else 0), result
+
+    def of(self, level):
+        return [finding for finding in self.findings if finding["level"] == level]
+
+    def about(self, check, level):
+        return [finding for finding in self.of(level) if finding["check"] == check]
+
+    def only(self, level, check, *needles):
+        """There is one finding of this level, and it names all that. Returns what mends it."""
+        assert len(self.of(level)) == 1, self.of(level)
+        (finding,) = self.about(check, level)
+        for needle in needles:
+            assert str(needle) in finding["what"], f"no {str(needle)!r} in {finding}"
+        return finding.get("mend")
+
+    def fine(self):
+        assert not self.of("error") and not self.of("warning"), self.findings
+        return self
+
+
+@pytest.fixture
+def doctor(ctl):
+    return lambda *options, **program: Diagnosis(ctl("doctor", "--json", *options, **program))
+
+
+@pytest.fixture
+def foreign(bed):
+    """A program of somebody else on cgroup/connect4: foreign(cgroup, *flags)."""
+    pins = []
+
+    def attach(cgroup, *flags):
+        pin = bed.directory / "bpf" / f"foreign{len(pins)}"
+        load_connect4(pin, 1)
+        pins.append((cgroup, pin))
+        bpftool("cgroup", "attach", cgroup, "cgroup_inet4_connect", "pinned", pin, *flags)
+        return bpftool("prog", "show", "pinned", pin)["id"]
+
+    yield attach
+    for cgroup, pin in pins:
+        bpftool("cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned", pin)
+
+
+def mend(command):
+    """Runs what doctor proposes."""
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def other_abi_version(bed):
+    with bed.pins.open("map_policy") as policy:
+        (entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_policy")
+        value = bytes(int(byte, 16) for byte in entry["value"])
+        policy.update(bytes(4), struct.pack("=I", 99) + value[4:])
+        yield
+        policy.update(bytes(4), value)
