@@ -15,6 +15,8 @@ if [ "$(id -u)" -eq 0 ]; then
     export TPROXY_MUST_RUN=1
 fi
 
+export FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
+
 # setup DIR OPTION...: configured once, and anew when meson.build files want it.
 setup()
 {
@@ -31,13 +33,32 @@ setup()
     }
 }
 
-# fuzz_suite: the last one, because its environment is another. Two targets at a time.
-fuzz_suite()
+# The fuzz targets run beside the end to end tests with ASan, which mostly wait: one at a time, and
+# the last in the queue for a CPU.
+fuzz_pid=
+fuzz_start()
 {
     echo "== build the fuzz targets"
-    export FUZZ_SECONDS="${FUZZ_SECONDS:-60}" MESON_TESTTHREADS=2 CC=clang
-    setup build-fuzz -Dfuzz=true
-    suite "fuzz, $FUZZ_SECONDS s each" build-fuzz fuzz
+    (
+        export CC=clang
+        setup build-fuzz -Dfuzz=true
+    )
+    MESON_TESTTHREADS=1 nice -n 19 meson test -C build-fuzz --no-rebuild --print-errorlogs \
+        --suite fuzz > build-fuzz/run.log 2>&1 &
+    fuzz_pid=$!
+    trap 'kill "$fuzz_pid" 2> /dev/null' EXIT
+}
+
+fuzz_finish()
+{
+    echo "== fuzz, $FUZZ_SECONDS s each"
+    if wait "$fuzz_pid"; then
+        passed "fuzz, $FUZZ_SECONDS s each"
+    else
+        failed "fuzz, $FUZZ_SECONDS s each"
+    fi
+    trap - EXIT
+    cat build-fuzz/run.log
     grep -hE '^fuzz [a-z_]+: [0-9]+ inputs' build-fuzz/meson-logs/testlog.txt || :
 }
 
@@ -50,7 +71,20 @@ tsan_suite()
 
 # suite LABEL DIR SUITE...: meson's own output, and one line for the end.
 results=
-failed=0
+failures=0
+passed()
+{
+    results="$results$1: passed
+"
+}
+
+failed()
+{
+    results="$results$1: FAILED
+"
+    failures=$((failures + 1))
+}
+
 suite()
 {
     label=$1
@@ -63,12 +97,9 @@ suite()
     echo "== $label"
     # shellcheck disable=SC2086 # a list of options
     if meson test -C "$dir" --no-rebuild --print-errorlogs $args; then
-        results="$results$label: passed
-"
+        passed "$label"
     else
-        results="$results$label: FAILED
-"
-        failed=$((failed + 1))
+        failed "$label"
     fi
     # pytest's own count, which meson does not show.
     grep -hoE '^[0-9]+ (passed|failed)[^=]* in [0-9.]+s.*' "$dir/meson-logs/testlog.txt" || :
@@ -86,12 +117,12 @@ if [ -z "${1:-}" ]; then
     echo "== build with ASan and UBSan"
     setup build-asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
     suite 'unit with ASan and UBSan' build-asan unit
+    fuzz_start
     suite 'end to end with ASan and UBSan' build-asan e2e
     tsan_suite
-    fuzz_suite
+    fuzz_finish
 fi
 echo
 printf '%s' "$results"
-passed=$(printf '%s' "$results" | grep -c ': passed$' || :)
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+echo "$(printf '%s' "$results" | grep -c ': passed$' || :) passed, $failures failed"
+[ "$failures" -eq 0 ]
