@@ -24,8 +24,6 @@
 #include "capacity.h"
 #include "connlog.h"
 #include "guardian.h"
-#include "ipv6.h"
-#include "listener.h"
 #include "log.h"
 #include "notify.h"
 #include "options.h"

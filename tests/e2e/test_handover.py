@@ -4,6 +4,7 @@ serves until another relay has taken over. What `systemctl restart` does with th
 """
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -63,6 +64,12 @@ def start(loaded):
         return loaded.relay.wait_registered()
 
     return start_one
+
+
+def errno_of(address):
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(address)
 
 
 def registered_pids(bed):
@@ -280,6 +287,30 @@ def test_signals_go_to_the_relay(loaded, start):
     relay.signal(signal.SIGQUIT)
     assert relay.wait() == 0
     assert "draining 0 connections" in relay.text() and relay.gone()
+
+
+def test_guardian_lets_go_when_the_relay_drains(loaded, start):
+    """Its copies too are closed: nobody waits at a socket that nobody accepts from.
+
+    To see it red: do not call guardian_hold() in drain().
+    """
+    relay = start()
+    client, server = loaded.pair()
+    (entry,) = loaded.pins.dump("map_config")
+    listen = entry["value"]["listen"][0]
+    relay.signal(signal.SIGQUIT)
+
+    def refused():
+        return {loaded.run_in(errno_of, ("127.0.0.1", port), place=loaded.bystander)
+                for port in listen["ports"][:listen["n_ports"]]} == {errno.ECONNREFUSED}
+
+    host.wait_until(refused, "its ports are closed")
+    wire.exchange(client, server)
+    assert relay.running() and not relay.gone()
+    client.close()
+    assert wire.ended_by(server) == wire.EOF
+    server.close()
+    assert relay.wait() == 0
 
 
 def test_failure_to_start(bed):
