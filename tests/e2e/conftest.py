@@ -81,7 +81,7 @@ def pytest_collection_modifyitems(config, items):
 
 def _under_deadline(item):
     marker = item.get_closest_marker("deadline")
-    seconds = marker.args[0] if marker else DEADLINE
+    seconds = (marker.args[0] if marker else DEADLINE) * host.patience
 
     def expired(*_):
         raise DeadlineExceeded(f"{item.name} took more than {seconds} s")

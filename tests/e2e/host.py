@@ -31,6 +31,9 @@ MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
 ADDR_NO_RANDOMIZE = 0x0040000
 
+# How much longer than said below things may take: programs.py sets it for slow builds.
+patience = 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,6 +55,7 @@ def stop_address_randomization():
 
 def wait_until(predicate, what, timeout=5.0):
     """Calls predicate until it returns something true, and returns that."""
+    timeout *= patience
     end = time.monotonic() + timeout
     while True:
         value = predicate()

@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import host
 from host import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,6 +28,10 @@ _CODE = RELAY.read_bytes() if RELAY.exists() else b""
 THREAD_SANITIZED = b"__tsan_init" in _CODE
 # Built with that or with ASan, memory is not given back at once and a start takes longer.
 SANITIZED = THREAD_SANITIZED or b"__asan_init" in _CODE
+
+# Each deadline is one for the plain build: with a sanitizer all is slower, most of all its end,
+# where leaks are looked for, and scripts/test.sh runs the fuzz targets at the same time.
+host.patience = 4 if SANITIZED else 1
 
 # Put before the relay's command line: `valgrind …`, `strace -D …`, whatever keeps its PID.
 RELAY_WRAPPER = shlex.split(os.environ.get("TPROXY_RELAY_WRAPPER", ""))
@@ -123,6 +128,7 @@ class Program:
 
     def wait(self, timeout=10):
         """The exit status. A program that does not end in time is killed, and the test fails."""
+        timeout *= host.patience
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -184,7 +190,7 @@ class Relay(Program):
 
     def wait_registered(self, times=1):
         wait_until(lambda: len(self.registrations()) >= times or not self.running(),
-                   f"relay registered {times} times", 20 if SANITIZED or RELAY_WRAPPER else 10)
+                   f"relay registered {times} times", 20 if RELAY_WRAPPER else 10)
         assert self.running(), f"relay ended with {self.process.returncode}: {self.text()}"
         pid, address, port, _ = self.registrations()[-1]
         assert int(pid) == self.pid, "the relay names its PID as the host sees it"

@@ -34,7 +34,7 @@ class Service(programs.Relay):
 
     def wait_registered(self, times=1):
         host.wait_until(lambda: len(self.registrations()) >= times or not self.running(),
-                        "the relay registers", 20 if programs.SANITIZED else 10)
+                        "the relay registers", 10)
         assert self.running(), self.text()
         self.relay_pid = int(self.registrations()[-1][0])
         assert self.relay_pid != self.pid
