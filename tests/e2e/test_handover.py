@@ -41,7 +41,14 @@ class Service(programs.Relay):
         return self
 
     def gone(self):
-        return self.relay_pid is None or not Path(f"/proc/{self.relay_pid}").exists()
+        """It has ended. Its parent is init by then, and some let a zombie lie about for seconds."""
+        if self.relay_pid is None:
+            return True
+        try:
+            status = Path(f"/proc/{self.relay_pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return re.search(r"^State:\s+[ZX]", status, re.MULTILINE) is not None
 
     def __exit__(self, *failure):
         super().__exit__(*failure)
