@@ -41,7 +41,7 @@ def block(document):
     lines = [
         f"{about['date']}, kernel {about['kernel']}, {about['cores']} cores ({about['cpu']}), "
         f"TCP congestion control {about['congestion_control']}, commit {about['commit'][:12]}: "
-        f"medians of the ratios of {document['rounds']} rounds (minimum–maximum).", "",
+        f"medians of the ratios of at least {document['rounds']} rounds (minimum–maximum).", "",
         *compared({name: workload for name, workload in workloads.items()
                    if "direct" in workload["baselines"]}), "",
         *alone({name: workload for name, workload in workloads.items()

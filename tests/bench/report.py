@@ -135,7 +135,7 @@ def to_text(document):
              f"load average {about['load_average']:.2f} at the start",
              f"{about['cpu']}, {about['cores']} cores that clients, relay and server share, "
              f"{pinned}",
-             f"{document['rounds']} rounds: median (minimum .. maximum)"]
+             f"{document['rounds']} rounds at least: median (minimum .. maximum)"]
     for name, workload in document["workloads"].items():
         lines += ["", f"{name}: {workload['title']}", *table(workload)]
         lines += [f"  {variant}: no number: {numbers['reason']}"

@@ -115,7 +115,10 @@ def run_workload(workload, rounds, scale, reasons):
 
 def take_rounds(workload, variants, rounds, scale):
     for number in range(rounds + 1):
-        for name, series in variants.items():
+        # There and back: what drifts disturbs both sides of a ratio, and what is set up for two
+        # variants need not be torn down between them.
+        order = list(variants.items())
+        for name, series in order if number % 2 else reversed(order):
             if series.reason:
                 continue
             try:
@@ -147,7 +150,8 @@ def run(options):
         contenders, reasons = start_contenders(options.contenders, sandbox)
         for name in options.workloads:
             workload = WORKLOADS[name](contenders)
-            rounds = 1 if workload.once else options.rounds
+            finely = 1 if options.quick else workload.finely
+            rounds = 1 if workload.once else options.rounds * finely
             report.add(workload, run_workload(workload, rounds, scale, reasons))
         for contender in contenders.values():
             contender.stop()

@@ -39,10 +39,10 @@ class Scale(NamedTuple):
         return self.divided(8, 2) if contender.minor else self
 
 
-FULL = Scale(rr=50000, crr=10000, crr64=20000, bulk_seconds=4, http_seconds=4, idle=IDLE_MAX,
-             churn=100000, connects=20000)
-QUICK = Scale(rr=5000, crr=2000, crr64=4000, bulk_seconds=1, http_seconds=1, idle=2000, churn=10000,
-              connects=5000)
+FULL = Scale(rr=12500, crr=2500, crr64=5000, bulk_seconds=4, http_seconds=4, idle=IDLE_MAX,
+             churn=100000, connects=5000)
+QUICK = Scale(rr=2500, crr=1000, crr64=2000, bulk_seconds=1, http_seconds=1, idle=2000, churn=10000,
+              connects=2000)
 
 
 class Metric(NamedTuple):
@@ -72,6 +72,7 @@ class Workload:
     baselines: tuple[str, ...] = ("direct", "haproxy")
     minors = False
     once = False  # one round is enough: it counts rather than times
+    finely = 1  # rounds in place of each of the run's, where a difference is small beside the noise
 
     def __init__(self, contenders):
         self.contenders = contenders

@@ -15,6 +15,7 @@ class Exchange(Workload):
     """A number of exchanges or connections, and what each has taken."""
 
     minors = True
+    finely = 4
     client = "crr"
     clients = 1
 
@@ -44,6 +45,7 @@ class Crr(Exchange):
 class Crr64(Exchange):
     name = "crr64"
     clients = 64
+    finely = 8
     title = "crr by 64 clients at once"
     metrics = (RATE, RELAY_US)
 
@@ -109,7 +111,7 @@ class Workers(BulkDown8):
         tproxy = self.contenders["tproxy"]
         tproxy.workers = int(variant.split()[0])
         tproxy.restart()
-        short = tproxy.run_bench("crr", "--count", scale.crr64, "--clients", 64)
+        short = tproxy.run_bench("crr", "--count", 4 * scale.crr64, "--clients", 64)
         return {**self.transfer(tproxy, scale), "rate": short["rate"]}
 
     def recover(self, variant):
@@ -190,6 +192,7 @@ class Bystander(Workload):
     title = "connect, close: sockets that are never redirected"
     metrics = PERCENTILES
     baselines = ("scope, detached", "outside, detached")
+    finely = 8
     address = f"127.0.0.1:{SERVER_PORT}"
 
     def __init__(self, contenders):
