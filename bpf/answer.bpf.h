@@ -23,6 +23,7 @@
 static __always_inline __s32 answer_whoami(void *optval, void *end, const struct tproxy_mark *mark)
 {
 	struct tproxy_whoami *whoami = optval;
+	const struct tproxy_policy *policy;
 
 	if ((void *)(whoami + 1) > end)
 		return 0;
@@ -30,6 +31,9 @@ static __always_inline __s32 answer_whoami(void *optval, void *end, const struct
 	whoami->pid = bpf_get_current_pid_tgid() >> 32;
 	whoami->uid = (__u32)bpf_get_current_uid_gid();
 	whoami->mark_flags = mark->flags;
+	policy = get_policy();
+	if (policy && in_relay_cgroup(policy))
+		whoami->mark_flags |= TPROXY_MARK_EXEMPT;
 	return sizeof(*whoami);
 }
 

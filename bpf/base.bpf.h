@@ -48,6 +48,24 @@ static __always_inline void store_words(volatile __u32 *ctx_words, const struct 
 	ctx_words[3] = endpoint_word(ep, 3);
 }
 
+/* The policy, if it is of this version. */
+static __always_inline const struct tproxy_policy *get_policy(void)
+{
+	const struct tproxy_policy *policy;
+	__u32 key = 0;
+
+	policy = bpf_map_lookup_elem(&map_policy, &key);
+	return policy && policy->abi_version == TPROXY_ABI_VERSION ? policy : NULL;
+}
+
+/* Is the caller a process in or below the relays' cgroup? */
+static __always_inline bool in_relay_cgroup(const struct tproxy_policy *policy)
+{
+	return policy->relay_cgroup_id &&
+	       bpf_get_current_ancestor_cgroup_id(policy->relay_cgroup_level) ==
+		       policy->relay_cgroup_id;
+}
+
 static __always_inline void count(enum tproxy_stat stat)
 {
 	__u32 key = stat;

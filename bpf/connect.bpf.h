@@ -45,11 +45,7 @@ static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_po
 {
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
 
-	if (mark && mark->flags & TPROXY_MARK_UPSTREAM)
-		return true;
-	return policy->relay_cgroup_id &&
-	       bpf_get_current_ancestor_cgroup_id(policy->relay_cgroup_level) ==
-		       policy->relay_cgroup_id;
+	return (mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(policy);
 }
 
 /*
@@ -109,7 +105,7 @@ static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy
 /* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
 static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netns_cookie,
 				   const struct tproxy_endpoint *dst,
-				   const struct tproxy_endpoint *relay, __u64 now_ns)
+				   const struct tproxy_endpoint *relay, __u32 turn, __u64 now_ns)
 {
 	struct tproxy_conn conn = {
 		.started_ns = now_ns,
@@ -128,6 +124,7 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
 	if (bpf_map_update_elem(&map_socks, &cookie, &conn, BPF_NOEXIST))
 		return false;
 	client->dst = *dst;
+	client->turn = turn;
 	client->tuple.dst = *relay;
 	client->recorded = 1;
 	return true;
@@ -140,7 +137,7 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
  */
 static __always_inline bool take_turn(struct tproxy_relay *relay,
 				      const struct tproxy_listen *listen, bool is4,
-				      struct tproxy_endpoint *ret_relay)
+				      struct tproxy_endpoint *ret_relay, __u32 *ret_turn)
 {
 	__u32 n = listen->n_ports, i = relay->turn;
 
@@ -153,6 +150,7 @@ static __always_inline bool take_turn(struct tproxy_relay *relay,
 	__builtin_memcpy(ret_relay->addr, listen->addr, sizeof(ret_relay->addr));
 	ret_relay->port = listen->ports[i];
 	ret_relay->reserved = 0;
+	*ret_turn = i;
 	return ret_relay->port && endpoint_is_mapped4(ret_relay) == is4;
 }
 
@@ -181,13 +179,13 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 	bool is4 = endpoint_is_mapped4(dst);
 	const struct tproxy_listen *listen;
 	struct tproxy_relay *relay;
-	__u32 error;
+	__u32 error, turn;
 
 	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
 	if (!relay)
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	listen = &relay->listen[is4 ? TPROXY_INET : TPROXY_INET6];
-	if (!take_turn(relay, listen, is4, ret_relay))
+	if (!take_turn(relay, listen, is4, ret_relay, &turn))
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	if (!is_our_listener(ctx, ret_relay)) {
 		__sync_fetch_and_add(&relay->missed, 1);
@@ -212,7 +210,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 		bpf_set_retval(-(int)error);
 		return CONNECT_REJECT;
 	}
-	if (!record(sk, cookie, netns_cookie, dst, ret_relay, now_ns))
+	if (!record(sk, cookie, netns_cookie, dst, ret_relay, turn, now_ns))
 		return unredirected(policy, TPROXY_STAT_MAP_FULL);
 	count(TPROXY_STAT_REDIRECTED);
 	return CONNECT_REDIRECT;
@@ -237,7 +235,6 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 	const struct tproxy_policy *policy;
 	enum match_verdict verdict;
 	struct client *client;
-	__u32 key = 0;
 
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
@@ -246,8 +243,8 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
 		client_forget(client, cookie);
 	}
-	policy = bpf_map_lookup_elem(&map_policy, &key);
-	if (!policy || policy->abi_version != TPROXY_ABI_VERSION)
+	policy = get_policy();
+	if (!policy)
 		return CONNECT_PROCEED;
 	/* First what is nobody's: it costs nothing to find out. */
 	verdict = match_dst(dst, policy->flags);

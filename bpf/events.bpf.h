@@ -96,6 +96,23 @@ static __always_inline void listener_confirm(struct bpf_sock *sk)
 		mark->flags |= TPROXY_MARK_HOOKED;
 }
 
+/*
+ * The client says its end of file, most often as it closes. The next one is for the same port: its
+ * worker is awake, and has one connection less. So one client after the other has one worker, and
+ * those at a time are spread over all.
+ */
+static __always_inline void client_ends(struct bpf_sock *sk)
+{
+	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	struct tproxy_relay *relay;
+
+	if (!client || !client->published)
+		return;
+	relay = bpf_map_lookup_elem(&map_config, &client->tuple.netns_cookie);
+	if (relay)
+		relay->turn = client->turn;
+}
+
 static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);

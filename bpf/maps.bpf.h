@@ -63,7 +63,7 @@ struct client {
 	__u32 recorded;	 /* map_socks has our entry */
 	__u32 published; /* map_ports has it, under tuple; before that, only tuple.dst is set */
 	struct tproxy_endpoint dst;
-	__u32 reserved;
+	__u32 turn; /* which of the relay's ports it got */
 	struct tproxy_tuple tuple;
 };
 

@@ -89,7 +89,9 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 		listener_confirm(sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] == BPF_TCP_CLOSE)
+		if (ctx->args[1] == BPF_TCP_FIN_WAIT1)
+			client_ends(sk);
+		else if (ctx->args[1] == BPF_TCP_CLOSE)
 			client_close(ctx, sk);
 		break;
 	}

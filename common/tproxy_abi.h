@@ -64,6 +64,7 @@ struct tproxy_endpoint {
  *
  * A relay listens on several ports, and connect takes them in turn: towards one address and port
  * a host has no more connections than it has ephemeral ports, some 28,000 (ip_local_port_range).
+ * The client after one that has ended gets that one's port.
  */
 enum tproxy_family {
 	TPROXY_INET,
@@ -84,7 +85,7 @@ struct tproxy_relay {
 	__u64 missed; /* connections that found nobody, or a stranger, there: connect counts them */
 	__u32 pid;    /* thread group id in the initial PID namespace; to be shown, not trusted */
 	__u32 uid;    /* likewise in the initial user namespace */
-	__u32 turn;   /* connect's: the index of the port that is next; not exact */
+	__u32 turn;   /* the kernel half's: the index of the port that is next; not exact */
 	__u32 reserved;
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
@@ -145,6 +146,9 @@ enum tproxy_mark_flags {
 	TPROXY_MARK_HOOKED =
 		1 << 2, /* set by sockops at listen(): our programs see this listener */
 	TPROXY_MARK_RECORDED = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
+	/* In struct tproxy_whoami only: the caller is in the relay cgroup, its sockets need none.
+	 */
+	TPROXY_MARK_EXEMPT = 1 << 4,
 };
 
 struct tproxy_mark {
@@ -165,7 +169,7 @@ struct tproxy_whoami {
 	__u32 abi_version;
 	__u32 pid; /* as in struct tproxy_relay */
 	__u32 uid;
-	__u32 mark_flags; /* of the socket that was asked */
+	__u32 mark_flags; /* of the socket that was asked, and TPROXY_MARK_EXEMPT */
 };
 
 /*

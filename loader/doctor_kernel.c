@@ -78,7 +78,7 @@ static const struct helper {
 	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER, IN_CONNECT },
 	{ "bpf_get_current_cgroup_id", BPF_FUNC_get_current_cgroup_id, ARGS_CTX, IN_CONNECT },
 	{ "bpf_get_current_ancestor_cgroup_id", BPF_FUNC_get_current_ancestor_cgroup_id,
-	  ARGS_NUMBER, IN_CONNECT },
+	  ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT },
 	{ "bpf_get_current_pid_tgid", BPF_FUNC_get_current_pid_tgid, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPT },
 	{ "bpf_get_current_uid_gid", BPF_FUNC_get_current_uid_gid, ARGS_CTX,

@@ -23,13 +23,13 @@ _tproxy_relay()
             ;;
         -l | --listen | -w | --workers | --listeners | --connect-timeout | --idle-timeout | \
             --half-closed-timeout | --drain-timeout | --error-memory | --max-connections | \
-            --max-per-cgroup | --backlog | --keepalive-time | --buffer-size | --pipe-size)
+            --max-per-cgroup | --backlog | --busy-poll | --keepalive-time | --buffer-size | --pipe-size)
             return
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W '
         -p --pin-dir -l --listen -w --workers --listeners
-        --backlog --buffer-size --pipe-size --keepalive-time
+        --backlog --busy-poll --buffer-size --pipe-size --keepalive-time
         --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
         --drain-in-background --error-memory --max-connections
         --max-per-cgroup --connection-log -f --config -v --verbose -h --help --version' -- "$cur")

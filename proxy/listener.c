@@ -23,6 +23,11 @@
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
 #define QUIET_MS   10000
+/*
+ * Once in so many connections we ask whether our cgroup exempts us. Somebody may have moved us, or
+ * a loader the relays' cgroup: so often at most is what we dial redirected to ourselves.
+ */
+#define EXEMPT_ASK 16
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -136,10 +141,18 @@ void listener_finish(struct listener *l)
 	*l = (struct listener)LISTENER_NULL;
 }
 
+/* Has a socket to dial with no need of a mark, which costs as much as three other calls? */
+static bool is_exempt(struct listener *l)
+{
+	if (l->asked_before == 0)
+		l->exempt = registration_is_exempt(l->sockets[0].fd);
+	l->asked_before = (l->asked_before + 1) % EXEMPT_ASK;
+	return l->exempt;
+}
+
 /* 0 or -errno. */
 static int make_spare(struct listener *l)
 {
-	const int on = 1, keepidle_s = l->worker->keepidle_s;
 	_cleanup_close_ int fd = -1;
 	int r;
 
@@ -148,14 +161,12 @@ static int make_spare(struct listener *l)
 	fd = socket(l->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	r = registration_mark_upstream(&l->worker->handle, fd);
-	if (r < 0)
-		return r;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (!is_exempt(l)) {
+		r = registration_mark_upstream(&l->worker->handle, fd);
+		if (r < 0)
+			return r;
+	}
 	session_abort_on_close(fd);
-	/* A server whose host has vanished must not hold a connection until the idle timeout. */
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keepidle_s, sizeof(keepidle_s));
 	l->spare_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -166,7 +177,7 @@ enum accepted {
 	ACCEPTED_PAUSED,
 };
 
-static enum accepted accept_one(const struct listener_socket *socket)
+static enum accepted accept_one(const struct listener_socket *socket, bool crowded)
 {
 	struct listener *l = socket->listener;
 	union sockaddr_any client;
@@ -198,15 +209,17 @@ static enum accepted accept_one(const struct listener_socket *socket)
 		return ACCEPTED_PAUSED;
 	}
 	stats_add(&l->worker->stats.accepted, 1);
-	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client);
+	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client, crowded);
 	return ACCEPTED;
 }
 
 static void on_client(evutil_socket_t fd, short what, void *arg)
 {
+	const struct listener_socket *socket = arg;
 	int i;
 
-	for (i = 0; i < ACCEPT_MAX && accept_one(arg) == ACCEPTED; i++)
+	busypoll_woke(&socket->listener->worker->busypoll);
+	for (i = 0; i < ACCEPT_MAX && accept_one(socket, /* crowded= */ i > 0) == ACCEPTED; i++)
 		;
 }
 
@@ -244,7 +257,7 @@ bool listener_accept_all(struct listener *l)
 
 	for (i = 0; i < l->n_sockets && accepted != ACCEPTED_PAUSED; i++) {
 		do {
-			accepted = accept_one(&l->sockets[i]);
+			accepted = accept_one(&l->sockets[i], /* crowded= */ true);
 		} while (accepted == ACCEPTED);
 	}
 	return accepted != ACCEPTED_PAUSED;

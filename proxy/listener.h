@@ -29,9 +29,11 @@ struct listener {
 	struct worker *worker;
 	sa_family_t family;
 	struct listener_socket sockets[TPROXY_PORTS_MAX];
-	uint32_t n_sockets;   /* 0: closed */
-	int spare_fd;	      /* a marked socket to dial with for the next client, -1: none */
-	struct event *resume; /* timer, while paused */
+	uint32_t n_sockets;    /* 0: closed */
+	int spare_fd;	       /* a socket to dial with for the next client, -1: none */
+	bool exempt;	       /* our cgroup exempts it; else it is marked */
+	uint32_t asked_before; /* connections ago */
+	struct event *resume;  /* timer, while paused */
 	bool paused;
 };
 

@@ -167,6 +167,8 @@ static const char *unchangeable(const struct options *before, const struct optio
 		return "pipe-size";
 	if (before->backlog != after->backlog)
 		return "backlog";
+	if (before->busy_poll_us != after->busy_poll_us)
+		return "busy-poll";
 	if (before->drain_in_background != after->drain_in_background)
 		return "drain-in-background";
 	return NULL;

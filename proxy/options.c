@@ -26,6 +26,7 @@ enum {
 	OPT_MAX_PER_CGROUP,
 	OPT_ERROR_MEMORY,
 	OPT_CONNECTION_LOG,
+	OPT_BUSY_POLL,
 	OPT_LISTENERS,
 	OPT_BACKLOG,
 	OPT_BUFFER_SIZE,
@@ -40,6 +41,7 @@ static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, 'l' },
 	{ "workers", required_argument, NULL, 'w' },
 	{ "listeners", required_argument, NULL, OPT_LISTENERS },
+	{ "busy-poll", required_argument, NULL, OPT_BUSY_POLL },
 	{ "backlog", required_argument, NULL, OPT_BACKLOG },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
 	{ "idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT },
@@ -75,6 +77,9 @@ static void print_help(void)
 	       "                                  a port of its own (default: as many as make 4 of\n"
 	       "                                  all workers; with a port in --listen, 1)\n"
 	       "      --backlog N                 clients that wait for each (default: 4096)\n"
+	       "      --busy-poll N               microseconds that a worker looks for events before it\n"
+	       "                                  sleeps, while that finds some, 0 to 1000; 0: none\n"
+	       "                                  (default: 100)\n"
 	       "      --connect-timeout DURATION  to reach the destination (default: 30s)\n"
 	       "      --idle-timeout DURATION     without a byte either way (default: 1h)\n"
 	       "      --half-closed-timeout DURATION\n"
@@ -170,11 +175,11 @@ static int set_size(uint32_t *size, const char *value, bool zero, uint32_t min, 
 	return 0;
 }
 
-static int set_number(uint32_t *number, const char *value, uint32_t max,
+static int set_number(uint32_t *number, const char *value, uint32_t min, uint32_t max,
 		      char error[CONFIGFILE_ERROR_LEN])
 {
-	if (parse_u32(value, 1, max, number) < 0)
-		return refuse(error, "'%s' is not a number from 1 to %u", value, max);
+	if (parse_u32(value, min, max, number) < 0)
+		return refuse(error, "'%s' is not a number from %u to %u", value, min, max);
 	return 0;
 }
 
@@ -247,19 +252,21 @@ static int set_option(void *data, const char *name, const char *value,
 	if (strcmp(name, "pin-dir") == 0)
 		return set_pin_dir(o, value, error);
 	if (strcmp(name, "workers") == 0)
-		return set_number(&o->workers, value, OPTIONS_WORKERS_MAX, error);
+		return set_number(&o->workers, value, 1, OPTIONS_WORKERS_MAX, error);
 	if (strcmp(name, "listeners") == 0)
-		return set_number(&o->listeners, value, TPROXY_PORTS_MAX, error);
+		return set_number(&o->listeners, value, 1, TPROXY_PORTS_MAX, error);
+	if (strcmp(name, "busy-poll") == 0)
+		return set_number(&o->busy_poll_us, value, 0, 1000, error);
 	if (strcmp(name, "backlog") == 0)
-		return set_number(&o->backlog, value, 65535, error);
+		return set_number(&o->backlog, value, 1, 65535, error);
 	if (strcmp(name, "buffer-size") == 0)
 		return set_size(&o->buffer_size, value, false, 4 << 10, 1 << 20, error);
 	if (strcmp(name, "pipe-size") == 0)
 		return set_size(&o->pipe_size, value, true, 64 << 10, 1 << 20, error);
 	if (strcmp(name, "max-connections") == 0)
-		return set_number(&o->max_connections, value, 10000000, error);
+		return set_number(&o->max_connections, value, 1, 10000000, error);
 	if (strcmp(name, "max-per-cgroup") == 0)
-		return set_number(&o->max_per_cgroup, value, 10000000, error);
+		return set_number(&o->max_per_cgroup, value, 1, 10000000, error);
 	if (strcmp(name, "connection-log") == 0)
 		return set_connection_log(o, value, error);
 	if (strcmp(name, "verbose") == 0)
@@ -381,6 +388,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		.error_memory_ms = 1000,
 		.keepalive_ms = 300 * 1000,
 		.backlog = 4096,
+		.busy_poll_us = 100,
 		.buffer_size = 64 << 10,
 		.pipe_size = 512 << 10,
 	};

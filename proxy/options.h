@@ -21,6 +21,7 @@ struct options {
 	uint32_t workers;
 	uint32_t listeners;	  /* of each worker, for each family; 0: see options_listeners() */
 	uint32_t backlog;	  /* of each listener */
+	uint32_t busy_poll_us;	  /* at most; 0: never */
 	uint32_t buffer_size;	  /* bytes, of what is copied */
 	uint32_t pipe_size;	  /* bytes, of pipes for bulk; 0: none */
 	uint64_t keepalive_ms;	  /* whole seconds */

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,6 +40,20 @@ void pump_finish(struct pump *pump, struct pump_tools *tools)
 	*pump = (struct pump){ .src_fd = -1, .dst_fd = -1 };
 }
 
+/*
+ * Nagle's algorithm holds back a small segment while another one is not acknowledged: never the
+ * first write, and most connections have no other. So those are spared a call.
+ */
+static void before_write(struct pump *pump)
+{
+	const int on = 1;
+
+	if (!pump->nagle || pump->bytes == 0)
+		return;
+	setsockopt(pump->dst_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	pump->nagle = false;
+}
+
 static enum pump_result write_result(void)
 {
 	return errno == EAGAIN || errno == EINTR ? PUMP_WAIT_WRITE : PUMP_WRITE_ERROR;
@@ -50,8 +66,10 @@ static enum pump_result read_result(void)
 
 static enum pump_result flush_kept(struct pump *pump)
 {
-	ssize_t n = send(pump->dst_fd, pump->kept + pump->kept_off, pump->kept_len, MSG_NOSIGNAL);
+	ssize_t n;
 
+	before_write(pump);
+	n = send(pump->dst_fd, pump->kept + pump->kept_off, pump->kept_len, MSG_NOSIGNAL);
 	if (n < 0)
 		return write_result();
 	pump->bytes += (uint64_t)n;
@@ -69,6 +87,7 @@ static enum pump_result flush_piped(struct pump *pump)
 	ssize_t n;
 
 	while (pump->piped > 0) {
+		before_write(pump);
 		n = splice(pump->pipe->read_fd, NULL, pump->dst_fd, NULL, pump->piped,
 			   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 		if (n < 0)
@@ -95,11 +114,14 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 {
 	ssize_t got, sent;
 
+	if (pump->prefetch_error)
+		return pump->prefetch_error;
 	got = recv(pump->src_fd, tools->scratch, tools->scratch_size, 0);
 	if (got < 0)
 		return read_result();
 	if (got == 0)
 		return PUMP_EOF;
+	before_write(pump);
 	sent = send(pump->dst_fd, tools->scratch, (size_t)got, MSG_NOSIGNAL);
 	if (sent < 0) {
 		if (write_result() == PUMP_WRITE_ERROR)
@@ -149,6 +171,10 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 		r = flush_kept(pump);
 		if (r != MOVED)
 			return r;
+		if (pump->short_read) {
+			pump->short_read = false;
+			return PUMP_WAIT_READ;
+		}
 	}
 	r = flush_piped(pump);
 	if (r != MOVED)
@@ -164,6 +190,19 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 			return r;
 	}
 	return PUMP_WAIT_READ;
+}
+
+bool pump_prefetch(struct pump *pump, struct pump_tools *tools)
+{
+	ssize_t got = recv(pump->src_fd, tools->scratch, tools->scratch_size, 0);
+
+	/* The kernel tells of an error once only; an end of file again and again. */
+	if (got < 0 && read_result() == PUMP_READ_ERROR)
+		pump->prefetch_error = PUMP_READ_ERROR;
+	if (got > 0 && keep(pump, tools->scratch, (size_t)got) == PUMP_NO_MEMORY)
+		pump->prefetch_error = PUMP_NO_MEMORY;
+	pump->short_read = got < (ssize_t)tools->scratch_size;
+	return pump->kept;
 }
 
 enum pump_result pump_run(struct pump *pump, struct pump_tools *tools)

@@ -36,10 +36,13 @@ struct pump {
 	uint64_t spliced;  /* of these, through a pipe */
 	uint8_t full_reads;
 	bool no_splice; /* this pair of sockets does not support it */
+	bool nagle;	/* dst_fd has Nagle's algorithm, to be turned off before the second write */
+	bool short_read;    /* kept is all that pump_prefetch() found */
+	int prefetch_error; /* of pump_prefetch(): an enum pump_result, 0 if there was none */
 };
 
 enum pump_result {
-	PUMP_WAIT_READ,	  /* all that was read is written; more may be there to read */
+	PUMP_WAIT_READ,	  /* 0; all that was read is written; more may be there to read */
 	PUMP_WAIT_WRITE,  /* the destination is full */
 	PUMP_EOF,	  /* the source has ended, all of it is written */
 	PUMP_READ_ERROR,  /* errno; all that was read before is written */
@@ -51,5 +54,10 @@ void pump_init(struct pump *pump, int src_fd, int dst_fd);
 /* Gives back and frees what it holds. */
 void pump_finish(struct pump *pump, struct pump_tools *tools);
 enum pump_result pump_run(struct pump *pump, struct pump_tools *tools);
+/*
+ * Before dst_fd can be written: reads what has come, for the first pump_run() to write. Whether
+ * that is anything; an end of file or an error is left to pump_run() too.
+ */
+bool pump_prefetch(struct pump *pump, struct pump_tools *tools);
 
 #endif

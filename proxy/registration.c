@@ -191,6 +191,13 @@ static int whoami(int fd, struct tproxy_whoami *ret_whoami)
 	return len == sizeof(*ret_whoami) ? 0 : -EPROTO;
 }
 
+bool registration_is_exempt(int listen_fd)
+{
+	struct tproxy_whoami who;
+
+	return whoami(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
+}
+
 /* Where clients reach a wildcard listener: at loopback. */
 static void replace_wildcard(union sockaddr_any *addr)
 {

@@ -66,6 +66,12 @@ int registration_handle_dup(const struct registration *reg, uint64_t error_memor
 			    struct registration_handle *ret_handle);
 void registration_handle_close(struct registration_handle *handle);
 
+/*
+ * Is whatever we dial with exempt from redirection, because we are in the relays' cgroup now? Not
+ * to be able to ask, of one of our listeners, is no. Does not log.
+ */
+bool registration_is_exempt(int listen_fd);
+
 /* These two do not log. Marks a socket that we dial with, before connect(). */
 int registration_mark_upstream(const struct registration_handle *handle, int fd);
 /*

@@ -52,7 +52,8 @@ struct session {
 	struct deadline deadline;	/* in one of worker's queues, by state */
 	struct worker *worker;
 	enum session_state state;
-	bool deaf; /* on worker::deaf */
+	bool deaf;    /* on worker::deaf */
+	bool settled; /* session_settle() */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */
@@ -65,11 +66,15 @@ struct session {
 };
 
 /*
- * Takes over both descriptors whatever happens: an accepted client and an unconnected, marked
- * socket. Connects and relays, or resets the client.
+ * Takes over both descriptors whatever happens: an accepted client and an unconnected socket that
+ * is not redirected. Connects and relays, or resets the client. crowded: other clients came with
+ * this one, so that segments count for more than the microseconds of one of them.
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
-		    const union sockaddr_any *client);
+		    const union sockaddr_any *client, bool crowded);
+
+/* Gives it what only a session that lasts needs; most are over before that. */
+void session_settle(struct session *s);
 
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);

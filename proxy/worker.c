@@ -53,6 +53,18 @@ static void probe_deaf(struct worker *worker)
 	}
 }
 
+/* New sessions are at the list's head, and those after one that is settled are so too. */
+static void settle(struct worker *worker)
+{
+	struct session *s;
+
+	LIST_FOREACH (s, &worker->sessions, entry) {
+		if (s->settled)
+			break;
+		session_settle(s);
+	}
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -92,6 +104,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
 	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
 	probe_deaf(worker);
+	settle(worker);
 	schedule_tick(worker);
 }
 
@@ -269,6 +282,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	*worker = (struct worker){
 		.limit = limit,
 		.done_fd = done_fd,
+		.busypoll = { .turn = &limit->looking, .most_us = options->busy_poll_us },
 		.wake_fd = -1,
 		.listeners = { LISTENER_NULL, LISTENER_NULL },
 		.handle = REGISTRATION_HANDLE_NULL,
@@ -302,7 +316,7 @@ static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	worker->failed = event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY) < 0;
+	worker->failed = busypoll_loop(&worker->busypoll, worker->base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");
 	eventfd_write(worker->done_fd, 1);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "busypoll.h"
 #include "deadline.h"
 #include "listener.h"
 #include "pipes.h"
@@ -33,6 +34,7 @@ struct worker_limit {
 	_Atomic uint32_t sessions;
 	_Atomic uint32_t max; /* of sessions */
 	struct quota per_cgroup;
+	struct busypoll_turn looking;
 	_Atomic uint64_t quiet_until_ms; /* pauses of accepting before that are not logged */
 };
 
@@ -62,6 +64,7 @@ struct worker {
 	bool started;
 	_Atomic bool failed; /* the loop has, and the thread has ended */
 	struct event_base *base;
+	struct busypoll busypoll;
 	struct worker_limit *limit;
 	struct listener listeners[_TPROXY_FAMILY_MAX];
 	struct registration_handle handle;

@@ -29,6 +29,7 @@ SO_NETNS_COOKIE = 71
 CLIENTS = 32
 WAITING = 200
 STALE = 5.0
+EXEMPT_ASK = 16  # as in listener.c
 
 
 @pytest.fixture
@@ -67,9 +68,12 @@ def test_several_workers(bed):
     """Each dials for itself, for both families. To see it red: mark the first worker's only."""
     in_the_scope(bed, "--workers", 4)
     listener, listener6 = bed.listen(), host6.listen(bed)
+    # Those at a time are spread over all workers.
+    pairs = [bed.pair(listener) for _ in range(16)]
     for _ in range(16):
-        assert bed.visit(listener).relayed
         assert host6.visit(bed, listener6).relayed
+    for client, server in pairs:
+        wire.exchange(client, server)
     assert bed.stats()["redirected"] == 32
     assert_exempt(bed)
 
@@ -91,6 +95,32 @@ def test_several_relay_processes(bed):
     host.wait_until(lambda: bed.visit(listener).relayed, "the older one serves again")
     assert first.running()
     assert_exempt(bed, relays=2)
+
+
+@pytest.mark.parametrize("how", ["moved", "loaded"])
+def test_relay_leaves_the_relays_cgroup(bed, how):
+    """In that cgroup its sockets have no mark. When it is moved into the scope, or a loader gives
+    relays another place, it redirects to itself what it dials until it asks again, and then marks.
+
+    To see it red: do not ask is_exempt() again.
+    """
+    bed.load()
+    relay = bed.start_relay("--workers", 1)
+    listener = bed.listen()
+    for _ in range(3):
+        assert bed.visit(listener).relayed
+    assert bed.stats()["redirected"] == 3
+    if how == "moved":
+        (bed.scope.path / "cgroup.procs").write_text(str(relay.pid))
+    else:
+        bed.load(scopes=[bed.scope, bed.relay_cgroup], relay_cgroup=False)
+    for _ in range(40):
+        assert bed.visit(listener).relayed
+    stats = bed.stats()
+    assert 43 < stats["redirected"] <= 43 + EXEMPT_ASK
+    assert "no destination" not in relay.text()
+    assert bed.visit(listener).relayed
+    assert bed.stats()["redirected"] == stats["redirected"] + 1
 
 
 def test_loopback_destinations_do_not_loop(bed):

@@ -58,6 +58,26 @@ def test_connections_take_them_in_turn(loaded, options):
         wire.exchange(client, server)
 
 
+def test_one_after_the_other_has_one_port(loaded):
+    """The worker that has just served the client is awake. Who comes meanwhile has another port.
+
+    To see it red: do nothing in client_ends().
+    """
+    loaded.start_relay("--workers", 2)
+    listener, seen = loaded.listen(), []
+    for _ in range(10):
+        client, server = loaded.pair(listener)
+        seen += taken(loaded.pins)
+        client.close()
+        assert wire.ended_by(server) == wire.EOF
+        server.close()
+        host.wait_until(loaded.pins.at_rest, "it has ended")
+    assert len(seen) == 10 and len(set(seen)) == 1
+    for _ in range(len(ports(loaded.pins))):
+        loaded.pair(listener)
+    assert taken(loaded.pins) == {port: 1 for port in ports(loaded.pins)}
+
+
 def test_both_families_take_turns(loaded):
     loaded.start_relay("--workers", 1, "--listeners", 2)
     host6.visit(loaded, host6.listen(loaded))

@@ -22,6 +22,7 @@ static void check_sense(const struct options *o)
 	require(o->max_connections <= 10000000);
 	require(o->buffer_size >= 4 << 10 && o->buffer_size <= 1 << 20);
 	require(o->pipe_size == 0 || (o->pipe_size >= 64 << 10 && o->pipe_size <= 1 << 20));
+	require(o->busy_poll_us <= 1000);
 	require(o->keepalive_ms >= 1000 && o->keepalive_ms <= 9 * 3600 * 1000);
 	require(o->workers * options_listeners(o, TPROXY_INET) <= TPROXY_PORTS_MAX);
 	require(o->workers * options_listeners(o, TPROXY_INET6) <= TPROXY_PORTS_MAX);
@@ -42,6 +43,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->max_per_cgroup == b->max_per_cgroup);
 	require(a->buffer_size == b->buffer_size && a->pipe_size == b->pipe_size);
 	require(a->keepalive_ms == b->keepalive_ms && a->backlog == b->backlog);
+	require(a->busy_poll_us == b->busy_poll_us);
 	require(a->listeners == b->listeners && a->drain_in_background == b->drain_in_background);
 	require(a->connect_timeout_ms == b->connect_timeout_ms);
 	require(a->idle_timeout_ms == b->idle_timeout_ms);
@@ -82,6 +84,7 @@ static void check_round_trip(const struct options *o)
 	add(&a, "--buffer-size=%u", o->buffer_size);
 	add(&a, "--pipe-size=%u", o->pipe_size);
 	add(&a, "--backlog=%u", o->backlog);
+	add(&a, "--busy-poll=%u", o->busy_poll_us);
 	if (o->max_per_cgroup)
 		add(&a, "--max-per-cgroup=%u", o->max_per_cgroup);
 	if (o->listeners)

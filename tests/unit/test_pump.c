@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -215,6 +216,87 @@ static void test_bulk_without_pipe(void **state)
 	assert_int_equal(f->pump.spliced, 0);
 }
 
+static int nodelay(int fd)
+{
+	int on = -1;
+	socklen_t len = sizeof(on);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+	return on;
+}
+
+/* To see it red: forget before_write() in copy(). */
+static void test_nagle_ends_before_the_second_write(void **state)
+{
+	struct fixture *f = *state;
+
+	f->pump.nagle = true;
+	assert_int_equal(write(f->from_peer, "a", 1), 1);
+	assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(nodelay(f->dst), 0);
+	assert_int_equal(write(f->from_peer, "b", 1), 1);
+	assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(nodelay(f->dst), 1);
+	assert_int_equal(f->pump.bytes, 2);
+}
+
+static void test_prefetch(void **state)
+{
+	struct fixture *f = *state;
+	char got[16];
+
+	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_int_equal(write(f->from_peer, "early", 5), 5);
+	assert_true(pump_prefetch(&f->pump, &f->tools));
+	assert_int_equal(f->pump.bytes, 0);
+	assert_int_equal(write(f->from_peer, "late", 4), 4);
+	while (f->pump.bytes < 9)
+		assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 9);
+	assert_memory_equal(got, "earlylate", 9);
+	assert_null(f->pump.kept);
+}
+
+/* All of it, in order, though more than one buffer lies there. */
+static void test_prefetch_of_a_full_buffer(void **state)
+{
+	static char out[3 * BUFFER_SIZE], in[sizeof(out)];
+	struct fixture *f = *state;
+	size_t got = 0;
+
+	fill_pattern();
+	memcpy(out, pattern, sizeof(out) < sizeof(pattern) ? sizeof(out) : sizeof(pattern));
+	assert_int_equal(write(f->from_peer, out, BUFFER_SIZE + 1), BUFFER_SIZE + 1);
+	assert_true(pump_prefetch(&f->pump, &f->tools));
+	while (got < BUFFER_SIZE + 1) {
+		ssize_t n;
+
+		assert_true(run(f) <= PUMP_WAIT_WRITE);
+		n = read(f->to_peer, in + got, sizeof(in) - got);
+		got += n > 0 ? (size_t)n : 0;
+	}
+	assert_memory_equal(in, out, BUFFER_SIZE + 1);
+}
+
+static void test_prefetch_end(void **state)
+{
+	struct fixture *f = *state;
+
+	shutdown(f->from_peer, SHUT_WR);
+	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_int_equal(run(f), PUMP_EOF);
+}
+
+/* The kernel tells it once: it must not look like an end of file. To see it red: forget it. */
+static void test_prefetch_reset(void **state)
+{
+	struct fixture *f = *state;
+
+	reset(&f->from_peer);
+	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_int_equal(run(f), PUMP_READ_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +306,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_destination_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bulk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bulk_without_pipe, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nagle_ends_before_the_second_write, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_prefetch, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prefetch_of_a_full_buffer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prefetch_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prefetch_reset, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

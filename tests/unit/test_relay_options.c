@@ -37,6 +37,7 @@ static void test_defaults(void **state)
 	assert_int_equal(o.pipe_size, 524288);
 	assert_int_equal(o.keepalive_ms, 300000);
 	assert_int_equal(o.backlog, 4096);
+	assert_int_equal(o.busy_poll_us, 100);
 	assert_true(o.workers >= 1 && o.workers <= OPTIONS_WORKERS_MAX);
 	assert_false(o.listen_given[TPROXY_INET] || o.listen_given[TPROXY_INET6]);
 	assert_true(IN6_IS_ADDR_LOOPBACK(&o.listen[TPROXY_INET6].in6.sin6_addr));
@@ -53,19 +54,21 @@ static void test_values(void **state)
 {
 	struct options o;
 
-	assert_int_equal(
-		parse(&o, "-p", "/x", "-l", "127.0.0.2:99", "-w", "3", "-v", "--connect-timeout",
-		      "1s", "--idle-timeout=2m", "--half-closed-timeout=3ms", "--drain-timeout=4h",
-		      "--max-connections=5", "--listen=[::2]:98", "--error-memory=0",
-		      "--listeners=6", "--buffer-size=8K", "--pipe-size=0", "--keepalive-time=2m",
-		      "--backlog=9", "--max-per-cgroup=7", "--drain-in-background"),
-		0);
+	assert_int_equal(parse(&o, "-p", "/x", "-l", "127.0.0.2:99", "-w", "3", "-v",
+			       "--connect-timeout", "1s", "--idle-timeout=2m",
+			       "--half-closed-timeout=3ms", "--drain-timeout=4h",
+			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0",
+			       "--listeners=6", "--buffer-size=8K", "--pipe-size=0",
+			       "--keepalive-time=2m", "--backlog=9", "--busy-poll=0",
+			       "--max-per-cgroup=7", "--drain-in-background"),
+			 0);
 	assert_int_equal(o.listeners, 6);
 	assert_int_equal(o.max_per_cgroup, 7);
 	assert_int_equal(o.buffer_size, 8192);
 	assert_int_equal(o.pipe_size, 0);
 	assert_int_equal(o.keepalive_ms, 120000);
 	assert_int_equal(o.backlog, 9);
+	assert_int_equal(o.busy_poll_us, 0);
 	assert_true(o.drain_in_background);
 	assert_string_equal(o.pin_dir, "/x");
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000002));
@@ -165,6 +168,7 @@ static void test_file_errors(void **state)
 		"[relay]\nkeepalive-time = 500ms\n",
 		"[relay]\nkeepalive-time = 10h\n",
 		"[relay]\nbacklog = 0\n",
+		"[relay]\nbusy-poll = 1001\n",
 	};
 	struct options o;
 	char path[32];

@@ -81,8 +81,8 @@ static void start(struct fixture *f)
 	accepted = accept4(listener, &peer.sa, &len, SOCK_NONBLOCK);
 	close(listener);
 	assert_true(worker_reserve_session(&f->worker));
-	session_create(&f->worker, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
-		       &peer);
+	session_create(&f->worker, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &peer,
+		       /* crowded= */ false);
 	turn(f);
 	if (f->server_listener >= 0 && origdst_result == ORIGDST_FOUND) {
 		fcntl(f->server_listener, F_SETFL, O_NONBLOCK);

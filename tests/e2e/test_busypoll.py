@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""--busy-poll: in a conversation of near peers a worker does not sleep, and else it does."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import wire
+
+EXCHANGES = 4000
+IDLE = 0.5  # seconds
+
+
+def sleeps(relay):
+    """How often the threads of a relay have gone to sleep, so far."""
+    return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.M)[1])
+               for status in Path(f"/proc/{relay.pid}/task").glob("*/status"))
+
+
+def converse(address, count):
+    with wire.connect(address) as sock:
+        for _ in range(count):
+            sock.sendall(b"x")
+            assert wire.read_exactly(sock, 1) == b"x"
+
+
+def sleeps_in_a_conversation(bed, *options):
+    """Of the relay, for each exchange: there are two waits in one."""
+    relay = bed.start_relay("--workers", 1, *options)
+    (address,) = bed.echo_server()
+    before = sleeps(relay)
+    bed.run_in(converse, address, EXCHANGES, timeout=30)
+    return (sleeps(relay) - before) / EXCHANGES
+
+
+def test_conversation(loaded):
+    """To see it red: let may_look() say no. Not by how long it takes: the machine may be busy."""
+    assert sleeps_in_a_conversation(loaded, "--busy-poll", 1000) < 0.5
+
+
+def test_conversation_without(loaded):
+    """To see it red: let may_look() say yes with --busy-poll 0 too."""
+    assert sleeps_in_a_conversation(loaded, "--busy-poll", 0) > 1
+
+
+@pytest.mark.parametrize("options", [[], ["--busy-poll", 1000]])
+def test_idle_after_a_conversation(loaded, options):
+    """It was worth its while a moment ago, and is no more. To see it red: look without an end."""
+    relay = loaded.start_relay(*options)
+    (address,) = loaded.echo_server()
+    client = loaded.connect(address)
+    for _ in range(500):
+        client.sendall(b"x")
+        assert wire.read_exactly(client, 1) == b"x"
+    before = relay.cpu_seconds()
+    time.sleep(IDLE)
+    assert relay.cpu_seconds() - before < 0.03 * IDLE
+
+
+@pytest.mark.parametrize("value", ["1001", "-1", "10us", ""])
+def test_no_such_limit(loaded, value):
+    loaded.run_relay("--busy-poll", value).refused("--busy-poll", f"'{value}'", "0 to 1000",
+                                                   status=2)

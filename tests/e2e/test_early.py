@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Clients that come at once: what they have said by then is read before their servers are dialled,
+and goes with the last segment of that handshake (session_dial())."""
+
+import signal
+import socket
+import statistics
+import time
+
+import pytest
+
+import wire
+
+CLIENTS = 24
+DELAYED_ACK = 0.04  # seconds, TCP_DELACK_MIN
+
+
+@pytest.fixture
+def at_once(loaded):
+    """Takes a listener and what a client does after connecting: so many do it, and only then does
+    the relay, which was stopped, accept them."""
+    relay = loaded.start_relay("--workers", 1, "--listeners", 1)
+
+    def connect(listener, say):
+        relay.signal(signal.SIGSTOP)
+        clients = [loaded.connect(listener) for _ in range(CLIENTS)]
+        for client in clients:
+            say(client)
+        relay.signal(signal.SIGCONT)
+        return clients
+
+    return connect
+
+
+def segments(bed):
+    """That have been sent in the clients' namespace, which is the relay's too."""
+    with bed.client_net.inside(), open("/proc/net/snmp", encoding="ascii") as table:
+        names, values = (line.split() for line in table if line.startswith("Tcp:"))
+    return int(values[names.index("OutSegs")])
+
+
+def test_one_segment_less(loaded, at_once):
+    """To see it red: do not call pump_prefetch(), or leave TCP_QUICKACK on."""
+    listener = loaded.listen()
+
+    def sent_by(serve):
+        before = segments(loaded)
+        serve()
+        return (segments(loaded) - before) / CLIENTS
+
+    def one_after_the_other():
+        for _ in range(CLIENTS):
+            client = loaded.connect(listener)
+            client.sendall(b"x")
+            assert wire.read_exactly(loaded.accept(listener)[0], 1) == b"x"
+
+    def together():
+        at_once(listener, lambda client: client.sendall(b"x"))
+        for _ in range(CLIENTS):
+            assert wire.read_exactly(loaded.accept(listener)[0], 1) == b"x"
+
+    assert sent_by(one_after_the_other) - sent_by(together) > 0.7
+
+
+def test_request_and_end(loaded, at_once):
+    """A half-close that was there before the relay was. To see it red: take the end of file for
+    a reset in pump_prefetch()."""
+    listener = loaded.listen()
+
+    def say(client):
+        client.sendall(b"request")
+        client.shutdown(socket.SHUT_WR)
+
+    clients = at_once(listener, say)
+    for _ in clients:
+        server, _ = loaded.accept(listener)
+        assert wire.read_exactly(server, 7) == b"request"
+        assert wire.ended_by(server) == wire.EOF
+        server.sendall(b"response")
+        server.close()
+    for client in clients:
+        assert wire.read_exactly(client, 8) == b"response"
+        assert wire.ended_by(client) == wire.EOF
+
+
+def test_silence(loaded, at_once):
+    """A server that speaks first."""
+    listener = loaded.listen()
+    clients = at_once(listener, lambda client: None)
+    for _ in clients:
+        loaded.accept(listener)[0].sendall(b"hello")
+    for client in clients:
+        assert wire.read_exactly(client, 5) == b"hello"
+
+
+def test_server_that_writes_twice_is_not_slow(loaded, at_once):
+    """Nagle's algorithm holds its second write until the first one is acknowledged, which is at once
+    in a connection without us. To see it red: do not turn TCP_QUICKACK on again."""
+    listener = loaded.listen()
+    clients = at_once(listener, lambda client: client.sendall(b"x"))
+    for _ in clients:
+        server, _ = loaded.accept(listener)
+        assert wire.read_exactly(server, 1) == b"x"
+        started = time.monotonic()
+        server.sendall(b"a")
+        server.sendall(b"b")
+    gaps = []
+    for client in clients:
+        assert wire.read_exactly(client, 2) == b"ab"
+        gaps.append(time.monotonic() - started)
+    assert statistics.median(gaps) < DELAYED_ACK / 2, gaps

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* proxy/busypoll.c: what it learns from short waits and long ones, and whose turn it is. */
+#include "busypoll.h"
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+/* Short is less than this, and surely so: the machine may be busy. */
+#define MOST_US 100000
+#define LONG_MS 400
+#define ENOUGH	8 /* as in busypoll.c */
+#define CREDIT	16
+#define LOST	2
+
+struct fixture {
+	struct busypoll_turn turn;
+	struct busypoll poll;
+	struct event_base *base;
+	struct event *event;
+	int fd;
+	int left; /* events to come at once */
+};
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct fixture *f = arg;
+	eventfd_t value;
+
+	eventfd_read(fd, &value);
+	busypoll_woke(&f->poll);
+	if (f->left-- > 0)
+		eventfd_write(fd, 1);
+	else
+		event_base_loopbreak(f->base);
+}
+
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct fixture *f = arg;
+
+	eventfd_write(f->fd, 1);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->poll = (struct busypoll){ .turn = &f->turn, .most_us = MOST_US };
+	f->base = event_base_new();
+	f->fd = eventfd(0, EFD_NONBLOCK);
+	f->event = event_new(f->base, f->fd, EV_READ | EV_PERSIST, on_event, f);
+	event_add(f->event, NULL);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	event_free(f->event);
+	event_base_free(f->base);
+	close(f->fd);
+	free(f);
+	return 0;
+}
+
+/* So many events after the first, each as soon as the one before it. */
+static void serve(struct fixture *f, int count)
+{
+	f->left = count;
+	eventfd_write(f->fd, 1);
+	assert_int_equal(busypoll_loop(&f->poll, f->base), 0);
+}
+
+static void serve_late(struct fixture *f, int count)
+{
+	const struct timeval delay = { .tv_usec = LONG_MS * 1000 };
+	struct event *late = evtimer_new(f->base, on_late, f);
+
+	event_add(late, &delay);
+	f->left = count;
+	assert_int_equal(busypoll_loop(&f->poll, f->base), 0);
+	event_free(late);
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* The last event ends the loop before its wait is counted. */
+static void test_short_waits_count(void **state)
+{
+	struct fixture *f = *state;
+
+	serve(f, 5);
+	assert_int_equal(f->poll.credit, 5);
+	serve(f, 100);
+	assert_int_equal(f->poll.credit, CREDIT);
+	assert_ptr_equal(f->turn.of, &f->poll);
+}
+
+static void test_long_waits_cost(void **state)
+{
+	struct fixture *f = *state;
+
+	serve(f, 100);
+	serve_late(f, 1);
+	assert_int_equal(f->poll.credit, CREDIT - LOST);
+	f->poll.credit = 1;
+	serve_late(f, 1);
+	assert_int_equal(f->poll.credit, 0);
+}
+
+/* It looks for as long as it may, and then sleeps. To see it red: look without an end. */
+static void test_looks_no_longer_than_it_may(void **state)
+{
+	struct fixture *f = *state;
+	double before = cpu_seconds(), used;
+
+	f->poll.credit = CREDIT;
+	serve_late(f, 0);
+	used = cpu_seconds() - before;
+	assert_true(used < 0.75 * LONG_MS / 1000);
+	assert_true(used > 0.0001);
+}
+
+static void test_sleeps_without_credit(void **state)
+{
+	struct fixture *f = *state;
+	double before = cpu_seconds();
+
+	f->poll.credit = ENOUGH - 1;
+	serve_late(f, 0);
+	assert_true(cpu_seconds() - before < 0.02);
+}
+
+static void *take_turn(void *arg)
+{
+	static const struct busypoll other;
+	struct fixture *f = arg;
+
+	nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+	f->turn.of = &other;
+	return NULL;
+}
+
+/* Another worker has something to do: it is that one's turn. To see it red: do not look at turn. */
+static void test_one_looks_at_a_time(void **state)
+{
+	struct fixture *f = *state;
+	double before = cpu_seconds();
+	pthread_t thread;
+
+	f->poll.credit = CREDIT;
+	assert_int_equal(pthread_create(&thread, NULL, take_turn, f), 0);
+	serve_late(f, 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(cpu_seconds() - before < 0.05);
+}
+
+static void test_off(void **state)
+{
+	struct fixture *f = *state;
+
+	f->poll.most_us = 0;
+	serve(f, 100);
+	assert_int_equal(f->poll.credit, 0);
+	assert_null(f->turn.of);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_short_waits_count, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_long_waits_cost, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_looks_no_longer_than_it_may, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sleeps_without_credit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_looks_at_a_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_off, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
