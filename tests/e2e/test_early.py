@@ -94,8 +94,8 @@ def test_silence(loaded, at_once):
 
 
 def test_server_that_writes_twice_is_not_slow(loaded, at_once):
-    """Nagle's algorithm holds its second write until the first one is acknowledged, which is at once
-    in a connection without us. To see it red: do not turn TCP_QUICKACK on again."""
+    """Nagle's algorithm holds its second write until the first one is acknowledged: at once, in a
+    connection without us. To see it red: do not turn TCP_QUICKACK on again."""
     listener = loaded.listen()
     clients = at_once(listener, lambda client: client.sendall(b"x"))
     for _ in clients:
