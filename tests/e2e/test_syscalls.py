@@ -23,8 +23,8 @@ def counts(summary):
 @pytest.mark.parametrize("exempt", [True, False], ids=["by-its-cgroup", "by-marks"])
 def test_short_connections(bed, tmp_path, exempt):
     """24 of them, one more for a mark, and two waits for events: accept4 twice, the second one
-    finds nobody; SO_ORIGINAL_DST; socket, SO_LINGER, connect twice; four recv, two send, four epoll_ctl;
-    shutdown, SO_LINGER twice, close twice. A tick now and then.
+    finds nobody; SO_ORIGINAL_DST; socket, SO_LINGER, connect twice; four recv, two send, four
+    epoll_ctl; shutdown, SO_LINGER twice, close twice. A tick now and then.
 
     To see it red: ask getsockopt() once more for each session; mark always, or never.
     """
