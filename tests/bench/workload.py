@@ -39,7 +39,7 @@ class Scale(NamedTuple):
         return self.divided(8, 2) if contender.minor else self
 
 
-FULL = Scale(rr=12500, crr=2500, crr64=5000, bulk_seconds=4, http_seconds=4, idle=IDLE_MAX,
+FULL = Scale(rr=12500, crr=2500, crr64=5000, bulk_seconds=2, http_seconds=4, idle=IDLE_MAX,
              churn=100000, connects=5000)
 QUICK = Scale(rr=2500, crr=1000, crr64=2000, bulk_seconds=1, http_seconds=1, idle=2000, churn=10000,
               connects=2000)

@@ -54,6 +54,7 @@ class Bulk(Workload):
     """As many bytes as get through in the time, each of them checked."""
 
     minors = True
+    finely = 2
     client = "bulk-down"
     streams = 1
     metrics = (GBIT, RELAY_S)
@@ -111,7 +112,7 @@ class Workers(BulkDown8):
         tproxy = self.contenders["tproxy"]
         tproxy.workers = int(variant.split()[0])
         tproxy.restart()
-        short = tproxy.run_bench("crr", "--count", 4 * scale.crr64, "--clients", 64)
+        short = tproxy.run_bench("crr", "--count", 2 * scale.crr64, "--clients", 64)
         return {**self.transfer(tproxy, scale), "rate": short["rate"]}
 
     def recover(self, variant):
