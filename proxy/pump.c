@@ -23,6 +23,9 @@
 #define BULK_AFTER 2
 /* A flow through a pipe that brings less than this at a time is bulk no more. */
 #define BULK_LEAST (16 * 1024)
+/* Of first words: a request, and not what many clients of a server that does not answer could make
+ * us keep. */
+#define PREFETCH_MAX 4096
 
 /* Internal: go on. Not an answer to the caller. */
 #define MOVED ((enum pump_result) - 1)
@@ -194,14 +197,15 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 
 bool pump_prefetch(struct pump *pump, struct pump_tools *tools)
 {
-	ssize_t got = recv(pump->src_fd, tools->scratch, tools->scratch_size, 0);
+	size_t most = tools->scratch_size < PREFETCH_MAX ? tools->scratch_size : PREFETCH_MAX;
+	ssize_t got = recv(pump->src_fd, tools->scratch, most, 0);
 
 	/* The kernel tells of an error once only; an end of file again and again. */
 	if (got < 0 && read_result() == PUMP_READ_ERROR)
 		pump->prefetch_error = PUMP_READ_ERROR;
 	if (got > 0 && keep(pump, tools->scratch, (size_t)got) == PUMP_NO_MEMORY)
 		pump->prefetch_error = PUMP_NO_MEMORY;
-	pump->short_read = got < (ssize_t)tools->scratch_size;
+	pump->short_read = got < (ssize_t)most;
 	return pump->kept;
 }
 

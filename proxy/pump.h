@@ -55,8 +55,8 @@ void pump_init(struct pump *pump, int src_fd, int dst_fd);
 void pump_finish(struct pump *pump, struct pump_tools *tools);
 enum pump_result pump_run(struct pump *pump, struct pump_tools *tools);
 /*
- * Before dst_fd can be written: reads what has come, for the first pump_run() to write. Whether
- * that is anything; an end of file or an error is left to pump_run() too.
+ * Before dst_fd can be written: reads what has come, 4 KiB at most, for the first pump_run() to
+ * write. Whether that is anything; an end of file or an error is left to pump_run() too.
  */
 bool pump_prefetch(struct pump *pump, struct pump_tools *tools);
 
