@@ -299,15 +299,16 @@ def serve_endlessly(listener, told):
                     sent[key] += conn.send(data)
 
 
-def queues(netns):
+def queues(netns, loopback=False):
     """What the kernel holds for each connected socket, by its port and its peer's: bytes that were
-    not acknowledged to it, and bytes that it has not read (proc_net_tcp)."""
+    not acknowledged to it, and bytes that it has not read (proc_net_tcp). Those on loopback, or the
+    others: one port may be in use in both."""
     with netns.inside():
         table = Path("/proc/thread-self/net/tcp").read_text(encoding="ascii")
     rows = [line.split() for line in table.splitlines()][1:]
     port = lambda address: int(address.rpartition(":")[2], 16)
     return {(port(row[1]), port(row[2])): tuple(int(n, 16) for n in row[4].split(":"))
-            for row in rows if row[3] == "01"}
+            for row in rows if row[3] == "01" and (row[1][6:8] == "7F") == loopback}
 
 
 def reads_first(port):
@@ -339,8 +340,8 @@ def pipe_ends(relay):
 def held_by(bed, server_port, sent):
     """How much of what was sent to each has not been read and is in no socket: the relay has it.
     None while there is less than nothing, or the table, which is read in pieces, lacks a socket."""
+    accepted = queues(bed.client_net, loopback=True)
     ours, theirs = queues(bed.client_net), queues(bed.server_net)
-    accepted = {key: value for key, value in ours.items() if key[1] != server_port}
     unread = {port: queued[1] for (port, _), queued in accepted.items()}
     unsent = {peer: queued[0] for (_, peer), queued in accepted.items()}
     try:
