@@ -215,11 +215,15 @@ static enum accepted accept_one(const struct listener_socket *socket, bool crowd
 
 static void on_client(evutil_socket_t fd, short what, void *arg)
 {
-	const struct listener_socket *socket = arg;
+	struct listener_socket *socket = arg;
+	struct worker *worker = socket->listener->worker;
+	bool crowded = crowd_is(&worker->crowd);
 	int i;
 
-	busypoll_woke(&socket->listener->worker->busypoll);
-	for (i = 0; i < ACCEPT_MAX && accept_one(socket, /* crowded= */ i > 0) == ACCEPTED; i++)
+	busypoll_woke(&worker->busypoll);
+	if (crowd_wait(&socket->wait, &worker->crowd, deadline_now_ms()))
+		return;
+	for (i = 0; i < ACCEPT_MAX && accept_one(socket, crowded || i > 0) == ACCEPTED; i++)
 		;
 }
 

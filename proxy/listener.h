@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "crowd.h"
 #include "tproxy_abi.h"
 
 struct event;
@@ -23,6 +24,7 @@ struct listener_socket {
 	struct listener *listener;
 	int fd;		     /* owned */
 	struct event *event; /* a client waits */
+	struct crowd_wait wait;
 };
 
 struct listener {

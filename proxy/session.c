@@ -74,11 +74,19 @@ static enum close_reason reset_reason(enum session_side by)
 	return by == SESSION_CLIENT ? CLOSE_RESET_BY_CLIENT : CLOSE_RESET_BY_SERVER;
 }
 
+/* An event has come, to be said by the callback of each. */
+static void woke(struct session *s)
+{
+	if (!s->settled)
+		s->worker->crowd.served++;
+	busypoll_woke(&s->worker->busypoll);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;
 
-	busypoll_woke(&h->session->worker->busypoll);
+	woke(h->session);
 	half_run(h);
 }
 
@@ -86,7 +94,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;
 
-	busypoll_woke(&h->session->worker->busypoll);
+	woke(h->session);
 	half_run(h);
 }
 
@@ -185,6 +193,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	if (s->deaf)
 		LIST_REMOVE(s, deaf_entry);
 	LIST_REMOVE(s, entry);
+	if (!s->settled)
+		worker->crowd.sessions--;
 	if (s->cgroup_id)
 		quota_give(&worker->limit->per_cgroup, s->cgroup_id);
 	/* Also the side that is said to have reset: an error may have been the kernel's own. */
@@ -347,7 +357,7 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	busypoll_woke(&s->worker->busypoll);
+	woke(s);
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
 	if (error) {
@@ -430,6 +440,7 @@ void session_settle(struct session *s)
 		   sizeof(s->worker->keepidle_s));
 	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	s->settled = true;
+	s->worker->crowd.sessions--;
 }
 
 void session_create(struct worker *worker, int client_fd, int server_fd,
@@ -453,6 +464,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	half_init(&s->down, s, server_fd, client_fd);
 	s->up.pump.nagle = true;
 	LIST_INSERT_HEAD(&worker->sessions, s, entry);
+	worker->crowd.sessions++;
 	connlog_start(s);
 	worker_need_tick(worker);
 

@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "busypoll.h"
+#include "crowd.h"
 #include "deadline.h"
 #include "listener.h"
 #include "pipes.h"
@@ -69,6 +70,7 @@ struct worker {
 	struct listener listeners[_TPROXY_FAMILY_MAX];
 	struct registration_handle handle;
 	LIST_HEAD(, session) sessions;
+	struct crowd crowd;	   /* of the sessions, those that are new */
 	LIST_HEAD(, session) deaf; /* those to be probed for resets, see session_probe() */
 	struct deadline_queue connecting, idle, half_closed;
 	struct event *tick; /* looks at the queues' heads */

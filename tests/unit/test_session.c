@@ -19,6 +19,7 @@
 #include "options.h"
 #include "origdst.h"
 #include "unit.h"
+#include "util.h"
 #include "worker.h"
 
 static struct sockaddr_in server_addr;
@@ -124,6 +125,7 @@ static int teardown(void **state)
 	turn(f);
 	assert_true(LIST_EMPTY(&f->worker.sessions));
 	assert_int_equal(atomic_load(&f->limit.sessions), 0);
+	assert_int_equal(f->worker.crowd.sessions, 0);
 	worker_finish(&f->worker);
 	close(f->done_fd);
 	close(f->client);
@@ -175,6 +177,26 @@ static void reset(int *fd)
 {
 	session_close_reset(*fd);
 	*fd = -1;
+}
+
+/* Until they are settled. To see it red: count no events in woke(), or those of all sessions. */
+static void test_new_ones_are_a_crowd(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t served;
+
+	f->worker.tick_most_ms = 60000;
+	start(f);
+	say(f, f->client, f->server, "new");
+	assert_int_equal(f->worker.crowd.sessions, 1);
+	served = f->worker.crowd.served;
+	assert_true(served > 0);
+	session_settle(LIST_FIRST(&f->worker.sessions));
+	say(f, f->client, f->server, "not any more");
+	assert_int_equal(f->worker.crowd.sessions, 0);
+	assert_int_equal(f->worker.crowd.served, served);
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
 }
 
 static void test_half_close_by_client(void **state)
@@ -331,6 +353,7 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		session_test(test_new_ones_are_a_crowd),
 		session_test(test_half_close_by_client),
 		session_test(test_half_close_by_server),
 		session_test(test_reset_by_client),

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* proxy/crowd.c: when a client waits for what has been begun, and for how long. */
+#include "crowd.h"
+
+#include "unit.h"
+
+#define LEAST	16 /* as in crowd.c */
+#define MOST_MS 10
+#define NOW_MS	1000
+
+static void test_few_do_not_keep_it_waiting(void **state)
+{
+	struct crowd crowd = { .sessions = LEAST - 1 };
+	struct crowd_wait wait = {};
+
+	for (crowd.served = 1; crowd.served < 100; crowd.served++)
+		assert_false(crowd_wait(&wait, &crowd, NOW_MS));
+}
+
+/* Until a turn in which nothing of theirs was to be done. To see it red: forget crowd::served. */
+static void test_until_all_is_served(void **state)
+{
+	struct crowd crowd = { .sessions = LEAST, .served = 1 };
+	struct crowd_wait wait = {};
+
+	assert_true(crowd_wait(&wait, &crowd, NOW_MS));
+	crowd.served += 5;
+	assert_true(crowd_wait(&wait, &crowd, NOW_MS + 1));
+	assert_false(crowd_wait(&wait, &crowd, NOW_MS + 2));
+}
+
+/* A crowd that waits for servers makes no work. */
+static void test_idle_crowd(void **state)
+{
+	struct crowd crowd = { .sessions = 1000 };
+	struct crowd_wait wait = {};
+
+	assert_false(crowd_wait(&wait, &crowd, NOW_MS));
+	assert_false(crowd_wait(&wait, &crowd, NOW_MS + 1));
+}
+
+/* To see it red: no WAIT_MOST_MS, or do not begin anew after it. */
+static void test_not_for_long(void **state)
+{
+	struct crowd crowd = { .sessions = LEAST };
+	struct crowd_wait wait = {};
+	uint64_t now_ms, accepted = 0;
+
+	for (now_ms = NOW_MS; now_ms <= NOW_MS + 10 * MOST_MS; now_ms++) {
+		crowd.served++;
+		if (!crowd_wait(&wait, &crowd, now_ms))
+			accepted++;
+	}
+	/* The millisecond after it has been accepted, another one begins to wait. */
+	assert_int_equal(accepted, 10 * MOST_MS / (MOST_MS + 1));
+}
+
+/* A wait that has ended is no part of the next one. */
+static void test_begins_anew(void **state)
+{
+	struct crowd crowd = { .sessions = LEAST, .served = 1 };
+	struct crowd_wait wait = {};
+
+	assert_true(crowd_wait(&wait, &crowd, NOW_MS));
+	crowd.sessions = 1;
+	assert_false(crowd_wait(&wait, &crowd, NOW_MS + 1));
+	crowd.sessions = LEAST;
+	crowd.served++;
+	assert_true(crowd_wait(&wait, &crowd, NOW_MS + 100 * MOST_MS));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_few_do_not_keep_it_waiting),
+		cmocka_unit_test(test_until_all_is_served),
+		cmocka_unit_test(test_idle_crowd),
+		cmocka_unit_test(test_not_for_long),
+		cmocka_unit_test(test_begins_anew),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
