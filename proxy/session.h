@@ -67,8 +67,8 @@ struct session {
 
 /*
  * Takes over both descriptors whatever happens: an accepted client and an unconnected socket that
- * is not redirected. Connects and relays, or resets the client. crowded: other clients came with
- * this one, so that segments count for more than the microseconds of one of them.
+ * is not redirected. Connects and relays, or resets the client. crowded: others came with this
+ * one, or a crowd is in hand (crowd.h), so that segments count for more than its microseconds.
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded);
