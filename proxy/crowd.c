@@ -2,7 +2,7 @@
 /* See crowd.h. */
 #include "crowd.h"
 
-/* Fewer sessions fit into the caches, and a client that comes alone need not wait. */
+/* With fewer there is nothing to gain, and a client that comes alone need not wait. */
 #define CROWD_LEAST  16
 #define WAIT_MOST_MS 10
 
@@ -16,14 +16,12 @@ bool crowd_wait(struct crowd_wait *wait, const struct crowd *crowd, uint64_t now
 	bool busy = crowd->served != wait->served;
 
 	wait->served = crowd->served;
-	if (!crowd_is(crowd) || !busy) {
-		wait->since_ms = 0;
-		return false;
+	if (busy && crowd_is(crowd)) {
+		if (!wait->since_ms)
+			wait->since_ms = now_ms;
+		if (now_ms - wait->since_ms < WAIT_MOST_MS)
+			return true;
 	}
-	if (!wait->since_ms)
-		wait->since_ms = now_ms;
-	if (now_ms - wait->since_ms < WAIT_MOST_MS)
-		return true;
 	wait->since_ms = 0;
 	return false;
 }

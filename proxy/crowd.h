@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What has been begun is finished first. Where more clients come than a worker can serve at once,
- * one that waits in the backlog costs nothing, and one that has been accepted has sockets, which
- * make the caches colder for all of them. So while a crowd of new sessions keeps the worker busy,
- * clients wait until it has served all that is ready, or for 10 ms.
+ * one that waits in the backlog costs nothing; the more have been accepted, the more CPU takes each
+ * of them (tests/bench). So while a crowd of new sessions keeps the worker busy, clients wait until
+ * it has served all that is ready, or for 10 ms.
  *
  * New is a session that has not been settled (session_settle()). Those that last are not counted:
  * they may be busy for ever. Nor are those that wait for a server: they make no work.

@@ -74,7 +74,7 @@ static enum close_reason reset_reason(enum session_side by)
 	return by == SESSION_CLIENT ? CLOSE_RESET_BY_CLIENT : CLOSE_RESET_BY_SERVER;
 }
 
-/* An event has come, to be said by the callback of each. */
+/* An event has come: to be said by each callback. */
 static void woke(struct session *s)
 {
 	if (!s->settled)
@@ -82,15 +82,7 @@ static void woke(struct session *s)
 	busypoll_woke(&s->worker->busypoll);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg)
-{
-	struct half *h = arg;
-
-	woke(h->session);
-	half_run(h);
-}
-
-static void on_writable(evutil_socket_t fd, short what, void *arg)
+static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;
 
@@ -102,7 +94,7 @@ static void half_init(struct half *h, struct session *s, int src_fd, int dst_fd)
 {
 	*h = (struct half){ .session = s };
 	pump_init(&h->pump, src_fd, dst_fd);
-	event_assign(&h->read_event, s->worker->base, src_fd, EV_READ | EV_PERSIST, on_readable, h);
+	event_assign(&h->read_event, s->worker->base, src_fd, EV_READ | EV_PERSIST, on_ready, h);
 }
 
 static void stop_reading(struct half *h)
@@ -258,7 +250,7 @@ static bool half_run(struct half *h)
 		waits = wait_read(h);
 		break;
 	case PUMP_WAIT_WRITE:
-		waits = wait_write(h, on_writable, h);
+		waits = wait_write(h, on_ready, h);
 		break;
 	case PUMP_EOF:
 		return half_end(h);

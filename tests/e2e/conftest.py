@@ -21,6 +21,7 @@ from harness import Bed
 
 SKIPPED = 77
 MUST_RUN = os.environ.get("TPROXY_MUST_RUN") == "1"
+_deselected = []
 DEADLINE = 30
 DESCRIPTORS = 20_000
 
@@ -68,12 +69,18 @@ def pytest_sessionfinish(session, exitstatus):
 
 def pytest_collection_modifyitems(config, items):
     """A lack of memory is for the plain build: a sanitizer has its own allocator, and ends a
-    process that has no memory. pytest counts these as deselected."""
+    process that has no memory. pytest counts these as deselected, the summary names them."""
     if not programs.SANITIZED:
         return
     plain = [item for item in items if item.get_closest_marker("plain_allocator")]
     config.hook.pytest_deselected(items=plain)
     items[:] = [item for item in items if item not in plain]
+    _deselected.extend(item.nodeid for item in plain)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name in _deselected:
+        terminalreporter.write_line(f"DESELECTED {name} - a sanitizer has its own allocator")
 
 
 # --- deadlines

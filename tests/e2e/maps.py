@@ -19,7 +19,8 @@ BPFTOOL = "/usr/sbin/bpftool" if os.path.exists("/usr/sbin/bpftool") else "bpfto
 PORTS_MAX = 64  # TPROXY_PORTS_MAX
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _PROG_LOAD = 1, 2, 3, 5
+_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
+_PROG_LOAD = 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
@@ -83,6 +84,11 @@ class PinnedMap:
     def delete(self, key):
         key = ctypes.create_string_buffer(key)
         _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQQ", self.fd, 0, _address(key), 0))
+
+    def first_key(self):
+        key = ctypes.create_string_buffer(self.key_size)
+        _bpf(_MAP_GET_NEXT_KEY, struct.pack("=IIQQ", self.fd, 0, 0, _address(key)))
+        return key.raw
 
     def _strange_key(self, number):
         """A key that no socket has: cookies count up from 1."""

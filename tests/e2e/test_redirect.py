@@ -390,6 +390,22 @@ def test_failed_connect_leaves_nothing(loaded):
     assert proxied.pins.count("map_socks") == proxied.pins.count("map_ports") == 1
 
 
+def test_entry_of_another_socket_is_left(proxied):
+    """I4 is not to be had at the cost of I1: a socket that ends deletes what names it, and not what
+    names another one under the same tuple. To see it red: do not compare the owner in
+    client_forget()."""
+    client, server = proxied.pair()
+    with proxied.pins.open("map_ports") as ports:
+        key = ports.first_key()
+        another = bytes(byte ^ 0xff for byte in ports.lookup(key))
+        ports.update(key, another)
+        client.close()
+        server.close()
+        host.wait_until(lambda: not proxied.pins.dump("map_socks"), "the client is forgotten")
+        assert ports.lookup(key) == another
+        ports.delete(key)
+
+
 def test_closed_before_it_is_accepted(proxied):
     """Clients that are gone when the relay asks for their destination: nothing is left."""
     address = proxied.listen().getsockname()
@@ -402,6 +418,24 @@ def test_closed_before_it_is_accepted(proxied):
     proxied.run_in(connect_and_leave)
     host.wait_until(proxied.pins.at_rest, "nothing is left")
     assert proxied.visit(proxied.listen()).relayed
+
+
+@pytest.mark.needs("iptables-legacy")
+def test_closed_before_the_handshake_is_over(proxied):
+    """The last segment of a client's handshake is lost, and the client has closed before it sends
+    it again: what it said arrives. To see it red: forget published sockets in tproxy_release()."""
+    listener = proxied.listen()
+    lost = ("INPUT", "-i", "lo", "-p", "tcp", "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP")
+
+    def say_and_leave():
+        with wire.connect(listener.getsockname()) as sock:
+            sock.sendall(b"late")
+
+    proxied.run("iptables-legacy", "-A", *lost, place=proxied.bystander).succeeded()
+    proxied.run_in(say_and_leave)
+    proxied.run("iptables-legacy", "-D", *lost, place=proxied.bystander).succeeded()
+    assert wire.read_to_end(proxied.accept(listener)[0]) == (b"late", wire.EOF)
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
 
 
 def test_fast_open(proxied):

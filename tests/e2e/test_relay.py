@@ -108,6 +108,19 @@ def test_reset_with_data_in_flight(ends):
     assert wire.read_to_end(other)[1] == wire.RESET
 
 
+def test_last_words_before_a_reset(proxied):
+    """What the kernel had acknowledged for us arrives, although it is by writing the other way that
+    we learn of the reset. To see it red: do not run the pump in reset_by()."""
+    client, server = proxied.pair()
+    wire.exchange(client, server)
+    proxied.relay.signal(signal.SIGSTOP)
+    server.sendall(b"nobody reads this")
+    client.sendall(b"last words")
+    wire.reset(client)
+    proxied.relay.signal(signal.SIGCONT)
+    assert wire.read_to_end(server) == (b"last words", wire.RESET)
+
+
 @pytest.mark.parametrize("writes", [False, True], ids=["", "but-writes"])
 def test_reset_reaches_an_end_that_does_not_read(ends, writes):
     """It learns of the reset at once, although what was sent before cannot be delivered."""
