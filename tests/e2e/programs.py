@@ -197,6 +197,10 @@ class Relay(Program):
         self.address = (address, int(port))
         return self
 
+    def ports(self):
+        """How many it listens on, for IPv4 and as many for IPv6."""
+        return int(re.search(r"registered pid .*, ports (\d+)", self.text())[1])
+
     def connections(self):
         """The lines about finished connections."""
         return re.findall(r"connection .*", self.text())

@@ -349,7 +349,7 @@ def test_older_relay_takes_over_from_a_stopped_one(proxied):
 def test_killed_under_load(bed, policy):
     """Connections that it carried end; nobody hangs; new ones are direct, or refused."""
     bed.load(*policy)
-    bed.start_relay()
+    ports = bed.start_relay().ports()
     with crowd.connecting(bed, CLIENTS, timeout=3.0) as outcome:
         host.wait_until(lambda: bed.stats()["redirected"] > 300, "clients connect")
         bed.relay.kill()
@@ -358,7 +358,12 @@ def test_killed_under_load(bed, policy):
     refused = [failure for failure in outcome.failed if "ConnectionRefused" in failure]
     # A process that dies closes one socket after the other, its listeners somewhere between.
     assert len(outcome.failed) - len(refused) <= 8 * CLIENTS, len(outcome.failed)
-    assert bool(refused) == bool(policy)
+    if policy:
+        assert refused
+    # A listener may close between the hook that saw it and the SYN: one connect() on each CPU, for
+    # each listening socket.
+    else:
+        assert len(refused) <= os.cpu_count() * ports, refused
     host.wait_until(bed.pins.at_rest, "nothing is left")
     (address,) = bed.echo_server()
     if policy:
