@@ -71,12 +71,15 @@ def library(run_directory):
 @pytest.fixture
 def faulty(bed, library):
     """A bed whose relay follows bed.faults, and a server that swaps streams with its clients. Its
-    cgroup does not exempt it, so it marks what it dials with."""
+    cgroup does not exempt it, so it marks what it dials with. Its buffer is small: whatever one
+    write of the server brings fills it again and again, which begins a splice, however quick the
+    relay is."""
     bed.load(relay_cgroup=False)
     with inject.Faults(library, bed.directory / "faults") as faults:
         bed.faults = faults
         bed.start_relay("--workers", 1, "--max-connections", 30, "--error-memory", 0,
-                        "--half-closed-timeout", "1s", env=faults.env, place=bed.client)
+                        "--half-closed-timeout", "1s", "--buffer-size", "8K",
+                        env=faults.env, place=bed.client)
         bed.swaps = Swaps(bed)
         yield bed
 

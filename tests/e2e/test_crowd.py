@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What has been begun is finished first (proxy/crowd.h): what a relay asks of the kernel tells."""
+
+import re
+import signal
+import subprocess
+
+import pytest
+
+import crowd
+import host
+from test_syscalls import status
+
+ACCEPTED = 1000  # enough to look at
+TURN = re.compile(r"epoll_wait(?:\(\d+, | resumed>)\[(.*)\], \d+, ")
+READY = re.compile(r"events=EPOLLIN[^}]*, data=\{u32=(\d+)")
+ACCEPT = re.compile(r"accept4\((\d+), ")
+
+
+def turns(trace):
+    """Of each turn of each thread's loop: the descriptors that were ready, and those from which a
+    client was taken."""
+    found, last = [], {}
+    for line in trace.splitlines():
+        thread = line.split()[0]
+        if turn := TURN.search(line):
+            last[thread] = (set(map(int, READY.findall(turn[1]))), set())
+            found.append(last[thread])
+        elif (accept := ACCEPT.search(line)) and thread in last:
+            last[thread][1].add(int(accept[1]))
+    return found
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("clients, wait", [(128, True), (4, False)], ids=["crowd", "few"])
+def test_clients_wait(loaded, tmp_path, clients, wait):
+    """In some turns of a crowded worker's loop clients wait in the backlog, and all are served; of
+    few clients none waits.
+
+    To see it red: do not ask crowd_wait() in on_client(); CROWD_LEAST of 2.
+    """
+    relay = loaded.start_relay("--workers", 1, "--listeners", 1)
+    table = tmp_path / "strace"
+    # -v: strace ends a long list of events with "..." otherwise.
+    with crowd.connecting(loaded, clients) as outcome, subprocess.Popen(
+            ["strace", "-q", "-f", "-v", "-e", "trace=accept4,epoll_wait", "-o", table, "-p",
+             str(relay.pid)]) as trace:
+        try:
+            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
+            host.wait_until(lambda: table.read_text().count("accept4(") > ACCEPTED, "it accepts")
+        finally:
+            trace.send_signal(signal.SIGINT)
+    assert outcome.good > ACCEPTED / 2 and not outcome.failed
+    seen = turns(table.read_text())
+    listening = set().union(*(taken for _, taken in seen))
+    # The last one may have been cut off.
+    waited = sum(bool(ready & listening) and not taken for ready, taken in seen[:-1])
+    assert (waited > 0) == wait, f"{waited} of {len(seen)} turns"
