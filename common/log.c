@@ -18,6 +18,8 @@
 #define LIMIT_BURST	  5
 #define LIMIT_INTERVAL_MS 60000
 
+#define EPISODE_QUIET_MS 10000
+
 /* Below PIPE_BUF. */
 #define LINE_MAX_LEN 1024
 /* What a line may end with that a limit lets through, and its NUL or \n. */
@@ -43,8 +45,13 @@ static bool stderr_is_journal(void)
 void log_init(const char *name, enum log_level level)
 {
 	log_name = name;
-	atomic_store_explicit(&log_max, level, memory_order_relaxed);
 	log_journal = stderr_is_journal();
+	log_set_level(level);
+}
+
+void log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&log_max, level, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
@@ -80,6 +87,13 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool log_episode_begins(struct log_episode *episode)
+{
+	uint64_t now = now_ms();
+
+	return now >= atomic_exchange(&episode->quiet_until_ms, now + EPISODE_QUIET_MS);
 }
 
 static _Thread_local struct log_limit *limit_here;

@@ -23,9 +23,10 @@ enum log_level {
 	LOG_LEVEL_DEBUG = 7,
 };
 
-/* name must stay valid. Messages above level are dropped. May be called again with another level.
- */
+/* Before there are threads. name must stay valid. Messages above level are dropped. */
 void log_init(const char *name, enum log_level level);
+/* At any time. */
+void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 void log_vprint(enum log_level level, const char *fmt, va_list ap) _printf_(2, 0);
 void log_print(enum log_level level, const char *fmt, ...) _printf_(2, 3);
@@ -43,6 +44,17 @@ struct log_limit {
 bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out);
 void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
 	_printf_(3, 4);
+
+/*
+ * For what is one thing to whoever reads the log, however many meet it: an episode begins when
+ * nothing of it has been seen for 10 seconds. Zeroed, it is ready; for all threads.
+ */
+struct log_episode {
+	_Atomic uint64_t quiet_until_ms;
+};
+
+/* Here it is again: is this the first of an episode, which is to be logged? */
+bool log_episode_begins(struct log_episode *episode);
 
 /* All that this thread logs in between is under this limit: for what runs every second. */
 void log_limit_begin(struct log_limit *limit);

@@ -22,7 +22,6 @@
 /* Clients in one go, before running sessions have their turn. */
 #define ACCEPT_MAX 64
 #define RESUME_MS  100
-#define QUIET_MS   10000
 /*
  * Once in so many connections we ask whether our cgroup exempts us. Somebody may have moved us, or
  * a loader the relays' cgroup: so often at most is what we dial redirected to ourselves.
@@ -94,17 +93,17 @@ static int listen_for_clients(struct listener *l)
 static void listener_pause(struct listener *l, const char *why)
 {
 	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
-	uint64_t now_ms = deadline_now_ms();
 	uint32_t i;
 
 	/* At the limit pauses come and go with every connection: one line for those of all. */
-	if (now_ms >= atomic_exchange(&l->worker->limit->quiet_until_ms, now_ms + QUIET_MS))
+	if (log_episode_begins(&l->worker->limit->paused))
 		log_warning("accepting paused, clients wait: %s", why);
 	l->paused = true;
 	stats_add(&l->worker->stats.accept_paused, 1);
 	for (i = 0; i < l->n_sockets; i++)
 		event_del(l->sockets[i].event);
-	event_add(l->resume, &delay);
+	if (event_add(l->resume, &delay) < 0)
+		l->worker->lost_listener = true;
 }
 
 void listener_resume(struct listener *l)
@@ -115,10 +114,10 @@ void listener_resume(struct listener *l)
 		return;
 	/* What paused us may keep events from being added too. */
 	l->paused = listen_for_clients(l) < 0;
-	if (l->paused)
-		event_add(l->resume, &delay);
-	else
+	if (!l->paused)
 		event_del(l->resume);
+	else if (event_add(l->resume, &delay) < 0)
+		l->worker->lost_listener = true;
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -171,6 +170,15 @@ static int make_spare(struct listener *l)
 	return 0;
 }
 
+/* Somebody who may destroy sockets (SOCK_DESTROY of sock_diag(7)) has destroyed this one? */
+static bool is_destroyed(int fd)
+{
+	socklen_t len = sizeof(int);
+	int listens;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
+}
+
 enum accepted {
 	ACCEPTED,
 	ACCEPTED_NONE, /* the backlog is empty */
@@ -205,6 +213,8 @@ static enum accepted accept_one(const struct listener_socket *socket, bool crowd
 		case EPROTO:
 			return ACCEPTED; /* that one is gone, the next one may be good */
 		}
+		if (errno == EINVAL && is_destroyed(socket->fd))
+			l->worker->lost_listener = true;
 		listener_pause(l, strerror(errno));
 		return ACCEPTED_PAUSED;
 	}
@@ -227,14 +237,15 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		;
 }
 
-int listener_init(struct listener *l, struct worker *worker, const int *fds, uint32_t n)
+int listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+		  uint32_t n)
 {
-	union sockaddr_any addr = {};
-	socklen_t len = sizeof(addr);
 	bool complete;
 	uint32_t i;
 
-	*l = (struct listener){ .worker = worker, .n_sockets = n, .spare_fd = -1 };
+	*l = (struct listener){
+		.worker = worker, .family = family, .n_sockets = n, .spare_fd = -1
+	};
 	l->resume = evtimer_new(worker->base, on_resume, l);
 	complete = l->resume;
 	for (i = 0; i < n; i++) {
@@ -246,11 +257,12 @@ int listener_init(struct listener *l, struct worker *worker, const int *fds, uin
 			event_new(worker->base, fds[i], EV_READ | EV_PERSIST, on_client, socket);
 		complete &= socket->event != NULL;
 	}
-	if (!complete || getsockname(fds[0], &addr.sa, &len) < 0 || listen_for_clients(l) < 0) {
+	if (!complete) {
 		listener_finish(l);
 		return -ENOMEM;
 	}
-	l->family = addr.sa.sa_family;
+	if (listen_for_clients(l) < 0)
+		listener_pause(l, strerror(errno));
 	return 0;
 }
 

@@ -46,7 +46,8 @@ struct listener {
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog);
 
 /* n listening sockets of one family. Takes them over, also when it fails. 0 or -ENOMEM. */
-int listener_init(struct listener *l, struct worker *worker, const int *fds, uint32_t n);
+int listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+		  uint32_t n);
 void listener_finish(struct listener *l);
 
 #define LISTENER_NULL                                                                              \

@@ -72,7 +72,10 @@ static void log_registered(const struct relay *relay)
 		 listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports);
 }
 
-/* Other maps than those that we registered in are pinned now: a loader unloaded and loaded. */
+/*
+ * Makes new listeners and registers them, be it because other maps than those that we registered in
+ * are pinned now: a loader unloaded and loaded.
+ */
 static enum registration_state register_anew(struct relay *relay)
 {
 	struct registration reg = REGISTRATION_NULL;
@@ -85,17 +88,54 @@ static enum registration_state register_anew(struct relay *relay)
 		relay->reg.config_id = 0; /* try again at the next check */
 		return REGISTRATION_GONE;
 	}
-	log_limit_end();
-	log_registered(relay);
 	return REGISTRATION_GOOD;
+}
+
+/* Destroyed, or there was no memory for its events. */
+static bool have_lost_listener(struct relay *relay)
+{
+	bool lost = false;
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++)
+		lost |= worker_has_lost_listener(&relay->workers[i]);
+	return lost;
+}
+
+/*
+ * A worker that stands still has its share of the clients: then the entry is not renewed, and
+ * TPROXY_STALE_NS later new connections are treated as without a relay.
+ */
+static bool workers_answer(struct relay *relay)
+{
+	bool stuck = false;
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++)
+		stuck |= worker_is_stuck(&relay->workers[i]);
+	if (stuck && !relay->stuck)
+		log_err("a worker does not answer: no more new connections until it does");
+	else if (!stuck && relay->stuck)
+		log_info("all workers answer again");
+	relay->stuck = stuck;
+	return !stuck;
 }
 
 static void check(struct relay *relay)
 {
 	enum registration_state state = registration_check(&relay->reg);
 
-	if (state == REGISTRATION_REPLACED)
+	if (state == REGISTRATION_REPLACED) {
 		state = register_anew(relay);
+		log_limit_end();
+		if (state == REGISTRATION_GOOD)
+			log_registered(relay);
+	} else if (state == REGISTRATION_GOOD && have_lost_listener(relay)) {
+		log_warning("a listening socket is lost, making new ones");
+		state = register_anew(relay);
+		if (state == REGISTRATION_GOOD)
+			log_registered(relay);
+	}
 	if (state == relay->reg_state)
 		return;
 	if (state == REGISTRATION_GONE)
@@ -120,7 +160,8 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);
-	check(relay);
+	if (workers_answer(relay))
+		check(relay);
 	log_limit_end();
 }
 
@@ -146,7 +187,7 @@ static void on_usr1(evutil_socket_t sig, short what, void *arg)
 
 static void set_log(const struct options *options)
 {
-	log_init("tproxy-relay", options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	log_set_level(options->verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	connlog_init(options->connection_log);
 }
 
@@ -185,7 +226,13 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 	notify(relay->guardian_fd, "RELOADING=1");
 	if (options_parse(relay->argc, relay->argv, &options) != 0) {
 		log_warning("the configuration is not valid, going on with the one before");
-	} else if ((name = unchangeable(&relay->options, &options))) {
+		notify(relay->guardian_fd, "READY=1");
+		return;
+	}
+	/* What it is by default may have changed with the CPUs that we may use. */
+	if (!options.workers_given && !relay->options.workers_given)
+		options.workers = relay->options.workers;
+	if ((name = unchangeable(&relay->options, &options))) {
 		log_warning(
 			"'%s' cannot change while the relay runs, going on with the configuration before; restart it",
 			name);
@@ -216,13 +263,17 @@ static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
 	stop_workers(relay);
 }
 
-/* Takes the registration back and lets running connections end, unless that is going on already. */
+/* Takes the registration back and lets running connections end. To be called again for a deadline.
+ */
 static void drain(struct relay *relay, const char *why, const char *how_long)
 {
 	uint32_t i;
 
-	if (relay->draining)
+	if (relay->draining) {
+		log_info("%s: draining %u connections%s%s", why, sessions_now(relay),
+			 *how_long ? " for at most " : "", how_long);
 		return;
+	}
 	relay->draining = true;
 	log_info("%s: unregistered, draining %u connections%s%s", why, sessions_now(relay),
 		 *how_long ? " for at most " : "", how_long);
@@ -284,8 +335,13 @@ static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
 	struct relay *relay = arg;
 
 	event_del(relay->guardian_gone);
-	if (relay->draining)
+	if (relay->terminating)
 		return;
+	/* After SIGQUIT. Another relay may have taken over long ago. */
+	if (relay->draining) {
+		terminate(relay, "the service was stopped");
+		return;
+	}
 	relay->handover_until_ms = deadline_now_ms() + HANDOVER_MS;
 	on_handover_look(-1, 0, relay);
 }
@@ -360,6 +416,22 @@ static int init_events(struct relay *relay)
 	return 0;
 }
 
+/*
+ * From the first moment to the one where there are handlers, signals wait: a guardian or a service
+ * manager may send them at any time, and by default most end the process.
+ */
+static void block_signals(int how)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 };
+	sigset_t set;
+	size_t i;
+
+	sigemptyset(&set);
+	for (i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	pthread_sigmask(how, &set, NULL);
+}
+
 /* Signals are for the main thread's loop; threads inherit a mask that blocks them. */
 static int start_workers(struct relay *relay)
 {
@@ -404,6 +476,8 @@ static int relay_init(struct relay *relay)
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
+	if (r == 0)
+		block_signals(SIG_UNBLOCK);
 	if (r == 0)
 		r = init_handover(relay);
 	if (r == 0)
@@ -459,6 +533,7 @@ int main(int argc, char **argv)
 	};
 	int r, status;
 
+	block_signals(SIG_BLOCK);
 	log_init("tproxy-relay", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &relay.options);
 	if (r)

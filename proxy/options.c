@@ -380,7 +380,6 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 {
 	struct options o = {
 		.pin_dir = TPROXY_PIN_DIR,
-		.workers = default_workers(),
 		.connect_timeout_ms = 30 * 1000,
 		.idle_timeout_ms = 3600 * 1000,
 		.half_closed_timeout_ms = 300 * 1000,
@@ -399,6 +398,9 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	o.listen[TPROXY_INET6].in6.sin6_family = AF_INET6;
 	o.listen[TPROXY_INET6].in6.sin6_addr = in6addr_loopback;
 	r = parse_both(argc, argv, &o);
+	o.workers_given = o.workers > 0;
+	if (!o.workers_given)
+		o.workers = default_workers();
 	if (!o.connection_log_given)
 		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
 	if (r == 0)

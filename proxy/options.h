@@ -19,6 +19,7 @@ struct options {
 	union sockaddr_any listen[_TPROXY_FAMILY_MAX];
 	bool listen_given[_TPROXY_FAMILY_MAX]; /* not the default: must work */
 	uint32_t workers;
+	bool workers_given;
 	uint32_t listeners;	  /* of each worker, for each family; 0: see options_listeners() */
 	uint32_t backlog;	  /* of each listener */
 	uint32_t busy_poll_us;	  /* at most; 0: never */

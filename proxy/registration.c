@@ -247,8 +247,8 @@ int registration_add_listener(struct registration *reg, int fd)
 	return (int)family;
 }
 
-/* Does not log. turn: connect's, to be kept. */
-static int write_entry(const struct registration *reg, __u32 turn)
+/* Does not log. turn: connect's, to be kept. flags: of bpf_map_update_elem(). */
+static int write_entry(const struct registration *reg, __u32 turn, __u64 flags)
 {
 	struct tproxy_relay relay = {
 		.registered_ns = reg->registered_ns,
@@ -263,7 +263,7 @@ static int write_entry(const struct registration *reg, __u32 turn)
 		if (i != TPROXY_INET6 || reg->offer6)
 			relay.listen[i] = reg->listen[i];
 	}
-	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, BPF_ANY);
+	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, flags);
 }
 
 int registration_put(struct registration *reg)
@@ -272,7 +272,7 @@ int registration_put(struct registration *reg)
 
 	reg->registered_ns = monotonic_kernel_ns();
 	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
-	r = write_entry(reg, 0);
+	r = write_entry(reg, 0, BPF_ANY);
 	if (r == -E2BIG)
 		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' forgets those of dead ones",
 			reg->pin_dir);
@@ -346,9 +346,12 @@ static enum registration_state check_pins(const struct registration *reg)
 	return r > 0 || r_marks > 0 ? REGISTRATION_REPLACED : REGISTRATION_GOOD;
 }
 
-static enum registration_state renew(struct registration *reg, __u32 turn)
+static enum registration_state renew(struct registration *reg, __u32 turn, __u64 flags)
 {
-	reg->error = write_entry(reg, turn);
+	reg->error = write_entry(reg, turn, flags);
+	/* Somebody was quicker: the next look tells. */
+	if (reg->error == -EEXIST || reg->error == -ENOENT)
+		return REGISTRATION_GOOD;
 	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
 }
 
@@ -356,20 +359,32 @@ enum registration_state registration_check(struct registration *reg)
 {
 	enum registration_state state;
 	struct tproxy_relay relay;
+	int r;
 
 	state = check_pins(reg);
 	if (state != REGISTRATION_GOOD)
 		return state;
 	reg->offer6 = ipv6_is_routed(reg->offer6);
-	if (bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) == 0) {
-		if (is_ours(reg, &relay))
-			return renew(reg, relay.turn);
-		/* Connections that missed it tell that the one who registered serves no more. */
+	r = bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay);
+	if (r == 0 && is_ours(reg, &relay))
+		return renew(reg, relay.turn, BPF_EXIST);
+	if (r < 0 && r != -ENOENT) {
+		/* Whose it is we do not know, so we leave it alone. */
+		reg->error = r;
+		return REGISTRATION_FAILED;
+	}
+	/*
+	 * Who registered last serves. One who registers between a look and a write here is
+	 * overwritten, and finds an older one when it looks. Connections that missed it tell that
+	 * the one who registered serves no more.
+	 */
+	if (r == 0 && relay.registered_ns >= reg->registered_ns) {
 		if (relay.missed == 0)
 			return REGISTRATION_OTHER;
+		reg->registered_ns = monotonic_kernel_ns();
 	}
-	state = renew(reg, 0);
-	if (state == REGISTRATION_GOOD)
+	state = renew(reg, 0, r == 0 ? BPF_EXIST : BPF_NOEXIST);
+	if (reg->error == 0)
 		log_info(
 			"our entry in '%s/map_config' was gone, or that of a relay that does not serve; registered again",
 			reg->pin_dir);

@@ -21,6 +21,7 @@ struct relay {
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
+	bool stuck; /* a worker is: our entry is not renewed */
 	struct worker_limit limit;
 	struct worker *workers;
 	uint32_t n_workers; /* initialised */

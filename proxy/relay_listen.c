@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,9 +23,9 @@ static void share_out(const struct relay *relay, struct worker_sockets *sockets,
 }
 
 /*
- * The listeners of one family, shared out to the workers. Those after a port that was asked for
- * have the ports after it. Without IPv6, which is no reason not to start unless it was asked for,
- * there are none. 0 or -errno, logged.
+ * The listeners of one family that are still missing, shared out to the workers. Those after a port
+ * that was asked for have the ports after it. Without IPv6, which is no reason not to start unless
+ * it was asked for, there are none. 0 or -errno, logged.
  */
 static int bind_family(struct relay *relay, enum tproxy_family family,
 		       struct worker_sockets *sockets)
@@ -39,7 +40,8 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 		log_debug("no IPv6 here, listening on IPv4 only");
 		return 0;
 	}
-	for (i = 0; i < options->workers * options_listeners(options, family); i++) {
+	for (i = relay->reg.listen[family].n_ports;
+	     i < options->workers * options_listeners(options, family); i++) {
 		if (port)
 			addr.in.sin_port = htons((uint16_t)(port + i));
 		r = listener_bind(&relay->reg, &addr, (int)options->backlog);
@@ -50,11 +52,28 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 	return 0;
 }
 
+/* Does the socket listen where we are to? The configuration may be another one now. */
+static bool is_wanted(const struct options *options, int fd)
+{
+	union sockaddr_any addr = {}, wanted;
+	socklen_t len = sizeof(addr);
+	uint16_t port, first;
+
+	if (getsockname(fd, &addr.sa, &len) < 0)
+		return false;
+	wanted = options->listen[addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET];
+	port = ntohs(addr.in.sin_port);
+	first = ntohs(wanted.in.sin_port);
+	wanted.in.sin_port = addr.in.sin_port;
+	return memcmp(&addr, &wanted, sockaddr_len(&wanted)) == 0 &&
+	       (!first || (port >= first && port - first < TPROXY_PORTS_MAX));
+}
+
 /*
  * The listening sockets of a child before us that was killed: clients may wait there. If they are
- * not what is pinned now wants, they are closed. Whether we have them now.
+ * not what is pinned or configured now wants, they are closed.
  */
-static bool take_over(struct relay *relay, struct worker_sockets *sockets)
+static void take_over(struct relay *relay, struct worker_sockets *sockets)
 {
 	struct guardian_child *from = &relay->inherited;
 	const uint32_t n = from->n_sockets;
@@ -62,7 +81,9 @@ static bool take_over(struct relay *relay, struct worker_sockets *sockets)
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		all = all && registration_knows_listener(&relay->reg, from->sockets[i]);
+		all = all && is_wanted(&relay->options, from->sockets[i]) &&
+		      registration_knows_listener(&relay->reg, from->sockets[i]) &&
+		      listen(from->sockets[i], (int)relay->options.backlog) == 0;
 	from->n_sockets = 0;
 	for (i = 0; i < n; i++) {
 		int fd = from->sockets[i];
@@ -73,7 +94,6 @@ static bool take_over(struct relay *relay, struct worker_sockets *sockets)
 		else
 			close(fd);
 	}
-	return all;
 }
 
 static int bind_all(struct relay *relay, struct worker_sockets *sockets)
@@ -88,8 +108,7 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 		if (r < 0)
 			return r;
 	}
-	if (take_over(relay, sockets))
-		return registration_put(&relay->reg);
+	take_over(relay, sockets);
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		r = bind_family(relay, family, sockets);
 		if (r < 0)

@@ -169,13 +169,20 @@ static void close_side(int fd, bool reset)
 		close_well(fd);
 }
 
+static void count_end(struct worker *worker, enum close_reason reason)
+{
+	if (reason == CLOSE_NO_MEMORY && log_episode_begins(&worker->limit->no_memory))
+		log_warning("out of memory: connections are reset");
+	stats_add(&worker->stats.closed[reason], 1);
+}
+
 void session_destroy(struct session *s, enum close_reason reason)
 {
 	struct worker *worker = s->worker;
 	struct stats *stats = &worker->stats;
 
 	connlog_end(s, reason);
-	stats_add(&stats->closed[reason], 1);
+	count_end(worker, reason);
 	stats_add(&stats->bytes_up, s->up.pump.bytes);
 	stats_add(&stats->bytes_down, s->down.pump.bytes);
 	stats_add(&stats->spliced, s->up.pump.spliced + s->down.pump.spliced);
@@ -334,11 +341,23 @@ static void session_open(struct session *s)
 		session_destroy(s, CLOSE_NO_MEMORY);
 }
 
+/* Did connect() fail for something here, and not out there? */
+static bool is_local(int error)
+{
+	return error == EADDRNOTAVAIL || error == EADDRINUSE || error == EAGAIN ||
+	       error == ENOBUFS || error == ENOMEM || error == EPERM || error == EACCES;
+}
+
 static void dial_failed(struct session *s, int error)
 {
 	char dst[FORMAT_ENDPOINT_LEN];
 
-	log_debug("cannot connect to %s: %s", format_endpoint(&s->dst, dst), strerror(error));
+	format_endpoint(&s->dst, dst);
+	if (is_local(error) && log_episode_begins(&s->worker->limit->dial_failed))
+		log_warning("this host does not let us connect, to %s and maybe others: %s", dst,
+			    strerror(error));
+	else
+		log_debug("cannot connect to %s: %s", dst, strerror(error));
 	registration_note_error(&s->worker->handle, &s->dst, error);
 	session_destroy(s, CLOSE_DIAL_FAILED);
 }
@@ -423,13 +442,18 @@ static bool count_client(struct session *s)
 	return true;
 }
 
+void session_set_keepidle(struct session *s)
+{
+	setsockopt(s->server_fd, IPPROTO_TCP, TCP_KEEPIDLE, &s->worker->keepidle_s,
+		   sizeof(s->worker->keepidle_s));
+}
+
 /* A server whose host has vanished must not hold a connection until the idle timeout. */
 void session_settle(struct session *s)
 {
 	const int on = 1;
 
-	setsockopt(s->server_fd, IPPROTO_TCP, TCP_KEEPIDLE, &s->worker->keepidle_s,
-		   sizeof(s->worker->keepidle_s));
+	session_set_keepidle(s);
 	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	s->settled = true;
 	s->worker->crowd.sessions--;
@@ -443,7 +467,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	if (!s) {
 		session_close_reset(client_fd);
 		close(server_fd);
-		stats_add(&worker->stats.closed[CLOSE_NO_MEMORY], 1);
+		count_end(worker, CLOSE_NO_MEMORY);
 		worker_on_session_end(worker);
 		return;
 	}

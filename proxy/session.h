@@ -76,6 +76,9 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 /* Gives it what only a session that lasts needs; most are over before that. */
 void session_settle(struct session *s);
 
+/* Sets worker's keepidle_s, for a session that is settled. */
+void session_set_keepidle(struct session *s);
+
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);
 

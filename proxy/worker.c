@@ -21,6 +21,8 @@
 #define DRAIN_ACCEPT_MS 200
 /* Sessions that are not read from are looked at this often, see session_probe(). */
 #define PROBE_MS 500
+/* So many signs of life may be missing, see worker_is_stuck(). */
+#define MISSING_MAX 3
 /* The timer never fires more often, nor a timeout later, than this. */
 #define TICK_LEAST_MS 10
 
@@ -222,9 +224,10 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	worker->handle = sockets->handle;
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (sockets->n_listen[i] > 0 &&
-		    listener_init(&worker->listeners[i], worker, sockets->listen_fds[i],
+		    listener_init(&worker->listeners[i], worker,
+				  i == TPROXY_INET6 ? AF_INET6 : AF_INET, sockets->listen_fds[i],
 				  sockets->n_listen[i]) < 0)
-			log_err("out of memory for a listener; this worker accepts nothing from it");
+			worker->lost_listener = true;
 	}
 }
 
@@ -239,6 +242,19 @@ static struct worker_timeouts timeouts_of(const struct options *options)
 	};
 }
 
+static void set_keepalive(struct worker *worker, int keepidle_s)
+{
+	struct session *s;
+
+	if (worker->keepidle_s == keepidle_s)
+		return;
+	worker->keepidle_s = keepidle_s;
+	LIST_FOREACH (s, &worker->sessions, entry) {
+		if (s->settled)
+			session_set_keepidle(s);
+	}
+}
+
 /* Queues stay in order: what they are ordered by is when a session was active. */
 static void set_timeouts(struct worker *worker, const struct worker_timeouts *timeouts)
 {
@@ -246,7 +262,7 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 	worker->idle.timeout_ms = timeouts->idle_ms;
 	worker->half_closed.timeout_ms = timeouts->half_closed_ms;
 	worker->handle.error_memory_ms = timeouts->error_memory_ms;
-	worker->keepidle_s = (int)(timeouts->keepalive_ms / 1000);
+	set_keepalive(worker, (int)(timeouts->keepalive_ms / 1000));
 	worker->tick_most_ms = least(least(timeouts->connect_ms, timeouts->idle_ms),
 				     least(timeouts->half_closed_ms, PROBE_MS));
 }
@@ -257,6 +273,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	typeof(worker->inbox) inbox;
 	eventfd_t value;
 
+	worker->answered = atomic_load(&worker->asked);
 	eventfd_read(worker->wake_fd, &value);
 	pthread_mutex_lock(&worker->inbox_lock);
 	inbox = worker->inbox;
@@ -393,4 +410,18 @@ void worker_stop(struct worker *worker)
 	worker->inbox.stop = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
 	wake(worker);
+}
+
+bool worker_has_lost_listener(struct worker *worker)
+{
+	return atomic_exchange(&worker->lost_listener, false);
+}
+
+bool worker_is_stuck(struct worker *worker)
+{
+	bool stuck = worker->asked - worker->answered >= MISSING_MAX;
+
+	worker->asked++;
+	wake(worker);
+	return stuck;
 }

@@ -18,6 +18,7 @@
 #include "crowd.h"
 #include "deadline.h"
 #include "listener.h"
+#include "log.h"
 #include "pipes.h"
 #include "pump.h"
 #include "quota.h"
@@ -36,7 +37,7 @@ struct worker_limit {
 	_Atomic uint32_t max; /* of sessions */
 	struct quota per_cgroup;
 	struct busypoll_turn looking;
-	_Atomic uint64_t quiet_until_ms; /* pauses of accepting before that are not logged */
+	struct log_episode paused, no_memory, dial_failed;
 };
 
 /* What options say that may change while it runs. */
@@ -64,6 +65,8 @@ struct worker {
 	pthread_t thread;
 	bool started;
 	_Atomic bool failed; /* the loop has, and the thread has ended */
+	_Atomic bool lost_listener;
+	_Atomic uint32_t asked, answered; /* worker_is_stuck() */
 	struct event_base *base;
 	struct busypoll busypoll;
 	struct worker_limit *limit;
@@ -109,6 +112,16 @@ void worker_configure(struct worker *worker, const struct options *options);
 void worker_drain(struct worker *worker);
 /* Reset all sessions and end. */
 void worker_stop(struct worker *worker);
+
+/*
+ * Is it one that nobody accepts from any more, so that new ones are needed? Tells once. Both this
+ * and the next one are for the main thread.
+ */
+bool worker_has_lost_listener(struct worker *worker);
+/*
+ * To be called every second, which asks it for a sign of life: has it given none for three times?
+ */
+bool worker_is_stuck(struct worker *worker);
 
 /* One more session: false if the limit is reached. */
 bool worker_reserve_session(struct worker *worker);

@@ -24,37 +24,37 @@ class Outcome:
 
 
 def _visit(address, timeout, data):
-    """None, or what went wrong. It ends with a reset: TIME_WAIT would take all ports soon."""
+    """How much came back as it was sent. It ends with a reset: TIME_WAIT would take all ports
+    soon."""
     answer = b""
     with wire.connect(address, timeout=timeout) as sock:
         sock.sendall(data)
         while len(answer) < len(data):
             chunk = sock.recv(len(data) - len(answer))
             if not chunk:
-                return f"end of file from {address} after {len(answer)} bytes"
+                raise OSError(f"end of file from {address} after {len(answer)} bytes")
             answer += chunk
         wire.reset(sock)
-    return None if answer == data else f"wrong bytes from {address}"
+    if answer != data:
+        raise OSError(f"wrong bytes from {address}")
+    return len(answer)
 
 
 def _connect_until_told(told, address, threads, timeout, pause, size):
     enough, lock, outcome = threading.Event(), threading.Lock(), Outcome()
 
     def connect():
-        good, failed, data = 0, [], random.randbytes(size)
+        good, count, failed, data = 0, 0, [], random.randbytes(size)
         while not enough.is_set():
             try:
-                failure = _visit(address, timeout, data)
-            except OSError as error:
-                failure = repr(error)
-            if failure:
-                failed.append(failure)
-            else:
+                count += _visit(address, timeout, data)
                 good += 1
+            except OSError as error:
+                failed.append(repr(error))
             time.sleep(pause)
         with lock:
             outcome.good += good
-            outcome.bytes += good * size
+            outcome.bytes += count
             outcome.failed += failed
 
     clients = [threading.Thread(target=connect) for _ in range(threads)]

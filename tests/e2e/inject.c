@@ -36,7 +36,7 @@ enum call {
 	SPLICE_OUT, /* pipe to socket */
 	EPOLL_ADD,  /* EPOLL_CTL_ADD and MOD */
 	EPOLL_DEL,  /* done all the same */
-	EPOLL_WAIT,
+	EPOLL_WAIT, /* a worker's */
 	PIPE2,
 	SETPIPE,
 	BPF_UPDATE, /* BPF_MAP_UPDATE_ELEM */
@@ -150,7 +150,10 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return fails(EPOLL_WAIT) ? -1 : REAL(epoll_wait)(epfd, events, max, timeout);
+	bool main_thread = syscall(SYS_gettid) == getpid();
+
+	return !main_thread && fails(EPOLL_WAIT) ? -1
+						 : REAL(epoll_wait)(epfd, events, max, timeout);
 }
 
 int poll(struct pollfd *fds, nfds_t n, int timeout)

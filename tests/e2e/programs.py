@@ -166,12 +166,13 @@ class Relay(Program):
     _REGISTERED = re.compile(r"registered pid (\d+), listening on ([0-9.]+):(\d+)"
                              r"(?: and \S+)?, workers (\d+)")
 
-    def __init__(self, binary, pin_dir, *options, wrapper=None, **program):
+    def __init__(self, binary, pin_dir, *options, wrapper=None, verbose=True, **program):
         if wrapper is None:
             wrapper = unprivileged(RELAY_UID, RELAY_GID)
         workers = ["--workers", 2] if THREAD_SANITIZED else []
-        super().__init__(*wrapper, *RELAY_WRAPPER, binary, "--pin-dir", pin_dir, "-v",
-                         "--drain-timeout", "1s", *workers, *options, **program)
+        super().__init__(*wrapper, *RELAY_WRAPPER, binary, "--pin-dir", pin_dir,
+                         *(["-v"] if verbose else []), "--drain-timeout", "1s", *workers,
+                         *options, **program)
         self.killed = False
 
     def __exit__(self, *_):

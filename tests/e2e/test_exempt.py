@@ -2,6 +2,7 @@
 """Relays are never redirected (I8), and one that hangs, dies or is replaced is in nobody's way."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -343,6 +344,65 @@ def test_older_relay_takes_over_from_a_stopped_one(proxied):
                              alive_ns=registered(proxied.pins)["alive_ns"] - int(STALE * 1e9))
         host.wait_until(taken_over, "the older one is registered", timeout=3.0)
     assert proxied.stats()["stalled"] > 0
+
+
+def test_entry_that_an_older_relay_overwrote(proxied):
+    """Who registered last serves: it writes its entry again, and the older one leaves it.
+
+    To see it red: leave out registered_ns in registration_check().
+    """
+    older = registered(proxied.pins)
+    newer = proxied.start_relay()
+    with proxied.client_net.inside(), socket.socket() as sock:
+        rewrite_registration(proxied.pins, sock,
+                             **{name: older[name] for name in ("registered_ns", "pid", "listen")})
+    assert registered(proxied.pins)["pid"] == older["pid"]
+    host.wait_until(lambda: registered(proxied.pins)["pid"] == newer.pid, "it has written again")
+    host.stays_true(lambda: registered(proxied.pins)["pid"] == newer.pid, "it stays", 2.2)
+
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
+
+
+@contextlib.contextmanager
+def stopped_thread(tid):
+    """SIGSTOP would stop all of them."""
+    def ptrace(request):
+        assert libc.ptrace(request, tid, 0, 0) == 0, os.strerror(ctypes.get_errno())
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    ptrace(PTRACE_SEIZE)
+    ptrace(PTRACE_INTERRUPT)
+    os.waitpid(tid, WALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH)
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("which", [1, 2])
+def test_worker_stopped(loaded, which):
+    """One of two workers stands still, and with it what it serves: as a relay that does, it gets
+    nothing new after a while, and is served again when it goes on.
+
+    To see it red: renew the entry whatever workers_answer() says.
+    """
+    relay = loaded.start_relay("--workers", 2)
+    tids = sorted(map(int, os.listdir(f"/proc/{relay.pid}/task")))
+    listener = loaded.listen()
+    assert tids[0] == relay.pid and len(tids) == 3
+
+    def is_direct():
+        return loaded.connect(listener).getsockname()[0] == CLIENT
+
+    with stopped_thread(tids[which]):
+        host.wait_until(lambda: "a worker does not answer" in relay.text(), "it is noticed", 10)
+        host.wait_until(is_direct, "connections are direct", STALE + 3)
+        assert loaded.stats()["stalled"] > 0
+    host.wait_until(lambda: "all workers answer again" in relay.text(), "it is noticed")
+    host.wait_until(lambda: not is_direct(), "it serves again")
+    assert relay.text().count("does not answer") == 1
 
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])

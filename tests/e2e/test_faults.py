@@ -332,17 +332,96 @@ def test_fault_that_lasts(faulty, call, name):
 
 @pytest.mark.needs("ss")
 def test_listener_destroyed(proxied):
-    """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on.
+    """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on. The relay
+    makes new ones.
 
-    What keeps it: accept_one() pauses for other errors."""
-    port = str(proxied.relay.address[1])
-    try:
-        told = proxied.run("ss", "-K", "-tln", "sport", "=", ":" + port, place=proxied.bystander)
-        if port not in told.out:
-            pytest.skip("this kernel does not destroy sockets")
-        assert cpu_used(proxied.relay, 0.5) < 0.05, "spins"
-    finally:
-        proxied.relay.kill()
+    To see it red: do not set lost_listener in accept_one().
+    """
+    relay = proxied.relay
+    port = str(relay.address[1])
+    told = proxied.run("ss", "-K", "-tln", "sport", "=", ":" + port, place=proxied.bystander)
+    if port not in told.out:
+        pytest.skip("this kernel does not destroy sockets")
+    assert cpu_used(relay, 0.5) < 0.05, "spins"
+    relay.wait_registered(2)
+    assert relay.text().count("a listening socket is lost") == 1
+    assert_all_ports_serve(proxied)
+
+
+def assert_all_ports_serve(bed):
+    """Connections take turns at the ports."""
+    listener = bed.listen()
+    for _ in range(bed.relay.ports()):
+        assert bed.visit(listener).relayed
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("call, code", [
+    ("epoll_add", errno.ENOSPC), ("epoll_add", errno.ENOMEM),
+    pytest.param("malloc", errno.ENOMEM, marks=pytest.mark.plain_allocator)])
+def test_new_listeners_meet_a_fault(faulty, call, code):
+    """Other maps are pinned, and what the relay needs to listen anew fails: it serves all the same.
+
+    To see it red: in listener_init() let listen_for_clients() fail without a pause.
+    """
+    faulty.unload()
+    faulty.faults.fail(call, code, left=3)
+    faulty.load(relay_cgroup=False)
+    host.wait_until(lambda: faulty.faults.struck(call) == 3, "it came to that")
+    host.wait_until(lambda: registered_pid(faulty) == faulty.relay.pid, "it is registered")
+    time.sleep(0.2)  # longer than a pause of listeners
+    assert_all_ports_serve(faulty)
+    assert cpu_used(faulty.relay, 0.5) < 0.05, "spins"
+
+
+def registered_pid(bed):
+    entries = bed.pins.dump("map_config")
+    return entries[0]["value"]["pid"] if entries else None
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("code, lines", [
+    (errno.EADDRNOTAVAIL, 1), (errno.EPERM, 1), (errno.ECONNREFUSED, 0)])
+def test_dial_that_this_host_refuses(faulty, code, lines):
+    """An operator is told once; what is up to the server is the client's to hear.
+
+    To see it red: say it each time in dial_failed(), or of each error.
+    """
+    faulty.faults.fail("connect", code, left=5)
+    faulty.swaps.visit(5)
+    assert faulty.faults.stop("connect") == 5
+    assert faulty.relay.text().count("this host does not let us connect, to ") == lines
+    faulty.swaps.served()
+
+
+@pytest.mark.needs("cc")
+def test_map_that_cannot_be_read(faulty):
+    """An older relay, which does not know who is registered, leaves the newer one's entry alone.
+
+    To see it red: take each failure of bpf_map_lookup_elem() for ENOENT in registration_check().
+    """
+    older = faulty.relay
+    newer = faulty.start_relay(place=faulty.client)
+    assert registered_pid(faulty) == newer.pid
+    faulty.faults.fail("bpf_other", errno.ENOMEM, left=inject.FOR_EVER)
+    host.wait_until(lambda: "cannot renew our entry" in older.text(), "it has looked")
+    assert registered_pid(faulty) == newer.pid
+    faulty.faults.stop("bpf_other")
+    host.wait_until(lambda: "another relay has registered" in older.text(), "it has read the map")
+    assert registered_pid(faulty) == newer.pid and "registered again" not in older.text()
+
+
+@pytest.mark.needs("cc")
+def test_worker_that_cannot_wait(faulty):
+    """epoll_wait() fails for good: the relay ends, and whoever started it is told.
+
+    To see it red: let has_failed() in main.c say no.
+    """
+    faulty.relay.killed = True
+    faulty.faults.fail("epoll_wait", errno.EBADF)
+    assert faulty.relay.wait() == 1
+    assert "a worker cannot wait for events" in faulty.relay.text()
+    assert registered_pid(faulty) is None
 
 
 @pytest.mark.needs("cc")

@@ -217,17 +217,105 @@ def test_next_child_where_other_maps_are_pinned(loaded, start):
 
 
 def test_next_child_has_the_configuration_of_now(loaded, start):
+    """It takes over the sockets and makes those that are missing now; where the address is another
+    one, all are new.
+
+    To see it red: bind none in bind_family() if some are inherited; take over whatever is_wanted()
+    says.
+    """
     config = loaded.directory / "config"
-    config.write_text("[relay]\n")
+    config.write_text("[relay]\nworkers = 2\nbacklog = 70\n")
     relay = start("--config", config)
+    (inherited, _), listener = ports(loaded), loaded.listen()
+    assert backlogs(loaded) == {"70"}
+
+    def next_child(text, times):
+        time.sleep(LIFE_LEAST)
+        config.write_text(text)
+        os.kill(relay.relay_pid, signal.SIGKILL)
+        relay.wait_registered(times)
+        for _ in range(8):
+            assert loaded.visit(listener).relayed
+        return ports(loaded)[0]
+
+    more = next_child("[relay]\nworkers = 8\nbacklog = 80\n", 2)
+    assert "workers 8" in relay.text() and backlogs(loaded) == {"80"}
+    assert len(set(more) - {0}) == 8 and set(inherited) < set(more)
+    others = next_child("[relay]\nworkers = 2\nlisten = 127.0.0.2:0\n", 3)
+    assert relay.registrations()[-1][1] == "127.0.0.2" and not set(others) & set(more) - {0}
+
+
+def backlogs(bed):
+    """Those of all sockets that listen at loopback, by ss(8)."""
+    table = bed.run("ss", "-Hltn", "src", "127.0.0.0/8", place=bed.bystander).succeeded().out
+    return {line.split()[2] for line in table.splitlines()}
+
+
+@pytest.mark.deadline(60)
+def test_descriptors_do_not_grow(loaded, start):
+    """Of guardian and child, when listeners are made anew and when children are.
+
+    To see it red: do not call release() in take() in guardian.c; do not close() in take_over().
+    """
+    def descriptors():
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid)]
+
+    relay = start("--workers", 1)
+    before, times = descriptors(), 1
+    for _ in range(5):
+        loaded.unload()
+        loaded.load()
+        times += 1
+        relay.wait_registered(times)
+        host.wait_until(lambda: descriptors() == before, f"{before}, and {descriptors()} now")
+    for kept in (True, False):
+        time.sleep(LIFE_LEAST)
+        if not kept:
+            os.kill(relay.relay_pid, signal.SIGSTOP)
+            loaded.unload()
+            loaded.load()
+        os.kill(relay.relay_pid, signal.SIGKILL)
+        times += 1
+        relay.wait_registered(times)
+        host.wait_until(lambda: descriptors() == before, f"{before}, and {descriptors()} now")
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signal_to_a_child_that_starts(loaded, start, number):
+    """It does not end it, and it is heard.
+
+    To see it red: do not block signals in main().
+    """
+    relay = start()
     time.sleep(LIFE_LEAST)
-    config.write_text("[relay]\nworkers = 3\n")
     os.kill(relay.relay_pid, signal.SIGKILL)
+    end = time.monotonic() + 5
+    while relay.running() and len(relay.registrations()) < 2 and time.monotonic() < end:
+        relay.signal(number)
+        time.sleep(0.0002)
     relay.wait_registered(2)
-    assert "workers 3" in relay.text()
-    listener = loaded.listen()
-    for _ in range(8):
-        assert loaded.visit(listener).relayed
+    heard = "configuration again" if number == signal.SIGHUP else "connections: "
+    host.wait_until(lambda: heard in relay.text(), "it is heard")
+    assert loaded.visit(loaded.listen()).relayed
+
+
+def test_stop_after_a_drain_has_begun(loaded, start):
+    """SIGQUIT drains for as long as it takes; SIGTERM sets the deadline then.
+
+    To see it red: let on_guardian_gone() return if it drains.
+    """
+    relay = start("--drain-timeout", "300ms")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    relay.signal(signal.SIGQUIT)
+    host.wait_until(lambda: "draining 1 connections" in relay.text(), "it drains")
+    time.sleep(0.4)
+    wire.exchange(client, server)
+    relay.signal(signal.SIGTERM)
+    assert relay.wait() == 0
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+    host.wait_until(relay.gone, "it has ended")
 
 
 def test_child_that_cannot_live(loaded, start):

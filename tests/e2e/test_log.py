@@ -75,7 +75,7 @@ def named_visit(name, address):
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_command_cannot_forge_a_line(loaded, form):
     """It chooses its name. To see it red: print who->comm as it is."""
-    relay = loaded.start_relay("--connection-log", form)
+    relay = loaded.start_relay("--connection-log", form, verbose=False)
     address, = loaded.echo_server()
     loaded.run_in(named_visit, b'x"}\n<0>\x1b[2J\xff', address)
     host.wait_until(lambda: "destination" in relay.text() or relay.connections(), "a line")
@@ -111,6 +111,36 @@ def reload(relay, answer):
     before = relay.text().count(answer)
     relay.signal(signal.SIGHUP)
     host.wait_until(lambda: relay.text().count(answer) > before, answer)
+
+
+def test_hup_with_fewer_cpus(loaded, path):
+    """The number of workers that nobody has set is no change of the configuration. To see it red:
+    compare workers in unchangeable() without regard to workers_given."""
+    config(path, "idle-timeout = 1h")
+    relay = loaded.start_relay("--config", path)
+    assert len(os.sched_getaffinity(relay.pid)) > 1, "this test needs two CPUs"
+    os.sched_setaffinity(relay.pid, {min(os.sched_getaffinity(relay.pid))})
+    reload(relay, "read the configuration again")
+    config(path, "workers = 63")
+    reload(relay, "'workers' cannot change while the relay runs")
+
+
+@pytest.mark.needs("ss")
+def test_hup_keepalive(loaded, path):
+    """Of running connections too. To see it red: do not call set_keepalive()."""
+    def timer():
+        return loaded.run("ss", "-Hnto", "dst", address,
+                          place=loaded.relay_place).succeeded().out
+
+    config(path)
+    relay = loaded.start_relay("--config", path)
+    listener = loaded.listen()
+    address = "{}:{}".format(*listener.getsockname())
+    wire.exchange(*loaded.pair(listener))
+    host.wait_until(lambda: re.search(r"timer:\(keepalive,[45]min", timer()), "the default of 5m")
+    config(path, "keepalive-time = 2h")
+    reload(relay, "read the configuration again")
+    host.wait_until(lambda: re.search(r"timer:\(keepalive,1(?:19|20)min", timer()), "2h")
 
 
 def test_hup(loaded, path):

@@ -204,6 +204,21 @@ def test_keepalive_towards_servers(proxied):
                     "a keepalive timer runs", timeout=1.0)
 
 
+@pytest.mark.deadline(60)
+def test_keepalive_finds_nobody(loaded):
+    """A server that has vanished without a word: the client is reset, long before it is idle for
+    too long. To see it red: let session_probe() and read errors be no end."""
+    loaded.client_net.sysctl("ipv4/tcp_keepalive_intvl", 1)
+    loaded.client_net.sysctl("ipv4/tcp_keepalive_probes", 2)
+    loaded.start_relay("--keepalive-time", "1s")
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    client.settimeout(20)
+    loaded.server_net.ip("link set tproxy0 down")
+    assert wire.ended_by(client) == wire.RESET
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
 def test_server_whose_cable_is_cut(loaded):
     """Half-open: nobody says a word. The idle timeout ends it, for the client as a reset. To see it
     red: set no deadline in session_open()."""
