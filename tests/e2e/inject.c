@@ -52,6 +52,7 @@ enum call {
 	EVENTFD_READ,
 	WRITE,
 	MALLOC,
+	WORKER_MALLOC,
 	REALTIME, /* not to fail: error is how many seconds the host's clock has been set by */
 	_CALL_MAX,
 };
@@ -99,6 +100,11 @@ static bool fails(enum call call)
 	atomic_fetch_add(&rule->struck, 1);
 	errno = rule->error;
 	return true;
+}
+
+static bool is_worker(void)
+{
+	return syscall(SYS_gettid) != getpid();
 }
 
 #define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
@@ -150,10 +156,7 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	bool main_thread = syscall(SYS_gettid) == getpid();
-
-	return !main_thread && fails(EPOLL_WAIT) ? -1
-						 : REAL(epoll_wait)(epfd, events, max, timeout);
+	return is_worker() && fails(EPOLL_WAIT) ? -1 : REAL(epoll_wait)(epfd, events, max, timeout);
 }
 
 int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -296,18 +299,24 @@ void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 
+static bool malloc_fails(void)
+{
+	return fails(MALLOC) ||
+	       (rules && rules[WORKER_MALLOC].error && is_worker() && fails(WORKER_MALLOC));
+}
+
 void *malloc(size_t size)
 {
-	return fails(MALLOC) ? NULL : __libc_malloc(size);
+	return malloc_fails() ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t n, size_t size)
 {
-	return fails(MALLOC) ? NULL : __libc_calloc(n, size);
+	return malloc_fails() ? NULL : __libc_calloc(n, size);
 }
 
 void *realloc(void *p, size_t size)
 {
-	return fails(MALLOC) ? NULL : __libc_realloc(p, size);
+	return malloc_fails() ? NULL : __libc_realloc(p, size);
 }
 #endif
