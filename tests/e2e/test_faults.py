@@ -519,7 +519,8 @@ def test_listener_that_cannot_be_resumed_is_tried_again(faulty):
 
 
 @pytest.mark.needs("cc")
-def test_registration_that_cannot_be_renewed(faulty):
+@pytest.mark.parametrize("call, calls", [("bpf_update", 4), ("bpf_other", 9)])
+def test_registration_that_cannot_be_renewed(faulty, call, calls):
     """bpf(2) fails for seconds: running connections go on, new ones are relayed or direct, one line
     tells, and it is registered again afterwards.
 
@@ -527,13 +528,11 @@ def test_registration_that_cannot_be_renewed(faulty):
     """
     client, server = faulty.pair()
     before = faulty.relay.text().count("\n")
-    for call in ("bpf_update", "bpf_other"):
-        faulty.faults.fail(call, errno.EPERM, left=inject.FOR_EVER)
-    host.wait_until(lambda: faulty.faults.struck("bpf_update") >= 4, "renewals fail", timeout=10)
+    faulty.faults.fail(call, errno.EPERM, left=inject.FOR_EVER)
+    host.wait_until(lambda: faulty.faults.struck(call) >= calls, "renewals fail", timeout=10)
     wire.exchange(client, server)
     told = faulty.relay.text().splitlines()[before:]
-    for call in ("bpf_update", "bpf_other"):
-        faulty.faults.stop(call)
+    faulty.faults.stop(call)
     faulty.swaps.served()
     host.wait_until(lambda: faulty.visit(faulty.listen()).relayed, "it is relayed again")
     assert len(told) <= 3, f"more than one line for the whole of it: {told}"
