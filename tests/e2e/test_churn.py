@@ -40,7 +40,7 @@ def test_20000_connections(proxied):
     host.wait_until(lambda: relay.descriptors() <= descriptors, "descriptors are closed")
     assert relay.rss_kib() - memory < (8192 if SANITIZED else 512)
     visits = 2 * relay.ports() + WARM_UP + CONNECTIONS
-    assert len(relay.connections()) == visits
+    host.wait_until(lambda: len(relay.connections()) == visits, "all are told of")
     stats = proxied.stats()
     assert stats.pop("redirected") == visits
     assert not any(stats.values()), stats

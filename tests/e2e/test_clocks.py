@@ -206,7 +206,7 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
 
     To see it red: do not ask has_work() in session_expire().
     """
-    relay = loaded.start_relay("--workers", 1, "--connect-timeout", "800ms")
+    relay = loaded.start_relay("--workers", 1, "--connect-timeout", "2s")
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((loaded.listen().getsockname()[0], 0), backlog=0))
     loaded.connect(full, place=loaded.server)
@@ -217,7 +217,7 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
 
     client = loaded.connect(full)
     host.wait_until(lambda: dials(wire.SYN_SENT), "the relay dials")
-    with stopped(relay, 0.2):
+    with stopped(relay, 2):
         loaded.accept(full)
         host.wait_until(lambda: dials(wire.ESTABLISHED), "the server has answered")
     server, _ = loaded.accept(full)

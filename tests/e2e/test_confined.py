@@ -95,7 +95,7 @@ def test_all_that_a_relay_does(loaded, config):
     notify.chmod(0o777)
     sock.settimeout(wire.TIMEOUT)
     relay = start(loaded, "--config", config, "--connection-log", "json", "--workers", 2,
-                  env={"NOTIFY_SOCKET": str(notify)})
+                  "--buffer-size", "8K", env={"NOTIFY_SOCKET": str(notify)})
     assert b"READY=1" in sock.recv(4096)
     assert_confined(relay.pid)
 

@@ -117,10 +117,8 @@ def test_timed_out(remembering, address):
     """--connect-timeout is over. To see it red: do not note it in session_expire()."""
     started = time.monotonic()
     learn(remembering, address)
-    assert 0.2 <= time.monotonic() - started < 2
-    started = time.monotonic()
+    assert time.monotonic() - started >= 0.2
     assert ask(remembering, address) == (errno.ETIMEDOUT, 1)
-    assert time.monotonic() - started < 0.2, "at once"
 
 
 def test_second_connect_on_a_nonblocking_socket(remembering):
@@ -156,7 +154,6 @@ def test_for_no_longer_than_the_error_memory(loaded):
     loaded.start_relay("--error-memory", "400ms")
     before = time.monotonic()
     learn(loaded, NOBODY)
-    after = time.monotonic()
 
     def until_redirected():
         count = 0
@@ -165,15 +162,16 @@ def test_for_no_longer_than_the_error_memory(loaded):
         return time.monotonic(), count
 
     ended, count = loaded.run_in(until_redirected)
-    assert before + 0.4 < ended < after + 0.4 + 0.3
-    assert count > 10 and loaded.stats()["known_failed"] == count
+    assert ended > before + 0.4
+    assert count > 0 and loaded.stats()["known_failed"] == count
 
 
 def test_one_second_by_default(proxied):
+    before = time.monotonic()
     learn(proxied, NOBODY)
+    after = time.monotonic()
     (entry,) = proxied.pins.dump("map_failed")
-    left = entry["value"]["expires_ns"] / 1e9 - time.clock_gettime(time.CLOCK_MONOTONIC)
-    assert 0.2 < left < 1.0
+    assert before + 1 <= entry["value"]["expires_ns"] / 1e9 <= after + 1
     assert entry["value"]["error"] == errno.ECONNREFUSED
 
 
@@ -192,7 +190,7 @@ def test_server_that_comes_back_is_reached(loaded):
     loaded.start_relay("--error-memory", "300ms")
     learn(loaded, NOBODY)
     listener = loaded.listen(*NOBODY)
-    host.wait_until(lambda: loaded.run_in(errno_of, NOBODY) == 0, "it is reached", timeout=1.0)
+    host.wait_until(lambda: loaded.run_in(errno_of, NOBODY) == 0, "it is reached")
     loaded.accept(listener)
     assert loaded.visit(listener).relayed
 
@@ -286,20 +284,21 @@ def serve_pages(listener):
 
 
 @pytest.mark.needs("curl")
-def test_happy_eyeballs(proxied):
+def test_happy_eyeballs(loaded):
     """The first address refuses, the second one works: curl finds it, at the latest by its next
     try. (The reset comes so soon that curl may take it for a refusal at the first one.)"""
-    listener = proxied.listen()
+    loaded.start_relay("--error-memory", "1m")
+    listener = loaded.listen()
     port = listener.getsockname()[1]
-    proxied.task(serve_pages, listener, place=proxied.server)
+    loaded.task(serve_pages, listener, place=loaded.server)
 
     def curl():
-        return proxied.run("curl", "-sS", "--max-time", 10, "--noproxy", "*", "--resolve",
+        return loaded.run("curl", "-sS", "--max-time", 10, "--noproxy", "*", "--resolve",
                            f"service.test:{port}:[{SERVER6}],{SERVER}",
                            f"http://service.test:{port}/",
-                           env={"HOME": os.fspath(proxied.directory)})
+                           env={"HOME": os.fspath(loaded.directory)})
 
     assert curl().status in (0, 7, 52, 55, 56)
-    assert proxied.stats()["known_failed"] == 0
+    assert loaded.stats()["known_failed"] == 0
     assert curl().succeeded().out == "page\n"
-    assert proxied.stats()["known_failed"] == 1
+    assert loaded.stats()["known_failed"] == 1

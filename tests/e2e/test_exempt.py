@@ -293,22 +293,24 @@ def test_relay_stopped(proxied):
     To see it red: do not look at alive_ns, or do not renew it.
     """
     listener = proxied.listen()
-    waiting = []
+    waiting, began = [], [0.0]
 
     def is_direct():
+        before = time.monotonic()
         client = proxied.connect(listener)
         if client.getsockname()[0] == CLIENT:
             wire.exchange(client, proxied.accept(listener)[0])
             return True
         client.sendall(b"waiting")
+        began[0] = before
         waiting.append(client)
         time.sleep(0.1)  # they are kept open
         return False
 
     with stopped(proxied.relay):
-        since = time.monotonic()
-        host.wait_until(is_direct, "connections are direct", timeout=STALE + 2)
-        assert STALE - 1.1 < time.monotonic() - since < STALE + 1
+        alive = registered(proxied.pins)["alive_ns"] / 1e9
+        host.wait_until(is_direct, "connections are direct", timeout=STALE + 5)
+        assert began[0] <= alive + STALE <= time.monotonic()
         assert len(waiting) > 10 and proxied.stats()["stalled"] == 1
         proxied.load("--fail-closed")
         with pytest.raises(ConnectionRefusedError):
@@ -321,7 +323,7 @@ def test_relay_stopped(proxied):
     def is_relayed():
         return proxied.run_in(host6.errno_of, host6.mapped(listener.getsockname())) == 0
 
-    host.wait_until(is_relayed, "it serves again", timeout=3.0)
+    host.wait_until(is_relayed, "it serves again")
     proxied.accept(listener)
     assert proxied.visit(listener).relayed
 
@@ -342,7 +344,7 @@ def test_older_relay_takes_over_from_a_stopped_one(proxied):
         assert registered(proxied.pins)["pid"] == second.pid
         rewrite_registration(proxied.pins, sock,
                              alive_ns=registered(proxied.pins)["alive_ns"] - int(STALE * 1e9))
-        host.wait_until(taken_over, "the older one is registered", timeout=3.0)
+        host.wait_until(taken_over, "the older one is registered")
     assert proxied.stats()["stalled"] > 0
 
 

@@ -308,12 +308,12 @@ def test_without_ipv6_routes_connect_fails_at_once(bed4):
 
     host6.give_addresses(bed4)
     listener = host6.listen(bed4)
-    host.wait_until(lambda: host6.visit(bed4, listener).relayed, "IPv6 is offered", timeout=2.0)
+    host.wait_until(lambda: host6.visit(bed4, listener).relayed, "IPv6 is offered")
 
     bed4.client_net.ip("route del 2001:db8::/32", f"route del {host6.NET6} dev {host6.DEVICE}")
     host.wait_until(
         lambda: bed4.run_in(host6.errno_of, listener.getsockname()) == errno.ENETUNREACH,
-        "IPv6 is offered no more", timeout=2.0)
+        "IPv6 is offered no more")
 
 
 def test_without_ipv6_routes_and_fail_closed(bed4):

@@ -82,7 +82,8 @@ def test_buffer_size(loaded, options, size):
 @pytest.mark.parametrize("options, size", [([], 512 << 10), (["--pipe-size", "64K"], 64 << 10)])
 def test_pipe_size(loaded, options, size):
     """To see it red: F_SETPIPE_SZ of another size."""
-    relay = loaded.start_relay("--workers", 1, *options)
+    # A small buffer is filled again and again, which begins a splice, however quick the relay is.
+    relay = loaded.start_relay("--workers", 1, "--buffer-size", "8K", *options)
     text = calls(loaded, relay, "fcntl,splice")
     assert set(re.findall(r"F_SETPIPE_SZ, (\d+)\)", text)) == {str(size)}
     assert re.search(rf"splice\(\d+, NULL, \d+, NULL, {size}, ", text)

@@ -48,8 +48,7 @@ def test_a_map_pin_removed(proxied, name):
     proxied.load()
     proxied.visit(listener)
     wire.exchange(client, server)
-    host.wait_until(lambda: proxied.visit(listener).relayed, "it is relayed again",
-                    timeout=3.0)
+    host.wait_until(lambda: proxied.visit(listener).relayed, "it is relayed again")
 
 
 def empty(bed, name):
@@ -201,7 +200,7 @@ def test_keepalive_towards_servers(proxied):
     wire.exchange(client, server)
     host.wait_until(lambda: proxied.run_in(timers, listener.getsockname(),
                                            place=proxied.relay_place) == ["02"],
-                    "a keepalive timer runs", timeout=1.0)
+                    "a keepalive timer runs")
 
 
 @pytest.mark.deadline(60)

@@ -226,24 +226,24 @@ def test_data_sent_before_the_destination_answers_is_kept(proxied):
 # --- timeouts
 
 
-def ended_within(sock, least, most):
-    started = time.monotonic()
+def ended_after(sock, started, least):
     wire.ended_by(sock)
-    return least < time.monotonic() - started < most
+    return time.monotonic() - started >= least
 
 
 def test_idle_timeout(loaded):
     loaded.start_relay("--idle-timeout", "600ms")
     client, server = loaded.pair()
+    started = time.monotonic()
     wire.exchange(client, server)
-    assert ended_within(client, 0.3, 3)
+    assert ended_after(client, started, 0.6)
     wire.ended_by(server)
     host.wait_until(loaded.pins.at_rest, "nothing is left")
 
 
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_one_direction_keeps_a_connection_from_being_idle(loaded, speaker):
-    loaded.start_relay("--idle-timeout", "600ms")
+    loaded.start_relay("--idle-timeout", "1200ms")
     ends = loaded.pair()
     one, other = ends if speaker == "client" else reversed(ends)
 
@@ -251,7 +251,7 @@ def test_one_direction_keeps_a_connection_from_being_idle(loaded, speaker):
         one.sendall(b".")
         return wire.read_exactly(other, 1) == b"."
 
-    host.stays_true(speaks, "the connection works", 1.5)
+    host.stays_true(speaks, "the connection works", 2.5)
     wire.exchange(other, one)
 
 
@@ -260,13 +260,14 @@ def test_half_closed_timeout(loaded, first):
     loaded.start_relay("--half-closed-timeout", "600ms", "--idle-timeout", "60s")
     ends = loaded.pair()
     one, other = ends if first == "client" else reversed(ends)
+    started = time.monotonic()
     one.shutdown(socket.SHUT_WR)
     assert wire.ended_by(other) == wire.EOF
-    assert ended_within(one, 0.3, 3)
+    assert ended_after(one, started, 0.6)
 
 
 def test_half_closed_timeout_does_not_end_a_transfer(loaded):
-    loaded.start_relay("--half-closed-timeout", "600ms")
+    loaded.start_relay("--half-closed-timeout", "1200ms")
     client, server = loaded.pair()
     client.shutdown(socket.SHUT_WR)
     assert wire.ended_by(server) == wire.EOF
@@ -275,7 +276,7 @@ def test_half_closed_timeout_does_not_end_a_transfer(loaded):
         server.sendall(b".")
         return wire.read_exactly(client, 1) == b"."
 
-    host.stays_true(speaks, "data flows to the end that still reads", 1.5)
+    host.stays_true(speaks, "data flows to the end that still reads", 2.5)
 
 
 # --- bulk
