@@ -236,7 +236,7 @@ def test_idle_timeout(loaded):
     client, server = loaded.pair()
     started = time.monotonic()
     wire.exchange(client, server)
-    assert ended_after(client, started, 0.6)
+    assert ended_after(client, started, 0.5)
     wire.ended_by(server)
     host.wait_until(loaded.pins.at_rest, "nothing is left")
 
@@ -263,7 +263,7 @@ def test_half_closed_timeout(loaded, first):
     started = time.monotonic()
     one.shutdown(socket.SHUT_WR)
     assert wire.ended_by(other) == wire.EOF
-    assert ended_after(one, started, 0.6)
+    assert ended_after(one, started, 0.5)
 
 
 def test_half_closed_timeout_does_not_end_a_transfer(loaded):
