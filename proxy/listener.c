@@ -39,7 +39,8 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 /*
  * Options that accepted sockets take from their listener. TCP_NODELAY: we write when there is
  * something to write. Reno: between two sockets of one host there is no congestion, and pacing, as
- * by a host's default of BBR, only costs; BENCHMARKS has what. The client's socket is its own.
+ * by a host's default of BBR, only costs; tests/bench/README.md has what. The client's socket is
+ * its own.
  */
 static void inherit_options(int fd)
 {

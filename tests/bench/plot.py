@@ -28,8 +28,8 @@ def svg(document):
     canvas.text(MARGIN, 42, f"{about['date']}, kernel {about['kernel']}, {about['cores']} cores "
                 f"({about['cpu']}), TCP congestion control {about['congestion_control']}, "
                 f"commit {about['commit'][:12]}", colour=PALE)
-    canvas.text(MARGIN, 60, f"medians of {document['rounds']} rounds; whiskers from minimum to "
-                "maximum; the line is the baseline, 1.0", colour=PALE)
+    canvas.text(MARGIN, 60, f"medians of {document['rounds']} rounds or more; whiskers from "
+                "minimum to maximum; the line is the baseline, 1.0", colour=PALE)
     canvas.y = 76
     for name, workload in document["workloads"].items():
         for metric in workload["metrics"]:

@@ -62,11 +62,11 @@ class Service(programs.Relay):
 @pytest.fixture
 def start(loaded):
     """Starts a service, and waits until it is ready."""
-    def start_one(*options, **program):
+    def start_one(*options, place=None, **program):
         log = loaded.directory / f"relay{len(loaded.relays)}.log"
         loaded.relay = Service(loaded._binaries / programs.RELAY.name, loaded.pins.path,
                                "--drain-in-background", "--drain-timeout", "5s", *options,
-                               place=loaded.relay_place, log=log, **program)
+                               place=place or loaded.relay_place, log=log, **program)
         loaded.relays.append(loaded.relay)
         return loaded.relay.wait_registered()
 

@@ -3,17 +3,20 @@
 
 The rule: with --max-connections that fit into it, who comes too late waits, as in test_overload.py.
 Without, the kernel kills the relay at the limit, which is as if it had crashed: its connections
-end, clients connect directly, and the next relay takes over. Where not the cgroup but the process
-has the limit, see test_no_memory in test_overload.py.
+are reset, and the next child of its guardian takes over, or clients connect directly. Where not
+the cgroup but the process has the limit, see test_no_memory in test_overload.py.
 """
 
 import signal
+
+import time
 
 import pytest
 
 import host
 import wire
 from stay import Crowd, visit_and_hold
+from test_handover import LIFE_LEAST, start  # a fixture
 
 KIB, MIB = 1 << 10, 1 << 20
 # What the man page says that an idle connection takes, and some more for a start.
@@ -71,10 +74,33 @@ def test_killed_at_the_limit(loaded, workers):
     verdicts = loaded.run_in(visit_and_hold, address, 2000, timeout=30)
     relay.killed = True
     assert relay.wait() == -signal.SIGKILL and memory.kills() >= 1
-    for end in (client, server):
-        wire.ended_by(end)  # a killed process's kernel says end of file where all has been read
-    assert "served" in verdicts and verdicts <= {"served", wire.RESET, wire.EOF}
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+    assert "served" in verdicts and verdicts <= {"served", wire.RESET}
     assert not loaded.visit(loaded.listen()).relayed
     memory.limit(64 * MIB)
     loaded.start_relay("--workers", workers, place=place)
     assert loaded.visit(loaded.listen()).relayed
+
+
+@pytest.mark.deadline(60)
+def test_service_killed_at_the_limit(loaded, start):
+    """With a guardian, as in the unit, there is a next child, with no help; none is direct.
+
+    To see it red: do not call hold_listeners().
+    """
+    loaded.load("--fail-closed")
+    place, memory = loaded.limited_place()
+    relay = start("--workers", 1, place=place)
+    (address,) = loaded.echo_server()
+    client, server = loaded.pair()
+    wire.exchange(client, server)
+    time.sleep(LIFE_LEAST)
+    memory.limit(memory.used() + 16 * MIB)
+    verdicts = loaded.run_in(visit_and_hold, address, 3500, timeout=30)
+    assert [wire.ended_by(end) for end in (client, server)] == [wire.RESET] * 2
+    assert "served" in verdicts and verdicts <= {"served", wire.RESET}
+    relay.wait_registered(2)
+    assert memory.kills() == 1 and relay.running()
+    assert loaded.visit(loaded.listen()).relayed
+    stats = loaded.stats()
+    assert stats["no_relay"] == stats["no_listener"] == stats["refused"] == 0

@@ -86,3 +86,15 @@ def test_limit_is_changed_while_it_runs(loaded, greedy):
         wire.exchange(*pair)
         pair[0].close()
         assert wire.ended_by(pair[1]) == wire.EOF
+
+
+def test_cgroup_below_has_its_own(loaded, greedy):
+    """A limit for each cgroup, whatever is above it: as the man page and SECURITY.md say."""
+    loaded.start_relay("--max-per-cgroup", 1)
+    listener = loaded.listen()
+    below = [host.Place(greedy.cgroup.child(name), loaded.client_net) for name in ("a", "b")]
+    pairs = [loaded.pair(listener, place=place) for place in (greedy, *below)]
+    for place in below:
+        assert loaded.run_in(wire.fate, listener.getsockname(), place=place) == wire.RESET
+    for pair in pairs:
+        wire.exchange(*pair)
