@@ -44,6 +44,7 @@ struct client {
 	struct run *run;
 	unsigned int quota;
 	uint64_t *latencies; /* quota of them, a slice of run->latencies */
+	int *held;	     /* of hold: quota of them */
 	atomic_ullong progress;
 	uint64_t bytes; /* of the pattern, sent or received */
 	unsigned int failures;
@@ -209,12 +210,18 @@ static void client_connect_only(struct client *c)
 /* Opens quota connections, with one exchange on each so that they are up all the way. */
 static void client_hold(struct client *c)
 {
+	c->held = calloc(c->quota, sizeof(*c->held));
+	if (!c->held) {
+		client_fail_errno(c, "calloc");
+		return;
+	}
 	for (unsigned int i = 0; i < c->quota && c->failures == 0; i++) {
 		uint64_t begin = now_ns();
 		int fd = client_connect(c); /* open until the process ends, see hold_until_told() */
 
 		if (fd < 0)
 			return;
+		c->held[i] = fd;
 		client_exchange(c, fd, i);
 		c->latencies[i] = now_ns() - begin;
 	}
@@ -458,6 +465,26 @@ static void hold_until_told(unsigned int seconds)
 	poll(&told, 1, (int)seconds * 1000);
 }
 
+/* Does each of them still work? Else what was measured meanwhile was not what they take. */
+static int check_held(struct run *run)
+{
+	const struct timeval patience = { .tv_sec = 5 };
+
+	for (unsigned int i = 0; i < run->options->clients; i++) {
+		struct client *c = &run->clients[i];
+
+		for (unsigned int j = 0; j < c->quota; j++) {
+			setsockopt(c->held[j], SOL_SOCKET, SO_RCVTIMEO, &patience,
+				   sizeof(patience));
+			if (client_exchange(c, c->held[j], j) == 0)
+				continue;
+			fprintf(stderr, "a connection that was held: %s\n", c->reason);
+			return 1;
+		}
+	}
+	return 0;
+}
+
 _Noreturn void client_run(enum workload workload, const struct client_options *options)
 {
 	struct run run = {
@@ -483,8 +510,10 @@ _Noreturn void client_run(enum workload workload, const struct client_options *o
 	pthread_barrier_wait(&run.start);
 	why = run_wait(&run);
 	r = run_report(&run, why, (double)(now_ns() - begin) / 1e9);
-	if (workload == WORKLOAD_HOLD && r == 0)
+	if (workload == WORKLOAD_HOLD && r == 0) {
 		hold_until_told(options->seconds);
+		r = check_held(&run);
+	}
 
 	/* After a stall threads still use what run points to: the end of the process frees it. */
 	exit(r);

@@ -93,13 +93,22 @@ class Contender:
         return [self.sandbox.bench, workload, server or f"{self.host}:{SERVER_PORT}", *options]
 
     def hold(self, count, look):
-        """The result of look() while count idle connections are open."""
+        """The result of look() while count idle connections are open, each of which works
+        afterwards."""
         client = self.open_client(self.bench("hold", "--count", count, "--seconds", 60))
         try:
             client_result(client.stdout.readline(), "the client has not said why")
-            return look()
+            result = look()
+            _, errors = client.communicate(timeout=CLIENT_SECONDS_MAX)
+            if client.returncode:
+                raise Failure(f"client: {errors.strip() or client.returncode}")
+            return result
+        except subprocess.TimeoutExpired as error:
+            raise Failure(f"client: not done after {CLIENT_SECONDS_MAX} s") from error
         finally:
-            client.communicate(timeout=CLIENT_SECONDS_MAX)
+            if client.returncode is None:
+                client.kill()
+                client.communicate()
 
     def upstreams(self):
         """How many connections to the server are its relay's: the user tells them from clients'."""

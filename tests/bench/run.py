@@ -10,6 +10,7 @@ table to stdout. Exit status 0 if every variant has its numbers, 1 if not, 2 for
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -66,8 +67,20 @@ def parse_options():
     return options
 
 
+# OSError: a process that is gone has no /proc.
+ERRORS = (Failure, OSError, subprocess.SubprocessError)
+
+
 def say(text):
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def stop(contender):
+    """That one does not end as it should must not cost what has been measured."""
+    try:
+        contender.stop()
+    except ERRORS as failure:
+        say(f"{contender.name}: {failure}")
 
 
 def start_contenders(names, sandbox):
@@ -78,20 +91,20 @@ def start_contenders(names, sandbox):
         try:
             contenders[name].start()
             contenders[name].prove()
-        except Failure as failure:
+        except ERRORS as failure:
             say(f"{name}: {failure}")
             reasons[name] = str(failure)
-            contenders[name].stop()
+            stop(contenders[name])
     return contenders, reasons
 
 
 def take_turn(workload, variant, scale):
     try:
         return workload.measure(variant, scale)
-    except (Failure, OSError) as error:  # OSError: a process that is gone has no /proc
+    except ERRORS as error:
         try:
             workload.recover(variant)
-        except Failure as another:
+        except ERRORS as another:
             raise Failure(f"{error}; then: {another}") from error
         raise Failure(str(error)) from error
 
@@ -103,10 +116,12 @@ def run_workload(workload, rounds, scale, reasons):
         if name in reasons:
             series.fail(reasons[name])
     try:
-        workload.begin()
-        take_rounds(workload, variants, rounds, scale)
-        workload.end()
-    except Failure as failure:
+        try:
+            workload.begin()
+            take_rounds(workload, variants, rounds, scale)
+        finally:
+            workload.end()
+    except ERRORS as failure:
         say(f"{workload.name}: {failure}")
         for series in variants.values():
             series.fail(series.reason or str(failure))
@@ -154,18 +169,18 @@ def run(options):
             rounds = 1 if workload.once else options.rounds * finely
             report.add(workload, run_workload(workload, rounds, scale, reasons))
         for contender in contenders.values():
-            contender.stop()
+            stop(contender)
     return report
 
 
 def main():
     options = parse_options()
     # Both explicitly: a shell starts background jobs with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         report = run(options)
-    except Failure as failure:
+    except ERRORS as failure:
         print(f"run.py: {failure}", file=sys.stderr)
         return 1
     document = report.document()

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -184,7 +185,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self.clean()
         self.lock.close()
@@ -204,7 +205,10 @@ class Sandbox:
 
     def clean(self):
         """Leaves nothing of this run nor of one before it. Does not stop at what fails."""
-        self.kill_all()
+        try:
+            self.kill_all()
+        except (Failure, OSError) as failure:
+            print(f"left: {failure}", file=sys.stderr)
         for path, _ in list(mounts()):
             if path.startswith(f"/run/{NAME}."):
                 command("umount", path, check=False)

@@ -169,7 +169,8 @@ class Relay(Program):
     def __init__(self, binary, pin_dir, *options, wrapper=None, verbose=True, **program):
         if wrapper is None:
             wrapper = unprivileged(RELAY_UID, RELAY_GID)
-        workers = ["--workers", 2] if THREAD_SANITIZED else []
+        # A file may say how many, and what is on the command line goes before it.
+        workers = ["--workers", 2] if THREAD_SANITIZED and "--config" not in options else []
         super().__init__(*wrapper, *RELAY_WRAPPER, binary, "--pin-dir", pin_dir,
                          *(["-v"] if verbose else []), "--drain-timeout", "1s", *workers,
                          *options, **program)

@@ -383,7 +383,7 @@ def stopped_thread(tid):
 
 
 @pytest.mark.deadline(60)
-@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize("which", [-1, -2])
 def test_worker_stopped(loaded, which):
     """One of two workers stands still, and with it what it serves: as a relay that does, it gets
     nothing new after a while, and is served again when it goes on.
@@ -393,7 +393,7 @@ def test_worker_stopped(loaded, which):
     relay = loaded.start_relay("--workers", 2)
     tids = sorted(map(int, os.listdir(f"/proc/{relay.pid}/task")))
     listener = loaded.listen()
-    assert tids[0] == relay.pid and len(tids) == 3
+    assert tids[0] == relay.pid and len(tids) >= 3  # a sanitizer's comes before the workers
 
     def is_direct():
         return loaded.connect(listener).getsockname()[0] == CLIENT
