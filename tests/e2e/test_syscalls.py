@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What a short connection costs the relay in system calls, so that it does not grow unnoticed."""
 
+import contextlib
 import re
 import signal
 import subprocess
 
 import pytest
 
+import crowd
 import host
 from test_churn import visit_in_turn
 
@@ -17,6 +19,17 @@ def counts(summary):
     """{system call: calls} of the table that strace -c prints."""
     rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", summary, re.M)
     return {name: int(calls) for calls, name in rows if name != "total"}
+
+
+@contextlib.contextmanager
+def counting(relay, table):
+    """The system calls of the block, as strace -c prints them, are in the table after it."""
+    with subprocess.Popen(["strace", "-q", "-f", "-c", "-o", table, "-p", str(relay.pid)]) as trace:
+        try:
+            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
+            yield
+        finally:
+            trace.send_signal(signal.SIGINT)
 
 
 @pytest.mark.needs("strace")
@@ -33,12 +46,8 @@ def test_short_connections(bed, tmp_path, exempt):
                             place=bed.relay_place if exempt else bed.client)
     addresses = bed.echo_server(1)
     table = tmp_path / "strace"
-    with subprocess.Popen(["strace", "-q", "-f", "-c", "-o", table, "-p", str(relay.pid)]) as trace:
-        try:
-            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
-            bed.run_in(visit_in_turn, addresses, CONNECTIONS, timeout=60)
-        finally:
-            trace.send_signal(signal.SIGINT)
+    with counting(relay, table):
+        bed.run_in(visit_in_turn, addresses, CONNECTIONS, timeout=60)
     calls = counts(table.read_text())
     each = {name: number / CONNECTIONS for name, number in calls.items()}
     assert sum(each.values()) < (25.5 if exempt else 26.5), each
@@ -47,6 +56,25 @@ def test_short_connections(bed, tmp_path, exempt):
     assert each["epoll_ctl"] < 4.5, each
     # Small talk holds no pipe and copies once each way.
     assert "splice" not in calls and "pipe2" not in calls
+
+
+@pytest.mark.needs("strace")
+def test_crowd(loaded, tmp_path):
+    """64 clients at a time, which end with a reset: 21 of them. TCP_QUICKACK is set twice, and that
+    clients come together saves waits.
+
+    To see it red: ask getsockopt() once more for each session, set TCP_QUICKACK once more.
+    """
+    relay = loaded.start_relay("--workers", 1, "--connection-log", "none")
+    table = tmp_path / "strace"
+    with counting(relay, table), crowd.connecting(loaded, 64) as outcome:
+        host.wait_until(lambda: loaded.stats()["redirected"] > 2000, "clients connect", 20)
+    calls = counts(table.read_text())
+    each = {name: number / outcome.good for name, number in calls.items()}
+    assert outcome.failed == []
+    assert sum(each.values()) < 23, each
+    most = {"setsockopt": 6, "getsockopt": 1.5, "recvfrom": 3.5, "epoll_ctl": 4.5, "epoll_wait": 1}
+    assert all(each[name] < limit for name, limit in most.items()), each
 
 
 def status(relay):
