@@ -85,7 +85,7 @@ static int listen_for_clients(struct listener *l)
 	uint32_t i;
 
 	for (i = 0; i < l->n_sockets; i++) {
-		if (event_add(l->sockets[i].event, NULL) < 0)
+		if (!l->sockets[i].destroyed && event_add(l->sockets[i].event, NULL) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -171,7 +171,7 @@ static int make_spare(struct listener *l)
 	return 0;
 }
 
-/* Somebody who may destroy sockets (SOCK_DESTROY of sock_diag(7)) has destroyed this one? */
+/* Has somebody who may destroy sockets destroyed this one (SOCK_DESTROY of sock_diag(7))? */
 static bool is_destroyed(int fd)
 {
 	socklen_t len = sizeof(int);
@@ -180,13 +180,22 @@ static bool is_destroyed(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
 }
 
+/* Nobody will come there; the others go on until there are new ones. */
+static void socket_is_lost(struct listener_socket *socket)
+{
+	event_del(socket->event);
+	if (!socket->destroyed)
+		socket->listener->worker->lost_listener = true;
+	socket->destroyed = true;
+}
+
 enum accepted {
 	ACCEPTED,
 	ACCEPTED_NONE, /* the backlog is empty */
 	ACCEPTED_PAUSED,
 };
 
-static enum accepted accept_one(const struct listener_socket *socket, bool crowded)
+static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 {
 	struct listener *l = socket->listener;
 	union sockaddr_any client;
@@ -214,8 +223,10 @@ static enum accepted accept_one(const struct listener_socket *socket, bool crowd
 		case EPROTO:
 			return ACCEPTED; /* that one is gone, the next one may be good */
 		}
-		if (errno == EINVAL && is_destroyed(socket->fd))
-			l->worker->lost_listener = true;
+		if (errno == EINVAL && is_destroyed(socket->fd)) {
+			socket_is_lost(socket);
+			return ACCEPTED_NONE;
+		}
 		listener_pause(l, strerror(errno));
 		return ACCEPTED_PAUSED;
 	}

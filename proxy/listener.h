@@ -24,6 +24,7 @@ struct listener_socket {
 	struct listener *listener;
 	int fd;		     /* owned */
 	struct event *event; /* a client waits */
+	bool destroyed;	     /* by somebody who may: it does not listen any more */
 	struct crowd_wait wait;
 };
 

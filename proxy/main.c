@@ -74,21 +74,23 @@ static void log_registered(const struct relay *relay)
 
 /*
  * Makes new listeners and registers them, be it because other maps than those that we registered in
- * are pinned now: a loader unloaded and loaded.
+ * are pinned now: a loader unloaded and loaded. Else what was there stays; to be tried again.
  */
-static enum registration_state register_anew(struct relay *relay)
+static bool register_anew(struct relay *relay)
 {
-	struct registration reg = REGISTRATION_NULL;
+	struct registration before = relay->reg, reg = REGISTRATION_NULL;
 
 	if (registration_open(&reg, relay->options.pin_dir) < 0)
-		return REGISTRATION_GONE;
-	registration_close(&relay->reg);
+		return false;
 	relay->reg = reg;
 	if (relay_listen(relay) < 0) {
-		relay->reg.config_id = 0; /* try again at the next check */
-		return REGISTRATION_GONE;
+		registration_close(&relay->reg);
+		relay->reg = before;
+		return false;
 	}
-	return REGISTRATION_GOOD;
+	registration_close(&before);
+	relay->lost_listener = false;
+	return true;
 }
 
 /* Destroyed, or there was no memory for its events. */
@@ -123,18 +125,24 @@ static bool workers_answer(struct relay *relay)
 
 static void check(struct relay *relay)
 {
+	static struct log_limit registered;
 	enum registration_state state = registration_check(&relay->reg);
 
+	relay->lost_listener |= have_lost_listener(relay);
 	if (state == REGISTRATION_REPLACED) {
-		state = register_anew(relay);
-		log_limit_end();
-		if (state == REGISTRATION_GOOD)
+		state = REGISTRATION_GONE;
+		if (register_anew(relay)) {
+			state = REGISTRATION_GOOD;
+			log_limit_end();
 			log_registered(relay);
-	} else if (state == REGISTRATION_GOOD && have_lost_listener(relay)) {
+		}
+	} else if (state == REGISTRATION_GOOD && relay->lost_listener) {
 		log_warning("a listening socket is lost, making new ones");
-		state = register_anew(relay);
-		if (state == REGISTRATION_GOOD)
+		if (register_anew(relay)) {
+			/* Of its own: how often it was tried before does not count. */
+			log_limit_begin(&registered);
 			log_registered(relay);
+		}
 	}
 	if (state == relay->reg_state)
 		return;

@@ -21,7 +21,8 @@ struct relay {
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
-	bool stuck; /* a worker is: our entry is not renewed */
+	bool stuck;	    /* a worker is: our entry is not renewed */
+	bool lost_listener; /* a worker has, and there are no new ones yet */
 	struct worker_limit limit;
 	struct worker *workers;
 	uint32_t n_workers; /* initialised */

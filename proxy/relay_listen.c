@@ -52,8 +52,11 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 	return 0;
 }
 
-/* Does the socket listen where we are to? The configuration may be another one now. */
-static bool is_wanted(const struct options *options, int fd)
+/*
+ * Does the socket, one of n of its family, listen where we are to? The configuration may be another
+ * one now.
+ */
+static bool is_wanted(const struct options *options, int fd, uint32_t n)
 {
 	union sockaddr_any addr = {}, wanted;
 	socklen_t len = sizeof(addr);
@@ -66,7 +69,16 @@ static bool is_wanted(const struct options *options, int fd)
 	first = ntohs(wanted.in.sin_port);
 	wanted.in.sin_port = addr.in.sin_port;
 	return memcmp(&addr, &wanted, sockaddr_len(&wanted)) == 0 &&
-	       (!first || (port >= first && port - first < TPROXY_PORTS_MAX));
+	       (!first || (port >= first && (uint32_t)(port - first) < n));
+}
+
+static enum tproxy_family family_of(int fd)
+{
+	socklen_t len = sizeof(int);
+	int domain = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	return domain == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 }
 
 /*
@@ -77,11 +89,15 @@ static void take_over(struct relay *relay, struct worker_sockets *sockets)
 {
 	struct guardian_child *from = &relay->inherited;
 	const uint32_t n = from->n_sockets;
+	uint32_t n_of[_TPROXY_FAMILY_MAX] = {}, i;
 	bool all = n > 0;
-	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		all = all && is_wanted(&relay->options, from->sockets[i]) &&
+		n_of[family_of(from->sockets[i])]++;
+	for (i = 0; i < n; i++)
+		all = all &&
+		      is_wanted(&relay->options, from->sockets[i],
+				n_of[family_of(from->sockets[i])]) &&
 		      registration_knows_listener(&relay->reg, from->sockets[i]) &&
 		      listen(from->sockets[i], (int)relay->options.backlog) == 0;
 	from->n_sockets = 0;

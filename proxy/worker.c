@@ -222,6 +222,7 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	close_listeners(worker);
 	registration_handle_close(&worker->handle);
 	worker->handle = sockets->handle;
+	worker->lost_listener = false; /* whatever those before have met */
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (sockets->n_listen[i] > 0 &&
 		    listener_init(&worker->listeners[i], worker,

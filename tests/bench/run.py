@@ -176,7 +176,10 @@ def run(options):
 def main():
     options = parse_options()
     # Both explicitly: a shell starts background jobs with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup(1)
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         report = run(options)

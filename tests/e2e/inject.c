@@ -41,6 +41,7 @@ enum call {
 	SETPIPE,
 	BPF_UPDATE, /* BPF_MAP_UPDATE_ELEM */
 	BPF_OTHER,
+	OBJ_GET, /* BPF_OBJ_GET */
 	GETSOCKOPT,
 	SETSOCKOPT,
 	LINGER,	   /* setsockopt(SO_LINGER) */
@@ -231,6 +232,8 @@ long syscall(long number, ...)
 	for (i = 0; i < 6; i++)
 		a[i] = va_arg(args, long);
 	va_end(args);
+	if (number == SYS_bpf && a[0] == BPF_OBJ_GET && fails(OBJ_GET))
+		return -1;
 	if (number == SYS_bpf && fails(a[0] == BPF_MAP_UPDATE_ELEM ? BPF_UPDATE : BPF_OTHER))
 		return -1;
 	return REAL(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);

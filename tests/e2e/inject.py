@@ -13,9 +13,9 @@ SOURCE = Path(__file__).with_name("inject.c")
 
 # As enum call in inject.c.
 CALLS = ("accept4", "socket", "connect", "recv", "send", "splice_in", "splice_out", "epoll_add",
-         "epoll_del", "epoll_wait", "pipe2", "setpipe", "bpf_update", "bpf_other", "getsockopt",
-         "setsockopt", "linger", "so_error", "shutdown", "close", "getsockname", "poll",
-         "eventfd_read", "write", "malloc", "worker_malloc", "realtime")
+         "epoll_del", "epoll_wait", "pipe2", "setpipe", "bpf_update", "bpf_other", "obj_get",
+         "getsockopt", "setsockopt", "linger", "so_error", "shutdown", "close", "getsockname",
+         "poll", "eventfd_read", "write", "malloc", "worker_malloc", "realtime")
 
 FOR_EVER = 1 << 30
 _RULE = struct.Struct("=iiiiii")

@@ -355,10 +355,10 @@ def test_entry_that_an_older_relay_overwrote(proxied):
     """
     older = registered(proxied.pins)
     newer = proxied.start_relay()
-    with proxied.client_net.inside(), socket.socket() as sock:
+    with stopped(newer), proxied.client_net.inside(), socket.socket() as sock:
         rewrite_registration(proxied.pins, sock,
                              **{name: older[name] for name in ("registered_ns", "pid", "listen")})
-    assert registered(proxied.pins)["pid"] == older["pid"]
+        assert registered(proxied.pins)["pid"] == older["pid"]
     host.wait_until(lambda: registered(proxied.pins)["pid"] == newer.pid, "it has written again")
     host.stays_true(lambda: registered(proxied.pins)["pid"] == newer.pid, "it stays", 2.2)
 

@@ -332,20 +332,78 @@ def test_fault_that_lasts(faulty, call, name):
 
 @pytest.mark.needs("ss")
 def test_listener_destroyed(proxied):
-    """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on. The relay
-    makes new ones.
+    """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on. Who waits
+    at others is served, and the relay makes new ones, once.
 
-    To see it red: do not set lost_listener in accept_one().
+    To see it red: do not set lost_listener in accept_one(), or let it pause there; do not forget
+    lost_listener in replace_listeners().
     """
-    relay = proxied.relay
-    port = str(relay.address[1])
-    told = proxied.run("ss", "-K", "-tln", "sport", "=", ":" + port, place=proxied.bystander)
-    if port not in told.out:
-        pytest.skip("this kernel does not destroy sockets")
+    relay, listener = proxied.relay, proxied.listen()
+    relay.signal(signal.SIGSTOP)
+    try:
+        destroy_listener(proxied, relay.address[1])
+        clients = [proxied.connect(listener) for _ in range(relay.ports())]
+        for client in clients:
+            client.sendall(b"waiting")
+    finally:
+        relay.signal(signal.SIGCONT)
+    for _ in clients:
+        assert wire.read_exactly(proxied.accept(listener)[0], 7) == b"waiting"
+    assert any(client.getsockname()[0] == "127.0.0.1" for client in clients)
     assert cpu_used(relay, 0.5) < 0.05, "spins"
     relay.wait_registered(2)
+    host.stays_true(lambda: len(relay.registrations()) == 2, "no more of them", 2.2)
     assert relay.text().count("a listening socket is lost") == 1
     assert_all_ports_serve(proxied)
+
+
+def destroy_listener(bed, port):
+    told = bed.run("ss", "-K", "-tln", "sport", "=", f":{port}", place=bed.bystander)
+    if str(port) not in told.out:
+        pytest.skip("this kernel does not destroy sockets")
+
+
+@pytest.mark.needs("ss")
+def test_drain_with_a_destroyed_listener(proxied):
+    """Of a relay that another one has replaced, which makes no new ones: it ends all the same.
+
+    To see it red: let accept_one() pause for a destroyed socket.
+    """
+    older = proxied.relay
+    proxied.start_relay()
+    host.wait_until(lambda: "another relay has registered" in older.text(), "it knows")
+    destroy_listener(proxied, older.address[1])
+    older.signal(signal.SIGQUIT)
+    assert older.wait() == 0
+
+
+@pytest.mark.needs("ss")
+def test_destroyed_listener_whose_port_is_taken(loaded):
+    """The other ports serve on, and when it is free again there are all.
+
+    To see it red: close the registration before relay_listen() in register_anew().
+    """
+    relay = loaded.start_relay("--workers", 1, "--listeners", 2, "--listen", "127.0.0.1:7654")
+    relay.signal(signal.SIGSTOP)
+    try:
+        destroy_listener(loaded, 7655)
+        with loaded.client_net.inside():
+            stranger = loaded.keep(wire.listener(("127.0.0.1", 7655)))
+    finally:
+        relay.signal(signal.SIGCONT)
+    host.wait_until(lambda: "cannot listen on 127.0.0.1:7655" in relay.text(), "it has tried")
+
+    def alive_ns():
+        (entry,) = loaded.pins.dump("map_config")
+        return entry["value"]["alive_ns"]
+
+    before, listener = alive_ns(), loaded.listen()
+    host.wait_until(lambda: alive_ns() > before, "it is alive")
+    assert any([loaded.visit(listener).relayed for _ in range(2)])
+    stranger.close()
+    relay.wait_registered(2)
+    assert_all_ports_serve(loaded)
+    assert "nothing is pinned" not in relay.text()
 
 
 def assert_all_ports_serve(bed):
@@ -370,11 +428,31 @@ def test_new_listeners_meet_a_fault(faulty, call, code):
     faulty.faults.fail(call, code, left=3)
     faulty.load(relay_cgroup=False)
     host.wait_until(lambda: faulty.faults.struck(call) == 3, "it came to that")
-    # A pause of listeners is shorter than this, and so is the time between two looks.
-    host.stays_true(lambda: faulty.relay.running(), "it lives", 1.5)
-    assert registered_pid(faulty) == faulty.relay.pid
+    if call == "worker_malloc":  # the main thread, which has registered by now, does so again
+        faulty.relay.wait_registered(3)
+    host.wait_until(lambda: registered_pid(faulty) == faulty.relay.pid, "it is registered")
+    # A pause of listeners is shorter than this.
+    host.stays_true(lambda: faulty.relay.running(), "it lives", 0.3)
     assert_all_ports_serve(faulty)
     assert cpu_used(faulty.relay, 0.5) < 0.05, "spins"
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.plain_allocator
+def test_lost_listeners_cannot_be_replaced_at_once(faulty):
+    """No memory for them, and then no descriptor to look at the pins with: they are not forgotten.
+
+    To see it red: in check() ask have_lost_listener() and keep nothing of what it says.
+    """
+    faulty.unload()
+    faulty.faults.fail("worker_malloc", errno.ENOMEM)
+    faulty.load(relay_cgroup=False)
+    host.wait_until(lambda: faulty.faults.struck("worker_malloc"), "it came to that")
+    faulty.faults.fail("obj_get", errno.EMFILE, left=inject.FOR_EVER)
+    host.wait_until(lambda: "cannot open" in faulty.relay.text(), "it has tried")
+    faulty.faults.stop("obj_get")
+    faulty.relay.wait_registered(3)
+    assert_all_ports_serve(faulty)
 
 
 def registered_pid(bed):

@@ -216,6 +216,7 @@ def test_next_child_where_other_maps_are_pinned(loaded, start):
     assert loaded.visit(loaded.listen()).relayed
 
 
+@pytest.mark.deadline(60)
 def test_next_child_has_the_configuration_of_now(loaded, start):
     """It takes over the sockets and makes those that are missing now; where the address is another
     one, all are new.
@@ -243,6 +244,9 @@ def test_next_child_has_the_configuration_of_now(loaded, start):
     assert len(set(more) - {0}) == 8 and set(inherited) < set(more)
     others = next_child("[relay]\nworkers = 2\nlisten = 127.0.0.2:0\n", 3)
     assert relay.registrations()[-1][1] == "127.0.0.2" and not set(others) & set(more) - {0}
+    for times, first in ((4, 7655), (5, 7654)):
+        now = next_child(f"[relay]\nworkers = 2\nlisten = 127.0.0.1:{first}\n", times)
+        assert set(now) - {0} == {first, first + 1}
 
 
 def backlogs(bed):
