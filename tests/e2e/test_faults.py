@@ -335,8 +335,7 @@ def test_listener_destroyed(proxied):
     """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on. Who waits
     at others is served, and the relay makes new ones, once.
 
-    To see it red: do not set lost_listener in accept_one(), or let it pause there; do not forget
-    lost_listener in replace_listeners().
+    To see it red: do not set lost_listener in socket_is_lost(), or let accept_one() pause there.
     """
     relay, listener = proxied.relay, proxied.listen()
     relay.signal(signal.SIGSTOP)
