@@ -78,7 +78,7 @@ def faulty(bed, library):
     with inject.Faults(library, bed.directory / "faults") as faults:
         bed.faults = faults
         bed.start_relay("--workers", 1, "--max-connections", 30, "--error-memory", 0,
-                        "--half-closed-timeout", "5s", "--buffer-size", "8K",
+                        "--half-closed-timeout", "2s", "--buffer-size", "8K",
                         env=faults.env, place=bed.client)
         bed.swaps = Swaps(bed)
         yield bed
