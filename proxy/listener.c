@@ -91,9 +91,16 @@ static int listen_for_clients(struct listener *l)
 	return 0;
 }
 
-static void listener_pause(struct listener *l, const char *why)
+static void resume_later(struct listener *l)
 {
 	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
+
+	if (event_add(l->resume, &delay) < 0)
+		l->worker->lost_listener = true;
+}
+
+static void listener_pause(struct listener *l, const char *why)
+{
 	uint32_t i;
 
 	/* At the limit pauses come and go with every connection: one line for those of all. */
@@ -103,22 +110,19 @@ static void listener_pause(struct listener *l, const char *why)
 	stats_add(&l->worker->stats.accept_paused, 1);
 	for (i = 0; i < l->n_sockets; i++)
 		event_del(l->sockets[i].event);
-	if (event_add(l->resume, &delay) < 0)
-		l->worker->lost_listener = true;
+	resume_later(l);
 }
 
 void listener_resume(struct listener *l)
 {
-	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
-
 	if (!l->paused)
 		return;
 	/* What paused us may keep events from being added too. */
 	l->paused = listen_for_clients(l) < 0;
-	if (!l->paused)
+	if (l->paused)
+		resume_later(l);
+	else
 		event_del(l->resume);
-	else if (event_add(l->resume, &delay) < 0)
-		l->worker->lost_listener = true;
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -249,8 +253,8 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		;
 }
 
-int listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
-		  uint32_t n)
+void listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+		   uint32_t n)
 {
 	bool complete;
 	uint32_t i;
@@ -271,11 +275,10 @@ int listener_init(struct listener *l, struct worker *worker, sa_family_t family,
 	}
 	if (!complete) {
 		listener_finish(l);
-		return -ENOMEM;
-	}
-	if (listen_for_clients(l) < 0)
+		worker->lost_listener = true;
+	} else if (listen_for_clients(l) < 0) {
 		listener_pause(l, strerror(errno));
-	return 0;
+	}
 }
 
 bool listener_accept_all(struct listener *l)

@@ -46,9 +46,12 @@ struct listener {
  */
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog);
 
-/* n listening sockets of one family. Takes them over, also when it fails. 0 or -ENOMEM. */
-int listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
-		  uint32_t n);
+/*
+ * n listening sockets of one family, which it takes over. Without memory for them it closes them
+ * and says so in worker's lost_listener.
+ */
+void listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+		   uint32_t n);
 void listener_finish(struct listener *l);
 
 #define LISTENER_NULL                                                                              \

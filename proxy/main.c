@@ -93,15 +93,15 @@ static bool register_anew(struct relay *relay)
 	return true;
 }
 
-/* Destroyed, or there was no memory for its events. */
-static bool have_lost_listener(struct relay *relay)
+/* Asks every one of them, whatever the others say. */
+static bool any_worker(struct relay *relay, bool (*tells)(struct worker *worker))
 {
-	bool lost = false;
+	bool any = false;
 	uint32_t i;
 
 	for (i = 0; i < relay->n_workers; i++)
-		lost |= worker_has_lost_listener(&relay->workers[i]);
-	return lost;
+		any |= tells(&relay->workers[i]);
+	return any;
 }
 
 /*
@@ -110,11 +110,8 @@ static bool have_lost_listener(struct relay *relay)
  */
 static bool workers_answer(struct relay *relay)
 {
-	bool stuck = false;
-	uint32_t i;
+	bool stuck = any_worker(relay, worker_is_stuck);
 
-	for (i = 0; i < relay->n_workers; i++)
-		stuck |= worker_is_stuck(&relay->workers[i]);
 	if (stuck && !relay->stuck)
 		log_err("a worker does not answer: no more new connections until it does");
 	else if (!stuck && relay->stuck)
@@ -128,7 +125,7 @@ static void check(struct relay *relay)
 	static struct log_limit registered;
 	enum registration_state state = registration_check(&relay->reg);
 
-	relay->lost_listener |= have_lost_listener(relay);
+	relay->lost_listener |= any_worker(relay, worker_has_lost_listener);
 	if (state == REGISTRATION_REPLACED) {
 		state = REGISTRATION_GONE;
 		if (register_anew(relay)) {
@@ -224,34 +221,40 @@ static const char *unchangeable(const struct options *before, const struct optio
 }
 
 /* Reads the command line and its file anew: taken as a whole, or not at all. */
-static void on_hup(evutil_socket_t sig, short what, void *arg)
+static void reload(struct relay *relay)
 {
-	struct relay *relay = arg;
 	struct options options;
 	const char *name;
 	uint32_t i;
 
-	notify(relay->guardian_fd, "RELOADING=1");
 	if (options_parse(relay->argc, relay->argv, &options) != 0) {
 		log_warning("the configuration is not valid, going on with the one before");
-		notify(relay->guardian_fd, "READY=1");
 		return;
 	}
 	/* What it is by default may have changed with the CPUs that we may use. */
 	if (!options.workers_given && !relay->options.workers_given)
 		options.workers = relay->options.workers;
-	if ((name = unchangeable(&relay->options, &options))) {
+	name = unchangeable(&relay->options, &options);
+	if (name) {
 		log_warning(
 			"'%s' cannot change while the relay runs, going on with the configuration before; restart it",
 			name);
-	} else {
-		relay->options = options;
-		set_log(&options);
-		set_limits(relay);
-		for (i = 0; i < relay->n_workers; i++)
-			worker_configure(&relay->workers[i], &options);
-		log_info("read the configuration again");
+		return;
 	}
+	relay->options = options;
+	set_log(&options);
+	set_limits(relay);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_configure(&relay->workers[i], &options);
+	log_info("read the configuration again");
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	notify(relay->guardian_fd, "RELOADING=1");
+	reload(relay);
 	notify(relay->guardian_fd, "READY=1");
 }
 

@@ -6,16 +6,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "deadline.h"
 #include "log.h"
-
-#define QUIET_MS 10000
 
 struct quota_entry {
 	LIST_ENTRY(quota_entry) entry;
 	uint64_t cgroup_id;
 	uint32_t count;
-	uint64_t quiet_until_ms; /* refusals before that belong to one that was logged */
+	struct log_episode reached;
 };
 
 void quota_init(struct quota *quota)
@@ -76,7 +73,6 @@ static enum quota_result take(struct quota *quota, uint64_t cgroup_id, uint32_t 
 	/* A client that ends all it has makes us forget its entry, and when that was quiet. */
 	static struct log_limit limit;
 	struct quota_entry *entry = find(quota, cgroup_id);
-	uint64_t now_ms;
 
 	if (!entry)
 		entry = add(quota, cgroup_id);
@@ -86,13 +82,11 @@ static enum quota_result take(struct quota *quota, uint64_t cgroup_id, uint32_t 
 		entry->count++;
 		return QUOTA_TAKEN;
 	}
-	now_ms = deadline_now_ms();
-	if (now_ms >= entry->quiet_until_ms)
+	if (log_episode_begins(&entry->reached))
 		log_limited(&limit, LOG_LEVEL_WARNING,
 			    "cgroup %" PRIu64
 			    " has %u connections, which is --max-per-cgroup: others are reset",
 			    cgroup_id, entry->count);
-	entry->quiet_until_ms = now_ms + QUIET_MS;
 	return QUOTA_REACHED;
 }
 

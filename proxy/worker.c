@@ -224,11 +224,10 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	worker->handle = sockets->handle;
 	worker->lost_listener = false; /* whatever those before have met */
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		if (sockets->n_listen[i] > 0 &&
-		    listener_init(&worker->listeners[i], worker,
-				  i == TPROXY_INET6 ? AF_INET6 : AF_INET, sockets->listen_fds[i],
-				  sockets->n_listen[i]) < 0)
-			worker->lost_listener = true;
+		if (sockets->n_listen[i] > 0)
+			listener_init(&worker->listeners[i], worker,
+				      i == TPROXY_INET6 ? AF_INET6 : AF_INET,
+				      sockets->listen_fds[i], sockets->n_listen[i]);
 	}
 }
 

@@ -64,8 +64,8 @@ void worker_sockets_close(struct worker_sockets *sockets);
 struct worker {
 	pthread_t thread;
 	bool started;
-	_Atomic bool failed; /* the loop has, and the thread has ended */
-	_Atomic bool lost_listener;
+	_Atomic bool failed;		  /* the loop has, and the thread has ended */
+	_Atomic bool lost_listener;	  /* see worker_has_lost_listener() */
 	_Atomic uint32_t asked, answered; /* worker_is_stuck() */
 	struct event_base *base;
 	struct busypoll busypoll;

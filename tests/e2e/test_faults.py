@@ -441,7 +441,7 @@ def test_new_listeners_meet_a_fault(faulty, call, code):
 def test_lost_listeners_cannot_be_replaced_at_once(faulty):
     """No memory for them, and then no descriptor to look at the pins with: they are not forgotten.
 
-    To see it red: in check() ask have_lost_listener() and keep nothing of what it says.
+    To see it red: in check() keep nothing of what worker_has_lost_listener() says.
     """
     faulty.unload()
     faulty.faults.fail("worker_malloc", errno.ENOMEM)
