@@ -492,6 +492,18 @@ def test_map_that_cannot_be_read(faulty):
 
 
 @pytest.mark.needs("cc")
+def test_entry_that_another_one_changes_meanwhile(faulty):
+    """Between the look and the write: BPF_EXIST and BPF_NOEXIST tell, and that is no failure.
+
+    To see it red: take ENOENT for a failure in renew().
+    """
+    faulty.faults.fail("bpf_update", errno.ENOENT)
+    host.wait_until(lambda: faulty.faults.struck("bpf_update"), "it came to that")
+    host.stays_true(lambda: registered_pid(faulty) == faulty.relay.pid, "it stays", 1.2)
+    assert "cannot renew" not in faulty.relay.text()
+
+
+@pytest.mark.needs("cc")
 def test_worker_that_cannot_wait(faulty):
     """epoll_wait() fails for good: the relay ends, and whoever started it is told.
 

@@ -78,6 +78,24 @@ def test_one_after_the_other_has_one_port(loaded):
     assert taken(loaded.pins) == {port: 1 for port in ports(loaded.pins)}
 
 
+def test_place_of_one_that_ends_is_taken(loaded):
+    """With one connection at each port, the next one gets the port of the one that has ended.
+
+    To see it red: do not note the turn in record().
+    """
+    loaded.start_relay("--workers", 2)
+    listener, even = loaded.listen(), {port: 1 for port in ports(loaded.pins)}
+    pairs = [loaded.pair(listener) for _ in even]
+    assert taken(loaded.pins) == even
+    for client, server in pairs:
+        client.close()
+        assert wire.ended_by(server) == wire.EOF
+        server.close()
+        host.wait_until(lambda: sum(taken(loaded.pins).values()) == len(even) - 1, "it has ended")
+        loaded.pair(listener)
+        assert taken(loaded.pins) == even
+
+
 def test_both_families_take_turns(loaded):
     loaded.start_relay("--workers", 1, "--listeners", 2)
     host6.visit(loaded, host6.listen(loaded))
