@@ -6,6 +6,7 @@ its field names are under test too. Writing 65,536 entries that way would take s
 """
 
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -118,9 +119,12 @@ class Pins:
         return PinnedMap(self.path / name)
 
     def dump(self, name):
-        """All entries of a map: a list of {"key": …, "value": …} with fields by name."""
+        """All entries of a map: a list of {"key": …, "value": …} with fields by name. One that is
+        deleted between bpftool's two looks, at key and at value, has an error for a value, which is
+        not formatted."""
         entries = bpftool("map", "dump", "pinned", self.path / name)
-        return [entry.get("formatted", entry) for entry in entries]
+        gone = {"error": os.strerror(errno.ENOENT)}
+        return [entry.get("formatted", entry) for entry in entries if entry["value"] != gone]
 
     def count(self, name):
         return len(self.dump(name))
