@@ -24,7 +24,7 @@ _tproxyctl()
         words='status connections doctor register -h --help --version'
     else
         words='-p --pin-dir --json -h --help'
-        [ "${COMP_WORDS[1]}" = doctor ] && words+=' -c --cgroup'
+        [ "${COMP_WORDS[1]}" = doctor ] && words+=' -c --cgroup --strict'
         [ "${COMP_WORDS[1]}" = register ] && words+=' --pid --port --remove'
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -41,8 +41,8 @@ static void print_help(void)
 		printf("  %-12s %s\n", commands[i].name, commands[i].description);
 	printf("\n"
 	       "Commands take --pin-dir DIR (default: %s) and --json, doctor also\n"
-	       "--cgroup PATH, register --pid PID, --port PORT and --remove. Exit status: 0,\n"
-	       "1 after a failure, 2 for a usage error.\n"
+	       "--cgroup PATH and --strict, register --pid PID, --port PORT and --remove.\n"
+	       "Exit status: 0, 1 after a failure, 2 for a usage error.\n"
 	       "\n"
 	       "  -h, --help     print this\n"
 	       "      --version  print the version and that of the pinned maps\n",

@@ -168,16 +168,29 @@ static void add_endpoint(struct json_object *to, const char *key, const struct t
 	json_object_object_add(to, key, object);
 }
 
-/* One object at a time: all of them at once would take a hundred times the map's size. */
-static void print_json(const struct entry *entries, size_t n, const char *pin_dir, uint64_t now,
-		       struct name_cache *users, struct name_cache *cgroups)
+/* Not always ended by a NUL. */
+static void add_command(struct json_object *to, const struct tproxy_conn *conn)
 {
-	_cleanup_(fields_put) struct json_object *dir = json_object_new_string(pin_dir);
-	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)];
+	char comm[TPROXY_COMM_LEN + 1] = "";
+
+	memcpy(comm, conn->comm, TPROXY_COMM_LEN);
+	fields_add_string(to, "command", comm);
+}
+
+/* One object at a time: all of them at once would take a hundred times the map's size. */
+static void print_json(const struct entry *entries, size_t n, bool loaded, const char *pin_dir,
+		       uint64_t now, struct name_cache *users, struct name_cache *cgroups)
+{
+	_cleanup_(fields_put) struct json_object *head = fields_new_document();
+	const char *text;
 	size_t i;
 
-	printf("{\n  \"pin_dir\":%s,\n  \"connections\":[",
-	       json_object_to_json_string_ext(dir, JSON_C_TO_STRING_NOSLASHESCAPE));
+	fields_add_bool(head, "loaded", loaded);
+	fields_add_string(head, "pin_dir", pin_dir);
+	text = json_object_to_json_string_ext(head, JSON_C_TO_STRING_NOSLASHESCAPE |
+							    JSON_C_TO_STRING_PLAIN);
+	/* Its members, without the bracket that closes it. */
+	printf("%.*s,\n\"connections\":[", (int)strlen(text) - 1, text);
 	for (i = 0; i < n; i++) {
 		_cleanup_(fields_put) struct json_object *object = json_object_new_object();
 		const struct tproxy_conn *conn = &entries[i].conn;
@@ -185,8 +198,7 @@ static void print_json(const struct entry *entries, size_t n, const char *pin_di
 		fields_add_number(object, "cookie", entries[i].cookie);
 		fields_add_number(object, "netns_cookie", conn->netns_cookie);
 		fields_add_number(object, "pid", conn->pid);
-		fields_add_string(object, "command",
-				  escape_text(conn->comm, sizeof(conn->comm), comm, sizeof(comm)));
+		add_command(object, conn);
 		fields_add_number(object, "uid", conn->uid);
 		fields_add_string(object, "user", name_of(users, conn->uid));
 		fields_add_number(object, "cgroup_id", conn->cgroup_id);
@@ -197,7 +209,7 @@ static void print_json(const struct entry *entries, size_t n, const char *pin_di
 		printf("%s\n    %s", i ? "," : "",
 		       json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
 	}
-	printf("%s]\n}\n", n ? "\n  " : "");
+	printf("%s]}\n", n ? "\n" : "");
 }
 
 int ctl_connections(int argc, char **argv)
@@ -215,8 +227,10 @@ int ctl_connections(int argc, char **argv)
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	r = status_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT)
-		log_err("nothing is loaded in '%s'; run 'tproxy-load' first", options.pin_dir);
+	if (r == -ENOENT && options.json)
+		print_json(NULL, 0, /* loaded= */ false, options.pin_dir, 0, &users, &cgroups);
+	else if (r == -ENOENT)
+		log_err(STATUS_NOT_LOADED, options.pin_dir);
 	if (r < 0)
 		return EXIT_FAILURE;
 	if (read_entries(options.pin_dir, &entries, &n) < 0)
@@ -224,7 +238,7 @@ int ctl_connections(int argc, char **argv)
 	now = monotonic_kernel_ns();
 	qsort(entries, n, sizeof(*entries), by_age);
 	if (options.json)
-		print_json(entries, n, options.pin_dir, now, &users, &cgroups);
+		print_json(entries, n, /* loaded= */ true, options.pin_dir, now, &users, &cgroups);
 	else
 		print_text(entries, n, now, &users, &cgroups);
 	return EXIT_SUCCESS;

@@ -14,16 +14,15 @@
 #include "ctl.h"
 #include "ctl_options.h"
 #include "doctor.h"
-#include "escape.h"
 #include "fields.h"
 #include "util.h"
 
 static const struct ctl_usage usage = {
-	.synopsis = "[--json] [-p DIR] [-c CGROUP]",
+	.synopsis = "[--json] [-p DIR] [-c CGROUP] [--strict]",
 	.about =
 		"Says whether this host can run tproxy, what is wrong with what is loaded, and what\n"
 		"mends it. Exit status 1 if there is an error. Only looks.\n",
-	.cgroup = true,
+	.examine = true,
 };
 
 static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
@@ -33,21 +32,17 @@ static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
 	[DOCTOR_ERROR] = "error",
 };
 
-/* A field of a finding; names of strangers may be in it. */
+/* A field of a finding. */
 _printf_(3, 0) static void add_text(struct json_object *to, const char *key, const char *fmt,
 				    va_list ap)
 {
-	_cleanup_free_ char *text = NULL, *escaped = NULL;
+	_cleanup_free_ char *text = NULL;
 
 	if (vasprintf(&text, fmt, ap) < 0) {
 		text = NULL;
 		return;
 	}
-	escaped = malloc(ESCAPE_LEN(strlen(text)));
-	if (escaped)
-		fields_add_string(
-			to, key,
-			escape_text(text, strlen(text), escaped, ESCAPE_LEN(strlen(text))));
+	fields_add_string(to, key, text);
 }
 
 void doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *fmt, ...)
@@ -110,7 +105,7 @@ static void print_text(const struct doctor *d)
 
 static void print_json(const struct doctor *d)
 {
-	_cleanup_(fields_put) struct json_object *root = json_object_new_object();
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
 
 	fields_add_string(root, "pin_dir", d->pin_dir);
 	fields_add_bool(root, "loaded", d->loaded);
@@ -144,5 +139,8 @@ int ctl_doctor(int argc, char **argv)
 	else
 		print_text(&d);
 	json_object_put(d.findings);
-	return d.n[DOCTOR_ERROR] ? EXIT_FAILURE : EXIT_SUCCESS;
+	/* That nothing is loaded is a warning too. */
+	if (d.n[DOCTOR_ERROR] || (options.strict && d.n[DOCTOR_WARNING]))
+		return EXIT_FAILURE;
+	return EXIT_SUCCESS;
 }

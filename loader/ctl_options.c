@@ -20,6 +20,7 @@ enum {
 	OPT_PID,
 	OPT_PORT,
 	OPT_REMOVE,
+	OPT_STRICT,
 };
 
 static const struct option common_options[] = {
@@ -27,8 +28,9 @@ static const struct option common_options[] = {
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 };
-static const struct option cgroup_options[] = {
+static const struct option examine_options[] = {
 	{ "cgroup", required_argument, NULL, 'c' },
+	{ "strict", no_argument, NULL, OPT_STRICT },
 };
 static const struct option process_options[] = {
 	{ "pid", required_argument, NULL, OPT_PID },
@@ -36,7 +38,7 @@ static const struct option process_options[] = {
 	{ "remove", no_argument, NULL, OPT_REMOVE },
 };
 #define OPTIONS_MAX                                                                                \
-	(ARRAY_SIZE(common_options) + ARRAY_SIZE(cgroup_options) + ARRAY_SIZE(process_options) + 1)
+	(ARRAY_SIZE(common_options) + ARRAY_SIZE(examine_options) + ARRAY_SIZE(process_options) + 1)
 
 /* Those that a command takes. */
 static void collect(const struct ctl_usage *usage, struct option ret_options[OPTIONS_MAX])
@@ -44,9 +46,9 @@ static void collect(const struct ctl_usage *usage, struct option ret_options[OPT
 	memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
 	memcpy(ret_options, common_options, sizeof(common_options));
 	ret_options += ARRAY_SIZE(common_options);
-	if (usage->cgroup) {
-		memcpy(ret_options, cgroup_options, sizeof(cgroup_options));
-		ret_options += ARRAY_SIZE(cgroup_options);
+	if (usage->examine) {
+		memcpy(ret_options, examine_options, sizeof(examine_options));
+		ret_options += ARRAY_SIZE(examine_options);
 	}
 	if (usage->process)
 		memcpy(ret_options, process_options, sizeof(process_options));
@@ -59,8 +61,9 @@ static void print_help(const char *command, const struct ctl_usage *usage)
 		printf("      --pid PID       the process that listens, or whose children do\n"
 		       "      --port PORT     only what listens at this port; may be repeated\n"
 		       "      --remove        take the registration of that process back\n");
-	if (usage->cgroup)
-		printf("  -c, --cgroup PATH   look at this cgroup too, as if it were to be attached to\n");
+	if (usage->examine)
+		printf("  -c, --cgroup PATH   look at this cgroup too, as if it were to be attached to\n"
+		       "      --strict        exit status 1 for a warning too, as when nothing is loaded\n");
 	printf("  -p, --pin-dir DIR   where tproxy-load has pinned (default: %s)\n"
 	       "      --json          for programs\n"
 	       "  -h, --help          print this\n",
@@ -124,7 +127,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 	collect(usage, long_options);
 	opterr = 0;
 	optind = 0; /* glibc: start anew, the programs's own options were parsed before */
-	while (r == 0 && (c = getopt_long(argc, argv, usage->cgroup ? ":c:p:h" : ":p:h",
+	while (r == 0 && (c = getopt_long(argc, argv, usage->examine ? ":c:p:h" : ":p:h",
 					  long_options, NULL)) != -1) {
 		switch (c) {
 		case 'c':
@@ -144,6 +147,9 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 			break;
 		case OPT_REMOVE:
 			o.remove = true;
+			break;
+		case OPT_STRICT:
+			o.strict = true;
 			break;
 		case 'h':
 			print_help(argv[0], usage);

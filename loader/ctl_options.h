@@ -13,7 +13,7 @@
 struct ctl_usage {
 	const char *synopsis; /* what stands behind the command's name */
 	const char *about;    /* lines, each with its newline */
-	bool cgroup;	      /* takes --cgroup */
+	bool examine;	      /* takes --cgroup and --strict */
 	bool process;	      /* takes --pid, which then must be there, --port and --remove */
 };
 
@@ -22,6 +22,7 @@ struct ctl_options {
 	const char *pin_dir;
 	const char *cgroup; /* or NULL */
 	bool json;
+	bool strict; /* warnings fail too */
 	pid_t pid;
 	uint16_t ports[TPROXY_PORTS_MAX];
 	size_t n_ports; /* 0: all */

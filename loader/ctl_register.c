@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +69,7 @@ static int open_pins(struct job *job)
 
 	r = status_check_abi(dir, &version);
 	if (r == -ENOENT)
-		log_err("nothing is loaded in '%s'; run 'tproxy-load' first", dir);
+		log_err(STATUS_NOT_LOADED, dir);
 	if (r < 0)
 		return r;
 	r = bpffs_open_map(dir, "map_policy", sizeof(key), sizeof(job->policy),
@@ -277,7 +278,26 @@ static int uid_of(pid_t pid, __u32 *ret_uid)
 	return r;
 }
 
-/* A relay of ours keeps its entry itself. */
+static bool is_port_of(const struct tproxy_relay *relay, const struct listener *l)
+{
+	struct tproxy_endpoint ep = {};
+	int family, i;
+
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		memcpy(ep.addr, relay->listen[family].addr, sizeof(ep.addr));
+		for (i = 0; i < relay->listen[family].n_ports && i < TPROXY_PORTS_MAX; i++) {
+			ep.port = relay->listen[family].ports[i];
+			if (listeners_takes(l, &ep))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * A relay of ours keeps its entry itself. So it is with who else holds its sockets, which one
+ * knows by their marks: its guardian, which never accepts.
+ */
 static bool registers_itself(const struct job *job, const struct tproxy_relay *relay)
 {
 	size_t i;
@@ -285,10 +305,42 @@ static bool registers_itself(const struct job *job, const struct tproxy_relay *r
 	if (!relay->alive_ns)
 		return false;
 	for (i = 0; i < job->listeners.n; i++) {
-		if ((pid_t)relay->pid == job->listeners.list[i].pid)
+		const struct listener *l = &job->listeners.list[i];
+		struct tproxy_mark mark = {};
+
+		if ((pid_t)relay->pid == l->pid)
+			return true;
+		if (bpf_map_lookup_elem(job->marks_fd, &l->fd, &mark) == 0 && mark.flags &&
+		    is_port_of(relay, l))
 			return true;
 	}
 	return (pid_t)relay->pid == job->options->pid;
+}
+
+/* One that has no entry too: a relay that drains, or that another one has replaced. */
+static bool is_tproxy_relay(pid_t pid)
+{
+	static const char name[] = "tproxy-relay";
+	char link[64], path[PATH_MAX];
+	const char *base;
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return false;
+	path[len] = '\0';
+	base = strrchr(path, '/');
+	/* A program that was upgraded is called "tproxy-relay (deleted)". */
+	return base && strncmp(base + 1, name, strlen(name)) == 0 &&
+	       strchr(" ", base[1 + strlen(name)]);
+}
+
+static int refuse_relay(const struct job *job)
+{
+	log_err("process %d is a tproxy-relay or its guardian, which registers itself",
+		job->options->pid);
+	return -EEXIST;
 }
 
 /* All of them or none, and the entry. Logs. */
@@ -340,7 +392,7 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 			     __u32 replaced)
 {
 	const uint64_t cookie = job->listeners.list[0].netns_cookie;
-	_cleanup_(fields_put) struct json_object *root = json_object_new_object();
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
 
 	if (!job->options->json) {
 		printf("registered pid %u, uid %u, as the relay of network namespace %" PRIu64 ":",
@@ -370,6 +422,8 @@ static int put(struct job *job)
 	size_t i;
 	int r;
 
+	if (is_tproxy_relay(job->options->pid))
+		return refuse_relay(job);
 	r = borrow(job);
 	if (r < 0)
 		return r;
@@ -380,10 +434,8 @@ static int put(struct job *job)
 		return r;
 	if (bpf_map_lookup_elem(job->config_fd, &job->listeners.list[0].netns_cookie, &other) < 0)
 		other.pid = 0;
-	if (other.pid && registers_itself(job, &other)) {
-		log_err("process %d is a tproxy-relay, which registers itself", job->options->pid);
-		return -EEXIST;
-	}
+	if (other.pid && registers_itself(job, &other))
+		return refuse_relay(job);
 	r = uid_of(job->options->pid, &relay.uid);
 	if (r < 0) {
 		log_err("there is no process %d", job->options->pid);
@@ -419,7 +471,7 @@ static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *rel
 /* Logs. */
 static int take_back(struct job *job)
 {
-	_cleanup_(fields_put) struct json_object *root = json_object_new_object();
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
 	struct json_object *cookies = json_object_new_array();
 	struct tproxy_relay relay;
 	__u64 cookie, *prev = NULL;

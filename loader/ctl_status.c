@@ -47,7 +47,7 @@ static const struct {
 	[CTL_GROUP_BYPASSED] = { "bypassed", "bypassed, direct" },
 	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
-	[CTL_GROUP_FAILED] = { "failed", "failed, as known" },
+	[CTL_GROUP_FAILED] = { "failed", "failed at once (remembered error)" },
 };
 
 /* Text has a part next to its whole. */
@@ -87,7 +87,7 @@ static void print_reasons(struct json_object *counters, enum ctl_group group)
 		const char *name = status_counter_name(i);
 
 		if (groups[i] == group)
-			printf("  %-24s %" PRIu64 "\n", name, fields_get_number(counters, name));
+			printf("  %-33s %" PRIu64 "\n", name, fields_get_number(counters, name));
 	}
 }
 
@@ -97,9 +97,9 @@ static void print_sums(struct json_object *root)
 	struct json_object *sums = json_object_object_get(root, "sums");
 	size_t i;
 
-	printf("\n%-26s %s\n", "WHAT BECAME OF", "CONNECTIONS");
+	printf("\n%-35s %s\n", "WHAT BECAME OF", "CONNECTIONS");
 	for (i = 0; i < ARRAY_SIZE(order); i++) {
-		printf("%-26s %" PRIu64 "\n", group_names[order[i]].heading,
+		printf("%-35s %" PRIu64 "\n", group_names[order[i]].heading,
 		       fields_get_number(sums, group_names[order[i]].name));
 		print_reasons(counters, order[i]);
 	}

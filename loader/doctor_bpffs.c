@@ -13,6 +13,10 @@
 
 #include "doctor.h"
 
+#define USUAL_PLACE "/sys/fs/bpf"
+/* Not a mount command: it would hide what else is at that place, as all of /tmp. */
+#define MEND_PLACE "choose a pin directory below " USUAL_PLACE ": --pin-dir " USUAL_PLACE "/NAME"
+
 static bool is_bpffs(const char *path)
 {
 	struct statfs fs;
@@ -29,7 +33,7 @@ void doctor_bpffs(struct doctor *d)
 	parent = dirname(copy);
 	if (stat(parent, &st) < 0) {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s': %s", parent, strerror(errno));
-		doctor_mend(d, "mkdir -p %s && mount -t bpf bpf %s", parent, parent);
+		doctor_mend(d, MEND_PLACE);
 		return;
 	}
 	if (is_bpffs(parent)) {
@@ -38,11 +42,13 @@ void doctor_bpffs(struct doctor *d)
 		return;
 	}
 	/* tproxy-load mounts it at its usual place only. */
-	if (strcmp(parent, "/sys/fs/bpf") == 0)
+	if (strcmp(parent, USUAL_PLACE) == 0) {
 		doctor_add(d, DOCTOR_INFO, "bpffs",
 			   "no BPF file system is mounted at '%s'; tproxy-load will mount it",
 			   parent);
-	else
+		doctor_mend(d, "mount -t bpf bpf " USUAL_PLACE);
+	} else {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s' is not in a BPF file system", parent);
-	doctor_mend(d, "mount -t bpf bpf %s", parent);
+		doctor_mend(d, MEND_PLACE);
+	}
 }

@@ -243,7 +243,8 @@ void doctor_cgroup(struct doctor *d)
 	r = cgroup_root(&root);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "cgroup2", "no cgroup2 file system is mounted");
-		doctor_mend(d, "mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+		/* Not over /sys/fs/cgroup, which may hold the hierarchies of version 1. */
+		doctor_mend(d, "mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2");
 		return;
 	}
 	d->has_cgroup2 = true;

@@ -223,12 +223,14 @@ void doctor_pins(struct doctor *d)
 	} else if (r == -ENOENT) {
 		doctor_add(d, DOCTOR_WARNING, "loaded",
 			   "nothing is loaded in '%s': nothing is redirected", d->pin_dir);
-		doctor_mend(d, "tproxy-load");
+		doctor_mend(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
+			       "--relay-group GROUP");
 	} else if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
-		doctor_mend(d, r == -EACCES || r == -EPERM ? "sudo tproxyctl doctor"
-							   : "tproxy-load --unload && tproxy-load");
+		doctor_mend(d, r == -EACCES || r == -EPERM
+				       ? "sudo tproxyctl doctor"
+				       : "tproxy-load --unload, then " DOCTOR_MEND_LOAD);
 	} else if (version == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "the loader of '%s' did not finish",
 			   d->pin_dir);
@@ -237,7 +239,10 @@ void doctor_pins(struct doctor *d)
 		doctor_add(d, DOCTOR_ERROR, "loaded",
 			   "'%s' holds ABI version %u, this is version %u", d->pin_dir, version,
 			   TPROXY_ABI_VERSION);
-		doctor_mend(d, "tproxy-load --unload -p %s && tproxy-load", d->pin_dir);
+		doctor_mend(d,
+			    "tproxy-load --unload -p %s, then tproxy-load with the options that it "
+			    "was given before",
+			    d->pin_dir);
 	} else {
 		check_policy(d);
 	}

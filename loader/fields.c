@@ -17,9 +17,23 @@
 
 #define JSON_FLAGS (JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)
 
+struct json_object *fields_new_document(void)
+{
+	struct json_object *root = json_object_new_object();
+
+	fields_add_number(root, "version", FIELDS_JSON_VERSION);
+	return root;
+}
+
 void fields_add_string(struct json_object *to, const char *key, const char *value)
 {
-	json_object_object_add(to, key, json_object_new_string(value));
+	size_t size = ESCAPE_LEN(strlen(value));
+	_cleanup_free_ char *text = malloc(size);
+
+	json_object_object_add(
+		to, key,
+		json_object_new_string(text ? escape_text(value, strlen(value), text, size)
+					    : "(out of memory)"));
 }
 
 void fields_add_number(struct json_object *to, const char *key, uint64_t value)

@@ -13,6 +13,13 @@ struct json_object;
 struct tproxy_endpoint;
 struct tproxy_listen;
 
+/* Of every JSON document of these programs; raised when a member changes its meaning or goes. */
+#define FIELDS_JSON_VERSION 1
+
+/* An object to be printed as a document of its own: "version" is its first member. */
+struct json_object *fields_new_document(void);
+
+/* Bytes that are not printable ASCII are escaped, see escape.h: paths may hold any byte. */
 void fields_add_string(struct json_object *to, const char *key, const char *value);
 void fields_add_number(struct json_object *to, const char *key, uint64_t value);
 void fields_add_bool(struct json_object *to, const char *key, bool value);

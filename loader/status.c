@@ -337,7 +337,7 @@ int status_check_abi(const char *pin_dir, uint32_t *ret_version)
 
 int status_read(const char *pin_dir, struct json_object **ret_root)
 {
-	_cleanup_(fields_put) struct json_object *root = json_object_new_object();
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
 	uint32_t version;
 	int r;
 

@@ -22,6 +22,9 @@ int status_check_abi(const char *pin_dir, uint32_t *ret_version);
  */
 int status_read(const char *pin_dir, struct json_object **ret_root);
 
+/* For a command that needs it; the pin directory. */
+#define STATUS_NOT_LOADED "nothing is loaded in '%s'; see 'tproxy-load --help'"
+
 /* If nothing is loaded, says so and returns true. */
 bool status_print_not_loaded(struct json_object *root, bool json);
 

@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,22 @@ def test_help_of_a_command(binary, command):
     assert "--pin-dir" in result.out and ("--cgroup" in result.out) == (command == "doctor")
 
 
-def test_answer_that_cannot_be_written(bed, binary):
-    """A full disk does not pass for a short answer."""
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["status", "--help"], ["status"],
+                                  ["status", "--json"], ["connections"], ["connections", "--json"],
+                                  ["doctor"], ["doctor", "--json"]], ids="_".join)
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_answer_that_cannot_be_written(proxied, binary, args, output):
+    """A full disk, or a standard output that is closed, does not pass for a short answer."""
+    if not args[0].startswith("-"):
+        args = [*args, "--pin-dir", proxied.pins.path]
     with open("/dev/full", "w", encoding="ascii") as full:
-        result = subprocess.run([binary, "--help"], stdout=full, stderr=subprocess.PIPE, text=True,
+        result = subprocess.run([binary, *args], stdout=full, stderr=subprocess.PIPE, text=True,
+                                preexec_fn=partial(os.close, 1) if output == "closed" else None,
                                 check=False)
-    assert result.returncode == 1 and "No space left" in result.stderr
+    assert result.returncode == 1, result
+    assert result.stderr.count("\n") == 1 and "cannot write the answer" in result.stderr, result
+    if output == "full":
+        assert "No space left" in result.stderr
 
 
 # --- status
@@ -91,7 +102,36 @@ def test_status_of_nothing(bed, ctl):
     assert result.status == 1 and result.err == "" and "not loaded" in result.out
     result = ctl("status", "--json")
     assert result.status == 1
-    assert json.loads(result.out) == {"loaded": False, "pin_dir": str(bed.pins.path)}
+    assert json.loads(result.out) == {"version": 1, "loaded": False,
+                                      "pin_dir": str(bed.pins.path)}
+
+
+@pytest.mark.parametrize("command", ["status", "connections", "doctor"])
+def test_documents_say_what_they_are(bed, ctl, command):
+    """Loaded or not, a program that reads them finds the same members first."""
+    def head():
+        return json.loads(ctl(command, "--json").out, object_pairs_hook=list)
+
+    before = head()
+    bed.load()
+    after = head()
+    for document, loaded in (before, False), (after, True):
+        assert document[0] == ("version", 1)
+        assert dict(document)["loaded"] is loaded
+        assert dict(document)["pin_dir"] == str(bed.pins.path)
+
+
+@pytest.mark.parametrize("command", ["status", "connections", "doctor", "register"])
+def test_pin_directory_of_any_bytes(bed, ctl, command):
+    """JSON stays JSON, and a terminal is told nothing. To see it red: let fields_add_string() not
+    escape."""
+    name = b"/nowhere/\xff\x1b[2J\"\\"
+    options = ["--json"] if command != "register" else ["--pid", "1"]
+    result = ctl(command, *options, pin_dir=os.fsdecode(name))
+    shown = r"""/nowhere/\xff\x1b[2J"\ """[:-1]
+    if command != "register":
+        assert json.loads(result.out)["pin_dir"] == shown
+    assert re.fullmatch(r"[ -~\n]*", result.out), result
 
 
 def test_status_sums_up_the_counters(proxied, ctl):
@@ -132,7 +172,10 @@ def connections(ctl, **program):
 
 def test_connections_of_nothing(bed, ctl):
     ctl("connections").refused("tproxy-load", bed.pins.path)
-    ctl("connections", "--json").refused("tproxy-load")
+    result = ctl("connections", "--json")
+    assert result.status == 1 and result.err == ""
+    assert json.loads(result.out) == {"version": 1, "loaded": False,
+                                      "pin_dir": str(bed.pins.path), "connections": []}
 
 
 def test_no_connections(proxied, ctl):

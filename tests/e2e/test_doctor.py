@@ -52,7 +52,7 @@ def test_doctor_in_a_cgroup_sees_that_sockets_know_it(proxied, doctor):
 
 def test_doctor_before_anything_is_loaded(bed, doctor):
     diagnosis = doctor("--cgroup", bed.scope)
-    assert diagnosis.only("warning", "loaded", bed.pins.path) == "tproxy-load"
+    assert "--cgroup PATH" in diagnosis.only("warning", "loaded", bed.pins.path)
     assert not diagnosis.of("error") and not diagnosis.answer["loaded"]
 
 
@@ -62,6 +62,27 @@ def test_doctor_without_privilege(proxied, doctor):
     assert not diagnosis.about("kernel", "error")
 
 
+def test_doctor_strict(loaded, doctor, ctl):
+    """To see it red: let --strict count errors only."""
+    def statuses():
+        return [ctl("doctor", *options).status for options in ([], ["--strict"])]
+
+    assert doctor().of("warning") and statuses() == [0, 1]
+    loaded.start_relay()
+    assert doctor().fine() and statuses() == [0, 0]
+    loaded.unload()
+    assert statuses() == [0, 1]
+
+
+def test_doctor_proposes_nothing_that_takes_the_host(bed, doctor):
+    """Neither redirects all processes, nor hides a directory under a mount."""
+    for pin_dir in (None, "/tmp/nope/tproxy", "/tmp/tproxy", "tproxy"):
+        for finding in doctor(pin_dir=pin_dir).findings:
+            mended = finding.get("mend", "")
+            assert not re.search(r"(^|&& |; )tproxy-load($| &&|;)|--all", mended), finding
+            assert "mount" not in mended or "/sys/fs/bpf" in mended, finding
+
+
 # --- doctor: what is wrong
 
 
@@ -69,12 +90,7 @@ def test_doctor_without_bpffs(bed, doctor):
     directory = bed.directory / "plain"
     directory.mkdir()
     diagnosis = doctor(pin_dir=directory / "tproxy")
-    assert diagnosis.only("error", "bpffs", directory) == f"mount -t bpf bpf {directory}"
-    mend(diagnosis.about("bpffs", "error")[0]["mend"])
-    try:
-        assert not doctor(pin_dir=directory / "tproxy").of("error")
-    finally:
-        subprocess.run(["umount", directory], check=True)
+    assert "--pin-dir /sys/fs/bpf/" in diagnosis.only("error", "bpffs", directory)
     assert doctor(pin_dir=directory / "not" / "there").about("bpffs", "error")
 
 

@@ -290,13 +290,14 @@ def test_json(loaded, haproxy, register):
     relay = haproxy(ports=[PORT, PORT + 1])
     answer = json.loads(register("--json", "--pid", relay.pid, "--port", PORT).succeeded().out)
     cookie = loaded.run_in(wire_cookie)
-    assert answer == {"pin_dir": str(loaded.pins.path), "netns_cookie": cookie, "pid": relay.pid,
-                      "uid": programs.RELAY_UID, "listen": [f"127.0.0.1:{PORT}"]}
+    assert answer == {"version": 1, "pin_dir": str(loaded.pins.path), "netns_cookie": cookie,
+                      "pid": relay.pid, "uid": programs.RELAY_UID, "listen": [f"127.0.0.1:{PORT}"]}
     new = haproxy("-sf", relay.pid, ports=[PORT + 2])
     answer = json.loads(register("--json", "--pid", new.pid).succeeded().out)
     assert answer["replaced"] == relay.pid and answer["listen"] == [f"127.0.0.1:{PORT + 2}"]
     answer = json.loads(register("--json", "--remove", "--pid", new.pid).succeeded().out)
-    assert answer == {"pin_dir": str(loaded.pins.path), "pid": new.pid, "removed": [cookie]}
+    assert answer == {"version": 1, "pin_dir": str(loaded.pins.path), "pid": new.pid,
+                      "removed": [cookie]}
 
 
 def wire_cookie():

@@ -14,6 +14,7 @@ import programs
 from registering import (PORT, ask_where_to, bound, children, find_listener, mark_of,
                          mark_of_socket, registered, serve_where_to)
 from registering import binary, ctl, doctor, haproxy, register  # fixtures
+from test_handover import start as service  # fixture
 from tproxyctl import other_abi_version
 
 IPPROTO_MPTCP = 262
@@ -94,6 +95,25 @@ def test_its_name_only_begins_like_the_relay_cgroup(loaded, register, listening,
     with host.Cgroup(f"{loaded.relay_cgroup}2") as cgroup:
         pid = listening(inet(PORT), place=host.Place(cgroup, loaded.client_net))
         register("--pid", pid, "--port", PORT).refused("not in the relay cgroup")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["registered", "replaced"])
+def test_relay_of_ours(loaded, register, service, replaced):
+    """Nor its guardian, which has its sockets and accepts nothing; nor one that looks on because
+    another one has taken its place. To see it red: leave is_tproxy_relay() out."""
+    relay = service()
+    pids = [relay.pid, relay.relay_pid]
+    port = int(relay.registrations()[-1][2])
+    host.wait_until(lambda: find_listener(relay.pid, port, close=True),
+                    "the guardian has the sockets")
+    if replaced:
+        loaded.start_relay()
+    before = registered(loaded)
+    for pid in pids:
+        register("--pid", pid).refused(pid, "tproxy-relay", "registers itself")
+    after = registered(loaded)
+    assert [entry["pid"] for entry in after] == [entry["pid"] for entry in before]
+    assert loaded.visit(loaded.listen()).relayed
 
 
 def serve_from_two_cgroups(*cgroups):

@@ -15,7 +15,7 @@
 #include "util.h"
 
 static const struct ctl_usage plain = { .synopsis = "", .about = "" };
-static const struct ctl_usage with_cgroup = { .synopsis = "", .about = "", .cgroup = true };
+static const struct ctl_usage examining = { .synopsis = "", .about = "", .examine = true };
 static const struct ctl_usage with_process = { .synopsis = "", .about = "", .process = true };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
@@ -38,10 +38,13 @@ static void test_options(void **state)
 	assert_null(o.cgroup);
 	assert_false(o.json);
 
-	assert_int_equal(parse(&with_cgroup, &o, "--json", "-p", "/d", "--cgroup=/c"), 0);
+	assert_int_equal(parse(&examining, &o, "--json", "-p", "/d", "--cgroup=/c"), 0);
 	assert_string_equal(o.pin_dir, "/d");
 	assert_string_equal(o.cgroup, "/c");
 	assert_true(o.json);
+	assert_false(o.strict);
+	assert_int_equal(parse(&examining, &o, "--strict"), 0);
+	assert_true(o.strict);
 }
 
 static void test_option_errors(void **state)
@@ -49,8 +52,10 @@ static void test_option_errors(void **state)
 	struct ctl_options o = { .pin_dir = "as before" };
 
 	assert_int_equal(parse(&plain, &o, "-c", "/c"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--strict"), -EINVAL);
+	assert_int_equal(parse(&examining, &o, "--strict=yes"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--cgroup", "/c"), -EINVAL);
-	assert_int_equal(parse(&with_cgroup, &o, "--cgroup", ""), -EINVAL);
+	assert_int_equal(parse(&examining, &o, "--cgroup", ""), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "-p", ""), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "-p"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--json=yes"), -EINVAL);
@@ -92,7 +97,7 @@ static void test_process_option_errors(void **state)
 	assert_int_equal(parse(&with_process, &o, "--pid", "1", "--remove", "--port", "1"),
 			 -EINVAL);
 	assert_int_equal(parse(&with_process, &o, "--pid", "1", "-c", "/c"), -EINVAL);
-	assert_int_equal(parse(&with_cgroup, &o, "--pid", "1"), -EINVAL);
+	assert_int_equal(parse(&examining, &o, "--pid", "1"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--remove"), -EINVAL);
 	assert_string_equal(o.pin_dir, "as before");
 }
