@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "namespaces.h"
 #include "util.h"
 
 /* From include/linux/exportfs.h: a kernfs file handle is the 64-bit id of its node. */
@@ -44,55 +45,119 @@ static void unescape_octal(char *s)
 	*out = '\0';
 }
 
-int cgroup_root(char **ret_path)
-{
-	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
-	_cleanup_free_ char *line = NULL;
-	size_t size = 0;
+/* One mount of cgroup2, as mountinfo has it. */
+struct mount {
+	int id;	     /* as name_to_handle_at(2) tells it */
+	char *point; /* in the caller's line */
+};
 
-	if (!f)
-		return -errno;
-	while (getline(&line, &size, f) >= 0) {
-		char *type = strstr(line, " - "), *p = line, *mount_point = NULL;
+/* The next mount of cgroup2 in mountinfo; false: there is none. *line is the caller's to free. */
+static bool next_mount(FILE *f, char **line, size_t *size, struct mount *ret_mount)
+{
+	while (getline(line, size, f) >= 0) {
+		char *type = strstr(*line, " - "), *p = *line, *point = NULL;
 		int i;
 
 		if (!type || strncmp(type, " - cgroup2 ", 11) != 0)
 			continue;
 		/* id, parent, major:minor, root, mount point; other white space is not escaped */
 		*type = '\0';
+		ret_mount->id = atoi(*line);
 		for (i = 0; i < 5; i++)
-			mount_point = strsep(&p, " ");
-		if (!mount_point || !*mount_point)
+			point = strsep(&p, " ");
+		if (!point || !*point)
 			continue;
-		unescape_octal(mount_point);
-		*ret_path = strdup(mount_point);
-		return *ret_path ? 0 : -ENOMEM;
+		unescape_octal(point);
+		ret_mount->point = point;
+		return true;
 	}
-	return -ENOENT;
+	return false;
 }
 
-static int id_of(int fd, uint64_t *ret_id)
+/* The cgroup's id, and the mount by which it was opened. */
+static int handle_of(int fd, uint64_t *ret_id, int *ret_mount_id)
 {
 	struct {
 		struct file_handle handle;
 		uint64_t id;
 	} h = { .handle.handle_bytes = sizeof(uint64_t) };
-	int mount_id;
 
-	if (name_to_handle_at(fd, "", &h.handle, &mount_id, AT_EMPTY_PATH) < 0)
+	if (name_to_handle_at(fd, "", &h.handle, ret_mount_id, AT_EMPTY_PATH) < 0)
 		return -errno;
 	memcpy(ret_id, h.handle.f_handle, sizeof(*ret_id));
 	return 0;
 }
 
-/* How many directories path is below root. */
-static uint32_t depth_below(const char *path, const char *root)
+/*
+ * True if this mount shows the whole hierarchy, and no other mount lies above it. Its root then has
+ * the number 1 (the upper half of an id is a generation, which 32-bit kernels begin at 1). The root
+ * of a cgroup namespace, and that of a bind mount, has another number.
+ */
+static bool is_whole(const struct mount *mount)
 {
-	const char *p = path + strlen(root);
+	_cleanup_close_ int fd = open(mount->point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t id = 0;
+	int mount_id = 0;
+
+	return fd >= 0 && handle_of(fd, &id, &mount_id) == 0 && mount_id == mount->id &&
+	       (uint32_t)id == 1;
+}
+
+int cgroup_root(char **ret_path)
+{
+	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
+	_cleanup_free_ char *line = NULL, *first = NULL;
+	struct mount mount;
+	size_t size = 0;
+
+	if (!f)
+		return -errno;
+	while (next_mount(f, &line, &size, &mount)) {
+		bool whole = is_whole(&mount);
+
+		if (first && !whole)
+			continue;
+		free(first);
+		first = strdup(mount.point);
+		if (!first)
+			return -ENOMEM;
+		if (whole)
+			break;
+	}
+	if (!first)
+		return -ENOENT;
+	*ret_path = TAKE_PTR(first);
+	return 0;
+}
+
+/* The mount point of a mount that shows the whole hierarchy; -EXDEV: it shows a part of it. */
+static int whole_mount_point(int mount_id, char **ret_point)
+{
+	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
+	_cleanup_free_ char *line = NULL;
+	struct mount mount;
+	size_t size = 0;
+
+	if (!f)
+		return -errno;
+	while (next_mount(f, &line, &size, &mount)) {
+		if (mount.id != mount_id)
+			continue;
+		if (!is_whole(&mount))
+			return -EXDEV;
+		*ret_point = strdup(mount.point);
+		return *ret_point ? 0 : -ENOMEM;
+	}
+	return -EXDEV;
+}
+
+/* How many directories a path has; it is "" or begins with a slash. */
+static uint32_t depth_of(const char *path)
+{
 	uint32_t depth = 0;
 
-	for (; *p; p++) {
-		if (*p == '/' && p[1])
+	for (; *path; path++) {
+		if (path[0] == '/' && path[1])
 			depth++;
 	}
 	return depth;
@@ -100,12 +165,12 @@ static uint32_t depth_below(const char *path, const char *root)
 
 int cgroup_open(const char *path, struct cgroup *ret_cgroup)
 {
-	_cleanup_free_ char *canonical = NULL, *root = NULL;
+	_cleanup_free_ char *canonical = NULL, *point = NULL, *root = NULL, *name = NULL;
 	_cleanup_close_ int fd = -1;
+	const char *below;
 	struct statfs fs;
 	uint64_t id = 0;
-	uint32_t level;
-	int r;
+	int mount_id = 0, r;
 
 	canonical = realpath(path, NULL);
 	if (!canonical)
@@ -117,23 +182,37 @@ int cgroup_open(const char *path, struct cgroup *ret_cgroup)
 		return -errno;
 	if (fs.f_type != CGROUP2_SUPER_MAGIC)
 		return -EMEDIUMTYPE;
-	r = id_of(fd, &id);
+	r = handle_of(fd, &id, &mount_id);
+	if (r == 0)
+		r = whole_mount_point(mount_id, &point);
+	if (r == 0)
+		r = cgroup_root(&root);
 	if (r < 0)
 		return r;
-	r = cgroup_root(&root);
-	if (r < 0)
-		return r;
-	/* Reached by another mount than the one that we found. */
-	if (strncmp(canonical, root, strlen(root)) != 0)
+	if (strncmp(canonical, point, strlen(point)) != 0)
 		return -EXDEV;
-	level = depth_below(canonical, root);
+	/* Paths are compared, so all of them begin at one of the mounts. */
+	below = canonical + strlen(point);
+	if (asprintf(&name, "%s%s", root, below) < 0) {
+		name = NULL;
+		return -ENOMEM;
+	}
 	*ret_cgroup = (struct cgroup){
-		.path = TAKE_PTR(canonical),
+		.path = TAKE_PTR(name),
 		.fd = TAKE_FD(fd),
 		.id = id,
-		.level = level,
+		.level = depth_of(below),
 	};
 	return 0;
+}
+
+const char *cgroup_strerror(int r)
+{
+	if (r == -EMEDIUMTYPE)
+		return "is not of the cgroup2 file system";
+	if (r == -EXDEV)
+		return "is seen from a cgroup namespace or a mount of a part of cgroup2, which hides its place in the hierarchy; run this outside of the container";
+	return strerror(-r);
 }
 
 void cgroup_close(struct cgroup *cgroup)
@@ -151,6 +230,9 @@ int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
 	size_t size = 0;
 	int r;
 
+	/* In another namespace /proc/PID/cgroup tells the path from that namespace's root. */
+	if (!namespaces_is_initial(NAMESPACES_CGROUP))
+		return -EXDEV;
 	r = cgroup_root(&root);
 	if (r < 0)
 		return r;

@@ -348,8 +348,7 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 	if (r == 0)
 		r = cgroup_root(&root);
 	if (r < 0) {
-		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path,
-			   r == -EMEDIUMTYPE ? "is not of the cgroup2 file system" : strerror(-r));
+		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
 		return;
 	}
 	for (i = 0; i < ARRAY_SIZE(attach_points); i++)

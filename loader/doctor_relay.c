@@ -19,6 +19,7 @@
 #include "fields.h"
 #include "listeners.h"
 #include "monotonic.h"
+#include "namespaces.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -166,6 +167,13 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 {
 	const pid_t pid = (pid_t)relay->pid;
 
+	if (!namespaces_is_initial(NAMESPACES_PID)) {
+		doctor_add(
+			d, DOCTOR_INFO, "relay",
+			"relay %d is registered; its process cannot be seen from this PID namespace",
+			pid);
+		return PROCESS_GONE;
+	}
 	if (kill(pid, 0) < 0 && errno == ESRCH) {
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d is registered, but there is no such process: connections %s",

@@ -32,6 +32,7 @@
 #include "cgroup.h"
 #include "hooks.h"
 #include "log.h"
+#include "namespaces.h"
 #include "options.h"
 #include "pins.h"
 #include "tproxy.skel.h"
@@ -55,20 +56,25 @@ struct load {
 /* Attaching is what needs privilege; find out before, to say it in one line. */
 static int need_privilege(void)
 {
-	if (geteuid() == 0)
+	if (geteuid() == 0 && namespaces_is_initial(NAMESPACES_USER))
 		return 0;
-	log_err("must be run by root: it loads BPF programs and attaches them to cgroups");
+	log_err("must be run by root%s: it loads BPF programs and attaches them to cgroups",
+		geteuid() == 0 ? " of the host, outside of user namespaces" : "");
 	return -EPERM;
 }
 
 static int open_target(const char *option, const char *path, struct cgroup *ret_cgroup)
 {
 	int r = cgroup_open(path, ret_cgroup);
+	_cleanup_free_ char *root = NULL;
 
-	if (r == -EMEDIUMTYPE)
-		log_err("%s '%s' is a directory, but not of the cgroup2 file system", option, path);
+	if (r == -EMEDIUMTYPE && cgroup_root(&root) == 0)
+		log_err("%s '%s' is a directory, but not of the cgroup2 file system, which is at '%s'",
+			option, path, root);
+	else if (r == -ENOENT && cgroup_root(&root) == 0)
+		log_err("%s '%s': %s; paths begin at '%s'", option, path, strerror(-r), root);
 	else if (r < 0)
-		log_err("%s '%s': %s", option, path, strerror(-r));
+		log_err("%s '%s'%s %s", option, path, r == -EXDEV ? "" : ":", cgroup_strerror(r));
 	return r;
 }
 
@@ -468,6 +474,9 @@ static void forget_dead_relays(struct load *l)
 	__u64 cookie, *prev = NULL;
 	int n;
 
+	/* PIDs are those of the initial namespace: in another one they are other processes. */
+	if (!namespaces_is_initial(NAMESPACES_PID))
+		return;
 	for (n = 0; n < TPROXY_NAMESPACES_MAX &&
 		    bpf_map__get_next_key(map, prev, &cookie, sizeof(cookie)) == 0;
 	     n++) {

@@ -20,6 +20,7 @@
 #include "fields.h"
 #include "hooks.h"
 #include "log.h"
+#include "namespaces.h"
 #include "pins.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -164,8 +165,10 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		fields_add_number(object, "uid", relay.uid);
 		fields_add_listen(object, "listen", &relay.listen[TPROXY_INET]);
 		fields_add_listen(object, "listen6", &relay.listen[TPROXY_INET6]);
-		fields_add_bool(object, "process_exists",
-				kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
+		/* PIDs are the initial namespace's: from another one nothing can be told. */
+		if (namespaces_is_initial(NAMESPACES_PID))
+			fields_add_bool(object, "process_exists",
+					kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
 		json_object_array_add(relays, object);
 	}
 	return 0;
@@ -266,7 +269,9 @@ void status_print_state(struct json_object *root)
 		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s",
 		       fields_get_number(object, "netns_cookie"), fields_get_number(object, "pid"),
 		       fields_get_number(object, "uid"),
-		       fields_get_bool(object, "process_exists") ? "exists" : "GONE");
+		       !json_object_object_get_ex(object, "process_exists", NULL) ? "unknown"
+		       : fields_get_bool(object, "process_exists")		  ? "exists"
+										  : "GONE");
 		print_listen(object, "listen");
 		print_listen(object, "listen6");
 		printf("\n");

@@ -62,7 +62,7 @@ static void check_within(const char *path)
 		*slash = '\0';
 		require(cgroup_is_within(&one, &other));
 		require(!cgroup_is_within(&other, &one));
-		require(depth_below(path, other.path) == 1);
+		require(depth_of(path + strlen(other.path)) == 1);
 	}
 	free(other.path);
 }

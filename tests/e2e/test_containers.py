@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""tproxy-load from inside of a container: other namespaces, other mounts of cgroup2 (I7). It does
+what it does outside, or says in one line why not and leaves the host as it was."""
+
+
+import pytest
+
+import host
+import programs
+from maps import attached
+from registering import binary, ctl, doctor, haproxy, register  # fixtures
+
+# Before tproxy-load in a mount namespace: cgroup2 as a container's runtime mounts it.
+REMOUNT = "umount --lazy {root} && mount -t cgroup2 none {root}"
+BIND = "mount --bind {home} {root}"
+UPON = "mkdir {home}/upon && mount --bind {home}/deep/below {home}/upon"
+
+
+def options(bed, scope, relays):
+    return ["--cgroup", scope, "--relay-cgroup", relays, "--relay-group", programs.RELAY_GID]
+
+
+def load_in(bed, namespaces, scope, relays, before="true"):
+    """Runs tproxy-load, after some commands, in new namespaces whose root is the bed's cgroup."""
+    before = before.format(root=host.cgroup2_root(), home=bed.top)
+    return bed.run("unshare", *namespaces, "sh", "-c", before + ' && exec "$@"', "sh",
+                   bed.tproxy_load.binary, "--pin-dir", bed.pins.path,
+                   *options(bed, scope, relays), place=host.Place(bed.top, bed.client_net))
+
+
+def policy(bed):
+    (entry,) = bed.pins.dump("map_policy")
+    return entry["value"]
+
+
+def refused(bed, result, *needles):
+    """In one line; and nothing has been made."""
+    assert result.status == 1 and result.out == "" and result.err.count("\n") == 1, result
+    assert result.err.startswith("tproxy-load: "), result
+    assert all(needle in result.err for needle in needles), result
+    assert not bed.pins.path.exists() and attached(bed.scope) == []
+
+
+@pytest.mark.parametrize("before", [REMOUNT, BIND], ids=["remount", "bind"])
+@pytest.mark.parametrize("namespaces", [["-C", "-m"], ["-m"]], ids=["cgroup", "mount"])
+def test_part_of_cgroup2(bed, namespaces, before):
+    """What is mounted there is not the whole hierarchy, so the depth of a cgroup, which the policy
+    has, cannot be told. A mount anew shows a part only in a cgroup namespace.
+
+    To see it red: count the level from the mount point without looking which cgroup is there.
+    """
+    root = host.cgroup2_root()
+    if before == REMOUNT and "-C" not in namespaces:
+        load_in(bed, namespaces, bed.scope, bed.relay_cgroup, before)
+        level = len(bed.relay_cgroup.path.relative_to(root).parts)
+        assert policy(bed)["relay_cgroup_level"] == level
+        return
+    result = load_in(bed, namespaces, root / bed.scope.path.name,
+                     root / bed.relay_cgroup.path.name, before)
+    refused(bed, result, "--cgroup", "part of cgroup2", "outside of the container")
+
+
+def test_cgroup_namespace_that_sees_all(bed):
+    """The host's mount is still there: levels are right, and relays exempt."""
+    relays = bed.scope.child("relays")
+    load_in(bed, ["-C"], bed.scope, relays).succeeded()
+    place = host.Place(relays, bed.client_net)
+    bed.start_relay(place=place)
+    listener = bed.listen()
+    assert bed.visit(listener).relayed
+    assert not bed.visit(listener, place=place).relayed
+
+
+def test_cgroup_below_a_mount_upon_another_cgroup(bed):
+    """A path that looks as if it were less deep than the cgroup that is there.
+
+    To see it red: take any path below the mount point of cgroup2 for one of that mount."""
+    deep = bed.top.child("deep")
+    deep.child("below")
+    result = load_in(bed, ["-m"], bed.scope, bed.top.path / "upon", UPON)
+    refused(bed, result, "--relay-cgroup", "part of cgroup2")
+
+
+def test_second_mount_of_cgroup2(bed):
+    """Paths by either of two mounts name the same cgroups."""
+    second = bed.directory / "cgroup2"
+    relative = bed.scope.path.relative_to(host.cgroup2_root())
+    below = bed.scope.child("below")
+    with host.mounted("cgroup2", second, "rw"):
+        result = bed.tproxy_load(
+            "--cgroup", below, *options(bed, second / relative, bed.relay_cgroup)).succeeded()
+    assert f"--cgroup '{below}' is covered by '{bed.scope}'" in result.err
+    assert attached(below) == [] and attached(bed.scope)
+    level = len(bed.relay_cgroup.path.relative_to(host.cgroup2_root()).parts)
+    assert policy(bed)["relay_cgroup_level"] == level
+
+
+def test_user_namespace(bed):
+    """Its root is nobody here."""
+    bed.directory.chmod(0o755)
+    refused(bed, load_in(bed, ["-U", "-r"], bed.scope, bed.relay_cgroup), "root of the host")
+
+
+PID_NAMESPACES = [["-p", "-f"], ["-p", "-f", "--mount-proc"]]
+
+
+@pytest.mark.needs("haproxy")
+@pytest.mark.parametrize("namespaces", PID_NAMESPACES, ids=["pid", "proc"])
+def test_registration_of_a_living_proxy_stays(loaded, haproxy, register, namespaces):
+    """In another PID namespace there is no process of its number. A proxy that is registered by
+    tproxyctl does not register again.
+
+    To see it red: ask kill(2) in whatever namespace the loader is.
+    """
+    register("--pid", haproxy().pid).succeeded()
+    load_in(loaded, namespaces, loaded.scope, loaded.relay_cgroup).succeeded()
+    assert loaded.pins.count("map_config") == 1
+    assert loaded.visit(loaded.listen()).relayed
+
+
+@pytest.mark.parametrize("namespaces", PID_NAMESPACES, ids=["pid", "proc"])
+def test_status_takes_no_other_process_for_the_relay(proxied, namespaces):
+    """To see it red: print GONE for what has no such PID here."""
+    argv = ["unshare", *namespaces, proxied.tproxy_load.binary, "--pin-dir", proxied.pins.path,
+            "--status"]
+    text = proxied.run(*argv, place=proxied.bystander).succeeded().out
+    assert "GONE" not in text and "unknown" in text
+    assert "process_exists" not in proxied.run(*argv, "--json",
+                                               place=proxied.bystander).succeeded().out
+
+
+def test_doctor_takes_no_other_process_for_the_relay(proxied, binary):
+    """It says that it cannot see it."""
+    result = proxied.run("unshare", "-p", "-f", "--mount-proc", binary, "doctor", "--pin-dir",
+                         proxied.pins.path, place=proxied.bystander)
+    assert "no such process" not in result.out, result
+    assert "cannot be seen from this PID namespace" in result.out, result
+
+
+def test_registration_of_a_dead_relay_goes(proxied):
+    """Here, where PIDs can be told apart. The other side of the two tests above."""
+    proxied.relay.kill()
+    proxied.load()
+    assert proxied.pins.count("map_config") == 0
