@@ -23,7 +23,7 @@ _tproxy_load()
             ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W '
-        -c --cgroup -r --relay-cgroup -g --relay-group -p --pin-dir
+        -c --cgroup --all -r --relay-cgroup -g --relay-group -p --pin-dir
         -f --config --check --fail-closed --include-loopback --unload --status --json
         -v --verbose -h --help --version' -- "$cur")
 }

@@ -3,12 +3,12 @@
 #include "ctl_options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "config.h"
 #include "log.h"
+#include "optparse.h"
 #include "parse.h"
 #include "util.h"
 
@@ -23,25 +23,25 @@ enum {
 	OPT_STRICT,
 };
 
-static const struct option common_options[] = {
-	{ "pin-dir", required_argument, NULL, 'p' },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, 'h' },
+static const struct optparse_option common_options[] = {
+	{ "pin-dir", 'p', true },
+	{ "json", OPT_JSON, false },
+	{ "help", 'h', false },
 };
-static const struct option examine_options[] = {
-	{ "cgroup", required_argument, NULL, 'c' },
-	{ "strict", no_argument, NULL, OPT_STRICT },
+static const struct optparse_option examine_options[] = {
+	{ "cgroup", 'c', true },
+	{ "strict", OPT_STRICT, false },
 };
-static const struct option process_options[] = {
-	{ "pid", required_argument, NULL, OPT_PID },
-	{ "port", required_argument, NULL, OPT_PORT },
-	{ "remove", no_argument, NULL, OPT_REMOVE },
+static const struct optparse_option process_options[] = {
+	{ "pid", OPT_PID, true },
+	{ "port", OPT_PORT, true },
+	{ "remove", OPT_REMOVE, false },
 };
 #define OPTIONS_MAX                                                                                \
 	(ARRAY_SIZE(common_options) + ARRAY_SIZE(examine_options) + ARRAY_SIZE(process_options) + 1)
 
 /* Those that a command takes. */
-static void collect(const struct ctl_usage *usage, struct option ret_options[OPTIONS_MAX])
+static void collect(const struct ctl_usage *usage, struct optparse_option ret_options[OPTIONS_MAX])
 {
 	memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
 	memcpy(ret_options, common_options, sizeof(common_options));
@@ -117,57 +117,58 @@ static int check(const char *command, const struct ctl_usage *usage, const struc
 	return 0;
 }
 
+/* One option. 0, 1 if --help was answered, or -EINVAL. */
+static int apply(const char *command, const struct ctl_usage *usage, int c, const char *value,
+		 struct ctl_options *o)
+{
+	switch (c) {
+	case 'c':
+		o->cgroup = value;
+		return 0;
+	case 'p':
+		o->pin_dir = value;
+		return 0;
+	case OPT_JSON:
+		o->json = true;
+		return 0;
+	case OPT_PID:
+		return parse_pid(command, value, &o->pid);
+	case OPT_PORT:
+		return add_port(command, value, o);
+	case OPT_REMOVE:
+		o->remove = true;
+		return 0;
+	case OPT_STRICT:
+		o->strict = true;
+		return 0;
+	case 'h':
+		print_help(command, usage);
+		return 1;
+	default:
+		return usage_error(command, "unexpected argument '%s'", value);
+	}
+}
+
 int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		      struct ctl_options *ret_options)
 {
 	struct ctl_options o = { .pin_dir = TPROXY_PIN_DIR };
-	struct option long_options[OPTIONS_MAX];
+	struct optparse_option options[OPTIONS_MAX];
+	char error[OPTPARSE_ERROR_LEN];
+	struct optparse p;
+	const char *value;
 	int c, r = 0;
 
-	collect(usage, long_options);
-	opterr = 0;
-	optind = 0; /* glibc: start anew, the programs's own options were parsed before */
-	while (r == 0 && (c = getopt_long(argc, argv, usage->examine ? ":c:p:h" : ":p:h",
-					  long_options, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			o.cgroup = optarg;
-			break;
-		case 'p':
-			o.pin_dir = optarg;
-			break;
-		case OPT_JSON:
-			o.json = true;
-			break;
-		case OPT_PID:
-			r = parse_pid(argv[0], optarg, &o.pid);
-			break;
-		case OPT_PORT:
-			r = add_port(argv[0], optarg, &o);
-			break;
-		case OPT_REMOVE:
-			o.remove = true;
-			break;
-		case OPT_STRICT:
-			o.strict = true;
-			break;
-		case 'h':
-			print_help(argv[0], usage);
-			return 1;
-		case ':':
-			return usage_error(argv[0], "option '%s' wants a value", argv[optind - 1]);
-		default:
-			if (optopt > 0 && optopt < OPT_JSON && strncmp(argv[optind - 1], "--", 2))
-				return usage_error(argv[0], "unknown option '-%c'", optopt);
-			return usage_error(argv[0], "unknown option '%s'", argv[optind - 1]);
-		}
+	collect(usage, options);
+	optparse_init(&p, argc, argv, options);
+	while (r == 0 && (c = optparse_next(&p, &value, error)) != OPTPARSE_END) {
+		if (c < 0)
+			return usage_error(argv[0], "%s", error);
+		r = apply(argv[0], usage, c, value, &o);
 	}
-	if (r == 0 && optind < argc)
-		return usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
 	if (r == 0)
 		r = check(argv[0], usage, &o);
-	if (r < 0)
-		return r;
-	*ret_options = o;
-	return 0;
+	if (r == 0)
+		*ret_options = o;
+	return r;
 }

@@ -3,7 +3,6 @@
 #include "options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "config.h"
 #include "configfile.h"
 #include "log.h"
+#include "optparse.h"
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -20,7 +20,8 @@
 #define DEFAULT_RELAY_GROUP "tproxy"
 
 enum {
-	OPT_UNLOAD = 0x100,
+	OPT_ALL = 0x100,
+	OPT_UNLOAD,
 	OPT_STATUS,
 	OPT_CHECK,
 	OPT_JSON,
@@ -29,27 +30,29 @@ enum {
 	OPT_VERSION,
 };
 
-static const struct option long_options[] = {
-	{ "cgroup", required_argument, NULL, 'c' },
-	{ "relay-cgroup", required_argument, NULL, 'r' },
-	{ "relay-group", required_argument, NULL, 'g' },
-	{ "pin-dir", required_argument, NULL, 'p' },
-	{ "config", required_argument, NULL, 'f' },
-	{ "check", no_argument, NULL, OPT_CHECK },
-	{ "fail-closed", no_argument, NULL, OPT_FAIL_CLOSED },
-	{ "include-loopback", no_argument, NULL, OPT_INCLUDE_LOOPBACK },
-	{ "unload", no_argument, NULL, OPT_UNLOAD },
-	{ "status", no_argument, NULL, OPT_STATUS },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, OPT_VERSION },
+static const struct optparse_option table[] = {
+	{ "all", OPT_ALL, false },
+	{ "cgroup", 'c', true },
+	{ "relay-cgroup", 'r', true },
+	{ "relay-group", 'g', true },
+	{ "pin-dir", 'p', true },
+	{ "config", 'f', true },
+	{ "check", OPT_CHECK, false },
+	{ "fail-closed", OPT_FAIL_CLOSED, false },
+	{ "include-loopback", OPT_INCLUDE_LOOPBACK, false },
+	{ "unload", OPT_UNLOAD, false },
+	{ "status", OPT_STATUS, false },
+	{ "json", OPT_JSON, false },
+	{ "verbose", 'v', false },
+	{ "help", 'h', false },
+	{ "version", OPT_VERSION, false },
 	{},
 };
 
 static void print_help(void)
 {
-	printf("Usage: tproxy-load [OPTION]...            load, pin and attach\n"
+	printf("Usage: tproxy-load --cgroup PATH... [OPTION]...   load, pin and attach\n"
+	       "       tproxy-load --all [OPTION]...              likewise, for the whole host\n"
 	       "       tproxy-load --check [OPTION]...    say whether these options and files are good\n"
 	       "       tproxy-load --unload [-p DIR]      detach and remove all that was pinned\n"
 	       "       tproxy-load --status [--json] [-p DIR]\n"
@@ -58,13 +61,15 @@ static void print_help(void)
 	       "registered. Loading again repairs or upgrades in place and keeps live state.\n"
 	       "\n"
 	       "  -c, --cgroup PATH        redirect processes in and below it; may be given many\n"
-	       "                           times (default: the cgroup2 root, that is, all)\n"
+	       "                           times\n"
+	       "      --all                redirect all processes: the cgroup2 root. One of the two\n"
+	       "                           is needed\n"
 	       "  -r, --relay-cgroup PATH  where relays live; processes there are never redirected\n"
 	       "  -g, --relay-group GROUP  who may register a relay (default: %s, if it exists,\n"
 	       "                           else root alone)\n"
 	       "  -p, --pin-dir DIR        in a BPF file system (default: %s)\n"
 	       "  -f, --config FILE        read these options from the section [load] of a file;\n"
-	       "                           those on the command line go before\n"
+	       "                           the command line overrides it\n"
 	       "      --fail-closed        refuse connections that no relay can take\n"
 	       "                           (default: let them through directly)\n"
 	       "      --include-loopback   redirect connections to loopback addresses too\n"
@@ -149,6 +154,8 @@ static int set_option(struct options *o, const char *name, const char *value,
 {
 	if (strcmp(name, "cgroup") == 0)
 		return add_cgroup(o, value, error);
+	if (strcmp(name, "all") == 0)
+		return set_bool(&o->all, value, error);
 	if (strcmp(name, "relay-cgroup") == 0)
 		return set_path(&o->relay_cgroup, value, error);
 	if (strcmp(name, "pin-dir") == 0)
@@ -173,27 +180,17 @@ static int set_from_file(void *data, const char *key, const char *value,
 	return set_option(data, key, value, error);
 }
 
-/* The long name of an option, by what getopt_long() returns for it. */
-static const char *name_of(int c)
-{
-	const struct option *option = long_options;
-
-	while (option->val != c)
-		option++;
-	return option->name;
-}
-
 /* How the command line was used, which a struct options does not tell. */
 struct usage {
 	const char *config;
-	bool cgroups; /* replace those of the file */
+	bool scope;   /* --cgroup or --all, which replace those of the file */
 	bool loading; /* an option that makes sense for a load only */
 };
 
 static int set_mode(struct options *o, enum options_mode mode)
 {
 	if (o->mode != OPTIONS_LOAD)
-		return usage_error("one of --check, --unload and --status, once");
+		return usage_error("give only one of --check, --unload and --status");
 	o->mode = mode;
 	return 0;
 }
@@ -219,19 +216,17 @@ static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 	case OPT_CHECK:
 		return set_mode(o, OPTIONS_CHECK);
 	case 'c':
-		if (!usage->cgroups)
+	case OPT_ALL:
+		if (!usage->scope) {
 			clear_cgroups(o);
-		usage->cgroups = true;
-		break;
-	case OPT_FAIL_CLOSED:
-	case OPT_INCLUDE_LOOPBACK:
-		arg = "yes";
-		break;
+			o->all = false;
+		}
+		usage->scope = true;
 	}
 	if (c != 'p')
 		usage->loading = true;
-	if (set_option(o, name_of(c), arg, error) < 0)
-		return usage_error("--%s: %s", name_of(c), error);
+	if (set_option(o, optparse_name(table, c), arg ? arg : "yes", error) < 0)
+		return usage_error("--%s: %s", optparse_name(table, c), error);
 	return 0;
 }
 
@@ -244,6 +239,11 @@ static int check_together(const struct options *o, const struct usage *usage)
 		return usage_error("--json goes with --status only");
 	if (!loads && usage->loading)
 		return usage_error("--unload and --status take no option of a load");
+	if (o->all && o->n_cgroups > 0)
+		return usage_error("--all and --cgroup exclude each other");
+	if (loads && !o->all && o->n_cgroups == 0)
+		return usage_error(
+			"no scope is given: --cgroup PATH for the processes of a cgroup, or --all for those of the whole host");
 	return 0;
 }
 
@@ -253,12 +253,18 @@ static int check_together(const struct options *o, const struct usage *usage)
  */
 static int walk(int argc, char **argv, struct options *o, struct usage *usage)
 {
-	int c, r;
+	char error[OPTPARSE_ERROR_LEN];
+	struct optparse p;
+	const char *value;
+	int c, r = 0;
 
-	optind = 0; /* glibc: start anew */
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":c:r:g:p:f:vh", long_options, NULL)) != -1) {
+	optparse_init(&p, argc, argv, table);
+	while (r == 0 && (c = optparse_next(&p, &value, error)) != OPTPARSE_END) {
 		switch (c) {
+		case -EINVAL:
+			return usage_error("%s", error);
+		case OPTPARSE_OPERAND:
+			return usage_error("unexpected argument '%s'", value);
 		case 'h':
 			print_help();
 			return 1;
@@ -266,20 +272,15 @@ static int walk(int argc, char **argv, struct options *o, struct usage *usage)
 			printf("tproxy-load %s, ABI version %d\n", TPROXY_VERSION,
 			       TPROXY_ABI_VERSION);
 			return 1;
-		case ':':
-			return usage_error("option '%s' wants a value", argv[optind - 1]);
-		case '?':
-			return usage_error("unknown option '%s'", argv[optind - 1]);
 		}
+		if (!o && c == 'f' && usage->config)
+			return usage_error("--config is given twice: '%s' and '%s'", usage->config,
+					   value);
 		if (!o && c == 'f')
-			usage->config = optarg;
-		r = o ? apply(c, optarg, o, usage) : 0;
-		if (r < 0)
-			return r;
+			usage->config = value;
+		r = o ? apply(c, value, o, usage) : 0;
 	}
-	if (optind < argc)
-		return usage_error("unexpected argument '%s'", argv[optind]);
-	return 0;
+	return r;
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options)

@@ -17,7 +17,8 @@ enum options_mode {
 /* Strings are owned. */
 struct options {
 	enum options_mode mode;
-	char **cgroups; /* none: the cgroup2 root */
+	bool all;	/* the cgroup2 root; then no cgroups, and some without it */
+	char **cgroups; /* of a load or check */
 	size_t n_cgroups;
 	char *relay_cgroup; /* or NULL */
 	char *pin_dir;

@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "config.h"
 #include "configfile.h"
 #include "log.h"
+#include "optparse.h"
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -36,29 +36,29 @@ enum {
 	OPT_VERSION,
 };
 
-static const struct option long_options[] = {
-	{ "pin-dir", required_argument, NULL, 'p' },
-	{ "listen", required_argument, NULL, 'l' },
-	{ "workers", required_argument, NULL, 'w' },
-	{ "listeners", required_argument, NULL, OPT_LISTENERS },
-	{ "busy-poll", required_argument, NULL, OPT_BUSY_POLL },
-	{ "backlog", required_argument, NULL, OPT_BACKLOG },
-	{ "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
-	{ "idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT },
-	{ "half-closed-timeout", required_argument, NULL, OPT_HALF_CLOSED_TIMEOUT },
-	{ "keepalive-time", required_argument, NULL, OPT_KEEPALIVE_TIME },
-	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
-	{ "drain-in-background", no_argument, NULL, OPT_DRAIN_IN_BACKGROUND },
-	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
-	{ "max-per-cgroup", required_argument, NULL, OPT_MAX_PER_CGROUP },
-	{ "buffer-size", required_argument, NULL, OPT_BUFFER_SIZE },
-	{ "pipe-size", required_argument, NULL, OPT_PIPE_SIZE },
-	{ "error-memory", required_argument, NULL, OPT_ERROR_MEMORY },
-	{ "connection-log", required_argument, NULL, OPT_CONNECTION_LOG },
-	{ "config", required_argument, NULL, 'f' },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, OPT_VERSION },
+static const struct optparse_option table[] = {
+	{ "pin-dir", 'p', true },
+	{ "listen", 'l', true },
+	{ "workers", 'w', true },
+	{ "listeners", OPT_LISTENERS, true },
+	{ "busy-poll", OPT_BUSY_POLL, true },
+	{ "backlog", OPT_BACKLOG, true },
+	{ "connect-timeout", OPT_CONNECT_TIMEOUT, true },
+	{ "idle-timeout", OPT_IDLE_TIMEOUT, true },
+	{ "half-closed-timeout", OPT_HALF_CLOSED_TIMEOUT, true },
+	{ "keepalive-time", OPT_KEEPALIVE_TIME, true },
+	{ "drain-timeout", OPT_DRAIN_TIMEOUT, true },
+	{ "drain-in-background", OPT_DRAIN_IN_BACKGROUND, false },
+	{ "max-connections", OPT_MAX_CONNECTIONS, true },
+	{ "max-per-cgroup", OPT_MAX_PER_CGROUP, true },
+	{ "buffer-size", OPT_BUFFER_SIZE, true },
+	{ "pipe-size", OPT_PIPE_SIZE, true },
+	{ "error-memory", OPT_ERROR_MEMORY, true },
+	{ "connection-log", OPT_CONNECTION_LOG, true },
+	{ "config", 'f', true },
+	{ "verbose", 'v', false },
+	{ "help", 'h', false },
+	{ "version", OPT_VERSION, false },
 	{},
 };
 
@@ -99,7 +99,7 @@ static void print_help(void)
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once; 0: never (default: 1s)\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
-	       "                                  file; those on the command line go before\n"
+	       "                                  file; the command line overrides it\n"
 	       "      --connection-log FORMAT     a line for each connection: text (stderr), json\n"
 	       "                                  (stdout) or none (default: none, text with -v)\n"
 	       "  -v, --verbose                   say more\n"
@@ -276,16 +276,6 @@ static int set_option(void *data, const char *name, const char *value,
 	return refuse(error, "there is no such key");
 }
 
-/* The long name of an option, by what getopt_long() returns for it. */
-static const char *name_of(int c)
-{
-	const struct option *option = long_options;
-
-	while (option->val != c)
-		option++;
-	return option->name;
-}
-
 /*
  * Goes through argv, either for the file and for what ends at once (o NULL), or for all the rest.
  * 0, 1 if --help or --version was answered, or -EINVAL.
@@ -293,12 +283,17 @@ static const char *name_of(int c)
 static int walk(int argc, char **argv, struct options *o, const char **config)
 {
 	char error[CONFIGFILE_ERROR_LEN];
+	struct optparse p;
+	const char *value;
 	int c;
 
-	optind = 0; /* glibc: start anew */
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":p:l:w:f:vh", long_options, NULL)) != -1) {
+	optparse_init(&p, argc, argv, table);
+	while ((c = optparse_next(&p, &value, error)) != OPTPARSE_END) {
 		switch (c) {
+		case -EINVAL:
+			return usage_error("%s", error);
+		case OPTPARSE_OPERAND:
+			return usage_error("unexpected argument '%s'", value);
 		case 'h':
 			print_help();
 			return 1;
@@ -306,18 +301,16 @@ static int walk(int argc, char **argv, struct options *o, const char **config)
 			printf("tproxy-relay %s, ABI version %d\n", TPROXY_VERSION,
 			       TPROXY_ABI_VERSION);
 			return 1;
-		case ':':
-			return usage_error("option '%s' wants a value", argv[optind - 1]);
-		case '?':
-			return usage_error("unknown option '%s'", argv[optind - 1]);
 		}
+		if (!o && c == 'f' && *config)
+			return usage_error("--config is given twice: '%s' and '%s'", *config,
+					   value);
 		if (c == 'f')
-			*config = optarg;
-		else if (o && set_option(o, name_of(c), optarg ? optarg : "yes", error) < 0)
-			return usage_error("--%s: %s", name_of(c), error);
+			*config = value;
+		else if (o &&
+			 set_option(o, optparse_name(table, c), value ? value : "yes", error) < 0)
+			return usage_error("--%s: %s", optparse_name(table, c), error);
 	}
-	if (optind < argc)
-		return usage_error("unexpected argument '%s'", argv[optind]);
 	return 0;
 }
 

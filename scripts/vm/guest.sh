@@ -264,7 +264,7 @@ dead_relay_is_open()
 dead_relay_is_closed()
 {
     local said
-    tproxy-load --fail-closed --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
+    tproxy-load --all --fail-closed --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
     if said=$(sh /vm/fetch.sh 2>&1); then
         echo "connected: $said"
         return 1
@@ -295,7 +295,7 @@ restart_relay()
 restart()
 {
     local refused
-    tproxy-load --fail-closed --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
+    tproxy-load --all --fail-closed --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
     refused=$(counter refused)
     under_traffic restart_relay > "$work/restart" 2>&1 || { cat "$work/restart"; return 1; }
     grep ' 0 direct, 0 failed' "$work/restart" && equal "$(counter refused)" "$refused" &&

@@ -1,17 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Command lines: what both programs print and refuse before they do anything."""
+"""Command lines: what the programs print and refuse before they do anything.
+
+Red if optparse takes the beginning of a name for the name, or if tproxy-load needs no scope."""
 
 import re
 
 import pytest
 
 import programs
+import tproxyctl
 
 LOAD = "tproxy-load"
 RELAY = "tproxy-relay"
+CTL = "tproxyctl"
 
 # Arguments, and what the one line of the answer has to name.
 USAGE_ERRORS = [
+    (LOAD, [], "--cgroup PATH"),
+    (LOAD, ["--fail-closed"], "--all"),
+    (LOAD, ["--all", "--cgroup", "/x"], "--all"),
+    (LOAD, ["--all", "--fail"], "'--fail' is incomplete: --fail-closed"),
+    (LOAD, ["--un"], "'--un' is incomplete: --unload"),
+    (LOAD, ["--relay", "/x"], "'--relay' is incomplete: --relay-cgroup or --relay-group"),
+    (LOAD, ["--cgroup", "--fail-closed"], "--fail-closed"),
+    (LOAD, ["--all", "--fail-closed=no"], "--fail-closed=no"),
+    (LOAD, ["--config", "/a", "--config", "/b"], "/a"),
     (LOAD, ["--bogus"], "--bogus"),
     (LOAD, ["-Z"], "-Z"),
     (LOAD, ["stray"], "stray"),
@@ -26,6 +39,10 @@ USAGE_ERRORS = [
     (LOAD, ["--unload", "--fail-closed"], "--unload"),
     (LOAD, ["--status", "--cgroup", "/x"], "--status"),
     (RELAY, ["--bogus"], "--bogus"),
+    (RELAY, ["--verb"], "'--verb' is incomplete: --verbose"),
+    (RELAY, ["--listen", "--verbose"], "--verbose"),
+    (CTL, ["status", "--js"], "'--js' is incomplete: --json"),
+    (CTL, ["register", "--p", "1"], "'--p' is incomplete: --pin-dir, --pid or --port"),
     (RELAY, ["stray"], "stray"),
     (RELAY, ["--listen"], "--listen"),
     (RELAY, ["--listen", "127.0.0.1"], "127.0.0.1"),
@@ -55,7 +72,7 @@ def _name(value):
 
 @pytest.mark.parametrize("program, args, named", USAGE_ERRORS, ids=_name)
 def test_usage_error(binaries, program, args, named):
-    programs.call(binaries / program, *args).refused(named, status=2)
+    programs.call(tproxyctl.CTL if program == CTL else binaries / program, *args).refused(named, status=2)
 
 
 @pytest.mark.parametrize("program", [LOAD, RELAY])

@@ -208,7 +208,7 @@ def test_unreadable_file(bed, config):
 
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])
 def test_read_error(bed, options):
-    """Of a directory it is EISDIR. Taken for an empty file, it means: the cgroup2 root, fail-open.
+    """Of a directory it is EISDIR. Taken for an empty file, it means: fail-open.
 
     To see it red: do not ask ferror() in configfile_read().
     """

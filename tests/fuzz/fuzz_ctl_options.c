@@ -2,6 +2,7 @@
 /* The options of tproxyctl's commands: those of all, with --cgroup, with --pid and its like. */
 #include "argv.h"
 
+#include "../../common/optparse.c"
 #include "../../common/parse.c"
 #include "../../loader/ctl_options.c"
 

@@ -7,6 +7,7 @@
 
 #include <grp.h>
 
+#include "../../common/optparse.c"
 #include "../../common/parse.c"
 #define fopen fuzz_fopen
 #include "../../common/configfile.c"
@@ -34,6 +35,9 @@ static void check_sense(const struct options *o)
 		require(o->cgroups[i] && *o->cgroups[i]);
 	require(o->relay_gid != (gid_t)-1);
 	require(!o->json || o->mode == OPTIONS_STATUS);
+	require(!o->all || o->n_cgroups == 0);
+	if (o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK)
+		require(o->all || o->n_cgroups > 0);
 	require(o->mode == OPTIONS_LOAD || o->mode == OPTIONS_UNLOAD || o->mode == OPTIONS_STATUS ||
 		o->mode == OPTIONS_CHECK);
 }
@@ -44,7 +48,7 @@ static void check_same(const struct options *a, const struct options *b)
 
 	require(a->mode == b->mode && a->relay_gid == b->relay_gid);
 	require(a->fail_closed == b->fail_closed && a->include_loopback == b->include_loopback);
-	require(a->json == b->json && a->verbose == b->verbose);
+	require(a->all == b->all && a->json == b->json && a->verbose == b->verbose);
 	require(strcmp(a->pin_dir, b->pin_dir) == 0);
 	require(!a->relay_cgroup == !b->relay_cgroup);
 	require(!a->relay_cgroup || strcmp(a->relay_cgroup, b->relay_cgroup) == 0);
@@ -53,7 +57,6 @@ static void check_same(const struct options *a, const struct options *b)
 		require(strcmp(a->cgroups[i], b->cgroups[i]) == 0);
 }
 
-/* getopt_long() moves words about, so each time the words are fresh ones. */
 static int parse(const uint8_t *data, size_t size, struct options *o)
 {
 	struct fuzz_argv a;

@@ -5,6 +5,7 @@
  */
 #include "argv.h"
 
+#include "../../common/optparse.c"
 #include "../../common/parse.c"
 #define fopen fuzz_fopen
 #include "../../common/configfile.c"

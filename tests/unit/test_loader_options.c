@@ -3,7 +3,6 @@
 #include "options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +27,9 @@ static void test_load(void **state)
 {
 	struct options o;
 
-	assert_int_equal(parse(&o), 0);
+	assert_int_equal(parse(&o, "--all"), 0);
 	assert_int_equal(o.mode, OPTIONS_LOAD);
+	assert_true(o.all);
 	assert_int_equal(o.n_cgroups, 0);
 	assert_null(o.relay_cgroup);
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
@@ -40,6 +40,7 @@ static void test_load(void **state)
 	assert_int_equal(parse(&o, "-c", "/a", "--cgroup=/b", "-r", "/c", "-p", "/d", "-g", "4711",
 			       "--fail-closed", "--include-loopback", "-v"),
 			 0);
+	assert_false(o.all);
 	assert_int_equal(o.n_cgroups, 2);
 	assert_string_equal(o.cgroups[0], "/a");
 	assert_string_equal(o.cgroups[1], "/b");
@@ -49,8 +50,24 @@ static void test_load(void **state)
 	assert_true(o.fail_closed && o.include_loopback && o.verbose);
 	options_finish(&o);
 
-	assert_int_equal(parse(&o, "-g", "root"), 0);
+	assert_int_equal(parse(&o, "-c/a", "-g", "root"), 0);
 	assert_int_equal(o.relay_gid, 0);
+	options_finish(&o);
+}
+
+/* Nothing takes the whole host but --all. Red if options_parse() is content without a scope. */
+static void test_scope(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o), -EINVAL);
+	assert_int_equal(parse(&o, "--check"), -EINVAL);
+	assert_int_equal(parse(&o, "--fail-closed", "-r", "/r"), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "-c", "/a"), -EINVAL);
+	assert_int_equal(parse(&o, "-c", "/a", "--all"), -EINVAL);
+	assert_int_equal(parse(&o, "--unload", "--all"), -EINVAL);
+	assert_int_equal(parse(&o, "--check", "--all"), 0);
+	assert_true(o.all);
 	options_finish(&o);
 }
 
@@ -120,6 +137,19 @@ static void test_file(void **state)
 	assert_string_equal(o.pin_dir, "/y");
 	assert_string_equal(o.relay_cgroup, "/r");
 	options_finish(&o);
+
+	assert_int_equal(parse(&o, "--all", "-f", (char *)path), 0);
+	assert_true(o.all);
+	assert_int_equal(o.n_cgroups, 0);
+	options_finish(&o);
+	path = file("[load]\nall = yes\n");
+	assert_int_equal(parse(&o, "-f", (char *)path), 0);
+	assert_true(o.all);
+	options_finish(&o);
+	assert_int_equal(parse(&o, "-f", (char *)path, "-c", "/a"), 0);
+	assert_false(o.all);
+	assert_int_equal(o.n_cgroups, 1);
+	options_finish(&o);
 	unlink(path);
 }
 
@@ -134,6 +164,9 @@ static void test_file_errors(void **state)
 		"[load]\nfail-closed = maybe\n",
 		"[load]\nfail-closed = no\nrelay-group = no such group\n",
 		"[load\ncgroup = /a\n",
+		"[load]\n",
+		"[load]\nall = no\n",
+		"[load]\nall = yes\ncgroup = /a\n",
 	};
 	struct options o;
 	size_t i;
@@ -143,25 +176,27 @@ static void test_file_errors(void **state)
 	unlink(file(""));
 	assert_int_equal(parse(&o, "-f", "/nonexistent"), -EINVAL);
 	assert_int_equal(parse(&o, "--check", "--unload"), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "-f/a", "-f/a"), -EINVAL);
 }
 
 static void test_errors(void **state)
 {
 	struct options o;
 
-	assert_int_equal(parse(&o, "--json"), -EINVAL);
+	assert_int_equal(parse(&o, "--json", "-c/a"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--json"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--status"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--fail-closed"), -EINVAL);
 	assert_int_equal(parse(&o, "--status", "-c", "/a"), -EINVAL);
 	assert_int_equal(parse(&o, "-c", ""), -EINVAL);
-	assert_int_equal(parse(&o, "-r", ""), -EINVAL);
-	assert_int_equal(parse(&o, "-p", ""), -EINVAL);
-	assert_int_equal(parse(&o, "-g", "no such group"), -EINVAL);
-	assert_int_equal(parse(&o, "-g", "4294967295"), -EINVAL); /* (gid_t)-1 means "leave it" */
+	assert_int_equal(parse(&o, "-c/a", "-r", ""), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "-p", ""), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "-g", "no such group"), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "-g", "4294967295"),
+			 -EINVAL); /* (gid_t)-1 means "leave it" */
 	assert_int_equal(parse(&o, "-c"), -EINVAL);
-	assert_int_equal(parse(&o, "--nonsense"), -EINVAL);
-	assert_int_equal(parse(&o, "extra"), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "--nonsense"), -EINVAL);
+	assert_int_equal(parse(&o, "-c/a", "extra"), -EINVAL);
 }
 
 int main(void)
@@ -169,7 +204,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_load),   cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_file),   cmocka_unit_test(test_file_errors),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_errors), cmocka_unit_test(test_scope),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
