@@ -8,7 +8,7 @@
 
 static const struct ctl_usage usages[] = {
 	{ .synopsis = "[OPTION]...", .about = "Looks.\n" },
-	{ .synopsis = "[OPTION]...", .about = "Looks closer.\n", .cgroup = true },
+	{ .synopsis = "[OPTION]...", .about = "Looks closer.\n", .examine = true },
 	{ .synopsis = "[OPTION]...", .about = "Does.\n", .process = true },
 };
 
@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			require(memcmp(&o, &poison, sizeof(o)) == 0);
 		} else {
 			require(*o.pin_dir);
-			require(!o.cgroup || (usages[i].cgroup && *o.cgroup));
+			require(!o.cgroup || (usages[i].examine && *o.cgroup));
 			check_process(&usages[i], &o);
 		}
 		fuzz_argv_finish(&a);
