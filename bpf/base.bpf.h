@@ -20,6 +20,7 @@
 #define AF_INET6	10
 #define SOCK_STREAM	1
 #define SOL_IP		0
+#define SOL_TCP		6
 #define SOL_IPV6	41
 #define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h */
 #define ENETUNREACH	101
@@ -27,6 +28,9 @@
 #define ECONNREFUSED	111
 #define EHOSTUNREACH	113
 #define PAGE_SIZE_MIN	4096
+#define TCP_KEEPIDLE	4
+#define TCP_KEEPINTVL	5
+#define TCP_KEEPCNT	6
 
 /*
  * An IPv6 address in a context, word by word: volatile, because clang would join neighbouring

@@ -16,6 +16,7 @@
 #include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
+#include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
 
@@ -102,9 +103,38 @@ static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy
 	return 0;
 }
 
+static __always_inline __u16 option_of(struct bpf_sock_addr *ctx, int level, int name)
+{
+	int value = 0;
+
+	bpf_getsockopt(ctx, level, name, &value, sizeof(value));
+	return (__u16)value;
+}
+
+/*
+ * What the client asked of its socket that the server would notice and now cannot: for the relay to
+ * ask the same of its own. The times of keepalive are asked for only where it is on.
+ */
+static __always_inline void note_options(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					 struct tproxy_conn *conn)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	conn->mark = sk->mark;
+	if (!tp)
+		return;
+	conn->user_timeout_ms = tp->inet_conn.icsk_user_timeout;
+	if (!(tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & (1UL << SOCK_KEEPOPEN)))
+		return;
+	conn->keep_alive = 1;
+	conn->keep_idle_s = option_of(ctx, SOL_TCP, TCP_KEEPIDLE);
+	conn->keep_intvl_s = option_of(ctx, SOL_TCP, TCP_KEEPINTVL);
+	conn->keep_probes = (__u8)option_of(ctx, SOL_TCP, TCP_KEEPCNT);
+}
+
 /* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
-static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netns_cookie,
-				   const struct tproxy_endpoint *dst,
+static __always_inline bool record(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 cookie,
+				   __u64 netns_cookie, const struct tproxy_endpoint *dst,
 				   const struct tproxy_endpoint *relay, __u32 turn, __u64 now_ns)
 {
 	struct tproxy_conn conn = {
@@ -121,6 +151,7 @@ static __always_inline bool record(struct bpf_sock *sk, __u64 cookie, __u64 netn
 	if (!client)
 		return false;
 	bpf_get_current_comm(conn.comm, sizeof(conn.comm));
+	note_options(ctx, sk, &conn);
 	if (bpf_map_update_elem(&map_socks, &cookie, &conn, BPF_NOEXIST))
 		return false;
 	client->dst = *dst;
@@ -210,7 +241,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 		bpf_set_retval(-(int)error);
 		return CONNECT_REJECT;
 	}
-	if (!record(sk, cookie, netns_cookie, dst, ret_relay, turn, now_ns))
+	if (!record(ctx, sk, cookie, netns_cookie, dst, ret_relay, turn, now_ns))
 		return unredirected(policy, TPROXY_STAT_MAP_FULL);
 	count(TPROXY_STAT_REDIRECTED);
 	return CONNECT_REDIRECT;

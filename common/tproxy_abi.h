@@ -17,7 +17,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 2
+#define TPROXY_ABI_VERSION 3
 
 /* Entries of map_socks: how many redirected connections may be alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -47,6 +47,7 @@ struct tproxy_policy {
 	__u64 relay_cgroup_id;	  /* processes in and below it are never redirected; 0 = none */
 	__u32 relay_cgroup_level; /* its depth below the cgroup2 root, which is level 0 */
 	__u32 opened_bpffs; /* the loader let others search the BPF file system's root: undo that */
+	__u64 seed;	    /* random: nobody can tell who shares a counter in map_shares */
 };
 
 /* An address of either family, see above, and a port in host byte order. */
@@ -83,18 +84,33 @@ struct tproxy_relay {
 	__u64 registered_ns; /* CLOCK_MONOTONIC */
 	__u64 alive_ns;	     /* likewise, renewed while the relay runs; 0 = it does not tell */
 	__u64 missed; /* connections that found nobody, or a stranger, there: connect counts them */
-	__u32 pid;    /* thread group id in the initial PID namespace; to be shown, not trusted */
-	__u32 uid;    /* likewise in the initial user namespace */
-	__u32 turn;   /* the kernel half's: the index of the port that is next; not exact */
+	__u64 strayed_ns; /* the kernel half's: when a SYN for it would last have left the host */
+	__u32 pid;  /* thread group id in the initial PID namespace; to be shown, not trusted */
+	__u32 uid;  /* likewise in the initial user namespace */
+	__u32 turn; /* the kernel half's: the index of the port that is next; not exact */
 	__u32 reserved;
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
 
 /*
- * map_socks: socket cookie of the client's socket -> the connection that was redirected.
- * Written by connect before it replaces the destination, completed with the source by sockops,
- * deleted when the client's socket is closed. Read by getsockopt's side and by people.
+ * map_socks: socket cookie of the client's socket -> the connection that was redirected. Made by
+ * connect in the socket's own storage, written here by sockops when the SYN is about to go, deleted
+ * when the client's socket is closed. Read by sockops, to give it to the accepted socket, and by
+ * people. What a client sets on its socket after connect() is not known here.
  */
+enum tproxy_conn_flags {
+	TPROXY_CONN_TAKEN = 1 << 0,  /* the accepted socket has its copy */
+	TPROXY_CONN_CLOSED = 1 << 1, /* the client's socket is closed, the copy is not made yet */
+};
+
+/* Whose connections are counted, in map_shares. */
+enum tproxy_share {
+	TPROXY_SHARE_USER,
+	TPROXY_SHARE_CGROUP,
+	TPROXY_SHARE_SLICE, /* the cgroup at level 2, such as user-1000.slice */
+	_TPROXY_SHARE_MAX,
+};
+
 struct tproxy_conn {
 	__u64 started_ns; /* CLOCK_MONOTONIC, when connect() was called */
 	__u64 netns_cookie;
@@ -104,17 +120,31 @@ struct tproxy_conn {
 	char comm[TPROXY_COMM_LEN];
 	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
 	struct tproxy_endpoint dst; /* where the client wanted to go */
+	__u32 mark;		    /* SO_MARK */
+	__u32 user_timeout_ms;	    /* TCP_USER_TIMEOUT, 0 = none */
+	__u16 keep_idle_s;	    /* TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT as they are in */
+	__u16 keep_intvl_s;	    /* effect, the host's if it has none of its own; */
+	__u8 keep_probes;	    /* 0 without SO_KEEPALIVE */
+	__u8 keep_alive;	    /* SO_KEEPALIVE is set */
+	__u16 shares[_TPROXY_SHARE_MAX]; /* the kernel half's: which counters have it */
+	__u32 flags;			 /* the kernel half's: enum tproxy_conn_flags */
+	__u32 reserved;
+	__u64 seen_ns; /* when the client's socket was last known to be there */
 };
 
 /*
  * map_ports: what identifies a redirected connection on the wire -> socket cookie of the client's
  * socket. The address of the relay is part of the key because the kernel lets two sockets share a
- * source port as long as they go to different destinations. Exists while the client's socket does.
+ * source port as long as they go to different destinations; the initial sequence number, because a
+ * source port is used again while segments of the connection before are still under way. Exists
+ * while the client's socket does.
  */
 struct tproxy_tuple {
 	__u64 netns_cookie;
 	struct tproxy_endpoint src; /* client */
 	struct tproxy_endpoint dst; /* relay */
+	__u32 isn;		    /* the client's, in host byte order */
+	__u32 reserved;
 };
 
 /*
@@ -154,6 +184,7 @@ enum tproxy_mark_flags {
 struct tproxy_mark {
 	__u32 flags; /* enum tproxy_mark_flags */
 	__u32 reserved;
+	__u64 listener; /* the kernel half's: key in map_listeners, 0 = not seen at listen() */
 	struct tproxy_conn conn;
 };
 
@@ -173,6 +204,38 @@ struct tproxy_whoami {
 };
 
 /*
+ * map_listeners: socket cookie of a marked listener -> 1, from listen() to its end. What connect
+ * has found may be gone when the SYN goes, or goes again; this is asked then.
+ *
+ * map_shares, an array: connections in map_socks by hash of a user, a cgroup, a slice. None of them
+ * may have all.
+ *
+ * map_strayed: who was about to send a SYN for a relay out of the host -> when (CLOCK_MONOTONIC).
+ * An LRU map, since it may forget.
+ */
+#define TPROXY_LISTENERS_MAX 8192
+#define TPROXY_SHARES_MAX    4096
+#define TPROXY_STRAYED_MAX   1024
+/* For how long connect does not redirect who is in map_strayed. */
+#define TPROXY_STRAYED_NS 5000000000ULL
+
+struct tproxy_strayed_key {
+	__u64 netns_cookie;
+	__u32 uid;
+	__u32 reserved;
+};
+
+/*
+ * map_sweep, an array of one entry, private to the iterators that are pinned beside the maps: when
+ * a pass over the clients' sockets began, and which one was the last to end.
+ */
+struct tproxy_sweep {
+	__u64 session;
+	__u64 begun_ns;
+	__u64 complete_ns; /* the beginning of the last pass that has seen every socket */
+};
+
+/*
  * map_stats, a per-CPU array of __u64: what became of TCP connect() calls in scope.
  */
 enum tproxy_stat {
@@ -188,20 +251,30 @@ enum tproxy_stat {
 	TPROXY_STAT_BOUND_DEVICE,     /* SO_BINDTODEVICE: cannot reach the relay */
 	TPROXY_STAT_LINK_LOCAL,	      /* fe80::/10, whose scope only the socket knows */
 	TPROXY_STAT_REFUSED, /* of those above from NO_RELAY on, those refused by --fail-closed */
-	TPROXY_STAT_KNOWN_FAILED, /* failed at once with an error from map_failed */
-	TPROXY_STAT_UNPUBLISHED,  /* redirected, but its source could not be published: reset */
+	TPROXY_STAT_KNOWN_FAILED,  /* failed at once with an error from map_failed */
+	TPROXY_STAT_UNPUBLISHED,   /* redirected, but its source could not be published: failed */
+	TPROXY_STAT_NO_STORAGE,	   /* no memory for the record (net.core.optmem_max) */
+	TPROXY_STAT_OVER_SHARE,	   /* its user, cgroup or slice has too much of map_socks */
+	TPROXY_STAT_STRAYED,	   /* the relay's address is not on this host, for this client */
+	TPROXY_STAT_UNSUPPORTED,   /* TCP_MD5SIG, TCP-AO, a source or route that lo has not */
+	TPROXY_STAT_BYPASS_REPAIR, /* TCP_REPAIR: sends no SYN */
+	TPROXY_STAT_BYPASS_PORT0,  /* port 0, where nobody can listen */
+	TPROXY_STAT_ABORTED, /* redirected, but its SYN was stopped: the relay was gone or strayed
+			      */
+	TPROXY_STAT_STALE,   /* entries without a socket, found and removed */
 	_TPROXY_STAT_MAX,
 };
 
-_Static_assert(sizeof(struct tproxy_policy) == 24, "ABI");
+_Static_assert(sizeof(struct tproxy_policy) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
-_Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 88, "ABI");
-_Static_assert(sizeof(struct tproxy_tuple) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 344, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 128, "ABI");
+_Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 96, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 144, "ABI");
+_Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 
 #endif

@@ -21,7 +21,8 @@ enum ctl_group {
 	CTL_GROUP_NOT_REDIRECTED,
 	CTL_GROUP_REFUSED, /* of those that were not redirected */
 	CTL_GROUP_FAILED, /* at once, because a relay could not reach the destination just before */
-	CTL_GROUP_RESET,  /* of those that were redirected */
+	CTL_GROUP_RESET,  /* of those that were redirected; or they failed before their SYN */
+	CTL_GROUP_STALE,  /* no connections: entries that nothing ended; not one of the sums */
 	_CTL_GROUP_MAX,
 };
 

@@ -36,6 +36,14 @@ static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_REFUSED] = CTL_GROUP_REFUSED,
 	[TPROXY_STAT_KNOWN_FAILED] = CTL_GROUP_FAILED,
 	[TPROXY_STAT_UNPUBLISHED] = CTL_GROUP_RESET,
+	[TPROXY_STAT_NO_STORAGE] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_OVER_SHARE] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_STRAYED] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_UNSUPPORTED] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_BYPASS_REPAIR] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_BYPASS_PORT0] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_ABORTED] = CTL_GROUP_RESET,
+	[TPROXY_STAT_STALE] = CTL_GROUP_STALE,
 };
 
 /* In JSON, and what people read. */
@@ -43,7 +51,7 @@ static const struct {
 	const char *name, *heading;
 } group_names[_CTL_GROUP_MAX] = {
 	[CTL_GROUP_REDIRECTED] = { "redirected", "redirected to a relay" },
-	[CTL_GROUP_RESET] = { "reset", "  of these reset" },
+	[CTL_GROUP_RESET] = { "reset", "  of these failed or reset" },
 	[CTL_GROUP_BYPASSED] = { "bypassed", "bypassed, direct" },
 	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
@@ -103,6 +111,9 @@ static void print_sums(struct json_object *root)
 		       fields_get_number(sums, group_names[order[i]].name));
 		print_reasons(counters, order[i]);
 	}
+	printf("%s\n", "entries of nobody, found and removed");
+	printf("  %-33s %" PRIu64 "\n", status_counter_name(TPROXY_STAT_STALE),
+	       fields_get_number(counters, status_counter_name(TPROXY_STAT_STALE)));
 }
 
 int ctl_status(int argc, char **argv)

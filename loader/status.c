@@ -41,6 +41,14 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_REFUSED] = "refused",
 	[TPROXY_STAT_KNOWN_FAILED] = "known_failed",
 	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
+	[TPROXY_STAT_NO_STORAGE] = "no_storage",
+	[TPROXY_STAT_OVER_SHARE] = "over_share",
+	[TPROXY_STAT_STRAYED] = "strayed",
+	[TPROXY_STAT_UNSUPPORTED] = "unsupported",
+	[TPROXY_STAT_BYPASS_REPAIR] = "bypass_repair",
+	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
+	[TPROXY_STAT_ABORTED] = "aborted",
+	[TPROXY_STAT_STALE] = "stale",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 

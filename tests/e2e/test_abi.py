@@ -101,11 +101,39 @@ def test_connection(loaded, accepted):
     assert conn.unpack(answer, "comm", "16s")[0].rstrip(b"\0").decode() == comm
 
 
+OPTIONS = {"keep_alive": (1, "=B"), "keep_idle_s": (61, "=H"), "keep_intvl_s": (7, "=H"),
+           "keep_probes": (4, "=B"), "user_timeout_ms": (4321, "=I"), "mark": (0x1234, "=I")}
+
+
+def connect_with_options(address, given):
+    sock = socket.socket()
+    if given:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_TCP, socket.TCP_KEEPIDLE, 61)
+        sock.setsockopt(socket.SOL_TCP, socket.TCP_KEEPINTVL, 7)
+        sock.setsockopt(socket.SOL_TCP, socket.TCP_KEEPCNT, 4)
+        sock.setsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT, 4321)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x1234)
+    sock.connect(address)
+    return sock
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "none"])
+def test_options_of_the_clients_socket(loaded, relay, given):
+    """What the client asked of its socket before connect() is told to the relay. To see it red:
+    leave note_options() out of connect.bpf.h."""
+    loaded.keep(loaded.run_in(connect_with_options, (SERVER, 80), given))
+    conn = Layout(loaded.pins.path / "map_socks")
+    answer = loaded.accept(relay)[0].getsockopt(socket.SOL_IP, TPROXY_SO_CONN, conn.size)
+    assert {name: conn.unpack(answer, name, form)[0] for name, (_, form) in OPTIONS.items()} == {
+        name: value if given else 0 for name, (value, _) in OPTIONS.items()}
+
+
 def test_who_am_i(relay, accepted):
     for sock, flags in ((relay, MARK_LISTENER | MARK_HOOKED),
                         (accepted[0], MARK_LISTENER | MARK_HOOKED | MARK_RECORDED)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
-        assert WHOAMI.unpack(answer) == (2, os.getpid(), 0, flags)
+        assert WHOAMI.unpack(answer) == (3, os.getpid(), 0, flags)
 
 
 def test_only_these_three_options_are_answered(loaded, accepted):

@@ -160,7 +160,7 @@ def test_status_sums_up_the_counters(proxied, ctl):
 def test_status_of_another_abi_version(loaded, ctl):
     for command in ("status", "connections"):
         with other_abi_version(loaded):
-            ctl(command).refused("99", "version 2")
+            ctl(command).refused("99", "version 3")
 
 
 # --- connections

@@ -345,7 +345,7 @@ def test_other_abi_version_is_refused(bed):
     value = ["99", "0", "0", "0"] + ["0"] * 20
     bpftool("map", "update", "pinned", bed.pins.path / "map_policy", "key", *"0000", "value",
             *value)
-    bed.tproxy_load("--cgroup", bed.scope).refused("99", "version 2", "--unload")
+    bed.tproxy_load("--cgroup", bed.scope).refused("99", "version 3", "--unload")
     assert bed.pins.names() == names
 
 

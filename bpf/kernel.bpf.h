@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel's own structures, no more of them than is read here. Where each field is in the
+ * running kernel is found out at load time from its BTF (CO-RE), which every kernel that is
+ * supported has.
+ */
+#ifndef TPROXY_KERNEL_BPF_H
+#define TPROXY_KERNEL_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#define KERNEL_STRUCT __attribute__((preserve_access_index))
+
+struct net_device {
+	unsigned int flags; /* IFF_* */
+} KERNEL_STRUCT;
+
+struct dst_entry {
+	struct net_device *dev;
+} KERNEL_STRUCT;
+
+struct sock_common {
+	unsigned long skc_flags; /* bits, enum sock_flags */
+} KERNEL_STRUCT;
+
+struct sock {
+	struct sock_common __sk_common;
+	struct dst_entry *sk_dst_cache;
+} KERNEL_STRUCT;
+
+struct ip_options {
+	unsigned char srr; /* where the source route is, 0 = none */
+} KERNEL_STRUCT;
+
+struct ip_options_rcu {
+	struct ip_options opt;
+} KERNEL_STRUCT;
+
+struct inet_sock {
+	struct sock sk;
+	struct ip_options_rcu *inet_opt;
+	unsigned long inet_flags; /* since 6.6, bits, enum inet_flags */
+} KERNEL_STRUCT;
+
+/* Before 6.6. */
+struct inet_sock___old {
+	__u8 freebind : 1, transparent : 1;
+} KERNEL_STRUCT;
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	__u32 icsk_user_timeout; /* ms */
+} KERNEL_STRUCT;
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 write_seq;
+	__u8 repair : 1;
+	void *md5sig_info;
+} KERNEL_STRUCT;
+
+/* Since 6.7. */
+struct tcp_sock___ao {
+	void *ao_info;
+} KERNEL_STRUCT;
+
+/* Bits of sock_common::skc_flags and inet_sock::inet_flags, as they have been since these are
+ * there. */
+#define SOCK_KEEPOPEN	       3
+#define INET_FLAGS_FREEBIND    11
+#define INET_FLAGS_TRANSPARENT 15
+
+#define IFF_LOOPBACK (1 << 3)
+
+#endif
