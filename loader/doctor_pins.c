@@ -133,7 +133,8 @@ static void check_files(struct doctor *d)
 	}
 	/* Whatever group the directory has been given; the rest has to agree with it. */
 	d->relay_gid = st.st_gid;
-	good &= check_access(d, d->pin_dir, &st, d->relay_gid ? 0750 : 0700, d->relay_gid);
+	good &= check_access(d, d->pin_dir, &st,
+			     d->relay_gid ? PINS_DIR_MODE_GROUP : PINS_DIR_MODE_ROOT, d->relay_gid);
 	while ((entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			good &= check_pin(d, entry->d_name);

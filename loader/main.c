@@ -49,6 +49,15 @@ static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
+/* Exit status: a full disk or a closed pipe must not look like a whole answer. */
+static int finish_output(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	log_err("cannot write the output: %s", strerror(errno));
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
@@ -57,7 +66,7 @@ int main(int argc, char **argv)
 	log_init("tproxy-load", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &options);
 	if (r)
-		return r < 0 ? 2 : EXIT_SUCCESS;
+		return r < 0 ? 2 : finish_output(EXIT_SUCCESS);
 	log_init("tproxy-load", options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	libbpf_set_print(print_libbpf);
 	switch (options.mode) {
@@ -75,5 +84,5 @@ int main(int argc, char **argv)
 		break;
 	}
 	options_finish(&options);
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return finish_output(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }

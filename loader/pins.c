@@ -2,6 +2,7 @@
 /* See pins.h. */
 #include "pins.h"
 
+#include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,20 +15,23 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "access.h"
+#include "bpffs.h"
+#include "hooks.h"
 #include "log.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
 #define BPFFS_DEFAULT "/sys/fs/bpf"
 /* A directory that another loader removes while we open it. */
-#define OPEN_TRIES	   10
-#define LOCK_TIMEOUT_MS	   30000
-#define LOCK_POLL_MS	   50
-#define PIN_DIR_MODE_ROOT  0700
-#define PIN_DIR_MODE_GROUP 0750
+#define OPEN_TRIES	10
+#define LOCK_TIMEOUT_MS 30000
+#define LOCK_POLL_MS	50
 
 static void closedirp(DIR **dir)
 {
@@ -53,6 +57,40 @@ static bool is_bpffs(const char *path)
 	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
 }
 
+/*
+ * The path without symbolic links and from the root, of a directory that may be not there yet: what
+ * its parent is has to be known, and a relative path is of no use in a message.
+ */
+static int resolve(const char *path, char **ret_path)
+{
+	char parent[PATH_MAX], copy[PATH_MAX];
+	_cleanup_free_ char *real = realpath(path, NULL);
+	struct stat st;
+	int r;
+
+	if (real) {
+		*ret_path = TAKE_PTR(real);
+		return 0;
+	}
+	r = -errno;
+	if (r == -ENOENT && lstat(path, &st) < 0 && parent_of(path, parent) == 0) {
+		real = realpath(parent, NULL);
+		if (real) {
+			strcpy(copy, path);
+			return asprintf(ret_path, "%s/%s", strcmp(real, "/") == 0 ? "" : real,
+					basename(copy)) < 0
+				       ? -ENOMEM
+				       : 0;
+		}
+		r = -errno;
+		log_err("pin directory '%s': '%s': %s", path, parent, strerror(-r));
+		return r;
+	}
+	log_err("pin directory '%s': %s", path,
+		r == -ENOENT ? "is a symbolic link to nothing" : strerror(-r));
+	return r;
+}
+
 /* A new pin directory needs a bpffs to be made in. The one that every host has is mounted. */
 static int need_bpffs(const char *path)
 {
@@ -66,14 +104,9 @@ static int need_bpffs(const char *path)
 	}
 	if (is_bpffs(parent))
 		return 0;
-	if (access(parent, F_OK) < 0) {
-		r = -errno;
-		log_err("pin directory '%s': '%s': %s", path, parent, strerror(-r));
-		return r;
-	}
 	if (strcmp(parent, BPFFS_DEFAULT) != 0) {
-		log_err("pin directory '%s': '%s' is not in a BPF file system; mount one with 'mount -t bpf bpf %s'",
-			path, parent, parent);
+		log_err("pin directory '%s': '%s' is not in a BPF file system; choose a directory below " BPFFS_DEFAULT,
+			path, parent);
 		return -EMEDIUMTYPE;
 	}
 	if (mount("bpf", parent, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0) {
@@ -82,6 +115,51 @@ static int need_bpffs(const char *path)
 		return r;
 	}
 	log_info("mounted a BPF file system at '%s'", parent);
+	return 0;
+}
+
+/* Made if it is not there; *ret_created tells. */
+static int make_dir(const char *path, bool *ret_created)
+{
+	int r;
+
+	*ret_created = false;
+	if (access(path, F_OK) == 0)
+		return 0;
+	r = need_bpffs(path);
+	if (r < 0)
+		return r;
+	*ret_created = mkdir(path, PINS_DIR_MODE_ROOT) == 0;
+	if (*ret_created || errno == EEXIST)
+		return 0;
+	r = -errno;
+	log_err("cannot make pin directory '%s': %s", path, strerror(-r));
+	return r;
+}
+
+/* What we would chmod, empty and remove must be a directory of our own in a bpffs. */
+static int check_dir(const char *path, int fd)
+{
+	struct stat own, parent;
+	struct statvfs fs;
+
+	if (!is_bpffs(path)) {
+		log_err("pin directory '%s' is not in a BPF file system; choose a directory below " BPFFS_DEFAULT,
+			path);
+		return -EMEDIUMTYPE;
+	}
+	if (fstat(fd, &own) < 0 || fstatat(fd, "..", &parent, 0) < 0 || fstatvfs(fd, &fs) < 0)
+		return -errno;
+	if (own.st_dev != parent.st_dev) {
+		log_err("pin directory '%s' is where a BPF file system is mounted, with the pins of others; choose a directory below it",
+			path);
+		return -EBUSY;
+	}
+	if (fs.f_flag & ST_RDONLY) {
+		log_err("pin directory '%s' is in a BPF file system that is mounted read-only; see 'mount -o remount,rw'",
+			path);
+		return -EROFS;
+	}
 	return 0;
 }
 
@@ -108,63 +186,67 @@ static int lock(const char *path, int fd)
 	return 0;
 }
 
-int pins_open(const char *path, bool create, struct pins *ret_pins)
+/* One try. -ESTALE: removed by another loader meanwhile; -ENOENT: not there. Both are not logged.
+ */
+static int open_dir(const char *path, int *ret_fd)
 {
-	_cleanup_close_ int fd = -1;
-	int tries = OPEN_TRIES, r;
-	bool created;
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
 
-	do {
-		if (tries-- == 0) {
-			log_err("pin directory '%s' comes and goes", path);
-			return -EAGAIN;
-		}
-		r = -ESTALE;
-		util_closep(&fd);
-		fd = -1;
-		created = false;
-		if (create && access(path, F_OK) < 0) {
-			r = need_bpffs(path);
-			if (r < 0)
-				return r;
-			created = mkdir(path, PIN_DIR_MODE_ROOT) == 0;
-			if (!created && errno != EEXIST) {
-				r = -errno;
-				log_err("cannot make pin directory '%s': %s", path, strerror(-r));
-				return r;
-			}
-		}
-		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0) {
-			r = -errno;
-			if (r == -ENOENT && !create)
-				return r;
-			if (r == -ENOENT)
-				continue; /* removed by another loader since */
+	if (fd < 0) {
+		r = -errno;
+		if (r != -ENOENT)
 			log_err("pin directory '%s': %s", path, strerror(-r));
-			return r;
-		}
-		if (!is_bpffs(path)) {
-			log_err("pin directory '%s' is not in a BPF file system", path);
-			return -EMEDIUMTYPE;
-		}
-		r = lock(path, fd);
-		if (r == -ESTALE && !create)
-			return -ENOENT;
-	} while (r == -ESTALE);
-	if (r < 0) {
-		log_err("cannot lock pin directory '%s': %s", path,
-			r == -EBUSY ? "another tproxy-load holds it" : strerror(-r));
 		return r;
 	}
-	*ret_pins = (struct pins){ .path = path, .fd = TAKE_FD(fd), .created = created };
-	return 0;
+	r = check_dir(path, fd);
+	if (r < 0)
+		return r;
+	r = lock(path, fd);
+	if (r == 0)
+		*ret_fd = TAKE_FD(fd);
+	else if (r != -ESTALE)
+		log_err("cannot lock pin directory '%s': %s", path,
+			r == -EBUSY ? "another tproxy-load holds it" : strerror(-r));
+	return r;
+}
+
+int pins_open(const char *path, bool create, struct pins *ret_pins)
+{
+	_cleanup_free_ char *real = NULL;
+	int tries, fd = -1, r;
+	bool created = false;
+
+	r = resolve(path, &real);
+	if (r < 0)
+		return r;
+	for (tries = 0; tries < OPEN_TRIES; tries++) {
+		if (create) {
+			r = make_dir(real, &created);
+			if (r < 0)
+				return r;
+		}
+		r = open_dir(real, &fd);
+		if (r == -ENOENT || r == -ESTALE) {
+			if (create)
+				continue;
+			return -ENOENT;
+		}
+		if (r < 0)
+			return r;
+		*ret_pins = (struct pins){ .path = real, .fd = fd, .created = created };
+		ret_pins->real = TAKE_PTR(real);
+		return 0;
+	}
+	log_err("pin directory '%s' comes and goes", path);
+	return -EAGAIN;
 }
 
 void pins_close(struct pins *pins)
 {
 	util_closep(&pins->fd);
-	pins->fd = -1;
+	free(pins->real);
+	*pins = (struct pins)PINS_NULL;
 }
 
 int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *name, void *data),
@@ -189,10 +271,48 @@ int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *na
 	return 0;
 }
 
+static bool is_map(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < n_map_access; i++) {
+		if (strcmp(name, map_access[i].name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Also the second name by which load.c stages one. */
+static bool is_program(const char *name)
+{
+	size_t i, len;
+
+	if (strncmp(name, "prog_", 5) != 0)
+		return false;
+	name += 5;
+	for (i = 0; i < n_hooks; i++) {
+		len = strlen(hooks[i].name);
+		if (strncmp(name, hooks[i].name, len) == 0 &&
+		    (!name[len] || strcmp(name + len, "_new") == 0))
+			return true;
+	}
+	return false;
+}
+
+static bool is_link(const char *name)
+{
+	char hook[PINS_LINK_LEN], again[PINS_LINK_LEN];
+	uint64_t id;
+
+	if (pins_parse_link(name, hook, &id) < 0 || !hook_by_name(hook))
+		return false;
+	pins_format_link(hook, id, again);
+	return strcmp(name, again) == 0;
+}
+
 bool pins_is_ours(const char *name)
 {
-	return strncmp(name, "map_", 4) == 0 || strncmp(name, "prog_", 5) == 0 ||
-	       strncmp(name, "link_", 5) == 0;
+	return is_map(name) || is_program(name) || is_link(name);
 }
 
 int pins_path(const struct pins *pins, const char *name, char ret_path[PATH_MAX])
@@ -272,7 +392,7 @@ int pins_open_to_group(const struct pins *pins, gid_t gid)
 	int r;
 
 	if (fchown(pins->fd, 0, gid) < 0 ||
-	    fchmod(pins->fd, gid ? PIN_DIR_MODE_GROUP : PIN_DIR_MODE_ROOT) < 0) {
+	    fchmod(pins->fd, gid ? PINS_DIR_MODE_GROUP : PINS_DIR_MODE_ROOT) < 0) {
 		r = -errno;
 		log_err("cannot set owner and mode of '%s': %s", pins->path, strerror(-r));
 		return r;
@@ -280,13 +400,56 @@ int pins_open_to_group(const struct pins *pins, gid_t gid)
 	return 0;
 }
 
+/*
+ * True if name is another pin directory beside this one, with a group that needs the search bit. It
+ * is told to take the bit back when it is unloaded; one of another version cannot be told.
+ */
+static bool hand_over(const char *parent, const char *name)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	struct stat st;
+	__u32 key = 0;
+
+	if (snprintf(path, sizeof(path), "%s/%s", parent, name) >= (int)sizeof(path) ||
+	    lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || !(st.st_mode & S_IXGRP) || !st.st_gid)
+		return false;
+	if (bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy), /* writable= */ true,
+			   &fd) < 0 ||
+	    bpf_map_lookup_elem(fd, &key, &policy) < 0)
+		return false;
+	policy.opened_bpffs = 1;
+	return bpf_map_update_elem(fd, &key, &policy, BPF_EXIST) == 0;
+}
+
+/* Is there another pin directory whose group needs the search bit? */
+static bool is_needed(const struct pins *pins, const char *parent)
+{
+	_cleanup_(closedirp) DIR *dir = opendir(parent);
+	const char *own = strrchr(pins->path, '/') + 1;
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (*entry->d_name != '.' && strcmp(entry->d_name, own) != 0 &&
+		    hand_over(parent, entry->d_name))
+			return true;
+	}
+	return false;
+}
+
 void pins_close_bpffs(const struct pins *pins)
 {
 	char parent[PATH_MAX];
 	struct stat st;
 
-	if (parent_of(pins->path, parent) == 0 && is_bpffs(parent) && stat(parent, &st) == 0 &&
-	    chmod(parent, st.st_mode & 07777 & ~S_IXOTH) < 0)
+	if (parent_of(pins->path, parent) < 0 || !is_bpffs(parent) || stat(parent, &st) < 0)
+		return;
+	if (is_needed(pins, parent))
+		log_debug(
+			"left the search bit for others on '%s', which another pin directory needs",
+			parent);
+	else if (chmod(parent, st.st_mode & 07777 & ~S_IXOTH) < 0)
 		log_warning("cannot take the search bit for others back from '%s': %s, ignoring",
 			    parent, strerror(errno));
 }

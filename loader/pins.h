@@ -12,9 +12,11 @@
 #include <sys/types.h>
 
 struct pins {
-	const char *path; /* as the user gave it, not owned */
-	int fd;		  /* of the directory, locked */
-	bool created;	  /* by this run */
+	const char
+		*path; /* not owned; of pins_open() without symbolic links, and then this is it: */
+	char *real;
+	int fd;	      /* of the directory, locked */
+	bool created; /* by this run */
 };
 
 #define PINS_NULL                                                                                  \
@@ -22,9 +24,14 @@ struct pins {
 		.fd = -1                                                                           \
 	}
 
+/* Of the directory. No right for the group to read it: who can open it can hold its lock. */
+#define PINS_DIR_MODE_ROOT  0700
+#define PINS_DIR_MODE_GROUP 0710
+
 /*
  * All of these log what is wrong, in one line, and return 0 or -errno.
- * pins_open: -ENOENT, and then not logged, if the directory is not there and create is false.
+ * pins_open: -ENOENT, and then not logged, if the directory is not there and create is false. A
+ * symbolic link is followed; where a file system is mounted is refused, for it is shared.
  */
 int pins_open(const char *path, bool create, struct pins *ret_pins);
 void pins_close(struct pins *pins);
@@ -36,7 +43,7 @@ void pins_close(struct pins *pins);
 int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *name, void *data),
 		  void *data);
 
-/* Is it one of the kinds of names that we pin? */
+/* Is it a name that we pin: a map, a program, a link of this version? */
 bool pins_is_ours(const char *name);
 
 /* The path of a pin; -ENAMETOOLONG. */
@@ -60,7 +67,10 @@ int pins_open_to_group(const struct pins *pins, gid_t gid);
  */
 bool pins_bpffs_is_closed(const struct pins *pins);
 int pins_open_bpffs(const struct pins *pins);
-/* Takes that bit back; logs, and is otherwise lenient about, a failure. */
+/*
+ * Takes that bit back, but for another pin directory that needs it, which does so then. Logs, and
+ * is otherwise lenient about, a failure.
+ */
 void pins_close_bpffs(const struct pins *pins);
 
 /* Removes a pin; one that is not there is no error. */

@@ -112,7 +112,10 @@ static int add_link(struct pins *pins, const char *name, void *data)
 	fd = bpf_obj_get(path);
 	r = fd < 0 ? fd : bpf_obj_get_info_by_fd(fd, &info, &len);
 	if (r < 0) {
-		log_err("cannot read '%s': %s", path, strerror(-r));
+		log_err("cannot read '%s': %s%s", path, strerror(-r),
+			r == -EROFS
+				? "; the kernel opens links for writing only, see 'mount -o remount,rw'"
+				: "");
 		return r;
 	}
 	object = json_object_new_object();

@@ -42,12 +42,12 @@ int unload_link(const struct pins *pins, const char *name)
 	return pins_remove(pins, name);
 }
 
-/* One pass over the directory: remove the names that begin with prefix. */
+/* One pass over the directory: remove those of our names that begin with prefix. */
 static int remove_prefix(struct pins *pins, const char *name, void *data)
 {
 	const char *prefix = data;
 
-	if (strncmp(name, prefix, strlen(prefix)) != 0)
+	if (strncmp(name, prefix, strlen(prefix)) != 0 || !pins_is_ours(name))
 		return 0;
 	if (strncmp(name, "link_", 5) == 0)
 		return unload_link(pins, name);
@@ -79,7 +79,10 @@ static void let_handshakes_end(const char *path)
 		nanosleep(&grace, NULL);
 }
 
-/* See tproxy_policy; pins of another ABI version say no. */
+/*
+ * See tproxy_policy; pins of another ABI version say no. 0 is ours too: the first load died after
+ * it had opened the bpffs.
+ */
 static bool did_open_bpffs(const char *path)
 {
 	struct tproxy_policy policy;
@@ -89,7 +92,8 @@ static bool did_open_bpffs(const char *path)
 	return bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy),
 			      /* writable= */ false, &fd) == 0 &&
 	       bpf_map_lookup_elem(fd, &key, &policy) == 0 &&
-	       policy.abi_version == TPROXY_ABI_VERSION && policy.opened_bpffs;
+	       (policy.abi_version == TPROXY_ABI_VERSION || policy.abi_version == 0) &&
+	       policy.opened_bpffs;
 }
 
 int unload(const char *path)
@@ -107,14 +111,14 @@ int unload(const char *path)
 	r = pins_for_each(&pins, remove_prefix, "link_connect");
 	if (r < 0)
 		return r;
-	let_handshakes_end(path);
+	let_handshakes_end(pins.path);
 	r = pins_for_each(&pins, remove_prefix, "link_");
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, "prog_");
 	if (r < 0)
 		return r;
 	/* While the policy that tells of it is there, for the next run should we die here. */
-	if (did_open_bpffs(path))
+	if (did_open_bpffs(pins.path))
 		pins_close_bpffs(&pins);
 	r = pins_for_each(&pins, remove_prefix, "map_");
 	if (r == 0)

@@ -6,6 +6,7 @@ See SECURITY.md for what each of them can do, and what nobody can.
 
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -124,9 +125,8 @@ def test_user_learns_nothing_from_sockets(proxied, where):
     assert told == [(True, b"")] * 6
 
 
-def member_access(pins):
+def member_access(pins, names):
     """Which maps a member of the group may open for writing, and which for reading only."""
-    names = sorted(path.name for path in pins.iterdir())
     write = {name for name in names if open_pin(pins / name) >= 0}
     read = {name for name in names if open_pin(pins / name, RDONLY) >= 0} - write
     fd = open_pin(pins / "map_socks", RDONLY)
@@ -138,10 +138,30 @@ def member_access(pins):
 def test_member_writes_what_a_relay_must_and_no_more(proxied):
     """To see it red: give map_socks or the programs the mode of map_config."""
     write, read, code = proxied.run_in(
-        partial(as_user, member_access, proxied.pins.path, gid=RELAY_GID), place=proxied.bystander)
+        partial(as_user, member_access, proxied.pins.path, proxied.pins.names(), gid=RELAY_GID),
+        place=proxied.bystander)
     assert write == {"map_config", "map_marks", "map_failed"}
     assert read == {"map_policy", "map_socks", "map_ports", "map_stats"}
     assert code == -errno.EPERM
+
+
+def hold(directory):
+    """Takes the lock of the pin directory, as tproxy-load does; the errno of what was refused."""
+    try:
+        fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def test_member_cannot_hold_the_lock(proxied):
+    """Else no loader could load or unload. Without the right to read, a directory is not opened.
+
+    To see it red: give the directory the mode 0750."""
+    code = proxied.run_in(partial(as_user, hold, proxied.pins.path, gid=RELAY_GID),
+                          place=proxied.bystander)
+    assert code == errno.EACCES
+    assert proxied.pins.path.stat().st_mode & 0o7777 == 0o710
 
 
 # --- the relay's port
