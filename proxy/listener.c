@@ -49,7 +49,7 @@ static void inherit_options(int fd)
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
-	session_abort_on_close(fd);
+	session_prepare(fd);
 }
 
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog)
@@ -170,7 +170,7 @@ static int make_spare(struct listener *l)
 		if (r < 0)
 			return r;
 	}
-	session_abort_on_close(fd);
+	session_prepare(fd);
 	l->spare_fd = TAKE_FD(fd);
 	return 0;
 }

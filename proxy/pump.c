@@ -11,7 +11,10 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#include <linux/sockios.h>
 
 #include "pipes.h"
 
@@ -67,12 +70,30 @@ static enum pump_result read_result(void)
 	return errno == EAGAIN || errno == EINTR ? PUMP_WAIT_READ : PUMP_READ_ERROR;
 }
 
+/*
+ * Is the next byte of src_fd an urgent one? What is read ends before such a byte, unless it is the
+ * first one (SO_OOBINLINE, socket(7)), so to ask before each read finds all of them. The exception
+ * is one that comes to an empty socket between this call and the read: it is passed on in its
+ * place, without its mark.
+ */
+static bool at_mark(const struct pump *pump)
+{
+	int at = 0;
+
+	return ioctl(pump->src_fd, SIOCATMARK, &at) == 0 && at;
+}
+
+static ssize_t send_some(struct pump *pump, const char *data, size_t len, bool urgent)
+{
+	before_write(pump);
+	return send(pump->dst_fd, data, len, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
+}
+
 static enum pump_result flush_kept(struct pump *pump)
 {
 	ssize_t n;
 
-	before_write(pump);
-	n = send(pump->dst_fd, pump->kept + pump->kept_off, pump->kept_len, MSG_NOSIGNAL);
+	n = send_some(pump, pump->kept + pump->kept_off, pump->kept_len, pump->kept_urgent);
 	if (n < 0)
 		return write_result();
 	pump->bytes += (uint64_t)n;
@@ -102,12 +123,13 @@ static enum pump_result flush_piped(struct pump *pump)
 	return MOVED;
 }
 
-static enum pump_result keep(struct pump *pump, const char *data, size_t len)
+static enum pump_result keep(struct pump *pump, const char *data, size_t len, bool urgent)
 {
 	pump->kept = malloc(len);
 	if (!pump->kept)
 		return PUMP_NO_MEMORY;
 	memcpy(pump->kept, data, len);
+	pump->kept_urgent = urgent;
 	pump->kept_off = 0;
 	pump->kept_len = (uint32_t)len;
 	return PUMP_WAIT_WRITE;
@@ -116,16 +138,17 @@ static enum pump_result keep(struct pump *pump, const char *data, size_t len)
 static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 {
 	ssize_t got, sent;
+	bool urgent;
 
 	if (pump->prefetch_error)
 		return pump->prefetch_error;
-	got = recv(pump->src_fd, tools->scratch, tools->scratch_size, 0);
+	urgent = at_mark(pump);
+	got = recv(pump->src_fd, tools->scratch, urgent ? 1 : tools->scratch_size, 0);
 	if (got < 0)
 		return read_result();
 	if (got == 0)
 		return PUMP_EOF;
-	before_write(pump);
-	sent = send(pump->dst_fd, tools->scratch, (size_t)got, MSG_NOSIGNAL);
+	sent = send_some(pump, tools->scratch, (size_t)got, urgent);
 	if (sent < 0) {
 		if (write_result() == PUMP_WRITE_ERROR)
 			return PUMP_WRITE_ERROR;
@@ -133,7 +156,7 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	}
 	pump->bytes += (uint64_t)sent;
 	if (sent < got)
-		return keep(pump, tools->scratch + sent, (size_t)(got - sent));
+		return keep(pump, tools->scratch + sent, (size_t)(got - sent), urgent);
 	/* Less than there was room for: nothing is left to read, or the end, which poll tells. */
 	if ((size_t)got < tools->scratch_size) {
 		pump->full_reads = 0;
@@ -144,7 +167,13 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	return MOVED;
 }
 
-static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools)
+/*
+ * Before an urgent byte splice(2) says that nothing is there (EAGAIN), or, if the source has ended
+ * behind it, that all has been read (0); and EAGAIN too if it had no memory. recv(2) knows. It is
+ * asked at each 0, and at EAGAIN unless something was moved in this call: if more is there,
+ * there will be another call.
+ */
+static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools, bool first)
 {
 	ssize_t got;
 
@@ -154,10 +183,10 @@ static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools)
 		pump->no_splice = true;
 		return MOVED;
 	}
+	if (got == 0 || (got < 0 && errno == EAGAIN && first))
+		return copy(pump, tools);
 	if (got < 0)
 		return read_result();
-	if (got == 0)
-		return PUMP_EOF;
 	if (got < BULK_LEAST)
 		pump->full_reads = 0;
 	pump->piped = (uint32_t)got;
@@ -186,7 +215,7 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
 			pump->pipe = pipes_borrow(tools->pipes);
 		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
-			r = splice_some(pump, tools);
+			r = splice_some(pump, tools, round == 0);
 		else
 			r = copy(pump, tools);
 		if (r != MOVED)
@@ -198,12 +227,13 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 bool pump_prefetch(struct pump *pump, struct pump_tools *tools)
 {
 	size_t most = tools->scratch_size < PREFETCH_MAX ? tools->scratch_size : PREFETCH_MAX;
-	ssize_t got = recv(pump->src_fd, tools->scratch, most, 0);
+	bool urgent = at_mark(pump);
+	ssize_t got = recv(pump->src_fd, tools->scratch, urgent ? 1 : most, 0);
 
 	/* The kernel tells of an error once only; an end of file again and again. */
 	if (got < 0 && read_result() == PUMP_READ_ERROR)
 		pump->prefetch_error = PUMP_READ_ERROR;
-	if (got > 0 && keep(pump, tools->scratch, (size_t)got) == PUMP_NO_MEMORY)
+	if (got > 0 && keep(pump, tools->scratch, (size_t)got, urgent) == PUMP_NO_MEMORY)
 		pump->prefetch_error = PUMP_NO_MEMORY;
 	pump->short_read = got < (ssize_t)most;
 	return pump->kept;

@@ -7,6 +7,9 @@
  * does not take is kept, and nothing more is read until that is gone. So a pump never holds more
  * than scratch_size bytes, and in general none. A flow that fills the scratch buffer again
  * and again goes through a borrowed pipe with splice(2) instead, which does not copy.
+ *
+ * An urgent byte (MSG_OOB) is sent on as one, in its place. For that src_fd has to have
+ * SO_OOBINLINE: without it, poll does not tell of such a byte and a read goes past it.
  */
 #ifndef TPROXY_PUMP_H
 #define TPROXY_PUMP_H
@@ -30,6 +33,7 @@ struct pump {
 	int dst_fd; /* not owned */
 	char *kept; /* read, and not yet written: owned, NULL if none */
 	uint32_t kept_off, kept_len;
+	bool kept_urgent;  /* kept is one urgent byte */
 	uint32_t piped;	   /* bytes in the pipe */
 	struct pipe *pipe; /* borrowed while piped > 0 */
 	uint64_t bytes;	   /* written to dst_fd */

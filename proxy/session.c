@@ -49,6 +49,14 @@ void session_close_reset(int fd)
 	close(fd);
 }
 
+void session_prepare(int fd)
+{
+	const int on = 1;
+
+	session_abort_on_close(fd);
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+}
+
 /* What is queued is still sent, and then the end of file. */
 static void close_well(int fd)
 {

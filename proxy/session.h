@@ -100,5 +100,10 @@ void session_probe(struct session *s);
 int session_abort_on_close(int fd);
 /* Closes fd so that its peer sees a reset. */
 void session_close_reset(int fd);
+/*
+ * What a socket needs before its session is created: session_abort_on_close(), and that an urgent
+ * byte is read in its place (see pump.h). Accepted sockets take both from their listener.
+ */
+void session_prepare(int fd);
 
 #endif

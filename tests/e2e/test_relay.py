@@ -168,17 +168,6 @@ def test_reset_by_the_end_that_half_closed(ends):
     host.wait_until(reset_seen, "the end that still writes learns of the reset")
 
 
-def test_urgent_byte_does_not_break_the_stream(ends):
-    """Out of band data is not relayed as such; what is around it arrives."""
-    one, other = ends
-    one.sendall(b"before")
-    one.send(b"!", socket.MSG_OOB)
-    one.sendall(b"after")
-    one.shutdown(socket.SHUT_WR)
-    data, end = wire.read_to_end(other)
-    assert data.replace(b"!", b"") == b"beforeafter" and end == wire.EOF
-
-
 # --- dialling
 
 

@@ -35,9 +35,10 @@ def counting(relay, table):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("exempt", [True, False], ids=["by-its-cgroup", "by-marks"])
 def test_short_connections(bed, tmp_path, exempt):
-    """24 of them, one more for a mark, and two waits for events: accept4 twice, the second one
-    finds nobody; SO_ORIGINAL_DST; socket, SO_LINGER, connect twice; four recv, two send, four
-    epoll_ctl; shutdown, SO_LINGER twice, close twice. A tick now and then.
+    """29 of them, one more for a mark, and two waits for events: accept4 twice, the second one
+    finds nobody; SO_ORIGINAL_DST; socket, SO_LINGER, SO_OOBINLINE, connect twice; four recv, each
+    after SIOCATMARK, two send, four epoll_ctl; shutdown, SO_LINGER twice, close twice. A tick now
+    and then.
 
     To see it red: ask getsockopt() once more for each session; mark always, or never.
     """
@@ -50,7 +51,7 @@ def test_short_connections(bed, tmp_path, exempt):
         bed.run_in(visit_in_turn, addresses, CONNECTIONS, timeout=60)
     calls = counts(table.read_text())
     each = {name: number / CONNECTIONS for name, number in calls.items()}
-    assert sum(each.values()) < (25.5 if exempt else 26.5), each
+    assert sum(each.values()) < (30.5 if exempt else 31.5), each
     assert each.get("bpf", 0) < 0.5 if exempt else 1 <= each["bpf"] < 1.5, each
     assert each["epoll_wait"] < 3.5, each
     assert each["epoll_ctl"] < 4.5, each
@@ -60,7 +61,7 @@ def test_short_connections(bed, tmp_path, exempt):
 
 @pytest.mark.needs("strace")
 def test_crowd(loaded, tmp_path):
-    """64 clients at a time, which end with a reset: 21 of them. TCP_QUICKACK is set twice, and that
+    """64 clients at a time, which end with a reset: 25 of them. TCP_QUICKACK is set twice, and that
     clients come together saves waits.
 
     To see it red: ask getsockopt() once more for each session, set TCP_QUICKACK once more.
@@ -72,8 +73,8 @@ def test_crowd(loaded, tmp_path):
     calls = counts(table.read_text())
     each = {name: number / outcome.good for name, number in calls.items()}
     assert outcome.failed == []
-    assert sum(each.values()) < 23, each
-    most = {"setsockopt": 6, "getsockopt": 1.5, "recvfrom": 3.5, "epoll_ctl": 4.5, "epoll_wait": 1}
+    assert sum(each.values()) < 27, each
+    most = {"setsockopt": 7, "getsockopt": 1.5, "recvfrom": 3.5, "epoll_ctl": 4.5, "epoll_wait": 1}
     assert all(each[name] < limit for name, limit in most.items()), each
 
 

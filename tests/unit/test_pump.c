@@ -11,8 +11,11 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <linux/sockios.h>
 
 #include "pipes.h"
 #include "unit.h"
@@ -49,6 +52,13 @@ static void nonblocking(int fd)
 	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
 }
 
+static void inline_urgent(int fd)
+{
+	const int on = 1;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -59,6 +69,7 @@ static int setup(void **state)
 	nonblocking(f->src);
 	nonblocking(f->dst);
 	nonblocking(f->to_peer);
+	inline_urgent(f->src);
 	pipes_init(&f->pipes, 1, PIPE_SIZE);
 	f->tools.pipes = &f->pipes;
 	f->tools.scratch_size = BUFFER_SIZE;
@@ -298,6 +309,114 @@ static void test_prefetch_reset(void **state)
 	assert_int_equal(run(f), PUMP_READ_ERROR);
 }
 
+static bool at_mark(int fd)
+{
+	int at = -1;
+
+	assert_int_equal(ioctl(fd, SIOCATMARK, &at), 0);
+	return at;
+}
+
+static void run_until(struct fixture *f, uint64_t bytes)
+{
+	int i;
+
+	for (i = 0; f->pump.bytes < bytes; i++) {
+		assert_true(i < 100);
+		assert_int_equal(run(f), PUMP_WAIT_READ);
+	}
+}
+
+static void send_urgent(int fd, const char *before, const char *urgent, const char *after)
+{
+	assert_int_equal(write(fd, before, strlen(before)), strlen(before));
+	assert_int_equal(send(fd, urgent, 1, MSG_OOB), 1);
+	assert_int_equal(write(fd, after, strlen(after)), strlen(after));
+}
+
+/* To see it red: send it without MSG_OOB (the mark), read without SO_OOBINLINE (the byte). */
+static void test_urgent_byte(void **state)
+{
+	struct fixture *f = *state;
+	char got[16];
+
+	inline_urgent(f->to_peer);
+	send_urgent(f->from_peer, "before", "!", "after");
+	run_until(f, 12);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 6);
+	assert_memory_equal(got, "before", 6);
+	assert_true(at_mark(f->to_peer));
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 6);
+	assert_memory_equal(got, "!after", 6);
+}
+
+/* It is not in the stream of a receiver that reads it apart. To see it red: as above. */
+static void test_urgent_byte_apart(void **state)
+{
+	struct fixture *f = *state;
+	char got[16];
+
+	send_urgent(f->from_peer, "before", "!", "after");
+	run_until(f, 12);
+	assert_int_equal(recv(f->to_peer, got, 1, MSG_OOB), 1);
+	assert_int_equal(got[0], '!');
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 6);
+	assert_memory_equal(got, "before", 6);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
+	assert_memory_equal(got, "after", 5);
+}
+
+static void test_urgent_byte_first_of_all(void **state)
+{
+	struct fixture *f = *state;
+	char got[16];
+
+	send_urgent(f->from_peer, "", "!", "");
+	assert_true(pump_prefetch(&f->pump, &f->tools));
+	assert_int_equal(write(f->from_peer, "after", 5), 5);
+	run_until(f, 6);
+	assert_int_equal(recv(f->to_peer, got, 1, MSG_OOB), 1);
+	assert_int_equal(got[0], '!');
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
+}
+
+/*
+ * Where a splice is stopped by the mark, with an end of file behind it. To see it red: return
+ * PUMP_EOF in splice_some() for 0, read_result() for EAGAIN.
+ */
+static void test_urgent_byte_in_bulk(void **state)
+{
+	static char in[PERIOD], out[100 * 1024];
+	struct fixture *f = *state;
+	enum pump_result r = PUMP_WAIT_READ;
+	size_t got = 0;
+	int i;
+
+	inline_urgent(f->to_peer);
+	assert_int_equal(write(f->from_peer, out, sizeof(out)), sizeof(out));
+	assert_int_equal(send(f->from_peer, "!", 1, MSG_OOB), 1);
+	assert_int_equal(write(f->from_peer, out, sizeof(out)), sizeof(out));
+	shutdown(f->from_peer, SHUT_WR);
+	for (i = 0; i < 1000 && r != PUMP_EOF; i++) {
+		ssize_t n;
+
+		f->pump.full_reads = 2; /* it is bulk */
+		r = run(f);
+		n = read(f->to_peer, in, sizeof(in));
+		assert_true(n < 1 || !memchr(in, '!', (size_t)n) == (got != sizeof(out)));
+		got += n > 0 ? (size_t)n : 0;
+	}
+	assert_int_equal(r, PUMP_EOF);
+	assert_int_equal(f->pump.bytes, 2 * sizeof(out) + 1);
+	assert_true(f->pump.spliced > 0);
+	while (got < 2 * sizeof(out) + 1) {
+		ssize_t n = read(f->to_peer, in, sizeof(in));
+
+		assert_true(n > 0 || errno == EAGAIN);
+		got += n > 0 ? (size_t)n : 0;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +433,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_prefetch_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prefetch_reset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_byte_apart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_byte_first_of_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_byte_in_bulk, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
