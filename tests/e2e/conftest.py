@@ -4,8 +4,14 @@
 The run needs root, cgroup2 and the programs; without one of them all of it is skipped with exit
 status 77, or fails if TPROXY_MUST_RUN=1, which turns every skip into a failure. Each test has a
 deadline (@pytest.mark.deadline(seconds)), and its logs are shown when it fails.
+
+With `-n auto` of pytest-xdist tests run beside each other, but for those that measure what others
+would disturb (@pytest.mark.alone): they come last, one at a time. Each worker has its own cgroup
+and directory, named after the process that was started and the worker.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -24,8 +30,16 @@ MUST_RUN = os.environ.get("TPROXY_MUST_RUN") == "1"
 _deselected = []
 DEADLINE = 30
 DESCRIPTORS = 20_000
+WORKERS_PER_CPU = 2
 
-RUN = f"{host.PREFIX}-{os.getpid()}"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+SESSION = f"{host.PREFIX}-{os.getppid() if WORKER else os.getpid()}"
+RUN = f"{SESSION}-{WORKER}" if WORKER else SESSION
+
+# What a worker locks while it runs a test: a directory of the process that started the workers,
+# which is in nobody's private mount namespace.
+COMMON = Path("/tmp", SESSION)
+_common_fd = None
 
 
 class DeadlineExceeded(Exception):
@@ -47,10 +61,16 @@ def missing():
 def pytest_configure(config):
     config.addinivalue_line("markers", "deadline(seconds): how long the test may take")
     config.addinivalue_line("markers", "needs(program, ...): skipped if one is not installed")
+    config.addinivalue_line("markers", "alone: what it measures, tests beside it would disturb")
     config.addinivalue_line("markers", "plain_allocator: not for a build with a sanitizer")
 
 
+def _starts_workers(config):
+    return not WORKER and bool(config.getoption("tx", None))
+
+
 def pytest_sessionstart(session):
+    global _common_fd
     reason = missing()
     if reason:
         pytest.exit(f"{'FAIL' if MUST_RUN else 'SKIP'}: {reason}", 1 if MUST_RUN else SKIPPED)
@@ -60,9 +80,36 @@ def pytest_sessionstart(session):
         host.stop_address_randomization()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, DESCRIPTORS), most))
+    if WORKER:
+        host.die_with_parent()
+        _common_fd = os.open(COMMON, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return
+    host.sweep()
+    if _starts_workers(session.config):
+        COMMON.mkdir()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Tests mostly wait: for an answer, for a process to start, for a time to pass."""
+    return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Once, what a worker has left out: all of them collect the same."""
+    if not _deselected:
+        _deselected.extend(getattr(node, "workeroutput", {}).get("deselected", []))
+        node.config.hook.pytest_deselected(items=_deselected)
 
 
 def pytest_sessionfinish(session, exitstatus):
+    if WORKER:
+        session.config.workeroutput["deselected"] = _deselected
+    elif _starts_workers(session.config):
+        with contextlib.suppress(FileNotFoundError):
+            COMMON.rmdir()
+        host.sweep(SESSION)  # what a worker has left that died
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = 1 if MUST_RUN else SKIPPED
 
@@ -70,6 +117,7 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_collection_modifyitems(config, items):
     """A lack of memory is for the plain build: a sanitizer has its own allocator, and ends a
     process that has no memory. pytest counts these as deselected, the summary names them."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not programs.SANITIZED:
         return
     plain = [item for item in items if item.get_closest_marker("plain_allocator")]
@@ -81,6 +129,24 @@ def pytest_collection_modifyitems(config, items):
 def pytest_terminal_summary(terminalreporter):
     for name in _deselected:
         terminalreporter.write_line(f"DESELECTED {name} - a sanitizer has its own allocator")
+
+
+# --- beside others, or alone
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """A test that is to be alone waits here for those beside it to end, and they for it; no
+    deadline runs meanwhile."""
+    if _common_fd is None:
+        yield
+        return
+    alone = item.get_closest_marker("alone")
+    fcntl.flock(_common_fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        fcntl.flock(_common_fd, fcntl.LOCK_UN)
 
 
 # --- deadlines
@@ -138,7 +204,6 @@ def _needed_programs(request):
 @pytest.fixture(scope="session")
 def run_directory():
     """A file system of this run's own, that unprivileged programs may enter."""
-    host.sweep()
     host.private_mounts()
     directory = Path("/tmp", RUN)
     top = host.Cgroup(host.cgroup2_root() / RUN)

@@ -66,6 +66,27 @@ def wait_until(predicate, what, timeout=5.0):
         time.sleep(0.01)
 
 
+def settled(look, what, looks=20):
+    """What look() returns, once it has been the same so many times in a row."""
+    seen = [look()]
+
+    def same():
+        seen.append(look())
+        return len(seen) > looks and len(set(seen[-looks:])) == 1
+
+    wait_until(same, f"{what}: no change")
+    return seen[-1]
+
+
+def thread_states(pid):
+    """Of all threads of a process, see State in proc(5)."""
+    states = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.add(stat.read_text().rpartition(") ")[2][0])
+    return states
+
+
 def stays_true(predicate, what, duration):
     """Asserts that predicate holds all through the duration (seconds)."""
     end = time.monotonic() + duration
@@ -218,24 +239,26 @@ class MemoryCgroup:
         return int(re.search(r"^oom_kill (\d+)", self._read(self._events), re.MULTILINE)[1])
 
 
-def sweep():
-    """Removes what runs left that were killed: ours are named after the process of their run."""
+def sweep(session=None):
+    """Removes what runs left that were killed: ours are named after the process of their run. Or
+    what this one left. Another run may be sweeping too."""
     v1 = memory_v1_root()
     for path in [*cgroup2_root().glob(PREFIX + "-*"), *Path("/tmp").glob(PREFIX + "-*"),
                  *(v1.glob(PREFIX + "-*") if v1 else [])]:
         owner = re.match(PREFIX + r"-(\d+)", path.name)
-        if not owner or _is_pytest(int(owner[1])):
+        if not owner or (owner[0] != session and _is_pytest(int(owner[1]))):
             continue
-        if path.parent in (Path("/tmp"), v1):
-            path.rmdir()
-        else:
-            Cgroup(path).remove()
+        with contextlib.suppress(FileNotFoundError):
+            if path.parent in (Path("/tmp"), v1):
+                path.rmdir()
+            else:
+                Cgroup(path).remove()
 
 
 def _is_pytest(pid):
     try:
         return b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -374,6 +397,7 @@ class Task:
 
     def result(self, timeout=10.0):
         """Waits for the end of the task. One that takes longer is killed."""
+        timeout *= patience
         try:
             self._channel.settimeout(timeout)
             header, fds, _, _ = socket.recv_fds(self._channel, self._HEADER.size, self._FDS_MAX)

@@ -119,7 +119,7 @@ class Pins:
         return PinnedMap(self.path / name)
 
     def dump(self, name):
-        """All entries of a map: a list of {"key": …, "value": …} with fields by name. One that is
+        """All entries of a map: a list of {"key", "value"} with fields by name. One that is
         deleted between bpftool's two looks, at key and at value, has an error for a value, which is
         not formatted."""
         entries = bpftool("map", "dump", "pinned", self.path / name)

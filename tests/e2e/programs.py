@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The programs that the tests run: tproxy-load, tproxy-relay, and real clients and servers."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -29,9 +30,10 @@ THREAD_SANITIZED = b"__tsan_init" in _CODE
 # Built with that or with ASan, memory is not given back at once and a start takes longer.
 SANITIZED = THREAD_SANITIZED or b"__asan_init" in _CODE
 
-# Each deadline is one for the plain build: with a sanitizer all is slower, most of all its end,
-# where leaks are looked for, and scripts/test.sh runs the fuzz targets at the same time.
-host.patience = 4 if SANITIZED else 1
+# Deadlines are for what never comes: they are long, for a machine that has other work too. With a
+# sanitizer all is slower, most of all its end, where leaks are looked for, and scripts/test.sh runs
+# the fuzz targets at the same time.
+host.patience = 8 if SANITIZED else 3
 
 # Put before the relay's command line: `valgrind …`, `strace -D …`, whatever keeps its PID.
 RELAY_WRAPPER = shlex.split(os.environ.get("TPROXY_RELAY_WRAPPER", ""))
@@ -73,6 +75,7 @@ class Result:
 
 def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
     """Runs a program to its end. data is what it reads, bytes or text."""
+    timeout *= host.patience
     argv = [str(arg) for arg in argv]
     wrapped = (unprivileged(*user) if user else []) + argv
     data = data.encode() if isinstance(data, str) else data or b""
@@ -122,6 +125,20 @@ class Program:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def stop(self):
+        """SIGSTOP, which is under way when kill(2) returns: each thread stands after this."""
+        self.signal(signal.SIGSTOP)
+        host.wait_until(lambda: host.thread_states(self.pid) == {"T"}, "every thread stands")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """It stands still for as long as the block lasts."""
+        try:
+            self.stop()
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     def kill(self):
         self.signal(signal.SIGKILL)
         self.process.wait()
@@ -153,6 +170,10 @@ class Program:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def descriptors_at_rest(self):
+        """Without those that it has for a moment, to look at a pin."""
+        return host.settled(self.descriptors, f"descriptors of {self.pid}")
 
     def cpu_seconds(self):
         """By its CPU clock, which is exact (clock_getcpuclockid(3)); /proc has hundredths."""

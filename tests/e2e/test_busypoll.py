@@ -10,6 +10,7 @@ import pytest
 import wire
 
 EXCHANGES = 4000
+TRIES = 5
 IDLE = 0.5  # seconds
 
 
@@ -27,22 +28,27 @@ def converse(address, count):
 
 
 def sleeps_in_a_conversation(bed, *options):
-    """Of the relay, for each exchange: there are two waits in one."""
+    """Of the relay, for each exchange, in some tries: there are two waits in one exchange. A peer
+    that has to wait for a CPU is not near, and one that gets it at once may have answered before
+    the relay waits."""
     relay = bed.start_relay("--workers", 1, *options)
     (address,) = bed.echo_server()
-    before = sleeps(relay)
-    bed.run_in(converse, address, EXCHANGES, timeout=30)
-    return (sleeps(relay) - before) / EXCHANGES
+    for _ in range(TRIES):
+        before = sleeps(relay)
+        bed.run_in(converse, address, EXCHANGES, timeout=30)
+        yield (sleeps(relay) - before) / EXCHANGES
 
 
+@pytest.mark.alone
 def test_conversation(loaded):
     """To see it red: let may_look() say no. Not by how long it takes: the machine may be busy."""
-    assert sleeps_in_a_conversation(loaded, "--busy-poll", 1000) < 0.5
+    assert any(each < 0.5 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 1000))
 
 
+@pytest.mark.alone
 def test_conversation_without(loaded):
     """To see it red: let may_look() say yes with --busy-poll 0 too."""
-    assert sleeps_in_a_conversation(loaded, "--busy-poll", 0) > 1
+    assert any(each > 1 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 0))
 
 
 @pytest.mark.parametrize("options", [[], ["--busy-poll", 1000]])

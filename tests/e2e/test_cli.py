@@ -72,7 +72,8 @@ def _name(value):
 
 @pytest.mark.parametrize("program, args, named", USAGE_ERRORS, ids=_name)
 def test_usage_error(binaries, program, args, named):
-    programs.call(tproxyctl.CTL if program == CTL else binaries / program, *args).refused(named, status=2)
+    binary = tproxyctl.CTL if program == CTL else binaries / program
+    programs.call(binary, *args).refused(named, status=2)
 
 
 @pytest.mark.parametrize("program", [LOAD, RELAY])

@@ -112,24 +112,24 @@ def long_connections(bed, count=8):
 @pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["", "one-worker"])
 def test_restart_under_load(loaded, start, how, options):
     """64 clients without pause, fail-closed: none is refused, none is cut, each byte comes back;
-    and what was long before the restart is so after it. Stop and start take no time.
+    and what was long before the restart is so after it. Nobody waits for them to end.
 
     To see it red: let on_guardian_gone() drain at once, or let drain() accept nothing more.
     """
     loaded.load("--fail-closed")
     start(*options)
-    before, taken = loaded.stats()["redirected"], []
+    before = loaded.stats()["redirected"]
     with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: loaded.stats()["redirected"] > before + 300 * turn,
                             "clients connect")
             with long_connections(loaded):
-                old, started = loaded.relay, time.monotonic()
+                old = loaded.relay
                 old.signal(how)
                 assert old.wait() == (0 if how == signal.SIGTERM else -signal.SIGKILL)
                 old.killed = True
-                taken.append(time.monotonic() - started)
                 start(*options)
+                assert not old.gone(), "it did not wait for those that it serves"
                 assert registered_pids(loaded) == [loaded.relay.relay_pid]
             host.wait_until(old.gone, "the old one has drained")
     assert outcome.failed == [] and outcome.good > 1000
@@ -137,7 +137,6 @@ def test_restart_under_load(loaded, start, how, options):
     stats = loaded.stats()
     assert stats["redirected"] - before == outcome.good + 3 * 8
     assert stats["refused"] == stats["no_relay"] == stats["no_listener"] == 0
-    assert max(taken) < 4, "less than what drains"
     host.wait_until(loaded.pins.at_rest, "nothing is left")
 
 
@@ -242,17 +241,43 @@ def test_next_child_has_the_configuration_of_now(loaded, start):
     more = next_child("[relay]\nworkers = 8\nbacklog = 80\n", 2)
     assert "workers 8" in relay.text() and backlogs(loaded) == {"80"}
     assert len(set(more) - {0}) == 8 and set(inherited) < set(more)
-    others = next_child("[relay]\nworkers = 2\nlisten = 127.0.0.2:0\n", 3)
-    assert relay.registrations()[-1][1] == "127.0.0.2" and not set(others) & set(more) - {0}
+    next_child("[relay]\nworkers = 2\nlisten = 127.0.0.2:0\n", 3)
+    assert relay.registrations()[-1][1] == "127.0.0.2" and listening(loaded) == {"127.0.0.2"}
     for times, first in ((4, 7655), (5, 7654)):
         now = next_child(f"[relay]\nworkers = 2\nlisten = 127.0.0.1:{first}\n", times)
         assert set(now) - {0} == {first, first + 1}
 
 
-def backlogs(bed):
-    """Those of all sockets that listen at loopback, by ss(8)."""
+def listeners(bed):
+    """What ss(8) says of all sockets that listen at loopback."""
     table = bed.run("ss", "-Hltn", "src", "127.0.0.0/8", place=bed.bystander).succeeded().out
-    return {line.split()[2] for line in table.splitlines()}
+    return [line.split() for line in table.splitlines()]
+
+
+def backlogs(bed):
+    return {fields[2] for fields in listeners(bed)}
+
+
+def listening(bed):
+    return {fields[3].rpartition(":")[0] for fields in listeners(bed)}
+
+
+def sockets_of(pid):
+    """The inode of each socket of a process."""
+    found = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.update(re.findall(r"^socket:\[(\d+)\]$", os.readlink(entry.path)))
+    return found
+
+
+def listening_inodes(relay):
+    """Of all TCP sockets that listen in its network namespace, which are its own."""
+    rows = [line.split() for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/{relay.relay_pid}/net/{table}").read_text().splitlines()]
+    found = {row[9] for row in rows if row[3] == "0A"}
+    assert found
+    return found
 
 
 @pytest.mark.deadline(60)
@@ -262,10 +287,12 @@ def test_descriptors_do_not_grow(loaded, start):
     To see it red: do not call release() in take() in guardian.c; do not close() in take_over().
     """
     def descriptors():
-        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid)]
+        return tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid))
 
     relay = start("--workers", 1)
-    before, times = descriptors(), 1
+    # It is registered before the guardian has copies of its listeners.
+    host.wait_until(lambda: listening_inodes(relay) <= sockets_of(relay.pid), "they are held")
+    before, times = host.settled(descriptors, "descriptors"), 1
     for _ in range(5):
         loaded.unload()
         loaded.load()

@@ -184,10 +184,9 @@ def test_unreachable_destination_is_a_reset(proxied):
 
 def test_connect_timeout(loaded):
     loaded.start_relay("--connect-timeout", "400ms")
-    client = loaded.connect(BLACKHOLE)
     started = time.monotonic()
-    assert wire.ended_by(client) == wire.RESET
-    assert 0.3 < time.monotonic() - started < 3
+    assert wire.ended_by(loaded.connect(BLACKHOLE)) == wire.RESET
+    assert 0.4 <= time.monotonic() - started < 8, "the default is 30 s"
 
 
 def test_client_that_leaves_while_the_relay_dials(loaded):
@@ -215,6 +214,26 @@ def test_data_sent_before_the_destination_answers_is_kept(proxied):
 # --- timeouts
 
 
+def speaks(one, other, duration, pause_most):
+    """A byte goes one way again and again for so long. False if nobody could expect it to arrive,
+    for this process has not had the CPU for longer than the pause."""
+    began = last = time.monotonic()
+    while last - began < duration:
+        try:
+            one.sendall(b".")
+            assert wire.read_exactly(other, 1) == b"."
+            time.sleep(0.01)
+        except (OSError, AssertionError):
+            if time.monotonic() - last > pause_most:
+                return False
+            raise
+        now = time.monotonic()
+        if now - last > pause_most:
+            return False
+        last = now
+    return True
+
+
 def ended_after(sock, started, least):
     wire.ended_by(sock)
     return time.monotonic() - started >= least
@@ -233,15 +252,15 @@ def test_idle_timeout(loaded):
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_one_direction_keeps_a_connection_from_being_idle(loaded, speaker):
     loaded.start_relay("--idle-timeout", "1200ms")
-    ends = loaded.pair()
-    one, other = ends if speaker == "client" else reversed(ends)
 
-    def speaks():
-        one.sendall(b".")
-        return wire.read_exactly(other, 1) == b"."
+    def attempt():
+        ends = loaded.pair()
+        one, other = ends if speaker == "client" else reversed(ends)
+        if speaks(one, other, 2.5, pause_most=0.6):
+            wire.exchange(other, one)
+            return True
 
-    host.stays_true(speaks, "the connection works", 2.5)
-    wire.exchange(other, one)
+    host.wait_until(attempt, "an attempt without a pause", 20)
 
 
 @pytest.mark.parametrize("first", ["client", "server"])
@@ -257,15 +276,14 @@ def test_half_closed_timeout(loaded, first):
 
 def test_half_closed_timeout_does_not_end_a_transfer(loaded):
     loaded.start_relay("--half-closed-timeout", "1200ms")
-    client, server = loaded.pair()
-    client.shutdown(socket.SHUT_WR)
-    assert wire.ended_by(server) == wire.EOF
 
-    def speaks():
-        server.sendall(b".")
-        return wire.read_exactly(client, 1) == b"."
+    def attempt():
+        client, server = loaded.pair()
+        client.shutdown(socket.SHUT_WR)
+        assert wire.ended_by(server) == wire.EOF
+        return speaks(server, client, 2.5, pause_most=0.6)
 
-    host.stays_true(speaks, "data flows to the end that still reads", 2.5)
+    host.wait_until(attempt, "an attempt without a pause", 20)
 
 
 # --- bulk

@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 EOF = "eof"
 RESET = "reset"
