@@ -54,7 +54,9 @@ void doctor_cgroup(struct doctor *d);
 void doctor_bpffs(struct doctor *d);
 void doctor_pins(struct doctor *d);
 void doctor_hooks(struct doctor *d);
+void doctor_policy(struct doctor *d);
 void doctor_relay(struct doctor *d);
+void doctor_waiting(struct doctor *d);
 
 /* The first line of a file below /proc or /sys, without its newline; -errno. */
 int doctor_read_line(const char *path, char *buf, size_t size);

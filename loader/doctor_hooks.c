@@ -268,8 +268,16 @@ static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, ui
 	return true;
 }
 
+/* Programs of a cgroup run before those of the cgroups above it. */
+static const char *how_beside(const struct attach_point *point, bool above)
+{
+	if (above && strncmp(point->name, "connect", 7) == 0)
+		return " beside ours: it runs after them, and of redirected connections it sees the address of the relay";
+	return " beside ours";
+}
+
 static void tell_foreign(struct doctor *d, const struct attach_point *point, __u32 prog_id,
-			 const char *path, bool in_the_way)
+			 const char *path, bool above, bool in_the_way)
 {
 	struct bpf_prog_info info = {};
 	__u32 len = sizeof(info);
@@ -280,7 +288,7 @@ static void tell_foreign(struct doctor *d, const struct attach_point *point, __u
 	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
 		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
 		   point->name, path,
-		   in_the_way ? ", attached to the exclusion of ours" : " beside ours");
+		   in_the_way ? ", attached to the exclusion of ours" : how_beside(point, above));
 	if (in_the_way)
 		doctor_mend(d,
 			    "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
@@ -329,7 +337,8 @@ static void check_foreign_at(struct links *links, const struct cgroup *target, c
 			if (!is_ours(links, here.id[i]) &&
 			    (in_the_way || has_id(&effective, here.id[i])) &&
 			    note(seen, here.id[i], point->type, st.st_ino))
-				tell_foreign(links->d, point, here.id[i], path, in_the_way);
+				tell_foreign(links->d, point, here.id[i], path, level > 0,
+					     in_the_way);
 		}
 		if (strcmp(path, root) == 0)
 			return;

@@ -25,6 +25,7 @@ _PROG_LOAD = 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
+_PROG_TYPE_CGROUP_SKB = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -170,13 +171,13 @@ class Layout:
         return struct.unpack_from(form, value, self._offsets[name])
 
 
-def _load(path, program_type, attach_type, *instructions):
+def _load(path, program_type, attach_type, *instructions, name=b"foreign"):
     """Loads and pins somebody else's program: instructions are (code, registers, offset, value)."""
     code = ctypes.create_string_buffer(
         b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions))
     license_text = ctypes.create_string_buffer(b"GPL")
     attributes = struct.pack("=IIQQIIQII16sII", program_type, len(instructions), _address(code),
-                             _address(license_text), 0, 0, 0, 0, 0, b"foreign", 0, attach_type)
+                             _address(license_text), 0, 0, 0, 0, 0, name, 0, attach_type)
     fd = _bpf(_PROG_LOAD, attributes)
     try:
         name = ctypes.create_string_buffer(os.fsencode(path))
@@ -193,6 +194,16 @@ def load_connect4(path, verdict):
     _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, (0xB7, 0, 0, verdict), _RETURN)
 
 
+def load_connect4_but(path, address, port):
+    """For cgroup/connect4: it denies this destination."""
+    wanted, = struct.unpack("=i", socket.inet_aton(address))
+    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT,
+          (0x61, 0x12, 4, 0), (0x61, 0x13, 24, 0),  # user_ip4, user_port
+          (0xB7, 0, 0, 1),
+          (0x56, 2, 2, wanted), (0x56, 3, 1, socket.htons(port)),  # 32-bit: another one
+          (0xB7, 0, 0, 0), _RETURN)
+
+
 def load_getsockopt(path, most):
     """For cgroup/getsockopt: what still has a longer optlen succeeds, without an answer."""
     optlen, retval = 32, 36  # in struct bpf_sockopt
@@ -204,6 +215,63 @@ def load_getsockopt(path, most):
           (0x63, 0x31, optlen, 0),  # ctx->optlen = r3
           (0x63, 0x31, retval, 0),  # ctx->retval = r3
           _RETURN)
+
+
+# Of a packet that leaves a cgroup, and of one that comes in: the attach type, and where in the IPv4
+# header the remote's address is.
+DIRECTIONS = {"ingress": (0, 12), "egress": (1, 16)}
+_PASS_OTHERS = ((0xB7, 0, 0, 1),        # r0 = 1
+                (0x61, 0x12, 16, 0),    # r2 = skb->protocol
+                (0x15, 2, 1, 0x0008),   # IPv4: go on
+                _RETURN)
+
+
+def _load_remote(direction):
+    """The remote's IPv4 address, to the stack at -4."""
+    return ((0xB7, 2, 0, DIRECTIONS[direction][1]), (0xBF, 0xA3, 0, 0), (0x07, 3, 0, -4),
+            (0xB7, 4, 0, 4), (0x85, 0, 0, 26))  # bpf_skb_load_bytes()
+
+
+def _load_filter(path, direction, *instructions, **options):
+    _load(path, _PROG_TYPE_CGROUP_SKB, DIRECTIONS[direction][0], *_PASS_OTHERS, *instructions,
+          **options)
+
+
+def load_loopback_filter(path, direction, passes):
+    """Of IPv4 packets, those to and from 127.0.0.0/8 pass, and no others; or the other way."""
+    _load_filter(path, direction, *_load_remote(direction),
+                 (0x71, 0xA2, -4, 0),                    # r2 = the first byte
+                 (0xB7, 0, 0, int(passes)), (0x15, 2, 1, 127),
+                 (0xB7, 0, 0, int(not passes)), _RETURN)
+
+
+def load_interface_filter(path, direction, ifindex):
+    """Packets of one interface pass, as with RestrictNetworkInterfaces=."""
+    _load_filter(path, direction, (0x61, 0x12, 40, 0), (0xB7, 0, 0, 1), (0x15, 2, 1, ifindex),
+                 (0xB7, 0, 0, 0), _RETURN)
+
+
+def load_pass_all(path, direction):
+    """As who only counts."""
+    _load_filter(path, direction, (0xB7, 0, 0, 1), _RETURN)
+
+
+def load_allow_list(path, direction, *networks):
+    """What is in these IPv4 networks passes, which are in a trie: as with IPAddressAllow=."""
+    trie = path.with_name(path.name + "_trie")
+    bpftool("map", "create", trie, "type", "lpm_trie", "key", 8, "value", 8, "entries", 16,
+            "name", "allow", "flags", 1)
+    with PinnedMap(trie) as allow:
+        for network in networks:
+            address, _, bits = network.partition("/")
+            allow.update(struct.pack("=I", int(bits)) + socket.inet_aton(address), bytes(8))
+        _load_filter(path, direction, *_load_remote(direction),
+                     (0x62, 0xA, -8, 32),                          # the length of the prefix
+                     (0x18, 0x11, 0, allow.fd), (0, 0, 0, 0),      # r1 = the map
+                     (0xBF, 0xA2, 0, 0), (0x07, 2, 0, -8), (0x85, 0, 0, 1),  # look up
+                     (0x15, 0, 1, 0), (0xB7, 0, 0, 1), _RETURN,
+                     name=b"sd_fw_" + direction.encode())
+    trie.unlink()
 
 
 def attached(cgroup):

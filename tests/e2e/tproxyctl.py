@@ -72,12 +72,13 @@ def doctor(ctl):
 
 @pytest.fixture
 def foreign(bed):
-    """A program of somebody else on cgroup/connect4: foreign(cgroup, *flags)."""
+    """A program of somebody else on cgroup/connect4: foreign(cgroup, *flags). load makes another
+    one than that which allows all."""
     pins = []
 
-    def attach(cgroup, *flags):
+    def attach(cgroup, *flags, load=load_connect4, arguments=(1,)):
         pin = bed.directory / "bpf" / f"foreign{len(pins)}"
-        load_connect4(pin, 1)
+        load(pin, *arguments)
         pins.append((cgroup, pin))
         bpftool("cgroup", "attach", cgroup, "cgroup_inet4_connect", "pinned", pin, *flags)
         return bpftool("prog", "show", "pinned", pin)["id"]

@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: what the host decides by cgroup about packets (cgroup_skb programs, as
+ * systemd's IPAddressDeny= and RestrictNetworkInterfaces=). Such a program sees the packets between
+ * a client and the relay, and not those between the relay and the server. So who may reach
+ * localhost only reaches everything, and who may not reach localhost reaches nothing: a packet that
+ * is dropped is no error to the kernel, so connect() waits.
+ *
+ * Looked at are the cgroups of the scope, those below it and those above. What a program does is
+ * asked of the program itself (verdict.h).
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fts.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bpffs.h"
+#include "cgroup.h"
+#include "doctor.h"
+#include "fields.h"
+#include "pins.h"
+#include "tproxy_abi.h"
+#include "util.h"
+#include "verdict.h"
+
+/* A host has some hundred; each takes some ten microseconds. */
+#define CGROUPS_MAX 8192
+/* Findings of this check: the rest is counted. */
+#define TOLD_MAX 24
+/* Of one cgroup and one direction. */
+#define PROGRAMS_MAX 64
+/* Where a relay listens if none is registered yet. */
+#define USUAL_PORT 3128
+
+struct filter {
+	int fd;
+	__u32 id;
+	bool egress;
+	char name[BPF_OBJ_NAME_LEN + 1];
+};
+
+struct filters {
+	struct filter list[2 * PROGRAMS_MAX];
+	size_t n;
+};
+
+struct scan {
+	struct doctor *d;
+	char *root;
+	struct cgroup relay;		 /* where the relays are; path NULL: not known */
+	struct tproxy_endpoint where[2]; /* where they listen; port 0: not of that family */
+	unsigned int ifindex;		 /* of an interface that is not lo */
+	unsigned int cgroups, told, untold, harmless;
+	unsigned int connects, binds; /* cgroups with programs of others on these hooks */
+	char *first_connect, *first_bind;
+	bool bounded;	/* there are more cgroups than were looked at */
+	uint64_t *seen; /* those that have programs: one above two scopes is told once */
+	size_t n_seen;
+};
+
+/* Of all programs of a cgroup together: a packet has to pass each of them. Of one family. */
+struct outcome {
+	const struct tproxy_endpoint *relay; /* NULL: relays do not serve that family */
+	bool cut;			     /* the relay is not reached */
+	bool some_pass;			     /* of the samples */
+	bool some_drop;
+	struct tproxy_endpoint dropped; /* one of these */
+};
+
+/* --- programs */
+
+static void filters_finish(struct filters *filters)
+{
+	while (filters->n > 0)
+		close(filters->list[--filters->n].fd);
+}
+
+/* One that cannot be opened is gone by now, or not ours to look at: then its fd is negative. */
+static void add_programs(struct filters *to, int cgroup_fd, bool egress)
+{
+	__u32 ids[PROGRAMS_MAX] = {}, i;
+	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = PROGRAMS_MAX);
+	int r;
+
+	r = bpf_prog_query_opts(cgroup_fd,
+				egress ? BPF_CGROUP_INET_EGRESS : BPF_CGROUP_INET_INGRESS, &opts);
+	if (r < 0 && r != -ENOSPC)
+		return;
+	for (i = 0; i < opts.prog_cnt && i < PROGRAMS_MAX; i++) {
+		struct filter *filter = &to->list[to->n];
+		struct bpf_prog_info info = {};
+		__u32 len = sizeof(info);
+
+		*filter = (struct filter){ .fd = bpf_prog_get_fd_by_id(ids[i]),
+					   .id = ids[i],
+					   .egress = egress };
+		if (filter->fd < 0)
+			continue;
+		if (bpf_obj_get_info_by_fd(filter->fd, &info, &len) == 0)
+			memcpy(filter->name, info.name, sizeof(info.name));
+		to->n++;
+	}
+}
+
+/* What systemd makes of IPAddressAllow= and IPAddressDeny=: its tries tell all that it does. */
+static bool is_systemds(const struct filters *filters)
+{
+	size_t i;
+
+	for (i = 0; i < filters->n; i++) {
+		if (strncmp(filters->list[i].name, "sd_fw_", 6) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Does a handshake with this address pass all of them? -errno: cannot be told. */
+static int passes(const struct filters *filters, const struct tproxy_endpoint *remote,
+		  unsigned int ifindex)
+{
+	size_t i;
+	int r;
+
+	for (i = 0; i < filters->n; i++) {
+		r = verdict_ask(filters->list[i].fd, filters->list[i].egress, remote, ifindex);
+		if (r <= 0)
+			return r;
+	}
+	return 1;
+}
+
+/* 0; -errno: the kernel does not run one of them. */
+static int try_all(const struct scan *scan, const struct filters *filters, int family,
+		   const struct verdict_samples *samples, struct outcome *ret)
+{
+	const struct tproxy_endpoint *relay = &scan->where[family];
+	size_t i;
+	int r;
+
+	*ret = (struct outcome){ .relay = relay->port ? relay : NULL };
+	if (!ret->relay)
+		return 0;
+	r = passes(filters, relay, 0);
+	if (r < 0)
+		return r;
+	ret->cut = r == 0;
+	for (i = 0; i < samples->n; i++) {
+		if (verdict_is_ipv4(&samples->ep[i]) != (family == TPROXY_INET))
+			continue;
+		r = passes(filters, &samples->ep[i], scan->ifindex);
+		if (r < 0)
+			return r;
+		ret->some_pass |= r > 0;
+		if (r == 0 && !ret->some_drop) {
+			ret->some_drop = true;
+			ret->dropped = samples->ep[i];
+		}
+	}
+	return 0;
+}
+
+/* --- findings */
+
+/* The unit that a cgroup is of: the innermost name that is one; the whole path if none is. */
+static const char *unit_of(const char *path, char *buf, size_t size)
+{
+	static const char *const kinds[] = { ".service", ".scope", ".slice",
+					     ".socket",	 ".mount", ".swap" };
+	const char *end = path + strlen(path), *begin;
+	size_t i, len;
+
+	for (; end > path; end = begin - 1) {
+		for (begin = end; begin > path && begin[-1] != '/';)
+			begin--;
+		len = (size_t)(end - begin);
+		for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+			size_t tail = strlen(kinds[i]);
+
+			if (len > tail && strncmp(end - tail, kinds[i], tail) == 0) {
+				snprintf(buf, size, "%.*s", (int)len, begin);
+				return buf;
+			}
+		}
+		if (begin == path)
+			break;
+	}
+	snprintf(buf, size, "%s", path);
+	return buf;
+}
+
+/* "program 12, 'sd_fw_egress', on egress", for each of them. */
+static void describe(const struct filters *filters, char *buf, size_t size)
+{
+	size_t i, len = 0;
+
+	*buf = '\0';
+	for (i = 0; i < filters->n && len < size; i++)
+		len += (size_t)snprintf(buf + len, size - len, "%sprogram %u, '%s', on %s",
+					i ? "; " : "", filters->list[i].id, filters->list[i].name,
+					filters->list[i].egress ? "egress" : "ingress");
+}
+
+static bool may_tell(struct scan *scan)
+{
+	if (scan->told == TOLD_MAX) {
+		scan->untold++;
+		return false;
+	}
+	scan->told++;
+	return true;
+}
+
+static void tell_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
+		     const struct outcome *o)
+{
+	char text[FIELDS_ENDPOINT_LEN], unit[NAME_MAX + 1];
+
+	if (!may_tell(scan))
+		return;
+	doctor_add(
+		scan->d, o->some_pass ? DOCTOR_ERROR : DOCTOR_WARNING, "policy",
+		"at '%s', packets to and from the relay at %s are dropped%s: redirected connections%s hang (%s)",
+		path, fields_format_endpoint(o->relay, text), o->some_pass ? ", others pass" : "",
+		of_relays ? "" : " from there", programs);
+	doctor_mend(
+		scan->d,
+		"let %s reach the relay's address (IPAddressAllow=localhost), or leave it out of the scope",
+		unit_of(path, unit, sizeof(unit)));
+}
+
+static void tell_not_held(struct scan *scan, const char *path, const char *programs,
+			  const struct outcome *o)
+{
+	char text[FIELDS_ADDRESS_LEN], unit[NAME_MAX + 1];
+
+	if (!may_tell(scan))
+		return;
+	doctor_add(
+		scan->d, DOCTOR_WARNING, "policy",
+		"at '%s', packets are dropped by address, as to %s, but not those to the relay, which connects there for it: that limit does not hold for redirected connections (%s)",
+		path, fields_format_address(&o->dropped, text), programs);
+	doctor_mend(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
+		    unit_of(path, unit, sizeof(unit)));
+}
+
+static void tell_unknown(struct scan *scan, const char *path, const struct filters *filters,
+			 int error)
+{
+	char programs[1024];
+
+	if (!may_tell(scan))
+		return;
+	describe(filters, programs, sizeof(programs));
+	doctor_add(
+		scan->d, DOCTOR_WARNING, "policy",
+		"at '%s' are programs on packets (%s), which see the relay's address instead of the server's; the kernel does not run them for a test: %s",
+		path, programs, strerror(-error));
+	doctor_mend(scan->d, "look what they do: bpftool cgroup show '%s'", path);
+}
+
+/* --- cgroups */
+
+/* Does what is decided at this cgroup hold for the relay as well? */
+static bool holds_for_relays(const struct scan *scan, const struct cgroup *cgroup)
+{
+	return scan->relay.path && cgroup_is_within(&scan->relay, cgroup);
+}
+
+static bool is_of_relays(const struct scan *scan, const struct cgroup *cgroup)
+{
+	return scan->relay.path && cgroup_is_within(cgroup, &scan->relay);
+}
+
+/* True the first time. */
+static bool note(struct scan *scan, uint64_t id)
+{
+	uint64_t *grown;
+	size_t i;
+
+	for (i = 0; i < scan->n_seen; i++) {
+		if (scan->seen[i] == id)
+			return false;
+	}
+	grown = reallocarray(scan->seen, scan->n_seen + 1, sizeof(*grown));
+	if (grown) {
+		scan->seen = grown;
+		scan->seen[scan->n_seen++] = id;
+	}
+	return true;
+}
+
+/* The worst of both families is told. */
+static void judge(struct scan *scan, const struct cgroup *cgroup, const struct filters *filters,
+		  const struct outcome outcomes[_TPROXY_FAMILY_MAX])
+{
+	const bool of_relays = is_of_relays(scan, cgroup);
+	const struct outcome *worst = NULL;
+	char programs[1024];
+	int i, rank = 0, r;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		const struct outcome *o = &outcomes[i];
+
+		if (o->cut)
+			/* What could reach nothing before either is no news. */
+			r = o->some_pass ? 3 : is_systemds(filters) ? 0 : 1;
+		else
+			r = o->some_drop && !of_relays && !holds_for_relays(scan, cgroup) ? 2 : 0;
+		if (r > rank) {
+			rank = r;
+			worst = o;
+		}
+	}
+	describe(filters, programs, sizeof(programs));
+	if (!worst)
+		scan->harmless++;
+	else if (worst->cut)
+		tell_cut(scan, cgroup->path, of_relays, programs, worst);
+	else
+		tell_not_held(scan, cgroup->path, programs, worst);
+}
+
+static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach_type v6)
+{
+	LIBBPF_OPTS(bpf_prog_query_opts, opts4);
+	LIBBPF_OPTS(bpf_prog_query_opts, opts6);
+
+	return (bpf_prog_query_opts(cgroup_fd, v4, &opts4) == 0 && opts4.prog_cnt > 0) ||
+	       (bpf_prog_query_opts(cgroup_fd, v6, &opts6) == 0 && opts6.prog_cnt > 0);
+}
+
+/* On connect at the scope and above it doctor_hooks() tells, for ours are there too. */
+static void count_others(struct scan *scan, const struct cgroup *cgroup, bool below)
+{
+	if (is_of_relays(scan, cgroup))
+		return;
+	if (below && has_programs(cgroup->fd, BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT) &&
+	    scan->connects++ == 0)
+		scan->first_connect = strdup(cgroup->path);
+	if (has_programs(cgroup->fd, BPF_CGROUP_INET4_BIND, BPF_CGROUP_INET6_BIND) &&
+	    scan->binds++ == 0)
+		scan->first_bind = strdup(cgroup->path);
+}
+
+static void check_cgroup(struct scan *scan, const char *path, bool below)
+{
+	_cleanup_(cgroup_close) struct cgroup cgroup = CGROUP_NULL;
+	_cleanup_(filters_finish) struct filters filters = {};
+	struct outcome outcomes[_TPROXY_FAMILY_MAX];
+	struct verdict_samples samples = {};
+	int r = 0, family;
+	size_t i;
+
+	if (cgroup_open(path, &cgroup) < 0)
+		return; /* went meanwhile */
+	scan->cgroups++;
+	count_others(scan, &cgroup, below);
+	add_programs(&filters, cgroup.fd, /* egress= */ true);
+	add_programs(&filters, cgroup.fd, /* egress= */ false);
+	if (filters.n == 0 || !note(scan, cgroup.id))
+		return;
+	verdict_add_usual(&samples);
+	for (i = 0; i < filters.n; i++)
+		verdict_add_of_program(&samples, filters.list[i].fd);
+	for (family = 0; family < _TPROXY_FAMILY_MAX && r == 0; family++)
+		r = try_all(scan, &filters, family, &samples, &outcomes[family]);
+	if (r < 0)
+		tell_unknown(scan, cgroup.path, &filters, r);
+	else
+		judge(scan, &cgroup, &filters, outcomes);
+}
+
+/* A scope, all below it, and each above. */
+static void check_scope(struct scan *scan, const char *path)
+{
+	char copy[PATH_MAX], *end;
+	char *const paths[] = { copy, NULL };
+	FTSENT *entry;
+	FTS *fts;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	fts = fts_open(paths, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR | FTS_NOSTAT, NULL);
+	while (fts && (entry = fts_read(fts))) {
+		if (entry->fts_info != FTS_D)
+			continue;
+		if (scan->cgroups >= CGROUPS_MAX) {
+			scan->bounded = true;
+			break;
+		}
+		check_cgroup(scan, entry->fts_path, entry->fts_level > 0);
+	}
+	if (fts)
+		fts_close(fts);
+	while (strlen(copy) > strlen(scan->root) && (end = strrchr(copy, '/'))) {
+		*end = '\0';
+		check_cgroup(scan, *copy ? copy : "/", /* below= */ false);
+	}
+}
+
+static int check_link(struct pins *pins, const char *name, void *data)
+{
+	char hook[PINS_LINK_LEN];
+	_cleanup_free_ char *path = NULL;
+	uint64_t id;
+
+	if (pins_parse_link(name, hook, &id) == 0 && strcmp(hook, "connect4") == 0 &&
+	    cgroup_path_by_id(id, &path) == 0)
+		check_scope(data, path);
+	return 0;
+}
+
+/* Where relays listen and which cgroup they are in: of the first that is registered. */
+static void find_relay(struct scan *scan)
+{
+	struct doctor *d = scan->d;
+	_cleanup_close_ int config_fd = -1, policy_fd = -1;
+	struct tproxy_policy policy = {};
+	struct tproxy_relay relay = {};
+	__u64 cookie;
+	__u32 key = 0;
+	int i;
+
+	if (bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay), false,
+			   &config_fd) == 0 &&
+	    bpf_map_get_next_key(config_fd, NULL, &cookie) == 0)
+		bpf_map_lookup_elem(config_fd, &cookie, &relay);
+	for (i = 0; i < _TPROXY_FAMILY_MAX && relay.pid; i++) {
+		memcpy(scan->where[i].addr, relay.listen[i].addr, sizeof(scan->where[i].addr));
+		scan->where[i].port = relay.listen[i].n_ports ? relay.listen[i].ports[0] : 0;
+	}
+	if (bpffs_open_map(d->pin_dir, "map_policy", sizeof(key), sizeof(policy), false,
+			   &policy_fd) == 0)
+		bpf_map_lookup_elem(policy_fd, &key, &policy);
+	if (policy.relay_cgroup_id)
+		cgroup_path_by_id(policy.relay_cgroup_id, &scan->relay.path);
+	if (!scan->relay.path && relay.pid)
+		cgroup_open_of((pid_t)relay.pid, &scan->relay);
+}
+
+static unsigned int some_interface(void)
+{
+	struct if_nameindex *list = if_nameindex(), *entry;
+	unsigned int found = 0;
+
+	for (entry = list; entry && entry->if_index && !found; entry++) {
+		if (strcmp(entry->if_name, "lo") != 0)
+			found = entry->if_index;
+	}
+	if (list)
+		if_freenameindex(list);
+	return found;
+}
+
+static void sum_up(struct scan *scan)
+{
+	struct doctor *d = scan->d;
+
+	if (scan->untold)
+		doctor_add(d, DOCTOR_WARNING, "policy", "so it is at %u more cgroups",
+			   scan->untold);
+	if (scan->bounded)
+		doctor_add(d, DOCTOR_INFO, "policy",
+			   "only %u cgroups were looked at, there are more", scan->cgroups);
+	if (scan->harmless)
+		doctor_add(
+			d, DOCTOR_INFO, "policy",
+			"at %u cgroups are programs on packets that change nothing for redirected connections",
+			scan->harmless);
+	if (scan->connects)
+		doctor_add(
+			d, DOCTOR_INFO, "policy",
+			"at %u cgroups below, as '%s', are programs of others on connect: they run before ours, and what they decide by destination holds",
+			scan->connects, scan->first_connect ? scan->first_connect : "?");
+	if (scan->binds)
+		doctor_add(
+			d, DOCTOR_INFO, "policy",
+			"at %u cgroups, as '%s', are programs of others on bind: a source that they choose is not that of the relay's connection",
+			scan->binds, scan->first_bind ? scan->first_bind : "?");
+	if (!scan->told && !scan->harmless)
+		doctor_add(d, DOCTOR_OK, "policy",
+			   "no programs of others see the packets of the scope");
+}
+
+void doctor_policy(struct doctor *d)
+{
+	struct scan scan = {
+		.d = d,
+		.relay = CGROUP_NULL,
+		.where = { { .addr = { [10] = 0xff, 0xff, 127, 0, 0, 1 }, .port = USUAL_PORT },
+			   { .addr = { [15] = 1 }, .port = USUAL_PORT } },
+		.ifindex = some_interface(),
+	};
+	struct pins pins = { .path = d->pin_dir, .fd = -1 };
+
+	if (!d->privileged || !d->has_cgroup2 || (!d->loaded && !d->cgroup) ||
+	    cgroup_root(&scan.root) < 0)
+		return;
+	if (d->loaded) {
+		find_relay(&scan);
+		pins_for_each(&pins, check_link, &scan);
+	}
+	if (d->cgroup)
+		check_scope(&scan, d->cgroup);
+	if (scan.relay.path)
+		check_scope(&scan, scan.relay.path);
+	sum_up(&scan);
+	cgroup_close(&scan.relay);
+	free(scan.root);
+	free(scan.seen);
+	free(scan.first_connect);
+	free(scan.first_bind);
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See verdict.h. */
+#include "verdict.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <net/ethernet.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util.h"
+
+/* Where the kernel chooses the ports itself. */
+#define EPHEMERAL_PORT 40000
+#define MAPS_MAX       16
+/* Of each trie. */
+#define KEYS_MAX 32
+
+static const __u8 mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
+
+struct packet4 {
+	struct ether_header eth;
+	struct iphdr ip;
+	struct tcphdr tcp;
+} __attribute__((packed));
+
+struct packet6 {
+	struct ether_header eth;
+	struct ip6_hdr ip;
+	struct tcphdr tcp;
+} __attribute__((packed));
+
+bool verdict_is_ipv4(const struct tproxy_endpoint *ep)
+{
+	return memcmp(ep->addr, mapped_prefix, sizeof(mapped_prefix)) == 0;
+}
+
+bool verdict_is_loopback(const struct tproxy_endpoint *ep)
+{
+	static const __u8 loopback6[16] = { [15] = 1 };
+
+	if (verdict_is_ipv4(ep))
+		return ep->addr[12] == 127;
+	return memcmp(ep->addr, loopback6, sizeof(loopback6)) == 0;
+}
+
+static struct tcphdr handshake(bool egress, __u16 port)
+{
+	return (struct tcphdr){
+		.source = htons(egress ? EPHEMERAL_PORT : port),
+		.dest = htons(egress ? port : EPHEMERAL_PORT),
+		.doff = sizeof(struct tcphdr) / 4,
+		.syn = 1,
+		.ack = !egress,
+		.window = htons(64240),
+	};
+}
+
+/* From an address of this host that is of no use to know: whoever filters looks at the remote. */
+static size_t make4(struct packet4 *p, bool egress, const struct tproxy_endpoint *remote)
+{
+	static const __u8 somewhere[4] = { 198, 18, 0, 1 };
+	const __u8 *theirs = remote->addr + 12;
+	const __u8 *ours = verdict_is_loopback(remote) ? theirs : somewhere;
+
+	*p = (struct packet4){
+		.eth.ether_type = htons(ETHERTYPE_IP),
+		.ip = { .version = 4,
+			.ihl = sizeof(struct iphdr) / 4,
+			.tot_len = htons(sizeof(*p) - sizeof(p->eth)),
+			.ttl = 64,
+			.protocol = IPPROTO_TCP },
+		.tcp = handshake(egress, remote->port),
+	};
+	memcpy(&p->ip.saddr, egress ? ours : theirs, 4);
+	memcpy(&p->ip.daddr, egress ? theirs : ours, 4);
+	return sizeof(*p);
+}
+
+static size_t make6(struct packet6 *p, bool egress, const struct tproxy_endpoint *remote)
+{
+	static const __u8 somewhere[16] = { 0x20, 0x01, 0x00, 0x02, [15] = 1 };
+	const __u8 *ours = verdict_is_loopback(remote) ? remote->addr : somewhere;
+
+	*p = (struct packet6){
+		.eth.ether_type = htons(ETHERTYPE_IPV6),
+		.ip.ip6_flow = htonl(6u << 28),
+		.ip.ip6_plen = htons(sizeof(p->tcp)),
+		.ip.ip6_nxt = IPPROTO_TCP,
+		.ip.ip6_hlim = 64,
+		.tcp = handshake(egress, remote->port),
+	};
+	memcpy(&p->ip.ip6_src, egress ? ours : remote->addr, 16);
+	memcpy(&p->ip.ip6_dst, egress ? remote->addr : ours, 16);
+	return sizeof(*p);
+}
+
+int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
+		unsigned int ifindex)
+{
+	struct __sk_buff ctx = { .ifindex = ifindex };
+	union {
+		struct packet4 v4;
+		struct packet6 v6;
+	} packet;
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = &packet, .repeat = 1);
+	int r;
+
+	opts.data_size_in = (__u32)(verdict_is_ipv4(remote) ? make4(&packet.v4, egress, remote)
+							    : make6(&packet.v6, egress, remote));
+	if (ifindex) {
+		opts.ctx_in = &ctx;
+		opts.ctx_size_in = sizeof(ctx);
+	}
+	r = bpf_prog_test_run_opts(prog_fd, &opts);
+	/* The second bit is about congestion. */
+	return r < 0 ? r : (int)(opts.retval & 1);
+}
+
+static void add(struct verdict_samples *to, const struct tproxy_endpoint *ep)
+{
+	size_t i;
+
+	for (i = 0; i < to->n; i++) {
+		if (memcmp(to->ep[i].addr, ep->addr, sizeof(ep->addr)) == 0)
+			return;
+	}
+	if (to->n < VERDICT_SAMPLES_MAX && !verdict_is_loopback(ep))
+		to->ep[to->n++] = *ep;
+}
+
+void verdict_add_usual(struct verdict_samples *to)
+{
+	static const char *const texts[] = {
+		"::ffff:192.0.2.1",   "::ffff:198.51.100.1",
+		"::ffff:203.0.113.1", "::ffff:10.0.0.1",
+		"::ffff:172.16.0.1",  "::ffff:192.168.0.1",
+		"::ffff:192.88.99.1", "2001:db8::1",
+		"2620:4f:8000::1",    "fd00::1",
+	};
+	struct tproxy_endpoint ep = { .port = 443 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
+		inet_pton(AF_INET6, texts[i], ep.addr);
+		add(to, &ep);
+	}
+}
+
+/* Keys begin with the length of the prefix, the network follows: 4 or 16 bytes. */
+static void add_of_trie(struct verdict_samples *to, int map_fd, size_t address_len)
+{
+	struct {
+		__u32 prefix_len;
+		__u8 addr[16];
+	} key, *prev = NULL;
+	int n;
+
+	for (n = 0; n < KEYS_MAX && bpf_map_get_next_key(map_fd, prev, &key) == 0; n++) {
+		struct tproxy_endpoint ep = { .port = 443 };
+
+		prev = &key;
+		if (address_len == 4)
+			memcpy(ep.addr, mapped_prefix, sizeof(mapped_prefix));
+		memcpy(ep.addr + sizeof(ep.addr) - address_len, key.addr, address_len);
+		if (key.prefix_len > 0) /* that is everybody else, of whom there are some already */
+			add(to, &ep);
+	}
+}
+
+void verdict_add_of_program(struct verdict_samples *to, int prog_fd)
+{
+	__u32 ids[MAPS_MAX] = {}, i;
+	struct bpf_prog_info info = { .nr_map_ids = MAPS_MAX, .map_ids = (uintptr_t)ids };
+	__u32 len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(prog_fd, &info, &len) < 0)
+		return;
+	for (i = 0; i < info.nr_map_ids && i < MAPS_MAX; i++) {
+		_cleanup_close_ int fd = bpf_map_get_fd_by_id(ids[i]);
+		struct bpf_map_info map = {};
+
+		len = sizeof(map);
+		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &map, &len) < 0 ||
+		    map.type != BPF_MAP_TYPE_LPM_TRIE ||
+		    (map.key_size != sizeof(__u32) + 4 && map.key_size != sizeof(__u32) + 16))
+			continue;
+		add_of_trie(to, fd, map.key_size - sizeof(__u32));
+	}
+}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What the host decides by user and by cgroup holds for the packets of a client, which go to the
+relay, and not for those of the relay: doctor finds it and says it."""
+
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+
+import host
+import maps
+import programs
+from harness import BLACKHOLE
+from maps import bpftool
+from tproxyctl import binary, ctl, doctor, foreign  # fixtures
+
+UID = 12345
+LO = 1
+
+
+@pytest.fixture
+def confine(bed):
+    """Somebody's programs on the packets of a cgroup: confine(cgroup, load, *arguments) attaches
+    one for each direction, and returns their ids."""
+    attached = []
+
+    def attach(cgroup, load, *arguments, directions=("egress", "ingress")):
+        ids = []
+        for direction in directions:
+            pin = bed.directory / "bpf" / f"filter{len(attached)}"
+            load(pin, direction, *arguments)
+            bpftool("cgroup", "attach", cgroup, direction, "pinned", pin, "multi")
+            attached.append((cgroup, direction, pin))
+            ids.append(bpftool("prog", "show", "pinned", pin)["id"])
+        return ids
+
+    yield attach
+    for cgroup, direction, pin in attached:
+        bpftool("cgroup", "detach", cgroup, direction, "pinned", pin)
+
+
+@pytest.fixture
+def service(bed):
+    """A cgroup below the scope, named as a unit."""
+    return bed.scope.child("app.service")
+
+
+def nft(net, *rules):
+    subprocess.run(["nsenter", f"--net={net.path}", "nft", "; ".join(rules)], check=True)
+
+
+# --- programs on packets
+
+
+@pytest.mark.parametrize("where", ["service", "scope", "top"])
+def test_localhost_only(proxied, doctor, confine, service, where):
+    """Through the relay it reaches all. Not so where the relay is confined too, at the top of both.
+
+    To see it red: leave out what try_all() does with the samples.
+    """
+    cgroup = service if where == "service" else getattr(proxied, where)
+    ids = confine(cgroup, maps.load_loopback_filter, True)
+    if where == "top":
+        assert "change nothing" in doctor().fine().about("policy", "info")[0]["what"]
+        return
+    unit = "app.service" if where == "service" else str(cgroup)
+    assert unit in doctor().only("warning", "policy", f"'{cgroup}'", f"program {ids[0]}, 'foreign',"
+                                 " on egress", f"program {ids[1]}", "does not hold")
+
+
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+@pytest.mark.parametrize("where", ["service", "scope", "top"])
+def test_no_localhost(proxied, doctor, confine, service, where, direction):
+    """connect() hangs. To see it red: leave out what try_all() does with the relay's address."""
+    cgroup = service if where == "service" else getattr(proxied, where)
+    (number,) = confine(cgroup, maps.load_loopback_filter, False, directions=[direction])
+    mended = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
+                           f"{direction}", "%s:%d" % proxied.relay.address, "hang")
+    assert "out of the scope" in mended
+
+
+def test_relay_that_may_not_reach_localhost(proxied, doctor, confine):
+    """It is beside the scope. To see it red: look at the scopes only."""
+    confine(proxied.relay_cgroup, maps.load_loopback_filter, False)
+    doctor().only("error", "policy", proxied.relay_cgroup, "redirected connections hang")
+
+
+def test_relay_that_is_confined_itself(proxied, doctor, confine):
+    """Its own limits hold."""
+    confine(proxied.relay_cgroup, maps.load_loopback_filter, True)
+    assert doctor().fine().about("policy", "info")
+
+
+def test_interfaces(proxied, doctor, confine, service):
+    """As with RestrictNetworkInterfaces=. To see it red: ask without an interface."""
+    confine(service, maps.load_interface_filter, LO)
+    doctor().only("warning", "policy", "does not hold")
+
+
+@pytest.mark.parametrize("networks, level, needle", [
+    (["0.0.0.0/0"], None, ""),
+    (["127.0.0.0/8"], "warning", "does not hold"),
+    (["127.0.0.0/8", "10.0.0.0/8"], "warning", "does not hold"),
+    # One that no usual address is in: it is found in the trie.
+    (["198.51.100.64/26"], "error", "hang"),
+    # Nothing passed before either: systemd has that for units that need no network.
+    ([], None, ""),
+], ids=lambda value: "+".join(value) if isinstance(value, list) else None)
+def test_networks_of_systemd(proxied, doctor, confine, service, networks, level, needle):
+    """To see it red: leave verdict_add_of_program() or is_systemds() out."""
+    confine(service, maps.load_allow_list, *networks)
+    if level:
+        doctor().only(level, "policy", service, "'sd_fw_egress'", needle)
+    else:
+        assert doctor().fine().about("policy", "info")
+
+
+def test_programs_that_only_count(proxied, doctor, confine, service):
+    confine(service, maps.load_pass_all)
+    assert "at 1 cgroup" in doctor().fine().about("policy", "info")[0]["what"]
+
+
+def test_more_scopes_than_one(bed, doctor, confine):
+    """What is above both is told once. To see it red: leave note() out of check_cgroup()."""
+    bed.load(scopes=[bed.scope.child("one"), bed.scope.child("two")])
+    bed.start_relay()
+    confine(bed.scope, maps.load_loopback_filter, True)
+    doctor("--cgroup", bed.scope.path / "one").only("warning", "policy", f"'{bed.scope}'")
+
+
+def test_before_it_is_loaded(bed, doctor, confine, service):
+    """With --cgroup, as if it were to be loaded there."""
+    confine(service, maps.load_loopback_filter, False)
+    assert doctor().about("policy", "error") == []
+    (error,) = doctor("--cgroup", bed.scope).about("policy", "error")
+    assert "127.0.0.1:" in error["what"] and str(service) in error["what"]
+
+
+def test_many_of_them(proxied, doctor, confine, service):
+    """A page is enough, and it is said how many there are."""
+    for number in range(30):
+        confine(service.child(f"{number}.scope"), maps.load_loopback_filter, True,
+                directions=["egress"])
+    told = doctor().about("policy", "warning")
+    assert len(told) == 25 and told[-1]["what"] == "so it is at 6 more cgroups"
+
+
+# --- programs on connect and bind
+
+
+def test_connect_programs(proxied, doctor, foreign, service):
+    """Those below run before ours, those above after them. To see it red: let tell_foreign() say
+    that of all."""
+    foreign(service, "multi")
+    (info,) = doctor().fine().about("policy", "info")
+    assert str(service) in info["what"] and "before ours" in info["what"]
+    foreign(proxied.scope, "multi")
+    foreign(proxied.top, "multi")
+    at_scope, above = doctor().about("foreign", "warning")
+    assert "address of the relay" in above["what"]
+    assert "address of the relay" not in at_scope["what"]
+
+
+@pytest.mark.parametrize("ours", ["scope", "service"])
+def test_what_these_programs_see(bed, foreign, service, ours):
+    """That it is so: who refuses a destination does below our programs, and cannot above them."""
+    bed.load(scopes=[service if ours == "service" else bed.scope])
+    bed.start_relay()
+    listener = bed.listen()
+    theirs = bed.scope if ours == "service" else service
+    foreign(theirs, "multi", load=maps.load_connect4_but, arguments=listener.getsockname())
+    place = host.Place(service, bed.client_net)
+    if ours == "service":
+        assert bed.visit(listener, place=place).relayed
+        return
+    with pytest.raises(PermissionError):
+        bed.connect(listener, place=place)
+
+
+# --- rules of the firewall, and of routing
+
+
+def connect_as_user(address):
+    """Begins to, and waits."""
+    os.setresuid(UID, UID, UID)
+    sock = socket.socket()
+    sock.setblocking(False)
+    assert sock.connect_ex(address) != 0
+    return sock
+
+
+@pytest.mark.parametrize("rule", [f"meta skuid {UID} oifname lo drop",
+                                  "tcp flags & (syn|ack) == syn|ack oifname lo drop"],
+                         ids=["by-user", "answers"])
+def test_firewall_between_client_and_relay(proxied, doctor, service, rule):
+    """A rule that leaves loopback out for a user: connect() hangs, and doctor names who waits. To
+    see it red: leave doctor_waiting() out."""
+    nft(proxied.client_net, "add table inet tproxy_e2e",
+        "add chain inet tproxy_e2e out { type filter hook output priority 0; }",
+        f"add rule inet tproxy_e2e out {rule}")
+    assert not doctor().about("waiting", "error")
+    place = host.Place(service, proxied.client_net)
+    proxied.keep(proxied.run_in(connect_as_user, proxied.listen().getsockname(), place=place))
+    (error,) = host.wait_until(lambda: doctor().about("waiting", "error"), "its SYN is sent again")
+    for needle in ("1 connection of", f"uid {UID}", f"'{service}'", f"relay {proxied.relay.pid}"):
+        assert needle in error["what"]
+
+
+def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
+    """A SYN that is sent again, but not to the relay. To see it red: leave is_relays() out."""
+    sock = proxied.keep(proxied.run_in(connect_as_user, BLACKHOLE, place=proxied.bystander))
+    host.wait_until(lambda: sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 104)[2] > 0,
+                    "a SYN is sent again")
+    assert not doctor().about("waiting", "error")
+
+
+def test_queue_of_the_relay_that_is_full(loaded, doctor):
+    """It is not the firewall then. To see it red: do not look at listeners."""
+    relay = loaded.start_relay("--backlog", "1", "--workers", "1", "--listeners", "1")
+    relay.signal(signal.SIGSTOP)
+    try:
+        for _ in range(6):
+            loaded.keep(loaded.run_in(connect_as_user, loaded.listen().getsockname()))
+        host.wait_until(lambda: any("is full" in error["what"]
+                                    for error in doctor().about("waiting", "error")),
+                        "its queue is full")
+        assert len(doctor().about("waiting", "error")) == 1
+    finally:
+        relay.signal(signal.SIGCONT)
+
+
+def test_routing_by_user(proxied, doctor):
+    """To see it red: leave ask_rules() out."""
+    proxied.client_net.ip(f"rule add uidrange {UID}-{UID} lookup 88")
+    mended = doctor().only("warning", "policy", f"uid {UID} to {UID}",
+                           f"relay's uid {programs.RELAY_UID}")
+    assert "ip rule" in mended
