@@ -47,6 +47,7 @@ struct tproxy_policy {
 	__u64 relay_cgroup_id;	  /* processes in and below it are never redirected; 0 = none */
 	__u32 relay_cgroup_level; /* its depth below the cgroup2 root, which is level 0 */
 	__u32 opened_bpffs; /* the loader let others search the BPF file system's root: undo that */
+	__u64 loaded_ns;    /* CLOCK_MONOTONIC: since when map_stats counts */
 	__u64 seed;	    /* random: nobody can tell who shares a counter in map_shares */
 };
 
@@ -265,7 +266,7 @@ enum tproxy_stat {
 	_TPROXY_STAT_MAX,
 };
 
-_Static_assert(sizeof(struct tproxy_policy) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
 _Static_assert(sizeof(struct tproxy_relay) == 344, "ABI");

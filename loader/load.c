@@ -32,6 +32,7 @@
 #include "cgroup.h"
 #include "hooks.h"
 #include "log.h"
+#include "monotonic.h"
 #include "namespaces.h"
 #include "options.h"
 #include "pins.h"
@@ -287,6 +288,8 @@ static int write_policy(struct load *l)
 	r = policy_read(l, &before);
 	if (r == 0) {
 		policy.opened_bpffs = before.opened_bpffs;
+		/* The counters go on when it is loaded again. */
+		policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
 		r = policy_write(l, &policy);
 	}
 	if (r < 0)

@@ -14,16 +14,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bpffs.h"
 #include "fields.h"
 #include "hooks.h"
 #include "log.h"
+#include "monotonic.h"
 #include "namespaces.h"
 #include "pins.h"
 #include "tproxy_abi.h"
 #include "util.h"
+
+#define NSEC_PER_SEC UINT64_C(1000000000)
 
 /* Names in --status, in --json and in the man page. */
 static const char *const stat_names[] = {
@@ -69,6 +73,24 @@ static int open_map(const char *pin_dir, const char *name, uint32_t key_size, ui
 	return r;
 }
 
+/* By the calendar as it is now: the clock may have been set since. To the nearest second. */
+static void add_since(struct json_object *root, uint64_t loaded_ns)
+{
+	const uint64_t ago_ns = monotonic_kernel_ns() - loaded_ns;
+	struct timespec now;
+	struct tm utc;
+	char text[32];
+	time_t then;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	then = (time_t)(((uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec - ago_ns +
+			 NSEC_PER_SEC / 2) /
+			NSEC_PER_SEC);
+	gmtime_r(&then, &utc);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+	fields_add_string(root, "counters_since", text);
+}
+
 static int add_policy(struct json_object *root, const char *pin_dir)
 {
 	struct tproxy_policy policy;
@@ -87,6 +109,7 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 	fields_add_string(root, "policy",
 			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
 	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	add_since(root, policy.loaded_ns);
 	if (policy.relay_cgroup_id) {
 		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
 	}
@@ -259,6 +282,7 @@ void status_print_state(struct json_object *root)
 	       fields_get_bool(root, "include_loopback") ? "included" : "bypassed");
 	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
 		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
+	printf("counting since %s\n", fields_get_string(root, "counters_since"));
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
 	       fields_get_number(root, "map_socks"), fields_get_number(root, "map_ports"));
 

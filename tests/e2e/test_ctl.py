@@ -2,12 +2,14 @@
 """tproxyctl: command line, status and connections."""
 
 import ctypes
+import datetime
 import json
 import os
 import re
 import socket
 import struct
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +157,25 @@ def test_status_sums_up_the_counters(proxied, ctl):
     assert re.search(r"^  no_listener +2$", text, re.MULTILINE)
     assert all(re.search(rf"^  {name} +\d+$", text, re.MULTILINE) for name in status["counters"]
                if name not in ("redirected", "unpublished", "refused", "known_failed"))
+
+
+def test_status_says_since_when_it_counts(bed, ctl):
+    """A second load keeps counters and date. To see it red: write loaded_ns anew each time."""
+    def since():
+        text = json.loads(ctl("status", "--json").succeeded().out)["counters_since"]
+        assert f"counting since {text}\n" in ctl("status").succeeded().out
+        return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+
+    before = time.time()
+    bed.load()
+    first = since()
+    assert before - 2 < first < time.time() + 2
+    host.wait_until(lambda: time.time() > before + 2.5, "time passes")
+    bed.load("--fail-closed")
+    assert abs(since() - first) <= 1
+    bed.unload()
+    bed.load()
+    assert since() - first >= 1
 
 
 def test_status_of_another_abi_version(loaded, ctl):
