@@ -159,6 +159,14 @@ class Program:
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)[1])
 
+    def wait_traced(self):
+        """By strace -f -p: it attaches to one thread after the other."""
+        def is_traced():
+            return not any("TracerPid:\t0" in status.read_text()
+                           for status in Path(f"/proc/{self.pid}/task").glob("*/status"))
+
+        host.wait_until(is_traced, "strace has attached to every thread")
+
     def rss_kib(self):
         return self._status("VmRSS")
 

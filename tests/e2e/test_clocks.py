@@ -38,17 +38,9 @@ def is_alive(bed):
 @contextlib.contextmanager
 def stopped(relay, seconds=0.0):
     """For as long as the block lasts, and at least so long."""
-    def thread_states():
-        return {stat.read_text().rpartition(") ")[2][0]
-                for stat in Path(f"/proc/{relay.pid}/task").glob("*/stat")}
-
-    relay.signal(signal.SIGSTOP)
-    try:
-        host.wait_until(lambda: thread_states() == {"T"}, "every thread stands")
+    with relay.stopped():
         yield
         time.sleep(seconds)  # the time that the relay finds over
-    finally:
-        relay.signal(signal.SIGCONT)
 
 
 # --- the host's clock is set
@@ -70,12 +62,12 @@ def test_clock_is_set(loaded, hours):
         assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
         client, server = loaded.pair()
         half_closed, _ = loaded.pair()
-        half_closed.shutdown(socket.SHUT_WR)
         since = time.monotonic()
+        half_closed.shutdown(socket.SHUT_WR)
         faults.set_clock(hours * 3600)
 
         assert wire.ended_by(half_closed) == wire.RESET
-        assert 0.7 < time.monotonic() - since < 6
+        assert 0.9 < time.monotonic() - since < 20
         wire.exchange(client, server)
         with pytest.raises(ConnectionRefusedError):
             loaded.connect(NOBODY)  # it is remembered
@@ -87,7 +79,7 @@ def test_clock_is_set(loaded, hours):
         since = time.monotonic()
         relay.signal(signal.SIGTERM)
         assert wire.ended_by(client) == wire.RESET, "the drain has a deadline"
-        assert 0.7 < time.monotonic() - since < 6
+        assert 0.9 < time.monotonic() - since < 20
         assert relay.wait() == 0
 
 
@@ -149,9 +141,9 @@ def test_relay_in_a_time_namespace(loaded, kind):
         return True
 
     with stopped(relay):
-        since = time.monotonic()
+        stalled_ns = alive_ns(loaded) + STALE * 1e9
         host.wait_until(is_direct, "it is stalled", STALE + 6)
-        assert time.monotonic() - since > STALE - 2.5
+        assert time.monotonic_ns() >= stalled_ns
 
 
 @pytest.mark.parametrize("kind", [Ahead, Behind])

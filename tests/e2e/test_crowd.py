@@ -9,7 +9,6 @@ import pytest
 
 import crowd
 import host
-from test_syscalls import status
 
 ACCEPTED = 500  # enough to look at
 TURN = re.compile(r"epoll_wait(?:\(\d+, | resumed>)\[(.*)\], \d+, ")
@@ -46,7 +45,7 @@ def test_clients_wait(loaded, tmp_path, clients, wait):
             ["strace", "-q", "-f", "-v", "-e", "trace=accept4,epoll_wait", "-o", table, "-p",
              str(relay.pid)]) as trace:
         try:
-            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
+            relay.wait_traced()
             host.wait_until(lambda: table.read_text().count("accept4(") > ACCEPTED, "it accepts",
                             timeout=20)
         finally:

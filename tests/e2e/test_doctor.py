@@ -286,9 +286,8 @@ class Entry:
 @pytest.fixture
 def stopped(proxied):
     """A proxy whose relay writes nothing any more."""
-    proxied.relay.signal(signal.SIGSTOP)
-    yield proxied
-    proxied.relay.signal(signal.SIGCONT)
+    with proxied.relay.stopped():
+        yield proxied
 
 
 def relay_errors(doctor):

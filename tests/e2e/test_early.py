@@ -2,7 +2,6 @@
 """Clients that come at once: what they have said by then is read before their servers are dialled,
 and goes with the last segment of that handshake (session_dial())."""
 
-import signal
 import socket
 
 import pytest
@@ -19,11 +18,10 @@ def at_once(loaded):
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
 
     def connect(listener, say):
-        relay.signal(signal.SIGSTOP)
-        clients = [loaded.connect(listener) for _ in range(CLIENTS)]
-        for client in clients:
-            say(client)
-        relay.signal(signal.SIGCONT)
+        with relay.stopped():
+            clients = [loaded.connect(listener) for _ in range(CLIENTS)]
+            for client in clients:
+                say(client)
         return clients
 
     return connect
@@ -62,7 +60,7 @@ def test_one_segment_less(loaded, at_once):
             assert wire.read_exactly(loaded.accept(listener)[0], 1) == b"x"
 
     # A handshake that is not over at once saves nothing: on a busy machine that may be so.
-    assert any(sent_by(one_after_the_other) - sent_by(together) > 0.7 for _ in range(3))
+    assert any(sent_by(one_after_the_other) - sent_by(together) > 0.7 for _ in range(5))
 
 
 def test_request_and_end(loaded, at_once):
@@ -100,13 +98,18 @@ def test_server_that_writes_twice_is_not_slow(loaded, at_once):
     """Nagle's algorithm holds its second write until the first one is acknowledged: at once, in a
     connection without us. To see it red: do not turn TCP_QUICKACK on again."""
     listener = loaded.listen()
-    before = counter(loaded, "netstat", "TcpExt:", "DelayedACKs")
-    clients = at_once(listener, lambda client: client.sendall(b"x"))
-    for _ in clients:
-        server, _ = loaded.accept(listener)
-        assert wire.read_exactly(server, 1) == b"x"
-        server.sendall(b"a")
-        server.sendall(b"b")
-    for client in clients:
-        assert wire.read_exactly(client, 2) == b"ab"
-    assert counter(loaded, "netstat", "TcpExt:", "DelayedACKs") - before < CLIENTS / 2
+
+    def delayed():
+        before = counter(loaded, "netstat", "TcpExt:", "DelayedACKs")
+        clients = at_once(listener, lambda client: client.sendall(b"x"))
+        for _ in clients:
+            server, _ = loaded.accept(listener)
+            assert wire.read_exactly(server, 1) == b"x"
+            server.sendall(b"a")
+            server.sendall(b"b")
+        for client in clients:
+            assert wire.read_exactly(client, 2) == b"ab"
+        return counter(loaded, "netstat", "TcpExt:", "DelayedACKs") - before
+
+    # A reader that gets no CPU for 40 ms is late as well.
+    assert any(delayed() < CLIENTS / 2 for _ in range(5))

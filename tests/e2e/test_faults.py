@@ -63,7 +63,7 @@ FAULTS = {
 # --- a relay whose calls fail
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def library(run_directory):
     return inject.build(run_directory)
 
@@ -131,7 +131,7 @@ class Swaps:
     def _serve(cls, listeners, channel):
         def serve(conn, up, down):
             with conn:
-                conn.settimeout(5)
+                conn.settimeout(wire.TIMEOUT)
                 channel.send(swap(conn, down, up).encode())
 
         def accept(listener, up, down):
@@ -150,7 +150,7 @@ class Swaps:
         for number in range(count):
             try:
                 way = number % len(self.WAYS)
-                with wire.connect(self._addresses[way], timeout=5) as sock:
+                with wire.connect(self._addresses[way]) as sock:
                     verdicts.append(swap(sock, *self.WAYS[way]))
             except ConnectionResetError:
                 verdicts.append(wire.RESET)
@@ -170,7 +170,7 @@ class Swaps:
             while True:
                 messages.append(self._told.recv(100))
         accepted = messages.count(b"accepted")
-        self._told.settimeout(6)
+        self._told.settimeout(2 * wire.TIMEOUT)
         while len(messages) < 2 * accepted:
             messages.append(self._told.recv(100))
         return [message.decode() for message in messages if message != b"accepted"]
@@ -227,7 +227,7 @@ def test_call_fails(faulty, call):
     relay = faulty.relay
     assert faulty.swaps.visit(3) == [WHOLE] * 3, "well before"
     faulty.swaps.served()
-    before = descriptors(relay, "socket:")
+    before = host.settled(lambda: descriptors(relay, "socket:"), "sockets")
     for name in FAULTS[call]:
         code = getattr(errno, name)
         for skip in (0, 2):
@@ -338,14 +338,11 @@ def test_listener_destroyed(proxied):
     To see it red: do not set lost_listener in socket_is_lost(), or let accept_one() pause there.
     """
     relay, listener = proxied.relay, proxied.listen()
-    relay.signal(signal.SIGSTOP)
-    try:
+    with relay.stopped():
         destroy_listener(proxied, relay.address[1])
         clients = [proxied.connect(listener) for _ in range(relay.ports())]
         for client in clients:
             client.sendall(b"waiting")
-    finally:
-        relay.signal(signal.SIGCONT)
     for _ in clients:
         assert wire.read_exactly(proxied.accept(listener)[0], 7) == b"waiting"
     assert any(client.getsockname()[0] == "127.0.0.1" for client in clients)
@@ -383,13 +380,10 @@ def test_destroyed_listener_whose_port_is_taken(loaded):
     To see it red: close the registration before relay_listen() in register_anew().
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", 2, "--listen", "127.0.0.1:7654")
-    relay.signal(signal.SIGSTOP)
-    try:
+    with relay.stopped():
         destroy_listener(loaded, 7655)
         with loaded.client_net.inside():
             stranger = loaded.keep(wire.listener(("127.0.0.1", 7655)))
-    finally:
-        relay.signal(signal.SIGCONT)
     host.wait_until(lambda: "cannot listen on 127.0.0.1:7655" in relay.text(), "it has tried")
 
     def alive_ns():

@@ -73,6 +73,13 @@ def start(loaded):
     return start_one
 
 
+def children(pid):
+    try:
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def errno_of(address):
     with socket.socket() as sock:
         sock.settimeout(1)
@@ -319,13 +326,21 @@ def test_signal_to_a_child_that_starts(loaded, start, number):
     To see it red: do not block signals in main().
     """
     relay = start()
-    time.sleep(LIFE_LEAST)
-    os.kill(relay.relay_pid, signal.SIGKILL)
-    end = time.monotonic() + 5
-    while relay.running() and len(relay.registrations()) < 2 and time.monotonic() < end:
-        relay.signal(number)
-        time.sleep(0.0002)
-    relay.wait_registered(2)
+
+    def sent_while_it_starts():
+        """Not if this process got no CPU in that time."""
+        before, sent = len(relay.registrations()), False
+        time.sleep(LIFE_LEAST)
+        os.kill(relay.relay_pid, signal.SIGKILL)
+        while relay.running() and len(relay.registrations()) == before:
+            starts = set(children(relay.pid)) - {relay.relay_pid}
+            relay.signal(number)
+            sent = sent or (starts and len(relay.registrations()) == before)
+            time.sleep(0.0002)
+        relay.wait_registered(before + 1)
+        return sent
+
+    host.wait_until(sent_while_it_starts, "a signal to a child that starts", 20)
     heard = "configuration again" if number == signal.SIGHUP else "connections: "
     host.wait_until(lambda: heard in relay.text(), "it is heard")
     assert loaded.visit(loaded.listen()).relayed
@@ -354,8 +369,7 @@ def test_child_that_cannot_live(loaded, start):
     relay = start()
 
     def all_killed():
-        children = Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
-        for pid in map(int, children.split()):
+        for pid in children(relay.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return not relay.running()

@@ -54,18 +54,13 @@ def calls(bed, relay, names):
     with subprocess.Popen(["strace", "-q", "-f", "-e", f"trace={names}", "-o", table, "-p",
                            str(relay.pid)]) as trace:
         try:
-            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
+            relay.wait_traced()
             stream = wire.Stream("limits", BULK)
             bed.task(wire.send_stream, server, stream, place=bed.server)
             assert stream.sha256() in str(wire.receive_stream(client))
         finally:
             trace.send_signal(signal.SIGINT)
     return table.read_text()
-
-
-def status(relay):
-    with open(f"/proc/{relay.pid}/task/{relay.pid}/status", encoding="ascii") as file:
-        return file.read()
 
 
 @pytest.mark.needs("strace")

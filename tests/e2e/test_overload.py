@@ -40,9 +40,26 @@ def cpu_used(duration, *relays):
 
 
 def rests(*relays, duration=1.0, share=0.01):
-    """It takes less than this share of a CPU."""
-    used = cpu_used(duration, *relays)
-    assert used < duration * share * (5 if SANITIZED else 1), f"spins: {used} s in {duration} s"
+    """It takes less than this share of a CPU, in the last of some tries: what it has still to do
+    takes longer on a busy machine."""
+    most, used = duration * share * (5 if SANITIZED else 1), []
+    while len(used) < 4 and (not used or used[-1] >= most):
+        used.append(cpu_used(duration, *relays))
+    assert used[-1] < most, f"spins: {used} s in {duration} s"
+
+
+def reloadable(bed, option, *options):
+    """A relay whose timeout is a minute, and what changes that when all is as the test wants it."""
+    config = bed.directory / "config"
+    config.write_text(f"[relay]\n{option} = 60s\n")
+    relay = bed.start_relay("--config", config, *options)
+
+    def set_to(value):
+        config.write_text(f"[relay]\n{option} = {value}\n")
+        relay.signal(signal.SIGHUP)
+        host.wait_until(lambda: "read the configuration again" in relay.text(), "it is read")
+
+    return relay, set_to
 
 
 def set_limit(bed, relay, which, soft):
@@ -97,7 +114,7 @@ def test_running_work_goes_on_at_the_limit(loaded, workers, limit):
     for _ in range(20):
         for client, server in inside:
             wire.exchange(client, server, bytes(1000))
-    assert time.monotonic() - started < 10, "200 exchanges, by no timer"
+    assert time.monotonic() - started < 19, "200 exchanges, by no timer of 100 ms"
     assert crowd.served() == room and relay.descriptors() <= 400
     crowd.leave()
     for pair in inside:
@@ -421,8 +438,8 @@ def test_slow_loris(loaded, slow):
     """A thousand ends that say a byte at a time, for longer than the idle timeout: all arrive,
     nobody is cut off, others have the speed that they had. To see it red: no deadline_touch() in
     half_run()."""
-    rounds, pause = 8, 0.5
-    relay = loaded.start_relay("--idle-timeout", "3s", "--workers", 1)
+    rounds, pause = 7, 0.5
+    relay, set_idle_timeout = reloadable(loaded, "idle-timeout", "--workers", 1)
     listener = loaded.listen()
     roles = {"clients": lambda socks: dribble(socks, rounds, pause), "servers": hear_all}
     if slow == "servers":
@@ -443,6 +460,7 @@ def test_slow_loris(loaded, slow):
     clients = loaded.task(visit_all, listener.getsockname())
     ready.settimeout(wire.TIMEOUT)
     assert ready.recv(16) == b"ready"
+    set_idle_timeout("2s")
     client, server = loaded.pair()
     stream = wire.Stream("others", 32 << 20)
     loaded.task(wire.send_stream, server, stream, place=loaded.server)
@@ -460,8 +478,8 @@ def test_silent_ones_fill_the_limit(loaded, silent):
     """A thousand clients that begin and never go on, or whose servers never answer, take all the
     room: who works goes on, who comes waits, and is served when the others' time is over. They are
     reset then. To see it red: expire() nothing from one of the queues in on_tick()."""
-    option = {"clients": "--idle-timeout", "servers": "--connect-timeout"}[silent]
-    relay = loaded.start_relay("--max-connections", SLOW + 1, option, "4s")
+    option = {"clients": "idle-timeout", "servers": "connect-timeout"}[silent]
+    relay, set_timeout = reloadable(loaded, option, "--max-connections", SLOW + 1)
     address = BLACKHOLE
     if silent == "clients":
         mute = loaded.listen()
@@ -477,11 +495,12 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         with pytest.raises(TimeoutError):
             late.recv(1)
         rests(relay, share=0.05)  # it looks whether those are still there
+        set_timeout("3s")
         late.settimeout(wire.TIMEOUT)
         assert late.recv(1) == b"x"
         assert crowd.result() == [wire.RESET] * SLOW
     assert pauses(relay) == 1
-    assert len(re.findall(f", {option[2:].replace('-', ' ')};", relay.text())) == SLOW
+    assert len(re.findall(f", {option.replace('-', ' ')};", relay.text())) == SLOW
 
 
 @contextlib.contextmanager

@@ -131,7 +131,7 @@ def test_reset_reaches_an_end_that_does_not_read(ends, writes):
     wire.reset(one)
     poll = select.poll()
     poll.register(other, 0)
-    assert poll.poll(5000), "no reset within 5 s"
+    assert poll.poll(5000 * host.patience), "no reset"
     assert other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (errno.ECONNRESET, errno.EPIPE)
 
 
@@ -192,7 +192,7 @@ def test_connect_timeout(loaded):
 def test_client_that_leaves_while_the_relay_dials(loaded):
     """The relay gives up with it, long before its connect timeout, and leaks nothing."""
     loaded.start_relay("--connect-timeout", "60s", "--workers", 1)
-    before = loaded.relay.descriptors()
+    before = loaded.relay.descriptors_at_rest()
     clients = [loaded.connect(BLACKHOLE) for _ in range(4)]
     host.wait_until(lambda: loaded.relay.descriptors() >= before + 8, "the relay dials")
     for client in clients[:2]:
@@ -332,7 +332,7 @@ def test_idle_relay_uses_no_cpu(proxied):
     assert wire.ended_by(server) == wire.EOF
     stuck, _ = proxied.pair()
     send_until_blocked(stuck)
-    assert cpu_used(proxied.relay, 1.0) < 0.05
+    host.wait_until(lambda: cpu_used(proxied.relay, 1.0) < 0.05, "it rests")
 
 
 def cpu_used(relay, duration):
@@ -398,7 +398,7 @@ def test_more_clients_than_can_be_served(loaded, limit):
     waiting = waiting_clients(loaded, address, 100)
     served = served_of(waiting, 10, "some are served")
     host.wait_until(lambda: cpu_used(relay, 0.2) < 0.05, "the relay comes to rest")
-    assert cpu_used(relay, 1.0) < 0.1, "spins"
+    host.wait_until(lambda: cpu_used(relay, 1.0) < 0.1, "it does not spin")
     served |= served_of(set(waiting) - served, 0, "late answers")
     assert len(served) < 40
     while len(served) < len(waiting):

@@ -26,12 +26,13 @@ def counting(relay, table):
     """The system calls of the block, as strace -c prints them, are in the table after it."""
     with subprocess.Popen(["strace", "-q", "-f", "-c", "-o", table, "-p", str(relay.pid)]) as trace:
         try:
-            host.wait_until(lambda: "TracerPid:\t0" not in status(relay), "strace has attached")
+            relay.wait_traced()
             yield
         finally:
             trace.send_signal(signal.SIGINT)
 
 
+@pytest.mark.alone
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("exempt", [True, False], ids=["by-its-cgroup", "by-marks"])
 def test_short_connections(bed, tmp_path, exempt):
@@ -59,6 +60,7 @@ def test_short_connections(bed, tmp_path, exempt):
     assert "splice" not in calls and "pipe2" not in calls
 
 
+@pytest.mark.alone
 @pytest.mark.needs("strace")
 def test_crowd(loaded, tmp_path):
     """64 clients at a time, which end with a reset: 25 of them. TCP_QUICKACK is set twice, and that
@@ -76,8 +78,3 @@ def test_crowd(loaded, tmp_path):
     assert sum(each.values()) < 27, each
     most = {"setsockopt": 7, "getsockopt": 1.5, "recvfrom": 3.5, "epoll_ctl": 4.5, "epoll_wait": 1}
     assert all(each[name] < limit for name, limit in most.items()), each
-
-
-def status(relay):
-    with open(f"/proc/{relay.pid}/task/{relay.pid}/status", encoding="ascii") as file:
-        return file.read()

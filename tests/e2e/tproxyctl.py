@@ -17,7 +17,7 @@ from maps import bpftool, load_connect4
 CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).absolute()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def binary(run_directory):
     """A copy: the checkout may be where only root may go."""
     return shutil.copy(CTL, run_directory / CTL.name)
