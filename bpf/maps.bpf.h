@@ -88,4 +88,13 @@ struct {
 	__type(value, __u64);
 } map_stats SEC(".maps");
 
+/* Not for the programs: what the loader was asked for, so that it can be said and repaired. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_TARGETS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct tproxy_target);
+} map_targets SEC(".maps");
+
 #endif

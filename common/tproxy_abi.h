@@ -237,6 +237,24 @@ struct tproxy_sweep {
 };
 
 /*
+ * map_targets: 0, 1, … -> a cgroup that tproxy-load was asked for. Written and read by the loader,
+ * read by tproxyctl. A cgroup that is removed and made again is another one: the path tells.
+ */
+#define TPROXY_TARGETS_MAX 256
+
+enum tproxy_target_kind {
+	TPROXY_TARGET_SCOPE = 1, /* --cgroup */
+	TPROXY_TARGET_RELAY = 2, /* --relay-cgroup */
+};
+
+struct tproxy_target {
+	__u64 cgroup_id; /* 0: there was none at that path */
+	__u32 flags;	 /* one of enum tproxy_target_kind */
+	__u32 reserved;
+	char path[4080]; /* ends with a NUL */
+};
+
+/*
  * map_stats, a per-CPU array of __u64: what became of TCP connect() calls in scope.
  */
 enum tproxy_stat {
@@ -274,6 +292,7 @@ _Static_assert(sizeof(struct tproxy_conn) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 144, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");

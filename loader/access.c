@@ -14,6 +14,7 @@ const struct map_access map_access[] = {
 	{ "map_ports", 0640 },
 	{ "map_stats", 0640 },
 	{ "map_clients", 0600 },
+	{ "map_targets", 0640 },
 };
 /* clang-format on */
 const size_t n_map_access = ARRAY_SIZE(map_access);

@@ -19,12 +19,12 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "access.h"
@@ -36,6 +36,9 @@
 #include "namespaces.h"
 #include "options.h"
 #include "pins.h"
+#include "relays.h"
+#include "report.h"
+#include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
 #include "unload.h"
@@ -43,15 +46,16 @@
 
 struct load {
 	const struct options *options;
-	struct cgroup *scopes;
-	size_t n_scopes;
-	struct cgroup relay; /* fd -1: none given */
+	struct targets targets;
 	struct pins pins;
 	struct tproxy_bpf *skel;
 	bool opened_bpffs;	     /* by this run */
 	char (*made)[PINS_LINK_LEN]; /* pins of this run, oldest first */
 	size_t n_made;
 	size_t n_kept; /* links that are wanted no more, but still needed */
+	struct report_before before;
+	struct tproxy_policy policy;
+	struct relays outside; /* relays that this load leaves without anything */
 };
 
 /* Attaching is what needs privilege; find out before, to say it in one line. */
@@ -62,91 +66,6 @@ static int need_privilege(void)
 	log_err("must be run by root%s: it loads BPF programs and attaches them to cgroups",
 		geteuid() == 0 ? " of the host, outside of user namespaces" : "");
 	return -EPERM;
-}
-
-static int open_target(const char *option, const char *path, struct cgroup *ret_cgroup)
-{
-	int r = cgroup_open(path, ret_cgroup);
-	_cleanup_free_ char *root = NULL;
-
-	if (r == -EMEDIUMTYPE && cgroup_root(&root) == 0)
-		log_err("%s '%s' is a directory, but not of the cgroup2 file system, which is at '%s'",
-			option, path, root);
-	else if (r == -ENOENT && cgroup_root(&root) == 0)
-		log_err("%s '%s': %s; paths begin at '%s'", option, path, strerror(-r), root);
-	else if (r < 0)
-		log_err("%s '%s'%s %s", option, path, r == -EXDEV ? "" : ":", cgroup_strerror(r));
-	return r;
-}
-
-/*
- * A cgroup below another one in the list is covered by it: attached to both, the programs would run
- * twice for each connection.
- */
-static void drop_covered(struct load *l)
-{
-	size_t i, j, kept = 0;
-
-	for (i = 0; i < l->n_scopes; i++) {
-		for (j = 0; j < l->n_scopes; j++) {
-			bool same = l->scopes[i].id == l->scopes[j].id;
-
-			if (i == j || l->scopes[j].fd < 0)
-				continue;
-			if (same ? j < i : cgroup_is_within(&l->scopes[i], &l->scopes[j]))
-				break;
-		}
-		if (j == l->n_scopes)
-			continue;
-		log_info("--cgroup '%s' is covered by '%s'", l->scopes[i].path, l->scopes[j].path);
-		cgroup_close(&l->scopes[i]);
-	}
-	for (i = 0; i < l->n_scopes; i++) {
-		if (l->scopes[i].fd >= 0)
-			l->scopes[kept++] = l->scopes[i];
-	}
-	l->n_scopes = kept;
-}
-
-static int open_targets(struct load *l)
-{
-	const struct options *o = l->options;
-	_cleanup_free_ char *root = NULL;
-	size_t i;
-	int r;
-
-	r = cgroup_root(&root);
-	if (r < 0) {
-		log_err("no cgroup2 file system is mounted; mount one with 'mount -t cgroup2 cgroup2 DIR' (%s)",
-			strerror(-r));
-		return r;
-	}
-	l->scopes = calloc(o->n_cgroups + 1, sizeof(*l->scopes));
-	if (!l->scopes) {
-		log_err("out of memory");
-		return -ENOMEM;
-	}
-	for (i = 0; i < o->n_cgroups || i == 0; i++) {
-		r = open_target("--cgroup", o->n_cgroups ? o->cgroups[i] : root,
-				&l->scopes[l->n_scopes]);
-		if (r < 0)
-			return r;
-		l->n_scopes++;
-	}
-	drop_covered(l);
-	if (!o->relay_cgroup)
-		return 0;
-	r = open_target("--relay-cgroup", o->relay_cgroup, &l->relay);
-	if (r < 0)
-		return r;
-	for (i = 0; i < l->n_scopes; i++) {
-		if (!cgroup_is_within(&l->scopes[i], &l->relay))
-			continue;
-		log_err("--cgroup '%s' is in --relay-cgroup '%s', where nothing is redirected",
-			l->scopes[i].path, l->relay.path);
-		return -EINVAL;
-	}
-	return 0;
 }
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
@@ -193,7 +112,7 @@ static int load_object(struct load *l)
 	int r;
 
 	/* Pins: one per map and program, and one per hook for each scope and the relay's cgroup. */
-	l->made = calloc(n_map_access + n_hooks * (l->n_scopes + 2), sizeof(*l->made));
+	l->made = calloc(n_map_access + n_hooks * (l->targets.n_scopes + 2), sizeof(*l->made));
 	l->skel = tproxy_bpf__open();
 	if (!l->made || !l->skel) {
 		log_err("cannot open the BPF object: %s", strerror(errno));
@@ -276,21 +195,22 @@ static int set_map_access(struct load *l)
 
 static int write_policy(struct load *l)
 {
-	struct tproxy_policy before, policy = {
+	struct tproxy_policy before;
+	int r;
+
+	l->policy = (struct tproxy_policy){
 		.abi_version = TPROXY_ABI_VERSION,
 		.flags = (l->options->fail_closed ? TPROXY_FAIL_CLOSED : 0) |
 			 (l->options->include_loopback ? TPROXY_INCLUDE_LOOPBACK : 0),
-		.relay_cgroup_id = l->relay.id,
-		.relay_cgroup_level = l->relay.level,
+		.relay_cgroup_id = l->targets.relay.id,
+		.relay_cgroup_level = l->targets.relay.level,
 	};
-	int r;
-
 	r = policy_read(l, &before);
 	if (r == 0) {
-		policy.opened_bpffs = before.opened_bpffs;
+		l->policy.opened_bpffs = before.opened_bpffs;
 		/* The counters go on when it is loaded again. */
-		policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
-		r = policy_write(l, &policy);
+		l->policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
+		r = policy_write(l, &l->policy);
 	}
 	if (r < 0)
 		log_err("cannot write the policy: %s", strerror(-r));
@@ -388,41 +308,20 @@ static int attach(struct load *l, const struct hook *hook, const struct cgroup *
 	return r < 0 ? r : pins_set_access(&l->pins, name, 0, 0600);
 }
 
-static bool covers_relay(const struct load *l)
-{
-	size_t i;
-
-	for (i = 0; i < l->n_scopes; i++) {
-		if (cgroup_is_within(&l->relay, &l->scopes[i]))
-			return true;
-	}
-	return false;
-}
-
-/* Without --relay-cgroup relays live where clients do. */
-static bool wants_scopes(const struct load *l, const struct hook *hook)
-{
-	return hook->scope || l->relay.fd < 0;
-}
-
-static bool wants_relay(const struct load *l, const struct hook *hook)
-{
-	return hook->relay && l->relay.fd >= 0 && !(hook->scope && covers_relay(l));
-}
-
 static int attach_all(struct load *l)
 {
+	const struct targets *t = &l->targets;
 	size_t i, j;
 	int r;
 
 	for (i = 0; i < n_hooks; i++) {
-		if (wants_relay(l, &hooks[i])) {
-			r = attach(l, &hooks[i], &l->relay);
+		if (targets_want_relay(t, &hooks[i])) {
+			r = attach(l, &hooks[i], &t->relay);
 			if (r < 0)
 				return r;
 		}
-		for (j = 0; wants_scopes(l, &hooks[i]) && j < l->n_scopes; j++) {
-			r = attach(l, &hooks[i], &l->scopes[j]);
+		for (j = 0; targets_want_scopes(t, &hooks[i]) && j < t->n_scopes; j++) {
+			r = attach(l, &hooks[i], &t->scopes[j]);
 			if (r < 0)
 				return r;
 		}
@@ -437,6 +336,34 @@ static bool has_connections(const struct load *l)
 	return bpf_map__get_next_key(l->skel->maps.map_socks, NULL, &cookie, sizeof(cookie)) == 0;
 }
 
+static bool is_wanted(const struct targets *t, const struct hook *hook, uint64_t cgroup_id)
+{
+	size_t i;
+
+	if (targets_want_relay(t, hook) && cgroup_id == t->relay.id)
+		return true;
+	for (i = 0; targets_want_scopes(t, hook) && i < t->n_scopes; i++) {
+		if (cgroup_id == t->scopes[i].id)
+			return true;
+	}
+	return false;
+}
+
+/* Its cgroup was removed, and with it all sockets there. */
+static bool is_dead_link(const struct pins *pins, const char *name)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+
+	if (pins_path(pins, name, path) < 0)
+		return false;
+	fd = bpf_obj_get(path);
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       info.cgroup.cgroup_id == 0;
+}
+
 /*
  * A link of an earlier load that this one does not want. connect's goes now; the others also serve
  * and clean up after connections that it has redirected, so they stay while there are any.
@@ -447,18 +374,14 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 	const struct hook *hook;
 	char hook_name[PINS_LINK_LEN];
 	uint64_t id;
-	size_t i;
 
 	if (pins_parse_link(name, hook_name, &id) < 0)
 		return 0;
 	hook = hook_by_name(hook_name);
-	if (hook && wants_relay(l, hook) && id == l->relay.id)
+	if (hook && is_wanted(&l->targets, hook, id))
 		return 0;
-	for (i = 0; hook && wants_scopes(l, hook) && i < l->n_scopes; i++) {
-		if (id == l->scopes[i].id)
-			return 0;
-	}
-	if (hook && strncmp(hook->name, "connect", 7) != 0 && has_connections(l)) {
+	if (hook && strncmp(hook->name, "connect", 7) != 0 && has_connections(l) &&
+	    !is_dead_link(pins, name)) {
 		l->n_kept++;
 		return 0;
 	}
@@ -466,33 +389,52 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 	return unload_link(pins, name);
 }
 
-/*
- * Relays that were killed could not take their entries back, and those of network namespaces that
- * are gone too are in nobody's way but that of the map's size.
- */
-static void forget_dead_relays(struct load *l)
+/* What is loaded there now, to be told of, and to be put back if a step fails. */
+static void read_before(struct load *l)
 {
-	struct bpf_map *map = l->skel->maps.map_config;
-	struct tproxy_relay relay;
-	__u64 cookie, *prev = NULL;
-	int n;
+	struct report_before *before = &l->before;
 
-	/* PIDs are those of the initial namespace: in another one they are other processes. */
-	if (!namespaces_is_initial(NAMESPACES_PID))
+	before->loaded = policy_read(l, &before->policy) == 0 &&
+			 before->policy.abi_version == TPROXY_ABI_VERSION;
+	if (!before->loaded)
 		return;
-	for (n = 0; n < TPROXY_NAMESPACES_MAX &&
-		    bpf_map__get_next_key(map, prev, &cookie, sizeof(cookie)) == 0;
-	     n++) {
-		if (bpf_map__lookup_elem(map, &cookie, sizeof(cookie), &relay, sizeof(relay), 0) ==
-			    0 &&
-		    kill((pid_t)relay.pid, 0) < 0 && errno == ESRCH) {
-			log_info("relay %u is gone, forgot its registration", relay.pid);
-			bpf_map__delete_elem(map, &cookie, sizeof(cookie), 0);
-			prev = NULL; /* the walk cannot go on from a key that is not there */
-			continue;
-		}
-		prev = &cookie;
-	}
+	if (targets_read(bpf_map__fd(l->skel->maps.map_targets), &before->list, &before->n) < 0 ||
+	    before->n > 0)
+		return;
+	free(before->list);
+	before->list = NULL;
+}
+
+/*
+ * Registrations that would send connections to a relay that is told of none. Those that are on
+ * their way to it have a moment to be asked for, while our programs are still where it is.
+ */
+static void withdraw_outside(struct load *l)
+{
+	const struct timespec grace = { .tv_nsec = HANDSHAKE_GRACE_MS * 1000000L };
+
+	if (relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
+				report_moved(&l->before, &l->targets), &l->outside) > 0)
+		nanosleep(&grace, NULL);
+}
+
+/* The end of the steps, from where nothing is undone. */
+static int finish_steps(struct load *l)
+{
+	int r;
+
+	/* After attaching, so that what was in scope and still is, is in scope at every moment. */
+	r = pins_for_each(&l->pins, detach_if_stale, l);
+	if (r < 0)
+		return r;
+	/* One that has registered again meanwhile, while it still could ask. */
+	relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
+			    report_moved(&l->before, &l->targets), &l->outside);
+	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
+	if (r < 0)
+		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
+			strerror(-r));
+	return r;
 }
 
 /* Each step says what went wrong. */
@@ -504,6 +446,7 @@ static int load_steps(struct load *l)
 	r = load_object(l);
 	if (r < 0)
 		return r;
+	read_before(l);
 	r = set_map_access(l);
 	if (r < 0)
 		return r;
@@ -512,19 +455,25 @@ static int load_steps(struct load *l)
 		if (r < 0)
 			return r;
 	}
+	/* Before the policy, which may end the exemption of a relay that does not notice at once.
+	 */
+	relays_forget_dead(bpf_map__fd(l->skel->maps.map_config));
+	withdraw_outside(l);
 	r = write_policy(l);
 	if (r < 0)
 		return r;
-	forget_dead_relays(l);
 	r = attach_all(l);
 	if (r < 0)
 		return r;
-	/* After attaching, so that what was in scope and still is, is in scope at every moment. */
-	return pins_for_each(&l->pins, detach_if_stale, l);
+	return finish_steps(l);
 }
 
 static void undo(struct load *l)
 {
+	if (l->before.loaded) {
+		policy_write(l, &l->before.policy);
+		relays_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
+	}
 	if (l->opened_bpffs)
 		pins_close_bpffs(&l->pins);
 	while (l->n_made > 0) {
@@ -541,14 +490,11 @@ static void undo(struct load *l)
 
 static void load_finish(struct load *l)
 {
-	size_t i;
-
 	tproxy_bpf__destroy(l->skel);
-	for (i = 0; i < l->n_scopes; i++)
-		cgroup_close(&l->scopes[i]);
-	cgroup_close(&l->relay);
+	targets_close(&l->targets);
 	pins_close(&l->pins);
-	free(l->scopes);
+	relays_finish(&l->outside);
+	free(l->before.list);
 	free(l->made);
 }
 
@@ -556,7 +502,7 @@ int load(const struct options *options)
 {
 	_cleanup_(load_finish) struct load l = {
 		.options = options,
-		.relay = CGROUP_NULL,
+		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
 	};
 	int r;
@@ -564,7 +510,7 @@ int load(const struct options *options)
 	r = need_privilege();
 	if (r < 0)
 		return r;
-	r = open_targets(&l);
+	r = targets_open(options, &l.targets);
 	if (r < 0)
 		return r;
 	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
@@ -577,10 +523,8 @@ int load(const struct options *options)
 		undo(&l);
 		return r;
 	}
-	printf("%s: %zu programs, attached to %zu cgroup%s%s, pinned in '%s'\n",
-	       l.pins.created ? "loaded" : "loaded again, live state kept", n_hooks, l.n_scopes,
-	       l.n_scopes == 1 ? "" : "s", options->fail_closed ? ", fail-closed" : "",
-	       options->pin_dir);
+	report_load(&l.before, &l.targets, &l.policy, options->pin_dir,
+		    relays_count(bpf_map__fd(l.skel->maps.map_config)), &l.outside);
 	if (l.n_kept > 0)
 		printf("connections of cgroups that are in scope no more still run, and keep %zu links; the next tproxy-load removes those\n",
 		       l.n_kept);
@@ -591,16 +535,14 @@ int load_check(const struct options *options)
 {
 	_cleanup_(load_finish) struct load l = {
 		.options = options,
-		.relay = CGROUP_NULL,
+		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
 	};
 	int r;
 
-	r = open_targets(&l);
+	r = targets_open(options, &l.targets);
 	if (r < 0)
 		return r;
-	printf("good: would attach to %zu cgroup%s%s, pin in '%s'\n", l.n_scopes,
-	       l.n_scopes == 1 ? "" : "s", options->fail_closed ? ", fail-closed" : "",
-	       options->pin_dir);
+	report_check(&l.targets, options->fail_closed, options->pin_dir);
 	return 0;
 }

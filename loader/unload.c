@@ -18,8 +18,6 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define HANDSHAKE_GRACE_MS 200
-
 int unload_link(const struct pins *pins, const char *name)
 {
 	_cleanup_close_ int fd = -1;
@@ -65,7 +63,7 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 
 /*
  * Connections that were redirected a moment ago still need the other hooks: to reach the accepted
- * socket, and for the relay to ask. Handshakes within a host take far less than this.
+ * socket, and for the relay to ask.
  */
 static void let_handshakes_end(const char *path)
 {

@@ -215,8 +215,8 @@ def pin_again(pins):
     return named(bpf(OBJ_PIN, "QII", ctypes.addressof(name), fd, 0))
 
 
-def attempts(pins, victim, ids):
-    write, read, code = member_access(pins)
+def attempts(pins, names, victim, ids):
+    write, read, code = member_access(pins, names)
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(name, *args):
@@ -252,11 +252,12 @@ def test_relay_taken_over(proxied):
     """
     ids = [maps.bpftool("map", "show", "pinned", proxied.pins.path / "map_socks")["id"]]
     victim = proxied.task(signal.pause, place=proxied.bystander).pid
-    got = proxied.run_in(partial(attempts, proxied.pins.path, victim, ids),
+    got = proxied.run_in(partial(attempts, proxied.pins.path, proxied.pins.names(), victim,
+                                 ids),
                          place=confined(proxied))
     assert got == {
         "maps": (["map_config", "map_failed", "map_marks"],
-                 ["map_policy", "map_ports", "map_socks", "map_stats"], "EPERM"),
+                 ["map_policy", "map_ports", "map_socks", "map_stats", "map_targets"], "EPERM"),
         "files": {"EROFS"},
         "a pin removed": "EROFS",
         "a pin made": "EROFS",

@@ -12,8 +12,10 @@ import host
 import programs
 from maps import attached, bpftool, load_connect4
 
+ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
+                            (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
 MAPS = ["map_clients", "map_config", "map_failed", "map_marks", "map_policy", "map_ports",
-        "map_socks", "map_stats"]
+        "map_socks", "map_stats", "map_targets"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt"]
 HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
@@ -193,7 +195,7 @@ def test_status_json(bed):
     relay = bed.start_relay()
     bed.visit(bed.listen())
     status = bed.tproxy_load.status()
-    assert status["loaded"] is True and status["abi_version"] == 2
+    assert status["loaded"] is True and status["abi_version"] == ABI_VERSION
     assert status["pin_dir"] == str(bed.pins.path)
     assert status["policy"] == "fail-open" and status["include_loopback"] is False
     assert status["relay_cgroup"] == str(bed.relay_cgroup)
@@ -342,9 +344,8 @@ def test_foreign_pin_with_a_name_of_ours_is_refused(bed):
 def test_other_abi_version_is_refused(bed):
     bed.load()
     names = bed.pins.names()
-    value = ["99", "0", "0", "0"] + ["0"] * 20
-    bpftool("map", "update", "pinned", bed.pins.path / "map_policy", "key", *"0000", "value",
-            *value)
+    with bed.pins.open("map_policy") as policy:
+        policy.update(bytes(4), bytes([99]).ljust(policy.value_size, b"\0"))
     bed.tproxy_load("--cgroup", bed.scope).refused("99", "version 3", "--unload")
     assert bed.pins.names() == names
 

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What a load prints when it is done: what holds now, and what held before. */
+#ifndef TPROXY_LOADER_REPORT_H
+#define TPROXY_LOADER_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "relays.h"
+#include "tproxy_abi.h"
+
+struct targets;
+
+/* What was loaded before. */
+struct report_before {
+	bool loaded;		    /* else the rest is not set */
+	struct tproxy_target *list; /* NULL: not known */
+	size_t n;
+	struct tproxy_policy policy;
+};
+
+void report_load(const struct report_before *before, const struct targets *targets,
+		 const struct tproxy_policy *policy, const char *pin_dir, size_t n_relays,
+		 const struct relays *outside);
+
+/* What --check prints. */
+void report_check(const struct targets *targets, bool fail_closed, const char *pin_dir);
+
+/* True if the cgroups are others than those of before. */
+bool report_moved(const struct report_before *before, const struct targets *targets);
+
+#endif

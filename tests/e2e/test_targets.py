@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The cgroups of a load: what tproxy-load says of them, and what becomes of relays that are in none
+of them any more (I2, I7)."""
+
+import signal
+
+import pytest
+
+import host
+import programs
+import wire
+from maps import attached
+from registering import binary, ctl, doctor, haproxy, register  # fixtures
+from tproxyctl import foreign  # fixture
+
+OPEN = pytest.param([], id="open")
+CLOSED = pytest.param(["--fail-closed"], id="closed")
+
+
+def load(bed, *options, scopes=None, relays=None):
+    """What tproxy-load says."""
+    args = [arg for scope in scopes or [bed.scope] for arg in ("--cgroup", scope)]
+    args += ["--relay-cgroup", relays] if relays else []
+    return bed.tproxy_load(*args, "--relay-group", programs.RELAY_GID, *options).succeeded().out
+
+
+def talk(address):
+    """What a client gets that says something: an echo, or the name of its error."""
+    try:
+        with wire.connect(address) as sock:
+            sock.sendall(b"hello")
+            return wire.read_exactly(sock, 5).decode()
+    except OSError as error:
+        return type(error).__name__
+
+
+# --- relays that are outside
+
+
+@pytest.mark.needs("haproxy")
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+@pytest.mark.parametrize("how", ["other", "none", "scope"])
+def test_relay_that_is_outside_gets_nothing(bed, haproxy, register, policy, how):
+    """Another --relay-cgroup, none, or another scope where relays were in it: a relay that is told
+    of no destination would reset whatever comes to it. Clients get what the policy says instead.
+
+    To see it red: leave the registration of a relay that the new cgroups do not cover.
+    """
+    with_group = how != "scope"
+    load(bed, *policy, relays=bed.relay_cgroup if with_group else None,
+         scopes=None if with_group else [bed.scope, bed.relay_cgroup])
+    bed.start_relay()
+    (address,) = bed.echo_server()
+    assert bed.run_in(talk, address) == "hello"
+    bed.relay.signal(signal.SIGTERM)
+    bed.relay.wait()
+    if with_group:  # a proxy that does not register again by itself
+        relay = haproxy()
+        register("--pid", relay.pid).succeeded()
+    else:
+        relay = bed.start_relay()
+    said = load(bed, *policy, relays=bed.top.child("relays2") if how == "other" else None)
+    assert bed.pins.count("map_config") == 0
+    where = bed.top.path / "relays2" if how == "other" else bed.scope
+    assert f"relay {relay.pid} is outside and gets nothing; start it in '{where}'\n" in said
+    expected = "ConnectionRefusedError" if policy else "hello"
+    assert f"no relay: their connections {'are refused' if policy else 'go out directly'}" in said
+    assert bed.run_in(talk, address) == expected
+
+
+@pytest.mark.needs("haproxy")
+def test_relay_that_is_still_served_stays(loaded, haproxy, register):
+    """Its cgroup, or one above it, is the relays' one before and after."""
+    relay = haproxy()
+    register("--pid", relay.pid).succeeded()
+    before = loaded.pins.dump("map_config")
+    for arguments in ({"scopes": [loaded.outside], "relays": loaded.relay_cgroup},
+                      {"scopes": [loaded.outside, loaded.scope], "relays": loaded.relay_cgroup},
+                      {"scopes": [loaded.top]}):
+        assert "outside and gets" not in load(loaded, **arguments)
+        assert loaded.pins.dump("map_config") == before
+
+
+@pytest.mark.needs("haproxy")
+def test_failed_load_puts_the_relay_back(loaded, haproxy, register, foreign):
+    """A step after the registration went fails: registration and policy are as they were.
+
+    To see it red: do not restore in undo()."""
+    register("--pid", haproxy().pid).succeeded()
+    before = loaded.pins.dump("map_config"), loaded.pins.dump("map_policy")
+    foreign(loaded.outside)
+    loaded.tproxy_load("--cgroup", loaded.scope, "--cgroup", loaded.outside, "--fail-closed",
+                       "--relay-cgroup", loaded.top.child("relays2"), "--relay-group",
+                       programs.RELAY_GID).refused(loaded.outside)
+    assert (loaded.pins.dump("map_config"), loaded.pins.dump("map_policy")) == before
+    assert loaded.visit(loaded.listen()).relayed
+
+
+def test_connections_on_their_way_to_a_relay_that_leaves(bed):
+    """One that was accepted before is served to its end.
+
+    To see it red: detach all at once."""
+    bed.load()
+    bed.start_relay()
+    client, server = bed.pair()
+    said = load(bed, relays=bed.top.child("relays2"))
+    assert f"relay {bed.relay.pid} is outside" in said
+    wire.exchange(client, server)
+
+
+# --- what a load says
+
+
+def test_first_load_says_what_holds(bed):
+    """Most of all that there is no relay yet, and what that means."""
+    said = load(bed, "--fail-closed", relays=bed.relay_cgroup)
+    assert said == (f"loaded: '{bed.scope}', fail-closed; no relay yet: their connections are "
+                    f"refused; pinned in '{bed.pins.path}'\n")
+    bed.unload()
+    said = load(bed, scopes=[bed.outside, bed.scope])
+    assert said == (f"loaded: '{bed.outside}', '{bed.scope}', fail-open; no relay yet: their "
+                    f"connections go out directly; pinned in '{bed.pins.path}'\n")
+
+
+def test_whole_host_is_named(bed):
+    """Without loading: these tests attach nothing to the root."""
+    root = host.cgroup2_root()
+    said = bed.tproxy_load("--check", "--all", "--fail-closed").succeeded().out
+    assert f"ALL processes ('{root}'), fail-closed" in said
+    assert attached(bed.scope) == []
+
+
+def test_many_scopes_are_counted(bed):
+    scopes = [bed.scope.child(f"s{number}") for number in range(9)]
+    said = load(bed, scopes=scopes)
+    assert f"'{scopes[3]}' and 5 more, fail-open" in said and f"'{scopes[4]}'" not in said
+
+
+def test_second_load_says_what_was_and_what_is(bed):
+    """Each change of scope, policy and relay cgroup; and nothing of what stays.
+
+    To see it red: say what is, as after a first load."""
+    load(bed, "--fail-closed", relays=bed.relay_cgroup)
+    same = load(bed, "--fail-closed", relays=bed.relay_cgroup)
+    assert same.startswith(f"loaded again, live state kept: '{bed.scope}', fail-closed; no relay: ")
+    assert "; was " not in same and "->" not in same
+    said = load(bed, "--include-loopback", scopes=[bed.outside])
+    for change in (f"was '{bed.scope}', now '{bed.outside}'", "fail-closed -> fail-open",
+                   "loopback destinations bypassed -> included",
+                   f"relay cgroup was '{bed.relay_cgroup}', now none"):
+        assert f"; {change};" in said, said
+    assert said.count("\n") == 1
+    said = load(bed, scopes=[bed.outside, bed.scope], relays=bed.relay_cgroup)
+    for change in (f"was '{bed.outside}', now '{bed.outside}', '{bed.scope}'",
+                   f"relay cgroup was none, now '{bed.relay_cgroup}'"):
+        assert f"; {change}" in said, said
+    bed.start_relay()
+    assert "no relay" not in load(bed, scopes=[bed.outside, bed.scope], relays=bed.relay_cgroup)
+    # The order in which scopes are named is no change.
+    assert "; was " not in load(bed, scopes=[bed.scope, bed.outside], relays=bed.relay_cgroup)
+
+
+def test_cgroup_that_is_given_twice(bed):
+    err = bed.tproxy_load("--cgroup", bed.scope, "--cgroup", bed.scope).succeeded().err
+    assert f"--cgroup '{bed.scope}' is given twice\n" in err
+
+
+def test_paths_of_a_hybrid_host(bed):
+    """Where cgroup2 is not at /sys/fs/cgroup: the message says where paths begin."""
+    root = host.cgroup2_root()
+    bed.tproxy_load("--cgroup", "system.slice").refused("No such file", f"begin at '{root}'")
+    bed.tproxy_load("--cgroup", "/tmp").refused("not of the cgroup2", f"is at '{root}'")
