@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/*
- * tproxyctl connections: map_socks, as a table. The map changes while it is read. It is read bucket
- * by bucket (BPF_MAP_LOOKUP_BATCH), which visits each once whatever comes and goes, so there is an
- * end and nothing is shown twice; a walk from key to key would start anew at each key that went.
- */
-#include <bpf/bpf.h>
+/* tproxyctl connections: map_socks, as a table. */
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bpffs.h"
+#include "conns.h"
 #include "ctl.h"
 #include "ctl_options.h"
 #include "escape.h"
@@ -26,16 +20,9 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define BATCH_MAX 4096
-
 static const struct ctl_usage usage = {
 	.synopsis = "[--json] [-p DIR]",
 	.about = "Prints the redirected connections that are alive, the oldest first.\n",
-};
-
-struct entry {
-	__u64 cookie;
-	struct tproxy_conn conn;
 };
 
 /* Names of users and cgroups, which few share: asking for each connection would take long. */
@@ -46,17 +33,6 @@ struct name_cache {
 		char *name; /* NULL: free */
 	} slots[64];
 };
-
-static char *lookup_user(uint64_t uid)
-{
-	const struct passwd *user = getpwuid((uid_t)uid);
-	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
-
-	if (user)
-		return strdup(escape_text(user->pw_name, LOGIN_NAME_MAX, text, sizeof(text)));
-	snprintf(text, sizeof(text), "%" PRIu64, uid);
-	return strdup(text);
-}
 
 /* Valid until the next call with this cache. */
 static const char *name_of(struct name_cache *cache, uint64_t id)
@@ -79,52 +55,9 @@ static void name_cache_finish(struct name_cache *cache)
 		free(cache->slots[i].name);
 }
 
-/* 0, or -errno, logged. The caller frees *ret_entries. */
-static int read_entries(const char *pin_dir, struct entry **ret_entries, size_t *ret_n)
-{
-	_cleanup_free_ struct tproxy_conn *conns = NULL;
-	_cleanup_free_ struct entry *entries = NULL;
-	_cleanup_free_ __u64 *cookies = NULL;
-	_cleanup_close_ int fd = -1;
-	/* Where the next batch begins; the kernel's own, a bucket's number. */
-	__u64 position = 0, *from = NULL;
-	size_t n = 0, i;
-	__u32 count;
-	int r;
-
-	r = bpffs_open_map(pin_dir, "map_socks", sizeof(*cookies), sizeof(*conns),
-			   /* writable= */ false, &fd);
-	if (r < 0) {
-		log_err("cannot read '%s/map_socks': %s%s", pin_dir, strerror(-r),
-			r == -EACCES || r == -EPERM ? "; run this as root" : "");
-		return r;
-	}
-	conns = calloc(BATCH_MAX, sizeof(*conns));
-	cookies = calloc(BATCH_MAX, sizeof(*cookies));
-	entries = calloc(TPROXY_CONNECTIONS_MAX, sizeof(*entries));
-	if (!conns || !cookies || !entries) {
-		log_err("out of memory");
-		return -ENOMEM;
-	}
-	do {
-		count = BATCH_MAX;
-		r = bpf_map_lookup_batch(fd, from, &position, cookies, conns, &count, NULL);
-		if (r < 0 && r != -ENOENT) {
-			log_err("cannot read '%s/map_socks': %s", pin_dir, strerror(-r));
-			return r;
-		}
-		from = &position;
-		for (i = 0; i < count && n < TPROXY_CONNECTIONS_MAX; i++, n++)
-			entries[n] = (struct entry){ .cookie = cookies[i], .conn = conns[i] };
-	} while (r == 0 && n < TPROXY_CONNECTIONS_MAX);
-	*ret_entries = TAKE_PTR(entries);
-	*ret_n = n;
-	return 0;
-}
-
 static int by_age(const void *a, const void *b)
 {
-	const struct entry *x = a, *y = b;
+	const struct conns_entry *x = a, *y = b;
 
 	return (x->conn.started_ns > y->conn.started_ns) -
 	       (x->conn.started_ns < y->conn.started_ns);
@@ -135,7 +68,7 @@ static uint64_t age_ms(const struct tproxy_conn *conn, uint64_t now)
 	return now > conn->started_ns ? (now - conn->started_ns) / 1000000 : 0;
 }
 
-static void print_text(const struct entry *entries, size_t n, uint64_t now,
+static void print_text(const struct conns_entry *entries, size_t n, uint64_t now,
 		       struct name_cache *users, struct name_cache *cgroups)
 {
 	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN];
@@ -178,8 +111,9 @@ static void add_command(struct json_object *to, const struct tproxy_conn *conn)
 }
 
 /* One object at a time: all of them at once would take a hundred times the map's size. */
-static void print_json(const struct entry *entries, size_t n, bool loaded, const char *pin_dir,
-		       uint64_t now, struct name_cache *users, struct name_cache *cgroups)
+static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
+		       const char *pin_dir, uint64_t now, struct name_cache *users,
+		       struct name_cache *cgroups)
 {
 	_cleanup_(fields_put) struct json_object *head = fields_new_document();
 	const char *text;
@@ -215,8 +149,8 @@ static void print_json(const struct entry *entries, size_t n, bool loaded, const
 int ctl_connections(int argc, char **argv)
 {
 	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = fields_cgroup };
-	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = lookup_user };
-	_cleanup_free_ struct entry *entries = NULL;
+	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = fields_user };
+	_cleanup_free_ struct conns_entry *entries = NULL;
 	struct ctl_options options;
 	uint32_t version;
 	uint64_t now;
@@ -233,8 +167,12 @@ int ctl_connections(int argc, char **argv)
 		log_err(STATUS_NOT_LOADED, options.pin_dir);
 	if (r < 0)
 		return EXIT_FAILURE;
-	if (read_entries(options.pin_dir, &entries, &n) < 0)
+	r = conns_read(options.pin_dir, &entries, &n);
+	if (r < 0) {
+		log_err("cannot read '%s/map_socks': %s%s", options.pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
 		return EXIT_FAILURE;
+	}
 	now = monotonic_kernel_ns();
 	qsort(entries, n, sizeof(*entries), by_age);
 	if (options.json)

@@ -33,7 +33,8 @@ struct doctor {
 	bool has_cgroup2;
 	bool loaded; /* by a loader of our version */
 	bool fail_closed;
-	gid_t relay_gid; /* of the pins; 0: root only */
+	uint64_t relay_cgroup_id; /* of the policy; 0: none */
+	gid_t relay_gid;	  /* of the pins; 0: root only */
 };
 
 /* check: what was looked at, one word. Bytes that are not fit to print are escaped. */
@@ -57,6 +58,7 @@ void doctor_hooks(struct doctor *d);
 void doctor_policy(struct doctor *d);
 void doctor_relay(struct doctor *d);
 void doctor_waiting(struct doctor *d);
+void doctor_usage(struct doctor *d);
 
 /* The first line of a file below /proc or /sys, without its newline; -errno. */
 int doctor_read_line(const char *path, char *buf, size_t size);

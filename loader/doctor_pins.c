@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 
 #include "access.h"
 #include "bpffs.h"
+#include "cgroup.h"
 #include "doctor.h"
 #include "hooks.h"
 #include "pins.h"
@@ -187,6 +189,20 @@ static void check_unprivileged_use(struct doctor *d, int map_fd)
 	doctor_mend(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
 }
 
+/* A cgroup that is made anew at the same path has another id. */
+static void check_relay_cgroup(struct doctor *d)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (!d->relay_cgroup_id || cgroup_path_by_id(d->relay_cgroup_id, &path) != -ESTALE)
+		return;
+	doctor_add(d, DOCTOR_ERROR, "loaded",
+		   "the relay cgroup (id %" PRIu64
+		   ") was removed: no relay is told destinations, also not one at the same path",
+		   d->relay_cgroup_id);
+	doctor_mend(d, DOCTOR_MEND_LOAD);
+}
+
 static void check_policy(struct doctor *d)
 {
 	struct tproxy_policy policy;
@@ -206,8 +222,10 @@ static void check_policy(struct doctor *d)
 	}
 	d->loaded = true;
 	d->fail_closed = policy.flags & TPROXY_FAIL_CLOSED;
+	d->relay_cgroup_id = policy.relay_cgroup_id;
 	doctor_add(d, DOCTOR_OK, "loaded", "ABI version %u in '%s', %s", policy.abi_version,
 		   d->pin_dir, d->fail_closed ? "fail-closed" : "fail-open");
+	check_relay_cgroup(d);
 	check_files(d);
 	check_unprivileged_use(d, fd);
 }

@@ -9,12 +9,15 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "bpffs.h"
+#include "cgroup.h"
 #include "doctor.h"
 #include "fields.h"
 #include "listeners.h"
@@ -39,6 +42,53 @@ static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
 		doctor_mend(d, DOCTOR_MEND_RELAY);
 	else
 		doctor_mend(d, "restart that proxy, then tproxyctl register --pid PID");
+}
+
+/*
+ * The programs that answer are those of the cgroup where the socket was created: other programs
+ * than before if tproxy-load was given another relay cgroup since.
+ */
+static bool is_answered(const struct listener *l)
+{
+	struct tproxy_whoami who = {};
+	socklen_t len = sizeof(who);
+
+	return getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) == 0 && len == sizeof(who);
+}
+
+/* Returns whether it is well. */
+static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
+			   const struct listeners *own)
+{
+	char text[FIELDS_ENDPOINT_LEN];
+	size_t i;
+
+	for (i = 0; i < own->n && is_answered(&own->list[i]); i++)
+		;
+	if (i == own->n)
+		return true;
+	doctor_add(
+		d, DOCTOR_ERROR, "relay",
+		"relay %u: no program of these pins answers at %s, it is outside of the relay cgroup: what gets there is reset",
+		relay->pid, fields_format_endpoint(&own->list[i].ep, text));
+	doctor_mend(d, "start it in the relay cgroup, see 'tproxy-load --status'");
+	return false;
+}
+
+/* A proxy that knows nothing of us dials with sockets that have no mark. */
+static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
+{
+	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relays = CGROUP_NULL;
+
+	if (relay->alive_ns || !d->relay_cgroup_id ||
+	    cgroup_path_by_id(d->relay_cgroup_id, &relays.path) < 0 ||
+	    cgroup_open_of((pid_t)relay->pid, &own) < 0 || cgroup_is_within(&own, &relays))
+		return;
+	doctor_add(
+		d, DOCTOR_ERROR, "relay",
+		"relay %u is at '%s', not in the relay cgroup '%s': its own connections may be redirected to itself",
+		relay->pid, own.path, relays.path);
+	mend_relay(d, relay);
 }
 
 /* Returns whether it is well. Those that share a port (SO_REUSEPORT) must all be. */
@@ -236,7 +286,7 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 		ep.port = listen->ports[i];
 		serves &= check_listener(d, cookie, relay, &ep, &own);
 	}
-	return serves;
+	return serves && check_answered(d, relay, &own);
 }
 
 static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
@@ -256,15 +306,16 @@ static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tprox
 
 static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay)
 {
+	bool serves, well = true;
 	enum process process;
-	bool serves;
 	int i;
 
 	process = check_process(d, relay);
 	if (process == PROCESS_GONE)
 		return;
 	serves = process == PROCESS_RUNS && is_alive(d, relay);
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+	/* What is wrong with one family is mostly wrong with both. */
+	for (i = 0; i < _TPROXY_FAMILY_MAX && well; i++) {
 		struct tproxy_listen listen = relay->listen[i];
 
 		/* The map may hold anything. */
@@ -272,8 +323,8 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 			listen.n_ports = TPROXY_PORTS_MAX;
 		if (!listen.n_ports)
 			continue;
-		serves &= check_listeners(d, cookie, relay, &listen);
-		if (serves)
+		well = check_listeners(d, cookie, relay, &listen);
+		if (serves && well)
 			tell_of_listeners(d, cookie, relay, &listen);
 	}
 	if (!relay->listen[TPROXY_INET6].n_ports)
@@ -285,6 +336,7 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 			   relay->pid, (uint64_t)relay->missed);
 		mend_relay(d, relay);
 	}
+	check_exempt(d, relay);
 	check_limits(d, relay);
 }
 

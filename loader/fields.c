@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
+#include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +145,17 @@ char *fields_cgroup(uint64_t id)
 	size = ESCAPE_LEN(strlen(path));
 	text = malloc(size);
 	return text ? escape_text(path, strlen(path), text, size) : NULL;
+}
+
+char *fields_user(uint64_t uid)
+{
+	const struct passwd *user = getpwuid((uid_t)uid);
+	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
+
+	if (user)
+		return strdup(escape_text(user->pw_name, LOGIN_NAME_MAX, text, sizeof(text)));
+	snprintf(text, sizeof(text), "%" PRIu64, uid);
+	return strdup(text);
 }
 
 void fields_add_cgroup(struct json_object *to, const char *key, uint64_t id)

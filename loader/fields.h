@@ -54,4 +54,7 @@ char *fields_format_endpoint(const struct tproxy_endpoint *ep, char buf[FIELDS_E
 /* As fields_add_cgroup() shows it. The caller frees it; NULL: out of memory. */
 char *fields_cgroup(uint64_t id);
 
+/* The name of a user, the number if there is none. Likewise. */
+char *fields_user(uint64_t uid);
+
 #endif

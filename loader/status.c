@@ -208,35 +208,44 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 	return 0;
 }
 
-static int add_counters(struct json_object *root, const char *pin_dir)
+int status_read_counters(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
 {
-	struct json_object *counters = json_object_new_object();
 	int n_cpus = libbpf_num_possible_cpus(), r, i;
 	_cleanup_free_ __u64 *values = NULL;
 	_cleanup_close_ int fd = -1;
 	__u32 key;
 
-	json_object_object_add(root, "counters", counters);
 	if (n_cpus < 0)
 		return n_cpus;
 	values = calloc((size_t)n_cpus, sizeof(*values));
 	if (!values)
 		return -ENOMEM;
-	r = open_map(pin_dir, "map_stats", sizeof(key), sizeof(*values), &fd);
-	if (r < 0)
-		return r;
-	for (key = 0; key < _TPROXY_STAT_MAX; key++) {
-		uint64_t sum = 0;
-
+	r = bpffs_open_map(pin_dir, "map_stats", sizeof(key), sizeof(*values),
+			   /* writable= */ false, &fd);
+	for (key = 0; r == 0 && key < _TPROXY_STAT_MAX; key++) {
+		ret_counts[key] = 0;
 		r = bpf_map_lookup_elem(fd, &key, values);
-		if (r < 0) {
-			log_err("cannot read counter %s: %s", stat_names[key], strerror(-r));
-			return r;
-		}
-		for (i = 0; i < n_cpus; i++)
-			sum += values[i];
-		fields_add_number(counters, stat_names[key], sum);
+		for (i = 0; r == 0 && i < n_cpus; i++)
+			ret_counts[key] += values[i];
 	}
+	return r;
+}
+
+static int add_counters(struct json_object *root, const char *pin_dir)
+{
+	struct json_object *counters = json_object_new_object();
+	uint64_t counts[_TPROXY_STAT_MAX];
+	int r, i;
+
+	json_object_object_add(root, "counters", counters);
+	r = status_read_counters(pin_dir, counts);
+	if (r < 0) {
+		log_err("cannot read '%s/map_stats': %s%s", pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		return r;
+	}
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		fields_add_number(counters, stat_names[i], counts[i]);
 	return 0;
 }
 

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tproxy_abi.h"
+
 struct json_object;
 
 /*
@@ -30,6 +32,9 @@ bool status_print_not_loaded(struct json_object *root, bool json);
 
 /* As text, all but the counters. */
 void status_print_state(struct json_object *root);
+
+/* The counters, of all CPUs together. 0, or -errno, not logged. */
+int status_read_counters(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX]);
 
 /* The name of a counter (enum tproxy_stat), NULL behind the last one. */
 const char *status_counter_name(unsigned int stat);
