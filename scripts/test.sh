@@ -17,6 +17,25 @@ fi
 
 export FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 
+# However it ends: what runs beside it ends too, nothing of killed tests stays, and the last line is
+# the totals or says that there are none.
+fuzz_pid=
+totals=
+finish()
+{
+    status=$?
+    trap - EXIT
+    [ -z "$fuzz_pid" ] || kill "$fuzz_pid" 2> /dev/null || :
+    if [ "$(id -u)" -eq 0 ]; then
+        /usr/bin/python3 -B tests/e2e/host.py || status=1
+    fi
+    echo "${totals:-test.sh: FAILED, it ended before its time with status $status}"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # setup DIR OPTION...: configured once, and anew when meson.build files want it.
 setup()
 {
@@ -35,7 +54,6 @@ setup()
 
 # The fuzz targets run beside the end to end tests with ASan, which mostly wait: one at a time, and
 # the last in the queue for a CPU.
-fuzz_pid=
 fuzz_start()
 {
     echo "== build the fuzz targets"
@@ -46,7 +64,6 @@ fuzz_start()
     MESON_TESTTHREADS=1 nice -n 19 meson test -C build-fuzz --no-rebuild --print-errorlogs \
         --suite fuzz > build-fuzz/run.log 2>&1 &
     fuzz_pid=$!
-    trap 'kill "$fuzz_pid" 2> /dev/null' EXIT
 }
 
 fuzz_finish()
@@ -57,7 +74,7 @@ fuzz_finish()
     else
         failed "fuzz, $FUZZ_SECONDS s each"
     fi
-    trap - EXIT
+    fuzz_pid=
     cat build-fuzz/run.log
     grep -hE '^fuzz [a-z_]+: [0-9]+ inputs' build-fuzz/meson-logs/testlog.txt || :
 }
@@ -125,5 +142,5 @@ if [ -z "${1:-}" ]; then
 fi
 echo
 printf '%s' "$results"
-echo "$(printf '%s' "$results" | grep -c ': passed$' || :) passed, $failures failed"
+totals="$(printf '%s' "$results" | grep -c ': passed$' || :) passed, $failures failed"
 [ "$failures" -eq 0 ]

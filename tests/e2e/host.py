@@ -3,7 +3,8 @@
 
 Nothing here outlives the run except directories of cgroup2 and one empty directory in /tmp: network
 namespaces are only file descriptors, mounts live in a mount namespace of the session, and every
-process asks the kernel to kill it when its parent dies. sweep() removes what a killed run left.
+process asks the kernel to kill it when its parent dies. sweep() removes what a killed run left; run
+as a program, this does no more than that.
 """
 
 import contextlib
@@ -424,3 +425,7 @@ class Task:
 
 def run_in(place, function, *args, timeout=10.0):
     return Task(place, function, *args).result(timeout)
+
+
+if __name__ == "__main__":
+    sweep()

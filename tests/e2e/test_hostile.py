@@ -130,7 +130,7 @@ def member_access(pins, names):
     write = {name for name in names if open_pin(pins / name) >= 0}
     read = {name for name in names if open_pin(pins / name, RDONLY) >= 0} - write
     fd = open_pin(pins / "map_socks", RDONLY)
-    key, value = ctypes.create_string_buffer(8), ctypes.create_string_buffer(88)
+    key, value = ctypes.create_string_buffer(8), ctypes.create_string_buffer(4096)
     code = bpf(MAP_UPDATE_ELEM, "IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
     return write, read, code
 
