@@ -18,9 +18,14 @@
 #include "client.h"
 #include "pattern.h"
 #include "server.h"
+#include "shape.h"
+
+#define SECONDS_DEFAULT 10
+#define BUFFERS_MAX	(1024 * 1024)
 
 static const char usage[] =
-	"Usage: tproxy-bench server ADDR:PORT\n"
+	"Usage: tproxy-bench server ADDR:PORT [--buffers N]\n"
+	"       tproxy-bench shapes\n"
 	"       tproxy-bench WORKLOAD ADDR:PORT [OPTION]...\n"
 	"\n"
 	"Workloads:\n"
@@ -30,12 +35,17 @@ static const char usage[] =
 	"  hold       open all connections, keep them until end of file on stdin\n"
 	"  bulk-up    send for a time, the server checks\n"
 	"  bulk-down  receive for a time, check\n"
+	"  shape      exchanges of one shape: how both sides write, and socket options\n"
 	"\n"
 	"Options:\n"
-	"  --count N     exchanges or connections of rr, crr, connect, hold (10000)\n"
+	"  --count N     exchanges or connections of rr, crr, connect, hold, shape (10000)\n"
 	"  --clients N   of crr, all at once (1)\n"
 	"  --streams N   of bulk-up and bulk-down, all at once (1)\n"
-	"  --seconds N   that bulk-up and bulk-down last, and hold at most (10)\n"
+	"  --seconds N   that bulk-up and bulk-down last (10), hold at most (10), rr and\n"
+	"                shape at most (no limit)\n"
+	"  --pause-us N  between two exchanges of rr, in microseconds (none)\n"
+	"  --shape NAME  one of those that 'tproxy-bench shapes' prints\n"
+	"  --buffers N   SO_SNDBUF and SO_RCVBUF of the server's listener, in bytes\n"
 	"  --help        this text\n";
 
 static bool parse_number(const char *text, unsigned int max, unsigned int *ret_number)
@@ -83,13 +93,17 @@ static void raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int parse_options(int argc, char **argv, struct client_options *options)
+static int parse_options(int argc, char **argv, struct client_options *options,
+			 unsigned int *ret_buffers)
 {
 	static const struct option longopts[] = {
 		{ "count", required_argument, NULL, 'n' },
 		{ "clients", required_argument, NULL, 'c' },
 		{ "streams", required_argument, NULL, 'c' },
 		{ "seconds", required_argument, NULL, 's' },
+		{ "pause-us", required_argument, NULL, 'p' },
+		{ "shape", required_argument, NULL, 'f' },
+		{ "buffers", required_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -109,6 +123,19 @@ static int parse_options(int argc, char **argv, struct client_options *options)
 			if (!parse_number(optarg, CLIENT_SECONDS_MAX, &options->seconds))
 				return usage_error("bad number of seconds", optarg);
 			break;
+		case 'p':
+			if (!parse_number(optarg, CLIENT_PAUSE_US_MAX, &options->pause_us))
+				return usage_error("bad pause", optarg);
+			break;
+		case 'f':
+			options->shape = shape_find(optarg);
+			if (!options->shape)
+				return usage_error("no such shape", optarg);
+			break;
+		case 'b':
+			if (!parse_number(optarg, BUFFERS_MAX, ret_buffers))
+				return usage_error("bad size", optarg);
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(0);
@@ -119,13 +146,33 @@ static int parse_options(int argc, char **argv, struct client_options *options)
 	return 0;
 }
 
+/* The options that one workload needs, and only that one. */
+static void run_workload(enum workload workload, struct client_options *options)
+{
+	bool shape = workload == WORKLOAD_SHAPE;
+
+	if (shape != (options->shape != NULL) || (shape && options->clients != 1)) {
+		fputs("tproxy-bench: --shape goes with the workload shape, which has one client\n",
+		      stderr);
+		exit(2);
+	}
+	if (options->seconds == 0 && workload != WORKLOAD_RR && !shape)
+		options->seconds = SECONDS_DEFAULT;
+	client_run(workload, options);
+}
+
 int main(int argc, char **argv)
 {
-	struct client_options options = { .count = 10000, .clients = 1, .seconds = 10 };
-	int r = parse_options(argc, argv, &options);
+	struct client_options options = { .count = 10000, .clients = 1 };
+	unsigned int buffers = 0;
+	int r = parse_options(argc, argv, &options, &buffers);
 
 	if (r)
 		return r;
+	if (argc - optind == 1 && strcmp(argv[optind], "shapes") == 0) {
+		shape_list();
+		return 0;
+	}
 	if (argc - optind != 2) {
 		fputs("tproxy-bench: give a command and ADDR:PORT. Try 'tproxy-bench --help'.\n",
 		      stderr);
@@ -137,10 +184,10 @@ int main(int argc, char **argv)
 	pattern_init();
 	raise_descriptor_limit();
 	if (strcmp(argv[optind], "server") == 0)
-		server_run(&options.address);
+		server_run(&options.address, buffers);
 	for (enum workload w = 0; w < _WORKLOAD_MAX; w++) {
 		if (strcmp(argv[optind], workload_names[w]) == 0)
-			client_run(w, &options);
+			run_workload(w, &options);
 	}
 	return usage_error("no such command", argv[optind]);
 }

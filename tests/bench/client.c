@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "pattern.h"
+#include "shape.h"
 
 #define STALL_SECONDS	10
 #define RUN_SECONDS_MAX 600 /* then it is over even though it moves */
@@ -37,12 +38,14 @@ const char *const workload_names[_WORKLOAD_MAX] = {
 	[WORKLOAD_RR] = "rr",		[WORKLOAD_CRR] = "crr",
 	[WORKLOAD_CONNECT] = "connect", [WORKLOAD_HOLD] = "hold",
 	[WORKLOAD_BULK_UP] = "bulk-up", [WORKLOAD_BULK_DOWN] = "bulk-down",
+	[WORKLOAD_SHAPE] = "shape",
 };
 
 struct client {
 	pthread_t thread;
 	struct run *run;
 	unsigned int quota;
+	unsigned int done;   /* less than quota only if the time was up before */
 	uint64_t *latencies; /* quota of them, a slice of run->latencies */
 	int *held;	     /* of hold: quota of them */
 	atomic_ullong progress;
@@ -98,16 +101,22 @@ static void client_progress(struct client *c, uint64_t amount)
 static int client_connect(struct client *c)
 {
 	const struct sockaddr_in *address = &c->run->options->address;
+	const struct shape *shape = c->run->options->shape;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return client_fail_errno(c, "socket");
+	if (shape)
+		shape_prepare(fd, shape, &shape->client, false);
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		client_fail_errno(c, "connect");
 		close(fd);
 		return -1;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	if (shape)
+		shape_prepare(fd, shape, &shape->client, true);
+	else
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	return fd;
 }
 
@@ -152,20 +161,79 @@ static int client_exchange(struct client *c, int fd, uint64_t number)
 	return 0;
 }
 
+/* Whether a client that began at @begin and has counted one exchange at least is to end. */
+static bool client_late(const struct client *c, uint64_t begin, uint64_t now)
+{
+	unsigned int seconds = c->run->options->seconds;
+
+	return c->done > 0 && seconds > 0 && now - begin >= seconds * NS_PER_SECOND;
+}
+
 static void client_rr(struct client *c)
 {
+	const struct timespec pause = { .tv_nsec = (long)c->run->options->pause_us * 1000 };
 	int fd = client_connect(c);
+	uint64_t first = now_ns(), begin = first;
 
 	if (fd < 0)
 		return;
-	for (unsigned int i = 0; i < c->quota; i++) {
-		uint64_t begin = now_ns();
-
-		if (client_exchange(c, fd, i) < 0)
+	for (c->done = 0; c->done < c->quota && !client_late(c, first, begin); c->done++) {
+		begin = now_ns();
+		if (client_exchange(c, fd, c->done) < 0)
 			break;
-		c->latencies[i] = now_ns() - begin;
+		c->latencies[c->done] = now_ns() - begin;
+		if (pause.tv_nsec > 0)
+			nanosleep(&pause, NULL);
 	}
 	close(fd);
+}
+
+/* Makes @end what it is before the first exchange of a connection. */
+static int client_open_shape(struct client *c, struct shape_end *end)
+{
+	end->fd = client_connect(c);
+	end->shape = c->run->options->shape;
+	end->introduced = false;
+	end->sent = end->received = end->held = 0;
+	return end->fd < 0 ? -1 : 0;
+}
+
+static int client_shape_exchange(struct client *c, struct shape_end *end)
+{
+	int r = shape_exchange(end);
+
+	if (r == -EBADMSG)
+		return client_fail(c, "a wrong byte");
+	if (r == -ENODATA)
+		return client_fail(c, "end of file");
+	if (r < 0)
+		return client_fail(c, "exchange: %s", strerror(-r));
+	client_progress(c, 1);
+	return 0;
+}
+
+static void client_shape(struct client *c)
+{
+	static struct shape_end end; /* there is one client of this workload only */
+	uint64_t first = now_ns(), begin = first;
+
+	end.fd = -1;
+	for (c->done = 0; c->done < c->quota && !client_late(c, first, begin); c->done++) {
+		begin = now_ns();
+		if (end.fd < 0 && client_open_shape(c, &end) < 0)
+			return;
+		if (c->done == 0 && !end.shape->fresh)
+			begin = now_ns();
+		if (client_shape_exchange(c, &end) < 0)
+			break;
+		c->latencies[c->done] = now_ns() - begin;
+		if (end.shape->fresh) {
+			close(end.fd);
+			end.fd = -1;
+		}
+	}
+	if (end.fd >= 0)
+		close(end.fd);
 }
 
 static void client_crr(struct client *c)
@@ -328,6 +396,7 @@ static void *client_main(void *arg)
 		[WORKLOAD_HOLD] = client_hold,
 		[WORKLOAD_BULK_UP] = client_bulk,
 		[WORKLOAD_BULK_DOWN] = client_bulk,
+		[WORKLOAD_SHAPE] = client_shape,
 	};
 	struct client *c = arg;
 	struct run *run = c->run;
@@ -407,13 +476,18 @@ static int run_report(struct run *run, const char *why, double seconds)
 {
 	const struct client_options *options = run->options;
 	uint64_t bytes = 0;
-	unsigned int failures = 0;
+	unsigned int failures = 0, done = 0;
 
 	for (unsigned int i = 0; i < options->clients; i++) {
 		const struct client *c = &run->clients[i];
 
 		bytes += c->bytes;
 		failures += c->failures;
+		/* A client that was late has left a gap behind its latencies. */
+		if (!why)
+			memmove(run->latencies + done, c->latencies,
+				c->done * sizeof(*c->latencies));
+		done += c->done;
 		if (!why && c->failures)
 			why = c->reason;
 	}
@@ -427,8 +501,8 @@ static int run_report(struct run *run, const char *why, double seconds)
 		printf(", \"bytes\": %llu, \"intact\": true, \"gbit_s\": %.4f",
 		       (unsigned long long)bytes, (double)bytes * 8 / 1e9 / seconds);
 	else {
-		printf(", \"count\": %u, \"rate\": %.2f", options->count, options->count / seconds);
-		print_percentiles(run->latencies, options->count);
+		printf(", \"count\": %u, \"rate\": %.2f", done, done / seconds);
+		print_percentiles(run->latencies, done);
 	}
 	puts("}");
 	fflush(stdout);
@@ -448,6 +522,7 @@ static void run_start(struct run *run)
 		c->run = run;
 		c->latencies = run->latencies + given;
 		c->quota = end - given;
+		c->done = c->quota;
 		given = end;
 		errno = pthread_create(&c->thread, NULL, client_main, c);
 		if (errno) {

@@ -5,6 +5,8 @@
 
 #include <netinet/in.h>
 
+struct shape;
+
 enum workload {
 	WORKLOAD_RR,
 	WORKLOAD_CRR,
@@ -12,19 +14,23 @@ enum workload {
 	WORKLOAD_HOLD,
 	WORKLOAD_BULK_UP,
 	WORKLOAD_BULK_DOWN,
+	WORKLOAD_SHAPE,
 	_WORKLOAD_MAX,
 };
 
 struct client_options {
 	struct sockaddr_in address;
-	unsigned int count;   /* exchanges or connections, of all clients together */
-	unsigned int clients; /* or streams, at the same time */
-	unsigned int seconds; /* of a bulk transfer; at most, that hold waits */
+	unsigned int count;	   /* exchanges or connections, of all clients together */
+	unsigned int clients;	   /* or streams, at the same time */
+	unsigned int seconds;	   /* of a bulk transfer; at most, that rr, shape and hold last */
+	unsigned int pause_us;	   /* between two exchanges of rr */
+	const struct shape *shape; /* of the workload shape */
 };
 
-#define CLIENT_COUNT_MAX   10000000
-#define CLIENT_CLIENTS_MAX 1024
-#define CLIENT_SECONDS_MAX 300
+#define CLIENT_COUNT_MAX    10000000
+#define CLIENT_CLIENTS_MAX  1024
+#define CLIENT_SECONDS_MAX  300
+#define CLIENT_PAUSE_US_MAX 999999
 
 extern const char *const workload_names[_WORKLOAD_MAX];
 

@@ -16,6 +16,7 @@ from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivil
 
 IDLE_MAX = 9800  # connections; two descriptors each, and 20,000 may be all there are
 CLIENT_SECONDS_MAX = 660
+RELAY_PORT = 7001  # of the relays that are not ours
 HELD = 8  # connections that prove that a relay is in the way
 ESTABLISHED = "01"
 RELAY_IDS = 64777  # user and group of each relay: any that nothing else on the host has
@@ -145,12 +146,31 @@ class Redirected(Contender):
                 "--relay-cgroup", self.sandbox.cgroup_path(self.relay_cgroup),
                 "--relay-group", str(RELAY_IDS), "--pin-dir", self.pins, "--fail-closed")
 
+    def register(self):
+        """Makes the relay's listener the one that we redirect to."""
+        command("nsenter", f"--net=/run/netns/{self.netns}", self.program("loader", "tproxyctl"),
+                "register", "-p", self.pins, "--pid", str(self.relay.popen.pid))
+
     def stop(self):
         try:
             super().stop()
         finally:
             if os.path.isdir(self.pins):
                 command(self.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
+
+
+class Bare(Redirected):
+    """The least that a relay can be (bare.c), behind our redirect: the limit for all others."""
+
+    name = "bare"
+
+    def start(self):
+        super().start()
+        self.load()
+        self.start_relay([self.program("tests", "bench", "tproxy-bare"), "127.0.0.1",
+                          str(RELAY_PORT)])
+        wait_until(lambda: self.relay.check() or self.relay.listens_on(RELAY_PORT), "it listens")
+        self.register()
 
 
 class Tproxy(Redirected):

@@ -13,9 +13,10 @@
 #include <stdint.h>
 
 enum op {
-	OP_ECHO = 'E', /* every byte comes back, this one too */
-	OP_UP = 'U',   /* the pattern follows; at end of file the server answers a bulk_end */
-	OP_DOWN = 'D', /* the server sends the pattern until end of file, then a bulk_end */
+	OP_ECHO = 'E',	/* every byte comes back, this one too */
+	OP_UP = 'U',	/* the pattern follows; at end of file the server answers a bulk_end */
+	OP_DOWN = 'D',	/* the server sends the pattern until end of file, then a bulk_end */
+	OP_SHAPE = 'S', /* a shape's index follows, then exchanges of this shape, see shape.h */
 };
 
 #define MESSAGE_SIZE 64

@@ -2,12 +2,10 @@
 """The other contenders: programs from the distribution, each behind what it is usually behind."""
 
 import os
-import re
 
-from contenders import IDLE_MAX, RELAY_IDS, Contender, Redirected, Tproxy
-from sandbox import HTTP_PORT, SERVER_PORT, Failure, command, wait_until, write
+from contenders import IDLE_MAX, RELAY_IDS, RELAY_PORT, Bare, Contender, Redirected, Tproxy
+from sandbox import HTTP_PORT, SERVER_PORT, SMALL_PORT, Failure, command, wait_until, write
 
-RELAY_PORT = 7001
 SOCKS_PORT = 7002
 
 
@@ -18,7 +16,7 @@ class IptablesRedirected(Contender):
         return command("nsenter", f"--net=/run/netns/{self.netns}", "iptables", "-t", "nat", *words)
 
     def redirect(self):
-        for port in (SERVER_PORT, HTTP_PORT):
+        for port in (SERVER_PORT, HTTP_PORT, SMALL_PORT):
             self.rules("-A", "OUTPUT", "-p", "tcp", "--dport", str(port), "-m", "owner", "!",
                        "--uid-owner", str(RELAY_IDS), "-j", "REDIRECT",
                        "--to-ports", str(RELAY_PORT))
@@ -83,13 +81,9 @@ class HaproxyOurs(Redirected, HaproxyRelay):
 
     def start(self):
         super().start()
-        ctl = self.program("loader", "tproxyctl")
-        if not re.search(r"^ +register ", command(ctl, "--help"), re.MULTILINE):
-            raise Failure("tproxyctl register: not built")
         self.load()
         self.start_haproxy()
-        command("nsenter", f"--net=/run/netns/{self.netns}", ctl, "register", "-p", self.pins,
-                "--pid", str(self.relay.popen.pid))
+        self.register()
 
 
 class SocksServer(Contender):
@@ -175,5 +169,5 @@ socks5 127.0.0.1 {SOCKS_PORT}
         self.wrapper = ("proxychains4", "-q", "-f", configuration)
 
 
-CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, Haproxy, HaproxyOurs, Redsocks,
-                                           Proxychains)}
+CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, Haproxy, Bare, HaproxyOurs,
+                                           Redsocks, Proxychains)}

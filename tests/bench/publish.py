@@ -17,6 +17,7 @@ import sys
 sys.dont_write_bytecode = True
 
 # pylint: disable=wrong-import-position
+import floors
 import plot
 from report import cell, measured, numbers_of, to_json
 from sandbox import read, write
@@ -47,6 +48,7 @@ def block(document):
         *alone({name: workload for name, workload in workloads.items()
                 if "direct" not in workload["baselines"]}), "",
         *reasons(workloads),
+        *floors.summary(document),
         f"[All numbers]({JSON}), [as a picture]({SVG}), "
         "[how they are measured](tests/bench/README.md)."]
     return "\n".join(lines)
@@ -65,6 +67,7 @@ def compared(workloads):
     for workload in workloads.values():
         contenders += [name for name in workload["variants"] if name not in contenders]
     columns = [("tproxy", "direct"), ("tproxy", "haproxy"),
+               *[("tproxy", "bare")][:contenders.count("bare")],
                *((name, "direct") for name in contenders if name not in ("tproxy", "direct"))]
     rows = [["workload", *(f"{name} / {baseline}" for name, baseline in columns), "direct"]]
     for name, workload, metric in headlines(workloads):

@@ -17,6 +17,7 @@ import time
 sys.dont_write_bytecode = True  # run as root from somebody's tree: leave nothing in it
 
 # pylint: disable=wrong-import-position
+import floors
 import plot
 from contenders import Redirected
 from peers import CONTENDERS
@@ -56,6 +57,8 @@ def parse_options():
                         help=f"some of {','.join(CONTENDERS)}")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
     parser.add_argument("--plot", metavar="FILE", help="write a picture of the ratios there, SVG")
+    parser.add_argument("--floors", action="store_true",
+                        help="exit status 1 also if a floor of what is measured is missed")
     parser.add_argument("--build", metavar="DIR", default=os.path.join(TREE, "build"),
                         help="the meson build directory (build)")
     parser.add_argument("--congestion-control", metavar="NAME", default="cubic",
@@ -191,8 +194,9 @@ def main():
         write(options.json, to_json(document))
     if options.plot:
         write(options.plot, plot.svg(document))
-    print(to_text(document))
-    return 0 if report.complete() else 1
+    print(to_text(document), floors.to_text(document), sep="\n\n")
+    missed = any(verdict == floors.MISSED for _, verdict, _ in floors.verdicts(document))
+    return 0 if report.complete() and not (options.floors and missed) else 1
 
 
 if __name__ == "__main__":

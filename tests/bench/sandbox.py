@@ -21,6 +21,8 @@ NAME = "tproxy-bench"
 SERVER_NETNS = f"{NAME}-server"
 SERVER_PORT = 7777
 HTTP_PORT = 7778
+SMALL_PORT = 7779  # of a second server, whose listener has small buffers
+SMALL_BYTES = 4096
 COMMAND_SECONDS = 30
 
 # Ports must not run out, nor connect() search for a free one: see README.md.
@@ -273,9 +275,11 @@ class Sandbox:
         return Process(popen, log_path)
 
     def start_server(self):
-        server = self.start_in_server_netns([self.bench, "server", f"0.0.0.0:{SERVER_PORT}"],
-                                            "server")
-        wait_until(lambda: server.check() or "ready" in server.log(), "server is ready")
+        for label, port, *options in (("server", SERVER_PORT),
+                                      ("server-small", SMALL_PORT, "--buffers", str(SMALL_BYTES))):
+            server = self.start_in_server_netns(
+                [self.bench, "server", f"0.0.0.0:{port}", *options], label)
+            wait_until(lambda s=server: s.check() or "ready" in s.log(), f"{label} is ready")
 
     def start_in_server_netns(self, argv, label):
         return self.start(argv, SERVER_NETNS, "outside", label, self.server_cpus)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The server: echo, sink and source behind one port, see pattern.h.
+ * The server: echo, sink, source and shapes behind one port, see pattern.h.
  *
  * One thread per CPU, each with its own epoll instance; all of them wait for the one listener
  * (EPOLLEXCLUSIVE), so that an idle thread takes the next connection, and keeps it. A connection
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "pattern.h"
+#include "shape.h"
 
 #define LIFETIME_SECONDS 3600
 #define EVENTS_AT_ONCE	 4
@@ -38,6 +39,7 @@ enum verdict {
 	CONN_KEEP,
 	CONN_CLOSE,
 	CONN_RESET,
+	CONN_GIVEN, /* a thread of shape.c has its descriptor now */
 };
 
 struct worker {
@@ -93,6 +95,22 @@ static void conn_sink(struct conn *c, const unsigned char *bytes, size_t size)
 	c->end.bytes += size;
 }
 
+/* Exchanges of a shape are made of blocking calls, so they have a thread of their own. */
+static enum verdict conn_give(struct conn *c, struct worker *w, const unsigned char *bytes,
+			      size_t size)
+{
+	int r;
+
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL) < 0)
+		die("epoll_ctl");
+	r = shape_serve(c->fd, bytes, size);
+	if (r < 0) {
+		errno = -r;
+		die("shape_serve");
+	}
+	return CONN_GIVEN;
+}
+
 /* The first byte has come: become what it says. A source also wants to know when it may write. */
 static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 {
@@ -102,7 +120,8 @@ static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 	c->end.intact = 1;
 	if (op == OP_DOWN && epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
 		die("epoll_ctl");
-	return op == OP_ECHO || op == OP_UP || op == OP_DOWN ? CONN_KEEP : CONN_RESET;
+	return op == OP_ECHO || op == OP_UP || op == OP_DOWN || op == OP_SHAPE ? CONN_KEEP
+									       : CONN_RESET;
 }
 
 static enum verdict conn_on_readable(struct conn *c, struct worker *w)
@@ -119,6 +138,8 @@ static enum verdict conn_on_readable(struct conn *c, struct worker *w)
 	if (c->op == 0) {
 		if (conn_choose(c, w, bytes[0]) != CONN_KEEP)
 			return CONN_RESET;
+		if (c->op == OP_SHAPE)
+			return conn_give(c, w, bytes + 1, size - 1);
 		if (c->op != OP_ECHO) {
 			bytes++;
 			size--;
@@ -151,7 +172,8 @@ static void conn_destroy(struct conn *c, enum verdict verdict)
 
 	if (verdict == CONN_RESET)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(c->fd);
+	if (verdict != CONN_GIVEN)
+		close(c->fd);
 	free(c);
 }
 
@@ -223,15 +245,20 @@ static void worker_start(struct worker *w, int listen_fd)
 		die("pthread_create");
 }
 
-static int listener_open(const struct sockaddr_in *address)
+static int listener_open(const struct sockaddr_in *address, unsigned int buffers)
 {
+	int size = (int)buffers;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
-	/* The sockets that it accepts inherit this one. */
+	/* The sockets that it accepts inherit these. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	if (size > 0) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	}
 	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
 		die("bind");
 	if (listen(fd, SOMAXCONN) < 0)
@@ -239,12 +266,12 @@ static int listener_open(const struct sockaddr_in *address)
 	return fd;
 }
 
-_Noreturn void server_run(const struct sockaddr_in *address)
+_Noreturn void server_run(const struct sockaddr_in *address, unsigned int buffers)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t count = cpus > 0 ? (size_t)cpus : 1;
 	struct worker *workers = calloc(count, sizeof(*workers));
-	int listen_fd = listener_open(address);
+	int listen_fd = listener_open(address, buffers);
 
 	if (!workers)
 		die("calloc");

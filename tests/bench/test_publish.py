@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What is published says what was measured: report.py, plot.py, publish.py on a run made up here.
+"""What is published says what was measured: report.py, plot.py, publish.py and floors.py on a run
+made up here.
 
 Each test publishes it to a tree of its own, and has its own way to see it red in it: an edit that
 must be found. To see the whole of it red: let publish.check() return at once.
@@ -7,6 +8,7 @@ must be found. To see the whole of it red: let publish.check() return at once.
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -16,11 +18,13 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
+import floors
 import publish
 from report import Report, Series, to_json, to_text
 from sandbox import read, write
 from workload import QUICK
-from workloads import Bystander, Crr, Idle
+from small_talk import SHAPES, Fair, Patterns
+from workloads import Bystander, Crr, Crr64, Idle
 
 ABOUT = {"date": "2026-01-02 03:04 UTC", "commit": "0123456789" * 4, "kernel": "6.1.0",
          "cpu": "a <CPU> & more", "cores": 2, "congestion_control": "cubic", "pinned": False,
@@ -46,6 +50,16 @@ def report(quick=False, about=None):
     result.add(Idle({}), {"tproxy": series("bytes", 500.0), "haproxy": series("bytes", 3000.0)})
     result.add(Bystander({}), {})
     return result
+
+
+def judged(series_of_patterns, series_of_fair=None):
+    """{name of a floor: (verdict, value)} of a run with these two workloads."""
+    result = Report(ABOUT, 1, QUICK, False)
+    result.add(Patterns({}), series_of_patterns)
+    result.add(Fair({}), series_of_fair or {})
+    document = result.document()
+    publish.verify(document)
+    return {floor.name(): (verdict, value) for floor, verdict, value in floors.verdicts(document)}
 
 
 class Published(unittest.TestCase):
@@ -87,6 +101,9 @@ class Published(unittest.TestCase):
         self.assertIn("| crr, p50 µs, lower is better | 2.00 (1.10–4.00) | 0.50 |", content)
         self.assertIn("| idle, bytes each | tproxy / haproxy | 0.17 | 500 |", content)
         self.assertIn("No number for redsocks in crr: stalled: nothing moves.", content)
+        # crr twice, idle; bystander was run without a variant.
+        self.assertIn("Floors (tests/bench/floors.py): 3 of 3 are met; not measured: rr, crr64, "
+                      "bulk-up, bulk-down, patterns, fair, churn, bystander.", content)
         self.assertTrue(content.startswith("# x\n") and content.endswith("\nAfter.\n"))
         self.assertIn("a &lt;CPU&gt; &amp; more", read(self.svg))
 
@@ -99,6 +116,11 @@ class Published(unittest.TestCase):
     def test_readme_edited(self):
         self.publish()
         self.edit(self.readme, "2.00 (1.10–4.00)", "1.00 (1.10–4.00)")
+        self.assert_disagrees("README.md: its table")
+
+    def test_floors_edited(self):
+        self.publish()
+        self.edit(self.readme, "3 of 3 are met", f"{len(floors.FLOORS)} of {len(floors.FLOORS)}")
         self.assert_disagrees("README.md: its table")
 
     def test_results_still_there_but_readme_emptied(self):
@@ -163,6 +185,63 @@ class Told(unittest.TestCase):
                           ["ratio_to"]["direct"])
         self.assertFalse(result.complete())
         publish.verify(document)
+
+    def test_bare_has_a_column_where_it_took_part(self):
+        result = Report(ABOUT, 1, QUICK, False)
+        result.add(Crr({}), {"direct": series("p50_us", 50.0), "tproxy": series("p50_us", 110.0),
+                             "bare": series("p50_us", 100.0)})
+        rows = publish.compared(result.document()["workloads"])
+        self.assertIn("| tproxy / bare | bare / direct |", rows[0])
+        self.assertIn("| 1.10 | 2.00 |", rows[2])
+
+
+class Floors(unittest.TestCase):
+    """Red if verdicts() takes a bound for its opposite, or no number for a good one."""
+
+    shape = SHAPES[0]
+    name = f"patterns, {shape}: tproxy - direct, µs"
+
+    def test_shapes_are_those_of_the_load_generator(self):
+        """Red if a shape is missing, or misnamed, in either of shape.c and small_talk.py."""
+        code = read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "shape.c"))
+        self.assertEqual(tuple(re.findall(r'\.name = "([^"]+)"', code)), SHAPES)
+
+    def test_each_has_a_name_of_its_own(self):
+        names = [floor.name() for floor in floors.FLOORS]
+        self.assertEqual(len(set(names)), len(names))
+
+    def test_a_shape_that_stalls(self):
+        """By round: the middle one of 44,000, 100 and 0 above. The medians differ by 44,000."""
+        verdicts = judged({"direct": series(self.shape, 50.0, 60.0, 44000.0),
+                           "tproxy": series(self.shape, 44050.0, 160.0, 44000.0)})
+        self.assertEqual(verdicts[self.name], (floors.MET, 100))
+        verdicts = judged({"direct": series(self.shape, 50.0),
+                           "tproxy": series(self.shape, 1051.0)})
+        self.assertEqual(verdicts[self.name], (floors.MISSED, 1001))
+
+    def test_no_number_is_below_any_floor(self):
+        verdicts = judged({"direct": series(self.shape, 50.0),
+                           "tproxy": series(self.shape, reason="stalled: nothing moves")})
+        self.assertEqual(verdicts[self.name], (floors.MISSED, None))
+
+    def test_not_measured(self):
+        verdicts = judged({"tproxy": series(self.shape, 50.0)})
+        self.assertEqual(verdicts[self.name], (floors.UNKNOWN, None))
+        self.assertEqual(verdicts["rr, p50_us: tproxy / direct"], (floors.UNKNOWN, None))
+
+    def test_rounded_as_published(self):
+        for times, verdict in ((3.004, floors.MET), (3.006, floors.MISSED)):
+            verdicts = judged({}, {"tproxy": series("times", times)})
+            self.assertEqual(verdicts["fair, times: tproxy"][0], verdict)
+
+    def test_at_least(self):
+        for ours, verdict in ((120.0, floors.MET), (119.0, floors.MISSED)):
+            result = Report(ABOUT, 1, QUICK, False)
+            result.add(Crr64({}), {"haproxy": series("rate", 100.0),
+                                   "tproxy": series("rate", ours)})
+            found = [found for floor, found, _ in floors.verdicts(result.document())
+                     if floor.name() == "crr64, rate: tproxy / haproxy"]
+            self.assertEqual(found, [verdict])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ class Scale(NamedTuple):
     idle: int
     churn: int
     connects: int
+    shape: int
+    fair_seconds: int
 
     def divided(self, counts, seconds):
         return Scale(*(max(1, amount // (seconds if name.endswith("_seconds") else counts))
@@ -40,9 +42,9 @@ class Scale(NamedTuple):
 
 
 FULL = Scale(rr=12500, crr=2500, crr64=5000, bulk_seconds=2, http_seconds=4, idle=IDLE_MAX,
-             churn=100000, connects=5000)
+             churn=100000, connects=5000, shape=60, fair_seconds=2)
 QUICK = Scale(rr=2500, crr=1000, crr64=2000, bulk_seconds=1, http_seconds=1, idle=2000, churn=10000,
-              connects=2000)
+              connects=2000, shape=20, fair_seconds=1)
 
 
 class Metric(NamedTuple):
@@ -69,7 +71,7 @@ class Workload:
     title: str
     metrics: tuple[Metric, ...]
     headlines: tuple[str, ...] = ()  # keys of what the plot and README.md show: the first one
-    baselines: tuple[str, ...] = ("direct", "haproxy")
+    baselines: tuple[str, ...] = ("direct", "haproxy", "bare")
     minors = False
     once = False  # one round is enough: it counts rather than times
     finely = 1  # rounds in place of each of the run's, where a difference is small beside the noise

@@ -6,6 +6,7 @@ import resource
 
 from contenders import Redirected, Tproxy
 from hooks import Hooks
+from small_talk import Fair, Patterns
 from sandbox import SERVER_PORT, Failure, wait_until
 from web import Http, HttpClose
 from workload import GBIT, PERCENTILES, RATE, RELAY_S, RELAY_US, Metric, Workload
@@ -134,7 +135,7 @@ class Workers(BulkDown8):
 class Relayed(Workload):
     """Base: about a relay's own resources, so the direct way has no part in it."""
 
-    baselines = ("haproxy",)
+    baselines = ("haproxy", "bare")
 
     def variants(self):
         return [name for name in super().variants() if name != "direct"]
@@ -239,5 +240,5 @@ class Bystander(Workload):
 
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
-                                          BulkUp8, BulkDown8, Workers, Idle, Churn, Hooks,
-                                          Bystander)}
+                                          BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
+                                          Churn, Hooks, Bystander)}

@@ -1,0 +1,158 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a run must not fall below: each floor by name, and whether this run meets it.
+
+floors.py FILE judges what run.py --json has written, with exit status 1 if a floor is missed. A
+floor that the run has no numbers for is said to be not measured, and is not met.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from typing import NamedTuple
+
+sys.dont_write_bytecode = True
+
+# pylint: disable=wrong-import-position
+from sandbox import read
+from small_talk import SHAPES
+
+OURS = "tproxy"
+MET, MISSED, UNKNOWN = "met", "missed", "not measured"
+
+
+class Floor(NamedTuple):
+    """A bound of a median: of a ratio to a baseline, or of what was measured if there is none."""
+
+    workload: str
+    metric: str
+    bound: float
+    baseline: str | None = None
+    variant: str = OURS
+    at_least: bool = False
+    digits: int = 2  # that are compared: as many as are published
+
+    def name(self):
+        against = f" / {self.baseline}" if self.baseline else ""
+        return f"{self.workload}, {self.metric}: {self.variant}{against}"
+
+    def value(self, document):
+        numbers = numbers_of(document, self.workload, self.variant, self.metric)
+        if numbers and self.baseline:
+            numbers = numbers["ratio_to"].get(self.baseline)
+        return round(numbers["median"], self.digits) if numbers else None
+
+
+class Above(NamedTuple):
+    """A bound of how far a median of ours lies above that of a baseline, in the metric's unit."""
+
+    workload: str
+    metric: str
+    bound: float
+    baseline: str
+    variant: str = OURS
+    at_least = False
+    digits: int = 0
+
+    def name(self):
+        return f"{self.workload}, {self.metric}: {self.variant} - {self.baseline}, µs"
+
+    def value(self, document):
+        """By round, as ratios are."""
+        ours, theirs = (numbers_of(document, self.workload, variant, self.metric)
+                        for variant in (self.variant, self.baseline))
+        if not ours or not theirs or len(ours["rounds"]) != len(theirs["rounds"]):
+            return None
+        return round(statistics.median(a - b for a, b in zip(ours["rounds"], theirs["rounds"])),
+                     self.digits)
+
+
+FLOORS = (
+    Floor("rr", "p50_us", 0.75, "direct"),
+    Floor("rr", "p50_us", 0.50, "haproxy"),
+    Floor("crr", "p50_us", 2.0, "direct"),
+    Floor("crr", "p50_us", 0.95, "haproxy"),
+    Floor("crr64", "rate", 1.2, "haproxy", at_least=True),
+    Floor("bulk-up", "gbit_s", 0.8, "direct", at_least=True),
+    Floor("bulk-down", "gbit_s", 0.8, "direct", at_least=True),
+    *(Above("patterns", shape, 1000, "direct") for shape in SHAPES),
+    Floor("fair", "times", 3.0),
+    Floor("idle", "bytes", 734, digits=0),
+    Floor("churn", "rss_kib", 0, digits=0),
+    Floor("churn", "map_socks_after", 0, digits=0),
+    Floor("churn", "map_ports_after", 0, digits=0),
+    Floor("bystander", "p50_us", 1.02, "outside, detached", variant="outside, attached"),
+)
+
+
+def numbers_of(document, workload, variant, metric):
+    """None if the run has none. A variant that failed has a reason in place of its numbers."""
+    variants = document["workloads"].get(workload, {}).get("variants", {})
+    return variants.get(variant, {}).get(metric)
+
+
+def failed(document, floor):
+    """Whether a workload was run, but ours has no numbers in it: that is below any floor."""
+    variants = document["workloads"].get(floor.workload, {}).get("variants", {})
+    return "reason" in variants.get(floor.variant, {})
+
+
+def verdicts(document):
+    """(floor, verdict, value or None) of each floor."""
+    result = []
+    for floor in FLOORS:
+        value = floor.value(document)
+        if value is None:
+            verdict = MISSED if failed(document, floor) else UNKNOWN
+        elif value >= floor.bound if floor.at_least else value <= floor.bound:
+            verdict = MET
+        else:
+            verdict = MISSED
+        result.append((floor, verdict, value))
+    return result
+
+
+def line(floor, verdict, value):
+    bound = f"{'at least' if floor.at_least else 'at most'} {floor.bound:g}"
+    number = "no number" if value is None else f"{value:.{floor.digits}f}"
+    return f"{verdict:12}  {floor.name()}: {number}, {bound}"
+
+
+def summary(document):
+    """For README.md: how many are met, and by name those that are not."""
+    judged = [verdict for verdict in verdicts(document) if verdict[1] != UNKNOWN]
+    if not judged:
+        return []
+    missed = [f"{floor.name()} ({'no number' if value is None else f'{value:.{floor.digits}f}'})"
+              for floor, verdict, value in judged if verdict == MISSED]
+    unknown = dict.fromkeys(floor.workload for floor, verdict, _ in verdicts(document)
+                            if verdict == UNKNOWN)
+    text = f"Floors (tests/bench/floors.py): {len(judged) - len(missed)} of {len(judged)} are met"
+    if unknown:
+        text += f"; not measured: {', '.join(unknown)}"
+    return [f"{text}. Missed: {'; '.join(missed)}." if missed else f"{text}.", ""]
+
+
+def to_text(document):
+    return "\n".join(["floors:", *("  " + line(*judged) for judged in verdicts(document)
+                                   if judged[0].workload in document["workloads"])])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Which floors a run meets.")
+    parser.add_argument("file", help="of run.py --json")
+    options = parser.parse_args()
+    try:
+        document = json.loads(read(options.file))
+        judged = verdicts(document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        print(f"floors.py: {options.file}: not written by run.py: {error!r}", file=sys.stderr)
+        return 1
+    for verdict in judged:
+        print(line(*verdict))
+    return 1 if any(verdict != MET for _, verdict, _ in judged) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
