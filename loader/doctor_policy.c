@@ -23,6 +23,7 @@
 #include "cgroup.h"
 #include "doctor.h"
 #include "fields.h"
+#include "filters.h"
 #include "pins.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -32,22 +33,8 @@
 #define CGROUPS_MAX 8192
 /* Findings of this check: the rest is counted. */
 #define TOLD_MAX 24
-/* Of one cgroup and one direction. */
-#define PROGRAMS_MAX 64
 /* Where a relay listens if none is registered yet. */
 #define USUAL_PORT 3128
-
-struct filter {
-	int fd;
-	__u32 id;
-	bool egress;
-	char name[BPF_OBJ_NAME_LEN + 1];
-};
-
-struct filters {
-	struct filter list[2 * PROGRAMS_MAX];
-	size_t n;
-};
 
 struct scan {
 	struct doctor *d;
@@ -62,107 +49,6 @@ struct scan {
 	uint64_t *seen; /* those that have programs: one above two scopes is told once */
 	size_t n_seen;
 };
-
-/* Of all programs of a cgroup together: a packet has to pass each of them. Of one family. */
-struct outcome {
-	const struct tproxy_endpoint *relay; /* NULL: relays do not serve that family */
-	bool cut;			     /* the relay is not reached */
-	bool some_pass;			     /* of the samples */
-	bool some_drop;
-	struct tproxy_endpoint dropped; /* one of these */
-};
-
-/* --- programs */
-
-static void filters_finish(struct filters *filters)
-{
-	while (filters->n > 0)
-		close(filters->list[--filters->n].fd);
-}
-
-/* One that cannot be opened is gone by now, or not ours to look at: then its fd is negative. */
-static void add_programs(struct filters *to, int cgroup_fd, bool egress)
-{
-	__u32 ids[PROGRAMS_MAX] = {}, i;
-	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = PROGRAMS_MAX);
-	int r;
-
-	r = bpf_prog_query_opts(cgroup_fd,
-				egress ? BPF_CGROUP_INET_EGRESS : BPF_CGROUP_INET_INGRESS, &opts);
-	if (r < 0 && r != -ENOSPC)
-		return;
-	for (i = 0; i < opts.prog_cnt && i < PROGRAMS_MAX; i++) {
-		struct filter *filter = &to->list[to->n];
-		struct bpf_prog_info info = {};
-		__u32 len = sizeof(info);
-
-		*filter = (struct filter){ .fd = bpf_prog_get_fd_by_id(ids[i]),
-					   .id = ids[i],
-					   .egress = egress };
-		if (filter->fd < 0)
-			continue;
-		if (bpf_obj_get_info_by_fd(filter->fd, &info, &len) == 0)
-			memcpy(filter->name, info.name, sizeof(info.name));
-		to->n++;
-	}
-}
-
-/* What systemd makes of IPAddressAllow= and IPAddressDeny=: its tries tell all that it does. */
-static bool is_systemds(const struct filters *filters)
-{
-	size_t i;
-
-	for (i = 0; i < filters->n; i++) {
-		if (strncmp(filters->list[i].name, "sd_fw_", 6) != 0)
-			return false;
-	}
-	return true;
-}
-
-/* Does a handshake with this address pass all of them? -errno: cannot be told. */
-static int passes(const struct filters *filters, const struct tproxy_endpoint *remote,
-		  unsigned int ifindex)
-{
-	size_t i;
-	int r;
-
-	for (i = 0; i < filters->n; i++) {
-		r = verdict_ask(filters->list[i].fd, filters->list[i].egress, remote, ifindex);
-		if (r <= 0)
-			return r;
-	}
-	return 1;
-}
-
-/* 0; -errno: the kernel does not run one of them. */
-static int try_all(const struct scan *scan, const struct filters *filters, int family,
-		   const struct verdict_samples *samples, struct outcome *ret)
-{
-	const struct tproxy_endpoint *relay = &scan->where[family];
-	size_t i;
-	int r;
-
-	*ret = (struct outcome){ .relay = relay->port ? relay : NULL };
-	if (!ret->relay)
-		return 0;
-	r = passes(filters, relay, 0);
-	if (r < 0)
-		return r;
-	ret->cut = r == 0;
-	for (i = 0; i < samples->n; i++) {
-		if (verdict_is_ipv4(&samples->ep[i]) != (family == TPROXY_INET))
-			continue;
-		r = passes(filters, &samples->ep[i], scan->ifindex);
-		if (r < 0)
-			return r;
-		ret->some_pass |= r > 0;
-		if (r == 0 && !ret->some_drop) {
-			ret->some_drop = true;
-			ret->dropped = samples->ep[i];
-		}
-	}
-	return 0;
-}
 
 /* --- findings */
 
@@ -193,18 +79,6 @@ static const char *unit_of(const char *path, char *buf, size_t size)
 	return buf;
 }
 
-/* "program 12, 'sd_fw_egress', on egress", for each of them. */
-static void describe(const struct filters *filters, char *buf, size_t size)
-{
-	size_t i, len = 0;
-
-	*buf = '\0';
-	for (i = 0; i < filters->n && len < size; i++)
-		len += (size_t)snprintf(buf + len, size - len, "%sprogram %u, '%s', on %s",
-					i ? "; " : "", filters->list[i].id, filters->list[i].name,
-					filters->list[i].egress ? "egress" : "ingress");
-}
-
 static bool may_tell(struct scan *scan)
 {
 	if (scan->told == TOLD_MAX) {
@@ -216,7 +90,7 @@ static bool may_tell(struct scan *scan)
 }
 
 static void tell_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
-		     const struct outcome *o)
+		     const struct filters_outcome *o)
 {
 	char text[FIELDS_ENDPOINT_LEN], unit[NAME_MAX + 1];
 
@@ -234,7 +108,7 @@ static void tell_cut(struct scan *scan, const char *path, bool of_relays, const 
 }
 
 static void tell_not_held(struct scan *scan, const char *path, const char *programs,
-			  const struct outcome *o)
+			  const struct filters_outcome *o)
 {
 	char text[FIELDS_ADDRESS_LEN], unit[NAME_MAX + 1];
 
@@ -255,7 +129,7 @@ static void tell_unknown(struct scan *scan, const char *path, const struct filte
 
 	if (!may_tell(scan))
 		return;
-	describe(filters, programs, sizeof(programs));
+	filters_describe(filters, programs, sizeof(programs));
 	doctor_add(
 		scan->d, DOCTOR_WARNING, "policy",
 		"at '%s' are programs on packets (%s), which see the relay's address instead of the server's; the kernel does not run them for a test: %s",
@@ -296,19 +170,19 @@ static bool note(struct scan *scan, uint64_t id)
 
 /* The worst of both families is told. */
 static void judge(struct scan *scan, const struct cgroup *cgroup, const struct filters *filters,
-		  const struct outcome outcomes[_TPROXY_FAMILY_MAX])
+		  const struct filters_outcome outcomes[_TPROXY_FAMILY_MAX])
 {
 	const bool of_relays = is_of_relays(scan, cgroup);
-	const struct outcome *worst = NULL;
+	const struct filters_outcome *worst = NULL;
 	char programs[1024];
 	int i, rank = 0, r;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		const struct outcome *o = &outcomes[i];
+		const struct filters_outcome *o = &outcomes[i];
 
 		if (o->cut)
 			/* What could reach nothing before either is no news. */
-			r = o->some_pass ? 3 : is_systemds(filters) ? 0 : 1;
+			r = o->some_pass ? 3 : filters_are_systemds(filters) ? 0 : 1;
 		else
 			r = o->some_drop && !of_relays && !holds_for_relays(scan, cgroup) ? 2 : 0;
 		if (r > rank) {
@@ -316,7 +190,7 @@ static void judge(struct scan *scan, const struct cgroup *cgroup, const struct f
 			worst = o;
 		}
 	}
-	describe(filters, programs, sizeof(programs));
+	filters_describe(filters, programs, sizeof(programs));
 	if (!worst)
 		scan->harmless++;
 	else if (worst->cut)
@@ -351,24 +225,21 @@ static void check_cgroup(struct scan *scan, const char *path, bool below)
 {
 	_cleanup_(cgroup_close) struct cgroup cgroup = CGROUP_NULL;
 	_cleanup_(filters_finish) struct filters filters = {};
-	struct outcome outcomes[_TPROXY_FAMILY_MAX];
+	struct filters_outcome outcomes[_TPROXY_FAMILY_MAX];
 	struct verdict_samples samples = {};
 	int r = 0, family;
-	size_t i;
 
 	if (cgroup_open(path, &cgroup) < 0)
 		return; /* went meanwhile */
 	scan->cgroups++;
 	count_others(scan, &cgroup, below);
-	add_programs(&filters, cgroup.fd, /* egress= */ true);
-	add_programs(&filters, cgroup.fd, /* egress= */ false);
+	filters_collect(cgroup.fd, &filters);
 	if (filters.n == 0 || !note(scan, cgroup.id))
 		return;
-	verdict_add_usual(&samples);
-	for (i = 0; i < filters.n; i++)
-		verdict_add_of_program(&samples, filters.list[i].fd);
+	filters_choose_samples(&filters, &samples);
 	for (family = 0; family < _TPROXY_FAMILY_MAX && r == 0; family++)
-		r = try_all(scan, &filters, family, &samples, &outcomes[family]);
+		r = filters_try(&filters, &scan->where[family], &samples, scan->ifindex,
+				&outcomes[family]);
 	if (r < 0)
 		tell_unknown(scan, cgroup.path, &filters, r);
 	else

@@ -58,7 +58,7 @@ def nft(net, *rules):
 def test_localhost_only(proxied, doctor, confine, service, where):
     """Through the relay it reaches all. Not so where the relay is confined too, at the top of both.
 
-    To see it red: leave out what try_all() does with the samples.
+    To see it red: leave out what filters_try() does with the samples.
     """
     cgroup = service if where == "service" else getattr(proxied, where)
     ids = confine(cgroup, maps.load_loopback_filter, True)
@@ -73,7 +73,7 @@ def test_localhost_only(proxied, doctor, confine, service, where):
 @pytest.mark.parametrize("direction", ["egress", "ingress"])
 @pytest.mark.parametrize("where", ["service", "scope", "top"])
 def test_no_localhost(proxied, doctor, confine, service, where, direction):
-    """connect() hangs. To see it red: leave out what try_all() does with the relay's address."""
+    """connect() hangs. To see it red: leave out what filters_try() does with the relay's address."""
     cgroup = service if where == "service" else getattr(proxied, where)
     (number,) = confine(cgroup, maps.load_loopback_filter, False, directions=[direction])
     mended = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
@@ -109,7 +109,7 @@ def test_interfaces(proxied, doctor, confine, service):
     ([], None, ""),
 ], ids=lambda value: "+".join(value) if isinstance(value, list) else None)
 def test_networks_of_systemd(proxied, doctor, confine, service, networks, level, needle):
-    """To see it red: leave verdict_add_of_program() or is_systemds() out."""
+    """To see it red: leave verdict_add_of_program() or filters_are_systemds() out."""
     confine(service, maps.load_allow_list, *networks)
     if level:
         doctor().only(level, "policy", service, "'sd_fw_egress'", needle)

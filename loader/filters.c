@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See filters.h. */
+#include "filters.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void filters_finish(struct filters *filters)
+{
+	while (filters->n > 0)
+		close(filters->list[--filters->n].fd);
+}
+
+/* One that cannot be opened is gone by now, or not ours to look at: then its fd is negative. */
+static void add_programs(struct filters *to, int cgroup_fd, bool egress)
+{
+	__u32 ids[FILTERS_MAX] = {}, i;
+	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = FILTERS_MAX);
+	int r;
+
+	r = bpf_prog_query_opts(cgroup_fd,
+				egress ? BPF_CGROUP_INET_EGRESS : BPF_CGROUP_INET_INGRESS, &opts);
+	if (r < 0 && r != -ENOSPC)
+		return;
+	for (i = 0; i < opts.prog_cnt && i < FILTERS_MAX; i++) {
+		struct filter *filter = &to->list[to->n];
+		struct bpf_prog_info info = {};
+		__u32 len = sizeof(info);
+
+		*filter = (struct filter){ .fd = bpf_prog_get_fd_by_id(ids[i]),
+					   .id = ids[i],
+					   .egress = egress };
+		if (filter->fd < 0)
+			continue;
+		if (bpf_obj_get_info_by_fd(filter->fd, &info, &len) == 0)
+			memcpy(filter->name, info.name, sizeof(info.name));
+		to->n++;
+	}
+}
+
+bool filters_are_systemds(const struct filters *filters)
+{
+	size_t i;
+
+	for (i = 0; i < filters->n; i++) {
+		if (strncmp(filters->list[i].name, "sd_fw_", 6) != 0)
+			return false;
+	}
+	return true;
+}
+
+void filters_collect(int cgroup_fd, struct filters *ret)
+{
+	ret->n = 0;
+	add_programs(ret, cgroup_fd, /* egress= */ true);
+	add_programs(ret, cgroup_fd, /* egress= */ false);
+}
+
+void filters_choose_samples(const struct filters *filters, struct verdict_samples *ret)
+{
+	size_t i;
+
+	ret->n = 0;
+	verdict_add_usual(ret);
+	for (i = 0; i < filters->n; i++)
+		verdict_add_of_program(ret, filters->list[i].fd);
+}
+
+/* Does a handshake with this address pass all of them? -errno: cannot be told. */
+static int passes(const struct filters *filters, const struct tproxy_endpoint *remote,
+		  unsigned int ifindex)
+{
+	size_t i;
+	int r;
+
+	for (i = 0; i < filters->n; i++) {
+		r = verdict_ask(filters->list[i].fd, filters->list[i].egress, remote, ifindex);
+		if (r <= 0)
+			return r;
+	}
+	return 1;
+}
+
+int filters_try(const struct filters *filters, const struct tproxy_endpoint *relay,
+		const struct verdict_samples *samples, unsigned int ifindex,
+		struct filters_outcome *ret)
+{
+	size_t i;
+	int r;
+
+	*ret = (struct filters_outcome){ .relay = relay->port ? relay : NULL };
+	if (!ret->relay)
+		return 0;
+	r = passes(filters, relay, 0);
+	if (r < 0)
+		return r;
+	ret->cut = r == 0;
+	for (i = 0; i < samples->n; i++) {
+		if (verdict_is_ipv4(&samples->ep[i]) != verdict_is_ipv4(relay))
+			continue;
+		r = passes(filters, &samples->ep[i], ifindex);
+		if (r < 0)
+			return r;
+		ret->some_pass |= r > 0;
+		if (r == 0 && !ret->some_drop) {
+			ret->some_drop = true;
+			ret->dropped = samples->ep[i];
+		}
+	}
+	return 0;
+}
+
+void filters_describe(const struct filters *filters, char *buf, size_t size)
+{
+	size_t i, len = 0;
+
+	*buf = '\0';
+	for (i = 0; i < filters->n && len < size; i++)
+		len += (size_t)snprintf(buf + len, size - len, "%sprogram %u, '%s', on %s",
+					i ? "; " : "", filters->list[i].id, filters->list[i].name,
+					filters->list[i].egress ? "egress" : "ingress");
+}
