@@ -24,7 +24,7 @@ _tproxy_load()
     esac
     mapfile -t COMPREPLY < <(compgen -W '
         -c --cgroup --all -r --relay-cgroup -g --relay-group -p --pin-dir
-        -f --config --check --fail-closed --include-loopback --unload --status --json
+        -f --config --check --fail-closed --include-loopback --again --force --unload --status --json
         -v --verbose -h --help --version' -- "$cur")
 }
 

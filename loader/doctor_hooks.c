@@ -19,6 +19,7 @@
 
 #include "cgroup.h"
 #include "doctor.h"
+#include "foreign.h"
 #include "hooks.h"
 #include "pins.h"
 
@@ -346,6 +347,38 @@ static void check_foreign_at(struct links *links, const struct cgroup *target, c
 	}
 }
 
+/* Those above that ours keep from running, or would. */
+static void check_cancelled(struct links *links, const struct cgroup *target,
+			    const struct hook *hook, struct seen *seen)
+{
+	const bool attached = has_link(links, hook->name, target->id);
+	char text[FOREIGN_TEXT_LEN];
+	struct foreign foreign;
+	bool here = false;
+	struct stat st;
+	__u32 own = 0;
+	size_t i;
+
+	for (i = 0; i < links->n; i++) {
+		if (links->link[i].cgroup_id != target->id)
+			continue;
+		here = true;
+		if (strcmp(links->link[i].hook, hook->name) == 0)
+			own = links->link[i].prog_id;
+	}
+	/* Where others of ours are, this one will not be attached. */
+	if (here && !attached)
+		return;
+	if (foreign_find(target, hook, own, &foreign) <= 0)
+		return;
+	if (stat(foreign.cgroup, &st) == 0)
+		note(seen, foreign.prog_id, hook->attach_type, st.st_ino);
+	foreign_describe(&foreign, target, attached, text);
+	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
+	foreign_mend(&foreign, text);
+	doctor_mend(links->d, "%s", text);
+}
+
 static void check_foreign(struct links *links, const char *path, struct seen *seen)
 {
 	struct cgroup target = CGROUP_NULL;
@@ -360,6 +393,8 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
 		return;
 	}
+	for (i = 0; i < n_hooks; i++)
+		check_cancelled(links, &target, &hooks[i], seen);
 	for (i = 0; i < ARRAY_SIZE(attach_points); i++)
 		check_foreign_at(links, &target, root, &attach_points[i], seen);
 	cgroup_close(&target);

@@ -12,13 +12,13 @@
 
 /* clang-format off */
 const struct hook hooks[] = {
-	{ "release", .scope = true },
-	{ "getpeer4", .scope = true },
-	{ "getpeer6", .scope = true },
-	{ "sockopt", .relay = true },
-	{ "sockops", .scope = true, .relay = true },
-	{ "connect4", .scope = true },
-	{ "connect6", .scope = true },
+	{ "release", .scope = true, .attach_type = BPF_CGROUP_INET_SOCK_RELEASE },
+	{ "getpeer4", .scope = true, .attach_type = BPF_CGROUP_INET4_GETPEERNAME },
+	{ "getpeer6", .scope = true, .attach_type = BPF_CGROUP_INET6_GETPEERNAME },
+	{ "sockopt", .relay = true, .attach_type = BPF_CGROUP_GETSOCKOPT },
+	{ "sockops", .scope = true, .relay = true, .attach_type = BPF_CGROUP_SOCK_OPS },
+	{ "connect4", .scope = true, .attach_type = BPF_CGROUP_INET4_CONNECT },
+	{ "connect6", .scope = true, .attach_type = BPF_CGROUP_INET6_CONNECT },
 };
 /* clang-format on */
 const size_t n_hooks = ARRAY_SIZE(hooks);

@@ -3,6 +3,7 @@
 #ifndef TPROXY_LOADER_HOOKS_H
 #define TPROXY_LOADER_HOOKS_H
 
+#include <linux/bpf.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -11,6 +12,7 @@ struct hook {
 		*name; /* pins are prog_NAME and link_NAME_<cgroup id>, the program tproxy_NAME */
 	bool scope;    /* where clients are */
 	bool relay;    /* where relays are */
+	enum bpf_attach_type attach_type;
 };
 
 extern const struct hook hooks[];

@@ -28,8 +28,10 @@
 #include <unistd.h>
 
 #include "access.h"
+#include "again.h"
 #include "bpffs.h"
 #include "cgroup.h"
+#include "foreign.h"
 #include "hooks.h"
 #include "log.h"
 #include "monotonic.h"
@@ -294,7 +296,10 @@ static int attach(struct load *l, const struct hook *hook, const struct cgroup *
 	link = bpf_program__attach_cgroup(prog, cgroup->fd);
 	if (!link) {
 		r = -errno;
-		log_err("cannot attach %s to '%s': %s", hook->name, cgroup->path, strerror(-r));
+		log_err("cannot attach %s to '%s': %s%s", hook->name, cgroup->path, strerror(-r),
+			r == -EPERM
+				? "; 'tproxyctl doctor --cgroup' names the program that is in the way"
+				: "");
 		return r;
 	}
 	r = bpf_link__pin(link, path);
@@ -498,7 +503,59 @@ static void load_finish(struct load *l)
 	free(l->made);
 }
 
-int load(const struct options *options)
+/* A program of ours that is pinned on this hook of a cgroup; 0: none. */
+static __u32 attached_id(const struct load *l, const struct hook *hook, uint64_t cgroup_id)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+
+	pins_format_link(hook->name, cgroup_id, name);
+	if (!pins_exists(&l->pins, name) || pins_path(&l->pins, name, path) < 0)
+		return 0;
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id == 0)
+		return 0;
+	return info.prog_id;
+}
+
+/* Where ours is attached already, refusing would bring nothing back. */
+static int spare_foreign(const struct load *l, const struct hook *hook, const struct cgroup *cgroup)
+{
+	const __u32 own = attached_id(l, hook, cgroup->id);
+	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_TEXT_LEN];
+	struct foreign foreign;
+
+	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
+		return 0;
+	foreign_describe(&foreign, cgroup, own != 0, text);
+	foreign_mend(&foreign, mend);
+	if (own || l->options->force) {
+		log_warning("%s; %s", text, mend);
+		return 0;
+	}
+	log_err("%s; mend that with '%s', or --force", text, mend);
+	return -EPERM;
+}
+
+/* See foreign.h: before anything is changed. */
+static int spare_all_foreign(const struct load *l)
+{
+	const struct targets *t = &l->targets;
+	size_t i, j;
+	int r = 0;
+
+	for (i = 0; i < n_hooks && r == 0; i++) {
+		if (targets_want_relay(t, &hooks[i]))
+			r = spare_foreign(l, &hooks[i], &t->relay);
+		for (j = 0; targets_want_scopes(t, &hooks[i]) && j < t->n_scopes && r == 0; j++)
+			r = spare_foreign(l, &hooks[i], &t->scopes[j]);
+	}
+	return r;
+}
+
+static int load_with(const struct options *options)
 {
 	_cleanup_(load_finish) struct load l = {
 		.options = options,
@@ -507,9 +564,6 @@ int load(const struct options *options)
 	};
 	int r;
 
-	r = need_privilege();
-	if (r < 0)
-		return r;
 	r = targets_open(options, &l.targets);
 	if (r < 0)
 		return r;
@@ -517,6 +571,8 @@ int load(const struct options *options)
 	if (r < 0)
 		return r;
 	r = check_pinned(&l);
+	if (r == 0)
+		r = spare_all_foreign(&l);
 	if (r == 0)
 		r = load_steps(&l);
 	if (r < 0) {
@@ -529,6 +585,22 @@ int load(const struct options *options)
 		printf("connections of cgroups that are in scope no more still run, and keep %zu links; the next tproxy-load removes those\n",
 		       l.n_kept);
 	return 0;
+}
+
+int load(const struct options *options)
+{
+	struct options before;
+	int r;
+
+	r = need_privilege();
+	if (r < 0 || !options->again)
+		return r < 0 ? r : load_with(options);
+	r = again_options(options, &before);
+	if (r < 0)
+		return r;
+	r = load_with(&before);
+	options_finish(&before);
+	return r;
 }
 
 int load_check(const struct options *options)

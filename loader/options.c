@@ -21,6 +21,8 @@
 
 enum {
 	OPT_ALL = 0x100,
+	OPT_AGAIN,
+	OPT_FORCE,
 	OPT_UNLOAD,
 	OPT_STATUS,
 	OPT_CHECK,
@@ -40,6 +42,8 @@ static const struct optparse_option table[] = {
 	{ "check", OPT_CHECK, false },
 	{ "fail-closed", OPT_FAIL_CLOSED, false },
 	{ "include-loopback", OPT_INCLUDE_LOOPBACK, false },
+	{ "again", OPT_AGAIN, false },
+	{ "force", OPT_FORCE, false },
 	{ "unload", OPT_UNLOAD, false },
 	{ "status", OPT_STATUS, false },
 	{ "json", OPT_JSON, false },
@@ -53,6 +57,7 @@ static void print_help(void)
 {
 	printf("Usage: tproxy-load --cgroup PATH... [OPTION]...   load, pin and attach\n"
 	       "       tproxy-load --all [OPTION]...              likewise, for the whole host\n"
+	       "       tproxy-load --again [-c PATH]... [-p DIR]   with the options of the last load\n"
 	       "       tproxy-load --check [OPTION]...    say whether these options and files are good\n"
 	       "       tproxy-load --unload [-p DIR]      detach and remove all that was pinned\n"
 	       "       tproxy-load --status [--json] [-p DIR]\n"
@@ -73,6 +78,11 @@ static void print_help(void)
 	       "      --fail-closed        refuse connections that no relay can take\n"
 	       "                           (default: let them through directly)\n"
 	       "      --include-loopback   redirect connections to loopback addresses too\n"
+	       "      --again              load with the options of the load before: repairs, and\n"
+	       "                           attaches to cgroups that were removed and made again; each\n"
+	       "                           --cgroup beside it is added\n"
+	       "      --force              load also where that stops programs of others that were\n"
+	       "                           attached above with BPF_F_ALLOW_OVERRIDE\n"
 	       "      --unload             see above; not an error if nothing is loaded\n"
 	       "      --status             what is loaded and attached; exit status 1 if nothing is\n"
 	       "      --json               with --status: for programs\n"
@@ -185,6 +195,7 @@ struct usage {
 	const char *config;
 	bool scope;   /* --cgroup or --all, which replace those of the file */
 	bool loading; /* an option that makes sense for a load only */
+	bool choice;  /* one that --again takes from the load before */
 };
 
 static int set_mode(struct options *o, enum options_mode mode)
@@ -209,6 +220,12 @@ static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 	case OPT_JSON:
 		o->json = true;
 		return 0;
+	case OPT_AGAIN:
+		o->again = usage->loading = true;
+		return 0;
+	case OPT_FORCE:
+		o->force = usage->loading = true;
+		return 0;
 	case OPT_UNLOAD:
 		return set_mode(o, OPTIONS_UNLOAD);
 	case OPT_STATUS:
@@ -225,6 +242,8 @@ static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 	}
 	if (c != 'p')
 		usage->loading = true;
+	if (c != 'p' && c != 'c')
+		usage->choice = true;
 	if (set_option(o, optparse_name(table, c), arg ? arg : "yes", error) < 0)
 		return usage_error("--%s: %s", optparse_name(table, c), error);
 	return 0;
@@ -239,9 +258,12 @@ static int check_together(const struct options *o, const struct usage *usage)
 		return usage_error("--json goes with --status only");
 	if (!loads && usage->loading)
 		return usage_error("--unload and --status take no option of a load");
+	if (o->again && (o->mode != OPTIONS_LOAD || usage->choice || usage->config))
+		return usage_error(
+			"--again takes all from the load before: only --cgroup, --pin-dir, --force and --verbose go with it");
 	if (o->all && o->n_cgroups > 0)
 		return usage_error("--all and --cgroup exclude each other");
-	if (loads && !o->all && o->n_cgroups == 0)
+	if (loads && !o->again && !o->all && o->n_cgroups == 0)
 		return usage_error(
 			"no scope is given: --cgroup PATH for the processes of a cgroup, or --all for those of the whole host");
 	return 0;

@@ -25,6 +25,7 @@ struct options {
 	gid_t relay_gid; /* 0: root only */
 	bool fail_closed;
 	bool include_loopback;
+	bool force;
 	bool again; /* as loaded before; then the rest of a load but cgroups is not set */
 	bool json;
 	bool verbose;

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Programs of others above a scope that end where ours begin (I5): BPF_F_ALLOW_OVERRIDE."""
+
+import contextlib
+
+import pytest
+
+import host
+import programs
+from maps import attached, bpftool, load_connect4, load_getsockopt
+from registering import binary, ctl, doctor  # fixtures
+from tproxyctl import mend
+
+DENY, ALLOW = 0, 1
+
+
+@pytest.fixture
+def policy(bed):
+    """A program of others on connect4: policy(cgroup, flags, verdict); returns its id."""
+    with contextlib.ExitStack() as stack:
+        count = iter(range(9))
+
+        def attach(cgroup, flags, verdict=DENY):
+            pin = bed.directory / "bpf" / f"policy{next(count)}"
+            load_connect4(pin, verdict)
+            bpftool("cgroup", "attach", cgroup, "cgroup_inet4_connect", "pinned", pin,
+                    *flags.split())
+            stack.callback(bpftool, "cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned",
+                           pin)
+            return bpftool("prog", "show", "pinned", pin)["id"]
+
+        yield attach
+
+
+def outcome(bed, place=None):
+    try:
+        return "relayed" if bed.visit(bed.listen(), place=place).relayed else "direct"
+    except PermissionError:
+        return "denied"
+
+
+def options(bed, *more):
+    return ["--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup, "--relay-group",
+            programs.RELAY_GID, *more]
+
+
+def test_policy_above_is_not_cancelled(bed, doctor, policy):
+    """Refused before anything is changed, with the program, its cgroup and the command after which
+    both run.
+
+    To see it red: do not look above the scope before attaching.
+    """
+    theirs = policy(bed.top, "override")
+    assert outcome(bed) == "denied"
+    result = bed.tproxy_load(*options(bed)).refused(
+        f"program {theirs}, 'foreign', on connect4 at '{bed.top}'", bed.scope, "--force")
+    assert not bed.pins.path.exists() and attached(bed.scope) == []
+    assert outcome(bed) == "denied"
+    (finding,) = doctor("--cgroup", bed.scope).about("foreign", "error")
+    assert f"program {theirs}," in finding["what"] and finding["mend"] in result.err
+    # The same program at the same place, beside ours.
+    pin = f"/sys/fs/bpf/prog_{theirs}"
+    command = finding["mend"].replace(pin, str(bed.directory / "bpf" / "kept"))
+    assert command.count("bpftool") == 3 and pin in finding["mend"]
+    mend(command)
+    bed.load()
+    bed.start_relay()
+    assert outcome(bed) == "denied"
+    assert not doctor().of("error")
+
+
+def test_force(bed, doctor, policy):
+    """Says what it does, and doctor goes on saying so. Loading again is no new decision."""
+    theirs = policy(bed.top, "override")
+    result = bed.tproxy_load(*options(bed, "--force")).succeeded()
+    assert f"program {theirs}," in result.err and "would not run any more" in result.err
+    assert outcome(bed) == "direct"
+    (finding,) = doctor().about("foreign", "error")
+    assert f"program {theirs}," in finding["what"] and "does not run" in finding["what"]
+    result = bed.tproxy_load(*options(bed)).succeeded()
+    assert "does not run" in result.err
+
+
+def test_policy_that_came_later(loaded, doctor, policy):
+    """It never ran for the scope: a warning, and doctor's finding."""
+    theirs = policy(loaded.top, "override")
+    assert f"program {theirs}," in loaded.load().err
+    assert f"program {theirs}," in doctor().about("foreign", "error")[0]["what"]
+
+
+def test_at_the_relays_cgroup(bed):
+    """Where sockops and getsockopt are ours, too."""
+    pin = bed.directory / "bpf" / "sockopt"
+    load_getsockopt(pin, 64)
+    args = [bed.top, "cgroup_getsockopt", "pinned", pin]
+    bpftool("cgroup", "attach", *args, "override")
+    try:
+        bed.tproxy_load(*options(bed)).refused("on sockopt at", f"for '{bed.relay_cgroup}'")
+    finally:
+        bpftool("cgroup", "detach", *args)
+
+
+@pytest.mark.parametrize("above", [
+    [("top", "multi")],                       # runs beside ours
+    [("top", "multi"), ("run", "override")],  # did not run for the scope before either
+    [("scope", "multi"), ("top", "override")]], ids=lambda above: "-".join(
+        ":".join(item) for item in above))
+def test_what_is_not_lost(bed, policy, above):
+    """To see it red: refuse for whatever is above."""
+    bed.run = host.Cgroup(bed.top.path.parent)
+    for where, flags in above:
+        policy(getattr(bed, where), flags, ALLOW)
+    bed.load()
+    bed.start_relay()
+    assert outcome(bed) == "relayed"
+
+
+@pytest.mark.parametrize("flags", ["override", "multi", ""])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_programs_below_do_not_hide_ours(bed, policy, flags, first):
+    """A program at a cgroup in the scope, however it is attached: nothing escapes there."""
+    below = bed.scope.child("below")
+    if first:
+        policy(below, flags, ALLOW)
+    bed.load()
+    bed.start_relay()
+    if not first:
+        policy(below, flags, ALLOW)
+    assert outcome(bed, host.Place(below, bed.client_net)) == "relayed"
