@@ -28,7 +28,6 @@
 static const char *log_name = "tproxy";
 static _Atomic enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_journal;
-static _Atomic uint64_t lost;
 
 /* JOURNAL_STREAM is inherited; it names the device and inode that stderr then was
  * (systemd.exec(5)). */
@@ -47,6 +46,19 @@ void log_init(const char *name, enum log_level level)
 	log_name = name;
 	log_journal = stderr_is_journal();
 	log_set_level(level);
+}
+
+int log_answered(void)
+{
+	int r = 0;
+
+	if (fflush(stdout) != 0)
+		r = -errno;
+	else if (ferror(stdout))
+		r = -EIO;
+	if (r < 0)
+		log_err("cannot write the answer: %s", strerror(-r));
+	return r;
 }
 
 void log_set_level(enum log_level level)
@@ -135,18 +147,19 @@ static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const cha
 /* Lines that found no room: said before the next one that does. */
 static void tell_lost(void)
 {
-	uint64_t n = atomic_exchange_explicit(&lost, 0, memory_order_relaxed);
 	char line[LINE_MAX_LEN];
+	uint64_t n;
 	size_t len;
+	int error;
 
+	n = sink_take_lost(STDERR_FILENO, &error);
 	if (n == 0)
 		return;
 	len = begin_line(line, LOG_LEVEL_WARNING);
 	len += (size_t)snprintf(line + len, sizeof(line) - len,
-				"%" PRIu64 " messages were dropped here: this log was not read\n",
-				n);
-	if (!sink_write(STDERR_FILENO, line, len))
-		atomic_fetch_add_explicit(&lost, n, memory_order_relaxed);
+				"%" PRIu64 " messages were dropped here: %s\n", n, sink_why(error));
+	if (sink_try(STDERR_FILENO, line, len) < 0)
+		sink_give_back_lost(STDERR_FILENO, n);
 }
 
 void log_vprint(enum log_level level, const char *fmt, va_list ap)
@@ -171,8 +184,7 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 		len += (size_t)snprintf(line + len, LEFT_OUT_LEN,
 					" (%" PRIu64 " like this were left out)", left_out);
 	line[len++] = '\n';
-	if (!sink_write(STDERR_FILENO, line, len))
-		atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+	sink_write(STDERR_FILENO, line, len);
 	errno = saved_errno;
 }
 

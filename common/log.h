@@ -2,8 +2,8 @@
 /*
  * One line a message, to stderr, in one write(). Where stderr is the journal (JOURNAL_STREAM) a
  * line begins with its level as <N> (sd-daemon(3)), else with the program's name. errno survives.
- * What becomes of lines that nobody reads is in sink.h; that some were dropped is said in the next
- * one.
+ * What becomes of lines that cannot be written is in sink.h; that some were dropped is said in the
+ * next one.
  */
 #ifndef TPROXY_LOG_H
 #define TPROXY_LOG_H
@@ -25,6 +25,11 @@ enum log_level {
 
 /* Before there are threads. name must stay valid. Messages above level are dropped. */
 void log_init(const char *name, enum log_level level);
+/*
+ * Flushes stdout at the end of a command that has answered there. 0, or -errno, which is logged: a
+ * full disk or a closed pipe must not look like a complete answer.
+ */
+int log_answered(void);
 /* At any time. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);

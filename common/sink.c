@@ -6,20 +6,62 @@
 #include "sink.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "logfile.h"
+
 static atomic_bool never_wait;
 static _Atomic uint64_t dropped;
+static struct lost {
+	_Atomic uint64_t lines;
+	atomic_int error;
+} lost_of[STDERR_FILENO + 1];
+
+/* The end of a line that a terminal or a stream took a part of: next of all, or lines would mix. */
+static struct {
+	pthread_mutex_t lock;
+	size_t len;
+	char data[PIPE_BUF];
+} rests[STDERR_FILENO + 1] = {
+	[STDOUT_FILENO].lock = PTHREAD_MUTEX_INITIALIZER,
+	[STDERR_FILENO].lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+void sink_init(void)
+{
+	int fd;
+
+	/* The lowest descriptor that is free is the one. */
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
+static void count_lost(int fd, uint64_t lines, int error)
+{
+	atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed);
+	atomic_store_explicit(&lost_of[fd].error, error, memory_order_relaxed);
+	atomic_fetch_add_explicit(&lost_of[fd].lines, lines, memory_order_relaxed);
+}
 
 void sink_never_wait(void)
 {
-	atomic_store_explicit(&never_wait, true, memory_order_relaxed);
+	if (atomic_exchange(&never_wait, true))
+		return;
+	logfile_init(count_lost);
 }
 
 uint64_t sink_dropped(void)
@@ -27,53 +69,95 @@ uint64_t sink_dropped(void)
 	return atomic_load_explicit(&dropped, memory_order_relaxed);
 }
 
-/*
- * A pipe that is writable has room for PIPE_BUF bytes, so this does not wait, unless another
- * process fills the pipe in between. Of our threads only one is here at a time.
- */
-static ssize_t write_if_ready(int fd, const char *line, size_t len)
+uint64_t sink_take_lost(int fd, int *ret_error)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	struct pollfd ready = { .fd = fd, .events = POLLOUT };
-	ssize_t n = -1;
-
-	pthread_mutex_lock(&lock);
-	if (poll(&ready, 1, 0) == 1)
-		n = write(fd, line, len);
-	pthread_mutex_unlock(&lock);
-	return n;
+	*ret_error = atomic_load_explicit(&lost_of[fd].error, memory_order_relaxed);
+	return atomic_exchange_explicit(&lost_of[fd].lines, 0, memory_order_relaxed);
 }
 
-static ssize_t write_at_once(int fd, const char *line, size_t len)
+void sink_give_back_lost(int fd, uint64_t lines)
 {
-	const struct iovec iov = { .iov_base = (void *)line, .iov_len = len };
-	struct stat st;
+	atomic_fetch_add_explicit(&lost_of[fd].lines, lines, memory_order_relaxed);
+}
+
+const char *sink_why(int error)
+{
+	if (error == EAGAIN)
+		return "it is not read";
+	if (error == EBUSY)
+		return "its disk does not answer in time";
+	return strerror(error);
+}
+
+static ssize_t write_at_once(int fd, mode_t mode, const char *data, size_t len)
+{
+	const struct iovec iov = { .iov_base = (void *)data, .iov_len = len };
+	struct pollfd ready = { .fd = fd, .events = POLLOUT };
 	ssize_t n;
 
-	if (fstat(fd, &st) < 0)
-		return -1;
 	/* As the journal's is. */
-	if (S_ISSOCK(st.st_mode))
-		return send(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (S_ISFIFO(st.st_mode)) {
+	if (S_ISSOCK(mode))
+		return send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (S_ISFIFO(mode)) {
 		/* Linux 6.4; not for a pipe with a name. */
 		n = pwritev2(fd, &iov, 1, -1, RWF_NOWAIT);
 		if (n >= 0 || errno == EAGAIN)
 			return n;
 	}
-	return write_if_ready(fd, line, len);
+	/*
+	 * A pipe that is writable has room for PIPE_BUF bytes, so this does not wait, unless
+	 * another process fills the pipe in between. Of our threads only one is here at a time.
+	 */
+	if (poll(&ready, 1, 0) == 1)
+		return write(fd, data, len);
+	errno = EAGAIN;
+	return -1;
+}
+
+/* With the lock. 0 or -errno; what a stream took only a part of is as good as written. */
+static int write_whole(int fd, mode_t mode, const char *line, size_t len)
+{
+	ssize_t n;
+
+	if (rests[fd].len > 0) {
+		n = write_at_once(fd, mode, rests[fd].data, rests[fd].len);
+		if (n < 0)
+			return -errno;
+		rests[fd].len -= (size_t)n;
+		memmove(rests[fd].data, rests[fd].data + n, rests[fd].len);
+		if (rests[fd].len > 0)
+			return -EAGAIN;
+	}
+	n = write_at_once(fd, mode, line, len);
+	if (n < 0)
+		return -errno;
+	rests[fd].len = len - (size_t)n;
+	memcpy(rests[fd].data, line + n, rests[fd].len);
+	return 0;
+}
+
+int sink_try(int fd, const char *line, size_t len)
+{
+	struct stat st;
+	int r;
+
+	if (!atomic_load_explicit(&never_wait, memory_order_relaxed))
+		return write(fd, line, len) < 0 ? -errno : 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISREG(st.st_mode))
+		return logfile_write(fd, line, len);
+	pthread_mutex_lock(&rests[fd].lock);
+	r = write_whole(fd, st.st_mode, line, len);
+	pthread_mutex_unlock(&rests[fd].lock);
+	return r;
 }
 
 bool sink_write(int fd, const char *line, size_t len)
 {
-	ssize_t n;
+	int r = sink_try(fd, line, len);
 
-	if (atomic_load_explicit(&never_wait, memory_order_relaxed))
-		n = write_at_once(fd, line, len);
-	else
-		n = write(fd, line, len);
-	if (n >= 0)
-		return true;
-	atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
-	return false;
+	if (r < 0)
+		count_lost(fd, 1, -r);
+	return r == 0;
 }

@@ -15,6 +15,7 @@
 
 #include "config.h"
 #include "log.h"
+#include "sink.h"
 #include "util.h"
 
 static const struct {
@@ -86,15 +87,11 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	sink_init();
 	log_init("tproxyctl", LOG_LEVEL_INFO);
 	/* What libbpf would say of a probe that is refused, the commands say in words of their own.
 	 */
 	libbpf_set_print(NULL);
 	status = dispatch(argc, argv);
-	/* A full disk or a closed pipe must not look like a complete answer. */
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		log_err("cannot write the answer: %s", strerror(errno));
-		return EXIT_FAILURE;
-	}
-	return status;
+	return log_answered() < 0 ? EXIT_FAILURE : status;
 }

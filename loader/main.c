@@ -6,6 +6,7 @@
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "load.h"
 #include "log.h"
 #include "options.h"
+#include "sink.h"
 #include "status.h"
 #include "unload.h"
 #include "util.h"
@@ -49,24 +51,18 @@ static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list 
 	return 0;
 }
 
-/* Exit status: a full disk or a closed pipe must not look like a whole answer. */
-static int finish_output(int status)
-{
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return status;
-	log_err("cannot write the output: %s", strerror(errno));
-	return EXIT_FAILURE;
-}
-
 int main(int argc, char **argv)
 {
 	struct options options;
 	int r = 0;
 
+	sink_init();
+	/* A reader of our output that goes away must not end a load in the middle of it. */
+	signal(SIGPIPE, SIG_IGN);
 	log_init("tproxy-load", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &options);
 	if (r)
-		return r < 0 ? 2 : finish_output(EXIT_SUCCESS);
+		return log_answered() < 0 ? EXIT_FAILURE : r < 0 ? 2 : EXIT_SUCCESS;
 	log_init("tproxy-load", options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	libbpf_set_print(print_libbpf);
 	switch (options.mode) {
@@ -84,5 +80,5 @@ int main(int argc, char **argv)
 		break;
 	}
 	options_finish(&options);
-	return finish_output(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+	return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -54,38 +54,68 @@ static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LE
 	command[i] = '\0';
 }
 
-/* Our own address towards the server, by which the server's logs know the connection. */
-static void local_address(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
+/*
+ * Our own address towards the server, by which the server's logs know the connection. False: there
+ * was no connection, so it has none.
+ */
+static bool local_address(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
 {
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
 
-	if (getsockname(s->server_fd, &addr.sa, &len) < 0)
-		addr.sa.sa_family = AF_INET;
+	if (s->state == SESSION_CONNECTING || getsockname(s->server_fd, &addr.sa, &len) < 0)
+		return false;
 	format_endpoint(&addr, text);
+	return true;
 }
 
-static void print_text(const struct session *s, enum close_reason reason, uint64_t duration_ms)
+static bool destination(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
+{
+	if (s->dst.sa.sa_family == AF_UNSPEC)
+		return false;
+	format_endpoint(&s->dst, text);
+	return true;
+}
+
+/* More than the reason's name, in text. */
+static void explain(const struct session *s, enum close_reason reason, char text[128])
+{
+	*text = '\0';
+	if (s->dial_error)
+		snprintf(text, 128, " (%s)", strerror(s->dial_error));
+	else if (reason == CLOSE_NO_DESTINATION)
+		snprintf(
+			text, 128,
+			" (the client connected to the relay's port itself, or the relay is out of scope)");
+}
+
+static void print_text(const struct session *s, enum close_reason reason, uint64_t duration_ms,
+		       uint64_t left_out)
 {
 	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
-	char command[TPROXY_COMM_LEN + 1], who[128] = "";
+	char command[TPROXY_COMM_LEN + 1], who[96] = "", why[128], more[48] = "";
+	const bool connected = local_address(s, from);
 
-	local_address(s, from);
 	if (s->who) {
 		printable(s->who, command);
-		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64 ", from %s",
-			 s->who->pid, command, s->who->uid, (uint64_t)s->who->cgroup_id, from);
+		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64, s->who->pid,
+			 command, s->who->uid, (uint64_t)s->who->cgroup_id);
 	}
-	log_info("connection %s -> %s: up %s, down %s, %s, %s%s",
-		 format_endpoint(&s->client, client), format_endpoint(&s->dst, dst),
+	explain(s, reason, why);
+	if (left_out)
+		snprintf(more, sizeof(more), " (%" PRIu64 " like this were left out)", left_out);
+	log_info("connection %s -> %s: up %s, down %s, %s, %s%s%s%s%s%s",
+		 format_endpoint(&s->client, client), destination(s, dst) ? dst : "unknown",
 		 format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
-		 format_duration_ms(duration_ms, duration), close_reason_name(reason), who);
+		 format_duration_ms(duration_ms, duration), close_reason_name(reason), why, who,
+		 s->who && connected ? ", from " : "", s->who && connected ? from : "", more);
 }
 
+/* value may be NULL. */
 static void add_string(struct json_object *to, const char *key, const char *value)
 {
-	json_object_object_add(to, key, json_object_new_string(value));
+	json_object_object_add(to, key, value ? json_object_new_string(value) : NULL);
 }
 
 static void add_number(struct json_object *to, const char *key, uint64_t value)
@@ -108,7 +138,26 @@ static void add_time(struct json_object *to)
 	add_string(to, "time", text);
 }
 
-static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms)
+/* Lines of a file are lost later, by the thread that writes it: so all are told of here. */
+static void print_line(const char *json)
+{
+	static struct log_limit limit;
+	char buf[1024];
+	uint64_t lost;
+	int error, n;
+
+	n = snprintf(buf, sizeof(buf), "%s\n", json);
+	if (n > 0 && (size_t)n < sizeof(buf))
+		sink_write(STDOUT_FILENO, buf, (size_t)n);
+	lost = sink_take_lost(STDOUT_FILENO, &error);
+	if (lost > 0)
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "%" PRIu64 " lines for connections were dropped from stdout: %s", lost,
+			    sink_why(error));
+}
+
+static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms,
+		       uint64_t left_out)
 {
 	struct json_object *line = json_object_new_object();
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
@@ -116,15 +165,21 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 
 	if (!line)
 		return;
+	add_number(line, "version", CONNLOG_JSON_VERSION);
 	add_time(line);
 	add_string(line, "client", format_endpoint(&s->client, text));
-	add_string(line, "destination", format_endpoint(&s->dst, text));
-	local_address(s, text);
-	add_string(line, "from", text);
+	add_string(line, "destination", destination(s, text) ? text : NULL);
+	add_string(line, "from", local_address(s, text) ? text : NULL);
 	add_number(line, "bytes_up", s->up.pump.bytes);
 	add_number(line, "bytes_down", s->down.pump.bytes);
 	add_number(line, "duration_ms", duration_ms);
 	add_string(line, "reason", close_reason_name(reason));
+	if (s->dial_error) {
+		add_number(line, "errno", (uint64_t)s->dial_error);
+		add_string(line, "error", strerrorname_np(s->dial_error));
+	}
+	if (left_out)
+		add_number(line, "left_out", left_out);
 	if (s->who) {
 		printable(s->who, command);
 		add_number(line, "pid", s->who->pid);
@@ -134,31 +189,32 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 	}
 	json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
 							    JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (json) {
-		static struct log_limit limit;
-		char buf[1024];
-		int n = snprintf(buf, sizeof(buf), "%s\n", json);
-
-		if (n > 0 && (size_t)n < sizeof(buf) && !sink_write(STDOUT_FILENO, buf, (size_t)n))
-			log_limited(&limit, LOG_LEVEL_WARNING,
-				    "a line for a connection was dropped: stdout is not read");
-	}
+	if (json)
+		print_line(json);
 	json_object_put(line);
+}
+
+/* A client that connects to the relay's own port again and again would fill the log with that. */
+static bool is_left_out(enum close_reason reason, uint64_t *ret_left_out)
+{
+	static struct log_limit limit;
+
+	*ret_left_out = 0;
+	return reason == CLOSE_NO_DESTINATION &&
+	       !log_limit_take(&limit, deadline_now_ms(), ret_left_out);
 }
 
 void connlog_end(struct session *s, enum close_reason reason)
 {
+	const enum connlog_format format = wanted();
 	uint64_t duration_ms = deadline_now_ms() - s->started_ms;
+	uint64_t left_out;
 
-	switch (wanted()) {
-	case CONNLOG_NONE:
-		break;
-	case CONNLOG_TEXT:
-		print_text(s, reason, duration_ms);
-		break;
-	case CONNLOG_JSON:
-		print_json(s, reason, duration_ms);
-		break;
+	if (format != CONNLOG_NONE && !is_left_out(reason, &left_out)) {
+		if (format == CONNLOG_TEXT)
+			print_text(s, reason, duration_ms, left_out);
+		else
+			print_json(s, reason, duration_ms, left_out);
 	}
 	free(s->who);
 	s->who = NULL;

@@ -10,6 +10,9 @@
 
 struct session;
 
+/* Of the members' meaning; members are added without a new one. */
+#define CONNLOG_JSON_VERSION 1
+
 enum connlog_format {
 	CONNLOG_NONE,
 	CONNLOG_TEXT,

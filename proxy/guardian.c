@@ -19,11 +19,14 @@
 
 #include "deadline.h"
 #include "log.h"
+#include "logfile.h"
 #include "notify.h"
 #include "util.h"
 
 /* A child that was ended sooner than this after its start would be again. */
 #define LIFE_LEAST_MS 1000
+/* For what is left of the log, before a fork. */
+#define LOG_STOP_MS 100
 
 /* What guardian_hold() says; everything else is for notify(). */
 static const char hold[] = "HOLD";
@@ -151,6 +154,10 @@ static enum outcome on_signal(struct guardian *g, int *ret_status)
 			 g->child);
 		*ret_status = EXIT_SUCCESS;
 		return END;
+	case SIGHUP:
+		logfile_reopen();
+		kill(g->child, SIGHUP);
+		return GO_ON;
 	default:
 		kill(g->child, (int)info.ssi_signo);
 		return GO_ON;
@@ -197,6 +204,8 @@ static int start_child(struct guardian *g, struct guardian_child *ret_child)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return log_error("cannot make a socket pair");
+	/* A thread of ours would not be the child's. */
+	logfile_stop(LOG_STOP_MS);
 	ret_child->again = g->child > 0;
 	util_closep(&g->fd);
 	g->fd = fds[0];

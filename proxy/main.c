@@ -25,6 +25,7 @@
 #include "connlog.h"
 #include "guardian.h"
 #include "log.h"
+#include "logfile.h"
 #include "notify.h"
 #include "options.h"
 #include "parse.h"
@@ -34,6 +35,8 @@
 #include "util.h"
 #include "worker.h"
 
+/* For what is left of the log, at the end. */
+#define LOG_STOP_MS 1000
 /* Well below TPROXY_STALE_NS. */
 #define CHECK_S 1
 /*
@@ -156,12 +159,25 @@ static void check(struct relay *relay)
 	relay->reg_state = state;
 }
 
+/* SIGHUP has asked for it, and the thread that writes has tried. */
+static void check_log(int fd, const char *name)
+{
+	const char *path;
+	int error = logfile_reopen_error(fd, &path);
+
+	if (error)
+		log_warning("cannot open '%s' again: %s, %s goes on where it was", path,
+			    strerror(error), name);
+}
+
 /* What stays wrong is found wrong every second. */
 static void on_check(evutil_socket_t fd, short what, void *arg)
 {
 	static struct log_limit limit;
 	struct relay *relay = arg;
 
+	check_log(STDOUT_FILENO, "stdout");
+	check_log(STDERR_FILENO, "stderr");
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);
@@ -254,6 +270,7 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 	struct relay *relay = arg;
 
 	notify(relay->guardian_fd, "RELOADING=1");
+	logfile_reopen();
 	reload(relay);
 	notify(relay->guardian_fd, "READY=1");
 }
@@ -533,6 +550,37 @@ static void log_libevent(int severity, const char *message)
 		log_debug("libevent: %s", message);
 }
 
+/* From good options to the end. Returns the exit status. */
+static int run(struct relay *relay)
+{
+	int r, status;
+
+	if (relay->options.drain_in_background) {
+		r = guardian_run(&relay->inherited, &status);
+		if (r)
+			return r < 0 ? EXIT_FAILURE : status;
+		relay->guardian_fd = relay->inherited.fd;
+		/* The file may have been read again since. */
+		if (relay->inherited.again &&
+		    options_parse(relay->argc, relay->argv, &relay->options) == 0)
+			set_log(&relay->options);
+	}
+	r = relay_init(relay);
+	if (r == 0) {
+		log_registered(relay);
+		notify(relay->guardian_fd, "READY=1");
+		if (event_base_loop(relay->base, 0) < 0) {
+			r = -errno;
+			log_err("cannot wait for events: %m");
+		}
+		if (has_failed(relay))
+			r = -EIO;
+		log_stats(relay);
+	}
+	relay_finish(relay);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	struct relay relay = {
@@ -542,38 +590,19 @@ int main(int argc, char **argv)
 		.argc = argc,
 		.argv = argv,
 	};
-	int r, status;
+	int r;
 
+	sink_init();
 	block_signals(SIG_BLOCK);
 	log_init("tproxy-relay", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &relay.options);
 	if (r)
-		return r < 0 ? 2 : EXIT_SUCCESS;
+		return log_answered() < 0 ? EXIT_FAILURE : r < 0 ? 2 : EXIT_SUCCESS;
 	set_log(&relay.options);
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();
-	if (relay.options.drain_in_background) {
-		r = guardian_run(&relay.inherited, &status);
-		if (r)
-			return r < 0 ? EXIT_FAILURE : status;
-		relay.guardian_fd = relay.inherited.fd;
-		/* The file may have been read again since. */
-		if (relay.inherited.again && options_parse(argc, argv, &relay.options) == 0)
-			set_log(&relay.options);
-	}
-	r = relay_init(&relay);
-	if (r == 0) {
-		log_registered(&relay);
-		notify(relay.guardian_fd, "READY=1");
-		if (event_base_loop(relay.base, 0) < 0) {
-			r = -errno;
-			log_err("cannot wait for events: %m");
-		}
-		if (has_failed(&relay))
-			r = -EIO;
-		log_stats(&relay);
-	}
-	relay_finish(&relay);
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	r = run(&relay);
+	logfile_stop(LOG_STOP_MS);
+	return r;
 }

@@ -308,8 +308,10 @@ void session_expire(struct session *s, enum close_reason reason)
 		deadline_touch(&s->deadline);
 		return;
 	}
-	if (reason == CLOSE_CONNECT_TIMEOUT)
+	if (reason == CLOSE_CONNECT_TIMEOUT) {
+		s->dial_error = ETIMEDOUT;
 		registration_note_error(&s->worker->handle, &s->dst, ETIMEDOUT);
+	}
 	session_destroy(s, reason);
 }
 
@@ -367,6 +369,7 @@ static void dial_failed(struct session *s, int error)
 	else
 		log_debug("cannot connect to %s: %s", dst, strerror(error));
 	registration_note_error(&s->worker->handle, &s->dst, error);
+	s->dial_error = error;
 	session_destroy(s, CLOSE_DIAL_FAILED);
 }
 

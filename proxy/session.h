@@ -61,7 +61,8 @@ struct session {
 	uint64_t started_ms;
 	uint64_t cgroup_id; /* the client's, if it counts for worker_limit::per_cgroup; else 0 */
 	union sockaddr_any client;
-	union sockaddr_any dst;	 /* where the client wanted to go */
+	union sockaddr_any dst;	 /* where the client wanted to go; no family: unknown */
+	int dial_error;		 /* the errno of a connection that did not come about, or 0 */
 	struct tproxy_conn *who; /* connlog's: the client's process, NULL unless it is logged */
 };
 

@@ -42,7 +42,7 @@ def json_lines(relay):
 
 
 def test_json(loaded):
-    """One object a line, with what the kernel half knows of the client.
+    """One object a line, of one version, with what the kernel half knows of the client.
 
     To see it red: answer TPROXY_SO_CONN with nothing in tproxy_sockopt().
     """
@@ -53,6 +53,7 @@ def test_json(loaded):
     line, = json_lines(relay)
     ended = datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
     assert abs(datetime.datetime.now(datetime.timezone.utc) - ended).total_seconds() < 10
+    assert list(line)[0] == "version" and line["version"] == 1
     assert line["client"] == "{}:{}".format(*client.getsockname())
     assert line["destination"] == "{}:{}".format(*listener.getsockname())
     assert line["from"] == "{}:{}".format(*server_sees)
@@ -309,7 +310,7 @@ def test_stdout_that_nobody_reads(loaded, reader):
     host.wait_until(reader.is_full, "no more room")
     assert os.get_blocking(reader.end), "it is shared with who started us"
     wait_ended(relay)
-    assert relay.text().count("was dropped: stdout is not read") == 5
+    assert relay.text().count("dropped from stdout: it is not read") == 5
     lost = dropped(relay)
     assert 50 < lost < 100
     reader.start()
@@ -332,7 +333,7 @@ def test_stderr_that_nobody_reads(loaded, reader):
     host.wait_until(lambda: relay.connections(), "the lines that found room")
     lost = dropped(relay)
     assert lost > 50
-    assert "messages were dropped here: this log was not read" in relay.text()
+    assert "messages were dropped here: it is not read" in relay.text()
     assert len(relay.connections()) <= 100 - 50
 
 

@@ -3,6 +3,7 @@
 
 import collections
 import errno
+import signal
 import socket
 from pathlib import Path
 
@@ -200,5 +201,6 @@ def test_each_port_is_known_for_the_relay(loaded):
         assert loaded.run_in(wire.fate, ("127.0.0.1", port)) == wire.RESET
     stats = loaded.stats()
     assert stats["bypass_listener"] == 6 and stats["redirected"] == 0
-    assert relay.text().count("no recorded destination") == 6
+    relay.signal(signal.SIGUSR1)
+    host.wait_until(lambda: "no recorded destination: 6" in relay.text(), "the relay reset six")
     assert loaded.visit(loaded.listen(SERVER)).relayed

@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "logfile.h"
 #include "sink.h"
 #include "unit.h"
 
@@ -231,7 +233,6 @@ static void nobody_reads(struct ends *ends)
 		log_info("number %05d, and some more that fills what there is to fill", i);
 	assert_int_equal(fcntl(STDERR_FILENO, F_GETFL), flags);
 	dropped = sink_dropped() - dropped;
-	/* Each line tried to say it too. */
 	assert_true(dropped > 1000);
 	text = what_came(ends);
 	for (line = strtok_r((char *)text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -243,8 +244,7 @@ static void nobody_reads(struct ends *ends)
 	assert_true(n > 10);
 	log_info("there you are");
 	snprintf(told, sizeof(told),
-		 "u: %d messages were dropped here: this log was not read\nu: there you are\n",
-		 20000 - n);
+		 "u: %d messages were dropped here: it is not read\nu: there you are\n", 20000 - n);
 	assert_string_equal(what_came(ends), told);
 	log_info("again");
 	assert_string_equal(what_came(ends), "u: again\n");
@@ -307,8 +307,135 @@ static void test_reader_that_is_gone(void **state)
 	assert_int_equal(sink_dropped() - dropped, 1);
 }
 
+/* stderr is a file of this name while a test runs, opened as by a shell's '>'. */
+static void stderr_is_file(struct ends *ends, char path[64])
+{
+	int fds[2] = { -1, -1 };
+
+	strcpy(path, "/tmp/tproxy-unit-XXXXXX");
+	fds[1] = mkstemp(path);
+	assert_true(fds[1] >= 0);
+	assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0);
+	stderr_is(ends, fds);
+	logfile_stop(5000);
+	logfile_remember();
+}
+
+static const char *content(const char *path)
+{
+	static char text[1 << 20];
+	size_t n;
+	FILE *f;
+
+	logfile_stop(5000);
+	f = fopen(path, "r");
+	if (!f)
+		return "no such file";
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	return text;
+}
+
+static void limit_files(rlim_t size)
+{
+	const struct rlimit limit = { size, RLIM_INFINITY };
+
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/*
+ * A file that takes no more, here for its limit of size, holds whole lines, loses the others, and
+ * says so when it takes them again. Red without cut_off(), or with SIGXFSZ as it is.
+ */
+static void test_file_that_is_full(void **state)
+{
+	uint64_t dropped = sink_dropped();
+	char path[64], told[128];
+	struct ends ends;
+	int i;
+
+	sink_take_lost(STDERR_FILENO, &i);
+	stderr_is_file(&ends, path);
+	limit_files(100);
+	for (i = 0; i < 50; i++)
+		log_info("number %05d, which is a line", i);
+	assert_string_equal(content(path), "u: number 00000, which is a line\n"
+					   "u: number 00001, which is a line\n"
+					   "u: number 00002, which is a line\n");
+	assert_int_equal(sink_dropped() - dropped, 47);
+	limit_files(RLIM_INFINITY);
+	/* As copytruncate does: there is no hole at the beginning. */
+	assert_int_equal(truncate(path, 0), 0);
+	log_info("there you are");
+	snprintf(told, sizeof(told), "u: 47 messages were dropped here: %s\nu: there you are\n",
+		 strerror(EFBIG));
+	assert_string_equal(content(path), told);
+	unlink(path);
+	stderr_as_before(&ends);
+}
+
+/* What was written before goes to the old file, what comes later to a new one of its name. */
+static void test_file_that_was_renamed(void **state)
+{
+	char path[64], renamed[80];
+	const char *name;
+	struct ends ends;
+	int error;
+
+	sink_take_lost(STDERR_FILENO, &error);
+	stderr_is_file(&ends, path);
+	snprintf(renamed, sizeof(renamed), "%s.1", path);
+	log_info("one");
+	assert_int_equal(rename(path, renamed), 0);
+	log_info("two");
+	logfile_reopen();
+	assert_string_equal(content(renamed), "u: one\nu: two\n");
+	log_info("three");
+	logfile_reopen();
+	log_info("four");
+	assert_string_equal(content(path), "u: three\nu: four\n");
+	assert_string_equal(content(renamed), "u: one\nu: two\n");
+	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), 0);
+	/* Where the name cannot be opened, the file goes on. */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/dev/null", path), 0);
+	logfile_reopen();
+	logfile_stop(5000);
+	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), ELOOP);
+	assert_string_equal(name, path);
+	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), 0);
+	unlink(path);
+	unlink(renamed);
+	stderr_as_before(&ends);
+}
+
+/* Closed descriptors are none that others may get: red without sink_init(). */
+static void test_closed_descriptors(void **state)
+{
+	int fd, kept[3], i;
+
+	for (i = 0; i < 3; i++) {
+		kept[i] = fcntl(i, F_DUPFD_CLOEXEC, 10);
+		close(i);
+	}
+	sink_init();
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	errno = 0;
+	i = write(STDERR_FILENO, "x", 1) < 0 ? errno : 0;
+	close(fd);
+	dup2(kept[0], 0);
+	dup2(kept[1], 1);
+	dup2(kept[2], 2);
+	assert_true(fd > STDERR_FILENO);
+	assert_int_equal(i, EBADF);
+	for (i = 0; i < 3; i++)
+		close(kept[i]);
+}
+
 static int never_wait(void **state)
 {
+	sink_init();
 	sink_never_wait();
 	log_init("u", LOG_LEVEL_INFO);
 	return 0;
@@ -326,6 +453,9 @@ int main(void)
 		cmocka_unit_test_setup(test_socket_that_nobody_reads, never_wait),
 		cmocka_unit_test_setup(test_fifo_that_nobody_reads, never_wait),
 		cmocka_unit_test_setup(test_reader_that_is_gone, never_wait),
+		cmocka_unit_test_setup(test_file_that_is_full, never_wait),
+		cmocka_unit_test_setup(test_file_that_was_renamed, never_wait),
+		cmocka_unit_test_setup(test_closed_descriptors, never_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
