@@ -176,4 +176,4 @@ def test_full_disk(loaded, arguments):
                                  *arguments], stdout=full, stderr=subprocess.PIPE, text=True,
                                 check=False)
     assert result.returncode == 1
-    assert result.stderr == "tproxy-load: cannot write the output: No space left on device\n"
+    assert result.stderr == "tproxy-load: cannot write the answer: No space left on device\n"
