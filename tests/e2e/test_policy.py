@@ -73,7 +73,7 @@ def test_localhost_only(proxied, doctor, confine, service, where):
 @pytest.mark.parametrize("direction", ["egress", "ingress"])
 @pytest.mark.parametrize("where", ["service", "scope", "top"])
 def test_no_localhost(proxied, doctor, confine, service, where, direction):
-    """connect() hangs. To see it red: leave out what filters_try() does with the relay's address."""
+    """connect() hangs. To see it red: leave out the first part of filters_try()."""
     cgroup = service if where == "service" else getattr(proxied, where)
     (number,) = confine(cgroup, maps.load_loopback_filter, False, directions=[direction])
     mended = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
