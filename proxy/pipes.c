@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "deadline.h"
+
+/* What keeps pipes from being made, such as a user's quota (pipe(7)), does not go by sooner. */
+#define TRY_AGAIN_MS 1000
+
 void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size)
 {
 	*pipes = (struct pipes){ .max = max, .size = size };
@@ -53,9 +58,11 @@ struct pipe *pipes_borrow(struct pipes *pipes)
 		SLIST_REMOVE_HEAD(&pipes->idle, next);
 		return pipe;
 	}
-	if (pipes->made >= pipes->max)
+	if (pipes->made >= pipes->max ||
+	    (pipes->try_again_ms && deadline_now_ms() < pipes->try_again_ms))
 		return NULL;
 	pipe = pipe_create(pipes->size);
+	pipes->try_again_ms = pipe ? 0 : deadline_now_ms() + TRY_AGAIN_MS;
 	if (pipe)
 		pipes->made++;
 	return pipe;

@@ -20,7 +20,8 @@ struct pipes {
 	SLIST_HEAD(, pipe) idle;
 	uint32_t made;
 	uint32_t max;
-	uint32_t size; /* bytes */
+	uint32_t size;	       /* bytes */
+	uint64_t try_again_ms; /* of deadline_now_ms(): none could be made, and none is till then */
 };
 
 /*
@@ -31,7 +32,10 @@ void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size);
 /* All pipes must have come back. */
 void pipes_finish(struct pipes *pipes);
 
-/* NULL: all are lent, or none could be made. Then the flow does without. */
+/*
+ * NULL: all are lent, or none could be made, in this call or in the second before it. Then the flow
+ * does without, and may ask again at each turn.
+ */
 struct pipe *pipes_borrow(struct pipes *pipes);
 void pipes_return(struct pipes *pipes, struct pipe *pipe);
 /* For a pipe that is not empty: it is closed, with what is in it. */
