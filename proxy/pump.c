@@ -18,10 +18,8 @@
 
 #include "pipes.h"
 
-/* In one call, before other sessions have their turn: 16 buffers by copying, some 4 MiB by
- * splicing. */
+/* In one call: more are not of use with turn_bytes. */
 #define ROUNDS_MAX 16
-#define BYTES_MAX  (4 * 1024 * 1024)
 /* Full reads in a row after which a flow is bulk. */
 #define BULK_AFTER 2
 /* A flow through a pipe that brings less than this at a time is bulk no more. */
@@ -173,11 +171,14 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
  * asked at each 0, and at EAGAIN unless something was moved in this call: if more is there,
  * there will be another call.
  */
-static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools, bool first)
+static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools, uint64_t most,
+				    bool first)
 {
 	ssize_t got;
 
-	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, tools->pipes->size,
+	if (most > tools->pipes->size)
+		most = tools->pipes->size;
+	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, most,
 		     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (got < 0 && errno == EINVAL) {
 		pump->no_splice = true;
@@ -195,7 +196,7 @@ static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools,
 
 static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 {
-	uint64_t until = pump->bytes + BYTES_MAX;
+	uint64_t until = pump->bytes + tools->turn_bytes;
 	enum pump_result r;
 	int round;
 
@@ -215,13 +216,18 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
 			pump->pipe = pipes_borrow(tools->pipes);
 		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
-			r = splice_some(pump, tools, round == 0);
+			r = splice_some(pump, tools, until - pump->bytes, round == 0);
 		else
 			r = copy(pump, tools);
 		if (r != MOVED)
 			return r;
 	}
 	return PUMP_WAIT_READ;
+}
+
+bool pump_is_bulk(const struct pump *pump)
+{
+	return pump->full_reads >= BULK_AFTER || pump->piped;
 }
 
 bool pump_prefetch(struct pump *pump, struct pump_tools *tools)

@@ -26,6 +26,7 @@ struct pump_tools {
 	char *scratch; /* used within one call only */
 	size_t scratch_size;
 	struct pipes *pipes;
+	size_t turn_bytes; /* that one call moves, or one buffer more, before others have a turn */
 };
 
 struct pump {
@@ -57,6 +58,8 @@ enum pump_result {
 void pump_init(struct pump *pump, int src_fd, int dst_fd);
 /* Gives back and frees what it holds. */
 void pump_finish(struct pump *pump, struct pump_tools *tools);
+/* Has it filled a buffer again and again, so that pump_run() will take its time? */
+bool pump_is_bulk(const struct pump *pump);
 enum pump_result pump_run(struct pump *pump, struct pump_tools *tools);
 /*
  * Before dst_fd can be written: reads what has come, 4 KiB at most, for the first pump_run() to

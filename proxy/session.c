@@ -95,6 +95,14 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 	struct half *h = arg;
 
 	woke(h->session);
+	/* Small talk goes before it. If there is no memory for a queue, there is one turn for all.
+	 */
+	if (!pump_is_bulk(&h->pump) || !worker_queue_bulk(h->session->worker, h))
+		half_run(h);
+}
+
+void session_run_bulk(struct half *h)
+{
 	half_run(h);
 }
 
@@ -123,6 +131,7 @@ static void half_finish(struct half *h)
 {
 	stop_reading(h);
 	stop_writing(h);
+	worker_unqueue_bulk(h->session->worker, h);
 	if (h->write_event)
 		event_free(h->write_event);
 	h->write_event = NULL;

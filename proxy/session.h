@@ -33,6 +33,8 @@ struct half {
 	bool reading;		   /* read_event is added */
 	bool writing;		   /* write_event is added */
 	bool done;		   /* the source's end of file has been passed on */
+	bool queued;		   /* on worker::bulk, there is something for it to do */
+	TAILQ_ENTRY(half) bulk_entry;
 };
 
 enum session_side {
@@ -65,6 +67,9 @@ struct session {
 	int dial_error;		 /* the errno of a connection that did not come about, or 0 */
 	struct tproxy_conn *who; /* connlog's: the client's process, NULL unless it is logged */
 };
+
+/* Takes its turn, as one that was queued. May destroy its session, and no other. */
+void session_run_bulk(struct half *h);
 
 /*
  * Takes over both descriptors whatever happens: an accepted client and an unconnected socket that

@@ -26,6 +26,15 @@
 /* The timer never fires more often, nor a timeout later, than this. */
 #define TICK_LEAST_MS 10
 
+/* Of the bulk transfers that are ready, each so manyth has its turn in one turn of the loop. */
+#define BULK_PART 8
+/*
+ * What such a turn moves: it takes some 30 µs, which is what small talk may have to wait for. The
+ * only session need not stop so often, which costs a few per cent.
+ */
+#define TURN_BYTES	 (128 * 1024)
+#define TURN_BYTES_ALONE (512 * 1024)
+
 static struct timeval timeval_of_ms(uint64_t ms)
 {
 	return (struct timeval){ .tv_sec = (time_t)(ms / 1000),
@@ -108,6 +117,58 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	probe_deaf(worker);
 	settle(worker);
 	schedule_tick(worker);
+}
+
+bool worker_queue_bulk(struct worker *worker, struct half *h)
+{
+	const struct session *first = LIST_FIRST(&worker->sessions);
+	bool alone = first && !LIST_NEXT(first, entry);
+	const struct timeval now = {};
+
+	if (h->queued)
+		return true;
+	worker->tools.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
+	if (alone)
+		return false;
+	if (!worker->n_bulk && event_add(worker->bulk_turn, &now) < 0)
+		return false;
+	TAILQ_INSERT_TAIL(&worker->bulk, h, bulk_entry);
+	worker->n_bulk++;
+	h->queued = true;
+	return true;
+}
+
+void worker_unqueue_bulk(struct worker *worker, struct half *h)
+{
+	if (!h->queued)
+		return;
+	TAILQ_REMOVE(&worker->bulk, h, bulk_entry);
+	worker->n_bulk--;
+	h->queued = false;
+}
+
+/*
+ * One of few, so that small talk waits for no more than that; of many more at a time, for each turn
+ * of the loop costs time for each that is ready.
+ */
+static void on_bulk_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	const struct timeval now = {};
+	uint32_t n = 1 + worker->n_bulk / BULK_PART;
+	struct half *h;
+
+	busypoll_woke(&worker->busypoll);
+	while (n-- > 0 && (h = TAILQ_FIRST(&worker->bulk))) {
+		worker_unqueue_bulk(worker, h);
+		session_run_bulk(h);
+	}
+	/* Without memory for that: at once. */
+	while (worker->n_bulk && event_add(worker->bulk_turn, &now) < 0) {
+		h = TAILQ_FIRST(&worker->bulk);
+		worker_unqueue_bulk(worker, h);
+		session_run_bulk(h);
+	}
 }
 
 bool worker_reserve_session(struct worker *worker)
@@ -308,12 +369,14 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	LIST_INIT(&worker->sessions);
 	LIST_INIT(&worker->deaf);
+	TAILQ_INIT(&worker->bulk);
 	deadline_queue_init(&worker->connecting);
 	deadline_queue_init(&worker->idle);
 	deadline_queue_init(&worker->half_closed);
 	set_timeouts(worker, &timeouts);
 	pipes_init(&worker->pipes, options->pipe_size ? pipes_max : 0, options->pipe_size);
 	worker->tools.pipes = &worker->pipes;
+	worker->tools.turn_bytes = TURN_BYTES;
 	worker->tools.scratch_size = options->buffer_size;
 	worker->tools.scratch = malloc(options->buffer_size);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -324,7 +387,9 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
 	worker->tick = evtimer_new(worker->base, on_tick, worker);
 	worker->closing = evtimer_new(worker->base, on_closing, worker);
-	if (!worker->wake || !worker->tick || !worker->closing || event_add(worker->wake, NULL) < 0)
+	worker->bulk_turn = evtimer_new(worker->base, on_bulk_turn, worker);
+	if (!worker->wake || !worker->tick || !worker->closing || !worker->bulk_turn ||
+	    event_add(worker->wake, NULL) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -364,6 +429,7 @@ void worker_finish(struct worker *worker)
 	free_event(worker->wake);
 	free_event(worker->tick);
 	free_event(worker->closing);
+	free_event(worker->bulk_turn);
 	if (worker->base)
 		event_base_free(worker->base);
 	util_closep(&worker->wake_fd);

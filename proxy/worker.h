@@ -28,6 +28,7 @@
 
 struct event;
 struct event_base;
+struct half;
 struct options;
 struct session;
 
@@ -76,7 +77,10 @@ struct worker {
 	struct crowd crowd;	   /* of the sessions, those that are new */
 	LIST_HEAD(, session) deaf; /* those to be probed for resets, see session_probe() */
 	struct deadline_queue connecting, idle, half_closed;
-	struct event *tick; /* looks at the queues' heads */
+	TAILQ_HEAD(, half) bulk; /* those that wait for their turn */
+	uint32_t n_bulk;
+	struct event *bulk_turn; /* of some of them, when all else that is ready has been done */
+	struct event *tick;	 /* looks at the queues' heads */
 	bool ticking;
 	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
 	struct event *closing; /* draining: until the listener is closed */
@@ -128,6 +132,14 @@ bool worker_reserve_session(struct worker *worker);
 void worker_release_session(struct worker *worker);
 /* A session that was created is gone. */
 void worker_on_session_end(struct worker *worker);
+/*
+ * A half that moves bulk data is ready: it gets its turn after all small talk that is ready now,
+ * and after those that were queued before it. false: not queued, it is to run now, as the only
+ * session is, or as all are without memory for a queue.
+ */
+bool worker_queue_bulk(struct worker *worker, struct half *h);
+/* It has ended, or its turn has come. */
+void worker_unqueue_bulk(struct worker *worker, struct half *h);
 /* There is a session now: see to it that the timer for timeouts runs. */
 void worker_need_tick(struct worker *worker);
 

@@ -72,6 +72,7 @@ static int setup(void **state)
 	inline_urgent(f->src);
 	pipes_init(&f->pipes, 1, PIPE_SIZE);
 	f->tools.pipes = &f->pipes;
+	f->tools.turn_bytes = 128 * 1024;
 	f->tools.scratch_size = BUFFER_SIZE;
 	f->tools.scratch = malloc(BUFFER_SIZE);
 	pump_init(&f->pump, f->src, f->dst);

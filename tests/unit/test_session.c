@@ -348,6 +348,75 @@ static void test_limit(void **state)
 		worker_release_session(&f->worker);
 }
 
+/* A session that moves bulk data from now on, with some of it to be moved. */
+static struct half *start_bulk(struct fixture *f, int fds[2])
+{
+	static char block[256 * 1024];
+	struct half *h;
+
+	start(f);
+	h = &LIST_FIRST(&f->worker.sessions)->up;
+	h->pump.full_reads = 2;
+	assert_int_equal(send(f->client, block, sizeof(block), 0), sizeof(block));
+	fds[0] = TAKE_FD(f->client);
+	fds[1] = TAKE_FD(f->server);
+	return h;
+}
+
+static void queue_more(int fd)
+{
+	static char block[64 * 1024];
+
+	while (send(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
+		;
+}
+
+static void drain_fd(int fd)
+{
+	static char block[1024 * 1024];
+
+	while (recv(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
+		;
+}
+
+/*
+ * In one turn of the loop one of the bulk transfers has its turn, of 128 KiB, and all small talk.
+ * To see it red: call half_run() at once in on_ready(); make TURN_BYTES larger.
+ */
+static void test_small_talk_beside_bulk(void **state)
+{
+	struct fixture *f = *state;
+	struct half *bulk[3];
+	int fds[3][2], i, turns;
+
+	for (i = 0; i < 3; i++)
+		bulk[i] = start_bulk(f, fds[i]);
+	start(f);
+	for (turns = 0; turns < 100; turns++) {
+		uint64_t before = 0, after = 0;
+		char byte = 0;
+
+		for (i = 0; i < 3; i++) {
+			queue_more(fds[i][0]);
+			drain_fd(fds[i][1]);
+			before += bulk[i]->pump.bytes;
+		}
+		assert_int_equal(send(f->client, "x", 1, 0), 1);
+		event_base_loop(f->worker.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		for (i = 0; i < 3; i++)
+			after += bulk[i]->pump.bytes;
+		assert_true(after - before <= (128 + 64) * 1024);
+		assert_int_equal(recv(f->server, &byte, 1, MSG_DONTWAIT), 1);
+	}
+	for (i = 0; i < 3; i++) {
+		assert_true(bulk[i]->pump.bytes > 2 * 1024 * 1024);
+		close(fds[i][0]);
+		close(fds[i][1]);
+	}
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
+}
+
 #define session_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -364,6 +433,7 @@ int main(void)
 		session_test(test_idle_timeout),
 		session_test(test_half_closed_timeout),
 		session_test(test_limit),
+		session_test(test_small_talk_beside_bulk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
