@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "access.h"
@@ -32,6 +31,7 @@
 #include "bpffs.h"
 #include "cgroup.h"
 #include "foreign.h"
+#include "handshakes.h"
 #include "hooks.h"
 #include "log.h"
 #include "monotonic.h"
@@ -416,11 +416,9 @@ static void read_before(struct load *l)
  */
 static void withdraw_outside(struct load *l)
 {
-	const struct timespec grace = { .tv_nsec = HANDSHAKE_GRACE_MS * 1000000L };
-
 	if (relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
 				report_moved(&l->before, &l->targets), &l->outside) > 0)
-		nanosleep(&grace, NULL);
+		handshakes_let_end(l->outside.taken, l->outside.n_taken);
 }
 
 /* The end of the steps, from where nothing is undone. */

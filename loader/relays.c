@@ -13,11 +13,7 @@
 #include "targets.h"
 #include "util.h"
 
-/*
- * All of them, before any is deleted: a walk cannot go on from a key that is gone. The caller frees
- * *ret_list; NULL: there are none, or no memory.
- */
-static size_t read_all(int map_fd, struct relays_entry **ret_list)
+size_t relays_read(int map_fd, struct relays_entry **ret_list)
 {
 	struct relays_entry *list = calloc(TPROXY_NAMESPACES_MAX, sizeof(*list));
 	__u64 *prev = NULL, cookie;
@@ -43,7 +39,7 @@ void relays_forget_dead(int map_fd)
 	/* PIDs are those of the initial namespace: in another one they are other processes. */
 	if (!namespaces_is_initial(NAMESPACES_PID))
 		return;
-	n = read_all(map_fd, &list);
+	n = relays_read(map_fd, &list);
 	for (i = 0; i < n; i++) {
 		if (kill((pid_t)list[i].relay.pid, 0) == 0 || errno != ESRCH)
 			continue;
@@ -79,7 +75,7 @@ size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved
 			   struct relays *relays)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
-	size_t n = read_all(map_fd, &list), taken = 0, i;
+	size_t n = relays_read(map_fd, &list), taken = 0, i;
 	struct relays_entry *grown;
 
 	for (i = 0; i < n; i++) {
@@ -117,5 +113,5 @@ size_t relays_count(int map_fd)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
 
-	return read_all(map_fd, &list);
+	return relays_read(map_fd, &list);
 }

@@ -22,6 +22,12 @@ struct relays {
 };
 
 /*
+ * All of them, before any is deleted: a walk cannot go on from a key that is gone. Returns how
+ * many; the caller frees *ret_list. NULL: there are none, or no memory.
+ */
+size_t relays_read(int map_fd, struct relays_entry **ret_list);
+
+/*
  * Deletes registrations whose process is gone: such a relay was killed, or its network namespace is
  * gone. Logs each. In another PID namespace than the host's it can tell of none.
  */

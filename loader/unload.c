@@ -10,11 +10,12 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "bpffs.h"
+#include "handshakes.h"
 #include "log.h"
 #include "pins.h"
+#include "relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -67,14 +68,19 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
  */
 static void let_handshakes_end(const char *path)
 {
-	const struct timespec grace = { .tv_nsec = HANDSHAKE_GRACE_MS * 1000000L };
-	_cleanup_close_ int fd = -1;
+	_cleanup_free_ struct relays_entry *list = NULL;
+	_cleanup_close_ int fd = -1, config_fd = -1;
 	__u64 cookie;
+	size_t n = 0;
 
 	if (bpffs_open_map(path, "map_socks", sizeof(cookie), sizeof(struct tproxy_conn),
-			   /* writable= */ false, &fd) == 0 &&
-	    bpf_map_get_next_key(fd, NULL, &cookie) == 0)
-		nanosleep(&grace, NULL);
+			   /* writable= */ false, &fd) < 0 ||
+	    bpf_map_get_next_key(fd, NULL, &cookie) < 0)
+		return;
+	if (bpffs_open_map(path, "map_config", sizeof(cookie), sizeof(struct tproxy_relay),
+			   /* writable= */ false, &config_fd) == 0)
+		n = relays_read(config_fd, &list);
+	handshakes_let_end(list, n);
 }
 
 /*

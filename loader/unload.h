@@ -4,12 +4,6 @@
 
 struct pins;
 
-/*
- * How long connections that were redirected have to reach the relay's accepted socket and to be
- * asked for, before that ends. Handshakes within a host take far less.
- */
-#define HANDSHAKE_GRACE_MS 200
-
 /* Detaches and removes all of ours in the pin directory at path. 0 also if nothing is there. */
 int unload(const char *path);
 

@@ -252,6 +252,28 @@ def test_unloading_while_clients_connect(proxied):
             proxied.relay.wait_registered(times)
 
 
+@pytest.mark.parametrize("what", ["unload", "load"])
+def test_clients_of_a_late_relay(proxied, what):
+    """They wait in its backlog when all is unloaded, or when another cgroup is for relays: it has
+    time to accept them, and to ask where they want to go.
+
+    To see it red: let have_waiting() say no.
+    """
+    relay, listener = proxied.relay, proxied.listen()
+    options = {"unload": ["--unload"],
+               "load": ["--cgroup", proxied.scope, "--relay-cgroup", proxied.outside]}[what]
+    with relay.stopped():
+        clients = [proxied.connect(listener) for _ in range(8)]
+        loader = proxied.tproxy_load.start(*options, place=proxied.bystander,
+                                           log=proxied.directory / "loader.log")
+        host.stays_true(loader.running, "it waits", 0.8)
+    for client in clients:
+        client.sendall(b"waiting")
+    for _ in clients:
+        assert wire.read_exactly(proxied.accept(listener)[0], 7) == b"waiting"
+    assert loader.wait() == 0, loader.text()
+
+
 def test_relay_registers_again_after_unload_and_load(proxied):
     listener = proxied.listen()
     proxied.unload()

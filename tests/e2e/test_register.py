@@ -18,8 +18,8 @@ import host6
 import programs
 import wire
 from harness import SERVER
-from registering import (PORT, ask_where_to, children, free_of_marks, mark_of, registered,
-                         serve_from_children, serve_where_to)
+from registering import (PORT, ask_where_to, children, find_listener, free_of_marks, mark_of,
+                         registered, serve_from_children, serve_where_to)
 from registering import binary, ctl, doctor, haproxy, register  # fixtures
 
 CLIENTS = 64
@@ -447,8 +447,9 @@ def test_all_of_a_shared_port_are_marked(loaded, register):
     """
     loaded.load("--fail-closed")
     task = loaded.task(serve_from_children, PORT, 8, place=loaded.relay_place)
-    host.wait_until(lambda: len(children(task.pid)) == 8, "its children run")
-    host.wait_until(lambda: register("--pid", task.pid, "--port", PORT).status == 0, "they listen")
+    host.wait_until(lambda: sum(bool(find_listener(child, PORT, close=True))
+                                for child in children(task.pid)) == 8, "they listen")
+    register("--pid", task.pid, "--port", PORT).succeeded()
     (shown,) = loaded.tproxy_load.status()["relays"]
     assert shown["listen"] == [f"127.0.0.1:{PORT}"] and shown["pid"] == task.pid
     told = [ask_where_to(loaded, socket.AF_INET, (SERVER, 9)) for _ in range(100)]
