@@ -15,6 +15,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from host import wait_until
+
 BPFTOOL = "/usr/sbin/bpftool" if os.path.exists("/usr/sbin/bpftool") else "bpftool"
 
 PORTS_MAX = 64  # TPROXY_PORTS_MAX
@@ -129,6 +131,13 @@ class Pins:
 
     def count(self, name):
         return len(self.dump(name))
+
+    def remove_link(self, name):
+        """Removes the pin of a link; nobody else has it. The kernel detaches it in its own time."""
+        number = bpftool("link", "show", "pinned", self.path / name)["id"]
+        (self.path / name).unlink()
+        wait_until(lambda: number not in {link["id"] for link in bpftool("link", "show")},
+                   f"{name} is detached")
 
     def at_rest(self):
         return not self.dump("map_socks") and not self.dump("map_ports")

@@ -161,10 +161,10 @@ def test_doctor_sees_a_link_that_was_detached(proxied, doctor, hook):
 
 
 def test_doctor_sees_a_link_that_is_missing(proxied, doctor):
-    (proxied.pins.path / f"link_getpeer4_{proxied.scope.path.stat().st_ino:x}").unlink()
+    proxied.pins.remove_link(f"link_getpeer4_{proxied.scope.path.stat().st_ino:x}")
     doctor().only("error", "links", "getpeer4", proxied.scope)
     proxied.load()
-    (proxied.pins.path / f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}").unlink()
+    proxied.pins.remove_link(f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}")
     assert "sockopt" in doctor().about("links", "error")[0]["what"]
     assert len(doctor().about("relay", "error")) == 1  # nobody answers it
     proxied.load()

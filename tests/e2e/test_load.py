@@ -125,7 +125,7 @@ def test_second_load_repairs(bed):
     """A link that is gone, one that was detached, a missing program and a removed cgroup."""
     doomed = bed.top.child("doomed")
     bed.load(scopes=[bed.scope, doomed])
-    (bed.pins.path / f"link_connect4_{bed.scope.path.stat().st_ino:x}").unlink()
+    bed.pins.remove_link(f"link_connect4_{bed.scope.path.stat().st_ino:x}")
     (bed.pins.path / "prog_sockops").unlink()
     bpftool("link", "detach", "pinned",
             bed.pins.path / f"link_release_{bed.scope.path.stat().st_ino:x}")
