@@ -118,8 +118,9 @@ static void print_json(const struct doctor *d)
 int ctl_doctor(int argc, char **argv)
 {
 	static void (*const checks[])(struct doctor * d) = {
-		doctor_host,  doctor_kernel, doctor_cgroup, doctor_bpffs,   doctor_pins,
-		doctor_hooks, doctor_policy, doctor_relay,  doctor_waiting, doctor_usage,
+		doctor_host,  doctor_kernel,  doctor_cgroup, doctor_bpffs,
+		doctor_pins,  doctor_targets, doctor_hooks,  doctor_policy,
+		doctor_relay, doctor_waiting, doctor_usage,
 	};
 	struct ctl_options options;
 	struct doctor d = {};

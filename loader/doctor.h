@@ -54,6 +54,7 @@ void doctor_kernel(struct doctor *d);
 void doctor_cgroup(struct doctor *d);
 void doctor_bpffs(struct doctor *d);
 void doctor_pins(struct doctor *d);
+void doctor_targets(struct doctor *d);
 void doctor_hooks(struct doctor *d);
 void doctor_policy(struct doctor *d);
 void doctor_relay(struct doctor *d);

@@ -18,12 +18,14 @@
 #include <unistd.h>
 
 #include "bpffs.h"
+#include "escape.h"
 #include "fields.h"
 #include "hooks.h"
 #include "log.h"
 #include "monotonic.h"
 #include "namespaces.h"
 #include "pins.h"
+#include "targets.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -114,6 +116,40 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
 	}
 	return 0;
+}
+
+static const char *const state_names[] = {
+	[TARGETS_PRESENT] = "present",
+	[TARGETS_ABSENT] = "absent",
+	[TARGETS_REPLACED] = "replaced",
+	[TARGETS_UNKNOWN] = "unknown",
+};
+
+/* The cgroups that were asked for, and whether they still are those. */
+static int add_targets(struct json_object *root, const char *pin_dir)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	struct json_object *cgroups = json_object_new_array();
+	_cleanup_close_ int fd = -1;
+	size_t n = 0, i;
+	int r;
+
+	json_object_object_add(root, "cgroups", cgroups);
+	r = open_map(pin_dir, "map_targets", sizeof(__u32), sizeof(*list), &fd);
+	if (r == 0)
+		r = targets_read(fd, &list, &n);
+	for (i = 0; i < n; i++) {
+		struct json_object *object = json_object_new_object();
+		char text[ESCAPE_LEN(sizeof(list[i].path))];
+
+		escape_text(list[i].path, strlen(list[i].path), text, sizeof(text));
+		fields_add_string(object, "path", text);
+		fields_add_string(object, "role",
+				  list[i].flags == TPROXY_TARGET_RELAY ? "relay" : "scope");
+		fields_add_string(object, "state", state_names[targets_state_of(&list[i])]);
+		json_object_array_add(cgroups, object);
+	}
+	return r;
 }
 
 /* A link of ours; one whose cgroup was removed is detached, which the kernel tells as id 0. */
@@ -280,6 +316,30 @@ static int add_entries(struct json_object *root, const char *pin_dir, const char
 	return 0;
 }
 
+static void print_targets(struct json_object *root)
+{
+	struct json_object *list = json_object_object_get(root, "cgroups"), *object;
+	const char *state;
+	size_t i;
+
+	for (i = 0; i < json_object_array_length(list); i++) {
+		object = json_object_array_get_idx(list, i);
+		state = fields_get_string(object, "state");
+		/* That one has a row of its own, for as long as it is there. */
+		if (strcmp(fields_get_string(object, "role"), "relay") == 0 &&
+		    strcmp(state, "present") == 0)
+			continue;
+		printf("%-14s %s%s\n",
+		       strcmp(fields_get_string(object, "role"), "relay") ? "scope" : "relays",
+		       fields_get_string(object, "path"),
+		       strcmp(state, "replaced") == 0
+			       ? "  REPLACED: made anew, not attached; run 'tproxy-load --again'"
+		       : strcmp(state, "absent") == 0
+			       ? "  ABSENT: no such cgroup now; 'tproxy-load --again' attaches to it when it is there"
+			       : "");
+	}
+}
+
 void status_print_state(struct json_object *root)
 {
 	struct json_object *list, *object;
@@ -292,6 +352,7 @@ void status_print_state(struct json_object *root)
 	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
 		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
 	printf("counting since %s\n", fields_get_string(root, "counters_since"));
+	print_targets(root);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
 	       fields_get_number(root, "map_socks"), fields_get_number(root, "map_ports"));
 
@@ -341,6 +402,9 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	int r;
 
 	r = add_policy(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_targets(root, pin_dir);
 	if (r < 0)
 		return r;
 	r = add_links(root, pin_dir);

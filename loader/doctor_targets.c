@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: the cgroups that were asked for. One that was removed and made again has the
+ * same path and is another cgroup, to which nothing is attached: what runs there goes out directly,
+ * with --fail-closed too. A service manager does that at each restart of a service.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "targets.h"
+#include "tproxy_abi.h"
+
+/* True if there is nothing to say of it. */
+static bool check_target(struct doctor *d, const struct tproxy_target *target)
+{
+	const bool relay = target->flags == TPROXY_TARGET_RELAY;
+
+	switch (targets_state_of(target)) {
+	case TARGETS_REPLACED:
+		doctor_add(
+			d, DOCTOR_ERROR, "scope",
+			relay ? "the relay cgroup '%s' was made anew: relays there are neither exempt nor told of destinations"
+			      : "'%s' was made anew: what runs there now is not redirected, whatever the policy",
+			target->path);
+		doctor_mend(d, "tproxy-load --again --pin-dir '%s'", d->pin_dir);
+		return false;
+	case TARGETS_ABSENT:
+		doctor_add(
+			d, DOCTOR_WARNING, "scope",
+			relay ? "the relay cgroup '%s' is not there: no relay can be started in it as it was"
+			      : "'%s' is not there: when it is made again, what runs there will not be redirected",
+			target->path);
+		doctor_mend(
+			d,
+			"name a slice instead, or see SERVICES in tproxy-load(8); once it is there: "
+			"tproxy-load --again --pin-dir '%s'",
+			d->pin_dir);
+		return false;
+	default:
+		return true;
+	}
+}
+
+void doctor_targets(struct doctor *d)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	_cleanup_close_ int fd = -1;
+	bool good = true;
+	size_t n = 0, i;
+
+	if (!d->privileged || !d->has_cgroup2 || !d->loaded ||
+	    bpffs_open_map(d->pin_dir, "map_targets", sizeof(__u32), sizeof(*list),
+			   /* writable= */ false, &fd) < 0 ||
+	    targets_read(fd, &list, &n) < 0)
+		return;
+	for (i = 0; i < n; i++)
+		good &= check_target(d, &list[i]);
+	if (good && n > 0)
+		doctor_add(d, DOCTOR_OK, "scope", "all %zu cgroups are those that were loaded for",
+			   n);
+}
