@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Cgroups that are removed and made again, as a service manager does at each restart of a service:
 """Cgroups that are removed and made again, as a service manager does when it restarts a service:
+what is said of them, and tproxy-load --again (I2)."""
 
 import pytest
 
