@@ -2,7 +2,9 @@
 /*
  * tproxyctl doctor: what our programs need of the kernel, each asked for on its own. A program that
  * calls one helper, correctly, is loaded and closed at once; a link is asked for with a cgroup that
- * does not exist, which says EBADF if, and only if, such links exist.
+ * does not exist, which says EBADF if, and only if, such links exist. bpf_loop() and
+ * bpf_for_each_map_elem() would take BTF of the program; they are older than bpf_set_retval(),
+ * which is asked for.
  *
  * libbpf_probe_bpf_helper() is not used: it calls helpers without arguments and tells from the
  * verifier's words whether it was the helper that was refused. Those words have changed since.
@@ -11,6 +13,8 @@
 #include <bpf/btf.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +34,8 @@ enum args {
 	ARGS_BUFFER,  /* a buffer and its size */
 	ARGS_LOOKUP,  /* a tuple; what it returns is given to bpf_sk_release() */
 	ARGS_STORAGE, /* a socket storage and the context's socket */
+	ARGS_SOCKET,  /* the context's socket */
+	ARGS_OPTION,  /* the context, a level, a name, a buffer and its size */
 };
 
 enum {
@@ -38,7 +44,12 @@ enum {
 	IN_SOCKOPS = 1 << 2,
 	IN_SOCKOPT = 1 << 3,
 	IN_RELEASE = 1 << 4,
+	IN_BIND = 1 << 5,
+	IN_TC = 1 << 6,
 };
+
+/* Run by BPF_PROG_TEST_RUN only. */
+#define NOT_ATTACHED ((enum bpf_attach_type)0)
 
 static const struct probe {
 	const char *name;
@@ -61,6 +72,9 @@ static const struct probe {
 	  offsetof(struct bpf_sockopt, sk), IN_SOCKOPT },
 	{ "cgroup/sock_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, -1,
 	  IN_RELEASE },
+	{ "cgroup/bind4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_BIND,
+	  offsetof(struct bpf_sock_addr, sk), IN_BIND },
+	{ "tc", BPF_PROG_TYPE_SCHED_CLS, NOT_ATTACHED, offsetof(struct __sk_buff, sk), IN_TC },
 };
 
 static const struct helper {
@@ -70,12 +84,17 @@ static const struct helper {
 	unsigned int used; /* in which programs */
 } helpers[] = {
 	{ "bpf_sk_storage_get", BPF_FUNC_sk_storage_get, ARGS_STORAGE,
-	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE },
+	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE | IN_BIND | IN_TC },
 	{ "bpf_get_socket_cookie", BPF_FUNC_get_socket_cookie, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPS | IN_RELEASE },
-	{ "bpf_get_netns_cookie", BPF_FUNC_get_netns_cookie, ARGS_CTX, IN_CONNECT | IN_SOCKOPS },
-	{ "bpf_sk_lookup_tcp", BPF_FUNC_sk_lookup_tcp, ARGS_LOOKUP, IN_CONNECT },
-	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER, IN_CONNECT },
+	{ "bpf_get_netns_cookie", BPF_FUNC_get_netns_cookie, ARGS_CTX,
+	  IN_CONNECT | IN_SOCKOPS | IN_BIND },
+	{ "bpf_sk_lookup_tcp", BPF_FUNC_sk_lookup_tcp, ARGS_LOOKUP, IN_CONNECT | IN_BIND | IN_TC },
+	{ "bpf_skc_lookup_tcp", BPF_FUNC_skc_lookup_tcp, ARGS_LOOKUP, IN_CONNECT },
+	{ "bpf_skc_to_tcp_sock", BPF_FUNC_skc_to_tcp_sock, ARGS_SOCKET, IN_CONNECT | IN_SOCKOPS },
+	{ "bpf_getsockopt", BPF_FUNC_getsockopt, ARGS_OPTION, IN_CONNECT },
+	{ "bpf_setsockopt", BPF_FUNC_setsockopt, ARGS_OPTION, IN_SOCKOPS },
+	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT | IN_BIND },
 	{ "bpf_get_current_cgroup_id", BPF_FUNC_get_current_cgroup_id, ARGS_CTX, IN_CONNECT },
 	{ "bpf_get_current_ancestor_cgroup_id", BPF_FUNC_get_current_ancestor_cgroup_id,
 	  ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT },
@@ -84,7 +103,8 @@ static const struct helper {
 	{ "bpf_get_current_uid_gid", BPF_FUNC_get_current_uid_gid, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPT },
 	{ "bpf_get_current_comm", BPF_FUNC_get_current_comm, ARGS_BUFFER, IN_CONNECT },
-	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX, IN_CONNECT },
+	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX,
+	  IN_CONNECT | IN_SOCKOPS | IN_BIND | IN_TC },
 	{ "bpf_sock_ops_cb_flags_set", BPF_FUNC_sock_ops_cb_flags_set, ARGS_CTX_0, IN_SOCKOPS },
 };
 
@@ -144,6 +164,18 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 		in[n++] = SET(BPF_REG_3, 0);
 		in[n++] = SET(BPF_REG_4, 0);
 		break;
+	case ARGS_SOCKET:
+		in[n++] = LOAD64(BPF_REG_1, BPF_REG_1, (__s16)p->sk_offset);
+		in[n++] = SKIP_IF_0(BPF_REG_1, 1); /* over the call */
+		break;
+	case ARGS_OPTION:
+		in[n++] = STORE64(BPF_REG_10, -8, 0);
+		in[n++] = SET(BPF_REG_2, SOL_TCP);
+		in[n++] = SET(BPF_REG_3, TCP_SYNCNT);
+		in[n++] = MOV(BPF_REG_4, BPF_REG_10);
+		in[n++] = ADD(BPF_REG_4, -8);
+		in[n++] = SET(BPF_REG_5, sizeof(__u32));
+		break;
 	}
 	return n;
 }
@@ -199,7 +231,7 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 		doctor_mend(d, MEND_KERNEL);
 		return;
 	}
-	r = probe_link(p, prog_fd);
+	r = p->attach == NOT_ATTACHED ? 0 : probe_link(p, prog_fd);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot attach %s programs by links: %s",
 			   p->name, strerror(-r));
@@ -221,8 +253,8 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 		doctor_mend(d, MEND_KERNEL);
 	}
 	if (r == 0 && missing == 0)
-		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs, links and %u helper%s", p->name,
-			   used, used == 1 ? "" : "s");
+		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs%s and %u helper%s", p->name,
+			   p->attach == NOT_ATTACHED ? "" : ", links", used, used == 1 ? "" : "s");
 }
 
 /* A socket storage has to say what it holds. An fd, or -errno. */
@@ -283,14 +315,17 @@ static void check_maps(struct doctor *d, int storage_fd)
 			   "maps: array, per-CPU array, hash, LRU hash, socket storage with BTF");
 }
 
-/* Not needed by us: our programs hold on to no kernel structure, and our maps bring their own. */
+/* Our programs look into sockets by it. */
 static void check_btf(struct doctor *d)
 {
-	if (access("/sys/kernel/btf/vmlinux", R_OK) == 0)
+	if (access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
 		doctor_add(d, DOCTOR_OK, "btf", "the kernel describes its types");
-	else
-		doctor_add(d, DOCTOR_INFO, "btf",
-			   "/sys/kernel/btf/vmlinux: %s; tproxy works without it", strerror(errno));
+		return;
+	}
+	doctor_add(d, DOCTOR_ERROR, "btf",
+		   "/sys/kernel/btf/vmlinux: %s; nothing can be loaded without it",
+		   strerror(errno));
+	doctor_mend(d, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y");
 }
 
 void doctor_kernel(struct doctor *d)
