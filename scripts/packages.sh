@@ -17,9 +17,10 @@ packages_of()
         ;;
     test)
         echo libcmocka-dev clang-format clang-tidy libclang-rt-14-dev shellcheck python3 \
-            python3-pytest python3-pytest-xdist iproute2 util-linux procps iptables curl wget git \
-            nginx-light openssh-server openssh-client redis-server redis-tools netcat-openbsd wrk \
-            haproxy redsocks microsocks man-db default-jdk-headless golang-go strace systemd
+            python3-pytest python3-pytest-xdist iproute2 util-linux procps iptables nftables \
+            e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
+            redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
+            default-jdk-headless golang-go strace systemd
         ;;
     bench)
         echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \

@@ -40,7 +40,7 @@ def place(loaded):
 
 def use(address, count):
     for _ in range(count):
-        with wire.connect(address, timeout=5) as sock:
+        with wire.connect(address) as sock:
             sock.sendall(b"tproxy")
             wire.read_exactly(sock, 6)
 
@@ -122,7 +122,7 @@ def test_frozen_disk(loaded, place):
         host.wait_until(lambda: len(lines(log)) == 3, "three lines")
         subprocess.run(["fsfreeze", "-f", frozen], check=True)
         try:
-            loaded.run_in(use, address, 1000)
+            loaded.run_in(use, address, 1000, timeout=30)
             host.wait_until(lambda: "its disk does not answer in time" in relay.text(), "said")
             relay.signal(signal.SIGHUP)
             host.wait_until(lambda: "read the configuration again" in relay.text(), "reloaded")

@@ -3,7 +3,6 @@
 relay, and not for those of the relay: doctor finds it and says it."""
 
 import os
-import signal
 import socket
 import subprocess
 
@@ -219,16 +218,13 @@ def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
 def test_queue_of_the_relay_that_is_full(loaded, doctor):
     """It is not the firewall then. To see it red: do not look at listeners."""
     relay = loaded.start_relay("--backlog", "1", "--workers", "1", "--listeners", "1")
-    relay.signal(signal.SIGSTOP)
-    try:
+    with relay.stopped():
         for _ in range(6):
             loaded.keep(loaded.run_in(connect_as_user, loaded.listen().getsockname()))
         host.wait_until(lambda: any("is full" in error["what"]
                                     for error in doctor().about("waiting", "error")),
                         "its queue is full")
         assert len(doctor().about("waiting", "error")) == 1
-    finally:
-        relay.signal(signal.SIGCONT)
 
 
 def test_routing_by_user(proxied, doctor):
