@@ -398,6 +398,7 @@ static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
+	pthread_setname_np(pthread_self(), "tproxy-worker");
 	worker->failed = busypoll_loop(&worker->busypoll, worker->base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");

@@ -381,14 +381,18 @@ def test_worker_stopped(loaded):
     To see it red: renew the entry whatever workers_answer() says.
     """
     relay = loaded.start_relay("--workers", 2)
-    tids = sorted(map(int, os.listdir(f"/proc/{relay.pid}/task")))
     listener = loaded.listen()
-    assert tids[0] == relay.pid and len(tids) >= 3  # a sanitizer's comes before the workers
+
+    def workers():
+        return [int(comm.parent.name) for comm in Path(f"/proc/{relay.pid}/task").glob("*/comm")
+                if comm.read_text() == "tproxy-worker\n"]
+
+    host.wait_until(lambda: len(workers()) == 2, "they run")
 
     def is_direct():
         return loaded.connect(listener).getsockname()[0] == CLIENT
 
-    with stopped_thread(tids[-1]):
+    with stopped_thread(workers()[-1]):
         host.wait_until(lambda: "a worker does not answer" in relay.text(), "it is noticed", 10)
         host.wait_until(is_direct, "connections are direct", STALE + 3)
         assert loaded.stats()["stalled"] > 0
