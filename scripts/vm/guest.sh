@@ -222,6 +222,68 @@ from_a_unit_of_its_own()
     equal "$(cat "$work/sandboxed")" '200 10.213.7.2:80'
 }
 
+# --- services that are restarted, whose cgroup systemd makes anew
+
+# unit_of NAME LINE...: a service that connects once and then stays; the lines are of [Service].
+unit_of()
+{
+    local name=$1
+    shift
+    printf '%s\n' '[Service]' 'Type=notify' 'NotifyAccess=all' "$@" \
+        "ExecStart=/bin/sh -c 'sh /vm/fetch.sh && systemd-notify --ready && exec sleep 600'" \
+        > "/run/systemd/system/$name.service"
+}
+
+cgroup_of()
+{
+    stat -c %i "/sys/fs/cgroup/$1" 2> /dev/null
+}
+
+# As SERVICES in tproxy-load(8) has it.
+slice_stays()
+{
+    unit_of tproxy-vm-sliced Slice=proxied.slice
+    systemctl daemon-reload && systemctl start proxied.slice || return 1
+    tproxy-load --cgroup=/sys/fs/cgroup/proxied.slice --fail-closed \
+        --relay-cgroup=/sys/fs/cgroup/tproxy.slice || return 1
+    local before
+    before=$(cgroup_of proxied.slice)
+    changes_by redirected 1 systemctl start tproxy-vm-sliced &&
+        changes_by redirected 1 systemctl restart tproxy-vm-sliced &&
+        systemctl stop tproxy-vm-sliced && sleep 2 &&
+        changes_by redirected 1 systemctl start tproxy-vm-sliced || return 1
+    equal "$(cgroup_of proxied.slice)" "$before" && echo "its cgroup is still $before"
+}
+
+service_attaches_again()
+{
+    local path=system.slice/tproxy-vm-own.service before
+    unit_of tproxy-vm-own User=tester CapabilityBoundingSet= NoNewPrivileges=yes \
+        'ExecStartPre=+/usr/sbin/tproxy-load --again --cgroup=/sys/fs/cgroup/system.slice/%n'
+    systemctl daemon-reload
+    changes_by redirected 1 systemctl start tproxy-vm-own || return 1
+    before=$(cgroup_of $path)
+    changes_by redirected 1 systemctl restart tproxy-vm-own || return 1
+    [ "$before" != "$(cgroup_of $path)" ] || { echo "the cgroup is the same"; return 1; }
+    status "[c['state'] for c in s['cgroups'] if c['path'].endswith('$path')]" > "$work/state"
+    equal "$(cat "$work/state")" "['present']" || return 1
+    echo "its cgroup was $before, now $(cgroup_of $path)"
+}
+
+# Without it, the restart is what status and doctor have to tell of.
+service_escapes_and_is_told()
+{
+    local path=/sys/fs/cgroup/system.slice/tproxy-vm-own.service said
+    unit_of tproxy-vm-own User=tester
+    systemctl daemon-reload
+    changes_by redirected 0 systemctl restart tproxy-vm-own || return 1
+    said=$(tproxyctl doctor)
+    grep "'$path' was made anew" <<< "$said" || { echo "$said"; return 1; }
+    tproxy-load --status | grep "$path *REPLACED" || return 1
+    systemctl stop tproxy-vm-own tproxy-vm-sliced && systemctl reload tproxy-load &&
+        changes_by redirected 1 fetch
+}
+
 # --- the relay dies
 
 killed_and_restarted()
@@ -508,6 +570,9 @@ boot)
         changes_by redirected 1 from_a_unit_of_its_own
     check "a connection over IPv6 is redirected" changes_by redirected 1 over_ipv6
     check "one to an IPv4-mapped address is redirected" changes_by redirected 1 over_ipv4_mapped
+    check "a slice stays while its service restarts" slice_stays
+    check "a service that restarts is attached again by its unit" service_attaches_again
+    check "without that it escapes, and is told of" service_escapes_and_is_told
     check "relay killed -9: another one takes its place" killed_and_restarted
     check "relay killed -9 and kept away" keep_relay_away
     check "fail-open: without relay connections are direct" dead_relay_is_open
