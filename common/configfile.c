@@ -14,22 +14,38 @@
 
 static const char *const sections[] = { "load", "relay" };
 
+/* More than any program has. */
+#define KEYS_MAX 64
+
 struct reader {
-	const char *path;
-	const char *section;
-	int (*set)(void *data, const char *key, const char *value,
-		   char error[CONFIGFILE_ERROR_LEN]);
-	void *data;
+	struct configfile *config;
 	FILE *file;
 	unsigned int line;
 	unsigned int error_line; /* of the first message */
+	struct {
+		char name[64];
+		unsigned int line;
+	} keys[KEYS_MAX]; /* that have been set */
+	size_t n_keys;
 };
 
 static void line_error(struct reader *reader, const char *what)
 {
-	log_err("%s:%u: %s", reader->path, reader->line, what);
+	log_err("%s:%u: %s", reader->config->path, reader->line, what);
 	if (!reader->error_line)
 		reader->error_line = reader->line;
+}
+
+/* libinih knows comments behind a value from ';' only. */
+static size_t cut_comment(const char *line, size_t len)
+{
+	size_t i;
+
+	for (i = 1; i < len; i++) {
+		if (line[i] == '#' && isspace((unsigned char)line[i - 1]))
+			return i;
+	}
+	return len;
 }
 
 /*
@@ -61,7 +77,7 @@ static char *read_line(char *buf, int size, void *stream)
 		if (c == '\n')
 			break;
 	}
-	buf[len] = '\0';
+	buf[cut_comment(buf, (size_t)len)] = '\0';
 	return len > 0 ? buf : NULL;
 }
 
@@ -76,17 +92,42 @@ static bool is_section(const char *name)
 	return false;
 }
 
+/* 0, or -EINVAL with the reason in error. */
+static int set(struct reader *reader, const char *key, const char *value,
+	       char error[CONFIGFILE_ERROR_LEN])
+{
+	const struct configfile *config = reader->config;
+	size_t i;
+
+	if (config->set(config->data, key, value, reader->line, error) < 0)
+		return -EINVAL;
+	for (i = 0; i < reader->n_keys; i++) {
+		if (strcmp(key, reader->keys[i].name) != 0 || strcmp(key, config->many) == 0)
+			continue;
+		snprintf(error, CONFIGFILE_ERROR_LEN, "given twice, first at %s:%u", config->path,
+			 reader->keys[i].line);
+		return -EINVAL;
+	}
+	if (i < KEYS_MAX && strlen(key) < sizeof(reader->keys[i].name)) {
+		strcpy(reader->keys[i].name, key);
+		reader->keys[i].line = reader->line;
+		reader->n_keys++;
+	}
+	return 0;
+}
+
 /* libinih's way: 1 is success. */
 static int on_value(void *user, const char *section, const char *key, const char *value)
 {
 	struct reader *reader = user;
 	char why[CONFIGFILE_ERROR_LEN], error[2 * CONFIGFILE_ERROR_LEN];
 
-	if (strcmp(section, reader->section) == 0) {
-		if (reader->set(reader->data, key, value, why) == 0)
+	if (strcmp(section, reader->config->section) == 0) {
+		if (set(reader, key, value, why) == 0)
 			return 1;
 		snprintf(error, sizeof(error), "%s: %s", key, why);
 	} else if (is_section(section)) {
+		reader->config->others = true;
 		return 1;
 	} else if (*section) {
 		snprintf(error, sizeof(error), "there is no section '[%s]'", section);
@@ -103,15 +144,11 @@ static void closefile(FILE **f)
 		fclose(*f);
 }
 
-int configfile_read(const char *path, const char *section,
-		    int (*set)(void *data, const char *key, const char *value,
-			       char error[CONFIGFILE_ERROR_LEN]),
-		    void *data)
+int configfile_read(struct configfile *config)
 {
+	const char *path = config->path;
 	_cleanup_(closefile) FILE *file = fopen(path, "re");
-	struct reader reader = {
-		.path = path, .section = section, .set = set, .data = data, .file = file
-	};
+	struct reader reader = { .config = config, .file = file };
 	int r;
 
 	if (!file) {

@@ -3,11 +3,13 @@
 #include "parse.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "util.h"
 
@@ -53,7 +55,8 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 		const char *name;
 		uint64_t ms;
 	} units[] = {
-		{ "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 },
+		{ "", 1000 },	    { "ms", 1 },	  { "s", 1000 },
+		{ "m", 60 * 1000 }, { "h", 3600 * 1000 }, { "d", 24 * 3600 * 1000 },
 	};
 	uint64_t value;
 	size_t i;
@@ -65,7 +68,7 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 	for (i = 0; i < ARRAY_SIZE(units); i++) {
 		if (strcmp(s, units[i].name) != 0)
 			continue;
-		if (value == 0 || value > DURATION_MAX_MS / units[i].ms)
+		if (value > DURATION_MAX_MS / units[i].ms)
 			return -ERANGE;
 		*ret_ms = value * units[i].ms;
 		return 0;
@@ -75,22 +78,47 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 
 int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes)
 {
+	static const char letters[] = { 'k', 'm', 'g' };
+	unsigned int shift = 0;
 	uint64_t value;
+	size_t i;
 	int r;
 
 	r = parse_digits(&s, UINT32_MAX, &value);
 	if (r < 0)
 		return r;
-	if (strcmp(s, "K") == 0)
-		value <<= 10;
-	else if (strcmp(s, "M") == 0)
-		value <<= 20;
-	else if (*s)
+	for (i = 0; i < ARRAY_SIZE(letters); i++) {
+		if (*s && tolower((unsigned char)*s) == letters[i])
+			shift = 10 * (unsigned int)(i + 1);
+	}
+	if (shift > 0)
+		s++;
+	if (*s && strcasecmp(s, "b") != 0 && (shift == 0 || strcasecmp(s, "ib") != 0))
 		return -EINVAL;
+	value <<= shift;
 	if (value < min || value > max)
 		return -ERANGE;
 	*ret_bytes = (uint32_t)value;
 	return 0;
+}
+
+int parse_bool(const char *s, bool *ret_value)
+{
+	static const char *const words[][2] = {
+		{ "no", "yes" },
+		{ "false", "true" },
+		{ "off", "on" },
+		{ "0", "1" },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcasecmp(s, words[i][0]) != 0 && strcasecmp(s, words[i][1]) != 0)
+			continue;
+		*ret_value = strcasecmp(s, words[i][1]) == 0;
+		return 0;
+	}
+	return -EINVAL;
 }
 
 socklen_t sockaddr_len(const union sockaddr_any *addr)

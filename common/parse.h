@@ -8,20 +8,27 @@
 #define TPROXY_PARSE_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Decimal digits only, within [min, max]. */
 int parse_u32(const char *s, uint32_t min, uint32_t max, uint32_t *ret_value);
 
-/* A number of bytes, or of KiB or MiB with K or M after it, within [min, max] bytes. */
+/*
+ * A number of bytes, or of KiB, MiB or GiB with K, M or G after it, within [min, max] bytes.
+ * Letters of either case; KB and KiB are the same as K.
+ */
 int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes);
 
 /*
- * A number and a unit: ms, s, m, h, without a space; a plain number is seconds. At least 1 ms, at
- * most 7 days.
+ * A number and a unit: ms, s, m, h, d, without a space; a plain number is seconds. At most 7 days.
+ * 0, in any unit, is taken: what it means is for the caller to say.
  */
 int parse_duration_ms(const char *s, uint64_t *ret_ms);
+
+/* yes, true, on, 1, or no, false, off, 0, in letters of either case. */
+int parse_bool(const char *s, bool *ret_value);
 
 /* A socket address of either family. */
 union sockaddr_any {

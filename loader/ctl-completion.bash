@@ -21,7 +21,7 @@ _tproxyctl()
             ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words='status connections doctor register -h --help --version'
+        words='status connections doctor register help version -h --help --version'
     else
         words='-p --pin-dir --json -h --help'
         [ "${COMP_WORDS[1]}" = doctor ] && words+=' -c --cgroup --strict'

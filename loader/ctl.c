@@ -34,7 +34,7 @@ static void print_help(void)
 	size_t i;
 
 	printf("Usage: tproxyctl COMMAND [OPTION]...\n"
-	       "       tproxyctl COMMAND --help\n"
+	       "       tproxyctl COMMAND --help, or help COMMAND\n"
 	       "\n"
 	       "Looks at the transparent proxy that tproxy-load has loaded, and adjusts it.\n"
 	       "\n");
@@ -50,6 +50,30 @@ static void print_help(void)
 	       TPROXY_PIN_DIR);
 }
 
+/* Options of a command that stand before it: says how they are to be written. */
+static void refuse_option(int argc, char **argv)
+{
+	char line[256];
+	size_t used, i;
+	int at, k;
+
+	for (at = 2; at < argc; at++) {
+		for (i = 0; i < ARRAY_SIZE(commands); i++) {
+			if (strcmp(argv[at], commands[i].name) != 0)
+				continue;
+			used = (size_t)snprintf(line, sizeof(line), "%s", argv[at]);
+			for (k = 1; k < argc && used < sizeof(line); k++) {
+				if (k != at)
+					used += (size_t)snprintf(line + used, sizeof(line) - used,
+								 " %s", argv[k]);
+			}
+			log_err("options come after the command: tproxyctl %s", line);
+			return;
+		}
+	}
+	log_err("unknown option '%s', and no command; try 'tproxyctl --help'", argv[1]);
+}
+
 static int dispatch(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
@@ -60,12 +84,14 @@ static int dispatch(int argc, char **argv)
 		log_err("no command is given; try 'tproxyctl --help'");
 		return 2;
 	}
+	help = strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "help") == 0;
+	version = strcmp(name, "--version") == 0 || strcmp(name, "version") == 0;
 	for (i = 0; i < ARRAY_SIZE(commands); i++) {
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
+		if (help && argc == 3 && strcmp(argv[2], commands[i].name) == 0)
+			return commands[i].run(2, (char *[]){ argv[2], (char *)"--help", NULL });
 	}
-	help = strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0;
-	version = strcmp(name, "--version") == 0;
 	if ((help || version) && argc > 2) {
 		log_err("unexpected argument '%s'; try 'tproxyctl --help'", argv[2]);
 		return 2;
@@ -78,8 +104,10 @@ static int dispatch(int argc, char **argv)
 		printf("tproxyctl %s, ABI version %d\n", TPROXY_VERSION, TPROXY_ABI_VERSION);
 		return EXIT_SUCCESS;
 	}
-	log_err("unknown %s '%s'; try 'tproxyctl --help'", *name == '-' ? "option" : "command",
-		name);
+	if (*name == '-')
+		refuse_option(argc, argv);
+	else
+		log_err("unknown command '%s'; try 'tproxyctl --help'", name);
 	return 2;
 }
 

@@ -614,5 +614,8 @@ int load_check(const struct options *options)
 	if (r < 0)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);
+	if (options->config_has_others)
+		printf("of '%s' the section [load] was checked; [relay] is for 'tproxy-relay --check --config %s'\n",
+		       options->config, options->config);
 	return 0;
 }

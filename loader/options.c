@@ -126,16 +126,21 @@ static int set_path(char **path, const char *value, char error[CONFIGFILE_ERROR_
 	return -EINVAL;
 }
 
-static int add_cgroup(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
+static int add_cgroup(struct options *o, const char *value, unsigned int line,
+		      char error[CONFIGFILE_ERROR_LEN])
 {
 	char **cgroups = reallocarray(o->cgroups, o->n_cgroups + 1, sizeof(*cgroups));
+	unsigned int *lines;
 
-	if (!cgroups) {
+	o->cgroups = cgroups ? cgroups : o->cgroups;
+	lines = reallocarray(o->cgroup_lines, o->n_cgroups + 1, sizeof(*lines));
+	o->cgroup_lines = lines ? lines : o->cgroup_lines;
+	if (!cgroups || !lines) {
 		snprintf(error, CONFIGFILE_ERROR_LEN, "out of memory");
 		return -EINVAL;
 	}
-	o->cgroups = cgroups;
 	cgroups[o->n_cgroups] = NULL;
+	lines[o->n_cgroups] = line;
 	if (set_path(&cgroups[o->n_cgroups], value, error) < 0)
 		return -EINVAL;
 	o->n_cgroups++;
@@ -150,24 +155,27 @@ static void clear_cgroups(struct options *o)
 
 static int set_bool(bool *flag, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
-	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0) {
-		snprintf(error, CONFIGFILE_ERROR_LEN, "'%s' is neither yes nor no", value);
-		return -EINVAL;
-	}
-	*flag = strcmp(value, "yes") == 0;
-	return 0;
+	if (parse_bool(value, flag) == 0)
+		return 0;
+	snprintf(error, CONFIGFILE_ERROR_LEN, "'%s' is neither yes nor no", value);
+	return -EINVAL;
 }
 
-/* One option that a file may set too. -EINVAL: error says why, without the option's name. */
-static int set_option(struct options *o, const char *name, const char *value,
+/*
+ * One option that a file may set too, in that line; 0: on the command line. -EINVAL: error says
+ * why, without the option's name.
+ */
+static int set_option(struct options *o, const char *name, const char *value, unsigned int line,
 		      char error[CONFIGFILE_ERROR_LEN])
 {
 	if (strcmp(name, "cgroup") == 0)
-		return add_cgroup(o, value, error);
+		return add_cgroup(o, value, line, error);
 	if (strcmp(name, "all") == 0)
 		return set_bool(&o->all, value, error);
-	if (strcmp(name, "relay-cgroup") == 0)
+	if (strcmp(name, "relay-cgroup") == 0) {
+		o->relay_cgroup_line = line;
 		return set_path(&o->relay_cgroup, value, error);
+	}
 	if (strcmp(name, "pin-dir") == 0)
 		return set_path(&o->pin_dir, value, error);
 	if (strcmp(name, "fail-closed") == 0)
@@ -184,10 +192,30 @@ static int set_option(struct options *o, const char *name, const char *value,
 	return -EINVAL;
 }
 
-static int set_from_file(void *data, const char *key, const char *value,
+static int set_from_file(void *data, const char *key, const char *value, unsigned int line,
 			 char error[CONFIGFILE_ERROR_LEN])
 {
-	return set_option(data, key, value, error);
+	const struct options *o = data;
+
+	if (set_option(data, key, value, line, error) < 0)
+		return -EINVAL;
+	if (!o->all || o->n_cgroups == 0)
+		return 0;
+	snprintf(error, CONFIGFILE_ERROR_LEN, "cgroup and all exclude each other");
+	return -EINVAL;
+}
+
+static int read_config(const char *path, struct options *o)
+{
+	struct configfile file = {
+		.path = path, .section = "load", .many = "cgroup", .set = set_from_file, .data = o
+	};
+
+	o->config = strdup(path);
+	if (!o->config || configfile_read(&file) < 0)
+		return -EINVAL;
+	o->config_has_others = file.others;
+	return 0;
 }
 
 /* How the command line was used, which a struct options does not tell. */
@@ -244,7 +272,7 @@ static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 		usage->loading = true;
 	if (c != 'p' && c != 'c')
 		usage->choice = true;
-	if (set_option(o, optparse_name(table, c), arg ? arg : "yes", error) < 0)
+	if (set_option(o, optparse_name(table, c), arg ? arg : "yes", 0, error) < 0)
 		return usage_error("--%s: %s", optparse_name(table, c), error);
 	return 0;
 }
@@ -315,7 +343,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		o.relay_gid = 0;
 	r = walk(argc, argv, NULL, &usage);
 	if (r == 0 && usage.config)
-		r = configfile_read(usage.config, "load", set_from_file, &o) < 0 ? -EINVAL : 0;
+		r = read_config(usage.config, &o);
 	if (r == 0)
 		r = walk(argc, argv, &o, &usage);
 	if (r == 0)
@@ -327,10 +355,22 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	return r;
 }
 
+const char *options_where(const struct options *o, const char *name, unsigned int line,
+			  char text[OPTIONS_WHERE_LEN])
+{
+	if (line > 0)
+		snprintf(text, OPTIONS_WHERE_LEN, "%s:%u: %s", o->config, line, name);
+	else
+		snprintf(text, OPTIONS_WHERE_LEN, "--%s", name);
+	return text;
+}
+
 void options_finish(struct options *options)
 {
 	clear_cgroups(options);
 	free(options->cgroups);
+	free(options->cgroup_lines);
+	free(options->config);
 	free(options->relay_cgroup);
 	free(options->pin_dir);
 	*options = (struct options){};

@@ -68,8 +68,10 @@ static void drop_covered(struct targets *t)
 }
 
 /* One that is not there has no processes: with --again that is no error, it is attached later. */
-static int open_scope(const struct options *o, const char *path, struct targets *t)
+static int open_scope(const struct options *o, const char *path, unsigned int line,
+		      struct targets *t)
 {
+	char where[OPTIONS_WHERE_LEN];
 	struct cgroup *scope = &t->scopes[t->n_scopes];
 	int r;
 
@@ -82,7 +84,7 @@ static int open_scope(const struct options *o, const char *path, struct targets 
 		return 0;
 	}
 	if (scope->fd < 0) {
-		r = open_target("--cgroup", path, scope);
+		r = open_target(options_where(o, "cgroup", line, where), path, scope);
 		if (r < 0)
 			return r;
 	}
@@ -93,6 +95,7 @@ static int open_scope(const struct options *o, const char *path, struct targets 
 static int open_scopes(const struct options *o, const char *root, struct targets *t)
 {
 	size_t n = o->all ? 1 : o->n_cgroups, i;
+	unsigned int line;
 	int r;
 
 	if (n > TPROXY_TARGETS_MAX - 1) {
@@ -106,7 +109,8 @@ static int open_scopes(const struct options *o, const char *root, struct targets
 		return -ENOMEM;
 	}
 	for (i = 0; i < n; i++) {
-		r = open_scope(o, o->all ? root : o->cgroups[i], t);
+		line = o->all || !o->cgroup_lines ? 0 : o->cgroup_lines[i];
+		r = open_scope(o, o->all ? root : o->cgroups[i], line, t);
 		if (r < 0)
 			return r;
 	}
@@ -117,6 +121,7 @@ static int open_scopes(const struct options *o, const char *root, struct targets
 int targets_open(const struct options *o, struct targets *t)
 {
 	_cleanup_free_ char *root = NULL;
+	char where[OPTIONS_WHERE_LEN];
 	size_t i;
 	int r;
 
@@ -129,7 +134,8 @@ int targets_open(const struct options *o, struct targets *t)
 	r = open_scopes(o, root, t);
 	if (r < 0 || !o->relay_cgroup)
 		return r;
-	r = open_target("--relay-cgroup", o->relay_cgroup, &t->relay);
+	r = open_target(options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
+			o->relay_cgroup, &t->relay);
 	if (r < 0)
 		return r;
 	for (i = 0; i < t->n_scopes; i++) {

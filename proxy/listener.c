@@ -32,7 +32,8 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 {
 	char text[FORMAT_ENDPOINT_LEN];
 
-	log_err("cannot listen on %s: %s", format_endpoint(addr, text), strerror(-r));
+	log_err("cannot listen on %s: %s%s", format_endpoint(addr, text), strerror(-r),
+		r == -EACCES ? "; ports below 1024 need CAP_NET_BIND_SERVICE" : "");
 	return r;
 }
 

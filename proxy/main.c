@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "capacity.h"
+#include "check.h"
 #include "connlog.h"
 #include "guardian.h"
 #include "log.h"
@@ -322,8 +323,9 @@ static void terminate(struct relay *relay, const char *why)
 
 	relay->terminating = true;
 	notify(relay->guardian_fd, "STOPPING=1");
-	drain(relay, why, format_duration_ms(ms, text));
-	event_add(relay->drain_timer, &timeout);
+	drain(relay, why, ms > 0 ? format_duration_ms(ms, text) : "");
+	if (ms > 0)
+		event_add(relay->drain_timer, &timeout);
 }
 
 /* The first one drains; the second one ends. */
@@ -599,6 +601,10 @@ int main(int argc, char **argv)
 	if (r)
 		return log_answered() < 0 ? EXIT_FAILURE : r < 0 ? 2 : EXIT_SUCCESS;
 	set_log(&relay.options);
+	if (relay.options.check) {
+		r = check_options(&relay.options);
+		return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();

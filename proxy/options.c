@@ -33,6 +33,7 @@ enum {
 	OPT_PIPE_SIZE,
 	OPT_KEEPALIVE_TIME,
 	OPT_DRAIN_IN_BACKGROUND,
+	OPT_CHECK,
 	OPT_VERSION,
 };
 
@@ -56,6 +57,7 @@ static const struct optparse_option table[] = {
 	{ "error-memory", OPT_ERROR_MEMORY, true },
 	{ "connection-log", OPT_CONNECTION_LOG, true },
 	{ "config", 'f', true },
+	{ "check", OPT_CHECK, false },
 	{ "verbose", 'v', false },
 	{ "help", 'h', false },
 	{ "version", OPT_VERSION, false },
@@ -65,6 +67,7 @@ static const struct optparse_option table[] = {
 static void print_help(void)
 {
 	printf("Usage: tproxy-relay [OPTION]...\n"
+	       "       tproxy-relay --check [OPTION]...   say whether options and file are good\n"
 	       "\n"
 	       "Serves the connections that tproxy-load's programs redirect: registers in the\n"
 	       "pinned maps, accepts, connects to the original destination, relays.\n"
@@ -90,14 +93,14 @@ static void print_help(void)
 	       "                                  (default: 30s)\n"
 	       "      --drain-in-background       on SIGTERM end at once; a child of this process goes\n"
 	       "                                  on until another relay has taken over, and drains\n"
-	       "      --max-connections N         at a time (default: as descriptors allow)\n"
-	       "      --max-per-cgroup N          of the processes of one cgroup (default: no limit)\n"
+	       "      --max-connections N         at a time; 0, as by default: as descriptors allow\n"
+	       "      --max-per-cgroup N          of the processes of one cgroup; 0, as by default: no limit\n"
 	       "      --buffer-size SIZE          kept at most for each direction of a connection whose\n"
 	       "                                  receiver is slow, 4K to 1M (default: 64K)\n"
 	       "      --pipe-size SIZE            the same of bulk transfers, 64K to 1M; 0: copy them\n"
 	       "                                  like others (default: 512K)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
-	       "                                  be reached fails at once; 0: never (default: 1s)\n"
+	       "                                  be reached fails at once (default: 1s)\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
 	       "                                  file; the command line overrides it\n"
 	       "      --connection-log FORMAT     a line for each connection: text (stderr), json\n"
@@ -106,8 +109,8 @@ static void print_help(void)
 	       "  -h, --help                      print this\n"
 	       "      --version                   print the version and that of the pinned maps\n"
 	       "\n"
-	       "DURATION is a number with ms, s, m or h; without a unit, seconds. SIZE is a number\n"
-	       "of bytes, or with K or M of KiB or MiB.\n",
+	       "DURATION is a number with ms, s, m, h or d; without a unit, seconds; 0: never. SIZE is\n"
+	       "a number of bytes, or with K or M of KiB or MiB.\n",
 	       TPROXY_PIN_DIR, OPTIONS_WORKERS_MAX);
 }
 
@@ -149,15 +152,18 @@ static const struct {
 static int set_duration(uint64_t *ms, const char *name, const char *value,
 			char error[CONFIGFILE_ERROR_LEN])
 {
-	/* The one that may be none. */
-	if (strcmp(name, "error-memory") == 0 && strcmp(value, "0") == 0) {
-		*ms = 0;
-		return 0;
-	}
-	if (parse_duration_ms(value, ms) < 0)
-		return refuse(error,
-			      "'%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m",
+	uint64_t parsed;
+
+	if (parse_duration_ms(value, &parsed) < 0)
+		return refuse(
+			error,
+			"'%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m, or 0 for never",
+			value);
+	/* The kernel counts whole seconds. */
+	if (strcmp(name, "keepalive-time") == 0 && (parsed % 1000 || parsed > KEEPALIVE_MAX_MS))
+		return refuse(error, "'%s' is not whole seconds from 1s to 9h, or 0 for never",
 			      value);
+	*ms = parsed;
 	return 0;
 }
 
@@ -170,8 +176,8 @@ static int set_size(uint32_t *size, const char *value, bool zero, uint32_t min, 
 		return 0;
 	}
 	if (parse_size(value, min, max, size) < 0)
-		return refuse(error, "'%s' is not a size from %uK to %uK, such as 64K", value,
-			      min >> 10, max >> 10);
+		return refuse(error, "'%s' is not a size from %uK to %uK, such as 64K%s", value,
+			      min >> 10, max >> 10, zero ? ", or 0 for none" : "");
 	return 0;
 }
 
@@ -185,15 +191,20 @@ static int set_number(uint32_t *number, const char *value, uint32_t min, uint32_
 
 static int set_listen(struct options *o, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
+	char text[FORMAT_ENDPOINT_LEN];
 	union sockaddr_any addr;
 	enum tproxy_family family;
 
 	if (parse_endpoint(value, &addr) < 0)
-		return refuse(error, "'%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0",
-			      value);
+		return refuse(
+			error,
+			"'%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0: ADDR must be numeric, an IPv6 one in brackets, PORT 0 to 65535",
+			value);
 	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 	if (o->listen_given[family])
-		return refuse(error, "'%s' is the second one of its family", value);
+		return refuse(error, "'%s' is the second one for %s, after '%s'", value,
+			      family == TPROXY_INET6 ? "IPv6" : "IPv4",
+			      format_endpoint(&o->listen[family], text));
 	o->listen[family] = addr;
 	o->listen_given[family] = true;
 	return 0;
@@ -229,14 +240,13 @@ static int set_connection_log(struct options *o, const char *value,
 
 static int set_bool(bool *to, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
-	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+	if (parse_bool(value, to) < 0)
 		return refuse(error, "'%s' is neither yes nor no", value);
-	*to = strcmp(value, "yes") == 0;
 	return 0;
 }
 
-/* One option, by its long name, of the command line or a file. */
-static int set_option(void *data, const char *name, const char *value,
+/* One option, by its long name, of the command line or of this line of a file. */
+static int set_option(void *data, const char *name, const char *value, unsigned int line,
 		      char error[CONFIGFILE_ERROR_LEN])
 {
 	struct options *o = data;
@@ -264,9 +274,9 @@ static int set_option(void *data, const char *name, const char *value,
 	if (strcmp(name, "pipe-size") == 0)
 		return set_size(&o->pipe_size, value, true, 64 << 10, 1 << 20, error);
 	if (strcmp(name, "max-connections") == 0)
-		return set_number(&o->max_connections, value, 1, 10000000, error);
+		return set_number(&o->max_connections, value, 0, 10000000, error);
 	if (strcmp(name, "max-per-cgroup") == 0)
-		return set_number(&o->max_per_cgroup, value, 1, 10000000, error);
+		return set_number(&o->max_per_cgroup, value, 0, 10000000, error);
 	if (strcmp(name, "connection-log") == 0)
 		return set_connection_log(o, value, error);
 	if (strcmp(name, "verbose") == 0)
@@ -305,10 +315,12 @@ static int walk(int argc, char **argv, struct options *o, const char **config)
 		if (!o && c == 'f' && *config)
 			return usage_error("--config is given twice: '%s' and '%s'", *config,
 					   value);
-		if (c == 'f')
+		if (c == OPT_CHECK && o)
+			o->check = true;
+		else if (c == 'f')
 			*config = value;
-		else if (o &&
-			 set_option(o, optparse_name(table, c), value ? value : "yes", error) < 0)
+		else if (o && set_option(o, optparse_name(table, c), value ? value : "yes", 0,
+					 error) < 0)
 			return usage_error("--%s: %s", optparse_name(table, c), error);
 	}
 	return 0;
@@ -317,6 +329,9 @@ static int walk(int argc, char **argv, struct options *o, const char **config)
 /* What the file set is the default for the command line, which may set each once more. */
 static int parse_both(int argc, char **argv, struct options *o)
 {
+	struct configfile file = {
+		.section = "relay", .many = "listen", .set = set_option, .data = o
+	};
 	bool in_file[_TPROXY_FAMILY_MAX];
 	const char *config = NULL;
 	int i, r;
@@ -324,8 +339,12 @@ static int parse_both(int argc, char **argv, struct options *o)
 	r = walk(argc, argv, NULL, &config);
 	if (r)
 		return r;
-	if (config && configfile_read(config, "relay", set_option, o) < 0)
+	file.path = config;
+	if (config && configfile_read(&file) < 0)
 		return -EINVAL;
+	o->config_has_others = file.others;
+	if (config)
+		snprintf(o->config, sizeof(o->config), "%s", config);
 	memcpy(in_file, o->listen_given, sizeof(in_file));
 	memset(o->listen_given, 0, sizeof(o->listen_given));
 	r = walk(argc, argv, o, &config);
@@ -350,16 +369,12 @@ static int check(const struct options *o)
 	char addr[FORMAT_ENDPOINT_LEN];
 	uint32_t n, port;
 
-	if (o->keepalive_ms % 1000 || o->keepalive_ms > KEEPALIVE_MAX_MS)
-		return usage_error(
-			"--keepalive-time: %u.%03u s are not whole seconds from 1s to 9h",
-			(unsigned)(o->keepalive_ms / 1000), (unsigned)(o->keepalive_ms % 1000));
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		n = o->workers * options_listeners(o, family);
 		if (n > TPROXY_PORTS_MAX)
 			return usage_error(
-				"--listeners: %u for each of %u workers are more than %d",
-				o->listeners, o->workers, TPROXY_PORTS_MAX);
+				"%u workers x %u listeners = %u; at most %d, see --workers and --listeners",
+				o->workers, options_listeners(o, family), n, TPROXY_PORTS_MAX);
 		port = ntohs(o->listen[family].in.sin_port);
 		if (port && port + n - 1 > UINT16_MAX)
 			return usage_error(

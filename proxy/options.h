@@ -25,17 +25,20 @@ struct options {
 	uint32_t busy_poll_us;	  /* at most; 0: never */
 	uint32_t buffer_size;	  /* bytes, of what is copied */
 	uint32_t pipe_size;	  /* bytes, of pipes for bulk; 0: none */
-	uint64_t keepalive_ms;	  /* whole seconds */
+	uint64_t keepalive_ms;	  /* whole seconds; 0, as of all durations: never */
 	uint32_t max_connections; /* 0: as many as descriptors allow */
 	uint32_t max_per_cgroup;  /* 0: no such limit */
 	uint64_t connect_timeout_ms;
 	uint64_t idle_timeout_ms;
 	uint64_t half_closed_timeout_ms;
 	uint64_t drain_timeout_ms;
-	uint64_t error_memory_ms;	    /* 0: none */
+	uint64_t error_memory_ms;
 	enum connlog_format connection_log; /* TEXT by default with verbose */
 	bool connection_log_given;
 	bool drain_in_background;
+	bool check;		/* whether all this is good, and no more */
+	char config[PATH_MAX];	/* the file's name, or empty */
+	bool config_has_others; /* sections of other programs */
 	bool verbose;
 };
 

@@ -464,6 +464,11 @@ static bool count_client(struct session *s)
 
 void session_set_keepidle(struct session *s)
 {
+	const int on = s->worker->keepidle_s > 0;
+
+	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (!on)
+		return;
 	setsockopt(s->server_fd, IPPROTO_TCP, TCP_KEEPIDLE, &s->worker->keepidle_s,
 		   sizeof(s->worker->keepidle_s));
 }
@@ -471,10 +476,7 @@ void session_set_keepidle(struct session *s)
 /* A server whose host has vanished must not hold a connection until the idle timeout. */
 void session_settle(struct session *s)
 {
-	const int on = 1;
-
 	session_set_keepidle(s);
-	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	s->settled = true;
 	s->worker->crowd.sessions--;
 }

@@ -292,12 +292,19 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	}
 }
 
+/* As an option 0 is never. That is long enough, and a sum with the time of day does not overflow.
+ */
+static uint64_t or_never(uint64_t ms)
+{
+	return ms > 0 ? ms : UINT64_MAX / 2;
+}
+
 static struct worker_timeouts timeouts_of(const struct options *options)
 {
 	return (struct worker_timeouts){
-		.connect_ms = options->connect_timeout_ms,
-		.idle_ms = options->idle_timeout_ms,
-		.half_closed_ms = options->half_closed_timeout_ms,
+		.connect_ms = or_never(options->connect_timeout_ms),
+		.idle_ms = or_never(options->idle_timeout_ms),
+		.half_closed_ms = or_never(options->half_closed_timeout_ms),
 		.error_memory_ms = options->error_memory_ms,
 		.keepalive_ms = options->keepalive_ms,
 	};

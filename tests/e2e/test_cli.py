@@ -41,6 +41,11 @@ USAGE_ERRORS = [
     (RELAY, ["--bogus"], "--bogus"),
     (RELAY, ["--verb"], "'--verb' is incomplete: --verbose"),
     (RELAY, ["--listen", "--verbose"], "--verbose"),
+    (CTL, ["--json", "status"], "options come after the command: tproxyctl status --json"),
+    (CTL, ["-p", "/x", "doctor", "--strict"], "tproxyctl doctor -p /x --strict"),
+    (CTL, ["--json"], "'--json', and no command"),
+    (CTL, ["help", "nothing"], "'nothing'"),
+    (CTL, ["version", "x"], "'x'"),
     (CTL, ["status", "--js"], "'--js' is incomplete: --json"),
     (CTL, ["register", "--p", "1"], "'--p' is incomplete: --pin-dir, --pid or --port"),
     (RELAY, ["stray"], "stray"),
@@ -50,17 +55,19 @@ USAGE_ERRORS = [
     (RELAY, ["--listen", "127.0.0.1:-1"], "127.0.0.1:-1"),
     (RELAY, ["--listen", "127.0.0.256:80"], "127.0.0.256:80"),
     (RELAY, ["--listen", "127.0.0.1:80x"], "127.0.0.1:80x"),
-    (RELAY, ["--listen", "localhost:80"], "localhost:80"),
+    (RELAY, ["--listen", "localhost:80"], "ADDR must be numeric"),
     (RELAY, ["--workers", "0"], "'0'"),
     (RELAY, ["--workers", "two"], "two"),
     (RELAY, ["--workers", "1000000"], "1000000"),
-    (RELAY, ["--connect-timeout", "0"], "'0'"),
+    (RELAY, ["--workers", "64", "--listeners", "2"], "64 workers x 2 listeners = 128; at most 64"),
+    (RELAY, ["--keepalive-time", "1500ms"], "1500ms"),
+    (RELAY, ["--pipe-size", "63K"], "0 for none"),
     (RELAY, ["--connect-timeout", "10 s"], "10 s"),
     (RELAY, ["--idle-timeout", "-1s"], "-1s"),
     (RELAY, ["--idle-timeout", "5y"], "5y"),
     (RELAY, ["--half-closed-timeout", "s"], "'s'"),
     (RELAY, ["--drain-timeout", "99999999999999999999h"], "99999999999999999999h"),
-    (RELAY, ["--max-connections", "0"], "'0'"),
+    (RELAY, ["--listen", "127.0.0.1:1", "--listen", "127.0.0.2:2"], "after '127.0.0.1:1'"),
     (RELAY, ["--max-connections", "many"], "many"),
     (RELAY, ["--pin-dir", ""], "--pin-dir"),
 ]
@@ -88,3 +95,11 @@ def test_version_tells_the_abi_version(binaries, program):
     result = programs.call(binaries / program, "--version").succeeded()
     assert re.fullmatch(rf"{program} \d+\.\d+\.\d+, ABI version \d+\n", result.out)
 
+
+def test_help_and_version_as_commands():
+    def said(*args):
+        return programs.call(tproxyctl.CTL, *args).succeeded().out
+
+    assert said("help") == said("--help") and said("version") == said("--version")
+    assert said("help", "doctor") == said("doctor", "--help")
+    assert "--strict" in said("help", "doctor")

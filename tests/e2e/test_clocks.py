@@ -215,3 +215,31 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
     server, _ = loaded.accept(full)
     wire.exchange(client, server)
     assert "timeout" not in relay.text()
+
+
+@pytest.mark.needs("ss")
+def test_never(loaded):
+    """0 means so for every duration. Red, each at once, without or_never() in worker.c, without the
+    condition in session_set_keepidle(), or in terminate()."""
+    relay = loaded.start_relay("--idle-timeout", "0", "--half-closed-timeout", "0s",
+                               "--connect-timeout", "0", "--keepalive-time", "0",
+                               "--drain-timeout", "0ms")
+    listener = loaded.listen()
+    client, server = loaded.pair(listener)
+    wire.exchange(client, server)
+    client.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(server)[1] == wire.EOF
+    other, other_server = loaded.pair(listener)
+    wire.exchange(other, other_server)
+    said = loaded.run("ss", "-Hnto", "dst", "{}:{}".format(*listener.getsockname()),
+                      place=loaded.relay_place).succeeded().out
+    assert "ESTAB" in said and "keepalive" not in said
+    relay.signal(signal.SIGTERM)
+    host.wait_until(lambda: "draining 2 connections\n" in relay.text(), "it drains")
+    host.stays_true(relay.running, "without an end", 1.5)
+    wire.exchange(other, other_server)
+    server.sendall(b"late")
+    wire.read_exactly(client, 4)
+    for sock in (other, other_server, server, client):
+        sock.close()
+    assert relay.wait() == 0

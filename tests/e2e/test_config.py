@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-load's configuration file: what it sets, what goes before it, and how errors are told."""
 
+import socket
+
 import pytest
 
+import programs
 from maps import attached
 from programs import RELAY_GID, RELAY_UID
 
@@ -12,8 +15,11 @@ WRONG_LINES = [
     (["pin-dir ="], "pin-dir", "empty"),
     (["relay-cgroup ="], "relay-cgroup", "empty"),
     (["fail-closed = maybe"], "fail-closed", "maybe"),
-    (["fail-closed = YES"], "fail-closed", "YES"),
-    (["fail-closed = true"], "fail-closed", "true"),
+    (["fail-closed = 2"], "fail-closed", "2"),
+    (["fail-closed = # yes"], "fail-closed"),
+    (["fail-closed = yes", "fail-closed = yes"], "given twice, first at", ":5"),
+    (["relay-cgroup = /x"], "relay-cgroup: given twice, first at", ":3"),
+    (["all = yes"], "exclude each other"),
     (["include-loopback ="], "include-loopback"),
     (["relay-group = no-such-group"], "relay-group", "no-such-group"),
     (["relay-group = -1"], "relay-group", "-1"),
@@ -89,7 +95,7 @@ def test_pin_directory(bed, config):
 def test_command_line_goes_before(bed, config, order):
     """Wherever it stands; --cgroup replaces all those of the file. To see it red: read the file
     where -f stands on the command line, or add to its cgroups."""
-    path = config(section(bed, "relay-group = 1", "fail-closed = no"))
+    path = config(section(bed, "fail-closed = no").replace(f"= {RELAY_GID}", "= 1"))
     flags = ["--cgroup", bed.outside, "--relay-group", RELAY_GID, "--fail-closed"]
     args = ["-f", path, *flags] if order == "after" else [*flags, "-f", path]
     bed.tproxy_load(*args).succeeded()
@@ -101,11 +107,12 @@ def test_command_line_goes_before(bed, config, order):
     assert attached(bed.scope) == []
 
 
-def test_last_value_wins(bed, config):
-    bed.tproxy_load("-f", config(section(bed, "fail-closed = yes", "fail-closed = no",
-                                         "include-loopback = no", "include-loopback = yes")))
-    status = bed.tproxy_load.status()
-    assert status["policy"] == "fail-open" and status["include_loopback"] is True
+@pytest.mark.parametrize("value, closed", [("true", True), ("ON", True), ("1 # one", True),
+                                           ("false", False), ("off ; no", False), ("0", False)])
+def test_words_for_yes_and_no(bed, config, value, closed):
+    path = config(section(bed, f"fail-closed = {value}"))
+    result = bed.tproxy_load("--check", "-f", path).succeeded()
+    assert ("fail-closed" in result.out) is closed
 
 
 def test_second_load_takes_what_the_file_says_now(bed, config):
@@ -136,9 +143,42 @@ def test_check_of_a_running_installation_changes_nothing(proxied, config):
 def test_check_finds_what_is_not_there(bed, config):
     """A cgroup that does not exist is no error of the file: it may, later."""
     missing = bed.scope.path / "missing"
-    bed.tproxy_load("--check", "-f", config(f"[load]\ncgroup = {missing}\n")).refused(
-        missing, "No such file")
+    path = config(f"[load]\ncgroup = {missing}\n")
+    bed.tproxy_load("--check", "-f", path).refused(f"{path}:2: cgroup '{missing}'", "No such file")
+    path = config(f"[load]\ncgroup = {bed.scope}\n\nrelay-cgroup = {missing}\n")
+    bed.tproxy_load("-f", path).refused(f"{path}:4: relay-cgroup '{missing}'", "No such file")
+    bed.tproxy_load("--check", "-f", path, "-r", missing).refused("load: --relay-cgroup '/")
     assert_nothing_applied(bed)
+
+
+def test_check_says_which_section(bed, config):
+    """What it has not looked at is not good. Red without config_has_others in both programs."""
+    path = config(section(bed, "", "[relay]", "workers = two", "idle-timeout = x"))
+    said = bed.tproxy_load("--check", "-f", path).succeeded().out
+    assert f"[relay] is for 'tproxy-relay --check --config {path}'" in said
+    relay = bed._binaries / "tproxy-relay"
+    result = programs.call(relay, "--check", "--config", path)
+    assert result.status == 2 and result.out == ""
+    assert [line.split(": ")[1] for line in result.err.splitlines()] == [
+        f"{path}:{number}" for number in (7, 8)]
+    path.write_text(section(bed, "", "[relay]", "workers = 3"))
+    said = programs.call(relay, "--check", "-f", path).succeeded().out
+    assert said.startswith("good: ") and "with 3 workers" in said
+    assert f"[load] is for 'tproxy-load --check --config {path}'" in said
+    path.write_text("[relay]\nworkers = 3\n")
+    assert programs.call(relay, "--check", "-f", path).succeeded().out.count("\n") == 1
+
+
+def test_relay_check_of_addresses(bed):
+    """Of another host, or below 1024: one line, and nothing is loaded or listens."""
+    relay = bed._binaries / "tproxy-relay"
+    programs.call(relay, "--check", "--listen", "192.0.2.77:0").refused(
+        "192.0.2.77:0", "Cannot assign requested address")
+    programs.call(relay, "--check", "--listen", "127.0.0.1:80", user=(RELAY_UID, RELAY_GID),
+                  place=bed.relay_place).refused("127.0.0.1:80", "CAP_NET_BIND_SERVICE")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        assert address in programs.call(relay, "--check", "-l", address).succeeded().out
 
 
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])

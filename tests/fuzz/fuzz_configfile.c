@@ -37,7 +37,8 @@ static bool line_has(const char *line, const char *eol, const char *key, const c
 	return !*value || memmem(line, (size_t)(eol - line), value, strlen(value));
 }
 
-static int on_key(void *data, const char *key, const char *value, char error[CONFIGFILE_ERROR_LEN])
+static int on_key(void *data, const char *key, const char *value, unsigned int number,
+		  char error[CONFIGFILE_ERROR_LEN])
 {
 	struct reading *reading = data;
 	const char *line = reading->next, *eol;
@@ -49,7 +50,7 @@ static int on_key(void *data, const char *key, const char *value, char error[CON
 			eol = reading->end;
 		found = line_has(line, eol, key, value);
 	}
-	require(found);
+	require(found && number > 0);
 	reading->next = line;
 	if (!reading->picky || strlen(value) % 2 == 0)
 		return 0;
@@ -61,6 +62,9 @@ static int on_key(void *data, const char *key, const char *value, char error[CON
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct reading reading = {};
+	struct configfile file = {
+		.path = "fuzz.conf", .many = "cgroup", .set = on_key, .data = &reading
+	};
 	bool has_nul;
 	int r;
 
@@ -74,7 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* So that the seeds' digits and letters choose too. */
 	reading.picky = *data & 2;
 	fuzz_logged = 0;
-	r = configfile_read("fuzz.conf", *data & 1 ? "relay" : "load", on_key, &reading);
+	file.section = *data & 1 ? "relay" : "load";
+	r = configfile_read(&file);
 	require(r == 0 || r == -EINVAL);
 	require((r == 0) == (fuzz_logged == 0));
 	require(fuzz_logged >= reading.refused);

@@ -37,7 +37,7 @@ static void check_sense(const struct options *o)
 	require(!o->json || o->mode == OPTIONS_STATUS);
 	require(!o->all || o->n_cgroups == 0);
 	if (o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK)
-		require(o->all || o->n_cgroups > 0);
+		require(o->all || o->n_cgroups > 0 || o->again);
 	require(o->mode == OPTIONS_LOAD || o->mode == OPTIONS_UNLOAD || o->mode == OPTIONS_STATUS ||
 		o->mode == OPTIONS_CHECK);
 }
@@ -48,7 +48,8 @@ static void check_same(const struct options *a, const struct options *b)
 
 	require(a->mode == b->mode && a->relay_gid == b->relay_gid);
 	require(a->fail_closed == b->fail_closed && a->include_loopback == b->include_loopback);
-	require(a->all == b->all && a->json == b->json && a->verbose == b->verbose);
+	require(a->all == b->all && a->again == b->again && a->force == b->force);
+	require( a->json == b->json && a->verbose == b->verbose);
 	require(strcmp(a->pin_dir, b->pin_dir) == 0);
 	require(!a->relay_cgroup == !b->relay_cgroup);
 	require(!a->relay_cgroup || strcmp(a->relay_cgroup, b->relay_cgroup) == 0);

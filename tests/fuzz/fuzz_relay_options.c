@@ -24,13 +24,13 @@ static void check_sense(const struct options *o)
 	require(o->buffer_size >= 4 << 10 && o->buffer_size <= 1 << 20);
 	require(o->pipe_size == 0 || (o->pipe_size >= 64 << 10 && o->pipe_size <= 1 << 20));
 	require(o->busy_poll_us <= 1000);
-	require(o->keepalive_ms >= 1000 && o->keepalive_ms <= 9 * 3600 * 1000);
+	require(o->keepalive_ms <= 9 * 3600 * 1000);
 	require(o->workers * options_listeners(o, TPROXY_INET) <= TPROXY_PORTS_MAX);
 	require(o->workers * options_listeners(o, TPROXY_INET6) <= TPROXY_PORTS_MAX);
-	require(o->connect_timeout_ms >= 1 && o->connect_timeout_ms <= WEEK_MS);
-	require(o->idle_timeout_ms >= 1 && o->idle_timeout_ms <= WEEK_MS);
-	require(o->half_closed_timeout_ms >= 1 && o->half_closed_timeout_ms <= WEEK_MS);
-	require(o->drain_timeout_ms >= 1 && o->drain_timeout_ms <= WEEK_MS);
+	require(o->connect_timeout_ms <= WEEK_MS);
+	require(o->idle_timeout_ms <= WEEK_MS);
+	require(o->half_closed_timeout_ms <= WEEK_MS);
+	require(o->drain_timeout_ms <= WEEK_MS);
 	require(o->error_memory_ms <= WEEK_MS);
 	require(o->connection_log >= CONNLOG_NONE && o->connection_log <= CONNLOG_JSON);
 }

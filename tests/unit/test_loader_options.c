@@ -112,7 +112,7 @@ static void test_file(void **state)
 				"whatever = is the relay's\n"
 				"[load]\n"
 				"cgroup = /a b\n"
-				"cgroup = /c # and why\n"
+				"cgroup = /c#d # and why\n"
 				"relay-cgroup: /r\n"
 				"relay-group = root\n"
 				"pin-dir=/p\n"
@@ -123,6 +123,10 @@ static void test_file(void **state)
 	assert_int_equal(parse(&o, "-f", (char *)path), 0);
 	assert_int_equal(o.n_cgroups, 2);
 	assert_string_equal(o.cgroups[0], "/a b");
+	assert_string_equal(o.cgroups[1], "/c#d");
+	assert_int_equal(o.cgroup_lines[1], 6);
+	assert_int_equal(o.relay_cgroup_line, 7);
+	assert_true(o.config_has_others);
 	assert_string_equal(o.relay_cgroup, "/r");
 	assert_string_equal(o.pin_dir, "/p");
 	assert_int_equal(o.relay_gid, 0);

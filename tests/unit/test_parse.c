@@ -16,12 +16,34 @@ static void test_size(void **state)
 		int r;
 		uint32_t bytes;
 	} cases[] = {
-		{ "4096", 0, 4096 },	      { "4K", 0, 4096 },      { "1M", 0, 1 << 20 },
-		{ "1024K", 0, 1 << 20 },      { "4095", -ERANGE, 9 }, { "3K", -ERANGE, 9 },
-		{ "1025K", -ERANGE, 9 },      { "2M", -ERANGE, 9 },   { "4294967295M", -ERANGE, 9 },
-		{ "4294967296", -ERANGE, 9 }, { "", -EINVAL, 9 },     { "K", -EINVAL, 9 },
-		{ "4k", -EINVAL, 9 },	      { "4 K", -EINVAL, 9 },  { "4KB", -EINVAL, 9 },
-		{ "-4K", -EINVAL, 9 },	      { "4.5K", -EINVAL, 9 },
+		{ "4096", 0, 4096 },
+		{ "4K", 0, 4096 },
+		{ "1M", 0, 1 << 20 },
+		{ "1024K", 0, 1 << 20 },
+		{ "4095", -ERANGE, 9 },
+		{ "3K", -ERANGE, 9 },
+		{ "1025K", -ERANGE, 9 },
+		{ "2M", -ERANGE, 9 },
+		{ "4294967295M", -ERANGE, 9 },
+		{ "4294967296", -ERANGE, 9 },
+		{ "", -EINVAL, 9 },
+		{ "K", -EINVAL, 9 },
+		{ "4k", 0, 4096 },
+		{ "4 K", -EINVAL, 9 },
+		{ "4KB", 0, 4096 },
+		{ "4KiB", 0, 4096 },
+		{ "64kb", 0, 65536 },
+		{ "1m", 0, 1 << 20 },
+		{ "1MiB", 0, 1 << 20 },
+		{ "4096B", 0, 4096 },
+		{ "1G", -ERANGE, 9 },
+		{ "4iB", -EINVAL, 9 },
+		{ "4Ki", -EINVAL, 9 },
+		{ "4KK", -EINVAL, 9 },
+		{ "4T", -EINVAL, 9 },
+		{ "4KiBs", -EINVAL, 9 },
+		{ "-4K", -EINVAL, 9 },
+		{ "4.5K", -EINVAL, 9 },
 	};
 	size_t i;
 
@@ -78,10 +100,13 @@ static void test_duration(void **state)
 		{ "5m", 0, 300000 },
 		{ "168h", 0, 604800000 },
 		{ "169h", -ERANGE, 7 },
-		{ "0", -ERANGE, 7 },
-		{ "0ms", -ERANGE, 7 },
+		{ "0", 0, 0 },
+		{ "0ms", 0, 0 },
+		{ "0h", 0, 0 },
+		{ "7d", 0, 604800000 },
+		{ "8d", -ERANGE, 7 },
 		{ "10081m", -ERANGE, 7 },
-		{ "1d", -EINVAL, 7 },
+		{ "1w", -EINVAL, 7 },
 		{ "ms", -EINVAL, 7 },
 		{ "1 s", -EINVAL, 7 },
 		{ "1s ", -EINVAL, 7 },
@@ -172,12 +197,34 @@ static void test_format(void **state)
 	assert_string_equal(format_duration_ms(18120000, buf), "5 h 2 min");
 }
 
+static void test_bool(void **state)
+{
+	static const char *const yes[] = { "yes", "true", "on", "1", "YES", "True" };
+	static const char *const no[] = { "no", "false", "off", "0", "No", "OFF" };
+	static const char *const neither[] = { "", "y", "2", "01", "yes ", "enabled" };
+	bool value;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(yes); i++) {
+		value = false;
+		assert_int_equal(parse_bool(yes[i], &value), 0);
+		assert_true(value);
+	}
+	for (i = 0; i < ARRAY_SIZE(no); i++) {
+		value = true;
+		assert_int_equal(parse_bool(no[i], &value), 0);
+		assert_false(value);
+	}
+	for (i = 0; i < ARRAY_SIZE(neither); i++)
+		assert_int_equal(parse_bool(neither[i], &value), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_u32),	 cmocka_unit_test(test_size),
 		cmocka_unit_test(test_duration), cmocka_unit_test(test_endpoint),
-		cmocka_unit_test(test_format),
+		cmocka_unit_test(test_format),	 cmocka_unit_test(test_bool),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,29 @@ static void test_values(void **state)
 	assert_true(o.verbose);
 }
 
+/* 0 means one thing: red if one of them refuses it. */
+static void test_never(void **state)
+{
+	struct options o;
+
+	assert_int_equal(parse(&o, "--connect-timeout=0", "--idle-timeout", "0s",
+			       "--half-closed-timeout=0", "--keepalive-time=0ms",
+			       "--drain-timeout=0", "--error-memory=0h", "--max-connections=0",
+			       "--max-per-cgroup=0"),
+			 0);
+	assert_int_equal(o.connect_timeout_ms, 0);
+	assert_int_equal(o.idle_timeout_ms, 0);
+	assert_int_equal(o.half_closed_timeout_ms, 0);
+	assert_int_equal(o.keepalive_ms, 0);
+	assert_int_equal(o.drain_timeout_ms, 0);
+	assert_int_equal(o.error_memory_ms, 0);
+	assert_int_equal(o.max_connections, 0);
+	assert_int_equal(o.max_per_cgroup, 0);
+	assert_int_equal(parse(&o, "--workers=0"), -EINVAL);
+	assert_int_equal(parse(&o, "--backlog=0"), -EINVAL);
+	assert_int_equal(parse(&o, "--buffer-size=0"), -EINVAL);
+}
+
 /* How many listeners each worker gets, and what cannot be. */
 static void test_listeners(void **state)
 {
@@ -129,13 +152,13 @@ static void test_file(void **state)
 		  "pin-dir = /x\n"
 		  "listen = 127.0.0.2:99\n"
 		  "listen = [::1]:98\n"
-		  "workers = 3\n"
+		  "workers = 3 # three\n"
 		  "max-connections = 5\n"
 		  "idle-timeout = 2m\n"
 		  "error-memory = 0\n"
 		  "listeners = 2\n"
 		  "drain-in-background = yes\n"
-		  "verbose = yes\n",
+		  "verbose = on\n",
 		  path);
 	assert_int_equal(parse(&o, "-f", path, "-l", "127.0.0.3:97", "-w", "4"), 0);
 	unlink(path);
@@ -157,17 +180,19 @@ static void test_file_errors(void **state)
 	static const char *const bad[] = {
 		"[relay]\nworkers = 0\n",
 		"[relay]\nworker = 1\n",
-		"[relay]\nverbose = 1\n",
+		"[relay]\nverbose = 2\n",
 		"[relay]\nlisten = 127.0.0.1:1\nlisten = 127.0.0.1:2\n",
 		"[relay]\nidle-timeout\n",
 		"[relay]\nlisteners = 65\n",
-		"[relay]\ndrain-in-background = 1\n",
+		"[relay]\ndrain-in-background = ja\n",
 		"[relay]\nbuffer-size = 1K\n",
 		"[relay]\npipe-size = 2M\n",
 		"[relay]\nkeepalive-time = 500ms\n",
 		"[relay]\nkeepalive-time = 10h\n",
 		"[relay]\nbacklog = 0\n",
 		"[relay]\nbusy-poll = 1001\n",
+		"[relay]\nworkers = 1\nworkers = 1\n",
+		"[relay]\nverbose = yes\n[load]\nall = yes\n[relay]\nverbose = no\n",
 	};
 	struct options o;
 	char path[32];
@@ -193,9 +218,8 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "--error-memory", "never"), -EINVAL);
 	assert_int_equal(parse(&o, "-p", ""), -EINVAL);
 	assert_int_equal(parse(&o, "-p"), -EINVAL);
-	assert_int_equal(parse(&o, "--idle-timeout", "0"), -EINVAL);
 	assert_int_equal(parse(&o, "--idle-timeout", "never"), -EINVAL);
-	assert_int_equal(parse(&o, "--max-connections", "0"), -EINVAL);
+	assert_int_equal(parse(&o, "--max-connections", "-1"), -EINVAL);
 	assert_int_equal(parse(&o, "--nonsense"), -EINVAL);
 	assert_int_equal(parse(&o, "-x"), -EINVAL);
 	assert_int_equal(parse(&o, "extra"), -EINVAL);
@@ -207,6 +231,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),    cmocka_unit_test(test_values),
 		cmocka_unit_test(test_listeners),   cmocka_unit_test(test_file),
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_never),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See check.h. Nothing is changed, and nothing has to be loaded. A port that is taken is none of
+ * the errors: the relay that runs has it, and shares it with the one after it.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "log.h"
+#include "options.h"
+#include "parse.h"
+#include "util.h"
+
+static int check_address(const union sockaddr_any *addr)
+{
+	_cleanup_close_ int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char text[FORMAT_ENDPOINT_LEN];
+	int r = 0;
+
+	if (fd < 0 || bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
+		r = -errno;
+	if (r == 0 || r == -EADDRINUSE)
+		return 0;
+	log_err("--listen %s: %s%s", format_endpoint(addr, text), strerror(-r),
+		r == -EACCES ? "; ports below 1024 need CAP_NET_BIND_SERVICE" : "");
+	return r;
+}
+
+int check_options(const struct options *o)
+{
+	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
+	int family, r = 0, one;
+
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		one = o->listen_given[family] ? check_address(&o->listen[family]) : 0;
+		r = r < 0 ? r : one;
+	}
+	if (r < 0)
+		return r;
+	printf("good: would listen on %s and %s, with %u workers\n",
+	       format_endpoint(&o->listen[TPROXY_INET], text),
+	       format_endpoint(&o->listen[TPROXY_INET6], text6), o->workers);
+	if (o->config_has_others)
+		printf("of '%s' the section [relay] was checked; [load] is for 'tproxy-load --check --config %s'\n",
+		       o->config, o->config);
+	return 0;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* tproxy-relay --check. */
+#ifndef TPROXY_CHECK_H
+#define TPROXY_CHECK_H
+
+struct options;
+
+/*
+ * Of options that are well-formed: can this process have the addresses that it is to listen on?
+ * Prints that all is good, or logs what is not. 0 or -errno.
+ */
+int check_options(const struct options *options);
+
+#endif
