@@ -49,7 +49,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->mode == b->mode && a->relay_gid == b->relay_gid);
 	require(a->fail_closed == b->fail_closed && a->include_loopback == b->include_loopback);
 	require(a->all == b->all && a->again == b->again && a->force == b->force);
-	require( a->json == b->json && a->verbose == b->verbose);
+	require(a->json == b->json && a->verbose == b->verbose);
 	require(strcmp(a->pin_dir, b->pin_dir) == 0);
 	require(!a->relay_cgroup == !b->relay_cgroup);
 	require(!a->relay_cgroup || strcmp(a->relay_cgroup, b->relay_cgroup) == 0);
