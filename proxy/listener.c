@@ -38,6 +38,13 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 }
 
 /*
+ * The largest segment to and from a client. Loopback's own, of 64 KiB, does not fit into the window
+ * of a client that has made its SO_RCVBUF small after connect(), and so each segment waits for a
+ * timer of 200 ms. With 1460 uploads are slower by half, with this they are not.
+ */
+#define SEGMENT_MAX 4096
+
+/*
  * Options that accepted sockets take from their listener. TCP_NODELAY: we write when there is
  * something to write. Reno: between two sockets of one host there is no congestion, and pacing, as
  * by a host's default of BBR, only costs; tests/bench/README.md has what. The client's socket is
@@ -46,9 +53,10 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 static void inherit_options(int fd)
 {
 	static const char congestion[] = "reno"; /* always built in */
-	const int on = 1;
+	const int on = 1, segment = SEGMENT_MAX;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment));
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
 	session_prepare(fd);
 }

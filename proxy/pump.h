@@ -41,7 +41,15 @@ struct pump {
 	uint64_t spliced;  /* of these, through a pipe */
 	uint8_t full_reads;
 	bool no_splice; /* this pair of sockets does not support it */
-	bool nagle;	/* dst_fd has Nagle's algorithm, to be turned off before the second write */
+	/*
+	 * src_fd's peer is on this host, where segments have up to 64 KiB. So what is several
+	 * segments elsewhere, which a receiver acknowledges at once, is a part of one here, and a
+	 * sender with Nagle's algorithm or a small buffer (SO_SNDBUF) waits for an acknowledgement
+	 * that the kernel delays by 40 ms.
+	 */
+	bool near_src;
+	uint32_t unanswered; /* bytes read since something went the other way, if that is few */
+	bool nagle; /* dst_fd has Nagle's algorithm, to be turned off before the second write */
 	bool short_read;    /* kept is all that pump_prefetch() found */
 	int prefetch_error; /* of pump_prefetch(): an enum pump_result, 0 if there was none */
 };

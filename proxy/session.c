@@ -267,8 +267,10 @@ static bool half_run(struct half *h)
 	int waits = 0;
 
 	r = pump_run(&h->pump, &s->worker->tools);
-	if (h->pump.bytes != bytes)
+	if (h->pump.bytes != bytes) {
 		deadline_touch(&s->deadline);
+		other_half(h)->pump.unanswered = 0;
+	}
 	switch (r) {
 	case PUMP_WAIT_READ:
 		waits = wait_read(h);
@@ -501,6 +503,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	half_init(&s->up, s, client_fd, server_fd);
 	half_init(&s->down, s, server_fd, client_fd);
 	s->up.pump.nagle = true;
+	s->up.pump.near_src = true;
 	LIST_INSERT_HEAD(&worker->sessions, s, entry);
 	worker->crowd.sessions++;
 	connlog_start(s);

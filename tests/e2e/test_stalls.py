@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""I10: an exchange that is prompt without a relay is prompt with it.
+
+A client's segments on loopback have up to 64 KiB, and the kernel delays acknowledgements by 40 ms:
+with Nagle's algorithm, small buffers or windows both ends may wait for a timer. Such a timer goes
+off in each exchange, or nearly; a busy machine delays a few. So what is counted is how many
+exchanges took as long as a timer does.
+"""
+
+import socket
+import time
+
+import pytest
+
+import wire
+
+TIMER = 0.035
+EXCHANGES = 20
+ANSWER = 100
+
+
+def serve(listener, size):
+    listener.settimeout(None)
+    while True:
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(None)
+            try:
+                while True:
+                    wire.read_exactly(sock, size)
+                    sock.sendall(bytes(ANSWER))
+            except (AssertionError, ConnectionError):
+                pass
+
+
+def exchange_times(address, writes, options):
+    with socket.socket() as sock:
+        sock.settimeout(20)
+        for level, name, value in options:
+            sock.setsockopt(level, name, value)
+        sock.connect(address)
+        times = []
+        for _ in range(EXCHANGES):
+            start = time.monotonic()
+            for size in writes:
+                sock.sendall(bytes(size))
+            wire.read_exactly(sock, ANSWER)
+            times.append(time.monotonic() - start)
+        return times
+
+
+def slow(times):
+    return sum(taken >= TIMER for taken in times)
+
+
+def small_buffer(size):
+    return [(socket.SOL_SOCKET, socket.SO_SNDBUF, size)]
+
+
+@pytest.mark.parametrize("writes, options", [
+    ([1500, 100], []),
+    ([3000, 100], []),
+    ([20_000, 100], []),
+    ([1500] * 30, []),
+    ([100_000], small_buffer(4096)),
+    ([100_000], small_buffer(8192)),
+    ([300_000], small_buffer(32_768)),
+], ids=["1500+100", "3000+100", "20000+100", "30x1500", "sndbuf-4K", "sndbuf-8K", "sndbuf-32K"])
+def test_request(proxied, writes, options):
+    """Header and body by two writes, as wget and others do, and small send buffers.
+
+    Red if acknowledge() in pump.c does nothing: half of the exchanges or more take 40 ms.
+    """
+    listener = proxied.listen()
+    proxied.task(serve, listener, sum(writes), place=proxied.server)
+    times = proxied.run_in(exchange_times, listener.getsockname(), writes, options, timeout=25)
+    assert slow(times) <= EXCHANGES // 4, times
+
+
+@pytest.mark.parametrize("size", [8192, 16_384], ids=["8K", "16K"])
+def test_window_made_small(proxied, size):
+    """SO_RCVBUF set after connect(), when the first window was large. Directly this takes 0.1 s.
+
+    Red without TCP_MAXSEG in inherit_options(): each 100 kB take a second or more with 8 KiB.
+    """
+    client, server = proxied.pair()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    start = time.monotonic()
+    for _ in range(4):
+        client.sendall(b"?")
+        assert wire.read_exactly(server, 1) == b"?"
+        server.sendall(bytes(100_000))
+        wire.read_exactly(client, 100_000)
+    assert time.monotonic() - start < 2.5
