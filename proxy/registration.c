@@ -19,7 +19,7 @@
 static int log_open_error(const char *pin_dir, const char *name, int r)
 {
 	if (r == -ENOENT)
-		log_err("nothing is loaded in '%s'; run 'tproxy-load' first", pin_dir);
+		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' or 'systemctl start tproxy-load' first", pin_dir);
 	else if (r == -EACCES || r == -EPERM)
 		log_err("'%s/%s' is not ours to open; run this as root or in the group that 'tproxy-load --relay-group' was given",
 			pin_dir, name);
@@ -39,7 +39,7 @@ static int check_abi(const char *pin_dir)
 		return log_open_error(pin_dir, "map_policy", r);
 	if (version == TPROXY_ABI_VERSION)
 		return 0;
-	log_err("'%s' holds ABI version %u, this is version %u; install the same version of tproxy-load and run 'tproxy-load --unload' and 'tproxy-load'",
+	log_err("'%s' holds ABI version %u, this is version %u; install the same version of tproxy-load and run 'tproxy-load --unload', and load again",
 		pin_dir, version, TPROXY_ABI_VERSION);
 	return -EPROTO;
 }
