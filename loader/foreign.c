@@ -19,6 +19,9 @@
 
 #include "cgroup.h"
 #include "hooks.h"
+#include "log.h"
+#include "pins.h"
+#include "targets.h"
 #include "util.h"
 
 /* The kernel attaches no more to one cgroup and hook. */
@@ -125,4 +128,57 @@ void foreign_mend(const struct foreign *f, char text[FOREIGN_TEXT_LEN])
 		 "bpftool cgroup detach '%s' %s id %u && "
 		 "bpftool cgroup attach '%s' %s id %u multi",
 		 id, id, f->cgroup, type, id, f->cgroup, type, id);
+}
+
+/* A program of ours that is attached to this hook of a cgroup; 0: none. */
+static __u32 own_id(const struct pins *pins, const struct hook *hook, uint64_t cgroup_id)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+
+	pins_format_link(hook->name, cgroup_id, name);
+	if (!pins_exists(pins, name) || pins_path(pins, name, path) < 0)
+		return 0;
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id == 0)
+		return 0;
+	return info.prog_id;
+}
+
+/* Where ours is attached already, refusing would bring nothing back. */
+static int check_at(const struct pins *pins, const struct hook *hook, const struct cgroup *cgroup,
+		    bool force)
+{
+	const __u32 own = own_id(pins, hook, cgroup->id);
+	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_TEXT_LEN];
+	struct foreign foreign;
+
+	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
+		return 0;
+	foreign_describe(&foreign, cgroup, own != 0, text);
+	foreign_mend(&foreign, mend);
+	if (own || force) {
+		log_warning("%s; %s", text, mend);
+		return 0;
+	}
+	log_err("%s; mend that with '%s', or --force", text, mend);
+	return -EPERM;
+}
+
+int foreign_check(const struct pins *pins, const struct targets *targets, bool force)
+{
+	size_t i, j;
+	int r = 0;
+
+	for (i = 0; i < n_hooks && r == 0; i++) {
+		if (targets_want_relay(targets, &hooks[i]))
+			r = check_at(pins, &hooks[i], &targets->relay, force);
+		for (j = 0;
+		     targets_want_scopes(targets, &hooks[i]) && j < targets->n_scopes && r == 0;
+		     j++)
+			r = check_at(pins, &hooks[i], &targets->scopes[j], force);
+	}
+	return r;
 }

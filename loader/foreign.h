@@ -13,6 +13,8 @@
 
 struct cgroup;
 struct hook;
+struct pins;
+struct targets;
 
 struct foreign {
 	__u32 prog_id;
@@ -28,6 +30,13 @@ struct foreign {
  */
 int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own_prog_id,
 		 struct foreign *ret_foreign);
+
+/*
+ * At all targets and for each hook that is wanted there. -EPERM: there is one, which has been
+ * logged with the command that mends it. With force, and where ours is attached already, it is a
+ * warning.
+ */
+int foreign_check(const struct pins *pins, const struct targets *targets, bool force);
 
 /* A sentence about it, and the command by which both run. */
 #define FOREIGN_TEXT_LEN (3 * PATH_MAX)

@@ -501,58 +501,6 @@ static void load_finish(struct load *l)
 	free(l->made);
 }
 
-/* A program of ours that is pinned on this hook of a cgroup; 0: none. */
-static __u32 attached_id(const struct load *l, const struct hook *hook, uint64_t cgroup_id)
-{
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	char name[PINS_LINK_LEN], path[PATH_MAX];
-	_cleanup_close_ int fd = -1;
-
-	pins_format_link(hook->name, cgroup_id, name);
-	if (!pins_exists(&l->pins, name) || pins_path(&l->pins, name, path) < 0)
-		return 0;
-	fd = bpf_obj_get(path);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id == 0)
-		return 0;
-	return info.prog_id;
-}
-
-/* Where ours is attached already, refusing would bring nothing back. */
-static int spare_foreign(const struct load *l, const struct hook *hook, const struct cgroup *cgroup)
-{
-	const __u32 own = attached_id(l, hook, cgroup->id);
-	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_TEXT_LEN];
-	struct foreign foreign;
-
-	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
-		return 0;
-	foreign_describe(&foreign, cgroup, own != 0, text);
-	foreign_mend(&foreign, mend);
-	if (own || l->options->force) {
-		log_warning("%s; %s", text, mend);
-		return 0;
-	}
-	log_err("%s; mend that with '%s', or --force", text, mend);
-	return -EPERM;
-}
-
-/* See foreign.h: before anything is changed. */
-static int spare_all_foreign(const struct load *l)
-{
-	const struct targets *t = &l->targets;
-	size_t i, j;
-	int r = 0;
-
-	for (i = 0; i < n_hooks && r == 0; i++) {
-		if (targets_want_relay(t, &hooks[i]))
-			r = spare_foreign(l, &hooks[i], &t->relay);
-		for (j = 0; targets_want_scopes(t, &hooks[i]) && j < t->n_scopes && r == 0; j++)
-			r = spare_foreign(l, &hooks[i], &t->scopes[j]);
-	}
-	return r;
-}
-
 static int load_with(const struct options *options)
 {
 	_cleanup_(load_finish) struct load l = {
@@ -570,7 +518,7 @@ static int load_with(const struct options *options)
 		return r;
 	r = check_pinned(&l);
 	if (r == 0)
-		r = spare_all_foreign(&l);
+		r = foreign_check(&l.pins, &l.targets, options->force);
 	if (r == 0)
 		r = load_steps(&l);
 	if (r < 0) {
