@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "logfile.h"
 #include "sink.h"
 
 /* A limit lets so many messages through at once, and then one in each interval. */
@@ -144,6 +145,17 @@ static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const cha
 	return len < max ? len : max;
 }
 
+/* Names that others choose, of files and options, must not look like lines of ours. */
+static void make_one_line(char *line, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		if (((unsigned char)line[i] < ' ' && line[i] != '\t') || line[i] == 0x7f)
+			line[i] = '?';
+	}
+}
+
 /* Lines that found no room: said before the next one that does. */
 static void tell_lost(void)
 {
@@ -152,6 +164,9 @@ static void tell_lost(void)
 	size_t len;
 	int error;
 
+	/* What is lost with the line that tells of it is told by nobody. */
+	if (logfile_is_failing(STDERR_FILENO))
+		return;
 	n = sink_take_lost(STDERR_FILENO, &error);
 	if (n == 0)
 		return;
@@ -180,6 +195,7 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 	/* libbpf and libevent end some of their messages themselves. */
 	while (len > 0 && line[len - 1] == '\n')
 		len--;
+	make_one_line(line, len);
 	if (left_out)
 		len += (size_t)snprintf(line + len, LEFT_OUT_LEN,
 					" (%" PRIu64 " like this were left out)", left_out);

@@ -39,6 +39,7 @@ struct file {
 	char *filling, *writing;
 	char path[PATH_MAX]; /* empty: it has no name */
 	_Atomic int reopen_error;
+	atomic_bool failing;
 };
 
 static struct file files[] = {
@@ -92,6 +93,7 @@ static void write_lines(struct file *file, const char *data, size_t len)
 		data += n;
 		len -= (size_t)n;
 	}
+	atomic_store(&file->failing, len > 0);
 	if (len == 0)
 		return;
 	error = n < 0 ? errno : ENOSPC;
@@ -207,6 +209,11 @@ int logfile_write(int fd, const char *line, size_t len)
 	}
 	pthread_mutex_unlock(&file->lock);
 	return r;
+}
+
+bool logfile_is_failing(int fd)
+{
+	return atomic_load(&file_of(fd)->failing);
 }
 
 void logfile_reopen(void)

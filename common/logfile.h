@@ -10,6 +10,7 @@
 #ifndef TPROXY_LOGFILE_H
 #define TPROXY_LOGFILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,9 @@ void logfile_remember(void);
 
 /* Leaves a line for the file that fd, stdout or stderr, is. 0, or -errno: it was dropped. */
 int logfile_write(int fd, const char *line, size_t len);
+
+/* Has the last writing of lines failed? Then the next lines are likely to be lost too. */
+bool logfile_is_failing(int fd);
 
 /*
  * Files that have been renamed are left, and made anew under the name that they had at the start,

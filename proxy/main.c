@@ -12,6 +12,7 @@
  * The main thread does not touch connections. Exit status: 0 after a drain, 1 after a failure to
  * start, 2 for a usage error.
  */
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -412,6 +413,7 @@ static int add_event(struct relay *relay, struct event *event, const struct time
 {
 	if (!event)
 		return -ENOMEM;
+	assert(relay->n_events < ARRAY_SIZE(relay->events));
 	relay->events[relay->n_events++] = event;
 	return event_add(event, timeout) < 0 ? -ENOMEM : 0;
 }

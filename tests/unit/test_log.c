@@ -127,6 +127,20 @@ static void test_long_message_is_cut(void **state)
 }
 
 /* Five at once, then one a minute, each of which says what was left out before. */
+/* Names that others choose may hold what looks like a line. Red without make_one_line(). */
+static void test_message_stays_one_line(void **state)
+{
+	struct ends ends;
+	char came[64];
+
+	stderr_is_pipe(&ends);
+	log_init("u", LOG_LEVEL_INFO);
+	log_info("'%s'\n", "a\nu: b\x1b[31m\x7f\xc3\xbc");
+	strcpy(came, what_came(&ends));
+	stderr_as_before(&ends);
+	assert_string_equal(came, "u: 'a?u: b?[31m?\xc3\xbc'\n");
+}
+
 static void test_limit(void **state)
 {
 	struct log_limit limit = {};
@@ -368,7 +382,10 @@ static void test_file_that_is_full(void **state)
 	/* As copytruncate does: there is no hole at the beginning. */
 	assert_int_equal(truncate(path, 0), 0);
 	log_info("there you are");
-	snprintf(told, sizeof(told), "u: 47 messages were dropped here: %s\nu: there you are\n",
+	logfile_stop(5000);
+	log_info("again");
+	snprintf(told, sizeof(told),
+		 "u: there you are\nu: 47 messages were dropped here: %s\nu: again\n",
 		 strerror(EFBIG));
 	assert_string_equal(content(path), told);
 	unlink(path);
@@ -446,6 +463,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_long_message_is_cut),
+		cmocka_unit_test(test_message_stays_one_line),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_limit_of_several_threads),
 		cmocka_unit_test(test_limited_messages),
