@@ -24,7 +24,7 @@ PORTS_MAX = 64  # TPROXY_PORTS_MAX
 _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD = 5
-_OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
+_OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO, _LINK_GET_FD_BY_ID = 6, 7, 15, 30
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
 _PROG_TYPE_CGROUP_SKB = 8
@@ -51,6 +51,15 @@ def bpftool(*args):
     result = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{argv}: {result.stdout}{result.stderr}"
     return json.loads(result.stdout) if result.stdout.strip() else None
+
+
+def _link_exists(number):
+    """bpftool link show fails where one is just being made."""
+    try:
+        os.close(_bpf(_LINK_GET_FD_BY_ID, struct.pack("=I", number)))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class PinnedMap:
@@ -136,8 +145,15 @@ class Pins:
         """Removes the pin of a link; nobody else has it. The kernel detaches it in its own time."""
         number = bpftool("link", "show", "pinned", self.path / name)["id"]
         (self.path / name).unlink()
-        wait_until(lambda: number not in {link["id"] for link in bpftool("link", "show")},
-                   f"{name} is detached")
+        wait_until(lambda: not _link_exists(number), f"{name} is detached")
+
+    def wait_dead_links(self, cgroup_id):
+        """The cgroup has been removed, and no socket knows it any more. Its links stay without it,
+        once the kernel has seen to that."""
+        paths = [self.path / name for name in self.names()
+                 if name.startswith("link_") and name.endswith(f"_{cgroup_id:x}")]
+        wait_until(lambda: not any(bpftool("link", "show", "pinned", path)["cgroup_id"]
+                                   for path in paths), "its links are detached")
 
     def at_rest(self):
         return not self.dump("map_socks") and not self.dump("map_ports")

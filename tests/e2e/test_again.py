@@ -81,7 +81,9 @@ def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
     bed.visit(bed.listen())
     count = len(bed.pins.names())
     for _ in range(3):
+        before = service.path.stat().st_ino
         make_anew(service)
+        bed.pins.wait_dead_links(before)
         assert "still run" not in bed.tproxy_load("--again").succeeded().out
         assert len(bed.pins.names()) == count
 
