@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <time.h>
 
+#define LOOK_LEAST_MS 10
+
 uint64_t deadline_now_ms(void)
 {
 	struct timespec ts;
@@ -17,6 +19,14 @@ void deadline_queue_init(struct deadline_queue *queue)
 {
 	TAILQ_INIT(&queue->entries);
 	queue->timeout_ms = 0;
+	queue->looks = 1;
+}
+
+static uint64_t wait_ms(const struct deadline_queue *queue)
+{
+	uint64_t part_ms = queue->timeout_ms / queue->looks;
+
+	return part_ms >= LOOK_LEAST_MS ? part_ms : queue->timeout_ms;
 }
 
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue)
@@ -52,7 +62,7 @@ struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms)
 	struct deadline *first = TAILQ_FIRST(&queue->entries);
 
 	/* Touched after now_ms was asked for: no. */
-	if (!first || now_ms < first->touched_ms + queue->timeout_ms)
+	if (!first || now_ms < first->touched_ms + wait_ms(queue))
 		return NULL;
 	return first;
 }
@@ -60,10 +70,10 @@ struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms)
 uint64_t deadline_next_ms(const struct deadline_queue *queue, uint64_t now_ms)
 {
 	const struct deadline *first = TAILQ_FIRST(&queue->entries);
-	uint64_t idle_ms;
+	uint64_t idle_ms, most_ms = wait_ms(queue);
 
 	if (!first)
 		return UINT64_MAX;
 	idle_ms = now_ms - first->touched_ms;
-	return idle_ms >= queue->timeout_ms ? 0 : queue->timeout_ms - idle_ms;
+	return idle_ms >= most_ms ? 0 : most_ms - idle_ms;
 }

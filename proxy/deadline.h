@@ -19,12 +19,13 @@ struct deadline {
 struct deadline_queue {
 	TAILQ_HEAD(, deadline) entries;
 	uint64_t timeout_ms;
+	uint32_t looks; /* a session expires after this part of the timeout, to be looked at */
 };
 
 /* CLOCK_MONOTONIC, at the kernel's tick: a few ms coarse, and free of a system call. */
 uint64_t deadline_now_ms(void);
 
-/* The caller sets timeout_ms, and may change it at any time. */
+/* The caller sets timeout_ms, and may change it at any time. looks is 1. */
 void deadline_queue_init(struct deadline_queue *queue);
 
 /* Starts anew in that queue, whichever it was in before. */

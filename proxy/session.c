@@ -11,8 +11,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <linux/sockios.h>
 
 #include "connlog.h"
 #include "log.h"
@@ -220,6 +223,12 @@ void session_destroy(struct session *s, enum close_reason reason)
 	worker_on_session_end(worker);
 }
 
+static void set_timeout(struct session *s, struct deadline_queue *queue)
+{
+	deadline_set(&s->deadline, queue);
+	s->quiet_since_ms = s->deadline.touched_ms;
+}
+
 /* The source has ended and all that it sent has been written. false: the session is destroyed. */
 static bool half_end(struct half *h)
 {
@@ -236,7 +245,7 @@ static bool half_end(struct half *h)
 	/* ENOTCONN: reset in this moment, which its own half will meet. */
 	shutdown(h->pump.dst_fd, SHUT_WR);
 	s->state = SESSION_HALF_CLOSED;
-	deadline_set(&s->deadline, &s->worker->half_closed);
+	set_timeout(s, &s->worker->half_closed);
 	watch(s);
 	return true;
 }
@@ -313,10 +322,50 @@ static bool has_work(const struct session *s)
 	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
 
+/* Of what was written to fd, bytes that its peer has not acknowledged. */
+static uint64_t queued(int fd)
+{
+	int n;
+
+	return ioctl(fd, SIOCOUTQ, &n) == 0 ? (uint64_t)n : 0;
+}
+
+/*
+ * A receiver may be slow, and what it has not taken yet lies in a socket's buffer, of which no
+ * event tells: so it is looked how much of it has been acknowledged since the last time.
+ */
+static void note_progress(struct session *s)
+{
+	uint64_t moved = s->up.pump.bytes + s->down.pump.bytes;
+	uint64_t waiting = queued(s->client_fd) + queued(s->server_fd);
+
+	if (moved == s->moved && moved - waiting == s->acknowledged)
+		return;
+	s->moved = moved;
+	s->acknowledged = moved - waiting;
+	s->excused = false;
+	/* Nothing waits: not later than just after what was moved last, or after the last look. */
+	s->quiet_since_ms = waiting ? deadline_now_ms() : s->deadline.touched_ms;
+}
+
+static bool is_over(struct session *s)
+{
+	note_progress(s);
+	if (deadline_now_ms() - s->quiet_since_ms < s->deadline.queue->timeout_ms)
+		return false;
+	/* Once only: what an event tells may be nothing that can be moved. */
+	if (s->excused || !has_work(s))
+		return true;
+	s->excused = true;
+	return false;
+}
+
 void session_expire(struct session *s, enum close_reason reason)
 {
-	if (has_work(s)) {
-		deadline_touch(&s->deadline);
+	bool over = s->state == SESSION_CONNECTING ? !has_work(s) : is_over(s);
+
+	if (!over) {
+		deadline_set(&s->deadline, s->deadline.queue);
 		return;
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {
@@ -352,7 +401,7 @@ static void session_open(struct session *s)
 	bool acks_late = s->up.pump.kept;
 
 	s->state = SESSION_OPEN;
-	deadline_set(&s->deadline, &s->worker->idle);
+	set_timeout(s, &s->worker->idle);
 	/* Most clients have said something by now: look, rather than wait for poll to tell. */
 	if (!half_run(&s->up))
 		return;

@@ -61,6 +61,10 @@ struct session {
 	struct half up;	  /* client to server */
 	struct half down; /* server to client */
 	uint64_t started_ms;
+	/* As of the last look, see session_expire(). */
+	uint64_t moved, acknowledged; /* bytes, both ways */
+	uint64_t quiet_since_ms;
+	bool excused;	    /* there was something to do when its time was over */
 	uint64_t cgroup_id; /* the client's, if it counts for worker_limit::per_cgroup; else 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst;	 /* where the client wanted to go; no family: unknown */
@@ -88,7 +92,9 @@ void session_set_keepidle(struct session *s);
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);
 
-/* Its time is over, for this reason: destroys it, unless there is something to do for it just now.
+/*
+ * Its time is over, for this reason, or a part of it: destroys it, unless bytes have moved, also
+ * out of the kernel's buffers, or there is something to do for it just now.
  */
 void session_expire(struct session *s, enum close_reason reason);
 

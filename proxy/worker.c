@@ -23,6 +23,10 @@
 #define PROBE_MS 500
 /* So many signs of life may be missing, see worker_is_stuck(). */
 #define MISSING_MAX 3
+/* Sessions on which nothing moves are looked at so often before their timeout. */
+#define LOOKS 8
+/* Of those whose time is over, in one turn of the loop. */
+#define EXPIRE_MAX 256
 /* The timer never fires more often, nor a timeout later, than this. */
 #define TICK_LEAST_MS 10
 
@@ -49,8 +53,9 @@ static struct session *session_of(struct deadline *deadline)
 static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_reason reason)
 {
 	struct deadline *deadline;
+	int i;
 
-	while ((deadline = deadline_expired(queue, now_ms)))
+	for (i = 0; i < EXPIRE_MAX && (deadline = deadline_expired(queue, now_ms)); i++)
 		session_expire(session_of(deadline), reason);
 }
 
@@ -380,6 +385,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	deadline_queue_init(&worker->connecting);
 	deadline_queue_init(&worker->idle);
 	deadline_queue_init(&worker->half_closed);
+	worker->idle.looks = worker->half_closed.looks = LOOKS;
 	set_timeouts(worker, &timeouts);
 	pipes_init(&worker->pipes, options->pipe_size ? pipes_max : 0, options->pipe_size);
 	worker->tools.pipes = &worker->pipes;

@@ -286,6 +286,37 @@ def test_half_closed_timeout_does_not_end_a_transfer(loaded):
     host.wait_until(attempt, "an attempt without a pause", 20)
 
 
+@pytest.mark.parametrize("sender", ["client", "server"])
+@pytest.mark.parametrize("ends_well", [True, False], ids=["half-closed", "open"])
+def test_slow_reader_is_not_cut_off(loaded, sender, ends_well):
+    """What it has not read yet lies in a buffer of the relay's socket, and the relay has nothing to
+    move for longer than either timeout. Then it stops to read, and is cut off.
+
+    To see it red: do not compare what has been acknowledged in note_progress(); take what waits
+    for progress.
+    """
+    loaded.start_relay("--half-closed-timeout", "1s", "--idle-timeout", "1s")
+    listener = loaded.listen()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    client, server = loaded.pair(listener)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    one, other = (client, server) if sender == "client" else (server, client)
+    size = 400_000
+    one.sendall(bytes(size))
+    if ends_well:
+        one.shutdown(socket.SHUT_WR)
+    got, started = 0, time.monotonic()
+    while time.monotonic() - started < 2.5:
+        got += len(wire.read_exactly(other, 4000))
+        time.sleep(0.05)  # the reader's rate
+    assert got < size - 20_000, "not slow"
+    started = time.monotonic()
+    poll = select.poll()
+    poll.register(one, 0)
+    assert poll.poll(10_000 * host.patience), "a reader that takes nothing is cut off"
+    assert time.monotonic() - started > 0.7
+
+
 # --- bulk
 
 
