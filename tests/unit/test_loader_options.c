@@ -183,6 +183,31 @@ static void test_file_errors(void **state)
 	assert_int_equal(parse(&o, "-c/a", "-f/a", "-f/a"), -EINVAL);
 }
 
+/* All but cgroups is the load's before. */
+static void test_again(void **state)
+{
+	static const char *const not_with[] = { "--all",    "--fail-closed", "--include-loopback",
+						"-r/r",	    "-g0",	     "--check",
+						"--unload", "--status",	     "-f/dev/null" };
+	struct options o;
+	size_t i;
+
+	assert_int_equal(parse(&o, "--again"), 0);
+	assert_true(o.again);
+	assert_int_equal(o.n_cgroups, 0);
+	options_finish(&o);
+	assert_int_equal(parse(&o, "-c/a", "--again", "--force", "-p/d", "-v", "-c/b"), 0);
+	assert_true(o.again && o.force);
+	assert_int_equal(o.n_cgroups, 2);
+	options_finish(&o);
+	assert_int_equal(parse(&o, "-c/a"), 0);
+	assert_false(o.again || o.force);
+	options_finish(&o);
+	for (i = 0; i < ARRAY_SIZE(not_with); i++)
+		assert_int_equal(parse(&o, "--again", (char *)(uintptr_t)not_with[i]), -EINVAL);
+	assert_int_equal(parse(&o, "--unload", "--force"), -EINVAL);
+}
+
 static void test_errors(void **state)
 {
 	struct options o;
@@ -206,9 +231,10 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_load),   cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_file),   cmocka_unit_test(test_file_errors),
-		cmocka_unit_test(test_errors), cmocka_unit_test(test_scope),
+		cmocka_unit_test(test_load),  cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_file),  cmocka_unit_test(test_file_errors),
+		cmocka_unit_test(test_again), cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_scope),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
