@@ -21,8 +21,8 @@
 
 #include "util.h"
 
-/* Some 300 lines of the connection log. */
-#define BUFFER_SIZE (128 * 1024)
+/* Some 800 lines of the connection log: what a busy relay says in 50 ms. */
+#define BUFFER_SIZE (256 * 1024)
 #define STACK_SIZE  (128 * 1024)
 
 struct file {

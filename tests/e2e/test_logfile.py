@@ -122,15 +122,15 @@ def test_frozen_disk(loaded, place):
         host.wait_until(lambda: len(lines(log)) == 3, "three lines")
         subprocess.run(["fsfreeze", "-f", frozen], check=True)
         try:
-            loaded.run_in(use, address, 1000, timeout=30)
+            loaded.run_in(use, address, 1200, timeout=60)
             host.wait_until(lambda: "its disk does not answer in time" in relay.text(), "said")
             relay.signal(signal.SIGHUP)
             host.wait_until(lambda: "read the configuration again" in relay.text(), "reloaded")
             loaded.run_in(use, address, 10)
         finally:
             subprocess.run(["fsfreeze", "-u", frozen], check=True)
-        host.wait_until(lambda: lost(relay) + len(lines(log)) == 1013, "the others, whole")
-        assert loaded.stats()["redirected"] == 1013
+        host.wait_until(lambda: lost(relay) + len(lines(log)) == 1213, "the others, whole")
+        assert loaded.stats()["redirected"] == 1213
         loaded.relays.remove(relay)
         relay.__exit__()
     finally:
