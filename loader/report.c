@@ -98,7 +98,9 @@ static bool relay_moved(const struct report_before *b, const struct targets *t)
 
 bool report_moved(const struct report_before *b, const struct targets *t)
 {
-	return b->loaded && (!b->list || scopes_moved(b, t) || relay_moved(b, t));
+	if (!b->loaded)
+		return false;
+	return !b->list || relay_moved(b, t) || (t->relay.fd < 0 && scopes_moved(b, t));
 }
 
 static const char *policy_name(__u32 flags)

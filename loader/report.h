@@ -26,7 +26,7 @@ void report_load(const struct report_before *before, const struct targets *targe
 /* What --check prints. */
 void report_check(const struct targets *targets, bool fail_closed, const char *pin_dir);
 
-/* True if the cgroups are others than those of before. */
+/* True if relays are served in other cgroups than before. */
 bool report_moved(const struct report_before *before, const struct targets *targets);
 
 #endif

@@ -82,6 +82,22 @@ def test_relay_that_is_still_served_stays(loaded, haproxy, register):
 
 
 @pytest.mark.needs("haproxy")
+@pytest.mark.parametrize("how", ["same", "other"])
+def test_relay_whose_cgroup_cannot_be_seen(loaded, haproxy, register, how):
+    """As where /proc hides processes: it stays if relays are served in the cgroup of before, and
+    goes if not. To see it red: take it out whenever scopes change, or never."""
+    register("--pid", haproxy().pid).succeeded()
+    relays = loaded.relay_cgroup if how == "same" else loaded.top.child("relays2")
+    loaded.run("unshare", "-m", "sh", "-c",
+               'mount -t proc -o hidepid=invisible proc /proc && exec "$@"', "sh", "setpriv",
+               "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", loaded.tproxy_load.binary,
+               "--pin-dir", loaded.pins.path, "--cgroup", loaded.scope, "--cgroup", loaded.servers,
+               "--relay-cgroup", relays, "--relay-group", programs.RELAY_GID,
+               place=loaded.bystander).succeeded()
+    assert loaded.pins.count("map_config") == (1 if how == "same" else 0)
+
+
+@pytest.mark.needs("haproxy")
 def test_failed_load_puts_the_relay_back(loaded, haproxy, register, foreign):
     """A step after the registration went fails: registration and policy are as they were.
 
