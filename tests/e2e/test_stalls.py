@@ -3,8 +3,8 @@
 
 A client's segments on loopback have up to 64 KiB, and the kernel delays acknowledgements by 40 ms:
 with Nagle's algorithm, small buffers or windows both ends may wait for a timer. Such a timer goes
-off in each exchange, or nearly; a busy machine delays a few. So what is counted is how many
-exchanges took as long as a timer does.
+off in each exchange, or nearly; a busy machine delays a few, or for a while many. So what is
+counted is how many exchanges took as long as a timer does, in the best of some tries.
 """
 
 import socket
@@ -14,8 +14,11 @@ import pytest
 
 import wire
 
+pytestmark = pytest.mark.alone
+
 TIMER = 0.035
 EXCHANGES = 20
+TRIES = 4
 ANSWER = 100
 
 
@@ -73,8 +76,11 @@ def test_request(proxied, writes, options):
     """
     listener = proxied.listen()
     proxied.task(serve, listener, sum(writes), place=proxied.server)
-    times = proxied.run_in(exchange_times, listener.getsockname(), writes, options, timeout=25)
-    assert slow(times) <= EXCHANGES // 4, times
+    tries = []
+    while len(tries) < TRIES and (not tries or slow(tries[-1]) > EXCHANGES // 4):
+        tries.append(proxied.run_in(exchange_times, listener.getsockname(), writes, options,
+                                    timeout=25))
+    assert slow(tries[-1]) <= EXCHANGES // 4, tries
 
 
 @pytest.mark.parametrize("size", [8192, 16_384], ids=["8K", "16K"])
@@ -83,12 +89,15 @@ def test_window_made_small(proxied, size):
 
     Red without TCP_MAXSEG in inherit_options(): each 100 kB take a second or more with 8 KiB.
     """
-    client, server = proxied.pair()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-    start = time.monotonic()
-    for _ in range(4):
-        client.sendall(b"?")
-        assert wire.read_exactly(server, 1) == b"?"
-        server.sendall(bytes(100_000))
-        wire.read_exactly(client, 100_000)
-    assert time.monotonic() - start < 2.5
+    def taken():
+        client, server = proxied.pair()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        start = time.monotonic()
+        for _ in range(4):
+            client.sendall(b"?")
+            assert wire.read_exactly(server, 1) == b"?"
+            server.sendall(bytes(100_000))
+            wire.read_exactly(client, 100_000)
+        return time.monotonic() - start
+
+    assert any(taken() < 2.5 for _ in range(TRIES))
