@@ -89,7 +89,7 @@ def test_relay_whose_cgroup_cannot_be_seen(loaded, haproxy, register, how):
     register("--pid", haproxy().pid).succeeded()
     relays = loaded.relay_cgroup if how == "same" else loaded.top.child("relays2")
     loaded.run("unshare", "-m", "sh", "-c",
-               'mount -t proc -o hidepid=invisible proc /proc && exec "$@"', "sh", "setpriv",
+               'mount -t proc -o hidepid=ptraceable proc /proc && exec "$@"', "sh", "setpriv",
                "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", loaded.tproxy_load.binary,
                "--pin-dir", loaded.pins.path, "--cgroup", loaded.scope, "--cgroup", loaded.servers,
                "--relay-cgroup", relays, "--relay-group", programs.RELAY_GID,
