@@ -436,7 +436,8 @@ int status_check_abi(const char *pin_dir, uint32_t *ret_version)
 		return r;
 	}
 	if (version == 0) {
-		log_err("the loader of '%s' did not finish; load again, with the options that it was given", pin_dir);
+		log_err("the loader of '%s' did not finish; load again, with the options that it was given",
+			pin_dir);
 		return -EAGAIN;
 	}
 	if (version != TPROXY_ABI_VERSION) {

@@ -19,7 +19,8 @@
 static int log_open_error(const char *pin_dir, const char *name, int r)
 {
 	if (r == -ENOENT)
-		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' or 'systemctl start tproxy-load' first", pin_dir);
+		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' or 'systemctl start tproxy-load' first",
+			pin_dir);
 	else if (r == -EACCES || r == -EPERM)
 		log_err("'%s/%s' is not ours to open; run this as root or in the group that 'tproxy-load --relay-group' was given",
 			pin_dir, name);
