@@ -115,8 +115,10 @@ static void listener_pause(struct listener *l, const char *why)
 	/* At the limit pauses come and go with every connection: one line for those of all. */
 	if (log_episode_begins(&l->worker->limit->paused))
 		log_warning("accepting paused, clients wait: %s", why);
-	l->paused = true;
 	stats_add(&l->worker->stats.accept_paused, 1);
+	if (!l->resume)
+		return;
+	l->paused = true;
 	for (i = 0; i < l->n_sockets; i++)
 		event_del(l->sockets[i].event);
 	resume_later(l);
@@ -196,9 +198,12 @@ static bool is_destroyed(int fd)
 /* Nobody will come there; the others go on until there are new ones. */
 static void socket_is_lost(struct listener_socket *socket)
 {
-	event_del(socket->event);
-	if (!socket->destroyed)
-		socket->listener->worker->lost_listener = true;
+	struct listener *l = socket->listener;
+
+	if (l->resume)
+		event_del(socket->event);
+	if (l->resume && !socket->destroyed)
+		l->worker->lost_listener = true;
 	socket->destroyed = true;
 }
 
@@ -290,15 +295,61 @@ void listener_init(struct listener *l, struct worker *worker, sa_family_t family
 	}
 }
 
-bool listener_accept_all(struct listener *l)
+void listener_retire(struct listener *to, struct listener *from)
 {
-	enum accepted accepted = ACCEPTED_NONE;
 	uint32_t i;
 
-	for (i = 0; i < l->n_sockets && accepted != ACCEPTED_PAUSED; i++) {
-		do {
-			accepted = accept_one(&l->sockets[i], /* crowded= */ true);
-		} while (accepted == ACCEPTED);
+	listener_finish(to);
+	*to = *from;
+	*from = (struct listener)LISTENER_NULL;
+	if (to->resume)
+		event_free(TAKE_PTR(to->resume));
+	to->paused = false;
+	for (i = 0; i < to->n_sockets; i++) {
+		to->sockets[i].listener = to;
+		if (to->sockets[i].event)
+			event_free(TAKE_PTR(to->sockets[i].event));
 	}
-	return accepted != ACCEPTED_PAUSED;
+}
+
+/* How many clients wait (tcp(7) does not say that, but the kernel has since 2.6.18). */
+static uint32_t backlog_of(int fd)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_unacked
+								       : ACCEPT_MAX;
+}
+
+static void count_waiting(struct listener *l)
+{
+	uint32_t i;
+
+	for (i = 0; !l->counted && i < l->n_sockets; i++)
+		l->sockets[i].left = backlog_of(l->sockets[i].fd);
+	l->counted = true;
+}
+
+enum listener_left listener_serve_retired(struct listener *l, bool last)
+{
+	enum listener_left left = LISTENER_EMPTY;
+	uint32_t i, n, most;
+
+	if (last)
+		count_waiting(l);
+	for (i = 0; i < l->n_sockets; i++) {
+		struct listener_socket *socket = &l->sockets[i];
+		enum accepted accepted = ACCEPTED;
+
+		most = last && socket->left < ACCEPT_MAX ? socket->left : ACCEPT_MAX;
+		for (n = 0; n < most && accepted == ACCEPTED; n += accepted == ACCEPTED)
+			accepted = accept_one(socket, /* crowded= */ true);
+		if (accepted == ACCEPTED_PAUSED)
+			return LISTENER_PAUSED;
+		socket->left = last && accepted == ACCEPTED ? socket->left - n : 0;
+		if (last ? socket->left > 0 : n == ACCEPT_MAX)
+			left = LISTENER_MORE;
+	}
+	return left;
 }

@@ -25,6 +25,7 @@ struct listener_socket {
 	int fd;		     /* owned */
 	struct event *event; /* a client waits */
 	bool destroyed;	     /* by somebody who may: it does not listen any more */
+	uint32_t left;	     /* retired: clients that are still to be accepted */
 	struct crowd_wait wait;
 };
 
@@ -36,8 +37,9 @@ struct listener {
 	int spare_fd;	       /* a socket to dial with for the next client, -1: none */
 	bool exempt;	       /* our cgroup exempts it; else it is marked */
 	uint32_t asked_before; /* connections ago */
-	struct event *resume;  /* timer, while paused */
+	struct event *resume;  /* timer, while paused; NULL: retired */
 	bool paused;
+	bool counted; /* retired: sockets[].left is set */
 };
 
 /*
@@ -60,10 +62,22 @@ void listener_finish(struct listener *l);
 	}
 
 /*
- * Accepts all that is in the backlog, at the end of a listener's life. false: paused before the
- * last one.
+ * The end of a listener's life. *from is moved to *to, where events tell of nothing any more, and
+ * is closed; listener_serve_retired() is to be called from time to time.
  */
-bool listener_accept_all(struct listener *l);
+void listener_retire(struct listener *to, struct listener *from);
+
+enum listener_left {
+	LISTENER_MORE,	 /* clients wait: again in the next turn of the loop */
+	LISTENER_PAUSED, /* a client waits, and cannot be served now */
+	LISTENER_EMPTY,
+};
+
+/*
+ * Accepts what waits at a retired listener, not more than some dozens. last: only those that wait
+ * at the first call that says so; others, who may be a flood, are none that were redirected here.
+ */
+enum listener_left listener_serve_retired(struct listener *l, bool last);
 /* A session has ended: if paused, go on. */
 void listener_resume(struct listener *l);
 

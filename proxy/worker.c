@@ -19,6 +19,9 @@
  * whose handshake was not over, when the registration was taken back.
  */
 #define DRAIN_ACCEPT_MS 200
+/* They are looked at this often. */
+#define DRAIN_LOOK_MS  5
+#define DRAIN_PAUSE_MS 50
 /* Sessions that are not read from are looked at this often, see session_probe(). */
 #define PROBE_MS 500
 /* So many signs of life may be missing, see worker_is_stuck(). */
@@ -194,8 +197,13 @@ void worker_release_session(struct worker *worker)
 
 static bool is_listening(const struct worker *worker)
 {
-	return worker->listeners[TPROXY_INET].n_sockets > 0 ||
-	       worker->listeners[TPROXY_INET6].n_sockets > 0;
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (worker->listeners[i].n_sockets > 0 || worker->retired[i].n_sockets > 0)
+			return true;
+	}
+	return false;
 }
 
 static void end_if_drained(struct worker *worker)
@@ -214,46 +222,70 @@ void worker_on_session_end(struct worker *worker)
 	end_if_drained(worker);
 }
 
-static bool accept_all(struct worker *worker)
-{
-	bool all = true;
-	int i;
-
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
-		all &= listener_accept_all(&worker->listeners[i]);
-	return all;
-}
-
 static void close_listeners(struct worker *worker)
 {
 	int i;
 
-	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		listener_finish(&worker->listeners[i]);
+		listener_finish(&worker->retired[i]);
+	}
 }
 
+static void close_retired(struct worker *worker)
+{
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		listener_finish(&worker->retired[i]);
+	end_if_drained(worker);
+}
+
+/*
+ * A few at a time: whoever connects to our port without end, and is not redirected, must keep
+ * neither the others waiting nor us from ending. Those who wait for a session to end are served
+ * too, until the drain timeout.
+ */
 static void on_closing(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
-	const struct timeval delay = timeval_of_ms(DRAIN_ACCEPT_MS);
+	bool last = deadline_now_ms() - worker->retired_ms >= DRAIN_ACCEPT_MS;
+	enum listener_left first = LISTENER_EMPTY, left;
+	struct timeval delay;
+	int i;
 
-	/* Those who wait for a session to end are served too, until the drain timeout. */
-	if (!accept_all(worker)) {
-		event_add(worker->closing, &delay);
+	busypoll_woke(&worker->busypoll);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		left = listener_serve_retired(&worker->retired[i], last);
+		first = left < first ? left : first;
+	}
+	if (last && first == LISTENER_EMPTY) {
+		close_retired(worker);
 		return;
 	}
-	close_listeners(worker);
-	end_if_drained(worker);
+	delay = timeval_of_ms(first == LISTENER_MORE	 ? 0
+			      : first == LISTENER_PAUSED ? DRAIN_PAUSE_MS
+							 : DRAIN_LOOK_MS);
+	if (event_add(worker->closing, &delay) < 0)
+		close_retired(worker);
+}
+
+static void retire_listeners(struct worker *worker)
+{
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
+		listener_retire(&worker->retired[i], &worker->listeners[i]);
+	worker->retired_ms = deadline_now_ms();
+	on_closing(-1, 0, worker);
 }
 
 static void drain(struct worker *worker)
 {
-	const struct timeval delay = timeval_of_ms(DRAIN_ACCEPT_MS);
-
 	if (worker->draining)
 		return;
 	worker->draining = true;
-	event_add(worker->closing, &delay);
+	retire_listeners(worker);
 }
 
 static void stop(struct worker *worker)
@@ -279,13 +311,11 @@ void worker_sockets_close(struct worker_sockets *sockets)
 	registration_handle_close(&sockets->handle);
 }
 
-/* Clients of the listeners before, which wait in a backlog, are served, as far as there is room. */
 static void replace_listeners(struct worker *worker, const struct worker_sockets *sockets)
 {
 	int i;
 
-	accept_all(worker);
-	close_listeners(worker);
+	retire_listeners(worker);
 	registration_handle_close(&worker->handle);
 	worker->handle = sockets->handle;
 	worker->lost_listener = false; /* whatever those before have met */
@@ -375,6 +405,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		.busypoll = { .turn = &limit->looking, .most_us = options->busy_poll_us },
 		.wake_fd = -1,
 		.listeners = { LISTENER_NULL, LISTENER_NULL },
+		.retired = { LISTENER_NULL, LISTENER_NULL },
 		.handle = REGISTRATION_HANDLE_NULL,
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};

@@ -72,6 +72,8 @@ struct worker {
 	struct busypoll busypoll;
 	struct worker_limit *limit;
 	struct listener listeners[_TPROXY_FAMILY_MAX];
+	struct listener retired[_TPROXY_FAMILY_MAX]; /* those before, until closed */
+	uint64_t retired_ms;			     /* when */
 	struct registration_handle handle;
 	LIST_HEAD(, session) sessions;
 	struct crowd crowd;	   /* of the sessions, those that are new */
@@ -83,7 +85,7 @@ struct worker {
 	struct event *tick;	 /* looks at the queues' heads */
 	bool ticking;
 	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
-	struct event *closing; /* draining: until the listener is closed */
+	struct event *closing; /* while there are retired listeners */
 	int keepidle_s; /* idle for so long, a server is asked whether it is there; 0: never */
 	struct pipes pipes;
 	struct pump_tools tools;
@@ -108,11 +110,15 @@ int worker_start(struct worker *worker);
 /* The thread must have ended, or never started. */
 void worker_finish(struct worker *worker);
 
-/* Listeners and a registration, instead of those before. Takes over all descriptors. */
+/*
+ * Listeners and a registration, instead of those before. Takes over all descriptors. Clients that
+ * are on their way to those before are still served, as by worker_drain().
+ */
 void worker_listen(struct worker *worker, const struct worker_sockets *sockets);
 /* New timeouts, for sessions that exist too. */
 void worker_configure(struct worker *worker, const struct options *options);
-/* Accept what is in the backlog, close the listener, end when the last session has. */
+/* Accept for 200 ms more, and then what is in the backlog, close the listener, end when the last
+ * session has. */
 void worker_drain(struct worker *worker);
 /* Reset all sessions and end. */
 void worker_stop(struct worker *worker);

@@ -538,3 +538,41 @@ def begin_only(address, count):
     for sock in socks:
         sock.send(b"x")
     return [wire.ended_by(sock) for sock in socks]
+
+
+# --- clients that come to the relay's port by themselves
+
+
+def knock(address):
+    """Connects and closes without end, and is told nothing."""
+    while True:
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            sock.connect_ex(address)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, "new listeners"], ids=["drain", "new-listeners"])
+def test_flood_of_those_who_are_not_redirected(loaded, how):
+    """It neither keeps a relay from ending nor, with new listeners, a conversation waiting.
+
+    Red if all that comes is accepted in one go in on_closing(): the relay stands still for as long
+    as the flood goes on.
+    """
+    relay = loaded.start_relay("--workers", 1)
+    client, server = loaded.pair()
+    floods = [loaded.task(knock, relay.address, place=loaded.bystander) for _ in range(3)]
+    host.wait_until(lambda: relay.cpu_seconds() > 0.1, "it is a flood", 20)
+    if how == "new listeners":
+        loaded.tproxy_load.unload()
+        loaded.load()
+        relay.wait_registered(2)
+    else:
+        relay.signal(how)
+    for _ in range(20):
+        wire.exchange(client, server)
+    if how == signal.SIGTERM:
+        client.close()
+        server.close()
+        relay.wait(5)
+    for flood in floods:
+        flood.stop()
