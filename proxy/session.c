@@ -253,17 +253,21 @@ static bool half_end(struct half *h)
 /*
  * A side has been reset. What it sent before, and its kernel acknowledged towards it, may still be
  * unread here: that goes to the other side first, as far as it takes it, as it would have without
- * us; and then the reset. Destroys the session.
+ * us; and then the reset. Not more than is there now: if it is another error that was taken for a
+ * reset, more may come without end. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {
 	struct half *from = by == SESSION_CLIENT ? &s->up : &s->down;
-	uint64_t bytes;
+	uint64_t until, bytes;
+	int waiting = 0;
 
+	ioctl(from->pump.src_fd, SIOCINQ, &waiting);
+	until = from->pump.bytes + from->pump.kept_len + from->pump.piped + (uint64_t)waiting;
 	do {
 		bytes = from->pump.bytes;
 	} while (!from->done && pump_run(&from->pump, &s->worker->tools) == PUMP_WAIT_READ &&
-		 from->pump.bytes != bytes);
+		 from->pump.bytes != bytes && from->pump.bytes < until);
 	session_destroy(s, reset_reason(by));
 }
 
