@@ -89,4 +89,14 @@ static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
 	return 1;
 }
 
+/*
+ * No answer of ours to SO_ORIGINAL_DST: then that of conntrack, if it is there, would be taken for
+ * one, and it names the relay itself to whoever connected to it.
+ */
+static __always_inline int sockopt_deny(struct bpf_sockopt *ctx)
+{
+	bpf_set_retval(-ENOENT);
+	return 1;
+}
+
 #endif

@@ -16,21 +16,26 @@
 #include "match.bpf.h"
 
 /* From headers that drag in libc or are not UAPI. */
-#define AF_INET		2
-#define AF_INET6	10
-#define SOCK_STREAM	1
-#define SOL_IP		0
-#define SOL_TCP		6
-#define SOL_IPV6	41
-#define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h */
-#define ENETUNREACH	101
-#define ETIMEDOUT	110
-#define ECONNREFUSED	111
-#define EHOSTUNREACH	113
-#define PAGE_SIZE_MIN	4096
-#define TCP_KEEPIDLE	4
-#define TCP_KEEPINTVL	5
-#define TCP_KEEPCNT	6
+#define AF_INET		 2
+#define AF_INET6	 10
+#define SOCK_STREAM	 1
+#define SOL_IP		 0
+#define SOL_TCP		 6
+#define SOL_IPV6	 41
+#define SO_ORIGINAL_DST	 80 /* linux/netfilter_ipv4.h */
+#define EAGAIN		 11
+#define ENETUNREACH	 101
+#define ETIMEDOUT	 110
+#define ECONNREFUSED	 111
+#define EHOSTUNREACH	 113
+#define PAGE_SIZE_MIN	 4096
+#define SOL_SOCKET	 1
+#define SO_BINDTOIFINDEX 62
+#define TCP_KEEPIDLE	 4
+#define TCP_KEEPINTVL	 5
+#define TCP_KEEPCNT	 6
+#define TCP_USER_TIMEOUT 18
+#define ENOENT		 2
 
 /*
  * An IPv6 address in a context, word by word: volatile, because clang would join neighbouring

@@ -19,6 +19,8 @@
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+#include "share.bpf.h"
+#include "sweep.bpf.h"
 
 /* Return values of cgroup connect programs, and what connect_decide() adds to them. */
 enum {
@@ -51,10 +53,11 @@ static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_po
 
 /*
  * Does a marked listener, one that our sockops sees, get connections to this address? The mark
- * cannot be forged by whoever else binds the port, and it ends with the socket.
+ * cannot be forged by whoever else binds the port, and it ends with the socket. *ret_listener is
+ * its key in map_listeners.
  */
 static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
-					    const struct tproxy_endpoint *ep)
+					    const struct tproxy_endpoint *ep, __u64 *ret_listener)
 {
 	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	struct bpf_sock_tuple tuple = {};
@@ -75,8 +78,10 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 	if (!sk)
 		return false;
 	mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
-	if (mark)
+	if (mark) {
 		ours = (mark->flags & wanted) == wanted;
+		*ret_listener = mark->listener;
+	}
 	bpf_sk_release(sk);
 	return ours;
 }
@@ -132,57 +137,201 @@ static __always_inline void note_options(struct bpf_sock_addr *ctx, struct bpf_s
 	conn->keep_probes = (__u8)option_of(ctx, SOL_TCP, TCP_KEEPCNT);
 }
 
-/* Records the destination of a connect() under the socket's cookie. false: it is not recorded. */
-static __always_inline bool record(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 cookie,
-				   __u64 netns_cookie, const struct tproxy_endpoint *dst,
-				   const struct tproxy_endpoint *relay, __u32 turn, __u64 now_ns)
+/*
+ * Sockets that lo cannot carry, or whose meaning a relay would change: a peer that is authenticated
+ * by TCP_MD5SIG or TCP-AO, a source that answers would not come back to, a source route.
+ */
+static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp_sock *tp)
 {
-	struct tproxy_conn conn = {
-		.started_ns = now_ns,
-		.netns_cookie = netns_cookie,
-		.cgroup_id = bpf_get_current_cgroup_id(),
-		.pid = bpf_get_current_pid_tgid() >> 32,
-		.uid = (__u32)bpf_get_current_uid_gid(),
-		.dst = *dst,
-	};
-	struct client *client;
+	struct inet_sock *inet = &tp->inet_conn.icsk_inet;
+	const struct tcp_sock___ao *ao = (const void *)tp;
+	const struct inet_sock___old *old = (const void *)inet;
+	const struct ip_options_rcu *options = inet->inet_opt;
+	bool foreign;
 
-	client = bpf_sk_storage_get(&map_clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!client)
+	if (tp->md5sig_info || (bpf_core_field_exists(ao->ao_info) && ao->ao_info))
+		return true;
+	if (options && options->opt.srr)
+		return true;
+	if (!(sk->src_ip4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]))
 		return false;
-	bpf_get_current_comm(conn.comm, sizeof(conn.comm));
-	note_options(ctx, sk, &conn);
-	if (bpf_map_update_elem(&map_socks, &cookie, &conn, BPF_NOEXIST))
+	if (bpf_core_field_exists(inet->inet_flags))
+		foreign = inet->inet_flags &
+			  (1UL << INET_FLAGS_TRANSPARENT | 1UL << INET_FLAGS_FREEBIND);
+	else
+		foreign = BPF_CORE_READ_BITFIELD(old, transparent) ||
+			  BPF_CORE_READ_BITFIELD(old, freebind);
+	return foreign;
+}
+
+/* Was this user, a moment ago, about to send a SYN for the relay to another host? */
+static __always_inline bool has_strayed(const struct tproxy_relay *relay, __u64 netns_cookie,
+					__u64 now_ns)
+{
+	struct tproxy_strayed_key key = {
+		.netns_cookie = netns_cookie,
+		.uid = (__u32)bpf_get_current_uid_gid(),
+	};
+	const __u64 *when;
+
+	if (now_ns >= relay->strayed_ns + TPROXY_STRAYED_NS)
 		return false;
-	client->dst = *dst;
-	client->turn = turn;
-	client->tuple.dst = *relay;
-	client->recorded = 1;
+	when = bpf_map_lookup_elem(&map_strayed, &key);
+	return when && now_ns < *when + TPROXY_STRAYED_NS;
+}
+
+/*
+ * Is there room in map_socks? The entry itself is made when something is there that ends it, at the
+ * SYN; but a full map is an answer to connect.
+ */
+static __always_inline bool has_room(const struct client *client)
+{
+	if (bpf_map_update_elem(&map_socks, &client->cookie, &client->conn, BPF_ANY))
+		return false;
+	bpf_map_delete_elem(&map_socks, &client->cookie);
 	return true;
 }
 
 /*
- * The listener whose turn it is. Two CPUs may take the same turn, which does not matter. false: the
- * relay does not serve this family, or its entry says so of addresses of the other one, which would
- * be read as something else.
+ * Records the destination of a connect() in the socket's storage. 0, or the counter of what is in
+ * its way. The caller adds where it is redirected to.
  */
-static __always_inline bool take_turn(struct tproxy_relay *relay,
-				      const struct tproxy_listen *listen, bool is4,
-				      struct tproxy_endpoint *ret_relay, __u32 *ret_turn)
+static __always_inline int record(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 seed,
+				  const struct tproxy_endpoint *dst, struct client **ret_client)
 {
-	__u32 n = listen->n_ports, i = relay->turn;
+	struct client *client;
+	struct tproxy_conn *conn;
 
-	if (i >= n)
-		i = 0;
-	relay->turn = i + 1;
-	barrier_var(i); /* or clang finds the next test unnecessary, which the verifier does not */
-	if (n == 0 || i >= TPROXY_PORTS_MAX)
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!client)
+		return TPROXY_STAT_NO_STORAGE;
+	conn = &client->conn;
+	__builtin_memset(conn, 0, sizeof(*conn));
+	conn->started_ns = bpf_ktime_get_ns();
+	conn->netns_cookie = bpf_get_netns_cookie(ctx);
+	conn->cgroup_id = bpf_get_current_cgroup_id();
+	conn->pid = bpf_get_current_pid_tgid() >> 32;
+	conn->uid = (__u32)bpf_get_current_uid_gid();
+	conn->dst = *dst;
+	bpf_get_current_comm(conn->comm, sizeof(conn->comm));
+	note_options(ctx, sk, conn);
+	share_choose(seed, conn);
+	client->cookie = bpf_get_socket_cookie(ctx);
+	if (!share_is_free(conn->shares))
+		return TPROXY_STAT_OVER_SHARE;
+	if (!has_room(client))
+		return TPROXY_STAT_MAP_FULL;
+	*ret_client = client;
+	return 0;
+}
+
+struct least {
+	const __s32 *loads;
+	__s32 load;
+	__u32 index;
+};
+
+static long compare_load(__u32 i, struct least *least)
+{
+	__s32 load = least->loads[i % TPROXY_PORTS_MAX];
+
+	if (load < least->load) {
+		least->load = load;
+		least->index = i;
+	}
+	return 0;
+}
+
+/*
+ * The port with the fewest connections, the first of these. So one client after the other has one
+ * worker, which is awake, and those at a time are spread over all. Two CPUs may take the same one,
+ * which does not matter. false: the relay does not serve this family, or its entry says so of
+ * addresses of the other one, which would be read as something else.
+ */
+static __always_inline bool take_port(const struct tproxy_listen *listen, const __s32 *loads,
+				      bool is4, struct tproxy_endpoint *ret_relay, __u16 *ret_index)
+{
+	struct least least = { .loads = loads, .load = 0x7fffffff };
+
+	if (listen->n_ports == 0 || !loads)
 		return false;
+	bpf_loop(listen->n_ports, compare_load, &least, 0);
+	least.index %= TPROXY_PORTS_MAX;
 	__builtin_memcpy(ret_relay->addr, listen->addr, sizeof(ret_relay->addr));
-	ret_relay->port = listen->ports[i];
+	ret_relay->port = listen->ports[least.index];
 	ret_relay->reserved = 0;
-	*ret_turn = i;
+	*ret_index = (__u16)least.index;
 	return ret_relay->port && endpoint_is_mapped4(ret_relay) == is4;
+}
+
+/*
+ * Has this host a connection with that port of the relay, or what is left of one, from the source
+ * that the socket is bound to?
+ */
+static __always_inline bool is_taken(struct bpf_sock_addr *ctx, const struct tproxy_endpoint *relay)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = sizeof(tuple.ipv6);
+	struct bpf_sock *other;
+	bool taken;
+
+	if (!sk)
+		return false;
+	/* As in a segment that comes back: the relay is the source. */
+	if (endpoint_is_mapped4(relay)) {
+		tuple.ipv4.saddr = endpoint_get4(relay);
+		tuple.ipv4.sport = bpf_htons(relay->port);
+		tuple.ipv4.daddr = sk->src_ip4 ? sk->src_ip4 : tuple.ipv4.saddr;
+		tuple.ipv4.dport = bpf_htons((__u16)sk->src_port);
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, relay->addr, sizeof(relay->addr));
+		tuple.ipv6.sport = bpf_htons(relay->port);
+		load_words(tuple.ipv6.daddr, sk->src_ip6);
+		if (!(tuple.ipv6.daddr[0] | tuple.ipv6.daddr[1] | tuple.ipv6.daddr[2] |
+		      tuple.ipv6.daddr[3]))
+			__builtin_memcpy(tuple.ipv6.daddr, relay->addr, sizeof(relay->addr));
+		tuple.ipv6.dport = bpf_htons((__u16)sk->src_port);
+	}
+	other = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!other)
+		return false;
+	taken = other->state != BPF_TCP_LISTEN;
+	bpf_sk_release(other);
+	return taken;
+}
+
+struct search {
+	struct bpf_sock_addr *ctx;
+	const struct tproxy_listen *listen;
+	struct tproxy_endpoint relay;
+	__u32 index;
+};
+
+static long try_next(__u32 i, struct search *search)
+{
+	if (!is_taken(search->ctx, &search->relay))
+		return 1;
+	if (++search->index >= search->listen->n_ports || search->index >= TPROXY_PORTS_MAX)
+		search->index = 0;
+	search->relay.port = search->listen->ports[search->index];
+	return 0;
+}
+
+/*
+ * A client that is bound to a source port has one connection with each port of the relay, and what
+ * is left of those that have ended is in its way too: the first port that is free.
+ */
+static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
+					const struct tproxy_listen *listen,
+					struct tproxy_endpoint *relay, __u16 *index)
+{
+	struct search search = { .ctx = ctx, .listen = listen, .relay = *relay, .index = *index };
+
+	bpf_loop(listen->n_ports, try_next, &search, 0);
+	relay->port = search.relay.port;
+	*index = (__u16)search.index;
 }
 
 /* Is it a port of the relay? Then dst may be the relay itself, by any local address. */
@@ -197,43 +346,70 @@ static __always_inline bool has_port(const struct tproxy_listen *listen, __u16 p
 	return false;
 }
 
+/* What else is to be known of the port that a client is redirected to. */
+struct target {
+	__u64 listener;		 /* in map_listeners */
+	__u16 loads, port_index; /* as in struct tproxy_conn */
+};
+
+/* The port of the relay for this client. 0, or the counter of what is in its way. */
+static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+				  struct tproxy_relay *relay, const struct tproxy_listen *listen,
+				  __u64 netns_cookie, bool is4, __u64 now_ns,
+				  struct tproxy_endpoint *ret_relay, struct target *ret_target)
+{
+	ret_target->loads = (netns_cookie * 31 + listen->ports[0]) % TPROXY_LOADS_MAX;
+	if (!take_port(listen, loads_at(ret_target->loads), is4, ret_relay,
+		       &ret_target->port_index))
+		return TPROXY_STAT_NO_RELAY;
+	if (sk->src_port)
+		avoid_taken(ctx, listen, ret_relay, &ret_target->port_index);
+	if (!is_our_listener(ctx, ret_relay, &ret_target->listener)) {
+		__sync_fetch_and_add(&relay->missed, 1);
+		return TPROXY_STAT_NO_LISTENER;
+	}
+	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
+		__sync_fetch_and_add(&relay->missed, 1);
+		return TPROXY_STAT_STALLED;
+	}
+	return 0;
+}
+
 /*
  * In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
  * *ret_relay is where that is.
  */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
-				    const struct tproxy_policy *policy, __u64 cookie,
+				    const struct tproxy_policy *policy,
 				    const struct tproxy_endpoint *dst,
 				    struct tproxy_endpoint *ret_relay)
 {
-	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns();
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns(), unused;
 	bool is4 = endpoint_is_mapped4(dst);
 	const struct tproxy_listen *listen;
+	struct target target = {};
 	struct tproxy_relay *relay;
-	__u32 error, turn;
+	struct client *client;
+	__u32 error;
+	int why;
 
 	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
 	if (!relay)
 		return unredirected(policy, TPROXY_STAT_NO_RELAY);
 	listen = &relay->listen[is4 ? TPROXY_INET : TPROXY_INET6];
-	if (!take_turn(relay, listen, is4, ret_relay, &turn))
-		return unredirected(policy, TPROXY_STAT_NO_RELAY);
-	if (!is_our_listener(ctx, ret_relay)) {
-		__sync_fetch_and_add(&relay->missed, 1);
-		return unredirected(policy, TPROXY_STAT_NO_LISTENER);
-	}
-	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
-		__sync_fetch_and_add(&relay->missed, 1);
-		return unredirected(policy, TPROXY_STAT_STALLED);
-	}
+	why = choose(ctx, sk, relay, listen, netns_cookie, is4, now_ns, ret_relay, &target);
+	if (why)
+		return unredirected(policy, why);
 	/* To the relay itself: it finds no destination and resets. */
-	if (has_port(listen, dst->port) && is_our_listener(ctx, dst)) {
+	if (has_port(listen, dst->port) && is_our_listener(ctx, dst, &unused)) {
 		count(TPROXY_STAT_BYPASS_LISTENER);
 		return CONNECT_PROCEED;
 	}
 	/* A socket bound to a device would send its SYN for a loopback address out there. */
 	if (sk->bound_dev_if)
 		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
+	if (has_strayed(relay, netns_cookie, now_ns))
+		return unredirected(policy, TPROXY_STAT_STRAYED);
 
 	error = known_error(netns_cookie, dst, now_ns);
 	if (error) {
@@ -241,8 +417,18 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 		bpf_set_retval(-(int)error);
 		return CONNECT_REJECT;
 	}
-	if (!record(ctx, sk, cookie, netns_cookie, dst, ret_relay, turn, now_ns))
-		return unredirected(policy, TPROXY_STAT_MAP_FULL);
+	why = record(ctx, sk, policy->seed, dst, &client);
+	if (why) {
+		/* For the next one: there is room if some of the entries are nobody's. */
+		if (why != TPROXY_STAT_NO_STORAGE)
+			sweep(ctx, netns_cookie, /* at_once= */ false);
+		return unredirected(policy, why);
+	}
+	client->conn.port_index = target.port_index;
+	client->conn.loads = target.loads;
+	client->listener = target.listener;
+	client->conn.relay = *ret_relay;
+	client->recorded = 1;
 	count(TPROXY_STAT_REDIRECTED);
 	return CONNECT_REDIRECT;
 }
@@ -254,7 +440,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 static __always_inline bool is_redirected(const struct client *client,
 					  const struct tproxy_endpoint *dst)
 {
-	return client->recorded && !client->published && endpoint_equal(&client->tuple.dst, dst);
+	return client->recorded && !client->published && endpoint_equal(&client->conn.relay, dst);
 }
 
 /* What becomes of this connect(); CONNECT_REDIRECT: the caller puts *ret_relay in place of dst. */
@@ -262,17 +448,17 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 					  const struct tproxy_endpoint *dst,
 					  struct tproxy_endpoint *ret_relay)
 {
-	__u64 cookie = bpf_get_socket_cookie(ctx);
 	const struct tproxy_policy *policy;
 	enum match_verdict verdict;
 	struct client *client;
+	struct tcp_sock *tp;
 
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
 		if (is_redirected(client, dst))
 			return CONNECT_PROCEED;
 		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
-		client_forget(client, cookie);
+		client_forget(client);
 	}
 	policy = get_policy();
 	if (!policy)
@@ -291,9 +477,20 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 		count(TPROXY_STAT_BYPASS_RELAY);
 		return CONNECT_PROCEED;
 	}
+	if (dst->port == 0) {
+		count(TPROXY_STAT_BYPASS_PORT0);
+		return CONNECT_PROCEED;
+	}
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && BPF_CORE_READ_BITFIELD(tp, repair)) {
+		count(TPROXY_STAT_BYPASS_REPAIR);
+		return CONNECT_PROCEED;
+	}
 	if (verdict == MATCH_LINK_LOCAL)
 		return unredirected(policy, TPROXY_STAT_LINK_LOCAL);
-	return redirect(ctx, sk, policy, cookie, dst, ret_relay);
+	if (tp && is_unsupported(sk, tp))
+		return unredirected(policy, TPROXY_STAT_UNSUPPORTED);
+	return redirect(ctx, sk, policy, dst, ret_relay);
 }
 
 static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)

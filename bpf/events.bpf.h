@@ -13,8 +13,15 @@
 #include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
+#include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+
+/* The index of a device that does not exist. */
+#define NOWHERE 0x7fffffff
+
+#define LO_IS_UP     (IFF_LOOPBACK | IFF_UP)
+#define CLIENT_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG)
 
 /* remote_port is a 32-bit load of a 16-bit field: network byte order, in the upper half. */
 static __always_inline __u16 remote_port(const struct bpf_sock_ops *ctx)
@@ -39,86 +46,187 @@ static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tprox
 	endpoint_set6(remote, ip, remote_port(ctx));
 }
 
+/* Would the SYN leave this host, or be lost in it? The route is chosen. */
+static __always_inline bool strays(const struct tcp_sock *tp)
+{
+	const struct dst_entry *dst = tp->inet_conn.icsk_inet.sk.sk_dst_cache;
+
+	return !dst || !dst->dev || (dst->dev->flags & LO_IS_UP) != LO_IS_UP;
+}
+
+/* The listener that connect has found, is it still there? One whose listen() we saw, that is. */
+static __always_inline bool listener_is_gone(const struct client *client)
+{
+	return client->listener && !bpf_map_lookup_elem(&map_listeners, &client->listener);
+}
+
+/* Connect asks no more, for a time, whether this user's connections reach the relay. */
+static __always_inline void note_stray(const struct client *client)
+{
+	struct tproxy_strayed_key key = {
+		.netns_cookie = client->conn.netns_cookie,
+		.uid = client->conn.uid,
+	};
+	struct tproxy_relay *relay = bpf_map_lookup_elem(&map_config, &key.netns_cookie);
+	__u64 now_ns = bpf_ktime_get_ns();
+
+	bpf_map_update_elem(&map_strayed, &key, &now_ns, BPF_ANY);
+	if (!relay)
+		return;
+	relay->strayed_ns = now_ns;
+	__sync_fetch_and_add(&relay->missed, 1);
+}
+
+static __always_inline void ask_for(struct bpf_sock_ops *ctx, int flags)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
+}
+
+static __always_inline void set_option(struct bpf_sock_ops *ctx, int level, int name, int value)
+{
+	bpf_setsockopt(ctx, level, name, &value, sizeof(value));
+}
+
+/*
+ * Stops a SYN that is about to go. The kernel looks for the route once more before it sends one,
+ * and there is none by a device that does not exist. connect(), or what sends the data of a
+ * deferred SYN, fails with EHOSTUNREACH. client_close() takes the device back.
+ */
+static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client *client)
+{
+	ask_for(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	client->nowhere = 1;
+	set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE);
+}
+
 /* TCP_CONNECT_CB: the source is chosen and the SYN not yet sent. Make both findable. */
 static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	struct tproxy_conn *conn;
-	__u64 cookie;
+	struct tproxy_tuple tuple = {};
+	struct tcp_sock *tp;
 
-	if (!client || !client->recorded)
+	if (!client || !client->recorded || client->published)
 		return;
-	cookie = bpf_get_socket_cookie(ctx);
-	client->tuple.netns_cookie = bpf_get_netns_cookie(ctx);
-	ends_of(ctx, &client->tuple.src, &client->tuple.dst);
-	conn = bpf_map_lookup_elem(&map_socks, &cookie);
-	if (conn)
-		conn->src = client->tuple.src;
-	if (bpf_map_update_elem(&map_ports, &client->tuple, &cookie, BPF_ANY)) {
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp || strays(tp)) {
+		note_stray(client);
+		count(TPROXY_STAT_ABORTED);
+		client_abort(ctx, client);
+		return;
+	}
+	if (listener_is_gone(client)) {
+		count(TPROXY_STAT_ABORTED);
+		client_abort(ctx, client);
+		return;
+	}
+	ends_of(ctx, &client->conn.src, &client->conn.relay);
+	client->conn.isn = tp->write_seq;
+	tuple_of(&client->conn, &tuple);
+	if (!entries_make(&tuple, client->cookie, &client->conn)) {
 		count(TPROXY_STAT_UNPUBLISHED);
+		client_abort(ctx, client);
 		return;
 	}
 	client->published = 1;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	ask_for(ctx, CLIENT_FLAGS);
+}
+
+/* Other people's programs may have put their own flags in place of ours. */
+static __always_inline void client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+
+	if (client && client->published)
+		ask_for(ctx, CLIENT_FLAGS);
+}
+
+/*
+ * RTO_CB: a SYN was not answered and is about to go again. Whoever has bound the relay's port since
+ * must not get it. The timeout ends the attempt at the next tick of the timer.
+ */
+static __always_inline void client_retransmits(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct client *client;
+
+	if (ctx->state != BPF_TCP_SYN_SENT)
+		return;
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	if (!client || !client->published || client->nowhere || !listener_is_gone(client))
+		return;
+	count(TPROXY_STAT_ABORTED);
+	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
+	client_abort(ctx, client);
 }
 
 /*
  * PASSIVE_ESTABLISHED_CB of a socket that a marked listener accepted: the mark came with it. The
- * connection is copied there now, because the client may close before the relay gets to ask.
+ * connection is copied there now, because the client may close before the relay gets to ask. Of a
+ * Fast Open the data of the SYN are not taken yet.
  */
 static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
 	struct tproxy_tuple tuple = {};
+	struct counted counted;
 	struct tproxy_conn *conn;
-	__u64 *cookie;
+	__u64 *found, cookie;
 
 	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
 	tuple.netns_cookie = bpf_get_netns_cookie(ctx);
 	ends_of(ctx, &tuple.dst, &tuple.src);
-	cookie = bpf_map_lookup_elem(&map_ports, &tuple);
-	if (!cookie)
+	tuple.isn = ctx->rcv_nxt - 1;
+	found = bpf_map_lookup_elem(&map_ports, &tuple);
+	if (!found)
 		return;
-	conn = bpf_map_lookup_elem(&map_socks, cookie);
+	cookie = *found;
+	conn = bpf_map_lookup_elem(&map_socks, &cookie);
 	if (!conn)
 		return;
 	mark->conn = *conn;
 	mark->flags |= TPROXY_MARK_RECORDED;
-}
-
-/* TCP_LISTEN_CB: tells a relay that connections to this listener will pass through sockops. */
-static __always_inline void listener_confirm(struct bpf_sock *sk)
-{
-	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
-
-	if (mark && mark->flags & TPROXY_MARK_LISTENER)
-		mark->flags |= TPROXY_MARK_HOOKED;
+	counted = counted_of(conn);
+	if (__sync_fetch_and_or(&conn->flags, TPROXY_CONN_TAKEN) & TPROXY_CONN_CLOSED)
+		entries_delete(&tuple, cookie, &counted);
 }
 
 /*
- * The client says its end of file, most often as it closes. The next one is for the same port: its
- * worker is awake, and has one connection less. So one client after the other has one worker, and
- * those at a time are spread over all.
+ * TCP_LISTEN_CB: tells a relay that connections to this listener will pass through sockops, and
+ * clients that it is there.
  */
-static __always_inline void client_ends(struct bpf_sock *sk)
+static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
-	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	struct tproxy_relay *relay;
+	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 one = 1;
 
-	if (!client || !client->published)
+	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
-	relay = bpf_map_lookup_elem(&map_config, &client->tuple.netns_cookie);
-	if (relay)
-		relay->turn = client->turn;
+	ask_for(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	mark->listener = bpf_map_update_elem(&map_listeners, &cookie, &one, BPF_ANY) ? 0 : cookie;
+	mark->flags |= TPROXY_MARK_HOOKED;
+}
+
+static __always_inline void listener_ends(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+
+	bpf_map_delete_elem(&map_listeners, &cookie);
 }
 
 static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 
-	if (client)
-		client_forget(client, bpf_get_socket_cookie(ctx));
+	if (!client)
+		return;
+	if (client->nowhere) {
+		client->nowhere = 0;
+		set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, 0);
+		set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, (int)client->conn.user_timeout_ms);
+	}
+	client_forget(client);
 }
 
 #endif

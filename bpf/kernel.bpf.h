@@ -74,6 +74,7 @@ struct tcp_sock___ao {
 #define INET_FLAGS_FREEBIND    11
 #define INET_FLAGS_TRANSPARENT 15
 
+#define IFF_UP	     (1 << 0)
 #define IFF_LOOPBACK (1 << 3)
 
 #endif

@@ -3,12 +3,15 @@
  * The kernel half. One redirected connection passes through it in this order:
  *
  *   connect4, 6      client  in scope? then record the destination, then replace it by the relay's
- *   sockops          client  TCP_CONNECT: source known, SYN not sent: publish source -> socket
+ *   sockops          client  TCP_CONNECT: source known, SYN not sent: publish both in the maps; or
+ *                            stop the SYN, if it would not reach the relay
+ *   sockops          client  RTO: the same test for a SYN that goes again
  *   sockops          relay   PASSIVE_ESTABLISHED: copy the connection to the accepted socket
  *   getsockopt       relay   SO_ORIGINAL_DST: answer from the accepted socket
  *   getpeername4, 6  client  answer with the destination that was asked for
- *   sockops          client  STATE -> CLOSE: delete what was recorded and published
- *   sock_release     client  closed without ever having sent a SYN: likewise
+ *   sock_release     client  closed: delete what was published, unless the relay's side needs it
+ *   sockops          client  STATE -> CLOSE: likewise, without exception
+ *   bind4            relay   asks for a pass of the sweep: entries without a socket are deleted
  *
  * The rule that orders everything: a destination is replaced only after it has been recorded and
  * only if the listener that will get the connection is alive and carries our mark. In every other
@@ -31,6 +34,7 @@
 #include "events.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+#include "sweep.bpf.h"
 
 SEC("cgroup/connect4")
 int tproxy_connect4(struct bpf_sock_addr *ctx)
@@ -85,30 +89,34 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		accepted_record(ctx, sk);
 		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		client_established(ctx, sk);
+		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
-		listener_confirm(sk);
+		listener_begins(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_RTO_CB:
+		client_retransmits(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] == BPF_TCP_FIN_WAIT1)
-			client_ends(sk);
-		else if (ctx->args[1] == BPF_TCP_CLOSE)
+		if (ctx->args[1] != BPF_TCP_CLOSE)
+			break;
+		if (ctx->args[0] == BPF_TCP_LISTEN)
+			listener_ends(ctx);
+		else
 			client_close(ctx, sk);
 		break;
 	}
 	return 1;
 }
 
-/*
- * A published socket is left to STATE_CB, which comes when the connection ends. Its last close()
- * may come before the relay's side of the handshake has looked the destination up.
- */
 SEC("cgroup/sock_release")
 int tproxy_release(struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 
-	if (client && client->recorded && !client->published)
-		client_forget(client, bpf_get_socket_cookie(sk));
+	if (client && client->recorded)
+		client_released(client, sk->state == BPF_TCP_SYN_SENT);
 	return 1;
 }
 
@@ -120,7 +128,7 @@ static __always_inline const struct tproxy_endpoint *asked_for(struct bpf_sock *
 	if (!sk)
 		return NULL;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	return client && client->recorded ? &client->dst : NULL;
+	return client && client->recorded ? &client->conn.dst : NULL;
 }
 
 SEC("cgroup/getpeername4")
@@ -172,6 +180,8 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	} else {
 		size = answer_whoami(ctx->optval, ctx->optval_end, mark);
 	}
+	if (ctx->optname == SO_ORIGINAL_DST && !(mark->flags & TPROXY_MARK_RECORDED))
+		return sockopt_deny(ctx);
 	if (!size)
 		return sockopt_pass(ctx);
 	ctx->optlen = size;
@@ -179,6 +189,32 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	barrier();
 	ctx->retval = 0;
 	return 1;
+}
+
+/* A relay's own socket for it: bind() fails with EAGAIN while there is more to do, else EPERM. */
+SEC("cgroup/bind4")
+int tproxy_sweep(struct bpf_sock_addr *ctx)
+{
+	const struct tproxy_mark *mark;
+
+	if (!ctx->sk)
+		return 1;
+	mark = bpf_sk_storage_get(&map_marks, ctx->sk, NULL, 0);
+	if (!mark || !(mark->flags & TPROXY_MARK_SWEEP))
+		return 1;
+	if (sweep(ctx, bpf_get_netns_cookie(ctx), /* at_once= */ false))
+		bpf_set_retval(-EAGAIN);
+	return 0;
+}
+
+/*
+ * The same for root, in the caller's network namespace, by BPF_PROG_TEST_RUN; cb has the cookie of
+ * that namespace, which programs of this type cannot ask for everywhere.
+ */
+SEC("tc")
+int tproxy_sweep_now(struct __sk_buff *ctx)
+{
+	return sweep(ctx, (__u64)ctx->cb[1] << 32 | ctx->cb[0], /* at_once= */ true);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -7,9 +7,13 @@
 #include <limits.h>
 #include <linux/bpf.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "tproxy_abi.h"
 #include "util.h"
+
+/* More than a full map_socks has. */
+#define SWEEP_PARTS_MAX 16
 
 /* Returns an fd or -errno. */
 static int open_pin(const char *pin_dir, const char *name, bool writable)
@@ -71,6 +75,28 @@ int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
 		return r;
 	*ret_version = value.abi_version;
 	return 0;
+}
+
+void bpffs_sweep(const char *pin_dir)
+{
+	/* A packet that the kernel takes for one: the program does not look at it. */
+	char packet[64] = { [12] = 0x08 };
+	struct __sk_buff ctx = {};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),
+		    .ctx_in = &ctx, .ctx_size_in = sizeof(ctx));
+	_cleanup_close_ int fd = open_pin(pin_dir, "prog_sweep_now", /* writable= */ true);
+	_cleanup_close_ int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+	int parts = SWEEP_PARTS_MAX;
+
+	if (fd < 0 || sock < 0 || getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) < 0)
+		return;
+	ctx.cb[0] = (uint32_t)cookie;
+	ctx.cb[1] = (uint32_t)(cookie >> 32);
+	do
+		opts.retval = 0;
+	while (bpf_prog_test_run_opts(fd, &opts) == 0 && opts.retval && --parts > 0);
 }
 
 int bpffs_map_id(int map_fd, uint32_t *ret_id)

@@ -23,4 +23,10 @@ int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version);
 /* The kernel's number of a map, which no other map gets while the system runs. */
 int bpffs_map_id(int map_fd, uint32_t *ret_id);
 
+/*
+ * Has entries of our network namespace that have lost their socket found and removed. Needs root;
+ * without it, or without what is pinned, nothing is done.
+ */
+void bpffs_sweep(const char *pin_dir);
+
 #endif

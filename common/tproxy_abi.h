@@ -64,9 +64,9 @@ struct tproxy_endpoint {
  * The entry is only a pointer. Proof that the relay lives and that the listener is its own is the
  * mark on the listening socket, which no other process can put there and which ends with it.
  *
- * A relay listens on several ports, and connect takes them in turn: towards one address and port
- * a host has no more connections than it has ephemeral ports, some 28,000 (ip_local_port_range).
- * The client after one that has ended gets that one's port.
+ * A relay listens on several ports, and connect takes the one that has the fewest connections:
+ * towards one address and port a host has no more of them than it has ephemeral ports, some 28,000
+ * (ip_local_port_range).
  */
 enum tproxy_family {
 	TPROXY_INET,
@@ -86,10 +86,8 @@ struct tproxy_relay {
 	__u64 alive_ns;	     /* likewise, renewed while the relay runs; 0 = it does not tell */
 	__u64 missed; /* connections that found nobody, or a stranger, there: connect counts them */
 	__u64 strayed_ns; /* the kernel half's: when a SYN for it would last have left the host */
-	__u32 pid;  /* thread group id in the initial PID namespace; to be shown, not trusted */
-	__u32 uid;  /* likewise in the initial user namespace */
-	__u32 turn; /* the kernel half's: the index of the port that is next; not exact */
-	__u32 reserved;
+	__u32 pid; /* thread group id in the initial PID namespace; to be shown, not trusted */
+	__u32 uid; /* likewise in the initial user namespace */
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
 
@@ -129,8 +127,10 @@ struct tproxy_conn {
 	__u8 keep_alive;	    /* SO_KEEPALIVE is set */
 	__u16 shares[_TPROXY_SHARE_MAX]; /* the kernel half's: which counters have it */
 	__u32 flags;			 /* the kernel half's: enum tproxy_conn_flags */
-	__u32 reserved;
-	__u64 seen_ns; /* when the client's socket was last known to be there */
+	struct tproxy_endpoint relay;	 /* where it went instead */
+	__u16 port_index;		 /* among that relay's ports */
+	__u16 loads;			 /* the kernel half's: index in map_loads */
+	__u32 isn;			 /* see struct tproxy_tuple */
 };
 
 /*
@@ -175,7 +175,8 @@ enum tproxy_mark_flags {
 	TPROXY_MARK_LISTENER = 1 << 0, /* connections may be redirected to it */
 	TPROXY_MARK_UPSTREAM = 1 << 1, /* is never redirected */
 	TPROXY_MARK_HOOKED =
-		1 << 2, /* set by sockops at listen(): our programs see this listener */
+		1 << 2,		    /* set by sockops at listen(): our programs see this listener */
+	TPROXY_MARK_SWEEP = 1 << 5, /* bind() asks for a pass of the sweep, and fails */
 	TPROXY_MARK_RECORDED = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
 	/* In struct tproxy_whoami only: the caller is in the relay cgroup, its sockets need none.
 	 */
@@ -227,13 +228,23 @@ struct tproxy_strayed_key {
 };
 
 /*
- * map_sweep, an array of one entry, private to the iterators that are pinned beside the maps: when
- * a pass over the clients' sockets began, and which one was the last to end.
+ * map_loads, an array: connections in map_socks by index of the relay's port. A relay has an entry
+ * for each family, found by a hash of its namespace and first port. Two may share one, and are
+ * served all the same.
+ */
+#define TPROXY_LOADS_MAX 512
+
+struct tproxy_loads {
+	__s32 n[TPROXY_PORTS_MAX];
+};
+
+/*
+ * map_sweep: netns cookie -> how far the search for entries without a socket has come. An LRU map.
  */
 struct tproxy_sweep {
-	__u64 session;
-	__u64 begun_ns;
-	__u64 complete_ns; /* the beginning of the last pass that has seen every socket */
+	__u64 begun_ns; /* CLOCK_MONOTONIC */
+	__u32 entries;	/* those of this namespace, when they were counted last */
+	__u32 part;	/* of them that is next */
 };
 
 /*
@@ -287,13 +298,13 @@ enum tproxy_stat {
 _Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
-_Static_assert(sizeof(struct tproxy_relay) == 344, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 128, "ABI");
+_Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 144, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 144, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 160, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 

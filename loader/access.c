@@ -14,6 +14,11 @@ const struct map_access map_access[] = {
 	{ "map_ports", 0640 },
 	{ "map_stats", 0640 },
 	{ "map_clients", 0600 },
+	{ "map_listeners", 0600 },
+	{ "map_loads", 0600 },
+	{ "map_shares", 0600 },
+	{ "map_strayed", 0600 },
+	{ "map_sweep", 0600 },
 	{ "map_targets", 0640 },
 };
 /* clang-format on */

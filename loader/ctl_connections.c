@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "conns.h"
+#include "bpffs.h"
 #include "ctl.h"
 #include "ctl_options.h"
 #include "escape.h"
@@ -167,6 +168,7 @@ int ctl_connections(int argc, char **argv)
 		log_err(STATUS_NOT_LOADED, options.pin_dir);
 	if (r < 0)
 		return EXIT_FAILURE;
+	bpffs_sweep(options.pin_dir);
 	r = conns_read(options.pin_dir, &entries, &n);
 	if (r < 0) {
 		log_err("cannot read '%s/map_socks': %s%s", options.pin_dir, strerror(-r),

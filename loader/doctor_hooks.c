@@ -197,7 +197,8 @@ static void check_complete(struct links *links)
 		}
 	}
 	for (j = 0; j < n_hooks; j++) {
-		if (has_link(links, hooks[j].name, 0) || (scope && hooks[j].scope))
+		if (has_link(links, hooks[j].name, 0) || (scope && hooks[j].scope) ||
+		    (!hooks[j].scope && !hooks[j].relay))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
 		doctor_mend(d, DOCTOR_MEND_LOAD);
@@ -410,8 +411,10 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
 		return;
 	}
-	for (i = 0; i < n_hooks; i++)
-		check_cancelled(links, &target, &hooks[i], seen);
+	for (i = 0; i < n_hooks; i++) {
+		if (hooks[i].scope || hooks[i].relay)
+			check_cancelled(links, &target, &hooks[i], seen);
+	}
 	for (i = 0; i < ARRAY_SIZE(attach_points); i++)
 		check_foreign_at(links, &target, root, &attach_points[i], seen);
 	cgroup_close(&target);

@@ -223,6 +223,7 @@ static void check_policy(struct doctor *d)
 	d->loaded = true;
 	d->fail_closed = policy.flags & TPROXY_FAIL_CLOSED;
 	d->relay_cgroup_id = policy.relay_cgroup_id;
+	bpffs_sweep(d->pin_dir);
 	doctor_add(d, DOCTOR_OK, "loaded", "ABI version %u in '%s', %s", policy.abi_version,
 		   d->pin_dir, d->fail_closed ? "fail-closed" : "fail-open");
 	check_relay_cgroup(d);

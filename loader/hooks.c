@@ -16,6 +16,9 @@ const struct hook hooks[] = {
 	{ "getpeer4", .scope = true, .attach_type = BPF_CGROUP_INET4_GETPEERNAME },
 	{ "getpeer6", .scope = true, .attach_type = BPF_CGROUP_INET6_GETPEERNAME },
 	{ "sockopt", .relay = true, .attach_type = BPF_CGROUP_GETSOCKOPT },
+	{ "sweep", .relay = true, .attach_type = BPF_CGROUP_INET4_BIND },
+	/* Attached nowhere: run by bpffs_sweep(). */
+	{ "sweep_now", .relay = false },
 	{ "sockops", .scope = true, .relay = true, .attach_type = BPF_CGROUP_SOCK_OPS },
 	{ "connect4", .scope = true, .attach_type = BPF_CGROUP_INET4_CONNECT },
 	{ "connect6", .scope = true, .attach_type = BPF_CGROUP_INET6_CONNECT },

@@ -10,7 +10,7 @@
 struct hook {
 	const char
 		*name; /* pins are prog_NAME and link_NAME_<cgroup id>, the program tproxy_NAME */
-	bool scope;    /* where clients are */
+	bool scope;    /* where clients are; neither: it is pinned only */
 	bool relay;    /* where relays are */
 	enum bpf_attach_type attach_type;
 };

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,8 @@
 #include "unload.h"
 #include "util.h"
 
+#define BTF_PATH "/sys/kernel/btf/vmlinux"
+
 struct load {
 	const struct options *options;
 	struct targets targets;
@@ -68,6 +71,20 @@ static int need_privilege(void)
 	log_err("must be run by root%s: it loads BPF programs and attaches them to cgroups",
 		geteuid() == 0 ? " of the host, outside of user namespaces" : "");
 	return -EPERM;
+}
+
+/* The programs read fields of the kernel's own structures, and its BTF says where they are. */
+static int need_btf(void)
+{
+	int r;
+
+	if (access(BTF_PATH, R_OK) == 0)
+		return 0;
+	r = -errno;
+	log_err("the kernel has no BTF ('" BTF_PATH
+		"': %s); boot one that was built with CONFIG_DEBUG_INFO_BTF=y",
+		strerror(-r));
+	return r;
 }
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
@@ -210,6 +227,9 @@ static int write_policy(struct load *l)
 	r = policy_read(l, &before);
 	if (r == 0) {
 		l->policy.opened_bpffs = before.opened_bpffs;
+		l->policy.seed = before.seed;
+		if (!before.seed && getrandom(&l->policy.seed, sizeof(l->policy.seed), 0) < 0)
+			l->policy.seed = monotonic_kernel_ns();
 		/* The counters go on when it is loaded again. */
 		l->policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
 		r = policy_write(l, &l->policy);
@@ -338,6 +358,7 @@ static bool has_connections(const struct load *l)
 {
 	__u64 cookie;
 
+	bpffs_sweep(l->pins.path);
 	return bpf_map__get_next_key(l->skel->maps.map_socks, NULL, &cookie, sizeof(cookie)) == 0;
 }
 
@@ -446,6 +467,9 @@ static int load_steps(struct load *l)
 	size_t i;
 	int r;
 
+	r = need_btf();
+	if (r < 0)
+		return r;
 	r = load_object(l);
 	if (r < 0)
 		return r;

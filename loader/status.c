@@ -461,6 +461,7 @@ int status_read(const char *pin_dir, struct json_object **ret_root)
 	fields_add_bool(root, "loaded", r == 0);
 	fields_add_string(root, "pin_dir", pin_dir);
 	if (r == 0) {
+		bpffs_sweep(pin_dir);
 		fields_add_number(root, "abi_version", version);
 		r = read_all(root, pin_dir);
 		if (r < 0)

@@ -176,7 +176,7 @@ static bool in_scope(const struct targets *t, const struct cgroup *cgroup)
 /* Without --relay-cgroup relays live where clients do. */
 bool targets_want_scopes(const struct targets *t, const struct hook *hook)
 {
-	return hook->scope || t->relay.fd < 0;
+	return hook->scope || (hook->relay && t->relay.fd < 0);
 }
 
 bool targets_want_relay(const struct targets *t, const struct hook *hook)

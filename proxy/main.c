@@ -26,6 +26,7 @@
 #include "check.h"
 #include "connlog.h"
 #include "guardian.h"
+#include "local.h"
 #include "log.h"
 #include "logfile.h"
 #include "notify.h"
@@ -156,6 +157,10 @@ static void check(struct relay *relay)
 		log_warning(
 			"cannot renew our entry in '%s/map_config': %s, trying again every second",
 			relay->options.pin_dir, strerror(-relay->reg.error));
+	else if (state == REGISTRATION_UNHEARD)
+		log_warning(
+			"the programs of '%s' are not attached to our cgroup any more: nothing is redirected here until 'tproxy-load' attaches them (--relay-cgroup)",
+			relay->options.pin_dir);
 	else if (state == REGISTRATION_OTHER)
 		log_info("another relay has registered; running connections go on");
 	relay->reg_state = state;
@@ -180,13 +185,19 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 
 	check_log(STDOUT_FILENO, "stdout");
 	check_log(STDERR_FILENO, "stderr");
-	connlog_tell_lost();
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);
 	if (workers_answer(relay))
 		check(relay);
 	log_limit_end();
+}
+
+/* An address of ours that has moved to another host must not get connections for a second more. */
+static void on_local_change(evutil_socket_t fd, short what, void *arg)
+{
+	local_watched((int)fd);
+	on_check(-1, what, arg);
 }
 
 static uint32_t sessions_now(const struct relay *relay)
@@ -446,7 +457,16 @@ static int init_events(struct relay *relay)
 		      NULL) < 0 ||
 	    add_event(relay, event_new(base, -1, EV_PERSIST, on_check, relay), &check) < 0)
 		return -ENOMEM;
-	return 0;
+	relay->watch_fd = local_watch();
+	if (relay->watch_fd < 0) {
+		log_debug("cannot watch for changes of addresses (%s), looking every second",
+			  strerror(-relay->watch_fd));
+		return 0;
+	}
+	return add_event(
+		relay,
+		event_new(base, relay->watch_fd, EV_READ | EV_PERSIST, on_local_change, relay),
+		NULL);
 }
 
 /*
@@ -544,6 +564,7 @@ static void relay_finish(struct relay *relay)
 	if (relay->base)
 		event_base_free(relay->base);
 	util_closep(&relay->done_fd);
+	util_closep(&relay->watch_fd);
 	util_closep(&relay->guardian_fd);
 	registration_close(&relay->reg);
 }
@@ -591,6 +612,7 @@ int main(int argc, char **argv)
 	struct relay relay = {
 		.reg = REGISTRATION_NULL,
 		.done_fd = -1,
+		.watch_fd = -1,
 		.guardian_fd = -1,
 		.argc = argc,
 		.argv = argv,

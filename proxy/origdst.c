@@ -3,22 +3,35 @@
 #include "origdst.h"
 
 #include <errno.h>
-#include <linux/netfilter_ipv4.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "tproxy_abi.h"
 
+static bool is_mapped4(const struct tproxy_endpoint *ep)
+{
+	static const __u8 prefix[12] = { [10] = 0xff, [11] = 0xff };
+
+	return memcmp(ep->addr, prefix, sizeof(prefix)) == 0;
+}
+
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 {
 	union sockaddr_any dst = {};
-	socklen_t len = sizeof(dst);
-	int level = family == AF_INET6 ? SOL_IPV6 : SOL_IP;
+	struct tproxy_conn conn;
 
-	/* Without our answer the kernel's own: ENOPROTOOPT, or ENOENT with conntrack. */
-	if (getsockopt(fd, level, SO_ORIGINAL_DST, &dst, &len) < 0)
+	/* Not SO_ORIGINAL_DST, which conntrack answers too, to anybody who connects to us. */
+	if (origdst_get_conn(fd, &conn) < 0 || !conn.dst.port ||
+	    is_mapped4(&conn.dst) != (family == AF_INET) ||
+	    memcmp(&conn.dst, &conn.relay, sizeof(conn.dst)) == 0)
 		return ORIGDST_NOT_REDIRECTED;
-	if (dst.sa.sa_family != family || len != sockaddr_len(&dst) || !dst.in.sin_port)
-		return ORIGDST_NOT_REDIRECTED;
+	dst.sa.sa_family = family;
+	dst.in.sin_port = htons(conn.dst.port);
+	if (family == AF_INET)
+		memcpy(&dst.in.sin_addr, &conn.dst.addr[12], sizeof(dst.in.sin_addr));
+	else
+		memcpy(&dst.in6.sin6_addr, conn.dst.addr, sizeof(dst.in6.sin6_addr));
 	*ret_dst = dst;
 	return ORIGDST_FOUND;
 }

@@ -6,10 +6,9 @@
 #include "parse.h"
 
 /*
- * Asks an accepted socket with SO_ORIGINAL_DST, which our getsockopt program answers as netfilter
- * would: at SOL_IP a socket that an IPv4 listener accepted, else at SOL_IPV6. 0: *ret_dst is set.
- * ORIGDST_NOT_REDIRECTED: no destination is recorded for this connection, so it came to the relay's
- * own address and must not be served.
+ * Asks an accepted socket, whose listener is of that family, for what our programs have recorded.
+ * 0: *ret_dst is set. ORIGDST_NOT_REDIRECTED: no destination is recorded for this connection, or
+ * one that is where it came to, so it must not be served.
  */
 enum {
 	ORIGDST_FOUND = 0,

@@ -12,9 +12,13 @@
 
 #include "bpffs.h"
 #include "ipv6.h"
+#include "local.h"
 #include "log.h"
 #include "monotonic.h"
 #include "util.h"
+
+/* More than a full map_socks has. */
+#define SWEEP_PARTS_MAX 16
 
 static int log_open_error(const char *pin_dir, const char *name, int r)
 {
@@ -56,6 +60,28 @@ static int read_netns_cookie(uint64_t *ret_cookie)
 	return 0;
 }
 
+static int mark(int marks_fd, int fd, __u32 flags)
+{
+	const struct tproxy_mark value = { .flags = flags };
+
+	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
+}
+
+/* See struct registration. Of the cgroup that listeners made now are of. */
+static int make_ask_fd(struct registration *reg)
+{
+	int r;
+
+	reg->ask_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (reg->ask_fd < 0)
+		r = -errno;
+	else
+		r = mark(reg->marks_fd, reg->ask_fd, TPROXY_MARK_SWEEP);
+	if (r < 0)
+		log_err("cannot mark a socket: %s", strerror(-r));
+	return r;
+}
+
 int registration_open(struct registration *reg, const char *pin_dir)
 {
 	struct registration opened = REGISTRATION_NULL;
@@ -93,6 +119,11 @@ int registration_open(struct registration *reg, const char *pin_dir)
 		registration_close(&opened);
 		return r;
 	}
+	r = make_ask_fd(&opened);
+	if (r < 0) {
+		registration_close(&opened);
+		return r;
+	}
 	opened.pin_dir = pin_dir;
 	*reg = opened;
 	return 0;
@@ -103,7 +134,8 @@ void registration_close(struct registration *reg)
 	util_closep(&reg->config_fd);
 	util_closep(&reg->marks_fd);
 	util_closep(&reg->failed_fd);
-	reg->config_fd = reg->marks_fd = reg->failed_fd = -1;
+	util_closep(&reg->ask_fd);
+	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->ask_fd = -1;
 }
 
 static void set_address(__u8 ip[16], const union sockaddr_any *addr)
@@ -115,13 +147,6 @@ static void set_address(__u8 ip[16], const union sockaddr_any *addr)
 	}
 	ip[10] = ip[11] = 0xff;
 	memcpy(&ip[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
-}
-
-static int mark(int marks_fd, int fd, __u32 flags)
-{
-	const struct tproxy_mark value = { .flags = flags };
-
-	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
 }
 
 int registration_mark_listener(const struct registration *reg, int fd)
@@ -248,20 +273,59 @@ int registration_add_listener(struct registration *reg, int fd)
 	return (int)family;
 }
 
-/* Does not log. turn: connect's, to be kept. flags: of bpf_map_update_elem(). */
-static int write_entry(const struct registration *reg, __u32 turn, __u64 flags)
+static union sockaddr_any address_of(const struct tproxy_listen *listen, int family)
+{
+	union sockaddr_any addr = {};
+
+	addr.in.sin_port = htons(listen->ports[0]);
+	if (family == TPROXY_INET6) {
+		addr.sa.sa_family = AF_INET6;
+		memcpy(&addr.in6.sin6_addr, listen->addr, sizeof(addr.in6.sin6_addr));
+	} else {
+		addr.sa.sa_family = AF_INET;
+		memcpy(&addr.in.sin_addr, &listen->addr[12], sizeof(addr.in.sin_addr));
+	}
+	return addr;
+}
+
+/* Whoever has an address of ours now would get the connections. */
+static void look_for_addresses(struct registration *reg)
+{
+	char text[FORMAT_ENDPOINT_LEN];
+	int i;
+
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		union sockaddr_any addr = address_of(&reg->listen[i], i);
+		bool away = reg->listen[i].n_ports && !local_is_reached(&addr);
+
+		if (away == reg->away[i])
+			continue;
+		reg->away[i] = away;
+		format_endpoint(&addr, text);
+		if (away)
+			log_warning(
+				"clients do not reach %s: it is not an address of this host any more, or lo is down; nothing is redirected there until it is",
+				text);
+		else
+			log_info("clients reach %s again", text);
+	}
+}
+
+/* before: the entry so far, whose fields that connect writes are kept, or NULL. Does not log. */
+static int write_entry(const struct registration *reg, const struct tproxy_relay *before,
+		       __u64 flags)
 {
 	struct tproxy_relay relay = {
 		.registered_ns = reg->registered_ns,
 		.alive_ns = monotonic_kernel_ns(),
 		.pid = reg->pid,
 		.uid = reg->uid,
-		.turn = turn,
+		.strayed_ns = before ? before->strayed_ns : 0,
 	};
 	int i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		if (i != TPROXY_INET6 || reg->offer6)
+		if (!reg->away[i] && (i != TPROXY_INET6 || reg->offer6))
 			relay.listen[i] = reg->listen[i];
 	}
 	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, flags);
@@ -273,7 +337,8 @@ int registration_put(struct registration *reg)
 
 	reg->registered_ns = monotonic_kernel_ns();
 	reg->offer6 = ipv6_is_routed(/* otherwise= */ false);
-	r = write_entry(reg, 0, BPF_ANY);
+	look_for_addresses(reg);
+	r = write_entry(reg, NULL, BPF_ANY);
 	if (r == -E2BIG)
 		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' forgets those of dead ones",
 			reg->pin_dir);
@@ -347,28 +412,54 @@ static enum registration_state check_pins(const struct registration *reg)
 	return r > 0 || r_marks > 0 ? REGISTRATION_REPLACED : REGISTRATION_GOOD;
 }
 
-static enum registration_state renew(struct registration *reg, __u32 turn, __u64 flags)
+static enum registration_state renew(struct registration *reg, const struct tproxy_relay *before,
+				     __u64 flags)
 {
-	reg->error = write_entry(reg, turn, flags);
+	reg->error = write_entry(reg, before, flags);
 	/* Somebody was quicker: the next look tells. */
 	if (reg->error == -EEXIST || reg->error == -ENOENT)
 		return REGISTRATION_GOOD;
 	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
 }
 
+/*
+ * Has entries of this network namespace that have lost their socket found and removed, every other
+ * time. The kernel half does it in parts; the address is not bound to.
+ */
+static void sweep(struct registration *reg)
+{
+	const struct sockaddr_in nowhere = { .sin_family = AF_INET };
+	int parts = SWEEP_PARTS_MAX;
+
+	if (reg->n_checks++ % 2 != 0)
+		return;
+	while (parts-- > 0 &&
+	       bind(reg->ask_fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) < 0 &&
+	       errno == EAGAIN)
+		;
+}
+
 enum registration_state registration_check(struct registration *reg)
 {
 	enum registration_state state;
 	struct tproxy_relay relay;
+	struct tproxy_whoami who;
 	int r;
 
 	state = check_pins(reg);
 	if (state != REGISTRATION_GOOD)
 		return state;
+	/* What is redirected to us would find no destination, and be reset. */
+	if (whoami(reg->ask_fd, &who) < 0) {
+		registration_remove(reg);
+		return REGISTRATION_UNHEARD;
+	}
+	sweep(reg);
+	look_for_addresses(reg);
 	reg->offer6 = ipv6_is_routed(reg->offer6);
 	r = bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay);
 	if (r == 0 && is_ours(reg, &relay))
-		return renew(reg, relay.turn, BPF_EXIST);
+		return renew(reg, &relay, BPF_EXIST);
 	if (r < 0 && r != -ENOENT) {
 		/* Whose it is we do not know, so we leave it alone. */
 		reg->error = r;
@@ -384,7 +475,7 @@ enum registration_state registration_check(struct registration *reg)
 			return REGISTRATION_OTHER;
 		reg->registered_ns = monotonic_kernel_ns();
 	}
-	state = renew(reg, 0, r == 0 ? BPF_EXIST : BPF_NOEXIST);
+	state = renew(reg, NULL, r == 0 ? BPF_EXIST : BPF_NOEXIST);
 	if (reg->error == 0)
 		log_info(
 			"our entry in '%s/map_config' was gone, or that of a relay that does not serve; registered again",

@@ -24,13 +24,16 @@ struct registration {
 	uint32_t uid; /* likewise */
 	uint64_t registered_ns;
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX]; /* as they were added */
-	int error;   /* of the last attempt to renew the entry */
-	bool offer6; /* the IPv6 listeners are offered: there are routes */
+	int error;		       /* of the last attempt to renew the entry */
+	bool offer6;		       /* the IPv6 listeners are offered: there are routes */
+	bool away[_TPROXY_FAMILY_MAX]; /* clients do not reach their address, so they are not */
+	int ask_fd; /* a socket of our own, marked, by which we ask the kernel half */
+	uint32_t n_checks;
 };
 
 #define REGISTRATION_NULL                                                                          \
 	{                                                                                          \
-		.config_fd = -1, .marks_fd = -1, .failed_fd = -1                                   \
+		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .ask_fd = -1                     \
 	}
 
 /* Opens the pins and checks their ABI version. */
@@ -100,6 +103,7 @@ enum registration_state {
 	REGISTRATION_GOOD,
 	REGISTRATION_OTHER,    /* another relay, which serves, has registered since */
 	REGISTRATION_GONE,     /* nothing is pinned */
+	REGISTRATION_UNHEARD,  /* the programs are not where we are: the entry is taken back */
 	REGISTRATION_FAILED,   /* could not be renewed, errno in registration::error */
 	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, put */
 };

@@ -34,6 +34,7 @@ struct relay {
 	size_t n_events;
 	struct event *drain_timer;
 	int done_fd;
+	int watch_fd;	 /* local_watch(), or -1 */
 	int guardian_fd; /* -1: we have none */
 	struct guardian_child inherited;
 	struct event *guardian_gone;

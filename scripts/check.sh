@@ -84,7 +84,7 @@ check_includes()
     loader_headers=$(headers_of loader)
     proxy_headers=$(headers_of proxy)
     {
-        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian)|stdbool)\.h>|$local"
+        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$local"
         includes 'common/tproxy_abi.h' '<linux/types\.h>'
         includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|\"($common_headers|config)\.h\""
         for f in common/*.[ch]; do

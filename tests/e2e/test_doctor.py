@@ -395,8 +395,7 @@ def test_doctor_of_a_map_that_fills(loaded, doctor, policy, where_to):
     loaded.load(*policy)
     layout = Layout(loaded.pins.path / "map_socks")
     cgroup = loaded.scope.path.stat().st_ino
-    # Of a time to come, so that nobody takes them for stale.
-    parts = {uid: layout.pack(uid=struct.pack("=I", uid), seen_ns=struct.pack("=Q", 1 << 62),
+    parts = {uid: layout.pack(uid=struct.pack("=I", uid),
                               cgroup_id=struct.pack("=Q", cgroup if uid == 54321 else uid))
              for uid in (12345, 54321, 54322, 54323)}
 

@@ -14,10 +14,12 @@ from maps import attached, bpftool, load_connect4
 
 ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
                             (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
-MAPS = ["map_clients", "map_config", "map_failed", "map_marks", "map_policy", "map_ports",
-        "map_socks", "map_stats", "map_targets"]
+MAPS = ["map_clients", "map_config", "map_failed", "map_listeners", "map_loads", "map_marks",
+        "map_policy", "map_ports", "map_shares", "map_socks", "map_stats", "map_strayed",
+        "map_sweep", "map_targets"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
-RELAY_HOOKS = ["sockops", "sockopt"]
+RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
+PINNED_ONLY = ["sweep_now"]
 HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
 
 
@@ -53,7 +55,7 @@ def test_pins_and_links(bed):
     names = bed.pins.names()
     assert [name for name in names if name.startswith("map_")] == MAPS
     assert [name for name in names if name.startswith("prog_")] == [
-        f"prog_{hook}" for hook in HOOKS]
+        f"prog_{hook}" for hook in [*HOOKS, *PINNED_ONLY]]
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
@@ -133,7 +135,8 @@ def test_second_load_repairs(bed):
     bed.load()
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
-    assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *SCOPE_HOOKS, *RELAY_HOOKS])
+    assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS,
+                                        *RELAY_HOOKS])
     bed.start_relay()
     assert bed.visit(bed.listen()).relayed
 

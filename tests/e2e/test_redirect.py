@@ -155,12 +155,15 @@ def test_full_map_is_not_redirected(bed, policy):
     assert bed.visit(bed.listen()).relayed
 
 
-def test_full_port_map_is_reset(proxied):
-    """I1: redirected, but the relay could not be told where to: it must not guess."""
+def test_full_port_map_fails(proxied):
+    """I1: the relay could not be told where to: no SYN is sent. To see it red: leave the one
+    client_abort() out that UNPUBLISHED is counted before."""
     listener = proxied.listen()
     with proxied.pins.open("map_ports") as ports:
         ports.fill()
-        assert proxied.run_in(wire.fate, listener.getsockname()) == wire.RESET
+        with pytest.raises(OSError) as failure:
+            proxied.connect(listener)
+        assert failure.value.errno == errno.EHOSTUNREACH
         assert proxied.stats()["unpublished"] == 1
         ports.empty()
     host.wait_until(proxied.pins.at_rest, "nothing is left of the connection")
@@ -393,15 +396,18 @@ def test_failed_connect_leaves_nothing(loaded):
 def test_entry_of_another_socket_is_left(proxied):
     """I4 is not to be had at the cost of I1: a socket that ends deletes what names it, and not what
     names another one under the same tuple. To see it red: do not compare the owner in
-    client_forget()."""
+    entries_delete()."""
     client, server = proxied.pair()
     with proxied.pins.open("map_ports") as ports:
         key = ports.first_key()
-        another = bytes(byte ^ 0xff for byte in ports.lookup(key))
+        mine = struct.unpack("=Q", ports.lookup(key))[0]
+        proxied.pair()
+        (other,) = {entry["key"] for entry in proxied.pins.dump("map_socks")} - {mine}
+        another = struct.pack("=Q", other)
         ports.update(key, another)
         client.close()
         server.close()
-        host.wait_until(lambda: not proxied.pins.dump("map_socks"), "the client is forgotten")
+        host.wait_until(lambda: proxied.pins.count("map_socks") == 1, "the client is forgotten")
         assert ports.lookup(key) == another
         ports.delete(key)
 

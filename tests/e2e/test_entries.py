@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""I4 beyond what our own hooks can see: no entry without a living socket stays, whatever failed
+before its SYN, whoever else is on our hooks, whatever was detached for a moment; and nobody has all
+of the room for entries."""
+
+import errno
+import os
+import signal
+import socket
+import struct
+
+import pytest
+
+import host
+import maps
+import wire
+from harness import CLIENT
+from maps import bpftool
+from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
+
+IPPROTO_MPTCP = 262
+SOURCE_PORT = 23456
+SOCK_OPS, SOCK_OPS_ATTACH = 13, 3
+TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB = 3, 4
+RTT_CB_FLAG = 1 << 3
+USER = 1234
+
+
+def wait_at_rest(bed):
+    host.wait_until(bed.pins.at_rest, "nothing is left in the maps")
+
+
+def connect_from_one_source(address, protocol, count):
+    """Those that find no port of the relay left fail. How many are recorded while all are there."""
+    codes, socks = [], []
+    for _ in range(count):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((CLIENT, SOURCE_PORT))
+        codes.append(sock.connect_ex(address))
+        socks.append(sock)
+    return codes, socks
+
+
+@pytest.mark.parametrize("protocol", [0, IPPROTO_MPTCP], ids=["tcp", "mptcp"])
+def test_fails_before_its_syn(proxied, protocol):
+    """No hook tells of the end of a socket that the kernel made for itself. To see it red: make the
+    entries in connect, not in client_publish()."""
+    (address,) = proxied.echo_server()
+    ports = len(proxied.tproxy_load.status()["relays"][0]["listen"])
+    codes, socks = proxied.run_in(connect_from_one_source, address, protocol, ports + 4)
+    assert codes.count(0) == ports and codes.count(errno.EADDRNOTAVAIL) == 4
+    host.wait_until(lambda: proxied.pins.count("map_socks") == ports, "those that failed have none")
+    for sock in socks:
+        sock.close()
+    wait_at_rest(proxied)
+
+
+def load_foreign_sockops(path, op, flags):
+    maps._load(path, SOCK_OPS, SOCK_OPS_ATTACH,
+               (0x61, 0x12, 0, 0),    # r2 = ctx->op
+               (0x55, 0x02, 2, op),   # if r2 != op, leave the next two out
+               (0xB7, 2, 0, flags),   # r2 = flags
+               (0x85, 0, 0, 59),      # bpf_sock_ops_cb_flags_set(ctx, r2)
+               (0xB7, 0, 0, 1),
+               maps._RETURN)
+
+
+def talk(address, count):
+    for _ in range(count):
+        with wire.connect(address) as sock:
+            sock.sendall(b"hi")
+            assert wire.read_exactly(sock, 2) == b"hi"
+
+
+@pytest.mark.parametrize("first", ["foreign", "tproxy"])
+@pytest.mark.parametrize("op, flags", [(ACTIVE_ESTABLISHED_CB, RTT_CB_FLAG), (TCP_CONNECT_CB, 0)],
+                         ids=["rtt", "none"])
+def test_callback_flags_of_others(bed, op, flags, first):
+    """A sockops program that sets its own flags takes ours away. To see it red: let
+    client_released() leave published sockets to STATE_CB."""
+    pin = bed.directory / "bpf" / "foreign_sockops"
+    load_foreign_sockops(pin, op, flags)
+    if first == "tproxy":
+        bed.load()
+    bpftool("cgroup", "attach", bed.scope, "cgroup_sock_ops", "pinned", pin, "multi")
+    if first == "foreign":
+        bed.load()
+    try:
+        bed.start_relay()
+        (address,) = bed.echo_server()
+        bed.run_in(talk, address, 10)
+        wait_at_rest(bed)
+        assert bed.stats()["stale"] == 0
+    finally:
+        bpftool("cgroup", "detach", bed.scope, "cgroup_sock_ops", "pinned", pin)
+
+
+def lose(bed, count):
+    """Connections whose end nobody sees: our hooks are detached for a moment."""
+    pairs = [bed.pair() for _ in range(count)]
+    for hook in ("release", "sockops"):
+        bpftool("link", "detach", "pinned",
+                bed.pins.path / f"link_{hook}_{bed.scope.path.stat().st_ino:x}")
+    for client, server in pairs:
+        client.close()
+        server.close()
+    assert bed.pins.count("map_socks") == bed.pins.count("map_ports") == count
+
+
+def test_hooks_detached_for_a_moment(proxied):
+    """The relay has the rest found. To see it red: let sweep() in registration.c do nothing."""
+    lose(proxied, 3)
+    proxied.load()
+    wait_at_rest(proxied)
+    assert proxied.stats()["stale"] == 3
+    assert proxied.visit(proxied.listen()).relayed
+
+
+def test_living_entries_are_not_swept(proxied):
+    """To see it red: let has_socket() say no."""
+    pairs = [proxied.pair() for _ in range(4)]
+
+    def begun():
+        return [entry["value"]["begun_ns"] for entry in proxied.pins.dump("map_sweep")
+                if entry["value"]["entries"] == 4]
+
+    host.wait_until(begun, "a pass")
+    before = begun()
+    host.wait_until(lambda: begun() > before, "another")
+    assert proxied.pins.count("map_socks") == proxied.pins.count("map_ports") == 4
+    assert proxied.stats()["stale"] == 0
+    for client, server in pairs:
+        wire.exchange(client, server)
+
+
+@pytest.mark.parametrize("command", ["connections", "status"])
+def test_commands_show_no_dead_ones(proxied, ctl, command):
+    """Also where no relay of ours has them found. To see it red: leave bpffs_sweep() out."""
+    lose(proxied, 2)
+    proxied.relay.signal(signal.SIGSTOP)
+    with proxied.client_net.inside():
+        host.wait_until(lambda: ctl(command).succeeded() and proxied.pins.at_rest(), "swept")
+    proxied.relay.signal(signal.SIGCONT)
+    assert proxied.stats()["stale"] == 2
+
+
+# --- shares
+
+
+def as_user(function, *args):
+    os.setuid(USER)
+    return function(*args)
+
+
+def shares(bed):
+    return {entry["key"]: entry["value"] for entry in bed.pins.dump("map_shares")
+            if entry["value"]}
+
+
+def test_shares_come_back(proxied):
+    """To see it red: leave share_add(…, -1) out of entries_delete()."""
+    pairs = [proxied.pair() for _ in range(3)]
+    (entry, *_) = [entry["value"] for entry in proxied.pins.dump("map_socks")]
+    assert {index: 3 for index in entry["shares"]} == shares(proxied)
+    for client, server in pairs:
+        client.close()
+        server.close()
+    wait_at_rest(proxied)
+    assert not shares(proxied)
+
+
+@pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+def test_one_user_has_not_all(bed, policy):
+    """A user at its share gets the policy's answer, others are served. To see it red: let
+    share_is_free() say yes."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    sock = bed.keep(bed.run_in(as_user, wire.connect, listener.getsockname()))
+    bed.accept(listener)
+    (entry,) = bed.pins.dump("map_socks")
+    user = struct.pack("=I", entry["value"]["shares"][0])
+    with bed.pins.open("map_shares") as counters:
+        counters.update(user, struct.pack("=q", 65536 // 4 * 3))
+        if policy:
+            with pytest.raises(ConnectionRefusedError):
+                bed.run_in(as_user, wire.connect, listener.getsockname())
+        else:
+            direct = bed.keep(bed.run_in(as_user, wire.connect, listener.getsockname()))
+            assert bed.accept(listener)[1] == direct.getsockname()
+        other = bed.visit(listener)
+        assert other.relayed
+        counters.update(user, struct.pack("=q", 1))
+    assert bed.stats()["over_share"] == 1
+    for each in (sock, other.client, other.server):
+        each.close()
+    wait_at_rest(bed)
+
+
+@pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+def test_no_memory_for_the_record(bed, policy):
+    """The socket's options have used up what the kernel gives. To see it red: count MAP_FULL for
+    it."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    bed.client_net.sysctl("core/optmem_max", 64)
+    if policy:
+        with pytest.raises(ConnectionRefusedError):
+            bed.connect(listener)
+    else:
+        assert not bed.visit(listener).relayed
+    assert bed.stats()["no_storage"] == 1

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""I2 at the last moment: a SYN for the relay does not leave the host, and does not reach a stranger
+who has the relay's port by the time that it is sent, or sent again. And I9, I3: bytes go where this
+very connect() asked for."""
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+from functools import partial
+
+import pytest
+
+import host
+import host6
+import wire
+from harness import SERVER, SERVER2
+
+POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+MARK = 7
+USER = 1234
+VIP = "192.0.2.77"
+TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
+
+
+def assert_answer_of_the_policy(bed, listener, policy, **options):
+    if policy:
+        with pytest.raises(ConnectionRefusedError):
+            bed.connect(listener, **options)
+    else:
+        assert not bed.visit(listener, **options).relayed
+
+
+def connect_marked(address, again=None):
+    """The errno; and, on the same socket, that of another attempt."""
+    with socket.socket() as sock:
+        sock.settimeout(wire.TIMEOUT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+        codes = [sock.connect_ex(address)]
+        if again:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)
+            codes.append(sock.connect_ex(again))
+        return codes
+
+
+def route_marked_away(bed):
+    """Policy routing: connections with a mark leave the host, those to 127.0.0.1 too."""
+    bed.client_net.ip(f"route add default via {SERVER} table 100",
+                      f"rule add pref 5 fwmark {MARK} lookup 100",
+                      "rule add pref 10 lookup local",
+                      "rule del pref 0")
+
+
+@POLICIES
+def test_routed_away(bed, policy):
+    """The first one fails before its SYN, those that follow get the policy's answer, and who is
+    routed as usual is served. To see it red: let strays() say no (then it hangs)."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    route_marked_away(bed)
+    assert bed.run_in(connect_marked, listener.getsockname()) == [errno.EHOSTUNREACH]
+    assert bed.stats()["aborted"] == 1 and bed.pins.at_rest()
+    expected = errno.ECONNREFUSED if policy else 0
+    assert bed.run_in(connect_marked, listener.getsockname()) == [expected]
+    assert bed.stats()["strayed"] == 1
+    if not policy:
+        bed.accept(listener)
+    other = bed.keep(bed.run_in(as_user, wire.connect, listener.getsockname()))
+    assert bed.accept(listener)[1] != other.getsockname(), "not relayed"
+
+
+def test_socket_that_was_stopped_connects_again(proxied):
+    """What stopped its SYN is taken back. To see it red: leave that out of client_close()."""
+    listener = proxied.listen()
+    route_marked_away(proxied)
+    with proxied.client_net.inside(), wire.listener(("127.0.0.1", 0)) as local:
+        codes = proxied.run_in(connect_marked, listener.getsockname(), local.getsockname())
+    assert codes == [errno.EHOSTUNREACH, 0]
+
+
+def offered(bed):
+    """Where the relay says that it listens."""
+    return bed.tproxy_load.status()["relays"][0].get("listen")
+
+
+@POLICIES
+def test_address_moves_to_another_host(bed, policy):
+    """The relay's, or that of a proxy of others. To see it red: let local_is_reached() say yes, and
+    strays() no."""
+    bed.client_net.ip(f"addr add {VIP}/32 dev lo", f"route add default via {SERVER}")
+    bed.load(*policy)
+    bed.start_relay("--listen", f"{VIP}:3128", "--workers", 1, "--listeners", 1)
+    listener = bed.listen()
+    assert bed.visit(listener).relayed
+    bed.client_net.ip(f"addr del {VIP}/32 dev lo")
+    bed.server_net.ip(f"addr add {VIP}/32 dev lo")
+    thief = bed.listen(VIP, 3128)
+    host.wait_until(lambda: not offered(bed), "the relay sees it")
+    assert_answer_of_the_policy(bed, listener, policy)
+    assert not select.select([thief], [], [], 0)[0]
+    bed.server_net.ip(f"addr del {VIP}/32 dev lo")
+    bed.client_net.ip(f"addr add {VIP}/32 dev lo")
+    host.wait_until(lambda: offered(bed), "it is back")
+    assert bed.visit(listener).relayed
+
+
+@POLICIES
+def test_lo_is_down(bed, policy):
+    """To see it red: let local_is_reached() not ask for lo."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    bed.client_net.ip("link set lo down")
+    host.wait_until(lambda: not offered(bed), "the relay sees it")
+    assert_answer_of_the_policy(bed, listener, policy)
+    bed.client_net.ip("link set lo up")
+    host.wait_until(lambda: offered(bed), "it is back")
+    assert bed.visit(listener).relayed
+
+
+# --- a stranger at the port of a relay that has died
+
+
+def as_user(function, *args):
+    os.setuid(USER)
+    return function(*args)
+
+
+def bind_all(ports):
+    socks = []
+    for port in ports:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host.wait_until(partial(can_bind, sock, port), "the port is free")
+        sock.listen()
+        socks.append(sock)
+    return socks
+
+
+def can_bind(sock, port):
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+def ports_of(bed):
+    (relay,) = bed.tproxy_load.status()["relays"]
+    return [int(address.rpartition(":")[2]) for address in relay["listen"]]
+
+
+def defer(address):
+    """connect() that sends its SYN with the first data."""
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_CONNECT, 1)
+    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
+    sock.connect(address)
+    return sock
+
+
+def test_stranger_gets_no_deferred_syn(loaded):
+    """To see it red: let listener_is_gone() say no."""
+    loaded.start_relay("--workers", 1)
+    ports = ports_of(loaded)
+    client = loaded.keep(loaded.run_in(defer, loaded.listen().getsockname()))
+    loaded.relay.kill()
+    strangers = loaded.run_in(as_user, bind_all, ports, place=loaded.bystander)
+    with pytest.raises(OSError):
+        client.sendall(b"with the SYN")
+    assert not select.select(strangers, [], [], 0.2)[0]
+    assert loaded.stats()["aborted"] == 1 and loaded.pins.at_rest()
+
+
+def fill(ports):
+    """Connections to the relay's own ports, until each leaves a SYN unanswered."""
+    held = []
+    for port in ports:
+        missed = 0
+        while missed < 3:
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+            missed = 0 if select.select([], [sock], [], 0.05)[1] else missed + 1
+            held.append(sock)
+    signal.pause()
+
+
+@pytest.mark.deadline(60)
+def test_stranger_gets_no_repeated_syn(loaded):
+    """A SYN was not answered, the relay dies, somebody binds its port, and the SYN goes again. To
+    see it red: do not call client_retransmits()."""
+    loaded.start_relay("--workers", 1, "--listeners", 1, "--backlog", 2)
+    listener = loaded.listen()
+    ports = ports_of(loaded)
+    loaded.relay.signal(signal.SIGSTOP)
+    filler = loaded.task(fill, ports, place=loaded.bystander)
+    syn_sent = partial(loaded.run, "ss", "-tnH", "state", "syn-sent", place=loaded.bystander)
+    host.wait_until(lambda: len(syn_sent().out.splitlines()) >= 3, "the backlog is full")
+    victim = loaded.task(partial(wire.connect, listener.getsockname(), timeout=20))
+    host.wait_until(lambda: loaded.pins.count("map_ports") == 1, "its SYN is sent")
+    filler.stop()
+    loaded.relay.kill()
+    strangers = loaded.run_in(as_user, bind_all, ports, place=loaded.bystander)
+    with pytest.raises(OSError):
+        victim.result(20)
+    assert not select.select(strangers, [], [], 0)[0]
+    assert loaded.stats()["aborted"] == 1
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+# --- I9: a source port that is used again
+
+
+def slow_down_lo(bed):
+    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "add", "dev", "lo",
+                    "root", "tbf", "rate", "32kbit", "burst", "100", "latency", "20s"], check=True)
+
+
+def use_port_twice(first, second, port):
+    """Speaks to the first, resets, and goes to the second from the same source port."""
+    socks = []
+    for address in (first, second):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.settimeout(20)
+        sock.bind(("", port))
+        sock.setblocking(not socks)
+        sock.connect_ex(address)
+        if not socks:
+            sock.sendall(b"for the first")
+            wire.reset(sock)
+        socks.append(sock)
+    return socks[1]
+
+
+@pytest.mark.deadline(60)
+def test_segments_of_a_connection_before(loaded):
+    """The last segments of the one before come when its source port is another connection's. To
+    see it red: have tuple.isn 0 on both sides."""
+    loaded.start_relay("--workers", 1, "--listeners", 1)
+    first, second = loaded.listen(SERVER), loaded.listen(SERVER2)
+    slow_down_lo(loaded)
+    loaded.keep(loaded.run_in(use_port_twice, first.getsockname(), second.getsockname(), 23456))
+    while select.select([second], [], [], 3)[0]:
+        sock, _ = loaded.accept(second)
+        sock.settimeout(1)
+        try:
+            data = sock.recv(100)
+        except (TimeoutError, ConnectionResetError):
+            data = b""
+        assert data == b""
+
+
+# --- I3: only our own answer is a destination
+
+
+@pytest.mark.needs("iptables-legacy")
+@pytest.mark.parametrize("family", [4, 6])
+def test_conntrack_is_not_asked(bed, family):
+    """Conntrack answers SO_ORIGINAL_DST to whoever connects to the relay itself, with the relay's
+    own address. To see it red: ask SO_ORIGINAL_DST in origdst_get()."""
+    host6.give_addresses(bed)
+    bed.load()
+    bed.start_relay()
+    for tool, address in (("iptables-legacy", "192.0.2.77"), ("ip6tables-legacy", "2001:db8::77")):
+        subprocess.run(["nsenter", f"--net={bed.client_net.path}", tool, "-t", "nat", "-A",
+                        "OUTPUT", "-p", "tcp", "-d", address, "--dport", "1", "-j", "REDIRECT",
+                        "--to-ports", "2"], check=True)
+    (relay,) = bed.tproxy_load.status()["relays"]
+    name, _, port = relay["listen" if family == 4 else "listen6"][0].rpartition(":")
+    name = name.strip("[]")
+    before = bed.relay.descriptors()
+    for place in (bed.client, bed.bystander):
+        assert bed.run_in(end_of_direct, (name, int(port)), place=place) == b""
+    assert bed.relay.descriptors() <= before + 2
+    assert bed.visit(bed.listen()).relayed
+
+
+def end_of_direct(address):
+    try:
+        with socket.create_connection(address, timeout=wire.TIMEOUT) as sock:
+            return sock.recv(1)
+    except ConnectionResetError:
+        return b""
+
+
+@pytest.mark.needs("iptables-legacy")
+def test_others_do_not_get_conntracks_answer(loaded):
+    """Proxies that tproxyctl made the relay ask SO_ORIGINAL_DST. To see it red: leave
+    sockopt_deny() out."""
+    import test_abi
+    subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
+                    "-A", "OUTPUT", "-p", "tcp", "-d", VIP, "-j", "REDIRECT"], check=True)
+    relay = loaded.keep(loaded.run_in(test_abi.become_relay, loaded.pins, place=loaded.relay_place))
+    loaded.connect(relay, place=loaded.bystander)
+    with pytest.raises(FileNotFoundError):
+        loaded.accept(relay)[0].getsockopt(socket.SOL_IP, test_abi.SO_ORIGINAL_DST, 16)
+
+
+# --- the relay's ports, in turn
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["long", "short between"])
+def test_long_connections_are_spread(loaded, short):
+    """Also where each begins while a short one is there. To see it red: let compare_load() keep the
+    first."""
+    loaded.start_relay("--workers", 4, "--listeners", 1)
+    listener = loaded.listen()
+    for _ in range(8):
+        if short:
+            visit = loaded.visit(listener)
+        loaded.visit(listener)
+        if short:
+            visit.client.close()
+            visit.server.close()
+    used = [entry["key"]["dst"]["port"] for entry in loaded.pins.dump("map_ports")]
+    assert all(used.count(port) == 2 for port in used)
+
+
+def one_after_the_other(addresses, port):
+    codes = []
+    for address in addresses:
+        with socket.socket() as sock:
+            sock.settimeout(wire.TIMEOUT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", port))
+            codes.append(sock.connect_ex(address))
+            sock.sendall(b"data")
+    return codes
+
+
+def test_one_source_port_for_one_server_after_the_other(proxied):
+    """Servers that have not closed yet. To see it red: leave avoid_taken() out."""
+    addresses = [proxied.listen().getsockname() for _ in range(4)]
+    assert proxied.run_in(one_after_the_other, addresses, 23456) == [0] * 4

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Sockets that cannot be redirected, or whose meaning would change: direct, as without us, or the
+policy's answer. Never a hang, and never an authenticated connection turned into another."""
+
+import errno
+import socket
+import struct
+from functools import partial
+
+import pytest
+
+import host
+import wire
+from harness import CLIENT
+
+POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+TCP_MD5SIG, TCP_REPAIR = 14, 19
+IP_TRANSPARENT, IP_OPTIONS = 19, 4
+FOREIGN = "192.0.2.99"
+
+
+def sign(sock, address):
+    """RFC 2385: segments to and from that address are signed."""
+    peer = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address)).ljust(128, b"\0")
+    sock.setsockopt(socket.SOL_TCP, TCP_MD5SIG,
+                    peer + struct.pack("=BBHi80s", 0, 0, 6, 0, b"secret"))
+
+
+def connect_prepared(address, prepare):
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    prepare(sock)
+    sock.connect(address)
+    return sock
+
+
+def assert_policy(bed, policy, listener, prepare):
+    """Direct, or refused; and counted."""
+    connect = partial(connect_prepared, listener.getsockname(), prepare)
+    if policy:
+        with pytest.raises(ConnectionRefusedError):
+            bed.run_in(connect)
+    else:
+        client = bed.keep(bed.run_in(connect))
+        server, peer = bed.accept(listener)
+        assert peer == client.getsockname()
+        wire.exchange(client, server)
+    assert bed.stats()["unsupported"] == 1 and bed.pins.at_rest()
+
+
+@POLICIES
+def test_md5_signatures(bed, policy):
+    """As BGP has them. To see it red: do not look at md5sig_info."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    sign(listener, CLIENT)
+    address = listener.getsockname()[0]
+    assert_policy(bed, policy, listener, lambda sock: sign(sock, address))
+
+
+@POLICIES
+def test_source_of_another_host(bed, policy):
+    """IP_TRANSPARENT: answers come by the network. To see it red: let is_unsupported() not
+    look at the source."""
+    bed.client_net.ip(f"route add local {FOREIGN}/32 dev lo table 100",
+                      "rule add iif tproxy0 table 100")
+    bed.server_net.ip(f"route add {FOREIGN}/32 via {CLIENT}")
+    bed.load(*policy)
+    bed.start_relay()
+
+    def bind_foreign(sock):
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.bind((FOREIGN, 0))
+
+    assert_policy(bed, policy, bed.listen(), bind_foreign)
+
+
+def test_source_route(bed):
+    """To see it red: do not look at srr; then the SYN is stopped, and counted as aborted."""
+    bed.load("--fail-closed")
+    bed.start_relay()
+    hops = struct.pack("=BBB4s4sB", 131, 11, 4, socket.inet_aton("198.51.100.2"),
+                       socket.inet_aton("198.51.100.2"), 0)
+    assert_policy(bed, True, bed.listen(),
+                  lambda sock: sock.setsockopt(socket.SOL_IP, IP_OPTIONS, hops))
+
+
+@POLICIES
+def test_port_0(bed, policy):
+    """As without us. To see it red: do not look for port 0."""
+    bed.load(*policy)
+    bed.start_relay()
+    (address,) = [sock.getsockname()[0] for sock in [bed.listen()]]
+    codes = [bed.run_in(lambda: socket.socket().connect_ex((address, 0)), place=place)
+             for place in (bed.client, bed.bystander)]
+    assert codes == [errno.ECONNREFUSED] * 2
+    assert bed.stats()["bypass_port0"] == 1 and bed.stats()["redirected"] == 0
+
+
+@POLICIES
+def test_repair(bed, policy):
+    """A connection that is restored from a checkpoint sends no SYN. To see it red: do not look at
+    repair."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+
+    def restore():
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_TCP, TCP_REPAIR, 1)
+            code = sock.connect_ex(listener.getsockname())
+            return code, sock.getsockname()[0], sock.getpeername() == listener.getsockname()
+
+    assert bed.run_in(restore) == (0, CLIENT, True)
+    assert bed.stats()["bypass_repair"] == 1 and bed.stats()["redirected"] == 0
+    host.wait_until(bed.pins.at_rest, "nothing is left")
