@@ -263,7 +263,8 @@ def test_segments_of_a_connection_before(loaded):
 @pytest.mark.parametrize("family", [4, 6])
 def test_conntrack_is_not_asked(bed, family):
     """Conntrack answers SO_ORIGINAL_DST to whoever connects to the relay itself, with the relay's
-    own address. To see it red: ask SO_ORIGINAL_DST in origdst_get()."""
+    own address. To see it red: ask SO_ORIGINAL_DST in origdst_get(), and leave sockopt_deny()
+    out."""
     host6.give_addresses(bed)
     bed.load()
     bed.start_relay()
