@@ -294,8 +294,8 @@ static void after_fork_in_child(void)
 		files[i].running = files[i].reopen = false;
 		files[i].len = 0;
 		pthread_cond_init(&files[i].changed, NULL);
-		pthread_mutex_init(&files[i].lock, NULL);
 	}
+	after_fork();
 }
 
 static void remember_name(struct file *file)
