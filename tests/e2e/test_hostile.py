@@ -34,7 +34,7 @@ RDONLY = 1 << 3  # BPF_F_RDONLY
 MAP_UPDATE_ELEM, OBJ_GET = 2, 7
 MAP_GET_NEXT_ID, MAP_GET_FD_BY_ID = 12, 14
 
-RELAY = struct.Struct("=QQQ8xIIII148s148s")  # struct tproxy_relay
+RELAY = struct.Struct("=QQQ8xII148s148s")  # struct tproxy_relay
 FAILED_KEY = struct.Struct("=8s16sHHI")
 FAILED = struct.Struct("=QII")
 FAR = 1 << 62
@@ -341,7 +341,7 @@ def test_nonsense_in_the_registration(bed, policy):
     wrong = {}
     for what, (registered, alive, pid, uid, four, six) in garbled.items():
         write_as_member(bed, "map_config", key, RELAY.pack(
-            registered, alive, 0, pid, uid, 2**32 - 1, 0,
+            registered, alive, 0, pid, uid,
             *(listen if isinstance(listen, bytes) else pack_listen(*listen)
               for listen in (four, six))))
         seen = outcome(bed, listener)
@@ -368,7 +368,7 @@ def test_listener_of_the_other_family_in_the_registration(proxied, family):
     address, address6 = proxied.relay.address, host6.relay_address(proxied.relay)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     write_as_member(proxied, "map_config", netns_cookie(proxied), RELAY.pack(
-        now, now, 0, 1, 0, 0, 0, pack_listen(*address6), pack_listen(*address)))
+        now, now, 0, 1, 0, pack_listen(*address6), pack_listen(*address)))
     if family == "inet":
         assert outcome(proxied, proxied.listen()) == "WELL"
     else:

@@ -18,8 +18,9 @@ import crowd
 import host
 import wire
 from maps import attached, bpftool
-from test_load import HOOKS, MAPS, RELAY_HOOKS, SCOPE_HOOKS, links
+from test_load import HOOKS, MAPS, PINNED_ONLY, RELAY_HOOKS, SCOPE_HOOKS, links
 
+ALL_PINS = [*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS, *RELAY_HOOKS]
 CLIENTS = 64
 LOADS = 10
 EVERY_STEP = os.environ.get("TPROXY_EVERY_STEP") == "1"
@@ -47,7 +48,7 @@ def assert_whole(bed):
     """Everything is pinned and attached, once, and nothing else is."""
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
-    assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *SCOPE_HOOKS, *RELAY_HOOKS])
+    assert len(bed.pins.names()) == len(ALL_PINS)
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
     assert len(attached(bed.relay_cgroup)) == len(RELAY_HOOKS)
     assert all(link["attached"] for link in bed.tproxy_load.status()["links"])
@@ -282,7 +283,7 @@ def assert_only_staged_pins(bed):
     names = bed.pins.names()
     extra = [name for name in names if name.endswith("_new")]
     assert len(extra) <= 1
-    assert len(names) - len(extra) == len([*MAPS, *HOOKS, *SCOPE_HOOKS, *RELAY_HOOKS])
+    assert len(names) - len(extra) == len(ALL_PINS)
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
 
 

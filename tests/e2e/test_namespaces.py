@@ -123,6 +123,7 @@ def test_two_relays_with_equal_addresses_and_ports(bed, networks):
                                 place=network.client)) for network in networks]
     entries = [entry["key"] for entry in bed.pins.dump("map_ports")]
     assert len(entries) == 2 and entries[0].pop("netns_cookie") != entries[1].pop("netns_cookie")
+    assert entries[0].pop("isn") and entries[1].pop("isn")
     assert entries[0] == entries[1], "but for the namespace they are the same"
     for sock in pair:
         sock.close()

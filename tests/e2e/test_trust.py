@@ -53,7 +53,7 @@ def become_relay(pins):
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     with pins.open("map_config") as config:
         config.update(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), RELAY.pack(
-            now, now, 0, 1, 0, 0, 0, pack_listen(*sock.getsockname()), pack_listen("::")))
+            now, now, 0, 1, 0, pack_listen(*sock.getsockname()), pack_listen("::")))
     return sock
 
 
