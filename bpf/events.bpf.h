@@ -142,6 +142,23 @@ static __always_inline void client_established(struct bpf_sock_ops *ctx, struct 
 }
 
 /*
+ * The listener is there, and nothing comes from it: rules of the host keep the two apart, or it has
+ * no room. A relay that is silent for so long gets nothing new either.
+ */
+static __always_inline bool is_cut_off(const struct client *client)
+{
+	return bpf_ktime_get_ns() > client->conn.started_ns + TPROXY_STALE_NS;
+}
+
+/* connect() fails with ETIMEDOUT at the next tick of the timer. client_close() takes that back. */
+static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct client *client)
+{
+	count(TPROXY_STAT_UNANSWERED);
+	client->nowhere = 1;
+	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
+}
+
+/*
  * RTO_CB: a SYN was not answered and is about to go again. Whoever has bound the relay's port since
  * must not get it. The timeout ends the attempt at the next tick of the timer.
  */
@@ -152,8 +169,13 @@ static __always_inline void client_retransmits(struct bpf_sock_ops *ctx, struct 
 	if (ctx->state != BPF_TCP_SYN_SENT)
 		return;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	if (!client || !client->published || client->nowhere || !listener_is_gone(client))
+	if (!client || !client->published || client->nowhere)
 		return;
+	if (!listener_is_gone(client)) {
+		if (is_cut_off(client))
+			client_give_up(ctx, client);
+		return;
+	}
 	count(TPROXY_STAT_ABORTED);
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
 	client_abort(ctx, client);

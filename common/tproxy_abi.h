@@ -292,6 +292,7 @@ enum tproxy_stat {
 	TPROXY_STAT_ABORTED, /* redirected, but its SYN was stopped: the relay was gone or strayed
 			      */
 	TPROXY_STAT_STALE,   /* entries without a socket, found and removed */
+	TPROXY_STAT_UNANSWERED, /* redirected, but its SYN was not answered for TPROXY_STALE_NS */
 	_TPROXY_STAT_MAX,
 };
 

@@ -40,6 +40,8 @@ static const struct {
 	{ TPROXY_STAT_NO_STORAGE, "found no memory for a record: see sysctl net.core.optmem_max" },
 	{ TPROXY_STAT_STRAYED, "would have left this host, for the relay's address is not on it" },
 	{ TPROXY_STAT_ABORTED, "were stopped before their SYN, for the relay had gone or moved" },
+	{ TPROXY_STAT_UNANSWERED,
+	  "got no answer from a relay that was there, and timed out: see what is said of policy and waiting" },
 	{ TPROXY_STAT_UNPUBLISHED, "could not be published to the relay, and failed" },
 	{ TPROXY_STAT_STALE,
 	  "entries had no socket any more and were removed: something else on our hooks, or a detached link" },

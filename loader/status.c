@@ -55,6 +55,7 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
 	[TPROXY_STAT_ABORTED] = "aborted",
 	[TPROXY_STAT_STALE] = "stale",
+	[TPROXY_STAT_UNANSWERED] = "unanswered",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 

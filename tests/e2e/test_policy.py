@@ -2,6 +2,7 @@
 """What the host decides by user and by cgroup holds for the packets of a client, which go to the
 relay, and not for those of the relay: doctor finds it and says it."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -46,8 +47,12 @@ def service(bed):
     return bed.scope.child("app.service")
 
 
-def nft(net, *rules):
-    subprocess.run(["nsenter", f"--net={net.path}", "nft", "; ".join(rules)], check=True)
+def forbid_loopback(net, rule):
+    table = "inet tproxy_e2e"
+    commands = [f"add table {table}",
+                f"add chain {table} out {{ type filter hook output priority 0; }}",
+                f"add rule {table} out {rule}"]
+    subprocess.run(["nsenter", f"--net={net.path}", "nft", "; ".join(commands)], check=True)
 
 
 # --- programs on packets
@@ -196,15 +201,37 @@ def connect_as_user(address):
 def test_firewall_between_client_and_relay(proxied, doctor, service, rule):
     """A rule that leaves loopback out for a user: connect() hangs, and doctor names who waits. To
     see it red: leave doctor_waiting() out."""
-    nft(proxied.client_net, "add table inet tproxy_e2e",
-        "add chain inet tproxy_e2e out { type filter hook output priority 0; }",
-        f"add rule inet tproxy_e2e out {rule}")
+    forbid_loopback(proxied.client_net, rule)
     assert not doctor().about("waiting", "error")
     place = host.Place(service, proxied.client_net)
     proxied.keep(proxied.run_in(connect_as_user, proxied.listen().getsockname(), place=place))
     (error,) = host.wait_until(lambda: doctor().about("waiting", "error"), "its SYN is sent again")
     for needle in ("1 connection of", f"uid {UID}", f"'{service}'", f"relay {proxied.relay.pid}"):
         assert needle in error["what"]
+
+
+def connect_and_wait(address):
+    """As that user: the errno, and whether the socket's own timeout is what it was."""
+    os.setresuid(UID, UID, UID)
+    with socket.socket() as sock:
+        before = sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT)
+        code = sock.connect_ex(address)
+        return code, sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT) == before
+
+
+@pytest.mark.deadline(60)
+def test_connect_does_not_hang(proxied):
+    """The kernel would try for two minutes.
+
+    To see it red: leave is_cut_off() out of client_retransmits(), or what client_close() restores.
+    """
+    forbid_loopback(proxied.client_net, f"meta skuid {UID} oifname lo drop")
+    address = proxied.listen().getsockname()
+    assert proxied.run_in(connect_and_wait, address, timeout=30) == (errno.ETIMEDOUT, True)
+    stats = proxied.stats()
+    assert stats["unanswered"] == 1 and stats["aborted"] == 0
+    host.wait_until(proxied.pins.at_rest, "nothing is left")
+    assert proxied.visit(proxied.listen()).relayed  # other users are served
 
 
 def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
