@@ -27,8 +27,8 @@ struct registration {
 	int error;		       /* of the last attempt to renew the entry */
 	bool offer6;		       /* the IPv6 listeners are offered: there are routes */
 	bool away[_TPROXY_FAMILY_MAX]; /* clients do not reach their address, so they are not */
-	int ask_fd; /* a socket of our own, marked, by which we ask the kernel half */
-	uint32_t n_checks;
+	int ask_fd;	       /* a socket of our own, marked, by which we ask the kernel half */
+	uint64_t sweep_due_ns; /* of the next pass, see sweep() */
 };
 
 #define REGISTRATION_NULL                                                                          \
