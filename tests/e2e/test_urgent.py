@@ -116,23 +116,22 @@ def test_in_bulk(loaded, options, sender, fin):
     ends = loaded.pair()
     one, other = ends if sender == "client" else ends[::-1]
     read_inline(other)
-    got, end = [], []
+    got, end = bytearray(), []
 
     def read():
-        data = bytearray()
-        while len(data) < BULK + 16_001 and (chunk := other.recv(1 << 16)):
-            data += chunk
-        got.append(bytes(data))
+        while len(got) < BULK + 16_001 and (chunk := other.recv(1 << 16)):
+            got.extend(chunk)
         end.append(wire.ended_by(other) if fin else None)
 
     reader = threading.Thread(target=read)
     reader.start()
     one.sendall(b"a" * BULK)
+    host.wait_until(lambda: len(got) == BULK, "there is room at the relay")
     queue_at_relay(loaded, one, [(b"b" * 8_000, 0), (b"!", socket.MSG_OOB), (b"c" * 8_000, 0)])
     if fin:
         one.shutdown(socket.SHUT_WR)
     reader.join()
-    assert got == [b"a" * BULK + b"b" * 8_000 + b"!" + b"c" * 8_000]
+    assert got == b"a" * BULK + b"b" * 8_000 + b"!" + b"c" * 8_000
     assert end == [wire.EOF if fin else None]
     if not fin:
         wire.exchange(other, one)
