@@ -517,20 +517,60 @@ static bool count_client(struct session *s)
 	return true;
 }
 
+static int get_tcp(int fd, int name)
+{
+	socklen_t len = sizeof(int);
+	int value = 0;
+
+	return getsockopt(fd, IPPROTO_TCP, name, &value, &len) == 0 ? value : 0;
+}
+
+static void set_tcp(int fd, int name, int value)
+{
+	setsockopt(fd, IPPROTO_TCP, name, &value, sizeof(value));
+}
+
+/*
+ * The interval is the host's if that is shorter: else it would be the one of all questions but the
+ * first, whatever keepidle_s says.
+ */
 void session_set_keepidle(struct session *s)
 {
-	const int on = s->worker->keepidle_s > 0;
+	const int idle_s = s->worker->keepidle_s, on = idle_s > 0;
 
+	if (s->keeps_own)
+		return;
 	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if (!on)
 		return;
-	setsockopt(s->server_fd, IPPROTO_TCP, TCP_KEEPIDLE, &s->worker->keepidle_s,
-		   sizeof(s->worker->keepidle_s));
+	set_tcp(s->server_fd, TCP_KEEPIDLE, idle_s);
+	if (get_tcp(s->server_fd, TCP_KEEPINTVL) > idle_s)
+		set_tcp(s->server_fd, TCP_KEEPINTVL, idle_s);
+}
+
+/* What the client asked of its socket before it called connect(), and would have got without us. */
+static void pass_options_on(struct session *s)
+{
+	const int on = 1;
+	struct tproxy_conn conn;
+
+	if (origdst_get_conn(s->client_fd, &conn) < 0)
+		return;
+	if (conn.user_timeout_ms)
+		set_tcp(s->server_fd, TCP_USER_TIMEOUT, (int)conn.user_timeout_ms);
+	if (!conn.keep_alive || !conn.keep_idle_s || !conn.keep_intvl_s || !conn.keep_probes)
+		return;
+	s->keeps_own = true;
+	set_tcp(s->server_fd, TCP_KEEPIDLE, conn.keep_idle_s);
+	set_tcp(s->server_fd, TCP_KEEPINTVL, conn.keep_intvl_s);
+	set_tcp(s->server_fd, TCP_KEEPCNT, conn.keep_probes);
+	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 /* A server whose host has vanished must not hold a connection until the idle timeout. */
 void session_settle(struct session *s)
 {
+	pass_options_on(s);
 	session_set_keepidle(s);
 	s->settled = true;
 	s->worker->crowd.sessions--;

@@ -54,8 +54,9 @@ struct session {
 	struct deadline deadline;	/* in one of worker's queues, by state */
 	struct worker *worker;
 	enum session_state state;
-	bool deaf;    /* on worker::deaf */
-	bool settled; /* session_settle() */
+	bool deaf;	/* on worker::deaf */
+	bool settled;	/* session_settle() */
+	bool keeps_own; /* the client's own times of keepalive hold, not worker's keepidle_s */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */

@@ -3,8 +3,13 @@
 test_relay.py, numbers of connections in test_overload.py and test_quota.py, ports in test_ports.py.
 """
 
+import contextlib
+import ctypes
+import os
 import re
 import signal
+import socket
+import stat
 import subprocess
 
 import pytest
@@ -13,6 +18,7 @@ import host
 import wire
 
 BULK = 8 << 20
+PIDFD_GETFD = 438
 
 
 def ss(bed, *filters):
@@ -44,6 +50,66 @@ def test_keepalive_time(loaded, options, most):
     host.wait_until(timer, "it runs")
     minutes, seconds = (int(part or 0) for part in timer().groups())
     assert most - 20 < 60 * minutes + seconds <= most
+
+
+def options_of(bed, relay, listener, names):
+    """Of the relay's socket towards a listener: the relay's descriptors as its own see them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(relay.pid)
+    try:
+        for fd in map(int, os.listdir(f"/proc/{relay.pid}/fd")):
+            copy = libc.syscall(PIDFD_GETFD, pidfd, fd, 0)
+            if copy < 0:
+                continue
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                os.close(copy)
+                continue
+            with socket.socket(fileno=copy) as sock, contextlib.suppress(OSError):
+                if sock.getpeername() == listener.getsockname():
+                    return [sock.getsockopt(*name) for name in names]
+    finally:
+        os.close(pidfd)
+    raise AssertionError("the relay has no such socket")
+
+
+KEEP = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE)] + [
+    (socket.IPPROTO_TCP, name)
+    for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+USER_TIMEOUT = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)]
+
+
+@pytest.mark.parametrize("time, interval", [("1s", 1), ("30s", 30), ("200s", 75)])
+def test_keepalive_interval(loaded, time, interval):
+    """Red without TCP_KEEPINTVL in session_set_keepidle(): all but the first question come at the
+    host's 75 s."""
+    loaded.client_net.sysctl("ipv4/tcp_keepalive_intvl", 75)
+    relay = loaded.start_relay("--keepalive-time", time)
+    listener = loaded.listen()
+    ends = loaded.pair(listener)
+    wire.exchange(*ends)
+    seconds = int(time[:-1])
+    host.wait_until(lambda: options_of(loaded, relay, listener, KEEP)[:3] == [1, seconds, interval],
+                    "the interval is set")
+
+
+def connect_with(address, options):
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    for level, name, value in options:
+        sock.setsockopt(level, name, value)
+    sock.connect(address)
+    return sock
+
+
+def test_client_options_are_passed_on(proxied):
+    """What a client asked of its socket before connect(). Red without pass_options_on()."""
+    listener = proxied.listen()
+    asked = [(*name, value) for name, value in zip(KEEP + USER_TIMEOUT, [1, 7, 3, 4, 5500])]
+    client = proxied.keep(proxied.run_in(connect_with, listener.getsockname(), asked))
+    server, _ = proxied.accept(listener)
+    wire.exchange(client, server)
+    host.wait_until(lambda: options_of(proxied, proxied.relay, listener, KEEP + USER_TIMEOUT) ==
+                    [1, 7, 3, 4, 5500], "they are set")
 
 
 def calls(bed, relay, names):
