@@ -138,22 +138,28 @@ static void add_time(struct json_object *to)
 	add_string(to, "time", text);
 }
 
-/* Lines of a file are lost later, by the thread that writes it: so all are told of here. */
-static void print_line(const char *json)
+void connlog_tell_lost(void)
 {
 	static struct log_limit limit;
-	char buf[1024];
 	uint64_t lost;
-	int error, n;
+	int error;
 
-	n = snprintf(buf, sizeof(buf), "%s\n", json);
-	if (n > 0 && (size_t)n < sizeof(buf))
-		sink_write(STDOUT_FILENO, buf, (size_t)n);
 	lost = sink_take_lost(STDOUT_FILENO, &error);
 	if (lost > 0)
 		log_limited(&limit, LOG_LEVEL_WARNING,
 			    "%" PRIu64 " lines for connections were dropped from stdout: %s", lost,
 			    sink_why(error));
+}
+
+static void print_line(const char *json)
+{
+	char buf[1024];
+	int n;
+
+	n = snprintf(buf, sizeof(buf), "%s\n", json);
+	if (n > 0 && (size_t)n < sizeof(buf))
+		sink_write(STDOUT_FILENO, buf, (size_t)n);
+	connlog_tell_lost();
 }
 
 static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms,

@@ -27,4 +27,10 @@ void connlog_start(struct session *s);
 /* At its end, while its descriptors are open still. Frees what connlog_start() took. */
 void connlog_end(struct session *s, enum close_reason reason);
 
+/*
+ * Says how many lines to stdout were lost since it was said last. Those of a file are lost later,
+ * by the thread that writes it: to be called now and then too, by any thread.
+ */
+void connlog_tell_lost(void);
+
 #endif

@@ -185,6 +185,7 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 
 	check_log(STDOUT_FILENO, "stdout");
 	check_log(STDERR_FILENO, "stderr");
+	connlog_tell_lost();
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);
