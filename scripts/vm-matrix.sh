@@ -9,7 +9,7 @@
 #
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
 #   TPROXY_VM_PHASES   "boot life" by default: the boots of each kernel, in this order
-#   TPROXY_VM_TIMEOUT  seconds for each boot, 1500 by default
+#   TPROXY_VM_TIMEOUT  seconds for each boot, 2400 by default
 # Exit status 0: everything passed on every kernel; 77: nothing to run with; else 1.
 set -eu
 
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 tree=$PWD
 cache=${TPROXY_VM_CACHE:-/var/cache/tproxy-vm}
 phases=${TPROXY_VM_PHASES:-boot life}
-limit=${TPROXY_VM_TIMEOUT:-1500}
+limit=${TPROXY_VM_TIMEOUT:-2400}
 mirror=${TPROXY_VM_MIRROR:-http://deb.debian.org/debian}
 security=${TPROXY_VM_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 suite=bookworm
@@ -29,7 +29,8 @@ packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-l
 packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget
 # What the guest and its tests load; no disk, no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
-    ip6table_filter xt_tcpudp nf_tables nft_compat'
+    ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack sch_tbf sch_netem
+    tcp_diag'
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "vm-matrix.sh: debootstrap needs root: sudo scripts/vm-matrix.sh" >&2

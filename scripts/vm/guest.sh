@@ -523,11 +523,13 @@ e2e()
 {
     systemctl stop tproxy-load tproxy-relay
     cd /vm/tests/e2e && TPROXY_MUST_RUN=1 TPROXY_LOAD=/usr/sbin/tproxy-load \
-        TPROXY_RELAY=/usr/sbin/tproxy-relay PYTHONPATH=/vm timeout 1100 \
+        TPROXY_RELAY=/usr/sbin/tproxy-relay TPROXY_CTL=/usr/sbin/tproxyctl PYTHONPATH=/vm \
+        timeout 1800 \
         python3 -m pytest -p no:cacheprovider -p slow -q -rfE \
         --tb=short --show-capture=no \
-        test_abi.py test_bystander.py test_cli.py test_lifecycle.py test_load.py \
-        test_ports.py test_redirect.py test_relay.py
+        test_abi.py test_bystander.py test_cli.py test_entries.py test_lifecycle.py \
+        test_load.py test_ports.py test_redirect.py test_relay.py test_stray.py \
+        test_unsupported.py test_urgent.py
 }
 
 # What a failure is about, once: what our units and their programs said.

@@ -573,6 +573,6 @@ def test_flood_of_those_who_are_not_redirected(loaded, how):
     if how == signal.SIGTERM:
         client.close()
         server.close()
-        relay.wait(5)
+        relay.wait(20)
     for flood in floods:
         flood.stop()
