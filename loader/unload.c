@@ -124,7 +124,13 @@ int unload(const char *path)
 	/* While the policy that tells of it is there, for the next run should we die here. */
 	if (did_open_bpffs(pins.path))
 		pins_close_bpffs(&pins);
-	r = pins_for_each(&pins, remove_prefix, "map_");
+	/*
+	 * The marks first. If we die here, the next load makes the missing maps: a listener whose
+	 * mark is in the old one must not be found by connect and missed in a new map_listeners.
+	 */
+	r = pins_for_each(&pins, remove_prefix, "map_marks");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "map_");
 	if (r == 0)
 		r = pins_for_each(&pins, refuse_foreign, NULL);
 	if (r == 0)
