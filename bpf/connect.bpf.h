@@ -352,6 +352,19 @@ struct target {
 	__u16 loads, port_index; /* as in struct tproxy_conn */
 };
 
+static __always_inline void next_port(const struct tproxy_listen *listen,
+				      struct tproxy_endpoint *relay, __u16 *index)
+{
+	__u32 next = *index + 1;
+
+	if (next >= listen->n_ports || next >= TPROXY_PORTS_MAX)
+		next = 0;
+	barrier_var(next); /* the verifier has to see the bound of what is used */
+	next %= TPROXY_PORTS_MAX;
+	relay->port = listen->ports[next];
+	*index = (__u16)next;
+}
+
 /* The port of the relay for this client. 0, or the counter of what is in its way. */
 static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 				  struct tproxy_relay *relay, const struct tproxy_listen *listen,
@@ -366,7 +379,10 @@ static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk
 		avoid_taken(ctx, listen, ret_relay, &ret_target->port_index);
 	if (!is_our_listener(ctx, ret_relay, &ret_target->listener)) {
 		__sync_fetch_and_add(&relay->missed, 1);
-		return TPROXY_STAT_NO_LISTENER;
+		/* One of several may have been destroyed: it has no load, so all clients come. */
+		next_port(listen, ret_relay, &ret_target->port_index);
+		if (!is_our_listener(ctx, ret_relay, &ret_target->listener))
+			return TPROXY_STAT_NO_LISTENER;
 	}
 	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
 		__sync_fetch_and_add(&relay->missed, 1);
