@@ -31,6 +31,26 @@ static int check_address(const union sockaddr_any *addr)
 	return r;
 }
 
+int check_mark(const struct options *o)
+{
+	_cleanup_close_ int fd = -1;
+	/* Not 0: that is what it has, and may be a case of its own. */
+	const int mark = 1;
+	int r;
+
+	if (!o->pass_mark)
+		return 0;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
+		return 0;
+	r = -errno;
+	log_err("--pass-mark: cannot mark a socket: %s%s", strerror(-r),
+		r == -EPERM
+			? "; this needs CAP_NET_RAW or CAP_NET_ADMIN in the user namespace that owns the network namespace, see tproxy-relay(8)"
+			: "");
+	return r;
+}
+
 int check_options(const struct options *o)
 {
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
@@ -40,6 +60,8 @@ int check_options(const struct options *o)
 		one = o->listen_given[family] ? check_address(&o->listen[family]) : 0;
 		r = r < 0 ? r : one;
 	}
+	one = check_mark(o);
+	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;
 	printf("good: would listen on %s and %s, with %u workers\n",

@@ -32,7 +32,7 @@ _tproxy_relay()
         --backlog --busy-poll --buffer-size --pipe-size --keepalive-time
         --connect-timeout --idle-timeout --half-closed-timeout --drain-timeout
         --drain-in-background --error-memory --max-connections
-        --max-per-cgroup --connection-log -f --config --check -v --verbose -h --help --version' -- "$cur")
+        --max-per-cgroup --pass-mark --connection-log -f --config --check -v --verbose -h --help --version' -- "$cur")
 }
 
 complete -F _tproxy_relay tproxy-relay

@@ -248,6 +248,8 @@ static const char *unchangeable(const struct options *before, const struct optio
 		return "busy-poll";
 	if (before->drain_in_background != after->drain_in_background)
 		return "drain-in-background";
+	if (before->pass_mark != after->pass_mark)
+		return "pass-mark";
 	return NULL;
 }
 
@@ -522,6 +524,9 @@ static int relay_init(struct relay *relay)
 {
 	int r;
 
+	r = check_mark(&relay->options);
+	if (r < 0)
+		return r;
 	r = registration_open(&relay->reg, relay->options.pin_dir);
 	if (r < 0)
 		return r;

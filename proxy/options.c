@@ -33,6 +33,7 @@ enum {
 	OPT_PIPE_SIZE,
 	OPT_KEEPALIVE_TIME,
 	OPT_DRAIN_IN_BACKGROUND,
+	OPT_PASS_MARK,
 	OPT_CHECK,
 	OPT_VERSION,
 };
@@ -55,6 +56,7 @@ static const struct optparse_option table[] = {
 	{ "buffer-size", OPT_BUFFER_SIZE, true },
 	{ "pipe-size", OPT_PIPE_SIZE, true },
 	{ "error-memory", OPT_ERROR_MEMORY, true },
+	{ "pass-mark", OPT_PASS_MARK, false },
 	{ "connection-log", OPT_CONNECTION_LOG, true },
 	{ "config", 'f', true },
 	{ "check", OPT_CHECK, false },
@@ -101,6 +103,8 @@ static void print_help(void)
 	       "                                  like others (default: 512K)\n"
 	       "      --error-memory DURATION     how long connect() to a destination that could not\n"
 	       "                                  be reached fails at once (default: 1s)\n"
+	       "      --pass-mark                 connect with the client's SO_MARK, for routing by\n"
+	       "                                  mark; needs CAP_NET_RAW or CAP_NET_ADMIN\n"
 	       "  -f, --config FILE               read these options from the section [relay] of a\n"
 	       "                                  file; the command line overrides it\n"
 	       "      --connection-log FORMAT     a line for each connection: text (stderr), json\n"
@@ -283,6 +287,8 @@ static int set_option(void *data, const char *name, const char *value, unsigned 
 		return set_bool(&o->verbose, value, error);
 	if (strcmp(name, "drain-in-background") == 0)
 		return set_bool(&o->drain_in_background, value, error);
+	if (strcmp(name, "pass-mark") == 0)
+		return set_bool(&o->pass_mark, value, error);
 	return refuse(error, "there is no such key");
 }
 
@@ -409,6 +415,9 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	o.workers_given = o.workers > 0;
 	if (!o.workers_given)
 		o.workers = default_workers();
+	/* An error is remembered for a destination, and may be that of one mark's route. */
+	if (o.pass_mark)
+		o.error_memory_ms = 0;
 	if (!o.connection_log_given)
 		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
 	if (r == 0)

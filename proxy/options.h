@@ -36,6 +36,7 @@ struct options {
 	enum connlog_format connection_log; /* TEXT by default with verbose */
 	bool connection_log_given;
 	bool drain_in_background;
+	bool pass_mark;		/* SO_MARK of the client's socket, to the server's */
 	bool check;		/* whether all this is good, and no more */
 	char config[PATH_MAX];	/* the file's name, or empty */
 	bool config_has_others; /* sections of other programs */

@@ -16,7 +16,8 @@ static bool is_mapped4(const struct tproxy_endpoint *ep)
 	return memcmp(ep->addr, prefix, sizeof(prefix)) == 0;
 }
 
-int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
+int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
+		struct tproxy_conn *ret_conn)
 {
 	union sockaddr_any dst = {};
 	struct tproxy_conn conn;
@@ -26,6 +27,7 @@ int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
 	    is_mapped4(&conn.dst) != (family == AF_INET) ||
 	    memcmp(&conn.dst, &conn.relay, sizeof(conn.dst)) == 0)
 		return ORIGDST_NOT_REDIRECTED;
+	*ret_conn = conn;
 	dst.sa.sa_family = family;
 	dst.in.sin_port = htons(conn.dst.port);
 	if (family == AF_INET)

@@ -496,16 +496,15 @@ static void session_dial(struct session *s, bool crowded)
 }
 
 /* May the client's cgroup have one more connection? If not, destroys the session. */
-static bool count_client(struct session *s)
+static bool count_client(struct session *s, uint64_t cgroup_id)
 {
 	struct quota *quota = &s->worker->limit->per_cgroup;
-	struct tproxy_conn conn;
 
-	if (!quota_wanted(quota) || origdst_get_conn(s->client_fd, &conn) < 0)
+	if (!quota_wanted(quota))
 		return true;
-	switch (quota_take(quota, conn.cgroup_id)) {
+	switch (quota_take(quota, cgroup_id)) {
 	case QUOTA_TAKEN:
-		s->cgroup_id = conn.cgroup_id;
+		s->cgroup_id = cgroup_id;
 		return true;
 	case QUOTA_REACHED:
 		session_destroy(s, CLOSE_CGROUP_LIMIT);
@@ -515,6 +514,19 @@ static bool count_client(struct session *s)
 		return false;
 	}
 	return true;
+}
+
+/*
+ * --pass-mark: the host routes the server's socket as the client's. If it cannot, it must not go
+ * another way: destroys the session.
+ */
+static bool pass_mark(struct session *s, uint32_t mark)
+{
+	if (!s->worker->pass_mark || !mark ||
+	    setsockopt(s->server_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
+		return true;
+	dial_failed(s, errno);
+	return false;
 }
 
 static int get_tcp(int fd, int name)
@@ -580,6 +592,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded)
 {
 	struct session *s = calloc(1, sizeof(*s));
+	struct tproxy_conn conn;
 
 	if (!s) {
 		session_close_reset(client_fd);
@@ -602,10 +615,10 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	connlog_start(s);
 	worker_need_tick(worker);
 
-	if (origdst_get(client_fd, client->sa.sa_family, &s->dst) != ORIGDST_FOUND) {
+	if (origdst_get(client_fd, client->sa.sa_family, &s->dst, &conn) != ORIGDST_FOUND) {
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
-	if (count_client(s))
+	if (count_client(s, conn.cgroup_id) && pass_mark(s, conn.mark))
 		session_dial(s, crowded);
 }

@@ -402,6 +402,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	*worker = (struct worker){
 		.limit = limit,
 		.done_fd = done_fd,
+		.pass_mark = options->pass_mark,
 		.busypoll = { .turn = &limit->looking, .most_us = options->busy_poll_us },
 		.wake_fd = -1,
 		.listeners = { LISTENER_NULL, LISTENER_NULL },

@@ -86,6 +86,7 @@ struct worker {
 	bool ticking;
 	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
 	struct event *closing; /* while there are retired listeners */
+	bool pass_mark;	       /* --pass-mark */
 	int keepidle_s; /* idle for so long, a server is asked whether it is there; 0: never */
 	struct pipes pipes;
 	struct pump_tools tools;

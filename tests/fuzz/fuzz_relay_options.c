@@ -45,6 +45,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->buffer_size == b->buffer_size && a->pipe_size == b->pipe_size);
 	require(a->keepalive_ms == b->keepalive_ms && a->backlog == b->backlog);
 	require(a->busy_poll_us == b->busy_poll_us);
+	require(a->pass_mark == b->pass_mark);
 	require(a->listeners == b->listeners && a->drain_in_background == b->drain_in_background);
 	require(a->connect_timeout_ms == b->connect_timeout_ms);
 	require(a->idle_timeout_ms == b->idle_timeout_ms);
@@ -92,6 +93,8 @@ static void check_round_trip(const struct options *o)
 		add(&a, "--listeners=%u", o->listeners);
 	if (o->drain_in_background)
 		add(&a, "--drain-in-background");
+	if (o->pass_mark)
+		add(&a, "--pass-mark");
 	if (o->verbose)
 		add(&a, "--verbose");
 	add(&a, "--connection-log=%s", formats[o->connection_log]);

@@ -32,6 +32,7 @@ static void test_defaults(void **state)
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, 0);
 	assert_int_equal(o.listeners, 0);
 	assert_false(o.drain_in_background);
+	assert_false(o.pass_mark);
 	assert_int_equal(o.buffer_size, 65536);
 	assert_int_equal(o.pipe_size, 524288);
 	assert_int_equal(o.keepalive_ms, 300000);
@@ -59,7 +60,7 @@ static void test_values(void **state)
 			       "--max-connections=5", "--listen=[::2]:98", "--error-memory=0",
 			       "--listeners=6", "--buffer-size=8K", "--pipe-size=0",
 			       "--keepalive-time=2m", "--backlog=9", "--busy-poll=0",
-			       "--max-per-cgroup=7", "--drain-in-background"),
+			       "--max-per-cgroup=7", "--drain-in-background", "--pass-mark"),
 			 0);
 	assert_int_equal(o.listeners, 6);
 	assert_int_equal(o.max_per_cgroup, 7);
@@ -69,6 +70,7 @@ static void test_values(void **state)
 	assert_int_equal(o.backlog, 9);
 	assert_int_equal(o.busy_poll_us, 0);
 	assert_true(o.drain_in_background);
+	assert_true(o.pass_mark);
 	assert_string_equal(o.pin_dir, "/x");
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_addr.s_addr, htonl(0x7f000002));
 	assert_int_equal(o.listen[TPROXY_INET].in.sin_port, htons(99));
@@ -102,6 +104,9 @@ static void test_never(void **state)
 	assert_int_equal(o.error_memory_ms, 0);
 	assert_int_equal(o.max_connections, 0);
 	assert_int_equal(o.max_per_cgroup, 0);
+	assert_int_equal(parse(&o, "--pass-mark"), 0);
+	assert_int_equal(o.error_memory_ms, 0);
+	assert_int_equal(parse(&o, "--pass-mark=yes"), -EINVAL);
 	assert_int_equal(parse(&o, "--workers=0"), -EINVAL);
 	assert_int_equal(parse(&o, "--backlog=0"), -EINVAL);
 	assert_int_equal(parse(&o, "--buffer-size=0"), -EINVAL);

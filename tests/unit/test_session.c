@@ -26,8 +26,10 @@ static struct sockaddr_in server_addr;
 static int origdst_result;
 
 /* Instead of proxy/origdst.c. */
-int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst)
+int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
+		struct tproxy_conn *ret_conn)
 {
+	*ret_conn = (struct tproxy_conn){};
 	ret_dst->in = server_addr;
 	return origdst_result;
 }
