@@ -82,9 +82,14 @@ static enum pump_result read_result(void)
  */
 static bool at_mark(const struct pump *pump)
 {
-	int at = 0;
+	int at = 0, in_line = 0;
+	socklen_t len = sizeof(in_line);
 
-	return ioctl(pump->src_fd, SIOCATMARK, &at) == 0 && at;
+	if (ioctl(pump->src_fd, SIOCATMARK, &at) < 0 || !at)
+		return false;
+	/* A foreign program may have refused SO_OOBINLINE: then the next byte that is read is the
+	 * one after it, which is not urgent. */
+	return getsockopt(pump->src_fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &len) == 0 && in_line;
 }
 
 static void acknowledge(struct pump *pump, ssize_t got)

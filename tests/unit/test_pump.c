@@ -367,6 +367,25 @@ static void test_urgent_byte_apart(void **state)
 	assert_memory_equal(got, "after", 5);
 }
 
+/*
+ * Where a foreign program has refused SO_OOBINLINE, the byte is out of the stream, and none of the
+ * others must become urgent instead. To see it red: do not ask for SO_OOBINLINE in at_mark().
+ */
+static void test_urgent_byte_that_is_not_in_line(void **state)
+{
+	struct fixture *f = *state;
+	const int off = 0;
+	char got[16], urgent;
+
+	assert_int_equal(setsockopt(f->src, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(off)), 0);
+	send_urgent(f->from_peer, "before", "!", "after");
+	run_until(f, 11);
+	assert_int_equal(recv(f->to_peer, &urgent, 1, MSG_OOB), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(read(f->to_peer, got, sizeof(got)), 11);
+	assert_memory_equal(got, "beforeafter", 11);
+}
+
 static void test_urgent_byte_first_of_all(void **state)
 {
 	struct fixture *f = *state;
@@ -436,6 +455,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_prefetch_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_byte_apart, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_urgent_byte_that_is_not_in_line, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_byte_first_of_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_urgent_byte_in_bulk, setup, teardown),
 	};
