@@ -228,6 +228,29 @@ bool registration_is_exempt(int listen_fd)
 	return whoami(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
+/*
+ * Do getsockopt and sockops still see the sockets of this process? What is redirected to us would
+ * find no destination otherwise, and be reset. Sockops is seen by what it does at listen(): a
+ * socket listens for a moment. If none can be made, that tells nothing.
+ */
+static bool is_heard(const struct registration *reg)
+{
+	const struct sockaddr_in addr = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	_cleanup_close_ int fd = -1;
+	struct tproxy_whoami who;
+
+	if (whoami(reg->ask_fd, &who) < 0)
+		return false;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+	    mark(reg->marks_fd, fd, TPROXY_MARK_LISTENER) < 0 || listen(fd, 0) < 0)
+		return true;
+	return whoami(fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_HOOKED);
+}
+
 /* Where clients reach a wildcard listener: at loopback. */
 static void replace_wildcard(union sockaddr_any *addr)
 {
@@ -453,14 +476,12 @@ enum registration_state registration_check(struct registration *reg)
 {
 	enum registration_state state;
 	struct tproxy_relay relay;
-	struct tproxy_whoami who;
 	int r;
 
 	state = check_pins(reg);
 	if (state != REGISTRATION_GOOD)
 		return state;
-	/* What is redirected to us would find no destination, and be reset. */
-	if (whoami(reg->ask_fd, &who) < 0) {
+	if (!is_heard(reg)) {
 		registration_remove(reg);
 		return REGISTRATION_UNHEARD;
 	}

@@ -33,6 +33,36 @@ def test_all_pins_removed(proxied):
     wire.exchange(client, server)
 
 
+@pytest.mark.parametrize("hooks, policy", [
+    (["sockopt"], []), (["sockops"], []), (["sockopt", "sockops"], ["--fail-closed"])],
+    ids=["sockopt", "sockops", "both-closed"])
+def test_relay_that_cannot_ask_any_more(bed, hooks, policy):
+    """Its programs are detached from its own cgroup: it withdraws, says so once, and nobody is
+    reset after that; it is back when they are. Red if is_heard() says yes; the sockops case,
+    if it only asks whoami() of ask_fd."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    client, server = bed.pair(listener)
+    number = f"{bed.relay_cgroup.path.stat().st_ino:x}"
+    for hook in hooks:
+        bpftool("link", "detach", "pinned", bed.pins.path / f"link_{hook}_{number}")
+    host.wait_until(lambda: not bed.pins.dump("map_config"), "the relay withdraws")
+    for _ in range(5):
+        if policy:
+            with pytest.raises(ConnectionRefusedError):
+                bed.connect(listener)
+        else:
+            assert not bed.visit(listener).relayed
+    host.stays_true(
+        lambda: bed.relay.text().count("not attached to our cgroup any more") == 1 and
+        not bed.pins.dump("map_config"), "it has told once", 2.2)
+    wire.exchange(client, server)
+    bed.load(*policy)
+    host.wait_until(lambda: bed.pins.dump("map_config"), "it is back")
+    assert bed.visit(listener).relayed
+
+
 @pytest.mark.parametrize("name", [
     "map_config", "map_socks", "map_failed",
     "map_marks"])
