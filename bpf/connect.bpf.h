@@ -459,6 +459,18 @@ static __always_inline bool is_redirected(const struct client *client,
 	return client->recorded && !client->published && endpoint_equal(&client->conn.relay, dst);
 }
 
+/*
+ * What client_abort() did. The kernel lets only those with CAP_NET_RAW unbind a socket, and the
+ * process in which it was closed may have been another one.
+ */
+static __always_inline void unbind(struct bpf_sock_addr *ctx, struct client *client)
+{
+	int value = 0;
+
+	if (!bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &value, sizeof(value)))
+		client->nowhere = 0;
+}
+
 /* What becomes of this connect(); CONNECT_REDIRECT: the caller puts *ret_relay in place of dst. */
 static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 					  const struct tproxy_endpoint *dst,
@@ -473,6 +485,8 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 	if (client) {
 		if (is_redirected(client, dst))
 			return CONNECT_PROCEED;
+		if (client->nowhere)
+			unbind(ctx, client);
 		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
 		client_forget(client);
 	}

@@ -82,15 +82,18 @@ static __always_inline void ask_for(struct bpf_sock_ops *ctx, int flags)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
-static __always_inline void set_option(struct bpf_sock_ops *ctx, int level, int name, int value)
+static __always_inline long set_option(struct bpf_sock_ops *ctx, int level, int name, int value)
 {
-	bpf_setsockopt(ctx, level, name, &value, sizeof(value));
+	return bpf_setsockopt(ctx, level, name, &value, sizeof(value));
 }
 
 /*
  * Stops a SYN that is about to go. The kernel looks for the route once more before it sends one,
  * and there is none by a device that does not exist. connect(), or what sends the data of a
- * deferred SYN, fails with EHOSTUNREACH. client_close() takes the device back.
+ * deferred SYN, fails with EHOSTUNREACH. client_close() takes the device back, or the next
+ * connect() does, if the process has CAP_NET_RAW: without it the kernel unbinds no socket (not for
+ * programs of ours either), and this one is of no use any more, as connect(2) says of one that
+ * failed.
  */
 static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client *client)
 {
@@ -244,8 +247,8 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 	if (!client)
 		return;
 	if (client->nowhere) {
-		client->nowhere = 0;
-		set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, 0);
+		if (!set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, 0))
+			client->nowhere = 0;
 		set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, (int)client->conn.user_timeout_ms);
 	}
 	client_forget(client);

@@ -21,6 +21,7 @@ from harness import SERVER, SERVER2
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 MARK = 7
 USER = 1234
+SO_BINDTOIFINDEX = 62
 VIP = "192.0.2.77"
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 
@@ -34,12 +35,14 @@ def assert_answer_of_the_policy(bed, listener, policy, **options):
 
 
 def connect_marked(address, again=None):
-    """The errno; and, on the same socket, that of another attempt."""
+    """The errno; the device that the socket is bound to, and the errno of another attempt with it.
+    """
     with socket.socket() as sock:
         sock.settimeout(wire.TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
         codes = [sock.connect_ex(address)]
         if again:
+            codes.append(sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0)
             codes.append(sock.connect_ex(again))
         return codes
@@ -73,12 +76,48 @@ def test_routed_away(bed, policy):
 
 
 def test_socket_that_was_stopped_connects_again(proxied):
-    """What stopped its SYN is taken back. To see it red: leave that out of client_close()."""
+    """What stopped its SYN is taken back. Red if client_close() does not bind to device 0."""
     listener = proxied.listen()
     route_marked_away(proxied)
     with proxied.client_net.inside(), wire.listener(("127.0.0.1", 0)) as local:
         codes = proxied.run_in(connect_marked, listener.getsockname(), local.getsockname())
-    assert codes == [errno.EHOSTUNREACH, 0]
+    assert codes == [errno.EHOSTUNREACH, 0, 0]
+
+
+def connect_twice_as_user(address):
+    os.setresuid(USER, USER, USER)
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    return sock, [sock.connect_ex(address) for _ in range(2)], wire.connect(address)
+
+
+def connect_again(sock, address):
+    return sock.connect_ex(address), sock.getsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX)
+
+
+def route_user_away(bed):
+    bed.client_net.ip(f"route add default via {SERVER} table 100",
+                      f"rule add pref 5 uidrange {USER}-{USER} lookup 100",
+                      "rule add pref 10 lookup local",
+                      "rule del pref 0")
+
+
+def test_socket_of_a_user_that_was_stopped(proxied):
+    """Without CAP_NET_RAW the kernel lets nobody take the device back. That socket reaches nothing,
+    at once; a new one gets the policy's answer; and where the capability is, the next connect()
+    takes it back. Red if connect_decide() does not unbind()."""
+    listener = proxied.listen()
+    address = listener.getsockname()
+    route_user_away(proxied)
+    sock, codes, other = proxied.run_in(connect_twice_as_user, address)
+    proxied.keep(sock)
+    proxied.keep(other)
+    assert codes == [errno.EHOSTUNREACH, errno.ENODEV]
+    assert proxied.accept(listener)[1] == other.getsockname(), "the policy's answer is direct"
+    proxied.client_net.ip("rule del pref 5")
+    assert proxied.run_in(connect_again, sock, address) == (0, 0)
+    assert proxied.accept(listener)[1] != sock.getsockname(), "not relayed"
+    assert proxied.stats()["aborted"] == 1
 
 
 def offered(bed):
@@ -88,8 +127,7 @@ def offered(bed):
 
 @POLICIES
 def test_address_moves_to_another_host(bed, policy):
-    """The relay's, or that of a proxy of others. To see it red: let local_is_reached() say yes, and
-    strays() no."""
+    """The relay's, or that of a proxy of others. Red if local_is_reached() says yes."""
     bed.client_net.ip(f"addr add {VIP}/32 dev lo", f"route add default via {SERVER}")
     bed.load(*policy)
     bed.start_relay("--listen", f"{VIP}:3128", "--workers", 1, "--listeners", 1)
