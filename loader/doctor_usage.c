@@ -27,17 +27,28 @@ struct holder {
 	size_t n;
 };
 
-/* Zero counters are no finding; of the others, what they mean. */
+/*
+ * Zero counters are no finding; of the others, what they mean. All but those of the ordinary:
+ * redirected, and what goes past the relay by its nature (bypass_…).
+ */
 static const struct {
 	enum tproxy_stat stat;
 	const char *means;
 } meanings[] = {
+	{ TPROXY_STAT_NO_RELAY, "found no relay of their network namespace and address family" },
 	{ TPROXY_STAT_NO_LISTENER, "found nobody, or a stranger, where a relay had been" },
 	{ TPROXY_STAT_STALLED, "met a relay that was stopped or stuck" },
 	{ TPROXY_STAT_MAP_FULL, "met a full map_socks" },
 	{ TPROXY_STAT_OVER_SHARE,
 	  "were of a user, cgroup or slice that had its share of map_socks" },
 	{ TPROXY_STAT_NO_STORAGE, "found no memory for a record: see sysctl net.core.optmem_max" },
+	{ TPROXY_STAT_BOUND_DEVICE, "were bound to a device, by which no relay is reached" },
+	{ TPROXY_STAT_LINK_LOCAL, "went to an IPv6 link-local address, which no relay can dial" },
+	{ TPROXY_STAT_UNSUPPORTED,
+	  "had TCP_MD5SIG or TCP-AO keys, a source route or a source of another host" },
+	{ TPROXY_STAT_REFUSED, "of those were refused (--fail-closed)" },
+	{ TPROXY_STAT_KNOWN_FAILED,
+	  "failed at once, as one to the same destination had a moment before" },
 	{ TPROXY_STAT_STRAYED, "would have left this host, for the relay's address is not on it" },
 	{ TPROXY_STAT_ABORTED, "were stopped before their SYN, for the relay had gone or moved" },
 	{ TPROXY_STAT_UNANSWERED,

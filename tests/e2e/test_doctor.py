@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -422,6 +423,21 @@ def test_doctor_of_a_map_that_fills(loaded, doctor, policy, where_to):
         assert "holds 65536 of 65536 connections, new ones" in usage("error")
         assert where_to in usage("error")
         socks.empty()
+
+
+def test_every_counter_is_explained(loaded, doctor):
+    """By doctor, but for the ordinary ones, and by the man page. Red if a line is missing in
+    doctor_usage.c or tproxy-load.8.scd."""
+    names = list(loaded.stats())
+    for number in range(len(names)):
+        bpftool("map", "update", "pinned", loaded.pins.path / "map_stats",
+                "key", number, 0, 0, 0, "value", 1, 0, 0, 0, 0, 0, 0, 0)
+    assert all(loaded.stats().values())
+    told = [finding["what"].partition(":")[0] for finding in doctor().about("counters", "info")]
+    assert sorted(told) == sorted(name for name in names
+                                  if name != "redirected" and not name.startswith("bypass_"))
+    page = Path(__file__).parents[2].joinpath("loader/tproxy-load.8.scd").read_text()
+    assert [name for name in names if f"\n*{name}*\n\t" not in page] == []
 
 
 def test_doctor_tells_what_counters_mean(proxied, doctor):
