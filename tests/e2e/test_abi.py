@@ -120,8 +120,9 @@ def connect_with_options(address, given):
 
 @pytest.mark.parametrize("given", [True, False], ids=["given", "none"])
 def test_options_of_the_clients_socket(loaded, relay, given):
-    """What the client asked of its socket before connect() is told to the relay. To see it red:
-    leave note_options() out of connect.bpf.h."""
+    """What the client asked of its socket before connect() is told to the relay. Red if
+    record() leaves note_options() out (given); if note_options() takes the times of keepalive
+    without asking for SOCK_KEEPOPEN (none)."""
     loaded.keep(loaded.run_in(connect_with_options, (SERVER, 80), given))
     conn = Layout(loaded.pins.path / "map_socks")
     answer = loaded.accept(relay)[0].getsockopt(socket.SOL_IP, TPROXY_SO_CONN, conn.size)

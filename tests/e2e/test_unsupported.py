@@ -14,7 +14,7 @@ import wire
 from harness import CLIENT
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
-TCP_MD5SIG, TCP_REPAIR = 14, 19
+TCP_MD5SIG, TCP_REPAIR, TCP_AO_ADD_KEY = 14, 19, 38
 IP_TRANSPARENT, IP_OPTIONS = 19, 4
 FOREIGN = "192.0.2.99"
 
@@ -24,6 +24,19 @@ def sign(sock, address):
     peer = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address)).ljust(128, b"\0")
     sock.setsockopt(socket.SOL_TCP, TCP_MD5SIG,
                     peer + struct.pack("=BBHi80s", 0, 0, 6, 0, b"secret"))
+
+
+def sign_ao(sock, address):
+    """RFC 5925. False: the kernel is built without it."""
+    peer = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address)).ljust(128, b"\0")
+    key = struct.pack("=128s64siIHBBBBBB80s", peer, b"hmac(sha1)", 0, 0, 0, 32, 100, 100, 0, 0, 6,
+                      b"secret")
+    try:
+        sock.setsockopt(socket.SOL_TCP, TCP_AO_ADD_KEY, key)
+    except OSError as error:
+        assert error.errno == errno.ENOPROTOOPT, error
+        return False
+    return True
 
 
 def connect_prepared(address, prepare):
@@ -50,7 +63,7 @@ def assert_policy(bed, policy, listener, prepare):
 
 @POLICIES
 def test_md5_signatures(bed, policy):
-    """As BGP has them. To see it red: do not look at md5sig_info."""
+    """As BGP has them. Red if is_unsupported() does not look at md5sig_info."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -60,9 +73,25 @@ def test_md5_signatures(bed, policy):
 
 
 @POLICIES
+def test_tcp_ao(bed, policy):
+    """The successor of these. A kernel without CONFIG_TCP_AO has no such socket: ENOPROTOOPT is all
+    that can be seen there, and a connection without a key is redirected. Red if is_unsupported()
+    does not look at ao_info; without CONFIG_TCP_AO, if it takes the missing field for a key."""
+    bed.load(*policy)
+    bed.start_relay()
+    listener = bed.listen()
+    address = listener.getsockname()[0]
+    if sign_ao(listener, CLIENT):
+        assert_policy(bed, policy, listener, lambda sock: sign_ao(sock, address))
+    else:
+        print("this kernel has no TCP-AO: setsockopt(TCP_AO_ADD_KEY) gives ENOPROTOOPT")
+        assert bed.visit(listener).relayed and bed.stats()["unsupported"] == 0
+
+
+@POLICIES
 def test_source_of_another_host(bed, policy):
-    """IP_TRANSPARENT: answers come by the network. To see it red: let is_unsupported() not
-    look at the source."""
+    """IP_TRANSPARENT: answers come by the network. Red if is_unsupported() does not look at
+    inet_flags."""
     bed.client_net.ip(f"route add local {FOREIGN}/32 dev lo table 100",
                       "rule add iif tproxy0 table 100")
     bed.server_net.ip(f"route add {FOREIGN}/32 via {CLIENT}")
@@ -77,7 +106,8 @@ def test_source_of_another_host(bed, policy):
 
 
 def test_source_route(bed):
-    """To see it red: do not look at srr; then the SYN is stopped, and counted as aborted."""
+    """Red if is_unsupported() does not look at srr: then the SYN is stopped, and counted as
+    aborted."""
     bed.load("--fail-closed")
     bed.start_relay()
     hops = struct.pack("=BBB4s4sB", 131, 11, 4, socket.inet_aton("198.51.100.2"),
@@ -88,7 +118,7 @@ def test_source_route(bed):
 
 @POLICIES
 def test_port_0(bed, policy):
-    """As without us. To see it red: do not look for port 0."""
+    """As without us. Red if connect_decide() does not look for port 0."""
     bed.load(*policy)
     bed.start_relay()
     (address,) = [sock.getsockname()[0] for sock in [bed.listen()]]
@@ -100,8 +130,8 @@ def test_port_0(bed, policy):
 
 @POLICIES
 def test_repair(bed, policy):
-    """A connection that is restored from a checkpoint sends no SYN. To see it red: do not look at
-    repair."""
+    """A connection that is restored from a checkpoint sends no SYN. Red if connect_decide() does
+    not look at repair."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
