@@ -9,8 +9,8 @@
  * and again goes through a borrowed pipe with splice(2) instead, which does not copy.
  *
  * An urgent byte (MSG_OOB) is sent on as one, in its place. For that src_fd has to have
- * SO_OOBINLINE: without it, poll does not tell of such a byte and a read goes past it, so that it is
- * left out, and no other one is sent in its place.
+ * SO_OOBINLINE: without it, poll does not tell of such a byte and a read goes past it, so that it
+ * is left out, and no other one is sent in its place.
  */
 #ifndef TPROXY_PUMP_H
 #define TPROXY_PUMP_H

@@ -150,9 +150,10 @@ static void watch(struct session *s)
 	bool deaf = s->state == SESSION_CONNECTING || !s->up.reading || !s->down.reading;
 
 	if (deaf && !s->deaf)
-		LIST_INSERT_HEAD(&s->worker->deaf, s, deaf_entry);
+		TAILQ_INSERT_TAIL(&s->worker->deaf, s, deaf_entry);
 	else if (!deaf && s->deaf)
-		LIST_REMOVE(s, deaf_entry);
+		TAILQ_REMOVE(&s->worker->deaf, s, deaf_entry);
+	s->worker->n_deaf += (uint32_t)deaf - (uint32_t)s->deaf;
 	s->deaf = deaf;
 }
 
@@ -196,6 +197,14 @@ static void count_end(struct worker *worker, enum close_reason reason)
 	stats_add(&worker->stats.closed[reason], 1);
 }
 
+/* It is not new any more. */
+static void leave_crowd(struct session *s)
+{
+	if (s->worker->unsettled == s)
+		s->worker->unsettled = TAILQ_PREV(s, session_list, entry);
+	s->worker->crowd.sessions--;
+}
+
 void session_destroy(struct session *s, enum close_reason reason)
 {
 	struct worker *worker = s->worker;
@@ -209,11 +218,13 @@ void session_destroy(struct session *s, enum close_reason reason)
 	half_finish(&s->up);
 	half_finish(&s->down);
 	deadline_clear(&s->deadline);
-	if (s->deaf)
-		LIST_REMOVE(s, deaf_entry);
-	LIST_REMOVE(s, entry);
+	if (s->deaf) {
+		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
+		worker->n_deaf--;
+	}
 	if (!s->settled)
-		worker->crowd.sessions--;
+		leave_crowd(s);
+	TAILQ_REMOVE(&worker->sessions, s, entry);
 	if (s->cgroup_id)
 		quota_give(&worker->limit->per_cgroup, s->cgroup_id);
 	/* Also the side that is said to have reset: an error may have been the kernel's own. */
@@ -585,7 +596,7 @@ void session_settle(struct session *s)
 	pass_options_on(s);
 	session_set_keepidle(s);
 	s->settled = true;
-	s->worker->crowd.sessions--;
+	leave_crowd(s);
 }
 
 void session_create(struct worker *worker, int client_fd, int server_fd,
@@ -610,7 +621,9 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	half_init(&s->down, s, server_fd, client_fd);
 	s->up.pump.nagle = true;
 	s->up.pump.near_src = true;
-	LIST_INSERT_HEAD(&worker->sessions, s, entry);
+	TAILQ_INSERT_HEAD(&worker->sessions, s, entry);
+	if (!worker->unsettled)
+		worker->unsettled = s;
 	worker->crowd.sessions++;
 	connlog_start(s);
 	worker_need_tick(worker);

@@ -49,9 +49,9 @@ enum session_state {
 };
 
 struct session {
-	LIST_ENTRY(session) entry;	/* worker::sessions */
-	LIST_ENTRY(session) deaf_entry; /* worker::deaf, while one side is not read from */
-	struct deadline deadline;	/* in one of worker's queues, by state */
+	TAILQ_ENTRY(session) entry;	 /* worker::sessions */
+	TAILQ_ENTRY(session) deaf_entry; /* worker::deaf, while one side is not read from */
+	struct deadline deadline;	 /* in one of worker's queues, by state */
 	struct worker *worker;
 	enum session_state state;
 	bool deaf;	/* on worker::deaf */

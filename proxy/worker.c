@@ -28,6 +28,9 @@
 #define MISSING_MAX 3
 /* Sessions on which nothing moves are looked at so often before their timeout. */
 #define LOOKS 8
+/* Of these, and of new ones that are settled, in one tick: half a millisecond. The others follow.
+ */
+#define WALK_MAX 256
 /* Of those whose time is over, in one turn of the loop. */
 #define EXPIRE_MAX 256
 /* The timer never fires more often, nor a timeout later, than this. */
@@ -62,26 +65,40 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
 		session_expire(session_of(deadline), reason);
 }
 
-static void probe_deaf(struct worker *worker)
+/*
+ * Each in its turn: who was probed goes to the tail. A pass over all begins with a tick if the one
+ * before is over, and not for each tick that timeouts want.
+ */
+static void probe_deaf(struct worker *worker, uint64_t now_ms)
 {
-	struct session *s, *next;
+	struct session *s;
+	uint32_t n;
 
-	for (s = LIST_FIRST(&worker->deaf); s; s = next) {
-		next = LIST_NEXT(s, deaf_entry);
+	if (!worker->probe_left &&
+	    now_ms + TICK_LEAST_MS >= worker->probed_ms + worker->tick_most_ms) {
+		worker->probe_left = worker->n_deaf;
+		worker->probed_ms = now_ms;
+	}
+	for (n = 0; n < worker->walk_most && worker->probe_left > 0; n++) {
+		s = TAILQ_FIRST(&worker->deaf);
+		if (!s) {
+			worker->probe_left = 0;
+			return;
+		}
+		worker->probe_left--;
+		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
+		TAILQ_INSERT_TAIL(&worker->deaf, s, deaf_entry);
 		session_probe(s);
 	}
 }
 
-/* New sessions are at the list's head, and those after one that is settled are so too. */
+/* The oldest first. */
 static void settle(struct worker *worker)
 {
-	struct session *s;
+	uint32_t n;
 
-	LIST_FOREACH (s, &worker->sessions, entry) {
-		if (s->settled)
-			break;
-		session_settle(s);
-	}
+	for (n = 0; n < worker->walk_most && worker->unsettled; n++)
+		session_settle(worker->unsettled);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -89,21 +106,20 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Runs as long as there are sessions; the next time when the next one may expire. */
-static void schedule_tick(struct worker *worker)
+/* Runs as long as there are sessions; the next time when the next one may expire, or in most_ms. */
+static void schedule_tick(struct worker *worker, uint64_t most_ms)
 {
 	uint64_t now_ms = deadline_now_ms(), next_ms;
 	struct timeval delay;
 
-	if (LIST_EMPTY(&worker->sessions)) {
+	if (TAILQ_EMPTY(&worker->sessions)) {
 		worker->ticking = false;
 		return;
 	}
 	next_ms = least(deadline_next_ms(&worker->connecting, now_ms),
 			deadline_next_ms(&worker->idle, now_ms));
 	next_ms = least(next_ms, deadline_next_ms(&worker->half_closed, now_ms));
-	/* A session that comes meanwhile may have less time, and deaf ones are probed. */
-	next_ms = least(next_ms, worker->tick_most_ms);
+	next_ms = least(next_ms, most_ms);
 	delay = timeval_of_ms(next_ms < TICK_LEAST_MS ? TICK_LEAST_MS : next_ms);
 	worker->ticking = event_add(worker->tick, &delay) == 0;
 }
@@ -111,7 +127,7 @@ static void schedule_tick(struct worker *worker)
 void worker_need_tick(struct worker *worker)
 {
 	if (!worker->ticking)
-		schedule_tick(worker);
+		schedule_tick(worker, worker->tick_most_ms);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -122,15 +138,16 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
 	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
 	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
-	probe_deaf(worker);
+	probe_deaf(worker, now_ms);
 	settle(worker);
-	schedule_tick(worker);
+	schedule_tick(worker, worker->probe_left || worker->unsettled ? TICK_LEAST_MS
+								      : worker->tick_most_ms);
 }
 
 bool worker_queue_bulk(struct worker *worker, struct half *h)
 {
-	const struct session *first = LIST_FIRST(&worker->sessions);
-	bool alone = first && !LIST_NEXT(first, entry);
+	const struct session *first = TAILQ_FIRST(&worker->sessions);
+	bool alone = first && !TAILQ_NEXT(first, entry);
 	const struct timeval now = {};
 
 	if (h->queued)
@@ -208,7 +225,7 @@ static bool is_listening(const struct worker *worker)
 
 static void end_if_drained(struct worker *worker)
 {
-	if (worker->draining && !is_listening(worker) && LIST_EMPTY(&worker->sessions))
+	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->sessions))
 		event_base_loopbreak(worker->base);
 }
 
@@ -295,7 +312,7 @@ static void stop(struct worker *worker)
 	worker->draining = true;
 	event_del(worker->closing);
 	close_listeners(worker);
-	while ((s = LIST_FIRST(&worker->sessions)))
+	while ((s = TAILQ_FIRST(&worker->sessions)))
 		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
 	end_if_drained(worker);
 }
@@ -352,7 +369,7 @@ static void set_keepalive(struct worker *worker, int keepidle_s)
 	if (worker->keepidle_s == keepidle_s)
 		return;
 	worker->keepidle_s = keepidle_s;
-	LIST_FOREACH (s, &worker->sessions, entry) {
+	TAILQ_FOREACH (s, &worker->sessions, entry) {
 		if (s->settled)
 			session_set_keepidle(s);
 	}
@@ -411,8 +428,9 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
-	LIST_INIT(&worker->sessions);
-	LIST_INIT(&worker->deaf);
+	TAILQ_INIT(&worker->sessions);
+	TAILQ_INIT(&worker->deaf);
+	worker->walk_most = WALK_MAX;
 	TAILQ_INIT(&worker->bulk);
 	deadline_queue_init(&worker->connecting);
 	deadline_queue_init(&worker->idle);

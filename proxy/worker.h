@@ -75,16 +75,23 @@ struct worker {
 	struct listener retired[_TPROXY_FAMILY_MAX]; /* those before, until closed */
 	uint64_t retired_ms;			     /* when */
 	struct registration_handle handle;
-	LIST_HEAD(, session) sessions;
-	struct crowd crowd;	   /* of the sessions, those that are new */
-	LIST_HEAD(, session) deaf; /* those to be probed for resets, see session_probe() */
+	TAILQ_HEAD(session_list, session) sessions; /* the newest first */
+	struct session *unsettled;		    /* the oldest that is not settled, or NULL */
+	struct crowd crowd;			    /* of the sessions, those that are new */
+	TAILQ_HEAD(, session) deaf; /* those to be probed for resets, the next one first */
+	uint32_t n_deaf;
+	uint32_t probe_left; /* of these, in the pass that is under way */
+	uint64_t probed_ms;  /* when that has begun */
+	uint32_t walk_most;  /* sessions that are probed, or settled, in one tick */
 	struct deadline_queue connecting, idle, half_closed;
 	TAILQ_HEAD(, half) bulk; /* those that wait for their turn */
 	uint32_t n_bulk;
 	struct event *bulk_turn; /* of some of them, when all else that is ready has been done */
 	struct event *tick;	 /* looks at the queues' heads */
 	bool ticking;
-	uint64_t tick_most_ms; /* it fires at least this often while there are sessions */
+	/* It fires at least this often while there are sessions: one that comes meanwhile may have
+	 * less time than those before. */
+	uint64_t tick_most_ms;
 	struct event *closing; /* while there are retired listeners */
 	bool pass_mark;	       /* --pass-mark */
 	int keepidle_s; /* idle for so long, a server is asked whether it is there; 0: never */

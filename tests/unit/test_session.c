@@ -125,9 +125,11 @@ static int teardown(void **state)
 
 	/* Whatever a test did, no session is left over. */
 	turn(f);
-	assert_true(LIST_EMPTY(&f->worker.sessions));
+	assert_true(TAILQ_EMPTY(&f->worker.sessions));
 	assert_int_equal(atomic_load(&f->limit.sessions), 0);
 	assert_int_equal(f->worker.crowd.sessions, 0);
+	assert_int_equal(f->worker.n_deaf, 0);
+	assert_null(f->worker.unsettled);
 	worker_finish(&f->worker);
 	close(f->done_fd);
 	close(f->client);
@@ -193,7 +195,7 @@ static void test_new_ones_are_a_crowd(void **state)
 	assert_int_equal(f->worker.crowd.sessions, 1);
 	served = f->worker.crowd.served;
 	assert_true(served > 0);
-	session_settle(LIST_FIRST(&f->worker.sessions));
+	session_settle(TAILQ_FIRST(&f->worker.sessions));
 	say(f, f->client, f->server, "not any more");
 	assert_int_equal(f->worker.crowd.sessions, 0);
 	assert_int_equal(f->worker.crowd.served, served);
@@ -288,6 +290,81 @@ static void test_reset_after_half_close(void **state)
 	assert_int_equal(send(f->server, "x", 1, MSG_NOSIGNAL), -1);
 }
 
+#define MANY 6
+
+/* Sessions with a client that has ended its side, from which nothing is read. */
+static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
+{
+	int i;
+
+	for (i = 0; i < MANY; i++) {
+		start(f);
+		shutdown(f->client, SHUT_WR);
+		clients[i] = TAKE_FD(f->client);
+		servers[i] = TAKE_FD(f->server);
+	}
+	turn(f);
+	assert_int_equal(f->worker.n_deaf, MANY);
+}
+
+/*
+ * No more than walk_most of them in one tick, each in its turn, and the next tick comes soon. Those
+ * that were not reset stay. To see it red: probe all of worker::deaf in each tick (more than one),
+ * or always from its first one (those behind it are never found).
+ */
+static void test_probes_take_turns(void **state)
+{
+	struct fixture *f = *state;
+	int clients[MANY], servers[MANY], i;
+	uint64_t found = 0, before;
+
+	f->worker.walk_most = 1;
+	start_deaf(f, clients, servers);
+	for (i = 0; i < MANY; i += 2)
+		reset(&clients[i]);
+	for (i = 0; i < 100 && found < MANY / 2; i++) {
+		before = found;
+		event_base_loop(f->worker.base, EVLOOP_ONCE);
+		found = closed(f, CLOSE_RESET_BY_CLIENT);
+		assert_true(found - before <= 1);
+	}
+	assert_int_equal(found, MANY / 2);
+	assert_int_equal(f->worker.n_deaf, MANY / 2);
+	for (i = 0; i < MANY; i++) {
+		close(clients[i]);
+		close(servers[i]);
+	}
+}
+
+/* The oldest first, one in a tick here. To see it red: settle all of them in settle(). */
+static void test_settling_takes_turns(void **state)
+{
+	struct fixture *f = *state;
+	int clients[MANY], servers[MANY], i;
+	uint32_t before;
+
+	f->worker.tick_most_ms = 60000;
+	f->worker.walk_most = 1;
+	for (i = 0; i < MANY; i++) {
+		start(f);
+		clients[i] = TAKE_FD(f->client);
+		servers[i] = TAKE_FD(f->server);
+	}
+	assert_int_equal(f->worker.crowd.sessions, MANY);
+	event_active(f->worker.tick, EV_TIMEOUT, 1);
+	for (i = 0; i < 100 && f->worker.crowd.sessions; i++) {
+		before = f->worker.crowd.sessions;
+		event_base_loop(f->worker.base, EVLOOP_ONCE);
+		assert_true(before - f->worker.crowd.sessions <= 1);
+		assert_true(TAILQ_FIRST(&f->worker.sessions)->settled == !f->worker.crowd.sessions);
+	}
+	assert_int_equal(f->worker.crowd.sessions, 0);
+	for (i = 0; i < MANY; i++) {
+		close(clients[i]);
+		close(servers[i]);
+	}
+}
+
 static void test_no_destination(void **state)
 {
 	struct fixture *f = *state;
@@ -357,7 +434,7 @@ static struct half *start_bulk(struct fixture *f, int fds[2])
 	struct half *h;
 
 	start(f);
-	h = &LIST_FIRST(&f->worker.sessions)->up;
+	h = &TAILQ_FIRST(&f->worker.sessions)->up;
 	h->pump.full_reads = 2;
 	assert_int_equal(send(f->client, block, sizeof(block), 0), sizeof(block));
 	fds[0] = TAKE_FD(f->client);
@@ -430,6 +507,8 @@ int main(void)
 		session_test(test_reset_by_client),
 		session_test(test_reset_by_server_after_data),
 		session_test(test_reset_after_half_close),
+		session_test(test_probes_take_turns),
+		session_test(test_settling_takes_turns),
 		session_test(test_no_destination),
 		session_test(test_dial_failed),
 		session_test(test_idle_timeout),
