@@ -22,6 +22,7 @@
 #include "foreign.h"
 #include "hooks.h"
 #include "pins.h"
+#include "quote.h"
 
 /* Of one hook, at one cgroup and all above it; a cgroup itself can have 64. */
 #define PROGRAMS_MAX 256
@@ -301,6 +302,7 @@ static void tell_foreign(struct doctor *d, const struct attach_point *point, __u
 	struct bpf_prog_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(prog_id);
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
 		strcpy(info.name, "?");
@@ -311,8 +313,9 @@ static void tell_foreign(struct doctor *d, const struct attach_point *point, __u
 	if (in_the_way)
 		doctor_mend(d,
 			    "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
-			    "bpftool cgroup detach '%s' %s id %u",
-			    path, libbpf_bpf_attach_type_str(point->type), prog_id);
+			    "bpftool cgroup detach %s %s id %u",
+			    shell_quote(path, quoted, sizeof(quoted)),
+			    libbpf_bpf_attach_type_str(point->type), prog_id);
 	else
 		doctor_mend(d, "look what it does: bpftool prog show id %u", prog_id);
 }
@@ -370,7 +373,7 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 			    const struct hook *hook, struct seen *seen)
 {
 	const bool attached = has_link(links, hook->name, target->id);
-	char text[FOREIGN_TEXT_LEN];
+	char text[FOREIGN_TEXT_LEN], command[FOREIGN_MEND_LEN];
 	struct foreign foreign;
 	bool here = false;
 	struct stat st;
@@ -393,8 +396,8 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 		note(seen, foreign.prog_id, hook->attach_type, st.st_ino);
 	foreign_describe(&foreign, target, attached, text);
 	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
-	foreign_mend(&foreign, text);
-	doctor_mend(links->d, "%s", text);
+	foreign_mend(&foreign, command);
+	doctor_mend(links->d, "%s", command);
 }
 
 static void check_foreign(struct links *links, const char *path, struct seen *seen)

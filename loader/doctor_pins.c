@@ -22,6 +22,7 @@
 #include "doctor.h"
 #include "hooks.h"
 #include "pins.h"
+#include "quote.h"
 #include "tproxy_abi.h"
 
 #define MODE_OTHER_PINS 0600
@@ -43,19 +44,21 @@ static mode_t wanted_mode(const char *name)
 static bool check_access(struct doctor *d, const char *path, const struct stat *st, mode_t mode,
 			 gid_t gid)
 {
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	bool good = true;
 
+	shell_quote(path, quoted, sizeof(quoted));
 	if ((st->st_mode & 07777) != mode) {
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' has mode %04o, not %04o%s", path,
 			   st->st_mode & 07777, mode,
 			   st->st_mode & ~mode & 07 ? ": others may use it" : "");
-		doctor_mend(d, "chmod %04o %s", mode, path);
+		doctor_mend(d, "chmod %04o %s", mode, quoted);
 		good = false;
 	}
 	if (st->st_uid != 0 || st->st_gid != gid) {
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' belongs to %u:%u, not to 0:%u", path,
 			   st->st_uid, st->st_gid, gid);
-		doctor_mend(d, "chown 0:%u %s", gid, path);
+		doctor_mend(d, "chown 0:%u %s", gid, quoted);
 		good = false;
 	}
 	return good;
@@ -64,7 +67,7 @@ static bool check_access(struct doctor *d, const char *path, const struct stat *
 static bool check_pin(struct doctor *d, const char *name)
 {
 	const mode_t mode = wanted_mode(name);
-	char path[PATH_MAX];
+	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	struct stat st;
 
 	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
@@ -72,7 +75,7 @@ static bool check_pin(struct doctor *d, const char *name)
 		return true; /* went while we looked */
 	if (!pins_is_ours(name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
-		doctor_mend(d, "rm %s", path);
+		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
 	return check_access(d, path, &st, mode, strncmp(name, "map_", 4) == 0 ? d->relay_gid : 0);
@@ -98,7 +101,7 @@ static bool check_maps_there(struct doctor *d)
 /* Every directory above has to let the relay's group search it; it is "others" for all of them. */
 static bool check_way(struct doctor *d)
 {
-	char path[PATH_MAX], *parent = path;
+	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)], *parent = path;
 	bool good = true;
 	struct stat st;
 
@@ -112,7 +115,7 @@ static bool check_way(struct doctor *d)
 		doctor_add(d, DOCTOR_ERROR, "pins",
 			   "'%s' has mode %04o: the relay's group %u cannot get to the pins",
 			   parent, st.st_mode & 07777, d->relay_gid);
-		doctor_mend(d, "chmod o+x %s", parent);
+		doctor_mend(d, "chmod o+x %s", shell_quote(parent, quoted, sizeof(quoted)));
 		good = false;
 	} while (strcmp(parent, "/") != 0 && strcmp(parent, ".") != 0);
 	return good;
@@ -233,8 +236,11 @@ static void check_policy(struct doctor *d)
 
 void doctor_pins(struct doctor *d)
 {
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	uint32_t version;
 	int r = bpffs_abi_version(d->pin_dir, &version);
+
+	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
 	if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' is there, but holds no map_policy",
@@ -248,9 +254,11 @@ void doctor_pins(struct doctor *d)
 	} else if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
-		doctor_mend(d, r == -EACCES || r == -EPERM
-				       ? "sudo tproxyctl doctor"
-				       : "tproxy-load --unload, then " DOCTOR_MEND_LOAD);
+		if (r == -EACCES || r == -EPERM)
+			doctor_mend(d, "sudo tproxyctl doctor -p %s", quoted);
+		else
+			doctor_mend(d, "tproxy-load --unload -p %s, then " DOCTOR_MEND_LOAD,
+				    quoted);
 	} else if (version == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "the loader of '%s' did not finish",
 			   d->pin_dir);
@@ -262,7 +270,7 @@ void doctor_pins(struct doctor *d)
 		doctor_mend(d,
 			    "tproxy-load --unload -p %s, then tproxy-load with the options that it "
 			    "was given before",
-			    d->pin_dir);
+			    quoted);
 	} else {
 		check_policy(d);
 	}

@@ -25,6 +25,7 @@
 #include "fields.h"
 #include "filters.h"
 #include "pins.h"
+#include "quote.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "verdict.h"
@@ -92,7 +93,7 @@ static bool may_tell(struct scan *scan)
 static void tell_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
 		     const struct filters_outcome *o)
 {
-	char text[FIELDS_ENDPOINT_LEN], unit[NAME_MAX + 1];
+	char text[FIELDS_ENDPOINT_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
 	if (!may_tell(scan))
 		return;
@@ -104,13 +105,13 @@ static void tell_cut(struct scan *scan, const char *path, bool of_relays, const 
 	doctor_mend(
 		scan->d,
 		"let %s reach the relay's address (IPAddressAllow=localhost), or leave it out of the scope",
-		unit_of(path, unit, sizeof(unit)));
+		shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }
 
 static void tell_not_held(struct scan *scan, const char *path, const char *programs,
 			  const struct filters_outcome *o)
 {
-	char text[FIELDS_ADDRESS_LEN], unit[NAME_MAX + 1];
+	char text[FIELDS_ADDRESS_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
 	if (!may_tell(scan))
 		return;
@@ -119,13 +120,13 @@ static void tell_not_held(struct scan *scan, const char *path, const char *progr
 		"at '%s', packets are dropped by address, as to %s, but not those to the relay, which connects there for it: that limit does not hold for redirected connections (%s)",
 		path, fields_format_address(&o->dropped, text), programs);
 	doctor_mend(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
-		    unit_of(path, unit, sizeof(unit)));
+		    shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }
 
 static void tell_unknown(struct scan *scan, const char *path, const struct filters *filters,
 			 int error)
 {
-	char programs[1024];
+	char programs[1024], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 
 	if (!may_tell(scan))
 		return;
@@ -134,7 +135,8 @@ static void tell_unknown(struct scan *scan, const char *path, const struct filte
 		scan->d, DOCTOR_WARNING, "policy",
 		"at '%s' are programs on packets (%s), which see the relay's address instead of the server's; the kernel does not run them for a test: %s",
 		path, programs, strerror(-error));
-	doctor_mend(scan->d, "look what they do: bpftool cgroup show '%s'", path);
+	doctor_mend(scan->d, "look what they do: bpftool cgroup show %s",
+		    shell_quote(path, quoted, sizeof(quoted)));
 }
 
 /* --- cgroups */

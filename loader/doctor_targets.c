@@ -5,10 +5,12 @@
  * with --fail-closed too. A service manager does that at each restart of a service.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "bpffs.h"
 #include "doctor.h"
+#include "quote.h"
 #include "targets.h"
 #include "tproxy_abi.h"
 
@@ -16,7 +18,9 @@
 static bool check_target(struct doctor *d, const struct tproxy_target *target)
 {
 	const bool relay = target->flags == TPROXY_TARGET_RELAY;
+	char pin_dir[SHELL_QUOTE_LEN(PATH_MAX)];
 
+	shell_quote(d->pin_dir, pin_dir, sizeof(pin_dir));
 	switch (targets_state_of(target)) {
 	case TARGETS_REPLACED:
 		doctor_add(
@@ -24,7 +28,7 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 			relay ? "the relay cgroup '%s' was made anew: relays there are neither exempt nor told of destinations"
 			      : "'%s' was made anew: what runs there now is not redirected, whatever the policy",
 			target->path);
-		doctor_mend(d, "tproxy-load --again --pin-dir '%s'", d->pin_dir);
+		doctor_mend(d, "tproxy-load --again --pin-dir %s", pin_dir);
 		return false;
 	case TARGETS_ABSENT:
 		doctor_add(
@@ -35,8 +39,8 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 		doctor_mend(
 			d,
 			"name a slice instead, or see SERVICES in tproxy-load(8); once it is there: "
-			"tproxy-load --again --pin-dir '%s'",
-			d->pin_dir);
+			"tproxy-load --again --pin-dir %s",
+			pin_dir);
 		return false;
 	default:
 		return true;

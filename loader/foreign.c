@@ -21,6 +21,7 @@
 #include "hooks.h"
 #include "log.h"
 #include "pins.h"
+#include "quote.h"
 #include "targets.h"
 #include "util.h"
 
@@ -118,16 +119,18 @@ void foreign_describe(const struct foreign *f, const struct cgroup *target, bool
 }
 
 /* Detached without a pin it could be gone. */
-void foreign_mend(const struct foreign *f, char text[FOREIGN_TEXT_LEN])
+void foreign_mend(const struct foreign *f, char text[FOREIGN_MEND_LEN])
 {
 	const char *type = libbpf_bpf_attach_type_str(f->hook->attach_type);
+	char cgroup[SHELL_QUOTE_LEN(PATH_MAX)];
 	const __u32 id = f->prog_id;
 
-	snprintf(text, FOREIGN_TEXT_LEN,
+	shell_quote(f->cgroup, cgroup, sizeof(cgroup));
+	snprintf(text, FOREIGN_MEND_LEN,
 		 "bpftool prog pin id %u /sys/fs/bpf/prog_%u && "
-		 "bpftool cgroup detach '%s' %s id %u && "
-		 "bpftool cgroup attach '%s' %s id %u multi",
-		 id, id, f->cgroup, type, id, f->cgroup, type, id);
+		 "bpftool cgroup detach %s %s id %u && "
+		 "bpftool cgroup attach %s %s id %u multi",
+		 id, id, cgroup, type, id, cgroup, type, id);
 }
 
 /* A program of ours that is attached to this hook of a cgroup; 0: none. */
@@ -152,7 +155,7 @@ static int check_at(const struct pins *pins, const struct hook *hook, const stru
 		    bool force)
 {
 	const __u32 own = own_id(pins, hook, cgroup->id);
-	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_TEXT_LEN];
+	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_MEND_LEN];
 	struct foreign foreign;
 
 	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
@@ -163,7 +166,7 @@ static int check_at(const struct pins *pins, const struct hook *hook, const stru
 		log_warning("%s; %s", text, mend);
 		return 0;
 	}
-	log_err("%s; mend that with '%s', or --force", text, mend);
+	log_err("%s; load with --force, or mend that: %s", text, mend);
 	return -EPERM;
 }
 

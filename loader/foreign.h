@@ -11,6 +11,8 @@
 #include <linux/bpf.h>
 #include <stdbool.h>
 
+#include "quote.h"
+
 struct cgroup;
 struct hook;
 struct pins;
@@ -40,8 +42,9 @@ int foreign_check(const struct pins *pins, const struct targets *targets, bool f
 
 /* A sentence about it, and the command by which both run. */
 #define FOREIGN_TEXT_LEN (3 * PATH_MAX)
+#define FOREIGN_MEND_LEN (2 * SHELL_QUOTE_LEN(PATH_MAX) + 256)
 void foreign_describe(const struct foreign *foreign, const struct cgroup *target, bool attached,
 		      char text[FOREIGN_TEXT_LEN]);
-void foreign_mend(const struct foreign *foreign, char text[FOREIGN_TEXT_LEN]);
+void foreign_mend(const struct foreign *foreign, char text[FOREIGN_MEND_LEN]);
 
 #endif

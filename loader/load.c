@@ -39,6 +39,7 @@
 #include "namespaces.h"
 #include "options.h"
 #include "pins.h"
+#include "quote.h"
 #include "relays.h"
 #include "report.h"
 #include "targets.h"
@@ -99,6 +100,7 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 /* What is loaded there must be something that we can take over. */
 static int check_pinned(struct load *l)
 {
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	uint32_t version;
 	int r;
 
@@ -109,12 +111,13 @@ static int check_pinned(struct load *l)
 	/* 0: a loader died between making the map and writing the policy. */
 	if (r == -ENOENT || (r == 0 && (version == TPROXY_ABI_VERSION || version == 0)))
 		return 0;
+	shell_quote(l->pins.path, quoted, sizeof(quoted));
 	if (r < 0)
-		log_err("'%s/map_policy' cannot be read: %s; run 'tproxy-load --unload -p %s' first",
-			l->pins.path, strerror(-r), l->pins.path);
+		log_err("'%s/map_policy' cannot be read: %s; run first: tproxy-load --unload -p %s",
+			l->pins.path, strerror(-r), quoted);
 	else
-		log_err("'%s' holds ABI version %u, this is version %u; run 'tproxy-load --unload -p %s' first",
-			l->pins.path, version, TPROXY_ABI_VERSION, l->pins.path);
+		log_err("'%s' holds ABI version %u, this is version %u; run first: tproxy-load --unload -p %s",
+			l->pins.path, version, TPROXY_ABI_VERSION, quoted);
 	return r < 0 ? r : -EPROTO;
 }
 
@@ -580,6 +583,7 @@ int load_check(const struct options *options)
 		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
 	};
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	int r;
 
 	r = targets_open(options, &l.targets);
@@ -587,7 +591,7 @@ int load_check(const struct options *options)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);
 	if (options->config_has_others)
-		printf("of '%s' the section [load] was checked; [relay] is for 'tproxy-relay --check --config %s'\n",
-		       options->config, options->config);
+		printf("of '%s' the section [load] was checked; [relay] is for: tproxy-relay --check --config %s\n",
+		       options->config, shell_quote(options->config, quoted, sizeof(quoted)));
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "log.h"
 #include "options.h"
 #include "parse.h"
+#include "quote.h"
 #include "util.h"
 
 static int check_address(const union sockaddr_any *addr)
@@ -54,6 +56,7 @@ int check_mark(const struct options *o)
 int check_options(const struct options *o)
 {
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	int family, r = 0, one;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
@@ -68,7 +71,7 @@ int check_options(const struct options *o)
 	       format_endpoint(&o->listen[TPROXY_INET], text),
 	       format_endpoint(&o->listen[TPROXY_INET6], text6), o->workers);
 	if (o->config_has_others)
-		printf("of '%s' the section [relay] was checked; [load] is for 'tproxy-load --check --config %s'\n",
-		       o->config, o->config);
+		printf("of '%s' the section [relay] was checked; [load] is for: tproxy-load --check --config %s\n",
+		       o->config, shell_quote(o->config, quoted, sizeof(quoted)));
 	return 0;
 }

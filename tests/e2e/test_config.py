@@ -155,7 +155,7 @@ def test_check_says_which_section(bed, config):
     """What it has not looked at is not good. Red without config_has_others in both programs."""
     path = config(section(bed, "", "[relay]", "workers = two", "idle-timeout = x"))
     said = bed.tproxy_load("--check", "-f", path).succeeded().out
-    assert f"[relay] is for 'tproxy-relay --check --config {path}'" in said
+    assert f"[relay] is for: tproxy-relay --check --config '{path}'" in said
     relay = bed._binaries / "tproxy-relay"
     result = programs.call(relay, "--check", "--config", path)
     assert result.status == 2 and result.out == ""
@@ -164,7 +164,7 @@ def test_check_says_which_section(bed, config):
     path.write_text(section(bed, "", "[relay]", "workers = 3"))
     said = programs.call(relay, "--check", "-f", path).succeeded().out
     assert said.startswith("good: ") and "with 3 workers" in said
-    assert f"[load] is for 'tproxy-load --check --config {path}'" in said
+    assert f"[load] is for: tproxy-load --check --config '{path}'" in said
     path.write_text("[relay]\nworkers = 3\n")
     assert programs.call(relay, "--check", "-f", path).succeeded().out.count("\n") == 1
 

@@ -2,6 +2,9 @@
 """Programs of others above a scope that end where ours begin (I5): BPF_F_ALLOW_OVERRIDE."""
 
 import contextlib
+import json
+import os
+import subprocess
 
 import pytest
 
@@ -67,6 +70,46 @@ def test_policy_above_is_not_cancelled(bed, doctor, policy):
     bed.start_relay()
     assert outcome(bed) == "denied"
     assert not doctor().of("error")
+
+
+HOSTILE = ["a';touch pwned;'", "a$(touch pwned)", "a;touch pwned", "\x1b[31m'\\';touch pwned;'\u202e"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
+    """A cgroup that somebody named so: the commands that mend name it and run nothing of it.
+
+    Red if foreign_mend() or doctor put a name between quotes as it is.
+    """
+    where = bed.scope.child(name)
+    theirs = policy(where, "override")
+    inner = where.child("in")
+    result = bed.tproxy_load("--cgroup", inner).refused(f"program {theirs},")
+    (finding,) = doctor("--cgroup", inner).about("foreign", "error")
+    assert finding["mend"] in result.err
+    words = subprocess.run(
+        ["bash", "-c", f"bpftool() {{ printf '%s\\0' \"$@\"; }}; {finding['mend']}"], cwd=tmp_path,
+        capture_output=True, check=True).stdout.split(b"\0")
+    assert words.count(os.fsencode(where.path)) == 2
+    assert not list(tmp_path.iterdir())
+    inner.remove()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_pin_directories_in_commands_are_words(bed, ctl, name, tmp_path):
+    """Likewise the pin directory, in whatever doctor proposes for it. Red if chmod's path is bare."""
+    pins = bed.pins.path.parent / name
+    bed.tproxy_load("--cgroup", bed.scope, pin_dir=pins).succeeded()
+    try:
+        (pins / "map_policy").chmod(0o666)
+        findings = json.loads(ctl("doctor", "--json", pin_dir=pins).out)["findings"]
+        (command,) = [each["mend"] for each in findings
+                      if each["check"] == "pins" and "0666" in each["what"]]
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+        assert (pins / "map_policy").stat().st_mode & 0o777 == 0o640
+    finally:
+        bed.tproxy_load("--unload", pin_dir=pins).succeeded()
+    assert not list(tmp_path.iterdir())
 
 
 def test_force(bed, doctor, policy):

@@ -10,6 +10,7 @@
 #include "escape.h"
 #include "fields.h"
 #include "listeners.h"
+#include "quote.h"
 #include "status.h"
 #include "unit.h"
 #include "util.h"
@@ -187,6 +188,54 @@ static void test_escape(void **state)
 		ESCAPE_LEN(16) - 1);
 }
 
+/* What a shell makes of the quoted text, and that it runs nothing of it. */
+static void expect_word(const char *shell, const char *text)
+{
+	char quoted[SHELL_QUOTE_LEN(64)], command[512], word[128];
+	FILE *pipe;
+
+	shell_quote(text, quoted, sizeof(quoted));
+	snprintf(command, sizeof(command), "%s <<'EOF'\nprintf %%s %s\nEOF\n", shell, quoted);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	word[fread(word, 1, sizeof(word) - 1, pipe)] = '\0';
+	assert_int_equal(pclose(pipe), 0);
+	assert_string_equal(word, text);
+}
+
+/* Red if a quote or a backslash is put between quotes as it is. */
+static void test_shell_quote(void **state)
+{
+	static const char *const texts[] = {
+		"/a/b",	   "",	"a b\"c", "a';echo pwned;'",	"$(echo x)`echo y`",
+		"a\\b\\'", "'", "\\",	  "!x*?[a]~;&|<>(){}#",
+	};
+	static const char *const strange[] = {
+		"a\nb", "\x1b[31m7", "'\xc3;echo pwned;'", "\\'\x01'7", "gr\xc3\xbc",
+	};
+	char buf[SHELL_QUOTE_LEN(1)];
+	const char *c;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
+		expect_word("sh", texts[i]);
+		expect_word("bash", texts[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(strange); i++) {
+		char quoted[SHELL_QUOTE_LEN(64)];
+
+		expect_word("bash", strange[i]);
+		shell_quote(strange[i], quoted, sizeof(quoted));
+		/* One word also for a shell that knows no $'': no quote but the first and the last,
+		 * which no backslash is before. */
+		assert_ptr_equal(strchr(quoted + 2, '\''), quoted + strlen(quoted) - 1);
+		for (c = quoted; *c; c++)
+			assert_true(*c >= ' ' && *c < 0x7f);
+	}
+	assert_string_equal(shell_quote("a", buf, sizeof(buf)), "'a'");
+	assert_string_equal(shell_quote("ab", buf, sizeof(buf)), "''");
+}
+
 static void test_endpoints(void **state)
 {
 	const struct tproxy_endpoint v4 = {
@@ -222,6 +271,7 @@ int main(void)
 		cmocka_unit_test(test_listeners_take),
 		cmocka_unit_test(test_every_counter_has_a_name_and_a_group),
 		cmocka_unit_test(test_escape),
+		cmocka_unit_test(test_shell_quote),
 		cmocka_unit_test(test_endpoints),
 	};
 
