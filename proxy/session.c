@@ -27,6 +27,12 @@
 #include "util.h"
 #include "worker.h"
 
+/*
+ * How long a half waits whose destination is writable and takes nothing, as when TCP has no memory
+ * (tcp_mem, tcp(7)): poll would tell of it again and again.
+ */
+#define BACKOFF_MS 10
+
 static bool half_run(struct half *h);
 
 static int set_linger(int fd, bool abort)
@@ -182,6 +188,30 @@ static int wait_write(struct half *h, event_callback_fn fn, void *arg)
 	return 0;
 }
 
+static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct half *h = arg;
+
+	busypoll_woke(&h->session->worker->busypoll);
+	h->writing = false;
+	event_free(TAKE_PTR(h->write_event));
+	half_run(h);
+}
+
+/* The event of h's destination is a timer until it is over. */
+static int back_off(struct half *h)
+{
+	const struct timeval delay = { .tv_usec = BACKOFF_MS * 1000 };
+
+	stop_writing(h);
+	event_free(TAKE_PTR(h->write_event));
+	h->write_event = evtimer_new(h->session->worker->base, on_backoff_over, h);
+	if (!h->write_event || event_add(h->write_event, &delay) < 0)
+		return -ENOMEM;
+	h->writing = true;
+	return 0;
+}
+
 static void close_side(int fd, bool reset)
 {
 	if (reset)
@@ -287,6 +317,7 @@ static bool half_run(struct half *h)
 {
 	struct session *s = h->session;
 	uint64_t bytes = h->pump.bytes;
+	bool writable = h->writing; /* an event has said so */
 	enum pump_result r;
 	int waits = 0;
 
@@ -300,7 +331,10 @@ static bool half_run(struct half *h)
 		waits = wait_read(h);
 		break;
 	case PUMP_WAIT_WRITE:
-		waits = wait_write(h, on_ready, h);
+		if (writable && h->pump.bytes == bytes)
+			waits = back_off(h);
+		else
+			waits = wait_write(h, on_ready, h);
 		break;
 	case PUMP_EOF:
 		return half_end(h);

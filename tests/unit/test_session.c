@@ -39,6 +39,19 @@ int origdst_get_conn(int fd, struct tproxy_conn *ret_conn)
 	return -ENOENT;
 }
 
+/* Instead of the C library's: TCP may have no memory. */
+static bool no_memory;
+static int sends;
+
+ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+	if (!no_memory)
+		return sendto(fd, data, len, flags, NULL, 0);
+	sends++;
+	errno = EAGAIN;
+	return -1;
+}
+
 struct fixture {
 	struct worker worker;
 	struct worker_limit limit;
@@ -290,6 +303,37 @@ static void test_reset_after_half_close(void **state)
 	assert_int_equal(send(f->server, "x", 1, MSG_NOSIGNAL), -1);
 }
 
+/*
+ * TCP has no memory: send() fails, and yet poll says that the socket is writable. To see it red:
+ * wait_write() instead of back_off() in half_run().
+ */
+static void test_writable_that_takes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t begun_ms, waited_ms;
+	char got[8] = "";
+	int turns;
+
+	start(f);
+	assert_int_equal(send(f->client, "late", 4, 0), 4);
+	no_memory = true;
+	sends = 0;
+	begun_ms = deadline_now_ms();
+	for (turns = 0; turns < 2000; turns++)
+		event_base_loop(f->worker.base, EVLOOP_NONBLOCK);
+	wait_ms(f, 50);
+	waited_ms = deadline_now_ms() - begun_ms;
+	no_memory = false;
+	assert_true(sends >= 2);
+	/* Two for each time: at its end, and when poll has told again. */
+	assert_true((uint64_t)sends <= 4 + waited_ms / 5);
+	wait_ms(f, 50);
+	assert_int_equal(recv(f->server, got, sizeof(got), MSG_DONTWAIT), 4);
+	say(f, f->client, f->server, "more");
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
+}
+
 #define MANY 6
 
 /* Sessions with a client that has ended its side, from which nothing is read. */
@@ -507,6 +551,7 @@ int main(void)
 		session_test(test_reset_by_client),
 		session_test(test_reset_by_server_after_data),
 		session_test(test_reset_after_half_close),
+		session_test(test_writable_that_takes_nothing),
 		session_test(test_probes_take_turns),
 		session_test(test_settling_takes_turns),
 		session_test(test_no_destination),
