@@ -72,7 +72,8 @@ def test_policy_above_is_not_cancelled(bed, doctor, policy):
     assert not doctor().of("error")
 
 
-HOSTILE = ["a';touch pwned;'", "a$(touch pwned)", "a;touch pwned", "\x1b[31m'\\';touch pwned;'\u202e"]
+HOSTILE = ["a';touch pwned;'", "a$(touch pwned)", "a;touch pwned",
+           "\x1b[31m'\\';touch pwned;'\u202e"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -97,7 +98,8 @@ def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_pin_directories_in_commands_are_words(bed, ctl, name, tmp_path):
-    """Likewise the pin directory, in whatever doctor proposes for it. Red if chmod's path is bare."""
+    """Likewise the pin directory, in whatever doctor proposes for it. Red if chmod's path is
+    bare."""
     pins = bed.pins.path.parent / name
     bed.tproxy_load("--cgroup", bed.scope, pin_dir=pins).succeeded()
     try:
