@@ -26,8 +26,8 @@ static uint64_t now_ns(void)
 
 void busypoll_woke(struct busypoll *b)
 {
-	if (b->most_us && !b->woke_ns)
-		b->woke_ns = now_ns();
+	if (!b->woke_ns)
+		b->woke_ns = b->most_us ? now_ns() : 1;
 }
 
 static void learn(struct busypoll *b, uint64_t waited_us)
@@ -47,26 +47,51 @@ static bool may_look(const struct busypoll *b, uint64_t idle_ns)
 	       now_ns() - idle_ns < (uint64_t)b->most_us * 1000;
 }
 
+/* 0, 1 after event_base_loopbreak(), or -1. */
+static int turn(struct event_base *base, int flags)
+{
+	if (event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY | EVLOOP_ONCE | flags) < 0)
+		return -1;
+	return event_base_got_break(base);
+}
+
+/* Waits for an event, asleep. What is owed is paid before, unless an event is there already. */
+static int sleep_turn(struct busypoll *b, struct event_base *base)
+{
+	if (b->debts && *b->debts) {
+		int r = turn(base, EVLOOP_NONBLOCK);
+
+		if (r || b->woke_ns)
+			return r;
+		b->pay(b->pay_arg, /* all= */ true);
+	}
+	return turn(base, 0);
+}
+
 int busypoll_loop(struct busypoll *b, struct event_base *base)
 {
 	uint64_t idle_ns;
+	int r;
 
-	if (!b->most_us)
-		return event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
-	for (idle_ns = now_ns();; idle_ns = now_ns()) {
-		atomic_store_explicit(&b->turn->of, b, memory_order_relaxed);
+	for (;;) {
+		idle_ns = 0;
+		if (b->most_us) {
+			idle_ns = now_ns();
+			atomic_store_explicit(&b->turn->of, b, memory_order_relaxed);
+		}
+		if (b->debts && *b->debts)
+			b->pay(b->pay_arg, /* all= */ false);
 		for (b->woke_ns = 0; !b->woke_ns;) {
-			bool look = may_look(b, idle_ns);
+			bool look = b->most_us && may_look(b, idle_ns);
 
-			if (event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY | EVLOOP_ONCE |
-							  (look ? EVLOOP_NONBLOCK : 0)) < 0)
-				return -1;
-			if (event_base_got_break(base))
-				return 0;
+			r = look ? turn(base, EVLOOP_NONBLOCK) : sleep_turn(b, base);
+			if (r)
+				return r < 0 ? -1 : 0;
 			/* Whoever else wants this CPU has it first: perhaps it is a peer. */
 			if (look && !b->woke_ns)
 				sched_yield();
 		}
-		learn(b, (b->woke_ns - idle_ns) / 1000);
+		if (b->most_us)
+			learn(b, (b->woke_ns - idle_ns) / 1000);
 	}
 }

@@ -24,6 +24,13 @@ struct busypoll {
 	uint32_t most_us;	    /* of looking in a row; 0: sleep at once */
 	int credit;		    /* waits that were short, less those that were long */
 	uint64_t woke_ns;	    /* when the first event of this turn came, 0: none yet */
+	/*
+	 * Work that an event which is about to come would make unnecessary: done before a sleep,
+	 * and while there is none, when it is old. debts counts it, NULL if there is no such work.
+	 */
+	const uint32_t *debts;
+	void (*pay)(void *arg, bool all); /* all: also what is young */
+	void *pay_arg;
 };
 
 /* An event has come that is a client's or a server's: to be said by each callback. */

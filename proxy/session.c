@@ -212,6 +212,28 @@ static int back_off(struct half *h)
 	return 0;
 }
 
+/*
+ * What a client has said waits for an answer. Its kernel may hold back what it says next until the
+ * first is acknowledged (Nagle's algorithm; on loopback even what would be a full segment
+ * elsewhere), and ours delays that for 40 ms once there was an answer. If none comes before the
+ * worker sleeps, the acknowledgement goes alone.
+ */
+static void owe_ack(struct session *s)
+{
+	if (s->unacked || !s->up.pump.unanswered || !s->down.pump.bytes)
+		return;
+	s->unacked = true;
+	worker_owe_ack(s->worker, s);
+}
+
+static void forget_ack(struct session *s)
+{
+	if (!s->unacked)
+		return;
+	s->unacked = false;
+	worker_forget_ack(s->worker, s);
+}
+
 static void close_side(int fd, bool reset)
 {
 	if (reset)
@@ -247,6 +269,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 	stats_add(&stats->spliced, s->up.pump.spliced + s->down.pump.spliced);
 	half_finish(&s->up);
 	half_finish(&s->down);
+	forget_ack(s);
 	deadline_clear(&s->deadline);
 	if (s->deaf) {
 		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
@@ -325,6 +348,10 @@ static bool half_run(struct half *h)
 	if (h->pump.bytes != bytes) {
 		deadline_touch(&s->deadline);
 		other_half(h)->pump.unanswered = 0;
+		if (h == &s->down)
+			forget_ack(s);
+		else
+			owe_ack(s);
 	}
 	switch (r) {
 	case PUMP_WAIT_READ:
@@ -444,6 +471,12 @@ static void set_quickack(int fd, int on)
 	setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
+void session_acknowledge(struct session *s)
+{
+	set_quickack(s->client_fd, true);
+	forget_ack(s);
+}
+
 /* connect() has finished, well. May destroy the session. */
 static void session_open(struct session *s)
 {
@@ -471,6 +504,14 @@ static void dial_failed(struct session *s, int error)
 {
 	char dst[FORMAT_ENDPOINT_LEN];
 
+	/*
+	 * The server has accepted, perhaps said something, and reset, all before we came to look (a
+	 * connect() that is turned down fails with ECONNREFUSED). What it said goes first.
+	 */
+	if (error == ECONNRESET || error == EPIPE) {
+		reset_by(s, SESSION_SERVER);
+		return;
+	}
 	format_endpoint(&s->dst, dst);
 	if (is_local(error) && log_episode_begins(&s->worker->limit->dial_failed))
 		log_warning("this host does not let us connect, to %s and maybe others: %s", dst,

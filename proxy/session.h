@@ -49,12 +49,14 @@ enum session_state {
 };
 
 struct session {
-	TAILQ_ENTRY(session) entry;	 /* worker::sessions */
-	TAILQ_ENTRY(session) deaf_entry; /* worker::deaf, while one side is not read from */
-	struct deadline deadline;	 /* in one of worker's queues, by state */
+	TAILQ_ENTRY(session) entry;	   /* worker::sessions */
+	TAILQ_ENTRY(session) deaf_entry;   /* worker::deaf, while one side is not read from */
+	LIST_ENTRY(session) unacked_entry; /* worker::unacked */
+	struct deadline deadline;	   /* in one of worker's queues, by state */
 	struct worker *worker;
 	enum session_state state;
 	bool deaf;	/* on worker::deaf */
+	bool unacked;	/* on worker::unacked */
 	bool settled;	/* session_settle() */
 	bool keeps_own; /* the client's own times of keepalive hold, not worker's keepidle_s */
 	int client_fd;
@@ -89,6 +91,9 @@ void session_settle(struct session *s);
 
 /* Sets worker's keepidle_s, for a session that is settled. */
 void session_set_keepidle(struct session *s);
+
+/* On worker::unacked, takes it off: the client's kernel gets its acknowledgement now. */
+void session_acknowledge(struct session *s);
 
 /* Closes both sides, with resets where reason wants them, logs, counts, frees. */
 void session_destroy(struct session *s, enum close_reason reason);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "monotonic.h"
 #include "options.h"
 #include "session.h"
 #include "util.h"
@@ -31,6 +32,8 @@
 /* Of these, and of new ones that are settled, in one tick: half a millisecond. The others follow.
  */
 #define WALK_MAX 256
+/* So long may a client wait for an acknowledgement while its worker is busy. */
+#define UNACKED_NS 1000000
 /* Of those whose time is over, in one turn of the loop. */
 #define EXPIRE_MAX 256
 /* The timer never fires more often, nor a timeout later, than this. */
@@ -170,6 +173,30 @@ void worker_unqueue_bulk(struct worker *worker, struct half *h)
 	TAILQ_REMOVE(&worker->bulk, h, bulk_entry);
 	worker->n_bulk--;
 	h->queued = false;
+}
+
+void worker_owe_ack(struct worker *worker, struct session *s)
+{
+	if (worker->n_unacked++ == 0)
+		worker->unacked_ns = monotonic_kernel_ns();
+	LIST_INSERT_HEAD(&worker->unacked, s, unacked_entry);
+}
+
+void worker_forget_ack(struct worker *worker, struct session *s)
+{
+	worker->n_unacked--;
+	LIST_REMOVE(s, unacked_entry);
+}
+
+/* See busypoll.h. */
+static void acknowledge(void *arg, bool all)
+{
+	struct worker *worker = arg;
+
+	if (!all && monotonic_kernel_ns() - worker->unacked_ns < UNACKED_NS)
+		return;
+	while (!LIST_EMPTY(&worker->unacked))
+		session_acknowledge(LIST_FIRST(&worker->unacked));
 }
 
 /*
@@ -431,6 +458,10 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	TAILQ_INIT(&worker->sessions);
 	TAILQ_INIT(&worker->deaf);
 	worker->walk_most = WALK_MAX;
+	LIST_INIT(&worker->unacked);
+	worker->busypoll.debts = &worker->n_unacked;
+	worker->busypoll.pay = acknowledge;
+	worker->busypoll.pay_arg = worker;
 	TAILQ_INIT(&worker->bulk);
 	deadline_queue_init(&worker->connecting);
 	deadline_queue_init(&worker->idle);

@@ -80,9 +80,12 @@ struct worker {
 	struct crowd crowd;			    /* of the sessions, those that are new */
 	TAILQ_HEAD(, session) deaf; /* those to be probed for resets, the next one first */
 	uint32_t n_deaf;
-	uint32_t probe_left; /* of these, in the pass that is under way */
-	uint64_t probed_ms;  /* when that has begun */
-	uint32_t walk_most;  /* sessions that are probed, or settled, in one tick */
+	uint32_t probe_left;	      /* of these, in the pass that is under way */
+	uint64_t probed_ms;	      /* when that has begun */
+	uint32_t walk_most;	      /* sessions that are probed, or settled, in one tick */
+	LIST_HEAD(, session) unacked; /* what these clients have said is not acknowledged yet */
+	uint32_t n_unacked;
+	uint64_t unacked_ns; /* when the first of them came */
 	struct deadline_queue connecting, idle, half_closed;
 	TAILQ_HEAD(, half) bulk; /* those that wait for their turn */
 	uint32_t n_bulk;
@@ -154,6 +157,12 @@ void worker_on_session_end(struct worker *worker);
 bool worker_queue_bulk(struct worker *worker, struct half *h);
 /* It has ended, or its turn has come. */
 void worker_unqueue_bulk(struct worker *worker, struct half *h);
+/*
+ * What this session's client has said is to be acknowledged (session_acknowledge()) before the
+ * worker sleeps, or after a millisecond if it does not. forget: there was an answer.
+ */
+void worker_owe_ack(struct worker *worker, struct session *s);
+void worker_forget_ack(struct worker *worker, struct session *s);
 /* There is a session now: see to it that the timer for timeouts runs. */
 void worker_need_tick(struct worker *worker);
 

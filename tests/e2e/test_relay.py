@@ -14,8 +14,10 @@ import pytest
 
 import host
 import wire
-from harness import BLACKHOLE, NOBODY
+from harness import BLACKHOLE, CLIENT, NOBODY
 from programs import RELAY_GID, RELAY_UID, SANITIZED
+
+SYN_SENT = "02"  # in proc_net_tcp.rst
 
 MIB = 1024
 
@@ -119,6 +121,28 @@ def test_last_words_before_a_reset(proxied):
     wire.reset(client)
     proxied.relay.signal(signal.SIGCONT)
     assert wire.read_to_end(server) == (b"last words", wire.RESET)
+
+
+def test_server_that_resets_before_the_relay_looks(proxied):
+    """It accepts, says something and resets, all while the relay waits to run. Directly the client
+    reads that, and then meets the reset. Red if dial_failed() takes ECONNRESET for a refusal."""
+    listener = proxied.listen()
+    address = listener.getsockname()
+    proxied.server_net.ip(f"route add blackhole {CLIENT}/32")  # the SYN has to go again
+
+    def relays_states():
+        with proxied.client_net.inside():
+            return wire.tcp_states(address)
+
+    client = proxied.connect(listener)
+    host.wait_until(lambda: SYN_SENT in relays_states(), "the relay connects")
+    with proxied.relay.stopped():
+        proxied.server_net.ip(f"route del blackhole {CLIENT}/32")
+        server, _ = proxied.accept(listener)
+        server.sendall(b"go away")
+        wire.reset(server)
+        host.wait_until(lambda: not relays_states(), "the reset has come")
+    assert wire.read_to_end(client) == (b"go away", wire.RESET)
 
 
 @pytest.mark.parametrize("writes", [False, True], ids=["", "but-writes"])
