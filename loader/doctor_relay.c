@@ -23,6 +23,7 @@
 #include "listeners.h"
 #include "monotonic.h"
 #include "namespaces.h"
+#include "relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -304,6 +305,22 @@ static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tprox
 		   relay->uid, relay->alive_ns ? "" : ", registered by tproxyctl");
 }
 
+/* Each second it opens them by name. Returns whether it may. */
+static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
+{
+	_cleanup_free_ char *group = fields_group(d->relay_gid);
+
+	if (relays_can_open(relay, d->relay_gid))
+		return true;
+	doctor_add(d, DOCTOR_ERROR, "relay",
+		   "relay %u may not open the pins, which are for group %s: its registration ends",
+		   relay->pid, group ? group : "?");
+	doctor_mend(d,
+		    "load with --relay-group and the relay's group, or start the relay in group %s",
+		    group ? group : "?");
+	return false;
+}
+
 static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay)
 {
 	bool serves, well = true;
@@ -313,7 +330,7 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	process = check_process(d, relay);
 	if (process == PROCESS_GONE)
 		return;
-	serves = process == PROCESS_RUNS && is_alive(d, relay);
+	serves = process == PROCESS_RUNS && check_group(d, relay) && is_alive(d, relay);
 	/* What is wrong with one family is mostly wrong with both. */
 	for (i = 0; i < _TPROXY_FAMILY_MAX && well; i++) {
 		struct tproxy_listen listen = relay->listen[i];
@@ -344,6 +361,7 @@ void doctor_relay(struct doctor *d)
 {
 	struct tproxy_relay relay;
 	__u64 cookie, *prev = NULL;
+	_cleanup_free_ char *group = NULL;
 	_cleanup_close_ int fd = -1;
 	int n, r;
 
@@ -365,8 +383,10 @@ void doctor_relay(struct doctor *d)
 	}
 	if (n > 0)
 		return;
+	group = fields_group(d->relay_gid);
 	doctor_add(d, d->fail_closed ? DOCTOR_ERROR : DOCTOR_WARNING, "relay",
 		   "none is registered: connections %s",
 		   d->fail_closed ? "are refused" : "go directly");
-	doctor_mend(d, DOCTOR_MEND_RELAY);
+	doctor_mend(d, DOCTOR_MEND_RELAY "; a relay runs as root or in group %s (--relay-group)",
+		    group ? group : "?");
 }

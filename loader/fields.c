@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
@@ -155,6 +156,17 @@ char *fields_user(uint64_t uid)
 	if (user)
 		return strdup(escape_text(user->pw_name, LOGIN_NAME_MAX, text, sizeof(text)));
 	snprintf(text, sizeof(text), "%" PRIu64, uid);
+	return strdup(text);
+}
+
+char *fields_group(uint64_t gid)
+{
+	const struct group *group = getgrgid((gid_t)gid);
+	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
+
+	if (group)
+		return strdup(escape_text(group->gr_name, LOGIN_NAME_MAX, text, sizeof(text)));
+	snprintf(text, sizeof(text), "%" PRIu64, gid);
 	return strdup(text);
 }
 

@@ -57,4 +57,7 @@ char *fields_cgroup(uint64_t id);
 /* The name of a user, the number if there is none. Likewise. */
 char *fields_user(uint64_t uid);
 
+/* Likewise of a group; "root". */
+char *fields_group(uint64_t gid);
+
 #endif

@@ -198,21 +198,20 @@ static int open_bpffs(struct load *l)
 	return pins_open_bpffs(&l->pins);
 }
 
-static int set_map_access(struct load *l)
+static int set_map_access(struct load *l, gid_t gid)
 {
 	size_t i;
 	int r;
 
 	for (i = 0; i < n_map_access; i++) {
-		r = pins_set_access(&l->pins, map_access[i].name, l->options->relay_gid,
-				    map_access[i].mode);
+		r = pins_set_access(&l->pins, map_access[i].name, gid, map_access[i].mode);
 		if (r < 0)
 			return r;
 	}
 	r = open_bpffs(l);
 	if (r < 0)
 		return r;
-	return pins_open_to_group(&l->pins, l->options->relay_gid);
+	return pins_open_to_group(&l->pins, gid);
 }
 
 static int write_policy(struct load *l)
@@ -422,11 +421,13 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 static void read_before(struct load *l)
 {
 	struct report_before *before = &l->before;
+	struct stat st;
 
 	before->loaded = policy_read(l, &before->policy) == 0 &&
 			 before->policy.abi_version == TPROXY_ABI_VERSION;
 	if (!before->loaded)
 		return;
+	before->relay_gid = fstat(l->pins.fd, &st) == 0 ? st.st_gid : l->options->relay_gid;
 	if (targets_read(bpf_map__fd(l->skel->maps.map_targets), &before->list, &before->n) < 0 ||
 	    before->n > 0)
 		return;
@@ -441,7 +442,8 @@ static void read_before(struct load *l)
 static void withdraw_outside(struct load *l)
 {
 	if (relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
-				report_moved(&l->before, &l->targets), &l->outside) > 0)
+				report_moved(&l->before, &l->targets), l->options->relay_gid,
+				&l->outside) > 0)
 		handshakes_let_end(l->outside.taken, l->outside.n_taken);
 }
 
@@ -456,7 +458,8 @@ static int finish_steps(struct load *l)
 		return r;
 	/* One that has registered again meanwhile, while it still could ask. */
 	relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
-			    report_moved(&l->before, &l->targets), &l->outside);
+			    report_moved(&l->before, &l->targets), l->options->relay_gid,
+			    &l->outside);
 	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
 	if (r < 0)
 		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
@@ -477,7 +480,7 @@ static int load_steps(struct load *l)
 	if (r < 0)
 		return r;
 	read_before(l);
-	r = set_map_access(l);
+	r = set_map_access(l, l->options->relay_gid);
 	if (r < 0)
 		return r;
 	for (i = 0; i < n_hooks; i++) {
@@ -501,6 +504,7 @@ static int load_steps(struct load *l)
 static void undo(struct load *l)
 {
 	if (l->before.loaded) {
+		set_map_access(l, l->before.relay_gid);
 		policy_write(l, &l->before.policy);
 		relays_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
 	}
@@ -552,7 +556,7 @@ static int load_with(const struct options *options)
 		undo(&l);
 		return r;
 	}
-	report_load(&l.before, &l.targets, &l.policy, options->pin_dir,
+	report_load(&l.before, &l.targets, &l.policy, options,
 		    relays_count(bpf_map__fd(l.skel->maps.map_config)), &l.outside);
 	if (l.n_kept > 0)
 		printf("connections of cgroups that are in scope no more still run, and keep %zu links; the next tproxy-load removes those\n",

@@ -4,8 +4,12 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "cgroup.h"
 #include "log.h"
@@ -71,7 +75,71 @@ static bool is_taken(const struct relays *relays, __u64 cookie, __u32 pid)
 	return false;
 }
 
-size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved,
+static bool has_group(const char *list, gid_t gid)
+{
+	unsigned long long each;
+	char *end;
+
+	for (;; list = end) {
+		each = strtoull(list, &end, 10);
+		if (end == list)
+			return false;
+		if (each == gid)
+			return true;
+	}
+}
+
+/* Root of another user namespace than ours is root there only. */
+static bool in_our_user_namespace(pid_t pid)
+{
+	struct stat own, other;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
+	return stat("/proc/self/ns/user", &own) == 0 && stat(path, &other) == 0 &&
+	       own.st_ino == other.st_ino;
+}
+
+/* By proc(5): the last of four numbers is what counts for files. */
+static bool may_open(FILE *status, pid_t pid, gid_t gid)
+{
+	unsigned long long capabilities = 0;
+	char line[4096];
+	bool may = false;
+	unsigned int id;
+
+	while (fgets(line, sizeof(line), status)) {
+		if (sscanf(line, "Uid: %*u %*u %*u %u", &id) == 1)
+			may |= id == 0;
+		else if (sscanf(line, "Gid: %*u %*u %*u %u", &id) == 1)
+			may |= id == gid;
+		else if (strncmp(line, "Groups:", 7) == 0)
+			may |= has_group(line + 7, gid);
+		else if (sscanf(line, "CapEff: %llx", &capabilities) == 1)
+			may |= capabilities >> CAP_DAC_OVERRIDE & 1 && in_our_user_namespace(pid);
+	}
+	return may;
+}
+
+bool relays_can_open(const struct tproxy_relay *relay, gid_t gid)
+{
+	const pid_t pid = (pid_t)relay->pid;
+	char path[64];
+	FILE *status;
+	bool may;
+
+	if (!relay->alive_ns || !namespaces_is_initial(NAMESPACES_PID))
+		return true;
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	status = fopen(path, "re");
+	if (!status)
+		return true;
+	may = may_open(status, pid, gid);
+	fclose(status);
+	return may;
+}
+
+size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved, gid_t gid,
 			   struct relays *relays)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
@@ -79,7 +147,8 @@ size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved
 	struct relays_entry *grown;
 
 	for (i = 0; i < n; i++) {
-		if (!is_outside(&list[i].relay, targets, moved))
+		list[i].shut_out = !is_outside(&list[i].relay, targets, moved);
+		if (list[i].shut_out && relays_can_open(&list[i].relay, gid))
 			continue;
 		bpf_map_delete_elem(map_fd, &list[i].netns_cookie);
 		taken++;

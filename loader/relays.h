@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "tproxy_abi.h"
 
@@ -14,6 +15,7 @@ struct targets;
 struct relays_entry {
 	__u64 netns_cookie;
 	struct tproxy_relay relay;
+	bool shut_out; /* it is where it has to be, but may not open the pins any more */
 };
 
 struct relays {
@@ -36,10 +38,17 @@ void relays_forget_dead(int map_fd);
 /*
  * Takes out those of relays that these targets do not serve: what was redirected to one would be
  * reset, for it is not told the destination. moved: the targets are others than before, so that one
- * whose cgroup cannot be found out is taken out too. Returns how many. Appends to *relays.
+ * whose cgroup cannot be found out is taken out too. Likewise those that cannot renew their
+ * registration, see relays_can_open(). Returns how many. Appends to *relays.
  */
-size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved,
+size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved, gid_t gid,
 			   struct relays *relays);
+
+/*
+ * May this relay open pins of that group, as it does every second? True as well where we cannot
+ * tell, and of a proxy that tproxyctl has registered, which never does.
+ */
+bool relays_can_open(const struct tproxy_relay *relay, gid_t gid);
 
 /* Puts back what was taken out, unless another relay is registered there by now. */
 void relays_restore(int map_fd, const struct relays *relays);

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "escape.h"
+#include "fields.h"
+#include "options.h"
 #include "targets.h"
 #include "util.h"
 
@@ -151,11 +153,31 @@ static void print_state(const struct report_before *b, const struct targets *t, 
 		print_relay_cgroup(b, t);
 }
 
-static void print_outside(const struct targets *t, const struct relays *outside)
+static void print_group(gid_t gid)
+{
+	_cleanup_free_ char *text = fields_group(gid);
+
+	printf("%s", text ? text : "(out of memory)");
+}
+
+static void print_shut_out(unsigned int pid, gid_t gid)
+{
+	printf("relay %u cannot renew its registration any more and gets nothing; load with its group (--relay-group), or start it ",
+	       pid);
+	printf(gid ? "in group " : "as ");
+	print_group(gid);
+	printf("\n");
+}
+
+static void print_outside(const struct targets *t, const struct relays *outside, gid_t gid)
 {
 	size_t i;
 
 	for (i = 0; i < outside->n_taken; i++) {
+		if (outside->taken[i].shut_out) {
+			print_shut_out(outside->taken[i].relay.pid, gid);
+			continue;
+		}
 		printf("relay %u is outside and gets nothing; start it in ",
 		       outside->taken[i].relay.pid);
 		if (t->relay.fd >= 0)
@@ -167,22 +189,28 @@ static void print_outside(const struct targets *t, const struct relays *outside)
 }
 
 void report_load(const struct report_before *b, const struct targets *t,
-		 const struct tproxy_policy *policy, const char *pin_dir, size_t n_relays,
+		 const struct tproxy_policy *policy, const struct options *options, size_t n_relays,
 		 const struct relays *outside)
 {
 	size_t i;
 
 	printf("%s", b->loaded ? "loaded again, live state kept" : "loaded");
 	print_state(b, t, policy->flags);
+	if (b->loaded && b->relay_gid != options->relay_gid) {
+		printf("; relay group was ");
+		print_group(b->relay_gid);
+		printf(", now ");
+		print_group(options->relay_gid);
+	}
 	if (n_relays == 0)
 		printf("; no relay%s: their connections %s", b->loaded ? "" : " yet",
 		       policy->flags & TPROXY_FAIL_CLOSED ? "are refused" : "go out directly");
-	printf("; pinned in '%s'\n", pin_dir);
+	printf("; pinned in '%s'\n", options->pin_dir);
 	for (i = 0; i < t->n_absent; i++) {
 		print_path(t->absent[i]);
 		printf(" is not there now; 'tproxy-load --again' attaches to it when it is\n");
 	}
-	print_outside(t, outside);
+	print_outside(t, outside, options->relay_gid);
 }
 
 void report_check(const struct targets *t, bool fail_closed, const char *pin_dir)

@@ -9,6 +9,7 @@
 #include "relays.h"
 #include "tproxy_abi.h"
 
+struct options;
 struct targets;
 
 /* What was loaded before. */
@@ -17,10 +18,11 @@ struct report_before {
 	struct tproxy_target *list; /* NULL: not known */
 	size_t n;
 	struct tproxy_policy policy;
+	gid_t relay_gid;
 };
 
 void report_load(const struct report_before *before, const struct targets *targets,
-		 const struct tproxy_policy *policy, const char *pin_dir, size_t n_relays,
+		 const struct tproxy_policy *policy, const struct options *options, size_t n_relays,
 		 const struct relays *outside);
 
 /* What --check prints. */

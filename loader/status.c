@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,7 +97,9 @@ static void add_since(struct json_object *root, uint64_t loaded_ns)
 
 static int add_policy(struct json_object *root, const char *pin_dir)
 {
+	_cleanup_free_ char *group = NULL;
 	struct tproxy_policy policy;
+	struct stat st;
 	_cleanup_close_ int fd = -1;
 	__u32 key = 0;
 	int r;
@@ -112,6 +115,10 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 	fields_add_string(root, "policy",
 			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
 	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	if (stat(pin_dir, &st) == 0) {
+		group = fields_group(st.st_gid);
+		fields_add_string(root, "relay_group", group ? group : "(out of memory)");
+	}
 	add_since(root, policy.loaded_ns);
 	if (policy.relay_cgroup_id) {
 		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
@@ -352,6 +359,8 @@ void status_print_state(struct json_object *root)
 	       fields_get_bool(root, "include_loopback") ? "included" : "bypassed");
 	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
 		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
+	if (json_object_object_get_ex(root, "relay_group", NULL))
+		printf("relay group    %s\n", fields_get_string(root, "relay_group"));
 	printf("counting since %s\n", fields_get_string(root, "counters_since"));
 	print_targets(root);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",

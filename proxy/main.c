@@ -153,6 +153,10 @@ static void check(struct relay *relay)
 		log_warning(
 			"nothing is pinned in '%s' any more; running connections go on, new ones come when 'tproxy-load' has run",
 			relay->options.pin_dir);
+	else if (state == REGISTRATION_DENIED)
+		log_warning(
+			"the pins in '%s' are not ours to open any more: they were unloaded, or 'tproxy-load --relay-group' was given another group; running connections go on",
+			relay->options.pin_dir);
 	else if (state == REGISTRATION_FAILED)
 		log_warning(
 			"cannot renew our entry in '%s/map_config': %s, trying again every second",

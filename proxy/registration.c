@@ -393,7 +393,7 @@ void registration_remove(struct registration *reg)
 
 /*
  * 0: map NAME is pinned and has that id, or it cannot be looked at. 1: another one is, be it of
- * another version or group. -ENOENT.
+ * another version. -ENOENT. -EACCES.
  */
 static int check_pin(const struct registration *reg, const char *name, uint32_t key_size,
 		     uint32_t value_size, uint32_t id)
@@ -403,9 +403,9 @@ static int check_pin(const struct registration *reg, const char *name, uint32_t 
 	int r;
 
 	r = bpffs_open_map(reg->pin_dir, name, key_size, value_size, /* writable= */ true, &fd);
-	if (r == -ENOENT)
+	if (r == -ENOENT || r == -EACCES)
 		return r;
-	if (r == -EPROTO || r == -EACCES)
+	if (r == -EPROTO)
 		return 1;
 	/* Not to be able to look, for want of a descriptor, say, is no news. */
 	return r == 0 && bpffs_map_id(fd, &id_now) == 0 && id_now != id;
@@ -426,7 +426,7 @@ bool registration_is_replaced(const struct registration *reg)
 	return (r < 0 && errno == ENOENT) || (r == 0 && !is_ours(reg, &relay));
 }
 
-/* GOOD, GONE or REPLACED. */
+/* GOOD, GONE, DENIED or REPLACED. */
 static enum registration_state check_pins(const struct registration *reg)
 {
 	int r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
@@ -434,6 +434,8 @@ static enum registration_state check_pins(const struct registration *reg)
 	int r_marks =
 		check_pin(reg, "map_marks", sizeof(int), sizeof(struct tproxy_mark), reg->marks_id);
 
+	if (r == -EACCES || r_marks == -EACCES)
+		return REGISTRATION_DENIED;
 	if (r < 0 || r_marks < 0)
 		return REGISTRATION_GONE;
 	return r > 0 || r_marks > 0 ? REGISTRATION_REPLACED : REGISTRATION_GOOD;

@@ -103,6 +103,7 @@ enum registration_state {
 	REGISTRATION_GOOD,
 	REGISTRATION_OTHER,    /* another relay, which serves, has registered since */
 	REGISTRATION_GONE,     /* nothing is pinned */
+	REGISTRATION_DENIED,   /* we may not open the pins, or not look whether there are any */
 	REGISTRATION_UNHEARD,  /* the programs are not where we are: the entry is taken back */
 	REGISTRATION_FAILED,   /* could not be renewed, errno in registration::error */
 	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, put */

@@ -34,6 +34,46 @@ def talk(address):
         return type(error).__name__
 
 
+# --- relays that may not open the pins any more
+
+
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_relay_group_that_changes(bed, doctor, policy):
+    """The load says so and takes out the relay that cannot renew; the relay says what is true; with
+    its group given again it serves again.
+
+    Red if relays_can_open() says yes to all, or if the relay takes EACCES for no pins.
+    """
+    load(bed, *policy, relays=bed.relay_cgroup)
+    relay = bed.start_relay()
+    (address,) = bed.echo_server()
+    assert bed.run_in(talk, address) == "hello"
+    said = load(bed, *policy, "--relay-group", "0", relays=bed.relay_cgroup)
+    assert f"; relay group was {programs.RELAY_GID}, now root;" in said
+    assert f"relay {relay.pid} cannot renew its registration any more and gets nothing" in said
+    assert bed.pins.count("map_config") == 0
+    assert bed.run_in(talk, address) == ("ConnectionRefusedError" if policy else "hello")
+    assert bed.tproxy_load.status()["relay_group"] == "root"
+    assert "relay group    root\n" in bed.tproxy_load("--status").succeeded().out
+    host.wait_until(lambda: "not ours to open any more" in relay.text(), "the relay says so")
+    assert "nothing is pinned" not in relay.text()
+    (finding,) = [each for each in doctor().findings if each["check"] == "relay"]
+    assert "group root" in finding["mend"]
+    assert "cannot renew" not in load(bed, *policy, relays=bed.relay_cgroup)
+    host.wait_until(lambda: bed.pins.count("map_config") == 1, "it registers again")
+    assert bed.run_in(talk, address) == "hello"
+    doctor().fine()
+
+
+def test_relay_that_may_open_whatever_the_group(bed):
+    """Root. Red if only the group counts."""
+    load(bed, relays=bed.relay_cgroup)
+    bed.start_relay(wrapper=[])
+    said = load(bed, "--relay-group", "0", relays=bed.relay_cgroup)
+    assert "now root" in said and "cannot renew" not in said
+    assert bed.pins.count("map_config") == 1
+
+
 # --- relays that are outside
 
 
