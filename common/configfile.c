@@ -4,10 +4,14 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ini.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "util.h"
@@ -144,18 +148,65 @@ static void closefile(FILE **f)
 		fclose(*f);
 }
 
-int configfile_read(struct configfile *config)
+/*
+ * A pipe, a terminal or a socket may keep us waiting, at SIGHUP while we serve, and gives its text
+ * once only. /dev/null is what people give who want no file.
+ */
+static int check_kind(const char *path, int fd)
 {
-	const char *path = config->path;
-	_cleanup_(closefile) FILE *file = fopen(path, "re");
-	struct reader reader = { .config = config, .file = file };
+	const dev_t null = makedev(1, 3);
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : 0;
+
+	if (r == 0 && S_ISDIR(st.st_mode))
+		r = -EISDIR;
+	if (r < 0) {
+		log_err("cannot read '%s': %s", path, strerror(-r));
+		return r;
+	}
+	if (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && st.st_rdev == null))
+		return 0;
+	log_err("cannot read '%s': it is not a regular file; write the configuration to one", path);
+	return -EINVAL;
+}
+
+/* O_NONBLOCK: to open a pipe without a writer does not wait for one. */
+static int open_file(const char *path, FILE **ret_file)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	int r;
 
-	if (!file) {
+	if (fd < 0) {
+		r = -errno;
+		/* As open(2) says of a socket. */
+		log_err("cannot read '%s': %s", path,
+			r == -ENXIO ? "it is not a regular file" : strerror(-r));
+		return r;
+	}
+	r = check_kind(path, fd);
+	if (r < 0)
+		return r;
+	*ret_file = fdopen(fd, "r");
+	if (!*ret_file) {
 		r = -errno;
 		log_err("cannot read '%s': %s", path, strerror(-r));
 		return r;
 	}
+	TAKE_FD(fd);
+	return 0;
+}
+
+int configfile_read(struct configfile *config)
+{
+	const char *path = config->path;
+	_cleanup_(closefile) FILE *file = NULL;
+	struct reader reader = { .config = config };
+	int r;
+
+	r = open_file(path, &file);
+	if (r < 0)
+		return r;
+	reader.file = file;
 	/* It hands read_line() the reader as the stream, and on_value() as its user. */
 	r = ini_parse_stream(read_line, &reader, on_value, &reader);
 	if (r < 0) {

@@ -24,7 +24,8 @@ struct configfile {
 
 /*
  * Calls set for each key of the section. Sections of other programs are skipped, unknown ones
- * refused. Every wrong line is logged as FILE:LINE: MESSAGE. 0, -EINVAL, or -errno if the file
+ * refused. Does not wait: what is not a regular file, nor /dev/null, is refused.
+ * Every wrong line is logged as FILE:LINE: MESSAGE. 0, -EINVAL, or -errno if the file
  * cannot be read, which is logged too.
  */
 int configfile_read(struct configfile *file);

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-load's configuration file: what it sets, what goes before it, and how errors are told."""
 
+import os
+import signal
 import socket
+import subprocess
 
 import pytest
 
+import host
 import programs
 from maps import attached
 from programs import RELAY_GID, RELAY_UID
@@ -270,3 +274,45 @@ def test_file_that_is_wrong_keeps_what_is_loaded(proxied, config):
     (["--config"], "--config"), (["-f", ""], "''")])
 def test_usage_errors(bed, args, named):
     bed.tproxy_load("-c", bed.scope, *args).refused(named, status=2)
+
+
+def fifo(path):
+    os.mkfifo(path)
+    return path
+
+
+def unix_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", [fifo, unix_socket, lambda path: "/dev/stdin"],
+                         ids=["fifo", "socket", "stdin"])
+def test_file_that_would_keep_us_waiting(bed, binaries, kind):
+    """Both programs refuse what is no regular file, at once. /dev/null is an empty one.
+
+    Red if it is opened without O_NONBLOCK, or whatever it is.
+    """
+    path = kind(bed.directory / "strange.conf")
+    reader, writer = os.pipe()
+    with open(reader, "rb") as reader, open(writer, "wb"):
+        for program in (programs.LOAD, programs.RELAY):
+            result = subprocess.run(
+                [binaries / program.name, "--config", path, "--check"], stdin=reader,
+                capture_output=True, text=True, timeout=5, check=False)
+            assert result.returncode == 2 and "it is not a regular file" in result.stderr
+            assert result.stderr.count("\n") == 1
+    assert bed.run_relay("--config", "/dev/null", "--check").status == 0
+
+
+def test_file_that_becomes_a_pipe(bed, config):
+    """At SIGHUP: the relay says so and goes on, and ends when it is asked to."""
+    bed.load()
+    path = config("[relay]\nworkers = 1\n")
+    relay = bed.start_relay("--config", path)
+    path.unlink()
+    os.mkfifo(path)
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: "is not a regular file" in relay.text(), "the relay refuses it")
+    assert bed.visit(bed.listen()).relayed
