@@ -66,6 +66,7 @@ static bool check_access(struct doctor *d, const char *path, const struct stat *
 
 static bool check_pin(struct doctor *d, const char *name)
 {
+	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
 	const mode_t mode = wanted_mode(name);
 	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	struct stat st;
@@ -73,7 +74,7 @@ static bool check_pin(struct doctor *d, const char *name)
 	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
 	if (stat(path, &st) < 0)
 		return true; /* went while we looked */
-	if (!pins_is_ours(name) || !mode) {
+	if (!pins_is_ours(&pins, name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
 		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
 		return false;
@@ -236,13 +237,19 @@ static void check_policy(struct doctor *d)
 
 void doctor_pins(struct doctor *d)
 {
+	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	uint32_t version;
 	int r = bpffs_abi_version(d->pin_dir, &version);
 
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
-	if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
+	if (r != -ENOENT && !pins_is_ours(&pins, "map_policy")) {
+		doctor_add(d, DOCTOR_ERROR, "loaded",
+			   "'%s/map_policy' is not tproxy-load's, so nothing is loaded there",
+			   d->pin_dir);
+		doctor_mend(d, "choose another pin directory (--pin-dir), that one is of others");
+	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' is there, but holds no map_policy",
 			   d->pin_dir);
 		doctor_mend(d, DOCTOR_MEND_LOAD);

@@ -90,7 +90,7 @@ static int need_btf(void)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (pins_is_ours(name))
+	if (pins_is_ours(pins, name))
 		return 0;
 	log_err("pin directory '%s' holds '%s', which is not tproxy-load's; choose another --pin-dir",
 		pins->path, name);

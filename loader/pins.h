@@ -43,8 +43,12 @@ void pins_close(struct pins *pins);
 int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *name, void *data),
 		  void *data);
 
-/* Is it a name that we pin: a map, a program, a link of this version? */
-bool pins_is_ours(const char *name);
+/*
+ * Is it a name that we pin, a map, a program, a link of this version, and is that what is pinned
+ * there, with the name that the kernel has for ours? What we may not look at is known by its name
+ * alone: root may.
+ */
+bool pins_is_ours(const struct pins *pins, const char *name);
 
 /* The path of a pin; -ENAMETOOLONG. */
 int pins_path(const struct pins *pins, const char *name, char ret_path[PATH_MAX]);

@@ -46,7 +46,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 {
 	const char *prefix = data;
 
-	if (strncmp(name, prefix, strlen(prefix)) != 0 || !pins_is_ours(name))
+	if (strncmp(name, prefix, strlen(prefix)) != 0 || !pins_is_ours(pins, name))
 		return 0;
 	if (strncmp(name, "link_", 5) == 0)
 		return unload_link(pins, name);
@@ -55,7 +55,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (pins_is_ours(name))
+	if (pins_is_ours(pins, name))
 		return 0;
 	log_err("'%s/%s' is not tproxy-load's; left it and its directory there, remove it by hand",
 		pins->path, name);

@@ -214,9 +214,10 @@ def _load(path, program_type, attach_type, *instructions, name=b"foreign"):
 _RETURN = (0x95, 0, 0, 0)
 
 
-def load_connect4(path, verdict):
+def load_connect4(path, verdict, name=b"foreign"):
     """For cgroup/connect4: it allows (1) or denies (0)."""
-    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, (0xB7, 0, 0, verdict), _RETURN)
+    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, (0xB7, 0, 0, verdict), _RETURN,
+          name=name)
 
 
 def load_connect4_but(path, address, port):

@@ -176,7 +176,7 @@ def test_doctor_sees_an_upgrade_that_did_not_finish(proxied, doctor):
     """The pinned program is not the one that the link runs."""
     pin = proxied.pins.path / "prog_connect4"
     pin.unlink()
-    load_connect4(pin, 1)
+    load_connect4(pin, 1, name=b"tproxy_connect4")
     pin.chmod(0o600)
     doctor().only("error", "links", "connect4", "upgrade")
     proxied.load()

@@ -339,7 +339,7 @@ def test_foreign_pin_with_a_name_of_ours_is_refused(bed):
     """A map of another layout where map_socks is expected."""
     bed.pins.path.mkdir()
     bpftool("map", "create", bed.pins.path / "map_socks", "type", "hash", "key", 4, "value", 4,
-            "entries", 1, "name", "foreign")
+            "entries", 1, "name", "map_socks")
     bed.tproxy_load("--cgroup", bed.scope).refused()
     assert bed.pins.names() == ["map_socks"] and attached(bed.scope) == []
 

@@ -11,6 +11,7 @@ import pytest
 
 import maps
 import programs
+from registering import binary, ctl  # fixtures
 from test_hostile import as_user, open_pin
 
 
@@ -30,6 +31,36 @@ def make_map(path):
 
 
 # --- what is in it
+
+
+@pytest.mark.parametrize("name", ["map_policy", "map_socks", "prog_connect4", "prog_sweep_now",
+                                  "link_connect4_1"])
+@pytest.mark.parametrize("make", [make_map, lambda path: maps.load_connect4(path, 1)],
+                         ids=["map", "program"])
+def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
+    """Somebody else's map or program by a name of ours is neither used nor removed, nor does
+    anything propose to.
+
+    Red if pins_is_ours() looks at names only.
+    """
+    bed.pins.path.mkdir()
+    make(bed.pins.path / name)
+    said = bed.tproxy_load(*options(bed)).refused(name, "not tproxy-load's", "--pin-dir").err
+    bed.tproxy_load("--unload").refused(name, "not tproxy-load's")
+    assert "--unload" not in said and "--unload" not in ctl("doctor").out
+    assert bed.pins.names() == [name]
+    (bed.pins.path / name).unlink()
+    bed.pins.path.rmdir()
+
+
+def test_all_that_is_pinned_is_ours(bed):
+    """Each kind, also the program whose name the kernel cuts: another load takes all, and --unload
+    removes it. Red if the kernel's name is compared as a whole."""
+    for _ in range(2):
+        bed.tproxy_load(*options(bed)).succeeded()
+    assert "prog_sweep_now" in bed.pins.names()
+    bed.tproxy_load("--unload").succeeded()
+    assert not bed.pins.path.exists()
 
 
 def test_unload_removes_only_our_names(bed):
@@ -52,7 +83,7 @@ def test_unload_removes_only_our_names(bed):
 def test_program_that_a_killed_load_has_staged_is_removed(bed):
     """It is ours too."""
     bed.load()
-    maps.load_connect4(bed.pins.path / "prog_connect4_new", 1)
+    maps.load_connect4(bed.pins.path / "prog_connect4_new", 1, name=b"tproxy_connect4")
     bed.unload()
 
 
