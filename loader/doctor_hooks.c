@@ -17,12 +17,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bpffs.h"
 #include "cgroup.h"
 #include "doctor.h"
 #include "foreign.h"
 #include "hooks.h"
 #include "pins.h"
 #include "quote.h"
+#include "targets.h"
+#include "tproxy_abi.h"
 
 /* Of one hook, at one cgroup and all above it; a cgroup itself can have 64. */
 #define PROGRAMS_MAX 256
@@ -50,7 +53,10 @@ struct links {
 	struct doctor *d;
 	struct link *link;
 	size_t n;
-	size_t n_gone; /* whose cgroup was removed */
+	size_t n_gone;		       /* whose cgroup was removed */
+	size_t n_kept;		       /* that no load wants any more */
+	struct tproxy_target *targets; /* what was loaded for; NULL: not known */
+	size_t n_targets;
 	bool good;
 };
 
@@ -98,6 +104,41 @@ static bool is_gone(uint64_t cgroup_id)
 
 /* --- our own links */
 
+static void read_targets(struct links *links)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (bpffs_open_map(links->d->pin_dir, "map_targets", sizeof(__u32), sizeof(*links->targets),
+			   /* writable= */ false, &fd) < 0 ||
+	    targets_read(fd, &links->targets, &links->n_targets) < 0)
+		links->n_targets = 0;
+}
+
+/*
+ * Was the last load for a cgroup of this id? One that is no more keeps the links that serve
+ * redirected connections, with the programs of the load before, as long as there are any.
+ */
+static bool is_wanted(const struct links *links, uint64_t cgroup_id)
+{
+	size_t i;
+
+	for (i = 0; i < links->n_targets; i++) {
+		if (links->targets[i].cgroup_id == cgroup_id)
+			return true;
+	}
+	return links->n_targets == 0;
+}
+
+static void tell_kept(const struct links *links)
+{
+	if (!links->n_kept)
+		return;
+	doctor_add(
+		links->d, DOCTOR_INFO, "links",
+		"%zu of cgroups that are in scope no more serve connections that still run; a tproxy-load removes them once no redirected connection is left",
+		links->n_kept);
+}
+
 static void check_link(struct links *links, const struct link *link)
 {
 	struct doctor *d = links->d;
@@ -110,6 +151,10 @@ static void check_link(struct links *links, const struct link *link)
 		 * sockets of that cgroup, the link is still attached and serves them.
 		 */
 		links->n_gone++;
+		return;
+	}
+	if (link->attached && !is_wanted(links, link->cgroup_id)) {
+		links->n_kept++;
 		return;
 	}
 	cgroup_name(link->cgroup_id, cgroup, sizeof(cgroup));
@@ -214,12 +259,14 @@ static void check_links(struct links *links)
 
 	if (pins_for_each(&pins, collect_link, links) < 0)
 		return;
+	read_targets(links);
 	for (i = 0; i < links->n; i++)
 		check_link(links, &links->link[i]);
+	tell_kept(links);
 	check_complete(links);
 	if (links->good)
 		doctor_add(links->d, DOCTOR_OK, "links", "all %zu are attached",
-			   links->n - links->n_gone);
+			   links->n - links->n_gone - links->n_kept);
 }
 
 /* --- those of others */
@@ -458,5 +505,6 @@ void doctor_hooks(struct doctor *d)
 	if (d->loaded)
 		check_links(&links);
 	check_all_foreign(&links);
+	free(links.targets);
 	free(links.link);
 }

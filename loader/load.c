@@ -559,7 +559,7 @@ static int load_with(const struct options *options)
 	report_load(&l.before, &l.targets, &l.policy, options,
 		    relays_count(bpf_map__fd(l.skel->maps.map_config)), &l.outside);
 	if (l.n_kept > 0)
-		printf("connections of cgroups that are in scope no more still run, and keep %zu links; the next tproxy-load removes those\n",
+		printf("connections of cgroups that are in scope no more still run, and keep %zu links; a tproxy-load removes those once no redirected connection is left\n",
 		       l.n_kept);
 	return 0;
 }

@@ -183,6 +183,27 @@ def test_doctor_sees_an_upgrade_that_did_not_finish(proxied, doctor):
     doctor().fine()
 
 
+def test_doctor_of_links_that_connections_keep(proxied, doctor):
+    """Of a scope that is no more: nothing is wrong, and what is said of them is true.
+
+    Red if such a link is taken for one that an upgrade has not reached.
+    """
+    client, server = proxied.pair()
+    said = proxied.load(scopes=[proxied.outside]).out
+    assert "once no redirected connection is left" in said
+    (finding,) = doctor().fine().about("links", "info")
+    assert "in scope no more" in finding["what"]
+    client.close()
+    server.close()
+
+    def gone():
+        proxied.load(scopes=[proxied.outside])
+        return not doctor().fine().about("links", "info")
+
+    host.wait_until(gone, "a load has removed them")
+    assert attached(proxied.scope) == []
+
+
 # --- doctor: programs of others
 
 
