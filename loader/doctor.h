@@ -31,7 +31,8 @@ struct doctor {
 	/* Found by one check, for those after it. */
 	bool privileged; /* the kernel lets us probe */
 	bool has_cgroup2;
-	bool loaded; /* by a loader of our version */
+	bool read_only; /* the bpffs, where the kernel opens no link */
+	bool loaded;	/* by a loader of our version */
 	bool fail_closed;
 	uint64_t relay_cgroup_id; /* of the policy; 0: none */
 	gid_t relay_gid;	  /* of the pins; 0: root only */

@@ -7,11 +7,14 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 
 #include "doctor.h"
+#include "quote.h"
 
 #define USUAL_PLACE "/sys/fs/bpf"
 /* Not a mount command: it would hide what else is at that place, as all of /tmp. */
@@ -22,6 +25,37 @@ static bool is_bpffs(const char *path)
 	struct statfs fs;
 
 	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
+}
+
+/* Where the file system that holds it is mounted; what remount wants to be given. */
+static void mount_point(const char *path, char ret_point[PATH_MAX])
+{
+	char up[PATH_MAX];
+	struct stat st, above;
+
+	if (!realpath(path, up))
+		snprintf(up, sizeof(up), "%s", path);
+	do
+		strcpy(ret_point, up);
+	while (strcmp(up, "/") != 0 && stat(ret_point, &st) == 0 &&
+	       stat(dirname(up), &above) == 0 && st.st_dev == above.st_dev);
+}
+
+static bool check_writable(struct doctor *d, const char *path)
+{
+	char point[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	struct statvfs fs;
+
+	if (statvfs(path, &fs) < 0 || !(fs.f_flag & ST_RDONLY))
+		return true;
+	d->read_only = true;
+	mount_point(path, point);
+	doctor_add(
+		d, DOCTOR_ERROR, "bpffs",
+		"the BPF file system at '%s' is mounted read-only: nothing can be loaded there, and the links cannot be looked at",
+		point);
+	doctor_mend(d, "mount -o remount,rw %s", shell_quote(point, quoted, sizeof(quoted)));
+	return false;
 }
 
 void doctor_bpffs(struct doctor *d)
@@ -36,6 +70,11 @@ void doctor_bpffs(struct doctor *d)
 		doctor_mend(d, MEND_PLACE);
 		return;
 	}
+	/* A bpffs may be mounted at the pin directory itself. */
+	if (is_bpffs(d->pin_dir) && !check_writable(d, d->pin_dir))
+		return;
+	if (is_bpffs(parent) && !check_writable(d, parent))
+		return;
 	if (is_bpffs(parent)) {
 		doctor_add(d, DOCTOR_OK, "bpffs", "a BPF file system is at '%s', mode %04o", parent,
 			   st.st_mode & 07777);

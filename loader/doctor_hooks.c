@@ -500,7 +500,8 @@ void doctor_hooks(struct doctor *d)
 {
 	struct links links = { .d = d, .good = true };
 
-	if (!d->privileged || !d->has_cgroup2)
+	/* Without its links we cannot tell our programs from those of others. */
+	if (!d->privileged || !d->has_cgroup2 || d->read_only)
 		return;
 	if (d->loaded)
 		check_links(&links);

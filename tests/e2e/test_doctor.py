@@ -127,6 +127,20 @@ def test_doctor_sees_that_relays_cannot_get_to_the_pins(proxied, doctor):
     doctor().fine()
 
 
+def test_doctor_sees_a_bpffs_that_is_read_only(proxied, doctor):
+    """That, and no links that cannot be read; what it proposes mends it.
+
+    Red if its flags are not looked at.
+    """
+    bpffs = proxied.pins.path.parent
+    subprocess.run(["mount", "-o", "remount,ro", bpffs], check=True)
+    try:
+        mend(doctor().only("error", "bpffs", bpffs, "read-only"))
+        doctor().fine()
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", bpffs], check=True)
+
+
 def test_doctor_sees_missing_and_foreign_pins(proxied, doctor):
     (proxied.pins.path / "map_stats").unlink()
     assert "tproxy-load" in doctor().only("error", "pins", "map_stats")
