@@ -31,6 +31,7 @@
 #define PAGE_SIZE_MIN	 4096
 #define SOL_SOCKET	 1
 #define SO_BINDTOIFINDEX 62
+#define SO_KEEPALIVE	 9
 #define TCP_KEEPIDLE	 4
 #define TCP_KEEPINTVL	 5
 #define TCP_KEEPCNT	 6

@@ -13,9 +13,19 @@
 
 #include "tproxy_abi.h"
 #include "base.bpf.h"
+#include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
 #include "share.bpf.h"
+
+/* Is the peer authenticated by TCP_MD5SIG or TCP-AO? The keys are for an address, not the relay's.
+ */
+static __always_inline bool has_keys(struct tcp_sock *tp)
+{
+	const struct tcp_sock___ao *ao = (const void *)tp;
+
+	return tp->md5sig_info || (bpf_core_field_exists(ao->ao_info) && ao->ao_info);
+}
 
 /* Where a connection is counted. */
 struct counted {

@@ -139,19 +139,18 @@ static __always_inline void note_options(struct bpf_sock_addr *ctx, struct bpf_s
 
 /*
  * Sockets that lo cannot carry, or whose meaning a relay would change: a peer that is authenticated
- * by TCP_MD5SIG or TCP-AO, a source that answers would not come back to, a source route.
+ * by TCP_MD5SIG or TCP-AO, or by its distance (IP_MINTTL); a source that answers would not come
+ * back to; a source route.
  */
 static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp_sock *tp)
 {
 	struct inet_sock *inet = &tp->inet_conn.icsk_inet;
-	const struct tcp_sock___ao *ao = (const void *)tp;
 	const struct inet_sock___old *old = (const void *)inet;
 	const struct ip_options_rcu *options = inet->inet_opt;
 	bool foreign;
 
-	if (tp->md5sig_info || (bpf_core_field_exists(ao->ao_info) && ao->ao_info))
-		return true;
-	if (options && options->opt.srr)
+	if (has_keys(tp) || (options && options->opt.srr) || inet->min_ttl ||
+	    (inet->pinet6 && inet->pinet6->min_hopcount))
 		return true;
 	if (!(sk->src_ip4 | sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]))
 		return false;
@@ -307,11 +306,12 @@ struct search {
 	const struct tproxy_listen *listen;
 	struct tproxy_endpoint relay;
 	__u32 index;
+	__u16 last_port; /* of the relay, that this socket was redirected to before, or 0 */
 };
 
 static long try_next(__u32 i, struct search *search)
 {
-	if (!is_taken(search->ctx, &search->relay))
+	if (search->relay.port != search->last_port && !is_taken(search->ctx, &search->relay))
 		return 1;
 	if (++search->index >= search->listen->n_ports || search->index >= TPROXY_PORTS_MAX)
 		search->index = 0;
@@ -321,14 +321,20 @@ static long try_next(__u32 i, struct search *search)
 
 /*
  * A client that is bound to a source port has one connection with each port of the relay, and what
- * is left of those that have ended is in its way too: the first port that is free.
+ * is left of those that have ended is in its way too: the first port that is free. Of a connect()
+ * that was called off (AF_UNSPEC) the relay's side of the handshake may be left.
  */
 static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
 					const struct tproxy_listen *listen,
 					struct tproxy_endpoint *relay, __u16 *index)
 {
 	struct search search = { .ctx = ctx, .listen = listen, .relay = *relay, .index = *index };
+	const struct client *client = NULL;
 
+	if (ctx->sk)
+		client = bpf_sk_storage_get(&map_clients, ctx->sk, NULL, 0);
+	if (client)
+		search.last_port = client->conn.relay.port;
 	bpf_loop(listen->n_ports, try_next, &search, 0);
 	relay->port = search.relay.port;
 	*index = (__u16)search.index;

@@ -102,6 +102,28 @@ static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client
 	set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE);
 }
 
+/* Notes the source. False: another program on connect, after ours, has chosen another address. */
+static __always_inline bool goes_to_relay(struct bpf_sock_ops *ctx, struct client *client)
+{
+	struct tproxy_endpoint remote;
+
+	ends_of(ctx, &client->conn.src, &remote);
+	return endpoint_equal(&remote, &client->conn.relay);
+}
+
+/* The connection is the other program's, as it would be without ours; but not past the policy. */
+static __always_inline void client_leaves(struct bpf_sock_ops *ctx, struct client *client)
+{
+	const struct tproxy_policy *policy = get_policy();
+
+	if (policy && policy->flags & TPROXY_FAIL_CLOSED) {
+		count(TPROXY_STAT_ABORTED);
+		client_abort(ctx, client);
+		return;
+	}
+	client->recorded = 0;
+}
+
 /* TCP_CONNECT_CB: the source is chosen and the SYN not yet sent. Make both findable. */
 static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -111,6 +133,10 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 
 	if (!client || !client->recorded || client->published)
 		return;
+	if (!goes_to_relay(ctx, client)) {
+		client_leaves(ctx, client);
+		return;
+	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp || strays(tp)) {
 		note_stray(client);
@@ -118,12 +144,12 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		client_abort(ctx, client);
 		return;
 	}
-	if (listener_is_gone(client)) {
+	/* Keys may have come since connect() if the SYN was deferred (Fast Open). */
+	if (listener_is_gone(client) || has_keys(tp)) {
 		count(TPROXY_STAT_ABORTED);
 		client_abort(ctx, client);
 		return;
 	}
-	ends_of(ctx, &client->conn.src, &client->conn.relay);
 	client->conn.isn = tp->write_seq;
 	tuple_of(&client->conn, &tuple);
 	if (!entries_make(&tuple, client->cookie, &client->conn)) {
@@ -135,13 +161,28 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 	ask_for(ctx, CLIENT_FLAGS);
 }
 
-/* Other people's programs may have put their own flags in place of ours. */
+/*
+ * ACTIVE_ESTABLISHED_CB: the SYN was answered, and nothing has gone since. If the listener closed
+ * while the SYN was under way, whoever has bound its port may be the one that answers. Then nothing
+ * goes any more, not even the last segment of the handshake, so that nobody can accept this; and
+ * the connection ends with ETIMEDOUT by the first timer, that of keepalive if the client is silent.
+ */
 static __always_inline void client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
-	const struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 
-	if (client && client->published)
-		ask_for(ctx, CLIENT_FLAGS);
+	if (!client || !client->published)
+		return;
+	/* Other people's programs may have put their own flags in place of ours. */
+	ask_for(ctx, CLIENT_FLAGS);
+	if (!listener_is_gone(client))
+		return;
+	count(TPROXY_STAT_ABORTED);
+	client_abort(ctx, client);
+	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
+	set_option(ctx, SOL_TCP, TCP_KEEPIDLE, 1);
+	set_option(ctx, SOL_TCP, TCP_KEEPINTVL, 1);
+	set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 /*
@@ -250,6 +291,8 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 		if (!set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, 0))
 			client->nowhere = 0;
 		set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, (int)client->conn.user_timeout_ms);
+		if (!client->conn.keep_alive)
+			set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 0);
 	}
 	client_forget(client);
 }

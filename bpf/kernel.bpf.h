@@ -40,8 +40,14 @@ struct ip_options_rcu {
 	struct ip_options opt;
 } KERNEL_STRUCT;
 
+struct ipv6_pinfo {
+	__u8 min_hopcount; /* IPV6_MINHOPCOUNT */
+} KERNEL_STRUCT;
+
 struct inet_sock {
 	struct sock sk;
+	struct ipv6_pinfo *pinet6; /* NULL of an AF_INET socket */
+	__u8 min_ttl;		   /* IP_MINTTL */
 	struct ip_options_rcu *inet_opt;
 	unsigned long inet_flags; /* since 6.6, bits, enum inet_flags */
 } KERNEL_STRUCT;

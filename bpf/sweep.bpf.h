@@ -26,6 +26,8 @@
 #define SWEEP_PAUSE_NS 500000000ULL
 /* A younger entry may be about to be completed, or deleted. */
 #define SWEEP_AGE_NS 500000000ULL
+/* Entries of another namespace that are older, in which no relay has been alive for so long. */
+#define SWEEP_DESERTED_NS 15000000000ULL
 /* A pass over more entries than these is made in parts, for other work to come in between. */
 #define SWEEP_PART 8192
 
@@ -68,22 +70,38 @@ static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of,
 	return found;
 }
 
+/*
+ * Nobody looks sockets up in a namespace whose relay is gone, with its connections or after they
+ * have been let go, and nobody can in one that is gone itself.
+ */
+static __always_inline bool is_deserted(__u64 netns_cookie, __u64 now_ns)
+{
+	const struct tproxy_relay *relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
+
+	return !relay || (relay->alive_ns && now_ns > relay->alive_ns + SWEEP_DESERTED_NS);
+}
+
 /* Of map_socks. Entries that user space wrote (started_ns 0) are left to it. */
 static long sweep_sock(void *map, const __u64 *key, struct tproxy_conn *conn,
 		       struct sweep_step *step)
 {
 	struct tproxy_tuple tuple = {};
 	struct counted counted;
-	__u64 cookie = *key;
+	__u64 cookie = *key, age_ns = SWEEP_AGE_NS;
+	bool here = conn->netns_cookie == step->netns_cookie;
 
-	if (conn->netns_cookie != step->netns_cookie || !conn->started_ns)
+	if (!conn->started_ns)
 		return 0;
-	step->n++;
-	if (cookie % step->parts != step->part || step->now_ns < conn->started_ns + SWEEP_AGE_NS)
+	if (here)
+		step->n++;
+	else
+		age_ns = SWEEP_DESERTED_NS;
+	if (cookie % step->parts != step->part || step->now_ns < conn->started_ns + age_ns)
 		return 0;
 	tuple_of(conn, &tuple);
 	counted = counted_of(conn);
-	if (has_socket(step->ctx, &tuple, cookie))
+	if (here ? has_socket(step->ctx, &tuple, cookie)
+		 : !is_deserted(conn->netns_cookie, step->now_ns))
 		return 0;
 	if (entries_delete(&tuple, cookie, &counted))
 		count(TPROXY_STAT_STALE);
@@ -97,7 +115,7 @@ static long sweep_port(void *map, const struct tproxy_tuple *key, const __u64 *v
 	struct tproxy_tuple tuple = *key;
 	__u64 cookie = *value;
 
-	if (tuple.netns_cookie != step->netns_cookie || !cookie)
+	if (!cookie)
 		return 0;
 	if (!bpf_map_lookup_elem(&map_socks, &cookie) && !bpf_map_delete_elem(&map_ports, &tuple))
 		count(TPROXY_STAT_STALE);

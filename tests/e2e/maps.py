@@ -230,6 +230,15 @@ def load_connect4_but(path, address, port):
           (0xB7, 0, 0, 0), _RETURN)
 
 
+def load_connect4_to(path, address, port):
+    """For cgroup/connect4: it puts this address in place of any other."""
+    wanted, = struct.unpack("=i", socket.inet_aton(address))
+    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT,
+          (0xB4, 2, 0, wanted), (0x63, 0x21, 4, 0),               # user_ip4
+          (0xB4, 2, 0, socket.htons(port)), (0x63, 0x21, 24, 0),  # user_port
+          (0xB7, 0, 0, 1), _RETURN)
+
+
 def load_getsockopt(path, most):
     """For cgroup/getsockopt: what still has a longer optlen succeeds, without an answer."""
     optlen, retval = 32, 36  # in struct bpf_sockopt

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import time
 
 import pytest
 
@@ -226,3 +227,19 @@ def test_no_memory_for_the_record(bed, policy):
     else:
         assert not bed.visit(listener).relayed
     assert bed.stats()["no_storage"] == 1
+
+
+@pytest.mark.deadline(60)
+def test_namespace_without_a_relay(proxied):
+    """Entries of a namespace that is gone, or whose relay is: nobody there looks for their sockets,
+    so the relays of others remove them in time. Red if sweep_sock() leaves them alone."""
+    visit = proxied.visit(proxied.listen())
+    (entry,) = proxied.pins.dump("map_socks")
+    with proxied.pins.open("map_socks") as socks:
+        value = socks.lookup(struct.pack("=Q", entry["key"]))
+        gone, began_ns = struct.pack("=Q", 1 << 40), time.monotonic_ns() - 60_000_000_000
+        socks.update(gone, struct.pack("=QQ", began_ns, 1 << 40) + value[16:])
+        host.wait_until(lambda: socks.lookup(gone) is None, "it is removed", 20)
+    wire.exchange(visit.client, visit.server)
+    assert proxied.stats()["stale"] == 1
+    assert proxied.pins.count("map_socks") == 1

@@ -15,6 +15,7 @@ import pytest
 
 import host
 import host6
+import maps
 import wire
 from harness import SERVER, SERVER2
 
@@ -251,7 +252,91 @@ def test_stranger_gets_no_repeated_syn(loaded):
     host.wait_until(loaded.pins.at_rest, "nothing is left")
 
 
+def slow_lo(bed):
+    """Half a second for what is sent over lo next."""
+    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "add", "dev", "lo",
+                    "root", "tbf", "rate", "8kbit", "burst", "1600", "latency", "20s"], check=True)
+    with bed.client_net.inside(), socket.socket(type=socket.SOCK_DGRAM) as sock:
+        for _ in range(2):  # each with ICMP's answer
+            sock.sendto(bytes(480), ("127.0.0.1", 9))
+
+
+def speak(address):
+    """A client that says something, and what comes of it."""
+    with wire.connect(address, timeout=20) as sock:
+        sock.sendall(b"for the server only")
+        return sock.recv(100)
+
+
+@pytest.mark.deadline(60)
+def test_stranger_gets_no_syn_in_flight(loaded):
+    """The relay dies and somebody binds its port while a SYN is under way. He sees the SYN, and
+    nothing else. To see it red: do not look for the listener in client_established()."""
+    loaded.start_relay("--workers", 1, "--listeners", 1)
+    listener, ports = loaded.listen(), ports_of(loaded)
+    slow_lo(loaded)
+    victim = loaded.task(speak, listener.getsockname())
+    strangers = loaded.task(as_user, bind_all, ports, place=loaded.bystander)
+    host.wait_until(lambda: loaded.pins.count("map_ports") == 1, "its SYN is sent")
+    loaded.relay.kill()
+    strangers = strangers.result()
+    with pytest.raises(OSError):
+        victim.result(20)
+    assert not select.select(strangers, [], [], 0)[0]
+    assert loaded.stats()["aborted"] == 1
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+
+
+# --- other people's programs that choose another address after ours
+
+
+@pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+def test_address_that_others_choose_after_us(bed, policy):
+    """Then the connection is theirs, unless nothing may pass the relay. Red if goes_to_relay()
+    says yes: the connection is stopped, and the next ones of that user go direct."""
+    bed.load(*policy)
+    bed.start_relay()
+    asked, chosen = bed.listen(), bed.listen(SERVER2)
+    pin = bed.directory / "bpf" / "foreign"
+    maps.load_connect4_to(pin, *chosen.getsockname())
+    maps.bpftool("cgroup", "attach", bed.scope, "cgroup_inet4_connect", "pinned", pin, "multi")
+    try:
+        if policy:
+            with pytest.raises(OSError):
+                bed.connect(asked)
+            assert bed.stats()["aborted"] == 1
+        else:
+            client = bed.connect(asked)
+            server, _ = bed.accept(chosen)
+            wire.exchange(client, server)
+            assert bed.stats()["aborted"] == 0
+    finally:
+        maps.bpftool("cgroup", "detach", bed.scope, "cgroup_inet4_connect", "pinned", pin)
+    assert bed.visit(asked).relayed
+
+
 # --- I9: a source port that is used again
+
+
+def test_connect_called_off_gets_another_port(proxied):
+    """AF_UNSPEC, and then another server from the same port: what is left of the first handshake
+    must not meet the second. Red if try_next() does not look at last_port."""
+    first, second = proxied.listen(SERVER), proxied.listen(SERVER2)
+
+    def connect_twice():
+        with socket.socket() as sock:
+            sock.bind(("", 23457))  # port 0 would be given back
+            for listener in (first, second):
+                sock.setblocking(False)
+                sock.connect_ex(listener.getsockname())
+                select.select([], [sock], [], wire.TIMEOUT)
+                (entry,) = proxied.pins.dump("map_socks")
+                yield entry["value"]["relay"]["port"]
+                wire.disconnect(sock)
+
+    ports = proxied.run_in(lambda: list(connect_twice()))
+    assert ports[0] != ports[1]
+
 
 
 def slow_down_lo(bed):

@@ -10,11 +10,13 @@ from functools import partial
 import pytest
 
 import host
+import host6
 import wire
 from harness import CLIENT
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 TCP_MD5SIG, TCP_REPAIR, TCP_AO_ADD_KEY = 14, 19, 38
+TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 IP_TRANSPARENT, IP_OPTIONS = 19, 4
 FOREIGN = "192.0.2.99"
 
@@ -39,17 +41,17 @@ def sign_ao(sock, address):
     return True
 
 
-def connect_prepared(address, prepare):
-    sock = socket.socket()
+def connect_prepared(address, prepare, family=socket.AF_INET):
+    sock = socket.socket(family)
     sock.settimeout(wire.TIMEOUT)
     prepare(sock)
     sock.connect(address)
     return sock
 
 
-def assert_policy(bed, policy, listener, prepare):
+def assert_policy(bed, policy, listener, prepare, family=socket.AF_INET):
     """Direct, or refused; and counted."""
-    connect = partial(connect_prepared, listener.getsockname(), prepare)
+    connect = partial(connect_prepared, listener.getsockname(), prepare, family)
     if policy:
         with pytest.raises(ConnectionRefusedError):
             bed.run_in(connect)
@@ -70,6 +72,30 @@ def test_md5_signatures(bed, policy):
     sign(listener, CLIENT)
     address = listener.getsockname()[0]
     assert_policy(bed, policy, listener, lambda sock: sign(sock, address))
+
+
+def test_md5_key_that_comes_later(proxied):
+    """After connect(), and before the first data have sent the SYN. Red if client_publish() does
+    not call has_keys(): the server gets it through the relay, unsigned."""
+    listener = proxied.listen()
+    address = listener.getsockname()
+
+    def prepare():
+        sock = socket.socket()
+        sock.settimeout(2)
+        sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_CONNECT, 1)
+        sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
+        sock.connect(address)
+        sign(sock, address[0])
+        return sock
+
+    client = proxied.keep(proxied.run_in(prepare))
+    with pytest.raises(OSError):
+        client.sendall(b"unsigned")
+    assert proxied.stats()["aborted"] == 1
+    listener.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        listener.accept()
 
 
 @POLICIES
@@ -114,6 +140,29 @@ def test_source_route(bed):
                        socket.inet_aton("198.51.100.2"), 0)
     assert_policy(bed, True, bed.listen(),
                   lambda sock: sock.setsockopt(socket.SOL_IP, IP_OPTIONS, hops))
+
+
+IPV6_MINHOPCOUNT, IP_MINTTL = 73, 21
+
+
+@POLICIES
+@pytest.mark.parametrize("level, name", [(socket.SOL_IP, IP_MINTTL),
+                                         (socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT)],
+                         ids=["ipv4", "ipv6"])
+def test_peer_that_has_to_be_near(bed, policy, level, name):
+    """RFC 5082, as BGP has it: segments from afar are dropped, and the relay's have the TTL of
+    others. Red if is_unsupported() does not look at min_ttl and min_hopcount."""
+    v6 = level == socket.IPPROTO_IPV6
+    if v6:
+        host6.give_addresses(bed)
+    for setting in ("ipv4/ip_default_ttl", "ipv6/conf/all/hop_limit"):
+        bed.server_net.sysctl(setting, 255)
+    bed.server_net.sysctl("ipv6/conf/tproxy0/hop_limit", 255)
+    bed.load(*policy)
+    bed.start_relay()
+    listener = host6.listen(bed) if v6 else bed.listen()
+    assert_policy(bed, policy, listener, lambda sock: sock.setsockopt(level, name, 255),
+                  socket.AF_INET6 if v6 else socket.AF_INET)
 
 
 @POLICIES
