@@ -52,6 +52,19 @@ static size_t cut_comment(const char *line, size_t len)
 	return len;
 }
 
+/* libinih takes no notice of what follows, which may be a key. */
+static bool has_more_than_section(const char *line)
+{
+	const char *end = *line == '[' ? strchr(line, ']') : NULL;
+	size_t blanks;
+
+	if (!end)
+		return false;
+	blanks = strspn(end + 1, " \t\r\n\v\f");
+	end += 1 + blanks;
+	return *end && !(*end == ';' && blanks > 0);
+}
+
 /*
  * Instead of fgets(), which does not tell where a line ends that holds a NUL. Indentation is left
  * out: libinih would take the line for more of the value above.
@@ -82,6 +95,10 @@ static char *read_line(char *buf, int size, void *stream)
 			break;
 	}
 	buf[cut_comment(buf, (size_t)len)] = '\0';
+	if (has_more_than_section(buf)) {
+		line_error(reader, "there is more than '[section]'");
+		return NULL;
+	}
 	return len > 0 ? buf : NULL;
 }
 

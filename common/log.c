@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "escape.h"
 #include "logfile.h"
 #include "sink.h"
 
@@ -132,28 +133,16 @@ static size_t begin_line(char line[LINE_MAX_LEN], enum log_level level)
 	return n < 0 ? 0 : (size_t)n;
 }
 
-/* Appends, as far as the tail has room after it. */
-static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *fmt, va_list ap)
-	_printf_(4, 0);
-
-static size_t append(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *fmt, va_list ap)
+/*
+ * Appends the text, as far as the tail has room after it. Names that others choose, of files and
+ * options, must not look like lines of ours, nor turn the direction of one.
+ */
+static size_t append_escaped(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *text)
 {
 	size_t max = LINE_MAX_LEN - 1 - tail;
-	int n = vsnprintf(line + len, max + 1 - len, fmt, ap);
 
-	len += n < 0 ? 0 : (size_t)n;
-	return len < max ? len : max;
-}
-
-/* Names that others choose, of files and options, must not look like lines of ours. */
-static void make_one_line(char *line, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++) {
-		if (((unsigned char)line[i] < ' ' && line[i] != '\t') || line[i] == 0x7f)
-			line[i] = '?';
-	}
+	escape_text(text, strlen(text), line + len, max + 1 - len);
+	return len + strlen(line + len);
 }
 
 /* Lines that found no room: said before the next one that does. */
@@ -181,7 +170,7 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 {
 	int saved_errno = errno;
 	uint64_t left_out = 0;
-	char line[LINE_MAX_LEN];
+	char line[LINE_MAX_LEN], text[LINE_MAX_LEN];
 	size_t len;
 
 	if (!log_enabled(level))
@@ -191,11 +180,12 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 		return;
 	}
 	tell_lost();
-	len = append(line, begin_line(line, level), LEFT_OUT_LEN, fmt, ap);
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		*text = '\0';
 	/* libbpf and libevent end some of their messages themselves. */
-	while (len > 0 && line[len - 1] == '\n')
-		len--;
-	make_one_line(line, len);
+	for (len = strlen(text); len > 0 && text[len - 1] == '\n'; len--)
+		text[len - 1] = '\0';
+	len = append_escaped(line, begin_line(line, level), LEFT_OUT_LEN, text);
 	if (left_out)
 		len += (size_t)snprintf(line + len, LEFT_OUT_LEN,
 					" (%" PRIu64 " like this were left out)", left_out);

@@ -109,6 +109,10 @@ static int next_short(struct optparse *p, const char **ret_value, char error[OPT
 		o++;
 	if (!o->name || option[1] < ' ')
 		return fail(error, "unknown option '%s'", option);
+	/* It would be a part of the value, which is hardly meant. */
+	if (o->wants_value && *rest == '=')
+		return fail(error, "option '%s' takes its value without '=': '%s%s'", option,
+			    option, rest);
 	p->cluster = *rest && !o->wants_value ? rest : NULL;
 	if (o->wants_value && *rest)
 		*ret_value = rest;

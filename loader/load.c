@@ -31,6 +31,7 @@
 #include "again.h"
 #include "bpffs.h"
 #include "cgroup.h"
+#include "escape.h"
 #include "foreign.h"
 #include "handshakes.h"
 #include "hooks.h"
@@ -587,15 +588,18 @@ int load_check(const struct options *options)
 		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
 	};
-	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
 	int r;
 
 	r = targets_open(options, &l.targets);
+	if (r == 0)
+		r = pins_check(options->pin_dir);
 	if (r < 0)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);
 	if (options->config_has_others)
 		printf("of '%s' the section [load] was checked; [relay] is for: tproxy-relay --check --config %s\n",
-		       options->config, shell_quote(options->config, quoted, sizeof(quoted)));
+		       escape_text(options->config, strlen(options->config), shown, sizeof(shown)),
+		       shell_quote(options->config, quoted, sizeof(quoted)));
 	return 0;
 }

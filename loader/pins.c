@@ -91,10 +91,9 @@ static int resolve(const char *path, char **ret_path)
 	return r;
 }
 
-/* A new pin directory needs a bpffs to be made in. The one that every host has is mounted. */
-static int need_bpffs(const char *path)
+/* 0: the directory above is in a bpffs; 1: there is none at the usual place yet. */
+static int find_bpffs(const char *path, char parent[PATH_MAX])
 {
-	char parent[PATH_MAX];
 	int r;
 
 	r = parent_of(path, parent);
@@ -104,11 +103,22 @@ static int need_bpffs(const char *path)
 	}
 	if (is_bpffs(parent))
 		return 0;
-	if (strcmp(parent, BPFFS_DEFAULT) != 0) {
-		log_err("pin directory '%s': '%s' is not in a BPF file system; choose a directory below " BPFFS_DEFAULT,
-			path, parent);
-		return -EMEDIUMTYPE;
-	}
+	if (strcmp(parent, BPFFS_DEFAULT) == 0)
+		return 1;
+	log_err("pin directory '%s': '%s' is not in a BPF file system; choose a directory below " BPFFS_DEFAULT,
+		path, parent);
+	return -EMEDIUMTYPE;
+}
+
+/* A new pin directory needs a bpffs to be made in. The one that every host has is mounted. */
+static int need_bpffs(const char *path)
+{
+	char parent[PATH_MAX];
+	int r;
+
+	r = find_bpffs(path, parent);
+	if (r <= 0)
+		return r;
 	if (mount("bpf", parent, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0) {
 		r = -errno;
 		log_err("cannot mount a BPF file system at '%s': %s", parent, strerror(-r));
@@ -208,6 +218,31 @@ static int open_dir(const char *path, int *ret_fd)
 	else if (r != -ESTALE)
 		log_err("cannot lock pin directory '%s': %s", path,
 			r == -EBUSY ? "another tproxy-load holds it" : strerror(-r));
+	return r;
+}
+
+int pins_check(const char *path)
+{
+	_cleanup_free_ char *real = NULL;
+	_cleanup_close_ int fd = -1;
+	char parent[PATH_MAX];
+	struct stat st;
+	int r;
+
+	if (geteuid() != 0 && stat(path, &st) < 0 && errno == EACCES)
+		return 0;
+	r = resolve(path, &real);
+	if (r < 0)
+		return r;
+	fd = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		return check_dir(real, fd);
+	if (errno == ENOENT) {
+		r = find_bpffs(real, parent);
+		return r < 0 ? r : 0;
+	}
+	r = -errno;
+	log_err("pin directory '%s': %s", real, strerror(-r));
 	return r;
 }
 

@@ -34,6 +34,10 @@ struct pins {
  * symbolic link is followed; where a file system is mounted is refused, for it is shared.
  */
 int pins_open(const char *path, bool create, struct pins *ret_pins);
+/*
+ * Could pins_open() make or take this directory? Changes nothing. Who may not look there is told 0.
+ */
+int pins_check(const char *path);
 void pins_close(struct pins *pins);
 
 /*

@@ -2,6 +2,7 @@
 /* See report.h. */
 #include "report.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@
 
 static void print_path(const char *path)
 {
-	char text[ESCAPE_LEN(sizeof((struct tproxy_target){}.path))];
+	char text[ESCAPE_LEN(PATH_MAX)];
 
 	printf("'%s'", escape_text(path, strlen(path), text, sizeof(text)));
 }
@@ -205,7 +206,9 @@ void report_load(const struct report_before *b, const struct targets *t,
 	if (n_relays == 0)
 		printf("; no relay%s: their connections %s", b->loaded ? "" : " yet",
 		       policy->flags & TPROXY_FAIL_CLOSED ? "are refused" : "go out directly");
-	printf("; pinned in '%s'\n", options->pin_dir);
+	printf("; pinned in ");
+	print_path(options->pin_dir);
+	printf("\n");
 	for (i = 0; i < t->n_absent; i++) {
 		print_path(t->absent[i]);
 		printf(" is not there now; 'tproxy-load --again' attaches to it when it is\n");
@@ -217,5 +220,7 @@ void report_check(const struct targets *t, bool fail_closed, const char *pin_dir
 {
 	printf("good: would attach to ");
 	print_now(t);
-	printf(", %s; pin in '%s'\n", fail_closed ? "fail-closed" : "fail-open", pin_dir);
+	printf(", %s; pin in ", fail_closed ? "fail-closed" : "fail-open");
+	print_path(pin_dir);
+	printf("\n");
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bpffs.h"
+#include "escape.h"
 #include "handshakes.h"
 #include "log.h"
 #include "pins.h"
@@ -102,12 +103,14 @@ static bool did_open_bpffs(const char *path)
 
 int unload(const char *path)
 {
+	char shown[ESCAPE_LEN(PATH_MAX)];
 	_cleanup_(pins_close) struct pins pins = PINS_NULL;
 	int r;
 
 	r = pins_open(path, /* create= */ false, &pins);
 	if (r == -ENOENT) {
-		printf("nothing is loaded in '%s'\n", path);
+		printf("nothing is loaded in '%s'\n",
+		       escape_text(path, strlen(path), shown, sizeof(shown)));
 		return 0;
 	}
 	if (r < 0)
@@ -137,6 +140,7 @@ int unload(const char *path)
 		r = pins_remove_dir(&pins);
 	if (r < 0)
 		return r;
-	printf("unloaded: nothing is pinned in '%s' or attached from there\n", path);
+	printf("unloaded: nothing is pinned in '%s' or attached from there\n",
+	       escape_text(path, strlen(path), shown, sizeof(shown)));
 	return 0;
 }

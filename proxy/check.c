@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "escape.h"
 #include "log.h"
 #include "options.h"
 #include "parse.h"
@@ -56,7 +57,7 @@ int check_mark(const struct options *o)
 int check_options(const struct options *o)
 {
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
-	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
 	int family, r = 0, one;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
@@ -72,6 +73,7 @@ int check_options(const struct options *o)
 	       format_endpoint(&o->listen[TPROXY_INET6], text6), o->workers);
 	if (o->config_has_others)
 		printf("of '%s' the section [relay] was checked; [load] is for: tproxy-load --check --config %s\n",
-		       o->config, shell_quote(o->config, quoted, sizeof(quoted)));
+		       escape_text(o->config, strlen(o->config), shown, sizeof(shown)),
+		       shell_quote(o->config, quoted, sizeof(quoted)));
 	return 0;
 }

@@ -32,6 +32,8 @@ WRONG_LINES = [
     (["Cgroup = /x"], "Cgroup", "no such key"),
     (["nonsense"], "neither"),
     (["[load"], "neither"),
+    (["[relay]x"], "more than '[section]'"),
+    (["[relay] workers = 1"], "more than '[section]'"),
     (["# comment", "; another", "", "fail-closed = no", "bogus = 1"], "bogus"),
     (["[laod]", "cgroup = /x"], "laod"),
     (["fail-closed = " + "y" * 250], "longer"),
@@ -316,3 +318,34 @@ def test_file_that_becomes_a_pipe(bed, config):
     relay.signal(signal.SIGHUP)
     host.wait_until(lambda: "is not a regular file" in relay.text(), "the relay refuses it")
     assert bed.visit(bed.listen()).relayed
+
+
+def test_section_with_a_comment(bed, config):
+    """Nothing else follows a section."""
+    for comment in (" ; a comment", " # a comment", "  "):
+        path = config(section(bed).replace("[load]", "[load]" + comment))
+        bed.tproxy_load("--check", "--config", path).succeeded()
+
+
+def test_check_looks_at_the_pin_directory(bed, tmp_path):
+    """As a load does, and makes nothing. Red if --check does not look."""
+    there = tmp_path / "there"
+    there.mkdir()
+    for pin_dir in (tmp_path / "new", there, bed.pins.path.parent, tmp_path / "no" / "such"):
+        args = ["--cgroup", bed.scope]
+        said = bed.tproxy_load("--check", *args, pin_dir=pin_dir).refused(pin_dir).err
+        assert bed.tproxy_load(*args, pin_dir=pin_dir).refused().err == said
+    bed.tproxy_load("--check", "--cgroup", bed.scope).succeeded()
+    assert not bed.pins.path.exists() and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", "a\u202eb\u2066".encode(), b"\x1b[2J\nx\xc2\x9b"])
+def test_strange_bytes_are_escaped_on_stderr(bed, binaries, name):
+    """As on stdout. Red if only control characters of ASCII are replaced."""
+    for program, option in ((programs.LOAD, "-c"), (programs.RELAY, "-f"), (programs.LOAD, "-p")):
+        result = subprocess.run([binaries / program.name, "--check", option, b"/nowhere/" + name,
+                                 *([] if option != "-p" else ["-c", str(bed.scope)])],
+                                capture_output=True, timeout=5, check=False)
+        assert result.returncode in (1, 2) and result.stderr.count(b"\n") == 1
+        assert all(0x20 <= byte < 0x7f for byte in result.stderr[:-1]), result.stderr
+        assert f"\\x{name[-1]:02x}'".encode() in result.stderr

@@ -127,7 +127,8 @@ static void test_long_message_is_cut(void **state)
 }
 
 /* Five at once, then one a minute, each of which says what was left out before. */
-/* Names that others choose may hold what looks like a line. Red without make_one_line(). */
+/* Names that others choose may hold what looks like a line. Red without
+ * escape_text(). */
 static void test_message_stays_one_line(void **state)
 {
 	struct ends ends;
@@ -138,7 +139,7 @@ static void test_message_stays_one_line(void **state)
 	log_info("'%s'\n", "a\nu: b\x1b[31m\x7f\xc3\xbc");
 	strcpy(came, what_came(&ends));
 	stderr_as_before(&ends);
-	assert_string_equal(came, "u: 'a?u: b?[31m?\xc3\xbc'\n");
+	assert_string_equal(came, "u: 'a\\x0au: b\\x1b[31m\\x7f\\xc3\\xbc'\n");
 }
 
 static void test_limit(void **state)

@@ -46,6 +46,18 @@ static void expect_error(const char *text)
 	assert_string_equal(error, text);
 }
 
+/* Red if the sign is taken for the value's first character. */
+static void test_equals_after_short(void **state)
+{
+	begin("-r=/a");
+	expect_error("option '-r' takes its value without '=': '-r=/a'");
+	begin("-vr=/a");
+	expect('v', NULL);
+	expect_error("option '-r' takes its value without '=': '-r=/a'");
+	begin("-r", "=/a");
+	expect('r', "=/a");
+}
+
 static void test_forms(void **state)
 {
 	begin("-v", "--relay-cgroup", "/a", "--relay-cgroup=/b=c", "-r", "/d", "-r/e", "-vr", "/f",
@@ -132,9 +144,8 @@ static void test_long_words(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_abbreviations),
-		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_forms),	      cmocka_unit_test(test_equals_after_short),
+		cmocka_unit_test(test_abbreviations), cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_long_words),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Text that a stranger chose (a process its name, a cgroup its path), made fit for a terminal. */
-#ifndef TPROXY_LOADER_ESCAPE_H
-#define TPROXY_LOADER_ESCAPE_H
+#ifndef TPROXY_ESCAPE_H
+#define TPROXY_ESCAPE_H
 
 #include <stddef.h>
 
