@@ -29,8 +29,8 @@ packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-l
 packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget
 # What the guest and its tests load; no disk, no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
-    ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack sch_tbf sch_netem
-    tcp_diag'
+    ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
+    xt_REDIRECT xt_nat sch_tbf tcp_diag'
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "vm-matrix.sh: debootstrap needs root: sudo scripts/vm-matrix.sh" >&2
