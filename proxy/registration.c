@@ -228,6 +228,19 @@ bool registration_is_exempt(int listen_fd)
 	return whoami(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
+/* Is it seen with this mark? A call may fail for want of memory: asked three times before a no. */
+static bool is_seen(int fd, __u32 flags)
+{
+	struct tproxy_whoami who;
+	int tries;
+
+	for (tries = 0; tries < 3; tries++) {
+		if (whoami(fd, &who) == 0)
+			return (who.mark_flags & flags) == flags;
+	}
+	return false;
+}
+
 /*
  * Do getsockopt and sockops still see the sockets of this process? What is redirected to us would
  * find no destination otherwise, and be reset. Sockops is seen by what it does at listen(): a
@@ -240,15 +253,14 @@ static bool is_heard(const struct registration *reg)
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	_cleanup_close_ int fd = -1;
-	struct tproxy_whoami who;
 
-	if (whoami(reg->ask_fd, &who) < 0)
+	if (!is_seen(reg->ask_fd, 0))
 		return false;
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
 	    mark(reg->marks_fd, fd, TPROXY_MARK_LISTENER) < 0 || listen(fd, 0) < 0)
 		return true;
-	return whoami(fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_HOOKED);
+	return is_seen(fd, TPROXY_MARK_HOOKED);
 }
 
 /* Where clients reach a wildcard listener: at loopback. */

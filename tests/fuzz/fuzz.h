@@ -51,6 +51,7 @@ static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
 
 /* Nothing here makes a file of it. */
 #include "../../common/logfile.c"
+#include "../../common/escape.c"
 #define write fuzz_log_write
 #include "../../common/sink.c"
 #include "../../common/log.c"

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What tproxyctl shows of strangers' text and of addresses in maps: loader/escape.c against a model
+ * What tproxyctl shows of strangers' text and of addresses in maps: common/escape.c against a model
  * of it, and fields.c, whose endpoints parse.c has to read as what they were. The first two bytes
  * are the size of the buffer, the others an endpoint, or text.
  */
 #include "fuzz.h"
 
 #include "../../common/parse.c"
-#include "../../loader/escape.c"
 #include "../../loader/fields.c"
 #include "match.bpf.h"
 
