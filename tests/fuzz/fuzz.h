@@ -7,6 +7,7 @@
 #ifndef TPROXY_FUZZ_H
 #define TPROXY_FUZZ_H
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,19 @@ static inline FILE *fuzz_fopen(const char *path, const char *mode)
 
 	require(path && mode[0] == 'r');
 	return fmemopen(data, fuzz_file.size, "r");
+}
+
+/* For configfile.c: a descriptor of /dev/null, which it takes, and the file for it. */
+static inline int fuzz_open(const char *path, int flags)
+{
+	require(path);
+	return open("/dev/null", flags);
+}
+
+static inline FILE *fuzz_fdopen(int fd, const char *mode)
+{
+	close(fd);
+	return fuzz_fopen("", mode);
 }
 
 #endif

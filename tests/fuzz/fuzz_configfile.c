@@ -6,9 +6,11 @@
  */
 #include "fuzz.h"
 
-#define fopen fuzz_fopen
+#define open   fuzz_open
+#define fdopen fuzz_fdopen
 #include "../../common/configfile.c"
-#undef fopen
+#undef fdopen
+#undef open
 
 struct reading {
 	const char *next; /* the line that the next key may stand in, at the earliest */

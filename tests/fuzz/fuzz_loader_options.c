@@ -9,9 +9,11 @@
 
 #include "../../common/optparse.c"
 #include "../../common/parse.c"
-#define fopen fuzz_fopen
+#define open   fuzz_open
+#define fdopen fuzz_fdopen
 #include "../../common/configfile.c"
-#undef fopen
+#undef fdopen
+#undef open
 
 /* The host's groups are no part of the input. */
 static struct group *fuzz_getgrnam(const char *name)

@@ -7,9 +7,11 @@
 
 #include "../../common/optparse.c"
 #include "../../common/parse.c"
-#define fopen fuzz_fopen
+#define open   fuzz_open
+#define fdopen fuzz_fdopen
 #include "../../common/configfile.c"
-#undef fopen
+#undef fdopen
+#undef open
 #include "../../proxy/options.c"
 
 #define WEEK_MS (UINT64_C(7) * 24 * 3600 * 1000)
