@@ -17,6 +17,9 @@
 #include "monotonic.h"
 #include "util.h"
 
+/* 127.127.127.127, see bind_probe(). */
+#define PROBE_ADDRESS 0x7f7f7f7fU
+
 /* More than a full map_socks has. */
 #define SWEEP_PARTS_MAX 16
 /* Between two passes: at least so long, and so many times what the last one took (0.25 % of a CPU).
@@ -71,13 +74,14 @@ static int mark(int marks_fd, int fd, __u32 flags)
 	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
 }
 
-/* See struct registration. Of the cgroup that listeners made now are of. */
-static int make_ask_fd(struct registration *reg)
+/* See struct registration: of the cgroup in which listeners are made now. */
+static int make_own_sockets(struct registration *reg)
 {
-	int r;
+	int r = 0;
 
 	reg->ask_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (reg->ask_fd < 0)
+	reg->probe_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (reg->ask_fd < 0 || reg->probe_fd < 0)
 		r = -errno;
 	else
 		r = mark(reg->marks_fd, reg->ask_fd, TPROXY_MARK_SWEEP);
@@ -123,7 +127,7 @@ int registration_open(struct registration *reg, const char *pin_dir)
 		registration_close(&opened);
 		return r;
 	}
-	r = make_ask_fd(&opened);
+	r = make_own_sockets(&opened);
 	if (r < 0) {
 		registration_close(&opened);
 		return r;
@@ -139,7 +143,8 @@ void registration_close(struct registration *reg)
 	util_closep(&reg->marks_fd);
 	util_closep(&reg->failed_fd);
 	util_closep(&reg->ask_fd);
-	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->ask_fd = -1;
+	util_closep(&reg->probe_fd);
+	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->ask_fd = reg->probe_fd = -1;
 }
 
 static void set_address(__u8 ip[16], const union sockaddr_any *addr)
@@ -242,25 +247,49 @@ static bool is_seen(int fd, __u32 flags)
 }
 
 /*
- * Do getsockopt and sockops still see the sockets of this process? What is redirected to us would
- * find no destination otherwise, and be reset. Sockops is seen by what it does at listen(): a
- * socket listens for a moment. If none can be made, that tells nothing.
+ * The probe gets a listener's port at another loopback address, where nothing else can have it, so
+ * that it takes no port from clients. If it cannot have that one, listen() finds it a free one.
  */
-static bool is_heard(const struct registration *reg)
+static void bind_probe(struct registration *reg)
 {
-	const struct sockaddr_in addr = {
+	const struct tproxy_listen *listen = &reg->listen[TPROXY_INET];
+	struct sockaddr_in addr = {
 		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_addr.s_addr = htonl(PROBE_ADDRESS),
+		.sin_port = htons(listen->ports[0]),
 	};
-	_cleanup_close_ int fd = -1;
+
+	reg->probe_bound = true;
+	if (listen->n_ports &&
+	    bind(reg->probe_fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return;
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	addr.sin_port = 0;
+	reg->probe_bound = bind(reg->probe_fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0;
+}
+
+/*
+ * Do getsockopt and sockops still see our sockets? What is redirected to us would find no
+ * destination otherwise, and be reset. A socket belongs to the cgroup in which it was made, so the
+ * two that are asked are as old as the listeners: this process may have been moved since. Sockops
+ * is seen by what it does at listen(): the probe listens for a moment. If it cannot, that tells
+ * nothing.
+ */
+static bool is_heard(struct registration *reg)
+{
+	bool heard;
 
 	if (!is_seen(reg->ask_fd, 0))
 		return false;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    mark(reg->marks_fd, fd, TPROXY_MARK_LISTENER) < 0 || listen(fd, 0) < 0)
+	if (!reg->probe_bound)
+		bind_probe(reg);
+	if (!reg->probe_bound || mark(reg->marks_fd, reg->probe_fd, TPROXY_MARK_LISTENER) < 0 ||
+	    listen(reg->probe_fd, 0) < 0)
 		return true;
-	return is_seen(fd, TPROXY_MARK_HOOKED);
+	heard = is_seen(reg->probe_fd, TPROXY_MARK_HOOKED);
+	/* Back to CLOSE; it keeps its address. */
+	shutdown(reg->probe_fd, SHUT_RDWR);
+	return heard;
 }
 
 /* Where clients reach a wildcard listener: at loopback. */

@@ -27,13 +27,16 @@ struct registration {
 	int error;		       /* of the last attempt to renew the entry */
 	bool offer6;		       /* the IPv6 listeners are offered: there are routes */
 	bool away[_TPROXY_FAMILY_MAX]; /* clients do not reach their address, so they are not */
-	int ask_fd;	       /* a socket of our own, marked, by which we ask the kernel half */
+	/* Two sockets of our own in the listeners' cgroup: by one we ask the kernel half, the other
+	 * listens for a moment to see that sockops sees it. */
+	int ask_fd, probe_fd;
+	bool probe_bound;
 	uint64_t sweep_due_ns; /* of the next pass, see sweep() */
 };
 
 #define REGISTRATION_NULL                                                                          \
 	{                                                                                          \
-		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .ask_fd = -1                     \
+		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .ask_fd = -1, .probe_fd = -1     \
 	}
 
 /* Opens the pins and checks their ABI version. */

@@ -155,6 +155,10 @@ class Program:
     def text(self):
         return self.log.read_text(errors="replace")
 
+    def says(self, text, times=1):
+        """A thread writes the log, so a line may come after what it tells of."""
+        return host.wait_until(lambda: self.text().count(text) >= times, f"it says {text!r}", 10)
+
     def _status(self, field):
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)[1])

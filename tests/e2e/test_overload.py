@@ -245,6 +245,7 @@ def test_no_memory(loaded):
     for _ in range(5):
         assert loaded.visit(loaded.listen()).relayed
     assert relay.running()
+    assert relay.says("out of memory: connections are reset")
     assert relay.text().count("out of memory: connections are reset") == 1
 
 
@@ -500,7 +501,8 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         assert late.recv(1) == b"x"
         assert crowd.result() == [wire.RESET] * SLOW
     assert pauses(relay) == 1
-    assert len(re.findall(f", {option.replace('-', ' ')}[ ;]", relay.text())) == SLOW
+    ending = f", {option.replace('-', ' ')}[ ;]"
+    host.wait_until(lambda: len(re.findall(ending, relay.text())) == SLOW, "all are told of")
 
 
 @contextlib.contextmanager

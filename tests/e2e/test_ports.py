@@ -45,7 +45,7 @@ def test_number_of_ports(loaded, options, count):
     loaded.start_relay(*options)
     for family in (0, 1):
         assert len(set(ports(loaded.pins, family))) == count
-    assert f"ports {2 * count}" in loaded.relay.text()
+    assert loaded.relay.says(f"ports {2 * count}")
 
 
 @pytest.mark.parametrize("options", [["--workers", 1], ["--workers", 2], ["--workers", 3]])

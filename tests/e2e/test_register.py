@@ -402,7 +402,7 @@ def test_redsocks(loaded, register):
     with crowd.connecting(loaded, 16, size=SIZE, pause=0.01) as outcome:
         more_clients(loaded, 200)
     assert outcome.failed == [] and outcome.bytes == outcome.good * SIZE > 0
-    assert "{}:{}".format(*listener.getsockname()) in redsocks.text()
+    assert redsocks.says("{}:{}".format(*listener.getsockname()))
 
 
 def test_dual_stack_wildcard(loaded, register):
