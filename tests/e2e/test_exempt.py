@@ -112,7 +112,7 @@ def test_relay_leaves_the_relays_cgroup(bed, how):
     stats = bed.stats()
     assert 43 < stats["redirected"] <= 43 + EXEMPT_ASK
     assert "no destination" not in relay.text()
-    time.sleep(2.5)  # two looks at least
+    host.stays_true(lambda: bed.pins.dump("map_config"), "two looks at least", 2.5)
     assert bed.visit(listener).relayed
     assert bed.stats()["redirected"] == stats["redirected"] + 1
 
