@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * The answers of getsockopt to a relay.
- */
+/* The getsockopt() answers for a relay's sockets. */
 #ifndef TPROXY_ANSWER_BPF_H
 #define TPROXY_ANSWER_BPF_H
 
@@ -17,8 +15,8 @@
 #include "match.bpf.h"
 
 /*
- * Each answer below returns its size, or 0 for no answer: then the kernel's own one, an error,
- * stands. So it does for a buffer that is too small.
+ * Each of these functions returns the number of bytes written to optval, or 0 to leave the kernel's
+ * own result (an error) in place. A buffer that is too small gives 0 too.
  */
 static __always_inline __s32 answer_whoami(void *optval, void *end, const struct tproxy_mark *mark)
 {
@@ -78,9 +76,9 @@ static __always_inline __s32 answer_original_dst6(void *optval, void *end,
 }
 
 /*
- * The kernel shows programs one page of a longer buffer and fails the call with EFAULT if it is
- * handed back; length 0 means "leave the caller's buffer as it is" (Documentation/bpf/
- * prog_cgroup_sockopt.rst).
+ * Leaves the kernel's result in place. The kernel shows a program only one page of a longer buffer,
+ * and fails the call with EFAULT if the program returns with optlen above one page. optlen = 0
+ * means "leave the caller's buffer as it is" (Documentation/bpf/prog_cgroup_sockopt.rst).
  */
 static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
 {
@@ -90,8 +88,9 @@ static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
 }
 
 /*
- * No answer of ours to SO_ORIGINAL_DST: then that of conntrack, if it is there, would be taken for
- * one, and it names the relay itself to whoever connected to it.
+ * Fails SO_ORIGINAL_DST with ENOENT if there is no record. Otherwise the relay would take the
+ * answer of conntrack, where it is loaded, for tproxy's: for a direct connection to the relay that
+ * is the relay's own address.
  */
 static __always_inline int sockopt_deny(struct bpf_sockopt *ctx)
 {

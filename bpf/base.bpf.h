@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What every program here needs: constants that UAPI headers do not give, counters, words of a
- * context.
+ * Shared by all programs: constants that UAPI headers lack, access to IPv6 addresses in a context,
+ * the policy, counters.
  */
 #ifndef TPROXY_BASE_BPF_H
 #define TPROXY_BASE_BPF_H
@@ -15,7 +15,7 @@
 #include "maps.bpf.h"
 #include "match.bpf.h"
 
-/* From headers that drag in libc or are not UAPI. */
+/* Defined in headers that include libc's, or that are not UAPI. */
 #define AF_INET		 2
 #define AF_INET6	 10
 #define SOCK_STREAM	 1
@@ -39,8 +39,8 @@
 #define ENOENT		 2
 
 /*
- * An IPv6 address in a context, word by word: volatile, because clang would join neighbouring
- * accesses into wider ones, which the verifier refuses.
+ * Copy an IPv6 address (four words, network byte order) from and to a context. volatile keeps clang
+ * from merging neighbouring accesses into wider ones, which the verifier rejects.
  */
 static __always_inline void load_words(__be32 *to, const volatile __u32 *ctx_words)
 {
@@ -58,7 +58,7 @@ static __always_inline void store_words(volatile __u32 *ctx_words, const struct 
 	ctx_words[3] = endpoint_word(ep, 3);
 }
 
-/* The policy, if it is of this version. */
+/* Returns the policy, or NULL if its ABI version is another one. */
 static __always_inline const struct tproxy_policy *get_policy(void)
 {
 	const struct tproxy_policy *policy;
@@ -68,7 +68,7 @@ static __always_inline const struct tproxy_policy *get_policy(void)
 	return policy && policy->abi_version == TPROXY_ABI_VERSION ? policy : NULL;
 }
 
-/* Is the caller a process in or below the relays' cgroup? */
+/* True if the calling process is in the relay cgroup or below it. */
 static __always_inline bool in_relay_cgroup(const struct tproxy_policy *policy)
 {
 	return policy->relay_cgroup_id &&

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The record of a redirected connection, from the side of the client's socket: made by connect in
- * the socket's storage, published in the maps by sockops, forgotten when the socket is closed.
+ * The record of a redirected connection, on the client's side. connect makes it in the socket's
+ * storage, sockops publishes it in map_socks and map_ports, and it is dropped when the socket is
+ * closed. entries_make() and entries_delete() keep the counters in map_loads and map_shares in step
+ * with map_socks.
  */
 #ifndef TPROXY_CLIENT_BPF_H
 #define TPROXY_CLIENT_BPF_H
@@ -18,7 +20,9 @@
 #include "match.bpf.h"
 #include "share.bpf.h"
 
-/* Is the peer authenticated by TCP_MD5SIG or TCP-AO? The keys are for an address, not the relay's.
+/*
+ * True if the peer is authenticated by TCP_MD5SIG or TCP-AO. Such keys belong to the peer's
+ * address, so they do not work towards the relay's.
  */
 static __always_inline bool has_keys(struct tcp_sock *tp)
 {
@@ -27,7 +31,7 @@ static __always_inline bool has_keys(struct tcp_sock *tp)
 	return tp->md5sig_info || (bpf_core_field_exists(ao->ao_info) && ao->ao_info);
 }
 
-/* Where a connection is counted. */
+/* The counters that include a connection: indexes into map_shares and map_loads. */
 struct counted {
 	__u16 shares[_TPROXY_SHARE_MAX];
 	__u16 loads, port_index;
@@ -41,7 +45,10 @@ static __always_inline void tuple_of(const struct tproxy_conn *conn, struct tpro
 	tuple->isn = conn->isn;
 }
 
-/* Of the ports of a relay; NULL does not happen. */
+/*
+ * Returns the number of connections at each port of a relay. NULL cannot happen for a valid key,
+ * but the verifier demands the test.
+ */
 static __always_inline __s32 *loads_at(__u32 key)
 {
 	struct tproxy_loads *loads = bpf_map_lookup_elem(&map_loads, &key);
@@ -49,7 +56,10 @@ static __always_inline __s32 *loads_at(__u32 key)
 	return loads ? loads->n : NULL;
 }
 
-/* What is counted of the entries that are made (1) and deleted (-1). */
+/*
+ * Adds n to the counters of a connection: 1 when its entries are inserted, -1 when they are
+ * deleted.
+ */
 static __always_inline void entries_count(const struct counted *counted, __s32 n)
 {
 	__s32 *loads = loads_at(counted->loads);
@@ -68,9 +78,10 @@ static __always_inline struct counted counted_of(const struct tproxy_conn *conn)
 }
 
 /*
- * Deletes the entries of a connection, in the order that map_ports asks for. Several may do so at
- * a time, and one of them counts it: true. The tuple may be another socket's by now. shares: a
- * copy, for the entry may be another connection's at once.
+ * Deletes the entries of a connection, the one in map_ports first (maps.bpf.h says why). Several
+ * CPUs may do so at the same time. The one that deletes the entry in map_socks updates the counters
+ * and gets true. The tuple may belong to another socket by now, hence the comparison of cookies.
+ * counted must be a copy: the map's element may be reused for another connection at once.
  */
 static __always_inline bool entries_delete(const struct tproxy_tuple *tuple, __u64 cookie,
 					   const struct counted *counted)
@@ -85,7 +96,10 @@ static __always_inline bool entries_delete(const struct tproxy_tuple *tuple, __u
 	return true;
 }
 
-/* false: there is no room, or the client may have no more of it; then nothing is left behind. */
+/*
+ * Inserts both entries of a connection. Returns false if there is no room or a share is used up;
+ * neither entry is left then.
+ */
 static __always_inline bool entries_make(const struct tproxy_tuple *tuple, __u64 cookie,
 					 const struct tproxy_conn *conn)
 {
@@ -102,7 +116,7 @@ static __always_inline bool entries_make(const struct tproxy_tuple *tuple, __u64
 	return false;
 }
 
-/* What is known of a client's socket. */
+/* Drops the record of a client's socket, and its entries if they were published. */
 static __always_inline void client_forget(struct client *client)
 {
 	struct counted counted = counted_of(&client->conn);
@@ -117,9 +131,11 @@ static __always_inline void client_forget(struct client *client)
 }
 
 /*
- * The program closes its socket. The relay's side of the handshake may come later, and then looks
- * the connection up: it deletes the entries if it finds that we were here, and we do if it was.
- * Should neither be so, because it never comes, the end of the connection (STATE -> CLOSE) does.
+ * The client has closed its socket. The relay's side of the handshake may complete later, and still
+ * needs the entries. Two atomic flags decide who deletes them: accepted_record() does if CLOSED was
+ * set before it set TAKEN, this function does if TAKEN was set before it set CLOSED. If the relay's
+ * side never completes, client_close() deletes them at STATE -> CLOSE. A socket in SYN_SENT has no
+ * relay's side that could still read the entries, so they are deleted here.
  */
 static __always_inline void client_released(struct client *client, bool syn_sent)
 {

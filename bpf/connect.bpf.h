@@ -1,7 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What becomes of a connect(): the steps of connect4 and connect6, which differ only in how the
- * address is read and written.
+ * The decision of connect4 and connect6, which differ only in how they read and write the address.
+ * connect_decide() works through these steps:
+ *
+ *   1. Drop the record of an earlier connect() of this socket, and undo client_abort().
+ *   2. Let pass, with a counter for each reason: loopback and multicast destinations, the relay's
+ *      sockets and processes, port 0, TCP_REPAIR.
+ *   3. Hand to unredirected() what lo cannot carry: link-local destinations and the sockets that
+ *      is_unsupported() lists.
+ *   4. redirect(): choose a port of the relay of this network namespace and check that listener's
+ *      mark; look up the negative cache; record the destination in the socket's storage.
+ *
+ * Only then does the caller write the relay's address into the context. A step that fails ends in
+ * unredirected(), which alone chooses between fail-open and fail-closed. The maps of connections
+ * stay as they are, apart from a test for room: connect() may still fail before its SYN, so sockops
+ * inserts the entries (events.bpf.h).
  */
 #ifndef TPROXY_CONNECT_BPF_H
 #define TPROXY_CONNECT_BPF_H
@@ -22,7 +35,7 @@
 #include "share.bpf.h"
 #include "sweep.bpf.h"
 
-/* Return values of cgroup connect programs, and what connect_decide() adds to them. */
+/* Return values of cgroup connect programs; CONNECT_REDIRECT is for connect_decide() only. */
 enum {
 	CONNECT_REJECT = 0,
 	CONNECT_PROCEED = 1,
@@ -30,8 +43,9 @@ enum {
 };
 
 /*
- * The one place for what happens to a connection that should be redirected and cannot be.
- * bpf_set_retval() gives the client ECONNREFUSED; without it a rejection is EPERM (since 5.18).
+ * Applies the policy to a connection that should be redirected and cannot be, and counts why.
+ * Fail-open connects directly. Fail-closed makes connect() fail with ECONNREFUSED, which takes
+ * bpf_set_retval() (since 5.18): a plain rejection is EPERM.
  */
 static __always_inline int unredirected(const struct tproxy_policy *policy, enum tproxy_stat why)
 {
@@ -43,7 +57,7 @@ static __always_inline int unredirected(const struct tproxy_policy *policy, enum
 	return CONNECT_REJECT;
 }
 
-/* Is the caller, or the socket that it connects with, a relay's? */
+/* True if the socket carries the UPSTREAM mark or the calling process is in the relay cgroup. */
 static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_policy *policy)
 {
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
@@ -52,9 +66,9 @@ static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_po
 }
 
 /*
- * Does a marked listener, one that our sockops sees, get connections to this address? The mark
- * cannot be forged by whoever else binds the port, and it ends with the socket. *ret_listener is
- * its key in map_listeners.
+ * True if the listener at this address carries the mark and is visible to sockops. A process that
+ * binds the same port cannot forge the mark, and the mark ends with the socket. *ret_listener is
+ * the listener's key in map_listeners, 0 = unknown.
  */
 static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 					    const struct tproxy_endpoint *ep, __u64 *ret_listener)
@@ -87,8 +101,8 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 }
 
 /*
- * What a relay found out about this destination a moment ago: an errno, or 0. Only those that say
- * something of a destination: the map may hold anything.
+ * Looks up the negative cache. Returns the errno that a relay recorded for this destination, or 0.
+ * Only errnos that describe a destination count, because a relay can write any value to the map.
  */
 static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy_endpoint *dst,
 					 __u64 now_ns)
@@ -117,8 +131,8 @@ static __always_inline __u16 option_of(struct bpf_sock_addr *ctx, int level, int
 }
 
 /*
- * What the client asked of its socket that the server would notice and now cannot: for the relay to
- * ask the same of its own. The times of keepalive are asked for only where it is on.
+ * Records the client's socket options that a server would notice, so that the relay can set them on
+ * its upstream socket. The keepalive times are read only if SO_KEEPALIVE is set.
  */
 static __always_inline void note_options(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 					 struct tproxy_conn *conn)
@@ -138,9 +152,9 @@ static __always_inline void note_options(struct bpf_sock_addr *ctx, struct bpf_s
 }
 
 /*
- * Sockets that lo cannot carry, or whose meaning a relay would change: a peer that is authenticated
- * by TCP_MD5SIG or TCP-AO, or by its distance (IP_MINTTL); a source that answers would not come
- * back to; a source route.
+ * True for a socket that lo cannot carry, or whose meaning a relay would change: a peer
+ * authenticated by TCP_MD5SIG, TCP-AO or its distance (IP_MINTTL, IPV6_MINHOPCOUNT); a source
+ * address that replies may not come back to (IP_TRANSPARENT, IP_FREEBIND); a source route.
  */
 static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp_sock *tp)
 {
@@ -163,7 +177,10 @@ static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp
 	return foreign;
 }
 
-/* Was this user, a moment ago, about to send a SYN for the relay to another host? */
+/*
+ * True if, within the last TPROXY_STRAYED_NS, a SYN of this user to the relay would have left the
+ * host.
+ */
 static __always_inline bool has_strayed(const struct tproxy_relay *relay, __u64 netns_cookie,
 					__u64 now_ns)
 {
@@ -180,8 +197,8 @@ static __always_inline bool has_strayed(const struct tproxy_relay *relay, __u64 
 }
 
 /*
- * Is there room in map_socks? The entry itself is made when something is there that ends it, at the
- * SYN; but a full map is an answer to connect.
+ * True if map_socks has room for one more entry. The entry itself is inserted at the SYN, when a
+ * hook exists that will delete it. The test comes here because the policy decides about a full map.
  */
 static __always_inline bool has_room(const struct client *client)
 {
@@ -192,8 +209,9 @@ static __always_inline bool has_room(const struct client *client)
 }
 
 /*
- * Records the destination of a connect() in the socket's storage. 0, or the counter of what is in
- * its way. The caller adds where it is redirected to.
+ * Records the destination of a connect() in the socket's storage. Returns 0 and sets *ret_client,
+ * or returns the counter of the failure (enum tproxy_stat). The caller adds the relay's address and
+ * port, and sets client->recorded.
  */
 static __always_inline int record(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 seed,
 				  const struct tproxy_endpoint *dst, struct client **ret_client)
@@ -242,10 +260,10 @@ static long compare_load(__u32 i, struct least *least)
 }
 
 /*
- * The port with the fewest connections, the first of these. So one client after the other has one
- * worker, which is awake, and those at a time are spread over all. Two CPUs may take the same one,
- * which does not matter. false: the relay does not serve this family, or its entry says so of
- * addresses of the other one, which would be read as something else.
+ * Picks the port with the fewest connections, the lowest index first. Sequential clients thus stay
+ * on one worker, which is awake; concurrent clients are spread over all. Two CPUs may pick the same
+ * port, which is harmless. Returns false if the relay does not serve this family, or if its entry
+ * is malformed (an address of the other family).
  */
 static __always_inline bool take_port(const struct tproxy_listen *listen, const __s32 *loads,
 				      bool is4, struct tproxy_endpoint *ret_relay, __u16 *ret_index)
@@ -264,8 +282,8 @@ static __always_inline bool take_port(const struct tproxy_listen *listen, const 
 }
 
 /*
- * Has this host a connection with that port of the relay, or what is left of one, from the source
- * that the socket is bound to?
+ * True if this host already has a connection to that port of the relay, from the source that the
+ * socket is bound to. Connections in TIME_WAIT count.
  */
 static __always_inline bool is_taken(struct bpf_sock_addr *ctx, const struct tproxy_endpoint *relay)
 {
@@ -277,7 +295,7 @@ static __always_inline bool is_taken(struct bpf_sock_addr *ctx, const struct tpr
 
 	if (!sk)
 		return false;
-	/* As in a segment that comes back: the relay is the source. */
+	/* The tuple of a segment to the client: the relay is the source. */
 	if (endpoint_is_mapped4(relay)) {
 		tuple.ipv4.saddr = endpoint_get4(relay);
 		tuple.ipv4.sport = bpf_htons(relay->port);
@@ -306,7 +324,7 @@ struct search {
 	const struct tproxy_listen *listen;
 	struct tproxy_endpoint relay;
 	__u32 index;
-	__u16 last_port; /* of the relay, that this socket was redirected to before, or 0 */
+	__u16 last_port; /* relay port of this socket's previous connect(), 0 = none */
 };
 
 static long try_next(__u32 i, struct search *search)
@@ -320,9 +338,10 @@ static long try_next(__u32 i, struct search *search)
 }
 
 /*
- * A client that is bound to a source port has one connection with each port of the relay, and what
- * is left of those that have ended is in its way too: the first port that is free. Of a connect()
- * that was called off (AF_UNSPEC) the relay's side of the handshake may be left.
+ * Moves on to the first free port of the relay, for a client that is bound to a source port. Such a
+ * client can have one connection to each port of the relay, and TIME_WAIT sockets are in its way
+ * too. The port of the socket's previous connect() is skipped: if that connect() was cancelled with
+ * AF_UNSPEC, the relay's side of the handshake may still exist.
  */
 static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
 					const struct tproxy_listen *listen,
@@ -340,7 +359,10 @@ static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
 	*index = (__u16)search.index;
 }
 
-/* Is it a port of the relay? Then dst may be the relay itself, by any local address. */
+/*
+ * True if this is a port of the relay. The destination may then be the relay itself, reached by any
+ * local address.
+ */
 static __always_inline bool has_port(const struct tproxy_listen *listen, __u16 port)
 {
 	__u32 i;
@@ -352,9 +374,9 @@ static __always_inline bool has_port(const struct tproxy_listen *listen, __u16 p
 	return false;
 }
 
-/* What else is to be known of the port that a client is redirected to. */
+/* What the record needs to know about the chosen port, besides the address. */
 struct target {
-	__u64 listener;		 /* in map_listeners */
+	__u64 listener;		 /* key in map_listeners */
 	__u16 loads, port_index; /* as in struct tproxy_conn */
 };
 
@@ -365,13 +387,16 @@ static __always_inline void next_port(const struct tproxy_listen *listen,
 
 	if (next >= listen->n_ports || next >= TPROXY_PORTS_MAX)
 		next = 0;
-	barrier_var(next); /* the verifier has to see the bound of what is used */
+	barrier_var(next); /* the verifier must see the bound of the value in use */
 	next %= TPROXY_PORTS_MAX;
 	relay->port = listen->ports[next];
 	*index = (__u16)next;
 }
 
-/* The port of the relay for this client. 0, or the counter of what is in its way. */
+/*
+ * Chooses the relay's port for this client. Returns 0, or the counter of the failure (enum
+ * tproxy_stat).
+ */
 static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 				  struct tproxy_relay *relay, const struct tproxy_listen *listen,
 				  __u64 netns_cookie, bool is4, __u64 now_ns,
@@ -385,7 +410,10 @@ static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk
 		avoid_taken(ctx, listen, ret_relay, &ret_target->port_index);
 	if (!is_our_listener(ctx, ret_relay, &ret_target->listener)) {
 		__sync_fetch_and_add(&relay->missed, 1);
-		/* One of several may have been destroyed: it has no load, so all clients come. */
+		/*
+		 * A destroyed listener has no connections left, so every client would pick its
+		 * port: try the next.
+		 */
 		next_port(listen, ret_relay, &ret_target->port_index);
 		if (!is_our_listener(ctx, ret_relay, &ret_target->listener))
 			return TPROXY_STAT_NO_LISTENER;
@@ -398,8 +426,8 @@ static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk
 }
 
 /*
- * In scope, TCP, and not a relay's: to the relay with it, if everything that this needs is there.
- * *ret_relay is where that is.
+ * Redirects this connection if every precondition holds, otherwise applies the policy. On
+ * CONNECT_REDIRECT *ret_relay is the address to connect to.
  */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 				    const struct tproxy_policy *policy,
@@ -422,12 +450,15 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 	why = choose(ctx, sk, relay, listen, netns_cookie, is4, now_ns, ret_relay, &target);
 	if (why)
 		return unredirected(policy, why);
-	/* To the relay itself: it finds no destination and resets. */
+	/* A connection to the relay itself passes: the relay finds no destination and resets it. */
 	if (has_port(listen, dst->port) && is_our_listener(ctx, dst, &unused)) {
 		count(TPROXY_STAT_BYPASS_LISTENER);
 		return CONNECT_PROCEED;
 	}
-	/* A socket bound to a device would send its SYN for a loopback address out there. */
+	/*
+	 * A socket bound to a device would send the SYN, with a loopback address, out of that
+	 * device.
+	 */
 	if (sk->bound_dev_if)
 		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
 	if (has_strayed(relay, netns_cookie, now_ns))
@@ -441,7 +472,7 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 	}
 	why = record(ctx, sk, policy->seed, dst, &client);
 	if (why) {
-		/* For the next one: there is room if some of the entries are nobody's. */
+		/* Sweep for later connects: stale entries may be what takes up the room. */
 		if (why != TPROXY_STAT_NO_STORAGE)
 			sweep(ctx, netns_cookie, /* at_once= */ false);
 		return unredirected(policy, why);
@@ -456,8 +487,9 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *
 }
 
 /*
- * The program may be attached to a cgroup and to one above it, while a loader changes the one for
- * the other: then it runs twice for a connect(), the second time on the address of the relay.
+ * True if this connect() was redirected already. While a loader replaces a cgroup by one of its
+ * ancestors, or the reverse, the program may be attached to both. It then runs twice for each
+ * connect(), the second time with the relay's address.
  */
 static __always_inline bool is_redirected(const struct client *client,
 					  const struct tproxy_endpoint *dst)
@@ -466,8 +498,8 @@ static __always_inline bool is_redirected(const struct client *client,
 }
 
 /*
- * What client_abort() did. The kernel lets only those with CAP_NET_RAW unbind a socket, and the
- * process in which it was closed may have been another one.
+ * Undoes client_abort(). The kernel lets only processes with CAP_NET_RAW unbind a socket, and the
+ * process that closed the connection may have lacked it: this caller is another chance.
  */
 static __always_inline void unbind(struct bpf_sock_addr *ctx, struct client *client)
 {
@@ -477,7 +509,10 @@ static __always_inline void unbind(struct bpf_sock_addr *ctx, struct client *cli
 		client->nowhere = 0;
 }
 
-/* What becomes of this connect(); CONNECT_REDIRECT: the caller puts *ret_relay in place of dst. */
+/*
+ * Decides this connect(). Returns the program's return value, or CONNECT_REDIRECT: the caller then
+ * replaces dst by *ret_relay.
+ */
 static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 					  const struct tproxy_endpoint *dst,
 					  struct tproxy_endpoint *ret_relay)
@@ -493,13 +528,13 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 			return CONNECT_PROCEED;
 		if (client->nowhere)
 			unbind(ctx, client);
-		/* A socket that connects again, after a failure or AF_UNSPEC, starts anew. */
+		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
 		client_forget(client);
 	}
 	policy = get_policy();
 	if (!policy)
 		return CONNECT_PROCEED;
-	/* First what is nobody's: it costs nothing to find out. */
+	/* Cheap address checks first: they look at no socket and no cgroup. */
 	verdict = match_dst(dst, policy->flags);
 	if (verdict == MATCH_BYPASS_LOOPBACK) {
 		count(TPROXY_STAT_BYPASS_LOOPBACK);

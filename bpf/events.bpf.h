@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The steps of sockops: what happens at each event in the life of a TCP socket.
+ * The steps of sockops, one for each event in the life of a TCP socket.
+ *
+ * A client's socket: client_publish() runs when source and route are chosen and the SYN is not sent
+ * yet. It inserts the connection into map_socks and map_ports, or stops the SYN (client_abort()).
+ * It also requests the RTO and STATE callbacks of this socket. client_retransmits() then checks the
+ * listener again before each retransmitted SYN, client_established() before the final ACK of the
+ * handshake, and client_close() deletes the entries.
+ *
+ * A relay's socket: listener_begins() and listener_ends() maintain map_listeners, by which the
+ * client's hooks know that a listener is alive. accepted_record() copies the connection into the
+ * accepted socket's mark, where getsockopt finds it even after the client has closed.
+ *
+ * A redirected SYN reaches the relay's own listener or nobody. Wherever the SYN could leave the
+ * host, or reach a process that has bound the relay's port since, these steps stop it.
  */
 #ifndef TPROXY_EVENTS_BPF_H
 #define TPROXY_EVENTS_BPF_H
@@ -17,19 +30,22 @@
 #include "maps.bpf.h"
 #include "match.bpf.h"
 
-/* The index of a device that does not exist. */
+/* An interface index that no device has. */
 #define NOWHERE 0x7fffffff
 
 #define LO_IS_UP     (IFF_LOOPBACK | IFF_UP)
 #define CLIENT_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG)
 
-/* remote_port is a 32-bit load of a 16-bit field: network byte order, in the upper half. */
+/*
+ * ctx->remote_port is 32 bits wide and holds the 16-bit port in network byte order, in its upper
+ * half: bpf_ntohl() converts it.
+ */
 static __always_inline __u16 remote_port(const struct bpf_sock_ops *ctx)
 {
 	return (__u16)bpf_ntohl(ctx->remote_port);
 }
 
-/* Both ends of the socket, as the key's src and dst see them from the local side. */
+/* Reads both ends of the socket: local is this socket's own address and port, remote its peer's. */
 static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tproxy_endpoint *local,
 				    struct tproxy_endpoint *remote)
 {
@@ -46,7 +62,10 @@ static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tprox
 	endpoint_set6(remote, ip, remote_port(ctx));
 }
 
-/* Would the SYN leave this host, or be lost in it? The route is chosen. */
+/*
+ * True if the SYN would leave this host, or be dropped because lo is down. The route is already
+ * chosen.
+ */
 static __always_inline bool strays(const struct tcp_sock *tp)
 {
 	const struct dst_entry *dst = tp->inet_conn.icsk_inet.sk.sk_dst_cache;
@@ -54,13 +73,19 @@ static __always_inline bool strays(const struct tcp_sock *tp)
 	return !dst || !dst->dev || (dst->dev->flags & LO_IS_UP) != LO_IS_UP;
 }
 
-/* The listener that connect has found, is it still there? One whose listen() we saw, that is. */
+/*
+ * True if the listener that connect found is closed. Only for a listener that sockops saw at
+ * listen(); false for any other.
+ */
 static __always_inline bool listener_is_gone(const struct client *client)
 {
 	return client->listener && !bpf_map_lookup_elem(&map_listeners, &client->listener);
 }
 
-/* Connect asks no more, for a time, whether this user's connections reach the relay. */
+/*
+ * Notes that a SYN of this user would leave the host. For TPROXY_STRAYED_NS connect does not
+ * redirect this user's connections.
+ */
 static __always_inline void note_stray(const struct client *client)
 {
 	struct tproxy_strayed_key key = {
@@ -88,12 +113,12 @@ static __always_inline long set_option(struct bpf_sock_ops *ctx, int level, int 
 }
 
 /*
- * Stops a SYN that is about to go. The kernel looks for the route once more before it sends one,
- * and there is none by a device that does not exist. connect(), or what sends the data of a
- * deferred SYN, fails with EHOSTUNREACH. client_close() takes the device back, or the next
- * connect() does, if the process has CAP_NET_RAW: without it the kernel unbinds no socket (not for
- * programs of ours either), and this one is of no use any more, as connect(2) says of one that
- * failed.
+ * Stops a SYN that is about to be sent, by binding the socket to a device that does not exist. The
+ * kernel looks up the route once more before it sends a SYN and finds none. connect(), or the call
+ * that sends the data of a deferred SYN (Fast Open), fails with EHOSTUNREACH. client_close() or the
+ * next connect() removes the binding, if the process has CAP_NET_RAW. Without CAP_NET_RAW the
+ * kernel unbinds no socket, not even for a BPF program, and this socket stays unusable. connect(2)
+ * leaves the state of a socket unspecified after a failed connect().
  */
 static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client *client)
 {
@@ -102,7 +127,10 @@ static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client
 	set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE);
 }
 
-/* Notes the source. False: another program on connect, after ours, has chosen another address. */
+/*
+ * Records the source. Returns false if another connect program, which ran after tproxy's, has
+ * chosen another address.
+ */
 static __always_inline bool goes_to_relay(struct bpf_sock_ops *ctx, struct client *client)
 {
 	struct tproxy_endpoint remote;
@@ -111,7 +139,10 @@ static __always_inline bool goes_to_relay(struct bpf_sock_ops *ctx, struct clien
 	return endpoint_equal(&remote, &client->conn.relay);
 }
 
-/* The connection is the other program's, as it would be without ours; but not past the policy. */
+/*
+ * The other program keeps the connection, as it would without tproxy. Fail-closed does not allow
+ * that: the SYN is stopped.
+ */
 static __always_inline void client_leaves(struct bpf_sock_ops *ctx, struct client *client)
 {
 	const struct tproxy_policy *policy = get_policy();
@@ -124,7 +155,10 @@ static __always_inline void client_leaves(struct bpf_sock_ops *ctx, struct clien
 	client->recorded = 0;
 }
 
-/* TCP_CONNECT_CB: the source is chosen and the SYN not yet sent. Make both findable. */
+/*
+ * TCP_CONNECT_CB: the source is chosen and the SYN is not sent yet. Inserts the connection into
+ * map_socks and map_ports.
+ */
 static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
@@ -144,7 +178,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		client_abort(ctx, client);
 		return;
 	}
-	/* Keys may have come since connect() if the SYN was deferred (Fast Open). */
+	/* With a deferred SYN (Fast Open) keys may have been set since connect(). */
 	if (listener_is_gone(client) || has_keys(tp)) {
 		count(TPROXY_STAT_ABORTED);
 		client_abort(ctx, client);
@@ -162,10 +196,11 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 }
 
 /*
- * ACTIVE_ESTABLISHED_CB: the SYN was answered, and nothing has gone since. If the listener closed
- * while the SYN was under way, whoever has bound its port may be the one that answers. Then nothing
- * goes any more, not even the last segment of the handshake, so that nobody can accept this; and
- * the connection ends with ETIMEDOUT by the first timer, that of keepalive if the client is silent.
+ * ACTIVE_ESTABLISHED_CB: the SYN was answered and the final ACK of the handshake is not sent yet.
+ * If the listener closed while the SYN was in flight, a process that has bound its port since may
+ * be the one that answered. The socket then sends nothing more, not even the final ACK, so nobody
+ * can accept the connection. It ends with ETIMEDOUT at the first timer, which is keepalive if the
+ * client sends nothing.
  */
 static __always_inline void client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -173,7 +208,7 @@ static __always_inline void client_established(struct bpf_sock_ops *ctx, struct 
 
 	if (!client || !client->published)
 		return;
-	/* Other people's programs may have put their own flags in place of ours. */
+	/* Another sockops program may have replaced the callback flags: request them again. */
 	ask_for(ctx, CLIENT_FLAGS);
 	if (!listener_is_gone(client))
 		return;
@@ -186,15 +221,19 @@ static __always_inline void client_established(struct bpf_sock_ops *ctx, struct 
 }
 
 /*
- * The listener is there, and nothing comes from it: rules of the host keep the two apart, or it has
- * no room. A relay that is silent for so long gets nothing new either.
+ * True if the listener is alive and has not answered for TPROXY_STALE_NS: firewall rules of the
+ * host drop the segments, or the backlog is full. It is the time after which a relay without a
+ * heartbeat gets no new connections.
  */
 static __always_inline bool is_cut_off(const struct client *client)
 {
 	return bpf_ktime_get_ns() > client->conn.started_ns + TPROXY_STALE_NS;
 }
 
-/* connect() fails with ETIMEDOUT at the next tick of the timer. client_close() takes that back. */
+/*
+ * Makes connect() fail with ETIMEDOUT when the retransmission timer fires next. client_close()
+ * restores the option.
+ */
 static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct client *client)
 {
 	count(TPROXY_STAT_UNANSWERED);
@@ -203,8 +242,8 @@ static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct clie
 }
 
 /*
- * RTO_CB: a SYN was not answered and is about to go again. Whoever has bound the relay's port since
- * must not get it. The timeout ends the attempt at the next tick of the timer.
+ * RTO_CB: a SYN was not answered and is about to be retransmitted. A process that has bound the
+ * relay's port since must not get it. TCP_USER_TIMEOUT ends the attempt when the timer fires next.
  */
 static __always_inline void client_retransmits(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -226,9 +265,10 @@ static __always_inline void client_retransmits(struct bpf_sock_ops *ctx, struct 
 }
 
 /*
- * PASSIVE_ESTABLISHED_CB of a socket that a marked listener accepted: the mark came with it. The
- * connection is copied there now, because the client may close before the relay gets to ask. Of a
- * Fast Open the data of the SYN are not taken yet.
+ * PASSIVE_ESTABLISHED_CB of a socket that a marked listener accepted: it inherited the mark. Copies
+ * the connection into the mark now, because the client may close before the relay calls
+ * getsockopt(). The data of a Fast Open SYN are not counted in rcv_nxt yet, so rcv_nxt - 1 is the
+ * client's initial sequence number in that case too.
  */
 static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -258,8 +298,9 @@ static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf
 }
 
 /*
- * TCP_LISTEN_CB: tells a relay that connections to this listener will pass through sockops, and
- * clients that it is there.
+ * TCP_LISTEN_CB of a marked socket. HOOKED in the mark tells the relay that sockops sees the
+ * connections to this listener; the entry in map_listeners tells the client's hooks that the
+ * listener is alive.
  */
 static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The kernel's own structures, no more of them than is read here. Where each field is in the
- * running kernel is found out at load time from its BTF (CO-RE), which every kernel that is
- * supported has.
+ * The kernel structures that the programs read, reduced to the fields in use. CO-RE finds the
+ * offset of each field at load time from the BTF of the running kernel, which every supported
+ * kernel has.
  */
 #ifndef TPROXY_KERNEL_BPF_H
 #define TPROXY_KERNEL_BPF_H
@@ -33,7 +33,7 @@ struct sock {
 } KERNEL_STRUCT;
 
 struct ip_options {
-	unsigned char srr; /* where the source route is, 0 = none */
+	unsigned char srr; /* offset of the source route, 0 = none */
 } KERNEL_STRUCT;
 
 struct ip_options_rcu {
@@ -46,10 +46,10 @@ struct ipv6_pinfo {
 
 struct inet_sock {
 	struct sock sk;
-	struct ipv6_pinfo *pinet6; /* NULL of an AF_INET socket */
+	struct ipv6_pinfo *pinet6; /* NULL for an AF_INET socket */
 	__u8 min_ttl;		   /* IP_MINTTL */
 	struct ip_options_rcu *inet_opt;
-	unsigned long inet_flags; /* since 6.6, bits, enum inet_flags */
+	unsigned long inet_flags; /* since 6.6: bits, enum inet_flags */
 } KERNEL_STRUCT;
 
 /* Before 6.6. */
@@ -74,8 +74,10 @@ struct tcp_sock___ao {
 	void *ao_info;
 } KERNEL_STRUCT;
 
-/* Bits of sock_common::skc_flags and inet_sock::inet_flags, as they have been since these are
- * there. */
+/*
+ * Bit numbers in sock_common::skc_flags and inet_sock::inet_flags, unchanged since these fields
+ * exist.
+ */
 #define SOCK_KEEPOPEN	       3
 #define INET_FLAGS_FREEBIND    11
 #define INET_FLAGS_TRANSPARENT 15

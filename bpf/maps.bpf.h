@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The maps. Keys and values are in tproxy_abi.h; who writes and reads each is in ARCHITECTURE.md.
+ * The maps of the kernel half. Keys and values are in tproxy_abi.h, except struct client, which is
+ * private. ARCHITECTURE.md lists the writers, readers and file modes.
+ *
+ * The record of a connection moves through four of them. connect writes it to the storage of the
+ * client's socket (map_clients). When the SYN is about to be sent, sockops copies it to map_socks
+ * and adds the key by which the relay's side finds it to map_ports. On accept sockops copies it to
+ * the storage of the accepted socket (map_marks), where getsockopt reads it.
+ *
+ * map_policy and map_config are the input: the loader's policy, and the relay of each network
+ * namespace. map_listeners holds the live listeners. map_loads and map_shares count the entries of
+ * map_socks, by relay port and by owner. map_failed, map_strayed and map_sweep are LRU maps: their
+ * entries may be evicted without harm.
  */
 #ifndef TPROXY_MAPS_BPF_H
 #define TPROXY_MAPS_BPF_H
@@ -26,8 +37,8 @@ struct {
 } map_config SEC(".maps");
 
 /*
- * Hash, not LRU: an LRU map makes room by forgetting a live connection. A full map is an answer
- * that connect acts on.
+ * Hash, not LRU: an LRU map would evict a live connection. When this map is full, connect applies
+ * the policy.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -37,9 +48,9 @@ struct {
 } map_socks SEC(".maps");
 
 /*
- * A socket that has an entry in map_socks has at most one here, which is made after it and deleted
- * before it. So this map cannot be full for a socket that map_socks took, and an entry that none in
- * map_socks belongs to is nobody's.
+ * A socket with an entry in map_socks has at most one here, inserted after it and deleted before
+ * it. So this map cannot be full for a socket that map_socks took, and an entry without one in
+ * map_socks is stale.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -56,18 +67,19 @@ struct {
 } map_marks SEC(".maps");
 
 /*
- * Private to the kernel half, so not in tproxy_abi.h: what a client's socket must remember itself,
- * in its storage, so that hooks which run for every socket find out with one pointer test that
- * this one is none of ours. Whatever becomes of the socket, this ends with it: connect() may fail
- * before its SYN, and no hook tells of the end of a socket that the kernel made for itself (MPTCP).
+ * The state of a client's socket, in the socket's storage. Private to the kernel half, therefore
+ * not in tproxy_abi.h. A hook that runs for every socket needs one pointer test to rule out a
+ * socket that was not redirected. The storage ends with the socket, also where no hook does:
+ * connect() may fail before its SYN, and no hook reports the end of a socket that the kernel made
+ * for itself (MPTCP).
  */
 struct client {
-	__u32 recorded;	 /* conn is what connect() asked for, and the socket was redirected */
-	__u32 published; /* map_socks and map_ports have it; before that, its source is not known */
-	__u32 nowhere;	 /* bound to a device that does not exist, by client_abort() */
+	__u32 recorded;	 /* the socket was redirected; conn holds the original destination */
+	__u32 published; /* map_socks and map_ports have it; conn.src is valid from here on */
+	__u32 nowhere;	 /* client_abort() or client_give_up() changed options of the socket */
 	__u32 reserved;
 	__u64 cookie;
-	__u64 listener; /* in map_listeners, 0 = not known */
+	__u64 listener; /* key in map_listeners, 0 = unknown */
 	struct tproxy_conn conn;
 };
 
@@ -92,7 +104,10 @@ struct {
 	__type(value, __u64);
 } map_stats SEC(".maps");
 
-/* Not for the programs: what the loader was asked for, so that it can be said and repaired. */
+/*
+ * The programs do not read this map. It holds what the loader was asked for, so that tools can show
+ * it and restore it.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, TPROXY_TARGETS_MAX);
@@ -108,7 +123,7 @@ struct {
 	__type(value, __u32);
 } map_listeners SEC(".maps");
 
-/* Signed: what a map that was made anew does not know may be taken off it. */
+/* Signed: connections that began before the map was recreated are subtracted from it too. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, TPROXY_SHARES_MAX);
@@ -116,7 +131,7 @@ struct {
 	__type(value, __s64);
 } map_shares SEC(".maps");
 
-/* Not in map_config, which relays write as a whole. */
+/* Separate from map_config, because a relay overwrites its whole entry there. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, TPROXY_LOADS_MAX);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Pure decisions about a destination: no map, no helper call, no context. The host's compiler
- * builds this too, for tests/unit/test_match.c, because connect programs cannot be run by
- * BPF_PROG_TEST_RUN (the kernel answers 524, ENOTSUPP).
+ * builds this file too, for tests/unit/test_match.c and the fuzzer: BPF_PROG_TEST_RUN does not run
+ * connect programs (the kernel returns 524, ENOTSUPP).
  */
 #ifndef TPROXY_MATCH_BPF_H
 #define TPROXY_MATCH_BPF_H
@@ -15,10 +15,10 @@ enum match_verdict {
 	MATCH_REDIRECT,
 	MATCH_BYPASS_LOOPBACK,
 	MATCH_BYPASS_MULTICAST,
-	MATCH_LINK_LOCAL, /* to be redirected, but cannot be */
+	MATCH_LINK_LOCAL, /* should be redirected, but cannot be */
 };
 
-/* ip: network byte order, as in struct bpf_sock_addr. */
+/* ip: network byte order, as in struct bpf_sock_addr. port: host byte order. */
 static inline void endpoint_set4(struct tproxy_endpoint *ep, __be32 ip, __u16 port)
 {
 	__builtin_memset(ep, 0, sizeof(*ep));
@@ -28,7 +28,7 @@ static inline void endpoint_set4(struct tproxy_endpoint *ep, __be32 ip, __u16 po
 	ep->port = port;
 }
 
-/* Four words, likewise; an IPv4-mapped address stays what it is. */
+/* ip: four words in network byte order. An IPv4-mapped address stays one. port: host byte order. */
 static inline void endpoint_set6(struct tproxy_endpoint *ep, const __be32 *ip, __u16 port)
 {
 	__builtin_memcpy(ep->addr, ip, sizeof(ep->addr));
@@ -36,6 +36,7 @@ static inline void endpoint_set6(struct tproxy_endpoint *ep, const __be32 *ip, _
 	ep->reserved = 0;
 }
 
+/* Returns word i of the address in network byte order. */
 static inline __u32 endpoint_word(const struct tproxy_endpoint *ep, int i)
 {
 	__u32 word;
@@ -58,6 +59,7 @@ static inline int endpoint_equal(const struct tproxy_endpoint *a, const struct t
 	       endpoint_word(a, 3) == endpoint_word(b, 3) && a->port == b->port;
 }
 
+/* Returns the IPv4 address of a mapped one in network byte order. */
 static inline __be32 endpoint_get4(const struct tproxy_endpoint *ep)
 {
 	__be32 ip;
@@ -67,8 +69,8 @@ static inline __be32 endpoint_get4(const struct tproxy_endpoint *ep)
 }
 
 /*
- * What becomes of a TCP connect() to this IPv4 address under a policy (enum tproxy_policy_flags).
- * 0.0.0.0 is loopback: connect() takes it for "this host" (ip(7)).
+ * Decides a TCP connect() to this IPv4 address (network byte order) under the policy's flags (enum
+ * tproxy_policy_flags). 0.0.0.0 is loopback: connect() takes it for "this host" (ip(7)).
  */
 static inline enum match_verdict match_dst4(const __u8 *ip, __u32 policy_flags)
 {
@@ -77,13 +79,13 @@ static inline enum match_verdict match_dst4(const __u8 *ip, __u32 policy_flags)
 			return MATCH_REDIRECT;
 		return MATCH_BYPASS_LOOPBACK;
 	}
-	/* Redirected, a connect() that the kernel refuses at once would seem to succeed. */
+	/* The kernel fails such a connect() at once. Redirected, it would seem to succeed. */
 	if ((ip[0] & 0xf0) == 224 || (ip[0] & ip[1] & ip[2] & ip[3]) == 255)
 		return MATCH_BYPASS_MULTICAST;
 	return MATCH_REDIRECT;
 }
 
-/* The same for an IPv6 address: ::1, and :: for "this host" too. */
+/* The same for an IPv6 address. Loopback is ::1, and :: as "this host". */
 static inline enum match_verdict match_dst6(const struct tproxy_endpoint *dst, __u32 policy_flags)
 {
 	const __u8 *ip = dst->addr;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Who has how much of map_socks: nobody gets all of it. A connection is counted for its user, for
- * its cgroup and for the cgroup at level 2, which a user does not leave (user-1000.slice) whatever
- * cgroups it makes and whatever user IDs it takes in a user namespace. Counters are found by a hash
- * with a secret, so two may share one, but nobody can choose with whom.
+ * Shares of map_socks: no user and no cgroup can take all of its entries. Each connection counts
+ * for its user, its cgroup and its cgroup at level 2. A user cannot leave the latter
+ * (user-1000.slice), whatever cgroups it creates and whatever user IDs it takes in a user
+ * namespace. A hash with a secret seed selects the counters in map_shares. Two owners may share a
+ * counter, but nobody can choose with whom.
  */
 #ifndef TPROXY_SHARE_BPF_H
 #define TPROXY_SHARE_BPF_H
@@ -16,9 +17,10 @@
 #include "tproxy_abi.h"
 #include "maps.bpf.h"
 
+/* Depth below the cgroup2 root, which is level 0. */
 #define SLICE_LEVEL 2
 
-/* The finalizer of splitmix64. */
+/* Returns the index of a counter: the finalizer of splitmix64 over seed, kind of share and id. */
 static __always_inline __u16 share_index(__u64 seed, enum tproxy_share share, __u64 id)
 {
 	__u64 x = seed ^ (id * _TPROXY_SHARE_MAX + share);
@@ -28,7 +30,7 @@ static __always_inline __u16 share_index(__u64 seed, enum tproxy_share share, __
 	return (x ^ (x >> 31)) % TPROXY_SHARES_MAX;
 }
 
-/* Of the process that calls connect(). */
+/* Stores the counters of the calling process in conn, whose uid and cgroup_id are already set. */
 static __always_inline void share_choose(__u64 seed, struct tproxy_conn *conn)
 {
 	conn->shares[TPROXY_SHARE_USER] = share_index(seed, TPROXY_SHARE_USER, conn->uid);
@@ -52,7 +54,7 @@ static __always_inline bool share_is_below(const __u16 *shares, enum tproxy_shar
 	return !used || *used < limit;
 }
 
-/* May there be one more? */
+/* True if user, cgroup and slice are all below their limits. */
 static __always_inline bool share_is_free(const __u16 *shares)
 {
 	const __s64 max = TPROXY_CONNECTIONS_MAX;
@@ -62,7 +64,7 @@ static __always_inline bool share_is_free(const __u16 *shares)
 	       share_is_below(shares, TPROXY_SHARE_SLICE, max / 16 * 15);
 }
 
-/* With an entry that is made (1) or deleted (-1) in map_socks. */
+/* Adds n to the three counters: 1 when an entry of map_socks is inserted, -1 when it is deleted. */
 static __always_inline void share_add(const __u16 *shares, __s64 n)
 {
 	enum tproxy_share share;

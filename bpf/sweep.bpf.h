@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Entries without a socket, found and removed: the hooks that end them may have been detached for a
- * moment, or another sockops program has put its callback flags in place of ours on a socket that
- * the kernel made for itself. A pass goes through the entries of one network namespace and asks its
- * table of connections for each client's socket. Relays ask for a pass every other second (the bind
- * hook), tproxyctl and tproxy-load before they show or count (BPF_PROG_TEST_RUN), and connect when
- * there is no room.
+ * The sweep finds and deletes stale entries: those whose client socket is gone. Normally
+ * sock_release or STATE -> CLOSE deletes an entry. Those events are lost if the hooks were detached
+ * for a moment, or if another sockops program replaced the callback flags of a socket that the
+ * kernel made for itself (MPTCP).
+ *
+ * A pass walks map_ports and map_socks and looks up each client's socket in the table of
+ * connections, which works in the caller's network namespace only. An entry of another namespace is
+ * deleted by its age, once that namespace has had no live relay for SWEEP_DESERTED_NS. A large pass
+ * runs in parts; map_sweep holds the position for each namespace.
+ *
+ * Relays run a pass every two seconds, less often if it is expensive (the bind hook). tproxyctl and
+ * tproxy-load run one before they show or count entries (BPF_PROG_TEST_RUN). connect runs one part
+ * when there is no room.
  */
 #ifndef TPROXY_SWEEP_BPF_H
 #define TPROXY_SWEEP_BPF_H
@@ -22,23 +29,30 @@
 #include "maps.bpf.h"
 #include "match.bpf.h"
 
-/* Passes of one namespace are at least so far apart, whoever asks. */
+/* Shortest interval between two passes of one namespace. Root's tools do not wait for it. */
 #define SWEEP_PAUSE_NS 500000000ULL
-/* A younger entry may be about to be completed, or deleted. */
+/* Entries younger than this are skipped: a hook may be about to complete or delete them. */
 #define SWEEP_AGE_NS 500000000ULL
-/* Entries of another namespace that are older, in which no relay has been alive for so long. */
+/*
+ * For an entry of another namespace: its minimum age, and how long that namespace must have been
+ * without a live relay.
+ */
 #define SWEEP_DESERTED_NS 15000000000ULL
-/* A pass over more entries than these is made in parts, for other work to come in between. */
+/* A pass over more entries than this is split into parts, so that other work can run in between. */
 #define SWEEP_PART 8192
 
 struct sweep_step {
-	void *ctx; /* of the program, for looking up sockets */
+	void *ctx; /* program context, for socket lookups */
 	__u64 netns_cookie;
 	__u64 now_ns;
-	__u32 part, parts; /* entries whose cookie is part, modulo parts */
-	__u32 n;	   /* entries, of all parts */
+	__u32 part, parts; /* this part has the entries with cookie % parts == part */
+	__u32 n;	   /* entries of this namespace, in all parts */
 };
 
+/*
+ * True if the table of connections holds the client's socket of this entry. The lookup has no
+ * device, so it misses a socket that was bound to a device after connect().
+ */
 static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of, __u64 cookie)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -47,7 +61,7 @@ static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of,
 	struct bpf_sock *sk;
 	bool found = false;
 
-	/* As in a segment to the client: the relay is the source. */
+	/* The tuple of a segment to the client: the relay is the source. */
 	if (endpoint_is_mapped4(&of->src)) {
 		tuple.ipv4.saddr = endpoint_get4(&of->dst);
 		tuple.ipv4.daddr = endpoint_get4(&of->src);
@@ -71,8 +85,8 @@ static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of,
 }
 
 /*
- * Nobody looks sockets up in a namespace whose relay is gone, with its connections or after they
- * have been let go, and nobody can in one that is gone itself.
+ * True if no relay sweeps this namespace: none is registered there, or its heartbeat is older than
+ * SWEEP_DESERTED_NS. The namespace itself may be gone.
  */
 static __always_inline bool is_deserted(__u64 netns_cookie, __u64 now_ns)
 {
@@ -81,7 +95,10 @@ static __always_inline bool is_deserted(__u64 netns_cookie, __u64 now_ns)
 	return !relay || (relay->alive_ns && now_ns > relay->alive_ns + SWEEP_DESERTED_NS);
 }
 
-/* Of map_socks. Entries that user space wrote (started_ns 0) are left to it. */
+/*
+ * Callback for each entry of map_socks. Entries that user space wrote (started_ns 0) are left to
+ * it.
+ */
 static long sweep_sock(void *map, const __u64 *key, struct tproxy_conn *conn,
 		       struct sweep_step *step)
 {
@@ -108,7 +125,10 @@ static long sweep_sock(void *map, const __u64 *key, struct tproxy_conn *conn,
 	return 0;
 }
 
-/* Of map_ports: an entry is made after the one in map_socks, and deleted before it. */
+/*
+ * Callback for each entry of map_ports. An entry is inserted after the one in map_socks and deleted
+ * before it, so an entry without the other is stale.
+ */
 static long sweep_port(void *map, const struct tproxy_tuple *key, const __u64 *value,
 		       struct sweep_step *step)
 {
@@ -123,8 +143,9 @@ static long sweep_port(void *map, const struct tproxy_tuple *key, const __u64 *v
 }
 
 /*
- * The next part of a pass; true: it is not the last. ctx: that of a program that may look up
- * sockets. Two at a time would do one thing twice, which does no harm.
+ * Runs the next part of a pass. Returns true while parts are left. ctx is the context of a program
+ * type that may look up sockets. at_once ignores SWEEP_PAUSE_NS. Two CPUs may run the same part,
+ * which is harmless.
  */
 static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 {

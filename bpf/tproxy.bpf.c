@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The kernel half. One redirected connection passes through it in this order:
+ * The kernel half of tproxy: the entry points. The steps they call are in the headers. The hooks of
+ * one redirected connection, in order, with the owner of the socket:
  *
- *   connect4, 6      client  in scope? then record the destination, then replace it by the relay's
- *   sockops          client  TCP_CONNECT: source known, SYN not sent: publish both in the maps; or
- *                            stop the SYN, if it would not reach the relay
- *   sockops          client  RTO: the same test for a SYN that goes again
- *   sockops          relay   PASSIVE_ESTABLISHED: copy the connection to the accepted socket
- *   getsockopt       relay   SO_ORIGINAL_DST: answer from the accepted socket
- *   getpeername4, 6  client  answer with the destination that was asked for
- *   sock_release     client  closed: delete what was published, unless the relay's side needs it
- *   sockops          client  STATE -> CLOSE: likewise, without exception
- *   bind4            relay   asks for a pass of the sweep: entries without a socket are deleted
+ *   sockops LISTEN               relay   add the marked listener to map_listeners
+ *   connect4, connect6           client  record the original destination, then rewrite the address
+ *                                        to the relay's
+ *   sockops TCP_CONNECT          client  source known, SYN not sent: insert into map_socks and
+ *                                        map_ports, or stop a SYN that would miss the relay
+ *   sockops RTO                  client  stop the SYN before its retransmission if the listener is
+ *                                        gone or does not answer
+ *   sockops ACTIVE_ESTABLISHED   client  stop the final ACK if the listener is gone
+ *   sockops PASSIVE_ESTABLISHED  relay   copy the connection into the accepted socket's mark
+ *   getsockopt                   relay   answer SO_ORIGINAL_DST from that mark
+ *   getpeername4, getpeername6   client  return the original destination
+ *   sock_release                 client  delete the map entries, unless the relay still needs them
+ *   sockops STATE -> CLOSE       both    delete the map entries; remove a listener
+ *   bind4                        relay   run one part of the sweep: delete stale entries
  *
- * The rule that orders everything: a destination is replaced only after it has been recorded and
- * only if the listener that will get the connection is alive and carries our mark. In every other
- * case the policy decides in one place, unredirected(): connect directly, or refuse.
+ * The invariant: an address is rewritten only after its destination has been recorded, and only if
+ * the listener at the new address is alive and carries tproxy's mark. In every other case
+ * unredirected() applies the policy: connect directly, or refuse.
  *
- * The hooks run for every socket in scope, so each begins with the cheapest test that tells that
- * a socket is none of ours.
+ * The hooks run for every socket in scope. Each one starts with the cheapest test that rules out a
+ * socket that tproxy does not handle.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -54,7 +59,7 @@ int tproxy_connect4(struct bpf_sock_addr *ctx)
 	return CONNECT_PROCEED;
 }
 
-/* IPv4-mapped destinations arrive here too, from Java, Go and other dual-stack programs. */
+/* Also handles IPv4-mapped destinations, which Java, Go and other dual-stack programs use. */
 SEC("cgroup/connect6")
 int tproxy_connect6(struct bpf_sock_addr *ctx)
 {
@@ -120,7 +125,7 @@ int tproxy_release(struct bpf_sock *sk)
 	return 1;
 }
 
-/* The destination that this socket asked for, NULL if it was not redirected. */
+/* Returns the original destination of this socket, or NULL if it was not redirected. */
 static __always_inline const struct tproxy_endpoint *asked_for(struct bpf_sock *sk)
 {
 	const struct client *client;
@@ -185,13 +190,16 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	if (!size)
 		return sockopt_pass(ctx);
 	ctx->optlen = size;
-	/* Not one 64-bit store with the line above, which the verifier refuses. */
+	/* Keep clang from merging the two stores into a 64-bit one, which the verifier rejects. */
 	barrier();
 	ctx->retval = 0;
 	return 1;
 }
 
-/* A relay's own socket for it: bind() fails with EAGAIN while there is more to do, else EPERM. */
+/*
+ * The sweep as a relay asks for it: bind() on a socket with the SWEEP mark. bind() always fails:
+ * with EAGAIN while parts of the pass are left, otherwise with EPERM.
+ */
 SEC("cgroup/bind4")
 int tproxy_sweep(struct bpf_sock_addr *ctx)
 {
@@ -208,8 +216,10 @@ int tproxy_sweep(struct bpf_sock_addr *ctx)
 }
 
 /*
- * The same for root, in the caller's network namespace, by BPF_PROG_TEST_RUN; cb has the cookie of
- * that namespace, which programs of this type cannot ask for everywhere.
+ * The sweep as root's tools ask for it, with BPF_PROG_TEST_RUN, in the caller's network namespace.
+ * cb[0] and cb[1] are the low and the high word of that namespace's cookie: not every supported
+ * kernel has bpf_get_netns_cookie() for this program type. Returns 1 while parts of the pass are
+ * left.
  */
 SEC("tc")
 int tproxy_sweep_now(struct __sk_buff *ctx)
