@@ -12,10 +12,10 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* More than a full map_socks has. */
+/* More parts than a pass over a full map_socks has. */
 #define SWEEP_PARTS_MAX 16
 
-/* Returns an fd or -errno. */
+/* Returns a descriptor that the caller owns, or -errno. */
 static int open_pin(const char *pin_dir, const char *name, bool writable)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = writable ? 0 : BPF_F_RDONLY);
@@ -50,7 +50,7 @@ int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uin
 
 int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
 {
-	/* Another version may have another size; the first member is the same in all of them. */
+	/* Another version may have another size; abi_version is the first member in all of them. */
 	union {
 		__u32 abi_version;
 		char bytes[4096];
@@ -79,7 +79,7 @@ int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
 
 void bpffs_sweep(const char *pin_dir)
 {
-	/* A packet that the kernel takes for one: the program does not look at it. */
+	/* BPF_PROG_TEST_RUN requires a valid Ethernet frame. The program does not read it. */
 	char packet[64] = { [12] = 0x08 };
 	struct __sk_buff ctx = {};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = sizeof(packet),

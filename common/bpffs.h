@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Objects pinned in a BPF file system, as both programs open them. */
+/*
+ * Access to objects pinned in a BPF file system, for the tools and the relay. pin_dir is the path
+ * of the pin directory, without a trailing slash. Functions that can fail return 0 or -errno, log
+ * nothing, and leave ret_* unchanged on failure.
+ */
 #ifndef TPROXY_BPFFS_H
 #define TPROXY_BPFFS_H
 
@@ -7,25 +11,23 @@
 #include <stdint.h>
 
 /*
- * Opens map NAME in the pin directory. The caller owns *ret_fd, which is close-on-exec.
- * Returns -ENOENT (not pinned), -EACCES/-EPERM (not ours to open), -EPROTO (a map, but not with
- * keys and values of these sizes: other pins than ours). writable = false opens it read-only, which
- * is all that a file mode of 0640 grants a group.
+ * Opens the pinned map `name`. The caller owns *ret_fd, which is close-on-exec. Sizes are in bytes.
+ * writable = false opens the map read-only, which is all that file mode 0640 grants the group.
+ * Returns -ENOENT (not pinned), -EACCES or -EPERM (no permission), or -EPROTO (a map whose key or
+ * value has another size: pins of another version, or of another program).
  */
 int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
 		   bool writable, int *ret_fd);
 
-/*
- * Reads what is loaded there: *ret_version is its abi_version, which may be any. Errors as above.
- */
+/* Reads abi_version of the loaded programs from map_policy, whatever it is. Errors as above. */
 int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version);
 
-/* The kernel's number of a map, which no other map gets while the system runs. */
+/* Reads the kernel's id of a map. The kernel gives it to no other map until the next boot. */
 int bpffs_map_id(int map_fd, uint32_t *ret_id);
 
 /*
- * Has entries of our network namespace that have lost their socket found and removed. Needs root;
- * without it, or without what is pinned, nothing is done.
+ * Runs a pass of the sweep (bpf/sweep.bpf.h) in the caller's network namespace: stale entries are
+ * deleted. Needs root. Without root, or without the pinned program, it does nothing.
  */
 void bpffs_sweep(const char *pin_dir);
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See configfile.h. libinih tells lines by number only after the whole file, so we count. */
+/*
+ * See configfile.h. libinih reports a line number only at the end of the file, so read_line()
+ * counts lines itself.
+ */
 #include "configfile.h"
 
 #include <ctype.h>
@@ -18,18 +21,18 @@
 
 static const char *const sections[] = { "load", "relay" };
 
-/* More than any program has. */
+/* More keys than any program has. */
 #define KEYS_MAX 64
 
 struct reader {
 	struct configfile *config;
 	FILE *file;
 	unsigned int line;
-	unsigned int error_line; /* of the first message */
+	unsigned int error_line; /* line of the first message */
 	struct {
 		char name[64];
 		unsigned int line;
-	} keys[KEYS_MAX]; /* that have been set */
+	} keys[KEYS_MAX]; /* keys that have been set */
 	size_t n_keys;
 };
 
@@ -40,7 +43,7 @@ static void line_error(struct reader *reader, const char *what)
 		reader->error_line = reader->line;
 }
 
-/* libinih knows comments behind a value from ';' only. */
+/* Returns the length of the line without a '#' comment. libinih itself cuts only ';' comments. */
 static size_t cut_comment(const char *line, size_t len)
 {
 	size_t i;
@@ -52,7 +55,7 @@ static size_t cut_comment(const char *line, size_t len)
 	return len;
 }
 
-/* libinih takes no notice of what follows, which may be a key. */
+/* True if text follows "[section]". libinih ignores that text, which may be a key. */
 static bool has_more_than_section(const char *line)
 {
 	const char *end = *line == '[' ? strchr(line, ']') : NULL;
@@ -66,8 +69,8 @@ static bool has_more_than_section(const char *line)
 }
 
 /*
- * Instead of fgets(), which does not tell where a line ends that holds a NUL. Indentation is left
- * out: libinih would take the line for more of the value above.
+ * libinih's reader. fgets() cannot tell where a line ends that contains a NUL. Indentation is
+ * removed, because libinih takes an indented line for a continuation of the value above.
  */
 static char *read_line(char *buf, int size, void *stream)
 {
@@ -84,7 +87,7 @@ static char *read_line(char *buf, int size, void *stream)
 		if (len == 0 && c != '\n' && isspace(c))
 			continue;
 		if (len == size - 1) {
-			/* libinih would go on with the rest as if it were the next line. */
+			/* libinih would parse the rest as another line. */
 			snprintf(why, sizeof(why), "the line is longer than %d characters",
 				 size - 2);
 			line_error(reader, why);
@@ -113,7 +116,10 @@ static bool is_section(const char *name)
 	return false;
 }
 
-/* 0, or -EINVAL with the reason in error. */
+/*
+ * Passes on a key, once only unless it is config->many. Returns 0, or -EINVAL with the reason in
+ * error.
+ */
 static int set(struct reader *reader, const char *key, const char *value,
 	       char error[CONFIGFILE_ERROR_LEN])
 {
@@ -137,7 +143,7 @@ static int set(struct reader *reader, const char *key, const char *value,
 	return 0;
 }
 
-/* libinih's way: 1 is success. */
+/* libinih's handler: returns 1 on success, 0 on error. */
 static int on_value(void *user, const char *section, const char *key, const char *value)
 {
 	struct reader *reader = user;
@@ -166,8 +172,8 @@ static void closefile(FILE **f)
 }
 
 /*
- * A pipe, a terminal or a socket may keep us waiting, at SIGHUP while we serve, and gives its text
- * once only. /dev/null is what people give who want no file.
+ * Accepts a regular file or /dev/null (for "no file"). A pipe, terminal or socket could block the
+ * relay when SIGHUP makes it read the file again, and it delivers its text only once.
  */
 static int check_kind(const char *path, int fd)
 {
@@ -187,7 +193,7 @@ static int check_kind(const char *path, int fd)
 	return -EINVAL;
 }
 
-/* O_NONBLOCK: to open a pipe without a writer does not wait for one. */
+/* O_NONBLOCK: open() of a pipe without a writer must not block. */
 static int open_file(const char *path, FILE **ret_file)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -195,7 +201,7 @@ static int open_file(const char *path, FILE **ret_file)
 
 	if (fd < 0) {
 		r = -errno;
-		/* As open(2) says of a socket. */
+		/* open(2) fails with ENXIO for a socket. */
 		log_err("cannot read '%s': %s", path,
 			r == -ENXIO ? "it is not a regular file" : strerror(-r));
 		return r;
@@ -224,7 +230,7 @@ int configfile_read(struct configfile *config)
 	if (r < 0)
 		return r;
 	reader.file = file;
-	/* It hands read_line() the reader as the stream, and on_value() as its user. */
+	/* libinih passes &reader to read_line() as stream and to on_value() as user. */
 	r = ini_parse_stream(read_line, &reader, on_value, &reader);
 	if (r < 0) {
 		log_err("cannot read '%s'", path);
@@ -234,7 +240,7 @@ int configfile_read(struct configfile *config)
 		log_err("cannot read '%s' to its end: %s", path, strerror(errno));
 		return -EIO;
 	}
-	/* An error that is none of on_value()'s: the line has no form that libinih knows. */
+	/* An error that on_value() did not report: libinih does not know the form of the line. */
 	if (r > 0 && (!reader.error_line || (unsigned int)r < reader.error_line))
 		log_err("%s:%d: this is neither 'key = value' nor '[section]'", path, r);
 	return r > 0 || reader.error_line ? -EINVAL : 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See escape.h. Plain ASCII only: other bytes may be half a character, which no JSON parser takes,
- * or one that turns the direction of a line or hides in it.
+ * See escape.h. Only printable ASCII passes. Other bytes may be a part of a UTF-8 character, which
+ * a JSON parser rejects, or a character that reverses the direction of a line or is invisible.
  */
 #include "escape.h"
 

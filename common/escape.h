@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Text that a stranger chose (a process its name, a cgroup its path), made fit for a terminal. */
+/*
+ * Makes untrusted text (the name of a process, the path of a cgroup) safe for a terminal and a log.
+ */
 #ifndef TPROXY_ESCAPE_H
 #define TPROXY_ESCAPE_H
 
 #include <stddef.h>
 
-/* What is enough for n bytes of text. */
+/* Size of a buffer that is enough for n bytes of text. */
 #define ESCAPE_LEN(n) ((n)*4 + 1)
 
 /*
- * Writes the text, at most len bytes of it and none after its first NUL, with \xNN in place of each
- * byte that is not printable ASCII. What does not fit into buf is cut, between characters. Returns
- * buf.
+ * Writes the text to buf and ends it with a NUL. Reads at most len bytes of text and stops at its
+ * first NUL. Each byte that is not printable ASCII becomes \xNN. What does not fit into size bytes
+ * is cut, never within a \xNN. size must be at least 1. Returns buf.
  */
 char *escape_text(const char *text, size_t len, char *buf, size_t size);
 

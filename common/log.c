@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See log.h. A message longer than the buffer is cut, never split over two lines. */
+/* See log.h. A message that is longer than the buffer is cut, not split over two lines. */
 #include "log.h"
 
 #include <errno.h>
@@ -16,23 +16,25 @@
 #include "logfile.h"
 #include "sink.h"
 
-/* A limit lets so many messages through at once, and then one in each interval. */
+/* A limit passes this many messages at once, and then one in each interval. */
 #define LIMIT_BURST	  5
 #define LIMIT_INTERVAL_MS 60000
 
 #define EPISODE_QUIET_MS 10000
 
-/* Below PIPE_BUF. */
+/* Below PIPE_BUF, so that a write to a pipe is atomic (pipe(7)). */
 #define LINE_MAX_LEN 1024
-/* What a line may end with that a limit lets through, and its NUL or \n. */
+/* Room for the note on messages left out, and for the line's end. */
 #define LEFT_OUT_LEN 48
 
 static const char *log_name = "tproxy";
 static _Atomic enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_journal;
 
-/* JOURNAL_STREAM is inherited; it names the device and inode that stderr then was
- * (systemd.exec(5)). */
+/*
+ * JOURNAL_STREAM is inherited: it holds the device and inode that stderr had at the start
+ * (systemd.exec(5)). It counts only if stderr still is that file.
+ */
 static bool stderr_is_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -74,8 +76,8 @@ bool log_enabled(enum log_level level)
 }
 
 /*
- * due_ms is when all messages that were let through are paid for, at one in each interval. A
- * message that would put it too far into the future is too early.
+ * GCRA: due_ms is the theoretical arrival time of the next message. A message is dropped if due_ms
+ * is more than the burst ahead of now.
  */
 bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out)
 {
@@ -134,8 +136,9 @@ static size_t begin_line(char line[LINE_MAX_LEN], enum log_level level)
 }
 
 /*
- * Appends the text, as far as the tail has room after it. Names that others choose, of files and
- * options, must not look like lines of ours, nor turn the direction of one.
+ * Appends the text escaped, and leaves room for the tail. Names that others choose (of files,
+ * options, processes) must not look like a line of the log nor reverse its direction. Returns the
+ * length of the line.
  */
 static size_t append_escaped(char line[LINE_MAX_LEN], size_t len, size_t tail, const char *text)
 {
@@ -145,7 +148,7 @@ static size_t append_escaped(char line[LINE_MAX_LEN], size_t len, size_t tail, c
 	return len + strlen(line + len);
 }
 
-/* Lines that found no room: said before the next one that does. */
+/* Reports dropped lines, before the next line that can be written. */
 static void tell_lost(void)
 {
 	char line[LINE_MAX_LEN];
@@ -153,7 +156,7 @@ static void tell_lost(void)
 	size_t len;
 	int error;
 
-	/* What is lost with the line that tells of it is told by nobody. */
+	/* The report could be lost too, and the count with it: wait for a write that succeeds. */
 	if (logfile_is_failing(STDERR_FILENO))
 		return;
 	n = sink_take_lost(STDERR_FILENO, &error);
@@ -182,7 +185,7 @@ void log_vprint(enum log_level level, const char *fmt, va_list ap)
 	tell_lost();
 	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
 		*text = '\0';
-	/* libbpf and libevent end some of their messages themselves. */
+	/* Some messages of libbpf and libevent end with a newline already. */
 	for (len = strlen(text); len > 0 && text[len - 1] == '\n'; len--)
 		text[len - 1] = '\0';
 	len = append_escaped(line, begin_line(line, level), LEFT_OUT_LEN, text);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One line a message, to stderr, in one write(). Where stderr is the journal (JOURNAL_STREAM) a
- * line begins with its level as <N> (sd-daemon(3)), else with the program's name. errno survives.
- * What becomes of lines that cannot be written is in sink.h; that some were dropped is said in the
- * next one.
+ * The log: one line per message, to stderr, in one write(). If stderr is the journal
+ * (JOURNAL_STREAM), a line starts with its level as <N> (sd-daemon(3)), otherwise with the
+ * program's name. Printing keeps errno and is thread-safe. sink.h says what happens to a line that
+ * cannot be written; the next line that can be written is preceded by the number dropped.
  */
 #ifndef TPROXY_LOG_H
 #define TPROXY_LOG_H
@@ -15,7 +15,7 @@
 
 #include "util.h"
 
-/* Numbers of syslog(3), which journald reads. */
+/* The numbers are those of syslog(3), which journald reads. */
 enum log_level {
 	LOG_LEVEL_ERR = 3,
 	LOG_LEVEL_WARNING = 4,
@@ -23,45 +23,54 @@ enum log_level {
 	LOG_LEVEL_DEBUG = 7,
 };
 
-/* Before there are threads. name must stay valid. Messages above level are dropped. */
+/* Call it before threads start. name is kept, not copied. Messages above level are dropped. */
 void log_init(const char *name, enum log_level level);
 /*
- * Flushes stdout at the end of a command that has answered there. 0, or -errno, which is logged: a
- * full disk or a closed pipe must not look like a complete answer.
+ * Flushes stdout at the end of a command that has answered there. Returns 0, or -errno, which is
+ * logged: a full disk or a closed pipe must not look like a complete answer.
  */
 int log_answered(void);
-/* At any time. */
+/* May be called at any time, from any thread. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 void log_vprint(enum log_level level, const char *fmt, va_list ap) _printf_(2, 0);
 void log_print(enum log_level level, const char *fmt, ...) _printf_(2, 3);
 
 /*
- * For messages that others can provoke again and again: a few at once, then one a minute, which
- * says how many were left out. Zeroed, it is ready; for all threads.
+ * A rate limit for messages that others can provoke: 5 at once, then one a minute, which reports
+ * how many were left out. A zeroed struct is ready for use, by all threads.
  */
 struct log_limit {
 	_Atomic uint64_t due_ms;
 	_Atomic uint64_t left_out;
 };
 
-/* May one more be printed? If so, how many were not since the last one. */
+/*
+ * Returns true if one more message may be logged at now_ms (milliseconds of a monotonic clock).
+ * *ret_left_out is then the number left out since the last one.
+ */
 bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out);
 void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
 	_printf_(3, 4);
 
 /*
- * For what is one thing to whoever reads the log, however many meet it: an episode begins when
- * nothing of it has been seen for 10 seconds. Zeroed, it is ready; for all threads.
+ * An episode: events that are one incident to the reader of the log, however many threads meet it.
+ * It starts with the first event after 10 s without one. A zeroed struct is ready for use.
  */
 struct log_episode {
 	_Atomic uint64_t quiet_until_ms;
 };
 
-/* Here it is again: is this the first of an episode, which is to be logged? */
+/*
+ * Call it for each event. Returns true for the first one after 10 s of quiet: log it; the rest
+ * belong to the same episode.
+ */
 bool log_episode_begins(struct log_episode *episode);
 
-/* All that this thread logs in between is under this limit: for what runs every second. */
+/*
+ * Between these calls all messages of this thread are subject to the limit: for checks that run
+ * every second. One limit for each thread at a time: begin replaces, end clears.
+ */
 void log_limit_begin(struct log_limit *limit);
 void log_limit_end(void);
 

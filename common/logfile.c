@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See logfile.h. Each file has two buffers: one is filled while the thread writes the other. A disk
- * that stands still for longer than the buffer lasts costs lines, which are counted.
+ * See logfile.h. Each file has two buffers: callers fill one while the thread writes the other. If
+ * the disk stalls for longer than the free buffer lasts, lines are dropped and counted.
  */
 #include "logfile.h"
 
@@ -21,7 +21,7 @@
 
 #include "util.h"
 
-/* Some 800 lines of the connection log: what a busy relay says in 50 ms. */
+/* Some 800 lines of the connection log, which a busy relay writes in 50 ms. */
 #define BUFFER_SIZE (256 * 1024)
 #define STACK_SIZE  (128 * 1024)
 
@@ -31,13 +31,13 @@ struct file {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool running;
-	bool stop;   /* the thread is to end when it has written all */
-	bool ended;  /* it has, and can be joined */
-	bool reopen; /* when what was left before has been written */
-	bool torn;   /* the thread's own: the file ends with a part of a line */
-	size_t len;  /* of what has been left in filling */
+	bool stop;   /* the thread shall end when it has written everything */
+	bool ended;  /* the thread has ended and can be joined */
+	bool reopen; /* reopen after the queued lines have been written */
+	bool torn;   /* used by the thread only: the file ends in the middle of a line */
+	size_t len;  /* bytes queued in filling */
 	char *filling, *writing;
-	char path[PATH_MAX]; /* empty: it has no name */
+	char path[PATH_MAX]; /* empty = no name */
 	_Atomic int reopen_error;
 	atomic_bool failing;
 };
@@ -63,8 +63,8 @@ static uint64_t count_lines(const char *data, size_t len)
 }
 
 /*
- * The last len bytes of the file are the beginning of a line, unless somebody else has written
- * since: cuts them off. -errno: they are there still.
+ * Cuts off the last len bytes of the file, which are the start of a line, unless another process
+ * has written since. Returns 0, or -errno if the bytes are still there.
  */
 static int cut_off(int fd, size_t len)
 {
@@ -76,7 +76,7 @@ static int cut_off(int fd, size_t len)
 	return ftruncate(fd, end - (off_t)len) < 0 ? -errno : 0;
 }
 
-/* Whole lines. What is lost of them is reported. */
+/* Writes a buffer of whole lines. Calls on_lost() with the number that could not be written. */
 static void write_lines(struct file *file, const char *data, size_t len)
 {
 	const char *const begin = data;
@@ -109,7 +109,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Opens the name anew if it is another file's or nobody's by now. 0 or -errno. */
+/* Opens the name again if it is another file's or no file's by now. Returns 0 or -errno. */
 static int reopen(const struct file *file)
 {
 	_cleanup_close_ int fd = -1;
@@ -119,7 +119,10 @@ static int reopen(const struct file *file)
 		return -errno;
 	if (stat(file->path, &now) == 0 && same_file(&now, &before))
 		return 0;
-	/* Not a link, nor a pipe that waits for a reader, which others might have put there. */
+	/*
+	 * Another user might have put a symbolic link or a pipe there: follow no link, and do not
+	 * block on a pipe that has no reader.
+	 */
 	fd = open(file->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
 		  before.st_mode & 0666);
 	if (fd < 0 || fstat(fd, &now) < 0)
@@ -161,7 +164,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* With the lock. 0 or -errno. */
+/* Starts the thread if it is not running. Called with the lock held. Returns 0 or -errno. */
 static int start(struct file *file)
 {
 	sigset_t all, before;
@@ -179,7 +182,7 @@ static int start(struct file *file)
 		file->writing = malloc(BUFFER_SIZE);
 	if (!file->filling || !file->writing)
 		return -ENOMEM;
-	/* Signals are for those who handle them. */
+	/* Block all signals in this thread: the program's other threads handle them. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attr);
@@ -272,7 +275,9 @@ void logfile_stop(unsigned int timeout_ms)
 		stop(&files[i], &until);
 }
 
-/* A thread that waits for its disk does not stop a fork(): the child has the file, not the thread.
+/*
+ * The locks are not held during a write, so a stalled disk does not block fork(). The child
+ * inherits the file and not the thread.
  */
 static void before_fork(void)
 {
@@ -310,11 +315,13 @@ static void remember_name(struct file *file)
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", file->fd);
 	n = readlink(link, file->path, sizeof(file->path) - 1);
 	file->path[n > 0 ? n : 0] = '\0';
-	/* Removed, or out of sight from here. */
+	/* The file was removed, or its name means another file in this mount namespace. */
 	if (file->path[0] != '/' || stat(file->path, &named) < 0 || !same_file(&st, &named))
 		file->path[0] = '\0';
-	/* With '>' in a shell it is not so, and what is written after the file has been emptied
-	 * would begin with a hole. */
+	/*
+	 * A shell's '>' opens without O_APPEND. After a truncation by another process the next
+	 * write would then leave a hole at the start of the file.
+	 */
 	fcntl(file->fd, F_SETFL, fcntl(file->fd, F_GETFL) | O_APPEND);
 }
 

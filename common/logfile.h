@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * stdout and stderr where they are regular files. No flag makes a write(2) to a file return when
- * its disk is slow, gone or frozen, so a thread for each file writes, and others leave lines for it
- * in a buffer. That thread alone waits for the disk.
+ * stdout and stderr as regular files. No flag makes write(2) to a file return if its disk is slow,
+ * gone or frozen. So one thread for each file writes, and other threads leave lines for it in a
+ * buffer. Only that thread waits for the disk.
  *
- * A file holds whole lines only: what was written of a line that found no more room is cut off
- * again. Writing is always at the end of the file, so it may be emptied meanwhile (copytruncate).
+ * The file holds whole lines only: a part of a line that found no room on the disk is cut off
+ * again. Writes are always at the end of the file (O_APPEND), so it may be truncated meanwhile
+ * (copytruncate).
  */
 #ifndef TPROXY_LOGFILE_H
 #define TPROXY_LOGFILE_H
@@ -15,32 +16,40 @@
 #include <stdint.h>
 
 /*
- * Remembers the names of the files that stdout and stderr are. Called once, before there are
- * threads. lost is told, from another thread, how many lines of fd could not be written, and the
- * errno.
+ * Remembers the names of the files that stdout and stderr are. Call it once, before threads start.
+ * lost() is called from another thread with the number of lines of fd that could not be written,
+ * and the errno.
  */
 void logfile_init(void (*lost)(int fd, uint64_t lines, int error));
-/* The names alone, anew: while there are no threads. */
+/* Remembers the names again, for another stdout or stderr. Call it while there are no threads. */
 void logfile_remember(void);
 
-/* Leaves a line for the file that fd, stdout or stderr, is. 0, or -errno: it was dropped. */
+/*
+ * Queues a copy of the line for the file that fd (stdout or stderr) is. Returns 0, or -errno if the
+ * line was dropped: -EBUSY (the buffer is full) or -ENOMEM. Does not wait for the disk.
+ * Thread-safe.
+ */
 int logfile_write(int fd, const char *line, size_t len);
 
-/* Has the last writing of lines failed? Then the next lines are likely to be lost too. */
+/* True if the last write to the file failed: the next lines are likely to be lost too. */
 bool logfile_is_failing(int fd);
 
 /*
- * Files that have been renamed are left, and made anew under the name that they had at the start,
- * once what was left before has been written. Returns at once; see logfile_reopen_error().
+ * For log rotation. A file that was renamed or removed is closed, and opened again under the name
+ * that it had at the start, after the lines queued before have been written. Returns at once;
+ * logfile_reopen_error() has the result.
  */
 void logfile_reopen(void);
 
-/* 0, or once the errno of a failed opening, with the file's name, which stays valid. */
+/*
+ * Returns 0, or the errno (positive) of a failed logfile_reopen(), once. *ret_path is the file's
+ * name, which stays valid.
+ */
 int logfile_reopen_error(int fd, const char **ret_path);
 
 /*
- * Writes what has been left and ends the threads, which are started again when needed: before the
- * process ends or forks. Whatever the disk does, this waits for timeout_ms at most.
+ * Writes the queued lines and ends the threads, before the process exits or forks. They are started
+ * again when needed. Waits for timeout_ms at most, whatever the disk does.
  */
 void logfile_stop(unsigned int timeout_ms);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See monotonic.h. A namespace's offsets are fixed when the first process enters it, so they are
- * read once. The file is there since 5.6; without it there is no offset.
+ * See monotonic.h. The offsets of a time namespace are fixed once the first process has entered it,
+ * so they are read once. /proc/self/timens_offsets exists since 5.6; without it there is no offset.
  */
 #include "monotonic.h"
 
@@ -14,7 +14,7 @@
 
 static int64_t offset_ns;
 
-/* Lines of clock, seconds, which may be less than 0, and nanoseconds. */
+/* Each line is: clock, seconds (may be negative), nanoseconds. */
 static void read_offset(void)
 {
 	FILE *file = fopen("/proc/self/timens_offsets", "re");

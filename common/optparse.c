@@ -23,7 +23,7 @@ const char *optparse_name(const struct optparse_option *options, int val)
 	return options->name;
 }
 
-/* Adds the names that begin with name: "--a", "--a or --b", "--a, --b or --c". */
+/* Appends the option names that start with name: "--a", "--a or --b", "--a, --b or --c". */
 static void list_candidates(const struct optparse_option *options, const char *name, size_t len,
 			    char text[OPTPARSE_ERROR_LEN])
 {
@@ -62,7 +62,10 @@ static int refuse_name(const struct optparse *p, const char *name, size_t len,
 	return fail(error, "unknown option '--%s'", name);
 }
 
-/* The value in the next word. Whoever forgot it shall not have the next option taken for it. */
+/*
+ * Takes the next word as the option's value. A word that starts with "--" is refused: the value was
+ * most likely forgotten.
+ */
 static int take_value(struct optparse *p, const char *option, const char **ret_value,
 		      char error[OPTPARSE_ERROR_LEN])
 {
@@ -109,7 +112,7 @@ static int next_short(struct optparse *p, const char **ret_value, char error[OPT
 		o++;
 	if (!o->name || option[1] < ' ')
 		return fail(error, "unknown option '%s'", option);
-	/* It would be a part of the value, which is hardly meant. */
+	/* "-x=5" would make '=' a part of the value, which is hardly intended. */
 	if (o->wants_value && *rest == '=')
 		return fail(error, "option '%s' takes its value without '=': '%s%s'", option,
 			    option, rest);

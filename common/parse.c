@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See parse.h. No strtoul(): it takes leading space, signs and, for some bases, prefixes. */
+/*
+ * See parse.h. strtoul() is not used: it accepts leading space, signs and, for some bases,
+ * prefixes.
+ */
 #include "parse.h"
 
 #include <arpa/inet.h>
@@ -15,7 +18,7 @@
 
 #define DURATION_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
-/* Digits at the start of s, at least one. Moves *s behind them. */
+/* Reads at least one digit at the start of *s and moves *s behind the digits. */
 static int parse_digits(const char **s, uint64_t max, uint64_t *ret_value)
 {
 	const char *p = *s;
@@ -150,7 +153,7 @@ int parse_endpoint(const char *s, union sockaddr_any *ret_addr)
 	r = parse_u32(colon + 1, 0, 65535, &port);
 	if (r < 0)
 		return r;
-	/* The same place in both: RFC 3493, 3.10. */
+	/* sin_port and sin6_port are at the same offset (RFC 3493, 3.10). */
 	addr.in.sin_port = htons((uint16_t)port);
 	*ret_addr = addr;
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Strict parsers of what people write, for the command line and files alike, and the formatters
- * that go the other way. A parser takes the whole string or nothing: 0, or -EINVAL (not of the
- * form) or -ERANGE (of the form, too large or too small), with *ret_* left as it was.
+ * Strict parsers for the command line and files, and the formatters for the other direction. A
+ * parser takes the whole string or nothing. It returns 0, -EINVAL (wrong form) or -ERANGE (right
+ * form, too large or too small), and leaves *ret_* unchanged on failure. Nothing here logs.
  */
 #ifndef TPROXY_PARSE_H
 #define TPROXY_PARSE_H
@@ -12,38 +12,41 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Decimal digits only, within [min, max]. */
+/* Parses decimal digits only, within [min, max]. */
 int parse_u32(const char *s, uint32_t min, uint32_t max, uint32_t *ret_value);
 
 /*
- * A number of bytes, or of KiB, MiB or GiB with K, M or G after it, within [min, max] bytes.
- * Letters of either case; KB and KiB are the same as K.
+ * Parses a size within [min, max] bytes: a number, with K, M or G for KiB, MiB or GiB. Either case;
+ * KB and KiB mean K.
  */
 int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes);
 
 /*
- * A number and a unit: ms, s, m, h, d, without a space; a plain number is seconds. At most 7 days.
- * 0, in any unit, is taken: what it means is for the caller to say.
+ * Parses a number and a unit (ms, s, m, h, d) without a space between; a plain number is seconds.
+ * At most 7 days. 0 is accepted, in any unit; its meaning is the caller's.
  */
 int parse_duration_ms(const char *s, uint64_t *ret_ms);
 
-/* yes, true, on, 1, or no, false, off, 0, in letters of either case. */
+/* Parses yes, true, on, 1 or no, false, off, 0, in either case. */
 int parse_bool(const char *s, bool *ret_value);
 
-/* A socket address of either family. */
+/* A socket address of either family, port in network byte order. */
 union sockaddr_any {
 	struct sockaddr sa;
 	struct sockaddr_in in;
 	struct sockaddr_in6 in6;
 };
 
-/* For bind(2) and connect(2). */
+/* Returns the address length for bind(2) and connect(2). */
 socklen_t sockaddr_len(const union sockaddr_any *addr);
 
-/* a.b.c.d:port or [v6]:port, port 0 to 65535. */
+/* Parses a.b.c.d:port or [v6]:port, port 0 to 65535. */
 int parse_endpoint(const char *s, union sockaddr_any *ret_addr);
 
-/* Likewise: the longest is INET6_ADDRSTRLEN, "[]:" and five digits. */
+/*
+ * Formats an address as parse_endpoint() reads it. The longest has INET6_ADDRSTRLEN, "[]:" and five
+ * digits. Returns buf, as do the formatters below.
+ */
 #define FORMAT_ENDPOINT_LEN (INET6_ADDRSTRLEN + 8)
 char *format_endpoint(const union sockaddr_any *addr, char buf[FORMAT_ENDPOINT_LEN]);
 

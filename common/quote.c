@@ -18,7 +18,9 @@ static bool all_printable(const char *text)
 	return !*text;
 }
 
-/* The quote and the backslash by number too: else a shell without $'' would see the word end. */
+/*
+ * Quote and backslash are escaped by number too: a shell without $'' would see the word end there.
+ */
 static char *put_escaped(char *out, char c)
 {
 	if (is_printable(c) && c != '\'' && c != '\\') {

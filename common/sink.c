@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See sink.h. O_NONBLOCK would do it too, but it belongs to the open file, which we share with who
- * started us and with what that starts next. So each call says for itself that it will not wait.
+ * See sink.h. O_NONBLOCK is no way to avoid blocking: it belongs to the open file description,
+ * which the relay shares with the process that started it and with that process's later children.
+ * So each call asks for it by a flag of its own, or polls first.
  */
 #include "sink.h"
 
@@ -27,7 +28,10 @@ static struct lost {
 	atomic_int error;
 } lost_of[STDERR_FILENO + 1];
 
-/* The end of a line that a terminal or a stream took a part of: next of all, or lines would mix. */
+/*
+ * The rest of a line that a terminal or a stream socket took in part. It is written before the next
+ * line, so that lines do not mix.
+ */
 static struct {
 	pthread_mutex_t lock;
 	size_t len;
@@ -41,7 +45,7 @@ void sink_init(void)
 {
 	int fd;
 
-	/* The lowest descriptor that is free is the one. */
+	/* open(2) returns the lowest free descriptor. */
 	do
 		fd = open("/dev/null", O_RDONLY);
 	while (fd >= 0 && fd <= STDERR_FILENO);
@@ -95,18 +99,19 @@ static ssize_t write_at_once(int fd, mode_t mode, const char *data, size_t len)
 	struct pollfd ready = { .fd = fd, .events = POLLOUT };
 	ssize_t n;
 
-	/* As the journal's is. */
+	/* The journal's stderr is a socket. */
 	if (S_ISSOCK(mode))
 		return send(fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (S_ISFIFO(mode)) {
-		/* Linux 6.4; not for a pipe with a name. */
+		/* RWF_NOWAIT for pipes: since 6.4, and not for a named pipe. */
 		n = pwritev2(fd, &iov, 1, -1, RWF_NOWAIT);
 		if (n >= 0 || errno == EAGAIN)
 			return n;
 	}
 	/*
-	 * A pipe that is writable has room for PIPE_BUF bytes, so this does not wait, unless
-	 * another process fills the pipe in between. Of our threads only one is here at a time.
+	 * A pipe that poll() reports as writable has room for PIPE_BUF bytes, so this write does
+	 * not block unless another process fills the pipe in between. The lock keeps other threads
+	 * of this process out.
 	 */
 	if (poll(&ready, 1, 0) == 1)
 		return write(fd, data, len);
@@ -114,7 +119,10 @@ static ssize_t write_at_once(int fd, mode_t mode, const char *data, size_t len)
 	return -1;
 }
 
-/* With the lock. 0 or -errno; what a stream took only a part of is as good as written. */
+/*
+ * Writes one line, after the rest of the previous one. Called with the lock held. Returns 0 or
+ * -errno. A line that a stream takes in part counts as written: its rest is kept.
+ */
 static int write_whole(int fd, mode_t mode, const char *line, size_t len)
 {
 	ssize_t n;

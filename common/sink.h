@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Where lines go: stderr or stdout. A command waits until its line is read. A service that serves
- * others must not: a log that is read slowly, or not at all, or lies on a disk that is full or
- * stands still, would hold up every connection. There a line for which there is no room at once is
- * dropped whole, and counted. Files are written by threads of their own, see logfile.h.
+ * Where lines go: stderr or stdout. Command-line tools block on a write as usual. The relay must
+ * not: a log reader that is slow or stuck, or a disk that is full or frozen, would stall every
+ * connection. After sink_never_wait() a line that does not fit at once is dropped whole and
+ * counted. Regular files are written by threads of their own (logfile.h).
  */
 #ifndef TPROXY_SINK_H
 #define TPROXY_SINK_H
@@ -13,33 +13,40 @@
 #include <stdint.h>
 
 /*
- * First of all in every program: where one of the descriptors 0 to 2 is closed, /dev/null is opened
- * there, so that no socket or pipe of ours is taken for stderr. What is written there fails. And a
- * file that has reached its limit of size (ulimit -f) is an error of write(2), not the end.
+ * Call it first in every program. Opens /dev/null for each of the descriptors 0 to 2 that is
+ * closed, so that no later socket or pipe becomes stderr; writes to it fail. Ignores SIGXFSZ, so
+ * that a file at its size limit (ulimit -f) is an error of write(2) and does not end the process.
  */
 void sink_init(void);
 
-/* From now on lines are dropped rather than waited with. Before there are threads. */
+/* From now on a line is dropped instead of waited for. Call it before threads start. */
 void sink_never_wait(void);
 
 /*
- * One line, its \n included, of at most PIPE_BUF bytes, from any thread; lines do not mix. False:
- * it was dropped. What is lost later is told by sink_take_lost() alone.
+ * Writes one line of at most PIPE_BUF bytes, including its \n, to stdout or stderr. Thread-safe:
+ * lines do not mix. Returns false if the line was dropped, which is counted. For a regular file the
+ * line is only queued; sink_take_lost() reports it if it is lost later.
  */
 bool sink_write(int fd, const char *line, size_t len);
 
-/* The same, without counting. 0 or -errno. For the line that tells of those that were dropped. */
+/*
+ * As sink_write(), but does not count a dropped line and returns 0 or -errno: for the line that
+ * reports dropped ones.
+ */
 int sink_try(int fd, const char *line, size_t len);
 
-/* Lines dropped so far, of all descriptors. */
+/* Returns the number of lines dropped since the start, on all descriptors. */
 uint64_t sink_dropped(void);
 
-/* Those of stdout or stderr since it was last asked, and the errno of the last one. */
+/*
+ * Returns the number of lines dropped on stdout or stderr since the last call, and the errno
+ * (positive) of the last one.
+ */
 uint64_t sink_take_lost(int fd, int *ret_error);
-/* They could not be told of. */
+/* Adds lines back to that number: the report could not be written. */
 void sink_give_back_lost(int fd, uint64_t lines);
 
-/* Why a line was lost, in words: an errno of sink_take_lost(). */
+/* Describes an errno of sink_take_lost(). The string is valid until the next strerror(3). */
 const char *sink_why(int error);
 
 #endif

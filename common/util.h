@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Small things that every file may use: sizes, ownership of locals, attributes. */
+/* Helpers that every file may use: array size, ownership of locals, attributes. */
 #ifndef TPROXY_UTIL_H
 #define TPROXY_UTIL_H
 
@@ -10,7 +10,10 @@
 
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* A local that owns something gives it back at the end of its scope, unless it was taken. */
+/*
+ * A local with one of these attributes releases what it owns at the end of its scope, unless
+ * TAKE_FD() or TAKE_PTR() has moved it elsewhere. Initialise descriptors to -1, pointers to NULL.
+ */
 #define _cleanup_(fn)	__attribute__((cleanup(fn)))
 #define _cleanup_free_	_cleanup_(util_freep)
 #define _cleanup_close_ _cleanup_(util_closep)
