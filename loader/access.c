@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See access.h. A relay writes three of the maps and reads most of the rest. */
+/*
+ * tproxy-load and tproxyctl. Modes of the pinned maps, see access.h. A relay writes map_config,
+ * map_marks and map_failed (0660), and may read the maps with 0640. Maps with 0600 are for the BPF
+ * programs and root.
+ */
 #include "access.h"
 
 #include "util.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Who may do what with a pinned map: tproxy-load sets it, tproxyctl doctor looks whether it holds.
- */
+/* Owner and mode of each pinned map. tproxy-load sets them, tproxyctl doctor checks them. */
 #ifndef TPROXY_LOADER_ACCESS_H
 #define TPROXY_LOADER_ACCESS_H
 
@@ -9,7 +8,7 @@
 
 struct map_access {
 	const char *name;
-	mode_t mode; /* owner root, group that of relays */
+	mode_t mode; /* of the pin; owner root, group of --relay-group */
 };
 
 extern const struct map_access map_access[];

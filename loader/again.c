@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See again.h. */
+/* tproxy-load. See again.h. */
 #include "again.h"
 
 #include <bpf/bpf.h>

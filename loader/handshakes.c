@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See handshakes.h. */
+/* tproxy-load, both load and unload. See handshakes.h. */
 #include "handshakes.h"
 
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 
 #define GRACE_MS 200
 #define MOST_MS	 5000
-#define LISTEN	 0x0a /* TCP_LISTEN, as proc(5) prints it */
+#define LISTEN	 0x0a /* TCP_LISTEN in /proc/net/tcp, see proc(5) */
 
 static bool listens_at(const struct tproxy_relay *relay, unsigned int port)
 {
@@ -30,9 +30,10 @@ static bool listens_at(const struct tproxy_relay *relay, unsigned int port)
 }
 
 /*
- * By the table of the relay's network namespace, where listening sockets are first; their receive
- * queue is the number of connections that nobody has accepted. A process that is gone, or that has
- * no such number in our PID namespace, lets nobody wait.
+ * Returns true if a listener of the relay has connections that were not accepted yet. @table is tcp
+ * or tcp6, read in the network namespace of the relay. Listening sockets come first in it, and
+ * their rx_queue is the length of the accept queue. Returns false if the process is gone or has no
+ * such PID in our PID namespace.
  */
 static bool has_waiting(const struct tproxy_relay *relay, const char *table)
 {
@@ -73,7 +74,8 @@ void handshakes_let_end(const struct relays_entry *list, size_t n)
 	const struct timespec grace = { .tv_nsec = GRACE_MS * 1000000L };
 	int waited_ms = 0;
 
-	/* What was accepted a moment ago has not been asked for yet: so each look is after a pause.
+	/*
+	 * Pause before each look: a connection that was just accepted has not been asked for yet.
 	 */
 	do {
 		nanosleep(&grace, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Connections that were redirected a moment ago, before our programs or a registration go: they
- * still have to reach the relay's accepted socket, and the relay has to ask where they go.
+ * Lets redirected handshakes end before tproxy's programs are detached or a registration is
+ * removed. Such a connection still has to be accepted by the relay, and the relay has to ask for
+ * its original destination.
  */
 #ifndef TPROXY_LOADER_HANDSHAKES_H
 #define TPROXY_LOADER_HANDSHAKES_H
@@ -11,8 +12,8 @@
 struct relays_entry;
 
 /*
- * Waits until no client waits for one of these n relays to accept it, 200 ms at least, which is far
- * more than a handshake within a host takes, and 5 s at most, for a relay may hang.
+ * Blocks until no connection is queued in the backlog of any of these @n relays. It takes at least
+ * 200 ms, far longer than a handshake within one host, and at most 5 s, because a relay may hang.
  */
 void handshakes_let_end(const struct relays_entry *list, size_t n);
 

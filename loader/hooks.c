@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See hooks.h. connect comes last, because it is what starts to redirect: all that a redirected
- * connection meets later is there by then. Detaching goes the other way. getsockopt is attached
- * where relays are and nowhere else, so that no other program's getsockopt() passes through it.
+ * tproxy-load and tproxyctl. The table of hooks, see hooks.h. connect comes last because it starts
+ * to redirect: by then everything that a redirected connection needs is attached. Detaching begins
+ * with connect. getsockopt is attached only where relays run, so that getsockopt() calls of other
+ * programs do not pass through it.
  */
 #include "hooks.h"
 
@@ -17,7 +18,7 @@ const struct hook hooks[] = {
 	{ "getpeer6", .scope = true, .attach_type = BPF_CGROUP_INET6_GETPEERNAME },
 	{ "sockopt", .relay = true, .attach_type = BPF_CGROUP_GETSOCKOPT },
 	{ "sweep", .relay = true, .attach_type = BPF_CGROUP_INET4_BIND },
-	/* Attached nowhere: run by bpffs_sweep(). */
+	/* Pinned but not attached: bpffs_sweep() runs it with BPF_PROG_RUN. */
 	{ "sweep_now", .relay = false },
 	{ "sockops", .scope = true, .relay = true, .attach_type = BPF_CGROUP_SOCK_OPS },
 	{ "connect4", .scope = true, .attach_type = BPF_CGROUP_INET4_CONNECT },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The programs, in the order in which they are attached, and to which cgroups. */
+/* The BPF programs in attach order, and the cgroups to which each is attached. */
 #ifndef TPROXY_LOADER_HOOKS_H
 #define TPROXY_LOADER_HOOKS_H
 
@@ -8,17 +8,17 @@
 #include <stddef.h>
 
 struct hook {
-	const char
-		*name; /* pins are prog_NAME and link_NAME_<cgroup id>, the program tproxy_NAME */
-	bool scope;    /* where clients are; neither: it is pinned only */
-	bool relay;    /* where relays are */
+	/* pins are prog_NAME and link_NAME_<cgroup id>, the program is tproxy_NAME */
+	const char *name;
+	bool scope; /* attached at scopes, where clients run; neither flag: pinned only */
+	bool relay; /* attached where relays run */
 	enum bpf_attach_type attach_type;
 };
 
 extern const struct hook hooks[];
 extern const size_t n_hooks;
 
-/* NULL: no program of this version has that name. */
+/* Returns NULL if no program of this version has that name. */
 const struct hook *hook_by_name(const char *name);
 
 #endif

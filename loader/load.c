@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load's main job, in this order, each step of which leaves the host as it was or a state
- * that the next run continues from:
+ * tproxy-load: the load itself. Each step leaves the host as it was, or in a state from which the
+ * next run continues. The order is:
  *
- *   targets   which cgroups get which programs; all bad paths are found before anything changes
- *   pins      the directory, locked; what it holds must be ours and of our ABI version
- *   maps      pinned ones are taken over with all that is in them, missing ones made
- *   programs  verified by the kernel, pinned
- *   policy    written
- *   links     existing ones get the new program in one step, missing ones are attached, connect
- *             last; then those that are wanted no more are detached
+ *   targets   open the cgroups; every bad path is found before anything changes
+ *   pins      create and lock the directory; it must hold only pins of tproxy and our ABI version
+ *   maps      adopt pinned maps with their contents, create the missing ones
+ *   programs  let the kernel verify them, pin them by rename
+ *   policy    withdraw registrations of relays that lose their hooks, write map_policy
+ *   links     update existing links in place, attach missing ones, connect last; then detach
+ *             those that are no longer wanted
  *
- * What this run made is removed again, newest first, if a later step fails.
+ * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
+ * removes the pins that this run created, newest first. Replaced programs stay replaced. The
+ * directory is locked from the second step to the end. Only this file includes the skeleton.
  */
 #include "load.h"
 
@@ -56,16 +58,16 @@ struct load {
 	struct targets targets;
 	struct pins pins;
 	struct tproxy_bpf *skel;
-	bool opened_bpffs;	     /* by this run */
-	char (*made)[PINS_LINK_LEN]; /* pins of this run, oldest first */
+	bool opened_bpffs;	     /* this run set the search bit on the bpffs root */
+	char (*made)[PINS_LINK_LEN]; /* pins created by this run, oldest first */
 	size_t n_made;
-	size_t n_kept; /* links that are wanted no more, but still needed */
+	size_t n_kept; /* no longer wanted, but still needed by connections */
 	struct report_before before;
 	struct tproxy_policy policy;
-	struct relays outside; /* relays that this load leaves without anything */
+	struct relays outside; /* relays whose registration this run withdrew */
 };
 
-/* Attaching is what needs privilege; find out before, to say it in one line. */
+/* Attaching needs privilege. Check first, to report it in one line. */
 static int need_privilege(void)
 {
 	if (geteuid() == 0 && namespaces_is_initial(NAMESPACES_USER))
@@ -75,7 +77,7 @@ static int need_privilege(void)
 	return -EPERM;
 }
 
-/* The programs read fields of the kernel's own structures, and its BTF says where they are. */
+/* The programs read fields of kernel structures, whose offsets come from the kernel's BTF. */
 static int need_btf(void)
 {
 	int r;
@@ -98,7 +100,7 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 	return -EEXIST;
 }
 
-/* What is loaded there must be something that we can take over. */
+/* Returns 0 if this version can adopt what is pinned already, otherwise -errno, logged. */
 static int check_pinned(struct load *l)
 {
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
@@ -109,7 +111,7 @@ static int check_pinned(struct load *l)
 	if (r < 0)
 		return r;
 	r = bpffs_abi_version(l->pins.path, &version);
-	/* 0: a loader died between making the map and writing the policy. */
+	/* Version 0: a loader died after it had created map_policy and before it wrote it. */
 	if (r == -ENOENT || (r == 0 && (version == TPROXY_ABI_VERSION || version == 0)))
 		return 0;
 	shell_quote(l->pins.path, quoted, sizeof(quoted));
@@ -122,7 +124,7 @@ static int check_pinned(struct load *l)
 	return r < 0 ? r : -EPROTO;
 }
 
-/* Remembers that this run made a pin. Room for all was allocated. */
+/* Records that this run created a pin. load_object() has allocated room for all of them. */
 static void note_made(struct load *l, const char *name)
 {
 	snprintf(l->made[l->n_made++], PINS_LINK_LEN, "%s", name);
@@ -134,7 +136,10 @@ static int load_object(struct load *l)
 	char path[PATH_MAX];
 	int r;
 
-	/* Pins: one per map and program, and one per hook for each scope and the relay's cgroup. */
+	/*
+	 * At most one pin for each map and program, and one link of each hook for each scope and
+	 * the relay cgroup.
+	 */
 	l->made = calloc(n_map_access + n_hooks * (l->targets.n_scopes + 2), sizeof(*l->made));
 	l->skel = tproxy_bpf__open();
 	if (!l->made || !l->skel) {
@@ -151,7 +156,7 @@ static int load_object(struct load *l)
 			log_err("cannot set the pin of %s: %s", bpf_map__name(map), strerror(-r));
 			return r;
 		}
-		/* libbpf pins while it loads, and unpins if that fails. */
+		/* libbpf pins maps while it loads. It unpins them if the load fails. */
 		if (!pins_exists(&l->pins, bpf_map__name(map)))
 			note_made(l, bpf_map__name(map));
 	}
@@ -178,7 +183,10 @@ static int policy_write(struct load *l, const struct tproxy_policy *policy)
 				    sizeof(*policy), BPF_ANY);
 }
 
-/* It is written down first, so that --unload undoes it also if we die in between. */
+/*
+ * Sets the search bit on the bpffs root if the relay group needs it. The policy records that first,
+ * so that --unload takes it back even if this run dies in between.
+ */
 static int open_bpffs(struct load *l)
 {
 	struct tproxy_policy policy;
@@ -233,7 +241,7 @@ static int write_policy(struct load *l)
 		l->policy.seed = before.seed;
 		if (!before.seed && getrandom(&l->policy.seed, sizeof(l->policy.seed), 0) < 0)
 			l->policy.seed = monotonic_kernel_ns();
-		/* The counters go on when it is loaded again. */
+		/* A reload keeps the counters, and so the time since when they count. */
 		l->policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
 		r = policy_write(l, &l->policy);
 	}
@@ -250,7 +258,7 @@ static struct bpf_program *program_of(struct load *l, const struct hook *hook)
 	return bpf_object__find_program_by_name(l->skel->obj, name);
 }
 
-/* Pins under a second name and renames, so that the pin is there at every moment. */
+/* Pins under a temporary name and renames it, so that the pin exists at every moment. */
 static int pin_program(struct load *l, const struct hook *hook)
 {
 	char name[PINS_LINK_LEN], staged[PINS_LINK_LEN], path[PATH_MAX];
@@ -280,8 +288,8 @@ static int pin_program(struct load *l, const struct hook *hook)
 }
 
 /*
- * Puts the new program into a pinned link. 0: done; 1: the link is dead, because its cgroup was
- * removed, and so is its pin now.
+ * Replaces the program of a pinned link. Returns 0 if done, 1 if the link was dead because its
+ * cgroup was removed, or -errno, logged. The pin of a dead link is removed.
  */
 static int update_link(struct load *l, const char *name, const char *path, int prog_fd)
 {
@@ -332,7 +340,7 @@ static int attach(struct load *l, const struct hook *hook, const struct cgroup *
 		note_made(l, name);
 		log_debug("attached %s to '%s'", hook->name, cgroup->path);
 	}
-	bpf_link__destroy(link); /* closes it; what is pinned stays attached */
+	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
 	return r < 0 ? r : pins_set_access(&l->pins, name, 0, 0600);
 }
 
@@ -378,7 +386,10 @@ static bool is_wanted(const struct targets *t, const struct hook *hook, uint64_t
 	return false;
 }
 
-/* Its cgroup was removed, and with it all sockets there. */
+/*
+ * Returns true if the kernel has detached the link (cgroup id 0): its cgroup was removed, and no
+ * socket of that cgroup is left.
+ */
 static bool is_dead_link(const struct pins *pins, const char *name)
 {
 	struct bpf_link_info info = {};
@@ -394,8 +405,9 @@ static bool is_dead_link(const struct pins *pins, const char *name)
 }
 
 /*
- * A link of an earlier load that this one does not want. connect's goes now; the others also serve
- * and clean up after connections that it has redirected, so they stay while there are any.
+ * A callback of pins_for_each(): detaches a link of an earlier load that this load does not want. A
+ * link of connect is detached at once. The others also serve and clean up after connections that
+ * are redirected already, so they stay as long as there are any.
  */
 static int detach_if_stale(struct pins *pins, const char *name, void *data)
 {
@@ -418,7 +430,7 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 	return unload_link(pins, name);
 }
 
-/* What is loaded there now, to be told of, and to be put back if a step fails. */
+/* Reads the state before this load, for the report and for undo(). */
 static void read_before(struct load *l)
 {
 	struct report_before *before = &l->before;
@@ -437,8 +449,9 @@ static void read_before(struct load *l)
 }
 
 /*
- * Registrations that would send connections to a relay that is told of none. Those that are on
- * their way to it have a moment to be asked for, while our programs are still where it is.
+ * Withdraws registrations of relays that will be unable to learn a destination. Connections on
+ * their way to such a relay get time to be accepted and asked for, while the programs are still
+ * attached at its cgroup.
  */
 static void withdraw_outside(struct load *l)
 {
@@ -448,16 +461,16 @@ static void withdraw_outside(struct load *l)
 		handshakes_let_end(l->outside.taken, l->outside.n_taken);
 }
 
-/* The end of the steps, from where nothing is undone. */
+/* The last steps. undo() does not attach again what they detach. */
 static int finish_steps(struct load *l)
 {
 	int r;
 
-	/* After attaching, so that what was in scope and still is, is in scope at every moment. */
+	/* Detach last: a cgroup that stays in scope must be covered at every moment. */
 	r = pins_for_each(&l->pins, detach_if_stale, l);
 	if (r < 0)
 		return r;
-	/* One that has registered again meanwhile, while it still could ask. */
+	/* Again, for a relay that registered once more while its programs were still attached. */
 	relays_take_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
 			    report_moved(&l->before, &l->targets), l->options->relay_gid,
 			    &l->outside);
@@ -468,7 +481,7 @@ static int finish_steps(struct load *l)
 	return r;
 }
 
-/* Each step says what went wrong. */
+/* Runs the steps from need_btf() on. Each step logs its own error. */
 static int load_steps(struct load *l)
 {
 	size_t i;
@@ -489,7 +502,9 @@ static int load_steps(struct load *l)
 		if (r < 0)
 			return r;
 	}
-	/* Before the policy, which may end the exemption of a relay that does not notice at once.
+	/*
+	 * Before the policy is written: it may end the exemption of a relay, which does not notice
+	 * at once.
 	 */
 	relays_forget_dead(bpf_map__fd(l->skel->maps.map_config));
 	withdraw_outside(l);

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The load and check modes of tproxy-load, see load.c for the steps. */
 #ifndef TPROXY_LOADER_LOAD_H
 #define TPROXY_LOADER_LOAD_H
 
 struct options;
 
 /*
- * Loads, pins and attaches as options say, and brings what is loaded already into that state.
- * 0 or -errno; what is wrong has been logged. After a failure of a first load nothing is left.
+ * Loads, pins and attaches as @options say. What is loaded in that pin directory already is brought
+ * to the same state in place. Returns 0 or -errno, logged. After a failed first load nothing is
+ * left.
  */
 int load(const struct options *options);
 
-/* Finds out whether load() would find its cgroups, and changes nothing. 0 or -errno, logged. */
+/*
+ * Checks that load() would find its cgroups and could use the pin directory. Changes nothing.
+ * Returns 0 or -errno, logged.
+ */
 int load_check(const struct options *options);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load: one shot. Reads the command line, does one of load, check, unload and status, exits:
- * 0, 1 after a failure, 2 for a usage error. No state of its own: all is in the kernel, under the
- * pins.
+ * tproxy-load: main(). It reads the command line, does one of load, check, unload and status, and
+ * exits with 0, 1 after a failure, or 2 for a usage error. The program keeps no state of its own:
+ * all state is in the kernel, under the pins.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -20,12 +20,12 @@
 #include "unload.h"
 #include "util.h"
 
-/* Of a verifier log only the end tells why. */
+/* The end of a verifier log tells why a program was rejected. */
 #define LIBBPF_LINES_MAX 40
 
 /*
- * libbpf's messages, the verifier's log among them, are details of an error that is logged in one
- * line without them. So they are for -v, whatever level libbpf gives them.
+ * libbpf's messages, and the verifier's log among them, are details of an error that is logged in
+ * one line without them. They are printed with -v only, whatever level libbpf gives them.
  */
 static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap) _printf_(2, 0);
 static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
 	int r = 0;
 
 	sink_init();
-	/* A reader of our output that goes away must not end a load in the middle of it. */
+	/* A reader that closes our output must not end a load half-way. */
 	signal(SIGPIPE, SIG_IGN);
 	log_init("tproxy-load", LOG_LEVEL_INFO);
 	r = options_parse(argc, argv, &options);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See options.h. Every option here stands in tproxy-load.8.scd and in the completion too. */
+/*
+ * tproxy-load. See options.h. Each option is also in tproxy-load.8.scd and completion.bash, which
+ * scripts/check.sh verifies.
+ */
 #include "options.h"
 
 #include <errno.h>
@@ -92,7 +95,7 @@ static void print_help(void)
 	       DEFAULT_RELAY_GROUP, TPROXY_PIN_DIR);
 }
 
-/* A name or a number. Returns 0 or -EINVAL. */
+/* Parses the name or number of a group. Returns 0 or -EINVAL. */
 static int parse_group(const char *s, gid_t *ret_gid)
 {
 	const struct group *group = getgrnam(s);
@@ -111,7 +114,7 @@ static int parse_group(const char *s, gid_t *ret_gid)
 #define usage_error(fmt, ...)                                                                      \
 	(log_err(fmt "; try 'tproxy-load --help'" __VA_OPT__(, ) __VA_ARGS__), -EINVAL)
 
-/* Replaces an owned string. -EINVAL, with a message, for an empty one. */
+/* Replaces an owned string. Returns 0, or -EINVAL with a message in @error. */
 static int set_path(char **path, const char *value, char error[CONFIGFILE_ERROR_LEN])
 {
 	if (!*value) {
@@ -162,8 +165,8 @@ static int set_bool(bool *flag, const char *value, char error[CONFIGFILE_ERROR_L
 }
 
 /*
- * One option that a file may set too, in that line; 0: on the command line. -EINVAL: error says
- * why, without the option's name.
+ * Sets one option that the file may set too. @line is its line in the file, 0 for the command line.
+ * Returns 0, or -EINVAL with the reason in @error, without the option's name.
  */
 static int set_option(struct options *o, const char *name, const char *value, unsigned int line,
 		      char error[CONFIGFILE_ERROR_LEN])
@@ -218,12 +221,12 @@ static int read_config(const char *path, struct options *o)
 	return 0;
 }
 
-/* How the command line was used, which a struct options does not tell. */
+/* How the command line was used, as far as struct options does not say. */
 struct usage {
 	const char *config;
-	bool scope;   /* --cgroup or --all, which replace those of the file */
-	bool loading; /* an option that makes sense for a load only */
-	bool choice;  /* one that --again takes from the load before */
+	bool scope;   /* has --cgroup or --all, which replace those of the file */
+	bool loading; /* has an option that only a load takes */
+	bool choice;  /* has an option that --again takes from the previous load */
 };
 
 static int set_mode(struct options *o, enum options_mode mode)
@@ -234,14 +237,14 @@ static int set_mode(struct options *o, enum options_mode mode)
 	return 0;
 }
 
-/* One option of the command line. */
+/* Applies one option of the command line. Returns 0 or -EINVAL, logged. */
 static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 {
 	char error[CONFIGFILE_ERROR_LEN];
 
 	switch (c) {
 	case 'f':
-		return 0; /* was first of all */
+		return 0; /* the first walk() has read it */
 	case 'v':
 		o->verbose = true;
 		return 0;
@@ -277,7 +280,7 @@ static int apply(int c, const char *arg, struct options *o, struct usage *usage)
 	return 0;
 }
 
-/* What does not go together. */
+/* Rejects options that exclude each other. */
 static int check_together(const struct options *o, const struct usage *usage)
 {
 	bool loads = o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK;
@@ -298,8 +301,8 @@ static int check_together(const struct options *o, const struct usage *usage)
 }
 
 /*
- * Goes through argv, either for the file and for what ends at once (o NULL), or for all the rest.
- * 0, 1 if --help or --version was answered, or -EINVAL.
+ * Walks argv, either to find --config and to answer --help and --version (@o is NULL), or to apply
+ * all other options. Returns 0, 1 if --help or --version was answered, or -EINVAL, logged.
  */
 static int walk(int argc, char **argv, struct options *o, struct usage *usage)
 {

@@ -1,5 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See pins.h. */
+/*
+ * tproxy-load and tproxyctl: the pin directory, see pins.h.
+ *
+ * It must lie in a BPF file system and must not be its root. pins_open() resolves symbolic links,
+ * creates the directory if asked, checks it, and locks it with flock(2). Another loader may remove
+ * the directory while this one waits for the lock. So inode and device are compared with those of
+ * the path afterwards, and if they differ, everything is tried again.
+ *
+ * A pin is tproxy's if this version pins something by that name, and the object there has the right
+ * kind and kernel name. Nothing else is replaced or removed. Pins belong to root and to the group
+ * of relays (access.h).
+ *
+ * If the root of the BPF file system is closed to others, its search bit is set. The policy of one
+ * pin directory (opened_bpffs) records that the bit has to be cleared. On unload this duty passes
+ * to another pin directory that needs the bit.
+ */
 #include "pins.h"
 
 #include <bpf/bpf.h>
@@ -28,7 +43,7 @@
 #include "util.h"
 
 #define BPFFS_DEFAULT "/sys/fs/bpf"
-/* A directory that another loader removes while we open it. */
+/* Another loader may remove the directory while we open it. */
 #define OPEN_TRIES	10
 #define LOCK_TIMEOUT_MS 30000
 #define LOCK_POLL_MS	50
@@ -58,8 +73,9 @@ static bool is_bpffs(const char *path)
 }
 
 /*
- * The path without symbolic links and from the root, of a directory that may be not there yet: what
- * its parent is has to be known, and a relative path is of no use in a message.
+ * Returns in *ret_path, which the caller frees, the absolute path without symbolic links. The
+ * directory itself may be missing, but not its parent: its real parent must be known, and a
+ * relative path is of no use in a message. Logs.
  */
 static int resolve(const char *path, char **ret_path)
 {
@@ -91,7 +107,10 @@ static int resolve(const char *path, char **ret_path)
 	return r;
 }
 
-/* 0: the directory above is in a bpffs; 1: there is none at the usual place yet. */
+/*
+ * Returns 0 if the parent directory is in a BPF file system, 1 if it is /sys/fs/bpf and none is
+ * mounted there yet, or -errno, logged.
+ */
 static int find_bpffs(const char *path, char parent[PATH_MAX])
 {
 	int r;
@@ -110,7 +129,7 @@ static int find_bpffs(const char *path, char parent[PATH_MAX])
 	return -EMEDIUMTYPE;
 }
 
-/* A new pin directory needs a bpffs to be made in. The one that every host has is mounted. */
+/* The parent must be in a BPF file system. Mounts one if the parent is /sys/fs/bpf. */
 static int need_bpffs(const char *path)
 {
 	char parent[PATH_MAX];
@@ -128,7 +147,7 @@ static int need_bpffs(const char *path)
 	return 0;
 }
 
-/* Made if it is not there; *ret_created tells. */
+/* Creates the directory if it does not exist. *ret_created says whether it was created. */
 static int make_dir(const char *path, bool *ret_created)
 {
 	int r;
@@ -147,7 +166,10 @@ static int make_dir(const char *path, bool *ret_created)
 	return r;
 }
 
-/* What we would chmod, empty and remove must be a directory of our own in a bpffs. */
+/*
+ * tproxy-load will chmod, empty and remove the directory, so it must be its own and in a BPF file
+ * system.
+ */
 static int check_dir(const char *path, int fd)
 {
 	struct stat own, parent;
@@ -173,7 +195,10 @@ static int check_dir(const char *path, int fd)
 	return 0;
 }
 
-/* 0: locked; -ESTALE: it was removed while we waited. */
+/*
+ * Returns 0 if locked, -ESTALE if the directory was removed meanwhile, -EBUSY after 30 s, or
+ * another -errno. Not logged.
+ */
 static int lock(const char *path, int fd)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
@@ -196,7 +221,8 @@ static int lock(const char *path, int fd)
 	return 0;
 }
 
-/* One try. -ESTALE: removed by another loader meanwhile; -ENOENT: not there. Both are not logged.
+/*
+ * One attempt. Returns -ESTALE (removed by another loader meanwhile) and -ENOENT without logging.
  */
 static int open_dir(const char *path, int *ret_fd)
 {
@@ -317,7 +343,7 @@ static bool is_map(const char *name)
 	return false;
 }
 
-/* Also the second name by which load.c stages one. */
+/* Also accepts the temporary name under which load.c pins a program. */
 static const struct hook *hook_of_program(const char *name)
 {
 	size_t i, len;
@@ -345,7 +371,10 @@ static const struct hook *hook_of_link(const char *name)
 	return strcmp(name, again) == 0 ? hook_by_name(hook) : NULL;
 }
 
-/* bpf_obj_get() opens all three, and info of another kind is read without an error. */
+/*
+ * bpf_obj_get() opens maps, programs and links alike, and the kernel fills the info of another kind
+ * without an error. The link in /proc names the kind.
+ */
 static bool is_kind(int fd, const char *kind)
 {
 	char path[64], text[64];
@@ -357,7 +386,7 @@ static bool is_kind(int fd, const char *kind)
 	return strncmp(text, "anon_inode:", 11) == 0 && strcmp(text + 11, kind) == 0;
 }
 
-/* The kernel keeps 15 bytes of a name. */
+/* The kernel keeps 15 bytes of a name (BPF_OBJ_NAME_LEN is 16). */
 static bool is_named(const char kernel_name[BPF_OBJ_NAME_LEN], const char *name)
 {
 	return strncmp(kernel_name, name, BPF_OBJ_NAME_LEN - 1) == 0;
@@ -499,8 +528,9 @@ int pins_open_to_group(const struct pins *pins, gid_t gid)
 }
 
 /*
- * True if name is another pin directory beside this one, with a group that needs the search bit. It
- * is told to take the bit back when it is unloaded; one of another version cannot be told.
+ * Returns true if @name is another pin directory beside this one whose group needs the search bit.
+ * Its policy then says that it has to clear the bit when it is unloaded. A directory with another
+ * layout of map_policy cannot be given that duty, and is ignored.
  */
 static bool hand_over(const char *parent, const char *name)
 {
@@ -521,7 +551,7 @@ static bool hand_over(const char *parent, const char *name)
 	return bpf_map_update_elem(fd, &key, &policy, BPF_EXIST) == 0;
 }
 
-/* Is there another pin directory whose group needs the search bit? */
+/* Returns true if another pin directory needs the search bit, and has taken over clearing it. */
 static bool is_needed(const struct pins *pins, const char *parent)
 {
 	_cleanup_(closedirp) DIR *dir = opendir(parent);

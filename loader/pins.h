@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The pin directory: found or made, locked, listed, removed. Whoever changes anything in it holds
- * its lock (flock(2) on the directory), so two loaders do not work on it at a time.
+ * The pin directory: found or created, locked, listed, removed. A process that adds or removes pins
+ * holds the lock, flock(2) on the directory, so that two loaders never work on it at a time.
  */
 #ifndef TPROXY_LOADER_PINS_H
 #define TPROXY_LOADER_PINS_H
@@ -12,11 +12,12 @@
 #include <sys/types.h>
 
 struct pins {
-	const char
-		*path; /* not owned; of pins_open() without symbolic links, and then this is it: */
+	/* after pins_open() this is real; otherwise the path is the caller's */
+	const char *path;
+	/* absolute and without symbolic links; owned, set by pins_open() only */
 	char *real;
-	int fd;	      /* of the directory, locked */
-	bool created; /* by this run */
+	int fd;	      /* of the locked directory; -1: not open */
+	bool created; /* the directory was created by pins_open() */
 };
 
 #define PINS_NULL                                                                                  \
@@ -24,64 +25,78 @@ struct pins {
 		.fd = -1                                                                           \
 	}
 
-/* Of the directory. No right for the group to read it: who can open it can hold its lock. */
+/*
+ * Modes of the directory. The group may search but not read it: a process that can open the
+ * directory can hold its lock.
+ */
 #define PINS_DIR_MODE_ROOT  0700
 #define PINS_DIR_MODE_GROUP 0710
 
 /*
- * All of these log what is wrong, in one line, and return 0 or -errno.
- * pins_open: -ENOENT, and then not logged, if the directory is not there and create is false. A
- * symbolic link is followed; where a file system is mounted is refused, for it is shared.
+ * Functions here log an error in one line, and return 0 or -errno unless stated otherwise.
+ *
+ * pins_open() opens and locks the pin directory. With @create it creates a missing one, and mounts
+ * a BPF file system if the parent is /sys/fs/bpf. It waits up to 30 s for another loader. A
+ * symbolic link is followed. The root of a mounted file system is refused, because it holds the
+ * pins of others. Returns -ENOENT, not logged, if the directory does not exist and @create is
+ * false. The caller calls pins_close().
  */
 int pins_open(const char *path, bool create, struct pins *ret_pins);
 /*
- * Could pins_open() make or take this directory? Changes nothing. Who may not look there is told 0.
+ * Checks that pins_open() could create or use this directory. Changes nothing. Returns 0 also if
+ * the caller may not look there.
  */
 int pins_check(const char *path);
+/* Releases the lock and frees. PINS_NULL is accepted. */
 void pins_close(struct pins *pins);
 
 /*
- * Calls fn for each name, in no order, until it returns other than 0, which is returned then.
- * fn may remove the name that it was called with.
+ * Calls @fn for each name, in no particular order, until it returns nonzero, and returns that
+ * value. @fn may remove the name that it was called with. Only pins->path has to be set.
  */
 int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *name, void *data),
 		  void *data);
 
 /*
- * Is it a name that we pin, a map, a program, a link of this version, and is that what is pinned
- * there, with the name that the kernel has for ours? What we may not look at is known by its name
- * alone: root may.
+ * Returns true if this version pins a map, program or link by that name, and the pinned object has
+ * the kind and the kernel name of tproxy's. If the object may not be opened, the name alone
+ * decides; root may open it.
  */
 bool pins_is_ours(const struct pins *pins, const char *name);
 
-/* The path of a pin; -ENAMETOOLONG. */
+/* Writes the path of a pin. Returns 0 or -ENAMETOOLONG, logged. */
 int pins_path(const struct pins *pins, const char *name, char ret_path[PATH_MAX]);
+/* Returns true if there is a pin of that name. */
 bool pins_exists(const struct pins *pins, const char *name);
 
-/* link_NAME_<id>, and back; -EINVAL: not the name of a link. */
+/*
+ * The name of a link is link_NAME_<cgroup id in hexadecimal>. pins_parse_link() returns -EINVAL,
+ * not logged, for any other name.
+ */
 #define PINS_LINK_LEN 64
 void pins_format_link(const char *hook, uint64_t cgroup_id, char buf[PINS_LINK_LEN]);
 int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *ret_cgroup_id);
 
-/* Owner root:gid and the given mode. */
+/* Sets owner root:@gid and @mode of a pin. */
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode);
 
-/* Owner and mode of the directory itself. */
+/* Sets owner root:@gid of the directory, and its mode: PINS_DIR_MODE_ROOT for group 0. */
 int pins_open_to_group(const struct pins *pins, gid_t gid);
 
 /*
- * A bpffs that is mounted 0700, as systemd does it, keeps the relay's group from the directory. To
- * open it sets the search bit for others on the mount's root, and nothing else.
+ * systemd mounts the BPF file system with mode 0700, which keeps the relay group from the pin
+ * directory. pins_bpffs_is_closed() returns true if others have no search permission on its root.
+ * pins_open_bpffs() sets that bit, and nothing else.
  */
 bool pins_bpffs_is_closed(const struct pins *pins);
 int pins_open_bpffs(const struct pins *pins);
 /*
- * Takes that bit back, but for another pin directory that needs it, which does so then. Logs, and
- * is otherwise lenient about, a failure.
+ * Clears that bit, unless another pin directory beside this one needs it. That one is then made to
+ * clear it when it is unloaded. A failure to clear it is a warning.
  */
 void pins_close_bpffs(const struct pins *pins);
 
-/* Removes a pin; one that is not there is no error. */
+/* Removes a pin. Returns 0 also if it does not exist. */
 int pins_remove(const struct pins *pins, const char *name);
 /* Removes the directory, which must be empty. */
 int pins_remove_dir(struct pins *pins);

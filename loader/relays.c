@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See relays.h. */
+/* tproxy-load, and tproxyctl doctor. See relays.h. */
 #include "relays.h"
 
 #include <bpf/bpf.h>
@@ -40,7 +40,7 @@ void relays_forget_dead(int map_fd)
 	_cleanup_free_ struct relays_entry *list = NULL;
 	size_t n, i;
 
-	/* PIDs are those of the initial namespace: in another one they are other processes. */
+	/* The map holds PIDs of the initial PID namespace. */
 	if (!namespaces_is_initial(NAMESPACES_PID))
 		return;
 	n = relays_read(map_fd, &list);
@@ -89,7 +89,7 @@ static bool has_group(const char *list, gid_t gid)
 	}
 }
 
-/* Root of another user namespace than ours is root there only. */
+/* A capability in another user namespace does not apply to files of this one. */
 static bool in_our_user_namespace(pid_t pid)
 {
 	struct stat own, other;
@@ -100,7 +100,9 @@ static bool in_our_user_namespace(pid_t pid)
 	       own.st_ino == other.st_ino;
 }
 
-/* By proc(5): the last of four numbers is what counts for files. */
+/*
+ * Reads /proc/PID/status, see proc(5). The last of the four ids is the one that counts for files.
+ */
 static bool may_open(FILE *status, pid_t pid, gid_t gid)
 {
 	unsigned long long capabilities = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The registrations of relays in map_config, as a load finds and leaves them. */
+/* The registrations of relays in map_config, as tproxy-load finds and leaves them. */
 #ifndef TPROXY_LOADER_RELAYS_H
 #define TPROXY_LOADER_RELAYS_H
 
@@ -11,11 +11,11 @@
 
 struct targets;
 
-/* A registration that was taken out. */
+/* A registration, copied from the map. */
 struct relays_entry {
 	__u64 netns_cookie;
 	struct tproxy_relay relay;
-	bool shut_out; /* it is where it has to be, but may not open the pins any more */
+	bool shut_out; /* in a served cgroup, but it may no longer open the pins */
 };
 
 struct relays {
@@ -24,37 +24,43 @@ struct relays {
 };
 
 /*
- * All of them, before any is deleted: a walk cannot go on from a key that is gone. Returns how
- * many; the caller frees *ret_list. NULL: there are none, or no memory.
+ * Copies all registrations. A walk over the map cannot continue from a deleted key, so copy before
+ * deleting. Returns how many; the caller frees *ret_list, which is NULL if there is no memory.
  */
 size_t relays_read(int map_fd, struct relays_entry **ret_list);
 
 /*
- * Deletes registrations whose process is gone: such a relay was killed, or its network namespace is
- * gone. Logs each. In another PID namespace than the host's it can tell of none.
+ * Deletes registrations whose process is gone, and logs each. A killed relay leaves its entry
+ * behind: it is harmless, because the mark ended with the listener, but it occupies a slot. Does
+ * nothing outside of the initial PID namespace, where PIDs mean other processes.
  */
 void relays_forget_dead(int map_fd);
 
 /*
- * Takes out those of relays that these targets do not serve: what was redirected to one would be
- * reset, for it is not told the destination. moved: the targets are others than before, so that one
- * whose cgroup cannot be found out is taken out too. Likewise those that cannot renew their
- * registration, see relays_can_open(). Returns how many. Appends to *relays.
+ * Withdraws registrations of relays that @targets do not serve: such a relay cannot learn
+ * destinations, and would reset every connection. The same holds for relays that cannot renew their
+ * registration, see relays_can_open(). @moved: the targets differ from the previous ones, so a
+ * relay whose cgroup cannot be found out is withdrawn too. @gid: the group of the pins. Deletes the
+ * entries, appends them to *relays and returns how many were deleted.
  */
 size_t relays_take_outside(int map_fd, const struct targets *targets, bool moved, gid_t gid,
 			   struct relays *relays);
 
 /*
- * May this relay open pins of that group, as it does every second? True as well where we cannot
- * tell, and of a proxy that tproxyctl has registered, which never does.
+ * Returns true if the relay may open pins of group @gid, as it does every second. Returns true also
+ * if that cannot be found out, and for a proxy that tproxyctl has registered, which never opens
+ * them.
  */
 bool relays_can_open(const struct tproxy_relay *relay, gid_t gid);
 
-/* Puts back what was taken out, unless another relay is registered there by now. */
+/*
+ * Puts withdrawn registrations back, unless another relay has registered for that network namespace
+ * since.
+ */
 void relays_restore(int map_fd, const struct relays *relays);
 void relays_finish(struct relays *relays);
 
-/* How many are registered. */
+/* Returns how many relays are registered. */
 size_t relays_count(int map_fd);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See report.h. */
+/* tproxy-load. See report.h. */
 #include "report.h"
 
 #include <limits.h>
@@ -12,7 +12,7 @@
 #include "targets.h"
 #include "util.h"
 
-/* Paths that are printed of a list. */
+/* How many paths of a list are printed. */
 #define SHOWN_MAX 4
 
 static void print_path(const char *path)
@@ -22,7 +22,10 @@ static void print_path(const char *path)
 	printf("'%s'", escape_text(path, strlen(path), text, sizeof(text)));
 }
 
-/* The next path of a list: the root is all, and after some the rest is only counted. */
+/*
+ * Prints path @i of @n. The root, whose id is 1, stands for all processes. After SHOWN_MAX paths
+ * the rest is only counted.
+ */
 static void print_scope(size_t i, size_t n, uint64_t id, const char *path)
 {
 	if (i == SHOWN_MAX && n > SHOWN_MAX + 1)
@@ -129,7 +132,7 @@ static void print_relay_cgroup(const struct report_before *b, const struct targe
 		printf("none");
 }
 
-/* What holds now, and where that is another than before, what held then. */
+/* Prints the state now. Where it differs from the previous one, prints that too. */
 static void print_state(const struct report_before *b, const struct targets *t, __u32 flags)
 {
 	const __u32 changed = b->loaded ? b->policy.flags ^ flags : 0;

@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See targets.h. */
+/*
+ * tproxy-load and tproxyctl: the targets of a load, see targets.h.
+ *
+ * All cgroups are opened before the load changes anything, so that a bad path is reported in time.
+ * A scope below another one is dropped, because its programs would run twice. A scope within the
+ * relay cgroup is refused, because nothing is redirected there. With --again a scope may be absent:
+ * its path is kept, and the next load with --again attaches to it.
+ *
+ * Each hook (hooks.h) belongs at the scopes, at the relay cgroup, or at both. Without
+ * --relay-cgroup relays run in the scopes, and their hooks are attached there. A hook for both is
+ * not attached at a relay cgroup that lies within a scope, which covers it.
+ *
+ * A load replaces map_targets as a whole. targets_state_of() later tells whether the cgroup at a
+ * recorded path is still the same one.
+ */
 #include "targets.h"
 
 #include <bpf/bpf.h>
@@ -35,8 +49,8 @@ static int open_target(const char *option, const char *path, struct cgroup *ret_
 }
 
 /*
- * A cgroup below another one in the list is covered by it: attached to both, the programs would run
- * twice for each connection.
+ * Drops scopes that lie below another scope, or are given twice. If the programs were attached at
+ * both, they would run twice for each connection.
  */
 static void drop_covered(struct targets *t)
 {
@@ -67,7 +81,10 @@ static void drop_covered(struct targets *t)
 	t->n_scopes = kept;
 }
 
-/* One that is not there has no processes: with --again that is no error, it is attached later. */
+/*
+ * Opens one scope. With --again a missing cgroup is no error: it has no processes, and a later load
+ * with --again attaches to it.
+ */
 static int open_scope(const struct options *o, const char *path, unsigned int line,
 		      struct targets *t)
 {
@@ -173,7 +190,7 @@ static bool in_scope(const struct targets *t, const struct cgroup *cgroup)
 	return false;
 }
 
-/* Without --relay-cgroup relays live where clients do. */
+/* Without --relay-cgroup relays run where clients do. */
 bool targets_want_scopes(const struct targets *t, const struct hook *hook)
 {
 	return hook->scope || (hook->relay && t->relay.fd < 0);

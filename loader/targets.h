@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The cgroups that a load is for: scopes, where clients are, and the relays' one. map_targets keeps
- * their paths: a cgroup that is removed and made again is another one, which only its path tells.
+ * The cgroups of a load: the scopes, where clients run, and the relay cgroup. map_targets keeps
+ * their paths: a cgroup that is removed and created again is another cgroup with another id, and
+ * only the path is the same.
  */
 #ifndef TPROXY_LOADER_TARGETS_H
 #define TPROXY_LOADER_TARGETS_H
@@ -16,10 +17,10 @@ struct options;
 struct tproxy_target;
 
 struct targets {
-	struct cgroup *scopes; /* none is within another one */
+	struct cgroup *scopes; /* no scope is within another one */
 	size_t n_scopes;
-	struct cgroup relay; /* fd -1: none given */
-	char **absent;	     /* scopes that are not there now: paths as they were given */
+	struct cgroup relay; /* fd -1: no --relay-cgroup */
+	char **absent;	     /* scopes that do not exist now; paths as given */
 	size_t n_absent;
 };
 
@@ -28,30 +29,39 @@ struct targets {
 		.relay = CGROUP_NULL                                                               \
 	}
 
-/* 0 or -errno, logged; to be given to targets_close() in both cases. */
+/*
+ * Opens the cgroups that @options name. *targets must be TARGETS_NULL, and needs targets_close()
+ * after a failure too. Returns 0 or -errno, logged.
+ */
 int targets_open(const struct options *options, struct targets *targets);
 void targets_close(struct targets *targets);
 
-/* Does this hook belong at the scopes, or at the relays' cgroup? */
+/* Return true if @hook is to be attached at the scopes, or at the relay cgroup. */
 bool targets_want_scopes(const struct targets *targets, const struct hook *hook);
 bool targets_want_relay(const struct targets *targets, const struct hook *hook);
 
-/* True if a relay in this cgroup is told the destinations of the connections that it accepts. */
+/*
+ * Returns true if a relay in @cgroup can ask for the destinations of the connections that it
+ * accepts.
+ */
 bool targets_serve(const struct targets *targets, const struct cgroup *cgroup);
 
-/* What map_targets holds. The caller frees *ret_list. -errno, not logged. */
+/*
+ * Reads map_targets. *ret_list gets *ret_n entries, which may be 0; the caller frees it. Paths end
+ * with a NUL. Returns 0 or -errno, not logged.
+ */
 int targets_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n);
-/* Replaces it. -errno, not logged. */
+/* Replaces the contents of map_targets. Returns 0 or -errno, not logged. */
 int targets_write(int map_fd, const struct targets *targets);
 
 enum targets_state {
 	TARGETS_PRESENT,
-	TARGETS_ABSENT,	  /* no such cgroup now */
-	TARGETS_REPLACED, /* another cgroup has that path */
-	TARGETS_UNKNOWN,  /* it cannot be opened from here */
+	TARGETS_ABSENT,	  /* no cgroup has that path now */
+	TARGETS_REPLACED, /* a cgroup with another id has that path */
+	TARGETS_UNKNOWN,  /* it cannot be opened by this process */
 };
 
-/* What is at the path of a recorded one. */
+/* Compares the cgroup that is at the path now with the recorded id. */
 enum targets_state targets_state_of(const struct tproxy_target *target);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Undoes load.c in reverse order: links first, connect's before all others so that no connection
- * is redirected any more when the hooks that serve it go; then programs, maps, the directory.
+ * tproxy-load --unload: undoes load.c in reverse order. The links of connect go first, so that no
+ * new connection is redirected when the hooks go that serve redirected ones. After pending
+ * handshakes have ended follow the other links, programs, maps and the directory.
  */
 #include "unload.h"
 
@@ -30,7 +31,10 @@ int unload_link(const struct pins *pins, const char *name)
 	if (r < 0)
 		return r;
 	fd = bpf_obj_get(path);
-	/* Something else by that name goes like any other pin; -EOPNOTSUPP: kernel before 5.9. */
+	/*
+	 * -EINVAL: not a link, or a kernel before 5.9; -EOPNOTSUPP: a link that cannot be detached.
+	 * Then only the pin is removed.
+	 */
 	if (fd >= 0) {
 		r = bpf_link_detach(fd);
 		if (r < 0 && r != -EOPNOTSUPP && r != -EINVAL) {
@@ -42,7 +46,9 @@ int unload_link(const struct pins *pins, const char *name)
 	return pins_remove(pins, name);
 }
 
-/* One pass over the directory: remove those of our names that begin with prefix. */
+/*
+ * A callback of pins_for_each(): removes a pin of tproxy whose name begins with the prefix @data.
+ */
 static int remove_prefix(struct pins *pins, const char *name, void *data)
 {
 	const char *prefix = data;
@@ -64,8 +70,8 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 }
 
 /*
- * Connections that were redirected a moment ago still need the other hooks: to reach the accepted
- * socket, and for the relay to ask.
+ * Lets pending handshakes end. A connection that was redirected a moment ago needs the other hooks:
+ * sockops, to hand its record to the accepted socket, and getsockopt, for the relay's question.
  */
 static void let_handshakes_end(const char *path)
 {
@@ -85,8 +91,9 @@ static void let_handshakes_end(const char *path)
 }
 
 /*
- * See tproxy_policy; pins of another ABI version say no. 0 is ours too: the first load died after
- * it had opened the bpffs.
+ * Returns true if the loader set the search bit on the bpffs root (tproxy_policy.opened_bpffs), and
+ * false for pins of another ABI version. Version 0 is ours too: a first load died after it had set
+ * the bit.
  */
 static bool did_open_bpffs(const char *path)
 {
@@ -124,12 +131,13 @@ int unload(const char *path)
 		r = pins_for_each(&pins, remove_prefix, "prog_");
 	if (r < 0)
 		return r;
-	/* While the policy that tells of it is there, for the next run should we die here. */
+	/* Do this while map_policy still records it: if we die here, the next run does it. */
 	if (did_open_bpffs(pins.path))
 		pins_close_bpffs(&pins);
 	/*
-	 * The marks first. If we die here, the next load makes the missing maps: a listener whose
-	 * mark is in the old one must not be found by connect and missed in a new map_listeners.
+	 * map_marks goes first. If we die here, the next load creates the missing maps. A listener
+	 * whose mark is in the old map_marks must not be found by connect while it is missing from
+	 * a new map_listeners.
 	 */
 	r = pins_for_each(&pins, remove_prefix, "map_marks");
 	if (r == 0)

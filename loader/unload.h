@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* tproxy-load --unload, and the removal of a single link. */
 #ifndef TPROXY_LOADER_UNLOAD_H
 #define TPROXY_LOADER_UNLOAD_H
 
 struct pins;
 
-/* Detaches and removes all of ours in the pin directory at path. 0 also if nothing is there. */
+/*
+ * Detaches and removes all pins of tproxy in the pin directory @path, and the directory. Foreign
+ * pins stay, and with them the directory: -EEXIST. Returns 0, also if the directory does not exist,
+ * or -errno, logged.
+ */
 int unload(const char *path);
 
-/* Detaches one pinned link, at once, whoever else may hold it open, and removes the pin. */
+/*
+ * Detaches a pinned link at once, even if other processes hold it open, and removes the pin.
+ * Returns 0 or -errno, logged.
+ */
 int unload_link(const struct pins *pins, const char *name);
 
 #endif
