@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See cgroup.h. */
+/* tproxy-load and tproxyctl. See cgroup.h. */
 #include "cgroup.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "namespaces.h"
 #include "util.h"
 
-/* From include/linux/exportfs.h: a kernfs file handle is the 64-bit id of its node. */
+/* From include/linux/exportfs.h: the file handle of a kernfs node is its 64-bit id. */
 #define FILEID_KERNFS 0xfe
 
 static void closefile(FILE **f)
@@ -29,7 +29,10 @@ static bool is_octal(char c)
 	return c >= '0' && c <= '7';
 }
 
-/* mountinfo writes space, tab, newline and backslash as \ooo (proc(5)). In place. */
+/*
+ * Decodes, in place, the form \ooo in which mountinfo has space, tab, newline and backslash
+ * (proc(5)).
+ */
 static void unescape_octal(char *s)
 {
 	char *out = s;
@@ -45,13 +48,16 @@ static void unescape_octal(char *s)
 	*out = '\0';
 }
 
-/* One mount of cgroup2, as mountinfo has it. */
+/* A mount of cgroup2, from mountinfo. */
 struct mount {
-	int id;	     /* as name_to_handle_at(2) tells it */
+	int id;	     /* as name_to_handle_at(2) returns it */
 	char *point; /* in the caller's line */
 };
 
-/* The next mount of cgroup2 in mountinfo; false: there is none. *line is the caller's to free. */
+/*
+ * Finds the next mount of cgroup2 in mountinfo; returns false at the end. ret_mount->point is a
+ * part of *line, which the caller frees.
+ */
 static bool next_mount(FILE *f, char **line, size_t *size, struct mount *ret_mount)
 {
 	while (getline(line, size, f) >= 0) {
@@ -60,7 +66,10 @@ static bool next_mount(FILE *f, char **line, size_t *size, struct mount *ret_mou
 
 		if (!type || strncmp(type, " - cgroup2 ", 11) != 0)
 			continue;
-		/* id, parent, major:minor, root, mount point; other white space is not escaped */
+		/*
+		 * Fields are id, parent, major:minor, root, mount point. Split at spaces only:
+		 * other white space is not escaped.
+		 */
 		*type = '\0';
 		ret_mount->id = atoi(*line);
 		for (i = 0; i < 5; i++)
@@ -74,7 +83,7 @@ static bool next_mount(FILE *f, char **line, size_t *size, struct mount *ret_mou
 	return false;
 }
 
-/* The cgroup's id, and the mount by which it was opened. */
+/* Returns the cgroup's id, and the id of the mount through which it was opened. */
 static int handle_of(int fd, uint64_t *ret_id, int *ret_mount_id)
 {
 	struct {
@@ -89,9 +98,9 @@ static int handle_of(int fd, uint64_t *ret_id, int *ret_mount_id)
 }
 
 /*
- * True if this mount shows the whole hierarchy, and no other mount lies above it. Its root then has
- * the number 1 (the upper half of an id is a generation, which 32-bit kernels begin at 1). The root
- * of a cgroup namespace, and that of a bind mount, has another number.
+ * Returns true if this mount shows the whole hierarchy and no other mount lies above it. Its root
+ * has the number 1 then. (The upper half of an id is a generation, which 32-bit kernels begin at
+ * 1.) The root of a cgroup namespace or of a bind mount has another number.
  */
 static bool is_whole(const struct mount *mount)
 {
@@ -130,7 +139,10 @@ int cgroup_root(char **ret_path)
 	return 0;
 }
 
-/* The mount point of a mount that shows the whole hierarchy; -EXDEV: it shows a part of it. */
+/*
+ * Finds the mount point of a mount that shows the whole hierarchy. Returns -EXDEV if the mount
+ * shows only a part of it.
+ */
 static int whole_mount_point(int mount_id, char **ret_point)
 {
 	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -151,7 +163,7 @@ static int whole_mount_point(int mount_id, char **ret_point)
 	return -EXDEV;
 }
 
-/* How many directories a path has; it is "" or begins with a slash. */
+/* Returns the number of directories in a path that is "" or begins with a slash. */
 static uint32_t depth_of(const char *path)
 {
 	uint32_t depth = 0;
@@ -191,7 +203,7 @@ int cgroup_open(const char *path, struct cgroup *ret_cgroup)
 		return r;
 	if (strncmp(canonical, point, strlen(point)) != 0)
 		return -EXDEV;
-	/* Paths are compared, so all of them begin at one of the mounts. */
+	/* Paths are compared with each other, so all of them begin at the same mount. */
 	below = canonical + strlen(point);
 	if (asprintf(&name, "%s%s", root, below) < 0) {
 		name = NULL;
@@ -230,7 +242,9 @@ int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
 	size_t size = 0;
 	int r;
 
-	/* In another namespace /proc/PID/cgroup tells the path from that namespace's root. */
+	/*
+	 * In another cgroup namespace /proc/PID/cgroup shows the path below that namespace's root.
+	 */
 	if (!namespaces_is_initial(NAMESPACES_CGROUP))
 		return -EXDEV;
 	r = cgroup_root(&root);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Control groups, version 2: where they are mounted, their ids and paths. */
+/* Control groups, version 2: mount point, ids and paths. Errors are returned, not logged. */
 #ifndef TPROXY_LOADER_CGROUP_H
 #define TPROXY_LOADER_CGROUP_H
 
@@ -8,9 +8,9 @@
 #include <sys/types.h>
 
 struct cgroup {
-	char *path; /* canonical, owned */
+	char *path; /* canonical, owned; begins at cgroup_root() */
 	int fd;
-	uint64_t id;	/* as bpf_get_current_cgroup_id() tells it */
+	uint64_t id;	/* as bpf_get_current_cgroup_id() returns it */
 	uint32_t level; /* depth below the root of the hierarchy, which is 0 */
 };
 
@@ -20,32 +20,41 @@ struct cgroup {
 	}
 
 /*
- * The mount point of cgroup2, by /proc/self/mountinfo: /sys/fs/cgroup, or on hybrid hosts
- * /sys/fs/cgroup/unified. Of several mounts one that shows the whole hierarchy; else the first, by
- * which cgroup_open() opens nothing. The caller frees *ret_path. -ENOENT: not mounted.
+ * Finds the mount point of cgroup2 in /proc/self/mountinfo: /sys/fs/cgroup, or on hybrid hosts
+ * /sys/fs/cgroup/unified. Of several mounts it takes one that shows the whole hierarchy. If there
+ * is none, it takes the first one, through which cgroup_open() opens nothing. Returns 0, -ENOENT if
+ * cgroup2 is not mounted, or another -errno. The caller frees *ret_path.
  */
 int cgroup_root(char **ret_path);
 
 /*
- * -ENOENT and others of open(2); -ENOTDIR; -EMEDIUMTYPE: exists, but is no cgroup2; -EXDEV: its
- * level cannot be told, because the mount shows a part of the hierarchy only, as in a container.
- * ret_cgroup->path begins at cgroup_root(), by whichever mount it was opened.
+ * Opens a cgroup; the caller calls cgroup_close(). ret_cgroup->path begins at cgroup_root(),
+ * whichever mount it was opened through. Returns 0, an error of open(2) such as -ENOENT or
+ * -ENOTDIR, or -EMEDIUMTYPE if the directory is not of cgroup2. Returns -EXDEV if its level is
+ * unknown, because the mount shows only a part of the hierarchy, as in a container.
  */
 int cgroup_open(const char *path, struct cgroup *ret_cgroup);
-/* What to say after a path, for an error of cgroup_open(). Static, or as strerror(3). */
+/*
+ * Returns the text that follows a path in an error message of cgroup_open(). Static, or as
+ * strerror(3).
+ */
 const char *cgroup_strerror(int r);
 void cgroup_close(struct cgroup *cgroup);
 
 /*
- * The one that a process is in; -ESRCH: it is gone; -ENOENT: it is in none that we can see; -EXDEV:
- * this process is in a cgroup namespace.
+ * Opens the cgroup of a process. Returns 0, -ESRCH if there is no such process, -ENOENT if its
+ * cgroup is not visible to us, -EXDEV if this process is in a cgroup namespace, or an error of
+ * cgroup_open().
  */
 int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup);
 
-/* Is it ancestor, or below it? */
+/* Returns true if @cgroup is @ancestor or below it. Compares the paths; neither has to be open. */
 bool cgroup_is_within(const struct cgroup *cgroup, const struct cgroup *ancestor);
 
-/* The path of a cgroup from its id; -ESTALE: it is gone. The caller frees *ret_path. */
+/*
+ * Finds the path of a cgroup by its id, with open_by_handle_at(2), which takes CAP_DAC_READ_SEARCH.
+ * Returns 0, -ESTALE if the cgroup was removed, or another -errno. The caller frees *ret_path.
+ */
 int cgroup_path_by_id(uint64_t id, char **ret_path);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See conns.h. */
+/* tproxyctl, for connections and doctor. See conns.h. */
 #include "conns.h"
 
 #include <bpf/bpf.h>
@@ -17,7 +17,7 @@ int conns_read(const char *pin_dir, struct conns_entry **ret_entries, size_t *re
 	_cleanup_free_ struct tproxy_conn *conns = NULL;
 	_cleanup_free_ __u64 *cookies = NULL;
 	_cleanup_close_ int fd = -1;
-	/* Where the next batch begins; the kernel's own, a bucket's number. */
+	/* Where the next batch begins, in the kernel's own form: a bucket's number. */
 	__u64 position = 0, *from = NULL;
 	size_t n = 0, i;
 	__u32 count;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl: looks at what tproxy-load has pinned, and adjusts it. Here is the table of its
- * commands; each has a file of its own, ctl_NAME.c. Exit status: 0, 1 after a failure, 2 for a
- * usage error.
+ * tproxyctl: main() and the table of commands, each of which has its own file, ctl_NAME.c. The
+ * program inspects and adjusts what tproxy-load has pinned. Exit status: 0, 1 after a failure, 2
+ * for a usage error.
  */
 #include "ctl.h"
 
@@ -50,7 +50,7 @@ static void print_help(void)
 	       TPROXY_PIN_DIR);
 }
 
-/* Options of a command that stand before it: says how they are to be written. */
+/* Options precede the command: logs how to write them. */
 static void refuse_option(int argc, char **argv)
 {
 	char line[256];
@@ -117,8 +117,7 @@ int main(int argc, char **argv)
 
 	sink_init();
 	log_init("tproxyctl", LOG_LEVEL_INFO);
-	/* What libbpf would say of a probe that is refused, the commands say in words of their own.
-	 */
+	/* The commands report a refused probe in their own words, so libbpf stays silent. */
 	libbpf_set_print(NULL);
 	status = dispatch(argc, argv);
 	return log_answered() < 0 ? EXIT_FAILURE : status;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* tproxyctl connections: map_socks, as a table. */
+/* tproxyctl connections: prints map_socks, as a table or as JSON. */
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
@@ -26,7 +26,10 @@ static const struct ctl_usage usage = {
 	.about = "Prints the redirected connections that are alive, the oldest first.\n",
 };
 
-/* Names of users and cgroups, which few share: asking for each connection would take long. */
+/*
+ * A cache of names of users, or of cgroups. Many connections share a few, and looking up each one's
+ * would take long.
+ */
 struct name_cache {
 	char *(*lookup)(uint64_t id);
 	struct {
@@ -35,7 +38,7 @@ struct name_cache {
 	} slots[64];
 };
 
-/* Valid until the next call with this cache. */
+/* The result is valid until the next call with this cache. */
 static const char *name_of(struct name_cache *cache, uint64_t id)
 {
 	size_t i = id % ARRAY_SIZE(cache->slots);
@@ -89,7 +92,7 @@ static void print_text(const struct conns_entry *entries, size_t n, uint64_t now
 	}
 }
 
-/* {"address": "…", "port": …}; null while there is none yet. */
+/* Adds {"address": "...", "port": N}, or null while there is none. */
 static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
 {
 	struct json_object *object = ep->port ? json_object_new_object() : NULL;
@@ -102,7 +105,7 @@ static void add_endpoint(struct json_object *to, const char *key, const struct t
 	json_object_object_add(to, key, object);
 }
 
-/* Not always ended by a NUL. */
+/* conn->comm may lack the NUL at its end. */
 static void add_command(struct json_object *to, const struct tproxy_conn *conn)
 {
 	char comm[TPROXY_COMM_LEN + 1] = "";
@@ -111,7 +114,9 @@ static void add_command(struct json_object *to, const struct tproxy_conn *conn)
 	fields_add_string(to, "command", comm);
 }
 
-/* One object at a time: all of them at once would take a hundred times the map's size. */
+/*
+ * Prints one object at a time: all of them at once would take a hundred times the size of the map.
+ */
 static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
 		       const char *pin_dir, uint64_t now, struct name_cache *users,
 		       struct name_cache *cgroups)
@@ -124,7 +129,7 @@ static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
 	fields_add_string(head, "pin_dir", pin_dir);
 	text = json_object_to_json_string_ext(head, JSON_C_TO_STRING_NOSLASHESCAPE |
 							    JSON_C_TO_STRING_PLAIN);
-	/* Its members, without the bracket that closes it. */
+	/* The members of the head, without its closing bracket. */
 	printf("%.*s,\n\"connections\":[", (int)strlen(text) - 1, text);
 	for (i = 0; i < n; i++) {
 		_cleanup_(fields_put) struct json_object *object = json_object_new_object();

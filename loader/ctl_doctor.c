@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: runs the checks, each in a file of its own (doctor_NAME.c), and prints what
- * they found. By probing, never by version numbers: distributions move features about.
+ * tproxyctl doctor: runs the checks, each in a file of its own (doctor_NAME.c), and prints their
+ * findings. The checks probe for features and never compare version numbers, because distributions
+ * backport features.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -32,7 +33,7 @@ static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
 	[DOCTOR_ERROR] = "error",
 };
 
-/* A field of a finding. */
+/* Adds a member of a finding. */
 _printf_(3, 0) static void add_text(struct json_object *to, const char *key, const char *fmt,
 				    va_list ap)
 {
@@ -140,7 +141,7 @@ int ctl_doctor(int argc, char **argv)
 	else
 		print_text(&d);
 	json_object_put(d.findings);
-	/* That nothing is loaded is a warning too. */
+	/* With --strict that includes the warning that nothing is loaded. */
 	if (d.n[DOCTOR_ERROR] || (options.strict && d.n[DOCTOR_WARNING]))
 		return EXIT_FAILURE;
 	return EXIT_SUCCESS;

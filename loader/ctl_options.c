@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See ctl_options.h. Every option here stands in tproxyctl.8.scd and in the completion too. */
+/* tproxyctl. See ctl_options.h. Each option is also in tproxyctl.8.scd and ctl-completion.bash. */
 #include "ctl_options.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "parse.h"
 #include "util.h"
 
-/* PID_MAX_LIMIT of a 64-bit kernel. */
+/* PID_MAX_LIMIT of a 64-bit kernel, include/linux/threads.h. */
 #define PID_MAX (4 * 1024 * 1024)
 
 enum {
@@ -40,7 +40,7 @@ static const struct optparse_option process_options[] = {
 #define OPTIONS_MAX                                                                                \
 	(ARRAY_SIZE(common_options) + ARRAY_SIZE(examine_options) + ARRAY_SIZE(process_options) + 1)
 
-/* Those that a command takes. */
+/* Collects the options that a command takes. */
 static void collect(const struct ctl_usage *usage, struct optparse_option ret_options[OPTIONS_MAX])
 {
 	memset(ret_options, 0, OPTIONS_MAX * sizeof(*ret_options));
@@ -102,7 +102,7 @@ static int add_port(const char *command, const char *text, struct ctl_options *o
 	return 0;
 }
 
-/* What can be told only when all is there. */
+/* Checks that need all options. Returns 0 or -EINVAL, logged. */
 static int check(const char *command, const struct ctl_usage *usage, const struct ctl_options *o)
 {
 	if (!*o->pin_dir)
@@ -117,7 +117,7 @@ static int check(const char *command, const struct ctl_usage *usage, const struc
 	return 0;
 }
 
-/* One option. 0, 1 if --help was answered, or -EINVAL. */
+/* Applies one option. Returns 0, 1 if --help was answered, or -EINVAL, logged. */
 static int apply(const char *command, const struct ctl_usage *usage, int c, const char *value,
 		 struct ctl_options *o)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The options that the commands of tproxyctl have in common. */
+/* The options that the commands of tproxyctl share. */
 #ifndef TPROXY_LOADER_CTL_OPTIONS_H
 #define TPROXY_LOADER_CTL_OPTIONS_H
 
@@ -11,27 +11,28 @@
 #include "tproxy_abi.h"
 
 struct ctl_usage {
-	const char *synopsis; /* what stands behind the command's name */
-	const char *about;    /* lines, each with its newline */
+	const char *synopsis; /* follows the command's name */
+	const char *about;    /* lines, each ends with a newline */
 	bool examine;	      /* takes --cgroup and --strict */
-	bool process;	      /* takes --pid, which then must be there, --port and --remove */
+	bool process;	      /* takes --pid, which is required, --port and --remove */
 };
 
-/* Strings are argv's own. */
+/* Strings point into argv. */
 struct ctl_options {
 	const char *pin_dir;
-	const char *cgroup; /* or NULL */
+	const char *cgroup; /* --cgroup, or NULL */
 	bool json;
-	bool strict; /* warnings fail too */
+	bool strict; /* exit status 1 for warnings too */
 	pid_t pid;
 	uint16_t ports[TPROXY_PORTS_MAX];
-	size_t n_ports; /* 0: all */
+	size_t n_ports; /* 0: all ports */
 	bool remove;
 };
 
 /*
- * 0: *ret_options is set. 1: --help was answered, exit 0. -EINVAL: the line that says what is wrong
- * has been logged, exit 2. argv begins with the command's name.
+ * Parses the command line of a command; argv[0] is its name. Returns 0: *ret_options is set.
+ * Returns 1: --help was answered, exit with 0. Returns -EINVAL: the error was logged in one line,
+ * exit with 2.
  */
 int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		      struct ctl_options *ret_options);

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl register: makes the listening sockets of a proxy that knows nothing of us (HAProxy,
- * Envoy, redsocks, mitmproxy) the relay of its network namespace. It asks SO_ORIGINAL_DST as if
- * netfilter had redirected the connection, and connects out itself.
+ * tproxyctl register: makes the listening sockets of a proxy that does not know tproxy (HAProxy,
+ * Envoy, redsocks, mitmproxy) the relay of its network namespace. The proxy asks SO_ORIGINAL_DST as
+ * if netfilter had redirected the connection, and connects to the server itself. Its own sockets
+ * have no mark, so it must be in the relay cgroup. Otherwise its connections would be redirected to
+ * itself.
  *
- * The proxy must be in the relay cgroup. Its own connections would be redirected to itself.
+ * put() duplicates the listening sockets of the process or of its descendants (listeners.c) and
+ * checks network namespace and cgroups. It then marks the sockets (marks.c) and writes the entry of
+ * map_config; a failure undoes the marks. The PID of the entry is the given one, a master's,
+ * because the next load forgets entries whose process has ended. alive_ns is 0, so connect never
+ * takes the entry for stale. The proof that the proxy serves is the mark, which ends with the
+ * socket.
+ *
+ * take_back() deletes the entry first, and the marks 100 ms later, so that connections that are
+ * redirected already still find their destination.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -31,7 +41,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* How long connections that have been redirected already may need to find the mark. */
+/* How long a connection that is redirected already may take to find the mark. */
 #define UNMARK_DELAY_US 100000
 
 static const struct ctl_usage usage = {
@@ -58,7 +68,7 @@ static void job_finish(struct job *job)
 	listeners_finish(&job->listeners);
 }
 
-/* 0, or -errno, logged. */
+/* Opens the maps and reads the policy. Returns 0 or -errno, logged. */
 static int open_pins(struct job *job)
 {
 	const char *dir = job->options->pin_dir;
@@ -98,7 +108,10 @@ static bool listens_at(const struct listeners *listeners, __u16 port)
 	return false;
 }
 
-/* Logs. */
+/*
+ * Duplicates the listening sockets, and checks that all --port options have one. Returns 0 or
+ * -errno, logged.
+ */
 static int borrow(struct job *job)
 {
 	const struct ctl_options *o = job->options;
@@ -130,7 +143,9 @@ static int borrow(struct job *job)
 	return 0;
 }
 
-/* Of pins_for_each(): is the process's cgroup (data) in the scope of this link? */
+/*
+ * A callback of pins_for_each(): returns nonzero if the cgroup @data is in the scope of this link.
+ */
 static int is_in_scope(struct pins *pins, const char *name, void *data)
 {
 	struct cgroup scope = { .fd = -1 };
@@ -146,7 +161,10 @@ static int is_in_scope(struct pins *pins, const char *name, void *data)
 	return within;
 }
 
-/* Its connections must be exempt, or they come back to it. Logs. */
+/*
+ * Checks that connections of the process are exempt, because otherwise they come back to it.
+ * Returns 0 or -errno, logged.
+ */
 static int check_cgroup(const struct job *job, pid_t pid)
 {
 	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relay = CGROUP_NULL;
@@ -178,7 +196,10 @@ static int check_cgroup(const struct job *job, pid_t pid)
 	return -ELOOP;
 }
 
-/* All that hold listeners, and that they are in one network namespace. Logs. */
+/*
+ * Checks the cgroup of each process that holds listeners, and that all listeners are in one network
+ * namespace. Returns 0 or -errno, logged.
+ */
 static int check_holders(const struct job *job)
 {
 	const struct listener *list = job->listeners.list;
@@ -200,7 +221,10 @@ static int check_holders(const struct job *job)
 	return 0;
 }
 
-/* Logs. */
+/*
+ * Adds a port, in host byte order, to those of one family. A relay has one address for each family.
+ * Returns 0 or -errno, logged.
+ */
 static int add_port(const struct job *job, struct tproxy_listen *listen, const __u8 addr[16],
 		    __u16 port)
 {
@@ -230,7 +254,10 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
 	return 0;
 }
 
-/* A wildcard is reached at loopback. Logs. */
+/*
+ * Adds the address and port of a listener; for a wildcard the loopback address. Returns 0 or
+ * -errno, logged.
+ */
 static int add_listener(const struct job *job, const struct listener *l,
 			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
 {
@@ -262,7 +289,7 @@ static int add_listener(const struct job *job, const struct listener *l,
 	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
 }
 
-/* The real one. The owner of /proc/PID is another if the process may not be dumped. */
+/* Reads the real UID. The owner of /proc/PID is another user if the process is not dumpable. */
 static int uid_of(pid_t pid, __u32 *ret_uid)
 {
 	char path[64], line[256];
@@ -295,8 +322,8 @@ static bool is_port_of(const struct tproxy_relay *relay, const struct listener *
 }
 
 /*
- * A relay of ours keeps its entry itself. So it is with who else holds its sockets, which one
- * knows by their marks: its guardian, which never accepts.
+ * Returns true if these sockets are a tproxy-relay's, which maintains its entry itself. Its
+ * guardian, which never accepts, holds the same sockets, and is recognised by their marks.
  */
 static bool registers_itself(const struct job *job, const struct tproxy_relay *relay)
 {
@@ -317,7 +344,10 @@ static bool registers_itself(const struct job *job, const struct tproxy_relay *r
 	return (pid_t)relay->pid == job->options->pid;
 }
 
-/* One that has no entry too: a relay that drains, or that another one has replaced. */
+/*
+ * Returns true if the process runs tproxy-relay. It may have no entry, because it drains or was
+ * replaced by another relay.
+ */
 static bool is_tproxy_relay(pid_t pid)
 {
 	static const char name[] = "tproxy-relay";
@@ -331,7 +361,7 @@ static bool is_tproxy_relay(pid_t pid)
 		return false;
 	path[len] = '\0';
 	base = strrchr(path, '/');
-	/* A program that was upgraded is called "tproxy-relay (deleted)". */
+	/* The link of an upgraded program ends with "tproxy-relay (deleted)". */
 	return base && strncmp(base + 1, name, strlen(name)) == 0 &&
 	       strchr(" ", base[1 + strlen(name)]);
 }
@@ -343,7 +373,10 @@ static int refuse_relay(const struct job *job)
 	return -EEXIST;
 }
 
-/* All of them or none, and the entry. Logs. */
+/*
+ * Marks all sockets and writes the entry, or leaves everything as it was. Returns 0 or -errno,
+ * logged.
+ */
 static int mark_and_write(const struct job *job, const struct tproxy_relay *relay)
 {
 	const struct listener *list = job->listeners.list;
@@ -387,7 +420,7 @@ static void print_ports(const struct tproxy_listen *listen)
 	}
 }
 
-/* replaced: 0 if none. */
+/* @replaced: PID of the relay that is replaced, 0 if none. */
 static void print_registered(const struct job *job, const struct tproxy_relay *relay,
 			     __u32 replaced)
 {
@@ -415,7 +448,7 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 	fields_print(root);
 }
 
-/* Logs. */
+/* Registers the proxy. Returns 0 or -errno, logged. */
 static int put(struct job *job)
 {
 	struct tproxy_relay relay = { .pid = (__u32)job->options->pid }, other = {};
@@ -448,7 +481,7 @@ static int put(struct job *job)
 	return r;
 }
 
-/* Marks of sockets that are gone have gone with them. */
+/* Removes the marks of the sockets of an entry. Marks of closed sockets have gone with them. */
 static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *relay)
 {
 	size_t i, n;
@@ -468,7 +501,7 @@ static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *rel
 	}
 }
 
-/* Logs. */
+/* Removes all registrations of the process. Returns 0 or -errno, logged. */
 static int take_back(struct job *job)
 {
 	_cleanup_(fields_put) struct json_object *root = fields_new_document();
@@ -496,7 +529,7 @@ static int take_back(struct job *job)
 		usleep(UNMARK_DELAY_US);
 		unmark(job, cookie, &relay);
 		json_object_array_add(cookies, json_object_new_uint64(cookie));
-		prev = NULL; /* the walk cannot go on from a key that is not there */
+		prev = NULL; /* the walk cannot continue from a deleted key */
 	}
 	if (json_object_array_length(cookies) == 0) {
 		log_err("process %d is not registered; see 'tproxyctl status'", job->options->pid);

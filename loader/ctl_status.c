@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl status: what tproxy-load --status reads, with the counters summed up by what became of
- * the connections.
+ * tproxyctl status: the state that tproxy-load --status prints, with the counters summed up by what
+ * became of the connections.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -47,7 +47,7 @@ static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_STALE] = CTL_GROUP_STALE,
 };
 
-/* In JSON, and what people read. */
+/* Names of the groups in JSON, and their headings in text. */
 static const struct {
 	const char *name, *heading;
 } group_names[_CTL_GROUP_MAX] = {
@@ -59,7 +59,7 @@ static const struct {
 	[CTL_GROUP_FAILED] = { "failed", "failed at once (remembered error)" },
 };
 
-/* Text has a part next to its whole. */
+/* The order in text: a part follows its whole. */
 static const enum ctl_group order[] = {
 	CTL_GROUP_REDIRECTED,	  CTL_GROUP_RESET,   CTL_GROUP_BYPASSED,
 	CTL_GROUP_NOT_REDIRECTED, CTL_GROUP_REFUSED, CTL_GROUP_FAILED,
@@ -70,7 +70,7 @@ enum ctl_group ctl_group_of(enum tproxy_stat stat)
 	return (unsigned int)stat < _TPROXY_STAT_MAX ? groups[stat] : CTL_GROUP_NONE;
 }
 
-/* "sums": one number for each group. */
+/* Adds "sums", with one number for each group. */
 static void add_sums(struct json_object *root)
 {
 	struct json_object *counters = json_object_object_get(root, "counters");
@@ -85,7 +85,7 @@ static void add_sums(struct json_object *root)
 	json_object_object_add(root, "sums", sums);
 }
 
-/* A group that has one counter only is told by its sum. */
+/* Prints the counters of a group, unless it has only one, which is its sum. */
 static void print_reasons(struct json_object *counters, enum ctl_group group)
 {
 	unsigned int i, n = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See fields.h. */
+/* tproxy-load and tproxyctl. See fields.h. */
 #include "fields.h"
 
 #include <arpa/inet.h>

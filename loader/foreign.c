@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See foreign.h. The rule is the kernel's (kernel/bpf/cgroup.c, compute_effective_progs()): from a
- * cgroup upwards all programs count that were attached with BPF_F_ALLOW_MULTI, as ours are, and of
- * the others only the nearest, if there is none below it. So ours run below others in any case, and
- * it is those above ours that can be lost.
+ * tproxy-load and tproxyctl doctor: foreign programs that tproxy's would stop, see foreign.h.
+ *
+ * The rule is in kernel/bpf/cgroup.c, compute_effective_progs(). The kernel walks from a cgroup up
+ * to the root and takes all programs that were attached with BPF_F_ALLOW_MULTI. Programs of a
+ * cgroup without that flag are taken only if nothing was taken below it.
+ *
+ * The programs of tproxy are attached with BPF_F_ALLOW_MULTI, so foreign programs below them never
+ * keep them from running. Only those above can be lost. foreign_find() walks up from a target to
+ * the nearest cgroup with programs. If these have the flag, they run beside tproxy's; otherwise
+ * they stop.
+ *
+ * A load refuses to stop a foreign program, unless --force is given. Where tproxy's is attached
+ * already, a refusal would not bring the other one back, so that is a warning. doctor_hooks.c
+ * reports the same.
  */
 #include "foreign.h"
 
@@ -25,7 +35,7 @@
 #include "targets.h"
 #include "util.h"
 
-/* The kernel attaches no more to one cgroup and hook. */
+/* The most programs that the kernel attaches to one hook of a cgroup. */
 #define PROGRAMS_MAX 64
 
 struct attached {
@@ -34,7 +44,7 @@ struct attached {
 	__u32 flags;
 };
 
-/* What is attached to this cgroup itself. */
+/* Reads what is attached to this cgroup itself. */
 static int query(const char *path, const struct hook *hook, struct attached *ret)
 {
 	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ret->id, .prog_cnt = PROGRAMS_MAX);
@@ -51,7 +61,10 @@ static int query(const char *path, const struct hook *hook, struct attached *ret
 	return 0;
 }
 
-/* What is attached to the cgroup beside ours; that too keeps those above from running. */
+/*
+ * Returns true if foreign programs are attached to the cgroup itself. They too keep those above
+ * from running.
+ */
 static bool has_others(const struct attached *here, __u32 own_prog_id)
 {
 	__u32 i;
@@ -63,7 +76,7 @@ static bool has_others(const struct attached *here, __u32 own_prog_id)
 	return false;
 }
 
-/* It takes CAP_SYS_ADMIN to open a program by its id. */
+/* Opening a program by its id takes CAP_SYS_ADMIN. */
 static void read_name(struct foreign *foreign)
 {
 	struct bpf_prog_info info = {};
@@ -96,9 +109,9 @@ int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own
 		if (here.n == 0)
 			continue;
 		if (here.flags & BPF_F_ALLOW_MULTI)
-			return 0; /* runs beside ours, and instead of those above it */
+			return 0; /* runs beside ours, and already stops those above it */
 		if (!own_prog_id && !(here.flags & BPF_F_ALLOW_OVERRIDE))
-			return 0; /* the kernel does not let ours in */
+			return 0; /* the kernel refuses to attach ours */
 		*ret_foreign = (struct foreign){ .prog_id = here.id[0], .hook = hook };
 		snprintf(ret_foreign->cgroup, sizeof(ret_foreign->cgroup), "%s", path);
 		read_name(ret_foreign);
@@ -118,7 +131,7 @@ void foreign_describe(const struct foreign *f, const struct cgroup *target, bool
 		attached ? "does not run" : "would not run any more", target->path);
 }
 
-/* Detached without a pin it could be gone. */
+/* The command pins the program first: detaching could free one that has no pin. */
 void foreign_mend(const struct foreign *f, char text[FOREIGN_MEND_LEN])
 {
 	const char *type = libbpf_bpf_attach_type_str(f->hook->attach_type);
@@ -133,7 +146,7 @@ void foreign_mend(const struct foreign *f, char text[FOREIGN_MEND_LEN])
 		 id, id, cgroup, type, id, cgroup, type, id);
 }
 
-/* A program of ours that is attached to this hook of a cgroup; 0: none. */
+/* Returns the id of tproxy's program that is attached to this hook of a cgroup, 0 if none. */
 static __u32 own_id(const struct pins *pins, const struct hook *hook, uint64_t cgroup_id)
 {
 	struct bpf_link_info info = {};
@@ -150,7 +163,7 @@ static __u32 own_id(const struct pins *pins, const struct hook *hook, uint64_t c
 	return info.prog_id;
 }
 
-/* Where ours is attached already, refusing would bring nothing back. */
+/* Where tproxy's program is attached already, refusing would not bring the other one back. */
 static int check_at(const struct pins *pins, const struct hook *hook, const struct cgroup *cgroup,
 		    bool force)
 {

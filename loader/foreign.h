@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Programs of others that ours would stop. A program that was attached above a cgroup with
- * BPF_F_ALLOW_OVERRIDE runs for that cgroup only while nothing is attached to it, or between: what
- * it enforces ends there as soon as ours is attached.
+ * Foreign programs that attaching tproxy's would stop. A program that was attached above a cgroup
+ * with BPF_F_ALLOW_OVERRIDE runs for that cgroup only while nothing is attached to it, or in
+ * between. What it enforces ends there as soon as tproxy's program is attached.
  */
 #ifndef TPROXY_LOADER_FOREIGN_H
 #define TPROXY_LOADER_FOREIGN_H
@@ -20,27 +20,30 @@ struct targets;
 
 struct foreign {
 	__u32 prog_id;
-	char prog_name[BPF_OBJ_NAME_LEN]; /* "" where the kernel does not tell us */
-	char cgroup[PATH_MAX];		  /* where it is attached */
+	char prog_name[BPF_OBJ_NAME_LEN]; /* "" if the kernel does not tell us */
+	char cgroup[PATH_MAX];		  /* path of the cgroup to which it is attached */
 	const struct hook *hook;
 };
 
 /*
- * The first program that does not run at target because one of ours is on this hook there, or would
- * not if one were. own_prog_id: ours that is there already, 0: none. Returns 1 if there is one; 0;
- * or -errno.
+ * Finds the first program that does not run for @target because tproxy's is attached to @hook
+ * there, or that would not run if it were. @own_prog_id: tproxy's program that is attached there
+ * already, or 0. Returns 1 and sets *ret_foreign, 0 if there is none, or -errno, not logged.
  */
 int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own_prog_id,
 		 struct foreign *ret_foreign);
 
 /*
- * At all targets and for each hook that is wanted there. -EPERM: there is one, which has been
- * logged with the command that mends it. With force, and where ours is attached already, it is a
- * warning.
+ * Looks at all targets, for each hook that is wanted there. Returns 0, or -EPERM if there is such a
+ * program. It is logged with the command that fixes it. With @force, and where tproxy's program is
+ * attached already, it is a warning.
  */
 int foreign_check(const struct pins *pins, const struct targets *targets, bool force);
 
-/* A sentence about it, and the command by which both run. */
+/*
+ * foreign_describe() writes a sentence about the program; @attached: tproxy's is attached there.
+ * foreign_mend() writes the shell command after which both programs run.
+ */
 #define FOREIGN_TEXT_LEN (3 * PATH_MAX)
 #define FOREIGN_MEND_LEN (2 * SHELL_QUOTE_LEN(PATH_MAX) + 256)
 void foreign_describe(const struct foreign *foreign, const struct cgroup *target, bool attached,

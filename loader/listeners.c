@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See listeners.h. */
+/* tproxyctl, for register and doctor. See listeners.h. */
 #include "listeners.h"
 
 #include <dirent.h>
@@ -38,7 +38,7 @@ static int ask(int fd, int option, int *ret_value)
 	return getsockopt(fd, SOL_SOCKET, option, ret_value, &len) < 0 ? -errno : 0;
 }
 
-/* false: it is no TCP socket that listens. fd is not taken. */
+/* Returns false if @fd is not a listening TCP socket. Does not take @fd. */
 static bool describe(int fd, struct listener *ret)
 {
 	struct listener l = { .fd = -1 };
@@ -83,7 +83,7 @@ static bool is_wanted(__u16 port, const __u16 *ports, size_t n_ports)
 	return n_ports == 0;
 }
 
-/* Takes fd. */
+/* Appends @l. Takes @fd, on failure too. */
 static int add(struct listeners *to, const struct listener *l, int fd)
 {
 	struct listener *list = reallocarray(to->list, to->n + 1, sizeof(*list));
@@ -98,7 +98,7 @@ static int add(struct listeners *to, const struct listener *l, int fd)
 	return 0;
 }
 
-/* Those of this process alone. */
+/* Duplicates the listening sockets of this process alone. */
 static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
 {
 	_cleanup_(closedirp) DIR *dir = NULL;
@@ -108,9 +108,12 @@ static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct lis
 	struct listener l;
 	int fd, r;
 
-	/* First: while it is open, the number is nobody else's. */
+	/*
+	 * Open this first. If another process gets the number later, pidfd_getfd() fails with
+	 * ESRCH.
+	 */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0) /* the other two: it is the number of a thread */
+	if (pidfd < 0) /* EINVAL, ENOENT: the number of a thread */
 		return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	dir = opendir(path);
@@ -144,7 +147,10 @@ static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct lis
 	return 0;
 }
 
-/* The parent's number stands behind the name, whatever that has in it; 0: gone meanwhile. */
+/*
+ * Returns the parent's PID, or 0 if the process is gone. In the file it follows the name, which may
+ * contain any byte.
+ */
 static pid_t parent_of(pid_t pid)
 {
 	char path[64], line[1024], *end;
@@ -164,7 +170,7 @@ static pid_t parent_of(pid_t pid)
 	return parent;
 }
 
-/* All processes; the caller frees *ret. */
+/* Lists all processes. The caller frees *ret. */
 static int list_processes(struct process **ret, size_t *ret_n)
 {
 	_cleanup_(closedirp) DIR *dir = opendir("/proc");
@@ -213,7 +219,7 @@ static int borrow_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports
 	r = list_processes(&list, &n);
 	if (r < 0)
 		return r;
-	/* Each round goes down by one generation or more. */
+	/* Each round descends by at least one generation. */
 	while (more) {
 		more = false;
 		for (i = 0; i < n; i++) {
@@ -279,7 +285,10 @@ bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep)
 	return l->ep.port == ep->port && takes(l->ep.addr, l->only6, ep);
 }
 
-/* Addresses in /proc/net/tcp{,6} are 32-bit words, each printed in the host's byte order. */
+/*
+ * Addresses in /proc/net/tcp{,6} are 32-bit words, each printed in host byte order. @addr gets the
+ * bytes in network order, an IPv4 address in its mapped form.
+ */
 static bool parse_address(const char *hex, __u8 addr[16])
 {
 	size_t words = strspn(hex, "0123456789ABCDEF") / 8, i;
@@ -309,7 +318,7 @@ static bool stands_in(pid_t pid, const char *table, const struct tproxy_endpoint
 	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
 	f = fopen(path, "re");
 	while (f && !found && fgets(line, sizeof(line), f)) {
-		/* sl, local, remote, state */
+		/* fields: sl, local, remote, state */
 		found = sscanf(line, "%*d: %63[0-9A-F]:%x %*s %x", local, &port, &state) == 3 &&
 			state == STATE_LISTEN && port == ep->port && parse_address(local, addr) &&
 			takes(addr, /* only6= */ false, ep);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See marks.h. tproxy-relay marks its sockets before listen(), where sockops sees them. Here that
- * is over. So a listener is marked, and asked for TPROXY_SO_WHOAMI: the programs that answer are
- * those of the cgroup in which the socket was created, and where getsockopt is attached, sockops
- * runs too (hooks.c). Only then it is HOOKED, as connect wants it.
+ * tproxyctl register. See marks.h. tproxy-relay marks its sockets before listen(), where sockops
+ * sees them and adds HOOKED. A foreign proxy listens already. So its listener is marked LISTENER
+ * only, and asked for TPROXY_SO_WHOAMI. The programs that answer are those of the cgroup in which
+ * the socket was created. Wherever getsockopt is attached, sockops runs too (hooks.c). So after an
+ * answer HOOKED is added, which connect requires.
  */
 #include "marks.h"
 
@@ -18,7 +19,10 @@
 #include "listeners.h"
 #include "log.h"
 
-/* Is our getsockopt program attached where this marked socket was created? Logs. */
+/*
+ * Checks that tproxy's getsockopt program is attached where this marked socket was created. Returns
+ * 0 or -errno, logged.
+ */
 static int ask_whoami(const char *pin_dir, const struct listener *l)
 {
 	struct tproxy_whoami who = {};

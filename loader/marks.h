@@ -8,13 +8,14 @@
 struct listener;
 
 /*
- * Makes it a listener that connections may be redirected to, if our programs see it. One that is
- * marked already stays so all along, for connections may be going to it. *ret_before: the flags
- * that it had, 0 without a mark; set in case of an error too. Logs.
+ * Marks @l as a listener to which connections may be redirected, after checking that tproxy's
+ * programs are attached where it was created. A complete mark is left as it is, because connections
+ * may be on their way to the listener. *ret_before gets the previous flags, 0 without a mark, on
+ * failure too. Returns 0 or -errno, logged.
  */
 int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32 *ret_before);
 
-/* Gives it these flags back; 0: takes the mark away. */
+/* Sets the flags of the mark to @before. 0 removes the mark. */
 void marks_restore(int marks_fd, const struct listener *l, __u32 before);
 
 #endif

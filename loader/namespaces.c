@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See namespaces.h. The kernel gives its first namespaces fixed inodes: include/linux/proc_ns.h. */
+/*
+ * tproxy-load and tproxyctl. See namespaces.h. The initial namespaces have fixed inode numbers:
+ * include/linux/proc_ns.h.
+ */
 #include "namespaces.h"
 
 #include <sys/stat.h>

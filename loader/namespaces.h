@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Is this process in the host's own namespaces? What the maps hold, PIDs and levels of cgroups, is
- * counted in those, so in others it means something else.
+ * Checks for the initial namespaces of the host. The maps hold PIDs and cgroup levels of these
+ * namespaces. In another one the same numbers mean something else.
  */
 #ifndef TPROXY_LOADER_NAMESPACES_H
 #define TPROXY_LOADER_NAMESPACES_H
@@ -15,7 +15,10 @@ enum namespaces_kind {
 	_NAMESPACES_KIND_MAX,
 };
 
-/* False too if /proc cannot tell. */
+/*
+ * Returns true if this process is in the initial namespace of that kind, and false also if /proc
+ * does not show it.
+ */
 bool namespaces_is_initial(enum namespaces_kind kind);
 
 #endif

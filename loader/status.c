@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load --status. Everything is read into one JSON object, which is printed as it is or as
- * text, so that the two cannot tell different things. Only reads; takes no lock.
+ * tproxy-load --status, and the base of tproxyctl status and of other commands that check the ABI
+ * version.
+ *
+ * status_read() collects everything into one JSON object: policy, targets and their state, links,
+ * relays, how many entries the maps of connections have, and the counters. The object is printed as
+ * it is or as text, so that the two always agree. tproxyctl adds the sums of ctl_status.c to it.
+ *
+ * No lock is taken. The maps may change meanwhile, so a walk over one is bounded, or skips keys
+ * that are gone. Nothing is changed, but bpffs_sweep() removes entries without a socket first, so
+ * that these are not counted as connections.
  */
 #include "status.h"
 
@@ -32,7 +40,7 @@
 
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
-/* Names in --status, in --json and in the man page. */
+/* Names of the counters in --status, in --json and in the man page. */
 static const char *const stat_names[] = {
 	[TPROXY_STAT_REDIRECTED] = "redirected",
 	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
@@ -65,7 +73,7 @@ const char *status_counter_name(unsigned int stat)
 	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
 }
 
-/* -errno of bpffs_open_map(), logged. */
+/* Opens a map to read. Returns 0 or -errno of bpffs_open_map(), logged. */
 static int open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
 		    int *ret_fd)
 {
@@ -77,7 +85,10 @@ static int open_map(const char *pin_dir, const char *name, uint32_t key_size, ui
 	return r;
 }
 
-/* By the calendar as it is now: the clock may have been set since. To the nearest second. */
+/*
+ * Adds the time since when counters count, to the nearest second. It is computed from the calendar
+ * as it is now, because the clock may have been set since.
+ */
 static void add_since(struct json_object *root, uint64_t loaded_ns)
 {
 	const uint64_t ago_ns = monotonic_kernel_ns() - loaded_ns;
@@ -133,7 +144,7 @@ static const char *const state_names[] = {
 	[TARGETS_UNKNOWN] = "unknown",
 };
 
-/* The cgroups that were asked for, and whether they still are those. */
+/* Adds the cgroups of the load, and whether they are still the same ones. */
 static int add_targets(struct json_object *root, const char *pin_dir)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
@@ -160,7 +171,10 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 	return r;
 }
 
-/* A link of ours; one whose cgroup was removed is detached, which the kernel tells as id 0. */
+/*
+ * A callback of pins_for_each(): adds a link. If its cgroup was removed it is detached, which the
+ * kernel shows as cgroup id 0.
+ */
 static int add_link(struct pins *pins, const char *name, void *data)
 {
 	struct json_object *links = data, *object;
@@ -209,7 +223,7 @@ static int by_order_of_hooks(const void *a, const void *b)
 
 static int add_links(struct json_object *root, const char *pin_dir)
 {
-	/* Only the path is needed to list, and no lock to read. */
+	/* pins_for_each() needs only the path, and reading needs no lock. */
 	struct pins pins = { .path = pin_dir, .fd = -1 };
 	struct json_object *links = json_object_new_array();
 
@@ -236,14 +250,14 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		struct json_object *object;
 
 		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)
-			continue; /* went while we looked */
+			continue; /* deleted meanwhile */
 		object = json_object_new_object();
 		fields_add_number(object, "netns_cookie", cookie);
 		fields_add_number(object, "pid", relay.pid);
 		fields_add_number(object, "uid", relay.uid);
 		fields_add_listen(object, "listen", &relay.listen[TPROXY_INET]);
 		fields_add_listen(object, "listen6", &relay.listen[TPROXY_INET6]);
-		/* PIDs are the initial namespace's: from another one nothing can be told. */
+		/* A PID of the initial namespace says nothing in another one. */
 		if (namespaces_is_initial(NAMESPACES_PID))
 			fields_add_bool(object, "process_exists",
 					kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
@@ -293,7 +307,7 @@ static int add_counters(struct json_object *root, const char *pin_dir)
 	return 0;
 }
 
-/* The first address, and how many more ports there are. */
+/* Prints the first address, and how many more ports there are. */
 static void print_listen(struct json_object *relay, const char *key)
 {
 	struct json_object *list = json_object_object_get(relay, key);
@@ -309,7 +323,7 @@ static void print_listen(struct json_object *relay, const char *key)
 static int add_entries(struct json_object *root, const char *pin_dir, const char *name,
 		       uint32_t key_size, uint32_t value_size)
 {
-	struct tproxy_tuple key, *prev = NULL; /* the larger of the two maps' keys */
+	struct tproxy_tuple key, *prev = NULL; /* the larger key of the two maps */
 	_cleanup_close_ int fd = -1;
 	uint64_t n = 0;
 	int r;
@@ -317,7 +331,7 @@ static int add_entries(struct json_object *root, const char *pin_dir, const char
 	r = open_map(pin_dir, name, key_size, value_size, &fd);
 	if (r < 0)
 		return r;
-	/* Bounded: a key that goes meanwhile starts the walk anew. */
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
 		prev = &key;
 	fields_add_number(root, name, n);
@@ -333,7 +347,7 @@ static void print_targets(struct json_object *root)
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
 		state = fields_get_string(object, "state");
-		/* That one has a row of its own, for as long as it is there. */
+		/* A relay cgroup that is present has a row of its own. */
 		if (strcmp(fields_get_string(object, "role"), "relay") == 0 &&
 		    strcmp(state, "present") == 0)
 			continue;
