@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* proxy/busypoll.c: what it learns from short waits and long ones, and whose turn it is. */
+/*
+ * Tests proxy/busypoll.c: the credit that short and long waits give or cost, and the rule that one
+ * worker spins at a time.
+ */
 #include "busypoll.h"
 
 #include <event2/event.h>
@@ -11,7 +14,7 @@
 
 #include "unit.h"
 
-/* Short is less than this, and surely so: the machine may be busy. */
+/* A wait below this is short. Far above any real one, because the machine may be busy. */
 #define MOST_US 100000
 #define LONG_MS 400
 #define ENOUGH	8 /* as in busypoll.c */
@@ -24,7 +27,7 @@ struct fixture {
 	struct event_base *base;
 	struct event *event;
 	int fd;
-	int left; /* events to come at once */
+	int left; /* events still to follow at once */
 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
@@ -72,7 +75,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* So many events after the first, each as soon as the one before it. */
+/* Serves one event and then count more, each as soon as the one before has been handled. */
 static void serve(struct fixture *f, int count)
 {
 	f->left = count;
@@ -99,7 +102,7 @@ static double cpu_seconds(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* The last event ends the loop before its wait is counted. */
+/* The last event ends the loop before its wait is counted, so n + 1 events count n waits. */
 static void test_short_waits_count(void **state)
 {
 	struct fixture *f = *state;
@@ -123,7 +126,7 @@ static void test_long_waits_cost(void **state)
 	assert_int_equal(f->poll.credit, 0);
 }
 
-/* It looks for as long as it may, and then sleeps. To see it red: look without an end. */
+/* The worker spins for most_us at most and then sleeps. To see it red: spin without an end. */
 static void test_looks_no_longer_than_it_may(void **state)
 {
 	struct fixture *f = *state;
@@ -156,7 +159,10 @@ static void *take_turn(void *arg)
 	return NULL;
 }
 
-/* Another worker has something to do: it is that one's turn. To see it red: do not look at turn. */
+/*
+ * The worker stops spinning when another worker has had the last event. To see it red: ignore
+ * busypoll_turn in may_look().
+ */
 static void test_one_looks_at_a_time(void **state)
 {
 	struct fixture *f = *state;

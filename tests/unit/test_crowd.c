@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* proxy/crowd.c: when a client waits for what has been begun, and for how long. */
+/*
+ * Tests proxy/crowd.c, the accept throttle: when new clients wait in the backlog, and for how long.
+ */
 #include "crowd.h"
 
 #include "unit.h"
@@ -17,7 +19,10 @@ static void test_few_do_not_keep_it_waiting(void **state)
 		assert_false(crowd_wait(&wait, &crowd, NOW_MS));
 }
 
-/* Until a turn in which nothing of theirs was to be done. To see it red: forget crowd::served. */
+/*
+ * A client waits until an iteration of the loop in which new sessions had no events. To see it red:
+ * ignore crowd::served.
+ */
 static void test_until_all_is_served(void **state)
 {
 	struct crowd crowd = { .sessions = LEAST, .served = 1 };
@@ -29,7 +34,9 @@ static void test_until_all_is_served(void **state)
 	assert_false(crowd_wait(&wait, &crowd, NOW_MS + 2));
 }
 
-/* A crowd that waits for servers makes no work. */
+/*
+ * Many sessions that wait for their servers do not hold up a client: the worker has nothing to do.
+ */
 static void test_idle_crowd(void **state)
 {
 	struct crowd crowd = { .sessions = 1000 };
@@ -39,7 +46,10 @@ static void test_idle_crowd(void **state)
 	assert_false(crowd_wait(&wait, &crowd, NOW_MS + 1));
 }
 
-/* To see it red: no WAIT_MOST_MS, or do not begin anew after it. */
+/*
+ * A client waits for 10 ms at most, however busy the worker is. To see it red: remove WAIT_MOST_MS,
+ * or do not clear since_ms afterwards.
+ */
 static void test_not_for_long(void **state)
 {
 	struct crowd crowd = { .sessions = LEAST };
@@ -51,11 +61,11 @@ static void test_not_for_long(void **state)
 		if (!crowd_wait(&wait, &crowd, now_ms))
 			accepted++;
 	}
-	/* The millisecond after it has been accepted, another one begins to wait. */
+	/* The next client starts to wait in the millisecond after an accept. */
 	assert_int_equal(accepted, 10 * MOST_MS / (MOST_MS + 1));
 }
 
-/* A wait that has ended is no part of the next one. */
+/* The time of a wait that has ended does not count for the next one. */
 static void test_begins_anew(void **state)
 {
 	struct crowd crowd = { .sessions = LEAST, .served = 1 };

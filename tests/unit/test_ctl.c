@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* tproxyctl: its options, counters' groups, text made fit to print, addresses, listeners. */
+/*
+ * Tests parts of tproxyctl: options, groups of counters, escaped and quoted text, addresses,
+ * listeners.
+ */
 #include "ctl.h"
 
 #include <errno.h>
@@ -103,7 +106,7 @@ static void test_process_option_errors(void **state)
 	assert_string_equal(o.pin_dir, "as before");
 }
 
-/* As many as a relay has, and one more. */
+/* As many ports as a relay can have, then one more. */
 static void test_many_ports(void **state)
 {
 	char *argv[TPROXY_PORTS_MAX + 4] = { "register", "--pid=1" };
@@ -147,7 +150,7 @@ static void test_listeners_take(void **state)
 	assert_false(listeners_takes(&any6, &port));
 }
 
-/* A counter that is added without a group would be missing in the sums. */
+/* A new counter without a group would be missing in the sums. */
 static void test_every_counter_has_a_name_and_a_group(void **state)
 {
 	unsigned int i;
@@ -177,7 +180,7 @@ static void test_escape(void **state)
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		assert_string_equal(escape_text(cases[i].text, 16, buf, sizeof(buf)),
 				    cases[i].escaped);
-	/* Not terminated, as a command's name may be; too long for the buffer. */
+	/* Text without a NUL, as a full comm[] is; text too long for the buffer. */
 	assert_string_equal(escape_text("abcdef", 3, buf, sizeof(buf)), "abc");
 	assert_string_equal(escape_text("abcdef", 6, buf, 4), "abc");
 	assert_string_equal(escape_text("ab\n", 3, buf, 6), "ab");
@@ -188,7 +191,10 @@ static void test_escape(void **state)
 		ESCAPE_LEN(16) - 1);
 }
 
-/* What a shell makes of the quoted text, and that it runs nothing of it. */
+/*
+ * Passes the quoted text to a shell, and checks that the shell reads this word and executes none of
+ * it.
+ */
 static void expect_word(const char *shell, const char *text)
 {
 	char quoted[SHELL_QUOTE_LEN(64)], command[512], word[128];
@@ -203,7 +209,7 @@ static void expect_word(const char *shell, const char *text)
 	assert_string_equal(word, text);
 }
 
-/* Red if a quote or a backslash is put between quotes as it is. */
+/* To see it red: leave quotes and backslashes between the quotes unescaped. */
 static void test_shell_quote(void **state)
 {
 	static const char *const texts[] = {
@@ -226,8 +232,10 @@ static void test_shell_quote(void **state)
 
 		expect_word("bash", strange[i]);
 		shell_quote(strange[i], quoted, sizeof(quoted));
-		/* One word also for a shell that knows no $'': no quote but the first and the last,
-		 * which no backslash is before. */
+		/*
+		 * A shell without $'' must see one word too: no quote but the first and the last,
+		 * and no backslash before the last.
+		 */
 		assert_ptr_equal(strchr(quoted + 2, '\''), quoted + strlen(quoted) - 1);
 		for (c = quoted; *c; c++)
 			assert_true(*c >= ' ' && *c < 0x7f);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* proxy/deadline.c: the head of a queue is the next to expire, whatever was touched between. */
+/*
+ * Tests proxy/deadline.c: the head of a queue is the next entry to expire, whichever entries were
+ * touched in between.
+ */
 #include "deadline.h"
 
 #include <string.h>
@@ -33,7 +36,7 @@ static void test_order(void **state)
 	assert_null(deadline_expired(&queue, now_ms + 999));
 	assert_ptr_equal(deadline_expired(&queue, now_ms + 1000), &a);
 	assert_true(deadline_next_ms(&queue, now_ms + 5000) == 0);
-	/* Touched since now_ms was asked for. */
+	/* The entry was touched after now_ms was read. */
 	assert_null(deadline_expired(&queue, now_ms - 1));
 
 	pass_a_tick();
@@ -60,7 +63,7 @@ static void test_move(void **state)
 	assert_ptr_equal(deadline_expired(&half_closed, a.touched_ms + 10), &a);
 	deadline_clear(&a);
 	deadline_clear(&a);
-	deadline_touch(&a); /* in no queue: nothing to do */
+	deadline_touch(&a); /* not in a queue: no effect */
 	assert_null(deadline_expired(&half_closed, UINT64_MAX));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The command line of tproxy-load: what is taken, what is a usage error. */
+/* Tests the command line of tproxy-load: accepted options and usage errors. */
 #include "options.h"
 
 #include <errno.h>
@@ -55,7 +55,7 @@ static void test_load(void **state)
 	options_finish(&o);
 }
 
-/* Nothing takes the whole host but --all. Red if options_parse() is content without a scope. */
+/* Only --all selects the whole host. To see it red: let options_parse() succeed without a scope. */
 static void test_scope(void **state)
 {
 	struct options o;
@@ -84,7 +84,10 @@ static void test_modes(void **state)
 	options_finish(&o);
 }
 
-/* A file of these lines; the caller frees nothing, it is overwritten by the next. */
+/*
+ * Writes a file of these lines and returns its path, which the caller does not free. The next call
+ * overwrites the file.
+ */
 static const char *file(const char *lines)
 {
 	static char path[] = "/tmp/tproxy-test-XXXXXX";
@@ -134,7 +137,7 @@ static void test_file(void **state)
 	assert_false(o.include_loopback);
 	options_finish(&o);
 
-	/* The command line goes before, wherever in it the file stands. */
+	/* The command line takes precedence, wherever --config stands in it. */
 	assert_int_equal(parse(&o, "-c", "/x", "-p", "/y", "--config", (char *)path), 0);
 	assert_int_equal(o.n_cgroups, 1);
 	assert_string_equal(o.cgroups[0], "/x");
@@ -183,7 +186,7 @@ static void test_file_errors(void **state)
 	assert_int_equal(parse(&o, "-c/a", "-f/a", "-f/a"), -EINVAL);
 }
 
-/* All but cgroups is the load's before. */
+/* --again takes everything but the cgroups from the last load. */
 static void test_again(void **state)
 {
 	static const char *const not_with[] = { "--all",    "--fail-closed", "--include-loopback",
@@ -222,7 +225,7 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "-c/a", "-p", ""), -EINVAL);
 	assert_int_equal(parse(&o, "-c/a", "-g", "no such group"), -EINVAL);
 	assert_int_equal(parse(&o, "-c/a", "-g", "4294967295"),
-			 -EINVAL); /* (gid_t)-1 means "leave it" */
+			 -EINVAL); /* (gid_t)-1 means "unchanged" to chown(2) */
 	assert_int_equal(parse(&o, "-c"), -EINVAL);
 	assert_int_equal(parse(&o, "-c/a", "--nonsense"), -EINVAL);
 	assert_int_equal(parse(&o, "-c/a", "extra"), -EINVAL);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* common/log.c and common/sink.c: levels, limits, and that a log which nobody reads stops nobody.
+/*
+ * Tests common/log.c, sink.c and logfile.c: levels, rate limits, and that a log without a reader
+ * blocks nobody.
  */
 #include "log.h"
 
@@ -20,7 +22,7 @@
 #include "sink.h"
 #include "unit.h"
 
-/* stderr is one end of something while a test runs; the test reads the other end. */
+/* During a test stderr is one end of a pipe or socket pair; the test reads the other end. */
 struct ends {
 	int stderr_before, read_fd;
 };
@@ -50,7 +52,7 @@ static void stderr_as_before(struct ends *ends)
 	close(ends->read_fd);
 }
 
-/* What is there by now. */
+/* Returns what has arrived so far. */
 static const char *what_came(const struct ends *ends)
 {
 	static char text[1 << 20];
@@ -79,7 +81,7 @@ static void set_journal_stream(long long ino_off)
 	setenv("JOURNAL_STREAM", text, 1);
 }
 
-/* One line each: a prefix for journald where stderr is its stream, and only there. */
+/* Each message is one line. It starts with <N> if stderr is the journal's stream, and only then. */
 static void test_levels(void **state)
 {
 	char journal[128], inherited[128];
@@ -93,7 +95,7 @@ static void test_levels(void **state)
 	log_info("three");
 	log_debug("four");
 	snprintf(journal, sizeof(journal), "%s", what_came(&ends));
-	/* Inherited from a service whose child has its stderr elsewhere. */
+	/* JOURNAL_STREAM was inherited, and stderr is another file. */
 	set_journal_stream(1);
 	log_init("unit", LOG_LEVEL_DEBUG);
 	log_err("one");
@@ -126,9 +128,10 @@ static void test_long_message_is_cut(void **state)
 	assert_ptr_equal(strchr(came, '\n'), came + len - 1);
 }
 
-/* Five at once, then one a minute, each of which says what was left out before. */
-/* Names that others choose may hold what looks like a line. Red without
- * escape_text(). */
+/*
+ * A name that another user chooses may contain what looks like a log line. To see it red: skip
+ * escape_text().
+ */
 static void test_message_stays_one_line(void **state)
 {
 	struct ends ends;
@@ -142,6 +145,7 @@ static void test_message_stays_one_line(void **state)
 	assert_string_equal(came, "u: 'a\\x0au: b\\x1b[31m\\x7f\\xc3\\xbc'\n");
 }
 
+/* Five messages at once, then one a minute, each with the number left out before it. */
 static void test_limit(void **state)
 {
 	struct log_limit limit = {};
@@ -159,12 +163,12 @@ static void test_limit(void **state)
 	assert_int_equal(left_out, 71);
 	assert_false(log_limit_take(&limit, 61000, &left_out));
 
-	/* Each second of an hour. */
+	/* One message in each second of an hour. */
 	for (second = 61; second < 3661; second++)
 		printed += log_limit_take(&limit, second * 1000, &left_out);
 	assert_in_range(printed, 59, 60);
 
-	/* After a quiet time as at the start. */
+	/* After a quiet time the burst is available again. */
 	for (i = 0; i < 5; i++)
 		assert_true(log_limit_take(&limit, 1 << 30, &left_out));
 	assert_false(log_limit_take(&limit, 1 << 30, &left_out));
@@ -212,7 +216,7 @@ static void test_limited_messages(void **state)
 	stderr_is_pipe(&ends);
 	log_init("u", LOG_LEVEL_INFO);
 	for (i = 0; i < 8; i++) {
-		/* What is not printed anyway costs nothing of the limit. */
+		/* A message below the log level does not use up the limit. */
 		log_limited(&limit, LOG_LEVEL_DEBUG, "quiet");
 		log_limited(&limit, LOG_LEVEL_ERR, "bad %d", i);
 	}
@@ -233,8 +237,9 @@ static void test_limited_messages(void **state)
 }
 
 /*
- * What cannot be printed at once is dropped whole; when there is room again, that is said. To see
- * it red: write() instead of write_at_once(), and it hangs; alarm() ends it.
+ * A line that cannot be written at once is dropped whole, and the number is reported when there is
+ * room again. To see it red: write() in place of write_at_once(); the test hangs until alarm() ends
+ * it.
  */
 static void nobody_reads(struct ends *ends)
 {
@@ -275,7 +280,7 @@ static void test_pipe_that_nobody_reads(void **state)
 	stderr_as_before(&ends);
 }
 
-/* As the journal's is. */
+/* The journal's stderr is such a socket. */
 static void test_socket_that_nobody_reads(void **state)
 {
 	struct ends ends;
@@ -287,7 +292,7 @@ static void test_socket_that_nobody_reads(void **state)
 	stderr_as_before(&ends);
 }
 
-/* Here the kernel does not know RWF_NOWAIT: the way by poll(). */
+/* The kernel has no RWF_NOWAIT for named pipes: this is the path with poll(). */
 static void test_fifo_that_nobody_reads(void **state)
 {
 	char directory[] = "/tmp/tproxy-unit-XXXXXX", path[64];
@@ -322,7 +327,9 @@ static void test_reader_that_is_gone(void **state)
 	assert_int_equal(sink_dropped() - dropped, 1);
 }
 
-/* stderr is a file of this name while a test runs, opened as by a shell's '>'. */
+/*
+ * Makes stderr a file, opened as by a shell's '>' (without O_APPEND), and stores its name in path.
+ */
 static void stderr_is_file(struct ends *ends, char path[64])
 {
 	int fds[2] = { -1, -1 };
@@ -360,8 +367,9 @@ static void limit_files(rlim_t size)
 }
 
 /*
- * A file that takes no more, here for its limit of size, holds whole lines, loses the others, and
- * says so when it takes them again. Red without cut_off(), or with SIGXFSZ as it is.
+ * A file that is full (here: at its size limit) holds whole lines. The other lines are dropped, and
+ * their number is reported when there is room again. To see it red: no cut_off(), or SIGXFSZ with
+ * its default action.
  */
 static void test_file_that_is_full(void **state)
 {
@@ -380,7 +388,7 @@ static void test_file_that_is_full(void **state)
 					   "u: number 00002, which is a line\n");
 	assert_int_equal(sink_dropped() - dropped, 47);
 	limit_files(RLIM_INFINITY);
-	/* As copytruncate does: there is no hole at the beginning. */
+	/* As copytruncate does. The file must not start with a hole. */
 	assert_int_equal(truncate(path, 0), 0);
 	log_info("there you are");
 	logfile_stop(5000);
@@ -393,7 +401,7 @@ static void test_file_that_is_full(void **state)
 	stderr_as_before(&ends);
 }
 
-/* What was written before goes to the old file, what comes later to a new one of its name. */
+/* Lines before the reopen go to the renamed file, later ones to a new file of the old name. */
 static void test_file_that_was_renamed(void **state)
 {
 	char path[64], renamed[80];
@@ -415,7 +423,7 @@ static void test_file_that_was_renamed(void **state)
 	assert_string_equal(content(path), "u: three\nu: four\n");
 	assert_string_equal(content(renamed), "u: one\nu: two\n");
 	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), 0);
-	/* Where the name cannot be opened, the file goes on. */
+	/* If the name cannot be opened, the old file stays in use. */
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(symlink("/dev/null", path), 0);
 	logfile_reopen();
@@ -428,7 +436,10 @@ static void test_file_that_was_renamed(void **state)
 	stderr_as_before(&ends);
 }
 
-/* Closed descriptors are none that others may get: red without sink_init(). */
+/*
+ * A descriptor of 0 to 2 that is closed at the start is not reused. To see it red: skip
+ * sink_init().
+ */
 static void test_closed_descriptors(void **state)
 {
 	int fd, kept[3], i;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* bpf/match.bpf.h, the pure half of connect, by the host's compiler. */
+/* Tests bpf/match.bpf.h, the pure part of connect, built by the host's compiler. */
 #include "match.bpf.h"
 
 #include <arpa/inet.h>
@@ -27,7 +27,8 @@ static void test_dst4(void **state)
 		{ "127.255.255.255", MATCH_BYPASS_LOOPBACK, MATCH_REDIRECT },
 		{ "126.255.255.255", MATCH_REDIRECT, MATCH_REDIRECT },
 		{ "128.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT },
-		{ "255.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT }, /* 0x7f as a mask would match it */
+		{ "255.0.0.1", MATCH_REDIRECT,
+		  MATCH_REDIRECT }, /* would match if 0x7f were used as a mask */
 		{ "0.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT },
 		{ "1.0.0.0", MATCH_REDIRECT, MATCH_REDIRECT },
 		{ "10.0.0.1", MATCH_REDIRECT, MATCH_REDIRECT },
@@ -110,7 +111,7 @@ static void test_endpoint(void **state)
 	int i;
 
 	assert_int_equal(inet_pton(AF_INET, "10.1.2.3", &ip), 1);
-	memset(&ep, 0xaa, sizeof(ep)); /* a map key: no byte may stay as it was */
+	memset(&ep, 0xaa, sizeof(ep)); /* part of a map key: every byte must be written */
 	endpoint_set4(&ep, ip, 8080);
 	assert_memory_equal(ep.addr, expected, sizeof(expected));
 	assert_int_equal(ep.port, 8080);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* How a command line is taken apart. */
+/* Tests common/optparse.c: how a command line is split into options and operands. */
 #include "optparse.h"
 
 #include <errno.h>
@@ -46,7 +46,7 @@ static void expect_error(const char *text)
 	assert_string_equal(error, text);
 }
 
-/* Red if the sign is taken for the value's first character. */
+/* To see it red: take '=' for the first character of the value. */
 static void test_equals_after_short(void **state)
 {
 	begin("-r=/a");
@@ -89,7 +89,7 @@ static void test_forms(void **state)
 	assert_string_equal(optparse_name(table, 'g'), "relay-group");
 }
 
-/* Red if a name is compared for no more than what was given of it. */
+/* To see it red: compare only as much of a name as was given. */
 static void test_abbreviations(void **state)
 {
 	begin("--fail");
@@ -126,7 +126,7 @@ static void test_errors(void **state)
 	expect_error("unknown option '-\1'");
 }
 
-/* The message has room for as much of a word as fits, and ends. */
+/* The message holds as much of a long word as fits, and ends with a NUL. */
 static void test_long_words(void **state)
 {
 	char word[4096];

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* common/parse.c: what is taken, what is refused and how, and that results survive a refusal. */
+/*
+ * Tests common/parse.c: accepted input, the error of refused input, and that a refusal leaves the
+ * result unchanged.
+ */
 #include "parse.h"
 
 #include <arpa/inet.h>

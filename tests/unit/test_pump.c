@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * proxy/pump.c between two TCP connections on loopback: bytes, ends, errors, back-pressure, and
- * that nothing is held when nothing moves.
+ * Tests proxy/pump.c between two TCP connections on loopback: bytes, FIN, errors, back-pressure,
+ * and that an idle pump holds no buffer and no pipe.
  */
 #include "pump.h"
 
@@ -134,7 +134,7 @@ static void test_end(void **state)
 
 	assert_int_equal(write(f->from_peer, "bye", 3), 3);
 	shutdown(f->from_peer, SHUT_WR);
-	r = run(f); /* a short read ends the call; the end comes with the next one */
+	r = run(f); /* a short read ends the call; the next one sees the FIN */
 	if (r == PUMP_WAIT_READ)
 		r = run(f);
 	assert_int_equal(r, PUMP_EOF);
@@ -166,7 +166,7 @@ static void test_destination_reset(void **state)
 	assert_int_equal(run(f), PUMP_WRITE_ERROR);
 }
 
-/* The byte at a position of the stream, which repeats only after a number prime to all sizes. */
+/* The byte at a position of the test stream. The period is prime to all buffer sizes. */
 #define PERIOD 65521
 static unsigned char pattern[2 * PERIOD];
 
@@ -178,7 +178,7 @@ static void fill_pattern(void)
 		pattern[i] = (unsigned char)((i % PERIOD) * 2654435761u >> 13);
 }
 
-/* A sender that never stops, a receiver that is slow: all bytes, in order, and bounded memory. */
+/* A sender that never pauses and a slow receiver: all bytes arrive in order, in bounded memory. */
 static void stream(struct fixture *f, size_t total)
 {
 	static unsigned char in[PERIOD];
@@ -200,7 +200,7 @@ static void stream(struct fixture *f, size_t total)
 		if (r == PUMP_WAIT_READ)
 			assert_true(!f->pump.kept && !f->pump.pipe);
 		if (sent < total && turn % 3)
-			continue; /* slow */
+			continue; /* the slow receiver */
 		n = read(f->to_peer, in, sizeof(in));
 		if (n <= 0)
 			continue;
@@ -237,7 +237,7 @@ static int nodelay(int fd)
 	return on;
 }
 
-/* To see it red: forget before_write() in copy(). */
+/* To see it red: leave out before_write() in copy(). */
 static void test_nagle_ends_before_the_second_write(void **state)
 {
 	struct fixture *f = *state;
@@ -269,7 +269,7 @@ static void test_prefetch(void **state)
 	assert_null(f->pump.kept);
 }
 
-/* A little of it, then the rest, in order. */
+/* The destination takes a part first and the rest later, in order. */
 static void test_prefetch_of_more_than_it_takes(void **state)
 {
 	static char out[3 * BUFFER_SIZE], in[sizeof(out)];
@@ -300,7 +300,10 @@ static void test_prefetch_end(void **state)
 	assert_int_equal(run(f), PUMP_EOF);
 }
 
-/* The kernel tells it once: it must not look like an end of file. To see it red: forget it. */
+/*
+ * The kernel reports a reset once, so it must be kept: the next read would see EOF. To see it red:
+ * drop the error of the prefetch.
+ */
 static void test_prefetch_reset(void **state)
 {
 	struct fixture *f = *state;
@@ -335,7 +338,10 @@ static void send_urgent(int fd, const char *before, const char *urgent, const ch
 	assert_int_equal(write(fd, after, strlen(after)), strlen(after));
 }
 
-/* To see it red: send it without MSG_OOB (the mark), read without SO_OOBINLINE (the byte). */
+/*
+ * An urgent byte reaches the peer as one. To see it red: send it without MSG_OOB (no urgent mark),
+ * or read without SO_OOBINLINE (no byte).
+ */
 static void test_urgent_byte(void **state)
 {
 	struct fixture *f = *state;
@@ -351,7 +357,10 @@ static void test_urgent_byte(void **state)
 	assert_memory_equal(got, "!after", 6);
 }
 
-/* It is not in the stream of a receiver that reads it apart. To see it red: as above. */
+/*
+ * A receiver without SO_OOBINLINE reads the urgent byte apart from the stream. To see it red: as
+ * above.
+ */
 static void test_urgent_byte_apart(void **state)
 {
 	struct fixture *f = *state;
@@ -368,8 +377,8 @@ static void test_urgent_byte_apart(void **state)
 }
 
 /*
- * Where a foreign program has refused SO_OOBINLINE, the byte is out of the stream, and none of the
- * others must become urgent instead. To see it red: do not ask for SO_OOBINLINE in at_mark().
+ * If another BPF program refuses SO_OOBINLINE, the urgent byte is not in the stream, and no other
+ * byte may become urgent in its place. To see it red: skip the check of SO_OOBINLINE in at_mark().
  */
 static void test_urgent_byte_that_is_not_in_line(void **state)
 {
@@ -401,8 +410,8 @@ static void test_urgent_byte_first_of_all(void **state)
 }
 
 /*
- * Where a splice is stopped by the mark, with an end of file behind it. To see it red: return
- * PUMP_EOF in splice_some() for 0, read_result() for EAGAIN.
+ * The urgent mark stops a splice, and a FIN follows the byte. To see it red: return PUMP_EOF in
+ * splice_some() for 0, or read_result() for EAGAIN.
  */
 static void test_urgent_byte_in_bulk(void **state)
 {
@@ -420,7 +429,7 @@ static void test_urgent_byte_in_bulk(void **state)
 	for (i = 0; i < 1000 && r != PUMP_EOF; i++) {
 		ssize_t n;
 
-		f->pump.full_reads = 2; /* it is bulk */
+		f->pump.full_reads = 2; /* switches the pump to bulk */
 		r = run(f);
 		n = read(f->to_peer, in, sizeof(in));
 		assert_true(n < 1 || !memchr(in, '!', (size_t)n) == (got != sizeof(out)));

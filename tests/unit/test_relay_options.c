@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The command line of tproxy-relay: what is taken, what is a usage error. */
+/* Tests the command line of tproxy-relay: accepted options and usage errors. */
 #include "options.h"
 
 #include <errno.h>
@@ -86,7 +86,10 @@ static void test_values(void **state)
 	assert_true(o.verbose);
 }
 
-/* 0 means one thing: red if one of them refuses it. */
+/*
+ * 0 turns a timeout or a limit off, in all of these options. To see it red: let one of them refuse
+ * 0.
+ */
 static void test_never(void **state)
 {
 	struct options o;
@@ -112,7 +115,7 @@ static void test_never(void **state)
 	assert_int_equal(parse(&o, "--buffer-size=0"), -EINVAL);
 }
 
-/* How many listeners each worker gets, and what cannot be. */
+/* The number of listeners of each worker, and combinations that are refused. */
 static void test_listeners(void **state)
 {
 	struct options o;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * proxy/session.c between a client and a server on loopback, in a worker whose loop this test turns
- * itself. No BPF: the original destination is what origdst_get() below says.
+ * Tests proxy/session.c between a client and a server on loopback. The test itself runs the loop of
+ * the worker. No BPF: origdst_get() below supplies the original destination.
  */
 #include "session.h"
 
@@ -25,7 +25,7 @@
 static struct sockaddr_in server_addr;
 static int origdst_result;
 
-/* Instead of proxy/origdst.c. */
+/* Replaces the function of proxy/origdst.c. */
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
 		struct tproxy_conn *ret_conn)
 {
@@ -39,7 +39,7 @@ int origdst_get_conn(int fd, struct tproxy_conn *ret_conn)
 	return -ENOENT;
 }
 
-/* Instead of the C library's: TCP may have no memory. */
+/* Replaces the C library's function, to act as if TCP had no memory. */
 static bool no_memory;
 static int sends;
 
@@ -56,8 +56,8 @@ struct fixture {
 	struct worker worker;
 	struct worker_limit limit;
 	int done_fd;
-	int client; /* blocking, what the program under the proxy has */
-	int server; /* what the server accepted, -1 until then */
+	int client; /* the redirected program's socket, blocking */
+	int server; /* the server's accepted socket, -1 until then */
 	int server_listener;
 };
 
@@ -78,7 +78,10 @@ static void turn(struct fixture *f)
 {
 	int i;
 
-	/* What one side does arrives at the other within a few turns, all being loopback. */
+	/*
+	 * Everything is on loopback, so what one side does reaches the other within a few
+	 * iterations.
+	 */
 	for (i = 0; i < 20; i++) {
 		event_base_loop(f->worker.base, EVLOOP_NONBLOCK);
 		usleep(1000);
@@ -126,7 +129,7 @@ static int setup(void **state)
 	f->server_listener = listen_on(&server_addr);
 	origdst_result = ORIGDST_FOUND;
 	assert_int_equal(worker_init(&f->worker, &options, &f->limit, 1, f->done_fd), 0);
-	/* Tests that are about timeouts shorten one each. */
+	/* Each test of a timeout shortens that timeout. */
 	f->worker.tick_most_ms = 10;
 	*state = f;
 	return 0;
@@ -136,7 +139,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	/* Whatever a test did, no session is left over. */
+	/* No test may leave a session behind. */
 	turn(f);
 	assert_true(TAILQ_EMPTY(&f->worker.sessions));
 	assert_int_equal(atomic_load(&f->limit.sessions), 0);
@@ -196,7 +199,10 @@ static void reset(int *fd)
 	*fd = -1;
 }
 
-/* Until they are settled. To see it red: count no events in woke(), or those of all sessions. */
+/*
+ * New sessions count for the accept throttle until they are settled. To see it red: count no events
+ * in woke(), or those of all sessions.
+ */
 static void test_new_ones_are_a_crowd(void **state)
 {
 	struct fixture *f = *state;
@@ -263,7 +269,7 @@ static void test_reset_by_client(void **state)
 	assert_int_equal(closed(f, CLOSE_RESET_BY_CLIENT), 1);
 }
 
-/* As a server does that closes with a part of the request unread: answer first, then reset. */
+/* A server that closes with a part of the request unread sends its answer, then a reset. */
 static void test_reset_by_server_after_data(void **state)
 {
 	struct fixture *f = *state;
@@ -288,7 +294,7 @@ static void wait_ms(struct fixture *f, int ms)
 	}
 }
 
-/* After its end of file nothing is read from a side, so nothing but a probe tells of a reset. */
+/* After a side's FIN nothing is read from it, so only a probe detects its reset. */
 static void test_reset_after_half_close(void **state)
 {
 	struct fixture *f = *state;
@@ -304,8 +310,8 @@ static void test_reset_after_half_close(void **state)
 }
 
 /*
- * TCP has no memory: send() fails, and yet poll says that the socket is writable. To see it red:
- * wait_write() instead of back_off() in half_run().
+ * TCP has no memory: send() fails while poll reports the socket as writable. To see it red:
+ * wait_write() in place of back_off() in half_run().
  */
 static void test_writable_that_takes_nothing(void **state)
 {
@@ -325,7 +331,7 @@ static void test_writable_that_takes_nothing(void **state)
 	waited_ms = deadline_now_ms() - begun_ms;
 	no_memory = false;
 	assert_true(sends >= 2);
-	/* Two for each time: at its end, and when poll has told again. */
+	/* Two calls for each back-off: at its end, and when poll reports the socket again. */
 	assert_true((uint64_t)sends <= 4 + waited_ms / 5);
 	wait_ms(f, 50);
 	assert_int_equal(recv(f->server, got, sizeof(got), MSG_DONTWAIT), 4);
@@ -336,7 +342,7 @@ static void test_writable_that_takes_nothing(void **state)
 
 #define MANY 6
 
-/* Sessions with a client that has ended its side, from which nothing is read. */
+/* Starts sessions whose client has sent its FIN: nothing is read from that side. */
 static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
 {
 	int i;
@@ -352,9 +358,9 @@ static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
 }
 
 /*
- * No more than walk_most of them in one tick, each in its turn, and the next tick comes soon. Those
- * that were not reset stay. To see it red: probe all of worker::deaf in each tick (more than one),
- * or always from its first one (those behind it are never found).
+ * A tick probes walk_most sessions at most, each in its turn, and the next tick follows soon.
+ * Sessions that were not reset stay. To see it red: probe all of worker::deaf in each tick (more
+ * than one is found at a time), or always start with its first (those behind it are never found).
  */
 static void test_probes_take_turns(void **state)
 {
@@ -380,7 +386,10 @@ static void test_probes_take_turns(void **state)
 	}
 }
 
-/* The oldest first, one in a tick here. To see it red: settle all of them in settle(). */
+/*
+ * Sessions are settled oldest first, here one in each tick. To see it red: settle all of them in
+ * settle().
+ */
 static void test_settling_takes_turns(void **state)
 {
 	struct fixture *f = *state;
@@ -439,7 +448,7 @@ static void test_idle_timeout(void **state)
 	wait_ms(f, 600);
 	say(f, f->client, f->server, "still alive");
 	wait_ms(f, 600);
-	assert_open(f->client); /* the timeout counts from the last byte */
+	assert_open(f->client); /* the timeout starts again with each byte */
 	wait_ms(f, 1000);
 	assert_reset(f->client);
 	assert_reset(f->server);
@@ -471,7 +480,7 @@ static void test_limit(void **state)
 		worker_release_session(&f->worker);
 }
 
-/* A session that moves bulk data from now on, with some of it to be moved. */
+/* Starts a session in bulk mode with data waiting to be moved. */
 static struct half *start_bulk(struct fixture *f, int fds[2])
 {
 	static char block[256 * 1024];
@@ -503,8 +512,8 @@ static void drain_fd(int fd)
 }
 
 /*
- * In one turn of the loop one of the bulk transfers has its turn, of 128 KiB, and all small talk.
- * To see it red: call half_run() at once in on_ready(); make TURN_BYTES larger.
+ * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
+ * see it red: call half_run() at once in on_ready(), or make TURN_BYTES larger.
  */
 static void test_small_talk_beside_bulk(void **state)
 {
