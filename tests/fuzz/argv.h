@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * An input as a command line and a configuration file, in a form that people can write too: one
- * word a line up to the first empty line, then the file that --config names.
+ * Turns an input into a command line and a configuration file, in a form that is easy to write by
+ * hand: one word a line up to the first empty line, then the file that --config names.
  */
 #ifndef TPROXY_FUZZ_ARGV_H
 #define TPROXY_FUZZ_ARGV_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the targets share. Each is one translation unit with the code under test included, after
- * this file, so that static functions can be reached and what would touch the host is replaced: log
- * lines are checked and counted instead of written, and fopen() opens fuzz_file.
+ * Shared by all fuzz targets. Each target is one translation unit that includes the code under test
+ * after this file. It can therefore call static functions, and calls that would touch the host are
+ * replaced: log lines are checked and counted instead of written, and fopen() opens fuzz_file.
  */
 #ifndef TPROXY_FUZZ_H
 #define TPROXY_FUZZ_H
@@ -16,7 +16,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A property that does not hold is a finding as a bad access is: libFuzzer keeps the input. */
+/*
+ * A property that does not hold is a finding, as an invalid access is: libFuzzer keeps the input.
+ */
 #define require(condition)                                                                         \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
@@ -26,7 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		}                                                                                  \
 	} while (0)
 
-/* Bytes as a string, on the heap and no byte larger, so that ASan sees who reads beyond. */
+/*
+ * Returns the bytes as a string on the heap, of the exact size, so that ASan detects a read beyond
+ * its end. The caller frees it.
+ */
 static inline char *fuzz_string(const void *data, size_t size)
 {
 	char *s = malloc(size + 1);
@@ -38,7 +43,10 @@ static inline char *fuzz_string(const void *data, size_t size)
 	return s;
 }
 
-/* Log lines since the last reset. The real log.c and sink.c make them; a line is one write. */
+/*
+ * Number of log lines since the last reset. The real log.c and sink.c produce them, each with one
+ * write.
+ */
 static unsigned int fuzz_logged;
 
 static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
@@ -50,7 +58,7 @@ static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
 	return (ssize_t)len;
 }
 
-/* Nothing here makes a file of it. */
+/* stderr is no regular file here, so logfile.c is only compiled in. */
 #include "../../common/logfile.c"
 #include "../../common/escape.c"
 #define write fuzz_log_write
@@ -58,7 +66,7 @@ static inline ssize_t fuzz_log_write(int fd, const char *line, size_t len)
 #include "../../common/log.c"
 #undef write
 
-/* The file that the code under test opens, whatever its name is. */
+/* The contents of the file that the code under test opens, whatever its name is. */
 static struct {
 	const void *data;
 	size_t size;
@@ -66,14 +74,14 @@ static struct {
 
 static inline FILE *fuzz_fopen(const char *path, const char *mode)
 {
-	/* An empty buffer has no data to point to. */
+	/* fmemopen() needs a pointer for an empty buffer too. */
 	void *data = fuzz_file.size > 0 ? (void *)(uintptr_t)fuzz_file.data : (void *)"";
 
 	require(path && mode[0] == 'r');
 	return fmemopen(data, fuzz_file.size, "r");
 }
 
-/* For configfile.c: a descriptor of /dev/null, which it takes, and the file for it. */
+/* For configfile.c: opens /dev/null, which passes its check; fdopen() then gives it fuzz_file. */
 static inline int fuzz_open(const char *path, int flags)
 {
 	require(path);

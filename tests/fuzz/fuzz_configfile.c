@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * common/configfile.c on any file: it is refused with a message or taken without one, and what is
- * set stands in the file, each key at the beginning of a line of its own. The first byte chooses
- * the section and whether values are liked.
+ * common/configfile.c reads any file. It fails with a message or succeeds without one, and each key
+ * that is set starts a line of its own in the file. The first byte of the input selects the section
+ * and whether some values are refused.
  */
 #include "fuzz.h"
 
@@ -13,7 +13,7 @@
 #undef open
 
 struct reading {
-	const char *next; /* the line that the next key may stand in, at the earliest */
+	const char *next; /* the first line in which the next key may stand */
 	const char *end;
 	bool picky;
 	unsigned int refused;
@@ -24,7 +24,7 @@ static bool is_blank(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Does this line begin with the key, and end the key there? */
+/* True if the line starts with this key, followed by a separator, and contains the value. */
 static bool line_has(const char *line, const char *eol, const char *key, const char *value)
 {
 	size_t len = strlen(key);
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	has_nul = memchr(fuzz_file.data, '\0', fuzz_file.size);
 	reading.next = fuzz_file.data;
 	reading.end = reading.next + fuzz_file.size;
-	/* So that the seeds' digits and letters choose too. */
+	/* Low bits, so that the digits and letters of the seeds select both. */
 	reading.picky = *data & 2;
 	fuzz_logged = 0;
 	file.section = *data & 1 ? "relay" : "load";
@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(r == 0 || r == -EINVAL);
 	require((r == 0) == (fuzz_logged == 0));
 	require(fuzz_logged >= reading.refused);
-	/* Nobody sees what stands behind a NUL. */
+	/* A file with a NUL must be refused: what follows the NUL would be ignored. */
 	require(r < 0 || !has_nul);
 	return 0;
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The options of tproxyctl's commands: those of all, with --cgroup, with --pid and its like. */
+/*
+ * The options of tproxyctl's commands, for the three kinds of commands: with the common options
+ * only, with --cgroup, with --pid and its companions.
+ */
 #include "argv.h"
 
 #include "../../common/optparse.c"

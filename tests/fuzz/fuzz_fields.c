@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What tproxyctl shows of strangers' text and of addresses in maps: common/escape.c against a model
- * of it, and fields.c, whose endpoints parse.c has to read as what they were. The first two bytes
- * are the size of the buffer, the others an endpoint, or text.
+ * How tproxyctl shows untrusted text and the addresses in maps: common/escape.c against a model of
+ * it, and endpoints of fields.c, which parse.c must read back unchanged. The first two bytes of the
+ * input are the size of the buffer, the rest is an endpoint or text.
  */
 #include "fuzz.h"
 
@@ -23,7 +23,7 @@ static void check_escape(const char *text, size_t len, size_t size)
 	require(used < size);
 	for (p = buf; *p; p++)
 		require(*p >= ' ' && *p <= '~');
-	/* Cut between characters: with the next one it would not have fitted. */
+	/* The cut is between characters, and the next character would not have fitted. */
 	require(strncmp(whole, buf, used) == 0);
 	for (i = 0; i < len && text[i]; i++) {
 		char one[5];
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size -= sizeof(room);
 	if (size >= sizeof(struct tproxy_endpoint))
 		check_endpoint(data);
-	/* Not terminated, as a full comm[] is. */
+	/* Text without a NUL, as a full comm[] is. */
 	text = malloc(size ? size : 1);
 	require(text);
 	memcpy(text, data, size);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The command line of tproxy-load and the section [load] of its file. What is taken makes sense and
- * is the same the second time, what is refused is said in a message and leaves the result alone.
+ * The command line of tproxy-load and the section [load] of its file. Accepted input gives
+ * consistent options, and the same ones when parsed again. Refused input gives a message and leaves
+ * the result unchanged.
  */
 #include "argv.h"
 
@@ -15,7 +16,7 @@
 #undef fdopen
 #undef open
 
-/* The host's groups are no part of the input. */
+/* Replaces the host's group database, which is not part of the input. */
 static struct group *fuzz_getgrnam(const char *name)
 {
 	static struct group tproxy = { .gr_name = (char *)"tproxy", .gr_gid = 4711 };

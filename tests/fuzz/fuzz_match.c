@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * bpf/match.bpf.h: any destination under any policy, against the C library's own tests of
- * addresses; an IPv4 address and its mapped form are treated alike. Input: address, other address,
- * port, flags.
+ * bpf/match.bpf.h decides any destination under any policy, compared with the C library's own tests
+ * of addresses. An IPv4 address and its mapped form must give the same result. Input: address,
+ * other address, port, flags.
  */
 #include "fuzz.h"
 
@@ -58,7 +58,9 @@ static void endpoint_from(struct tproxy_endpoint *ep, const struct in6_addr *ip,
 	require(ep->port == port && ep->reserved == 0);
 }
 
-/* The words 0 to 2 of both are mostly unlike, so the mapped form of the last is looked at too. */
+/*
+ * A random address is hardly ever a mapped one, so the mapped form of its last word is checked too.
+ */
 static void check4(const struct input *in, bool include_loopback)
 {
 	struct tproxy_endpoint ep, mapped;

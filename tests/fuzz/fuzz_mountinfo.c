@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * loader/cgroup.c reading /proc/self/mountinfo: any text, and any mount point as the kernel would
- * write it, which has to come back as it was.
+ * loader/cgroup.c reads /proc/self/mountinfo: any text, and any mount point as the kernel would
+ * write it, which must come back unchanged.
  */
 #include "fuzz.h"
 
@@ -23,7 +23,7 @@ static void check_text(const uint8_t *data, size_t size)
 	free(path);
 }
 
-/* As show_mountinfo() in the kernel's fs/proc_namespace.c does. */
+/* Writes the path as show_mountinfo() in the kernel's fs/proc_namespace.c does. */
 static void check_path(const char *path)
 {
 	static const char before[] = "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 25 0:26 / ";
@@ -48,7 +48,7 @@ static void check_path(const char *path)
 	free(line);
 }
 
-/* Two paths below one root: the tests of scopes. */
+/* Checks the comparison of scopes with two paths below one root. */
 static void check_within(const char *path)
 {
 	struct cgroup one = { .path = (char *)(uintptr_t)path, .fd = -1 };
@@ -72,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *path;
 
 	check_text(data, size);
-	/* A path as realpath(3) makes one: from '/', shorter than PATH_MAX. */
+	/* A path as realpath(3) returns it: absolute, shorter than PATH_MAX. */
 	path = malloc(size + 2);
 	require(path);
 	*path = '/';

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * common/parse.c: what is taken is within its limits, what is refused leaves the result as it was,
- * and parse(format(x)) is x. The first 8 bytes are numbers, the rest is a string.
+ * common/parse.c: an accepted value is within its limits, refused input leaves the result
+ * unchanged, and parse(format(x)) is x. The first 8 bytes of the input are numbers, the rest is a
+ * string.
  */
 #include "fuzz.h"
 
@@ -48,7 +49,7 @@ static void check_duration(const char *s)
 static void check_format_endpoint(const union sockaddr_any *addr)
 {
 	union sockaddr_any again;
-	/* No larger than promised, where ASan sees it. */
+	/* Of the documented size, so that ASan detects a write beyond it. */
 	char *text = malloc(FORMAT_ENDPOINT_LEN), *twice = malloc(FORMAT_ENDPOINT_LEN);
 
 	require(text && twice);
@@ -78,7 +79,7 @@ static void check_endpoint(const char *s)
 	check_format_endpoint(&addr);
 }
 
-/* Every address there is has a text that is taken. */
+/* Every address has a text form that parse_endpoint() accepts. */
 static void check_addresses(const uint8_t *data, size_t size)
 {
 	union sockaddr_any addr = {};
@@ -96,7 +97,7 @@ static void check_addresses(const uint8_t *data, size_t size)
 	check_format_endpoint(&addr);
 }
 
-/* Formatted whole: what is cut would miss its unit. */
+/* The text must be complete: a cut one would lack its unit. */
 static void check_formats(uint64_t number)
 {
 	char *bytes = malloc(FORMAT_BYTES_LEN), *duration = malloc(FORMAT_DURATION_LEN);
@@ -105,7 +106,7 @@ static void check_formats(uint64_t number)
 	require(bytes && duration);
 	len = strlen(format_bytes(number, bytes));
 	require(len + 1 <= FORMAT_BYTES_LEN && bytes[len - 1] == 'B');
-	/* One form for each size: "1000.0 kB" is "1.0 MB". */
+	/* One form for each size: "1.0 MB", never "1000.0 kB". */
 	require(strtod(bytes, NULL) < 1000);
 	len = strlen(format_duration_ms(number, duration));
 	require(len + 1 <= FORMAT_DURATION_LEN);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The command line of tproxy-relay and the section [relay] of its file. What is taken is within its
- * limits, and written as a command line of its own it is taken as the same.
+ * The command line of tproxy-relay and the section [relay] of its file. Accepted options are within
+ * their limits, and parse to the same options when written as a command line of their own.
  */
 #include "argv.h"
 
@@ -71,7 +71,7 @@ static void add(struct fuzz_argv *a, const char *fmt, ...)
 	fuzz_argv_add(a, word, (size_t)n);
 }
 
-/* The whole of the options as a command line, which is parsed again. */
+/* Writes all options as a command line and parses it again. */
 static void check_round_trip(const struct options *o)
 {
 	struct fuzz_argv a = {};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What cmocka wants included before itself. */
+/* cmocka.h, and the headers that must be included before it. */
 #ifndef TPROXY_UNIT_H
 #define TPROXY_UNIT_H
 
