@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tproxy-bare: the least that a relay of two TCP connections can be, as a measure for all others.
+ * tproxy-bare: a minimal relay between two TCP connections, as a lower bound for all others.
  *
  * One thread per CPU, each with its own epoll instance; all wait for the one listener. For each
  * client: accept4, getsockopt(SO_ORIGINAL_DST), socket, a blocking connect(), two epoll_ctl(); then
- * read and write through one buffer of the thread's. No policy, no timeout, no limit, no log, no
- * spinning; IPv4 only. A destination that does not answer holds up the thread, which is good enough
- * where there is one server and that is on the same machine. For benchmarks only.
+ * read and write through one buffer for each thread. No policy, no timeout, no limit, no log, no
+ * spinning; IPv4 only. A destination that does not answer blocks the thread, which is acceptable
+ * with one server on the same machine. For benchmarks only.
  *
  * Usage: tproxy-bare ADDR PORT. It runs until it is killed, or for two hours.
  */
@@ -31,14 +31,14 @@
 
 struct pair;
 
-/* One of the two connections, and what of the other one's bytes it has not taken yet. */
+/* One of the two connections, with the bytes from the other one that it has not taken yet. */
 struct side {
 	struct pair *pair;
 	struct side *peer;
 	int fd;
-	uint32_t events; /* that epoll knows of */
-	bool ended;	 /* its end of file was read */
-	char *rest;	 /* heap; to be sent here before the peer is read again */
+	uint32_t events; /* registered with epoll */
+	bool ended;	 /* EOF was read from it */
+	char *rest;	 /* on the heap; sent to this side before the peer is read again */
 	size_t rest_size;
 	size_t rest_sent;
 };
@@ -46,7 +46,7 @@ struct side {
 struct pair {
 	struct side client, server;
 	struct pair *next_dead;
-	bool dead; /* closed; freed after the batch of events, which may name it again */
+	bool dead; /* closed; freed after the current batch of events, which may refer to it */
 };
 
 struct worker {
@@ -80,7 +80,7 @@ static void pair_close(struct worker *w, struct pair *p, bool reset)
 	w->dead = p;
 }
 
-/* Wants to read while the peer has room, and to write while something is left for it. */
+/* Watches for input while the peer has room, and for output while bytes are left for this side. */
 static void side_watch(struct worker *w, struct side *s)
 {
 	struct epoll_event event = { .data.ptr = s };
@@ -90,7 +90,8 @@ static void side_watch(struct worker *w, struct side *s)
 	if (s->rest)
 		event.events |= EPOLLOUT;
 	if (!event.events)
-		event.events = EPOLLET; /* an error, once; a hang-up is no reason to spin */
+		event.events = EPOLLET; /* edge-triggered: reports an error once, and does not spin
+					   on EPOLLHUP */
 	if (event.events == s->events)
 		return;
 	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, s->fd, &event) < 0)
@@ -120,7 +121,7 @@ static bool side_send(struct worker *w, struct side *s, const char *bytes, size_
 	return true;
 }
 
-/* The end of file goes on after the last byte, and both ends of file end the pair. */
+/* Passes on EOF, after the last byte. The pair is closed when both sides have ended. */
 static void side_end(struct worker *w, struct side *s)
 {
 	s->ended = true;
@@ -163,7 +164,7 @@ static void side_on_writable(struct worker *w, struct side *s)
 	side_watch(w, s->peer);
 }
 
-/* A side that has ended and has nothing to take is watched for its error only. */
+/* A side that has sent EOF and has nothing left to take is watched for errors only. */
 static void side_on_event(struct worker *w, struct side *s, uint32_t events)
 {
 	if (s->pair->dead)
@@ -189,7 +190,10 @@ static void side_start(struct worker *w, struct side *s, struct side *peer, stru
 		die("epoll_ctl");
 }
 
-/* A connected socket, or -1. Where the client wanted to go is the answer of our own programs. */
+/*
+ * Returns a socket connected to the original destination, or -1. tproxy's getsockopt program
+ * answers SO_ORIGINAL_DST.
+ */
 static int dial(int client_fd)
 {
 	struct sockaddr_in address;
@@ -230,7 +234,7 @@ static void worker_accept(struct worker *w)
 		die("calloc");
 	side_start(w, &p->client, &p->server, p, client_fd);
 	side_start(w, &p->server, &p->client, p, server_fd);
-	/* The first words are there already, as a rule: no need to be told. */
+	/* The client's first bytes have usually arrived already: read without waiting for epoll. */
 	side_on_readable(w, &p->client);
 }
 
@@ -269,7 +273,7 @@ static void *worker_main(void *arg)
 
 static void worker_start(struct worker *w, int listen_fd)
 {
-	/* The listener is the one that has no side. */
+	/* NULL marks the listener, which has no side. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = NULL };
 
 	w->listen_fd = listen_fd;

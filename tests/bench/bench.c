@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tproxy-bench: the load generator behind run.py, client and server in one program.
+ * tproxy-bench: the load generator of run.py, client and server in one program.
  *
- * Only libc and threads, so that nothing but the relay under test stands between the two. A client
- * prints one JSON object, with numbers if all went well and with a reason if not.
+ * It uses libc and threads only, so that nothing but the relay under test stands between the two. A
+ * client prints one JSON object: numbers if the run succeeded, a reason if it failed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -83,7 +83,7 @@ static int usage_error(const char *what, const char *value)
 	return 2;
 }
 
-/* Idle connections are counted by the ten thousand. */
+/* The workload hold opens tens of thousands of idle connections. */
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -146,7 +146,7 @@ static int parse_options(int argc, char **argv, struct client_options *options,
 	return 0;
 }
 
-/* The options that one workload needs, and only that one. */
+/* Checks the options that belong to one workload only, and runs it. */
 static void run_workload(enum workload workload, struct client_options *options)
 {
 	bool shape = workload == WORKLOAD_SHAPE;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The clients: one thread each, blocking sockets, so that what is measured is what a plain program
+ * The clients: one thread each, with blocking sockets, so that the numbers are what a plain program
  * sees.
  *
- * The threads write their latencies into slices of one array, in nanoseconds, and count what they
- * have done in `progress`. The main thread looks at that once a second: if nothing has moved for
- * STALL_SECONDS the run is over. So no socket needs a timeout of its own, which would cost a
- * system call for each connection measured.
+ * The threads write latencies, in nanoseconds, into slices of one array, and count their work in
+ * `progress`. The main thread checks the counters once a second and ends the run if nothing has
+ * moved for STALL_SECONDS. So no socket needs a timeout of its own, which would cost a system call
+ * for each connection measured.
  *
  * A run with a single failure, a wrong byte or a stall prints a reason and no number.
  */
@@ -30,8 +30,8 @@
 #include "shape.h"
 
 #define STALL_SECONDS	10
-#define RUN_SECONDS_MAX 600 /* then it is over even though it moves */
-#define FAILURES_MAX	100 /* then a client gives up */
+#define RUN_SECONDS_MAX 600 /* limit of a run that makes progress */
+#define FAILURES_MAX	100 /* a client gives up after this many */
 #define NS_PER_SECOND	1000000000ULL
 
 const char *const workload_names[_WORKLOAD_MAX] = {
@@ -45,13 +45,13 @@ struct client {
 	pthread_t thread;
 	struct run *run;
 	unsigned int quota;
-	unsigned int done;   /* less than quota only if the time was up before */
-	uint64_t *latencies; /* quota of them, a slice of run->latencies */
-	int *held;	     /* of hold: quota of them */
+	unsigned int done;   /* below quota only if the time was up first */
+	uint64_t *latencies; /* quota entries, a slice of run->latencies */
+	int *held;	     /* workload hold: quota descriptors */
 	atomic_ullong progress;
-	uint64_t bytes; /* of the pattern, sent or received */
+	uint64_t bytes; /* bytes of the pattern sent or received */
 	unsigned int failures;
-	char reason[128]; /* of the first failure */
+	char reason[128]; /* reason of the first failure */
 	unsigned char buffer[PATTERN_CHUNK];
 };
 
@@ -61,7 +61,7 @@ struct run {
 	uint64_t *latencies;
 	struct client *clients;
 	pthread_barrier_t start;
-	pthread_mutex_t lock; /* of the two below */
+	pthread_mutex_t lock; /* protects the two members below */
 	pthread_cond_t changed;
 	unsigned int running;
 };
@@ -74,7 +74,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_SECOND + (uint64_t)t.tv_nsec;
 }
 
-/* The reason goes into JSON as it is: no quotes or backslashes in it. */
+/* The reason goes into JSON unescaped: it must have no quotes or backslashes. */
 __attribute__((format(printf, 2, 3))) static int client_fail(struct client *c, const char *format,
 							     ...)
 {
@@ -144,7 +144,7 @@ static int client_receive(struct client *c, int fd, void *ret_bytes, size_t size
 	return 0;
 }
 
-/* One request, one response. The number makes an answer to an earlier request a wrong one. */
+/* One request, one response. The number detects a response to an earlier request. */
 static int client_exchange(struct client *c, int fd, uint64_t number)
 {
 	unsigned char request[MESSAGE_SIZE] = { OP_ECHO };
@@ -161,7 +161,9 @@ static int client_exchange(struct client *c, int fd, uint64_t number)
 	return 0;
 }
 
-/* Whether a client that began at @begin and has counted one exchange at least is to end. */
+/*
+ * True if a client that began at @begin has used up its time. It completes one exchange at least.
+ */
 static bool client_late(const struct client *c, uint64_t begin, uint64_t now)
 {
 	unsigned int seconds = c->run->options->seconds;
@@ -188,7 +190,7 @@ static void client_rr(struct client *c)
 	close(fd);
 }
 
-/* Makes @end what it is before the first exchange of a connection. */
+/* Connects and resets @end to the state before the first exchange. */
 static int client_open_shape(struct client *c, struct shape_end *end)
 {
 	end->fd = client_connect(c);
@@ -214,7 +216,7 @@ static int client_shape_exchange(struct client *c, struct shape_end *end)
 
 static void client_shape(struct client *c)
 {
-	static struct shape_end end; /* there is one client of this workload only */
+	static struct shape_end end; /* this workload has one client only */
 	uint64_t first = now_ns(), begin = first;
 
 	end.fd = -1;
@@ -251,9 +253,9 @@ static void client_crr(struct client *c)
 }
 
 /*
- * Connects to a listener of its own, so that nothing wakes anybody up and there is little noise.
- * Closed by reset: these come by the ten thousand each second, and the TIME_WAIT entries that an
- * orderly close leaves make each further connect() slower.
+ * Connects to a listener in the same thread, so that there are no wakeups and little noise. Closes
+ * by reset: at tens of thousands of connections a second, the TIME_WAIT entries of an orderly close
+ * make each further connect() slower.
  */
 static void client_connect_only(struct client *c)
 {
@@ -275,7 +277,7 @@ static void client_connect_only(struct client *c)
 	close(listen_fd);
 }
 
-/* Opens quota connections, with one exchange on each so that they are up all the way. */
+/* Opens quota connections, with one exchange on each, so that they are established end to end. */
 static void client_hold(struct client *c)
 {
 	c->held = calloc(c->quota, sizeof(*c->held));
@@ -295,7 +297,7 @@ static void client_hold(struct client *c)
 	}
 }
 
-/* Both ends must have counted the same number of bytes, and each byte must have been right. */
+/* Both ends must have counted the same number of bytes, and every byte must have been correct. */
 static void client_check_end(struct client *c, const struct bulk_end *end)
 {
 	if (end->bytes != c->bytes)
@@ -326,8 +328,9 @@ static void client_send_pattern(struct client *c, int fd)
 }
 
 /*
- * Ends its own side when time is up, then reads to the end of file. The last bytes that come are no
- * pattern but a bulk_end, so that many are always kept back in front of the buffer.
+ * Sends FIN when the time is up, then reads to EOF. The last bytes are a bulk_end and not a part of
+ * the pattern, so the last sizeof(struct bulk_end) bytes are always kept at the start of the
+ * buffer.
  */
 static void client_receive_pattern(struct client *c, int fd)
 {
@@ -420,7 +423,7 @@ static uint64_t run_progress(const struct run *run)
 	return sum;
 }
 
-/* Waits for the clients to end. Returns NULL, or why it did not wait any longer. */
+/* Waits for the clients to end. Returns NULL, or the reason for not waiting any longer. */
 static const char *run_wait(struct run *run)
 {
 	const char *reason = NULL;
@@ -471,7 +474,7 @@ static void print_percentiles(uint64_t *latencies, size_t count)
 	}
 }
 
-/* @why is NULL if all clients have come to their end. */
+/* @why is NULL if all clients have ended. Returns the exit status: 0, or 1 if there is a reason. */
 static int run_report(struct run *run, const char *why, double seconds)
 {
 	const struct client_options *options = run->options;
@@ -483,7 +486,7 @@ static int run_report(struct run *run, const char *why, double seconds)
 
 		bytes += c->bytes;
 		failures += c->failures;
-		/* A client that was late has left a gap behind its latencies. */
+		/* A client whose time was up has left a gap behind its latencies. */
 		if (!why)
 			memmove(run->latencies + done, c->latencies,
 				c->done * sizeof(*c->latencies));
@@ -532,7 +535,10 @@ static void run_start(struct run *run)
 	}
 }
 
-/* What hold has opened stays open until whoever started it closes stdin. */
+/*
+ * The connections stay open until the parent process writes to stdin or closes it, or the time is
+ * up.
+ */
 static void hold_until_told(unsigned int seconds)
 {
 	struct pollfd told = { .fd = STDIN_FILENO, .events = POLLIN };
@@ -540,7 +546,7 @@ static void hold_until_told(unsigned int seconds)
 	poll(&told, 1, (int)seconds * 1000);
 }
 
-/* Does each of them still work? Else what was measured meanwhile was not what they take. */
+/* Checks that each connection still works: otherwise the measurement in between is not valid. */
 static int check_held(struct run *run)
 {
 	const struct timeval patience = { .tv_sec = 5 };
@@ -590,6 +596,6 @@ _Noreturn void client_run(enum workload workload, const struct client_options *o
 		r = check_held(&run);
 	}
 
-	/* After a stall threads still use what run points to: the end of the process frees it. */
+	/* After a stall the threads still use the memory that run points to; exit() frees it. */
 	exit(r);
 }

@@ -20,11 +20,11 @@ enum workload {
 
 struct client_options {
 	struct sockaddr_in address;
-	unsigned int count;	   /* exchanges or connections, of all clients together */
-	unsigned int clients;	   /* or streams, at the same time */
-	unsigned int seconds;	   /* of a bulk transfer; at most, that rr, shape and hold last */
-	unsigned int pause_us;	   /* between two exchanges of rr */
-	const struct shape *shape; /* of the workload shape */
+	unsigned int count;    /* exchanges or connections, total of all clients */
+	unsigned int clients;  /* concurrent clients or streams */
+	unsigned int seconds;  /* duration of a bulk transfer; upper limit for rr, shape and hold */
+	unsigned int pause_us; /* pause between two exchanges of rr, in microseconds */
+	const struct shape *shape; /* for the workload shape only */
 };
 
 #define CLIENT_COUNT_MAX    10000000
@@ -34,7 +34,7 @@ struct client_options {
 
 extern const char *const workload_names[_WORKLOAD_MAX];
 
-/* Ends the process: with status 0 if there is a number, 1 if there is a reason why not. */
+/* Runs the workload, prints the result and exits: status 0 with numbers, 1 with a reason. */
 _Noreturn void client_run(enum workload workload, const struct client_options *options);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The endless stream that bulk transfers carry: 65,521 random bytes, over and over.
+ * The endless stream of bulk transfers: 65,521 random bytes, repeated.
  *
- * The receiver compares each byte with what belongs at its place. That finds a lost, doubled,
- * swapped or changed byte (the period is prime, so no power of two that a relay would lose at once
- * is a multiple of it), costs less than a checksum that is as good, and costs the sender nothing.
+ * The receiver compares each byte with the one expected at its offset. That detects a lost,
+ * duplicated, swapped or changed byte. The period is prime, so a loss of a power of two bytes,
+ * which is what a relay would lose, is never a multiple of it. It costs less than a checksum of
+ * equal strength, and nothing at the sender.
  */
 #include "pattern.h"
 

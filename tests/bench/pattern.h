@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What client and server of tproxy-bench say to each other.
+ * The protocol between client and server of tproxy-bench.
  *
- * The first byte of a connection chooses what the server does with it. Everything is in host byte
+ * The first byte of a connection selects what the server does with it. Everything is in host byte
  * order: both ends are the same program on the same machine.
  */
 #ifndef TPROXY_BENCH_PATTERN_H
@@ -13,26 +13,27 @@
 #include <stdint.h>
 
 enum op {
-	OP_ECHO = 'E',	/* every byte comes back, this one too */
-	OP_UP = 'U',	/* the pattern follows; at end of file the server answers a bulk_end */
-	OP_DOWN = 'D',	/* the server sends the pattern until end of file, then a bulk_end */
-	OP_SHAPE = 'S', /* a shape's index follows, then exchanges of this shape, see shape.h */
+	OP_ECHO = 'E', /* every byte is echoed, including this one */
+	OP_UP = 'U',   /* the pattern follows; at EOF the server answers with a bulk_end */
+	OP_DOWN = 'D', /* the server sends the pattern until EOF, then a bulk_end */
+	OP_SHAPE =
+		'S', /* the index of a shape follows, then exchanges of this shape, see shape.h */
 };
 
 #define MESSAGE_SIZE 64
 
-/* The last bytes of the server in a bulk transfer, in either direction. */
+/* The server's last bytes in a bulk transfer, in either direction. */
 struct bulk_end {
-	uint64_t bytes;	 /* of the pattern that the server received or sent */
-	uint64_t intact; /* 1 = each of them was what it had to be */
+	uint64_t bytes;	 /* bytes of the pattern received or sent by the server */
+	uint64_t intact; /* 1 = every byte was correct */
 };
 
-/* At most this many bytes may be taken from, or compared with, the pattern at once. */
+/* At most this many bytes of the pattern may be read or compared at once. */
 #define PATTERN_CHUNK (128 * 1024)
 
 void pattern_init(void);
 
-/* PATTERN_CHUNK bytes of the endless stream, from @offset on. */
+/* Returns PATTERN_CHUNK bytes of the stream, starting at @offset. The memory is static. */
 const unsigned char *pattern_at(uint64_t offset);
 
 bool pattern_matches(const unsigned char *bytes, size_t size, uint64_t offset);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The server: echo, sink, source and shapes behind one port, see pattern.h.
+ * The server: echo, sink, source and shapes on one port, see pattern.h.
  *
- * One thread per CPU, each with its own epoll instance; all of them wait for the one listener
- * (EPOLLEXCLUSIVE), so that an idle thread takes the next connection, and keeps it. A connection
- * is owned by the thread that accepted it. A connection that fails is reset, never ended orderly:
- * the client must notice. What would make the numbers wrong, such as no descriptors left, ends the
- * server.
+ * One thread per CPU, each with its own epoll instance. All of them wait for the one listener
+ * (EPOLLEXCLUSIVE), so an idle thread takes the next connection. The thread that accepted a
+ * connection owns it. A failed connection is reset, never closed in order, so that the client
+ * notices. An error that would falsify the numbers, such as no descriptors left, ends the server.
  */
 #include "server.h"
 
@@ -28,25 +27,25 @@
 
 struct conn {
 	int fd;
-	int op;	     /* enum op; 0 = its byte has not come yet */
-	bool ending; /* nothing is left to do but to send the rest of end */
+	int op;	     /* enum op; 0 = its byte has not arrived yet */
+	bool ending; /* only the rest of end is left to send */
 	size_t end_sent;
 	struct bulk_end end;
 };
 
-/* What is left to do with a connection after an event. */
+/* What remains to be done with a connection after an event. */
 enum verdict {
 	CONN_KEEP,
 	CONN_CLOSE,
 	CONN_RESET,
-	CONN_GIVEN, /* a thread of shape.c has its descriptor now */
+	CONN_GIVEN, /* a thread of shape.c owns its descriptor now */
 };
 
 struct worker {
 	pthread_t thread;
 	int listen_fd;
 	int epoll_fd;
-	unsigned char buffer[PATTERN_CHUNK]; /* of the connection in hand; empty between events */
+	unsigned char buffer[PATTERN_CHUNK]; /* empty between events */
 };
 
 static void die(const char *what)
@@ -71,7 +70,7 @@ static enum verdict conn_send_end(struct conn *c)
 	return c->end_sent == sizeof(c->end) ? CONN_CLOSE : CONN_KEEP;
 }
 
-/* The client has ended its side of a bulk transfer: from now on only room to write matters. */
+/* The client has sent its FIN in a bulk transfer: from now on only writability matters. */
 static enum verdict conn_end(struct conn *c, struct worker *w)
 {
 	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = c };
@@ -82,7 +81,10 @@ static enum verdict conn_end(struct conn *c, struct worker *w)
 	return CONN_KEEP;
 }
 
-/* A message is far smaller than an empty send buffer: a short send is a client that never reads. */
+/*
+ * A message is far smaller than an empty send buffer, so a short send means that the client never
+ * reads.
+ */
 static enum verdict conn_echo(struct conn *c, const unsigned char *bytes, size_t size)
 {
 	return send(c->fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size ? CONN_KEEP : CONN_RESET;
@@ -95,7 +97,7 @@ static void conn_sink(struct conn *c, const unsigned char *bytes, size_t size)
 	c->end.bytes += size;
 }
 
-/* Exchanges of a shape are made of blocking calls, so they have a thread of their own. */
+/* The exchanges of a shape use blocking calls, so each such connection gets a thread. */
 static enum verdict conn_give(struct conn *c, struct worker *w, const unsigned char *bytes,
 			      size_t size)
 {
@@ -111,7 +113,7 @@ static enum verdict conn_give(struct conn *c, struct worker *w, const unsigned c
 	return CONN_GIVEN;
 }
 
-/* The first byte has come: become what it says. A source also wants to know when it may write. */
+/* The first byte has arrived and selects the operation. A source also watches for writability. */
 static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT, .data.ptr = c };
@@ -181,7 +183,7 @@ static void conn_on_event(struct conn *c, struct worker *w, uint32_t events)
 {
 	enum verdict verdict = CONN_KEEP;
 
-	/* An error or a hang-up is met like data or room: recv() or send() says what it is. */
+	/* An error or hang-up is handled like data or room: recv() or send() reports it. */
 	if (!c->ending && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
 		verdict = conn_on_readable(c, w);
 	if (verdict == CONN_KEEP && (c->ending || (events & EPOLLOUT)))
@@ -190,7 +192,7 @@ static void conn_on_event(struct conn *c, struct worker *w, uint32_t events)
 		conn_destroy(c, verdict);
 }
 
-/* One at a time, so that connections that arrive together spread over the threads. */
+/* Accepts one connection at a time, so that a burst spreads over the threads. */
 static void worker_accept(struct worker *w)
 {
 	struct epoll_event event = { .events = EPOLLIN };
@@ -233,7 +235,7 @@ static void *worker_main(void *arg)
 
 static void worker_start(struct worker *w, int listen_fd)
 {
-	/* The listener is the one that has no connection. */
+	/* NULL marks the listener, which has no connection. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = NULL };
 
 	w->listen_fd = listen_fd;
@@ -253,7 +255,7 @@ static int listener_open(const struct sockaddr_in *address, unsigned int buffers
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
-	/* The sockets that it accepts inherit these. */
+	/* Accepted sockets inherit these options. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	if (size > 0) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));

@@ -6,9 +6,9 @@
 struct sockaddr_in;
 
 /*
- * Serves @address with one thread per CPU, until it is killed, or for an hour. @buffers is the
+ * Serves @address with one thread per CPU until it is killed, or for an hour. @buffers is the
  * listener's SO_SNDBUF and SO_RCVBUF in bytes, which accepted sockets inherit; 0 = the kernel's
- * own.
+ * default.
  */
 _Noreturn void server_run(const struct sockaddr_in *address, unsigned int buffers);
 

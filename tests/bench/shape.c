@@ -2,14 +2,15 @@
 /*
  * The shapes and both ends of an exchange.
  *
- * Delayed acknowledgements, Nagle's algorithm and small windows make an exchange wait for a timer
- * where writes, buffers and segments meet badly. A relay has two connections with segments of its
- * own (65,483 bytes on the loopback device), so it can stall where the direct connection does not.
- * Each shape is a program of every day: a header and a body in two writes, an upload by a client
- * with a small SO_SNDBUF, a download into a small SO_RCVBUF, requests sent ahead, a trickle.
+ * Delayed ACKs, Nagle's algorithm and small windows make an exchange wait for a timer if writes,
+ * buffers and segments combine badly. A relay has two connections with segments of their own
+ * (65,483 bytes on the loopback device), so it can stall where the direct connection does not. Each
+ * shape is the pattern of a common program: a header and a body in two writes, an upload by a
+ * client with a small SO_SNDBUF, a download into a small SO_RCVBUF, pipelined requests, a trickle.
  *
- * The first two bytes of a connection, OP_SHAPE and the shape's index, travel in front of the first
- * write, in the same sendmsg(): a connection of its own for them would not be the client's first.
+ * The first two bytes of a connection, OP_SHAPE and the index of the shape, are sent in front of
+ * the first write, in the same sendmsg(). A send of their own would make them the client's first
+ * write.
  */
 #include "shape.h"
 
@@ -58,7 +59,7 @@ static const struct shape shapes[] = {
 	{ .name = "up-sndbuf-32k", LARGE, SMALL, .client = { .send = 32 * KIB } },
 	{ .name = "up-sndbuf-4k-late", LARGE, SMALL, .client = { .send = 4 * KIB, .late = true } },
 	{ .name = "up-server-rcvbuf-4k", LARGE, SMALL, .server = { .receive = 4 * KIB, .late = true } },
-	{ .name = "up-listener-4k", LARGE, SMALL }, /* to the server whose listener has small buffers */
+	{ .name = "up-listener-4k", LARGE, SMALL }, /* for the listener with small buffers */
 	{ .name = "down-100k", SMALL, LARGE },
 	{ .name = "down-1m", SMALL, { { 1000000, 1 } } },
 	{ .name = "down-rcvbuf-4k", SMALL, LARGE, .client = { .receive = 4 * KIB } },
@@ -111,7 +112,7 @@ static size_t size_of(const struct writes writes[SHAPE_WRITES])
 	return size;
 }
 
-/* One send() of at most a chunk, with what introduces the connection in front of the first. */
+/* Sends at most one chunk, with the two introducing bytes in front of the first one. */
 static ssize_t end_send_once(struct shape_end *e, size_t size)
 {
 	unsigned char introduction[] = { OP_SHAPE, (unsigned char)(e->shape - shapes) };
@@ -132,7 +133,7 @@ static ssize_t end_send_once(struct shape_end *e, size_t size)
 	return n - (ssize_t)sizeof(introduction);
 }
 
-/* What a program calls one write; larger ones than the pattern gives at once are several. */
+/* One write of a program; a write larger than PATTERN_CHUNK is split. */
 static int end_write(struct shape_end *e, size_t size)
 {
 	while (size > 0) {
@@ -164,7 +165,7 @@ static int end_send(struct shape_end *e, const struct writes writes[SHAPE_WRITES
 	return 0;
 }
 
-/* Reads as programs do: what is there, up to what is missing. -ENODATA at the end of file. */
+/* Reads as programs do: the bytes available, up to the number missing. Returns -ENODATA at EOF. */
 static int end_receive(struct shape_end *e, size_t size)
 {
 	while (size > 0) {
@@ -200,7 +201,7 @@ int shape_exchange(struct shape_end *e)
 	return r;
 }
 
-/* The index that came behind OP_SHAPE, or is still to come. */
+/* Reads the index that follows OP_SHAPE, which may already be in the buffer. */
 static int end_meet(struct shape_end *e)
 {
 	if (e->held == 0) {
@@ -222,11 +223,11 @@ static void *serve(void *arg)
 {
 	const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 	struct shape_end *e = arg;
-	bool orderly = false; /* the client's end of file came between two exchanges */
+	bool orderly = false; /* the client's FIN arrived between two exchanges */
 	int r = end_meet(e);
 
 	if (r == 0) {
-		/* An accepted socket inherits the listener's TCP_NODELAY. */
+		/* Off: an accepted socket inherits the listener's TCP_NODELAY. */
 		setsockopt(e->fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 0 }, sizeof(int));
 		shape_prepare(e->fd, e->shape, &e->shape->server, true);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Shapes of an exchange: how the bytes of a request and of its response are cut into writes, and
- * what the sockets are told before. The workload shape measures one of them.
+ * The shape of an exchange: how a request and its response are split into writes, and which options
+ * the sockets get first. The workload shape measures one shape.
  */
 #ifndef TPROXY_BENCH_SHAPE_H
 #define TPROXY_BENCH_SHAPE_H
@@ -20,11 +20,11 @@ struct writes {
 	unsigned int count;
 };
 
-/* SO_SNDBUF and SO_RCVBUF as setsockopt() takes them, in bytes; 0 = the kernel's own. */
+/* SO_SNDBUF and SO_RCVBUF as setsockopt() takes them, in bytes; 0 = the kernel's default. */
 struct socket_buffers {
 	int send;
 	int receive;
-	bool late; /* set after connect(), not before it; on the server's side always late */
+	bool late; /* set after connect() instead of before it; always on the server's side */
 };
 
 struct shape {
@@ -32,42 +32,44 @@ struct shape {
 	struct writes request[SHAPE_WRITES];
 	struct writes response[SHAPE_WRITES];
 	unsigned int ahead;    /* requests sent before the first response is read; 0 = 1 */
-	unsigned int pause_us; /* between two writes of one side */
-	bool nodelay;	       /* TCP_NODELAY at both ends; without it Nagle's algorithm */
-	bool fresh;	       /* a connection for each exchange, whose connect() is part of it */
+	unsigned int pause_us; /* pause between two writes of one side, in microseconds */
+	bool nodelay;	       /* TCP_NODELAY at both ends; false = Nagle's algorithm */
+	bool fresh; /* a new connection for each exchange; its connect() is measured too */
 	struct socket_buffers client;
 	struct socket_buffers server;
 };
 
-/* NULL if there is none of this name. */
+/* Returns the shape of this name, or NULL. The memory is static. */
 const struct shape *shape_find(const char *name);
 
-/* Prints the name of each shape, one a line. */
+/* Prints the names of all shapes, one per line. */
 void shape_list(void);
 
-/* One end of a connection that carries exchanges. What it sends and receives is the pattern. */
+/* One end of a connection that carries exchanges. It sends and expects the bytes of the pattern. */
 struct shape_end {
 	int fd; /* blocking */
 	const struct shape *shape;
-	bool introduced; /* the server knows the shape; on the server's side always true */
+	bool introduced; /* the server knows the shape; always true on the server's side */
 	uint64_t sent;
 	uint64_t received;
-	size_t held; /* bytes in front of the buffer that were read from fd already */
+	size_t held; /* bytes at the start of buffer that were already read from fd */
 	unsigned char buffer[PATTERN_CHUNK];
 };
 
-/* Applies what @buffers and @shape ask of a socket, after connect() if @late. */
+/* Sets the options of @buffers and @shape on a socket, those for after connect() if @late. */
 void shape_prepare(int fd, const struct shape *shape, const struct socket_buffers *buffers,
 		   bool late);
 
-/* The client's side of one exchange. Returns 0 or -errno; -EBADMSG for a wrong byte, -ENODATA for
- * an end of file. */
+/*
+ * Runs the client's side of one exchange. Returns 0 or -errno: -EBADMSG for a wrong byte, -ENODATA
+ * for EOF.
+ */
 int shape_exchange(struct shape_end *end);
 
 /*
  * Serves a connection in a thread of its own until the client closes it. @bytes were read from @fd
- * after OP_SHAPE. Takes @fd, which may be non-blocking. Returns 0 or -errno; @fd is closed then
- * too.
+ * after OP_SHAPE. Takes over @fd, which may be non-blocking, and closes it on failure too. Returns
+ * 0 or -errno.
  */
 int shape_serve(int fd, const unsigned char *bytes, size_t size);
 
