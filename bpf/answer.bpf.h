@@ -77,8 +77,8 @@ static __always_inline __s32 answer_original_dst6(void *optval, void *end,
 
 /*
  * Leaves the kernel's result in place. The kernel shows a program only one page of a longer buffer,
- * and fails the call with EFAULT if the program returns with optlen above one page. optlen = 0
- * means "leave the caller's buffer as it is" (Documentation/bpf/prog_cgroup_sockopt.rst).
+ * and fails the call with EFAULT if the program leaves optlen above that. An optlen of 0 means
+ * "leave the caller's buffer as it is" (Documentation/bpf/prog_cgroup_sockopt.rst).
  */
 static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
 {

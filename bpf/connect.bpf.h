@@ -11,10 +11,10 @@
  *   4. redirect(): choose a port of the relay of this network namespace and check that listener's
  *      mark; look up the negative cache; record the destination in the socket's storage.
  *
- * Only then does the caller write the relay's address into the context. A step that fails ends in
- * unredirected(), which alone chooses between fail-open and fail-closed. The maps of connections
- * stay as they are, apart from a test for room: connect() may still fail before its SYN, so sockops
- * inserts the entries (events.bpf.h).
+ * Only then does the caller write the relay's address into the context. A failure in step 4 ends in
+ * unredirected(), which chooses between fail-open and fail-closed. A hit in the negative cache
+ * fails connect() with the recorded errno instead. The maps of connections stay as they are, apart
+ * from a test for room: connect() may still fail before its SYN, so sockops inserts the entries.
  */
 #ifndef TPROXY_CONNECT_BPF_H
 #define TPROXY_CONNECT_BPF_H

@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The kernel half of tproxy: the entry points. The steps they call are in the headers. The hooks of
- * one redirected connection, in order, with the owner of the socket:
+ * The entry points of the kernel half; the headers have the steps. The hooks of one redirected
+ * connection, in order, with the owner of the socket:
  *
  *   sockops LISTEN               relay   add the marked listener to map_listeners
- *   connect4, connect6           client  record the original destination, then rewrite the address
- *                                        to the relay's
- *   sockops TCP_CONNECT          client  source known, SYN not sent: insert into map_socks and
- *                                        map_ports, or stop a SYN that would miss the relay
- *   sockops RTO                  client  stop the SYN before its retransmission if the listener is
- *                                        gone or does not answer
+ *   connect4, connect6           client  record the destination, then replace it by the relay's
+ *   sockops TCP_CONNECT          client  insert into the maps, or stop a SYN that strays
+ *   sockops RTO                  client  stop the next SYN if the listener is gone or silent
  *   sockops ACTIVE_ESTABLISHED   client  stop the final ACK if the listener is gone
  *   sockops PASSIVE_ESTABLISHED  relay   copy the connection into the accepted socket's mark
  *   getsockopt                   relay   answer SO_ORIGINAL_DST from that mark
  *   getpeername4, getpeername6   client  return the original destination
- *   sock_release                 client  delete the map entries, unless the relay still needs them
+ *   sock_release                 client  delete the map entries, unless the relay needs them
  *   sockops STATE -> CLOSE       both    delete the map entries; remove a listener
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
- * The invariant: an address is rewritten only after its destination has been recorded, and only if
- * the listener at the new address is alive and carries tproxy's mark. In every other case
- * unredirected() applies the policy: connect directly, or refuse.
+ * The invariant: an address is replaced only after its destination has been recorded, and only if
+ * the listener at the new address is alive and carries tproxy's mark. A connection that should be
+ * redirected and cannot be goes to unredirected(), which connects directly or refuses.
  *
- * The hooks run for every socket in scope. Each one starts with the cheapest test that rules out a
- * socket that tproxy does not handle.
+ * The hooks run for every socket in scope, so each starts with the cheapest test that rules one
+ * out.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
