@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: the BPF file system that holds the pin directory, and the way of a relay to it.
+ * tproxyctl doctor: the BPF file system that holds the pin directory, whether there is one and
+ * whether it is writable. tproxy-load mounts one at /sys/fs/bpf if necessary, and nowhere else. If
+ * it is mounted read-only, nothing can be loaded, and links cannot be looked at either, because the
+ * kernel opens them for writing. Later checks then leave out the links (doctor.read_only). Whether
+ * relays reach the directory is checked by doctor_pins.c.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -17,7 +21,7 @@
 #include "quote.h"
 
 #define USUAL_PLACE "/sys/fs/bpf"
-/* Not a mount command: it would hide what else is at that place, as all of /tmp. */
+/* No mount command: a mount would hide what is there now, such as all of /tmp. */
 #define MEND_PLACE "choose a pin directory below " USUAL_PLACE ": --pin-dir " USUAL_PLACE "/NAME"
 
 static bool is_bpffs(const char *path)
@@ -27,7 +31,7 @@ static bool is_bpffs(const char *path)
 	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
 }
 
-/* Where the file system that holds it is mounted; what remount wants to be given. */
+/* Finds where the file system of @path is mounted, which is what a remount needs. */
 static void mount_point(const char *path, char ret_point[PATH_MAX])
 {
 	char up[PATH_MAX];

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: cgroup2, where it is mounted, and whether sockets know their cgroup. A socket
- * of older kernels could hold the net_cls or net_prio number of version 1, or its cgroup2, and not
- * both: whoever used those controllers made all later sockets look as if they were in the root
- * (until 8520e224f547, "bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode"). The kernel is
- * asked what it knows of a socket of ours, by sock_diag(7).
+ * tproxyctl doctor: where cgroup2 is mounted, and whether sockets know their cgroup.
+ *
+ * On older kernels a socket held either its cgroup2 or the number of net_cls or net_prio (cgroup
+ * version 1), not both. Once these controllers were used, all later sockets looked as if they were
+ * in the root cgroup. This was fixed by 8520e224f547 ("bpf, cgroups: Fix cgroup v2 fallback on
+ * v1/v2 mixed mode").
+ *
+ * So the kernel is asked, by sock_diag(7), for the cgroup of a new listening socket on loopback. It
+ * must be the cgroup of this process. For a process in the root cgroup the two cases look the same,
+ * so then only the use of net_cls and net_prio is reported.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,10 +29,10 @@
 #include "cgroup.h"
 #include "doctor.h"
 
-/* Directories of net_cls and net_prio that are looked at. */
+/* How many directories of net_cls and net_prio are searched. */
 #define V1_DIRS_MAX 10000
 
-/* The cgroup of this process, and that of the hierarchy's root. */
+/* Returns the ids of the cgroup of this process and of the root of the hierarchy. */
 static int own_cgroups(const char *root, uint64_t *ret_own, uint64_t *ret_root)
 {
 	struct cgroup own = CGROUP_NULL, top = CGROUP_NULL;
@@ -59,7 +64,7 @@ static int listen_somewhere(struct sockaddr_in *ret_addr)
 	return TAKE_FD(fd);
 }
 
-/* In the answer about one socket. */
+/* Finds the cgroup id in the answer about one socket. */
 static int find_cgroup_id(const struct nlmsghdr *nlh, ssize_t len, uint64_t *ret_id)
 {
 	const struct inet_diag_msg *msg = NLMSG_DATA(nlh);
@@ -79,7 +84,7 @@ static int find_cgroup_id(const struct nlmsghdr *nlh, ssize_t len, uint64_t *ret
 	return -ENODATA;
 }
 
-/* The cgroup that a new socket of this process has, as its hooks see it. */
+/* Returns the id of the cgroup that a new socket of this process has, as its hooks see it. */
 static int socket_cgroup(uint64_t *ret_id)
 {
 	struct {
@@ -117,7 +122,7 @@ static int socket_cgroup(uint64_t *ret_id)
 	return n < 0 ? -errno : find_cgroup_id(&answer.nlh, n, ret_id);
 }
 
-/* Does any line of a net_cls.classid or net_prio.ifpriomap give a number other than 0? */
+/* Returns true if any line of a net_cls.classid or net_prio.ifpriomap has a number other than 0. */
 static bool has_number(const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -134,7 +139,7 @@ static bool has_number(const char *path)
 	return found;
 }
 
-/* In a hierarchy of version 1; *ret_path is set to the first that is found. */
+/* Searches a hierarchy of version 1. *ret_path is set to the first such file. */
 static bool find_numbered(char *mount_point, char *ret_path, size_t size)
 {
 	static const char *const files[] = { "net_cls.classid", "net_prio.ifpriomap" };
@@ -160,9 +165,9 @@ static bool find_numbered(char *mount_point, char *ret_path, size_t size)
 }
 
 struct v1_use {
-	bool bound;	 /* to a hierarchy of version 1, mounted here or not */
-	bool numbered;	 /* somebody has set a number */
-	char path[8192]; /* where */
+	bool bound;	 /* a controller is in a hierarchy of version 1, mounted or not */
+	bool numbered;	 /* a number is set */
+	char path[8192]; /* the file that has it */
 };
 
 static void find_v1_use(struct v1_use *use)
@@ -243,7 +248,7 @@ void doctor_cgroup(struct doctor *d)
 	r = cgroup_root(&root);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "cgroup2", "no cgroup2 file system is mounted");
-		/* Not over /sys/fs/cgroup, which may hold the hierarchies of version 1. */
+		/* Not at /sys/fs/cgroup, which may hold the hierarchies of version 1. */
 		doctor_mend(d, "mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2");
 		return;
 	}

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: what is attached. Are our links still, with our programs, and none missing? Who
- * else has programs on the same hooks, at our cgroups and above them? Those run before or after
- * ours and may deny or change what ours see, so they are shown; only one that was attached to the
- * exclusion of others, and so keeps ours out, is an error.
+ * tproxyctl doctor: what is attached.
+ *
+ * First tproxy's own links. Each pinned link must be attached and run the pinned program, and no
+ * hook may be missing. doctor_targets.c reports links whose cgroup was removed. A link of a cgroup
+ * that is no longer in scope is kept while it serves connections, which is no fault.
+ *
+ * Then foreign programs on the same hooks, at tproxy's cgroups and above them. They run before or
+ * after tproxy's and may deny or change what it sees, so each is a warning. A program that was
+ * attached exclusively, and so keeps tproxy's out, is an error. So is one that tproxy's keeps from
+ * running (foreign.c). Each program is reported once for its cgroup and hook.
+ *
+ * The links tell which programs are tproxy's. If they cannot be read, nothing is checked.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -27,13 +35,13 @@
 #include "targets.h"
 #include "tproxy_abi.h"
 
-/* Of one hook, at one cgroup and all above it; a cgroup itself can have 64. */
+/* For one hook, at a cgroup and all above it. A single cgroup can have 64. */
 #define PROGRAMS_MAX 256
-/* Depth of a cgroup below the root. */
+/* How many levels of cgroups are visited. */
 #define LEVELS_MAX 64
 
 static const struct attach_point {
-	const char *name; /* as hooks.h has them */
+	const char *name; /* as in hooks.c */
 	enum bpf_attach_type type;
 } attach_points[] = {
 	{ "connect4", BPF_CGROUP_INET4_CONNECT },     { "connect6", BPF_CGROUP_INET6_CONNECT },
@@ -54,13 +62,13 @@ struct links {
 	struct link *link;
 	size_t n;
 	size_t n_gone;		       /* whose cgroup was removed */
-	size_t n_kept;		       /* that no load wants any more */
-	struct tproxy_target *targets; /* what was loaded for; NULL: not known */
+	size_t n_kept;		       /* not wanted by the last load, but in use */
+	struct tproxy_target *targets; /* cgroups of the last load; NULL: unknown */
 	size_t n_targets;
 	bool good;
 };
 
-/* Programs that were told already: one above two of our cgroups is told once. */
+/* Programs that were reported already: one above two of tproxy's cgroups is reported once. */
 struct seen {
 	struct {
 		__u32 prog_id;
@@ -102,7 +110,7 @@ static bool is_gone(uint64_t cgroup_id)
 	return cgroup_path_by_id(cgroup_id, &path) == -ESTALE;
 }
 
-/* --- our own links */
+/* --- tproxy's own links */
 
 static void read_targets(struct links *links)
 {
@@ -115,8 +123,9 @@ static void read_targets(struct links *links)
 }
 
 /*
- * Was the last load for a cgroup of this id? One that is no more keeps the links that serve
- * redirected connections, with the programs of the load before, as long as there are any.
+ * Returns true if the last load was for a cgroup of this id, or if its cgroups are unknown. A
+ * cgroup that was dropped keeps the links that serve redirected connections, with the programs of
+ * the load before, as long as there are any.
  */
 static bool is_wanted(const struct links *links, uint64_t cgroup_id)
 {
@@ -147,7 +156,7 @@ static void check_link(struct links *links, const struct link *link)
 
 	if (is_gone(link->cgroup_id)) {
 		/*
-		 * doctor_targets() says what that means, once for all hooks. While there are
+		 * doctor_targets() reports what that means, once for all hooks. While there are
 		 * sockets of that cgroup, the link is still attached and serves them.
 		 */
 		links->n_gone++;
@@ -197,7 +206,7 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 		return 0;
 	}
 	link.prog_id = info.prog_id;
-	/* The kernel says 0 when it was detached. */
+	/* For a detached link the kernel reports cgroup id 0. */
 	link.attached = info.cgroup.cgroup_id == link.cgroup_id;
 	grown = reallocarray(links->link, links->n + 1, sizeof(*grown));
 	if (!grown)
@@ -219,7 +228,10 @@ static bool has_link(const struct links *links, const char *hook, uint64_t cgrou
 	return false;
 }
 
-/* Where connect4 is, all that serves a redirected connection has to be; a getsockopt somewhere. */
+/*
+ * Where connect4 is, all hooks that serve a redirected connection must be. Hooks of relays must be
+ * attached somewhere.
+ */
 static void check_complete(struct links *links)
 {
 	struct doctor *d = links->d;
@@ -269,7 +281,7 @@ static void check_links(struct links *links)
 			   links->n - links->n_gone - links->n_kept);
 }
 
-/* --- those of others */
+/* --- foreign programs */
 
 static int query(const char *path, enum bpf_attach_type type, __u32 flags, struct ids *ret_ids)
 {
@@ -284,7 +296,7 @@ static int query(const char *path, enum bpf_attach_type type, __u32 flags, struc
 		return r;
 	r = bpf_prog_query_opts(cgroup.fd, type, &opts);
 	cgroup_close(&cgroup);
-	/* Longer than we have room for: the first ones are there. */
+	/* -ENOSPC: there are more than we have room for, and the first ones are in the array. */
 	if (r < 0 && r != -ENOSPC)
 		return r;
 	ret_ids->n = opts.prog_cnt < PROGRAMS_MAX ? opts.prog_cnt : PROGRAMS_MAX;
@@ -314,7 +326,7 @@ static bool is_ours(const struct links *links, __u32 prog_id)
 	return false;
 }
 
-/* True the first time. */
+/* Returns true the first time. */
 static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, uint64_t cgroup_id)
 {
 	void *grown;
@@ -368,9 +380,10 @@ static void tell_foreign(struct doctor *d, const struct attach_point *point, __u
 }
 
 /*
- * Who keeps ours out? The rule of the kernel (kernel/bpf/cgroup.c, hierarchy_allows_attach()):
- * programs of the same cgroup have to be attached with BPF_F_ALLOW_MULTI, as ours are. Above it the
- * nearest cgroup that has any decides, and has to have it with that or BPF_F_ALLOW_OVERRIDE.
+ * Returns true if these programs keep tproxy's from being attached. The kernel's rule is in
+ * kernel/bpf/cgroup.c, hierarchy_allows_attach(). Programs of the same cgroup must have been
+ * attached with BPF_F_ALLOW_MULTI, as tproxy's are. Above it the nearest cgroup that has programs
+ * decides (*decided): they must have been attached with that flag or with BPF_F_ALLOW_OVERRIDE.
  */
 static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
 {
@@ -382,7 +395,7 @@ static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
 		 (level > 0 ? BPF_F_ALLOW_MULTI | BPF_F_ALLOW_OVERRIDE : BPF_F_ALLOW_MULTI));
 }
 
-/* One hook, at a cgroup and at each above it. */
+/* Checks one hook, at a cgroup and at each above it. */
 static void check_foreign_at(struct links *links, const struct cgroup *target, const char *root,
 			     const struct attach_point *point, struct seen *seen)
 {
@@ -415,7 +428,7 @@ static void check_foreign_at(struct links *links, const struct cgroup *target, c
 	}
 }
 
-/* Those above that ours keep from running, or would. */
+/* Reports a program above the cgroup that tproxy's keeps from running, or would keep. */
 static void check_cancelled(struct links *links, const struct cgroup *target,
 			    const struct hook *hook, struct seen *seen)
 {
@@ -434,7 +447,7 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 		if (strcmp(links->link[i].hook, hook->name) == 0)
 			own = links->link[i].prog_id;
 	}
-	/* Where others of ours are, this one will not be attached. */
+	/* This hook will not be attached where only other hooks of tproxy are. */
 	if (here && !attached)
 		return;
 	if (foreign_find(target, hook, own, &foreign) <= 0)
@@ -470,7 +483,10 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 	cgroup_close(&target);
 }
 
-/* At --cgroup and where we are attached; without either, where tproxy-load would attach. */
+/*
+ * Checks --cgroup and the cgroups where tproxy is attached. If it is attached nowhere and there is
+ * no --cgroup, checks the root.
+ */
 static void check_all_foreign(struct links *links)
 {
 	struct doctor *d = links->d;
@@ -487,7 +503,7 @@ static void check_all_foreign(struct links *links)
 
 		for (j = 0; j < i && links->link[j].cgroup_id != links->link[i].cgroup_id; j++)
 			;
-		/* Once for each cgroup; one that is gone was told with its links. */
+		/* Once for each cgroup. One that is gone was reported with its links. */
 		if (j == i && cgroup_path_by_id(links->link[i].cgroup_id, &path) == 0)
 			check_foreign(links, path, &seen);
 	}
@@ -500,7 +516,7 @@ void doctor_hooks(struct doctor *d)
 {
 	struct links links = { .d = d, .good = true };
 
-	/* Without its links we cannot tell our programs from those of others. */
+	/* Without the links tproxy's programs look like foreign ones. */
 	if (!d->privileged || !d->has_cgroup2 || d->read_only)
 		return;
 	if (d->loaded)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: who we are, and settings of the host that have nothing to do with our pins:
- * capabilities, how BPF runs and who may use it, descriptors, IPv6.
+ * tproxyctl doctor: the user who runs it, and settings of the host that do not depend on the pins:
+ * capabilities, the BPF compiler, unprivileged BPF, descriptors and IPv6. check_privileges() sets
+ * doctor.privileged, without which most later checks are left out. The limit of descriptors is that
+ * of this shell; doctor_relay.c checks those of running relays.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +18,7 @@
 
 #include "doctor.h"
 
-/* Twice as many descriptors as connections, and some to spare. */
+/* Two descriptors for each connection, and a reserve. */
 #define NOFILE_FEW 4096
 
 static int effective_capabilities(uint64_t *ret_caps)
@@ -35,7 +37,10 @@ static int effective_capabilities(uint64_t *ret_caps)
 	return r;
 }
 
-/* tproxy-load runs as root and needs these; so does this command, to look behind everything. */
+/*
+ * tproxy-load runs as root and needs these capabilities. This command needs them to look at
+ * everything.
+ */
 static void check_privileges(struct doctor *d)
 {
 	static const struct {
@@ -53,7 +58,10 @@ static void check_privileges(struct doctor *d)
 
 	effective_capabilities(&caps);
 	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
-		/* CAP_SYS_ADMIN stands for the younger two. */
+		/*
+		 * CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON, which were split off from it in
+		 * 5.8.
+		 */
 		if (caps & UINT64_C(1) << wanted[i].number ||
 		    (caps & all && wanted[i].number != CAP_NET_ADMIN))
 			continue;
@@ -81,7 +89,7 @@ static void check_jit(struct doctor *d)
 {
 	char line[16];
 
-	/* Where the kernel was built with the JIT always on, it is 1 and cannot be changed. */
+	/* With CONFIG_BPF_JIT_ALWAYS_ON it is 1 and cannot be changed. */
 	if (doctor_read_line("/proc/sys/net/core/bpf_jit_enable", line, sizeof(line)) < 0)
 		return;
 	if (strcmp(line, "0") == 0) {
@@ -105,7 +113,7 @@ static void check_unprivileged(struct doctor *d)
 		   line, strcmp(line, "0") == 0 ? "" : "not ");
 }
 
-/* A service gets its own limit, so this is about a relay that is started from here. */
+/* A service has a limit of its own. This one applies to a relay that is started from here. */
 static void check_nofile(struct doctor *d)
 {
 	struct rlimit limit;

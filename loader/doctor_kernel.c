@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: what our programs need of the kernel, each asked for on its own. A program that
- * calls one helper, correctly, is loaded and closed at once; a link is asked for with a cgroup that
- * does not exist, which says EBADF if, and only if, such links exist. bpf_loop() and
- * bpf_for_each_map_elem() would take BTF of the program; they are older than bpf_set_retval(),
- * which is asked for.
+ * tproxyctl doctor: what the BPF programs need from the kernel. Each feature is probed on its own,
+ * and nothing is attached.
  *
- * libbpf_probe_bpf_helper() is not used: it calls helpers without arguments and tells from the
- * verifier's words whether it was the helper that was refused. Those words have changed since.
+ * For a helper, a program that calls it correctly is loaded and closed at once. For a link, one is
+ * requested at a cgroup that does not exist: the error is EBADF if, and only if, such links exist.
+ * bpf_loop() and bpf_for_each_map_elem() are not probed, because a program that calls them needs
+ * BTF. They are older than bpf_set_retval(), which is probed.
+ *
+ * libbpf_probe_bpf_helper() is not used. It calls helpers without arguments, and infers from the
+ * verifier's messages whether the helper was refused. Those messages have changed since.
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -26,7 +28,7 @@
 #define MEND_KERNEL                                                                                \
 	"boot a newer kernel, with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y, then run this again"
 
-/* How a helper wants to be called. */
+/* How a helper is called. */
 enum args {
 	ARGS_CTX,     /* the context, or nothing */
 	ARGS_CTX_0,   /* the context and a number */
@@ -48,14 +50,14 @@ enum {
 	IN_TC = 1 << 6,
 };
 
-/* Run by BPF_PROG_TEST_RUN only. */
+/* Not attached: run by BPF_PROG_TEST_RUN only. */
 #define NOT_ATTACHED ((enum bpf_attach_type)0)
 
 static const struct probe {
 	const char *name;
 	enum bpf_prog_type type;
 	enum bpf_attach_type attach;
-	int sk_offset; /* of the socket in its context; -1: the context is the socket */
+	int sk_offset; /* offset of the socket in the context; -1: the context is the socket */
 	unsigned int bit;
 } probes[] = {
 	{ "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT,
@@ -81,7 +83,7 @@ static const struct helper {
 	const char *name;
 	int id;
 	enum args args;
-	unsigned int used; /* in which programs */
+	unsigned int used; /* IN_*: the programs that call it */
 } helpers[] = {
 	{ "bpf_sk_storage_get", BPF_FUNC_sk_storage_get, ARGS_STORAGE,
 	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE | IN_BIND | IN_TC },
@@ -122,7 +124,10 @@ static const struct helper {
 #define INSNS_MAX 16
 #define BUFFER	  16 /* bytes on the stack: a command's name, or an IPv4 tuple */
 
-/* The arguments; on entry the context is in r1. Returns how many instructions. */
+/*
+ * Emits the arguments of a helper. On entry the context is in r1. Returns the number of
+ * instructions.
+ */
 static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args args, int storage_fd)
 {
 	size_t n = 0;
@@ -155,7 +160,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 			in[n++] = MOV(BPF_REG_2, BPF_REG_1);
 		} else {
 			in[n++] = LOAD64(BPF_REG_2, BPF_REG_1, (__s16)p->sk_offset);
-			/* Over the rest and the call. */
+			/* Skips the other arguments and the call. */
 			in[n++] = SKIP_IF_0(BPF_REG_2, 5);
 		}
 		in[n++] = INSN(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0,
@@ -166,7 +171,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 		break;
 	case ARGS_SOCKET:
 		in[n++] = LOAD64(BPF_REG_1, BPF_REG_1, (__s16)p->sk_offset);
-		in[n++] = SKIP_IF_0(BPF_REG_1, 1); /* over the call */
+		in[n++] = SKIP_IF_0(BPF_REG_1, 1); /* skips the call */
 		break;
 	case ARGS_OPTION:
 		in[n++] = STORE64(BPF_REG_10, -8, 0);
@@ -180,7 +185,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 	return n;
 }
 
-/* Loads a program that calls one helper, or none; an fd, or -errno. */
+/* Loads a program that calls one helper, or none. Returns an fd or -errno. */
 static int load_probe(const struct probe *p, const struct helper *helper, int storage_fd)
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = p->attach);
@@ -206,7 +211,7 @@ static bool is_denied(int r)
 	return r == -EPERM || r == -EACCES;
 }
 
-/* Does a link take this program? See above. */
+/* Probes whether a link takes this program, see the top of this file. Returns 0 or -errno. */
 static int probe_link(const struct probe *p, int prog_fd)
 {
 	int fd = bpf_link_create(prog_fd, /* target_fd= */ -1, p->attach, NULL);
@@ -257,7 +262,7 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 			   p->attach == NOT_ATTACHED ? "" : ", links", used, used == 1 ? "" : "s");
 }
 
-/* A socket storage has to say what it holds. An fd, or -errno. */
+/* Creates a socket storage, whose key and value need BTF. Returns an fd or -errno. */
 static int create_storage(void)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -315,7 +320,7 @@ static void check_maps(struct doctor *d, int storage_fd)
 			   "maps: array, per-CPU array, hash, LRU hash, socket storage with BTF");
 }
 
-/* Our programs look into sockets by it. */
+/* The BPF programs read fields of the kernel's sockets, whose offsets come from BTF. */
 static void check_btf(struct doctor *d)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK) == 0) {

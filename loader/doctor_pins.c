@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: what is pinned: by a loader of our version, all of it, owned and readable as
- * ARCHITECTURE.md says, and within a relay's reach.
+ * tproxyctl doctor: what is pinned.
+ *
+ * map_policy must be tproxy's, written by a loader that finished, and of our ABI version. Only then
+ * is something loaded, and later checks look at it (doctor.loaded). All maps must be there, and
+ * there must be no foreign pin. Owners and modes must be those of access.h. The group of the
+ * directory counts as the group of relays.
+ *
+ * A relay must also reach the directory through all directories above it. And the kernel must let a
+ * process without capabilities use maps: a child without any tries it.
+ *
+ * Entries without a socket are removed here, so that later checks count live connections only.
  */
 #include <bpf/bpf.h>
 #include <dirent.h>
@@ -28,7 +37,7 @@
 #define MODE_OTHER_PINS 0600
 #define UID_NOBODY	65534
 
-/* 0: unknown to us, a map of no version of ours. */
+/* Returns the mode that a pin must have, 0 for a map that this version does not have. */
 static mode_t wanted_mode(const char *name)
 {
 	size_t i;
@@ -40,7 +49,7 @@ static mode_t wanted_mode(const char *name)
 	return strncmp(name, "map_", 4) == 0 ? 0 : MODE_OTHER_PINS;
 }
 
-/* Returns whether all is as it should be. */
+/* Returns true if owner and mode are right. */
 static bool check_access(struct doctor *d, const char *path, const struct stat *st, mode_t mode,
 			 gid_t gid)
 {
@@ -73,7 +82,7 @@ static bool check_pin(struct doctor *d, const char *name)
 
 	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
 	if (stat(path, &st) < 0)
-		return true; /* went while we looked */
+		return true; /* removed meanwhile */
 	if (!pins_is_ours(&pins, name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
 		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
@@ -99,7 +108,10 @@ static bool check_maps_there(struct doctor *d)
 	return good;
 }
 
-/* Every directory above has to let the relay's group search it; it is "others" for all of them. */
+/*
+ * The relay's group needs search permission on every directory above. Usually the bit for others
+ * grants it.
+ */
 static bool check_way(struct doctor *d)
 {
 	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)], *parent = path;
@@ -137,7 +149,7 @@ static void check_files(struct doctor *d)
 			closedir(dir);
 		return;
 	}
-	/* Whatever group the directory has been given; the rest has to agree with it. */
+	/* The group of the directory counts. All pins must agree with it. */
 	d->relay_gid = st.st_gid;
 	good &= check_access(d, d->pin_dir, &st,
 			     d->relay_gid ? PINS_DIR_MODE_GROUP : PINS_DIR_MODE_ROOT, d->relay_gid);
@@ -160,8 +172,9 @@ static void check_files(struct doctor *d)
 }
 
 /*
- * Does the kernel let somebody without any capability use a map that was opened for him? Until
- * c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"), with that setting, no.
+ * Checks whether a process without any capability can use a map that was opened for it. With
+ * kernel.unprivileged_bpf_disabled set it cannot, until c8644cd0efe7 ("bpf: refine
+ * kernel.unprivileged_bpf_disabled behaviour").
  */
 static void check_unprivileged_use(struct doctor *d, int map_fd)
 {
@@ -172,7 +185,7 @@ static void check_unprivileged_use(struct doctor *d, int map_fd)
 
 	if (!d->relay_gid || geteuid() != 0)
 		return;
-	fflush(stdout); /* the child has nothing to print twice */
+	fflush(stdout); /* the child must not print it again */
 	pid = fork();
 	if (pid == 0) {
 		if (setresgid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0 ||
@@ -193,7 +206,7 @@ static void check_unprivileged_use(struct doctor *d, int map_fd)
 	doctor_mend(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
 }
 
-/* A cgroup that is made anew at the same path has another id. */
+/* A cgroup that is created again at the same path has another id. */
 static void check_relay_cgroup(struct doctor *d)
 {
 	_cleanup_free_ char *path = NULL;

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: what the host decides by cgroup about packets (cgroup_skb programs, as
- * systemd's IPAddressDeny= and RestrictNetworkInterfaces=). Such a program sees the packets between
- * a client and the relay, and not those between the relay and the server. So who may reach
- * localhost only reaches everything, and who may not reach localhost reaches nothing: a packet that
- * is dropped is no error to the kernel, so connect() waits.
+ * tproxyctl doctor: foreign programs that filter packets by cgroup (cgroup_skb), such as those of
+ * systemd's IPAddressDeny= and RestrictNetworkInterfaces=.
  *
- * Looked at are the cgroups of the scope, those below it and those above. What a program does is
- * asked of the program itself (verdict.h).
+ * Such a program sees the packets between a client and the relay, and not those between the relay
+ * and the server. So a client that may reach only localhost reaches everything, and a client that
+ * may not reach localhost reaches nothing. To the kernel a dropped packet is no error, so its
+ * connect() waits.
+ *
+ * The cgroups of each scope are examined, those below it and those above, and the relay cgroup.
+ * Their programs are run on made-up packets (filters.h, verdict.h). If packets to the relay are
+ * dropped and others pass, that is an error. If the others are dropped too, or if a limit does not
+ * hold for redirected connections, that is a warning. A limit that applies to the relay as well
+ * still holds.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -30,30 +35,34 @@
 #include "util.h"
 #include "verdict.h"
 
-/* A host has some hundred; each takes some ten microseconds. */
+/* A host has some hundred, and each takes some ten microseconds. */
 #define CGROUPS_MAX 8192
-/* Findings of this check: the rest is counted. */
+/* Findings of this check that are printed; the rest is counted. */
 #define TOLD_MAX 24
-/* Where a relay listens if none is registered yet. */
+/* The port of the relay in made-up packets if no relay is registered yet. */
 #define USUAL_PORT 3128
 
 struct scan {
 	struct doctor *d;
 	char *root;
-	struct cgroup relay;		 /* where the relays are; path NULL: not known */
-	struct tproxy_endpoint where[2]; /* where they listen; port 0: not of that family */
-	unsigned int ifindex;		 /* of an interface that is not lo */
+	struct cgroup relay;		 /* the relay cgroup; path NULL: unknown */
+	struct tproxy_endpoint where[2]; /* addresses of a relay; port 0: none */
+	unsigned int ifindex;		 /* of an interface other than lo */
 	unsigned int cgroups, told, untold, harmless;
-	unsigned int connects, binds; /* cgroups with programs of others on these hooks */
+	unsigned int connects, binds; /* cgroups with foreign programs there */
 	char *first_connect, *first_bind;
-	bool bounded;	/* there are more cgroups than were looked at */
-	uint64_t *seen; /* those that have programs: one above two scopes is told once */
+	bool bounded; /* there are more than CGROUPS_MAX cgroups */
+	/* cgroups with programs, so that one above two scopes is reported once */
+	uint64_t *seen;
 	size_t n_seen;
 };
 
 /* --- findings */
 
-/* The unit that a cgroup is of: the innermost name that is one; the whole path if none is. */
+/*
+ * Finds the unit of a cgroup: the innermost component that is the name of one, or the whole path if
+ * there is none.
+ */
 static const char *unit_of(const char *path, char *buf, size_t size)
 {
 	static const char *const kinds[] = { ".service", ".scope", ".slice",
@@ -141,7 +150,7 @@ static void tell_unknown(struct scan *scan, const char *path, const struct filte
 
 /* --- cgroups */
 
-/* Does what is decided at this cgroup hold for the relay as well? */
+/* Returns true if what is decided at this cgroup applies to the relay too. */
 static bool holds_for_relays(const struct scan *scan, const struct cgroup *cgroup)
 {
 	return scan->relay.path && cgroup_is_within(&scan->relay, cgroup);
@@ -152,7 +161,7 @@ static bool is_of_relays(const struct scan *scan, const struct cgroup *cgroup)
 	return scan->relay.path && cgroup_is_within(cgroup, &scan->relay);
 }
 
-/* True the first time. */
+/* Returns true the first time. */
 static bool note(struct scan *scan, uint64_t id)
 {
 	uint64_t *grown;
@@ -170,7 +179,7 @@ static bool note(struct scan *scan, uint64_t id)
 	return true;
 }
 
-/* The worst of both families is told. */
+/* Reports the worst outcome of both families. */
 static void judge(struct scan *scan, const struct cgroup *cgroup, const struct filters *filters,
 		  const struct filters_outcome outcomes[_TPROXY_FAMILY_MAX])
 {
@@ -183,7 +192,7 @@ static void judge(struct scan *scan, const struct cgroup *cgroup, const struct f
 		const struct filters_outcome *o = &outcomes[i];
 
 		if (o->cut)
-			/* What could reach nothing before either is no news. */
+			/* What could reach nothing without tproxy is no finding. */
 			r = o->some_pass ? 3 : filters_are_systemds(filters) ? 0 : 1;
 		else
 			r = o->some_drop && !of_relays && !holds_for_relays(scan, cgroup) ? 2 : 0;
@@ -210,7 +219,9 @@ static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach
 	       (bpf_prog_query_opts(cgroup_fd, v6, &opts6) == 0 && opts6.prog_cnt > 0);
 }
 
-/* On connect at the scope and above it doctor_hooks() tells, for ours are there too. */
+/*
+ * doctor_hooks() reports programs on connect at the scope and above it, for tproxy's are there too.
+ */
 static void count_others(struct scan *scan, const struct cgroup *cgroup, bool below)
 {
 	if (is_of_relays(scan, cgroup))
@@ -232,7 +243,7 @@ static void check_cgroup(struct scan *scan, const char *path, bool below)
 	int r = 0, family;
 
 	if (cgroup_open(path, &cgroup) < 0)
-		return; /* went meanwhile */
+		return; /* removed meanwhile */
 	scan->cgroups++;
 	count_others(scan, &cgroup, below);
 	filters_collect(cgroup.fd, &filters);
@@ -248,7 +259,7 @@ static void check_cgroup(struct scan *scan, const char *path, bool below)
 		judge(scan, &cgroup, &filters, outcomes);
 }
 
-/* A scope, all below it, and each above. */
+/* Checks a scope, all cgroups below it, and each above it. */
 static void check_scope(struct scan *scan, const char *path)
 {
 	char copy[PATH_MAX], *end;
@@ -287,7 +298,7 @@ static int check_link(struct pins *pins, const char *name, void *data)
 	return 0;
 }
 
-/* Where relays listen and which cgroup they are in: of the first that is registered. */
+/* Finds the addresses and the cgroup of the first registered relay. */
 static void find_relay(struct scan *scan)
 {
 	struct doctor *d = scan->d;

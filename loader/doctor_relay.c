@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: the registered relays. A connection to a relay's port would tell little, and
- * would be a connection. Instead: is the process there and running, does a socket listen at the
- * address that it has registered, in its own network namespace, is that socket the relay's own, and
- * does it carry our mark? For the last one the listener is borrowed (pidfd_getfd(2)), because a
- * mark can be read by who holds the socket only.
+ * tproxyctl doctor: the registered relays.
+ *
+ * A connection to a relay's port would prove little, and would be a connection. Instead each entry
+ * of map_config is compared with the process that it names. The process must exist and run, be able
+ * to open the pins, and have renewed alive_ns. At each registered address one of its own sockets
+ * must listen, in the registered network namespace, and carry tproxy's mark. A program of these
+ * pins must answer on it (TPROXY_SO_WHOAMI).
+ *
+ * The listeners are duplicated with pidfd_getfd(2) (listeners.c), because only a process that holds
+ * a socket can read its mark. A proxy that tproxyctl registered has an alive_ns of 0 and no marks
+ * on the sockets with which it connects, so it must be in the relay cgroup.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -27,7 +33,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* Two descriptors for each connection. */
+/* Two descriptors for each connection, and a reserve. */
 #define NOFILE_FEW 4096
 
 enum process {
@@ -36,7 +42,10 @@ enum process {
 	PROCESS_GONE,
 };
 
-/* Who registered itself is restarted; a proxy that knows nothing of us is registered again. */
+/*
+ * A relay that registers itself is restarted. A proxy that tproxyctl registered is registered
+ * again.
+ */
 static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
 	if (relay->alive_ns)
@@ -46,8 +55,9 @@ static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
 }
 
 /*
- * The programs that answer are those of the cgroup where the socket was created: other programs
- * than before if tproxy-load was given another relay cgroup since.
+ * Returns true if tproxy's getsockopt program answers on this listener. The programs that run are
+ * those of the cgroup where the socket was created. Another relay cgroup since then means other
+ * programs.
  */
 static bool is_answered(const struct listener *l)
 {
@@ -57,7 +67,7 @@ static bool is_answered(const struct listener *l)
 	return getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) == 0 && len == sizeof(who);
 }
 
-/* Returns whether it is well. */
+/* Returns true if there is no finding. */
 static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 			   const struct listeners *own)
 {
@@ -76,7 +86,7 @@ static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 	return false;
 }
 
-/* A proxy that knows nothing of us dials with sockets that have no mark. */
+/* A proxy that does not know tproxy connects with sockets that have no mark. */
 static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
 {
 	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relays = CGROUP_NULL;
@@ -92,7 +102,10 @@ static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
 	mend_relay(d, relay);
 }
 
-/* Returns whether it is well. Those that share a port (SO_REUSEPORT) must all be. */
+/*
+ * Returns true if there is no finding. Listeners that share a port (SO_REUSEPORT) must all be
+ * marked.
+ */
 static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			const struct tproxy_endpoint *ep, const struct listeners *own)
 {
@@ -132,7 +145,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	return true;
 }
 
-/* Returns whether it is well. */
+/* Returns true if there is no finding. */
 static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			   const struct tproxy_endpoint *ep, const struct listeners *own)
 {
@@ -169,7 +182,7 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 	return false;
 }
 
-/* The letter of /proc/PID/stat, '?' if it is not there. */
+/* Returns the state letter of /proc/PID/stat, '?' if there is none. */
 static char process_state(pid_t pid)
 {
 	char path[64], line[512];
@@ -178,11 +191,13 @@ static char process_state(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	if (doctor_read_line(path, line, sizeof(line)) < 0)
 		return '?';
-	end = strrchr(line, ')'); /* behind the name, whatever that has in it */
+	end = strrchr(line, ')'); /* it follows the name, which may contain any byte */
 	return end && end[1] ? end[2] : '?';
 }
 
-/* prlimit(2) would take CAP_SYS_RESOURCE. The soft limit, which the relay has raised; 0: unknown.
+/*
+ * Returns the soft limit, which the relay has raised, or 0 if unknown. prlimit(2) would take
+ * CAP_SYS_RESOURCE.
  */
 static unsigned long open_files_max(pid_t pid)
 {
@@ -250,8 +265,8 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 }
 
 /*
- * It says so every second; one that does not gets no connections. A proxy that tproxyctl has
- * registered never says it (0).
+ * Returns true if the relay has renewed alive_ns, as it does every second. Otherwise it gets no
+ * connections. A proxy that tproxyctl registered has 0 there and never renews it.
  */
 static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 {
@@ -267,7 +282,7 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 	return false;
 }
 
-/* All ports of one family. Returns whether all are well. */
+/* Checks all ports of one family. Returns true if there is no finding. */
 static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			    const struct tproxy_listen *listen)
 {
@@ -305,7 +320,7 @@ static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tprox
 		   relay->uid, relay->alive_ns ? "" : ", registered by tproxyctl");
 }
 
-/* Each second it opens them by name. Returns whether it may. */
+/* Returns true if the relay may open the pins, as it does by name every second. */
 static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
 {
 	_cleanup_free_ char *group = fields_group(d->relay_gid);
@@ -331,11 +346,11 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	if (process == PROCESS_GONE)
 		return;
 	serves = process == PROCESS_RUNS && check_group(d, relay) && is_alive(d, relay);
-	/* What is wrong with one family is mostly wrong with both. */
+	/* A fault of one family is mostly a fault of both: report it once. */
 	for (i = 0; i < _TPROXY_FAMILY_MAX && well; i++) {
 		struct tproxy_listen listen = relay->listen[i];
 
-		/* The map may hold anything. */
+		/* The map may contain any number. */
 		if (listen.n_ports > TPROXY_PORTS_MAX)
 			listen.n_ports = TPROXY_PORTS_MAX;
 		if (!listen.n_ports)
@@ -375,7 +390,7 @@ void doctor_relay(struct doctor *d)
 		doctor_mend(d, DOCTOR_MEND_LOAD);
 		return;
 	}
-	/* Bounded: a key that goes meanwhile starts the walk anew. */
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
 	     n++, prev = &cookie) {
 		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: the cgroups that were asked for. One that was removed and made again has the
- * same path and is another cgroup, to which nothing is attached: what runs there goes out directly,
- * with --fail-closed too. A service manager does that at each restart of a service.
+ * tproxyctl doctor: the cgroups of the load. A cgroup that was removed and created again has the
+ * same path and is another cgroup, to which nothing is attached. Connections of its processes go
+ * out directly, with --fail-closed too. A service manager does that at each restart of a service.
+ * map_targets keeps path and id of each cgroup, and targets_state_of() compares them.
  */
 #include <errno.h>
 #include <limits.h>
@@ -14,7 +15,7 @@
 #include "targets.h"
 #include "tproxy_abi.h"
 
-/* True if there is nothing to say of it. */
+/* Returns true if there is no finding. */
 static bool check_target(struct doctor *d, const struct tproxy_target *target)
 {
 	const bool relay = target->flags == TPROXY_TARGET_RELAY;

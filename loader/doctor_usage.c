@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: how full map_socks is and with whose connections, and which counters tell of
- * something that went wrong. A full map is what a new connection meets as if there were no relay.
+ * tproxyctl doctor: how full map_socks is and with whose connections, and which counters show that
+ * something went wrong. If map_socks is full, a new connection is treated as if there were no
+ * relay: it goes out directly, or is refused with --fail-closed. From NEARLY_FULL_PERCENT on, the
+ * users and cgroups with the most connections are named. Counters of ordinary outcomes are not
+ * reported.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,11 +18,11 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* Of the map's size: from here on it is told. */
+/* Share of the map from which on a finding names users and cgroups. */
 #define NEARLY_FULL_PERCENT 75
-/* Users, and cgroups, that are told. */
+/* How many users, and how many cgroups, are named. */
 #define TOP 3
-/* A bucket of a hash map may be short of a place a little earlier. */
+/* An insertion may fail a few entries before the map is full. */
 #define FULL (TPROXY_CONNECTIONS_MAX - 16)
 
 struct holder {
@@ -28,8 +31,8 @@ struct holder {
 };
 
 /*
- * Zero counters are no finding; of the others, what they mean. All but those of the ordinary:
- * redirected, and what goes past the relay by its nature (bypass_…).
+ * The meaning of each counter that is a finding unless it is 0. Ordinary outcomes are not here:
+ * redirected, and what bypasses the relay by its nature (bypass_...).
  */
 static const struct {
 	enum tproxy_stat stat;
@@ -72,7 +75,7 @@ static int by_number(const void *a, const void *b)
 	return (x->n < y->n) - (x->n > y->n);
 }
 
-/* ids becomes sorted. Returns how many there are in top, the largest first. */
+/* Sorts @ids. Returns the number of entries in @top, the largest first. */
 static size_t find_top(uint64_t *ids, size_t n, struct holder top[TOP + 1])
 {
 	size_t n_top = 0, i, j;
@@ -89,7 +92,7 @@ static size_t find_top(uint64_t *ids, size_t n, struct holder top[TOP + 1])
 	return n_top;
 }
 
-/* "12000 of root, 3 of 1000" */
+/* Writes "12000 of root, 3 of 1000". */
 static void format_top(uint64_t *ids, size_t n, char *(*name)(uint64_t), char *buf, size_t size)
 {
 	struct holder top[TOP + 1] = {};
@@ -151,7 +154,7 @@ void doctor_usage(struct doctor *d)
 	_cleanup_free_ struct conns_entry *entries = NULL;
 	size_t n = 0;
 
-	/* What is wrong with the pins has been told by then. */
+	/* Faults of the pins were reported before. */
 	if (!d->loaded || !d->privileged || conns_read(d->pin_dir, &entries, &n) < 0)
 		return;
 	if (n >= (size_t)TPROXY_CONNECTIONS_MAX * NEARLY_FULL_PERCENT / 100)

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: clients that wait for a relay, and routing rules by user. What a firewall does
- * with the packets between a client and the relay, by user, by mark or by cgroup, cannot be seen in
- * its rules from here. It is seen in what it leaves: a SYN to the relay that had to be sent again,
- * though the relay is on this host. The kernel is asked for such sockets, by sock_diag(7), in the
- * relay's network namespace.
+ * tproxyctl doctor: clients that wait for a relay, and routing rules by user.
+ *
+ * A firewall may drop the packets between a client and the relay, by user, by mark or by cgroup.
+ * Its rules cannot be evaluated from here, but their effect can be seen: a SYN to the relay was
+ * retransmitted, though the relay is on this host. The kernel is asked for such sockets by
+ * sock_diag(7), in the relay's network namespace. Listeners are in the same answer. If the accept
+ * queue of one is full, the relay does not accept, and no filter is suspected.
+ *
+ * For redirected connections a routing rule by user applies to the relay's user, not to the
+ * client's. Such rules are a warning.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -28,7 +33,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* Kinds of clients (user, cgroup) that are told. */
+/* How many kinds of clients (user, cgroup) are reported. */
 #define WAITING_MAX 8
 
 struct waiting {
@@ -41,13 +46,16 @@ struct look {
 	const struct tproxy_relay *relay;
 	struct waiting kinds[WAITING_MAX];
 	size_t n_kinds;
-	unsigned int waiting; /* all of them */
-	unsigned int full;    /* a port whose queue has no room */
+	unsigned int waiting; /* sockets of all kinds */
+	unsigned int full;    /* a port whose accept queue is full, 0: none */
 	unsigned int uid_rules;
-	__u32 first_uid, last_uid; /* of one of these rules */
+	__u32 first_uid, last_uid; /* the range of one of these rules */
 };
 
-/* Is this an address of the relay? addr has 4 or 16 bytes in network order. */
+/*
+ * Returns true if this is an address of the relay. @addr has 4 or 16 bytes in network order, @port
+ * is in host order.
+ */
 static bool is_relays(const struct tproxy_relay *relay, int family, const void *addr, __u16 port)
 {
 	const struct tproxy_listen *listen =
@@ -63,7 +71,10 @@ static bool is_relays(const struct tproxy_relay *relay, int family, const void *
 	return false;
 }
 
-/* The attribute of this type behind a message's own structure; NULL. */
+/*
+ * Finds the attribute of this type and at least this size, after the message's own structure of
+ * @header bytes. Returns NULL if there is none.
+ */
 static const void *find_attr(const struct nlmsghdr *msg, size_t header, unsigned short type,
 			     size_t size)
 {
@@ -105,7 +116,7 @@ static void look_at_socket(const struct nlmsghdr *msg, void *data)
 	if (msg->nlmsg_type != SOCK_DIAG_BY_FAMILY || msg->nlmsg_len < NLMSG_LENGTH(sizeof(*diag)))
 		return;
 	if (diag->idiag_state == TCP_LISTEN) {
-		/* As sk_acceptq_is_full() has it. */
+		/* The same condition as sk_acceptq_is_full(). */
 		if (diag->idiag_rqueue > diag->idiag_wqueue &&
 		    is_relays(look->relay, diag->idiag_family, diag->id.idiag_src,
 			      ntohs(diag->id.idiag_sport)))
@@ -227,7 +238,7 @@ void doctor_waiting(struct doctor *d)
 	    bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay),
 			   /* writable= */ false, &fd) < 0)
 		return;
-	/* Bounded: a key that goes meanwhile starts the walk anew. */
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
 	     n++, prev = &cookie) {
 		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)

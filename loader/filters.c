@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See filters.h. */
+/* tproxyctl doctor. See filters.h. */
 #include "filters.h"
 
 #include <bpf/bpf.h>
@@ -14,7 +14,10 @@ void filters_finish(struct filters *filters)
 		close(filters->list[--filters->n].fd);
 }
 
-/* One that cannot be opened is gone by now, or not ours to look at: then its fd is negative. */
+/*
+ * Adds the programs of one direction. A program that cannot be opened is gone, or we may not look
+ * at it: it is left out.
+ */
 static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 {
 	__u32 ids[FILTERS_MAX] = {}, i;
@@ -69,7 +72,10 @@ void filters_choose_samples(const struct filters *filters, struct verdict_sample
 		verdict_add_of_program(ret, filters->list[i].fd);
 }
 
-/* Does a handshake with this address pass all of them? -errno: cannot be told. */
+/*
+ * Returns 1 if a handshake with this address passes all programs, 0 if one drops it, or -errno if
+ * that cannot be found out.
+ */
 static int passes(const struct filters *filters, const struct tproxy_endpoint *remote,
 		  unsigned int ifindex)
 {

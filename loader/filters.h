@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The programs of others on the packets of one cgroup (cgroup_skb), and what they let pass. */
+/* Foreign programs on the packets of one cgroup (cgroup_skb), and what they let pass. */
 #ifndef TPROXY_LOADER_FILTERS_H
 #define TPROXY_LOADER_FILTERS_H
 
@@ -10,7 +10,7 @@
 #include "tproxy_abi.h"
 #include "verdict.h"
 
-/* Of one direction; the kernel allows as many. */
+/* For one direction: the kernel allows as many on one hook of a cgroup. */
 #define FILTERS_MAX 64
 
 struct filter {
@@ -25,32 +25,40 @@ struct filters {
 	size_t n;
 };
 
-/* Of all programs of a cgroup together: a packet has to pass each of them. Of one family. */
+/*
+ * The outcome of all programs of a cgroup together, for one address family. A packet has to pass
+ * each of them.
+ */
 struct filters_outcome {
 	const struct tproxy_endpoint *relay; /* NULL: relays do not serve that family */
-	bool cut;			     /* the relay is not reached */
-	bool some_pass;			     /* of the samples */
+	bool cut;			     /* packets to or from the relay are dropped */
+	bool some_pass;			     /* some of the samples pass */
 	bool some_drop;
-	struct tproxy_endpoint dropped; /* one of these */
+	struct tproxy_endpoint dropped; /* one of the dropped samples */
 };
 
-/* Those attached to the cgroup itself. The caller calls filters_finish(). */
+/*
+ * Collects the programs that are attached to the cgroup itself. The caller calls filters_finish().
+ */
 void filters_collect(int cgroup_fd, struct filters *ret);
 void filters_finish(struct filters *filters);
 
-/* "program 12, 'sd_fw_egress', on egress", for each of them, with ';' between. */
+/* Writes "program 12, 'sd_fw_egress', on egress" for each program, with ';' between. */
 void filters_describe(const struct filters *filters, char *buf, size_t size);
 
-/* What systemd makes of IPAddressAllow= and IPAddressDeny=: its tries tell all that it does. */
+/*
+ * Returns true if all are programs that systemd makes of IPAddressAllow= and IPAddressDeny=. Their
+ * tries contain everything that they decide.
+ */
 bool filters_are_systemds(const struct filters *filters);
 
-/* Addresses to try, also those in the programs' own tries. */
+/* Chooses addresses to try, and adds those in the programs' own tries. */
 void filters_choose_samples(const struct filters *filters, struct verdict_samples *ret);
 
 /*
- * Asks them about handshakes with a relay (on lo; port 0: there is none, nothing is asked) and with
- * the samples of its family (on the interface). relay stays the caller's. 0; -errno: the kernel
- * does not run one of them.
+ * Runs the programs on handshakes with the relay (on lo) and with the samples of its family (on the
+ * interface). If relay->port is 0 there is no relay, and nothing is run. ret->relay points to
+ * @relay. Returns 0, or -errno if the kernel does not run one of the programs.
  */
 int filters_try(const struct filters *filters, const struct tproxy_endpoint *relay,
 		const struct verdict_samples *samples, unsigned int ifindex,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See netlink.h. */
+/* tproxyctl doctor. See netlink.h. */
 #include "netlink.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 #define BUFFER_SIZE 32768
 
-/* A socket belongs to the namespace that it was made in, whoever uses it later. */
+/* A socket belongs to the namespace in which it was created, so this process can return at once. */
 int netlink_open_in(pid_t pid, int protocol)
 {
 	const struct timeval timeout = { .tv_sec = 2 };
@@ -35,13 +35,13 @@ int netlink_open_in(pid_t pid, int protocol)
 	if (fd < 0)
 		r = -errno;
 	if (setns(home, CLONE_NEWNET) < 0)
-		abort(); /* all that follows would tell of another namespace */
+		abort(); /* everything after this would be about another namespace */
 	if (r == 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
 		r = -errno;
 	return r < 0 ? r : TAKE_FD(fd);
 }
 
-/* 1: this was the end; 0: more follows; -errno. */
+/* Returns 1 at the end of the dump, 0 if more follows, or -errno. */
 static int take_part(const struct nlmsghdr *msg, ssize_t len,
 		     void (*fn)(const struct nlmsghdr *msg, void *data), void *data)
 {

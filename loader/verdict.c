@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See verdict.h. */
+/* tproxyctl doctor. See verdict.h. */
 #include "verdict.h"
 
 #include <arpa/inet.h>
@@ -17,10 +17,10 @@
 
 #include "util.h"
 
-/* Where the kernel chooses the ports itself. */
+/* A port of the range from which the kernel chooses source ports. */
 #define EPHEMERAL_PORT 40000
 #define MAPS_MAX       16
-/* Of each trie. */
+/* How many keys of each trie are used. */
 #define KEYS_MAX 32
 
 static const __u8 mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
@@ -63,7 +63,7 @@ static struct tcphdr handshake(bool egress, __u16 port)
 	};
 }
 
-/* From an address of this host that is of no use to know: whoever filters looks at the remote. */
+/* Makes an IPv4 packet. Its local address does not matter: a filter looks at the remote one. */
 static size_t make4(struct packet4 *p, bool egress, const struct tproxy_endpoint *remote)
 {
 	static const __u8 somewhere[4] = { 198, 18, 0, 1 };
@@ -120,7 +120,7 @@ int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
 		opts.ctx_size_in = sizeof(ctx);
 	}
 	r = bpf_prog_test_run_opts(prog_fd, &opts);
-	/* The second bit is about congestion. */
+	/* The second bit is about congestion, not about the verdict. */
 	return r < 0 ? r : (int)(opts.retval & 1);
 }
 
@@ -154,7 +154,7 @@ void verdict_add_usual(struct verdict_samples *to)
 	}
 }
 
-/* Keys begin with the length of the prefix, the network follows: 4 or 16 bytes. */
+/* Adds the keys of a trie. A key is the length of the prefix, then the network: 4 or 16 bytes. */
 static void add_of_trie(struct verdict_samples *to, int map_fd, size_t address_len)
 {
 	struct {
@@ -170,7 +170,7 @@ static void add_of_trie(struct verdict_samples *to, int map_fd, size_t address_l
 		if (address_len == 4)
 			memcpy(ep.addr, mapped_prefix, sizeof(mapped_prefix));
 		memcpy(ep.addr + sizeof(ep.addr) - address_len, key.addr, address_len);
-		if (key.prefix_len > 0) /* that is everybody else, of whom there are some already */
+		if (key.prefix_len > 0) /* 0 matches every address */
 			add(to, &ep);
 	}
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What a program of somebody else on the packets of a cgroup (cgroup_skb) would do with a packet.
- * The kernel runs it on one that we make up (BPF_PROG_RUN): nothing is attached and nothing is
- * sent. What the program counts, it counts.
+ * What a foreign program on the packets of a cgroup (cgroup_skb) would do with a packet. The kernel
+ * runs it on a made-up one (BPF_PROG_RUN): nothing is attached and nothing is sent. A program that
+ * counts packets counts these too.
  */
 #ifndef TPROXY_LOADER_VERDICT_H
 #define TPROXY_LOADER_VERDICT_H
@@ -13,8 +13,9 @@
 #include "tproxy_abi.h"
 
 /*
- * A TCP SYN to remote (egress), or the SYN-ACK from there. ifindex: the interface, 0 = lo.
- * 1: it passes; 0: it is dropped; -errno: the kernel does not run that program.
+ * Runs the program on a TCP SYN to @remote (egress), or on the SYN-ACK from there. @ifindex is the
+ * interface, 0 for lo. Returns 1 if the packet passes, 0 if it is dropped, or -errno if the kernel
+ * does not run that program.
  */
 int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
 		unsigned int ifindex);
@@ -26,13 +27,16 @@ struct verdict_samples {
 	size_t n;
 };
 
-/* Addresses of private and of public networks, of both families. */
+/* Adds addresses of private and of public networks, of both families. */
 void verdict_add_usual(struct verdict_samples *to);
 
-/* Those in the tries that a program looks up, as systemd's IPAddressAllow= and IPAddressDeny=. */
+/*
+ * Adds the addresses in the LPM tries of a program, such as those of systemd's IPAddressAllow= and
+ * IPAddressDeny=.
+ */
 void verdict_add_of_program(struct verdict_samples *to, int prog_fd);
 
-/* Of 127.0.0.0/8, or ::1. */
+/* Return true for 127.0.0.0/8 and ::1, and for an IPv4-mapped address. */
 bool verdict_is_loopback(const struct tproxy_endpoint *ep);
 bool verdict_is_ipv4(const struct tproxy_endpoint *ep);
 
