@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # What a machine can check of the house's rules: format, licence lines, who may include whom, shell
-# scripts, that --help, man page and completion name the same options, and that README.md has the
-# numbers that were measured. Says each finding and exits 1. Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
+# scripts, that --help, man page and completion name the same options, that README.md has the
+# numbers that were measured, and the subjects of commits. Says each finding and exits 1.
+# Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
 set -u
 
 cd "${1:-$(dirname "$0")/..}" || exit 2
@@ -184,6 +185,18 @@ check_benchmarks()
         finding "README.md and tests/bench/results: see tests/bench/README.md, Publishing"
 }
 
+check_history()
+{
+    if scripts/subjects.sh . > "$tmp"; then
+        sed 's/^subjects: /check: /' "$tmp"
+        return
+    fi
+    [ -s "$tmp" ] || finding "scripts/subjects.sh failed"
+    while read -r line; do
+        finding "history: ${line#subjects: }"
+    done < "$tmp"
+}
+
 tmp=$(mktemp) || exit 2
 trap 'rm -f "$tmp" "$tmp.help" "$tmp.other"' EXIT
 check_format
@@ -195,6 +208,7 @@ check_options
 check_claims
 check_hygiene
 check_benchmarks
+check_history
 if [ "$findings" -gt 0 ]; then
     echo "check: $findings findings"
     exit 1
