@@ -9,8 +9,8 @@
 
 /* Not for connections: libraries, maps, epoll. */
 #define FDS_RESERVED 64
-/* Of a worker: epoll, eventfd, maps, spare sockets. */
-#define FDS_WORKER 10
+/* Of a worker: epoll, eventfd, maps, spare sockets; and of its bulk worker. */
+#define FDS_WORKER 14
 /* At most, for all workers; see pipes.h. */
 #define PIPES_MAX 128
 

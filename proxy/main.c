@@ -42,6 +42,8 @@
 #define LOG_STOP_MS 1000
 /* Well below TPROXY_STALE_NS. */
 #define CHECK_S 1
+/* Of the pipes, one in so many is for bulk that its worker has not handed over. */
+#define BULK_PIPES 4
 /*
  * Without the guardian: how long to serve new connections while no other relay has registered, and
  * how often to look. Our entry is not renewed then, so shorter than TPROXY_STALE_NS.
@@ -74,7 +76,7 @@ static void log_registered(const struct relay *relay)
 	addr6.in6.sin6_port = htons(listen[TPROXY_INET6].ports[0]);
 	log_info("registered pid %u, listening on %s%s%s, workers %u, ports %u", relay->reg.pid,
 		 format_endpoint(&addr, text), has6 ? " and " : "",
-		 has6 ? format_endpoint(&addr6, text6) : "", relay->n_workers,
+		 has6 ? format_endpoint(&addr6, text6) : "", relay->options.workers,
 		 listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports);
 }
 
@@ -509,18 +511,24 @@ static int start_workers(struct relay *relay)
 
 static int init_workers(struct relay *relay)
 {
-	const uint32_t pipes = capacity_pipes(capacity_raise_nofile(), relay->options.workers);
+	const uint32_t n = relay->options.workers;
+	const uint32_t pipes = capacity_pipes(capacity_raise_nofile(), n);
+	uint32_t i;
 	int r;
 
-	relay->workers = calloc(relay->options.workers, sizeof(*relay->workers));
+	relay->workers = calloc(2 * n, sizeof(*relay->workers));
 	if (!relay->workers)
 		return -ENOMEM;
-	while (relay->n_workers < relay->options.workers) {
-		r = worker_init(&relay->workers[relay->n_workers++], &relay->options, &relay->limit,
-				pipes, relay->done_fd);
+	while (relay->n_workers < 2 * n) {
+		i = relay->n_workers++;
+		r = worker_init(&relay->workers[i], &relay->options, &relay->limit,
+				i < n ? pipes / BULK_PIPES : pipes - pipes / BULK_PIPES,
+				relay->done_fd);
 		if (r < 0)
 			return r;
 	}
+	for (i = 0; i < n; i++)
+		worker_pair(&relay->workers[i], &relay->workers[n + i]);
 	return 0;
 }
 
@@ -560,6 +568,8 @@ static void relay_finish(struct relay *relay)
 
 	registration_remove(&relay->reg);
 	stop_workers(relay);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_join(&relay->workers[i]);
 	for (i = 0; i < relay->n_workers; i++)
 		worker_finish(&relay->workers[i]);
 	free(relay->workers);

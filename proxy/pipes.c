@@ -73,6 +73,16 @@ void pipes_return(struct pipes *pipes, struct pipe *pipe)
 	SLIST_INSERT_HEAD(&pipes->idle, pipe, next);
 }
 
+void pipes_give_away(struct pipes *pipes)
+{
+	pipes->made--;
+}
+
+void pipes_adopt(struct pipes *pipes)
+{
+	pipes->made++;
+}
+
 void pipes_discard(struct pipes *pipes, struct pipe *pipe)
 {
 	close(pipe->read_fd);

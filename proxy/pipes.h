@@ -38,6 +38,9 @@ void pipes_finish(struct pipes *pipes);
  */
 struct pipe *pipes_borrow(struct pipes *pipes);
 void pipes_return(struct pipes *pipes, struct pipe *pipe);
+/* A pipe that is lent goes to another worker with its flow, or comes from one. */
+void pipes_give_away(struct pipes *pipes);
+void pipes_adopt(struct pipes *pipes);
 /* For a pipe that is not empty: it is closed, with what is in it. */
 void pipes_discard(struct pipes *pipes, struct pipe *pipe);
 

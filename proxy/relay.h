@@ -25,7 +25,7 @@ struct relay {
 	bool lost_listener; /* a worker has, and there are no new ones yet */
 	struct worker_limit limit;
 	struct worker *workers;
-	uint32_t n_workers; /* initialised */
+	uint32_t n_workers; /* initialised: options.workers, and as many bulk workers behind them */
 	uint32_t n_done;
 	bool draining;	  /* new connections are not ours any more */
 	bool terminating; /* draining with a deadline */

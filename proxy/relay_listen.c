@@ -17,7 +17,7 @@
 static void share_out(const struct relay *relay, struct worker_sockets *sockets, int family, int fd)
 {
 	uint32_t n = relay->reg.listen[family].n_ports;
-	struct worker_sockets *to = &sockets[(n - 1) % relay->n_workers];
+	struct worker_sockets *to = &sockets[(n - 1) % relay->options.workers];
 
 	to->listen_fds[family][to->n_listen[family]++] = fd;
 }
@@ -118,7 +118,7 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 	uint32_t i;
 	int r;
 
-	for (i = 0; i < relay->n_workers; i++) {
+	for (i = 0; i < relay->options.workers; i++) {
 		r = registration_handle_dup(&relay->reg, relay->options.error_memory_ms,
 					    &sockets[i].handle);
 		if (r < 0)
@@ -141,7 +141,7 @@ static void hold_listeners(const struct relay *relay, const struct worker_socket
 
 	if (relay->guardian_fd < 0)
 		return;
-	for (i = 0; i < relay->n_workers; i++) {
+	for (i = 0; i < relay->options.workers; i++) {
 		for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 			for (j = 0; j < sockets[i].n_listen[family]; j++)
 				all[n++] = sockets[i].listen_fds[family][j];
@@ -156,17 +156,17 @@ int relay_listen(struct relay *relay)
 	uint32_t i;
 	int r;
 
-	sockets = calloc(relay->n_workers, sizeof(*sockets));
+	sockets = calloc(relay->options.workers, sizeof(*sockets));
 	if (!sockets) {
 		log_err("out of memory for listeners");
 		return -ENOMEM;
 	}
-	for (i = 0; i < relay->n_workers; i++)
+	for (i = 0; i < relay->options.workers; i++)
 		sockets[i] = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	r = bind_all(relay, sockets);
 	if (r == 0)
 		hold_listeners(relay, sockets);
-	for (i = 0; i < relay->n_workers; i++) {
+	for (i = 0; i < relay->options.workers; i++) {
 		if (r < 0)
 			worker_sockets_close(&sockets[i]);
 		else

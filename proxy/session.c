@@ -18,6 +18,7 @@
 #include <linux/sockios.h>
 
 #include "connlog.h"
+#include "handoff.h"
 #include "log.h"
 #include "origdst.h"
 #include "parse.h"
@@ -106,13 +107,19 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 	woke(h->session);
 	/* Small talk goes before it. If there is no memory for a queue, there is one turn for all.
 	 */
-	if (!pump_is_bulk(&h->pump) || !worker_queue_bulk(h->session->worker, h))
-		half_run(h);
+	if (pump_is_bulk(&h->pump)) {
+		if (worker_queue_bulk(h->session->worker, h))
+			return;
+	} else if (handoff_small(h->session)) {
+		return;
+	}
+	half_run(h);
 }
 
 void session_run_bulk(struct half *h)
 {
-	half_run(h);
+	if (!handoff_bulk(h->session))
+		half_run(h);
 }
 
 static void half_init(struct half *h, struct session *s, int src_fd, int dst_fd)
@@ -672,6 +679,76 @@ void session_settle(struct session *s)
 	session_set_keepidle(s);
 	s->settled = true;
 	leave_crowd(s);
+}
+
+static void half_detach(struct half *h)
+{
+	struct worker *worker = h->session->worker;
+
+	if (h->reading)
+		event_del(&h->read_event);
+	if (h->writing)
+		event_del(h->write_event);
+	worker_unqueue_bulk(worker, h);
+	if (h->pump.pipe)
+		pipes_give_away(&worker->pipes);
+}
+
+/* It waits for what it waited for. */
+static int half_attach(struct half *h)
+{
+	const struct timeval delay = { .tv_usec = BACKOFF_MS * 1000 };
+	struct worker *worker = h->session->worker;
+	bool backs_off = h->write_event && event_get_fd(h->write_event) < 0;
+
+	if (h->pump.pipe)
+		pipes_adopt(&worker->pipes);
+	event_base_set(worker->base, &h->read_event);
+	if (h->write_event)
+		event_base_set(worker->base, h->write_event);
+	if ((h->reading && event_add(&h->read_event, NULL) < 0) ||
+	    (h->writing && event_add(h->write_event, backs_off ? &delay : NULL) < 0))
+		return -ENOMEM;
+	return 0;
+}
+
+void session_detach(struct session *s)
+{
+	struct worker *worker = s->worker;
+
+	if (!s->settled)
+		session_settle(s);
+	half_detach(&s->up);
+	half_detach(&s->down);
+	forget_ack(s);
+	deadline_clear(&s->deadline);
+	if (s->deaf) {
+		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
+		worker->n_deaf--;
+		s->deaf = false;
+	}
+	TAILQ_REMOVE(&worker->sessions, s, entry);
+	s->worker = NULL;
+	s->handoff = 0;
+}
+
+void session_attach(struct session *s, struct worker *worker)
+{
+	int r, r_down;
+
+	s->worker = worker;
+	/* At the tail: it is settled, and those that are not are at the head. */
+	TAILQ_INSERT_TAIL(&worker->sessions, s, entry);
+	deadline_set(&s->deadline,
+		     s->state == SESSION_HALF_CLOSED ? &worker->half_closed : &worker->idle);
+	r = half_attach(&s->up);
+	r_down = half_attach(&s->down);
+	if (r < 0 || r_down < 0) {
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return;
+	}
+	watch(s);
+	worker_need_tick(worker);
 }
 
 void session_create(struct worker *worker, int client_fd, int server_fd,

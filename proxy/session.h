@@ -68,6 +68,7 @@ struct session {
 	uint64_t moved, acknowledged; /* bytes, both ways */
 	uint64_t quiet_since_ms;
 	bool excused;	    /* there was something to do when its time was over */
+	uint32_t handoff;   /* a count, see handoff.c */
 	uint64_t cgroup_id; /* the client's, if it counts for worker_limit::per_cgroup; else 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst;	 /* where the client wanted to go; no family: unknown */
@@ -85,6 +86,13 @@ void session_run_bulk(struct half *h);
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded);
+
+/*
+ * Takes an open session off its worker, with its events; session_attach() gives it to another one,
+ * in whose thread it runs from then on, and may destroy it.
+ */
+void session_detach(struct session *s);
+void session_attach(struct session *s, struct worker *worker);
 
 /* Gives it what only a session that lasts needs; most are over before that. */
 void session_settle(struct session *s);

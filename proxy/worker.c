@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "handoff.h"
 #include "log.h"
 #include "monotonic.h"
 #include "options.h"
@@ -39,6 +41,8 @@
 /* The timer never fires more often, nor a timeout later, than this. */
 #define TICK_LEAST_MS 10
 
+/* The least that the kernel takes. */
+#define SLICE_NS 100000
 /* Of the bulk transfers that are ready, each so manyth has its turn in one turn of the loop. */
 #define BULK_PART 8
 /*
@@ -252,7 +256,8 @@ static bool is_listening(const struct worker *worker)
 
 static void end_if_drained(struct worker *worker)
 {
-	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->sessions))
+	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->sessions) &&
+	    handoff_close(worker))
 		event_base_loopbreak(worker->base);
 }
 
@@ -417,25 +422,35 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
-	typeof(worker->inbox) inbox;
+	struct worker_sockets sockets;
+	struct worker_timeouts timeouts;
+	bool listen, configure, stopping, draining;
 	eventfd_t value;
 
 	worker->answered = atomic_load(&worker->asked);
 	eventfd_read(worker->wake_fd, &value);
 	pthread_mutex_lock(&worker->inbox_lock);
-	inbox = worker->inbox;
+	sockets = worker->inbox.sockets;
+	timeouts = worker->inbox.timeouts;
+	listen = worker->inbox.listen;
+	configure = worker->inbox.configure;
+	stopping = worker->inbox.stop;
+	draining = worker->inbox.drain;
 	worker->inbox.listen = worker->inbox.configure = false;
 	worker->inbox.sockets = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	pthread_mutex_unlock(&worker->inbox_lock);
 
-	if (inbox.listen)
-		replace_listeners(worker, &inbox.sockets);
-	if (inbox.configure)
-		set_timeouts(worker, &inbox.timeouts);
-	if (inbox.stop)
+	handoff_receive(worker);
+	if (listen)
+		replace_listeners(worker, &sockets);
+	if (configure)
+		set_timeouts(worker, &timeouts);
+	if (stopping)
 		stop(worker);
-	else if (inbox.drain)
+	else if (draining)
 		drain(worker);
+	if (worker->is_bulk)
+		end_if_drained(worker);
 }
 
 int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
@@ -455,6 +470,7 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
+	TAILQ_INIT(&worker->inbox.sessions);
 	TAILQ_INIT(&worker->sessions);
 	TAILQ_INIT(&worker->deaf);
 	worker->walk_most = WALK_MAX;
@@ -488,14 +504,56 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	return 0;
 }
 
+void worker_pair(struct worker *worker, struct worker *bulk)
+{
+	worker->partner = bulk;
+	bulk->partner = worker;
+	bulk->is_bulk = true;
+	bulk->busypoll.most_us = 0;
+}
+
+void worker_wake(struct worker *worker)
+{
+	eventfd_write(worker->wake_fd, 1);
+}
+
+/* sched_setattr(2). <linux/sched/types.h> cannot be included beside glibc's <sched.h>. */
+struct scheduling {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
+
+/*
+ * A thread that asks for a short slice is run soon after it has been woken, before those that ask
+ * for more (EEVDF, since 6.12; ignored before). Its share of the CPU stays what it is. Bulk workers
+ * do not ask: they are what small talk is to overtake.
+ */
+static void ask_for_short_slice(void)
+{
+	struct scheduling s = {};
+
+	if (syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) < 0 || s.policy != SCHED_OTHER)
+		return;
+	s.runtime_ns = SLICE_NS;
+	syscall(SYS_sched_setattr, 0, &s, 0);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	pthread_setname_np(pthread_self(), "tproxy-worker");
+	pthread_setname_np(pthread_self(), worker->is_bulk ? "tproxy-bulk" : "tproxy-worker");
+	if (!worker->is_bulk)
+		ask_for_short_slice();
 	worker->failed = busypoll_loop(&worker->busypoll, worker->base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");
+	worker->ended = true;
+	if (worker->partner && !worker->is_bulk)
+		worker_wake(worker->partner);
 	eventfd_write(worker->done_fd, 1);
 	return NULL;
 }
@@ -514,10 +572,15 @@ static void free_event(struct event *event)
 		event_free(event);
 }
 
-void worker_finish(struct worker *worker)
+void worker_join(struct worker *worker)
 {
 	if (worker->started)
 		pthread_join(worker->thread, NULL);
+	worker->started = false;
+}
+
+void worker_finish(struct worker *worker)
+{
 	close_listeners(worker);
 	registration_handle_close(&worker->handle);
 	worker_sockets_close(&worker->inbox.sockets);
@@ -533,11 +596,6 @@ void worker_finish(struct worker *worker)
 	pthread_mutex_destroy(&worker->inbox_lock);
 }
 
-static void wake(struct worker *worker)
-{
-	eventfd_write(worker->wake_fd, 1);
-}
-
 void worker_listen(struct worker *worker, const struct worker_sockets *sockets)
 {
 	pthread_mutex_lock(&worker->inbox_lock);
@@ -545,7 +603,7 @@ void worker_listen(struct worker *worker, const struct worker_sockets *sockets)
 	worker->inbox.sockets = *sockets;
 	worker->inbox.listen = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	wake(worker);
+	worker_wake(worker);
 }
 
 void worker_configure(struct worker *worker, const struct options *options)
@@ -554,7 +612,7 @@ void worker_configure(struct worker *worker, const struct options *options)
 	worker->inbox.timeouts = timeouts_of(options);
 	worker->inbox.configure = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	wake(worker);
+	worker_wake(worker);
 }
 
 void worker_drain(struct worker *worker)
@@ -562,7 +620,7 @@ void worker_drain(struct worker *worker)
 	pthread_mutex_lock(&worker->inbox_lock);
 	worker->inbox.drain = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	wake(worker);
+	worker_wake(worker);
 }
 
 void worker_stop(struct worker *worker)
@@ -570,7 +628,7 @@ void worker_stop(struct worker *worker)
 	pthread_mutex_lock(&worker->inbox_lock);
 	worker->inbox.stop = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	wake(worker);
+	worker_wake(worker);
 }
 
 bool worker_has_lost_listener(struct worker *worker)
@@ -583,6 +641,6 @@ bool worker_is_stuck(struct worker *worker)
 	bool stuck = worker->asked - worker->answered >= MISSING_MAX;
 
 	worker->asked++;
-	wake(worker);
+	worker_wake(worker);
 	return stuck;
 }

@@ -62,9 +62,14 @@ struct worker_sockets {
 
 void worker_sockets_close(struct worker_sockets *sockets);
 
+TAILQ_HEAD(session_list, session);
+
 struct worker {
 	pthread_t thread;
 	bool started;
+	bool is_bulk;			  /* it has sessions from its partner only, see handoff.h */
+	struct worker *partner;		  /* NULL: none */
+	_Atomic bool ended;		  /* its thread hands nothing over any more */
 	_Atomic bool failed;		  /* the loop has, and the thread has ended */
 	_Atomic bool lost_listener;	  /* see worker_has_lost_listener() */
 	_Atomic uint32_t asked, answered; /* worker_is_stuck() */
@@ -75,10 +80,10 @@ struct worker {
 	struct listener retired[_TPROXY_FAMILY_MAX]; /* those before, until closed */
 	uint64_t retired_ms;			     /* when */
 	struct registration_handle handle;
-	TAILQ_HEAD(session_list, session) sessions; /* the newest first */
-	struct session *unsettled;		    /* the oldest that is not settled, or NULL */
-	struct crowd crowd;			    /* of the sessions, those that are new */
-	TAILQ_HEAD(, session) deaf; /* those to be probed for resets, the next one first */
+	struct session_list sessions; /* the newest first */
+	struct session *unsettled;    /* the oldest that is not settled, or NULL */
+	struct crowd crowd;	      /* of the sessions, those that are new */
+	TAILQ_HEAD(, session) deaf;   /* those to be probed for resets, the next one first */
 	uint32_t n_deaf;
 	uint32_t probe_left;	      /* of these, in the pass that is under way */
 	uint64_t probed_ms;	      /* when that has begun */
@@ -110,7 +115,9 @@ struct worker {
 	struct {
 		struct worker_sockets sockets;
 		struct worker_timeouts timeouts;
+		struct session_list sessions; /* from the partner */
 		bool listen, configure, drain, stop;
+		bool closed; /* no more sessions are taken */
 	} inbox;
 };
 
@@ -118,7 +125,11 @@ struct worker {
 int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
 		uint32_t pipes_max, int done_fd);
 int worker_start(struct worker *worker);
-/* The thread must have ended, or never started. */
+/* bulk gets the bulk transfers of worker, see handoff.h. Before either is started. */
+void worker_pair(struct worker *worker, struct worker *bulk);
+/* Waits until the thread has ended. */
+void worker_join(struct worker *worker);
+/* The threads of it and of its partner have been joined, or never started. */
 void worker_finish(struct worker *worker);
 
 /*
@@ -163,6 +174,8 @@ void worker_unqueue_bulk(struct worker *worker, struct half *h);
  */
 void worker_owe_ack(struct worker *worker, struct session *s);
 void worker_forget_ack(struct worker *worker, struct session *s);
+/* Something is in its inbox. */
+void worker_wake(struct worker *worker);
 /* There is a session now: see to it that the timer for timeouts runs. */
 void worker_need_tick(struct worker *worker);
 

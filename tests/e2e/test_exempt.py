@@ -376,7 +376,8 @@ def stopped_thread(tid):
 
 
 @pytest.mark.deadline(60)
-def test_worker_stopped(loaded):
+@pytest.mark.parametrize("thread", ["tproxy-worker", "tproxy-bulk"])
+def test_worker_stopped(loaded, thread):
     """One of two workers stands still, and with it what it serves: as a relay that does, it gets
     nothing new after a while, and is served again when it goes on.
 
@@ -387,7 +388,7 @@ def test_worker_stopped(loaded):
 
     def workers():
         return [int(comm.parent.name) for comm in Path(f"/proc/{relay.pid}/task").glob("*/comm")
-                if comm.read_text() == "tproxy-worker\n"]
+                if comm.read_text() == f"{thread}\n"]
 
     host.wait_until(lambda: len(workers()) == 2, "they run")
 
