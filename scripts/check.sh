@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# What a machine can check of the house's rules: format, licence lines, who may include whom, shell
+# Checks the rules of the project that a machine can check: format, licence lines, includes, shell
 # scripts, that --help, man page and completion name the same options, that README.md has the
-# numbers that were measured, and the subjects of commits. Says each finding and exits 1.
+# measured numbers, and the subjects of commits. Prints each finding, and exits 1 if there is one.
 # Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
 set -u
 
@@ -17,7 +17,7 @@ finding()
     findings=$((findings + 1))
 }
 
-# A missing tool is a skip by hand and a failure in CI, see tests/meson.build.
+# A missing tool is skipped by hand and is a finding in CI (TPROXY_MUST_RUN), see tests/meson.build.
 need()
 {
     command -v "$1" > /dev/null && return 0
@@ -38,7 +38,7 @@ files()
 check_format()
 {
     need clang-format || return
-    # Another major version formats otherwise.
+    # Other major versions format differently.
     case $(clang-format --version) in
     *"version 14."*) ;;
     *)
@@ -62,7 +62,7 @@ check_licences()
     done
 }
 
-# includes FILES_GLOB ALLOWED_REGEX: every #include of these files matches.
+# includes FILES_GLOB ALLOWED_REGEX: prints each #include of these files that does not match.
 includes()
 {
     for f in $1; do
@@ -72,7 +72,7 @@ includes()
     done
 }
 
-# The names of a folder's headers, as an alternative in a regular expression.
+# headers_of FOLDER: prints the names of its headers, as alternatives of a regular expression.
 headers_of()
 {
     find "$1" -name '*.h' -printf '%f\n' | sed 's/\.h$//' | paste -sd '|'
@@ -128,8 +128,8 @@ check_python()
     grep -rnE 'time\.sleep\(([1-9]|0\.[5-9])' tests/e2e && finding "tests sleep instead of waiting"
 }
 
-# Every option that --help names stands in the man page and in the completion, and the completion
-# offers no other.
+# Every option in --help must be in the man page and in the completion, and the completion must not
+# offer any other.
 check_options()
 {
     for pair in loader:tproxy-load:8:completion loader:tproxyctl:8:ctl-completion \
@@ -148,7 +148,7 @@ PAIR
             for option in $(comm -23 "$tmp.help" "$tmp.other"); do
                 finding "$other: does not know $option of $name --help"
             done
-            [ "${other##*.}" = scd ] && continue # names other programs' options too
+            [ "${other##*.}" = scd ] && continue # it names options of other programs too
             for option in $(comm -13 "$tmp.help" "$tmp.other"); do
                 finding "$other: $option is none of $name --help"
             done
@@ -156,7 +156,8 @@ PAIR
     done
 }
 
-# The last cells of SECURITY.md's table name tests, "file: name, name; file: name": each is there.
+# The last cells of the table in SECURITY.md name tests, as "file: name, name; file: name". Each of
+# them must exist.
 check_claims()
 {
     awk -F ' *[|] *' 'NF == 6 { print $5 }' SECURITY.md | tr ';' '\n' | sed 's/^ *//' |
@@ -178,7 +179,7 @@ check_hygiene()
         grep -v Binary && finding "white space at the end of a line"
 }
 
-# The numbers in README.md are those of the run that is in the tree.
+# The numbers in README.md must be those of the run in tests/bench/results.
 check_benchmarks()
 {
     /usr/bin/python3 -B tests/bench/publish.py --check ||

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# The main job, shown on a real program and a real server: curl, unchanged, in a cgroup, fetches from
-# nginx in another network namespace, and its connections pass through the relay. Installs what it
-# needs, builds, and takes everything away again at the end, also when interrupted. Traffic stays in
-# two network namespaces of its own; nothing is attached to any cgroup but its own.
+# Shows tproxy at work with a real program and a real server: an unmodified curl in a cgroup fetches
+# from nginx in another network namespace, and its connections pass through the relay. The script
+# installs what it needs, builds, and removes everything at the end, also when interrupted. Traffic
+# stays in two network namespaces of its own, and only its own cgroups get programs attached.
 set -eu
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -35,7 +35,7 @@ show()
     "$@"
 }
 
-# Ends the processes whose numbers we wrote down, and only these.
+# end NAME...: ends the processes whose PIDs start() has written to files, and only these.
 end()
 {
     for name in "$@"; do
@@ -65,7 +65,7 @@ clean_up()
     rm -rf "$run"
 }
 
-# start NAME CGROUP NETNS COMMAND...: becomes COMMAND there, with its PID written down for end().
+# start NAME CGROUP NETNS COMMAND...: runs COMMAND there, with its PID in a file for end().
 start()
 {
     # shellcheck disable=SC2016 # expanded by the inner shell
@@ -93,7 +93,7 @@ if [ -z "$cgroup2" ]; then
     echo "demo.sh: no cgroup2 file system is mounted; mount one with 'mount -t cgroup2 cgroup2 DIR'" >&2
     exit 1
 fi
-clean_up # after a run that was killed
+clean_up # left by a run that was killed
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 
@@ -147,7 +147,7 @@ start curl clients "$client_ns" curl -sS \
     -w 'curl: peer %{remote_ip}:%{remote_port}, status %{http_code}\n' "http://$server/"
 
 step "curl fetches 200 MB; meanwhile, what bpftool shows of the maps"
-# Slowed down, for there to be a meanwhile.
+# Rate limited, so that it still runs while the maps are shown.
 start curl clients "$client_ns" curl -sS --limit-rate 80M -o "$run/got" \
     -w 'curl: peer %{remote_ip}:%{remote_port}, status %{http_code}, %{size_download} bytes\n' \
     "http://$server/big" > "$run/curl.log" &

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# Installs what the other scripts need, on Debian and its like; elsewhere it says what is missing.
-# Sets are build, demo, test and bench. Usage: packages.sh SET...
+# Installs the packages that the other scripts need, on Debian and its derivatives. Elsewhere it
+# prints what is missing. The sets are build, demo, test and bench.
+# Usage: packages.sh SET...
 set -eu
 
 packages_of()
@@ -54,7 +55,8 @@ echo "installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# Services that come with packages must not start: a policy-rc.d of our own, unless there is one.
+# Services of these packages must not start: install a policy-rc.d that denies it, unless there is
+# one.
 policy=/usr/sbin/policy-rc.d
 if ! [ -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' > "$policy"

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
-# verifier, e2e; then e2e once more with both programs built with ASan and UBSan; then those of e2e
-# that are about threads, built with TSan; then the fuzz targets, FUZZ_SECONDS (60) each. Ends with
-# totals. As root nothing may be skipped.
+# verifier and e2e. Then it runs unit and e2e with ASan and UBSan, the part of e2e that is about
+# threads with TSan, and the fuzz targets, FUZZ_SECONDS (60) each. It ends with totals. As root
+# nothing may be skipped.
 # Usage: test.sh [--no-asan | --tsan]      without the last three; nothing but TSan
 set -eu
 
@@ -17,8 +17,8 @@ fi
 
 export FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 
-# However it ends: what runs beside it ends too, nothing of killed tests stays, and the last line is
-# the totals or says that there are none.
+# On every exit: end the fuzz targets, remove what killed tests have left, and print as the last
+# line the totals, or that there are none.
 fuzz_pid=
 totals=
 finish()
@@ -36,7 +36,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# setup DIR OPTION...: configured once, and anew when meson.build files want it.
+# setup DIR OPTION...: sets up a build directory, or changes the options of an existing one, and
+# compiles. meson itself reconfigures it if meson.build files have changed.
 setup()
 {
     dir=$1
@@ -52,8 +53,8 @@ setup()
     }
 }
 
-# The fuzz targets run beside the end to end tests with ASan, which mostly wait: one at a time, and
-# the last in the queue for a CPU.
+# The fuzz targets run in parallel with the end to end tests with ASan, which mostly wait. They run
+# one at a time, with the lowest CPU priority.
 fuzz_start()
 {
     echo "== build the fuzz targets"
@@ -86,7 +87,7 @@ tsan_suite()
     suite 'threads with TSan' build-tsan e2e
 }
 
-# suite LABEL DIR SUITE...: meson's own output, and one line for the end.
+# suite LABEL DIR SUITE...: shows meson's own output, and adds one line to the results.
 results=
 failures=0
 passed()
@@ -118,7 +119,8 @@ suite()
     else
         failed "$label"
     fi
-    # pytest's own count, which meson does not show, and by name what has not run or may fail.
+    # Shows pytest's own totals, which meson leaves out, and the names of tests that were skipped or
+    # deselected, or were expected to fail.
     grep -hoE -e '^[0-9]+ (passed|failed)[^=]* in [0-9.]+s.*' \
         -e '^(SKIPPED|DESELECTED|XFAIL|XPASS) .*' "$dir/meson-logs/testlog.txt" || :
 }

@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# Debian's kernels, booted in qemu by software emulation with a real systemd inside and the Debian
-# package installed: redirected from boot on by the ROOT cgroup of that machine, from services and
-# from a login, relay killed, reboot, upgrade, removal, verifier, a part of the end to end suite.
-# What is done inside is in vm/guest.sh. Builds the package from this tree; everything else is in
-# TPROXY_VM_CACHE (/var/cache/tproxy-vm): the machine's root, kernels, images, logs.
+# Boots Debian's kernels in qemu, by software emulation, with a real systemd and the Debian package
+# installed. The guest is redirected from boot on by its own ROOT cgroup. The tests are about
+# connections of services and of a login, a killed relay, reboot, upgrade, removal, the verifier,
+# and a part of the end to end suite. They are in vm/guest.sh, which runs in the guest. The package
+# is built from this tree. Everything else is in TPROXY_VM_CACHE (/var/cache/tproxy-vm): the root
+# file system of the guest, kernels, images, logs.
 #
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
-#   TPROXY_VM_PHASES   "boot life" by default: the boots of each kernel, in this order
+#   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life" by default
 #   TPROXY_VM_TIMEOUT  seconds for each boot, 2400 by default
-# Exit status 0: everything passed on every kernel; 77: nothing to run with; else 1.
+# Exit status 0: everything passed on every kernel; 77: it cannot run here; otherwise 1.
 set -eu
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -24,10 +25,11 @@ security=${TPROXY_VM_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 suite=bookworm
 root=$cache/root-$suite
 memory=3072
-# Inside: what systemd needs for a login and what is tested with. The package brings its own.
+# Packages of the guest: what systemd needs for a login, and what the tests use. The tproxy package
+# brings its own dependencies.
 packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-light,python3
 packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget
-# What the guest and its tests load; no disk, no network card.
+# Kernel modules that the guest and its tests load. It has no disk and no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
     ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
     xt_REDIRECT xt_nat sch_tbf tcp_diag'
@@ -48,7 +50,7 @@ say()
     echo "== $*"
 }
 
-# quietly COMMAND...: shows what it said only if it fails.
+# quietly COMMAND...: shows the output only if the command fails, and then exits.
 quietly()
 {
     if ! "$@" > "$cache/last.log" 2>&1; then
@@ -73,7 +75,8 @@ install_host_packages()
     quietly apt-get install -y -q --no-install-recommends $missing
 }
 
-# The machine's root without anything of ours, made once for each list of packages.
+# Creates the root file system of the guest, without anything of tproxy, once for each list of
+# packages.
 make_root()
 {
     [ "$(cat "$root/.packages" 2> /dev/null)" != "$packages" ] || return 0
@@ -96,9 +99,9 @@ configure_root()
 {
     echo tproxy-vm > "$1/etc/hostname"
     printf '127.0.0.1 localhost tproxy-vm\n::1 localhost\n' > "$1/etc/hosts"
-    echo 0123456789abcdef0123456789abcdef > "$1/etc/machine-id" # none: systemd's first boot
+    echo 0123456789abcdef0123456789abcdef > "$1/etc/machine-id" # or systemd runs its first boot
     chroot "$1" useradd --create-home --shell /bin/sh tester
-    # Ours say which nginx runs; a console is for the log, another one for the login.
+    # The tests start nginx themselves. One console is for the log, another one for the login.
     chroot "$1" systemctl mask -q nginx.service serial-getty@ttyS0.service getty@tty1.service \
         apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
         fstrim.timer e2scrub_reap.service
@@ -109,7 +112,7 @@ ExecStart=
 ExecStart=-/sbin/agetty --autologin tester --noclear --keep-baud 115200 %I vt220
 Restart=no
 CONF
-    # A login: agetty, login(1), pam_systemd, a session's scope, a shell, which does this.
+    # A login passes through agetty, login(1), pam_systemd, the scope of a session, and this shell.
     cat > "$1/home/tester/.profile" << 'PROFILE'
 if [ "$(tty)" = /dev/ttyS1 ]; then
     { cat /proc/self/cgroup; sh /vm/fetch.sh; } > /tmp/login.tmp 2>&1
@@ -119,8 +122,8 @@ fi
 PROFILE
 }
 
-# unpack_kernel VERSION: the newest one of this beginning that the mirrors have. Sets dir and
-# kernel_release.
+# unpack_kernel VERSION: unpacks the newest kernel of the mirrors whose version begins so. Sets dir
+# and kernel_release.
 unpack_kernel()
 {
     dir=$cache/kernel-$1
@@ -145,7 +148,8 @@ unpack_kernel()
     kernel_release=${kernel_release#vmlinuz-}
 }
 
-# The archive with the kernel's modules, appended to the root's.
+# pack_modules VERSION: packs the kernel's modules into an archive, which boot() appends to the
+# root's.
 pack_modules()
 {
     stage=$cache/stage-modules
@@ -174,7 +178,7 @@ build()
     grep -E '^[EW]: ' "$cache/last.log" || :
     version=$(dpkg-deb -f "$cache"/deb/tproxy_*.deb Version)
     quietly nice -n 10 scripts/packaging/build-deb.sh -o "$cache/deb" -v "$version+vm1"
-    # And one that cannot take over from the others.
+    # A third package has another ABI version, and cannot take over from the other two.
     rm -rf "$cache/abi"
     mkdir "$cache/abi"
     git ls-files -z -co --exclude-standard | tar -c --null --files-from=- | tar -x -C "$cache/abi"
@@ -186,7 +190,8 @@ build()
     quietly nice -n 10 ninja -C "$cache/build" tests/verifier/verifier
 }
 
-# The root with what is tested, installed and enabled as an image builder would do it.
+# Packs the root file system, with the package installed and enabled as an image builder would do
+# it.
 pack_root()
 {
     say "packing the image"
@@ -211,7 +216,8 @@ pack_root()
     rm -rf "$stage"
 }
 
-# boot KERNEL PHASE: runs it, leaves the console in a log; 0 if all its tests passed.
+# boot KERNEL PHASE: boots it with the console in a log. Adds a row to the table, and sets
+# all_passed to "no" if not all tests passed.
 boot()
 {
     log=$cache/log-$1-$2.txt
@@ -220,8 +226,8 @@ boot()
     cat "$cache/root.cpio" "$cache/modules-$1.cpio" > "$image"
     started=$(date +%s)
     status=0
-    # Without cx16: the emulation of cmpxchg16b in Debian 12's qemu spoils the flags when there is
-    # one CPU, and Linux 6.12's allocator dies of it at once.
+    # Without cx16: Debian 12's qemu emulates cmpxchg16b in a way that corrupts the flags when there
+    # is one CPU. The allocator of Linux 6.12 crashes on that at once.
     nice -n 10 timeout "$limit" qemu-system-x86_64 -accel tcg,tb-size=512 -cpu qemu64,-cx16 -smp 1 \
         -m "$memory" \
         -nodefaults -no-user-config -display none -nic none -no-reboot \

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# Builds the Debian package, in a temporary copy of this tree with debian/ at its top, and has
-# lintian look at it. Prints the path of the .deb as the last line. Installs what it needs if run
-# by root.
+# Builds the Debian package, in a temporary copy of this tree with debian/ at its top, and runs
+# lintian on it. Prints the path of the .deb as the last line. Installs what it needs if run by
+# root.
 # Usage: build-deb.sh [-o DIR] [-v VERSION]    DIR: where the package goes, "." by default;
 #                                              VERSION: another one than the changelog's
 set -eu
@@ -49,7 +49,8 @@ install_packages()
     }
 }
 
-# The files that are the project's: what git knows or would add, else all but build directories.
+# Copies the files of the project: those that git tracks or would add; without git, all but build
+# directories.
 copy_tree()
 {
     mkdir "$tmp/tproxy"

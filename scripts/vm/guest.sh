@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# What vm-matrix.sh runs inside of its virtual machine, as root, attached to that machine's ROOT
-# cgroup: never run it anywhere else. Two boots of one image, in which the package is installed and
-# enabled: phase "boot" ends with a reboot, phase "life" is the boot after it. Prints TAP.
+# The tests that vm-matrix.sh runs in its virtual machine, as root, with programs attached to that
+# machine's ROOT cgroup: never run them anywhere else. There are two boots of one image in which the
+# package is installed and enabled. Phase "boot" ends with a reboot; phase "life" is the boot after
+# it. The output is TAP.
 grep -q tproxy.phase= /proc/cmdline || exit 1
 phase=$(sed 's/.*tproxy\.phase=\([a-z]*\).*/\1/' /proc/cmdline)
 exec < /dev/null > /dev/ttyS0 2>&1
@@ -15,9 +16,9 @@ pins=/sys/fs/bpf/tproxy
 work=/run/tproxy-vm
 count=0
 failed=0
-show=60 # lines of what a failed one said
+show=60 # lines of output that are shown of a failed test
 
-# check NAME COMMAND...: one line of TAP; the last line of what the command says is part of it.
+# check NAME COMMAND...: prints one line of TAP, with the last line of the command's output in it.
 check()
 {
     local name=$1 said started=$SECONDS
@@ -33,7 +34,7 @@ check()
     fi
 }
 
-# wait_for SECONDS COMMAND...
+# wait_for SECONDS COMMAND...: repeats the command until it succeeds, for that long at most.
 wait_for()
 {
     local end=$((SECONDS + $1))
@@ -52,7 +53,7 @@ equal()
     [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }
 }
 
-# status EXPRESSION: of the object s, which tproxy-load --status --json printed.
+# status EXPRESSION: prints a Python expression; s is the object of tproxy-load --status --json.
 status()
 {
     tproxy-load --status --json > "$work/status" || return 1
@@ -64,7 +65,7 @@ counter()
     status "s['counters']['$1']"
 }
 
-# The one that serves: the child of the one that systemd has started.
+# The relay that serves is the child of the process that systemd has started.
 relay_pid()
 {
     pgrep -P "$(systemctl show -P MainPID tproxy-relay)"
@@ -80,7 +81,7 @@ fetch()
     equal "$(sh /vm/fetch.sh 2>&1)" "200 10.213.7.2:80"
 }
 
-# changes_by COUNTER N COMMAND...: the command is good and the counter goes up by N.
+# changes_by COUNTER N COMMAND...: the command must succeed, and the counter must grow by N.
 changes_by()
 {
     local name=$1 by=$2 before
@@ -122,7 +123,7 @@ CONF
 
 booted()
 {
-    # One that starts by itself and fails is worth a look, but not the same as ours.
+    # List the failed units: any of them fails this test, and it may be another one than tproxy's.
     local state
     state=$(timeout 300 systemctl is-system-running --wait)
     systemctl list-units --failed --plain --no-legend
@@ -135,7 +136,7 @@ loaded_at_boot()
 {
     equal "$(systemctl is-active tproxy-load)" active &&
         equal "$(status "s['policy']")" fail-open || return 1
-    # Before a network is configured.
+    # It must be active before a network is configured.
     local load network
     load=$(systemctl show -P ActiveEnterTimestampMonotonic tproxy-load)
     network=$(systemctl show -P ActiveEnterTimestampMonotonic network-pre.target)
@@ -177,7 +178,7 @@ doctor()
     tproxyctl doctor
 }
 
-# --- who connects
+# --- connections of various programs
 
 from_a_service()
 {
@@ -206,7 +207,7 @@ over_ipv6()
     equal "$(sh /vm/fetch.sh "[fd00:213:7::2]")" '200 fd00:213:7::2:80'
 }
 
-# An IPv6 socket that is given an IPv4 address, as Java's and Go's are.
+# An IPv6 socket with an IPv4-mapped address, as Java and Go use it.
 over_ipv4_mapped()
 {
     python3 -c 'import socket; s = socket.socket(socket.AF_INET6); s.settimeout(60)
@@ -222,9 +223,10 @@ from_a_unit_of_its_own()
     equal "$(cat "$work/sandboxed")" '200 10.213.7.2:80'
 }
 
-# --- services that are restarted, whose cgroup systemd makes anew
+# --- services that are restarted, for which systemd creates the cgroup again
 
-# unit_of NAME LINE...: a service that connects once and then stays; the lines are of [Service].
+# unit_of NAME LINE...: creates a service that connects once and then stays. The lines go to
+# [Service].
 unit_of()
 {
     local name=$1
@@ -239,7 +241,7 @@ cgroup_of()
     stat -c %i "/sys/fs/cgroup/$1" 2> /dev/null
 }
 
-# As SERVICES in tproxy-load(8) has it.
+# The setup that SERVICES in tproxy-load(8) describes.
 slice_stays()
 {
     unit_of tproxy-vm-sliced Slice=proxied.slice
@@ -270,7 +272,7 @@ service_attaches_again()
     echo "its cgroup was $before, now $(cgroup_of $path)"
 }
 
-# Without it, the restart is what status and doctor have to tell of.
+# Without that ExecStartPre= status and doctor must report the restarted service.
 service_escapes_and_is_told()
 {
     local path=/sys/fs/cgroup/system.slice/tproxy-vm-own.service said
@@ -284,7 +286,7 @@ service_escapes_and_is_told()
         changes_by redirected 1 fetch
 }
 
-# --- the relay dies
+# --- the relay is killed
 
 killed_and_restarted()
 {
@@ -295,13 +297,13 @@ killed_and_restarted()
     [ "$before" != "$(relay_pid)" ] && changes_by redirected 1 fetch && echo "registered again"
 }
 
-# Kept away for long enough to be looked at.
+# Keeps systemd from starting another relay for long enough to test that state.
 keep_relay_away()
 {
     mkdir -p /run/systemd/system/tproxy-relay.service.d
     printf '[Service]\nRestartSec=600\n' > /run/systemd/system/tproxy-relay.service.d/vm.conf
     systemctl daemon-reload
-    # Both: the one that serves alone would be followed by another one.
+    # Kill both processes: after the child alone another one would follow.
     systemctl kill --signal=KILL tproxy-relay
     wait_for 30 relay_is_waiting
 }
@@ -343,7 +345,7 @@ loader_stopped_and_started()
         echo "direct meanwhile; the running relay registered again"
 }
 
-# The new one has all new connections at once; the old one is gone when its last one has ended.
+# The new relay gets all new connections at once. The old one ends with its last connection.
 restart_relay()
 {
     local pid
@@ -364,7 +366,7 @@ restart()
         wait_for 60 drained && systemctl reload tproxy-load
 }
 
-# A connection that is never over, and `systemctl kill`, for whoever will not wait for its end.
+# A connection that does not end, and `systemctl kill` for those who do not want to wait for it.
 stop_and_kill()
 {
     local pid
@@ -394,7 +396,7 @@ no_relay_process()
 
 # --- the package
 
-# under_traffic COMMAND...: while clients connect; says what they found in its last line.
+# under_traffic COMMAND...: runs it while clients connect. The last line of output is their result.
 under_traffic()
 {
     local dir=$work/traffic.$RANDOM pid result=0
@@ -424,11 +426,11 @@ link_state()
 install_new()
 {
     dpkg -i /vm/new.deb || return 1
-    # From here on the new version has all new connections; the rest is the old one's drain.
+    # From here on the new version gets all new connections. The rest is the drain of the old one.
     wait_for 200 drained
 }
 
-# Guardian and child of the relay that serves; none of one before it.
+# True if only the guardian and the child of the relay that serves are left.
 drained()
 {
     [ "$(pgrep -c tproxy-relay)" -eq 2 ]
@@ -439,14 +441,14 @@ upgrade()
     local pid maps links programs redirected no_relay no_listener
     pid=$(relay_pid) maps=$(map_ids) links=$(link_state link_id) programs=$(link_state program_id)
     redirected=$(counter redirected) no_relay=$(counter no_relay) no_listener=$(counter no_listener)
-    # Connections of more than the drain timeout's 30 s must not be cut either.
+    # Connections that last longer than the drain timeout of 30 s must not be cut either.
     TPROXY_SLOW_SECONDS=45 under_traffic install_new > "$work/upgrade" 2>&1 || { cat "$work/upgrade"; return 1; }
     cat "$work/upgrade"
     equal "$(dpkg-query -W -f '${Version}' tproxy)" "$(dpkg-deb -f /vm/new.deb Version)" &&
         equal "$maps" "$(map_ids)" && equal "$links" "$(link_state link_id)" || return 1
     [ "$programs" != "$(link_state program_id)" ] || { echo "programs are the old ones"; return 1; }
     [ "$pid" != "$(relay_pid)" ] || { echo "the relay is the old one"; return 1; }
-    # Not a test of an idle relay: connections were alive when it was told to end.
+    # The relay must not have been idle: connections were alive when it was told to stop.
     journalctl -b -u tproxy-relay _PID="$pid" | grep 'draining [1-9]' || {
         echo "the relay had nothing to drain"
         return 1
@@ -496,8 +498,8 @@ fresh_install()
         changes_by redirected 1 fetch && echo "nothing enabled; then enabled and redirected"
 }
 
-# A version with another ABI version cannot take over: what runs goes on, the package says what to
-# run, and that works.
+# A version with another ABI version cannot take over. What runs must go on, and the package must
+# name a command that works.
 incompatible_upgrade()
 {
     local pid said
@@ -517,8 +519,8 @@ verifier()
     TPROXY_MUST_RUN=1 /vm/verifier
 }
 
-# Not here: test_churn and test_mixed (100,000 connections, hundreds at a time: emulation is too
-# slow for them), no_memory_for_the_record (it needs a namespace's own net.core.optmem_max, which 6.1
+# Left out: test_churn and test_mixed (100,000 connections, hundreds at a time, are too slow under
+# emulation), no_memory_for_the_record (needs a net.core.optmem_max for each namespace, which 6.1
 # does not have), test_programs (most of its programs are not in the image).
 e2e()
 {
@@ -533,7 +535,7 @@ e2e()
         test_unsupported.py -k 'not no_memory_for_the_record'
 }
 
-# What a failure is about, once: what our units and their programs said.
+# After a failure prints, once, the journal of tproxy's units.
 journal()
 {
     [ "$failed" -gt 0 ] || return
@@ -541,7 +543,7 @@ journal()
         sed 's/^/# /'
 }
 
-# Without this the rest would only fail slowly.
+# Without loaded programs all other tests would only fail slowly.
 need_loaded()
 {
     [ -e "$pins/map_policy" ] && return
@@ -586,7 +588,7 @@ boot)
     check "systemctl stop: what runs goes on; systemctl kill ends it" stop_and_kill
     journal
     echo "1..$count"
-    # The host sees whether this ends, and boots the same image again.
+    # The host checks that this ends, and boots the same image again.
     systemctl reboot
     ;;
 life)

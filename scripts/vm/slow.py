@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A plugin of pytest for a machine that is emulated: the end to end tests may take longer.
+"""A pytest plugin for an emulated machine: gives the end to end tests more time.
 
-What they wait for is the same; only deadlines are multiplied. Tests of duration itself are not
-helped by it.
+It multiplies their deadlines and does not change what they wait for. It does not help tests of
+duration itself.
 """
 
 import sys

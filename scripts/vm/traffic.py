@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Clients that connect one after the other until told to stop, and a few that take their time.
+"""Clients that connect one after the other until they are told to stop, and a few slow ones.
 
-Usage: traffic.py DIRECTORY. Makes DIRECTORY/ready once connections work, ends when there is
-DIRECTORY/stop, and then prints one line. Exit status 1 if a connection failed. A relayed one is
-told by its own end: it is a loopback address.
+Usage: traffic.py DIRECTORY. Creates DIRECTORY/ready once connections work, ends when
+DIRECTORY/stop exists, and then prints one line. Exit status 1 if a connection failed, or if too
+few slow ones were completed. The local address of a relayed connection is a loopback address.
 """
 
 import os
@@ -15,9 +15,9 @@ from pathlib import Path
 
 SERVER = ("10.213.7.2", 80)
 THREADS = 3
-PAUSE = 0.03  # of each of them: the machine is slow and has other things to do
+PAUSE = 0.03  # seconds between connections of one thread: the machine is slow
 SLOW = 2
-# Less than a relay's drain timeout, or, where none must count, more.
+# Less than the relay's drain timeout; more where a connection must outlast it.
 SLOW_SECONDS = int(os.environ.get("TPROXY_SLOW_SECONDS", 15))
 SMALL = b"tproxy-vm\n"
 BIG = 16 << 20
@@ -37,10 +37,11 @@ class Counts:
 
 
 def fetch(path, pause=0.0):
-    """The body of an answer, and whether the connection was relayed."""
+    """Return the body of an answer, and whether the connection was relayed."""
     with socket.socket() as sock:
         sock.settimeout(60)
-        # What is not read stays with the server, and does not fit in buffers on the way.
+        # With a small buffer, what is not read stays with the server instead of in buffers on the
+        # way.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * CHUNK)
         sock.connect(SERVER)
         relayed = sock.getsockname()[0].startswith("127.")
@@ -75,7 +76,7 @@ def quick(counts, stop):
 
 
 def slow(counts, stop):
-    """Read in pieces over SLOW_SECONDS, so that bytes are under way all the time."""
+    """Read in pieces over SLOW_SECONDS, so that data is in flight all the time."""
     def once():
         body, relayed = fetch("/big", pause=SLOW_SECONDS * CHUNK / BIG)
         assert len(body) == BIG and body.count(b"x") == BIG, f"{len(body)} bytes"
