@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Reads the redirected connections from map_socks, which changes meanwhile. BPF_MAP_LOOKUP_BATCH
- * visits each bucket of the hash once, whatever is added or deleted. So the reading ends, and no
- * connection is read twice. A walk from key to key would start again at each key that was deleted.
+ * Reads the redirected connections from map_socks, which changes at the same time.
+ * BPF_MAP_LOOKUP_BATCH visits each bucket of the hash once, whatever is added or deleted. So the
+ * read ends, and returns no connection twice. A walk from key to key would start again at each key
+ * that was deleted.
  */
 #ifndef TPROXY_LOADER_CONNS_H
 #define TPROXY_LOADER_CONNS_H

@@ -124,8 +124,8 @@ static void read_targets(struct links *links)
 
 /*
  * Returns true if the last load was for a cgroup of this id, or if its cgroups are unknown. A
- * cgroup that was dropped keeps the links that serve redirected connections, with the programs of
- * the load before, as long as there are any.
+ * cgroup that was dropped keeps the links that serve redirected connections while there are any.
+ * They run the programs of the previous load.
  */
 static bool is_wanted(const struct links *links, uint64_t cgroup_id)
 {

@@ -7,8 +7,8 @@
  * there must be no foreign pin. Owners and modes must be those of access.h. The group of the
  * directory counts as the group of relays.
  *
- * A relay must also reach the directory through all directories above it. And the kernel must let a
- * process without capabilities use maps: a child without any tries it.
+ * A relay must also reach the directory through all directories above it. The kernel must let a
+ * process without capabilities use maps: a child process without any tries it.
  *
  * Entries without a socket are removed here, so that later checks count live connections only.
  */

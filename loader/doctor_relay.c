@@ -2,15 +2,15 @@
 /*
  * tproxyctl doctor: the registered relays.
  *
- * A connection to a relay's port would prove little, and would be a connection. Instead each entry
- * of map_config is compared with the process that it names. The process must exist and run, be able
- * to open the pins, and have renewed alive_ns. At each registered address one of its own sockets
- * must listen, in the registered network namespace, and carry tproxy's mark. A program of these
- * pins must answer on it (TPROXY_SO_WHOAMI).
+ * A connection to a relay's port would prove little, and would be one more for it to reset. Instead
+ * each entry of map_config is compared with the process that it names. The process must exist and
+ * run, be able to open the pins, and have renewed alive_ns. At each registered address one of its
+ * own sockets must listen, in the registered network namespace, and carry tproxy's mark. A program
+ * of these pins must answer on it (TPROXY_SO_WHOAMI).
  *
  * The listeners are duplicated with pidfd_getfd(2) (listeners.c), because only a process that holds
- * a socket can read its mark. A proxy that tproxyctl registered has an alive_ns of 0 and no marks
- * on the sockets with which it connects, so it must be in the relay cgroup.
+ * a socket can read its mark. A proxy that tproxyctl registered has an alive_ns of 0. The sockets
+ * with which it connects have no mark, so it must be in the relay cgroup.
  */
 #include <bpf/bpf.h>
 #include <errno.h>

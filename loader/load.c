@@ -241,7 +241,7 @@ static int write_policy(struct load *l)
 		l->policy.seed = before.seed;
 		if (!before.seed && getrandom(&l->policy.seed, sizeof(l->policy.seed), 0) < 0)
 			l->policy.seed = monotonic_kernel_ns();
-		/* A reload keeps the counters, and so the time since when they count. */
+		/* A reload keeps the counters, and so their start time. */
 		l->policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
 		r = policy_write(l, &l->policy);
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load: main(). It reads the command line, does one of load, check, unload and status, and
+ * tproxy-load: main(). It reads the command line and does one of load, check, unload and status. It
  * exits with 0, 1 after a failure, or 2 for a usage error. The program keeps no state of its own:
  * all state is in the kernel, under the pins.
  */

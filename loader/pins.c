@@ -108,8 +108,8 @@ static int resolve(const char *path, char **ret_path)
 }
 
 /*
- * Returns 0 if the parent directory is in a BPF file system, 1 if it is /sys/fs/bpf and none is
- * mounted there yet, or -errno, logged.
+ * Returns 0 if the parent directory is in a BPF file system, or 1 if it is /sys/fs/bpf and none is
+ * mounted there yet. Returns -errno, logged.
  */
 static int find_bpffs(const char *path, char parent[PATH_MAX])
 {

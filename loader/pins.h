@@ -58,9 +58,9 @@ int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *na
 		  void *data);
 
 /*
- * Returns true if this version pins a map, program or link by that name, and the pinned object has
- * the kind and the kernel name of tproxy's. If the object may not be opened, the name alone
- * decides; root may open it.
+ * Returns true if this version pins a map, program or link by that name, and the object there is
+ * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
+ * may open it.
  */
 bool pins_is_ours(const struct pins *pins, const char *name);
 

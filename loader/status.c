@@ -86,8 +86,8 @@ static int open_map(const char *pin_dir, const char *name, uint32_t key_size, ui
 }
 
 /*
- * Adds the time since when counters count, to the nearest second. It is computed from the calendar
- * as it is now, because the clock may have been set since.
+ * Adds the start time of the counters, to the nearest second. It is computed from the calendar as
+ * it is now, because the clock may have been set since.
  */
 static void add_since(struct json_object *root, uint64_t loaded_ns)
 {

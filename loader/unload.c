@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * tproxy-load --unload: undoes load.c in reverse order. The links of connect go first, so that no
- * new connection is redirected when the hooks go that serve redirected ones. After pending
- * handshakes have ended follow the other links, programs, maps and the directory.
+ * new connection is redirected when the hooks go that serve redirected ones. Then pending
+ * handshakes get time to end. The other links, programs, maps and the directory follow.
  */
 #include "unload.h"
 
