@@ -3,12 +3,15 @@
 #
 # Checks the rules of the project that a machine can check: format, licence lines, includes, shell
 # scripts, that --help, man page and completion name the same options, that README.md has the
-# measured numbers, and the subjects of commits. Prints each finding, and exits 1 if there is one.
-# Usage: check.sh [SOURCE_DIR [BUILD_DIR]]
+# measured numbers, the names of hosts, and the subjects of commits. Prints each finding, and exits 1
+# if there is one.
+# Usage: check.sh [SOURCE_DIR [BUILD_DIR [CHECK...]]]    CHECK: one of $checks below, default all
 set -u
 
 cd "${1:-$(dirname "$0")/..}" || exit 2
 build=${2:-build}
+checks='format licences includes shell python options claims hygiene hosts benchmarks history'
+[ $# -lt 3 ] || { shift 2 && checks=$*; }
 findings=0
 
 finding()
@@ -179,6 +182,26 @@ check_hygiene()
         grep -v Binary && finding "white space at the end of a line"
 }
 
+# The tree names no package mirror and no other host. Scripts use the mirror of the machine's apt
+# (mirror.sh), documents use the hosts that RFC 2606 reserves. URLs of standards are allowed.
+# Variables and addresses do not match.
+check_hosts()
+{
+    url='[a-z]+://([^/ ]+@)?[a-z0-9.-]*[a-z0-9]\.[a-z]+([:/][^] "<>()`]*)?'
+    mirror='[a-z0-9.-]+\.(debian|ubuntu|fedoraproject|centos|archlinux|opensuse|alpinelinux)\.[a-z]+'
+    reserved='//([a-z0-9.-]+\.)?(example\.(org|com|net)|example|test|invalid)([:/]|$)'
+    standard='//(www\.w3\.org|spdx\.org|www\.debian\.org/doc|developercertificate\.org)(/|$)'
+    for f in meson.build meson_options.txt ./*.md $(files); do
+        {
+            grep -oE "$url" "$f" | grep -vE -e "$reserved" -e "$standard"
+            grep -oE "$mirror" "$f" | grep -vx 'www\.debian\.org'
+        } | sort -u | sed "s|^|$f: names the host of |"
+    done > "$tmp"
+    while read -r line; do
+        finding "$line"
+    done < "$tmp"
+}
+
 # The numbers in README.md must be those of the run in tests/bench/results.
 check_benchmarks()
 {
@@ -200,16 +223,9 @@ check_history()
 
 tmp=$(mktemp) || exit 2
 trap 'rm -f "$tmp" "$tmp.help" "$tmp.other"' EXIT
-check_format
-check_licences
-check_includes
-check_shell
-check_python
-check_options
-check_claims
-check_hygiene
-check_benchmarks
-check_history
+for check in $checks; do
+    "check_$check"
+done
 if [ "$findings" -gt 0 ]; then
     echo "check: $findings findings"
     exit 1

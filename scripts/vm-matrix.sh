@@ -11,6 +11,9 @@
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
 #   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life" by default
 #   TPROXY_VM_TIMEOUT  seconds for each boot, 2400 by default
+#   TPROXY_VM_MIRROR, TPROXY_VM_SECURITY_MIRROR
+#                      the mirrors of the guest's packages; by default those of this host's apt
+#                      (mirror.sh)
 # Exit status 0: everything passed on every kernel; 77: it cannot run here; otherwise 1.
 set -eu
 
@@ -20,8 +23,6 @@ tree=$PWD
 cache=${TPROXY_VM_CACHE:-/var/cache/tproxy-vm}
 phases=${TPROXY_VM_PHASES:-boot life}
 limit=${TPROXY_VM_TIMEOUT:-2400}
-mirror=${TPROXY_VM_MIRROR:-http://deb.debian.org/debian}
-security=${TPROXY_VM_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 suite=bookworm
 root=$cache/root-$suite
 memory=3072
@@ -75,14 +76,32 @@ install_host_packages()
     quietly apt-get install -y -q --no-install-recommends $missing
 }
 
+# mirror_of SUITE VARIABLE VALUE: prints VALUE, or if it is empty the mirror that this host's apt
+# uses for SUITE.
+mirror_of()
+{
+    [ -z "$3" ] || { echo "$3" && return; }
+    "$tree/scripts/mirror.sh" "$1" || {
+        echo "vm-matrix.sh: name a mirror in $2" >&2
+        exit 1
+    }
+}
+
 # Creates the root file system of the guest, without anything of tproxy, once for each list of
 # packages.
 make_root()
 {
     [ "$(cat "$root/.packages" 2> /dev/null)" != "$packages" ] || return 0
+    mirror=$(mirror_of "$suite" TPROXY_VM_MIRROR "${TPROXY_VM_MIRROR:-}")
+    security=$(mirror_of "$suite-security" TPROXY_VM_SECURITY_MIRROR \
+        "${TPROXY_VM_SECURITY_MIRROR:-}")
+    include=$packages
+    case "$mirror $security" in
+    *https://*) include=$include,ca-certificates ;;
+    esac
     say "making $root"
     rm -rf "$root" "$root.new"
-    quietly nice -n 10 debootstrap --variant=minbase --include="$packages" "$suite" "$root.new" \
+    quietly nice -n 10 debootstrap --variant=minbase --include="$include" "$suite" "$root.new" \
         "$mirror"
     cat > "$root.new/etc/apt/sources.list" << LIST
 deb $mirror $suite main
