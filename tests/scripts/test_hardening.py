@@ -1,0 +1,58 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The programs are built with the hardening that meson.build asks for.
+
+To see it red: take one of the flags out of meson.build, or b_pie.
+Usage: test_hardening.py fortified|plain PROGRAM...
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+FORTIFIED, PROGRAMS = sys.argv[1:2] == ["fortified"], sys.argv[2:]
+del sys.argv[1:]
+
+
+def readelf(option, path):
+    return subprocess.run(["readelf", "-W", option, path], text=True, capture_output=True,
+                          check=True).stdout
+
+
+class HardeningTest(unittest.TestCase):
+    def each(self):
+        self.assertTrue(PROGRAMS)
+        for path in PROGRAMS:
+            with self.subTest(os.path.basename(path)):
+                yield path
+
+    def test_position_independent(self):
+        for path in self.each():
+            self.assertRegex(readelf("-h", path), r"Type: +DYN")
+
+    def test_relocations_are_resolved_at_the_start_and_read_only(self):
+        for path in self.each():
+            self.assertIn("GNU_RELRO", readelf("-l", path))
+            self.assertRegex(readelf("-d", path), r"BIND_NOW|FLAGS_1.*\bNOW\b")
+
+    def test_no_executable_stack(self):
+        for path in self.each():
+            self.assertRegex(readelf("-l", path), r"GNU_STACK .* RW +0x")
+
+    def test_stack_protector(self):
+        for path in self.each():
+            self.assertIn("__stack_chk_fail", readelf("--dyn-syms", path))
+
+    @unittest.skipUnless(FORTIFIED, "not with a sanitizer")
+    def test_fortified_functions(self):
+        for path in self.each():
+            self.assertTrue(re.search(r"__[a-z]+_chk@", readelf("--dyn-syms", path)))
+
+
+if __name__ == "__main__":
+    if not shutil.which("readelf"):
+        sys.exit(1 if os.environ.get("TPROXY_MUST_RUN") else 77)
+    unittest.main()
