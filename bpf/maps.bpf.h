@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The maps of the kernel half. Keys and values are in tproxy_abi.h, except struct client, which is
- * private. ARCHITECTURE.md lists the writers, readers and file modes.
+ * private. README.md here lists the writers, readers and file modes.
  *
  * The record of a connection moves through four of them. connect writes it to the storage of the
  * client's socket (map_clients). When the SYN is about to be sent, sockops copies it to map_socks
