@@ -108,7 +108,11 @@ int again_options(const struct options *given, struct options *ret_options)
 	if (r < 0)
 		return r;
 	o.pin_dir = strdup(given->pin_dir);
-	r = o.pin_dir ? read_policy(given->pin_dir, &o) : -ENOMEM;
+	if (!o.pin_dir) {
+		log_err("out of memory for the options of the load before");
+		return -ENOMEM;
+	}
+	r = read_policy(given->pin_dir, &o);
 	if (r == 0)
 		r = read_targets(given, &o);
 	if (r < 0)

@@ -180,8 +180,12 @@ static int check_dir(const char *path, int fd)
 			path);
 		return -EMEDIUMTYPE;
 	}
-	if (fstat(fd, &own) < 0 || fstatat(fd, "..", &parent, 0) < 0 || fstatvfs(fd, &fs) < 0)
-		return -errno;
+	if (fstat(fd, &own) < 0 || fstatat(fd, "..", &parent, 0) < 0 || fstatvfs(fd, &fs) < 0) {
+		int r = -errno;
+
+		log_err("cannot look at pin directory '%s': %s", path, strerror(-r));
+		return r;
+	}
 	if (own.st_dev != parent.st_dev) {
 		log_err("pin directory '%s' is where a BPF file system is mounted, with the pins of others; choose a directory below it",
 			path);

@@ -240,13 +240,17 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 	_cleanup_close_ int fd = -1;
 	struct tproxy_relay relay;
 	__u64 cookie, *prev = NULL;
+	uint32_t n;
 	int r;
 
 	json_object_object_add(root, "relays", relays);
 	r = open_map(pin_dir, "map_config", sizeof(cookie), sizeof(relay), &fd);
 	if (r < 0)
 		return r;
-	for (; bpf_map_get_next_key(fd, prev, &cookie) == 0; prev = &cookie) {
+	/* A walk starts again when its key was deleted: bounded, for registrations may come and go.
+	 */
+	for (n = 0; n < 2 * TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
+	     n++, prev = &cookie) {
 		struct json_object *object;
 
 		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)

@@ -95,8 +95,10 @@ static int open_scope(const struct options *o, const char *path, unsigned int li
 	*scope = (struct cgroup)CGROUP_NULL;
 	if (o->again && cgroup_open(path, scope) == -ENOENT) {
 		t->absent[t->n_absent] = strdup(path);
-		if (!t->absent[t->n_absent])
+		if (!t->absent[t->n_absent]) {
+			log_err("out of memory for the cgroups");
 			return -ENOMEM;
+		}
 		t->n_absent++;
 		return 0;
 	}
