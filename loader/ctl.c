@@ -17,6 +17,7 @@
 #include "log.h"
 #include "sink.h"
 #include "util.h"
+#include "version.h"
 
 static const struct {
 	const char *name;

@@ -19,6 +19,7 @@
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "util.h"
+#include "version.h"
 
 #define DEFAULT_RELAY_GROUP "tproxy"
 

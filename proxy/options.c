@@ -16,6 +16,7 @@
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "util.h"
+#include "version.h"
 
 enum {
 	OPT_CONNECT_TIMEOUT = 0x100,

@@ -96,9 +96,9 @@ check_includes()
             [ "$f" = common/bpffs.c ] || grep -Hn '<bpf/' "$f"
         done
         includes 'loader/*.c loader/*.h' \
-            "<[a-z0-9_/-]+\.h>|\"($loader_headers|$common_headers|config|tproxy\.skel)\.h\""
+            "<[a-z0-9_/-]+\.h>|\"($loader_headers|$common_headers|config|version|tproxy\.skel)\.h\""
         includes 'proxy/*.c proxy/*.h' \
-            "<[a-z0-9_/-]+\.h>|\"($proxy_headers|$common_headers|config)\.h\""
+            "<[a-z0-9_/-]+\.h>|\"($proxy_headers|$common_headers|config|version)\.h\""
         grep -Hn '<event2/' loader/*.[ch]
         grep -Hn 'tproxy\.skel\.h' loader/*.[ch] | grep -v '^loader/load\.c:'
         grep -Hn -e '<bpf/' -e 'bpffs\.h' proxy/*.[ch] | grep -v '^proxy/registration\.c:'

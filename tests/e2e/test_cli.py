@@ -93,7 +93,8 @@ def test_help(binaries, program):
 @pytest.mark.parametrize("program", [LOAD, RELAY])
 def test_version_tells_the_abi_version(binaries, program):
     result = programs.call(binaries / program, "--version").succeeded()
-    assert re.fullmatch(rf"{program} \d+\.\d+\.\d+, ABI version \d+\n", result.out)
+    assert re.fullmatch(rf"{program} \d+\.\d+\.\d+(\+g[0-9a-f]+(\.dirty)?)?, ABI version \d+\n",
+                        result.out)
 
 
 def test_help_and_version_as_commands():

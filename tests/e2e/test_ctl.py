@@ -68,7 +68,8 @@ def test_help_and_version(binary):
     assert result.out.startswith("Usage: tproxyctl") and result.err == ""
     assert all(command in result.out for command in COMMANDS)
     result = programs.call(binary, "--version").succeeded()
-    assert re.fullmatch(r"tproxyctl \d+\.\d+\.\d+, ABI version \d+\n", result.out)
+    assert re.fullmatch(r"tproxyctl \d+\.\d+\.\d+(\+g[0-9a-f]+(\.dirty)?)?, ABI version \d+\n",
+                        result.out)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
