@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See handoff.h. */
+/*
+ * See handoff.h. session::handoff is the counter of both directions. On a worker it counts turns of
+ * bulk, less events with small messages; at BULK_TURNS the session goes to the bulk worker. There
+ * it counts events with small messages in a row; at SMALL_EVENTS the session goes back. Each
+ * handover sets the counter to 0. A draining worker hands over nothing.
+ *
+ * The session is detached under the inbox lock of the receiver: from then on only the receiver has
+ * it. Once an inbox is closed, sessions stay where they are.
+ */
 #include "handoff.h"
 
 #include <pthread.h>
@@ -7,12 +15,12 @@
 #include "session.h"
 #include "worker.h"
 
-/* Turns of bulk, less events that were none, after which a session goes: about 1 MiB. */
+/* Turns of bulk, less small events, after which a session goes to the bulk worker: about 1 MiB. */
 #define BULK_TURNS 8
-/* Events that were no bulk, in a row, after which it comes back. */
+/* Small events in a row after which a session goes back. */
 #define SMALL_EVENTS 64
 
-/* False if to takes no sessions any more. */
+/* Returns false if the inbox of to is closed; s is unchanged then. */
 static bool hand_over(struct session *s, struct worker *to)
 {
 	pthread_mutex_lock(&to->inbox_lock);

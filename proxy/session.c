@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See session.h. Events are level-triggered. Every function that may destroy the session is the
- * last thing that its caller does.
+ * See session.h. session_create() asks the kernel half for the original destination and connects.
+ * On success session_open() starts both halves. half_run() moves the data of one direction
+ * (pump.c), then waits for the next event or ends the half.
+ *
+ * Events are level-triggered, so a half may stop early and continues with the next event. A side
+ * that is not polled can be reset without an event: such sessions are on the probe list, see
+ * watch(). Bulk halves do not run from their event: they queue on worker::bulk.
+ *
+ * A function that may destroy the session returns false if it did, or is the last call of its
+ * caller. The sockets of a session are closed in session_destroy() only.
  */
 #include "session.h"
 
@@ -29,8 +37,8 @@
 #include "worker.h"
 
 /*
- * How long a half waits whose destination is writable and takes nothing, as when TCP has no memory
- * (tcp_mem, tcp(7)): poll would tell of it again and again.
+ * How long a half waits when its destination is writable but takes no data, as when TCP is out of
+ * memory (tcp_mem, tcp(7)). Polling it would spin.
  */
 #define BACKOFF_MS 10
 
@@ -52,8 +60,8 @@ void session_close_reset(int fd)
 {
 	const struct sockaddr unspec = { .sa_family = AF_UNSPEC };
 
-	/* Refused, by a foreign program on setsockopt, say, disconnecting does the same
-	 * (connect(2)). */
+	/* If setsockopt() is refused, for example by a foreign BPF program, disconnecting resets
+	 * too (connect(2)). */
 	if (session_abort_on_close(fd) < 0)
 		connect(fd, &unspec, sizeof(unspec));
 	close(fd);
@@ -67,10 +75,10 @@ void session_prepare(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 }
 
-/* What is queued is still sent, and then the end of file. */
+/* Closes fd so that queued data is still sent, followed by a FIN. */
 static void close_well(int fd)
 {
-	/* A second try is for what goes by; if it is refused for good, a reset is the lesser evil.
+	/* Try again once, in case the failure was transient. If it persists, the peer gets a reset.
 	 */
 	if (set_linger(fd, false) < 0)
 		set_linger(fd, false);
@@ -92,7 +100,10 @@ static enum close_reason reset_reason(enum session_side by)
 	return by == SESSION_CLIENT ? CLOSE_RESET_BY_CLIENT : CLOSE_RESET_BY_SERVER;
 }
 
-/* An event has come: to be said by each callback. */
+/*
+ * Every event callback calls this first. It feeds the accept throttle (crowd.h) and the spin
+ * heuristic (busypoll.h), which both need to know that this worker had work.
+ */
 static void woke(struct session *s)
 {
 	if (!s->settled)
@@ -105,8 +116,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 	struct half *h = arg;
 
 	woke(h->session);
-	/* Small talk goes before it. If there is no memory for a queue, there is one turn for all.
-	 */
+	/* Small messages run before bulk. If the half cannot be queued, it runs now. */
 	if (pump_is_bulk(&h->pump)) {
 		if (worker_queue_bulk(h->session->worker, h))
 			return;
@@ -155,8 +165,8 @@ static void half_finish(struct half *h)
 }
 
 /*
- * A side from which nothing is read now may be reset without an event that tells. Such sessions are
- * on a list that the worker's timer walks, see session_probe().
+ * Updates the membership on the probe list. A side that is not read from may be reset without an
+ * event. The worker's tick probes the sessions on this list, see session_probe().
  */
 static void watch(struct session *s)
 {
@@ -205,7 +215,7 @@ static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
 	half_run(h);
 }
 
-/* The event of h's destination is a timer until it is over. */
+/* Replaces the write event of h by a timer of BACKOFF_MS. Returns 0 or -ENOMEM. */
 static int back_off(struct half *h)
 {
 	const struct timeval delay = { .tv_usec = BACKOFF_MS * 1000 };
@@ -220,10 +230,10 @@ static int back_off(struct half *h)
 }
 
 /*
- * What a client has said waits for an answer. Its kernel may hold back what it says next until the
- * first is acknowledged (Nagle's algorithm; on loopback even what would be a full segment
- * elsewhere), and ours delays that for 40 ms once there was an answer. If none comes before the
- * worker sleeps, the acknowledgement goes alone.
+ * The client has sent data and waits for an answer. Its kernel may hold back more data until the
+ * first is acknowledged (Nagle's algorithm; on loopback even what is a full segment elsewhere). The
+ * kernel on our side delays the acknowledgement by 40 ms once there was an answer. If no answer
+ * comes before the worker sleeps, the worker has the acknowledgement sent alone.
  */
 static void owe_ack(struct session *s)
 {
@@ -256,7 +266,7 @@ static void count_end(struct worker *worker, enum close_reason reason)
 	stats_add(&worker->stats.closed[reason], 1);
 }
 
-/* It is not new any more. */
+/* Stops counting s as a new session (crowd.h). */
 static void leave_crowd(struct session *s)
 {
 	if (s->worker->unsettled == s)
@@ -287,7 +297,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 	TAILQ_REMOVE(&worker->sessions, s, entry);
 	if (s->cgroup_id)
 		quota_give(&worker->limit->per_cgroup, s->cgroup_id);
-	/* Also the side that is said to have reset: an error may have been the kernel's own. */
+	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
 	close_side(s->client_fd, reason != CLOSE_DONE);
 	close_side(s->server_fd, reason != CLOSE_DONE);
 	free(s);
@@ -300,7 +310,8 @@ static void set_timeout(struct session *s, struct deadline_queue *queue)
 	s->quiet_since_ms = s->deadline.touched_ms;
 }
 
-/* The source has ended and all that it sent has been written. false: the session is destroyed. */
+/* The source has sent its FIN, and all its data is written. Returns false if it destroyed the
+ * session. */
 static bool half_end(struct half *h)
 {
 	struct session *s = h->session;
@@ -308,12 +319,12 @@ static bool half_end(struct half *h)
 	h->done = true;
 	stop_reading(h);
 	stop_writing(h);
-	/* close() says the last end of file. */
+	/* close() sends the last FIN. */
 	if (other_half(h)->done) {
 		session_destroy(s, CLOSE_DONE);
 		return false;
 	}
-	/* ENOTCONN: reset in this moment, which its own half will meet. */
+	/* ENOTCONN: the destination has just been reset. The other half will see that. */
 	shutdown(h->pump.dst_fd, SHUT_WR);
 	s->state = SESSION_HALF_CLOSED;
 	set_timeout(s, &s->worker->half_closed);
@@ -322,10 +333,10 @@ static bool half_end(struct half *h)
 }
 
 /*
- * A side has been reset. What it sent before, and its kernel acknowledged towards it, may still be
- * unread here: that goes to the other side first, as far as it takes it, as it would have without
- * us; and then the reset. Not more than is there now: if it is another error that was taken for a
- * reset, more may come without end. Destroys the session.
+ * The side @by has been reset. Data that it sent before, and that our kernel acknowledged, may
+ * still be unread. That data goes to the other side first, as far as the other side takes it, and
+ * then the reset. Only what is there now is moved: if another error was taken for a reset, more
+ * data may come without end. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {
@@ -342,12 +353,12 @@ static void reset_by(struct session *s, enum session_side by)
 	session_destroy(s, reset_reason(by));
 }
 
-/* Moves what can be moved in one direction. false: the session is destroyed. */
+/* Moves the data that can be moved in one direction. Returns false if it destroyed the session. */
 static bool half_run(struct half *h)
 {
 	struct session *s = h->session;
 	uint64_t bytes = h->pump.bytes;
-	bool writable = h->writing; /* an event has said so */
+	bool writable = h->writing; /* by an event */
 	enum pump_result r;
 	int waits = 0;
 
@@ -373,7 +384,7 @@ static bool half_run(struct half *h)
 	case PUMP_EOF:
 		return half_end(h);
 	case PUMP_READ_ERROR:
-		/* All that it sent is written: nothing to wait for. */
+		/* All that the source sent is written: nothing is left to flush. */
 		session_destroy(s, reset_reason(source_of(h)));
 		return false;
 	case PUMP_WRITE_ERROR:
@@ -389,8 +400,8 @@ static bool half_run(struct half *h)
 }
 
 /*
- * Is there something that an event is about to tell? Timers may come before it, and a relay that
- * stood still, because it or its machine was stopped, finds all its timeouts over at once.
+ * True if an I/O event is pending for s. The timer may fire before it: after the relay or its
+ * machine was stopped, all timeouts have expired at once.
  */
 static bool has_work(const struct session *s)
 {
@@ -401,11 +412,11 @@ static bool has_work(const struct session *s)
 		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
 	};
 
-	/* Not to be able to ask is no silence. */
+	/* If poll() fails, assume there is work: ending a live session is worse. */
 	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
 
-/* Of what was written to fd, bytes that its peer has not acknowledged. */
+/* Returns how many bytes written to fd its peer has not acknowledged; 0 if unknown. */
 static uint64_t queued(int fd)
 {
 	int n;
@@ -414,8 +425,8 @@ static uint64_t queued(int fd)
 }
 
 /*
- * A receiver may be slow, and what it has not taken yet lies in a socket's buffer, of which no
- * event tells: so it is looked how much of it has been acknowledged since the last time.
+ * Checks for progress since the last check. A slow receiver drains a socket's buffer without an
+ * event, so bytes that its kernel has acknowledged count as progress too.
  */
 static void note_progress(struct session *s)
 {
@@ -427,16 +438,17 @@ static void note_progress(struct session *s)
 	s->moved = moved;
 	s->acknowledged = moved - waiting;
 	s->excused = false;
-	/* Nothing waits: not later than just after what was moved last, or after the last look. */
+	/* Nothing is queued: quiet since the last move of data, or since the last check. */
 	s->quiet_since_ms = waiting ? deadline_now_ms() : s->deadline.touched_ms;
 }
 
+/* True if the timeout of s has expired without progress and without a pending event. */
 static bool is_over(struct session *s)
 {
 	note_progress(s);
 	if (deadline_now_ms() - s->quiet_since_ms < s->deadline.queue->timeout_ms)
 		return false;
-	/* Once only: what an event tells may be nothing that can be moved. */
+	/* One more interval only: a pending event may bring no data that can be moved. */
 	if (s->excused || !has_work(s))
 		return true;
 	s->excused = true;
@@ -462,17 +474,20 @@ void session_probe(struct session *s)
 {
 	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->server_fd } };
 
-	/* Of no more than the client, while the other socket is not connected. */
+	/* Only the client's socket while the server's is not connected. */
 	if (poll(fds, s->state == SESSION_CONNECTING ? 1 : 2, 0) <= 0)
 		return;
-	/* Not POLLHUP: that is also both ends of file, one of them not read yet. */
+	/* POLLHUP does not mean a reset: it is also set after both FINs, one of them unread. */
 	if (fds[0].revents & POLLERR)
 		reset_by(s, SESSION_CLIENT);
 	else if (fds[1].revents & POLLERR)
 		reset_by(s, SESSION_SERVER);
 }
 
-/* Does the kernel acknowledge what comes at once? (TCP_QUICKACK, tcp(7): the default at first) */
+/*
+ * TCP_QUICKACK (tcp(7)). On, as on a new socket: the kernel acknowledges data immediately. Off: it
+ * delays the acknowledgement, so that it can go with our first data.
+ */
 static void set_quickack(int fd, int on)
 {
 	setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
@@ -484,14 +499,14 @@ void session_acknowledge(struct session *s)
 	forget_ack(s);
 }
 
-/* connect() has finished, well. May destroy the session. */
+/* connect() has succeeded: starts both halves. May destroy the session. */
 static void session_open(struct session *s)
 {
 	bool acks_late = s->up.pump.kept;
 
 	s->state = SESSION_OPEN;
 	set_timeout(s, &s->worker->idle);
-	/* Most clients have said something by now: look, rather than wait for poll to tell. */
+	/* Most clients have sent data by now: read at once rather than wait for an event. */
 	if (!half_run(&s->up))
 		return;
 	if (acks_late)
@@ -500,20 +515,21 @@ static void session_open(struct session *s)
 		session_destroy(s, CLOSE_NO_MEMORY);
 }
 
-/* Did connect() fail for something here, and not out there? */
+/* True if connect() failed for a local reason, which says nothing about the destination. */
 static bool is_local(int error)
 {
 	return error == EADDRNOTAVAIL || error == EADDRINUSE || error == EAGAIN ||
 	       error == ENOBUFS || error == ENOMEM || error == EPERM || error == EACCES;
 }
 
+/* connect() to the server failed with errno error. Destroys the session. */
 static void dial_failed(struct session *s, int error)
 {
 	char dst[FORMAT_ENDPOINT_LEN];
 
 	/*
-	 * The server has accepted, perhaps said something, and reset, all before we came to look (a
-	 * connect() that is turned down fails with ECONNREFUSED). What it said goes first.
+	 * The server accepted, possibly sent data, and reset, all before this worker got the event.
+	 * (A refused connect() fails with ECONNREFUSED.) Pass its data on before the reset.
 	 */
 	if (error == ECONNRESET || error == EPIPE) {
 		reset_by(s, SESSION_SERVER);
@@ -543,29 +559,31 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
 		dial_failed(s, error);
 		return;
 	}
-	/* From now on it waits for other things. */
+	/* This event's callback was for connect(); on_ready() needs a new one. */
 	stop_writing(&s->up);
 	event_free(TAKE_PTR(s->up.write_event));
 	session_open(s);
 }
 
-/* 0: connected. -EINPROGRESS: being connected. Other -errno: failed. */
+/* Returns 0 if connected, -EINPROGRESS while the handshake is under way, or another -errno. */
 static int dial(int fd, const union sockaddr_any *dst)
 {
 	if (connect(fd, &dst->sa, sockaddr_len(dst)) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
 		return -errno;
-	/* Near by, the handshake may be over already: to ask again is cheaper than to poll. */
+	/* The handshake with a nearby server may be complete. Calling again is cheaper than poll().
+	 */
 	if (connect(fd, &dst->sa, sockaddr_len(dst)) == 0)
 		return 0;
 	return errno == EALREADY ? -EINPROGRESS : -errno;
 }
 
 /*
- * With a client's first words at hand, the last segment of the handshake need not go alone: it goes
- * with them, or at once if the server has not answered by then. That is one segment of 20 less, but
- * a server that slept wakes up by so many microseconds later. So it is for the crowd.
+ * Connects to the server. Under load the client's first data is read before connect(), and the last
+ * segment of the handshake goes with this data. It goes immediately if the server has not answered
+ * by then. This saves about one segment in 20 for each connection, but delays the wakeup of an idle
+ * server by some microseconds, so it is done only under load. May destroy the session.
  */
 static void session_dial(struct session *s, bool crowded)
 {
@@ -588,7 +606,7 @@ static void session_dial(struct session *s, bool crowded)
 	}
 }
 
-/* May the client's cgroup have one more connection? If not, destroys the session. */
+/* Counts the connection for its client's cgroup. Returns false, and destroys s, at the limit. */
 static bool count_client(struct session *s, uint64_t cgroup_id)
 {
 	struct quota *quota = &s->worker->limit->per_cgroup;
@@ -610,8 +628,8 @@ static bool count_client(struct session *s, uint64_t cgroup_id)
 }
 
 /*
- * --pass-mark: the host routes the server's socket as the client's. If it cannot, it must not go
- * another way: destroys the session.
+ * --pass-mark: sets the client's SO_MARK on the server's socket, so that the host routes both
+ * alike. On failure the connection must not take another route: destroys s and returns false.
  */
 static bool pass_mark(struct session *s, uint32_t mark)
 {
@@ -635,10 +653,7 @@ static void set_tcp(int fd, int name, int value)
 	setsockopt(fd, IPPROTO_TCP, name, &value, sizeof(value));
 }
 
-/*
- * The interval is the host's if that is shorter: else it would be the one of all questions but the
- * first, whatever keepidle_s says.
- */
+/* The interval of the probes is the host's if that is shorter; otherwise keepidle_s. */
 void session_set_keepidle(struct session *s)
 {
 	const int idle_s = s->worker->keepidle_s, on = idle_s > 0;
@@ -653,7 +668,7 @@ void session_set_keepidle(struct session *s)
 		set_tcp(s->server_fd, TCP_KEEPINTVL, idle_s);
 }
 
-/* What the client asked of its socket before it called connect(), and would have got without us. */
+/* Copies to the server's socket the options that the client set on its own before connect(). */
 static void pass_options_on(struct session *s)
 {
 	const int on = 1;
@@ -672,7 +687,7 @@ static void pass_options_on(struct session *s)
 	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
-/* A server whose host has vanished must not hold a connection until the idle timeout. */
+/* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_settle(struct session *s)
 {
 	pass_options_on(s);
@@ -694,7 +709,7 @@ static void half_detach(struct half *h)
 		pipes_give_away(&worker->pipes);
 }
 
-/* It waits for what it waited for. */
+/* Adds the events that h waited for to its new worker. Returns 0 or -ENOMEM. */
 static int half_attach(struct half *h)
 {
 	const struct timeval delay = { .tv_usec = BACKOFF_MS * 1000 };
@@ -737,7 +752,7 @@ void session_attach(struct session *s, struct worker *worker)
 	int r, r_down;
 
 	s->worker = worker;
-	/* At the tail: it is settled, and those that are not are at the head. */
+	/* At the tail: s is settled, and sessions that are not settled are at the head. */
 	TAILQ_INSERT_TAIL(&worker->sessions, s, entry);
 	deadline_set(&s->deadline,
 		     s->state == SESSION_HALF_CLOSED ? &worker->half_closed : &worker->idle);

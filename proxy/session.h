@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One relayed connection: a client's socket that was accepted, the socket to where it wanted to
- * go, and a half for each direction between them. Belongs to the worker that accepted it, from
- * session_create() until it destroys itself or the worker destroys it.
+ * A session: one relayed connection. It has the accepted socket of the client, the socket to the
+ * original destination (the server), and a half for each direction between the two.
  *
- * What one side does, the other side sees: an end of file is passed on when all bytes before it
- * have been, and the other direction goes on; a reset is passed on as a reset.
+ * States: CONNECTING until connect() to the server has finished, then OPEN, then HALF_CLOSED once
+ * one half is done. When both halves are done the session ends. A FIN is passed on after all bytes
+ * before it, and the other direction continues. A reset is passed on as a reset.
+ *
+ * A session belongs to one worker and is used in its thread only. It may move to the worker's
+ * partner and back (handoff.h). It ends in session_destroy() with one reason, and frees itself.
+ *
+ * Functions that "may destroy" a session free it: the caller must not use it afterwards.
  */
 #ifndef TPROXY_SESSION_H
 #define TPROXY_SESSION_H
@@ -24,7 +29,7 @@ struct session;
 struct tproxy_conn;
 struct worker;
 
-/* One direction. Reads and writes are waited for one at a time: that is the back-pressure. */
+/* One direction. It waits either to read or to write, never for both: this is the back-pressure. */
 struct half {
 	struct session *session;
 	struct pump pump;
@@ -32,8 +37,8 @@ struct half {
 	struct event *write_event; /* the destination is writable; NULL until first waited for */
 	bool reading;		   /* read_event is added */
 	bool writing;		   /* write_event is added */
-	bool done;		   /* the source's end of file has been passed on */
-	bool queued;		   /* on worker::bulk, there is something for it to do */
+	bool done;		   /* the source's FIN has been passed on */
+	bool queued;		   /* on worker::bulk, waits for its turn */
 	TAILQ_ENTRY(half) bulk_entry;
 };
 
@@ -50,85 +55,90 @@ enum session_state {
 
 struct session {
 	TAILQ_ENTRY(session) entry;	   /* worker::sessions */
-	TAILQ_ENTRY(session) deaf_entry;   /* worker::deaf, while one side is not read from */
+	TAILQ_ENTRY(session) deaf_entry;   /* worker::deaf, the probe list */
 	LIST_ENTRY(session) unacked_entry; /* worker::unacked */
-	struct deadline deadline;	   /* in one of worker's queues, by state */
+	struct deadline deadline;	   /* in the worker's queue of this state */
 	struct worker *worker;
 	enum session_state state;
-	bool deaf;	/* on worker::deaf */
+	bool deaf;	/* on worker::deaf: a side is not polled, so epoll reports no reset */
 	bool unacked;	/* on worker::unacked */
-	bool settled;	/* session_settle() */
-	bool keeps_own; /* the client's own times of keepalive hold, not worker's keepidle_s */
+	bool settled;	/* session_settle() has run */
+	bool keeps_own; /* keepalive as the client set it, not by worker::keepidle_s */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */
 	struct half down; /* server to client */
 	uint64_t started_ms;
-	/* As of the last look, see session_expire(). */
-	uint64_t moved, acknowledged; /* bytes, both ways */
-	uint64_t quiet_since_ms;
-	bool excused;	    /* there was something to do when its time was over */
-	uint32_t handoff;   /* a count, see handoff.c */
-	uint64_t cgroup_id; /* the client's, if it counts for worker_limit::per_cgroup; else 0 */
+	/* State of the last check for progress, see session_expire(). */
+	uint64_t moved, acknowledged; /* bytes, both directions together */
+	uint64_t quiet_since_ms;      /* deadline_now_ms() of the last progress */
+	bool excused;		      /* an event was pending at the timeout: one more interval */
+	uint32_t handoff;	      /* counter of handoff.c */
+	uint64_t cgroup_id; /* the client's, if counted in worker_limit::per_cgroup; otherwise 0 */
 	union sockaddr_any client;
-	union sockaddr_any dst;	 /* where the client wanted to go; no family: unknown */
-	int dial_error;		 /* the errno of a connection that did not come about, or 0 */
-	struct tproxy_conn *who; /* connlog's: the client's process, NULL unless it is logged */
+	union sockaddr_any dst;	 /* original destination; AF_UNSPEC: unknown */
+	int dial_error;		 /* errno of a failed connect(), or 0 */
+	struct tproxy_conn *who; /* owned by connlog.c: the client's process; NULL: not logged */
 };
 
-/* Takes its turn, as one that was queued. May destroy its session, and no other. */
+/* Runs a half that was queued on worker::bulk. May destroy its session, and no other. */
 void session_run_bulk(struct half *h);
 
 /*
- * Takes over both descriptors whatever happens: an accepted client and an unconnected socket that
- * is not redirected. Connects and relays, or resets the client. crowded: others came with this
- * one, or a crowd is in hand (crowd.h), so that segments count for more than its microseconds.
+ * Creates a session. Takes over both descriptors in any case: client_fd was accepted, server_fd is
+ * not connected and connect4 does not redirect it. Connects to the original destination and relays,
+ * or resets the client. crowded: under load (crowd.h), save segments rather than microseconds, see
+ * session_dial().
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded);
 
 /*
- * Takes an open session off its worker, with its events; session_attach() gives it to another one,
- * in whose thread it runs from then on, and may destroy it.
+ * Takes an open session and its events off its worker, in that worker's thread. session_attach()
+ * gives it to another worker, in the other worker's thread, and may destroy it.
  */
 void session_detach(struct session *s);
 void session_attach(struct session *s, struct worker *worker);
 
-/* Gives it what only a session that lasts needs; most are over before that. */
+/*
+ * Settles a session: sets up keepalive and the client's other options on the server's socket. Done
+ * by the tick, because most sessions end before it and need neither.
+ */
 void session_settle(struct session *s);
 
-/* Sets worker's keepidle_s, for a session that is settled. */
+/* Applies worker::keepidle_s to the server's socket of a settled session. */
 void session_set_keepidle(struct session *s);
 
-/* On worker::unacked, takes it off: the client's kernel gets its acknowledgement now. */
+/* Takes s off worker::unacked and has the kernel acknowledge the client's data now. */
 void session_acknowledge(struct session *s);
 
-/* Closes both sides, with resets where reason wants them, logs, counts, frees. */
+/* Closes both sides, with a reset unless reason is CLOSE_DONE, logs and counts the end, frees s. */
 void session_destroy(struct session *s, enum close_reason reason);
 
 /*
- * Its time is over, for this reason, or a part of it: destroys it, unless bytes have moved, also
- * out of the kernel's buffers, or there is something to do for it just now.
+ * The timeout of s, or a part of it (deadline_queue::looks), has expired. Destroys s with reason,
+ * unless bytes have moved, also out of the kernel's buffers, or an I/O event is pending. Otherwise
+ * the interval starts again.
  */
 void session_expire(struct session *s, enum close_reason reason);
 
 /*
- * Has a side from which nothing is read been reset? Level-triggered events do not tell. May destroy
- * s, and no other.
+ * Checks whether a side that is not read from has been reset; level-triggered events do not report
+ * that. May destroy s, and no other session.
  */
 void session_probe(struct session *s);
 
 /*
- * From now on, however fd is closed, its peer sees a reset, and what was queued for it is discarded
- * (SO_LINGER, socket(7)). All sockets of a session are so until it ends well: if the relay is
- * killed, the kernel closes them, and a part must not look like the whole. 0 or -errno.
+ * Makes every close of fd a reset, which discards queued data (SO_LINGER, socket(7)). All sockets
+ * of a session are in this mode until it ends well. If the relay is killed, the kernel closes them,
+ * and a truncated stream must not look complete. Returns 0 or -errno.
  */
 int session_abort_on_close(int fd);
 /* Closes fd so that its peer sees a reset. */
 void session_close_reset(int fd);
 /*
- * What a socket needs before its session is created: session_abort_on_close(), and that an urgent
- * byte is read in its place (see pump.h). Accepted sockets take both from their listener.
+ * Sets the options that a socket needs before its session is created: session_abort_on_close() and
+ * SO_OOBINLINE (see pump.h). Accepted sockets inherit both from their listener.
  */
 void session_prepare(int fd);
 

@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See worker.h. */
+/*
+ * See worker.h. Each pass of the event loop runs the callbacks that are ready: new clients
+ * (listener.c), sessions (session.c), the inbox, and the timers below. Bulk transfers run from
+ * on_bulk_turn(), behind all other events.
+ *
+ * A worker ends by event_base_loopbreak(), in end_if_drained(): it is draining, has neither
+ * listeners nor sessions, and its partner can hand no more sessions to it. A bulk worker therefore
+ * ends after its partner.
+ */
 #include "worker.h"
 
 #include <errno.h>
@@ -18,36 +26,36 @@
 #include "util.h"
 
 /*
- * How long a draining worker goes on accepting: for connections that connect4 had redirected, but
- * whose handshake was not over, when the registration was taken back.
+ * How long a draining worker goes on accepting. When the registration was removed, connections that
+ * connect4 had redirected may still have been in their handshake.
  */
 #define DRAIN_ACCEPT_MS 200
-/* They are looked at this often. */
+/* Intervals at which retired listeners are served: normally, and when no client can be served. */
 #define DRAIN_LOOK_MS  5
 #define DRAIN_PAUSE_MS 50
-/* Sessions that are not read from are looked at this often, see session_probe(). */
+/* Interval of the passes over the probe list, see session_probe(). */
 #define PROBE_MS 500
-/* So many signs of life may be missing, see worker_is_stuck(). */
+/* Heartbeats that a worker may miss before it counts as hung, see worker_is_stuck(). */
 #define MISSING_MAX 3
-/* Sessions on which nothing moves are looked at so often before their timeout. */
+/* How often an inactive session is checked for progress within its timeout, see is_over(). */
 #define LOOKS 8
-/* Of these, and of new ones that are settled, in one tick: half a millisecond. The others follow.
- */
+/* Limit of sessions probed, and of sessions settled, in one tick: half a millisecond. The rest
+ * follow in the next tick. */
 #define WALK_MAX 256
-/* So long may a client wait for an acknowledgement while its worker is busy. */
+/* How long a client may wait for an acknowledgement while its worker is busy. */
 #define UNACKED_NS 1000000
-/* Of those whose time is over, in one turn of the loop. */
+/* Limit of sessions that expire in one tick, for each queue. */
 #define EXPIRE_MAX 256
-/* The timer never fires more often, nor a timeout later, than this. */
+/* Shortest interval of the tick, and so the precision of a timeout. */
 #define TICK_LEAST_MS 10
 
-/* The least that the kernel takes. */
+/* The shortest slice that the kernel accepts. */
 #define SLICE_NS 100000
-/* Of the bulk transfers that are ready, each so manyth has its turn in one turn of the loop. */
+/* One in BULK_PART of the queued bulk transfers has its turn in one pass of the event loop. */
 #define BULK_PART 8
 /*
- * What such a turn moves: it takes some 30 µs, which is what small talk may have to wait for. The
- * only session need not stop so often, which costs a few per cent.
+ * Bytes that one turn of bulk moves. The turn takes some 30 µs, which small messages may have to
+ * wait for. The only session of a worker has longer turns: short ones cost a few per cent.
  */
 #define TURN_BYTES	 (128 * 1024)
 #define TURN_BYTES_ALONE (512 * 1024)
@@ -73,8 +81,9 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
 }
 
 /*
- * Each in its turn: who was probed goes to the tail. A pass over all begins with a tick if the one
- * before is over, and not for each tick that timeouts want.
+ * Probes the sessions at the head of the probe list and moves them to its tail. A tick begins a new
+ * pass over the list only if the last pass is complete and began tick_most_ms ago: ticks for
+ * timeouts may come more often.
  */
 static void probe_deaf(struct worker *worker, uint64_t now_ms)
 {
@@ -99,7 +108,7 @@ static void probe_deaf(struct worker *worker, uint64_t now_ms)
 	}
 }
 
-/* The oldest first. */
+/* Settles new sessions, the oldest first. */
 static void settle(struct worker *worker)
 {
 	uint32_t n;
@@ -113,7 +122,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Runs as long as there are sessions; the next time when the next one may expire, or in most_ms. */
+/* Schedules the next tick for the next timeout, or in most_ms; none if there are no sessions. */
 static void schedule_tick(struct worker *worker, uint64_t most_ms)
 {
 	uint64_t now_ms = deadline_now_ms(), next_ms;
@@ -192,7 +201,7 @@ void worker_forget_ack(struct worker *worker, struct session *s)
 	LIST_REMOVE(s, unacked_entry);
 }
 
-/* See busypoll.h. */
+/* Callback of busypoll.h: sends the acknowledgements that are owed, unless they are recent. */
 static void acknowledge(void *arg, bool all)
 {
 	struct worker *worker = arg;
@@ -204,8 +213,9 @@ static void acknowledge(void *arg, bool all)
 }
 
 /*
- * One of few, so that small talk waits for no more than that; of many more at a time, for each turn
- * of the loop costs time for each that is ready.
+ * Runs queued bulk transfers. With few in the queue it runs one, so that small messages wait for
+ * one turn at most. With many it runs more, because each pass of the loop costs time for each of
+ * them.
  */
 static void on_bulk_turn(evutil_socket_t fd, short what, void *arg)
 {
@@ -219,7 +229,7 @@ static void on_bulk_turn(evutil_socket_t fd, short what, void *arg)
 		worker_unqueue_bulk(worker, h);
 		session_run_bulk(h);
 	}
-	/* Without memory for that: at once. */
+	/* Without memory for the event, the others run now. */
 	while (worker->n_bulk && event_add(worker->bulk_turn, &now) < 0) {
 		h = TAILQ_FIRST(&worker->bulk);
 		worker_unqueue_bulk(worker, h);
@@ -291,9 +301,9 @@ static void close_retired(struct worker *worker)
 }
 
 /*
- * A few at a time: whoever connects to our port without end, and is not redirected, must keep
- * neither the others waiting nor us from ending. Those who wait for a session to end are served
- * too, until the drain timeout.
+ * Serves the retired listeners, a few clients at a time. A flood of direct connections to the
+ * relay's port must neither delay other sessions nor keep the worker from ending. Clients that wait
+ * because of the session limit are served too, until the drain timeout.
  */
 static void on_closing(evutil_socket_t fd, short what, void *arg)
 {
@@ -367,7 +377,7 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	retire_listeners(worker);
 	registration_handle_close(&worker->handle);
 	worker->handle = sockets->handle;
-	worker->lost_listener = false; /* whatever those before have met */
+	worker->lost_listener = false; /* it concerned the old listeners */
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (sockets->n_listen[i] > 0)
 			listener_init(&worker->listeners[i], worker,
@@ -376,8 +386,8 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	}
 }
 
-/* As an option 0 is never. That is long enough, and a sum with the time of day does not overflow.
- */
+/* An option of 0 means never. UINT64_MAX / 2 is long enough, and adding the current time to it does
+ * not overflow. */
 static uint64_t or_never(uint64_t ms)
 {
 	return ms > 0 ? ms : UINT64_MAX / 2;
@@ -407,7 +417,7 @@ static void set_keepalive(struct worker *worker, int keepidle_s)
 	}
 }
 
-/* Queues stay in order: what they are ordered by is when a session was active. */
+/* Queues stay sorted: their order is that of the last activity, not of the expiry. */
 static void set_timeouts(struct worker *worker, const struct worker_timeouts *timeouts)
 {
 	worker->connecting.timeout_ms = timeouts->connect_ms;
@@ -517,7 +527,7 @@ void worker_wake(struct worker *worker)
 	eventfd_write(worker->wake_fd, 1);
 }
 
-/* sched_setattr(2). <linux/sched/types.h> cannot be included beside glibc's <sched.h>. */
+/* Argument of sched_setattr(2). <linux/sched/types.h> conflicts with glibc's <sched.h>. */
 struct scheduling {
 	uint32_t size, policy;
 	uint64_t flags;
@@ -527,9 +537,9 @@ struct scheduling {
 };
 
 /*
- * A thread that asks for a short slice is run soon after it has been woken, before those that ask
- * for more (EEVDF, since 6.12; ignored before). Its share of the CPU stays what it is. Bulk workers
- * do not ask: they are what small talk is to overtake.
+ * A thread with a short slice runs soon after its wakeup, before threads with longer slices (EEVDF,
+ * since 6.12; ignored before). Its share of the CPU does not change. Bulk workers keep the default
+ * slice, so that small messages overtake them.
  */
 static void ask_for_short_slice(void)
 {

@@ -1,9 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A thread with an event base, listeners and the sessions that it accepted. Workers share nothing
- * but the count of sessions. The main thread tells them what to do through worker_listen(),
- * worker_configure(), worker_drain() and worker_stop(), which may be called at any time; all else
- * here belongs to the worker's own thread.
+ * A worker: a thread with an event base, listening sockets and sessions. Each worker has a partner,
+ * a bulk worker without listeners (handoff.h). Workers share only struct worker_limit.
+ *
+ * The main thread sends orders through the inbox: worker_listen(), worker_configure(),
+ * worker_drain() and worker_stop() fill it under inbox_lock and wake the worker by its eventfd. The
+ * partner hands sessions over through the same inbox. No other lock protects a worker.
+ *
+ * One timer (worker::tick) runs while there are sessions. It expires timeouts, probes sessions for
+ * resets, and settles new sessions. Bulk transfers queue on worker::bulk, behind small messages.
+ *
+ * A draining worker ends when its listeners are closed, its sessions have ended and its inbox is
+ * closed to its partner. It then writes done_fd.
+ *
+ * Unless stated otherwise, functions and fields belong to the worker's own thread.
  */
 #ifndef TPROXY_WORKER_H
 #define TPROXY_WORKER_H
@@ -32,23 +42,26 @@ struct half;
 struct options;
 struct session;
 
-/* What all workers share. */
+/* Shared by all workers. */
 struct worker_limit {
 	_Atomic uint32_t sessions;
-	_Atomic uint32_t max; /* of sessions */
+	_Atomic uint32_t max; /* limit of sessions */
 	struct quota per_cgroup;
 	struct busypoll_turn looking;
 	struct log_episode paused, no_memory, dial_failed;
 };
 
-/* What options say that may change while it runs. */
+/*
+ * Options that may change while the worker runs. A session timeout of 0 (never) is stored as a very
+ * large one; error_memory_ms and keepalive_ms of 0 stay 0.
+ */
 struct worker_timeouts {
 	uint64_t connect_ms, idle_ms, half_closed_ms;
 	uint64_t error_memory_ms;
 	uint64_t keepalive_ms;
 };
 
-/* What a worker serves with. */
+/* Listening sockets of a worker and its access to the pinned maps. Owns all descriptors. */
 struct worker_sockets {
 	int listen_fds[_TPROXY_FAMILY_MAX][TPROXY_PORTS_MAX];
 	uint32_t n_listen[_TPROXY_FAMILY_MAX];
@@ -60,6 +73,7 @@ struct worker_sockets {
 		.handle = REGISTRATION_HANDLE_NULL                                                 \
 	}
 
+/* Closes all descriptors and resets *sockets. Any thread that owns *sockets. */
 void worker_sockets_close(struct worker_sockets *sockets);
 
 TAILQ_HEAD(session_list, session);
@@ -67,47 +81,47 @@ TAILQ_HEAD(session_list, session);
 struct worker {
 	pthread_t thread;
 	bool started;
-	bool is_bulk;			  /* it has sessions from its partner only, see handoff.h */
+	bool is_bulk;			  /* gets sessions from its partner only, see handoff.h */
 	struct worker *partner;		  /* NULL: none */
-	_Atomic bool ended;		  /* its thread hands nothing over any more */
-	_Atomic bool failed;		  /* the loop has, and the thread has ended */
+	_Atomic bool ended;		  /* the thread hands over no more sessions */
+	_Atomic bool failed;		  /* the event loop failed, the thread has ended */
 	_Atomic bool lost_listener;	  /* see worker_has_lost_listener() */
-	_Atomic uint32_t asked, answered; /* worker_is_stuck() */
+	_Atomic uint32_t asked, answered; /* heartbeats, see worker_is_stuck() */
 	struct event_base *base;
 	struct busypoll busypoll;
 	struct worker_limit *limit;
 	struct listener listeners[_TPROXY_FAMILY_MAX];
-	struct listener retired[_TPROXY_FAMILY_MAX]; /* those before, until closed */
-	uint64_t retired_ms;			     /* when */
+	struct listener retired[_TPROXY_FAMILY_MAX]; /* replaced listeners, until closed */
+	uint64_t retired_ms;			     /* when they were retired */
 	struct registration_handle handle;
-	struct session_list sessions; /* the newest first */
-	struct session *unsettled;    /* the oldest that is not settled, or NULL */
-	struct crowd crowd;	      /* of the sessions, those that are new */
-	TAILQ_HEAD(, session) deaf;   /* those to be probed for resets, the next one first */
+	struct session_list sessions; /* newest first; sessions of the partner at the tail */
+	struct session *unsettled;    /* the oldest session that is not settled, or NULL */
+	struct crowd crowd;	      /* counts sessions that are not settled */
+	TAILQ_HEAD(, session) deaf;   /* probe list: epoll reports no reset; the next one first */
 	uint32_t n_deaf;
-	uint32_t probe_left;	      /* of these, in the pass that is under way */
-	uint64_t probed_ms;	      /* when that has begun */
-	uint32_t walk_most;	      /* sessions that are probed, or settled, in one tick */
-	LIST_HEAD(, session) unacked; /* what these clients have said is not acknowledged yet */
+	uint32_t probe_left;	      /* sessions left in the current pass over the probe list */
+	uint64_t probed_ms;	      /* when that pass began */
+	uint32_t walk_most;	      /* limit of sessions probed, and of settled, in one tick */
+	LIST_HEAD(, session) unacked; /* sessions that owe their client an acknowledgement */
 	uint32_t n_unacked;
-	uint64_t unacked_ns; /* when the first of them came */
+	uint64_t unacked_ns; /* when the list became non-empty */
 	struct deadline_queue connecting, idle, half_closed;
-	TAILQ_HEAD(, half) bulk; /* those that wait for their turn */
+	TAILQ_HEAD(, half) bulk; /* halves that wait for a turn of bulk */
 	uint32_t n_bulk;
-	struct event *bulk_turn; /* of some of them, when all else that is ready has been done */
-	struct event *tick;	 /* looks at the queues' heads */
-	bool ticking;
-	/* It fires at least this often while there are sessions: one that comes meanwhile may have
-	 * less time than those before. */
+	struct event *bulk_turn; /* runs some of these halves, after all other ready events */
+	struct event *tick;	 /* timer for timeouts, probes and settling */
+	bool ticking;		 /* tick is scheduled */
+	/* Longest interval of the tick while there are sessions: a session that comes in between
+	 * may have a shorter timeout than those before it. */
 	uint64_t tick_most_ms;
-	struct event *closing; /* while there are retired listeners */
+	struct event *closing; /* timer that serves retired listeners */
 	bool pass_mark;	       /* --pass-mark */
-	int keepidle_s; /* idle for so long, a server is asked whether it is there; 0: never */
+	int keepidle_s;	       /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
 	struct pipes pipes;
 	struct pump_tools tools;
 	struct stats stats;
 	bool draining;
-	int done_fd; /* eventfd, not owned: written when the thread has ended its work */
+	int done_fd; /* eventfd, not owned: written when the loop has ended */
 
 	struct event *wake;
 	int wake_fd; /* eventfd */
@@ -115,68 +129,77 @@ struct worker {
 	struct {
 		struct worker_sockets sockets;
 		struct worker_timeouts timeouts;
-		struct session_list sessions; /* from the partner */
+		struct session_list sessions; /* handed over by the partner */
 		bool listen, configure, drain, stop;
-		bool closed; /* no more sessions are taken */
+		bool closed; /* takes no more sessions */
 	} inbox;
 };
 
-/* 0 or -errno. pipes_max: see pipes.h. On failure worker_finish() is to be called too. */
+/*
+ * Main thread. Initialises the worker without starting it; limit must outlive the worker. pipes_max
+ * is the limit of pipes, see pipes.h. Returns 0 or -ENOMEM. After a failure the caller must call
+ * worker_finish() too.
+ */
 int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
 		uint32_t pipes_max, int done_fd);
+/* Main thread. Starts the worker's thread. Returns 0 or -errno. */
 int worker_start(struct worker *worker);
-/* bulk gets the bulk transfers of worker, see handoff.h. Before either is started. */
+/* Main thread, before either worker starts. bulk takes the bulk transfers of worker (handoff.h). */
 void worker_pair(struct worker *worker, struct worker *bulk);
-/* Waits until the thread has ended. */
+/* Main thread. Waits until the worker's thread has ended. */
 void worker_join(struct worker *worker);
-/* The threads of it and of its partner have been joined, or never started. */
+/* Main thread. Frees the worker; its thread and its partner's must have been joined, if started. */
 void worker_finish(struct worker *worker);
 
 /*
- * Listeners and a registration, instead of those before. Takes over all descriptors. Clients that
- * are on their way to those before are still served, as by worker_drain().
+ * The next four send an order from the main thread, at any time, and do not wait for its effect.
+ * worker_listen() replaces the listeners and the registration, and takes over all descriptors.
+ * Clients that were redirected to the old listeners are still served, as by worker_drain().
  */
 void worker_listen(struct worker *worker, const struct worker_sockets *sockets);
-/* New timeouts, for sessions that exist too. */
+/* Sets new timeouts, which apply to existing sessions too. */
 void worker_configure(struct worker *worker, const struct options *options);
-/* Accept for 200 ms more, and then what is in the backlog, close the listener, end when the last
- * session has. */
+/* Accepts for 200 ms more, then empties the backlog and closes the listeners. The worker ends with
+ * its last session. */
 void worker_drain(struct worker *worker);
-/* Reset all sessions and end. */
+/* Resets all sessions and ends the worker. */
 void worker_stop(struct worker *worker);
 
 /*
- * Is it one that nobody accepts from any more, so that new ones are needed? Tells once. Both this
- * and the next one are for the main thread.
+ * Main thread. Returns true once after a listening socket of this worker became unusable: it was
+ * destroyed (SOCK_DESTROY), or there was no memory for its events. Resets the flag.
  */
 bool worker_has_lost_listener(struct worker *worker);
 /*
- * To be called every second, which asks it for a sign of life: has it given none for three times?
+ * Main thread, every second: sends a heartbeat. Returns true if the worker has missed three
+ * heartbeats.
  */
 bool worker_is_stuck(struct worker *worker);
 
-/* One more session: false if the limit is reached. */
+/* Counts one more session, before accept(). Returns false, and counts none, at the limit. */
 bool worker_reserve_session(struct worker *worker);
+/* Gives the count back if no session was created. */
 void worker_release_session(struct worker *worker);
-/* A session that was created is gone. */
+/* Called when a session has ended: gives the count back and resumes paused listeners. */
 void worker_on_session_end(struct worker *worker);
 /*
- * A half that moves bulk data is ready: it gets its turn after all small talk that is ready now,
- * and after those that were queued before it. false: not queued, it is to run now, as the only
- * session is, or as all are without memory for a queue.
+ * Queues a half that is ready to move bulk data. It runs after all small messages that are ready
+ * now, and after the halves that were queued before it. Returns false if the half is not queued and
+ * must run now: its session is the only one, or there was no memory for the queue's event.
  */
 bool worker_queue_bulk(struct worker *worker, struct half *h);
-/* It has ended, or its turn has come. */
+/* Takes h off the queue, if it is queued: the half has ended, or its turn has come. */
 void worker_unqueue_bulk(struct worker *worker, struct half *h);
 /*
- * What this session's client has said is to be acknowledged (session_acknowledge()) before the
- * worker sleeps, or after a millisecond if it does not. forget: there was an answer.
+ * worker_owe_ack(): the worker acknowledges what the session's client has sent
+ * (session_acknowledge()) before the worker sleeps, or after 1 ms if it does not sleep.
+ * worker_forget_ack(): the session owes no acknowledgement any more, as after an answer.
  */
 void worker_owe_ack(struct worker *worker, struct session *s);
 void worker_forget_ack(struct worker *worker, struct session *s);
-/* Something is in its inbox. */
+/* Makes the worker read its inbox. Any thread. */
 void worker_wake(struct worker *worker);
-/* There is a session now: see to it that the timer for timeouts runs. */
+/* Schedules the tick if it is not scheduled. Called when a session was added. */
 void worker_need_tick(struct worker *worker);
 
 #endif
