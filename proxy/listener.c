@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See listener.h. The socket for the other side is made before its client is accepted. So a client
- * is accepted only if both descriptors are there, and its connection waits for less.
+ * See listener.h. accept_one() admits one client in three steps: it reserves a session within the
+ * limit, makes the upstream socket (make_spare()), and only then calls accept4(). A client is
+ * therefore accepted only if both descriptors exist, and its connect() to the server comes sooner.
+ *
+ * The upstream socket must not be redirected. It is marked UPSTREAM, unless this process is in the
+ * relay cgroup (is_exempt()).
+ *
+ * If a step fails the listener pauses (listener_pause()). A retired listener has no timer, so its
+ * caller tries again. A listening socket that was destroyed is reported as worker::lost_listener,
+ * and the main thread makes new ones.
  */
 #include "listener.h"
 
@@ -19,12 +27,14 @@
 #include "util.h"
 #include "worker.h"
 
-/* Clients in one go, before running sessions have their turn. */
+/* Limit of clients accepted for one event, before running sessions continue. */
 #define ACCEPT_MAX 64
-#define RESUME_MS  100
+/* Delay after which a paused listener tries again. */
+#define RESUME_MS 100
 /*
- * Once in so many connections we ask whether our cgroup exempts us. Somebody may have moved us, or
- * a loader the relays' cgroup: so often at most is what we dial redirected to ourselves.
+ * How often to check the exemption, in connections. If this process is moved out of the relay
+ * cgroup, or a loader changes that cgroup, at most this many upstream connections are redirected
+ * back to the relay before their sockets are marked again.
  */
 #define EXEMPT_ASK 16
 
@@ -38,17 +48,17 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 }
 
 /*
- * The largest segment to and from a client. Loopback's own, of 64 KiB, does not fit into the window
- * of a client that has made its SO_RCVBUF small after connect(), and so each segment waits for a
- * timer of 200 ms. With 1460 uploads are slower by half, with this they are not.
+ * The largest segment to and from a client. A segment of 64 KiB, as loopback has, does not fit into
+ * the window of a client that made its SO_RCVBUF small after connect(): each segment would wait for
+ * a timer of 200 ms. 1460 bytes would slow uploads down by half; 4096 do not.
  */
 #define SEGMENT_MAX 4096
 
 /*
- * Options that accepted sockets take from their listener. TCP_NODELAY: we write when there is
- * something to write. Reno: between two sockets of one host there is no congestion, and pacing, as
- * by a host's default of BBR, only costs; tests/bench/README.md has what. The client's socket is
- * its own.
+ * Sets the options that accepted sockets inherit from their listener. TCP_NODELAY: the relay
+ * writes data as soon as it has it. Reno: there is no congestion between two sockets of one host,
+ * and the pacing of a host's default such as BBR only costs CPU (tests/bench/README.md has
+ * numbers). The client's own socket is not changed.
  */
 static void inherit_options(int fd)
 {
@@ -70,7 +80,7 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr, int 
 	fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return log_bind_error(addr, -errno);
-	/* A port that was asked for is shared with the relay that this one replaces. */
+	/* A port given in --listen is shared with the relay that this one replaces. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    (addr->in.sin_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0) ||
 	    (addr->sa.sa_family == AF_INET6 &&
@@ -88,7 +98,7 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr, int 
 	return r < 0 ? r : TAKE_FD(fd);
 }
 
-/* 0 or -ENOMEM, and then some may have been added. */
+/* Starts polling. Returns 0, or -ENOMEM; some of the events may have been added then. */
 static int listen_for_clients(struct listener *l)
 {
 	uint32_t i;
@@ -112,7 +122,7 @@ static void listener_pause(struct listener *l, const char *why)
 {
 	uint32_t i;
 
-	/* At the limit pauses come and go with every connection: one line for those of all. */
+	/* At the limit, every connection pauses and resumes: log one line for the whole episode. */
 	if (log_episode_begins(&l->worker->limit->paused))
 		log_warning("accepting paused, clients wait: %s", why);
 	stats_add(&l->worker->stats.accept_paused, 1);
@@ -128,7 +138,7 @@ void listener_resume(struct listener *l)
 {
 	if (!l->paused)
 		return;
-	/* What paused us may keep events from being added too. */
+	/* Adding events may fail for the same lack of memory. */
 	l->paused = listen_for_clients(l) < 0;
 	if (l->paused)
 		resume_later(l);
@@ -156,7 +166,11 @@ void listener_finish(struct listener *l)
 	*l = (struct listener)LISTENER_NULL;
 }
 
-/* Has a socket to dial with no need of a mark, which costs as much as three other calls? */
+/*
+ * True while this process is in the relay cgroup. connect4 and connect6 then skip its sockets, and
+ * the UPSTREAM mark can be left out: it costs as much as three other system calls. Checked every
+ * EXEMPT_ASK connections.
+ */
 static bool is_exempt(struct listener *l)
 {
 	if (l->asked_before == 0)
@@ -165,7 +179,7 @@ static bool is_exempt(struct listener *l)
 	return l->exempt;
 }
 
-/* 0 or -errno. */
+/* Makes the upstream socket for the next client, if there is none. Returns 0 or -errno. */
 static int make_spare(struct listener *l)
 {
 	_cleanup_close_ int fd = -1;
@@ -186,7 +200,7 @@ static int make_spare(struct listener *l)
 	return 0;
 }
 
-/* Has somebody who may destroy sockets destroyed this one (SOCK_DESTROY of sock_diag(7))? */
+/* True if a privileged process has destroyed the listening socket (SOCK_DESTROY, sock_diag(7)). */
 static bool is_destroyed(int fd)
 {
 	socklen_t len = sizeof(int);
@@ -195,7 +209,10 @@ static bool is_destroyed(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && !listens;
 }
 
-/* Nobody will come there; the others go on until there are new ones. */
+/*
+ * No connection can arrive on a destroyed socket. Stops polling it and has the main thread make a
+ * new set of listeners. The other sockets keep working until then.
+ */
 static void socket_is_lost(struct listener_socket *socket)
 {
 	struct listener *l = socket->listener;
@@ -213,6 +230,7 @@ enum accepted {
 	ACCEPTED_PAUSED,
 };
 
+/* Accepts one client and creates its session. Pauses the listener if that cannot be done now. */
 static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 {
 	struct listener *l = socket->listener;
@@ -239,7 +257,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 		case EINTR:
 		case ECONNABORTED:
 		case EPROTO:
-			return ACCEPTED; /* that one is gone, the next one may be good */
+			return ACCEPTED; /* this client is gone; try the next one */
 		}
 		if (errno == EINVAL && is_destroyed(socket->fd)) {
 			socket_is_lost(socket);
@@ -312,7 +330,8 @@ void listener_retire(struct listener *to, struct listener *from)
 	}
 }
 
-/* How many clients wait (tcp(7) does not say that, but the kernel has since 2.6.18). */
+/* Returns how many clients wait. tcpi_unacked of a listener is its backlog (undocumented, since
+ * 2.6.18). */
 static uint32_t backlog_of(int fd)
 {
 	struct tcp_info info = {};
@@ -322,6 +341,7 @@ static uint32_t backlog_of(int fd)
 								       : ACCEPT_MAX;
 }
 
+/* Sets sockets[].left at the first call; does nothing after that. */
 static void count_waiting(struct listener *l)
 {
 	uint32_t i;

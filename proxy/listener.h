@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The listening sockets of a worker, of one address family. They accept only what can be served:
- * with the session limit reached, or without a descriptor or memory for both sides, they stop to
- * listen for events, and clients wait in the backlog until a session ends or a short timer fires.
- * Never spins.
+ * A listener: the listening sockets of a worker, of one address family. Each socket has a port of
+ * its own.
+ *
+ * Admission: a client is accepted only if it can be served. At the session limit, or without a
+ * descriptor or memory for both sides, the listener pauses: it stops polling, and clients stay in
+ * the backlog. It resumes when a session ends or a short timer fires, so it never spins.
+ *
+ * Under load, clients wait in the backlog for a moment too (crowd.h).
+ *
+ * A listener that is replaced or drained is retired: no events, and the worker serves it by timer
+ * until its backlog is empty. It is then closed.
+ *
+ * Functions belong to the worker's thread, except listener_bind(), which is for the main thread.
  */
 #ifndef TPROXY_LISTENER_H
 #define TPROXY_LISTENER_H
@@ -23,9 +32,9 @@ struct worker;
 struct listener_socket {
 	struct listener *listener;
 	int fd;		     /* owned */
-	struct event *event; /* a client waits */
-	bool destroyed;	     /* by somebody who may: it does not listen any more */
-	uint32_t left;	     /* retired: clients that are still to be accepted */
+	struct event *event; /* readable: a client is in the backlog */
+	bool destroyed;	     /* by SOCK_DESTROY of sock_diag(7): it does not listen any more */
+	uint32_t left;	     /* retired: clients still to be accepted */
 	struct crowd_wait wait;
 };
 
@@ -33,27 +42,29 @@ struct listener {
 	struct worker *worker;
 	sa_family_t family;
 	struct listener_socket sockets[TPROXY_PORTS_MAX];
-	uint32_t n_sockets;    /* 0: closed */
-	int spare_fd;	       /* a socket to dial with for the next client, -1: none */
-	bool exempt;	       /* our cgroup exempts it; else it is marked */
-	uint32_t asked_before; /* connections ago */
-	struct event *resume;  /* timer, while paused; NULL: retired */
+	uint32_t n_sockets; /* 0: closed */
+	int spare_fd;	    /* owned: upstream socket for the next client; -1: none */
+	bool exempt;	    /* upstream sockets need no mark: this process is in the relay cgroup */
+	uint32_t asked_before; /* connections since exempt was checked */
+	struct event *resume;  /* timer while paused; NULL: retired */
 	bool paused;
 	bool counted; /* retired: sockets[].left is set */
 };
 
 /*
- * Makes a listening socket for *addr, marked and verified, and adds it to what reg will publish.
- * With port 0 the kernel chooses one. Returns a descriptor or -errno, which is logged.
+ * Makes a listening socket for *addr, marks it, checks that the programs see it, and adds it to
+ * what reg will publish. With port 0 the kernel chooses a port. Returns a descriptor, owned by the
+ * caller, or -errno, which is logged.
  */
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog);
 
 /*
- * n listening sockets of one family, which it takes over. Without memory for them it closes them
- * and says so in worker's lost_listener.
+ * Initialises a listener with n listening sockets of one family, takes over the descriptors and
+ * starts polling. Without memory for the events, closes them and sets worker::lost_listener.
  */
 void listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
 		   uint32_t n);
+/* Closes all sockets and resets *l to LISTENER_NULL. */
 void listener_finish(struct listener *l);
 
 #define LISTENER_NULL                                                                              \
@@ -62,23 +73,24 @@ void listener_finish(struct listener *l);
 	}
 
 /*
- * The end of a listener's life. *from is moved to *to, where events tell of nothing any more, and
- * is closed; listener_serve_retired() is to be called from time to time.
+ * Retires a listener: closes what *to had, moves *from to *to without its events, and resets *from.
+ * The caller then calls listener_serve_retired() from time to time.
  */
 void listener_retire(struct listener *to, struct listener *from);
 
 enum listener_left {
-	LISTENER_MORE,	 /* clients wait: again in the next turn of the loop */
-	LISTENER_PAUSED, /* a client waits, and cannot be served now */
+	LISTENER_MORE,	 /* clients wait: call again in the next pass of the event loop */
+	LISTENER_PAUSED, /* a client waits and cannot be served now */
 	LISTENER_EMPTY,
 };
 
 /*
- * Accepts what waits at a retired listener, not more than some dozens. last: only those that wait
- * at the first call that says so; others, who may be a flood, are none that were redirected here.
+ * Accepts clients of a retired listener, a few dozen for each socket. last: accepts only the
+ * clients that were in the backlog at the first call with last. Later ones were not redirected
+ * here, and may be a flood.
  */
 enum listener_left listener_serve_retired(struct listener *l, bool last);
-/* A session has ended: if paused, go on. */
+/* Resumes polling if the listener is paused. Called when a session has ended. */
 void listener_resume(struct listener *l);
 
 #endif

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See pump.h. The caller polls level-triggered: a call may stop early, after a short read or to let
- * other sessions have a turn, and will be called again if there is more.
+ * See pump.h. run() first writes what is left from earlier calls: kept bytes, then the bytes in the
+ * pipe. Then it reads and writes in rounds, by copy() or by splice_some(), until a side blocks or
+ * ends, or turn_bytes have been moved.
+ *
+ * The caller polls level-triggered. A call may therefore stop early, after a short read or to let
+ * other sessions run: the caller calls again while there is more.
+ *
+ * A read error or a FIN is returned only after all data read before it is written. A pipe that
+ * is empty at the end of a call goes back to the worker.
  */
 #include "pump.h"
 
@@ -18,23 +25,24 @@
 
 #include "pipes.h"
 
-/* In one call: more are not of use with turn_bytes. */
+/* Limit of rounds in one call: turn_bytes needs no more. */
 #define ROUNDS_MAX 16
 /* Full reads in a row after which a flow is bulk. */
 #define BULK_AFTER 2
-/* A flow through a pipe that brings less than this at a time is bulk no more. */
+/* A splice(2) that moves less than this ends the bulk mode of its flow. */
 #define BULK_LEAST (16 * 1024)
 /*
- * pump::near_src: what is read is acknowledged at once when so much has come since the last answer,
- * which is what a segment has elsewhere; but for reads that fill segments on loopback too.
+ * pump::near_src: once ACK_AFTER bytes have come since the last answer, about a segment elsewhere,
+ * reads are acknowledged immediately. Reads of ACK_MOST bytes fill segments on loopback too, and
+ * need no such acknowledgement.
  */
 #define ACK_AFTER 1000
 #define ACK_MOST  (64 * 1024)
-/* Of first words: a request, and not what many clients of a server that does not answer could make
- * us keep. */
+/* Limit of pump_prefetch(): enough for a request, and little memory if many clients wait for a
+ * server that does not answer. */
 #define PREFETCH_MAX 4096
 
-/* Internal: go on. Not an answer to the caller. */
+/* Internal result: continue. Never returned to the caller. */
 #define MOVED ((enum pump_result) - 1)
 
 void pump_init(struct pump *pump, int src_fd, int dst_fd)
@@ -51,8 +59,9 @@ void pump_finish(struct pump *pump, struct pump_tools *tools)
 }
 
 /*
- * Nagle's algorithm holds back a small segment while another one is not acknowledged: never the
- * first write, and most connections have no other. So those are spared a call.
+ * Turns Nagle's algorithm off before the second write. The algorithm holds back a small segment
+ * while another one is not acknowledged, so never the first write. Most connections write only once
+ * and save the system call.
  */
 static void before_write(struct pump *pump)
 {
@@ -75,10 +84,10 @@ static enum pump_result read_result(void)
 }
 
 /*
- * Is the next byte of src_fd an urgent one? What is read ends before such a byte, unless it is the
- * first one (SO_OOBINLINE, socket(7)), so to ask before each read finds all of them. The exception
- * is one that comes to an empty socket between this call and the read: it is passed on in its
- * place, without its mark.
+ * True if the next byte of src_fd is urgent. A read stops before an urgent byte unless it is the
+ * first byte (SO_OOBINLINE, socket(7)), so a check before each read finds them all. One exception:
+ * an urgent byte that reaches an empty socket between this call and the read is passed on in its
+ * place, but not as urgent.
  */
 static bool at_mark(const struct pump *pump)
 {
@@ -87,11 +96,12 @@ static bool at_mark(const struct pump *pump)
 
 	if (ioctl(pump->src_fd, SIOCATMARK, &at) < 0 || !at)
 		return false;
-	/* A foreign program may have refused SO_OOBINLINE: then the next byte that is read is the
-	 * one after it, which is not urgent. */
+	/* If a foreign program refused SO_OOBINLINE, the next byte read is the one after the urgent
+	 * byte. */
 	return getsockopt(pump->src_fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &len) == 0 && in_line;
 }
 
+/* Has the kernel acknowledge a read of got bytes immediately, where near_src needs that. */
 static void acknowledge(struct pump *pump, ssize_t got)
 {
 	const int on = 1;
@@ -179,7 +189,7 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	acknowledge(pump, got);
 	if (sent < got)
 		return keep(pump, tools->scratch + sent, (size_t)(got - sent), urgent);
-	/* Less than there was room for: nothing is left to read, or the end, which poll tells. */
+	/* A short read: the socket is empty, or has a FIN, which poll reports. */
 	if ((size_t)got < tools->scratch_size) {
 		pump->full_reads = 0;
 		return PUMP_WAIT_READ;
@@ -190,10 +200,10 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 }
 
 /*
- * Before an urgent byte splice(2) says that nothing is there (EAGAIN), or, if the source has ended
- * behind it, that all has been read (0); and EAGAIN too if it had no memory. recv(2) knows. It is
- * asked at each 0, and at EAGAIN unless something was moved in this call: if more is there,
- * there will be another call.
+ * splice(2) is ambiguous. Before an urgent byte it fails with EAGAIN, or returns 0 if a FIN follows
+ * that byte. It also fails with EAGAIN if it lacks memory. recv(2) tells these cases apart, so
+ * copy() runs after each 0, and after EAGAIN in the first round. After EAGAIN in a later round
+ * nothing is lost: if more is there, there will be another call.
  */
 static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools, uint64_t most,
 				    bool first)
@@ -261,7 +271,7 @@ bool pump_prefetch(struct pump *pump, struct pump_tools *tools)
 	bool urgent = at_mark(pump);
 	ssize_t got = recv(pump->src_fd, tools->scratch, urgent ? 1 : most, 0);
 
-	/* The kernel tells of an error once only; an end of file again and again. */
+	/* The kernel reports an error once only, but a FIN at every read. */
 	if (got < 0 && read_result() == PUMP_READ_ERROR)
 		pump->prefetch_error = PUMP_READ_ERROR;
 	if (got > 0 && keep(pump, tools->scratch, (size_t)got, urgent) == PUMP_NO_MEMORY)

@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See registration.h, and tproxy_abi.h for the maps. */
+/*
+ * See registration.h, and tproxy_abi.h for the maps. registration_check() does these steps:
+ *
+ *   pins       map_config and map_marks are still those that were opened, by map id
+ *   programs   getsockopt and sockops see the sockets ask_fd and probe_fd; otherwise the entry goes
+ *   sweep      the kernel half removes entries whose socket is gone
+ *   addresses  a family that clients cannot reach is not published
+ *   entry      alive_ns is renewed; after TPROXY_STALE_NS without that, connect4 ignores the relay
+ *
+ * The entry is read and then written, without a lock against other relays. registered_ns decides
+ * whose entry it is: the newest one's. A relay that was overwritten notices at its next check.
+ * Times in the maps are those of monotonic_kernel_ns().
+ */
 #include "registration.h"
 
 #include <assert.h>
@@ -20,10 +32,10 @@
 /* 127.127.127.127, see bind_probe(). */
 #define PROBE_ADDRESS 0x7f7f7f7fU
 
-/* More than a full map_socks has. */
+/* Limit of parts in one pass: more than a full map_socks has. */
 #define SWEEP_PARTS_MAX 16
-/* Between two passes: at least so long, and so many times what the last one took (0.25 % of a CPU).
- */
+/* Pause between two passes: at least SWEEP_PAUSE_NS, and SWEEP_PAUSE_FACTOR times the duration of
+ * the last pass (0.25 % of a CPU). */
 #define SWEEP_PAUSE_NS	   1900000000ULL
 #define SWEEP_PAUSE_FACTOR 400
 
@@ -56,7 +68,7 @@ static int check_abi(const char *pin_dir)
 	return -EPROTO;
 }
 
-/* Since 5.14. */
+/* SO_NETNS_COOKIE exists since 5.14. */
 static int read_netns_cookie(uint64_t *ret_cookie)
 {
 	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -74,7 +86,7 @@ static int mark(int marks_fd, int fd, __u32 flags)
 	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
 }
 
-/* See struct registration: of the cgroup in which listeners are made now. */
+/* Makes ask_fd and probe_fd, in the cgroup in which the listeners will be made. */
 static int make_own_sockets(struct registration *reg)
 {
 	int r = 0;
@@ -147,6 +159,7 @@ void registration_close(struct registration *reg)
 	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->ask_fd = reg->probe_fd = -1;
 }
 
+/* Stores an address as IPv6, IPv4 in its mapped form ::ffff:a.b.c.d. */
 static void set_address(__u8 ip[16], const union sockaddr_any *addr)
 {
 	memset(ip, 0, 16);
@@ -216,7 +229,7 @@ void registration_note_error(const struct registration_handle *handle,
 	bpf_map_update_elem(handle->failed_fd, &key, &failed, BPF_ANY);
 }
 
-/* Asks our getsockopt program; -errno without it. */
+/* Queries the getsockopt program for fd. Returns -errno if the program does not answer. */
 static int whoami(int fd, struct tproxy_whoami *ret_whoami)
 {
 	socklen_t len = sizeof(*ret_whoami);
@@ -233,7 +246,7 @@ bool registration_is_exempt(int listen_fd)
 	return whoami(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
-/* Is it seen with this mark? A call may fail for want of memory: asked three times before a no. */
+/* True if the programs see fd with these flags. Tries three times: a call may lack memory. */
 static bool is_seen(int fd, __u32 flags)
 {
 	struct tproxy_whoami who;
@@ -247,8 +260,9 @@ static bool is_seen(int fd, __u32 flags)
 }
 
 /*
- * The probe gets a listener's port at another loopback address, where nothing else can have it, so
- * that it takes no port from clients. If it cannot have that one, listen() finds it a free one.
+ * Binds the probe to the first listener's port at PROBE_ADDRESS, so that it takes no port from
+ * clients. If that fails, binds it to a free port of 127.0.0.1. If that fails too, probe_bound
+ * stays false, and the next check tries again.
  */
 static void bind_probe(struct registration *reg)
 {
@@ -269,11 +283,11 @@ static void bind_probe(struct registration *reg)
 }
 
 /*
- * Do getsockopt and sockops still see our sockets? What is redirected to us would find no
- * destination otherwise, and be reset. A socket belongs to the cgroup in which it was made, so the
- * two that are asked are as old as the listeners: this process may have been moved since. Sockops
- * is seen by what it does at listen(): the probe listens for a moment. If it cannot, that tells
- * nothing.
+ * True if getsockopt and sockops still see our sockets. Otherwise redirected connections would find
+ * no original destination and be reset. A socket belongs to the cgroup in which it was made, so the
+ * two sockets here are as old as the listeners: this process may have moved since. The probe
+ * listens for a moment, and sockops marks it as seen. If the probe cannot listen, sockops counts as
+ * present.
  */
 static bool is_heard(struct registration *reg)
 {
@@ -287,12 +301,12 @@ static bool is_heard(struct registration *reg)
 	    listen(reg->probe_fd, 0) < 0)
 		return true;
 	heard = is_seen(reg->probe_fd, TPROXY_MARK_HOOKED);
-	/* Back to CLOSE; it keeps its address. */
+	/* The probe goes back to CLOSE and keeps its address. */
 	shutdown(reg->probe_fd, SHUT_RDWR);
 	return heard;
 }
 
-/* Where clients reach a wildcard listener: at loopback. */
+/* Clients reach a wildcard listener at loopback, so loopback is published for it. */
 static void replace_wildcard(union sockaddr_any *addr)
 {
 	if (addr->sa.sa_family == AF_INET && addr->in.sin_addr.s_addr == htonl(INADDR_ANY))
@@ -307,7 +321,7 @@ bool registration_knows_listener(const struct registration *reg, int fd)
 	struct tproxy_mark value;
 	struct tproxy_whoami who;
 
-	/* Marked in the map that is pinned, and seen by programs that read that map. */
+	/* Marked in the map pinned now, and seen by programs that read this map. */
 	return bpf_map_lookup_elem(reg->marks_fd, &fd, &value) == 0 &&
 	       (value.flags & wanted) == wanted && whoami(fd, &who) == 0 &&
 	       (who.mark_flags & wanted) == wanted;
@@ -356,7 +370,8 @@ static union sockaddr_any address_of(const struct tproxy_listen *listen, int fam
 	return addr;
 }
 
-/* Whoever has an address of ours now would get the connections. */
+/* Checks that our addresses are still on this host. If one has moved to another host, that host
+ * would get the connections. */
 static void look_for_addresses(struct registration *reg)
 {
 	char text[FORMAT_ENDPOINT_LEN];
@@ -379,7 +394,10 @@ static void look_for_addresses(struct registration *reg)
 	}
 }
 
-/* before: the entry so far, whose fields that connect writes are kept, or NULL. Does not log. */
+/*
+ * Writes our entry to map_config, with alive_ns of now. before is our current entry, whose
+ * strayed_ns is kept, or NULL. flags: BPF_ANY, BPF_EXIST or BPF_NOEXIST. Does not log.
+ */
 static int write_entry(const struct registration *reg, const struct tproxy_relay *before,
 		       __u64 flags)
 {
@@ -428,13 +446,13 @@ void registration_remove(struct registration *reg)
 	    bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay) < 0 ||
 	    !is_ours(reg, &relay))
 		return;
-	/* One that registers between these two calls finds out by registration_check(). */
+	/* A relay that registers between these two calls notices in registration_check(). */
 	bpf_map_delete_elem(reg->config_fd, &reg->netns_cookie);
 }
 
 /*
- * 0: map NAME is pinned and has that id, or it cannot be looked at. 1: another one is, be it of
- * another version. -ENOENT. -EACCES.
+ * Returns 0 if map NAME is pinned with this id, or cannot be examined; 1 if another map is pinned,
+ * possibly of another version; -ENOENT if none is; -EACCES without permission.
  */
 static int check_pin(const struct registration *reg, const char *name, uint32_t key_size,
 		     uint32_t value_size, uint32_t id)
@@ -448,7 +466,7 @@ static int check_pin(const struct registration *reg, const char *name, uint32_t 
 		return r;
 	if (r == -EPROTO)
 		return 1;
-	/* Not to be able to look, for want of a descriptor, say, is no news. */
+	/* Any other error (EMFILE, for example) tells nothing about the pin: report no change. */
 	return r == 0 && bpffs_map_id(fd, &id_now) == 0 && id_now != id;
 }
 
@@ -458,7 +476,7 @@ bool registration_is_replaced(const struct registration *reg)
 	struct tproxy_relay relay;
 	int r;
 
-	/* EACCES: the loader has given back the way to the pins too. */
+	/* EACCES: an unload also takes back the search permission on the way to the pins. */
 	r = bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(relay),
 			   /* writable= */ true, &fd);
 	if (r == -ENOENT || r == -EACCES)
@@ -467,7 +485,7 @@ bool registration_is_replaced(const struct registration *reg)
 	return (r < 0 && errno == ENOENT) || (r == 0 && !is_ours(reg, &relay));
 }
 
-/* GOOD, GONE, DENIED or REPLACED. */
+/* Returns GOOD, GONE, DENIED or REPLACED. */
 static enum registration_state check_pins(const struct registration *reg)
 {
 	int r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
@@ -486,17 +504,17 @@ static enum registration_state renew(struct registration *reg, const struct tpro
 				     __u64 flags)
 {
 	reg->error = write_entry(reg, before, flags);
-	/* Somebody was quicker: the next look tells. */
+	/* Another process changed the entry since it was read: the next check decides. */
 	if (reg->error == -EEXIST || reg->error == -ENOENT)
 		return REGISTRATION_GOOD;
 	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
 }
 
 /*
- * Asks the kernel half for a pass over the entries of this network namespace: it removes those that
- * have lost their socket, in parts, and fails this bind(). The pause before the next pass is
- * two seconds, and longer after one that took long: a pass over 10,000 living entries takes some 15
- * ms, and may not cost more than a small share of a CPU.
+ * Asks the kernel half, by a bind() that it fails, for a pass over the entries of this network
+ * namespace. The pass removes entries whose socket is gone, one part for each bind(). EAGAIN: there
+ * are more parts. The next pass comes two seconds later, or more after a long pass: a pass over
+ * 10,000 live entries takes some 15 ms.
  */
 static void sweep(struct registration *reg)
 {
@@ -535,14 +553,15 @@ enum registration_state registration_check(struct registration *reg)
 	if (r == 0 && is_ours(reg, &relay))
 		return renew(reg, &relay, BPF_EXIST);
 	if (r < 0 && r != -ENOENT) {
-		/* Whose it is we do not know, so we leave it alone. */
+		/* The owner of the entry is unknown: leave the entry as it is. */
 		reg->error = r;
 		return REGISTRATION_FAILED;
 	}
 	/*
-	 * Who registered last serves. One who registers between a look and a write here is
-	 * overwritten, and finds an older one when it looks. Connections that missed it tell that
-	 * the one who registered serves no more.
+	 * The relay with the newest registered_ns owns the entry. If another relay registers
+	 * between our lookup and our update, we overwrite its entry. At its next check it finds an
+	 * entry with an older registered_ns and registers again. We take over the entry of a newer
+	 * relay only if connect counted connections that did not reach that relay (missed > 0).
 	 */
 	if (r == 0 && relay.registered_ns >= reg->registered_ns) {
 		if (relay.missed == 0)

@@ -1,8 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The relay's side of the pinned maps: the marks on its sockets and its entry in map_config. With
- * origdst.c the only place that knows of BPF. All functions log what is wrong, in one line, and
- * return 0 or -errno, where nothing else is said.
+ * Registration: the relay's side of the pinned maps. The relay marks its sockets in map_marks and
+ * publishes its listeners in map_config, under the cookie of its network namespace. Besides
+ * origdst.c, this is the only place in the relay that uses BPF.
+ *
+ * Order: registration_open() opens the pins. For each listener: registration_mark_listener(),
+ * listen(), registration_add_listener(). registration_put() writes the entry, and connections come.
+ * registration_check() renews the entry every second. registration_remove() deletes it, and
+ * registration_close() closes the maps.
+ *
+ * The entry belongs to the relay that registered last. A relay that was replaced does not take it
+ * back, unless clients could not reach the new relay's listeners, or the entry is gone.
+ *
+ * Functions belong to the main thread, except those that take a registration_handle and
+ * registration_is_exempt(): workers call these. Unless stated otherwise, a function returns 0 or
+ * -errno and logs one line for an error. Ports are in host byte order, except in sockaddr_any.
  */
 #ifndef TPROXY_REGISTRATION_H
 #define TPROXY_REGISTRATION_H
@@ -18,20 +30,20 @@ struct registration {
 	int config_fd;		      /* map_config */
 	int marks_fd;		      /* map_marks */
 	int failed_fd;		      /* map_failed */
-	uint32_t config_id, marks_id; /* of the maps, see bpffs_map_id() */
+	uint32_t config_id, marks_id; /* ids of the maps, see bpffs_map_id() */
 	uint64_t netns_cookie;
-	uint32_t pid; /* as the kernel half sees it, whatever PID namespace we are in */
-	uint32_t uid; /* likewise */
-	uint64_t registered_ns;
-	struct tproxy_listen listen[_TPROXY_FAMILY_MAX]; /* as they were added */
-	int error;		       /* of the last attempt to renew the entry */
-	bool offer6;		       /* the IPv6 listeners are offered: there are routes */
-	bool away[_TPROXY_FAMILY_MAX]; /* clients do not reach their address, so they are not */
-	/* Two sockets of our own in the listeners' cgroup: by one we ask the kernel half, the other
-	 * listens for a moment to see that sockops sees it. */
+	uint32_t pid;		/* as the kernel half sees it, in the initial PID namespace */
+	uint32_t uid;		/* as the kernel half sees it, in the initial user namespace */
+	uint64_t registered_ns; /* of monotonic_kernel_ns() */
+	struct tproxy_listen listen[_TPROXY_FAMILY_MAX]; /* listeners that were added */
+	int error;		       /* -errno of the last attempt to renew the entry, or 0 */
+	bool offer6;		       /* publish the IPv6 listeners: there are IPv6 routes */
+	bool away[_TPROXY_FAMILY_MAX]; /* clients cannot reach the address: not published */
+	/* Two sockets in the cgroup of the listeners. ask_fd queries the kernel half. probe_fd
+	 * listens for a moment, to check that sockops sees it. */
 	int ask_fd, probe_fd;
 	bool probe_bound;
-	uint64_t sweep_due_ns; /* of the next pass, see sweep() */
+	uint64_t sweep_due_ns; /* time of the next pass, see sweep() */
 };
 
 #define REGISTRATION_NULL                                                                          \
@@ -39,23 +51,29 @@ struct registration {
 		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .ask_fd = -1, .probe_fd = -1     \
 	}
 
-/* Opens the pins and checks their ABI version. */
+/*
+ * Opens the pins below pin_dir, which must outlive *reg, and checks their ABI version. *reg is set
+ * only on success.
+ */
 int registration_open(struct registration *reg, const char *pin_dir);
 void registration_close(struct registration *reg);
 
 /*
- * Marks a socket that is bound and does not listen yet as a relay's listener. Then, after
- * listen(), registration_add_listener() finds out whether all hooks are where this process is
- * (-ENOTCONN, logged, if not) and notes its address and port. Those of one family have one address,
- * and are TPROXY_PORTS_MAX at most.
+ * Marks a socket as a relay's listener. The socket is bound and does not listen yet: sockops
+ * confirms the mark in listen().
  */
 int registration_mark_listener(const struct registration *reg, int fd);
-/* The listener's family, enum tproxy_family; or -errno. */
+/*
+ * After listen(): checks that the programs are attached to the cgroup of the socket, and adds its
+ * address and port to those that registration_put() publishes. Listeners of one family have one
+ * address, and are TPROXY_PORTS_MAX at most. Returns the family, enum tproxy_family, or -errno;
+ * -ENOTCONN: the programs are not attached there.
+ */
 int registration_add_listener(struct registration *reg, int fd);
-/* Is it a listener that was marked for what is pinned now? Does not log. */
+/* True if fd is a listener that was marked in the maps pinned now. Does not log. */
 bool registration_knows_listener(const struct registration *reg, int fd);
 
-/* What a worker needs of a registration, with descriptors of its own. */
+/* The part of a registration that a worker needs. Owns its descriptors. */
 struct registration_handle {
 	int marks_fd;
 	int failed_fd;
@@ -68,49 +86,52 @@ struct registration_handle {
 		.marks_fd = -1, .failed_fd = -1                                                    \
 	}
 
+/* Duplicates the descriptors of reg into *ret_handle, which is set only on success. */
 int registration_handle_dup(const struct registration *reg, uint64_t error_memory_ms,
 			    struct registration_handle *ret_handle);
 void registration_handle_close(struct registration_handle *handle);
 
 /*
- * Is whatever we dial with exempt from redirection, because we are in the relays' cgroup now? Not
- * to be able to ask, of one of our listeners, is no. Does not log.
+ * True if this process is in the relay cgroup now: connect4 and connect6 then do not redirect its
+ * sockets. Queried through one of the relay's listeners. Returns false also if the query fails.
+ * Does not log.
  */
 bool registration_is_exempt(int listen_fd);
 
-/* These two do not log. Marks a socket that we dial with, before connect(). */
+/* Marks a socket as UPSTREAM, before connect(), so that it is not redirected. Does not log. */
 int registration_mark_upstream(const struct registration_handle *handle, int fd);
 /*
- * The destination could not be reached: for a short time connect() to it fails with that error,
- * if it is one that connect(2) gives for what is the matter with a destination.
+ * Adds dst to the negative cache (map_failed): for error_memory_ms, connect() to it fails with
+ * error, a positive errno. Errors that do not come from the destination are ignored. Does not log.
  */
 void registration_note_error(const struct registration_handle *handle,
 			     const union sockaddr_any *dst, int error);
 
 /*
- * Publishes the listeners that were added for our network namespace. From here on, new connections
- * come.
+ * Publishes the added listeners in map_config, for our network namespace. Replaces the entry of
+ * another relay. New connections may come from here on.
  */
 int registration_put(struct registration *reg);
-/* Has another relay taken our place, or is there none any more? Changes nothing. */
+/* True if our entry in map_config is gone or replaced, or nothing is pinned. Does not log. */
 bool registration_is_replaced(const struct registration *reg);
-/* Takes the entry back if it is still ours. */
+/* Deletes the entry in map_config if it is ours. Does not log. */
 void registration_remove(struct registration *reg);
 
-/*
- * To be called every second or so: says that we are alive. Compares what is pinned with what we
- * registered in, and repairs what can be repaired: an entry that went, or one of a relay that no
- * longer serves.
- */
+/* Result of registration_check(). */
 enum registration_state {
 	REGISTRATION_GOOD,
 	REGISTRATION_OTHER,    /* another relay, which serves, has registered since */
 	REGISTRATION_GONE,     /* nothing is pinned */
-	REGISTRATION_DENIED,   /* we may not open the pins, or not look whether there are any */
-	REGISTRATION_UNHEARD,  /* the programs are not where we are: the entry is taken back */
-	REGISTRATION_FAILED,   /* could not be renewed, errno in registration::error */
+	REGISTRATION_DENIED,   /* no permission to open the pins or to search their directory */
+	REGISTRATION_UNHEARD,  /* the programs do not see our sockets: the entry is deleted */
+	REGISTRATION_FAILED,   /* the entry could not be renewed, -errno in registration::error */
 	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, put */
 };
+/*
+ * Called every second. Renews alive_ns in the entry, and has the kernel half remove stale entries.
+ * Checks that the same maps are pinned, that the programs see our sockets, and that clients reach
+ * our addresses. Registers again if the entry is gone, or is another relay's that serves no more.
+ */
 enum registration_state registration_check(struct registration *reg);
 
 #endif
