@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See guardian.h. Two processes and a socket pair. The guardian passes signals down and what the
- * child tells the service manager up; SIGTERM and SIGINT end it, and its end of the pair with it.
- * If it is killed, that is so too: the child needs nobody to tell it.
+ * See guardian.h. There are two processes and a SOCK_SEQPACKET pair between them.
+ *
+ *   signals   The guardian reads them from a signalfd. It forwards SIGHUP, SIGQUIT and SIGUSR1 to
+ *             the child. SIGTERM and SIGINT end the guardian, and the child drains.
+ *   messages  The child sends states for the service manager, which the guardian passes on
+ *             (notify.h), and its listening sockets, by SCM_RIGHTS.
+ *   SIGCHLD   If the child exits, the guardian exits with the same status. If a signal kills the
+ *             child, the guardian forks the next one, which gets the sockets. It does not if it
+ *             holds no sockets, or if the child was killed right after its start.
+ *
+ * When the guardian exits, for whatever reason, the child reads EOF on the socket pair.
  */
 #include "guardian.h"
 
@@ -23,25 +31,25 @@
 #include "notify.h"
 #include "util.h"
 
-/* A child that was ended sooner than this after its start would be again. */
+/* A child that is killed sooner would most likely be killed again: systemd restarts it instead. */
 #define LIFE_LEAST_MS 1000
-/* For what is left of the log, before a fork. */
+/* How long to wait for the log to be written before a fork. */
 #define LOG_STOP_MS 100
 
-/* What guardian_hold() says; everything else is for notify(). */
+/* Message of guardian_hold(); all other messages are states for notify(). */
 static const char hold[] = "HOLD";
 
 struct guardian {
 	pid_t child;
 	uint64_t started_ms;
-	int fd; /* to the child */
+	int fd; /* socket pair to the child */
 	int signal_fd;
-	sigset_t mask; /* the child's */
+	sigset_t mask; /* signal mask for the child */
 	int held[GUARDIAN_SOCKETS_MAX];
 	uint32_t n_held;
 };
 
-/* Control data of one message with all sockets. */
+/* Buffer for the control data of one message with all sockets. */
 union control {
 	struct cmsghdr align;
 	char buf[CMSG_SPACE(GUARDIAN_SOCKETS_MAX * sizeof(int))];
@@ -63,7 +71,7 @@ void guardian_hold(int fd, const int *sockets, uint32_t n)
 		cmsg->cmsg_len = CMSG_LEN(n * sizeof(int));
 		memcpy(CMSG_DATA(cmsg), sockets, n * sizeof(int));
 	}
-	/* The guardian may be gone. */
+	/* Ignore errors: the guardian may be gone. */
 	sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
@@ -73,7 +81,7 @@ static void release(struct guardian *g)
 		close(g->held[--g->n_held]);
 }
 
-/* Takes over what came with a message instead of what was held. */
+/* Replaces the held sockets by those that came with a message. */
 static void take(struct guardian *g, struct msghdr *message)
 {
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
@@ -85,7 +93,7 @@ static void take(struct guardian *g, struct msghdr *message)
 	memcpy(g->held, CMSG_DATA(cmsg), g->n_held * sizeof(int));
 }
 
-/* One message of the child's. false: there is none. */
+/* Reads and handles one message of the child. Returns false if there is none. */
 static bool read_message(struct guardian *g)
 {
 	char text[64];
@@ -180,7 +188,7 @@ static enum outcome guard(struct guardian *g, int *ret_status)
 		}
 		if (fds[1].revents & POLLIN)
 			read_message(g);
-		/* Its end of file comes before SIGCHLD, which has the status. */
+		/* The child's EOF comes before SIGCHLD, which brings the exit status. */
 		if (fds[1].revents & (POLLHUP | POLLERR))
 			fds[1].fd = -1;
 		if (fds[0].revents)
@@ -204,7 +212,7 @@ static int start_child(struct guardian *g, struct guardian_child *ret_child)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return log_error("cannot make a socket pair");
-	/* A thread of ours would not be the child's. */
+	/* A child does not inherit threads, so stop the log's thread first. */
 	logfile_stop(LOG_STOP_MS);
 	ret_child->again = g->child > 0;
 	util_closep(&g->fd);

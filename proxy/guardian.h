@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * --drain-in-background: the process that was started does not serve. It is the guardian of a child
- * that does, and ends at once when it is told to. The child sees that, and drains without it. So
- * a service manager, which starts the next relay only when this one has ended, need not wait for
- * the last connection, and there is no moment without a relay.
+ * --drain-in-background: the guardian, a supervisor. The process that was started does not serve.
+ * It forks a child that does, and passes signals to it.
  *
- * The guardian holds the listening sockets too. If the child is killed or crashes, clients wait in
- * the backlog for the next child, which the guardian starts; only what the child served is lost.
+ * Restart: on SIGTERM the guardian exits immediately. The child reads EOF on the socket pair
+ * between the two. It serves until another relay has registered, and then drains. A service manager
+ * starts the next relay only when this process has ended. It need not wait for the last
+ * connection, and there is no moment without a relay.
+ *
+ * Crash: the guardian holds duplicates of the listening sockets. If a signal kills the child,
+ * clients wait in the backlog while the guardian forks the next child. Only the connections of the
+ * killed child are lost.
  */
 #ifndef TPROXY_GUARDIAN_H
 #define TPROXY_GUARDIAN_H
@@ -18,23 +22,25 @@
 
 #define GUARDIAN_SOCKETS_MAX (_TPROXY_FAMILY_MAX * TPROXY_PORTS_MAX)
 
-/* What a child starts with. It owns all descriptors. */
+/* What a child starts with. The child owns all descriptors. */
 struct guardian_child {
-	int fd;	    /* readable (end of file) when the guardian is gone; takes what notify() says */
-	bool again; /* not the first one */
-	int sockets[GUARDIAN_SOCKETS_MAX]; /* that the one before it listened on */
+	int fd;	    /* socket pair: EOF when the guardian is gone; takes notify()'s messages */
+	bool again; /* not the first child */
+	int sockets[GUARDIAN_SOCKETS_MAX]; /* listening sockets of the child before it */
 	uint32_t n_sockets;
 };
 
 /*
- * Forks; to be called before there are threads. In each child returns 0. In the guardian returns 1
- * when it is to exit with *ret_status. -errno, logged.
+ * Forks children and supervises them. Called before the process has threads. Returns 0 in each
+ * child, with *ret_child set. Returns 1 in the guardian, which must then exit with *ret_status.
+ * Returns -errno, logged, if a child cannot be started.
  */
 int guardian_run(struct guardian_child *ret_child, int *ret_status);
 
 /*
- * For the child, with the fd it has got: the guardian holds these listening sockets, copies of
- * which it gets, instead of those before; none with n 0.
+ * Called by the child, with guardian_child::fd. Sends duplicates of n listening sockets, which the
+ * guardian holds instead of those before. With n 0 it holds none. Errors are ignored: the guardian
+ * may be gone.
  */
 void guardian_hold(int fd, const int *sockets, uint32_t n);
 

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-relay: from the command line to running workers, and back in reverse order.
+ * tproxy-relay: start, main loop and drain.
  *
- *   pins       opened, ABI version checked
- *   listeners  each with a port of its own, marked, shared out to the workers
- *   workers    started
- *   register   map_config names us: from here on connections come
- *   loop       signals; every second: we are alive, and is our registration still what is pinned?
- *   drain      registration taken back, backlog served, running sessions end or are ended
+ *   pins       open them and check their ABI version
+ *   workers    start the threads
+ *   listeners  bind them, each to a port of its own, and mark them
+ *   register   write our entry in map_config: from here on connections come
+ *   loop       handle signals; every second, check workers and registration
+ *   drain      remove the entry, serve the backlog, wait for sessions to end or reset them
  *
- * The main thread does not touch connections. Exit status: 0 after a drain, 1 after a failure to
- * start, 2 for a usage error.
+ * The main thread does not touch connections; the workers do (worker.h). It sends orders to the
+ * workers through their inboxes. With --drain-in-background, a guardian runs above this process
+ * (guardian.h).
+ *
+ * Exit status: 0 after a drain, 1 after a failure, 2 for a usage error.
  */
 #include <assert.h>
 #include <errno.h>
@@ -38,15 +41,16 @@
 #include "util.h"
 #include "worker.h"
 
-/* For what is left of the log, at the end. */
+/* How long to wait at the end for the log to be written. */
 #define LOG_STOP_MS 1000
-/* Well below TPROXY_STALE_NS. */
+/* Interval of on_check(), well below TPROXY_STALE_NS. */
 #define CHECK_S 1
-/* Of the pipes, one in so many is for bulk that its worker has not handed over. */
+/* One in BULK_PIPES of the pipes is for the worker itself, the others for its bulk worker. */
 #define BULK_PIPES 4
 /*
- * Without the guardian: how long to serve new connections while no other relay has registered, and
- * how often to look. Our entry is not renewed then, so shorter than TPROXY_STALE_NS.
+ * After the guardian is gone: how long to serve new connections while no other relay has
+ * registered, and how often to check. The entry is not renewed meanwhile, so HANDOVER_MS is shorter
+ * than TPROXY_STALE_NS.
  */
 #define HANDOVER_MS	 3000
 #define HANDOVER_LOOK_MS 50
@@ -81,8 +85,9 @@ static void log_registered(const struct relay *relay)
 }
 
 /*
- * Makes new listeners and registers them, be it because other maps than those that we registered in
- * are pinned now: a loader unloaded and loaded. Else what was there stays; to be tried again.
+ * Opens the pins again, makes new listeners, marks and registers them. Needed when listeners were
+ * lost, or when other maps are pinned because the programs were unloaded and loaded. Returns false
+ * on failure: the old set stays in use, and the caller tries again in a second.
  */
 static bool register_anew(struct relay *relay)
 {
@@ -101,7 +106,7 @@ static bool register_anew(struct relay *relay)
 	return true;
 }
 
-/* Asks every one of them, whatever the others say. */
+/* True if the predicate holds for any worker. Calls it for each of them, because it has effects. */
 static bool any_worker(struct relay *relay, bool (*tells)(struct worker *worker))
 {
 	bool any = false;
@@ -113,8 +118,9 @@ static bool any_worker(struct relay *relay, bool (*tells)(struct worker *worker)
 }
 
 /*
- * A worker that stands still has its share of the clients: then the entry is not renewed, and
- * TPROXY_STALE_NS later new connections are treated as without a relay.
+ * True if all workers answer heartbeats. A hung worker would still get its share of the clients.
+ * The entry is not renewed then, and TPROXY_STALE_NS later connect treats new connections as
+ * without a relay.
  */
 static bool workers_answer(struct relay *relay)
 {
@@ -128,6 +134,7 @@ static bool workers_answer(struct relay *relay)
 	return !stuck;
 }
 
+/* Checks the registration and the listeners, repairs what it can, and logs each change of state. */
 static void check(struct relay *relay)
 {
 	static struct log_limit registered;
@@ -144,7 +151,7 @@ static void check(struct relay *relay)
 	} else if (state == REGISTRATION_GOOD && relay->lost_listener) {
 		log_warning("a listening socket is lost, making new ones");
 		if (register_anew(relay)) {
-			/* Of its own: how often it was tried before does not count. */
+			/* A limit of its own, so that failed attempts before do not suppress it. */
 			log_limit_begin(&registered);
 			log_registered(relay);
 		}
@@ -172,7 +179,7 @@ static void check(struct relay *relay)
 	relay->reg_state = state;
 }
 
-/* SIGHUP has asked for it, and the thread that writes has tried. */
+/* Logs if the log's thread could not reopen its file after SIGHUP. */
 static void check_log(int fd, const char *name)
 {
 	const char *path;
@@ -183,7 +190,7 @@ static void check_log(int fd, const char *name)
 			    strerror(error), name);
 }
 
-/* What stays wrong is found wrong every second. */
+/* Runs every second, so its messages are rate limited. */
 static void on_check(evutil_socket_t fd, short what, void *arg)
 {
 	static struct log_limit limit;
@@ -200,7 +207,8 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	log_limit_end();
 }
 
-/* An address of ours that has moved to another host must not get connections for a second more. */
+/* Addresses or devices have changed. Checks now, without waiting for the next second: if one of our
+ * addresses has moved to another host, that host must get no connections. */
 static void on_local_change(evutil_socket_t fd, short what, void *arg)
 {
 	local_watched((int)fd);
@@ -233,7 +241,7 @@ static void set_log(const struct options *options)
 	connlog_init(options->connection_log);
 }
 
-/* What cannot change while we run, and is different. */
+/* Returns the name of an option that differs and cannot change while the relay runs, or NULL. */
 static const char *unchangeable(const struct options *before, const struct options *after)
 {
 	if (strcmp(before->pin_dir, after->pin_dir) != 0)
@@ -259,7 +267,7 @@ static const char *unchangeable(const struct options *before, const struct optio
 	return NULL;
 }
 
-/* Reads the command line and its file anew: taken as a whole, or not at all. */
+/* Reads the command line and the configuration file again. Applies all of it, or nothing. */
 static void reload(struct relay *relay)
 {
 	struct options options;
@@ -270,7 +278,7 @@ static void reload(struct relay *relay)
 		log_warning("the configuration is not valid, going on with the one before");
 		return;
 	}
-	/* What it is by default may have changed with the CPUs that we may use. */
+	/* The default may differ now, because it depends on the CPU affinity. */
 	if (!options.workers_given && !relay->options.workers_given)
 		options.workers = relay->options.workers;
 	name = unchangeable(&relay->options, &options);
@@ -314,7 +322,7 @@ static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
 	stop_workers(relay);
 }
 
-/* Takes the registration back and lets running connections end. To be called again for a deadline.
+/* Removes the registration and starts to drain. terminate() may call it again, to set a deadline.
  */
 static void drain(struct relay *relay, const char *why, const char *how_long)
 {
@@ -335,7 +343,7 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 		worker_drain(&relay->workers[i]);
 }
 
-/* Drains with a deadline. */
+/* Drains with --drain-timeout as its deadline. */
 static void terminate(struct relay *relay, const char *why)
 {
 	const uint64_t ms = relay->options.drain_timeout_ms;
@@ -350,7 +358,7 @@ static void terminate(struct relay *relay, const char *why)
 		event_add(relay->drain_timer, &timeout);
 }
 
-/* The first one drains; the second one ends. */
+/* The first SIGTERM or SIGINT drains; the second one resets all sessions. */
 static void on_term(evutil_socket_t sig, short what, void *arg)
 {
 	struct relay *relay = arg;
@@ -363,6 +371,8 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
 	stop_workers(relay);
 }
 
+/* Drains when another relay has registered, or at handover_until_ms. Runs every 50 ms until then.
+ */
 static void on_handover_look(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct timeval look = { .tv_usec = HANDOVER_LOOK_MS * 1000 };
@@ -379,8 +389,8 @@ static void on_handover_look(evutil_socket_t fd, short what, void *arg)
 }
 
 /*
- * The service was stopped, or is being restarted, which cannot be known: new connections are served
- * until another relay has registered, or does not in time.
+ * EOF on the socket pair: the service was stopped, or is being restarted. The two cannot be told
+ * apart, so new connections are served until another relay has registered, HANDOVER_MS at most.
  */
 static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
 {
@@ -389,7 +399,7 @@ static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
 	event_del(relay->guardian_gone);
 	if (relay->terminating)
 		return;
-	/* After SIGQUIT. Another relay may have taken over long ago. */
+	/* Draining since SIGQUIT: another relay may have taken over long ago. */
 	if (relay->draining) {
 		terminate(relay, "the service was stopped");
 		return;
@@ -399,15 +409,16 @@ static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
 }
 
 /*
- * Another relay has taken over: drains without a deadline. systemd is not told, which would give us
- * TimeoutStopSec= for it.
+ * SIGQUIT: another relay has taken over. Drains without a deadline. STOPPING=1 is not sent: systemd
+ * would limit the drain to TimeoutStopSec=.
  */
 static void on_quit(evutil_socket_t sig, short what, void *arg)
 {
 	drain(arg, strsignal((int)sig), "");
 }
 
-/* A worker that cannot wait for events any more takes the others with it: better a new relay. */
+/* True if the event loop of a worker has failed. It cannot be restarted in place: the relay exits,
+ * so that a new one is started. */
 static bool has_failed(const struct relay *relay)
 {
 	uint32_t i;
@@ -430,6 +441,7 @@ static void on_worker_done(evutil_socket_t fd, short what, void *arg)
 		event_base_loopbreak(relay->base);
 }
 
+/* Adds an event, which relay_finish() frees. Returns 0 or -ENOMEM; an event of NULL is -ENOMEM. */
 static int add_event(struct relay *relay, struct event *event, const struct timeval *timeout)
 {
 	if (!event)
@@ -479,8 +491,9 @@ static int init_events(struct relay *relay)
 }
 
 /*
- * From the first moment to the one where there are handlers, signals wait: a guardian or a service
- * manager may send them at any time, and by default most end the process.
+ * Blocks (SIG_BLOCK) the signals that have handlers, from the start of the process until the
+ * handlers exist. A guardian or a service manager may send them at any time, and by default they
+ * end the process.
  */
 static void block_signals(int how)
 {
@@ -494,7 +507,7 @@ static void block_signals(int how)
 	pthread_sigmask(how, &set, NULL);
 }
 
-/* Signals are for the main thread's loop; threads inherit a mask that blocks them. */
+/* Starts the workers with all signals blocked: the main thread's event loop handles signals. */
 static int start_workers(struct relay *relay)
 {
 	sigset_t all, before;
@@ -589,14 +602,14 @@ static void relay_finish(struct relay *relay)
 	registration_close(&relay->reg);
 }
 
-/* libevent's own messages: about things that it carries on after, so a level lower. */
+/* libevent's own messages, at level debug: libevent carries on after these. */
 static void log_libevent(int severity, const char *message)
 {
 	if (severity >= EVENT_LOG_WARN)
 		log_debug("libevent: %s", message);
 }
 
-/* From good options to the end. Returns the exit status. */
+/* Runs the relay with valid options until it ends. Returns the exit status. */
 static int run(struct relay *relay)
 {
 	int r, status;
@@ -606,7 +619,7 @@ static int run(struct relay *relay)
 		if (r)
 			return r < 0 ? EXIT_FAILURE : status;
 		relay->guardian_fd = relay->inherited.fd;
-		/* The file may have been read again since. */
+		/* The configuration file may have changed since the guardian read it. */
 		if (relay->inherited.again &&
 		    options_parse(relay->argc, relay->argv, &relay->options) == 0)
 			set_log(&relay->options);

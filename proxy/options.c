@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See options.h. Every option here stands in tproxy-relay.8.scd and in the completion too. */
+/* See options.h. Every option here must be in tproxy-relay.8.scd and in completion.bash too. */
 #include "options.h"
 
 #include <arpa/inet.h>
@@ -119,9 +119,10 @@ static void print_help(void)
 	       TPROXY_PIN_DIR, OPTIONS_WORKERS_MAX);
 }
 
-/* Of all workers, for each family: more connections than map_socks takes, see tproxy_abi.h. */
+/* Default number of listeners of all workers, per family. Their ports take more connections than
+ * map_socks, see tproxy_abi.h. */
 #define LISTENERS_LEAST 4
-/* Of TCP_KEEPIDLE, 32767 s, in hours. */
+/* Limit of TCP_KEEPIDLE, 32767 s, in whole hours. */
 #define KEEPALIVE_MAX_MS (9 * 3600 * 1000)
 
 static uint32_t default_workers(void)
@@ -138,10 +139,10 @@ static uint32_t default_workers(void)
 #define usage_error(fmt, ...)                                                                      \
 	(log_err(fmt "; try 'tproxy-relay --help'" __VA_OPT__(, ) __VA_ARGS__), -EINVAL)
 
-/* -EINVAL, with the reason in error. */
+/* Writes the reason to error and returns -EINVAL. */
 #define refuse(error, ...) (snprintf(error, CONFIGFILE_ERROR_LEN, __VA_ARGS__), -EINVAL)
 
-/* The options that are durations, and where they go. */
+/* The options that are durations, with the offset of their field. */
 static const struct {
 	const char *name;
 	size_t offset;
@@ -164,7 +165,7 @@ static int set_duration(uint64_t *ms, const char *name, const char *value,
 			error,
 			"'%s' is not a duration from 1ms to 168h, such as 500ms, 10s, 5m, or 0 for never",
 			value);
-	/* The kernel counts whole seconds. */
+	/* TCP_KEEPIDLE counts whole seconds. */
 	if (strcmp(name, "keepalive-time") == 0 && (parsed % 1000 || parsed > KEEPALIVE_MAX_MS))
 		return refuse(error, "'%s' is not whole seconds from 1s to 9h, or 0 for never",
 			      value);
@@ -172,7 +173,7 @@ static int set_duration(uint64_t *ms, const char *name, const char *value,
 	return 0;
 }
 
-/* zero: that is a value too, whatever min is. */
+/* Parses a size in bytes. zero: 0 is valid too, whatever min is. */
 static int set_size(uint32_t *size, const char *value, bool zero, uint32_t min, uint32_t max,
 		    char error[CONFIGFILE_ERROR_LEN])
 {
@@ -250,7 +251,7 @@ static int set_bool(bool *to, const char *value, char error[CONFIGFILE_ERROR_LEN
 	return 0;
 }
 
-/* One option, by its long name, of the command line or of this line of a file. */
+/* Sets one option by its long name, from the command line or from a line of the file. */
 static int set_option(void *data, const char *name, const char *value, unsigned int line,
 		      char error[CONFIGFILE_ERROR_LEN])
 {
@@ -294,8 +295,8 @@ static int set_option(void *data, const char *name, const char *value, unsigned 
 }
 
 /*
- * Goes through argv, either for the file and for what ends at once (o NULL), or for all the rest.
- * 0, 1 if --help or --version was answered, or -EINVAL.
+ * Walks argv. With o NULL it looks only for --config, --help and --version; otherwise it sets all
+ * options in *o. Returns 0, 1 if --help or --version was answered, or -EINVAL.
  */
 static int walk(int argc, char **argv, struct options *o, const char **config)
 {
@@ -333,7 +334,7 @@ static int walk(int argc, char **argv, struct options *o, const char **config)
 	return 0;
 }
 
-/* What the file set is the default for the command line, which may set each once more. */
+/* Reads the file, then the command line, which overrides the file. */
 static int parse_both(int argc, char **argv, struct options *o)
 {
 	struct configfile file = {
@@ -369,7 +370,7 @@ uint32_t options_listeners(const struct options *o, enum tproxy_family family)
 	return (LISTENERS_LEAST + o->workers - 1) / o->workers;
 }
 
-/* What only all options together tell. */
+/* Checks the options that depend on each other. Returns 0 or -EINVAL, logged. */
 static int check(const struct options *o)
 {
 	enum tproxy_family family;
@@ -416,7 +417,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	o.workers_given = o.workers > 0;
 	if (!o.workers_given)
 		o.workers = default_workers();
-	/* An error is remembered for a destination, and may be that of one mark's route. */
+	/* The negative cache is per destination, but an error may concern the route of one mark. */
 	if (o.pass_mark)
 		o.error_memory_ms = 0;
 	if (!o.connection_log_given)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The relay as a whole: what belongs to the main thread. main.c and relay_listen.c. */
+/* The relay as a whole: state of the main thread, used by main.c and relay_listen.c. */
 #ifndef TPROXY_RELAY_H
 #define TPROXY_RELAY_H
 
@@ -21,30 +21,30 @@ struct relay {
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
-	bool stuck;	    /* a worker is: our entry is not renewed */
-	bool lost_listener; /* a worker has, and there are no new ones yet */
+	bool stuck;	    /* a worker is hung: our entry is not renewed */
+	bool lost_listener; /* a worker has lost a listener, which is not replaced yet */
 	struct worker_limit limit;
 	struct worker *workers;
-	uint32_t n_workers; /* initialised: options.workers, and as many bulk workers behind them */
-	uint32_t n_done;
-	bool draining;	  /* new connections are not ours any more */
-	bool terminating; /* draining with a deadline */
+	uint32_t n_workers; /* initialised ones: options.workers, then as many bulk workers */
+	uint32_t n_done;    /* workers whose thread has ended */
+	bool draining;	    /* the registration is removed */
+	bool terminating;   /* draining with a deadline */
 	struct event_base *base;
 	struct event *events[16];
 	size_t n_events;
 	struct event *drain_timer;
 	int done_fd;
 	int watch_fd;	 /* local_watch(), or -1 */
-	int guardian_fd; /* -1: we have none */
+	int guardian_fd; /* guardian_child::fd; -1: no guardian */
 	struct guardian_child inherited;
 	struct event *guardian_gone;
 	struct event *handover_look;
-	uint64_t handover_until_ms; /* 0: not yet */
+	uint64_t handover_until_ms; /* of deadline_now_ms(); 0: no handover under way */
 };
 
 /*
- * Makes the listening sockets, or takes those of a child before us, and registers; when map_config
- * names them, the workers get them. 0 or -errno, logged.
+ * Makes the listening sockets, or adopts those of an earlier child, writes them to map_config, and
+ * then gives them to the workers. Main thread. Returns 0 or -errno, logged.
  */
 int relay_listen(struct relay *relay);
 

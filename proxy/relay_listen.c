@@ -13,7 +13,7 @@
 #include "log.h"
 #include "util.h"
 
-/* Gives the listener that was added last to the worker whose turn it is. */
+/* Gives the listener that was added last to the next worker, round robin. */
 static void share_out(const struct relay *relay, struct worker_sockets *sockets, int family, int fd)
 {
 	uint32_t n = relay->reg.listen[family].n_ports;
@@ -23,9 +23,10 @@ static void share_out(const struct relay *relay, struct worker_sockets *sockets,
 }
 
 /*
- * The listeners of one family that are still missing, shared out to the workers. Those after a port
- * that was asked for have the ports after it. Without IPv6, which is no reason not to start unless
- * it was asked for, there are none. 0 or -errno, logged.
+ * Binds the missing listeners of one family and shares them out to the workers. With a port in
+ * --listen, the listeners have consecutive ports from there on. A host without IPv6 gets no IPv6
+ * listeners, unless --listen names an IPv6 address: then the start fails. Returns 0 or -errno,
+ * logged.
  */
 static int bind_family(struct relay *relay, enum tproxy_family family,
 		       struct worker_sockets *sockets)
@@ -53,8 +54,8 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 }
 
 /*
- * Does the socket, one of n of its family, listen where we are to? The configuration may be another
- * one now.
+ * True if the socket, one of n of its family, listens where the options want. The configuration may
+ * have changed since it was made.
  */
 static bool is_wanted(const struct options *options, int fd, uint32_t n)
 {
@@ -82,8 +83,8 @@ static enum tproxy_family family_of(int fd)
 }
 
 /*
- * The listening sockets of a child before us that was killed: clients may wait there. If they are
- * not what is pinned or configured now wants, they are closed.
+ * Adopts the listening sockets of an earlier child that was killed: clients may wait in their
+ * backlog. If one of them does not fit the maps pinned now or the configuration, all are closed.
  */
 static void take_over(struct relay *relay, struct worker_sockets *sockets)
 {
@@ -133,7 +134,7 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 	return registration_put(&relay->reg);
 }
 
-/* So that clients can wait there if we are killed. */
+/* Gives the guardian duplicates of the listeners, where clients wait if this process is killed. */
 static void hold_listeners(const struct relay *relay, const struct worker_sockets *sockets)
 {
 	int all[GUARDIAN_SOCKETS_MAX], family;
