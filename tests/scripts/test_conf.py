@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The shipped tproxy.conf has every key that the programs take, at its default.
+
+Which keys they take is asked of the programs: of each long option in --help. To see it red: take a
+line out of common/tproxy.conf.in, or change a number there.
+Usage: test_conf.py TPROXY_CONF TPROXY_LOAD TPROXY_RELAY
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+CONF, LOAD, RELAY = sys.argv[1:4]
+del sys.argv[1:4]
+PROGRAMS = {"load": (LOAD, "--all"), "relay": (RELAY,)}
+# Without a fixed default, or one that stands elsewhere in --help than in parentheses.
+NO_DEFAULT = {"load": {"cgroup", "relay-cgroup"}, "relay": {"workers", "listeners"}}
+OTHERWISE = {"max-connections": "0", "max-per-cgroup": "0"}
+
+
+def shipped():
+    """{section: [(key, value)]} with the comment signs of "#key = value" taken away."""
+    sections, section = {}, None
+    with open(CONF, encoding="utf-8") as file:
+        for line in file:
+            if match := re.fullmatch(r"\[([a-z]+)\]\n", line):
+                section = sections.setdefault(match[1], [])
+            elif match := re.fullmatch(r"#([a-z-]+) = (.+)\n", line):
+                section.append((match[1], match[2]))
+    return sections
+
+
+def check(section, text):
+    """(status, stderr) of --check with a file of this text."""
+    program, *options = PROGRAMS[section]
+    if re.search(r"^(cgroup|all) =", text, re.M):
+        options = []
+    with tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        result = subprocess.run([program, "--check", *options, "-f", file.name], text=True,
+                                capture_output=True, check=False)
+    return result.returncode, result.stderr
+
+
+def options_of(section):
+    """{long option: its default in --help, or None}."""
+    said = subprocess.run([PROGRAMS[section][0], "--help"], text=True, capture_output=True,
+                          check=True).stdout
+    result = {}
+    for entry in re.split(r"^  (?:-[a-z], |    )--", said, flags=re.M)[1:]:
+        default = re.search(r"\(default:\s+(\S+?),?(?:\s+and\s+(\S+))?[ )\n]", entry)
+        result[re.match(r"[a-z-]+", entry)[0]] = \
+            default and [value.rstrip(")") for value in default.groups() if value]
+    return result
+
+
+class ConfTest(unittest.TestCase):
+    def test_every_key_is_there(self):
+        for section in PROGRAMS:
+            keys = {key for key, _ in shipped()[section]}
+            for option in options_of(section):
+                with self.subTest(f"{section}: {option}"):
+                    _, said = check(section, f"[{section}]\n{option} = no\n")
+                    self.assertEqual(option in keys, "there is no such key" not in said, said)
+            self.assertLessEqual(keys, set(options_of(section)))
+
+    def test_each_has_its_default(self):
+        for section in PROGRAMS:
+            defaults = options_of(section)
+            values = {}
+            for key, value in shipped()[section]:
+                values.setdefault(key, []).append(value)
+            for key, value in values.items():
+                if key in NO_DEFAULT[section]:
+                    continue
+                with self.subTest(f"{section}: {key}"):
+                    expected = [OTHERWISE[key]] if key in OTHERWISE else defaults[key]
+                    # Of a switch --help says what it does if it is given.
+                    if expected is None or value == ["no"]:
+                        self.assertEqual(value, ["no"])
+                    else:
+                        self.assertEqual(value, expected)
+
+    def test_each_line_is_good_when_it_is_no_comment(self):
+        for section in PROGRAMS:
+            for key, value in shipped()[section]:
+                if (key, value) == ("all", "no"):
+                    continue  # no scope is left
+                with self.subTest(f"{section}: {key}"):
+                    status, said = check(section, f"[{section}]\n{key} = {value}\n")
+                    # The host may lack the group, cgroup2 or IPv6.
+                    self.assertTrue(status != 2 or "there is no group" in said, said)
+
+    def test_it_changes_nothing_as_it_is(self):
+        with open(CONF, encoding="utf-8") as file:
+            text = file.read()
+        self.assertFalse([line for line in text.splitlines()
+                          if line and not re.match(r"#|\[(load|relay)\]$", line)])
+        self.assertEqual(sorted(shipped()), ["load", "relay"])
+        for section in PROGRAMS:
+            self.assertNotEqual(check(section, text)[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
