@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See busypoll.h. Whether looking pays is learnt from how long waits were: three of four have to be
- * short enough for looking to have found something. So what goes on all the time is conversations
- * between near peers, each of whose waits is short, but for those between one and the next.
+ * See busypoll.h. The worker learns from the length of its waits whether spinning pays. More
+ * than two in three waits must be short enough for a spin to have found the event. A short wait
+ * adds 1 to the credit, a long one takes MISS. This is the case for conversations between nearby
+ * peers, whose waits are short except between one conversation and the next.
  */
 #include "busypoll.h"
 
@@ -10,10 +11,11 @@
 #include <sched.h>
 #include <time.h>
 
+/* Credit at which a worker spins, the limit of the credit, and what a long wait costs. */
 #define CREDIT_ENOUGH 8
 #define CREDIT_MOST   16
 #define MISS	      2
-/* To be woken takes about that long, so a wait that ended so was so much shorter. */
+/* Duration of a wakeup: a wait that ended with one was shorter by about so much. */
 #define WAKE_US 30
 
 static uint64_t now_ns(void)
@@ -47,7 +49,7 @@ static bool may_look(const struct busypoll *b, uint64_t idle_ns)
 	       now_ns() - idle_ns < (uint64_t)b->most_us * 1000;
 }
 
-/* 0, 1 after event_base_loopbreak(), or -1. */
+/* Runs one pass of the event loop. Returns 0, 1 after event_base_loopbreak(), or -1. */
 static int turn(struct event_base *base, int flags)
 {
 	if (event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY | EVLOOP_ONCE | flags) < 0)
@@ -55,7 +57,7 @@ static int turn(struct event_base *base, int flags)
 	return event_base_got_break(base);
 }
 
-/* Waits for an event, asleep. What is owed is paid before, unless an event is there already. */
+/* Sleeps until an event comes. Does deferred work before, unless an event is ready already. */
 static int sleep_turn(struct busypoll *b, struct event_base *base)
 {
 	if (b->debts && *b->debts) {
@@ -87,7 +89,7 @@ int busypoll_loop(struct busypoll *b, struct event_base *base)
 			r = look ? turn(base, EVLOOP_NONBLOCK) : sleep_turn(b, base);
 			if (r)
 				return r < 0 ? -1 : 0;
-			/* Whoever else wants this CPU has it first: perhaps it is a peer. */
+			/* Let other threads use this CPU first: one of them may be the peer. */
 			if (look && !b->woke_ns)
 				sched_yield();
 		}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How a worker waits. To fall asleep and be woken again takes longer than the next segment of a
- * conversation between near peers, and the waking costs the peer's CPU too. So a worker may look
- * for events a little longer before it sleeps: only while that finds some, and never for more than
- * the limit. Idle connections, and those whose peers are far, cost what they cost without.
+ * The wait for events of a worker, with adaptive spinning (not SO_BUSY_POLL). A sleep and a wakeup
+ * take longer than the next segment between nearby peers, and the wakeup costs the peer's CPU too.
+ * A worker may therefore poll for events for a short time before it sleeps. It does so only while
+ * that finds events, and never longer than the limit. Idle connections and distant peers cost no
+ * extra CPU.
  */
 #ifndef TPROXY_BUSYPOLL_H
 #define TPROXY_BUSYPOLL_H
@@ -14,29 +15,38 @@
 
 struct event_base;
 
-/* Which worker looks: one at a time, the one that had the last event. */
+/*
+ * The worker that may spin now. At most one may, the one that last had an event, so that spinning
+ * never takes more than one CPU.
+ */
 struct busypoll_turn {
 	_Atomic(const struct busypoll *) of;
 };
 
 struct busypoll {
-	struct busypoll_turn *turn; /* of all workers */
-	uint32_t most_us;	    /* of looking in a row; 0: sleep at once */
-	int credit;		    /* waits that were short, less those that were long */
-	uint64_t woke_ns;	    /* when the first event of this turn came, 0: none yet */
+	struct busypoll_turn *turn; /* shared by all workers */
+	uint32_t most_us;	    /* limit of one spin; 0: never spin */
+	int credit;		    /* short waits less long waits, see learn() */
+	uint64_t woke_ns;	    /* when the first event of this pass came; 0: none yet */
 	/*
-	 * Work that an event which is about to come would make unnecessary: done before a sleep,
-	 * and while there is none, when it is old. debts counts it, NULL if there is no such work.
+	 * Deferred work that the next event may make unnecessary. It is done before a sleep, and
+	 * between events when it is old. *debts counts it; debts is NULL if there is no such work.
 	 */
 	const uint32_t *debts;
-	void (*pay)(void *arg, bool all); /* all: also what is young */
+	void (*pay)(void *arg, bool all); /* all: recent work too */
 	void *pay_arg;
 };
 
-/* An event has come that is a client's or a server's: to be said by each callback. */
+/*
+ * Notes an event of a client or a server. Every callback for such an event calls it first, in the
+ * worker's thread. The spin heuristic needs to know that there was work.
+ */
 void busypoll_woke(struct busypoll *b);
 
-/* Serves events until event_base_loopbreak(). 0, or -1 if they cannot be waited for. */
+/*
+ * Runs the event loop until event_base_loopbreak(). Returns 0, or -1 if the loop failed. Worker's
+ * thread.
+ */
 int busypoll_loop(struct busypoll *b, struct event_base *base);
 
 #endif

@@ -7,11 +7,11 @@
 #include "log.h"
 #include "options.h"
 
-/* Not for connections: libraries, maps, epoll. */
+/* Descriptors that are not for connections: libraries, maps, epoll. */
 #define FDS_RESERVED 64
-/* Of a worker: epoll, eventfd, maps, spare sockets; and of its bulk worker. */
+/* Descriptors of a worker and its bulk worker: epoll, eventfd, maps, upstream sockets. */
 #define FDS_WORKER 14
-/* At most, for all workers; see pipes.h. */
+/* Limit of pipes for all workers, see pipes.h. */
 #define PIPES_MAX 128
 
 uint32_t capacity_raise_nofile(void)
@@ -37,7 +37,7 @@ uint32_t capacity_sessions(uint32_t nofile, const struct options *options)
 			options_listeners(options, TPROXY_INET) +
 			options_listeners(options, TPROXY_INET6);
 	uint32_t reserved = FDS_RESERVED + options->workers * each;
-	/* Two descriptors a session. */
+	/* Each session has two descriptors. */
 	uint32_t sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
 
 	if (options->max_connections > sessions)

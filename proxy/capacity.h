@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* How many descriptors there are, and what they are shared out to. */
+/* Descriptors: how many there are, and how sessions, pipes and workers share them. */
 #ifndef TPROXY_CAPACITY_H
 #define TPROXY_CAPACITY_H
 
@@ -7,13 +7,18 @@
 
 struct options;
 
-/* Descriptors are the first limit that a relay meets: raises the soft limit to the hard one. */
+/*
+ * Raises the soft limit RLIMIT_NOFILE to the hard limit, because descriptors are the first limit
+ * that a relay meets. Returns the number of descriptors, 2^24 at most.
+ */
 uint32_t capacity_raise_nofile(void);
 
-/* Pipes for bulk transfers, for each worker. */
+/* Returns the number of pipes for bulk transfers per worker and its bulk worker together. */
 uint32_t capacity_pipes(uint32_t nofile, uint32_t workers);
 
-/* How many sessions there may be; --max-connections, if that is possible, which is logged if not.
+/*
+ * Returns the limit of sessions for nofile descriptors: --max-connections if they suffice for it.
+ * Otherwise logs that, and returns what they suffice for.
  */
 uint32_t capacity_sessions(uint32_t nofile, const struct options *options);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See check.h. Nothing is changed, and nothing has to be loaded. A port that is taken is none of
- * the errors: the relay that runs has it, and shares it with the one after it.
+ * See check.h. The checks change nothing, and the programs need not be loaded. A port in use is no
+ * error: a running relay may have it, and shares it with the next relay.
  */
 #include "check.h"
 
@@ -37,7 +37,7 @@ static int check_address(const union sockaddr_any *addr)
 int check_mark(const struct options *o)
 {
 	_cleanup_close_ int fd = -1;
-	/* Not 0: that is what it has, and may be a case of its own. */
+	/* A mark of 0 is the default, and setting it may be a case of its own. */
 	const int mark = 1;
 	int r;
 

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* tproxy-relay --check, and what is checked at each start. */
+/* tproxy-relay --check, and the checks at each start. Main thread. */
 #ifndef TPROXY_CHECK_H
 #define TPROXY_CHECK_H
 
 struct options;
 
 /*
- * Of options that are well-formed: can this process have the addresses that it is to listen on,
- * and what else they want? Prints that all is good, or logs what is not. 0 or -errno.
+ * Checks, for well-formed options, that this process may bind the addresses of --listen, and that
+ * check_mark() succeeds. Prints a line to stdout if all is good, otherwise logs each error. Returns
+ * 0 or the first -errno.
  */
 int check_options(const struct options *options);
 
 /*
- * With --pass-mark: may this process mark a socket? It tries, and logs why not. Not to be found out
- * with the first client. 0 or -errno.
+ * With --pass-mark, tries to set SO_MARK on a socket, so that a missing capability shows at the
+ * start and not with the first client. Returns 0 or -errno, logged.
  */
 int check_mark(const struct options *options);
 

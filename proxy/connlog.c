@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See connlog.h. Who the client is the kernel half has recorded: one more question to it, which is
- * asked only if the answer will be printed. A command's name may hold any byte: what is not
- * printable ASCII is a '?' in both forms.
+ * See connlog.h. The kernel half has recorded the client's process. Reading this record is one more
+ * getsockopt(), made only if the line will be printed. A command name may hold any byte: both
+ * formats print a '?' for each byte that is not printable ASCII.
  */
 #include "connlog.h"
 
@@ -55,8 +55,8 @@ static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LE
 }
 
 /*
- * Our own address towards the server, by which the server's logs know the connection. False: there
- * was no connection, so it has none.
+ * Formats the local address of the server's socket, by which the server's logs identify the
+ * connection. Returns false if the socket was never connected.
  */
 static bool local_address(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
 {
@@ -77,7 +77,7 @@ static bool destination(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
 	return true;
 }
 
-/* More than the reason's name, in text. */
+/* Formats more details about the reason, or an empty string. */
 static void explain(const struct session *s, enum close_reason reason, char text[128])
 {
 	*text = '\0';
@@ -123,7 +123,7 @@ static void add_number(struct json_object *to, const char *key, uint64_t value)
 	json_object_object_add(to, key, json_object_new_uint64(value));
 }
 
-/* When it ended, by RFC 3339. */
+/* Adds the time of the end of the connection, as in RFC 3339. */
 static void add_time(struct json_object *to)
 {
 	char text[64], seconds[32];
@@ -200,7 +200,10 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 	json_object_put(line);
 }
 
-/* A client that connects to the relay's own port again and again would fill the log with that. */
+/*
+ * True if the line is suppressed. Connections to the relay's own port are rate limited, because a
+ * client could fill the log with them. *ret_left_out is the number of lines suppressed before.
+ */
 static bool is_left_out(enum close_reason reason, uint64_t *ret_left_out)
 {
 	static struct log_limit limit;

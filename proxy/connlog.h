@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The line for each connection, when it has ended: for people to stderr, or for programs as one
- * JSON object a line to stdout.
+ * The connection log: one line for each connection when it has ended. The line is text for people,
+ * on stderr, or one JSON object for programs, on stdout.
  */
 #ifndef TPROXY_CONNLOG_H
 #define TPROXY_CONNLOG_H
@@ -10,7 +10,7 @@
 
 struct session;
 
-/* Of the members' meaning; members are added without a new one. */
+/* Version of the members' meaning. New members do not change it. */
 #define CONNLOG_JSON_VERSION 1
 
 enum connlog_format {
@@ -19,17 +19,20 @@ enum connlog_format {
 	CONNLOG_JSON,
 };
 
-/* For all threads. */
+/* Sets the format for all threads. May be called again, by any thread. */
 void connlog_init(enum connlog_format format);
 
-/* At the start of a session: asks who the client is, if a line will be wanted. */
+/* Start of a session: reads the record of the client's process, if connections are logged. */
 void connlog_start(struct session *s);
-/* At its end, while its descriptors are open still. Frees what connlog_start() took. */
+/*
+ * End of a session: prints its line. Called while its descriptors are still open. Frees what
+ * connlog_start() allocated.
+ */
 void connlog_end(struct session *s, enum close_reason reason);
 
 /*
- * Says how many lines to stdout were lost since it was said last. Those of a file are lost later,
- * by the thread that writes it: to be called now and then too, by any thread.
+ * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer
+ * thread loses lines later, so this is also called from time to time. Any thread.
  */
 void connlog_tell_lost(void);
 

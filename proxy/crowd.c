@@ -2,7 +2,7 @@
 /* See crowd.h. */
 #include "crowd.h"
 
-/* With fewer there is nothing to gain, and a client that comes alone need not wait. */
+/* Number of new sessions that counts as load. With fewer, waiting gains nothing. */
 #define CROWD_LEAST  16
 #define WAIT_MOST_MS 10
 

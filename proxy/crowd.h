@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What has been begun is finished first. Where more clients come than a worker can serve at once,
- * one that waits in the backlog costs nothing; the more have been accepted, the more CPU takes each
- * of them (tests/bench). So while a crowd of new sessions keeps the worker busy, clients wait until
- * it has served all that is ready, or for 10 ms.
+ * Accept throttle. A client in the backlog costs nothing, but the CPU time of each connection grows
+ * with the number of accepted ones (tests/bench). While a burst of new sessions keeps the worker
+ * busy, further clients stay in the backlog until the worker has served all ready events, 10 ms at
+ * most.
  *
- * New is a session that has not been settled (session_settle()). Those that last are not counted:
- * they may be busy for ever. Nor are those that wait for a server: they make no work.
+ * A session is new until it is settled (session_settle()). Sessions that last are not counted,
+ * because they may be busy forever. New sessions that wait for a server cause no events, so they do
+ * not keep the worker busy.
+ *
+ * Each worker has its own struct crowd. All functions run in the worker's thread.
  */
 #ifndef TPROXY_CROWD_H
 #define TPROXY_CROWD_H
@@ -14,24 +17,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A worker's new sessions. */
+/* The new sessions of a worker. */
 struct crowd {
 	uint32_t sessions;
-	uint64_t served; /* events of theirs, since the worker began */
+	uint64_t served; /* events of new sessions, since the worker began */
 };
 
-/* For each listening socket, all zero at first. */
+/* State of each listening socket, initially all zero. */
 struct crowd_wait {
-	uint64_t since_ms; /* since when a client waits, 0: none does */
-	uint64_t served;   /* crowd::served when it was looked at last */
+	uint64_t since_ms; /* since when a client waits; 0: no client waits */
+	uint64_t served;   /* crowd::served at the last call of crowd_wait() */
 };
 
-/* Are there so many of them that each one's microseconds count for less than those of all? */
+/* True under load: there are many new sessions, and throughput counts more than latency. */
 bool crowd_is(const struct crowd *crowd);
 
 /*
- * A client is there: is it to wait? To be asked in each turn of the worker's loop. now_ms: of
- * deadline_now_ms().
+ * True if a client that is in the backlog must wait. Called in each pass of the event loop while
+ * there is one. now_ms: of deadline_now_ms().
  */
 bool crowd_wait(struct crowd_wait *wait, const struct crowd *crowd, uint64_t now_ms);
 

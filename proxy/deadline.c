@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <time.h>
 
+/* A part of the timeout shorter than this is not used: the session expires after the whole. */
 #define LOOK_LEAST_MS 10
 
 uint64_t deadline_now_ms(void)
@@ -41,7 +42,7 @@ void deadline_touch(struct deadline *deadline)
 {
 	uint64_t now_ms = deadline_now_ms();
 
-	/* The queue is ordered by whole ticks; within one nothing changes. */
+	/* The queue is ordered by clock ticks: within one tick the order does not matter. */
 	if (!deadline->queue || deadline->touched_ms == now_ms)
 		return;
 	deadline->touched_ms = now_ms;
@@ -61,7 +62,7 @@ struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms)
 {
 	struct deadline *first = TAILQ_FIRST(&queue->entries);
 
-	/* Touched after now_ms was asked for: no. */
+	/* An entry touched after now_ms was read has not expired. */
 	if (!first || now_ms < first->touched_ms + wait_ms(queue))
 		return NULL;
 	return first;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Timeouts of many sessions without a timer for each. All sessions of one kind have the same
- * timeout, so a queue in the order of their last activity has the next one to expire at its head:
- * activity moves a session to the tail, and one timer looks at the heads.
+ * Timeouts of many sessions, without a timer for each. All entries of a queue have the same
+ * timeout. The queue is in the order of the last activity, so the next entry to expire is at its
+ * head. Activity moves an entry to the tail. One timer checks the heads of the queues. A queue
+ * belongs to one thread.
  */
 #ifndef TPROXY_DEADLINE_H
 #define TPROXY_DEADLINE_H
@@ -12,31 +13,32 @@
 
 struct deadline {
 	TAILQ_ENTRY(deadline) entry;  /* deadline_queue::entries */
-	struct deadline_queue *queue; /* NULL: in none */
-	uint64_t touched_ms;
+	struct deadline_queue *queue; /* NULL: in no queue */
+	uint64_t touched_ms;	      /* last activity, of deadline_now_ms() */
 };
 
 struct deadline_queue {
 	TAILQ_HEAD(, deadline) entries;
 	uint64_t timeout_ms;
-	uint32_t looks; /* a session expires after this part of the timeout, to be looked at */
+	uint32_t looks; /* entries expire after timeout_ms / looks, for checks in between */
 };
 
-/* CLOCK_MONOTONIC, at the kernel's tick: a few ms coarse, and free of a system call. */
+/* CLOCK_MONOTONIC_COARSE in ms: precise to a kernel tick, and needs no system call. Any thread. */
 uint64_t deadline_now_ms(void);
 
-/* The caller sets timeout_ms, and may change it at any time. looks is 1. */
+/* Sets looks to 1. The caller sets timeout_ms, and may change it at any time. */
 void deadline_queue_init(struct deadline_queue *queue);
 
-/* Starts anew in that queue, whichever it was in before. */
+/* Puts the entry at the tail of queue, with activity now. Takes it off its queue before. */
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue);
-/* There was activity. */
+/* Notes activity now. Does nothing if the entry is in no queue. */
 void deadline_touch(struct deadline *deadline);
+/* Takes the entry off its queue, if it is in one. */
 void deadline_clear(struct deadline *deadline);
 
-/* One that has expired, or NULL. The caller clears it. */
+/* Returns an entry that has expired, or NULL. The caller sets it again or clears it. */
 struct deadline *deadline_expired(struct deadline_queue *queue, uint64_t now_ms);
-/* When the next one expires: ms from now, UINT64_MAX if the queue is empty. */
+/* Returns the ms from now_ms until the next entry expires; UINT64_MAX if the queue is empty. */
 uint64_t deadline_next_ms(const struct deadline_queue *queue, uint64_t now_ms);
 
 #endif

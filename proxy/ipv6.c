@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See ipv6.h. The kernel's table as text: ten fields a line, RTF_* flags in the ninth (route.h). */
+/* See ipv6.h. The kernel's routes as text: ten fields in a line, RTF_* flags in the ninth. */
 #include "ipv6.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@ static bool is_reachable(const char *dst, unsigned int plen, unsigned int flags,
 
 bool ipv6_is_routed(bool otherwise)
 {
-	/* Not by /proc/net, which ProcSubset=pid of systemd.exec(5) hides. */
+	/* ProcSubset=pid (systemd.exec(5)) hides /proc/net, but not /proc/self/net. */
 	FILE *f = fopen("/proc/self/net/ipv6_route", "re");
 	char dst[33], device[32], line[256];
 	unsigned int plen, flags;

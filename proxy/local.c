@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See local.h. A UDP socket that is connected sends nothing, and has chosen its source by the
- * routing table: towards an address of this host that is the address itself. bind() would not tell,
- * for net.ipv4.ip_nonlocal_bind lets it succeed.
+ * See local.h. connect() of a UDP socket sends nothing, but chooses the source address by the
+ * routing table. For an address of this host the source is the address itself. bind() cannot be
+ * used: with net.ipv4.ip_nonlocal_bind it succeeds for foreign addresses too.
  */
 #include "local.h"
 
@@ -16,6 +16,7 @@
 
 #include "util.h"
 
+/* Limit of messages read by one call of local_watched(). */
 #define MESSAGES_MAX 1000
 
 static bool lo_is_up(int fd)
@@ -46,7 +47,7 @@ bool local_is_reached(const union sockaddr_any *addr)
 		return errno != ENETUNREACH && errno != EHOSTUNREACH && errno != EADDRNOTAVAIL;
 	if (getsockname(fd, &source.sa, &len) < 0)
 		return true;
-	/* 127.0.0.2 is reached from 127.0.0.1. */
+	/* All of 127.0.0.0/8 is local: the source for 127.0.0.2 is 127.0.0.1. */
 	if (addr->sa.sa_family == AF_INET && ntohl(addr->in.sin_addr.s_addr) >> 24 == 127)
 		return ntohl(source.in.sin_addr.s_addr) >> 24 == 127;
 	return is_same_address(addr, &source);
@@ -71,7 +72,8 @@ void local_watched(int fd)
 	char buf[4096];
 	int left = MESSAGES_MAX;
 
-	/* ENOBUFS, some were lost, is news too. What is left comes again. */
+	/* ENOBUFS: messages were lost, which is a change too. If more messages are left, the
+	 * descriptor stays readable. */
 	while (left-- > 0 && (recv(fd, buf, sizeof(buf), 0) >= 0 || errno == ENOBUFS))
 		;
 }

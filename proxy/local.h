@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Is an address on this host? */
+/* Whether an address is one of this host's. Main thread. */
 #ifndef TPROXY_LOCAL_H
 #define TPROXY_LOCAL_H
 
@@ -8,16 +8,18 @@
 #include "parse.h"
 
 /*
- * Do packets to this address stay in our network namespace, and arrive? Not if it is gone, or has
- * moved to another host, or while lo is down. If this cannot be found out the answer is yes.
+ * True if packets to this address arrive within our network namespace. False if the address is gone
+ * or has moved to another host, or while lo is down. Returns true if that cannot be determined.
  */
 bool local_is_reached(const union sockaddr_any *addr);
 
 /*
- * A descriptor that is readable when addresses or devices of our network namespace have changed, to
- * be emptied with local_watched(). -errno: there is none, and one has to look from time to time.
+ * Returns a descriptor, owned by the caller, that becomes readable when addresses or devices of our
+ * network namespace change. Returns -errno if there is none: the caller must then poll
+ * local_is_reached().
  */
 int local_watch(void);
+/* Reads all messages from the descriptor. */
 void local_watched(int fd);
 
 #endif

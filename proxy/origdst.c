@@ -22,7 +22,7 @@ int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
 	union sockaddr_any dst = {};
 	struct tproxy_conn conn;
 
-	/* Not SO_ORIGINAL_DST, which conntrack answers too, to anybody who connects to us. */
+	/* SO_ORIGINAL_DST will not do: conntrack answers it for any connection to the relay too. */
 	if (origdst_get_conn(fd, &conn) < 0 || !conn.dst.port ||
 	    is_mapped4(&conn.dst) != (family == AF_INET) ||
 	    memcmp(&conn.dst, &conn.relay, sizeof(conn.dst)) == 0)

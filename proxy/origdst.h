@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Where the client wanted to go. */
+/* The original destination of a redirected connection. Functions do not log. Any thread. */
 #ifndef TPROXY_ORIGDST_H
 #define TPROXY_ORIGDST_H
 
 #include "parse.h"
 
 /*
- * Asks an accepted socket, whose listener is of that family, for what our programs have recorded.
- * 0: *ret_dst is set. ORIGDST_NOT_REDIRECTED: no destination is recorded for this connection, or
- * one that is where it came to, so it must not be served. *ret_conn: all that is recorded,
- * by the same call.
+ * Reads what the kernel half has recorded for an accepted socket. family is that of its listener.
+ * Returns ORIGDST_FOUND with *ret_dst (port in network byte order) and *ret_conn set. Returns
+ * ORIGDST_NOT_REDIRECTED if no destination is recorded, or the relay itself is: the connection must
+ * not be served.
  */
 struct tproxy_conn;
 enum {
@@ -19,7 +19,7 @@ enum {
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
 		struct tproxy_conn *ret_conn);
 
-/* All that the kernel half has recorded of the connection. 0 or -errno. */
+/* Reads the kernel half's record of an accepted socket. Returns 0 or -errno. */
 int origdst_get_conn(int fd, struct tproxy_conn *ret_conn);
 
 #endif

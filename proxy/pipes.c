@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See pipes.h. Pipes are made at the first need and kept for the life of the worker. */
+/* See pipes.h. Pipes are made when first needed and kept for the life of the worker. */
 #include "pipes.h"
 
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 
 #include "deadline.h"
 
-/* What keeps pipes from being made, such as a user's quota (pipe(7)), does not go by sooner. */
+/* Pause after a failure to make a pipe. Its reason, such as a user's quota (pipe(7)), lasts. */
 #define TRY_AGAIN_MS 1000
 
 void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size)
@@ -38,7 +38,7 @@ static struct pipe *pipe_create(uint32_t size)
 		free(pipe);
 		return NULL;
 	}
-	/* A smaller pipe than this moves no more at a time than plain reads and writes do. */
+	/* With a smaller pipe, splice(2) moves no more per call than read() and write(). */
 	if (fcntl(fds[1], F_SETPIPE_SZ, size) < 0) {
 		close(fds[0]);
 		close(fds[1]);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A worker's pipes for splice(2). They are few, two descriptors each, and lent: to a flow that
- * moves bulk data, while it does, so that no idle connection holds one. A pipe comes back empty.
+ * A worker's pool of pipes for splice(2). Pipes are few, because each needs two descriptors. A flow
+ * borrows one only while it moves bulk data, so no idle connection holds one. It returns the pipe
+ * empty. A pool belongs to the worker's thread.
  */
 #ifndef TPROXY_PIPES_H
 #define TPROXY_PIPES_H
@@ -18,30 +19,32 @@ struct pipe {
 
 struct pipes {
 	SLIST_HEAD(, pipe) idle;
-	uint32_t made;
+	uint32_t made; /* idle and borrowed pipes */
 	uint32_t max;
 	uint32_t size;	       /* bytes */
-	uint64_t try_again_ms; /* of deadline_now_ms(): none could be made, and none is till then */
+	uint64_t try_again_ms; /* of deadline_now_ms(): after a failure, no new pipe before this */
 };
 
 /*
- * An unprivileged user may have 64 MiB of pipe buffers before the kernel makes new ones tiny
- * (pipe-user-pages-soft, pipe(7)): 128 pipes of 512 KiB.
+ * Initialises a pool of at most max pipes of size bytes. An unprivileged user may have 64 MiB of
+ * pipe buffers, which are 128 pipes of 512 KiB. Beyond that the kernel makes new pipes tiny
+ * (pipe-user-pages-soft, pipe(7)).
  */
 void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size);
-/* All pipes must have come back. */
+/* Closes all pipes. All must have been returned. */
 void pipes_finish(struct pipes *pipes);
 
 /*
- * NULL: all are lent, or none could be made, in this call or in the second before it. Then the flow
- * does without, and may ask again at each turn.
+ * Returns an empty pipe, or NULL if all are borrowed or none could be made within the last second.
+ * The flow then copies its data, and may try again at each turn.
  */
 struct pipe *pipes_borrow(struct pipes *pipes);
+/* Gives back an empty pipe. */
 void pipes_return(struct pipes *pipes, struct pipe *pipe);
-/* A pipe that is lent goes to another worker with its flow, or comes from one. */
+/* Count a borrowed pipe that moves with its flow: away to another worker, or here from one. */
 void pipes_give_away(struct pipes *pipes);
 void pipes_adopt(struct pipes *pipes);
-/* For a pipe that is not empty: it is closed, with what is in it. */
+/* Closes a borrowed pipe that is not empty, and so discards its bytes. */
 void pipes_discard(struct pipes *pipes, struct pipe *pipe);
 
 #endif

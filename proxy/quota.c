@@ -30,7 +30,7 @@ void quota_finish(struct quota *quota)
 	struct quota_entry *entry;
 	int i;
 
-	/* There are none, unless a worker has failed and left its sessions behind. */
+	/* Entries are left only if a worker failed and left its sessions behind. */
 	for (i = 0; i < QUOTA_BUCKETS; i++) {
 		while ((entry = LIST_FIRST(&quota->buckets[i]))) {
 			LIST_REMOVE(entry, entry);
@@ -45,7 +45,7 @@ bool quota_wanted(const struct quota *quota)
 	return atomic_load_explicit(&quota->max, memory_order_relaxed) > 0;
 }
 
-/* Ids are inode numbers: near each other. */
+/* Returns the entry of a cgroup, or NULL. Ids are inode numbers, close together: modulo will do. */
 static struct quota_entry *find(struct quota *quota, uint64_t cgroup_id)
 {
 	struct quota_entry *entry;
@@ -70,7 +70,8 @@ static struct quota_entry *add(struct quota *quota, uint64_t cgroup_id)
 
 static enum quota_result take(struct quota *quota, uint64_t cgroup_id, uint32_t max)
 {
-	/* A client that ends all it has makes us forget its entry, and when that was quiet. */
+	/* When a client ends its last connection, its entry and the log episode in it are freed. So
+	 * the log line has a limit of its own too. */
 	static struct log_limit limit;
 	struct quota_entry *entry = find(quota, cgroup_id);
 

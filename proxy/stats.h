@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Why sessions end, and counters. Each worker has a struct stats of its own, which it alone writes;
- * others may read it at any time.
+ * Counters, and the reasons why sessions end. Each worker has its own struct stats. Only the worker
+ * writes it; other threads may read it at any time.
  */
 #ifndef TPROXY_STATS_H
 #define TPROXY_STATS_H
@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 enum close_reason {
-	CLOSE_DONE, /* both sides sent their end of file */
+	CLOSE_DONE, /* both sides sent their FIN */
 	CLOSE_RESET_BY_CLIENT,
 	CLOSE_RESET_BY_SERVER,
-	CLOSE_NO_DESTINATION, /* connected to the relay itself */
+	CLOSE_NO_DESTINATION, /* no original destination: connected to the relay itself */
 	CLOSE_DIAL_FAILED,
 	CLOSE_CONNECT_TIMEOUT,
 	CLOSE_IDLE_TIMEOUT,
@@ -29,11 +29,12 @@ struct stats {
 	_Atomic uint64_t bytes_up;   /* client to server */
 	_Atomic uint64_t bytes_down; /* server to client */
 	_Atomic uint64_t closed[_CLOSE_REASON_MAX];
-	_Atomic uint64_t accept_paused; /* times that descriptors, memory or the limit stopped us */
-	_Atomic uint64_t spliced;	/* bytes of the above that went through a pipe */
+	_Atomic uint64_t
+		accept_paused;	  /* pauses for lack of descriptors or memory, or at the limit */
+	_Atomic uint64_t spliced; /* the part of the bytes above that went through a pipe */
 };
 
-/* One writer, so no locked instruction is needed. */
+/* Adds n to a counter. There is one writer, so no atomic read-modify-write is needed. */
 static inline void stats_add(_Atomic uint64_t *counter, uint64_t n)
 {
 	uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
@@ -41,12 +42,13 @@ static inline void stats_add(_Atomic uint64_t *counter, uint64_t n)
 	atomic_store_explicit(counter, value + n, memory_order_relaxed);
 }
 
+/* Returns a static string, for logs. */
 const char *close_reason_name(enum close_reason reason);
 
-/* Adds from to *to, which no other thread uses. */
+/* Adds the counters of *from to *to, which no other thread uses. */
 void stats_sum(struct stats *to, const struct stats *from);
 
-/* One line for each counter that is not zero, at level info. */
+/* Logs the totals, and each other counter that is not zero, at level info. */
 void stats_log(const struct stats *stats, uint64_t sessions);
 
 #endif
