@@ -23,6 +23,9 @@
 /* Returns false if the inbox of to is closed; s is unchanged then. */
 static bool hand_over(struct session *s, struct worker *to)
 {
+	/* Not under the lock, as it makes system calls. */
+	if (!s->settled)
+		session_settle(s);
 	pthread_mutex_lock(&to->inbox_lock);
 	if (to->inbox.closed) {
 		pthread_mutex_unlock(&to->inbox_lock);
@@ -39,13 +42,15 @@ bool handoff_bulk(struct session *s)
 {
 	struct worker *worker = s->worker;
 
-	if (!worker->partner || worker->draining)
+	if (!worker->partner || worker->draining || worker->is_bulk)
 		return false;
-	if (worker->is_bulk) {
-		s->handoff = 0;
-		return false;
-	}
 	return ++s->handoff >= BULK_TURNS && hand_over(s, worker->partner);
+}
+
+void handoff_note_bulk(struct session *s)
+{
+	if (s->worker->is_bulk)
+		s->handoff = 0;
 }
 
 bool handoff_small(struct session *s)
@@ -61,18 +66,28 @@ bool handoff_small(struct session *s)
 	return false;
 }
 
-void handoff_receive(struct worker *worker)
+static struct session *take_first(struct worker *worker)
 {
-	struct session_list sessions = TAILQ_HEAD_INITIALIZER(sessions);
 	struct session *s;
 
 	pthread_mutex_lock(&worker->inbox_lock);
-	TAILQ_CONCAT(&sessions, &worker->inbox.sessions, entry);
+	s = TAILQ_FIRST(&worker->inbox.sessions);
+	if (s)
+		TAILQ_REMOVE(&worker->inbox.sessions, s, entry);
 	pthread_mutex_unlock(&worker->inbox_lock);
-	while ((s = TAILQ_FIRST(&sessions))) {
-		TAILQ_REMOVE(&sessions, s, entry);
+	return s;
+}
+
+/*
+ * One at a time: attaching may destroy a session, and handoff_close() must see the others in the
+ * inbox then.
+ */
+void handoff_receive(struct worker *worker)
+{
+	struct session *s;
+
+	while ((s = take_first(worker)))
 		session_attach(s, worker);
-	}
 }
 
 bool handoff_close(struct worker *worker)

@@ -29,6 +29,8 @@ struct worker;
  */
 bool handoff_bulk(struct session *s);
 bool handoff_small(struct session *s);
+/* An event of s was bulk: small events count in a row only. */
+void handoff_note_bulk(struct session *s);
 
 /* Attaches the sessions in the worker's inbox. Called when the worker has been woken. */
 void handoff_receive(struct worker *worker);

@@ -45,8 +45,6 @@
 #define LOG_STOP_MS 1000
 /* Interval of on_check(), well below TPROXY_STALE_NS. */
 #define CHECK_S 1
-/* One in BULK_PIPES of the pipes is for the worker itself, the others for its bulk worker. */
-#define BULK_PIPES 4
 /*
  * After the guardian is gone: how long to serve new connections while no other relay has
  * registered, and how often to check. The entry is not renewed meanwhile, so HANDOVER_MS is shorter
@@ -535,8 +533,7 @@ static int init_workers(struct relay *relay)
 	while (relay->n_workers < 2 * n) {
 		i = relay->n_workers++;
 		r = worker_init(&relay->workers[i], &relay->options, &relay->limit,
-				i < n ? pipes / BULK_PIPES : pipes - pipes / BULK_PIPES,
-				relay->done_fd);
+				i < n ? pipes : 0, relay->done_fd);
 		if (r < 0)
 			return r;
 	}

@@ -3,6 +3,7 @@
 #include "pipes.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 void pipes_init(struct pipes *pipes, uint32_t max, uint32_t size)
 {
 	*pipes = (struct pipes){ .max = max, .size = size };
+	pthread_mutex_init(&pipes->lock, NULL);
 	SLIST_INIT(&pipes->idle);
 }
 
@@ -25,6 +27,7 @@ void pipes_finish(struct pipes *pipes)
 		SLIST_REMOVE_HEAD(&pipes->idle, next);
 		pipes_discard(pipes, pipe);
 	}
+	pthread_mutex_destroy(&pipes->lock);
 }
 
 static struct pipe *pipe_create(uint32_t size)
@@ -50,37 +53,44 @@ static struct pipe *pipe_create(uint32_t size)
 	return pipe;
 }
 
+/* An idle pipe, or with *ret_may_make room for a new one, which is counted as made already. */
+static struct pipe *take_idle(struct pipes *pipes, bool *ret_may_make)
+{
+	struct pipe *pipe;
+
+	pthread_mutex_lock(&pipes->lock);
+	pipe = SLIST_FIRST(&pipes->idle);
+	if (pipe)
+		SLIST_REMOVE_HEAD(&pipes->idle, next);
+	*ret_may_make = !pipe && pipes->made < pipes->max &&
+			(!pipes->try_again_ms || deadline_now_ms() >= pipes->try_again_ms);
+	if (*ret_may_make)
+		pipes->made++;
+	pthread_mutex_unlock(&pipes->lock);
+	return pipe;
+}
+
 struct pipe *pipes_borrow(struct pipes *pipes)
 {
-	struct pipe *pipe = SLIST_FIRST(&pipes->idle);
+	bool may_make;
+	struct pipe *pipe = take_idle(pipes, &may_make);
 
-	if (pipe) {
-		SLIST_REMOVE_HEAD(&pipes->idle, next);
+	if (!may_make)
 		return pipe;
-	}
-	if (pipes->made >= pipes->max ||
-	    (pipes->try_again_ms && deadline_now_ms() < pipes->try_again_ms))
-		return NULL;
 	pipe = pipe_create(pipes->size);
+	pthread_mutex_lock(&pipes->lock);
 	pipes->try_again_ms = pipe ? 0 : deadline_now_ms() + TRY_AGAIN_MS;
-	if (pipe)
-		pipes->made++;
+	if (!pipe)
+		pipes->made--;
+	pthread_mutex_unlock(&pipes->lock);
 	return pipe;
 }
 
 void pipes_return(struct pipes *pipes, struct pipe *pipe)
 {
+	pthread_mutex_lock(&pipes->lock);
 	SLIST_INSERT_HEAD(&pipes->idle, pipe, next);
-}
-
-void pipes_give_away(struct pipes *pipes)
-{
-	pipes->made--;
-}
-
-void pipes_adopt(struct pipes *pipes)
-{
-	pipes->made++;
+	pthread_mutex_unlock(&pipes->lock);
 }
 
 void pipes_discard(struct pipes *pipes, struct pipe *pipe)
@@ -88,5 +98,7 @@ void pipes_discard(struct pipes *pipes, struct pipe *pipe)
 	close(pipe->read_fd);
 	close(pipe->write_fd);
 	free(pipe);
+	pthread_mutex_lock(&pipes->lock);
 	pipes->made--;
+	pthread_mutex_unlock(&pipes->lock);
 }

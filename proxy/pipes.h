@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A worker's pool of pipes for splice(2). Pipes are few, because each needs two descriptors. A flow
- * borrows one only while it moves bulk data, so no idle connection holds one. It returns the pipe
- * empty. A pool belongs to the worker's thread.
+ * A pool of pipes for splice(2), shared by a worker and its bulk worker (handoff.h): a session
+ * takes its pipe along, so the limit holds for both. Pipes are few, because each needs two
+ * descriptors. A flow borrows one only while it moves bulk data, so no idle connection holds one.
+ * It returns the pipe empty.
  */
 #ifndef TPROXY_PIPES_H
 #define TPROXY_PIPES_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -18,6 +20,7 @@ struct pipe {
 };
 
 struct pipes {
+	pthread_mutex_t lock; /* of all below but max and size, which do not change */
 	SLIST_HEAD(, pipe) idle;
 	uint32_t made; /* idle and borrowed pipes */
 	uint32_t max;
@@ -41,9 +44,6 @@ void pipes_finish(struct pipes *pipes);
 struct pipe *pipes_borrow(struct pipes *pipes);
 /* Gives back an empty pipe. */
 void pipes_return(struct pipes *pipes, struct pipe *pipe);
-/* Count a borrowed pipe that moves with its flow: away to another worker, or here from one. */
-void pipes_give_away(struct pipes *pipes);
-void pipes_adopt(struct pipes *pipes);
 /* Closes a borrowed pipe that is not empty, and so discards its bytes. */
 void pipes_discard(struct pipes *pipes, struct pipe *pipe);
 

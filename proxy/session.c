@@ -118,6 +118,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 	woke(h->session);
 	/* Small messages run before bulk. If the half cannot be queued, it runs now. */
 	if (pump_is_bulk(&h->pump)) {
+		handoff_note_bulk(h->session);
 		if (worker_queue_bulk(h->session->worker, h))
 			return;
 	} else if (handoff_small(h->session)) {
@@ -658,6 +659,7 @@ void session_set_keepidle(struct session *s)
 {
 	const int idle_s = s->worker->keepidle_s, on = idle_s > 0;
 
+	s->keepidle_s = idle_s;
 	if (s->keeps_own)
 		return;
 	setsockopt(s->server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -705,8 +707,6 @@ static void half_detach(struct half *h)
 	if (h->writing)
 		event_del(h->write_event);
 	worker_unqueue_bulk(worker, h);
-	if (h->pump.pipe)
-		pipes_give_away(&worker->pipes);
 }
 
 /* Adds the events that h waited for to its new worker. Returns 0 or -ENOMEM. */
@@ -716,8 +716,6 @@ static int half_attach(struct half *h)
 	struct worker *worker = h->session->worker;
 	bool backs_off = h->write_event && event_get_fd(h->write_event) < 0;
 
-	if (h->pump.pipe)
-		pipes_adopt(&worker->pipes);
 	event_base_set(worker->base, &h->read_event);
 	if (h->write_event)
 		event_base_set(worker->base, h->write_event);
@@ -731,8 +729,6 @@ void session_detach(struct session *s)
 {
 	struct worker *worker = s->worker;
 
-	if (!s->settled)
-		session_settle(s);
 	half_detach(&s->up);
 	half_detach(&s->down);
 	forget_ack(s);
@@ -762,6 +758,9 @@ void session_attach(struct session *s, struct worker *worker)
 		session_destroy(s, CLOSE_NO_MEMORY);
 		return;
 	}
+	/* The configuration may have changed while s was on its way. */
+	if (s->keepidle_s != worker->keepidle_s)
+		session_set_keepidle(s);
 	watch(s);
 	worker_need_tick(worker);
 }

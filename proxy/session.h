@@ -64,6 +64,7 @@ struct session {
 	bool unacked;	/* on worker::unacked */
 	bool settled;	/* session_settle() has run */
 	bool keeps_own; /* keepalive as the client set it, not by worker::keepidle_s */
+	int keepidle_s; /* as session_set_keepidle() has set it */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */

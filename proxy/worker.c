@@ -520,6 +520,7 @@ void worker_pair(struct worker *worker, struct worker *bulk)
 	bulk->partner = worker;
 	bulk->is_bulk = true;
 	bulk->busypoll.most_us = 0;
+	bulk->tools.pipes = &worker->pipes;
 }
 
 void worker_wake(struct worker *worker)

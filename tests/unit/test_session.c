@@ -607,8 +607,10 @@ static void test_handed_over(void **state)
 		close(fds[i][1]);
 	}
 	turn(f);
-	assert_all_came_back(&bulk.pipes);
+	/* They share one pool, whose limit is one pipe. */
 	assert_all_came_back(&f->worker.pipes);
+	assert_int_equal(f->worker.pipes.made, 1);
+	assert_int_equal(bulk.pipes.made, 0);
 	f->worker.partner = NULL;
 	worker_finish(&bulk);
 }
