@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/time.h>
 
 struct deadline {
 	TAILQ_ENTRY(deadline) entry;  /* deadline_queue::entries */
@@ -25,6 +26,13 @@ struct deadline_queue {
 
 /* CLOCK_MONOTONIC_COARSE in ms: precise to a kernel tick, and needs no system call. Any thread. */
 uint64_t deadline_now_ms(void);
+
+/* For libevent. */
+static inline struct timeval deadline_timeval(uint64_t ms)
+{
+	return (struct timeval){ .tv_sec = (time_t)(ms / 1000),
+				 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
+}
 
 /* Sets looks to 1. The caller sets timeout_ms, and may change it at any time. */
 void deadline_queue_init(struct deadline_queue *queue);

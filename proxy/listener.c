@@ -24,6 +24,7 @@
 #include "parse.h"
 #include "registration.h"
 #include "session.h"
+#include "sock.h"
 #include "util.h"
 #include "worker.h"
 
@@ -68,7 +69,7 @@ static void inherit_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment));
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
-	session_prepare(fd);
+	sock_prepare(fd);
 }
 
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog)
@@ -195,7 +196,7 @@ static int make_spare(struct listener *l)
 		if (r < 0)
 			return r;
 	}
-	session_prepare(fd);
+	sock_prepare(fd);
 	l->spare_fd = TAKE_FD(fd);
 	return 0;
 }

@@ -15,32 +15,18 @@
 #ifndef TPROXY_SESSION_H
 #define TPROXY_SESSION_H
 
-#include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
 #include "deadline.h"
+#include "half.h"
 #include "parse.h"
-#include "pump.h"
 #include "stats.h"
 
 struct session;
 struct tproxy_conn;
 struct worker;
-
-/* One direction. It waits either to read or to write, never for both: this is the back-pressure. */
-struct half {
-	struct session *session;
-	struct pump pump;
-	struct event read_event;   /* the source is readable */
-	struct event *write_event; /* the destination is writable; NULL until first waited for */
-	bool reading;		   /* read_event is added */
-	bool writing;		   /* write_event is added */
-	bool done;		   /* the source's FIN has been passed on */
-	bool queued;		   /* on worker::bulk, waits for its turn */
-	TAILQ_ENTRY(half) bulk_entry;
-};
 
 enum session_side {
 	SESSION_CLIENT,
@@ -64,7 +50,7 @@ struct session {
 	bool unacked;	/* on worker::unacked */
 	bool settled;	/* session_settle() has run */
 	bool keeps_own; /* keepalive as the client set it, not by worker::keepidle_s */
-	int keepidle_s; /* as session_set_keepidle() has set it */
+	int keepidle_s; /* as tuning_set_keepidle() has set it */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */
@@ -89,7 +75,7 @@ void session_run_bulk(struct half *h);
  * Creates a session. Takes over both descriptors in any case: client_fd was accepted, server_fd is
  * not connected and connect4 does not redirect it. Connects to the original destination and relays,
  * or resets the client. crowded: under load (crowd.h), save segments rather than microseconds, see
- * session_dial().
+ * dial_start().
  */
 void session_create(struct worker *worker, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded);
@@ -106,9 +92,6 @@ void session_attach(struct session *s, struct worker *worker);
  * by the tick, because most sessions end before it and need neither.
  */
 void session_settle(struct session *s);
-
-/* Applies worker::keepidle_s to the server's socket of a settled session. */
-void session_set_keepidle(struct session *s);
 
 /* Takes s off worker::unacked and has the kernel acknowledge the client's data now. */
 void session_acknowledge(struct session *s);
@@ -130,17 +113,19 @@ void session_expire(struct session *s, enum close_reason reason);
 void session_probe(struct session *s);
 
 /*
- * Makes every close of fd a reset, which discards queued data (SO_LINGER, socket(7)). All sockets
- * of a session are in this mode until it ends well. If the relay is killed, the kernel closes them,
- * and a truncated stream must not look complete. Returns 0 or -errno.
+ * Updates the membership on the probe list: a side that is not read from may be reset without an
+ * event. The worker's tick probes the sessions on this list, see session_probe().
  */
-int session_abort_on_close(int fd);
-/* Closes fd so that its peer sees a reset. */
-void session_close_reset(int fd);
+void session_watch(struct session *s);
+
 /*
- * Sets the options that a socket needs before its session is created: session_abort_on_close() and
- * SO_OOBINLINE (see pump.h). Accepted sockets inherit both from their listener.
+ * For dial.c. session_woke(): every event callback calls this first; it feeds the accept throttle
+ * (crowd.h) and the spin heuristic (busypoll.h). session_open(): connect() has succeeded, starts
+ * both halves; may destroy the session. session_reset_by(): the side by has been reset; what it
+ * sent before goes to the other side, as far as that takes it; destroys the session.
  */
-void session_prepare(int fd);
+void session_woke(struct session *s);
+void session_open(struct session *s);
+void session_reset_by(struct session *s, enum session_side by);
 
 #endif

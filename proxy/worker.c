@@ -2,7 +2,7 @@
 /*
  * See worker.h. Each pass of the event loop runs the callbacks that are ready: new clients
  * (listener.c), sessions (session.c), the inbox, and the timers below. Bulk transfers run from
- * on_bulk_turn(), behind all other events.
+ * bulk.c, behind all other events.
  *
  * A worker ends by event_base_loopbreak(), in end_if_drained(): it is draining, has neither
  * listeners nor sessions, and its partner can hand no more sessions to it. A bulk worker therefore
@@ -15,14 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bulk.h"
 #include "handoff.h"
 #include "log.h"
 #include "monotonic.h"
 #include "options.h"
 #include "session.h"
+#include "slice.h"
+#include "tick.h"
+#include "tuning.h"
 #include "util.h"
 
 /*
@@ -33,161 +36,12 @@
 /* Intervals at which retired listeners are served: normally, and when no client can be served. */
 #define DRAIN_LOOK_MS  5
 #define DRAIN_PAUSE_MS 50
-/* Interval of the passes over the probe list, see session_probe(). */
-#define PROBE_MS 500
 /* Heartbeats that a worker may miss before it counts as hung, see worker_is_stuck(). */
 #define MISSING_MAX 3
 /* How often an inactive session is checked for progress within its timeout, see is_over(). */
 #define LOOKS 8
-/* Limit of sessions probed, and of sessions settled, in one tick: half a millisecond. The rest
- * follow in the next tick. */
-#define WALK_MAX 256
 /* How long a client may wait for an acknowledgement while its worker is busy. */
 #define UNACKED_NS 1000000
-/* Limit of sessions that expire in one tick, for each queue. */
-#define EXPIRE_MAX 256
-/* Shortest interval of the tick, and so the precision of a timeout. */
-#define TICK_LEAST_MS 10
-
-/* The shortest slice that the kernel accepts. */
-#define SLICE_NS 100000
-/* One in BULK_PART of the queued bulk transfers has its turn in one pass of the event loop. */
-#define BULK_PART 8
-/*
- * Bytes that one turn of bulk moves. The turn takes some 30 µs, which small messages may have to
- * wait for. The only session of a worker has longer turns: short ones cost a few per cent.
- */
-#define TURN_BYTES	 (128 * 1024)
-#define TURN_BYTES_ALONE (512 * 1024)
-
-static struct timeval timeval_of_ms(uint64_t ms)
-{
-	return (struct timeval){ .tv_sec = (time_t)(ms / 1000),
-				 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
-}
-
-static struct session *session_of(struct deadline *deadline)
-{
-	return (struct session *)((char *)deadline - offsetof(struct session, deadline));
-}
-
-static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_reason reason)
-{
-	struct deadline *deadline;
-	int i;
-
-	for (i = 0; i < EXPIRE_MAX && (deadline = deadline_expired(queue, now_ms)); i++)
-		session_expire(session_of(deadline), reason);
-}
-
-/*
- * Probes the sessions at the head of the probe list and moves them to its tail. A tick begins a new
- * pass over the list only if the last pass is complete and began tick_most_ms ago: ticks for
- * timeouts may come more often.
- */
-static void probe_deaf(struct worker *worker, uint64_t now_ms)
-{
-	struct session *s;
-	uint32_t n;
-
-	if (!worker->probe_left &&
-	    now_ms + TICK_LEAST_MS >= worker->probed_ms + worker->tick_most_ms) {
-		worker->probe_left = worker->n_deaf;
-		worker->probed_ms = now_ms;
-	}
-	for (n = 0; n < worker->walk_most && worker->probe_left > 0; n++) {
-		s = TAILQ_FIRST(&worker->deaf);
-		if (!s) {
-			worker->probe_left = 0;
-			return;
-		}
-		worker->probe_left--;
-		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
-		TAILQ_INSERT_TAIL(&worker->deaf, s, deaf_entry);
-		session_probe(s);
-	}
-}
-
-/* Settles new sessions, the oldest first. */
-static void settle(struct worker *worker)
-{
-	uint32_t n;
-
-	for (n = 0; n < worker->walk_most && worker->unsettled; n++)
-		session_settle(worker->unsettled);
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Schedules the next tick for the next timeout, or in most_ms; none if there are no sessions. */
-static void schedule_tick(struct worker *worker, uint64_t most_ms)
-{
-	uint64_t now_ms = deadline_now_ms(), next_ms;
-	struct timeval delay;
-
-	if (TAILQ_EMPTY(&worker->sessions)) {
-		worker->ticking = false;
-		return;
-	}
-	next_ms = least(deadline_next_ms(&worker->connecting, now_ms),
-			deadline_next_ms(&worker->idle, now_ms));
-	next_ms = least(next_ms, deadline_next_ms(&worker->half_closed, now_ms));
-	next_ms = least(next_ms, most_ms);
-	delay = timeval_of_ms(next_ms < TICK_LEAST_MS ? TICK_LEAST_MS : next_ms);
-	worker->ticking = event_add(worker->tick, &delay) == 0;
-}
-
-void worker_need_tick(struct worker *worker)
-{
-	if (!worker->ticking)
-		schedule_tick(worker, worker->tick_most_ms);
-}
-
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-	struct worker *worker = arg;
-	uint64_t now_ms = deadline_now_ms();
-
-	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
-	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
-	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
-	probe_deaf(worker, now_ms);
-	settle(worker);
-	schedule_tick(worker, worker->probe_left || worker->unsettled ? TICK_LEAST_MS
-								      : worker->tick_most_ms);
-}
-
-bool worker_queue_bulk(struct worker *worker, struct half *h)
-{
-	const struct session *first = TAILQ_FIRST(&worker->sessions);
-	bool alone = first && !TAILQ_NEXT(first, entry);
-	const struct timeval now = {};
-
-	if (h->queued)
-		return true;
-	worker->tools.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
-	if (alone)
-		return false;
-	if (!worker->n_bulk && event_add(worker->bulk_turn, &now) < 0)
-		return false;
-	TAILQ_INSERT_TAIL(&worker->bulk, h, bulk_entry);
-	worker->n_bulk++;
-	h->queued = true;
-	return true;
-}
-
-void worker_unqueue_bulk(struct worker *worker, struct half *h)
-{
-	if (!h->queued)
-		return;
-	TAILQ_REMOVE(&worker->bulk, h, bulk_entry);
-	worker->n_bulk--;
-	h->queued = false;
-}
-
 void worker_owe_ack(struct worker *worker, struct session *s)
 {
 	if (worker->n_unacked++ == 0)
@@ -210,31 +64,6 @@ static void acknowledge(void *arg, bool all)
 		return;
 	while (!LIST_EMPTY(&worker->unacked))
 		session_acknowledge(LIST_FIRST(&worker->unacked));
-}
-
-/*
- * Runs queued bulk transfers. With few in the queue it runs one, so that small messages wait for
- * one turn at most. With many it runs more, because each pass of the loop costs time for each of
- * them.
- */
-static void on_bulk_turn(evutil_socket_t fd, short what, void *arg)
-{
-	struct worker *worker = arg;
-	const struct timeval now = {};
-	uint32_t n = 1 + worker->n_bulk / BULK_PART;
-	struct half *h;
-
-	busypoll_woke(&worker->busypoll);
-	while (n-- > 0 && (h = TAILQ_FIRST(&worker->bulk))) {
-		worker_unqueue_bulk(worker, h);
-		session_run_bulk(h);
-	}
-	/* Without memory for the event, the others run now. */
-	while (worker->n_bulk && event_add(worker->bulk_turn, &now) < 0) {
-		h = TAILQ_FIRST(&worker->bulk);
-		worker_unqueue_bulk(worker, h);
-		session_run_bulk(h);
-	}
 }
 
 bool worker_reserve_session(struct worker *worker)
@@ -322,9 +151,9 @@ static void on_closing(evutil_socket_t fd, short what, void *arg)
 		close_retired(worker);
 		return;
 	}
-	delay = timeval_of_ms(first == LISTENER_MORE	 ? 0
-			      : first == LISTENER_PAUSED ? DRAIN_PAUSE_MS
-							 : DRAIN_LOOK_MS);
+	delay = deadline_timeval(first == LISTENER_MORE	    ? 0
+				 : first == LISTENER_PAUSED ? DRAIN_PAUSE_MS
+							    : DRAIN_LOOK_MS);
 	if (event_add(worker->closing, &delay) < 0)
 		close_retired(worker);
 }
@@ -413,7 +242,7 @@ static void set_keepalive(struct worker *worker, int keepidle_s)
 	worker->keepidle_s = keepidle_s;
 	TAILQ_FOREACH (s, &worker->sessions, entry) {
 		if (s->settled)
-			session_set_keepidle(s);
+			tuning_set_keepidle(s);
 	}
 }
 
@@ -425,8 +254,7 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 	worker->half_closed.timeout_ms = timeouts->half_closed_ms;
 	worker->handle.error_memory_ms = timeouts->error_memory_ms;
 	set_keepalive(worker, (int)(timeouts->keepalive_ms / 1000));
-	worker->tick_most_ms = least(least(timeouts->connect_ms, timeouts->idle_ms),
-				     least(timeouts->half_closed_ms, PROBE_MS));
+	tick_configure(worker);
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
@@ -483,12 +311,10 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	TAILQ_INIT(&worker->inbox.sessions);
 	TAILQ_INIT(&worker->sessions);
 	TAILQ_INIT(&worker->deaf);
-	worker->walk_most = WALK_MAX;
 	LIST_INIT(&worker->unacked);
 	worker->busypoll.debts = &worker->n_unacked;
 	worker->busypoll.pay = acknowledge;
 	worker->busypoll.pay_arg = worker;
-	TAILQ_INIT(&worker->bulk);
 	deadline_queue_init(&worker->connecting);
 	deadline_queue_init(&worker->idle);
 	deadline_queue_init(&worker->half_closed);
@@ -496,7 +322,6 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 	set_timeouts(worker, &timeouts);
 	pipes_init(&worker->pipes, options->pipe_size ? pipes_max : 0, options->pipe_size);
 	worker->tools.pipes = &worker->pipes;
-	worker->tools.turn_bytes = TURN_BYTES;
 	worker->tools.scratch_size = options->buffer_size;
 	worker->tools.scratch = malloc(options->buffer_size);
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -505,11 +330,9 @@ int worker_init(struct worker *worker, const struct options *options, struct wor
 		return -ENOMEM;
 	worker->wake =
 		event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-	worker->tick = evtimer_new(worker->base, on_tick, worker);
 	worker->closing = evtimer_new(worker->base, on_closing, worker);
-	worker->bulk_turn = evtimer_new(worker->base, on_bulk_turn, worker);
-	if (!worker->wake || !worker->tick || !worker->closing || !worker->bulk_turn ||
-	    event_add(worker->wake, NULL) < 0)
+	if (!worker->wake || !worker->closing || event_add(worker->wake, NULL) < 0 ||
+	    tick_init(worker) < 0 || bulk_init(worker) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -528,37 +351,14 @@ void worker_wake(struct worker *worker)
 	eventfd_write(worker->wake_fd, 1);
 }
 
-/* Argument of sched_setattr(2). <linux/sched/types.h> conflicts with glibc's <sched.h>. */
-struct scheduling {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime_ns, deadline_ns, period_ns;
-};
-
-/*
- * A thread with a short slice runs soon after its wakeup, before threads with longer slices (EEVDF,
- * since 6.12; ignored before). Its share of the CPU does not change. Bulk workers keep the default
- * slice, so that small messages overtake them.
- */
-static void ask_for_short_slice(void)
-{
-	struct scheduling s = {};
-
-	if (syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0) < 0 || s.policy != SCHED_OTHER)
-		return;
-	s.runtime_ns = SLICE_NS;
-	syscall(SYS_sched_setattr, 0, &s, 0);
-}
-
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
 	pthread_setname_np(pthread_self(), worker->is_bulk ? "tproxy-bulk" : "tproxy-worker");
+	/* Bulk workers keep the default slice, so that small messages overtake them. */
 	if (!worker->is_bulk)
-		ask_for_short_slice();
+		slice_shorten();
 	worker->failed = busypoll_loop(&worker->busypoll, worker->base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");

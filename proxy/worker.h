@@ -183,14 +183,6 @@ void worker_release_session(struct worker *worker);
 /* Called when a session has ended: gives the count back and resumes paused listeners. */
 void worker_on_session_end(struct worker *worker);
 /*
- * Queues a half that is ready to move bulk data. It runs after all small messages that are ready
- * now, and after the halves that were queued before it. Returns false if the half is not queued and
- * must run now: its session is the only one, or there was no memory for the queue's event.
- */
-bool worker_queue_bulk(struct worker *worker, struct half *h);
-/* Takes h off the queue, if it is queued: the half has ended, or its turn has come. */
-void worker_unqueue_bulk(struct worker *worker, struct half *h);
-/*
  * worker_owe_ack(): the worker acknowledges what the session's client has sent
  * (session_acknowledge()) before the worker sleeps, or after 1 ms if it does not sleep.
  * worker_forget_ack(): the session owes no acknowledgement any more, as after an answer.
@@ -199,7 +191,5 @@ void worker_owe_ack(struct worker *worker, struct session *s);
 void worker_forget_ack(struct worker *worker, struct session *s);
 /* Makes the worker read its inbox. Any thread. */
 void worker_wake(struct worker *worker);
-/* Schedules the tick if it is not scheduled. Called when a session was added. */
-void worker_need_tick(struct worker *worker);
 
 #endif

@@ -220,7 +220,7 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
 @pytest.mark.needs("ss")
 def test_never(loaded):
     """0 means so for every duration. Red, each at once, without or_never() in worker.c, without the
-    condition in session_set_keepidle(), or in terminate()."""
+    condition in tuning_set_keepidle(), or in terminate()."""
     relay = loaded.start_relay("--idle-timeout", "0", "--half-closed-timeout", "0s",
                                "--connect-timeout", "0", "--keepalive-time", "0",
                                "--drain-timeout", "0ms")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Clients that come at once: what they have said by then is read before their servers are dialled,
-and goes with the last segment of that handshake (session_dial())."""
+and goes with the last segment of that handshake (dial_start())."""
 
 import socket
 

@@ -123,7 +123,7 @@ def test_relay_starts_again_after_a_crash(proxied):
 
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_crash_with_live_connections_resets_them(proxied, half_closed):
-    """A part must not look like the whole. To see it red: take session_abort_on_close() out of
+    """A part must not look like the whole. To see it red: take sock_abort_on_close() out of
     inherit_options(), or of make_spare()."""
     client, server = proxied.pair()
     wire.exchange(client, server)

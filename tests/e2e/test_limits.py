@@ -80,7 +80,7 @@ USER_TIMEOUT = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)]
 
 @pytest.mark.parametrize("time, interval", [("1s", 1), ("30s", 30), ("200s", 75)])
 def test_keepalive_interval(loaded, time, interval):
-    """Red without TCP_KEEPINTVL in session_set_keepidle(): all but the first question come at the
+    """Red without TCP_KEEPINTVL in tuning_set_keepidle(): all but the first question come at the
     host's 75 s."""
     loaded.client_net.sysctl("ipv4/tcp_keepalive_intvl", 75)
     relay = loaded.start_relay("--keepalive-time", time)

@@ -112,7 +112,7 @@ def test_reset_with_data_in_flight(ends):
 
 def test_last_words_before_a_reset(proxied):
     """What the kernel had acknowledged for us arrives, although it is by writing the other way that
-    we learn of the reset. To see it red: do not run the pump in reset_by()."""
+    we learn of the reset. To see it red: do not run the pump in half_flush()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
     proxied.relay.signal(signal.SIGSTOP)

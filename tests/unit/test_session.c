@@ -18,6 +18,7 @@
 
 #include "options.h"
 #include "origdst.h"
+#include "sock.h"
 #include "unit.h"
 #include "util.h"
 #include "worker.h"
@@ -195,7 +196,7 @@ static void assert_open(int fd)
 
 static void reset(int *fd)
 {
-	session_close_reset(*fd);
+	sock_close_reset(*fd);
 	*fd = -1;
 }
 
@@ -513,7 +514,7 @@ static void drain_fd(int fd)
 
 /*
  * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
- * see it red: call half_run() at once in on_ready(), or make TURN_BYTES larger.
+ * see it red: call run() at once in on_ready(), or make TURN_BYTES larger.
  */
 static void test_small_talk_beside_bulk(void **state)
 {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See half.h. */
+#include "half.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
+
+#include "util.h"
+
+/*
+ * How long a half waits when its destination is writable but takes no data, as when TCP is out of
+ * memory (tcp_mem, tcp(7)). Polling it would spin.
+ */
+#define BACKOFF_MS 10
+
+static const struct timeval backoff = { .tv_usec = BACKOFF_MS * 1000 };
+
+static struct event_base *base_of(const struct half *h)
+{
+	return event_get_base(&h->read_event);
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct half *h = arg;
+
+	h->on_ready(h, /* again= */ true);
+}
+
+void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
+	       void (*on_ready)(struct half *h, bool again))
+{
+	*h = (struct half){ .session = s, .on_ready = on_ready };
+	pump_init(&h->pump, src_fd, dst_fd);
+	event_assign(&h->read_event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
+}
+
+static void stop_reading(struct half *h)
+{
+	if (h->reading)
+		event_del(&h->read_event);
+	h->reading = false;
+}
+
+static void stop_writing(struct half *h)
+{
+	if (h->writing)
+		event_del(h->write_event);
+	h->writing = false;
+}
+
+static void drop_write_event(struct half *h)
+{
+	stop_writing(h);
+	if (h->write_event)
+		event_free(TAKE_PTR(h->write_event));
+}
+
+void half_finish(struct half *h, struct pump_tools *tools)
+{
+	stop_reading(h);
+	drop_write_event(h);
+	pump_finish(&h->pump, tools);
+}
+
+int half_wait_read(struct half *h)
+{
+	if (h->reading)
+		return 0;
+	stop_writing(h);
+	if (event_add(&h->read_event, NULL) < 0)
+		return -ENOMEM;
+	h->reading = true;
+	return 0;
+}
+
+static int wait_write(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg)
+{
+	stop_reading(h);
+	if (!h->write_event)
+		h->write_event =
+			event_new(base_of(h), h->pump.dst_fd, EV_WRITE | EV_PERSIST, fn, arg);
+	if (!h->write_event || (!h->writing && event_add(h->write_event, NULL) < 0))
+		return -ENOMEM;
+	h->writing = true;
+	return 0;
+}
+
+int half_wait_connected(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg)
+{
+	return wait_write(h, fn, arg);
+}
+
+void half_connected(struct half *h)
+{
+	drop_write_event(h);
+}
+
+static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct half *h = arg;
+
+	drop_write_event(h);
+	h->on_ready(h, /* again= */ false);
+}
+
+/* Replaces the write event of h by a timer of BACKOFF_MS. Returns 0 or -ENOMEM. */
+static int back_off(struct half *h)
+{
+	drop_write_event(h);
+	h->write_event = evtimer_new(base_of(h), on_backoff_over, h);
+	if (!h->write_event || event_add(h->write_event, &backoff) < 0)
+		return -ENOMEM;
+	h->writing = true;
+	return 0;
+}
+
+enum half_result half_run(struct half *h, struct pump_tools *tools)
+{
+	uint64_t bytes = h->pump.bytes;
+	bool writable = h->writing; /* by an event */
+	int r = 0;
+
+	switch (pump_run(&h->pump, tools)) {
+	case PUMP_WAIT_READ:
+		r = half_wait_read(h);
+		break;
+	case PUMP_WAIT_WRITE:
+		if (writable && h->pump.bytes == bytes)
+			r = back_off(h);
+		else
+			r = wait_write(h, on_event, h);
+		break;
+	case PUMP_EOF:
+		h->done = true;
+		stop_reading(h);
+		stop_writing(h);
+		return HALF_EOF;
+	case PUMP_READ_ERROR:
+		return HALF_SOURCE_RESET;
+	case PUMP_WRITE_ERROR:
+		return HALF_DESTINATION_RESET;
+	case PUMP_NO_MEMORY:
+		return HALF_NO_MEMORY;
+	}
+	return r < 0 ? HALF_NO_MEMORY : HALF_WAITS;
+}
+
+void half_flush(struct half *h, struct pump_tools *tools)
+{
+	uint64_t until, bytes;
+	int waiting = 0;
+
+	ioctl(h->pump.src_fd, SIOCINQ, &waiting);
+	until = h->pump.bytes + h->pump.kept_len + h->pump.piped + (uint64_t)waiting;
+	do {
+		bytes = h->pump.bytes;
+	} while (!h->done && pump_run(&h->pump, tools) == PUMP_WAIT_READ &&
+		 h->pump.bytes != bytes && h->pump.bytes < until);
+}
+
+void half_detach(struct half *h)
+{
+	if (h->reading)
+		event_del(&h->read_event);
+	if (h->writing)
+		event_del(h->write_event);
+}
+
+int half_attach(struct half *h, struct event_base *base)
+{
+	bool backs_off = h->write_event && event_get_fd(h->write_event) < 0;
+
+	event_base_set(base, &h->read_event);
+	if (h->write_event)
+		event_base_set(base, h->write_event);
+	if ((h->reading && event_add(&h->read_event, NULL) < 0) ||
+	    (h->writing && event_add(h->write_event, backs_off ? &backoff : NULL) < 0))
+		return -ENOMEM;
+	return 0;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A half: one direction of a session, from its source to its destination. It waits either to read
+ * or to write, never for both: this is the back-pressure. Events are level-triggered, so a half may
+ * stop early and continues with the next event.
+ *
+ * A half knows no session. It calls on_ready when it may continue, and half_run() says how far it
+ * came. Its owner decides what that means, and is the only one that frees anything.
+ */
+#ifndef TPROXY_HALF_H
+#define TPROXY_HALF_H
+
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "pump.h"
+
+struct event_base;
+struct session;
+
+struct half {
+	struct session *session; /* the owner's, not used here */
+	void (*on_ready)(struct half *h, bool again);
+	struct pump pump;
+	struct event read_event;   /* the source is readable */
+	struct event *write_event; /* the destination is writable; NULL until first waited for */
+	bool reading;		   /* read_event is added */
+	bool writing;		   /* write_event is added */
+	bool done;   /* the source's FIN has been read, and all bytes before it written */
+	bool queued; /* on worker::bulk, waits for its turn */
+	TAILQ_ENTRY(half) bulk_entry;
+};
+
+enum half_result {
+	HALF_WAITS,
+	HALF_EOF,	   /* done; the owner passes the FIN on */
+	HALF_SOURCE_RESET, /* all that the source sent is written */
+	HALF_DESTINATION_RESET,
+	HALF_NO_MEMORY,
+};
+
+/*
+ * on_ready runs in the thread of base and may free h. again: by an event that comes again as long
+ * as h does not run, so it may run later. Otherwise it has to run now.
+ */
+void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
+	       void (*on_ready)(struct half *h, bool again));
+/* Frees what h holds; the descriptors stay open. */
+void half_finish(struct half *h, struct pump_tools *tools);
+
+/* Moves the data that can be moved now, and waits for more unless the result says otherwise. */
+enum half_result half_run(struct half *h, struct pump_tools *tools);
+
+/* Waits for data of the source. Returns 0 or -ENOMEM. */
+int half_wait_read(struct half *h);
+/*
+ * The destination is being connected: calls fn(fd, what, arg) when it is writable. Returns 0 or
+ * -ENOMEM. half_connected() ends this wait.
+ */
+int half_wait_connected(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg);
+void half_connected(struct half *h);
+
+/*
+ * The source has been reset. Data that it sent before, and that our kernel acknowledged, may still
+ * be unread: writes as much of it as the destination takes. Only what is there now is moved: if
+ * another error was taken for a reset, more data may come without end.
+ */
+void half_flush(struct half *h, struct pump_tools *tools);
+
+/*
+ * Takes the events of h off its base; half_attach() adds those that h waited for to another base,
+ * in that base's thread. It returns 0 or -ENOMEM.
+ */
+void half_detach(struct half *h);
+int half_attach(struct half *h, struct event_base *base);
+
+#endif
