@@ -26,6 +26,7 @@ SHAPES = (
     "down-listener-4k")
 SHAPE_SECONDS = 1  # at most: one that stalls has said so by then
 SETTLE_SECONDS = 0.4  # until windows and buffers of new flows have grown
+START_SECONDS = 5  # at most, for the talk to begin beside flows that take all of the CPU
 PAUSE_US = 2000  # between two exchanges: a client at a prompt, not one that keeps a relay awake
 TALK_MAX = 100000
 FLOWS = ("bulk-up", "bulk-down")
@@ -75,7 +76,7 @@ class Fair(Workload):
         seconds = scale.fair_seconds
         alone = self.talk(contender, seconds)
         with contextlib.ExitStack() as flows:
-            clients = [self.flow(flows, contender, way, seconds + 2) for way in FLOWS]
+            clients = [self.flow(flows, contender, way, seconds + START_SECONDS) for way in FLOWS]
             time.sleep(SETTLE_SECONDS)
             beside = self.talk(contender, seconds)
             if any(client.poll() is not None for client in clients):
