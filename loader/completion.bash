@@ -5,6 +5,12 @@ _tproxy_load()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
 
+    # "=" is in COMP_WORDBREAKS, so an option and its value behind "=" are three words.
+    if [ "$cur" = = ]; then
+        cur=
+    elif [ "$prev" = = ] && [ "$COMP_CWORD" -gt 2 ]; then
+        prev=${COMP_WORDS[COMP_CWORD-2]}
+    fi
     COMPREPLY=()
     case $prev in
         -c | --cgroup | -r | --relay-cgroup | -p | --pin-dir)

@@ -145,8 +145,12 @@ PAIR
             continue
         fi
         "$build/$dir/$name" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.help"
-        for other in "$dir/$name.$section.scd" "$dir/$completion.bash"; do
-            sed 's/\\-/-/g' "$other" | grep -oE -e '(^|[^a-z-])--[a-z][a-z-]+' |
+        for other in "$dir/$name.$section.scd" "$dir/$completion".*sh; do
+            # fish names an option "-l NAME".
+            case $other in
+            *.fish) sed 's/ -l \([a-z]\)/ --\1/g' "$other" ;;
+            *) sed 's/\\-/-/g' "$other" ;;
+            esac | grep -oE -e '(^|[^a-z-])--[a-z][a-z-]+' |
                 grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.other"
             for option in $(comm -23 "$tmp.help" "$tmp.other"); do
                 finding "$other: does not know $option of $name --help"

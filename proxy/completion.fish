@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# fish completion for tproxy-relay(8)
+
+complete -c tproxy-relay -f
+complete -c tproxy-relay -s p -l pin-dir -x -a '(__fish_complete_directories)' -d 'where tproxy-load pinned'
+complete -c tproxy-relay -s l -l listen -x -d 'address to listen on'
+complete -c tproxy-relay -s w -l workers -x -d 'worker threads'
+complete -c tproxy-relay -l listeners -x -d 'listening sockets of each worker'
+complete -c tproxy-relay -l backlog -x -d 'clients that wait at each'
+complete -c tproxy-relay -l busy-poll -x -d 'microseconds to look for events before sleeping'
+complete -c tproxy-relay -l connect-timeout -x -d 'to reach the destination'
+complete -c tproxy-relay -l idle-timeout -x -d 'without a byte either way'
+complete -c tproxy-relay -l half-closed-timeout -x -d 'the same, once one side has ended'
+complete -c tproxy-relay -l keepalive-time -x -d 'silence after which a server is probed'
+complete -c tproxy-relay -l drain-timeout -x -d 'for running connections after SIGTERM'
+complete -c tproxy-relay -l drain-in-background -d 'end at once on SIGTERM, let a child drain'
+complete -c tproxy-relay -l max-connections -x -d 'connections at a time'
+complete -c tproxy-relay -l max-per-cgroup -x -d 'connections at a time of one cgroup'
+complete -c tproxy-relay -l buffer-size -x -d 'memory for each direction of a slow connection'
+complete -c tproxy-relay -l pipe-size -x -d 'pipes for bulk transfers'
+complete -c tproxy-relay -l error-memory -x -d 'how long an unreachable destination fails at once'
+complete -c tproxy-relay -l pass-mark -d 'connect with the SO_MARK of the client'
+complete -c tproxy-relay -s f -l config -r -F -d 'read options from a file'
+complete -c tproxy-relay -l check -d 'check options and file, change nothing'
+complete -c tproxy-relay -l connection-log -x -a 'text json none' -d 'a line for each connection'
+complete -c tproxy-relay -s v -l verbose -d 'log more'
+complete -c tproxy-relay -s h -l help -d 'print a summary of the options'
+complete -c tproxy-relay -l version -d 'print the version'
