@@ -21,7 +21,8 @@ packages_of()
             python3-pytest python3-pytest-xdist iproute2 util-linux procps iptables nftables \
             e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
             redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
-            default-jdk-headless golang-go strace systemd zsh fish
+            default-jdk-headless golang-go strace systemd zsh fish \
+            rpm rpmlint makepkg
         ;;
     bench)
         echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \
