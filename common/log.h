@@ -50,6 +50,10 @@ struct log_limit {
  * *ret_left_out is then the number left out since the last one.
  */
 bool log_limit_take(struct log_limit *limit, uint64_t now_ms, uint64_t *ret_left_out);
+/*
+ * Logs a message that is subject to this limit, and not to that of log_limit_begin(). With limit
+ * NULL it is subject to none.
+ */
 void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
 	_printf_(3, 4);
 

@@ -223,6 +223,8 @@ static void test_limited_messages(void **state)
 	log_limit_begin(&other);
 	for (i = 0; i < 8; i++)
 		log_info("worse %d", i);
+	log_limited(NULL, LOG_LEVEL_INFO, "well again");
+	log_info("worse %d", i);
 	log_limit_end();
 	other.due_ms = 0;
 	log_limited(&other, LOG_LEVEL_INFO, "late");
@@ -233,7 +235,7 @@ static void test_limited_messages(void **state)
 	stderr_as_before(&ends);
 	assert_string_equal(came, "u: bad 0\nu: bad 1\nu: bad 2\nu: bad 3\nu: bad 4\n"
 				  "u: worse 0\nu: worse 1\nu: worse 2\nu: worse 3\nu: worse 4\n"
-				  "u: late (3 like this were left out)\nu: free\n");
+				  "u: well again\nu: late (4 like this were left out)\nu: free\n");
 }
 
 /*
