@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The relay as a whole: state of the main thread, used by main.c and relay_listen.c. */
+/*
+ * The relay as a whole: the state of the main thread. main.c starts and ends the relay, health.c,
+ * reload.c and shutdown.c handle its events, relay_listen.c makes its listeners. Functions belong
+ * to the main thread.
+ */
 #ifndef TPROXY_RELAY_H
 #define TPROXY_RELAY_H
 
@@ -14,6 +18,8 @@
 
 struct event;
 struct event_base;
+struct log_limit;
+struct timeval;
 
 struct relay {
 	int argc;
@@ -30,9 +36,9 @@ struct relay {
 	bool draining;	    /* the registration is removed */
 	bool terminating;   /* draining with a deadline */
 	struct event_base *base;
-	struct event *events[16];
+	struct event *events[16]; /* owned, see relay_own_event() */
 	size_t n_events;
-	struct event *drain_timer;
+	struct event *drain_timer; /* one of events, like the two below */
 	int done_fd;
 	int watch_fd;	 /* local_watch(), or -1 */
 	int guardian_fd; /* guardian_child::fd; -1: no guardian */
@@ -43,9 +49,32 @@ struct relay {
 };
 
 /*
+ * Takes over an event, which is freed with the relay. Returns 0, or -ENOMEM if event is NULL: the
+ * caller need not check the result of event_new().
+ */
+int relay_own_event(struct relay *relay, struct event *event);
+/* Takes over an event, as relay_own_event(), and adds it. Returns 0 or -ENOMEM. */
+int relay_add_event(struct relay *relay, struct event *event, const struct timeval *timeout);
+
+/* Sets the log level and the connection log as relay->options say. */
+void relay_set_log(const struct relay *relay);
+/* Sets the limit of sessions, for the descriptors that there are, and the quota of cgroups. */
+void relay_set_limits(struct relay *relay);
+
+/* Returns the number of sessions that run now, of all workers. */
+uint32_t relay_sessions(const struct relay *relay);
+/* Orders all workers to reset their sessions and to end. Does not wait for them. */
+void relay_stop_workers(struct relay *relay);
+
+/*
  * Makes the listening sockets, or adopts those of an earlier child, writes them to map_config, and
  * then gives them to the workers. Main thread. Returns 0 or -errno, logged.
  */
 int relay_listen(struct relay *relay);
+/*
+ * Logs what relay_listen() has registered. limit is that of this message, whatever limit is in
+ * force; NULL: no limit.
+ */
+void relay_log_registered(const struct relay *relay, struct log_limit *limit);
 
 #endif

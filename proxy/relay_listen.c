@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See relay_listen() in relay.h. */
+/* See relay_listen() and relay_log_registered() in relay.h. */
 #include "relay.h"
 
 #include <errno.h>
@@ -174,4 +174,23 @@ int relay_listen(struct relay *relay)
 			worker_listen(&relay->workers[i], &sockets[i]);
 	}
 	return r;
+}
+
+void relay_log_registered(const struct relay *relay, struct log_limit *limit)
+{
+	const struct tproxy_listen *listen = relay->reg.listen;
+	union sockaddr_any addr = { .in.sin_family = AF_INET };
+	union sockaddr_any addr6 = { .in6.sin6_family = AF_INET6 };
+	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
+	bool has6 = listen[TPROXY_INET6].n_ports > 0;
+
+	memcpy(&addr.in.sin_addr, &listen[TPROXY_INET].addr[12], sizeof(addr.in.sin_addr));
+	addr.in.sin_port = htons(listen[TPROXY_INET].ports[0]);
+	memcpy(&addr6.in6.sin6_addr, listen[TPROXY_INET6].addr, sizeof(addr6.in6.sin6_addr));
+	addr6.in6.sin6_port = htons(listen[TPROXY_INET6].ports[0]);
+	log_limited(limit, LOG_LEVEL_INFO,
+		    "registered pid %u, listening on %s%s%s, workers %u, ports %u", relay->reg.pid,
+		    format_endpoint(&addr, text), has6 ? " and " : "",
+		    has6 ? format_endpoint(&addr6, text6) : "", relay->options.workers,
+		    listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports);
 }

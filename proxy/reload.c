@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See reload.h. On SIGHUP, between RELOADING=1 and READY=1 to the service manager:
+ *
+ *   logs     have their threads reopen files that were renamed (health.c reports failures)
+ *   parse    read the command line and the configuration file into a new struct options
+ *   compare  refuse a change of an option that is fixed while the relay runs
+ *   apply    set the log and the limits, and send each worker its timeouts
+ *
+ * The new configuration is applied as a whole or not at all. After an error the relay goes on with
+ * the one before.
+ */
+#include "reload.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "log.h"
+#include "logfile.h"
+#include "notify.h"
+#include "options.h"
+#include "relay.h"
+#include "worker.h"
+
+/* Returns the name of an option that differs and cannot change while the relay runs, or NULL. */
+static const char *unchangeable(const struct options *before, const struct options *after)
+{
+	if (strcmp(before->pin_dir, after->pin_dir) != 0)
+		return "pin-dir";
+	if (memcmp(before->listen, after->listen, sizeof(before->listen)) != 0)
+		return "listen";
+	if (before->workers != after->workers)
+		return "workers";
+	if (before->listeners != after->listeners)
+		return "listeners";
+	if (before->buffer_size != after->buffer_size)
+		return "buffer-size";
+	if (before->pipe_size != after->pipe_size)
+		return "pipe-size";
+	if (before->backlog != after->backlog)
+		return "backlog";
+	if (before->busy_poll_us != after->busy_poll_us)
+		return "busy-poll";
+	if (before->drain_in_background != after->drain_in_background)
+		return "drain-in-background";
+	if (before->pass_mark != after->pass_mark)
+		return "pass-mark";
+	return NULL;
+}
+
+/* Reads the command line and the configuration file again. Applies all of it, or nothing. */
+static void reload(struct relay *relay)
+{
+	struct options options;
+	const char *name;
+	uint32_t i;
+
+	if (options_parse(relay->argc, relay->argv, &options) != 0) {
+		log_warning("the configuration is not valid, going on with the one before");
+		return;
+	}
+	/* The default may differ now, because it depends on the CPU affinity. */
+	if (!options.workers_given && !relay->options.workers_given)
+		options.workers = relay->options.workers;
+	name = unchangeable(&relay->options, &options);
+	if (name) {
+		log_warning(
+			"'%s' cannot change while the relay runs, going on with the configuration before; restart it",
+			name);
+		return;
+	}
+	relay->options = options;
+	relay_set_log(relay);
+	relay_set_limits(relay);
+	for (i = 0; i < relay->n_workers; i++)
+		worker_configure(&relay->workers[i], &options);
+	log_info("read the configuration again");
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	notify(relay->guardian_fd, "RELOADING=1");
+	logfile_reopen();
+	reload(relay);
+	notify(relay->guardian_fd, "READY=1");
+}
+
+int reload_init(struct relay *relay)
+{
+	return relay_add_event(relay, evsignal_new(relay->base, SIGHUP, on_hup, relay), NULL);
+}
