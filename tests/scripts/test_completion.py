@@ -13,15 +13,14 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-import unittest
 
-TREE = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+import common
+from common import TREE
+
 FILES = {"tproxy-load": "loader/completion", "tproxyctl": "loader/ctl-completion",
          "tproxy-relay": "proxy/completion"}
 DEADLINE = 30
-MUST_RUN = bool(os.environ.get("TPROXY_MUST_RUN"))
 
 # What is typed, and what it is completed to. {dir} has the folder "unique", and in it "file.conf".
 WORDS = (
@@ -84,20 +83,12 @@ class Shell:
         os.close(self.terminal)
 
 
-class CompletionTest(unittest.TestCase):
+class CompletionTest(common.TestCase):
     def setUp(self):
-        holder = tempfile.TemporaryDirectory(prefix="tproxy-completion-")
-        self.addCleanup(holder.cleanup)
-        self.top = holder.name
+        self.top = self.temporary()
         os.mkdir(os.path.join(self.top, "unique"))
         with open(os.path.join(self.top, "unique/file.conf"), "w", encoding="utf-8"):
             pass
-
-    def need(self, name):
-        if not shutil.which(name):
-            if MUST_RUN:
-                self.fail(f"{name} is not installed")
-            self.skipTest(f"{name} is not installed")
 
     def words(self):
         return [(typed.format(dir=self.top), expected.format(dir=self.top))
@@ -108,8 +99,8 @@ class CompletionTest(unittest.TestCase):
         self.addCleanup(shell.close)
         return shell
 
+    @common.needs("bash")
     def test_bash(self):
-        self.need("bash")
         shell = self.shell("bash", "--norc", "--noprofile", "-i")
         shell.run("bind 'set enable-bracketed-paste off'; bind 'set bell-style none'")
         for name in FILES.values():
@@ -118,8 +109,8 @@ class CompletionTest(unittest.TestCase):
             with self.subTest(typed):
                 shell.complete(typed, expected)
 
+    @common.needs("zsh")
     def test_zsh(self):
-        self.need("zsh")
         functions = os.path.join(self.top, "functions")
         os.mkdir(functions)
         for program, name in FILES.items():
@@ -132,8 +123,8 @@ class CompletionTest(unittest.TestCase):
             with self.subTest(typed):
                 shell.complete(typed, expected)
 
+    @common.needs("fish")
     def test_fish(self):
-        self.need("fish")
         sources = "; ".join(f"source {TREE}/{name}.fish" for name in FILES.values())
         for typed, expected in self.words():
             with self.subTest(typed):
@@ -146,4 +137,4 @@ class CompletionTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    common.main()

@@ -12,7 +12,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import unittest
+
+import common
 
 CONF, LOAD, RELAY = sys.argv[1:4]
 del sys.argv[1:4]
@@ -59,7 +60,7 @@ def options_of(section):
     return result
 
 
-class ConfTest(unittest.TestCase):
+class ConfTest(common.TestCase):
     def test_every_key_is_there(self):
         for section in PROGRAMS:
             keys = {key for key, _ in shipped()[section]}
@@ -107,4 +108,4 @@ class ConfTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    common.main()

@@ -10,18 +10,15 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
-import unittest
 
-TREE = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-TOOLS = ("git", "meson", "clang", "bpftool")
+import common
+from common import TREE
+
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
-               "PATH": os.environ["PATH"] + ":/usr/sbin",
-               **{f"GIT_{who}_{what}": "tproxy@example.org" for who in ("AUTHOR", "COMMITTER")
-                  for what in ("NAME", "EMAIL")}}
+               "PATH": common.PATH, **common.IDENTITY}
 
 
 def run(*command, cwd=None, umask=0o022, **environment):
@@ -41,7 +38,8 @@ def copy_tree(to):
     shutil.copytree(TREE, to, ignore=ignored)
 
 
-class DistTest(unittest.TestCase):
+@common.needs("git", "meson", "clang", "bpftool")
+class DistTest(common.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.holder = tempfile.TemporaryDirectory(prefix="tproxy-dist-")
@@ -133,6 +131,4 @@ class DistTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not all(shutil.which(tool, path=ENVIRONMENT["PATH"]) for tool in TOOLS):
-        sys.exit(1 if os.environ.get("TPROXY_MUST_RUN") else 77)
-    unittest.main()
+    common.main()

@@ -7,11 +7,8 @@ patterns, or the reserved names.
 """
 
 import os
-import subprocess
-import tempfile
-import unittest
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/check.sh")
+import common
 
 GOOD = (
     "curl http://example.org/ and https://www.example.com/path, ftp://mirror.example.net:21/",
@@ -34,16 +31,15 @@ BAD = {
 }
 
 
-class HostsTest(unittest.TestCase):
+class HostsTest(common.TestCase):
     def check(self, line, name):
-        with tempfile.TemporaryDirectory(prefix="tproxy-hosts-") as top:
-            for folder in ("bpf", "common", "loader", "proxy", "scripts", "tests", ".ci"):
-                os.mkdir(os.path.join(top, folder))
-            for path in ("meson.build", "meson_options.txt", "README.md", name):
-                with open(os.path.join(top, path), "a", encoding="utf-8") as file:
-                    file.write("# nothing\n" + (line + "\n" if path == name else ""))
-            result = subprocess.run([SCRIPT, top, "build", "hosts"], text=True,
-                                    capture_output=True, check=False)
+        top = self.temporary()
+        for folder in ("bpf", "common", "loader", "proxy", "scripts", "tests", ".ci"):
+            os.mkdir(os.path.join(top, folder))
+        for path in ("meson.build", "meson_options.txt", "README.md", name):
+            with open(os.path.join(top, path), "a", encoding="utf-8") as file:
+                file.write("# nothing\n" + (line + "\n" if path == name else ""))
+        result = common.script("check.sh", top, "build", "hosts")
         self.assertEqual(result.stderr, "")
         return result.returncode, result.stdout
 
@@ -68,4 +64,4 @@ class HostsTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    common.main()

@@ -13,15 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import unittest
+
+import common
 
 VERSION, BUILD = sys.argv[1:3]
 del sys.argv[1:3]
-PACKAGING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/packaging")
+PACKAGING = os.path.join(common.TREE, "scripts/packaging")
 SPEC = os.path.join(PACKAGING, "rpm/tproxy.spec")
 PKGBUILD = os.path.join(PACKAGING, "arch/PKGBUILD")
-MUST_RUN = bool(os.environ.get("TPROXY_MUST_RUN"))
 
 
 def text_of(path):
@@ -55,13 +54,7 @@ def installed():
     return result
 
 
-class PackagingTest(unittest.TestCase):
-    def need(self, name):
-        if not shutil.which(name):
-            if MUST_RUN:
-                self.fail(f"{name} is not installed")
-            self.skipTest(f"{name} is not installed")
-
+class PackagingTest(common.TestCase):
     def test_the_version_is_the_same_everywhere(self):
         for name, pattern in (("rpm/tproxy.spec", r"^Version: +(\S+)$"),
                               ("rpm/tproxy.spec", r"%changelog\n\*.* - (\S+)-\d+$"),
@@ -88,37 +81,37 @@ class PackagingTest(unittest.TestCase):
                          set(re.search(r"^backup=\('(.*)'\)$", text_of(PKGBUILD), re.M)[1]
                              .split("' '")))
 
+    @common.needs("rpmspec")
     def test_rpm_reads_the_spec(self):
-        self.need("rpmspec")
         result = run("rpmspec", "-P", SPEC)
         self.assertEqual(result.returncode, 0, result.stdout)
         self.assertIn(f"Source0:        tproxy-{VERSION}.tar.xz", result.stdout)
 
+    @common.needs("rpmlint")
     def test_rpmlint_finds_no_error(self):
-        self.need("rpmlint")
         result = run("rpmlint", SPEC)
         self.assertEqual(result.returncode, 0, result.stdout)
         # There is no address to download from, and BuildRoot is of rpm before 4.6.
         self.assertLessEqual(set(re.findall(r": W: (\S+)", result.stdout)),
                              {"no-buildroot-tag", "invalid-url"}, result.stdout)
 
+    @common.needs("makepkg")
     def test_makepkg_reads_the_pkgbuild(self):
-        self.need("makepkg")
-        with tempfile.TemporaryDirectory(prefix="tproxy-makepkg-") as top:
-            shutil.copy(PKGBUILD, top)
-            how = {}
-            if os.geteuid() == 0:  # makepkg refuses to be run by root
-                os.chown(top, 65534, 65534)
-                os.chmod(top, 0o755)
-                os.chmod(os.path.join(top, "PKGBUILD"), 0o644)
-                how = {"user": 65534, "group": 65534, "extra_groups": []}
-            # It looks for pacman, which it does not need for this.
-            result = run("makepkg", "--printsrcinfo", cwd=top,
-                         env={**os.environ, "HOME": top, "PACMAN": "true"}, **how)
+        top = self.temporary()
+        shutil.copy(PKGBUILD, top)
+        how = {}
+        if os.geteuid() == 0:  # makepkg refuses to be run by root
+            os.chown(top, 65534, 65534)
+            os.chmod(top, 0o755)
+            os.chmod(os.path.join(top, "PKGBUILD"), 0o644)
+            how = {"user": 65534, "group": 65534, "extra_groups": []}
+        # It looks for pacman, which it does not need for this.
+        result = run("makepkg", "--printsrcinfo", cwd=top,
+                     env={**os.environ, "HOME": top, "PACMAN": "true"}, **how)
         self.assertEqual(result.returncode, 0, result.stdout)
         self.assertIn(f"\tpkgver = {VERSION}\n", result.stdout)
         self.assertIn("\tbackup = etc/tproxy/tproxy.conf\n", result.stdout)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    common.main()

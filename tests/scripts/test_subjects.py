@@ -7,13 +7,9 @@ accepted; or let the script end with status 0.
 """
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
-import unittest
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/subjects.sh")
+import common
 
 GOOD = (
     "relay: bound accept_all() by number and time",
@@ -66,10 +62,9 @@ class Repository:
         self.first = self.commit("Anything at all.")
 
     def git(self, *args):
-        who = {f"GIT_{who}_{what}": "tproxy@example.org" for who in ("AUTHOR", "COMMITTER")
-               for what in ("NAME", "EMAIL")}
         return subprocess.run(["git", "-C", self.path, *args], check=True, text=True,
-                              capture_output=True, env={**os.environ, **who}).stdout.strip()
+                              capture_output=True,
+                              env={**os.environ, **common.IDENTITY}).stdout.strip()
 
     def commit(self, subject):
         self.git("commit", "-q", "--no-verify", "--allow-empty", "-m", subject)
@@ -78,16 +73,14 @@ class Repository:
 
 def check(path, base):
     """(status, lines) of the script."""
-    result = subprocess.run([SCRIPT, path, base], text=True, capture_output=True, check=False)
+    result = common.script("subjects.sh", path, base)
     return result.returncode, (result.stdout + result.stderr).splitlines()
 
 
-@unittest.skipUnless(shutil.which("git"), "git is not installed")
-class SubjectsTest(unittest.TestCase):
+@common.needs("git")
+class SubjectsTest(common.TestCase):
     def setUp(self):
-        holder = tempfile.TemporaryDirectory(prefix="tproxy-subjects-")
-        self.addCleanup(holder.cleanup)
-        self.top = holder.name
+        self.top = self.temporary()
         self.repository = Repository(os.path.join(self.top, "tree"))
 
     def test_good_subjects_are_accepted(self):
@@ -147,6 +140,4 @@ class SubjectsTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not shutil.which("git"):
-        sys.exit(1 if os.environ.get("TPROXY_MUST_RUN") else 77)
-    unittest.main()
+    common.main()

@@ -2,7 +2,7 @@
 /*
  * Has the running kernel's verifier take each program, one at a time so that one that is refused
  * does not hide the others, and prints what each cost it. Attaches and pins nothing. TAP-like
- * lines; exit 77 (skip) without the privilege, unless TPROXY_MUST_RUN is set.
+ * lines; exit 77 (skip) without the privilege, unless TPROXY_MUST_RUN is 1.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -48,8 +48,10 @@ int main(void)
 	size_t i;
 
 	if (geteuid() != 0) {
+		const char *must_run = getenv("TPROXY_MUST_RUN");
+
 		printf("SKIP: not root, the kernel would take no program\n");
-		return getenv("TPROXY_MUST_RUN") ? EXIT_FAILURE : 77;
+		return must_run && strcmp(must_run, "1") == 0 ? EXIT_FAILURE : 77;
 	}
 	for (i = 0;; i++) {
 		struct bpf_prog_info info = {};
