@@ -190,6 +190,14 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((name, text))
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """A module that skips itself is a skip too."""
+    report = (yield).get_result()
+    if report.skipped and MUST_RUN:
+        report.outcome = "failed"
+
+
 # --- fixtures
 
 

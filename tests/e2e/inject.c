@@ -122,7 +122,12 @@ int socket(int domain, int type, int protocol)
 
 int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return fails(CONNECT) ? -1 : REAL(connect)(fd, addr, len);
+	int type = SOCK_STREAM;
+	socklen_t size = sizeof(type);
+
+	/* The relay also connects UDP sockets, to check whether its own address is still local. */
+	REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+	return type == SOCK_STREAM && fails(CONNECT) ? -1 : REAL(connect)(fd, addr, len);
 }
 
 ssize_t recv(int fd, void *buffer, size_t len, int flags)

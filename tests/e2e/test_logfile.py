@@ -116,8 +116,10 @@ def test_frozen_disk(loaded, place):
     os.truncate(image, 16 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
     frozen.mkdir()
-    if subprocess.run(["mount", "-o", "loop", image, frozen], check=False).returncode:
-        pytest.skip("no loop device")
+    mounted = subprocess.run(["mount", "-o", "loop", image, frozen], text=True,
+                             capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no ext4 on a loop device: {mounted.stderr.strip()}")
     try:
         log = frozen / "connections"
         with log.open("ab") as out:

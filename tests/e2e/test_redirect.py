@@ -477,12 +477,14 @@ def test_multipath_tcp(proxied):
     assert peer != client.getsockname()
 
 
-@pytest.mark.xfail(strict=True, reason="getpeername sees the MPTCP socket, what is recorded "
-                                       "belongs to its subflow")
+@pytest.mark.xfail(strict=True, raises=AssertionError,
+                   reason="getpeername sees the MPTCP socket, what is recorded belongs to its "
+                          "subflow")
 def test_multipath_tcp_peer_name(proxied):
     address = proxied.listen().getsockname()
     client = proxied.keep(proxied.run_in(connect_mptcp, address))
-    assert client.getpeername() == address
+    peer = client.getpeername()
+    assert peer == address
 
 
 def test_udp_is_untouched(proxied):

@@ -9,7 +9,9 @@ import select
 import signal
 import socket
 import subprocess
+from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -254,8 +256,9 @@ def test_stranger_gets_no_repeated_syn(loaded):
 
 def slow_lo(bed):
     """Half a second for what is sent over lo next."""
-    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "add", "dev", "lo",
-                    "root", "tbf", "rate", "8kbit", "burst", "1600", "latency", "20s"], check=True)
+    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "replace", "dev",
+                    "lo", "root", "tbf", "rate", "8kbit", "burst", "1600", "latency", "20s"],
+                   check=True)
     with bed.client_net.inside(), socket.socket(type=socket.SOCK_DGRAM) as sock:
         for _ in range(2):  # each with ICMP's answer
             sock.sendto(bytes(480), ("127.0.0.1", 9))
@@ -268,18 +271,37 @@ def speak(address):
         return sock.recv(100)
 
 
+def syn_is_unanswered(bed):
+    with bed.client_net.inside():
+        _, *sockets = Path("/proc/thread-self/net/tcp").read_text().splitlines()
+    return any(line.split()[3] == "02" for line in sockets)
+
+
+def kill_with_a_syn_in_flight(bed):
+    """A client whose SYN is still under way when the relay is dead, and who binds its port then.
+    On a busy machine the relay may have answered by then: that does not count."""
+    listener = bed.listen()
+    for _ in range(5):
+        relay = bed.start_relay("--workers", 1, "--listeners", 1)
+        strangers = bed.task(as_user, bind_all, ports_of(bed), place=bed.bystander)
+        slow_lo(bed)
+        victim = bed.task(speak, listener.getsockname())
+        host.wait_until(lambda: bed.pins.count("map_ports") == 1, "its SYN is sent")
+        relay.kill()
+        if syn_is_unanswered(bed):
+            return victim, strangers.result()
+        victim.stop()
+        for stranger in strangers.result():
+            stranger.close()
+        host.wait_until(bed.pins.at_rest, "nothing is left")
+    pytest.fail("the relay always answered first")
+
+
 @pytest.mark.deadline(60)
 def test_stranger_gets_no_syn_in_flight(loaded):
     """The relay dies and somebody binds its port while a SYN is under way. He sees the SYN, and
     nothing else. To see it red: do not look for the listener in client_established()."""
-    loaded.start_relay("--workers", 1, "--listeners", 1)
-    listener, ports = loaded.listen(), ports_of(loaded)
-    slow_lo(loaded)
-    victim = loaded.task(speak, listener.getsockname())
-    strangers = loaded.task(as_user, bind_all, ports, place=loaded.bystander)
-    host.wait_until(lambda: loaded.pins.count("map_ports") == 1, "its SYN is sent")
-    loaded.relay.kill()
-    strangers = strangers.result()
+    victim, strangers = kill_with_a_syn_in_flight(loaded)
     with pytest.raises(OSError):
         victim.result(20)
     assert not select.select(strangers, [], [], 0)[0]
@@ -443,7 +465,7 @@ def test_long_connections_are_spread(loaded, short):
             visit.client.close()
             visit.server.close()
     used = [entry["key"]["dst"]["port"] for entry in loaded.pins.dump("map_ports")]
-    assert all(used.count(port) == 2 for port in used)
+    assert sorted(Counter(used).values()) == [2] * 4
 
 
 def one_after_the_other(addresses, port):
