@@ -3,6 +3,7 @@
 #ifndef TPROXY_UTIL_H
 #define TPROXY_UTIL_H
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,9 +15,10 @@
  * A local with one of these attributes releases what it owns at the end of its scope, unless
  * TAKE_FD() or TAKE_PTR() has moved it elsewhere. Initialise descriptors to -1, pointers to NULL.
  */
-#define _cleanup_(fn)	__attribute__((cleanup(fn)))
-#define _cleanup_free_	_cleanup_(util_freep)
-#define _cleanup_close_ _cleanup_(util_closep)
+#define _cleanup_(fn)	   __attribute__((cleanup(fn)))
+#define _cleanup_free_	   _cleanup_(util_freep)
+#define _cleanup_close_	   _cleanup_(util_closep)
+#define _cleanup_closedir_ _cleanup_(util_closedirp)
 
 static inline void util_freep(void *p)
 {
@@ -27,6 +29,12 @@ static inline void util_closep(int *fd)
 {
 	if (*fd >= 0)
 		close(*fd);
+}
+
+static inline void util_closedirp(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
 }
 
 #define TAKE_FD(fd)                                                                                \

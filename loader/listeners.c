@@ -25,12 +25,6 @@ struct process {
 	bool included;
 };
 
-static void closedirp(DIR **dir)
-{
-	if (*dir)
-		closedir(*dir);
-}
-
 static int ask(int fd, int option, int *ret_value)
 {
 	socklen_t len = sizeof(*ret_value);
@@ -101,7 +95,7 @@ static int add(struct listeners *to, const struct listener *l, int fd)
 /* Duplicates the listening sockets of this process alone. */
 static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
 {
-	_cleanup_(closedirp) DIR *dir = NULL;
+	_cleanup_closedir_ DIR *dir = NULL;
 	_cleanup_close_ int pidfd = -1;
 	char path[64], target[64];
 	struct dirent *entry;
@@ -173,7 +167,7 @@ static pid_t parent_of(pid_t pid)
 /* Lists all processes. The caller frees *ret. */
 static int list_processes(struct process **ret, size_t *ret_n)
 {
-	_cleanup_(closedirp) DIR *dir = opendir("/proc");
+	_cleanup_closedir_ DIR *dir = opendir("/proc");
 	_cleanup_free_ struct process *list = NULL;
 	struct dirent *entry;
 	size_t n = 0;
