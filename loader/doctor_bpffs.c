@@ -9,27 +9,20 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/vfs.h>
 
+#include "bpffs_mount.h"
 #include "doctor.h"
 #include "quote.h"
 
-#define USUAL_PLACE "/sys/fs/bpf"
 /* No mount command: a mount would hide what is there now, such as all of /tmp. */
-#define MEND_PLACE "choose a pin directory below " USUAL_PLACE ": --pin-dir " USUAL_PLACE "/NAME"
-
-static bool is_bpffs(const char *path)
-{
-	struct statfs fs;
-
-	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
-}
+#define MEND_PLACE                                                                                 \
+	"choose a pin directory below " BPFFS_MOUNT_DEFAULT ": --pin-dir " BPFFS_MOUNT_DEFAULT     \
+	"/NAME"
 
 /* Finds where the file system of @path is mounted, which is what a remount needs. */
 static void mount_point(const char *path, char ret_point[PATH_MAX])
@@ -75,21 +68,21 @@ void doctor_bpffs(struct doctor *d)
 		return;
 	}
 	/* A bpffs may be mounted at the pin directory itself. */
-	if (is_bpffs(d->pin_dir) && !check_writable(d, d->pin_dir))
+	if (bpffs_mount_holds(d->pin_dir) && !check_writable(d, d->pin_dir))
 		return;
-	if (is_bpffs(parent) && !check_writable(d, parent))
+	if (bpffs_mount_holds(parent) && !check_writable(d, parent))
 		return;
-	if (is_bpffs(parent)) {
+	if (bpffs_mount_holds(parent)) {
 		doctor_add(d, DOCTOR_OK, "bpffs", "a BPF file system is at '%s', mode %04o", parent,
 			   st.st_mode & 07777);
 		return;
 	}
 	/* tproxy-load mounts it at its usual place only. */
-	if (strcmp(parent, USUAL_PLACE) == 0) {
+	if (strcmp(parent, BPFFS_MOUNT_DEFAULT) == 0) {
 		doctor_add(d, DOCTOR_INFO, "bpffs",
 			   "no BPF file system is mounted at '%s'; tproxy-load will mount it",
 			   parent);
-		doctor_mend(d, "mount -t bpf bpf " USUAL_PLACE);
+		doctor_mend(d, "mount -t bpf bpf " BPFFS_MOUNT_DEFAULT);
 	} else {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s' is not in a BPF file system", parent);
 		doctor_mend(d, MEND_PLACE);

@@ -30,6 +30,7 @@
 #include "cgroup.h"
 #include "doctor.h"
 #include "hooks.h"
+#include "owned.h"
 #include "pins.h"
 #include "quote.h"
 #include "tproxy_abi.h"
@@ -83,7 +84,7 @@ static bool check_pin(struct doctor *d, const char *name)
 	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
 	if (stat(path, &st) < 0)
 		return true; /* removed meanwhile */
-	if (!pins_is_ours(&pins, name) || !mode) {
+	if (!owned_by_tproxy(&pins, name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
 		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
 		return false;
@@ -257,7 +258,7 @@ void doctor_pins(struct doctor *d)
 
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
-	if (r != -ENOENT && !pins_is_ours(&pins, "map_policy")) {
+	if (r != -ENOENT && !owned_by_tproxy(&pins, "map_policy")) {
 		doctor_add(d, DOCTOR_ERROR, "loaded",
 			   "'%s/map_policy' is not tproxy-load's, so nothing is loaded there",
 			   d->pin_dir);

@@ -41,10 +41,12 @@
 #include "monotonic.h"
 #include "namespaces.h"
 #include "options.h"
+#include "owned.h"
 #include "pins.h"
 #include "quote.h"
 #include "relays.h"
 #include "report.h"
+#include "search_bit.h"
 #include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
@@ -93,7 +95,7 @@ static int need_btf(void)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (pins_is_ours(pins, name))
+	if (owned_by_tproxy(pins, name))
 		return 0;
 	log_err("pin directory '%s' holds '%s', which is not tproxy-load's; choose another --pin-dir",
 		pins->path, name);
@@ -192,7 +194,7 @@ static int open_bpffs(struct load *l)
 	struct tproxy_policy policy;
 	int r;
 
-	if (!l->options->relay_gid || !pins_bpffs_is_closed(&l->pins))
+	if (!l->options->relay_gid || !search_bit_is_missing(&l->pins))
 		return 0;
 	r = policy_read(l, &policy);
 	if (r == 0) {
@@ -204,7 +206,7 @@ static int open_bpffs(struct load *l)
 		return r;
 	}
 	l->opened_bpffs = true;
-	return pins_open_bpffs(&l->pins);
+	return search_bit_set(&l->pins);
 }
 
 static int set_map_access(struct load *l, gid_t gid)
@@ -525,7 +527,7 @@ static void undo(struct load *l)
 		relays_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
 	}
 	if (l->opened_bpffs)
-		pins_close_bpffs(&l->pins);
+		search_bit_clear(&l->pins);
 	while (l->n_made > 0) {
 		const char *name = l->made[--l->n_made];
 

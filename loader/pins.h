@@ -57,13 +57,6 @@ void pins_close(struct pins *pins);
 int pins_for_each(struct pins *pins, int (*fn)(struct pins *pins, const char *name, void *data),
 		  void *data);
 
-/*
- * Returns true if this version pins a map, program or link by that name, and the object there is
- * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
- * may open it.
- */
-bool pins_is_ours(const struct pins *pins, const char *name);
-
 /* Writes the path of a pin. Returns 0 or -ENAMETOOLONG, logged. */
 int pins_path(const struct pins *pins, const char *name, char ret_path[PATH_MAX]);
 /* Returns true if there is a pin of that name. */
@@ -82,19 +75,6 @@ int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t
 
 /* Sets owner root:@gid of the directory, and its mode: PINS_DIR_MODE_ROOT for group 0. */
 int pins_open_to_group(const struct pins *pins, gid_t gid);
-
-/*
- * systemd mounts the BPF file system with mode 0700, which keeps the relay group from the pin
- * directory. pins_bpffs_is_closed() returns true if others have no search permission on its root.
- * pins_open_bpffs() sets that bit, and nothing else.
- */
-bool pins_bpffs_is_closed(const struct pins *pins);
-int pins_open_bpffs(const struct pins *pins);
-/*
- * Clears that bit, unless another pin directory beside this one needs it. That one is then made to
- * clear it when it is unloaded. A failure to clear it is a warning.
- */
-void pins_close_bpffs(const struct pins *pins);
 
 /* Removes a pin. Returns 0 also if it does not exist. */
 int pins_remove(const struct pins *pins, const char *name);

@@ -16,8 +16,10 @@
 #include "escape.h"
 #include "handshakes.h"
 #include "log.h"
+#include "owned.h"
 #include "pins.h"
 #include "relays.h"
+#include "search_bit.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -53,7 +55,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 {
 	const char *prefix = data;
 
-	if (strncmp(name, prefix, strlen(prefix)) != 0 || !pins_is_ours(pins, name))
+	if (strncmp(name, prefix, strlen(prefix)) != 0 || !owned_by_tproxy(pins, name))
 		return 0;
 	if (strncmp(name, "link_", 5) == 0)
 		return unload_link(pins, name);
@@ -62,7 +64,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (pins_is_ours(pins, name))
+	if (owned_by_tproxy(pins, name))
 		return 0;
 	log_err("'%s/%s' is not tproxy-load's; left it and its directory there, remove it by hand",
 		pins->path, name);
@@ -133,7 +135,7 @@ int unload(const char *path)
 		return r;
 	/* Do this while map_policy still records it: if we die here, the next run does it. */
 	if (did_open_bpffs(pins.path))
-		pins_close_bpffs(&pins);
+		search_bit_clear(&pins);
 	/*
 	 * map_marks goes first. If we die here, the next load creates the missing maps. A listener
 	 * whose mark is in the old map_marks must not be found by connect while it is missing from

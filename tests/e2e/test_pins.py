@@ -41,7 +41,7 @@ def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
     """Somebody else's map or program by a name of ours is neither used nor removed, nor does
     anything propose to.
 
-    Red if pins_is_ours() looks at names only.
+    Red if owned_by_tproxy() looks at names only.
     """
     bed.pins.path.mkdir()
     make(bed.pins.path / name)
