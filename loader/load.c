@@ -13,36 +13,38 @@
  *
  * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
  * removes the pins that this run created, newest first. Replaced programs stay replaced. The
- * directory is locked from the second step to the end. Only this file includes the skeleton.
+ * directory is locked from the second step to the end.
+ *
+ * The work of the last three steps is in programs.c, policy.c and links.c. Only this file includes
+ * the skeleton; the others get the BPF object or the descriptor of a map.
  */
 #include "load.h"
 
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "access.h"
 #include "again.h"
 #include "bpffs.h"
-#include "cgroup.h"
 #include "escape.h"
 #include "foreign.h"
 #include "handshakes.h"
 #include "hooks.h"
+#include "links.h"
 #include "log.h"
-#include "monotonic.h"
+#include "made.h"
 #include "namespaces.h"
 #include "options.h"
 #include "owned.h"
 #include "pins.h"
+#include "policy.h"
+#include "programs.h"
 #include "quote.h"
 #include "relays.h"
 #include "report.h"
@@ -50,7 +52,6 @@
 #include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
-#include "unload.h"
 #include "util.h"
 
 #define BTF_PATH "/sys/kernel/btf/vmlinux"
@@ -60,10 +61,9 @@ struct load {
 	struct targets targets;
 	struct pins pins;
 	struct tproxy_bpf *skel;
-	bool opened_bpffs;	     /* this run set the search bit on the bpffs root */
-	char (*made)[PINS_LINK_LEN]; /* pins created by this run, oldest first */
-	size_t n_made;
-	size_t n_kept; /* no longer wanted, but still needed by connections */
+	bool opened_bpffs; /* this run set the search bit on the bpffs root */
+	struct made made;  /* pins created by this run */
+	size_t n_kept;	   /* no longer wanted, but still needed by connections */
 	struct report_before before;
 	struct tproxy_policy policy;
 	struct relays outside; /* relays whose registration this run withdrew */
@@ -126,12 +126,6 @@ static int check_pinned(struct load *l)
 	return r < 0 ? r : -EPROTO;
 }
 
-/* Records that this run created a pin. load_object() has allocated room for all of them. */
-static void note_made(struct load *l, const char *name)
-{
-	snprintf(l->made[l->n_made++], PINS_LINK_LEN, "%s", name);
-}
-
 static int load_object(struct load *l)
 {
 	struct bpf_map *map;
@@ -142,9 +136,9 @@ static int load_object(struct load *l)
 	 * At most one pin for each map and program, and one link of each hook for each scope and
 	 * the relay cgroup.
 	 */
-	l->made = calloc(n_map_access + n_hooks * (l->targets.n_scopes + 2), sizeof(*l->made));
+	r = made_init(&l->made, n_map_access + n_hooks * (l->targets.n_scopes + 2));
 	l->skel = tproxy_bpf__open();
-	if (!l->made || !l->skel) {
+	if (r < 0 || !l->skel) {
 		log_err("cannot open the BPF object: %s", strerror(errno));
 		return -ENOMEM;
 	}
@@ -160,29 +154,13 @@ static int load_object(struct load *l)
 		}
 		/* libbpf pins maps while it loads. It unpins them if the load fails. */
 		if (!pins_exists(&l->pins, bpf_map__name(map)))
-			note_made(l, bpf_map__name(map));
+			made_note(&l->made, bpf_map__name(map));
 	}
 	r = tproxy_bpf__load(l->skel);
 	if (r < 0)
 		log_err("the kernel did not take the BPF programs: %s%s", strerror(-r),
 			l->options->verbose ? "" : "; -v shows what libbpf and the verifier say");
 	return r;
-}
-
-static int policy_read(struct load *l, struct tproxy_policy *ret_policy)
-{
-	const __u32 key = 0;
-
-	return bpf_map__lookup_elem(l->skel->maps.map_policy, &key, sizeof(key), ret_policy,
-				    sizeof(*ret_policy), 0);
-}
-
-static int policy_write(struct load *l, const struct tproxy_policy *policy)
-{
-	const __u32 key = 0;
-
-	return bpf_map__update_elem(l->skel->maps.map_policy, &key, sizeof(key), policy,
-				    sizeof(*policy), BPF_ANY);
 }
 
 /*
@@ -196,10 +174,10 @@ static int open_bpffs(struct load *l)
 
 	if (!l->options->relay_gid || !search_bit_is_missing(&l->pins))
 		return 0;
-	r = policy_read(l, &policy);
+	r = policy_read(bpf_map__fd(l->skel->maps.map_policy), &policy);
 	if (r == 0) {
 		policy.opened_bpffs = 1;
-		r = policy_write(l, &policy);
+		r = policy_write(bpf_map__fd(l->skel->maps.map_policy), &policy);
 	}
 	if (r < 0) {
 		log_err("cannot write the policy: %s", strerror(-r));
@@ -225,220 +203,13 @@ static int set_map_access(struct load *l, gid_t gid)
 	return pins_open_to_group(&l->pins, gid);
 }
 
-static int write_policy(struct load *l)
-{
-	struct tproxy_policy before;
-	int r;
-
-	l->policy = (struct tproxy_policy){
-		.abi_version = TPROXY_ABI_VERSION,
-		.flags = (l->options->fail_closed ? TPROXY_FAIL_CLOSED : 0) |
-			 (l->options->include_loopback ? TPROXY_INCLUDE_LOOPBACK : 0),
-		.relay_cgroup_id = l->targets.relay.id,
-		.relay_cgroup_level = l->targets.relay.level,
-	};
-	r = policy_read(l, &before);
-	if (r == 0) {
-		l->policy.opened_bpffs = before.opened_bpffs;
-		l->policy.seed = before.seed;
-		if (!before.seed && getrandom(&l->policy.seed, sizeof(l->policy.seed), 0) < 0)
-			l->policy.seed = monotonic_kernel_ns();
-		/* A reload keeps the counters, and so their start time. */
-		l->policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
-		r = policy_write(l, &l->policy);
-	}
-	if (r < 0)
-		log_err("cannot write the policy: %s", strerror(-r));
-	return r;
-}
-
-static struct bpf_program *program_of(struct load *l, const struct hook *hook)
-{
-	char name[PINS_LINK_LEN];
-
-	snprintf(name, sizeof(name), "tproxy_%s", hook->name);
-	return bpf_object__find_program_by_name(l->skel->obj, name);
-}
-
-/* Pins under a temporary name and renames it, so that the pin exists at every moment. */
-static int pin_program(struct load *l, const struct hook *hook)
-{
-	char name[PINS_LINK_LEN], staged[PINS_LINK_LEN], path[PATH_MAX];
-	bool existed;
-	int r;
-
-	snprintf(name, sizeof(name), "prog_%s", hook->name);
-	snprintf(staged, sizeof(staged), "prog_%s_new", hook->name);
-	existed = pins_exists(&l->pins, name);
-	r = pins_remove(&l->pins, staged);
-	if (r < 0)
-		return r;
-	r = pins_path(&l->pins, staged, path);
-	if (r < 0)
-		return r;
-	r = bpf_program__pin(program_of(l, hook), path);
-	if (r == 0 && renameat(l->pins.fd, staged, l->pins.fd, name) < 0)
-		r = -errno;
-	if (r < 0) {
-		log_err("cannot pin '%s/%s': %s", l->pins.path, name, strerror(-r));
-		pins_remove(&l->pins, staged);
-		return r;
-	}
-	if (!existed)
-		note_made(l, name);
-	return pins_set_access(&l->pins, name, 0, 0600);
-}
-
-/*
- * Replaces the program of a pinned link. Returns 0 if done, 1 if the link was dead because its
- * cgroup was removed, or -errno, logged. The pin of a dead link is removed.
- */
-static int update_link(struct load *l, const char *name, const char *path, int prog_fd)
-{
-	_cleanup_close_ int fd = bpf_obj_get(path);
-	int r = fd < 0 ? fd : bpf_link_update(fd, prog_fd, NULL);
-
-	if (r == 0) {
-		log_debug("updated '%s'", name);
-		return 0;
-	}
-	if (r != -ENOLINK) {
-		log_err("cannot update '%s': %s", path, strerror(-r));
-		return r;
-	}
-	r = pins_remove(&l->pins, name);
-	return r < 0 ? r : 1;
-}
-
-static int attach(struct load *l, const struct hook *hook, const struct cgroup *cgroup)
-{
-	struct bpf_program *prog = program_of(l, hook);
-	struct bpf_link *link;
-	char name[PINS_LINK_LEN], path[PATH_MAX];
-	int r;
-
-	pins_format_link(hook->name, cgroup->id, name);
-	r = pins_path(&l->pins, name, path);
-	if (r < 0)
-		return r;
-	if (pins_exists(&l->pins, name)) {
-		r = update_link(l, name, path, bpf_program__fd(prog));
-		if (r <= 0)
-			return r;
-	}
-	link = bpf_program__attach_cgroup(prog, cgroup->fd);
-	if (!link) {
-		r = -errno;
-		log_err("cannot attach %s to '%s': %s%s", hook->name, cgroup->path, strerror(-r),
-			r == -EPERM
-				? "; 'tproxyctl doctor --cgroup' names the program that is in the way"
-				: "");
-		return r;
-	}
-	r = bpf_link__pin(link, path);
-	if (r < 0) {
-		log_err("cannot pin '%s': %s", path, strerror(-r));
-	} else {
-		note_made(l, name);
-		log_debug("attached %s to '%s'", hook->name, cgroup->path);
-	}
-	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
-	return r < 0 ? r : pins_set_access(&l->pins, name, 0, 0600);
-}
-
-static int attach_all(struct load *l)
-{
-	const struct targets *t = &l->targets;
-	size_t i, j;
-	int r;
-
-	for (i = 0; i < n_hooks; i++) {
-		if (targets_want_relay(t, &hooks[i])) {
-			r = attach(l, &hooks[i], &t->relay);
-			if (r < 0)
-				return r;
-		}
-		for (j = 0; targets_want_scopes(t, &hooks[i]) && j < t->n_scopes; j++) {
-			r = attach(l, &hooks[i], &t->scopes[j]);
-			if (r < 0)
-				return r;
-		}
-	}
-	return 0;
-}
-
-static bool has_connections(const struct load *l)
-{
-	__u64 cookie;
-
-	bpffs_sweep(l->pins.path);
-	return bpf_map__get_next_key(l->skel->maps.map_socks, NULL, &cookie, sizeof(cookie)) == 0;
-}
-
-static bool is_wanted(const struct targets *t, const struct hook *hook, uint64_t cgroup_id)
-{
-	size_t i;
-
-	if (targets_want_relay(t, hook) && cgroup_id == t->relay.id)
-		return true;
-	for (i = 0; targets_want_scopes(t, hook) && i < t->n_scopes; i++) {
-		if (cgroup_id == t->scopes[i].id)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Returns true if the kernel has detached the link (cgroup id 0): its cgroup was removed, and no
- * socket of that cgroup is left.
- */
-static bool is_dead_link(const struct pins *pins, const char *name)
-{
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-
-	if (pins_path(pins, name, path) < 0)
-		return false;
-	fd = bpf_obj_get(path);
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
-	       info.cgroup.cgroup_id == 0;
-}
-
-/*
- * A callback of pins_for_each(): detaches a link of an earlier load that this load does not want. A
- * link of connect is detached at once. The others also serve and clean up after connections that
- * are redirected already, so they stay as long as there are any.
- */
-static int detach_if_stale(struct pins *pins, const char *name, void *data)
-{
-	struct load *l = data;
-	const struct hook *hook;
-	char hook_name[PINS_LINK_LEN];
-	uint64_t id;
-
-	if (pins_parse_link(name, hook_name, &id) < 0)
-		return 0;
-	hook = hook_by_name(hook_name);
-	if (hook && is_wanted(&l->targets, hook, id))
-		return 0;
-	if (hook && strncmp(hook->name, "connect", 7) != 0 && has_connections(l) &&
-	    !is_dead_link(pins, name)) {
-		l->n_kept++;
-		return 0;
-	}
-	log_debug("'%s' is wanted no more", name);
-	return unload_link(pins, name);
-}
-
 /* Reads the state before this load, for the report and for undo(). */
 static void read_before(struct load *l)
 {
 	struct report_before *before = &l->before;
 	struct stat st;
 
-	before->loaded = policy_read(l, &before->policy) == 0 &&
+	before->loaded = policy_read(bpf_map__fd(l->skel->maps.map_policy), &before->policy) == 0 &&
 			 before->policy.abi_version == TPROXY_ABI_VERSION;
 	if (!before->loaded)
 		return;
@@ -469,7 +240,8 @@ static int finish_steps(struct load *l)
 	int r;
 
 	/* Detach last: a cgroup that stays in scope must be covered at every moment. */
-	r = pins_for_each(&l->pins, detach_if_stale, l);
+	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
+			       &l->n_kept);
 	if (r < 0)
 		return r;
 	/* Again, for a relay that registered once more while its programs were still attached. */
@@ -486,7 +258,6 @@ static int finish_steps(struct load *l)
 /* Runs the steps from need_btf() on. Each step logs its own error. */
 static int load_steps(struct load *l)
 {
-	size_t i;
 	int r;
 
 	r = need_btf();
@@ -499,21 +270,20 @@ static int load_steps(struct load *l)
 	r = set_map_access(l, l->options->relay_gid);
 	if (r < 0)
 		return r;
-	for (i = 0; i < n_hooks; i++) {
-		r = pin_program(l, &hooks[i]);
-		if (r < 0)
-			return r;
-	}
+	r = programs_pin(l->skel->obj, &l->pins, &l->made);
+	if (r < 0)
+		return r;
 	/*
 	 * Before the policy is written: it may end the exemption of a relay, which does not notice
 	 * at once.
 	 */
 	relays_forget_dead(bpf_map__fd(l->skel->maps.map_config));
 	withdraw_outside(l);
-	r = write_policy(l);
+	r = policy_renew(bpf_map__fd(l->skel->maps.map_policy), l->options, &l->targets,
+			 &l->policy);
 	if (r < 0)
 		return r;
-	r = attach_all(l);
+	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->made);
 	if (r < 0)
 		return r;
 	return finish_steps(l);
@@ -521,18 +291,18 @@ static int load_steps(struct load *l)
 
 static void undo(struct load *l)
 {
+	const char *name;
+
 	if (l->before.loaded) {
 		set_map_access(l, l->before.relay_gid);
-		policy_write(l, &l->before.policy);
+		policy_write(bpf_map__fd(l->skel->maps.map_policy), &l->before.policy);
 		relays_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
 	}
 	if (l->opened_bpffs)
 		search_bit_clear(&l->pins);
-	while (l->n_made > 0) {
-		const char *name = l->made[--l->n_made];
-
+	while ((name = made_take_newest(&l->made))) {
 		if (strncmp(name, "link_", 5) == 0)
-			unload_link(&l->pins, name);
+			links_remove(&l->pins, name);
 		else
 			pins_remove(&l->pins, name);
 	}
@@ -547,7 +317,7 @@ static void load_finish(struct load *l)
 	pins_close(&l->pins);
 	relays_finish(&l->outside);
 	free(l->before.list);
-	free(l->made);
+	made_finish(&l->made);
 }
 
 static int load_with(const struct options *options)

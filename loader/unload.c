@@ -15,6 +15,7 @@
 #include "bpffs.h"
 #include "escape.h"
 #include "handshakes.h"
+#include "links.h"
 #include "log.h"
 #include "owned.h"
 #include "pins.h"
@@ -22,31 +23,6 @@
 #include "search_bit.h"
 #include "tproxy_abi.h"
 #include "util.h"
-
-int unload_link(const struct pins *pins, const char *name)
-{
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-	int r;
-
-	r = pins_path(pins, name, path);
-	if (r < 0)
-		return r;
-	fd = bpf_obj_get(path);
-	/*
-	 * -EINVAL: not a link, or a kernel before 5.9; -EOPNOTSUPP: a link that cannot be detached.
-	 * Then only the pin is removed.
-	 */
-	if (fd >= 0) {
-		r = bpf_link_detach(fd);
-		if (r < 0 && r != -EOPNOTSUPP && r != -EINVAL) {
-			log_err("cannot detach '%s': %s", path, strerror(-r));
-			return r;
-		}
-	}
-	log_debug("detached and removed '%s'", name);
-	return pins_remove(pins, name);
-}
 
 /*
  * A callback of pins_for_each(): removes a pin of tproxy whose name begins with the prefix @data.
@@ -58,7 +34,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 	if (strncmp(name, prefix, strlen(prefix)) != 0 || !owned_by_tproxy(pins, name))
 		return 0;
 	if (strncmp(name, "link_", 5) == 0)
-		return unload_link(pins, name);
+		return links_remove(pins, name);
 	return pins_remove(pins, name);
 }
 

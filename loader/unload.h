@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* tproxy-load --unload, and the removal of a single link. */
+/* tproxy-load --unload. */
 #ifndef TPROXY_LOADER_UNLOAD_H
 #define TPROXY_LOADER_UNLOAD_H
-
-struct pins;
 
 /*
  * Detaches and removes all pins of tproxy in the pin directory @path, and the directory. Foreign
@@ -11,11 +9,5 @@ struct pins;
  * or -errno, logged.
  */
 int unload(const char *path);
-
-/*
- * Detaches a pinned link at once, even if other processes hold it open, and removes the pin.
- * Returns 0 or -errno, logged.
- */
-int unload_link(const struct pins *pins, const char *name);
 
 #endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load: the one entry of map_policy, see policy.h.
+ *
+ * The policy is the configuration that the programs read. A load writes it as a whole, from the
+ * options and the targets. Three members outlive the load that set them: the seed and the start of
+ * the counters, because a reload keeps the maps, and opened_bpffs, the duty to clear the search bit
+ * (search_bit.h). In a map that was created and never written, abi_version is 0, and the programs
+ * redirect nothing.
+ */
+#include "policy.h"
+
+#include <bpf/bpf.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "log.h"
+#include "monotonic.h"
+#include "options.h"
+#include "targets.h"
+#include "tproxy_abi.h"
+
+int policy_read(int map_fd, struct tproxy_policy *ret_policy)
+{
+	const __u32 key = 0;
+
+	return bpf_map_lookup_elem(map_fd, &key, ret_policy);
+}
+
+int policy_write(int map_fd, const struct tproxy_policy *policy)
+{
+	const __u32 key = 0;
+
+	return bpf_map_update_elem(map_fd, &key, policy, BPF_ANY);
+}
+
+int policy_renew(int map_fd, const struct options *options, const struct targets *targets,
+		 struct tproxy_policy *ret_policy)
+{
+	struct tproxy_policy policy, before;
+	int r;
+
+	policy = (struct tproxy_policy){
+		.abi_version = TPROXY_ABI_VERSION,
+		.flags = (options->fail_closed ? TPROXY_FAIL_CLOSED : 0) |
+			 (options->include_loopback ? TPROXY_INCLUDE_LOOPBACK : 0),
+		.relay_cgroup_id = targets->relay.id,
+		.relay_cgroup_level = targets->relay.level,
+	};
+	r = policy_read(map_fd, &before);
+	if (r == 0) {
+		policy.opened_bpffs = before.opened_bpffs;
+		policy.seed = before.seed;
+		if (!before.seed && getrandom(&policy.seed, sizeof(policy.seed), 0) < 0)
+			policy.seed = monotonic_kernel_ns();
+		/* A reload keeps the counters, and so their start time. */
+		policy.loaded_ns = before.loaded_ns ? before.loaded_ns : monotonic_kernel_ns();
+		r = policy_write(map_fd, &policy);
+	}
+	if (r < 0)
+		log_err("cannot write the policy: %s", strerror(-r));
+	else
+		*ret_policy = policy;
+	return r;
+}
