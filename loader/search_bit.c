@@ -44,7 +44,8 @@ int search_bit_set(const struct pins *pins)
 	if (r == 0 && (stat(parent, &st) < 0 || chmod(parent, (st.st_mode & 07777) | S_IXOTH) < 0))
 		r = -errno;
 	if (r < 0)
-		log_err("cannot let the relay's group into '%s': %s", parent, strerror(-r));
+		log_err("cannot let the relay's group into the directory of '%s': %s", pins->path,
+			strerror(-r));
 	else
 		log_debug("set the search bit for others on '%s', so that relays reach '%s'",
 			  parent, pins->path);
@@ -82,7 +83,11 @@ static bool is_needed(const struct pins *pins, const char *parent)
 	const char *own = strrchr(pins->path, '/') + 1;
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir))) {
+	/* Unknown: a search bit that stays does less harm than relays that cannot reach their pins.
+	 */
+	if (!dir)
+		return true;
+	while ((entry = readdir(dir))) {
 		if (*entry->d_name != '.' && strcmp(entry->d_name, own) != 0 &&
 		    hand_over(parent, entry->d_name))
 			return true;
