@@ -40,6 +40,10 @@ class Service(programs.Relay):
         assert self.relay_pid != self.pid
         return self
 
+    def stop_child(self):
+        os.kill(self.relay_pid, signal.SIGSTOP)
+        host.wait_until(lambda: host.thread_states(self.relay_pid) == {"T"}, "every thread stands")
+
     def gone(self):
         """It has ended. Its parent is init by then, and some let a zombie lie about for seconds."""
         if self.relay_pid is None:
@@ -201,7 +205,7 @@ def test_clients_wait_for_the_next_child(loaded, start):
     relay = start("--workers", "1")
     listener = loaded.listen()
     time.sleep(LIFE_LEAST)
-    os.kill(relay.relay_pid, signal.SIGSTOP)
+    relay.stop_child()
     clients = [loaded.connect(listener) for _ in range(20)]
     for number, client in enumerate(clients):
         client.sendall(b"%02d" % number)
@@ -215,7 +219,7 @@ def test_next_child_where_other_maps_are_pinned(loaded, start):
     """The old sockets are not marked there: it makes new ones."""
     relay = start()
     time.sleep(LIFE_LEAST)
-    os.kill(relay.relay_pid, signal.SIGSTOP)
+    relay.stop_child()
     loaded.unload()
     loaded.load()
     os.kill(relay.relay_pid, signal.SIGKILL)
@@ -310,7 +314,7 @@ def test_descriptors_do_not_grow(loaded, start):
     for kept in (True, False):
         time.sleep(LIFE_LEAST)
         if not kept:
-            os.kill(relay.relay_pid, signal.SIGSTOP)
+            relay.stop_child()
             loaded.unload()
             loaded.load()
         os.kill(relay.relay_pid, signal.SIGKILL)

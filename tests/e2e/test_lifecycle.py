@@ -179,7 +179,7 @@ def test_newer_relay_that_is_killed(proxied):
 def test_relay_stopped_and_continued(proxied):
     """A relay that hangs holds its clients up, and serves them when it goes on."""
     listener = proxied.listen()
-    proxied.relay.signal(signal.SIGSTOP)
+    proxied.relay.stop()
     client = proxied.connect(listener)
     client.sendall(b"waiting")
     proxied.relay.signal(signal.SIGCONT)

@@ -560,7 +560,7 @@ def test_flood_of_those_who_are_not_redirected(loaded, how):
     Red if all that comes is accepted in one go in on_closing(): the relay stands still for as long
     as the flood goes on.
     """
-    relay = loaded.start_relay("--workers", 1)
+    relay = loaded.start_relay("--workers", 1, "--drain-timeout", "20s")
     client, server = loaded.pair()
     floods = [loaded.task(knock, relay.address, place=loaded.bystander) for _ in range(3)]
     host.wait_until(lambda: relay.cpu_seconds() > 0.1, "it is a flood", 20)

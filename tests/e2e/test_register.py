@@ -164,7 +164,7 @@ def test_stopped_is_waited_for(loaded, haproxy, register):
     register("--pid", relay.pid).succeeded()
     (entry,) = registered(loaded)
     assert entry["alive_ns"] == 0 and entry["registered_ns"] > 0 and entry["missed"] == 0
-    relay.signal(signal.SIGSTOP)
+    relay.stop()
     listener = loaded.listen()
     client = loaded.connect(listener)
     relay.signal(signal.SIGCONT)

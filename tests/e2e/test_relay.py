@@ -115,7 +115,7 @@ def test_last_words_before_a_reset(proxied):
     we learn of the reset. To see it red: do not run the pump in half_flush()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
-    proxied.relay.signal(signal.SIGSTOP)
+    proxied.relay.stop()
     server.sendall(b"nobody reads this")
     client.sendall(b"last words")
     wire.reset(client)

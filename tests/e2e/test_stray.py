@@ -238,7 +238,7 @@ def test_stranger_gets_no_repeated_syn(loaded):
     loaded.start_relay("--workers", 1, "--listeners", 1, "--backlog", 2)
     listener = loaded.listen()
     ports = ports_of(loaded)
-    loaded.relay.signal(signal.SIGSTOP)
+    loaded.relay.stop()
     filler = loaded.task(fill, ports, place=loaded.bystander)
     syn_sent = partial(loaded.run, "ss", "-tnH", "state", "syn-sent", place=loaded.bystander)
     host.wait_until(lambda: len(syn_sent().out.splitlines()) >= 3, "the backlog is full")
