@@ -17,6 +17,7 @@
 
 #include "client.h"
 #include "pattern.h"
+#include "run.h"
 #include "server.h"
 #include "shape.h"
 
@@ -158,7 +159,7 @@ static void run_workload(enum workload workload, struct client_options *options)
 	}
 	if (options->seconds == 0 && workload != WORKLOAD_RR && !shape)
 		options->seconds = SECONDS_DEFAULT;
-	client_run(workload, options);
+	run_clients(workload, options);
 }
 
 int main(int argc, char **argv)
