@@ -196,6 +196,25 @@ class Layout:
         return struct.unpack_from(form, value, self._offsets[name])
 
 
+class Entry:
+    """The registration of a relay that is stopped, so that it does not repair it, changed."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.layout = Layout(bed.pins.path / "map_config")
+        (self.entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_config")
+
+    def bytes_of(self, what):
+        return bytes(int(byte, 16) for byte in self.entry[what])
+
+    def change(self, **fields):
+        mask = self.layout.pack(**{name: b"\xff" * len(data) for name, data in fields.items()})
+        value = [new if masked else old for old, new, masked
+                 in zip(self.bytes_of("value"), self.layout.pack(**fields), mask, strict=True)]
+        with self.bed.pins.open("map_config") as config:
+            config.update(self.bytes_of("key"), bytes(value))
+
+
 def _load(path, program_type, attach_type, *instructions, name=b"foreign"):
     """Loads and pins somebody else's program: instructions are (code, registers, offset, value)."""
     code = ctypes.create_string_buffer(

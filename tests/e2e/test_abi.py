@@ -166,12 +166,14 @@ def test_buffer_that_is_too_small_is_left_alone(accepted, name, size):
 
 
 def test_direct_connection_has_no_original_destination(loaded, relay):
-    """I3: not even one that comes from the scope."""
+    """I3: not even one that comes from the scope. Red if answer_conn() does not look for RECORDED.
+    """
     for place in (loaded.client, loaded.bystander):
         loaded.connect(relay, place=place)
         sock, _ = loaded.accept(relay)
-        with pytest.raises(OSError):
-            sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+        for name, size in ((SO_ORIGINAL_DST, 16), (TPROXY_SO_CONN, 1024)):
+            with pytest.raises(OSError):
+                sock.getsockopt(socket.SOL_IP, name, size)
 
 
 def test_listener_that_sockops_did_not_see_gets_nothing(loaded):

@@ -14,7 +14,7 @@ import pytest
 import host
 import programs
 import wire
-from maps import Layout, attached, bpftool, load_connect4, pack_listen
+from maps import Entry, Layout, attached, bpftool, load_connect4, pack_listen
 from tproxyctl import binary, ctl, doctor, foreign, mend, other_abi_version  # fixtures too
 
 
@@ -301,25 +301,6 @@ def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
     host.wait_until(lambda: doctor().of("error"), "the relay is stopped")
     mend(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
     host.wait_until(lambda: not doctor().of("error"), "the relay runs again")
-
-
-class Entry:
-    """The registration of a relay that is stopped, so that it does not repair it, changed."""
-
-    def __init__(self, bed):
-        self.bed = bed
-        self.layout = Layout(bed.pins.path / "map_config")
-        (self.entry,) = bpftool("map", "dump", "pinned", bed.pins.path / "map_config")
-
-    def bytes_of(self, what):
-        return bytes(int(byte, 16) for byte in self.entry[what])
-
-    def change(self, **fields):
-        mask = self.layout.pack(**{name: b"\xff" * len(data) for name, data in fields.items()})
-        value = [new if masked else old for old, new, masked
-                 in zip(self.bytes_of("value"), self.layout.pack(**fields), mask, strict=True)]
-        with self.bed.pins.open("map_config") as config:
-            config.update(self.bytes_of("key"), bytes(value))
 
 
 @pytest.fixture

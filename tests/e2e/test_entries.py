@@ -214,6 +214,27 @@ def test_one_user_has_not_all(bed, policy):
     wait_at_rest(bed)
 
 
+def test_share_that_is_used_up_before_the_syn(proxied):
+    """A deferred SYN (Fast Open): other connections of the user have taken the rest of its share
+    since connect(). Red if entries_make() does not call share_is_free()."""
+    listener = proxied.listen()
+    sock = proxied.keep(proxied.run_in(as_user, wire.connect, listener.getsockname()))
+    proxied.accept(listener)
+    deferred = proxied.keep(proxied.run_in(as_user, wire.connect_deferred, listener.getsockname()))
+    (entry,) = proxied.pins.dump("map_socks")
+    user = struct.pack("=I", entry["value"]["shares"][0])
+    with proxied.pins.open("map_shares") as counters:
+        counters.update(user, struct.pack("=q", 65536 // 4 * 3))
+        with pytest.raises(OSError):
+            deferred.sendall(b"with the SYN")
+        counters.update(user, struct.pack("=q", 1))
+    assert proxied.stats()["unpublished"] == 1
+    assert proxied.pins.count("map_socks") == 1
+    sock.close()
+    wait_at_rest(proxied)
+    assert not shares(proxied)
+
+
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 def test_no_memory_for_the_record(bed, policy):
     """The socket's options have used up what the kernel gives. Red if it is counted as MAP_FULL."""

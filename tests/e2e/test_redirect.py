@@ -182,10 +182,13 @@ def test_no_relay(bed, policy):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_relay_killed(bed, policy):
-    """I2. To see it red: do not look the listener up in connect."""
+    """I2. It is counted in the relay's entry too: an older relay serves on if it finds that. To see
+    it red: do not look the listener up in connect; do not count it in choose()."""
     bed.load(*policy)
     bed.start_relay().kill()
     assert_unredirected(bed, policy, "no_listener")
+    (entry,) = bed.pins.dump("map_config")
+    assert entry["value"]["missed"] == bed.stats()["no_listener"]
 
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])

@@ -189,6 +189,33 @@ def test_connect_again_after_a_failure(loaded):
     rest(proxied, server, client)
 
 
+def test_connect_to_loopback_after_a_failure(bed):
+    """The kernel refuses the first connect(), which was redirected (its address is in use). The
+    second one is not redirected: the first one's record does not apply to it. Red if
+    connect_decide() does not call client_forget()."""
+    bed.load("--fail-closed")
+    bed.start_relay("--workers", 1, "--listeners", 1)
+    listener, local = bed.listen(), bed.listen("127.0.0.1", netns=bed.client_net)
+
+    def connect():
+        socks = [socket.socket() for _ in range(2)]
+        for sock in socks:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((CLIENT, 23456))
+        codes = [sock.connect_ex(listener.getsockname()) for sock in socks]
+        codes.append(socks[1].connect_ex(local.getsockname()))
+        return socks[1], codes
+
+    client, codes = bed.run_in(connect)
+    assert codes == [0, errno.EADDRNOTAVAIL, 0]
+    bed.keep(client).settimeout(wire.TIMEOUT)
+    server, peer = bed.accept(local)
+    assert peer == client.getsockname() and client.getpeername() == local.getsockname()
+    wire.exchange(client, server)
+    assert bed.stats()["aborted"] == 0
+    rest(bed, server, client)
+
+
 # --- bound before
 
 

@@ -19,14 +19,13 @@ import host
 import host6
 import maps
 import wire
-from harness import SERVER, SERVER2
+from harness import CLIENT, SERVER, SERVER2
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 MARK = 7
 USER = 1234
 SO_BINDTOIFINDEX = 62
 VIP = "192.0.2.77"
-TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 
 
 def assert_answer_of_the_policy(bed, listener, policy, **options):
@@ -35,6 +34,14 @@ def assert_answer_of_the_policy(bed, listener, policy, **options):
             bed.connect(listener, **options)
     else:
         assert not bed.visit(listener, **options).relayed
+
+
+def connected_marked(address):
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
+    sock.connect(address)
+    return sock
 
 
 def connect_marked(address, again=None):
@@ -162,6 +169,20 @@ def test_lo_is_down(bed, policy):
     assert bed.visit(listener).relayed
 
 
+@POLICIES
+def test_lo_is_down_before_the_relay_sees_it(bed, policy):
+    """The relay's address belongs to another device, so the route to it stays, by lo. Red if
+    strays() does not test for IFF_UP: connect() hangs."""
+    bed.load(*policy)
+    relay = bed.start_relay("--listen", f"{CLIENT}:3128", "--workers", 1, "--listeners", 1)
+    listener = bed.listen()
+    with relay.stopped():
+        maps.Entry(bed).change(alive_ns=bytes(8))  # without a heartbeat
+        bed.client_net.ip("link set lo down")
+        assert bed.run_in(connect_marked, listener.getsockname()) == [errno.EHOSTUNREACH]
+        assert bed.stats()["aborted"] == 1 and bed.pins.at_rest()
+
+
 # --- a stranger at the port of a relay that has died
 
 
@@ -194,21 +215,11 @@ def ports_of(bed):
     return [int(address.rpartition(":")[2]) for address in relay["listen"]]
 
 
-def defer(address):
-    """connect() that sends its SYN with the first data."""
-    sock = socket.socket()
-    sock.settimeout(wire.TIMEOUT)
-    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_CONNECT, 1)
-    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
-    sock.connect(address)
-    return sock
-
-
 def test_stranger_gets_no_deferred_syn(loaded):
     """To see it red: let listener_is_gone() say no."""
     loaded.start_relay("--workers", 1)
     ports = ports_of(loaded)
-    client = loaded.keep(loaded.run_in(defer, loaded.listen().getsockname()))
+    client = loaded.keep(loaded.run_in(wire.connect_deferred, loaded.listen().getsockname()))
     loaded.relay.kill()
     strangers = loaded.run_in(as_user, bind_all, ports, place=loaded.bystander)
     with pytest.raises(OSError):
@@ -234,7 +245,8 @@ def fill(ports):
 @pytest.mark.deadline(60)
 def test_stranger_gets_no_repeated_syn(loaded):
     """A SYN was not answered, the relay dies, somebody binds its port, and the SYN goes again. To
-    see it red: do not call client_retransmits()."""
+    see it red: do not call client_retransmits(), or set no TCP_USER_TIMEOUT there (then connect()
+    does not end)."""
     loaded.start_relay("--workers", 1, "--listeners", 1, "--backlog", 2)
     listener = loaded.listen()
     ports = ports_of(loaded)
@@ -242,13 +254,14 @@ def test_stranger_gets_no_repeated_syn(loaded):
     filler = loaded.task(fill, ports, place=loaded.bystander)
     syn_sent = partial(loaded.run, "ss", "-tnH", "state", "syn-sent", place=loaded.bystander)
     host.wait_until(lambda: len(syn_sent().out.splitlines()) >= 3, "the backlog is full")
-    victim = loaded.task(partial(wire.connect, listener.getsockname(), timeout=20))
+    victim = loaded.task(partial(wire.connect, listener.getsockname(), timeout=60))
     host.wait_until(lambda: loaded.pins.count("map_ports") == 1, "its SYN is sent")
     filler.stop()
     loaded.relay.kill()
     strangers = loaded.run_in(as_user, bind_all, ports, place=loaded.bystander)
-    with pytest.raises(OSError):
-        victim.result(20)
+    with pytest.raises(OSError) as error:
+        victim.result(60)
+    assert error.value.errno, "it did not end by itself"
     assert not select.select(strangers, [], [], 0)[0]
     assert loaded.stats()["aborted"] == 1
     host.wait_until(loaded.pins.at_rest, "nothing is left")
@@ -266,7 +279,7 @@ def slow_lo(bed):
 
 def speak(address):
     """A client that says something, and what comes of it."""
-    with wire.connect(address, timeout=20) as sock:
+    with wire.connect(address, timeout=60) as sock:
         sock.sendall(b"for the server only")
         return sock.recv(100)
 
@@ -300,10 +313,12 @@ def kill_with_a_syn_in_flight(bed):
 @pytest.mark.deadline(60)
 def test_stranger_gets_no_syn_in_flight(loaded):
     """The relay dies and somebody binds its port while a SYN is under way. He sees the SYN, and
-    nothing else. To see it red: do not look for the listener in client_established()."""
+    nothing else. To see it red: do not look for the listener in client_established(), or set no
+    TCP_USER_TIMEOUT there (then the client waits for ever)."""
     victim, strangers = kill_with_a_syn_in_flight(loaded)
-    with pytest.raises(OSError):
-        victim.result(20)
+    with pytest.raises(OSError) as error:
+        victim.result(60)
+    assert error.value.errno == errno.ETIMEDOUT, "it did not end by itself"
     assert not select.select(strangers, [], [], 0)[0]
     assert loaded.stats()["aborted"] == 1
     host.wait_until(loaded.pins.at_rest, "nothing is left")
@@ -446,6 +461,27 @@ def test_others_do_not_get_conntracks_answer(loaded):
     loaded.connect(relay, place=loaded.bystander)
     with pytest.raises(FileNotFoundError):
         loaded.accept(relay)[0].getsockopt(socket.SOL_IP, test_abi.SO_ORIGINAL_DST, 16)
+
+
+@pytest.mark.needs("iptables-legacy")
+def test_conntrack_is_not_asked_without_our_hook(loaded):
+    """The program that answers for us is detached, and the host redirects a connection to the
+    relay's port: conntrack would name its destination. Red if origdst_get() asks
+    SO_ORIGINAL_DST."""
+    relay = loaded.start_relay("--workers", 1, "--listeners", 1)
+    (port,), listener = ports_of(loaded), loaded.listen()
+    subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
+                    "-A", "OUTPUT", "-p", "tcp", "-d", SERVER, "-m", "mark", "--mark", str(MARK),
+                    "-j", "REDIRECT", "--to-ports", str(port)], check=True)
+    with relay.stopped():  # it would look for its hooks soon
+        for cgroup in (loaded.scope, loaded.relay_cgroup):
+            link = loaded.pins.path / f"link_sockopt_{cgroup.path.stat().st_ino:x}"
+            if link.exists():
+                maps.bpftool("link", "detach", "pinned", link)
+        client = loaded.keep(loaded.run_in(connected_marked, listener.getsockname(),
+                                           place=loaded.bystander))
+    assert wire.ended_by(client) == wire.RESET
+    assert not select.select([listener], [], [], 0)[0]
 
 
 # --- the relay's ports, in turn

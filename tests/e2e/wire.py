@@ -19,6 +19,7 @@ EOF = "eof"
 RESET = "reset"
 
 ESTABLISHED, SYN_SENT = "01", "02"
+TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,6 +43,16 @@ def connect(address, source=None, timeout=TIMEOUT):
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+def connect_deferred(address):
+    """connect() that sends its SYN with the first data."""
+    sock = socket.socket()
+    sock.settimeout(TIMEOUT)
+    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_CONNECT, 1)
+    sock.setsockopt(socket.SOL_TCP, TCP_FASTOPEN_NO_COOKIE, 1)
+    sock.connect(address)
     return sock
 
 
