@@ -211,7 +211,7 @@ check_hosts()
     done < "$tmp"
 }
 
-# The numbers in README.md must be those of the run in tests/bench/results.
+# The numbers in README.md and in tests/bench/results must be those of bench.json there.
 check_benchmarks()
 {
     /usr/bin/python3 -B tests/bench/publish.py --check ||

@@ -120,7 +120,7 @@ def line(floor, verdict, value):
 
 
 def summary(document):
-    """For README.md: how many are met, and by name those that are not."""
+    """For results/README.md: how many floors are met, and the names of those that are missed."""
     judged = [verdict for verdict in verdicts(document) if verdict[1] != UNKNOWN]
     if not judged:
         return []

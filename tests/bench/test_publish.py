@@ -70,6 +70,7 @@ class Published(unittest.TestCase):
         self.readme = os.path.join(self.tree, "README.md")
         self.json = os.path.join(self.tree, publish.JSON)
         self.svg = os.path.join(self.tree, publish.SVG)
+        self.tables = os.path.join(self.tree, publish.TABLES)
         write(self.readme, EMPTY)
 
     def publish(self, **how):
@@ -96,32 +97,51 @@ class Published(unittest.TestCase):
     def test_published(self):
         self.publish()
         publish.check(self.tree)
-        content = read(self.readme)
         # By round 2.0, 1.1 and 4.0: not the ratio of the medians, which is 1.83.
+        content = read(self.tables)
         self.assertIn("| crr, p50 µs, lower is better | 2.00 (1.10–4.00) | 0.50 |", content)
         self.assertIn("| idle, bytes each | tproxy / haproxy | 0.17 | 500 |", content)
         self.assertIn("No number for redsocks in crr: stalled: nothing moves.", content)
         # crr twice, idle; bystander was run without a variant.
         self.assertIn("Floors (tests/bench/floors.py): 3 of 3 are met; not measured: rr, crr64, "
                       "bulk-up, bulk-down, patterns, fair, churn, bystander.", content)
+        content = read(self.readme)
+        self.assertIn("\n| direct | 60.0 µs |\n| tproxy / direct | 2.00 |\n"
+                      "| HAProxy / direct | 4.00 |\n| redsocks / direct | – |\n\n", content)
         self.assertTrue(content.startswith("# x\n") and content.endswith("\nAfter.\n"))
         self.assertIn("a &lt;CPU&gt; &amp; more", read(self.svg))
 
     def test_published_again(self):
         self.publish()
-        before = read(self.readme)
+        before = read(self.readme), read(self.tables)
         self.publish()
-        self.assertEqual(read(self.readme), before)
+        self.assertEqual((read(self.readme), read(self.tables)), before)
 
     def test_readme_edited(self):
         self.publish()
-        self.edit(self.readme, "2.00 (1.10–4.00)", "1.00 (1.10–4.00)")
-        self.assert_disagrees("README.md: its table")
+        self.edit(self.readme, "| tproxy / direct | 2.00", "| tproxy / direct | 1.00")
+        self.assert_disagrees("^README.md: its table")
+
+    def test_tables_edited(self):
+        self.publish()
+        self.edit(self.tables, "2.00 (1.10–4.00)", "1.00 (1.10–4.00)")
+        self.assert_disagrees("results/README.md: not the tables")
 
     def test_floors_edited(self):
         self.publish()
-        self.edit(self.readme, "3 of 3 are met", f"{len(floors.FLOORS)} of {len(floors.FLOORS)}")
-        self.assert_disagrees("README.md: its table")
+        self.edit(self.tables, "3 of 3 are met", f"{len(floors.FLOORS)} of {len(floors.FLOORS)}")
+        self.assert_disagrees("results/README.md: not the tables")
+
+    def test_tables_missing(self):
+        self.publish()
+        os.unlink(self.tables)
+        self.assert_disagrees("results/README.md: not the tables")
+
+    def test_results_removed_but_tables_still_there(self):
+        self.publish()
+        os.unlink(self.json)
+        write(self.readme, EMPTY)
+        self.assert_disagrees("results/README.md: it exists")
 
     def test_results_still_there_but_readme_emptied(self):
         self.publish()
