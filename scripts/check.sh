@@ -80,33 +80,24 @@ includes()
     done
 }
 
-# headers_of FOLDER: prints the names of its headers, as alternatives of a regular expression.
-headers_of()
-{
-    find "$1" -name '*.h' -printf '%f\n' | sed 's/\.h$//' | paste -sd '|'
-}
-
+# scripts/includes.py knows which folder may include which headers of the tree, and finds circles.
+# Here are those of the system.
 check_includes()
 {
-    local="\"(tproxy_abi|[a-z]+\.bpf)\.h\""
-    common_headers=$(headers_of common)
-    loader_headers=$(headers_of loader)
-    proxy_headers=$(headers_of proxy)
+    own='^#include "'
     {
-        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$local"
+        /usr/bin/python3 -B scripts/includes.py .
+        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$own"
         includes 'common/tproxy_abi.h' '<linux/types\.h>'
-        includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|\"($common_headers|config)\.h\""
+        includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|$own"
         for f in common/*.[ch]; do
             grep -Hn '<event2/' "$f"
             [ "$f" = common/bpffs.c ] || grep -Hn '<bpf/' "$f"
         done
-        includes 'loader/*.c loader/*.h' \
-            "<[a-z0-9_/-]+\.h>|\"($loader_headers|$common_headers|config|version|tproxy\.skel)\.h\""
-        includes 'proxy/*.c proxy/*.h' \
-            "<[a-z0-9_/-]+\.h>|\"($proxy_headers|$common_headers|config|version)\.h\""
-        grep -Hn '<event2/' loader/*.[ch]
-        grep -Hn 'tproxy\.skel\.h' loader/*.[ch] | grep -v '^loader/load\.c:'
-        grep -Hn -e '<bpf/' -e 'bpffs\.h' proxy/*.[ch] | grep -v '^proxy/registration\.c:'
+        includes 'loader/*/*.c loader/*/*.h' "<[a-z0-9_/-]+\.h>|$own"
+        includes 'proxy/*.c proxy/*.h' "<[a-z0-9_/-]+\.h>|$own"
+        grep -Hn '<event2/' loader/*/*.[ch]
+        grep -Hn '<bpf/' proxy/*.[ch] | grep -v '^proxy/registration\.c:'
     } > "$tmp"
     while read -r line; do
         finding "include: $line"

@@ -445,7 +445,7 @@ def test_doctor_of_a_map_that_fills(loaded, doctor, policy, where_to):
 
 def test_every_counter_is_explained(loaded, doctor):
     """By doctor, but for the ordinary ones, and by the man page. Red if a line is missing in
-    doctor_usage.c or tproxy-load.8.scd."""
+    doctor/usage.c or tproxy-load.8.scd."""
     names = list(loaded.stats())
     for number in range(len(names)):
         bpftool("map", "update", "pinned", loaded.pins.path / "map_stats",

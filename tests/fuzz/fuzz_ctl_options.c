@@ -7,7 +7,7 @@
 
 #include "../../common/optparse.c"
 #include "../../common/parse.c"
-#include "../../loader/ctl_options.c"
+#include "../../loader/ctl/options.c"
 
 static const struct ctl_usage usages[] = {
 	{ .synopsis = "[OPTION]...", .about = "Looks.\n" },

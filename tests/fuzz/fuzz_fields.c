@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * How tproxyctl shows untrusted text and the addresses in maps: common/escape.c against a model of
- * it, and endpoints of fields.c, which parse.c must read back unchanged. The first two bytes of the
- * input are the size of the buffer, the rest is an endpoint or text.
+ * it, and endpoints of host/json.c, which parse.c must read back unchanged. The first two bytes of
+ * the input are the size of the buffer, the rest is an endpoint or text.
  */
 #include "fuzz.h"
 
 #include "../../common/parse.c"
-#include "../../loader/fields.c"
+#include "../../loader/host/json.c"
 #include "match.bpf.h"
 
 static void check_escape(const char *text, size_t len, size_t size)

@@ -25,7 +25,7 @@ static struct group *fuzz_getgrnam(const char *name)
 }
 
 #define getgrnam fuzz_getgrnam
-#include "../../loader/options.c"
+#include "../../loader/load/options.c"
 #undef getgrnam
 
 static void check_sense(const struct options *o)

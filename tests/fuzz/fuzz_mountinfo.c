@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * loader/cgroup.c reads /proc/self/mountinfo: any text, and any mount point as the kernel would
- * write it, which must come back unchanged.
+ * loader/host/cgroup.c reads /proc/self/mountinfo: any text, and any mount point as the kernel
+ * would write it, which must come back unchanged.
  */
 #include "fuzz.h"
 
 #define fopen fuzz_fopen
-#include "../../loader/cgroup.c"
+#include "../../loader/host/cgroup.c"
 #undef fopen
 
 static void check_text(const uint8_t *data, size_t size)

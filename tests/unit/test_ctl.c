@@ -3,18 +3,18 @@
  * Tests parts of tproxyctl: options, groups of counters, escaped and quoted text, addresses,
  * listeners.
  */
-#include "ctl.h"
+#include "ctl/commands.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "ctl_options.h"
+#include "ctl/options.h"
 #include "escape.h"
-#include "fields.h"
-#include "listeners.h"
+#include "host/json.h"
+#include "host/listeners.h"
 #include "quote.h"
-#include "status.h"
+#include "state/status.h"
 #include "unit.h"
 #include "util.h"
 

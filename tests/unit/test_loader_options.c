@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Tests the command line of tproxy-load: accepted options and usage errors. */
-#include "options.h"
+#include "load/options.h"
 
 #include <errno.h>
 #include <stdbool.h>

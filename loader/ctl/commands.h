@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The commands of tproxyctl. argv[0] is the command's own name. Each returns the exit status: 0, 1
+ * after a failure, which was logged or printed, or 2 after a usage error, which was logged.
+ */
+#ifndef TPROXY_CTL_COMMANDS_H
+#define TPROXY_CTL_COMMANDS_H
+
+#include "tproxy_abi.h"
+
+int ctl_status(int argc, char **argv);
+int ctl_connections(int argc, char **argv);
+int ctl_doctor(int argc, char **argv);
+int ctl_register(int argc, char **argv);
+
+/* Groups of counters by what became of the connections, as `status` sums them up. */
+enum ctl_group {
+	CTL_GROUP_NONE, /* not assigned; a unit test checks that no counter has it */
+	CTL_GROUP_REDIRECTED,
+	CTL_GROUP_BYPASSED,
+	CTL_GROUP_NOT_REDIRECTED,
+	CTL_GROUP_REFUSED, /* a part of those not redirected */
+	/*
+	 * Failed at once with an error from map_failed: a relay had just failed to reach the
+	 * destination.
+	 */
+	CTL_GROUP_FAILED,
+	CTL_GROUP_RESET, /* a part of the redirected; also failed before the SYN */
+	CTL_GROUP_STALE, /* entries without a socket, not connections; in no sum */
+	_CTL_GROUP_MAX,
+};
+
+/* Returns the group of a counter. Exported for the unit test. */
+enum ctl_group ctl_group_of(enum tproxy_stat stat);
+
+#endif

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl register. See marks.h. tproxy-relay marks its sockets before listen(), where sockops
+ * sees them and adds HOOKED. A foreign proxy listens already. So its listener is marked LISTENER
+ * only, and asked for TPROXY_SO_WHOAMI. The programs that answer are those of the cgroup in which
+ * the socket was created. Wherever getsockopt is attached, sockops runs too (hooks.c). So after an
+ * answer HOOKED is added, which connect requires.
+ */
+#include "marks.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host/json.h"
+#include "host/listeners.h"
+#include "log.h"
+
+/*
+ * Checks that tproxy's getsockopt program is attached where this marked socket was created. Returns
+ * 0 or -errno, logged.
+ */
+static int ask_whoami(const char *pin_dir, const struct listener *l)
+{
+	struct tproxy_whoami who = {};
+	socklen_t len = sizeof(who);
+	char text[FIELDS_ENDPOINT_LEN];
+
+	if (getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) < 0 || len != sizeof(who) ||
+	    !(who.mark_flags & TPROXY_MARK_LISTENER)) {
+		log_err("the programs of '%s' are not attached where the listener at %s was created; start the proxy in the relay cgroup, moving it there later is not enough",
+			pin_dir, fields_format_endpoint(&l->ep, text));
+		return -ENOTCONN;
+	}
+	if (who.pid != (__u32)getpid() || who.uid != (__u32)getuid()) {
+		log_err("numbers of processes and users are not the host's here; run this outside of the container");
+		return -EXDEV;
+	}
+	return 0;
+}
+
+int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32 *ret_before)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	struct tproxy_mark mark = {};
+	int r;
+
+	if (bpf_map_lookup_elem(marks_fd, &l->fd, &mark) < 0)
+		mark.flags = 0;
+	*ret_before = mark.flags;
+	if ((mark.flags & wanted) == wanted)
+		return ask_whoami(pin_dir, l);
+	mark = (struct tproxy_mark){ .flags = TPROXY_MARK_LISTENER };
+	r = bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
+	if (r == 0) {
+		r = ask_whoami(pin_dir, l);
+		if (r < 0)
+			return r;
+		mark.flags = wanted;
+		r = bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
+	}
+	if (r < 0)
+		log_err("cannot mark a socket of process %d: %s", l->pid, strerror(-r));
+	return r;
+}
+
+void marks_restore(int marks_fd, const struct listener *l, __u32 before)
+{
+	const struct tproxy_mark mark = { .flags = before };
+
+	if (before)
+		bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
+	else
+		bpf_map_delete_elem(marks_fd, &l->fd);
+}

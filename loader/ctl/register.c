@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl register: makes the listening sockets of a proxy that does not know tproxy (HAProxy,
+ * Envoy, redsocks, mitmproxy) the relay of its network namespace. The proxy asks SO_ORIGINAL_DST as
+ * if netfilter had redirected the connection, and connects to the server itself. Its own sockets
+ * have no mark, so it must be in the relay cgroup. Otherwise its connections would be redirected to
+ * itself.
+ *
+ * put() duplicates the listening sockets of the process or of its descendants (listeners.c) and
+ * checks network namespace and cgroups. It then marks the sockets (marks.c) and writes the entry of
+ * map_config; a failure undoes the marks. The PID of the entry is the given one, a master's,
+ * because the next load forgets entries whose process has ended. alive_ns is 0, so connect never
+ * takes the entry for stale. The proof that the proxy serves is the mark, which ends with the
+ * socket.
+ *
+ * take_back() deletes the entry first, and the marks 100 ms later, so that connections that are
+ * redirected already still find their destination.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "commands.h"
+#include "host/cgroup.h"
+#include "host/json.h"
+#include "host/listeners.h"
+#include "log.h"
+#include "marks.h"
+#include "monotonic.h"
+#include "options.h"
+#include "state/pins.h"
+#include "state/status.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* How long a connection that is redirected already may take to find the mark. */
+#define UNMARK_DELAY_US 100000
+
+static const struct ctl_usage usage = {
+	.synopsis = "[-p DIR] [--json] --pid PID [--port PORT]...\n"
+		    "       tproxyctl register [-p DIR] [--json] --remove --pid PID",
+	.about = "Makes a running proxy, such as HAProxy or redsocks, the relay of its network\n"
+		 "namespace: connections are redirected to its listening TCP sockets, and it asks\n"
+		 "SO_ORIGINAL_DST. It must be in the relay cgroup. After it has been restarted or\n"
+		 "reloaded, run this again.\n",
+	.process = true,
+};
+
+struct job {
+	const struct ctl_options *options;
+	int config_fd, marks_fd;
+	struct tproxy_policy policy;
+	struct listeners listeners;
+};
+
+static void job_finish(struct job *job)
+{
+	util_closep(&job->config_fd);
+	util_closep(&job->marks_fd);
+	listeners_finish(&job->listeners);
+}
+
+/* Opens the maps and reads the policy. Returns 0 or -errno, logged. */
+static int open_pins(struct job *job)
+{
+	const char *dir = job->options->pin_dir;
+	_cleanup_close_ int policy_fd = -1;
+	uint32_t version;
+	__u32 key = 0;
+	int r;
+
+	r = status_check_abi(dir, &version);
+	if (r == -ENOENT)
+		log_err(STATUS_NOT_LOADED, dir);
+	if (r < 0)
+		return r;
+	r = bpffs_open_map(dir, "map_policy", sizeof(key), sizeof(job->policy),
+			   /* writable= */ false, &policy_fd);
+	if (r == 0)
+		r = bpf_map_lookup_elem(policy_fd, &key, &job->policy);
+	if (r == 0)
+		r = bpffs_open_map(dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
+				   /* writable= */ true, &job->config_fd);
+	if (r == 0)
+		r = bpffs_open_map(dir, "map_marks", sizeof(int), sizeof(struct tproxy_mark),
+				   /* writable= */ true, &job->marks_fd);
+	if (r < 0)
+		log_err("cannot open the maps in '%s': %s", dir, strerror(-r));
+	return r;
+}
+
+static bool listens_at(const struct listeners *listeners, __u16 port)
+{
+	size_t i;
+
+	for (i = 0; i < listeners->n; i++) {
+		if (listeners->list[i].ep.port == port)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Duplicates the listening sockets, and checks that all --port options have one. Returns 0 or
+ * -errno, logged.
+ */
+static int borrow(struct job *job)
+{
+	const struct ctl_options *o = job->options;
+	size_t i;
+	int r;
+
+	r = listeners_borrow(o->pid, o->ports, o->n_ports, &job->listeners);
+	if (r == -ESRCH)
+		log_err("there is no process %d", o->pid);
+	else if (r == -EPERM || r == -EACCES)
+		log_err("the sockets of process %d may not be borrowed: %s; it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3",
+			o->pid, strerror(-r));
+	else if (r < 0)
+		log_err("cannot borrow the sockets of process %d: %s", o->pid, strerror(-r));
+	if (r < 0)
+		return r;
+	if (o->n_ports == 0 && job->listeners.n == 0) {
+		log_err("process %d listens at no TCP port, and its children do not; start the proxy first",
+			o->pid);
+		return -ENOENT;
+	}
+	for (i = 0; i < o->n_ports; i++) {
+		if (listens_at(&job->listeners, o->ports[i]))
+			continue;
+		log_err("process %d does not listen at TCP port %u, and its children do not; see 'ss -Hltnp'",
+			o->pid, o->ports[i]);
+		return -ENOENT;
+	}
+	return 0;
+}
+
+/*
+ * A callback of pins_for_each(): returns nonzero if the cgroup @data is in the scope of this link.
+ */
+static int is_in_scope(struct pins *pins, const char *name, void *data)
+{
+	struct cgroup scope = { .fd = -1 };
+	char hook[PINS_LINK_LEN];
+	uint64_t id;
+	bool within;
+
+	if (pins_parse_link(name, hook, &id) < 0 || strcmp(hook, "connect4") != 0 ||
+	    cgroup_path_by_id(id, &scope.path) < 0)
+		return 0;
+	within = cgroup_is_within(data, &scope);
+	cgroup_close(&scope);
+	return within;
+}
+
+/*
+ * Checks that connections of the process are exempt, because otherwise they come back to it.
+ * Returns 0 or -errno, logged.
+ */
+static int check_cgroup(const struct job *job, pid_t pid)
+{
+	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relay = CGROUP_NULL;
+	struct pins pins = { .path = job->options->pin_dir, .fd = -1 };
+	int r;
+
+	r = cgroup_open_of(pid, &own);
+	if (r < 0) {
+		log_err("cannot tell the cgroup of process %d: %s", pid, strerror(-r));
+		return r;
+	}
+	if (!job->policy.relay_cgroup_id) {
+		if (pins_for_each(&pins, is_in_scope, &own) == 0)
+			return 0;
+		log_err("process %d is in scope, at '%s', so its own connections would be redirected to itself; run 'tproxy-load' with --relay-cgroup, and the proxy in that cgroup",
+			pid, own.path);
+		return -ELOOP;
+	}
+	r = cgroup_path_by_id(job->policy.relay_cgroup_id, &relay.path);
+	if (r < 0) {
+		log_err("the relay cgroup cannot be found: %s; run 'tproxy-load' again with --relay-cgroup",
+			r == -ESTALE ? "it was removed" : strerror(-r));
+		return r;
+	}
+	if (cgroup_is_within(&own, &relay))
+		return 0;
+	log_err("process %d is at '%s', not in the relay cgroup '%s', so its own connections could be redirected to itself; start it there, as with Slice= of its unit",
+		pid, own.path, relay.path);
+	return -ELOOP;
+}
+
+/*
+ * Checks the cgroup of each process that holds listeners, and that all listeners are in one network
+ * namespace. Returns 0 or -errno, logged.
+ */
+static int check_holders(const struct job *job)
+{
+	const struct listener *list = job->listeners.list;
+	size_t i;
+	int r;
+
+	for (i = 0; i < job->listeners.n; i++) {
+		if (list[i].netns_cookie != list[0].netns_cookie) {
+			log_err("process %d listens in more than one network namespace; choose with --port",
+				job->options->pid);
+			return -EXDEV;
+		}
+		if (i > 0 && list[i].pid == list[i - 1].pid)
+			continue;
+		r = check_cgroup(job, list[i].pid);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/*
+ * Adds a port, in host byte order, to those of one family. A relay has one address for each family.
+ * Returns 0 or -errno, logged.
+ */
+static int add_port(const struct job *job, struct tproxy_listen *listen, const __u8 addr[16],
+		    __u16 port)
+{
+	struct tproxy_endpoint one = { .port = port }, other = { .port = listen->ports[0] };
+	char text[FIELDS_ENDPOINT_LEN], other_text[FIELDS_ENDPOINT_LEN];
+	int i;
+
+	memcpy(one.addr, addr, sizeof(one.addr));
+	memcpy(other.addr, listen->addr, sizeof(other.addr));
+	if (listen->n_ports && memcmp(one.addr, other.addr, sizeof(one.addr)) != 0) {
+		log_err("process %d listens at %s and at %s, and a relay has one address of each family; choose with --port",
+			job->options->pid, fields_format_endpoint(&other, other_text),
+			fields_format_endpoint(&one, text));
+		return -ENOTUNIQ;
+	}
+	for (i = 0; i < listen->n_ports; i++) {
+		if (listen->ports[i] == port)
+			return 0;
+	}
+	if (listen->n_ports == TPROXY_PORTS_MAX) {
+		log_err("process %d listens at more than %d ports; choose with --port",
+			job->options->pid, TPROXY_PORTS_MAX);
+		return -E2BIG;
+	}
+	memcpy(listen->addr, addr, sizeof(listen->addr));
+	listen->ports[listen->n_ports++] = port;
+	return 0;
+}
+
+/*
+ * Adds the address and port of a listener; for a wildcard the loopback address. Returns 0 or
+ * -errno, logged.
+ */
+static int add_listener(const struct job *job, const struct listener *l,
+			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
+{
+	static const __u8 loopback4[16] = { [10] = 0xff, 0xff, 127, 0, 0, 1 };
+	static const __u8 loopback6[16] = { [15] = 1 };
+	char text[FIELDS_ENDPOINT_LEN];
+	int r;
+
+	if (l->mptcp) {
+		log_err("process %d listens at %s with Multipath TCP, which cannot be a relay; switch it off there (programs in Go: GODEBUG=multipathtcp=0)",
+			job->options->pid, fields_format_endpoint(&l->ep, text));
+		return -EPROTONOSUPPORT;
+	}
+	if (listeners_is_any4(l->ep.addr))
+		return add_port(job, &listen[TPROXY_INET], loopback4, l->ep.port);
+	if (listeners_is_any6(l->ep.addr)) {
+		r = add_port(job, &listen[TPROXY_INET6], loopback6, l->ep.port);
+		if (r < 0 || l->only6)
+			return r;
+		return add_port(job, &listen[TPROXY_INET], loopback4, l->ep.port);
+	}
+	if (memcmp(l->ep.addr, loopback4, 12) == 0)
+		return add_port(job, &listen[TPROXY_INET], l->ep.addr, l->ep.port);
+	if (IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)l->ep.addr)) {
+		log_err("process %d listens at the link-local address %s, which cannot be redirected to; choose with --port",
+			job->options->pid, fields_format_endpoint(&l->ep, text));
+		return -EADDRNOTAVAIL;
+	}
+	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
+}
+
+/* Reads the real UID. The owner of /proc/PID is another user if the process is not dumpable. */
+static int uid_of(pid_t pid, __u32 *ret_uid)
+{
+	char path[64], line[256];
+	int r = -ESRCH;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && r < 0 && fgets(line, sizeof(line), f))
+		r = sscanf(line, "Uid: %u", ret_uid) == 1 ? 0 : -ESRCH;
+	if (f)
+		fclose(f);
+	return r;
+}
+
+static bool is_port_of(const struct tproxy_relay *relay, const struct listener *l)
+{
+	struct tproxy_endpoint ep = {};
+	int family, i;
+
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		memcpy(ep.addr, relay->listen[family].addr, sizeof(ep.addr));
+		for (i = 0; i < relay->listen[family].n_ports && i < TPROXY_PORTS_MAX; i++) {
+			ep.port = relay->listen[family].ports[i];
+			if (listeners_takes(l, &ep))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Returns true if these sockets are a tproxy-relay's, which maintains its entry itself. Its
+ * guardian, which never accepts, holds the same sockets, and is recognised by their marks.
+ */
+static bool registers_itself(const struct job *job, const struct tproxy_relay *relay)
+{
+	size_t i;
+
+	if (!relay->alive_ns)
+		return false;
+	for (i = 0; i < job->listeners.n; i++) {
+		const struct listener *l = &job->listeners.list[i];
+		struct tproxy_mark mark = {};
+
+		if ((pid_t)relay->pid == l->pid)
+			return true;
+		if (bpf_map_lookup_elem(job->marks_fd, &l->fd, &mark) == 0 && mark.flags &&
+		    is_port_of(relay, l))
+			return true;
+	}
+	return (pid_t)relay->pid == job->options->pid;
+}
+
+/*
+ * Returns true if the process runs tproxy-relay. It may have no entry, because it drains or was
+ * replaced by another relay.
+ */
+static bool is_tproxy_relay(pid_t pid)
+{
+	static const char name[] = "tproxy-relay";
+	char link[64], path[PATH_MAX];
+	const char *base;
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return false;
+	path[len] = '\0';
+	base = strrchr(path, '/');
+	/* The link of an upgraded program ends with "tproxy-relay (deleted)". */
+	return base && strncmp(base + 1, name, strlen(name)) == 0 &&
+	       strchr(" ", base[1 + strlen(name)]);
+}
+
+static int refuse_relay(const struct job *job)
+{
+	log_err("process %d is a tproxy-relay or its guardian, which registers itself",
+		job->options->pid);
+	return -EEXIST;
+}
+
+/*
+ * Marks all sockets and writes the entry, or leaves everything as it was. Returns 0 or -errno,
+ * logged.
+ */
+static int mark_and_write(const struct job *job, const struct tproxy_relay *relay)
+{
+	const struct listener *list = job->listeners.list;
+	_cleanup_free_ __u32 *before = calloc(job->listeners.n, sizeof(*before));
+	size_t n = 0;
+	int r = 0;
+
+	if (!before) {
+		log_err("out of memory");
+		return -ENOMEM;
+	}
+	while (r == 0 && n < job->listeners.n) {
+		r = marks_set(job->marks_fd, job->options->pin_dir, &list[n], &before[n]);
+		n++;
+	}
+	if (r == 0) {
+		r = bpf_map_update_elem(job->config_fd, &list[0].netns_cookie, relay, BPF_ANY);
+		if (r == -E2BIG)
+			log_err("cannot register: too many network namespaces have relays; 'tproxy-load' forgets those of dead ones");
+		else if (r < 0)
+			log_err("cannot register in '%s/map_config': %s", job->options->pin_dir,
+				strerror(-r));
+	}
+	if (r < 0) {
+		while (n-- > 0)
+			marks_restore(job->marks_fd, &list[n], before[n]);
+	}
+	return r;
+}
+
+static void print_ports(const struct tproxy_listen *listen)
+{
+	struct tproxy_endpoint ep = {};
+	char text[FIELDS_ENDPOINT_LEN];
+	int i;
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	for (i = 0; i < listen->n_ports; i++) {
+		ep.port = listen->ports[i];
+		printf(" %s", fields_format_endpoint(&ep, text));
+	}
+}
+
+/* @replaced: PID of the relay that is replaced, 0 if none. */
+static void print_registered(const struct job *job, const struct tproxy_relay *relay,
+			     __u32 replaced)
+{
+	const uint64_t cookie = job->listeners.list[0].netns_cookie;
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+
+	if (!job->options->json) {
+		printf("registered pid %u, uid %u, as the relay of network namespace %" PRIu64 ":",
+		       relay->pid, relay->uid, cookie);
+		print_ports(&relay->listen[TPROXY_INET]);
+		print_ports(&relay->listen[TPROXY_INET6]);
+		if (replaced)
+			printf("; it replaces relay %u", replaced);
+		printf("\n");
+		return;
+	}
+	fields_add_string(root, "pin_dir", job->options->pin_dir);
+	fields_add_number(root, "netns_cookie", cookie);
+	fields_add_number(root, "pid", relay->pid);
+	fields_add_number(root, "uid", relay->uid);
+	fields_add_listen(root, "listen", &relay->listen[TPROXY_INET]);
+	fields_add_listen(root, "listen6", &relay->listen[TPROXY_INET6]);
+	if (replaced)
+		fields_add_number(root, "replaced", replaced);
+	fields_print(root);
+}
+
+/* Registers the proxy. Returns 0 or -errno, logged. */
+static int put(struct job *job)
+{
+	struct tproxy_relay relay = { .pid = (__u32)job->options->pid }, other = {};
+	size_t i;
+	int r;
+
+	if (is_tproxy_relay(job->options->pid))
+		return refuse_relay(job);
+	r = borrow(job);
+	if (r < 0)
+		return r;
+	r = check_holders(job);
+	for (i = 0; r == 0 && i < job->listeners.n; i++)
+		r = add_listener(job, &job->listeners.list[i], relay.listen);
+	if (r < 0)
+		return r;
+	if (bpf_map_lookup_elem(job->config_fd, &job->listeners.list[0].netns_cookie, &other) < 0)
+		other.pid = 0;
+	if (other.pid && registers_itself(job, &other))
+		return refuse_relay(job);
+	r = uid_of(job->options->pid, &relay.uid);
+	if (r < 0) {
+		log_err("there is no process %d", job->options->pid);
+		return r;
+	}
+	relay.registered_ns = monotonic_kernel_ns();
+	r = mark_and_write(job, &relay);
+	if (r == 0)
+		print_registered(job, &relay, other.pid == relay.pid ? 0 : other.pid);
+	return r;
+}
+
+/* Removes the marks of the sockets of an entry. Marks of closed sockets have gone with them. */
+static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *relay)
+{
+	size_t i, n;
+	int family;
+
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
+		_cleanup_(listeners_finish) struct listeners own = {};
+
+		n = relay->listen[family].n_ports;
+		if (n == 0 || n > TPROXY_PORTS_MAX ||
+		    listeners_borrow(job->options->pid, relay->listen[family].ports, n, &own) < 0)
+			continue;
+		for (i = 0; i < own.n; i++) {
+			if (own.list[i].netns_cookie == cookie)
+				marks_restore(job->marks_fd, &own.list[i], 0);
+		}
+	}
+}
+
+/* Removes all registrations of the process. Returns 0 or -errno, logged. */
+static int take_back(struct job *job)
+{
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	struct json_object *cookies = json_object_new_array();
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	int n;
+
+	fields_add_string(root, "pin_dir", job->options->pin_dir);
+	fields_add_number(root, "pid", (uint64_t)job->options->pid);
+	json_object_object_add(root, "removed", cookies);
+	for (n = 0; n < 2 * TPROXY_NAMESPACES_MAX &&
+		    bpf_map_get_next_key(job->config_fd, prev, &cookie) == 0;
+	     n++) {
+		prev = &cookie;
+		if (bpf_map_lookup_elem(job->config_fd, &cookie, &relay) < 0 ||
+		    relay.pid != (__u32)job->options->pid)
+			continue;
+		if (relay.alive_ns) {
+			log_err("process %d is a tproxy-relay, which registers itself; stop it instead",
+				job->options->pid);
+			return -EEXIST;
+		}
+		bpf_map_delete_elem(job->config_fd, &cookie);
+		usleep(UNMARK_DELAY_US);
+		unmark(job, cookie, &relay);
+		json_object_array_add(cookies, json_object_new_uint64(cookie));
+		prev = NULL; /* the walk cannot continue from a deleted key */
+	}
+	if (json_object_array_length(cookies) == 0) {
+		log_err("process %d is not registered; see 'tproxyctl status'", job->options->pid);
+		return -ENOENT;
+	}
+	if (job->options->json)
+		fields_print(root);
+	else
+		printf("pid %d is no relay any more\n", job->options->pid);
+	return 0;
+}
+
+int ctl_register(int argc, char **argv)
+{
+	struct ctl_options options;
+	_cleanup_(job_finish) struct job job = {
+		.options = &options,
+		.config_fd = -1,
+		.marks_fd = -1,
+	};
+	int r;
+
+	r = ctl_options_parse(argc, argv, &usage, &options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (geteuid() != 0) {
+		log_err("register must be run by root: it borrows the sockets of another process");
+		return EXIT_FAILURE;
+	}
+	if (open_pins(&job) < 0)
+		return EXIT_FAILURE;
+	r = options.remove ? take_back(&job) : put(&job);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

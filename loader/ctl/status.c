@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl status: the state that tproxy-load --status prints, with the counters summed up by what
+ * became of the connections.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "commands.h"
+#include "host/json.h"
+#include "options.h"
+#include "state/status.h"
+#include "util.h"
+
+static const struct ctl_usage usage = {
+	.synopsis = "[--json] [-p DIR]",
+	.about = "Prints what is loaded and attached, the registered relays, and what became of\n"
+		 "connections. Exit status 1 if nothing is loaded.\n",
+};
+
+static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
+	[TPROXY_STAT_REDIRECTED] = CTL_GROUP_REDIRECTED,
+	[TPROXY_STAT_BYPASS_RELAY] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_BYPASS_LOOPBACK] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_BYPASS_MULTICAST] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_BYPASS_LISTENER] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_NO_RELAY] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_NO_LISTENER] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_STALLED] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_MAP_FULL] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_BOUND_DEVICE] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_LINK_LOCAL] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_REFUSED] = CTL_GROUP_REFUSED,
+	[TPROXY_STAT_KNOWN_FAILED] = CTL_GROUP_FAILED,
+	[TPROXY_STAT_UNPUBLISHED] = CTL_GROUP_RESET,
+	[TPROXY_STAT_NO_STORAGE] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_OVER_SHARE] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_STRAYED] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_UNSUPPORTED] = CTL_GROUP_NOT_REDIRECTED,
+	[TPROXY_STAT_BYPASS_REPAIR] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_BYPASS_PORT0] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_ABORTED] = CTL_GROUP_RESET,
+	[TPROXY_STAT_UNANSWERED] = CTL_GROUP_RESET,
+	[TPROXY_STAT_STALE] = CTL_GROUP_STALE,
+};
+
+/* Names of the groups in JSON, and their headings in text. */
+static const struct {
+	const char *name, *heading;
+} group_names[_CTL_GROUP_MAX] = {
+	[CTL_GROUP_REDIRECTED] = { "redirected", "redirected to a relay" },
+	[CTL_GROUP_RESET] = { "reset", "  of these failed or reset" },
+	[CTL_GROUP_BYPASSED] = { "bypassed", "bypassed, direct" },
+	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
+	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
+	[CTL_GROUP_FAILED] = { "failed", "failed at once (remembered error)" },
+};
+
+/* The order in text: a part follows its whole. */
+static const enum ctl_group order[] = {
+	CTL_GROUP_REDIRECTED,	  CTL_GROUP_RESET,   CTL_GROUP_BYPASSED,
+	CTL_GROUP_NOT_REDIRECTED, CTL_GROUP_REFUSED, CTL_GROUP_FAILED,
+};
+
+enum ctl_group ctl_group_of(enum tproxy_stat stat)
+{
+	return (unsigned int)stat < _TPROXY_STAT_MAX ? groups[stat] : CTL_GROUP_NONE;
+}
+
+/* Adds "sums", with one number for each group. */
+static void add_sums(struct json_object *root)
+{
+	struct json_object *counters = json_object_object_get(root, "counters");
+	struct json_object *sums = json_object_new_object();
+	uint64_t sum[_CTL_GROUP_MAX] = {};
+	unsigned int i;
+
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		sum[groups[i]] += fields_get_number(counters, status_counter_name(i));
+	for (i = 0; i < ARRAY_SIZE(order); i++)
+		fields_add_number(sums, group_names[order[i]].name, sum[order[i]]);
+	json_object_object_add(root, "sums", sums);
+}
+
+/* Prints the counters of a group, unless it has only one, which is its sum. */
+static void print_reasons(struct json_object *counters, enum ctl_group group)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		n += groups[i] == group;
+	for (i = 0; n > 1 && i < _TPROXY_STAT_MAX; i++) {
+		const char *name = status_counter_name(i);
+
+		if (groups[i] == group)
+			printf("  %-33s %" PRIu64 "\n", name, fields_get_number(counters, name));
+	}
+}
+
+static void print_sums(struct json_object *root)
+{
+	struct json_object *counters = json_object_object_get(root, "counters");
+	struct json_object *sums = json_object_object_get(root, "sums");
+	size_t i;
+
+	printf("\n%-35s %s\n", "WHAT BECAME OF", "CONNECTIONS");
+	for (i = 0; i < ARRAY_SIZE(order); i++) {
+		printf("%-35s %" PRIu64 "\n", group_names[order[i]].heading,
+		       fields_get_number(sums, group_names[order[i]].name));
+		print_reasons(counters, order[i]);
+	}
+	printf("%s\n", "entries of nobody, found and removed");
+	printf("  %-33s %" PRIu64 "\n", status_counter_name(TPROXY_STAT_STALE),
+	       fields_get_number(counters, status_counter_name(TPROXY_STAT_STALE)));
+}
+
+int ctl_status(int argc, char **argv)
+{
+	_cleanup_(fields_put) struct json_object *root = NULL;
+	struct ctl_options options;
+	int r;
+
+	r = ctl_options_parse(argc, argv, &usage, &options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (status_read(options.pin_dir, &root) < 0)
+		return EXIT_FAILURE;
+	if (status_print_not_loaded(root, options.json))
+		return EXIT_FAILURE;
+	add_sums(root);
+	if (options.json) {
+		fields_print(root);
+		return EXIT_SUCCESS;
+	}
+	status_print_state(root);
+	print_sums(root);
+	return EXIT_SUCCESS;
+}

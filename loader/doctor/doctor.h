@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tproxyctl doctor: findings, and the checks that make them. A check only looks: it changes
+ * nothing, attaches nothing, pins nothing, and logs nothing. The one exception is doctor_pins(),
+ * which removes entries without a socket, as status does.
+ */
+#ifndef TPROXY_DOCTOR_H
+#define TPROXY_DOCTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "util.h"
+
+struct json_object;
+
+enum doctor_level {
+	DOCTOR_OK,
+	DOCTOR_INFO,	/* worth knowing */
+	DOCTOR_WARNING, /* works, but perhaps not as meant */
+	DOCTOR_ERROR,	/* does not work */
+	_DOCTOR_LEVEL_MAX,
+};
+
+struct doctor {
+	const char *pin_dir;
+	const char *cgroup; /* --cgroup, or NULL */
+	struct json_object *findings;
+	unsigned int n[_DOCTOR_LEVEL_MAX];
+	/* Set by one check for those after it. */
+	bool privileged; /* the kernel lets us probe */
+	bool has_cgroup2;
+	bool read_only; /* the bpffs is read-only: the kernel opens no links */
+	bool loaded;	/* by a loader of our ABI version */
+	bool fail_closed;
+	uint64_t relay_cgroup_id; /* from the policy; 0: none */
+	gid_t relay_gid;	  /* group of the pins; 0: only root may use them */
+};
+
+/* Adds a finding. @check is one word for what was looked at. Unprintable bytes are escaped. */
+void doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *fmt, ...)
+	_printf_(4, 5);
+
+/* Adds to the last finding the command that fixes it, or what to do where there is no command. */
+void doctor_mend(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
+
+#define DOCTOR_MEND_LOAD                                                                           \
+	"systemctl reload tproxy-load; or tproxy-load with the options that it was given before"
+#define DOCTOR_MEND_RELAY "systemctl restart tproxy-relay"
+
+/* The checks. ctl/doctor.c runs them in this order. */
+void doctor_host(struct doctor *d);
+void doctor_kernel(struct doctor *d);
+void doctor_cgroup(struct doctor *d);
+void doctor_bpffs(struct doctor *d);
+void doctor_pins(struct doctor *d);
+void doctor_targets(struct doctor *d);
+void doctor_hooks(struct doctor *d);
+void doctor_policy(struct doctor *d);
+void doctor_relay(struct doctor *d);
+void doctor_waiting(struct doctor *d);
+void doctor_usage(struct doctor *d);
+
+/*
+ * Reads the first line of a file below /proc or /sys, without its newline. Returns 0 or -errno;
+ * -ENODATA: the file is empty.
+ */
+int doctor_read_line(const char *path, char *buf, size_t size);
+
+#endif

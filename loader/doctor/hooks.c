@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: what is attached.
+ *
+ * First tproxy's own links. Each pinned link must be attached and run the pinned program, and no
+ * hook may be missing. targets.c reports links whose cgroup was removed. A link of a cgroup
+ * that is no longer in scope is kept while it serves connections, which is no fault.
+ *
+ * Then foreign programs on the same hooks, at tproxy's cgroups and above them. They run before or
+ * after tproxy's and may deny or change what it sees, so each is a warning. A program that was
+ * attached exclusively, and so keeps tproxy's out, is an error. So is one that tproxy's keeps from
+ * running (foreign.c). Each program is reported once for its cgroup and hook.
+ *
+ * The links tell which programs are tproxy's. If they cannot be read, nothing is checked.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "host/cgroup.h"
+#include "quote.h"
+#include "state/foreign.h"
+#include "state/hooks.h"
+#include "state/pins.h"
+#include "state/target_list.h"
+#include "tproxy_abi.h"
+
+/* For one hook, at a cgroup and all above it. A single cgroup can have 64. */
+#define PROGRAMS_MAX 256
+/* How many levels of cgroups are visited. */
+#define LEVELS_MAX 64
+
+static const struct attach_point {
+	const char *name; /* as in hooks.c */
+	enum bpf_attach_type type;
+} attach_points[] = {
+	{ "connect4", BPF_CGROUP_INET4_CONNECT },     { "connect6", BPF_CGROUP_INET6_CONNECT },
+	{ "getpeer4", BPF_CGROUP_INET4_GETPEERNAME }, { "getpeer6", BPF_CGROUP_INET6_GETPEERNAME },
+	{ "sockops", BPF_CGROUP_SOCK_OPS },	      { "sockopt", BPF_CGROUP_GETSOCKOPT },
+	{ "release", BPF_CGROUP_INET_SOCK_RELEASE },
+};
+
+struct link {
+	char hook[PINS_LINK_LEN];
+	uint64_t cgroup_id;
+	__u32 prog_id;
+	bool attached;
+};
+
+struct links {
+	struct doctor *d;
+	struct link *link;
+	size_t n;
+	size_t n_gone;		       /* whose cgroup was removed */
+	size_t n_kept;		       /* not wanted by the last load, but in use */
+	struct tproxy_target *targets; /* cgroups of the last load; NULL: unknown */
+	size_t n_targets;
+	bool good;
+};
+
+/* Programs that were reported already: one above two of tproxy's cgroups is reported once. */
+struct seen {
+	struct {
+		__u32 prog_id;
+		enum bpf_attach_type type;
+		uint64_t cgroup_id;
+	} * entries;
+	size_t n;
+};
+
+struct ids {
+	__u32 id[PROGRAMS_MAX];
+	__u32 n;
+	__u32 flags;
+};
+
+static __u32 prog_id_of(const char *path)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = bpf_obj_get(path);
+
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
+}
+
+static void cgroup_name(uint64_t id, char *buf, size_t size)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (cgroup_path_by_id(id, &path) == 0)
+		snprintf(buf, size, "'%s'", path);
+	else
+		snprintf(buf, size, "the cgroup %" PRIu64 ", which is gone", id);
+}
+
+static bool is_gone(uint64_t cgroup_id)
+{
+	_cleanup_free_ char *path = NULL;
+
+	return cgroup_path_by_id(cgroup_id, &path) == -ESTALE;
+}
+
+/* --- tproxy's own links */
+
+static void read_targets(struct links *links)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (bpffs_open_map(links->d->pin_dir, "map_targets", sizeof(__u32), sizeof(*links->targets),
+			   /* writable= */ false, &fd) < 0 ||
+	    target_list_read(fd, &links->targets, &links->n_targets) < 0)
+		links->n_targets = 0;
+}
+
+/*
+ * Returns true if the last load was for a cgroup of this id, or if its cgroups are unknown. A
+ * cgroup that was dropped keeps the links that serve redirected connections while there are any.
+ * They run the programs of the previous load.
+ */
+static bool is_wanted(const struct links *links, uint64_t cgroup_id)
+{
+	size_t i;
+
+	for (i = 0; i < links->n_targets; i++) {
+		if (links->targets[i].cgroup_id == cgroup_id)
+			return true;
+	}
+	return links->n_targets == 0;
+}
+
+static void tell_kept(const struct links *links)
+{
+	if (!links->n_kept)
+		return;
+	doctor_add(
+		links->d, DOCTOR_INFO, "links",
+		"%zu of cgroups that are in scope no more serve connections that still run; a tproxy-load removes them once no redirected connection is left",
+		links->n_kept);
+}
+
+static void check_link(struct links *links, const struct link *link)
+{
+	struct doctor *d = links->d;
+	char path[PATH_MAX], cgroup[PATH_MAX + 2];
+	__u32 pinned;
+
+	if (is_gone(link->cgroup_id)) {
+		/*
+		 * doctor_targets() reports what that means, once for all hooks. While there are
+		 * sockets of that cgroup, the link is still attached and serves them.
+		 */
+		links->n_gone++;
+		return;
+	}
+	if (link->attached && !is_wanted(links, link->cgroup_id)) {
+		links->n_kept++;
+		return;
+	}
+	cgroup_name(link->cgroup_id, cgroup, sizeof(cgroup));
+	if (!link->attached) {
+		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached to %s any more",
+			   link->hook, cgroup);
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+		links->good = false;
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/prog_%s", d->pin_dir, link->hook);
+	pinned = prog_id_of(path);
+	if (pinned == link->prog_id)
+		return;
+	doctor_add(d, DOCTOR_ERROR, "links",
+		   "%s at %s runs program %u, but program %u is pinned: an upgrade did not finish",
+		   link->hook, cgroup, link->prog_id, pinned);
+	doctor_mend(d, DOCTOR_MEND_LOAD);
+	links->good = false;
+}
+
+static int collect_link(struct pins *pins, const char *name, void *data)
+{
+	struct links *links = data;
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	struct link *grown;
+	struct link link;
+
+	if (pins_parse_link(name, link.hook, &link.cgroup_id) < 0 ||
+	    pins_path(pins, name, path) < 0)
+		return 0;
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0) {
+		doctor_add(links->d, DOCTOR_ERROR, "links", "'%s' cannot be read", path);
+		doctor_mend(links->d, DOCTOR_MEND_LOAD);
+		links->good = false;
+		return 0;
+	}
+	link.prog_id = info.prog_id;
+	/* For a detached link the kernel reports cgroup id 0. */
+	link.attached = info.cgroup.cgroup_id == link.cgroup_id;
+	grown = reallocarray(links->link, links->n + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	links->link = grown;
+	links->link[links->n++] = link;
+	return 0;
+}
+
+static bool has_link(const struct links *links, const char *hook, uint64_t cgroup_id)
+{
+	size_t i;
+
+	for (i = 0; i < links->n; i++) {
+		if (strcmp(links->link[i].hook, hook) == 0 &&
+		    (!cgroup_id || links->link[i].cgroup_id == cgroup_id))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where connect4 is, all hooks that serve a redirected connection must be. Hooks of relays must be
+ * attached somewhere.
+ */
+static void check_complete(struct links *links)
+{
+	struct doctor *d = links->d;
+	char cgroup[PATH_MAX + 2];
+	bool scope = false;
+	size_t i, j;
+
+	for (i = 0; i < links->n; i++) {
+		if (strcmp(links->link[i].hook, "connect4") != 0)
+			continue;
+		scope = true;
+		for (j = 0; j < n_hooks; j++) {
+			if (!hooks[j].scope ||
+			    has_link(links, hooks[j].name, links->link[i].cgroup_id))
+				continue;
+			cgroup_name(links->link[i].cgroup_id, cgroup, sizeof(cgroup));
+			doctor_add(d, DOCTOR_ERROR, "links", "%s is missing at %s", hooks[j].name,
+				   cgroup);
+			doctor_mend(d, DOCTOR_MEND_LOAD);
+			links->good = false;
+		}
+	}
+	for (j = 0; j < n_hooks; j++) {
+		if (has_link(links, hooks[j].name, 0) || (scope && hooks[j].scope) ||
+		    (!hooks[j].scope && !hooks[j].relay))
+			continue;
+		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+		links->good = false;
+	}
+}
+
+static void check_links(struct links *links)
+{
+	struct pins pins = { .path = links->d->pin_dir, .fd = -1 };
+	size_t i;
+
+	if (pins_for_each(&pins, collect_link, links) < 0)
+		return;
+	read_targets(links);
+	for (i = 0; i < links->n; i++)
+		check_link(links, &links->link[i]);
+	tell_kept(links);
+	check_complete(links);
+	if (links->good)
+		doctor_add(links->d, DOCTOR_OK, "links", "all %zu are attached",
+			   links->n - links->n_gone - links->n_kept);
+}
+
+/* --- foreign programs */
+
+static int query(const char *path, enum bpf_attach_type type, __u32 flags, struct ids *ret_ids)
+{
+	LIBBPF_OPTS(bpf_prog_query_opts, opts, .query_flags = flags, .prog_ids = ret_ids->id,
+		    .prog_cnt = PROGRAMS_MAX);
+	struct cgroup cgroup = CGROUP_NULL;
+	int r;
+
+	ret_ids->n = ret_ids->flags = 0;
+	r = cgroup_open(path, &cgroup);
+	if (r < 0)
+		return r;
+	r = bpf_prog_query_opts(cgroup.fd, type, &opts);
+	cgroup_close(&cgroup);
+	/* -ENOSPC: there are more than we have room for, and the first ones are in the array. */
+	if (r < 0 && r != -ENOSPC)
+		return r;
+	ret_ids->n = opts.prog_cnt < PROGRAMS_MAX ? opts.prog_cnt : PROGRAMS_MAX;
+	ret_ids->flags = opts.attach_flags;
+	return 0;
+}
+
+static bool has_id(const struct ids *ids, __u32 id)
+{
+	__u32 i;
+
+	for (i = 0; i < ids->n; i++) {
+		if (ids->id[i] == id)
+			return true;
+	}
+	return false;
+}
+
+static bool is_ours(const struct links *links, __u32 prog_id)
+{
+	size_t i;
+
+	for (i = 0; i < links->n; i++) {
+		if (links->link[i].prog_id == prog_id)
+			return true;
+	}
+	return false;
+}
+
+/* Returns true the first time. */
+static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, uint64_t cgroup_id)
+{
+	void *grown;
+	size_t i;
+
+	for (i = 0; i < seen->n; i++) {
+		if (seen->entries[i].prog_id == prog_id && seen->entries[i].type == type &&
+		    seen->entries[i].cgroup_id == cgroup_id)
+			return false;
+	}
+	grown = reallocarray(seen->entries, seen->n + 1, sizeof(*seen->entries));
+	if (!grown)
+		return true;
+	seen->entries = grown;
+	seen->entries[seen->n].prog_id = prog_id;
+	seen->entries[seen->n].type = type;
+	seen->entries[seen->n++].cgroup_id = cgroup_id;
+	return true;
+}
+
+/* Programs of a cgroup run before those of the cgroups above it. */
+static const char *how_beside(const struct attach_point *point, bool above)
+{
+	if (above && strncmp(point->name, "connect", 7) == 0)
+		return " beside ours: it runs after them, and of redirected connections it sees the address of the relay";
+	return " beside ours";
+}
+
+static void tell_foreign(struct doctor *d, const struct attach_point *point, __u32 prog_id,
+			 const char *path, bool above, bool in_the_way)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(prog_id);
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		strcpy(info.name, "?");
+	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
+		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
+		   point->name, path,
+		   in_the_way ? ", attached to the exclusion of ours" : how_beside(point, above));
+	if (in_the_way)
+		doctor_mend(d,
+			    "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
+			    "bpftool cgroup detach %s %s id %u",
+			    shell_quote(path, quoted, sizeof(quoted)),
+			    libbpf_bpf_attach_type_str(point->type), prog_id);
+	else
+		doctor_mend(d, "look what it does: bpftool prog show id %u", prog_id);
+}
+
+/*
+ * Returns true if these programs keep tproxy's from being attached. The kernel's rule is in
+ * kernel/bpf/cgroup.c, hierarchy_allows_attach(). Programs of the same cgroup must have been
+ * attached with BPF_F_ALLOW_MULTI, as tproxy's are. Above it the nearest cgroup that has programs
+ * decides (*decided): they must have been attached with that flag or with BPF_F_ALLOW_OVERRIDE.
+ */
+static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
+{
+	if (here->n == 0 || (level > 0 && *decided))
+		return false;
+	if (level > 0)
+		*decided = true;
+	return !(here->flags &
+		 (level > 0 ? BPF_F_ALLOW_MULTI | BPF_F_ALLOW_OVERRIDE : BPF_F_ALLOW_MULTI));
+}
+
+/* Checks one hook, at a cgroup and at each above it. */
+static void check_foreign_at(struct links *links, const struct cgroup *target, const char *root,
+			     const struct attach_point *point, struct seen *seen)
+{
+	const bool attached = has_link(links, point->name, target->id);
+	bool decided = false, in_the_way;
+	struct ids effective, here;
+	char path[PATH_MAX];
+	int level;
+	__u32 i;
+
+	if (query(target->path, point->type, BPF_F_QUERY_EFFECTIVE, &effective) < 0)
+		return;
+	snprintf(path, sizeof(path), "%s", target->path);
+	for (level = 0; level < LEVELS_MAX; level++) {
+		struct stat st;
+
+		if (query(path, point->type, 0, &here) < 0 || stat(path, &st) < 0)
+			return;
+		in_the_way = keeps_ours_out(&here, level, &decided) && !attached;
+		for (i = 0; i < here.n; i++) {
+			if (!is_ours(links, here.id[i]) &&
+			    (in_the_way || has_id(&effective, here.id[i])) &&
+			    note(seen, here.id[i], point->type, st.st_ino))
+				tell_foreign(links->d, point, here.id[i], path, level > 0,
+					     in_the_way);
+		}
+		if (strcmp(path, root) == 0)
+			return;
+		dirname(path);
+	}
+}
+
+/* Reports a program above the cgroup that tproxy's keeps from running, or would keep. */
+static void check_cancelled(struct links *links, const struct cgroup *target,
+			    const struct hook *hook, struct seen *seen)
+{
+	const bool attached = has_link(links, hook->name, target->id);
+	char text[FOREIGN_TEXT_LEN], command[FOREIGN_MEND_LEN];
+	struct foreign foreign;
+	bool here = false;
+	struct stat st;
+	__u32 own = 0;
+	size_t i;
+
+	for (i = 0; i < links->n; i++) {
+		if (links->link[i].cgroup_id != target->id)
+			continue;
+		here = true;
+		if (strcmp(links->link[i].hook, hook->name) == 0)
+			own = links->link[i].prog_id;
+	}
+	/* This hook will not be attached where only other hooks of tproxy are. */
+	if (here && !attached)
+		return;
+	if (foreign_find(target, hook, own, &foreign) <= 0)
+		return;
+	if (stat(foreign.cgroup, &st) == 0)
+		note(seen, foreign.prog_id, hook->attach_type, st.st_ino);
+	foreign_describe(&foreign, target, attached, text);
+	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
+	foreign_mend(&foreign, command);
+	doctor_mend(links->d, "%s", command);
+}
+
+static void check_foreign(struct links *links, const char *path, struct seen *seen)
+{
+	struct cgroup target = CGROUP_NULL;
+	_cleanup_free_ char *root = NULL;
+	size_t i;
+	int r;
+
+	r = cgroup_open(path, &target);
+	if (r == 0)
+		r = cgroup_root(&root);
+	if (r < 0) {
+		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
+		return;
+	}
+	for (i = 0; i < n_hooks; i++) {
+		if (hooks[i].scope || hooks[i].relay)
+			check_cancelled(links, &target, &hooks[i], seen);
+	}
+	for (i = 0; i < ARRAY_SIZE(attach_points); i++)
+		check_foreign_at(links, &target, root, &attach_points[i], seen);
+	cgroup_close(&target);
+}
+
+/*
+ * Checks --cgroup and the cgroups where tproxy is attached. If it is attached nowhere and there is
+ * no --cgroup, checks the root.
+ */
+static void check_all_foreign(struct links *links)
+{
+	struct doctor *d = links->d;
+	_cleanup_free_ char *root = NULL;
+	struct seen seen = {};
+	size_t i, j;
+
+	if (d->cgroup)
+		check_foreign(links, d->cgroup, &seen);
+	else if (links->n == 0 && cgroup_root(&root) == 0)
+		check_foreign(links, root, &seen);
+	for (i = 0; i < links->n; i++) {
+		_cleanup_free_ char *path = NULL;
+
+		for (j = 0; j < i && links->link[j].cgroup_id != links->link[i].cgroup_id; j++)
+			;
+		/* Once for each cgroup. One that is gone was reported with its links. */
+		if (j == i && cgroup_path_by_id(links->link[i].cgroup_id, &path) == 0)
+			check_foreign(links, path, &seen);
+	}
+	if (seen.n == 0)
+		doctor_add(d, DOCTOR_OK, "foreign", "no other programs are on our hooks");
+	free(seen.entries);
+}
+
+void doctor_hooks(struct doctor *d)
+{
+	struct links links = { .d = d, .good = true };
+
+	/* Without the links tproxy's programs look like foreign ones. */
+	if (!d->privileged || !d->has_cgroup2 || d->read_only)
+		return;
+	if (d->loaded)
+		check_links(&links);
+	check_all_foreign(&links);
+	free(links.targets);
+	free(links.link);
+}

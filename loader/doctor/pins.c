@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: what is pinned.
+ *
+ * map_policy must be tproxy's, written by a loader that finished, and of our ABI version. Only then
+ * is something loaded, and later checks look at it (doctor.loaded). All maps must be there, and
+ * there must be no foreign pin. Owners and modes must be those of state/objects.h. The group of the
+ * directory counts as the group of relays.
+ *
+ * A relay must also reach the directory through all directories above it. The kernel must let a
+ * process without capabilities use maps: a child process without any tries it.
+ *
+ * Entries without a socket are removed here, so that later checks count live connections only.
+ */
+#include <bpf/bpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "host/cgroup.h"
+#include "quote.h"
+#include "state/hooks.h"
+#include "state/objects.h"
+#include "state/owned.h"
+#include "state/pins.h"
+#include "tproxy_abi.h"
+
+#define MODE_OTHER_PINS 0600
+#define UID_NOBODY	65534
+
+/* Returns the mode that a pin must have, 0 for a map that this version does not have. */
+static mode_t wanted_mode(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < n_map_access; i++) {
+		if (strcmp(name, map_access[i].name) == 0)
+			return map_access[i].mode;
+	}
+	return strncmp(name, "map_", 4) == 0 ? 0 : MODE_OTHER_PINS;
+}
+
+/* Returns true if owner and mode are right. */
+static bool check_access(struct doctor *d, const char *path, const struct stat *st, mode_t mode,
+			 gid_t gid)
+{
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	bool good = true;
+
+	shell_quote(path, quoted, sizeof(quoted));
+	if ((st->st_mode & 07777) != mode) {
+		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' has mode %04o, not %04o%s", path,
+			   st->st_mode & 07777, mode,
+			   st->st_mode & ~mode & 07 ? ": others may use it" : "");
+		doctor_mend(d, "chmod %04o %s", mode, quoted);
+		good = false;
+	}
+	if (st->st_uid != 0 || st->st_gid != gid) {
+		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' belongs to %u:%u, not to 0:%u", path,
+			   st->st_uid, st->st_gid, gid);
+		doctor_mend(d, "chown 0:%u %s", gid, quoted);
+		good = false;
+	}
+	return good;
+}
+
+static bool check_pin(struct doctor *d, const char *name)
+{
+	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
+	const mode_t mode = wanted_mode(name);
+	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
+	if (stat(path, &st) < 0)
+		return true; /* removed meanwhile */
+	if (!owned_by_tproxy(&pins, name) || !mode) {
+		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
+		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
+		return false;
+	}
+	return check_access(d, path, &st, mode, strncmp(name, "map_", 4) == 0 ? d->relay_gid : 0);
+}
+
+static bool check_maps_there(struct doctor *d)
+{
+	char path[PATH_MAX];
+	bool good = true;
+	size_t i;
+
+	for (i = 0; i < n_map_access; i++) {
+		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, map_access[i].name);
+		if (access(path, F_OK) == 0 || errno != ENOENT)
+			continue;
+		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is not there", path);
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+		good = false;
+	}
+	return good;
+}
+
+/*
+ * The relay's group needs search permission on every directory above. Usually the bit for others
+ * grants it.
+ */
+static bool check_way(struct doctor *d)
+{
+	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)], *parent = path;
+	bool good = true;
+	struct stat st;
+
+	if (!d->relay_gid || !realpath(d->pin_dir, path))
+		return true;
+	do {
+		parent = dirname(parent);
+		if (stat(parent, &st) < 0 || st.st_mode & S_IXOTH ||
+		    (st.st_gid == d->relay_gid && st.st_mode & S_IXGRP))
+			continue;
+		doctor_add(d, DOCTOR_ERROR, "pins",
+			   "'%s' has mode %04o: the relay's group %u cannot get to the pins",
+			   parent, st.st_mode & 07777, d->relay_gid);
+		doctor_mend(d, "chmod o+x %s", shell_quote(parent, quoted, sizeof(quoted)));
+		good = false;
+	} while (strcmp(parent, "/") != 0 && strcmp(parent, ".") != 0);
+	return good;
+}
+
+static void check_files(struct doctor *d)
+{
+	bool good = true;
+	struct dirent *entry;
+	struct stat st;
+	DIR *dir;
+
+	dir = opendir(d->pin_dir);
+	if (!dir || fstat(dirfd(dir), &st) < 0) {
+		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' cannot be read: %s", d->pin_dir,
+			   strerror(errno));
+		if (dir)
+			closedir(dir);
+		return;
+	}
+	/* The group of the directory counts. All pins must agree with it. */
+	d->relay_gid = st.st_gid;
+	good &= check_access(d, d->pin_dir, &st,
+			     d->relay_gid ? PINS_DIR_MODE_GROUP : PINS_DIR_MODE_ROOT, d->relay_gid);
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			good &= check_pin(d, entry->d_name);
+	}
+	closedir(dir);
+	good &= check_maps_there(d);
+	good &= check_way(d);
+	if (good && d->relay_gid)
+		doctor_add(
+			d, DOCTOR_OK, "pins",
+			"owners and modes in '%s' are right; members of group %u may register relays",
+			d->pin_dir, d->relay_gid);
+	else if (good)
+		doctor_add(d, DOCTOR_OK, "pins",
+			   "owners and modes in '%s' are right; only root may register relays",
+			   d->pin_dir);
+}
+
+/*
+ * Checks whether a process without any capability can use a map that was opened for it. With
+ * kernel.unprivileged_bpf_disabled set it cannot, until c8644cd0efe7 ("bpf: refine
+ * kernel.unprivileged_bpf_disabled behaviour").
+ */
+static void check_unprivileged_use(struct doctor *d, int map_fd)
+{
+	struct tproxy_policy policy;
+	__u32 key = 0;
+	int status;
+	pid_t pid;
+
+	if (!d->relay_gid || geteuid() != 0)
+		return;
+	fflush(stdout); /* the child must not print it again */
+	pid = fork();
+	if (pid == 0) {
+		if (setresgid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0 ||
+		    setresuid(UID_NOBODY, UID_NOBODY, UID_NOBODY) < 0)
+			_exit(2);
+		_exit(bpf_map_lookup_elem(map_fd, &key, &policy) == 0 ? 0 : 1);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ||
+	    WEXITSTATUS(status) == 2)
+		return;
+	if (WEXITSTATUS(status) == 0) {
+		doctor_add(d, DOCTOR_OK, "pins", "a relay needs no capability to use them");
+		return;
+	}
+	doctor_add(
+		d, DOCTOR_ERROR, "pins",
+		"this kernel lets nobody without CAP_BPF use maps: an unprivileged relay cannot register");
+	doctor_mend(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
+}
+
+/* A cgroup that is created again at the same path has another id. */
+static void check_relay_cgroup(struct doctor *d)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (!d->relay_cgroup_id || cgroup_path_by_id(d->relay_cgroup_id, &path) != -ESTALE)
+		return;
+	doctor_add(d, DOCTOR_ERROR, "loaded",
+		   "the relay cgroup (id %" PRIu64
+		   ") was removed: no relay is told destinations, also not one at the same path",
+		   d->relay_cgroup_id);
+	doctor_mend(d, DOCTOR_MEND_LOAD);
+}
+
+static void check_policy(struct doctor *d)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+	int r;
+
+	r = bpffs_open_map(d->pin_dir, "map_policy", sizeof(key), sizeof(policy),
+			   /* writable= */ false, &fd);
+	if (r == 0)
+		r = bpf_map_lookup_elem(fd, &key, &policy);
+	if (r < 0) {
+		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
+			   d->pin_dir, strerror(-r));
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+		return;
+	}
+	d->loaded = true;
+	d->fail_closed = policy.flags & TPROXY_FAIL_CLOSED;
+	d->relay_cgroup_id = policy.relay_cgroup_id;
+	bpffs_sweep(d->pin_dir);
+	doctor_add(d, DOCTOR_OK, "loaded", "ABI version %u in '%s', %s", policy.abi_version,
+		   d->pin_dir, d->fail_closed ? "fail-closed" : "fail-open");
+	check_relay_cgroup(d);
+	check_files(d);
+	check_unprivileged_use(d, fd);
+}
+
+void doctor_pins(struct doctor *d)
+{
+	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	uint32_t version;
+	int r = bpffs_abi_version(d->pin_dir, &version);
+
+	shell_quote(d->pin_dir, quoted, sizeof(quoted));
+
+	if (r != -ENOENT && !owned_by_tproxy(&pins, "map_policy")) {
+		doctor_add(d, DOCTOR_ERROR, "loaded",
+			   "'%s/map_policy' is not tproxy-load's, so nothing is loaded there",
+			   d->pin_dir);
+		doctor_mend(d, "choose another pin directory (--pin-dir), that one is of others");
+	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
+		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' is there, but holds no map_policy",
+			   d->pin_dir);
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+	} else if (r == -ENOENT) {
+		doctor_add(d, DOCTOR_WARNING, "loaded",
+			   "nothing is loaded in '%s': nothing is redirected", d->pin_dir);
+		doctor_mend(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
+			       "--relay-group GROUP");
+	} else if (r < 0) {
+		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
+			   d->pin_dir, strerror(-r));
+		if (r == -EACCES || r == -EPERM)
+			doctor_mend(d, "sudo tproxyctl doctor -p %s", quoted);
+		else
+			doctor_mend(d, "tproxy-load --unload -p %s, then " DOCTOR_MEND_LOAD,
+				    quoted);
+	} else if (version == 0) {
+		doctor_add(d, DOCTOR_ERROR, "loaded", "the loader of '%s' did not finish",
+			   d->pin_dir);
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+	} else if (version != TPROXY_ABI_VERSION) {
+		doctor_add(d, DOCTOR_ERROR, "loaded",
+			   "'%s' holds ABI version %u, this is version %u", d->pin_dir, version,
+			   TPROXY_ABI_VERSION);
+		doctor_mend(d,
+			    "tproxy-load --unload -p %s, then tproxy-load with the options that it "
+			    "was given before",
+			    quoted);
+	} else {
+		check_policy(d);
+	}
+}

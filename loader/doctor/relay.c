@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: the registered relays.
+ *
+ * A connection to a relay's port would prove little, and would be one more for it to reset. Instead
+ * each entry of map_config is compared with the process that it names. The process must exist and
+ * run, be able to open the pins, and have renewed alive_ns. At each registered address one of its
+ * own sockets must listen, in the registered network namespace, and carry tproxy's mark. A program
+ * of these pins must answer on it (TPROXY_SO_WHOAMI).
+ *
+ * The listeners are duplicated with pidfd_getfd(2) (listeners.c), because only a process that holds
+ * a socket can read its mark. A proxy that tproxyctl registered has an alive_ns of 0. The sockets
+ * with which it connects have no mark, so it must be in the relay cgroup.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "host/cgroup.h"
+#include "host/json.h"
+#include "host/listeners.h"
+#include "host/namespaces.h"
+#include "monotonic.h"
+#include "state/relays.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* Two descriptors for each connection, and a reserve. */
+#define NOFILE_FEW 4096
+
+enum process {
+	PROCESS_RUNS,
+	PROCESS_STOPPED,
+	PROCESS_GONE,
+};
+
+/*
+ * A relay that registers itself is restarted. A proxy that tproxyctl registered is registered
+ * again.
+ */
+static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
+{
+	if (relay->alive_ns)
+		doctor_mend(d, DOCTOR_MEND_RELAY);
+	else
+		doctor_mend(d, "restart that proxy, then tproxyctl register --pid PID");
+}
+
+/*
+ * Returns true if tproxy's getsockopt program answers on this listener. The programs that run are
+ * those of the cgroup where the socket was created. Another relay cgroup since then means other
+ * programs.
+ */
+static bool is_answered(const struct listener *l)
+{
+	struct tproxy_whoami who = {};
+	socklen_t len = sizeof(who);
+
+	return getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) == 0 && len == sizeof(who);
+}
+
+/* Returns true if there is no finding. */
+static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
+			   const struct listeners *own)
+{
+	char text[FIELDS_ENDPOINT_LEN];
+	size_t i;
+
+	for (i = 0; i < own->n && is_answered(&own->list[i]); i++)
+		;
+	if (i == own->n)
+		return true;
+	doctor_add(
+		d, DOCTOR_ERROR, "relay",
+		"relay %u: no program of these pins answers at %s, it is outside of the relay cgroup: what gets there is reset",
+		relay->pid, fields_format_endpoint(&own->list[i].ep, text));
+	doctor_mend(d, "start it in the relay cgroup, see 'tproxy-load --status'");
+	return false;
+}
+
+/* A proxy that does not know tproxy connects with sockets that have no mark. */
+static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
+{
+	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relays = CGROUP_NULL;
+
+	if (relay->alive_ns || !d->relay_cgroup_id ||
+	    cgroup_path_by_id(d->relay_cgroup_id, &relays.path) < 0 ||
+	    cgroup_open_of((pid_t)relay->pid, &own) < 0 || cgroup_is_within(&own, &relays))
+		return;
+	doctor_add(
+		d, DOCTOR_ERROR, "relay",
+		"relay %u is at '%s', not in the relay cgroup '%s': its own connections may be redirected to itself",
+		relay->pid, own.path, relays.path);
+	mend_relay(d, relay);
+}
+
+/*
+ * Returns true if there is no finding. Listeners that share a port (SO_REUSEPORT) must all be
+ * marked.
+ */
+static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			const struct tproxy_endpoint *ep, const struct listeners *own)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	char text[FIELDS_ENDPOINT_LEN];
+	_cleanup_close_ int fd = -1;
+	size_t i;
+	int r;
+
+	fields_format_endpoint(ep, text);
+	r = bpffs_open_map(d->pin_dir, "map_marks", sizeof(int), sizeof(struct tproxy_mark),
+			   /* writable= */ false, &fd);
+	for (i = 0; i < own->n; i++) {
+		struct tproxy_mark mark = {};
+
+		if (own->list[i].netns_cookie != cookie || !listeners_takes(&own->list[i], ep))
+			continue;
+		if (fd >= 0)
+			r = bpf_map_lookup_elem(fd, &own->list[i].fd, &mark);
+		if (r < 0 && r != -ENOENT) {
+			doctor_add(d, DOCTOR_INFO, "relay",
+				   "relay %u: the mark of %s cannot be read: %s", relay->pid, text,
+				   strerror(-r));
+			return true;
+		}
+		if ((mark.flags & wanted) == wanted)
+			continue;
+		doctor_add(
+			d, DOCTOR_ERROR, "relay",
+			mark.flags & TPROXY_MARK_LISTENER
+				? "relay %u: sockops is not attached where the listener at %s was made"
+				: "relay %u: the listener at %s is not marked for these pins",
+			relay->pid, text);
+		mend_relay(d, relay);
+		return false;
+	}
+	return true;
+}
+
+/* Returns true if there is no finding. */
+static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			   const struct tproxy_endpoint *ep, const struct listeners *own)
+{
+	const pid_t pid = (pid_t)relay->pid;
+	char text[FIELDS_ENDPOINT_LEN];
+	bool elsewhere = false;
+	size_t i;
+
+	for (i = 0; i < own->n; i++) {
+		if (!listeners_takes(&own->list[i], ep))
+			continue;
+		if (own->list[i].netns_cookie == cookie)
+			return check_marks(d, cookie, relay, ep, own);
+		elsewhere = true;
+	}
+	fields_format_endpoint(ep, text);
+	if (elsewhere) {
+		doctor_add(
+			d, DOCTOR_ERROR, "relay",
+			"relay %d listens at %s in another network namespace than the one that it is registered for",
+			pid, text);
+		mend_relay(d, relay);
+		return false;
+	}
+	if (!listeners_anybody(pid, ep)) {
+		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d: nobody listens at %s", pid, text);
+		mend_relay(d, relay);
+		return false;
+	}
+	doctor_add(d, DOCTOR_ERROR, "relay",
+		   "relay %d: the socket that listens at %s is another process's", pid, text);
+	doctor_mend(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
+		    relay->alive_ns ? DOCTOR_MEND_RELAY : "tproxyctl register --pid PID");
+	return false;
+}
+
+/* Returns the state letter of /proc/PID/stat, '?' if there is none. */
+static char process_state(pid_t pid)
+{
+	char path[64], line[512];
+	const char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (doctor_read_line(path, line, sizeof(line)) < 0)
+		return '?';
+	end = strrchr(line, ')'); /* it follows the name, which may contain any byte */
+	return end && end[1] ? end[2] : '?';
+}
+
+/*
+ * Returns the soft limit, which the relay has raised, or 0 if unknown. prlimit(2) would take
+ * CAP_SYS_RESOURCE.
+ */
+static unsigned long open_files_max(pid_t pid)
+{
+	unsigned long limit = 0;
+	char path[64], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/limits", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Max open files %lu", &limit) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return limit;
+}
+
+static void check_limits(struct doctor *d, const struct tproxy_relay *relay)
+{
+	unsigned long limit = open_files_max((pid_t)relay->pid);
+
+	if (!limit || limit >= NOFILE_FEW)
+		return;
+	doctor_add(d, DOCTOR_WARNING, "nofile",
+		   "relay %u may open %lu files: it serves few connections at a time", relay->pid,
+		   limit);
+	doctor_mend(d, "systemctl edit %s, set LimitNOFILE=65536 in [Service], restart it",
+		    relay->alive_ns ? "tproxy-relay" : "its unit");
+}
+
+static enum process check_process(struct doctor *d, const struct tproxy_relay *relay)
+{
+	const pid_t pid = (pid_t)relay->pid;
+
+	if (!namespaces_is_initial(NAMESPACES_PID)) {
+		doctor_add(
+			d, DOCTOR_INFO, "relay",
+			"relay %d is registered; its process cannot be seen from this PID namespace",
+			pid);
+		return PROCESS_GONE;
+	}
+	if (kill(pid, 0) < 0 && errno == ESRCH) {
+		doctor_add(d, DOCTOR_ERROR, "relay",
+			   "relay %d is registered, but there is no such process: connections %s",
+			   pid, d->fail_closed ? "are refused" : "go directly");
+		mend_relay(d, relay);
+		return PROCESS_GONE;
+	}
+	switch (process_state(pid)) {
+	case 'Z':
+	case 'X':
+		doctor_add(d, DOCTOR_ERROR, "relay",
+			   "relay %d has ended, and its parent has not noticed", pid);
+		mend_relay(d, relay);
+		return PROCESS_GONE;
+	case 'T':
+	case 't':
+		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d is stopped", pid);
+		doctor_mend(d, "kill -CONT %d", pid);
+		return PROCESS_STOPPED;
+	default:
+		return PROCESS_RUNS;
+	}
+}
+
+/*
+ * Returns true if the relay has renewed alive_ns, as it does every second. Otherwise it gets no
+ * connections. A proxy that tproxyctl registered has 0 there and never renews it.
+ */
+static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
+{
+	uint64_t now = monotonic_kernel_ns();
+
+	if (!relay->alive_ns || now < relay->alive_ns + TPROXY_STALE_NS)
+		return true;
+	doctor_add(d, DOCTOR_ERROR, "relay",
+		   "relay %u has not said for %" PRIu64 " s that it is alive: connections %s",
+		   relay->pid, (uint64_t)(now - relay->alive_ns) / 1000000000,
+		   d->fail_closed ? "are refused" : "go directly");
+	doctor_mend(d, DOCTOR_MEND_RELAY);
+	return false;
+}
+
+/* Checks all ports of one family. Returns true if there is no finding. */
+static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			    const struct tproxy_listen *listen)
+{
+	_cleanup_(listeners_finish) struct listeners own = {};
+	struct tproxy_endpoint ep = {};
+	bool serves = true;
+	int i, r;
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	r = listeners_borrow((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
+	if (r < 0) {
+		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: its sockets cannot be looked at: %s",
+			   relay->pid, strerror(-r));
+		return true;
+	}
+	for (i = 0; i < listen->n_ports; i++) {
+		ep.port = listen->ports[i];
+		serves &= check_listener(d, cookie, relay, &ep, &own);
+	}
+	return serves && check_answered(d, relay, &own);
+}
+
+static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			      const struct tproxy_listen *listen)
+{
+	char text[FIELDS_ENDPOINT_LEN], more[32] = "";
+	struct tproxy_endpoint ep = { .port = listen->ports[0] };
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	if (listen->n_ports > 1)
+		snprintf(more, sizeof(more), " and %d more ports", listen->n_ports - 1);
+	doctor_add(d, DOCTOR_OK, "relay",
+		   "relay %u of network namespace %" PRIu64 " listens at %s%s, uid %u%s",
+		   relay->pid, (uint64_t)cookie, fields_format_endpoint(&ep, text), more,
+		   relay->uid, relay->alive_ns ? "" : ", registered by tproxyctl");
+}
+
+/* Returns true if the relay may open the pins, as it does by name every second. */
+static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
+{
+	_cleanup_free_ char *group = fields_group(d->relay_gid);
+
+	if (relays_can_open(relay, d->relay_gid))
+		return true;
+	doctor_add(d, DOCTOR_ERROR, "relay",
+		   "relay %u may not open the pins, which are for group %s: its registration ends",
+		   relay->pid, group ? group : "?");
+	doctor_mend(d,
+		    "load with --relay-group and the relay's group, or start the relay in group %s",
+		    group ? group : "?");
+	return false;
+}
+
+static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay)
+{
+	bool serves, well = true;
+	enum process process;
+	int i;
+
+	process = check_process(d, relay);
+	if (process == PROCESS_GONE)
+		return;
+	serves = process == PROCESS_RUNS && check_group(d, relay) && is_alive(d, relay);
+	/* A fault of one family is mostly a fault of both: report it once. */
+	for (i = 0; i < _TPROXY_FAMILY_MAX && well; i++) {
+		struct tproxy_listen listen = relay->listen[i];
+
+		/* The map may contain any number. */
+		if (listen.n_ports > TPROXY_PORTS_MAX)
+			listen.n_ports = TPROXY_PORTS_MAX;
+		if (!listen.n_ports)
+			continue;
+		well = check_listeners(d, cookie, relay, &listen);
+		if (serves && well)
+			tell_of_listeners(d, cookie, relay, &listen);
+	}
+	if (!relay->listen[TPROXY_INET6].n_ports)
+		doctor_add(d, DOCTOR_INFO, "relay", "relay %u does not offer IPv6%s", relay->pid,
+			   relay->alive_ns ? ", as it does while there are IPv6 routes" : "");
+	if (relay->missed) {
+		doctor_add(d, DOCTOR_WARNING, "relay",
+			   "relay %u: %" PRIu64 " connections found nobody, or a stranger, there",
+			   relay->pid, (uint64_t)relay->missed);
+		mend_relay(d, relay);
+	}
+	check_exempt(d, relay);
+	check_limits(d, relay);
+}
+
+void doctor_relay(struct doctor *d)
+{
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	_cleanup_free_ char *group = NULL;
+	_cleanup_close_ int fd = -1;
+	int n, r;
+
+	if (!d->loaded)
+		return;
+	r = bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay),
+			   /* writable= */ false, &fd);
+	if (r < 0) {
+		doctor_add(d, DOCTOR_ERROR, "relay", "'%s/map_config' cannot be read: %s",
+			   d->pin_dir, strerror(-r));
+		doctor_mend(d, DOCTOR_MEND_LOAD);
+		return;
+	}
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
+	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
+	     n++, prev = &cookie) {
+		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)
+			check_relay(d, cookie, &relay);
+	}
+	if (n > 0)
+		return;
+	group = fields_group(d->relay_gid);
+	doctor_add(d, d->fail_closed ? DOCTOR_ERROR : DOCTOR_WARNING, "relay",
+		   "none is registered: connections %s",
+		   d->fail_closed ? "are refused" : "go directly");
+	doctor_mend(d, DOCTOR_MEND_RELAY "; a relay runs as root or in group %s (--relay-group)",
+		    group ? group : "?");
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: the cgroups of the load. A cgroup that was removed and created again has the
+ * same path and is another cgroup, to which nothing is attached. Connections of its processes go
+ * out directly, with --fail-closed too. A service manager does that at each restart of a service.
+ * map_targets keeps path and id of each cgroup, and target_state_of() compares them.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "quote.h"
+#include "state/target_list.h"
+#include "tproxy_abi.h"
+
+/* Returns true if there is no finding. */
+static bool check_target(struct doctor *d, const struct tproxy_target *target)
+{
+	const bool relay = target->flags == TPROXY_TARGET_RELAY;
+	char pin_dir[SHELL_QUOTE_LEN(PATH_MAX)];
+
+	shell_quote(d->pin_dir, pin_dir, sizeof(pin_dir));
+	switch (target_state_of(target)) {
+	case TARGET_REPLACED:
+		doctor_add(
+			d, DOCTOR_ERROR, "scope",
+			relay ? "the relay cgroup '%s' was made anew: relays there are neither exempt nor told of destinations"
+			      : "'%s' was made anew: what runs there now is not redirected, whatever the policy",
+			target->path);
+		doctor_mend(d, "tproxy-load --again --pin-dir %s", pin_dir);
+		return false;
+	case TARGET_ABSENT:
+		doctor_add(
+			d, DOCTOR_WARNING, "scope",
+			relay ? "the relay cgroup '%s' is not there: no relay can be started in it as it was"
+			      : "'%s' is not there: when it is made again, what runs there will not be redirected",
+			target->path);
+		doctor_mend(
+			d,
+			"name a slice instead, or see SERVICES in tproxy-load(8); once it is there: "
+			"tproxy-load --again --pin-dir %s",
+			pin_dir);
+		return false;
+	default:
+		return true;
+	}
+}
+
+void doctor_targets(struct doctor *d)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	_cleanup_close_ int fd = -1;
+	bool good = true;
+	size_t n = 0, i;
+
+	if (!d->privileged || !d->has_cgroup2 || !d->loaded ||
+	    bpffs_open_map(d->pin_dir, "map_targets", sizeof(__u32), sizeof(*list),
+			   /* writable= */ false, &fd) < 0 ||
+	    target_list_read(fd, &list, &n) < 0)
+		return;
+	for (i = 0; i < n; i++)
+		good &= check_target(d, &list[i]);
+	if (good && n > 0)
+		doctor_add(d, DOCTOR_OK, "scope", "all %zu cgroups are those that were loaded for",
+			   n);
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl doctor: clients that wait for a relay, and routing rules by user.
+ *
+ * A firewall may drop the packets between a client and the relay, by user, by mark or by cgroup.
+ * Its rules cannot be evaluated from here, but their effect can be seen: a SYN to the relay was
+ * retransmitted, though the relay is on this host. The kernel is asked for such sockets by
+ * sock_diag(7), in the relay's network namespace. Listeners are in the same answer. If the accept
+ * queue of one is full, the relay does not accept, and no filter is suspected.
+ *
+ * For redirected connections a routing rule by user applies to the relay's user, not to the
+ * client's. Such rules are a warning.
+ */
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/fib_rules.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bpffs.h"
+#include "doctor.h"
+#include "host/json.h"
+#include "host/netlink.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* How many kinds of clients (user, cgroup) are reported. */
+#define WAITING_MAX 8
+
+struct waiting {
+	__u32 uid;
+	uint64_t cgroup_id;
+	unsigned int n;
+};
+
+struct look {
+	const struct tproxy_relay *relay;
+	struct waiting kinds[WAITING_MAX];
+	size_t n_kinds;
+	unsigned int waiting; /* sockets of all kinds */
+	unsigned int full;    /* a port whose accept queue is full, 0: none */
+	unsigned int uid_rules;
+	__u32 first_uid, last_uid; /* the range of one of these rules */
+};
+
+/*
+ * Returns true if this is an address of the relay. @addr has 4 or 16 bytes in network order, @port
+ * is in host order.
+ */
+static bool is_relays(const struct tproxy_relay *relay, int family, const void *addr, __u16 port)
+{
+	const struct tproxy_listen *listen =
+		&relay->listen[family == AF_INET ? TPROXY_INET : TPROXY_INET6];
+	const size_t len = family == AF_INET ? 4 : 16;
+	int i;
+
+	for (i = 0; i < listen->n_ports && i < TPROXY_PORTS_MAX; i++) {
+		if (listen->ports[i] == port &&
+		    memcmp(addr, listen->addr + sizeof(listen->addr) - len, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Finds the attribute of this type and at least this size, after the message's own structure of
+ * @header bytes. Returns NULL if there is none.
+ */
+static const void *find_attr(const struct nlmsghdr *msg, size_t header, unsigned short type,
+			     size_t size)
+{
+	const char *begin = (const char *)NLMSG_DATA(msg) + NLMSG_ALIGN(header);
+	const struct rtattr *attr = (const struct rtattr *)begin;
+	int left = (int)(msg->nlmsg_len - NLMSG_LENGTH(header));
+
+	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
+		if (attr->rta_type == type && RTA_PAYLOAD(attr) >= size)
+			return RTA_DATA(attr);
+	}
+	return NULL;
+}
+
+static void count(struct look *look, __u32 uid, uint64_t cgroup_id)
+{
+	size_t i;
+
+	look->waiting++;
+	for (i = 0; i < look->n_kinds; i++) {
+		if (look->kinds[i].uid == uid && look->kinds[i].cgroup_id == cgroup_id)
+			break;
+	}
+	if (i == WAITING_MAX)
+		return;
+	if (i == look->n_kinds)
+		look->kinds[look->n_kinds++] =
+			(struct waiting){ .uid = uid, .cgroup_id = cgroup_id };
+	look->kinds[i].n++;
+}
+
+static void look_at_socket(const struct nlmsghdr *msg, void *data)
+{
+	const struct inet_diag_msg *diag = NLMSG_DATA(msg);
+	struct look *look = data;
+	uint64_t cgroup_id = 0;
+	const void *attr;
+
+	if (msg->nlmsg_type != SOCK_DIAG_BY_FAMILY || msg->nlmsg_len < NLMSG_LENGTH(sizeof(*diag)))
+		return;
+	if (diag->idiag_state == TCP_LISTEN) {
+		/* The same condition as sk_acceptq_is_full(). */
+		if (diag->idiag_rqueue > diag->idiag_wqueue &&
+		    is_relays(look->relay, diag->idiag_family, diag->id.idiag_src,
+			      ntohs(diag->id.idiag_sport)))
+			look->full = ntohs(diag->id.idiag_sport);
+		return;
+	}
+	if (diag->idiag_retrans == 0 || !is_relays(look->relay, diag->idiag_family,
+						   diag->id.idiag_dst, ntohs(diag->id.idiag_dport)))
+		return;
+	attr = find_attr(msg, sizeof(*diag), INET_DIAG_CGROUP_ID, sizeof(cgroup_id));
+	if (attr)
+		memcpy(&cgroup_id, attr, sizeof(cgroup_id));
+	count(look, diag->idiag_uid, cgroup_id);
+}
+
+static void look_at_rule(const struct nlmsghdr *msg, void *data)
+{
+	const struct fib_rule_uid_range *range;
+	struct look *look = data;
+
+	if (msg->nlmsg_type != RTM_NEWRULE)
+		return;
+	range = find_attr(msg, sizeof(struct fib_rule_hdr), FRA_UID_RANGE, sizeof(*range));
+	if (!range || (range->start == 0 && range->end == UINT32_MAX))
+		return;
+	look->uid_rules++;
+	look->first_uid = range->start;
+	look->last_uid = range->end;
+}
+
+static void ask_sockets(struct look *look, int family)
+{
+	struct {
+		struct nlmsghdr nlh;
+		struct inet_diag_req_v2 req;
+	} ask = {
+		.nlh = { .nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY },
+		.req = { .sdiag_family = (__u8)family,
+			 .sdiag_protocol = IPPROTO_TCP,
+			 .idiag_states = 1 << TCP_SYN_SENT | 1 << TCP_LISTEN,
+			 .id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } },
+	};
+	_cleanup_close_ int fd = netlink_open_in((pid_t)look->relay->pid, NETLINK_SOCK_DIAG);
+
+	if (fd >= 0)
+		netlink_dump(fd, &ask.nlh, look_at_socket, look);
+}
+
+static void ask_rules(struct look *look, int family)
+{
+	struct {
+		struct nlmsghdr nlh;
+		struct fib_rule_hdr hdr;
+	} ask = {
+		.nlh = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETRULE },
+		.hdr = { .family = (__u8)family },
+	};
+	_cleanup_close_ int fd = netlink_open_in((pid_t)look->relay->pid, NETLINK_ROUTE);
+
+	if (fd >= 0)
+		netlink_dump(fd, &ask.nlh, look_at_rule, look);
+}
+
+static void tell_waiting(struct doctor *d, const struct look *look)
+{
+	const __u32 pid = look->relay->pid;
+	size_t i;
+
+	if (look->full) {
+		doctor_add(
+			d, DOCTOR_ERROR, "waiting",
+			"relay %u: the queue of its port %u is full: it does not accept, clients wait",
+			pid, look->full);
+		doctor_mend(d, "look into the relay's log; a larger queue: --backlog");
+		return;
+	}
+	for (i = 0; i < look->n_kinds; i++) {
+		const struct waiting *kind = &look->kinds[i];
+		_cleanup_free_ char *cgroup = fields_cgroup(kind->cgroup_id);
+
+		doctor_add(
+			d, DOCTOR_ERROR, "waiting",
+			"%u connection%s of uid %u at '%s' wait%s in vain for relay %u, which has room: a firewall rule or a program at that cgroup drops the packets between them",
+			kind->n, kind->n == 1 ? "" : "s", kind->uid, cgroup ? cgroup : "?",
+			kind->n == 1 ? "s" : "", pid);
+		doctor_mend(
+			d,
+			"let that user and cgroup reach the relay's address, or leave it out of the scope; see 'nft list ruleset', 'iptables -S' and 'bpftool cgroup tree'");
+	}
+}
+
+static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
+{
+	struct look look = { .relay = relay };
+
+	ask_sockets(&look, AF_INET);
+	ask_sockets(&look, AF_INET6);
+	tell_waiting(d, &look);
+	ask_rules(&look, AF_INET);
+	ask_rules(&look, AF_INET6);
+	if (!look.uid_rules)
+		return;
+	doctor_add(
+		d, DOCTOR_WARNING, "policy",
+		"%u routing rule%s by user, such as for uid %u to %u: %s for redirected connections by the relay's uid %u, not by the client's",
+		look.uid_rules, look.uid_rules == 1 ? "" : "s", look.first_uid, look.last_uid,
+		look.uid_rules == 1 ? "it decides" : "they decide", relay->uid);
+	doctor_mend(d, "see 'ip rule'; leave services of these users out of the scope");
+}
+
+void doctor_waiting(struct doctor *d)
+{
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	_cleanup_close_ int fd = -1;
+	int n;
+
+	if (!d->loaded || !d->privileged ||
+	    bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay),
+			   /* writable= */ false, &fd) < 0)
+		return;
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
+	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
+	     n++, prev = &cookie) {
+		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)
+			check_relay(d, &relay);
+	}
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxy-load. See again.h. */
+#include "again.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bpffs.h"
+#include "log.h"
+#include "options.h"
+#include "state/status.h"
+#include "state/target_list.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+static int read_policy(const char *pin_dir, struct options *o)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	__u32 key = 0;
+	int r;
+
+	r = bpffs_open_map(pin_dir, "map_policy", sizeof(key), sizeof(policy),
+			   /* writable= */ false, &fd);
+	if (r == 0)
+		r = bpf_map_lookup_elem(fd, &key, &policy);
+	if (r == 0 && stat(pin_dir, &st) < 0)
+		r = -errno;
+	if (r < 0) {
+		log_err("cannot read the policy in '%s': %s", pin_dir, strerror(-r));
+		return r;
+	}
+	o->fail_closed = policy.flags & TPROXY_FAIL_CLOSED;
+	o->include_loopback = policy.flags & TPROXY_INCLUDE_LOOPBACK;
+	o->relay_gid = st.st_gid;
+	return 0;
+}
+
+static int add_path(struct options *o, const char *path)
+{
+	o->cgroups[o->n_cgroups] = strdup(path);
+	if (!o->cgroups[o->n_cgroups])
+		return -ENOMEM;
+	o->n_cgroups++;
+	return 0;
+}
+
+static int add_targets(const struct options *given, const struct tproxy_target *list, size_t n,
+		       struct options *o)
+{
+	size_t i;
+	int r = 0;
+
+	o->cgroups = calloc(n + given->n_cgroups + 1, sizeof(*o->cgroups));
+	if (!o->cgroups)
+		return -ENOMEM;
+	for (i = 0; i < n && r == 0; i++) {
+		if (list[i].flags == TPROXY_TARGET_SCOPE)
+			r = add_path(o, list[i].path);
+		else if (!(o->relay_cgroup = strdup(list[i].path)))
+			r = -ENOMEM;
+	}
+	for (i = 0; i < given->n_cgroups && r == 0; i++)
+		r = add_path(o, given->cgroups[i]);
+	return r;
+}
+
+static int read_targets(const struct options *given, struct options *o)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	_cleanup_close_ int fd = -1;
+	size_t n = 0;
+	int r;
+
+	r = bpffs_open_map(given->pin_dir, "map_targets", sizeof(__u32), sizeof(*list),
+			   /* writable= */ false, &fd);
+	if (r == 0)
+		r = target_list_read(fd, &list, &n);
+	if (r == 0 && n == 0)
+		r = -ENODATA;
+	if (r == 0)
+		r = add_targets(given, list, n, o);
+	if (r < 0)
+		log_err("the cgroups of the load before cannot be read from '%s/map_targets': %s; load with all options",
+			given->pin_dir, strerror(-r));
+	return r;
+}
+
+int again_options(const struct options *given, struct options *ret_options)
+{
+	struct options o = {
+		.mode = OPTIONS_LOAD,
+		.again = true,
+		.force = given->force,
+		.verbose = given->verbose,
+	};
+	uint32_t version;
+	int r;
+
+	r = status_check_abi(given->pin_dir, &version);
+	if (r == -ENOENT)
+		log_err("nothing is loaded in '%s'; give --cgroup or --all instead of --again",
+			given->pin_dir);
+	if (r < 0)
+		return r;
+	o.pin_dir = strdup(given->pin_dir);
+	if (!o.pin_dir) {
+		log_err("out of memory for the options of the load before");
+		return -ENOMEM;
+	}
+	r = read_policy(given->pin_dir, &o);
+	if (r == 0)
+		r = read_targets(given, &o);
+	if (r < 0)
+		options_finish(&o);
+	else
+		*ret_options = o;
+	return r;
+}

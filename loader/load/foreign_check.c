@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load: refuses to stop a foreign program, see foreign_check.h. Where tproxy's program is
+ * attached already, a refusal would not bring the other one back, so that is a warning.
+ */
+#include "foreign_check.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+
+#include "log.h"
+#include "state/foreign.h"
+#include "state/hooks.h"
+#include "state/pins.h"
+#include "targets.h"
+#include "util.h"
+
+/* Returns the id of tproxy's program that is attached to this hook of a cgroup, 0 if none. */
+static __u32 own_id(const struct pins *pins, const struct hook *hook, uint64_t cgroup_id)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	_cleanup_close_ int fd = -1;
+
+	pins_format_link(hook->name, cgroup_id, name);
+	if (!pins_exists(pins, name) || pins_path(pins, name, path) < 0)
+		return 0;
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id == 0)
+		return 0;
+	return info.prog_id;
+}
+
+static int check_at(const struct pins *pins, const struct hook *hook, const struct cgroup *cgroup,
+		    bool force)
+{
+	const __u32 own = own_id(pins, hook, cgroup->id);
+	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_MEND_LEN];
+	struct foreign foreign;
+
+	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
+		return 0;
+	foreign_describe(&foreign, cgroup, own != 0, text);
+	foreign_mend(&foreign, mend);
+	if (own || force) {
+		log_warning("%s; %s", text, mend);
+		return 0;
+	}
+	log_err("%s; load with --force, or mend that: %s", text, mend);
+	return -EPERM;
+}
+
+int foreign_check(const struct pins *pins, const struct targets *targets, bool force)
+{
+	size_t i, j;
+	int r = 0;
+
+	for (i = 0; i < n_hooks && r == 0; i++) {
+		if (targets_want_relay(targets, &hooks[i]))
+			r = check_at(pins, &hooks[i], &targets->relay, force);
+		for (j = 0;
+		     targets_want_scopes(targets, &hooks[i]) && j < targets->n_scopes && r == 0;
+		     j++)
+			r = check_at(pins, &hooks[i], &targets->scopes[j], force);
+	}
+	return r;
+}

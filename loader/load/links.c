@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load: the pinned links, see links.h.
+ *
+ * A link attaches the program of one hook to one cgroup. Its pin, link_NAME_<cgroup id>, keeps it
+ * attached after the loader has ended. A load gives an existing link the new program in one step
+ * (bpf_link_update), so the hook has a program at every moment. Missing links are attached in the
+ * order of hooks.c, connect last.
+ *
+ * A link is stale if the load does not want it, because its cgroup is none of the targets any more.
+ * A link is dead if the kernel has detached it, because its cgroup was removed; its pin stays until
+ * the next load or unload. Dead links are removed at once. Stale ones that running connections
+ * still need are kept.
+ */
+#include "links.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "bpffs.h"
+#include "host/cgroup.h"
+#include "log.h"
+#include "made.h"
+#include "programs.h"
+#include "state/hooks.h"
+#include "state/pins.h"
+#include "targets.h"
+#include "util.h"
+
+int links_remove(const struct pins *pins, const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	int r;
+
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	fd = bpf_obj_get(path);
+	/*
+	 * -EINVAL: not a link, or a kernel before 5.9; -EOPNOTSUPP: a link that cannot be detached.
+	 * Then only the pin is removed.
+	 */
+	if (fd >= 0) {
+		r = bpf_link_detach(fd);
+		if (r < 0 && r != -EOPNOTSUPP && r != -EINVAL) {
+			log_err("cannot detach '%s': %s", path, strerror(-r));
+			return r;
+		}
+	}
+	log_debug("detached and removed '%s'", name);
+	return pins_remove(pins, name);
+}
+
+/*
+ * Replaces the program of a pinned link. Returns 0 if done, 1 if the link was dead because its
+ * cgroup was removed, or -errno, logged. The pin of a dead link is removed.
+ */
+static int update_link(const struct pins *pins, const char *name, const char *path, int prog_fd)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+	int r = fd < 0 ? fd : bpf_link_update(fd, prog_fd, NULL);
+
+	if (r == 0) {
+		log_debug("updated '%s'", name);
+		return 0;
+	}
+	if (r != -ENOLINK) {
+		log_err("cannot update '%s': %s", path, strerror(-r));
+		return r;
+	}
+	r = pins_remove(pins, name);
+	return r < 0 ? r : 1;
+}
+
+static int attach(const struct bpf_object *object, const struct hook *hook,
+		  const struct cgroup *cgroup, const struct pins *pins, struct made *made)
+{
+	struct bpf_program *prog = programs_find(object, hook);
+	struct bpf_link *link;
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	int r;
+
+	pins_format_link(hook->name, cgroup->id, name);
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	if (pins_exists(pins, name)) {
+		r = update_link(pins, name, path, bpf_program__fd(prog));
+		if (r <= 0)
+			return r;
+	}
+	link = bpf_program__attach_cgroup(prog, cgroup->fd);
+	if (!link) {
+		r = -errno;
+		log_err("cannot attach %s to '%s': %s%s", hook->name, cgroup->path, strerror(-r),
+			r == -EPERM
+				? "; 'tproxyctl doctor --cgroup' names the program that is in the way"
+				: "");
+		return r;
+	}
+	r = bpf_link__pin(link, path);
+	if (r < 0) {
+		log_err("cannot pin '%s': %s", path, strerror(-r));
+	} else {
+		made_note(made, name);
+		log_debug("attached %s to '%s'", hook->name, cgroup->path);
+	}
+	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
+	return r < 0 ? r : pins_set_access(pins, name, 0, 0600);
+}
+
+int links_attach(const struct bpf_object *object, const struct targets *targets,
+		 const struct pins *pins, struct made *made)
+{
+	size_t i, j;
+	int r;
+
+	for (i = 0; i < n_hooks; i++) {
+		if (targets_want_relay(targets, &hooks[i])) {
+			r = attach(object, &hooks[i], &targets->relay, pins, made);
+			if (r < 0)
+				return r;
+		}
+		for (j = 0; targets_want_scopes(targets, &hooks[i]) && j < targets->n_scopes; j++) {
+			r = attach(object, &hooks[i], &targets->scopes[j], pins, made);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+static bool has_connections(const struct pins *pins, int socks_fd)
+{
+	__u64 cookie;
+
+	bpffs_sweep(pins->path);
+	return bpf_map_get_next_key(socks_fd, NULL, &cookie) == 0;
+}
+
+static bool is_wanted(const struct targets *t, const struct hook *hook, uint64_t cgroup_id)
+{
+	size_t i;
+
+	if (targets_want_relay(t, hook) && cgroup_id == t->relay.id)
+		return true;
+	for (i = 0; targets_want_scopes(t, hook) && i < t->n_scopes; i++) {
+		if (cgroup_id == t->scopes[i].id)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Returns true if the kernel has detached the link (cgroup id 0): its cgroup was removed, and no
+ * socket of that cgroup is left.
+ */
+static bool is_dead_link(const struct pins *pins, const char *name)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+
+	if (pins_path(pins, name, path) < 0)
+		return false;
+	fd = bpf_obj_get(path);
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       info.cgroup.cgroup_id == 0;
+}
+
+/* What detach_if_stale() needs, and counts. */
+struct stale {
+	const struct targets *targets;
+	int socks_fd;
+	size_t n_kept;
+};
+
+/*
+ * A callback of pins_for_each(): detaches a link of an earlier load that this load does not want. A
+ * link of connect is detached at once. The others also serve and clean up after connections that
+ * are redirected already, so they stay as long as there are any.
+ */
+static int detach_if_stale(struct pins *pins, const char *name, void *data)
+{
+	struct stale *stale = data;
+	const struct hook *hook;
+	char hook_name[PINS_LINK_LEN];
+	uint64_t id;
+
+	if (pins_parse_link(name, hook_name, &id) < 0)
+		return 0;
+	hook = hook_by_name(hook_name);
+	if (hook && is_wanted(stale->targets, hook, id))
+		return 0;
+	if (hook && strncmp(hook->name, "connect", 7) != 0 &&
+	    has_connections(pins, stale->socks_fd) && !is_dead_link(pins, name)) {
+		stale->n_kept++;
+		return 0;
+	}
+	log_debug("'%s' is wanted no more", name);
+	return links_remove(pins, name);
+}
+
+int links_detach_stale(struct pins *pins, const struct targets *targets, int socks_fd,
+		       size_t *ret_kept)
+{
+	struct stale stale = { .targets = targets, .socks_fd = socks_fd };
+	int r = pins_for_each(pins, detach_if_stale, &stale);
+
+	if (r < 0)
+		return r;
+	*ret_kept = stale.n_kept;
+	return 0;
+}

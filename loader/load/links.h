@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The pinned links, which attach the programs to cgroups. */
+#ifndef TPROXY_LOAD_LINKS_H
+#define TPROXY_LOAD_LINKS_H
+
+#include <stddef.h>
+
+struct bpf_object;
+struct made;
+struct pins;
+struct targets;
+
+/* Functions here return 0 or -errno, logged. */
+
+/*
+ * Attaches the programs of @object to @targets, in the order of hooks.c, and pins the links. Links
+ * of an earlier load get the new programs. New pins are noted in *made.
+ */
+int links_attach(const struct bpf_object *object, const struct targets *targets,
+		 const struct pins *pins, struct made *made);
+
+/*
+ * Detaches links of an earlier load that @targets do not want. Links that serve redirected
+ * connections stay while there are any in map_socks, which is @socks_fd. *ret_kept gets the number
+ * of those.
+ */
+int links_detach_stale(struct pins *pins, const struct targets *targets, int socks_fd,
+		       size_t *ret_kept);
+
+/*
+ * Detaches a pinned link at once, even if other processes hold it open, and removes the pin.
+ */
+int links_remove(const struct pins *pins, const char *name);
+
+#endif

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load: the load itself. Each step leaves the host as it was, or in a state from which the
+ * next run continues. The order is:
+ *
+ *   targets   open the cgroups; every bad path is found before anything changes
+ *   pins      create and lock the directory; it must hold only pins of tproxy and our ABI version
+ *   maps      adopt pinned maps with their contents, create the missing ones
+ *   programs  let the kernel verify them, pin them by rename
+ *   policy    withdraw registrations of relays that lose their hooks, write map_policy
+ *   links     update existing links in place, attach missing ones, connect last; then detach
+ *             those that are no longer wanted
+ *
+ * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
+ * removes the pins that this run created, newest first. Replaced programs stay replaced. The
+ * directory is locked from the second step to the end.
+ *
+ * The work of the last three steps is in programs.c, policy.c and links.c. Only this file includes
+ * the skeleton; the others get the BPF object or the descriptor of a map.
+ */
+#include "load.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "again.h"
+#include "bpffs.h"
+#include "escape.h"
+#include "foreign_check.h"
+#include "handshakes.h"
+#include "host/namespaces.h"
+#include "links.h"
+#include "log.h"
+#include "made.h"
+#include "options.h"
+#include "policy.h"
+#include "programs.h"
+#include "quote.h"
+#include "report.h"
+#include "search_bit.h"
+#include "state/hooks.h"
+#include "state/objects.h"
+#include "state/owned.h"
+#include "state/pins.h"
+#include "state/relays.h"
+#include "state/target_list.h"
+#include "targets.h"
+#include "tproxy.skel.h"
+#include "tproxy_abi.h"
+#include "util.h"
+#include "withdraw.h"
+
+#define BTF_PATH "/sys/kernel/btf/vmlinux"
+
+struct load {
+	const struct options *options;
+	struct targets targets;
+	struct pins pins;
+	struct tproxy_bpf *skel;
+	bool opened_bpffs; /* this run set the search bit on the bpffs root */
+	struct made made;  /* pins created by this run */
+	size_t n_kept;	   /* no longer wanted, but still needed by connections */
+	struct report_before before;
+	struct tproxy_policy policy;
+	struct withdrawn outside; /* relays whose registration this run withdrew */
+};
+
+/* Attaching needs privilege. Check first, to report it in one line. */
+static int need_privilege(void)
+{
+	if (geteuid() == 0 && namespaces_is_initial(NAMESPACES_USER))
+		return 0;
+	log_err("must be run by root%s: it loads BPF programs and attaches them to cgroups",
+		geteuid() == 0 ? " of the host, outside of user namespaces" : "");
+	return -EPERM;
+}
+
+/* The programs read fields of kernel structures, whose offsets come from the kernel's BTF. */
+static int need_btf(void)
+{
+	int r;
+
+	if (access(BTF_PATH, R_OK) == 0)
+		return 0;
+	r = -errno;
+	log_err("the kernel has no BTF ('" BTF_PATH
+		"': %s); boot one that was built with CONFIG_DEBUG_INFO_BTF=y",
+		strerror(-r));
+	return r;
+}
+
+static int refuse_foreign(struct pins *pins, const char *name, void *data)
+{
+	if (owned_by_tproxy(pins, name))
+		return 0;
+	log_err("pin directory '%s' holds '%s', which is not tproxy-load's; choose another --pin-dir",
+		pins->path, name);
+	return -EEXIST;
+}
+
+/* Returns 0 if this version can adopt what is pinned already, otherwise -errno, logged. */
+static int check_pinned(struct load *l)
+{
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	uint32_t version;
+	int r;
+
+	r = pins_for_each(&l->pins, refuse_foreign, NULL);
+	if (r < 0)
+		return r;
+	r = bpffs_abi_version(l->pins.path, &version);
+	/* Version 0: a loader died after it had created map_policy and before it wrote it. */
+	if (r == -ENOENT || (r == 0 && (version == TPROXY_ABI_VERSION || version == 0)))
+		return 0;
+	shell_quote(l->pins.path, quoted, sizeof(quoted));
+	if (r < 0)
+		log_err("'%s/map_policy' cannot be read: %s; run first: tproxy-load --unload -p %s",
+			l->pins.path, strerror(-r), quoted);
+	else
+		log_err("'%s' holds ABI version %u, this is version %u; run first: tproxy-load --unload -p %s",
+			l->pins.path, version, TPROXY_ABI_VERSION, quoted);
+	return r < 0 ? r : -EPROTO;
+}
+
+static int load_object(struct load *l)
+{
+	struct bpf_map *map;
+	char path[PATH_MAX];
+	int r;
+
+	/*
+	 * At most one pin for each map and program, and one link of each hook for each scope and
+	 * the relay cgroup.
+	 */
+	r = made_init(&l->made, n_map_access + n_hooks * (l->targets.n_scopes + 2));
+	l->skel = tproxy_bpf__open();
+	if (r < 0 || !l->skel) {
+		log_err("cannot open the BPF object: %s", strerror(errno));
+		return -ENOMEM;
+	}
+	bpf_object__for_each_map(map, l->skel->obj)
+	{
+		r = pins_path(&l->pins, bpf_map__name(map), path);
+		if (r < 0)
+			return r;
+		r = bpf_map__set_pin_path(map, path);
+		if (r < 0) {
+			log_err("cannot set the pin of %s: %s", bpf_map__name(map), strerror(-r));
+			return r;
+		}
+		/* libbpf pins maps while it loads. It unpins them if the load fails. */
+		if (!pins_exists(&l->pins, bpf_map__name(map)))
+			made_note(&l->made, bpf_map__name(map));
+	}
+	r = tproxy_bpf__load(l->skel);
+	if (r < 0)
+		log_err("the kernel did not take the BPF programs: %s%s", strerror(-r),
+			l->options->verbose ? "" : "; -v shows what libbpf and the verifier say");
+	return r;
+}
+
+/*
+ * Sets the search bit on the bpffs root if the relay group needs it. The policy records that first,
+ * so that --unload takes it back even if this run dies in between.
+ */
+static int open_bpffs(struct load *l)
+{
+	struct tproxy_policy policy;
+	int r;
+
+	if (!l->options->relay_gid || !search_bit_is_missing(&l->pins))
+		return 0;
+	r = policy_read(bpf_map__fd(l->skel->maps.map_policy), &policy);
+	if (r == 0) {
+		policy.opened_bpffs = 1;
+		r = policy_write(bpf_map__fd(l->skel->maps.map_policy), &policy);
+	}
+	if (r < 0) {
+		log_err("cannot write the policy: %s", strerror(-r));
+		return r;
+	}
+	l->opened_bpffs = true;
+	return search_bit_set(&l->pins);
+}
+
+static int set_map_access(struct load *l, gid_t gid)
+{
+	size_t i;
+	int r;
+
+	for (i = 0; i < n_map_access; i++) {
+		r = pins_set_access(&l->pins, map_access[i].name, gid, map_access[i].mode);
+		if (r < 0)
+			return r;
+	}
+	r = open_bpffs(l);
+	if (r < 0)
+		return r;
+	return pins_open_to_group(&l->pins, gid);
+}
+
+/* Reads the state before this load, for the report and for undo(). */
+static void read_before(struct load *l)
+{
+	struct report_before *before = &l->before;
+	struct stat st;
+
+	before->loaded = policy_read(bpf_map__fd(l->skel->maps.map_policy), &before->policy) == 0 &&
+			 before->policy.abi_version == TPROXY_ABI_VERSION;
+	if (!before->loaded)
+		return;
+	before->relay_gid = fstat(l->pins.fd, &st) == 0 ? st.st_gid : l->options->relay_gid;
+	if (target_list_read(bpf_map__fd(l->skel->maps.map_targets), &before->list, &before->n) <
+		    0 ||
+	    before->n > 0)
+		return;
+	free(before->list);
+	before->list = NULL;
+}
+
+/*
+ * Withdraws registrations of relays that will be unable to learn a destination. Connections on
+ * their way to such a relay get time to be accepted and asked for, while the programs are still
+ * attached at its cgroup.
+ */
+static void withdraw_and_wait(struct load *l)
+{
+	if (withdraw_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
+			     report_moved(&l->before, &l->targets), l->options->relay_gid,
+			     &l->outside) > 0)
+		handshakes_let_end(l->outside.list, l->outside.n);
+}
+
+/* The last steps. undo() does not attach again what they detach. */
+static int finish_steps(struct load *l)
+{
+	int r;
+
+	/* Detach last: a cgroup that stays in scope must be covered at every moment. */
+	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
+			       &l->n_kept);
+	if (r < 0)
+		return r;
+	/* Again, for a relay that registered once more while its programs were still attached. */
+	withdraw_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
+			 report_moved(&l->before, &l->targets), l->options->relay_gid, &l->outside);
+	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
+	if (r < 0)
+		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
+			strerror(-r));
+	return r;
+}
+
+/* Runs the steps from need_btf() on. Each step logs its own error. */
+static int load_steps(struct load *l)
+{
+	int r;
+
+	r = need_btf();
+	if (r < 0)
+		return r;
+	r = load_object(l);
+	if (r < 0)
+		return r;
+	read_before(l);
+	r = set_map_access(l, l->options->relay_gid);
+	if (r < 0)
+		return r;
+	r = programs_pin(l->skel->obj, &l->pins, &l->made);
+	if (r < 0)
+		return r;
+	/*
+	 * Before the policy is written: it may end the exemption of a relay, which does not notice
+	 * at once.
+	 */
+	withdraw_dead(bpf_map__fd(l->skel->maps.map_config));
+	withdraw_and_wait(l);
+	r = policy_renew(bpf_map__fd(l->skel->maps.map_policy), l->options, &l->targets,
+			 &l->policy);
+	if (r < 0)
+		return r;
+	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->made);
+	if (r < 0)
+		return r;
+	return finish_steps(l);
+}
+
+static void undo(struct load *l)
+{
+	const char *name;
+
+	if (l->before.loaded) {
+		set_map_access(l, l->before.relay_gid);
+		policy_write(bpf_map__fd(l->skel->maps.map_policy), &l->before.policy);
+		withdraw_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
+	}
+	if (l->opened_bpffs)
+		search_bit_clear(&l->pins);
+	while ((name = made_take_newest(&l->made))) {
+		if (strncmp(name, "link_", 5) == 0)
+			links_remove(&l->pins, name);
+		else
+			pins_remove(&l->pins, name);
+	}
+	if (l->pins.created)
+		pins_remove_dir(&l->pins);
+}
+
+static void load_finish(struct load *l)
+{
+	tproxy_bpf__destroy(l->skel);
+	targets_close(&l->targets);
+	pins_close(&l->pins);
+	withdraw_finish(&l->outside);
+	free(l->before.list);
+	made_finish(&l->made);
+}
+
+static int load_with(const struct options *options)
+{
+	_cleanup_(load_finish) struct load l = {
+		.options = options,
+		.targets = TARGETS_NULL,
+		.pins = PINS_NULL,
+	};
+	int r;
+
+	r = targets_open(options, &l.targets);
+	if (r < 0)
+		return r;
+	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
+	if (r < 0)
+		return r;
+	r = check_pinned(&l);
+	if (r == 0)
+		r = foreign_check(&l.pins, &l.targets, options->force);
+	if (r == 0)
+		r = load_steps(&l);
+	if (r < 0) {
+		undo(&l);
+		return r;
+	}
+	report_load(&l.before, &l.targets, &l.policy, options,
+		    relays_count(bpf_map__fd(l.skel->maps.map_config)), &l.outside);
+	if (l.n_kept > 0)
+		printf("connections of cgroups that are in scope no more still run, and keep %zu links; a tproxy-load removes those once no redirected connection is left\n",
+		       l.n_kept);
+	return 0;
+}
+
+int load(const struct options *options)
+{
+	struct options before;
+	int r;
+
+	r = need_privilege();
+	if (r < 0 || !options->again)
+		return r < 0 ? r : load_with(options);
+	r = again_options(options, &before);
+	if (r < 0)
+		return r;
+	r = load_with(&before);
+	options_finish(&before);
+	return r;
+}
+
+int load_check(const struct options *options)
+{
+	_cleanup_(load_finish) struct load l = {
+		.options = options,
+		.targets = TARGETS_NULL,
+		.pins = PINS_NULL,
+	};
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
+	int r;
+
+	r = targets_open(options, &l.targets);
+	if (r == 0)
+		r = pins_check(options->pin_dir);
+	if (r < 0)
+		return r;
+	report_check(&l.targets, options->fail_closed, options->pin_dir);
+	if (options->config_has_others)
+		printf("of '%s' the section [load] was checked; [relay] is for: tproxy-relay --check --config %s\n",
+		       escape_text(options->config, strlen(options->config), shown, sizeof(shown)),
+		       shell_quote(options->config, quoted, sizeof(quoted)));
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The options of tproxy-load, from the command line and from section [load] of a file. */
+#ifndef TPROXY_LOAD_OPTIONS_H
+#define TPROXY_LOAD_OPTIONS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum options_mode {
+	OPTIONS_LOAD,
+	OPTIONS_UNLOAD,
+	OPTIONS_STATUS,
+	OPTIONS_CHECK,
+};
+
+/* Strings are owned; options_finish() frees them. */
+struct options {
+	enum options_mode mode;
+	bool all;	/* --all: the cgroup2 root; then cgroups is empty */
+	char **cgroups; /* --cgroup, for a load or check */
+	/* Line in config of each cgroup and of relay_cgroup; NULL or 0: from the command line. */
+	unsigned int *cgroup_lines;
+	unsigned int relay_cgroup_line;
+	char *config;		/* or NULL */
+	bool config_has_others; /* config has sections of other programs too */
+	size_t n_cgroups;
+	char *relay_cgroup; /* or NULL */
+	char *pin_dir;
+	gid_t relay_gid; /* 0: only root may register */
+	bool fail_closed;
+	bool include_loopback;
+	bool force;
+	bool again; /* --again: policy, group and relay cgroup come from the pins */
+	bool json;
+	bool verbose;
+};
+
+/*
+ * Parses the command line and the file that it names. Returns 0: *ret_options is set, free it with
+ * options_finish(). Returns 1: --help or --version was answered, exit with 0. Returns -EINVAL: the
+ * error was logged in one line, exit with 2.
+ */
+int options_parse(int argc, char **argv, struct options *ret_options);
+
+/* Writes "--NAME", or "FILE:LINE: NAME" if @line is not 0. Returns @text. */
+#define OPTIONS_WHERE_LEN (PATH_MAX + 64)
+const char *options_where(const struct options *o, const char *name, unsigned int line,
+			  char text[OPTIONS_WHERE_LEN]);
+
+void options_finish(struct options *options);
+
+#endif

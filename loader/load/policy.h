@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The policy of a load, which is the one entry of map_policy. */
+#ifndef TPROXY_LOAD_POLICY_H
+#define TPROXY_LOAD_POLICY_H
+
+struct options;
+struct targets;
+struct tproxy_policy;
+
+/* Return 0 or -errno, not logged. */
+int policy_read(int map_fd, struct tproxy_policy *ret_policy);
+int policy_write(int map_fd, const struct tproxy_policy *policy);
+
+/*
+ * Writes the policy that @options and @targets ask for. The seed, the start of the counters and
+ * opened_bpffs stay as they are in the map. Returns 0 and the policy, or -errno, logged.
+ */
+int policy_renew(int map_fd, const struct options *options, const struct targets *targets,
+		 struct tproxy_policy *ret_policy);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The loaded programs of the BPF object, one for each hook, and their pins. */
+#ifndef TPROXY_LOAD_PROGRAMS_H
+#define TPROXY_LOAD_PROGRAMS_H
+
+struct bpf_object;
+struct bpf_program;
+struct hook;
+struct made;
+struct pins;
+
+/* Returns the program of @hook, which belongs to @object. */
+struct bpf_program *programs_find(const struct bpf_object *object, const struct hook *hook);
+
+/*
+ * Pins the program of each hook. The pin of an earlier load is replaced, and is there at every
+ * moment. New pins are noted in *made. Returns 0 or -errno, logged.
+ */
+int programs_pin(const struct bpf_object *object, const struct pins *pins, struct made *made);
+
+#endif

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load --unload: undoes load.c in reverse order. The links of connect go first, so that no
+ * new connection is redirected when the hooks go that serve redirected ones. Then pending
+ * handshakes get time to end. The other links, programs, maps and the directory follow.
+ */
+#include "unload.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bpffs.h"
+#include "escape.h"
+#include "handshakes.h"
+#include "links.h"
+#include "log.h"
+#include "search_bit.h"
+#include "state/owned.h"
+#include "state/pins.h"
+#include "state/relays.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/*
+ * A callback of pins_for_each(): removes a pin of tproxy whose name begins with the prefix @data.
+ */
+static int remove_prefix(struct pins *pins, const char *name, void *data)
+{
+	const char *prefix = data;
+
+	if (strncmp(name, prefix, strlen(prefix)) != 0 || !owned_by_tproxy(pins, name))
+		return 0;
+	if (strncmp(name, "link_", 5) == 0)
+		return links_remove(pins, name);
+	return pins_remove(pins, name);
+}
+
+static int refuse_foreign(struct pins *pins, const char *name, void *data)
+{
+	if (owned_by_tproxy(pins, name))
+		return 0;
+	log_err("'%s/%s' is not tproxy-load's; left it and its directory there, remove it by hand",
+		pins->path, name);
+	return -EEXIST;
+}
+
+/*
+ * Lets pending handshakes end. A connection that was redirected a moment ago needs the other hooks:
+ * sockops, to hand its record to the accepted socket, and getsockopt, for the relay's question.
+ */
+static void let_handshakes_end(const char *path)
+{
+	_cleanup_free_ struct relays_entry *list = NULL;
+	_cleanup_close_ int fd = -1, config_fd = -1;
+	__u64 cookie;
+	size_t n = 0;
+
+	if (bpffs_open_map(path, "map_socks", sizeof(cookie), sizeof(struct tproxy_conn),
+			   /* writable= */ false, &fd) < 0 ||
+	    bpf_map_get_next_key(fd, NULL, &cookie) < 0)
+		return;
+	if (bpffs_open_map(path, "map_config", sizeof(cookie), sizeof(struct tproxy_relay),
+			   /* writable= */ false, &config_fd) == 0)
+		n = relays_read(config_fd, &list);
+	handshakes_let_end(list, n);
+}
+
+/*
+ * Returns true if the loader set the search bit on the bpffs root (tproxy_policy.opened_bpffs), and
+ * false for pins of another ABI version. Version 0 is ours too: a first load died after it had set
+ * the bit.
+ */
+static bool did_open_bpffs(const char *path)
+{
+	struct tproxy_policy policy;
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+
+	return bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy),
+			      /* writable= */ false, &fd) == 0 &&
+	       bpf_map_lookup_elem(fd, &key, &policy) == 0 &&
+	       (policy.abi_version == TPROXY_ABI_VERSION || policy.abi_version == 0) &&
+	       policy.opened_bpffs;
+}
+
+int unload(const char *path)
+{
+	char shown[ESCAPE_LEN(PATH_MAX)];
+	_cleanup_(pins_close) struct pins pins = PINS_NULL;
+	int r;
+
+	r = pins_open(path, /* create= */ false, &pins);
+	if (r == -ENOENT) {
+		printf("nothing is loaded in '%s'\n",
+		       escape_text(path, strlen(path), shown, sizeof(shown)));
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	r = pins_for_each(&pins, remove_prefix, "link_connect");
+	if (r < 0)
+		return r;
+	let_handshakes_end(pins.path);
+	r = pins_for_each(&pins, remove_prefix, "link_");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "prog_");
+	if (r < 0)
+		return r;
+	/* Do this while map_policy still records it: if we die here, the next run does it. */
+	if (did_open_bpffs(pins.path))
+		search_bit_clear(&pins);
+	/*
+	 * map_marks goes first. If we die here, the next load creates the missing maps. A listener
+	 * whose mark is in the old map_marks must not be found by connect while it is missing from
+	 * a new map_listeners.
+	 */
+	r = pins_for_each(&pins, remove_prefix, "map_marks");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "map_");
+	if (r == 0)
+		r = pins_for_each(&pins, refuse_foreign, NULL);
+	if (r == 0)
+		r = pins_remove_dir(&pins);
+	if (r < 0)
+		return r;
+	printf("unloaded: nothing is pinned in '%s' or attached from there\n",
+	       escape_text(path, strlen(path), shown, sizeof(shown)));
+	return 0;
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load and tproxyctl: whether a pin is tproxy's, see owned.h.
+ *
+ * A pin is tproxy's if this version pins something by that name, and the object there has the right
+ * kind and kernel name. Nothing else is replaced or removed. objects.h has the names of maps. Each
+ * hook of hooks.h has a program, prog_NAME, and links, link_NAME_<cgroup id>. A link has no kernel
+ * name, so the name of its program is compared.
+ */
+#include "owned.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hooks.h"
+#include "objects.h"
+#include "pins.h"
+#include "util.h"
+
+static bool is_map(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < n_map_access; i++) {
+		if (strcmp(name, map_access[i].name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Also accepts the temporary name under which a program is pinned first. */
+static const struct hook *hook_of_program(const char *name)
+{
+	size_t i, len;
+
+	if (strncmp(name, "prog_", 5) != 0)
+		return NULL;
+	name += 5;
+	for (i = 0; i < n_hooks; i++) {
+		len = strlen(hooks[i].name);
+		if (strncmp(name, hooks[i].name, len) == 0 &&
+		    (!name[len] || strcmp(name + len, "_new") == 0))
+			return &hooks[i];
+	}
+	return NULL;
+}
+
+static const struct hook *hook_of_link(const char *name)
+{
+	char hook[PINS_LINK_LEN], again[PINS_LINK_LEN];
+	uint64_t id;
+
+	if (pins_parse_link(name, hook, &id) < 0)
+		return NULL;
+	pins_format_link(hook, id, again);
+	return strcmp(name, again) == 0 ? hook_by_name(hook) : NULL;
+}
+
+/*
+ * bpf_obj_get() opens maps, programs and links alike, and the kernel fills the info of another kind
+ * without an error. The link in /proc names the kind.
+ */
+static bool is_kind(int fd, const char *kind)
+{
+	char path[64], text[64];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	len = readlink(path, text, sizeof(text) - 1);
+	text[len < 0 ? 0 : len] = '\0';
+	return strncmp(text, "anon_inode:", 11) == 0 && strcmp(text + 11, kind) == 0;
+}
+
+/* The kernel keeps 15 bytes of a name (BPF_OBJ_NAME_LEN is 16). */
+static bool is_named(const char kernel_name[BPF_OBJ_NAME_LEN], const char *name)
+{
+	return strncmp(kernel_name, name, BPF_OBJ_NAME_LEN - 1) == 0;
+}
+
+static bool is_our_map(int fd, const char *name)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+
+	return is_kind(fd, "bpf-map") && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       is_named(info.name, name);
+}
+
+static bool is_our_program(int fd, const struct hook *hook)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	char name[PINS_LINK_LEN];
+
+	snprintf(name, sizeof(name), "tproxy_%s", hook->name);
+	return is_kind(fd, "bpf-prog") && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       is_named(info.name, name);
+}
+
+static bool is_our_link(int fd, const struct hook *hook)
+{
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int prog_fd = -1;
+
+	if (!is_kind(fd, "bpf_link") && !is_kind(fd, "bpf-link"))
+		return false;
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.type != BPF_LINK_TYPE_CGROUP)
+		return false;
+	prog_fd = bpf_prog_get_fd_by_id(info.prog_id);
+	return prog_fd >= 0 ? is_our_program(prog_fd, hook) : errno == EPERM;
+}
+
+bool owned_by_tproxy(const struct pins *pins, const char *name)
+{
+	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+
+	if ((!is_map(name) && !program && !link) || pins_path(pins, name, path) < 0)
+		return false;
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return errno == EACCES || errno == EPERM || errno == EROFS;
+	if (program)
+		return is_our_program(fd, program);
+	return link ? is_our_link(fd, link) : is_our_map(fd, name);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Whether a pin is tproxy's. The loader replaces and removes no other pin. */
+#ifndef TPROXY_STATE_OWNED_H
+#define TPROXY_STATE_OWNED_H
+
+#include <stdbool.h>
+
+struct pins;
+
+/*
+ * Returns true if this version pins a map, program or link by that name, and the object there is
+ * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
+ * may open it.
+ */
+bool owned_by_tproxy(const struct pins *pins, const char *name);
+
+#endif

@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxy-load --status, and the base of tproxyctl status and of other commands that check the ABI
+ * version.
+ *
+ * status_read() collects everything into one JSON object: policy, targets and their state, links,
+ * relays, how many entries the maps of connections have, and the counters. The object is printed as
+ * it is or as text, so that the two always agree. tproxyctl adds the sums of ctl/status.c to it.
+ *
+ * No lock is taken. The maps may change meanwhile, so a walk over one is bounded, or skips keys
+ * that are gone. Nothing is changed, but bpffs_sweep() removes entries without a socket first, so
+ * that these are not counted as connections.
+ */
+#include "status.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "escape.h"
+#include "hooks.h"
+#include "host/json.h"
+#include "host/namespaces.h"
+#include "log.h"
+#include "monotonic.h"
+#include "pins.h"
+#include "target_list.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+#define NSEC_PER_SEC UINT64_C(1000000000)
+
+/* Names of the counters in --status, in --json and in the man page. */
+static const char *const stat_names[] = {
+	[TPROXY_STAT_REDIRECTED] = "redirected",
+	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
+	[TPROXY_STAT_BYPASS_LOOPBACK] = "bypass_loopback",
+	[TPROXY_STAT_BYPASS_MULTICAST] = "bypass_multicast",
+	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
+	[TPROXY_STAT_NO_RELAY] = "no_relay",
+	[TPROXY_STAT_NO_LISTENER] = "no_listener",
+	[TPROXY_STAT_STALLED] = "stalled",
+	[TPROXY_STAT_MAP_FULL] = "map_full",
+	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
+	[TPROXY_STAT_LINK_LOCAL] = "link_local",
+	[TPROXY_STAT_REFUSED] = "refused",
+	[TPROXY_STAT_KNOWN_FAILED] = "known_failed",
+	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
+	[TPROXY_STAT_NO_STORAGE] = "no_storage",
+	[TPROXY_STAT_OVER_SHARE] = "over_share",
+	[TPROXY_STAT_STRAYED] = "strayed",
+	[TPROXY_STAT_UNSUPPORTED] = "unsupported",
+	[TPROXY_STAT_BYPASS_REPAIR] = "bypass_repair",
+	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
+	[TPROXY_STAT_ABORTED] = "aborted",
+	[TPROXY_STAT_STALE] = "stale",
+	[TPROXY_STAT_UNANSWERED] = "unanswered",
+};
+_Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
+
+const char *status_counter_name(unsigned int stat)
+{
+	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
+}
+
+/* Opens a map to read. Returns 0 or -errno of bpffs_open_map(), logged. */
+static int open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
+		    int *ret_fd)
+{
+	int r = bpffs_open_map(pin_dir, name, key_size, value_size, /* writable= */ false, ret_fd);
+
+	if (r < 0)
+		log_err("cannot read '%s/%s': %s%s", pin_dir, name, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	return r;
+}
+
+/*
+ * Adds the start time of the counters, to the nearest second. It is computed from the calendar as
+ * it is now, because the clock may have been set since.
+ */
+static void add_since(struct json_object *root, uint64_t loaded_ns)
+{
+	const uint64_t ago_ns = monotonic_kernel_ns() - loaded_ns;
+	struct timespec now;
+	struct tm utc;
+	char text[32];
+	time_t then;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	then = (time_t)(((uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec - ago_ns +
+			 NSEC_PER_SEC / 2) /
+			NSEC_PER_SEC);
+	gmtime_r(&then, &utc);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+	fields_add_string(root, "counters_since", text);
+}
+
+static int add_policy(struct json_object *root, const char *pin_dir)
+{
+	_cleanup_free_ char *group = NULL;
+	struct tproxy_policy policy;
+	struct stat st;
+	_cleanup_close_ int fd = -1;
+	__u32 key = 0;
+	int r;
+
+	r = open_map(pin_dir, "map_policy", sizeof(key), sizeof(policy), &fd);
+	if (r < 0)
+		return r;
+	r = bpf_map_lookup_elem(fd, &key, &policy);
+	if (r < 0) {
+		log_err("cannot read the policy: %s", strerror(-r));
+		return r;
+	}
+	fields_add_string(root, "policy",
+			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
+	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	if (stat(pin_dir, &st) == 0) {
+		group = fields_group(st.st_gid);
+		fields_add_string(root, "relay_group", group ? group : "(out of memory)");
+	}
+	add_since(root, policy.loaded_ns);
+	if (policy.relay_cgroup_id) {
+		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
+	}
+	return 0;
+}
+
+static const char *const state_names[] = {
+	[TARGET_PRESENT] = "present",
+	[TARGET_ABSENT] = "absent",
+	[TARGET_REPLACED] = "replaced",
+	[TARGET_UNKNOWN] = "unknown",
+};
+
+/* Adds the cgroups of the load, and whether they are still the same ones. */
+static int add_targets(struct json_object *root, const char *pin_dir)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	struct json_object *cgroups = json_object_new_array();
+	_cleanup_close_ int fd = -1;
+	size_t n = 0, i;
+	int r;
+
+	json_object_object_add(root, "cgroups", cgroups);
+	r = open_map(pin_dir, "map_targets", sizeof(__u32), sizeof(*list), &fd);
+	if (r == 0)
+		r = target_list_read(fd, &list, &n);
+	for (i = 0; i < n; i++) {
+		struct json_object *object = json_object_new_object();
+		char text[ESCAPE_LEN(sizeof(list[i].path))];
+
+		escape_text(list[i].path, strlen(list[i].path), text, sizeof(text));
+		fields_add_string(object, "path", text);
+		fields_add_string(object, "role",
+				  list[i].flags == TPROXY_TARGET_RELAY ? "relay" : "scope");
+		fields_add_string(object, "state", state_names[target_state_of(&list[i])]);
+		json_object_array_add(cgroups, object);
+	}
+	return r;
+}
+
+/*
+ * A callback of pins_for_each(): adds a link. If its cgroup was removed it is detached, which the
+ * kernel shows as cgroup id 0.
+ */
+static int add_link(struct pins *pins, const char *name, void *data)
+{
+	struct json_object *links = data, *object;
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	char hook[PINS_LINK_LEN], path[PATH_MAX];
+	uint64_t id;
+	int r;
+
+	if (pins_parse_link(name, hook, &id) < 0)
+		return 0;
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	fd = bpf_obj_get(path);
+	r = fd < 0 ? fd : bpf_obj_get_info_by_fd(fd, &info, &len);
+	if (r < 0) {
+		log_err("cannot read '%s': %s%s", path, strerror(-r),
+			r == -EROFS
+				? "; the kernel opens links for writing only, see 'mount -o remount,rw'"
+				: "");
+		return r;
+	}
+	object = json_object_new_object();
+	fields_add_string(object, "program", hook);
+	fields_add_cgroup(object, "cgroup", id);
+	fields_add_bool(object, "attached", info.cgroup.cgroup_id == id);
+	fields_add_number(object, "program_id", info.prog_id);
+	fields_add_number(object, "link_id", info.id);
+	json_object_array_add(links, object);
+	return 0;
+}
+
+static int by_order_of_hooks(const void *a, const void *b)
+{
+	struct json_object *const *x = a, *const *y = b;
+	const struct hook *hx = hook_by_name(fields_get_string(*x, "program"));
+	const struct hook *hy = hook_by_name(fields_get_string(*y, "program"));
+	int by_cgroup = strcmp(fields_get_string(*x, "cgroup"), fields_get_string(*y, "cgroup"));
+
+	if (by_cgroup)
+		return by_cgroup;
+	return (hx > hy) - (hx < hy);
+}
+
+static int add_links(struct json_object *root, const char *pin_dir)
+{
+	/* pins_for_each() needs only the path, and reading needs no lock. */
+	struct pins pins = { .path = pin_dir, .fd = -1 };
+	struct json_object *links = json_object_new_array();
+
+	json_object_object_add(root, "links", links);
+	if (pins_for_each(&pins, add_link, links) < 0)
+		return -EIO;
+	json_object_array_sort(links, by_order_of_hooks);
+	return 0;
+}
+
+static int add_relays(struct json_object *root, const char *pin_dir)
+{
+	struct json_object *relays = json_object_new_array();
+	_cleanup_close_ int fd = -1;
+	struct tproxy_relay relay;
+	__u64 cookie, *prev = NULL;
+	uint32_t n;
+	int r;
+
+	json_object_object_add(root, "relays", relays);
+	r = open_map(pin_dir, "map_config", sizeof(cookie), sizeof(relay), &fd);
+	if (r < 0)
+		return r;
+	/* A walk starts again when its key was deleted: bounded, for registrations may come and go.
+	 */
+	for (n = 0; n < 2 * TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
+	     n++, prev = &cookie) {
+		struct json_object *object;
+
+		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)
+			continue; /* deleted meanwhile */
+		object = json_object_new_object();
+		fields_add_number(object, "netns_cookie", cookie);
+		fields_add_number(object, "pid", relay.pid);
+		fields_add_number(object, "uid", relay.uid);
+		fields_add_listen(object, "listen", &relay.listen[TPROXY_INET]);
+		fields_add_listen(object, "listen6", &relay.listen[TPROXY_INET6]);
+		/* A PID of the initial namespace says nothing in another one. */
+		if (namespaces_is_initial(NAMESPACES_PID))
+			fields_add_bool(object, "process_exists",
+					kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
+		json_object_array_add(relays, object);
+	}
+	return 0;
+}
+
+int status_read_counters(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
+{
+	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	_cleanup_free_ __u64 *values = NULL;
+	_cleanup_close_ int fd = -1;
+	__u32 key;
+
+	if (n_cpus < 0)
+		return n_cpus;
+	values = calloc((size_t)n_cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = bpffs_open_map(pin_dir, "map_stats", sizeof(key), sizeof(*values),
+			   /* writable= */ false, &fd);
+	for (key = 0; r == 0 && key < _TPROXY_STAT_MAX; key++) {
+		ret_counts[key] = 0;
+		r = bpf_map_lookup_elem(fd, &key, values);
+		for (i = 0; r == 0 && i < n_cpus; i++)
+			ret_counts[key] += values[i];
+	}
+	return r;
+}
+
+static int add_counters(struct json_object *root, const char *pin_dir)
+{
+	struct json_object *counters = json_object_new_object();
+	uint64_t counts[_TPROXY_STAT_MAX];
+	int r, i;
+
+	json_object_object_add(root, "counters", counters);
+	r = status_read_counters(pin_dir, counts);
+	if (r < 0) {
+		log_err("cannot read '%s/map_stats': %s%s", pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		return r;
+	}
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		fields_add_number(counters, stat_names[i], counts[i]);
+	return 0;
+}
+
+/* Prints the first address, and how many more ports there are. */
+static void print_listen(struct json_object *relay, const char *key)
+{
+	struct json_object *list = json_object_object_get(relay, key);
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	if (n == 0)
+		return;
+	printf(" %s", json_object_get_string(json_object_array_get_idx(list, 0)));
+	if (n > 1)
+		printf(" +%zu", n - 1);
+}
+
+static int add_entries(struct json_object *root, const char *pin_dir, const char *name,
+		       uint32_t key_size, uint32_t value_size)
+{
+	struct tproxy_tuple key, *prev = NULL; /* the larger key of the two maps */
+	_cleanup_close_ int fd = -1;
+	uint64_t n = 0;
+	int r;
+
+	r = open_map(pin_dir, name, key_size, value_size, &fd);
+	if (r < 0)
+		return r;
+	/* Bounded: the walk starts again if its key is deleted meanwhile. */
+	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
+		prev = &key;
+	fields_add_number(root, name, n);
+	return 0;
+}
+
+static void print_targets(struct json_object *root)
+{
+	struct json_object *list = json_object_object_get(root, "cgroups"), *object;
+	const char *state;
+	size_t i;
+
+	for (i = 0; i < json_object_array_length(list); i++) {
+		object = json_object_array_get_idx(list, i);
+		state = fields_get_string(object, "state");
+		/* A relay cgroup that is present has a row of its own. */
+		if (strcmp(fields_get_string(object, "role"), "relay") == 0 &&
+		    strcmp(state, "present") == 0)
+			continue;
+		printf("%-14s %s%s\n",
+		       strcmp(fields_get_string(object, "role"), "relay") ? "scope" : "relays",
+		       fields_get_string(object, "path"),
+		       strcmp(state, "replaced") == 0
+			       ? "  REPLACED: made anew, not attached; run 'tproxy-load --again'"
+		       : strcmp(state, "absent") == 0
+			       ? "  ABSENT: no such cgroup now; 'tproxy-load --again' attaches to it when it is there"
+			       : "");
+	}
+}
+
+void status_print_state(struct json_object *root)
+{
+	struct json_object *list, *object;
+	size_t i;
+
+	printf("pin directory  %s\n", fields_get_string(root, "pin_dir"));
+	printf("ABI version    %" PRIu64 "\n", fields_get_number(root, "abi_version"));
+	printf("policy         %s, loopback destinations %s\n", fields_get_string(root, "policy"),
+	       fields_get_bool(root, "include_loopback") ? "included" : "bypassed");
+	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
+		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
+	if (json_object_object_get_ex(root, "relay_group", NULL))
+		printf("relay group    %s\n", fields_get_string(root, "relay_group"));
+	printf("counting since %s\n", fields_get_string(root, "counters_since"));
+	print_targets(root);
+	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
+	       fields_get_number(root, "map_socks"), fields_get_number(root, "map_ports"));
+
+	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
+	list = json_object_object_get(root, "links");
+	for (i = 0; i < json_object_array_length(list); i++) {
+		object = json_object_array_get_idx(list, i);
+		printf("%-10s %-9s %8" PRIu64 " %8" PRIu64 "  %s\n",
+		       fields_get_string(object, "program"),
+		       fields_get_bool(object, "attached") ? "attached" : "DETACHED",
+		       fields_get_number(object, "program_id"),
+		       fields_get_number(object, "link_id"), fields_get_string(object, "cgroup"));
+	}
+
+	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
+	list = json_object_object_get(root, "relays");
+	for (i = 0; i < json_object_array_length(list); i++) {
+		object = json_object_array_get_idx(list, i);
+		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s",
+		       fields_get_number(object, "netns_cookie"), fields_get_number(object, "pid"),
+		       fields_get_number(object, "uid"),
+		       !json_object_object_get_ex(object, "process_exists", NULL) ? "unknown"
+		       : fields_get_bool(object, "process_exists")		  ? "exists"
+										  : "GONE");
+		print_listen(object, "listen");
+		print_listen(object, "listen6");
+		printf("\n");
+	}
+	if (i == 0)
+		printf("(none registered: nothing is redirected)\n");
+}
+
+static void print_counters(struct json_object *root)
+{
+	struct json_object *object;
+	size_t i;
+
+	printf("\n%-18s %s\n", "COUNTER", "CONNECTIONS");
+	object = json_object_object_get(root, "counters");
+	for (i = 0; i < _TPROXY_STAT_MAX; i++)
+		printf("%-18s %" PRIu64 "\n", stat_names[i],
+		       fields_get_number(object, stat_names[i]));
+}
+
+static int read_all(struct json_object *root, const char *pin_dir)
+{
+	int r;
+
+	r = add_policy(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_targets(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_links(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_relays(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_entries(root, pin_dir, "map_socks", sizeof(__u64), sizeof(struct tproxy_conn));
+	if (r < 0)
+		return r;
+	r = add_entries(root, pin_dir, "map_ports", sizeof(struct tproxy_tuple), sizeof(__u64));
+	if (r < 0)
+		return r;
+	return add_counters(root, pin_dir);
+}
+
+int status_check_abi(const char *pin_dir, uint32_t *ret_version)
+{
+	uint32_t version;
+	int r;
+
+	r = bpffs_abi_version(pin_dir, &version);
+	if (r == -ENOENT)
+		return r;
+	if (r < 0) {
+		log_err("cannot read '%s/map_policy': %s%s", pin_dir, strerror(-r),
+			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		return r;
+	}
+	if (version == 0) {
+		log_err("the loader of '%s' did not finish; load again, with the options that it was given",
+			pin_dir);
+		return -EAGAIN;
+	}
+	if (version != TPROXY_ABI_VERSION) {
+		log_err("'%s' holds ABI version %u, this is version %u; use the programs of the version that loaded it",
+			pin_dir, version, TPROXY_ABI_VERSION);
+		return -EPROTO;
+	}
+	*ret_version = version;
+	return 0;
+}
+
+int status_read(const char *pin_dir, struct json_object **ret_root)
+{
+	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	uint32_t version;
+	int r;
+
+	r = status_check_abi(pin_dir, &version);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	fields_add_bool(root, "loaded", r == 0);
+	fields_add_string(root, "pin_dir", pin_dir);
+	if (r == 0) {
+		bpffs_sweep(pin_dir);
+		fields_add_number(root, "abi_version", version);
+		r = read_all(root, pin_dir);
+		if (r < 0)
+			return r;
+	}
+	*ret_root = TAKE_PTR(root);
+	return 0;
+}
+
+bool status_print_not_loaded(struct json_object *root, bool json)
+{
+	if (fields_get_bool(root, "loaded"))
+		return false;
+	if (json)
+		fields_print(root);
+	else
+		printf("not loaded: nothing is pinned in '%s'\n",
+		       fields_get_string(root, "pin_dir"));
+	return true;
+}
+
+int status(const char *pin_dir, bool json)
+{
+	_cleanup_(fields_put) struct json_object *root = NULL;
+	int r;
+
+	r = status_read(pin_dir, &root);
+	if (r < 0)
+		return r;
+	if (status_print_not_loaded(root, json))
+		return -ENOENT;
+	if (json) {
+		fields_print(root);
+	} else {
+		status_print_state(root);
+		print_counters(root);
+	}
+	return 0;
+}

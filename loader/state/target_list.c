@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxy-load and tproxyctl. See target_list.h. */
+#include "target_list.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "host/cgroup.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n)
+{
+	_cleanup_free_ struct tproxy_target *list = calloc(TPROXY_TARGETS_MAX, sizeof(*list));
+	__u32 key;
+	int r;
+
+	if (!list)
+		return -ENOMEM;
+	for (key = 0; key < TPROXY_TARGETS_MAX; key++) {
+		r = bpf_map_lookup_elem(map_fd, &key, &list[key]);
+		if (r == -ENOENT)
+			break;
+		if (r < 0)
+			return r;
+		list[key].path[sizeof(list[key].path) - 1] = '\0';
+	}
+	*ret_list = TAKE_PTR(list);
+	*ret_n = key;
+	return 0;
+}
+
+enum target_state target_state_of(const struct tproxy_target *target)
+{
+	struct cgroup cgroup = CGROUP_NULL;
+	int r = cgroup_open(target->path, &cgroup);
+	bool same = r == 0 && cgroup.id == target->cgroup_id;
+
+	cgroup_close(&cgroup);
+	if (r < 0)
+		return r == -ENOENT || r == -ENOTDIR ? TARGET_ABSENT : TARGET_UNKNOWN;
+	return same ? TARGET_PRESENT : TARGET_REPLACED;
+}

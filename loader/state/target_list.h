@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The cgroups of the last load, as map_targets records them: path, id and role. A cgroup that is
+ * removed and created again is another cgroup with another id, and only the path is the same.
+ */
+#ifndef TPROXY_STATE_TARGET_LIST_H
+#define TPROXY_STATE_TARGET_LIST_H
+
+#include <stddef.h>
+
+struct tproxy_target;
+
+/*
+ * Reads map_targets. *ret_list gets *ret_n entries, which may be 0; the caller frees it. Paths end
+ * with a NUL. Returns 0 or -errno, not logged.
+ */
+int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n);
+
+enum target_state {
+	TARGET_PRESENT,
+	TARGET_ABSENT,	 /* no cgroup has that path now */
+	TARGET_REPLACED, /* a cgroup with another id has that path */
+	TARGET_UNKNOWN,	 /* it cannot be opened by this process */
+};
+
+/* Compares the cgroup that is at the path now with the recorded id. */
+enum target_state target_state_of(const struct tproxy_target *target);
+
+#endif
