@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "monotonic.h"
 #include "origdst.h"
 #include "parse.h"
 #include "session.h"
@@ -210,13 +211,13 @@ static bool is_left_out(enum close_reason reason, uint64_t *ret_left_out)
 
 	*ret_left_out = 0;
 	return reason == CLOSE_NO_DESTINATION &&
-	       !log_limit_take(&limit, deadline_now_ms(), ret_left_out);
+	       !log_limit_take(&limit, monotonic_coarse_ms(), ret_left_out);
 }
 
 void connlog_end(struct session *s, enum close_reason reason)
 {
 	const enum connlog_format format = wanted();
-	uint64_t duration_ms = deadline_now_ms() - s->started_ms;
+	uint64_t duration_ms = monotonic_coarse_ms() - s->started_ms;
 	uint64_t left_out;
 
 	if (format != CONNLOG_NONE && !is_left_out(reason, &left_out)) {

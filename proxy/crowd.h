@@ -34,7 +34,7 @@ bool crowd_is(const struct crowd *crowd);
 
 /*
  * True if a client that is in the backlog must wait. Called in each pass of the event loop while
- * there is one. now_ms: of deadline_now_ms().
+ * there is one. now_ms: of monotonic_coarse_ms().
  */
 bool crowd_wait(struct crowd_wait *wait, const struct crowd *crowd, uint64_t now_ms);
 

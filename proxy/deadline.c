@@ -3,18 +3,11 @@
 #include "deadline.h"
 
 #include <stddef.h>
-#include <time.h>
+
+#include "monotonic.h"
 
 /* A part of the timeout shorter than this is not used: the session expires after the whole. */
 #define LOOK_LEAST_MS 10
-
-uint64_t deadline_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 void deadline_queue_init(struct deadline_queue *queue)
 {
@@ -34,13 +27,13 @@ void deadline_set(struct deadline *deadline, struct deadline_queue *queue)
 {
 	deadline_clear(deadline);
 	deadline->queue = queue;
-	deadline->touched_ms = deadline_now_ms();
+	deadline->touched_ms = monotonic_coarse_ms();
 	TAILQ_INSERT_TAIL(&queue->entries, deadline, entry);
 }
 
 void deadline_touch(struct deadline *deadline)
 {
-	uint64_t now_ms = deadline_now_ms();
+	uint64_t now_ms = monotonic_coarse_ms();
 
 	/* The queue is ordered by clock ticks: within one tick the order does not matter. */
 	if (!deadline->queue || deadline->touched_ms == now_ms)

@@ -15,7 +15,7 @@
 struct deadline {
 	TAILQ_ENTRY(deadline) entry;  /* deadline_queue::entries */
 	struct deadline_queue *queue; /* NULL: in no queue */
-	uint64_t touched_ms;	      /* last activity, of deadline_now_ms() */
+	uint64_t touched_ms;	      /* last activity, of monotonic_coarse_ms() */
 };
 
 struct deadline_queue {
@@ -23,9 +23,6 @@ struct deadline_queue {
 	uint64_t timeout_ms;
 	uint32_t looks; /* entries expire after timeout_ms / looks, for checks in between */
 };
-
-/* CLOCK_MONOTONIC_COARSE in ms: precise to a kernel tick, and needs no system call. Any thread. */
-uint64_t deadline_now_ms(void);
 
 /* For libevent. */
 static inline struct timeval deadline_timeval(uint64_t ms)

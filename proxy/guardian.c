@@ -25,9 +25,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "deadline.h"
 #include "log.h"
 #include "logfile.h"
+#include "monotonic.h"
 #include "notify.h"
 #include "util.h"
 
@@ -136,7 +136,7 @@ static enum outcome on_child(struct guardian *g, int *ret_status)
 		return END;
 	}
 	*ret_status = EXIT_FAILURE;
-	if (g->n_held == 0 || deadline_now_ms() - g->started_ms < LIFE_LEAST_MS) {
+	if (g->n_held == 0 || monotonic_coarse_ms() - g->started_ms < LIFE_LEAST_MS) {
 		log_err("the relay, pid %d, was ended by: %s", g->child,
 			strsignal(WTERMSIG(status)));
 		return END;
@@ -217,7 +217,7 @@ static int start_child(struct guardian *g, struct guardian_child *ret_child)
 	ret_child->again = g->child > 0;
 	util_closep(&g->fd);
 	g->fd = fds[0];
-	g->started_ms = deadline_now_ms();
+	g->started_ms = monotonic_coarse_ms();
 	g->child = fork();
 	if (g->child < 0) {
 		close(fds[1]);

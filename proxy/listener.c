@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "monotonic.h"
 #include "parse.h"
 #include "registration.h"
 #include "session.h"
@@ -280,7 +281,7 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 	int i;
 
 	busypoll_woke(&worker->busypoll);
-	if (crowd_wait(&socket->wait, &worker->crowd, deadline_now_ms()))
+	if (crowd_wait(&socket->wait, &worker->crowd, monotonic_coarse_ms()))
 		return;
 	for (i = 0; i < ACCEPT_MAX && accept_one(socket, crowded || i > 0) == ACCEPTED; i++)
 		;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "deadline.h"
+#include "monotonic.h"
 
 /* Pause after a failure to make a pipe. Its reason, such as a user's quota (pipe(7)), lasts. */
 #define TRY_AGAIN_MS 1000
@@ -63,7 +63,7 @@ static struct pipe *take_idle(struct pipes *pipes, bool *ret_may_make)
 	if (pipe)
 		SLIST_REMOVE_HEAD(&pipes->idle, next);
 	*ret_may_make = !pipe && pipes->made < pipes->max &&
-			(!pipes->try_again_ms || deadline_now_ms() >= pipes->try_again_ms);
+			(!pipes->try_again_ms || monotonic_coarse_ms() >= pipes->try_again_ms);
 	if (*ret_may_make)
 		pipes->made++;
 	pthread_mutex_unlock(&pipes->lock);
@@ -79,7 +79,7 @@ struct pipe *pipes_borrow(struct pipes *pipes)
 		return pipe;
 	pipe = pipe_create(pipes->size);
 	pthread_mutex_lock(&pipes->lock);
-	pipes->try_again_ms = pipe ? 0 : deadline_now_ms() + TRY_AGAIN_MS;
+	pipes->try_again_ms = pipe ? 0 : monotonic_coarse_ms() + TRY_AGAIN_MS;
 	if (!pipe)
 		pipes->made--;
 	pthread_mutex_unlock(&pipes->lock);

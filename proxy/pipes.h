@@ -25,7 +25,8 @@ struct pipes {
 	uint32_t made; /* idle and borrowed pipes */
 	uint32_t max;
 	uint32_t size;	       /* bytes */
-	uint64_t try_again_ms; /* of deadline_now_ms(): after a failure, no new pipe before this */
+	uint64_t try_again_ms; /* of monotonic_coarse_ms(): after a failure, no new pipe before this
+				*/
 };
 
 /*

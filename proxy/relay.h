@@ -45,7 +45,7 @@ struct relay {
 	struct guardian_child inherited;
 	struct event *guardian_gone;
 	struct event *handover_look;
-	uint64_t handover_until_ms; /* of deadline_now_ms(); 0: no handover under way */
+	uint64_t handover_until_ms; /* of monotonic_coarse_ms(); 0: no handover under way */
 };
 
 /*

@@ -23,6 +23,7 @@
 #include "dial.h"
 #include "handoff.h"
 #include "log.h"
+#include "monotonic.h"
 #include "origdst.h"
 #include "quota.h"
 #include "registration.h"
@@ -276,14 +277,14 @@ static void note_progress(struct session *s)
 	s->acknowledged = moved - waiting;
 	s->excused = false;
 	/* Nothing is queued: quiet since the last move of data, or since the last check. */
-	s->quiet_since_ms = waiting ? deadline_now_ms() : s->deadline.touched_ms;
+	s->quiet_since_ms = waiting ? monotonic_coarse_ms() : s->deadline.touched_ms;
 }
 
 /* True if the timeout of s has expired without progress and without a pending event. */
 static bool is_over(struct session *s)
 {
 	note_progress(s);
-	if (deadline_now_ms() - s->quiet_since_ms < s->deadline.queue->timeout_ms)
+	if (monotonic_coarse_ms() - s->quiet_since_ms < s->deadline.queue->timeout_ms)
 		return false;
 	/* One more interval only: a pending event may bring no data that can be moved. */
 	if (s->excused || !has_work(s))
@@ -435,7 +436,7 @@ void session_create(struct worker *worker, int client_fd, int server_fd,
 	s->client_fd = client_fd;
 	s->server_fd = server_fd;
 	s->client = *client;
-	s->started_ms = deadline_now_ms();
+	s->started_ms = monotonic_coarse_ms();
 	half_init(&s->up, s, worker->base, client_fd, server_fd, on_ready);
 	half_init(&s->down, s, worker->base, server_fd, client_fd, on_ready);
 	s->up.pump.nagle = true;

@@ -58,7 +58,7 @@ struct session {
 	uint64_t started_ms;
 	/* State of the last check for progress, see session_expire(). */
 	uint64_t moved, acknowledged; /* bytes, both directions together */
-	uint64_t quiet_since_ms;      /* deadline_now_ms() of the last progress */
+	uint64_t quiet_since_ms;      /* monotonic_coarse_ms() of the last progress */
 	bool excused;		      /* an event was pending at the timeout: one more interval */
 	uint32_t handoff;	      /* counter of handoff.c */
 	uint64_t cgroup_id; /* the client's, if counted in worker_limit::per_cgroup; otherwise 0 */

@@ -22,9 +22,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "deadline.h"
 #include "guardian.h"
 #include "log.h"
+#include "monotonic.h"
 #include "notify.h"
 #include "parse.h"
 #include "registration.h"
@@ -107,7 +107,7 @@ static void on_handover_look(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (registration_is_replaced(&relay->reg))
 		terminate(relay, "another relay has taken over");
-	else if (deadline_now_ms() >= relay->handover_until_ms)
+	else if (monotonic_coarse_ms() >= relay->handover_until_ms)
 		terminate(relay, "no other relay has taken over");
 	else
 		event_add(relay->handover_look, &look);
@@ -129,7 +129,7 @@ static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
 		terminate(relay, "the service was stopped");
 		return;
 	}
-	relay->handover_until_ms = deadline_now_ms() + HANDOVER_MS;
+	relay->handover_until_ms = monotonic_coarse_ms() + HANDOVER_MS;
 	on_handover_look(-1, 0, relay);
 }
 

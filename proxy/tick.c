@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <stddef.h>
 
+#include "monotonic.h"
 #include "session.h"
 #include "util.h"
 #include "worker.h"
@@ -83,7 +84,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 /* Schedules the next tick for the next timeout, or in most_ms; none if there are no sessions. */
 static void schedule_tick(struct worker *worker, uint64_t most_ms)
 {
-	uint64_t now_ms = deadline_now_ms(), next_ms;
+	uint64_t now_ms = monotonic_coarse_ms(), next_ms;
 	struct timeval delay;
 
 	if (TAILQ_EMPTY(&worker->sessions)) {
@@ -107,7 +108,7 @@ void tick_need(struct worker *worker)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
-	uint64_t now_ms = deadline_now_ms();
+	uint64_t now_ms = monotonic_coarse_ms();
 
 	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
 	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);

@@ -137,7 +137,7 @@ static void close_retired(struct worker *worker)
 static void on_closing(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
-	bool last = deadline_now_ms() - worker->retired_ms >= DRAIN_ACCEPT_MS;
+	bool last = monotonic_coarse_ms() - worker->retired_ms >= DRAIN_ACCEPT_MS;
 	enum listener_left first = LISTENER_EMPTY, left;
 	struct timeval delay;
 	int i;
@@ -164,7 +164,7 @@ static void retire_listeners(struct worker *worker)
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_retire(&worker->retired[i], &worker->listeners[i]);
-	worker->retired_ms = deadline_now_ms();
+	worker->retired_ms = monotonic_coarse_ms();
 	on_closing(-1, 0, worker);
 }
 

@@ -51,7 +51,7 @@ def stopped(relay, seconds=0.0):
 def test_clock_is_set(loaded, hours):
     """No timeout is shorter or longer for that, and the relay stays registered.
 
-    To see it red: ask for CLOCK_REALTIME in deadline_now_ms(), or in monotonic_kernel_ns(); for
+    To see it red: ask for CLOCK_REALTIME in monotonic_coarse_ms(), or in monotonic_kernel_ns(); for
     libevent's timers, let inject.c set CLOCK_MONOTONIC as well.
     """
     library = inject.build(loaded.directory)
