@@ -10,9 +10,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "match.bpf.h"
+#include "tproxy_abi.h"
 
 /*
  * Each of these functions returns the number of bytes written to optval, or 0 to leave the kernel's

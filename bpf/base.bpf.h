@@ -11,9 +11,9 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+#include "tproxy_abi.h"
 
 /* Defined in headers that include libc's, or that are not UAPI. */
 #define AF_INET		 2

@@ -13,12 +13,12 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
 #include "share.bpf.h"
+#include "tproxy_abi.h"
 
 /*
  * True if the peer is authenticated by TCP_MD5SIG or TCP-AO. Such keys belong to the peer's

@@ -26,7 +26,6 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
 #include "kernel.bpf.h"
@@ -34,6 +33,7 @@
 #include "match.bpf.h"
 #include "share.bpf.h"
 #include "sweep.bpf.h"
+#include "tproxy_abi.h"
 
 /* Return values of cgroup connect programs; CONNECT_REDIRECT is for connect_decide() only. */
 enum {

@@ -23,12 +23,12 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+#include "tproxy_abi.h"
 
 /* An interface index that no device has. */
 #define NOWHERE 0x7fffffff

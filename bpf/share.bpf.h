@@ -14,8 +14,8 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "maps.bpf.h"
+#include "tproxy_abi.h"
 
 /* Depth below the cgroup2 root, which is level 0. */
 #define SLICE_LEVEL 2

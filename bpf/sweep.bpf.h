@@ -23,11 +23,11 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
 #include "maps.bpf.h"
 #include "match.bpf.h"
+#include "tproxy_abi.h"
 
 /* Shortest interval between two passes of one namespace. Root's tools do not wait for it. */
 #define SWEEP_PAUSE_NS 500000000ULL

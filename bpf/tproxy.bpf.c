@@ -28,7 +28,6 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "tproxy_abi.h"
 #include "answer.bpf.h"
 #include "base.bpf.h"
 #include "client.bpf.h"
@@ -37,6 +36,7 @@
 #include "maps.bpf.h"
 #include "match.bpf.h"
 #include "sweep.bpf.h"
+#include "tproxy_abi.h"
 
 SEC("cgroup/connect4")
 int tproxy_connect4(struct bpf_sock_addr *ctx)

@@ -28,22 +28,22 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "capacity.h"
-#include "check.h"
-#include "guardian.h"
-#include "health.h"
+#include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
-#include "notify.h"
 #include "options.h"
-#include "registration.h"
-#include "relay.h"
-#include "reload.h"
-#include "shutdown.h"
+#include "relay/capacity.h"
+#include "relay/check.h"
+#include "relay/guardian.h"
+#include "relay/health.h"
+#include "relay/notify.h"
+#include "relay/relay.h"
+#include "relay/reload.h"
+#include "relay/shutdown.h"
+#include "report/stats.h"
 #include "sink.h"
-#include "stats.h"
 #include "util.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 /* How long to wait at the end for the log to be written. */
 #define LOG_STOP_MS 1000

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "connlog.h"
 #include "parse.h"
+#include "report/connlog.h"
 #include "tproxy_abi.h"
 
 #define OPTIONS_WORKERS_MAX 64

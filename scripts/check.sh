@@ -95,9 +95,9 @@ check_includes()
             [ "$f" = common/bpffs.c ] || grep -Hn '<bpf/' "$f"
         done
         includes 'loader/*/*.c loader/*/*.h' "<[a-z0-9_/-]+\.h>|$own"
-        includes 'proxy/*.c proxy/*.h' "<[a-z0-9_/-]+\.h>|$own"
+        includes 'proxy/*.[ch] proxy/*/*.[ch]' "<[a-z0-9_/-]+\.h>|$own"
         grep -Hn '<event2/' loader/*/*.[ch]
-        grep -Hn '<bpf/' proxy/*.[ch] | grep -v '^proxy/registration\.c:'
+        grep -Hn '<bpf/' proxy/*.[ch] proxy/*/*.[ch] | grep -v '^proxy/kernel/registration\.c:'
     } > "$tmp"
     while read -r line; do
         finding "include: $line"

@@ -23,12 +23,19 @@ MAY_INCLUDE = {
     "loader/load": ["loader/state", "loader/host", "common"],
     "loader/doctor": ["loader/state", "loader/host", "common"],
     "loader/ctl": ["loader/doctor", "loader/state", "loader/host", "common"],
-    "proxy": ["common"],
+    "proxy/kernel": ["common"],
+    # To go: report/, session/ and worker/ each point up once.
+    "proxy/report": ["proxy/kernel", "common", "proxy/session"],
+    "proxy/session": ["proxy/report", "proxy/kernel", "common", "proxy/worker"],
+    "proxy/worker": ["proxy/session", "proxy/report", "proxy/kernel", "common", "proxy/options.h"],
+    "proxy/relay": ["proxy/worker", "proxy/session", "proxy/report", "proxy/kernel", "common",
+                    "proxy/options.h"],
+    "proxy": ["proxy/relay", "proxy/worker", "proxy/report", "proxy/kernel", "common"],
 }
 ONLY = {
     "tproxy.skel.h": ["loader/load/load.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
-    "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/registration.c"],
+    "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What has been begun is finished first (proxy/crowd.h): what a relay asks of the kernel tells."""
+"""Started sessions are served first (proxy/session/crowd.h): the relay's system calls show it."""
 
 import re
 import signal

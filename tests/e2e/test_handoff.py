@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A session that moves bulk data goes to the bulk worker, and comes back (proxy/handoff.h).
+"""A session that moves bulk data goes to the bulk worker, and comes back (proxy/worker/handoff.h).
 
 Whatever it does on the way, its bytes are exact and it ends as it would have elsewhere (I6, I12).
 """

@@ -23,7 +23,7 @@ WARM_UP = 10.0
 RSS_GROWTH_KIB = 1024
 SAMPLES_MAX = 2000
 ROWS = 12
-# Pipes are kept for the life of the relay: PIPES_MAX in proxy/capacity.c, two descriptors each.
+# Pipes are kept for the life of the relay: PIPES_MAX in relay/capacity.c, two descriptors each.
 PIPE_ENDS_MAX = 2 * 128
 # One socket to dial with, of each family, is kept by each worker.
 SPARES = 2

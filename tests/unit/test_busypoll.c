@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/busypoll.c: the credit that short and long waits give or cost, and the rule that one
- * worker spins at a time.
+ * Tests proxy/session/busypoll.c: the credit that short and long waits give or cost, and the rule
+ * that one worker spins at a time.
  */
-#include "busypoll.h"
+#include "session/busypoll.h"
 
 #include <event2/event.h>
 #include <pthread.h>

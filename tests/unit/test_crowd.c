@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/crowd.c, the accept throttle: when new clients wait in the backlog, and for how long.
+ * Tests proxy/session/crowd.c, the accept throttle: when new clients wait in the backlog, and for
+ * how long.
  */
-#include "crowd.h"
+#include "session/crowd.h"
 
 #include "unit.h"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/deadline.c: the head of a queue is the next entry to expire, whichever entries were
- * touched in between.
+ * Tests proxy/session/deadline.c: the head of a queue is the next entry to expire, whichever
+ * entries were touched in between.
  */
-#include "deadline.h"
+#include "session/deadline.h"
 
 #include <string.h>
 #include <time.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/pump.c between two TCP connections on loopback: bytes, FIN, errors, back-pressure,
- * and that an idle pump holds no buffer and no pipe.
+ * Tests proxy/session/pump.c between two TCP connections on loopback: bytes, FIN, errors,
+ * back-pressure, and that an idle pump holds no buffer and no pipe.
  */
-#include "pump.h"
+#include "session/pump.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #include <linux/sockios.h>
 
-#include "pipes.h"
+#include "session/pipes.h"
 #include "unit.h"
 
 /* peer[0] -> src | pump | dst -> peer[1] */

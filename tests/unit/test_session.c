@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/session.c between a client and a server on loopback. The test itself runs the loop of
- * the worker. No BPF: origdst_get() below supplies the original destination.
+ * Tests proxy/session/session.c between a client and a server on loopback. The test itself runs the
+ * loop of the worker. No BPF: origdst_get() below supplies the original destination.
  */
-#include "session.h"
+#include "session/session.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,18 +16,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/origdst.h"
 #include "monotonic.h"
 #include "options.h"
-#include "origdst.h"
-#include "sock.h"
+#include "session/sock.h"
 #include "unit.h"
 #include "util.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 static struct sockaddr_in server_addr;
 static int origdst_result;
 
-/* Replaces the function of proxy/origdst.c. */
+/* Replaces the function of proxy/kernel/origdst.c. */
 int origdst_get(int fd, sa_family_t family, union sockaddr_any *ret_dst,
 		struct tproxy_conn *ret_conn)
 {

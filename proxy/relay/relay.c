@@ -11,9 +11,9 @@
 #include <event2/event.h>
 #include <stdatomic.h>
 
-#include "capacity.h"
-#include "connlog.h"
 #include "log.h"
+#include "capacity.h"
+#include "report/connlog.h"
 #include "util.h"
 
 int relay_own_event(struct relay *relay, struct event *event)

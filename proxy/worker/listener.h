@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "crowd.h"
+#include "session/crowd.h"
 #include "tproxy_abi.h"
 
 struct event;

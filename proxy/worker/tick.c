@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #include "monotonic.h"
-#include "session.h"
+#include "session/session.h"
 #include "util.h"
 #include "worker.h"
 

@@ -7,12 +7,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "kernel/registration.h"
 #include "log.h"
 #include "parse.h"
-#include "registration.h"
 #include "session.h"
 #include "sock.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 /* True if connect() failed for a local reason, which says nothing about the destination. */
 static bool is_local(int error)

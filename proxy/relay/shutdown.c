@@ -22,14 +22,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "guardian.h"
+#include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
-#include "notify.h"
 #include "parse.h"
-#include "registration.h"
+#include "guardian.h"
+#include "notify.h"
 #include "relay.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 /*
  * After the guardian is gone: how long to serve new connections while no other relay has

@@ -8,10 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "ipv6.h"
-#include "listener.h"
+#include "kernel/ipv6.h"
 #include "log.h"
 #include "util.h"
+#include "worker/listener.h"
 
 /* Gives the listener that was added last to the next worker, round robin. */
 static void share_out(const struct relay *relay, struct worker_sockets *sockets, int family, int fd)

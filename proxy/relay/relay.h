@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "guardian.h"
+#include "kernel/registration.h"
 #include "options.h"
-#include "registration.h"
-#include "worker.h"
+#include "guardian.h"
+#include "worker/worker.h"
 
 struct event;
 struct event_base;

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <event2/event.h>
 
-#include "session.h"
+#include "session/session.h"
 #include "worker.h"
 
 /* One in BULK_PART of the queued bulk transfers has its turn in one pass of the event loop. */

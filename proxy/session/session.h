@@ -19,10 +19,10 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "parse.h"
+#include "report/stats.h"
 #include "deadline.h"
 #include "half.h"
-#include "parse.h"
-#include "stats.h"
 
 struct session;
 struct tproxy_conn;

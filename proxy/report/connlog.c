@@ -15,11 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernel/origdst.h"
 #include "log.h"
 #include "monotonic.h"
-#include "origdst.h"
 #include "parse.h"
-#include "session.h"
+#include "session/session.h"
 #include "sink.h"
 #include "tproxy_abi.h"
 

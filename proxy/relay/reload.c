@@ -19,10 +19,10 @@
 
 #include "log.h"
 #include "logfile.h"
-#include "notify.h"
 #include "options.h"
+#include "notify.h"
 #include "relay.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 /* Returns the name of an option that differs and cannot change while the relay runs, or NULL. */
 static const char *unchangeable(const struct options *before, const struct options *after)

@@ -18,21 +18,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bulk.h"
-#include "connlog.h"
-#include "dial.h"
-#include "handoff.h"
+#include "kernel/origdst.h"
+#include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
-#include "origdst.h"
+#include "report/connlog.h"
+#include "dial.h"
 #include "quota.h"
-#include "registration.h"
 #include "sock.h"
-#include "tick.h"
-#include "tproxy_abi.h"
 #include "tuning.h"
+#include "tproxy_abi.h"
 #include "util.h"
-#include "worker.h"
+#include "worker/bulk.h"
+#include "worker/handoff.h"
+#include "worker/tick.h"
+#include "worker/worker.h"
 
 static struct half *other_half(struct half *h)
 {

@@ -22,13 +22,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "connlog.h"
-#include "local.h"
+#include "kernel/local.h"
+#include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
-#include "registration.h"
 #include "relay.h"
-#include "worker.h"
+#include "report/connlog.h"
+#include "worker/worker.h"
 
 /* Interval of on_check(), well below TPROXY_STALE_NS. */
 #define CHECK_S 1

@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-#include "session.h"
+#include "session/session.h"
 #include "worker.h"
 
 /* Turns of bulk, less small events, after which a session goes to the bulk worker: about 1 MiB. */

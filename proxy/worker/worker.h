@@ -24,17 +24,17 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "busypoll.h"
-#include "crowd.h"
-#include "deadline.h"
-#include "listener.h"
+#include "kernel/registration.h"
 #include "log.h"
-#include "pipes.h"
-#include "pump.h"
-#include "quota.h"
-#include "registration.h"
-#include "stats.h"
+#include "report/stats.h"
+#include "session/busypoll.h"
+#include "session/crowd.h"
+#include "session/deadline.h"
+#include "session/pipes.h"
+#include "session/pump.h"
+#include "session/quota.h"
 #include "tproxy_abi.h"
+#include "listener.h"
 
 struct event;
 struct event_base;

@@ -20,12 +20,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
-#include "registration.h"
-#include "session.h"
-#include "sock.h"
+#include "session/session.h"
+#include "session/sock.h"
 #include "util.h"
 #include "worker.h"
 

@@ -17,16 +17,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "bulk.h"
-#include "handoff.h"
 #include "log.h"
 #include "monotonic.h"
 #include "options.h"
-#include "session.h"
+#include "session/session.h"
+#include "session/tuning.h"
+#include "util.h"
+#include "bulk.h"
+#include "handoff.h"
 #include "slice.h"
 #include "tick.h"
-#include "tuning.h"
-#include "util.h"
 
 /*
  * How long a draining worker goes on accepting. When the registration was removed, connections that

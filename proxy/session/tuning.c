@@ -7,11 +7,11 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#include "origdst.h"
+#include "kernel/origdst.h"
 #include "session.h"
 #include "sock.h"
 #include "tproxy_abi.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 /* The interval of the probes is the host's if that is shorter; otherwise keepidle_s. */
 void tuning_set_keepidle(struct session *s)
