@@ -28,21 +28,21 @@ static int open_pin(const char *pin_dir, const char *name, bool writable)
 	return bpf_obj_get_opts(path, &opts);
 }
 
-int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
-		   bool writable, int *ret_fd)
+int bpffs_open_map(const char *pin_dir, enum pinned_map_id id, bool writable, int *ret_fd)
 {
+	const struct pinned_map *map = &pinned_maps[id];
 	struct bpf_map_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int fd = -1;
 	int r;
 
-	fd = open_pin(pin_dir, name, writable);
+	fd = open_pin(pin_dir, map->name, writable);
 	if (fd < 0)
 		return fd;
 	r = bpf_obj_get_info_by_fd(fd, &info, &len);
 	if (r < 0)
 		return r;
-	if (info.key_size != key_size || info.value_size != value_size)
+	if (info.key_size != map->key_size || info.value_size != map->value_size)
 		return -EPROTO;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
@@ -61,7 +61,7 @@ int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version)
 	__u32 key = 0;
 	int r;
 
-	fd = open_pin(pin_dir, "map_policy", /* writable= */ false);
+	fd = open_pin(pin_dir, pinned_maps[PINNED_POLICY].name, /* writable= */ false);
 	if (fd < 0)
 		return fd;
 	r = bpf_obj_get_info_by_fd(fd, &info, &len);

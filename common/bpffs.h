@@ -10,14 +10,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "objects.h"
+
 /*
- * Opens the pinned map `name`. The caller owns *ret_fd, which is close-on-exec. Sizes are in bytes.
- * writable = false opens the map read-only, which is all that file mode 0640 grants the group.
- * Returns -ENOENT (not pinned), -EACCES or -EPERM (no permission), or -EPROTO (a map whose key or
- * value has another size: pins of another version, or of another program).
+ * Opens a pinned map. The caller owns *ret_fd, which is close-on-exec. writable = false opens the
+ * map read-only, which is all that file mode 0640 grants the group. Returns -ENOENT (not pinned),
+ * -EACCES or -EPERM (no permission), or -EPROTO (a map whose key or value has another size: pins of
+ * another version, or of another program).
  */
-int bpffs_open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
-		   bool writable, int *ret_fd);
+int bpffs_open_map(const char *pin_dir, enum pinned_map_id id, bool writable, int *ret_fd);
 
 /* Reads abi_version of the loaded programs from map_policy, whatever it is. Errors as above. */
 int bpffs_abi_version(const char *pin_dir, uint32_t *ret_version);

@@ -17,7 +17,7 @@
 #include "options.h"
 #include "parse.h"
 #include "state/conns.h"
-#include "state/status.h"
+#include "state/maps.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -166,11 +166,11 @@ int ctl_connections(int argc, char **argv)
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	r = status_check_abi(options.pin_dir, &version);
+	r = maps_check_abi(options.pin_dir, &version);
 	if (r == -ENOENT && options.json)
 		print_json(NULL, 0, /* loaded= */ false, options.pin_dir, 0, &users, &cgroups);
 	else if (r == -ENOENT)
-		log_err(STATUS_NOT_LOADED, options.pin_dir);
+		log_err(MAPS_NOT_LOADED, options.pin_dir);
 	if (r < 0)
 		return EXIT_FAILURE;
 	bpffs_sweep(options.pin_dir);

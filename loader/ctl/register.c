@@ -27,7 +27,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bpffs.h"
 #include "commands.h"
 #include "host/cgroup.h"
 #include "host/json.h"
@@ -36,8 +35,9 @@
 #include "marks.h"
 #include "monotonic.h"
 #include "options.h"
+#include "state/maps.h"
 #include "state/pins.h"
-#include "state/status.h"
+#include "state/policy.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -72,28 +72,20 @@ static void job_finish(struct job *job)
 static int open_pins(struct job *job)
 {
 	const char *dir = job->options->pin_dir;
-	_cleanup_close_ int policy_fd = -1;
 	uint32_t version;
-	__u32 key = 0;
 	int r;
 
-	r = status_check_abi(dir, &version);
+	r = maps_check_abi(dir, &version);
 	if (r == -ENOENT)
-		log_err(STATUS_NOT_LOADED, dir);
+		log_err(MAPS_NOT_LOADED, dir);
 	if (r < 0)
 		return r;
-	r = bpffs_open_map(dir, "map_policy", sizeof(key), sizeof(job->policy),
-			   /* writable= */ false, &policy_fd);
-	if (r == 0)
-		r = bpf_map_lookup_elem(policy_fd, &key, &job->policy);
-	if (r == 0)
-		r = bpffs_open_map(dir, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-				   /* writable= */ true, &job->config_fd);
-	if (r == 0)
-		r = bpffs_open_map(dir, "map_marks", sizeof(int), sizeof(struct tproxy_mark),
-				   /* writable= */ true, &job->marks_fd);
+	r = policy_read_pinned(dir, &job->policy);
 	if (r < 0)
-		log_err("cannot open the maps in '%s': %s", dir, strerror(-r));
+		return maps_log_error(dir, PINNED_POLICY, r);
+	r = maps_open(dir, PINNED_CONFIG, /* writable= */ true, &job->config_fd);
+	if (r == 0)
+		r = maps_open(dir, PINNED_MARKS, /* writable= */ true, &job->marks_fd);
 	return r;
 }
 

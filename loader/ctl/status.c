@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "host/json.h"
 #include "options.h"
+#include "state/counters.h"
 #include "state/status.h"
 #include "util.h"
 
@@ -79,7 +80,7 @@ static void add_sums(struct json_object *root)
 	unsigned int i;
 
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		sum[groups[i]] += fields_get_number(counters, status_counter_name(i));
+		sum[groups[i]] += fields_get_number(counters, counters_name(i));
 	for (i = 0; i < ARRAY_SIZE(order); i++)
 		fields_add_number(sums, group_names[order[i]].name, sum[order[i]]);
 	json_object_object_add(root, "sums", sums);
@@ -93,7 +94,7 @@ static void print_reasons(struct json_object *counters, enum ctl_group group)
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
 		n += groups[i] == group;
 	for (i = 0; n > 1 && i < _TPROXY_STAT_MAX; i++) {
-		const char *name = status_counter_name(i);
+		const char *name = counters_name(i);
 
 		if (groups[i] == group)
 			printf("  %-33s %" PRIu64 "\n", name, fields_get_number(counters, name));
@@ -113,8 +114,8 @@ static void print_sums(struct json_object *root)
 		print_reasons(counters, order[i]);
 	}
 	printf("%s\n", "entries of nobody, found and removed");
-	printf("  %-33s %" PRIu64 "\n", status_counter_name(TPROXY_STAT_STALE),
-	       fields_get_number(counters, status_counter_name(TPROXY_STAT_STALE)));
+	printf("  %-33s %" PRIu64 "\n", counters_name(TPROXY_STAT_STALE),
+	       fields_get_number(counters, counters_name(TPROXY_STAT_STALE)));
 }
 
 int ctl_status(int argc, char **argv)

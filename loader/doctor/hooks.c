@@ -25,12 +25,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bpffs.h"
 #include "doctor.h"
 #include "host/cgroup.h"
+#include "objects.h"
 #include "quote.h"
 #include "state/foreign.h"
-#include "state/hooks.h"
 #include "state/pins.h"
 #include "state/target_list.h"
 #include "tproxy_abi.h"
@@ -39,16 +38,6 @@
 #define PROGRAMS_MAX 256
 /* How many levels of cgroups are visited. */
 #define LEVELS_MAX 64
-
-static const struct attach_point {
-	const char *name; /* as in hooks.c */
-	enum bpf_attach_type type;
-} attach_points[] = {
-	{ "connect4", BPF_CGROUP_INET4_CONNECT },     { "connect6", BPF_CGROUP_INET6_CONNECT },
-	{ "getpeer4", BPF_CGROUP_INET4_GETPEERNAME }, { "getpeer6", BPF_CGROUP_INET6_GETPEERNAME },
-	{ "sockops", BPF_CGROUP_SOCK_OPS },	      { "sockopt", BPF_CGROUP_GETSOCKOPT },
-	{ "release", BPF_CGROUP_INET_SOCK_RELEASE },
-};
 
 struct link {
 	char hook[PINS_LINK_LEN];
@@ -114,11 +103,7 @@ static bool is_gone(uint64_t cgroup_id)
 
 static void read_targets(struct links *links)
 {
-	_cleanup_close_ int fd = -1;
-
-	if (bpffs_open_map(links->d->pin_dir, "map_targets", sizeof(__u32), sizeof(*links->targets),
-			   /* writable= */ false, &fd) < 0 ||
-	    target_list_read(fd, &links->targets, &links->n_targets) < 0)
+	if (target_list_read_pinned(links->d->pin_dir, &links->targets, &links->n_targets) < 0)
 		links->n_targets = 0;
 }
 
@@ -243,7 +228,7 @@ static void check_complete(struct links *links)
 		if (strcmp(links->link[i].hook, "connect4") != 0)
 			continue;
 		scope = true;
-		for (j = 0; j < n_hooks; j++) {
+		for (j = 0; j < _HOOK_MAX; j++) {
 			if (!hooks[j].scope ||
 			    has_link(links, hooks[j].name, links->link[i].cgroup_id))
 				continue;
@@ -254,9 +239,9 @@ static void check_complete(struct links *links)
 			links->good = false;
 		}
 	}
-	for (j = 0; j < n_hooks; j++) {
+	for (j = 0; j < _HOOK_MAX; j++) {
 		if (has_link(links, hooks[j].name, 0) || (scope && hooks[j].scope) ||
-		    (!hooks[j].scope && !hooks[j].relay))
+		    !hook_is_attached(&hooks[j]))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
 		doctor_mend(d, DOCTOR_MEND_LOAD);
@@ -348,15 +333,15 @@ static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, ui
 }
 
 /* Programs of a cgroup run before those of the cgroups above it. */
-static const char *how_beside(const struct attach_point *point, bool above)
+static const char *how_beside(const struct hook *hook, bool above)
 {
-	if (above && strncmp(point->name, "connect", 7) == 0)
+	if (above && strncmp(hook->name, "connect", 7) == 0)
 		return " beside ours: it runs after them, and of redirected connections it sees the address of the relay";
 	return " beside ours";
 }
 
-static void tell_foreign(struct doctor *d, const struct attach_point *point, __u32 prog_id,
-			 const char *path, bool above, bool in_the_way)
+static void tell_foreign(struct doctor *d, const struct hook *hook, __u32 prog_id, const char *path,
+			 bool above, bool in_the_way)
 {
 	struct bpf_prog_info info = {};
 	__u32 len = sizeof(info);
@@ -367,14 +352,14 @@ static void tell_foreign(struct doctor *d, const struct attach_point *point, __u
 		strcpy(info.name, "?");
 	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
 		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
-		   point->name, path,
-		   in_the_way ? ", attached to the exclusion of ours" : how_beside(point, above));
+		   hook->name, path,
+		   in_the_way ? ", attached to the exclusion of ours" : how_beside(hook, above));
 	if (in_the_way)
 		doctor_mend(d,
 			    "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
 			    "bpftool cgroup detach %s %s id %u",
 			    shell_quote(path, quoted, sizeof(quoted)),
-			    libbpf_bpf_attach_type_str(point->type), prog_id);
+			    libbpf_bpf_attach_type_str(hook->attach_type), prog_id);
 	else
 		doctor_mend(d, "look what it does: bpftool prog show id %u", prog_id);
 }
@@ -397,29 +382,29 @@ static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
 
 /* Checks one hook, at a cgroup and at each above it. */
 static void check_foreign_at(struct links *links, const struct cgroup *target, const char *root,
-			     const struct attach_point *point, struct seen *seen)
+			     const struct hook *hook, struct seen *seen)
 {
-	const bool attached = has_link(links, point->name, target->id);
+	const bool attached = has_link(links, hook->name, target->id);
 	bool decided = false, in_the_way;
 	struct ids effective, here;
 	char path[PATH_MAX];
 	int level;
 	__u32 i;
 
-	if (query(target->path, point->type, BPF_F_QUERY_EFFECTIVE, &effective) < 0)
+	if (query(target->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE, &effective) < 0)
 		return;
 	snprintf(path, sizeof(path), "%s", target->path);
 	for (level = 0; level < LEVELS_MAX; level++) {
 		struct stat st;
 
-		if (query(path, point->type, 0, &here) < 0 || stat(path, &st) < 0)
+		if (query(path, hook->attach_type, 0, &here) < 0 || stat(path, &st) < 0)
 			return;
 		in_the_way = keeps_ours_out(&here, level, &decided) && !attached;
 		for (i = 0; i < here.n; i++) {
 			if (!is_ours(links, here.id[i]) &&
 			    (in_the_way || has_id(&effective, here.id[i])) &&
-			    note(seen, here.id[i], point->type, st.st_ino))
-				tell_foreign(links->d, point, here.id[i], path, level > 0,
+			    note(seen, here.id[i], hook->attach_type, st.st_ino))
+				tell_foreign(links->d, hook, here.id[i], path, level > 0,
 					     in_the_way);
 		}
 		if (strcmp(path, root) == 0)
@@ -474,12 +459,15 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
 		return;
 	}
-	for (i = 0; i < n_hooks; i++) {
-		if (hooks[i].scope || hooks[i].relay)
+	for (i = 0; i < _HOOK_MAX; i++) {
+		if (hook_is_attached(&hooks[i]))
 			check_cancelled(links, &target, &hooks[i], seen);
 	}
-	for (i = 0; i < ARRAY_SIZE(attach_points); i++)
-		check_foreign_at(links, &target, root, &attach_points[i], seen);
+	/* Programs on bind, the hook of the sweep, do not meet tproxy's: policy.c reports them. */
+	for (i = 0; i < _HOOK_MAX; i++) {
+		if (hook_is_attached(&hooks[i]) && i != HOOK_SWEEP)
+			check_foreign_at(links, &target, root, &hooks[i], seen);
+	}
 	cgroup_close(&target);
 }
 

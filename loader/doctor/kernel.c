@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "doctor.h"
+#include "objects.h"
 
 #define PROBE_NAME "tproxy_probe"
 #define MEND_KERNEL                                                                                \
@@ -50,33 +51,20 @@ enum {
 	IN_TC = 1 << 6,
 };
 
-/* Not attached: run by BPF_PROG_TEST_RUN only. */
-#define NOT_ATTACHED ((enum bpf_attach_type)0)
-
 static const struct probe {
-	const char *name;
-	enum bpf_prog_type type;
-	enum bpf_attach_type attach;
+	enum hook_id hook;
 	int sk_offset; /* offset of the socket in the context; -1: the context is the socket */
 	unsigned int bit;
 } probes[] = {
-	{ "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT,
-	  offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
-	{ "cgroup/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT,
-	  offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
-	{ "cgroup/getpeername4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME,
-	  offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
-	{ "cgroup/getpeername6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME,
-	  offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
-	{ "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, offsetof(struct bpf_sock_ops, sk),
-	  IN_SOCKOPS },
-	{ "cgroup/getsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_GETSOCKOPT,
-	  offsetof(struct bpf_sockopt, sk), IN_SOCKOPT },
-	{ "cgroup/sock_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, -1,
-	  IN_RELEASE },
-	{ "cgroup/bind4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_BIND,
-	  offsetof(struct bpf_sock_addr, sk), IN_BIND },
-	{ "tc", BPF_PROG_TYPE_SCHED_CLS, NOT_ATTACHED, offsetof(struct __sk_buff, sk), IN_TC },
+	{ HOOK_CONNECT4, offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
+	{ HOOK_CONNECT6, offsetof(struct bpf_sock_addr, sk), IN_CONNECT },
+	{ HOOK_GETPEER4, offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
+	{ HOOK_GETPEER6, offsetof(struct bpf_sock_addr, sk), IN_GETPEER },
+	{ HOOK_SOCKOPS, offsetof(struct bpf_sock_ops, sk), IN_SOCKOPS },
+	{ HOOK_SOCKOPT, offsetof(struct bpf_sockopt, sk), IN_SOCKOPT },
+	{ HOOK_RELEASE, -1, IN_RELEASE },
+	{ HOOK_SWEEP, offsetof(struct bpf_sock_addr, sk), IN_BIND },
+	{ HOOK_SWEEP_NOW, offsetof(struct __sk_buff, sk), IN_TC },
 };
 
 static const struct helper {
@@ -188,7 +176,8 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 /* Loads a program that calls one helper, or none. Returns an fd or -errno. */
 static int load_probe(const struct probe *p, const struct helper *helper, int storage_fd)
 {
-	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = p->attach);
+	const struct hook *hook = &hooks[p->hook];
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = hook->attach_type);
 	struct bpf_insn in[INSNS_MAX];
 	size_t n = 0;
 
@@ -203,7 +192,7 @@ static int load_probe(const struct probe *p, const struct helper *helper, int st
 	}
 	in[n++] = SET(BPF_REG_0, 1);
 	in[n++] = EXIT;
-	return bpf_prog_load(p->type, PROBE_NAME, "Dual BSD/GPL", in, n, &opts);
+	return bpf_prog_load(hook->prog_type, PROBE_NAME, "Dual BSD/GPL", in, n, &opts);
 }
 
 static bool is_denied(int r)
@@ -212,9 +201,9 @@ static bool is_denied(int r)
 }
 
 /* Probes whether a link takes this program, see the top of this file. Returns 0 or -errno. */
-static int probe_link(const struct probe *p, int prog_fd)
+static int probe_link(const struct hook *hook, int prog_fd)
 {
-	int fd = bpf_link_create(prog_fd, /* target_fd= */ -1, p->attach, NULL);
+	int fd = bpf_link_create(prog_fd, /* target_fd= */ -1, hook->attach_type, NULL);
 
 	if (fd >= 0) {
 		close(fd);
@@ -225,21 +214,22 @@ static int probe_link(const struct probe *p, int prog_fd)
 
 static void check_program(struct doctor *d, const struct probe *p, int storage_fd)
 {
+	const struct hook *hook = &hooks[p->hook];
 	_cleanup_close_ int prog_fd = load_probe(p, NULL, -1);
 	unsigned int used = 0, missing = 0;
 	size_t i;
 	int r;
 
 	if (prog_fd < 0) {
-		doctor_add(d, DOCTOR_ERROR, "kernel", "takes no %s programs: %s", p->name,
+		doctor_add(d, DOCTOR_ERROR, "kernel", "takes no %s programs: %s", hook->section,
 			   strerror(-prog_fd));
 		doctor_mend(d, MEND_KERNEL);
 		return;
 	}
-	r = p->attach == NOT_ATTACHED ? 0 : probe_link(p, prog_fd);
+	r = hook_is_attached(hook) ? probe_link(hook, prog_fd) : 0;
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot attach %s programs by links: %s",
-			   p->name, strerror(-r));
+			   hook->section, strerror(-r));
 		doctor_mend(d, MEND_KERNEL);
 	}
 	for (i = 0; i < ARRAY_SIZE(helpers); i++) {
@@ -253,13 +243,13 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 		if (fd >= 0)
 			continue;
 		missing++;
-		doctor_add(d, DOCTOR_ERROR, "kernel", "%s programs cannot call %s: %s", p->name,
-			   helpers[i].name, strerror(-fd));
+		doctor_add(d, DOCTOR_ERROR, "kernel", "%s programs cannot call %s: %s",
+			   hook->section, helpers[i].name, strerror(-fd));
 		doctor_mend(d, MEND_KERNEL);
 	}
 	if (r == 0 && missing == 0)
-		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs%s and %u helper%s", p->name,
-			   p->attach == NOT_ATTACHED ? "" : ", links", used, used == 1 ? "" : "s");
+		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs%s and %u helper%s", hook->section,
+			   hook_is_attached(hook) ? ", links" : "", used, used == 1 ? "" : "s");
 }
 
 /* Creates a socket storage, whose key and value need BTF. Returns an fd or -errno. */

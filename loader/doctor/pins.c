@@ -4,7 +4,7 @@
  *
  * map_policy must be tproxy's, written by a loader that finished, and of our ABI version. Only then
  * is something loaded, and later checks look at it (doctor.loaded). All maps must be there, and
- * there must be no foreign pin. Owners and modes must be those of state/objects.h. The group of the
+ * there must be no foreign pin. Owners and modes must be those of objects.h. The group of the
  * directory counts as the group of relays.
  *
  * A relay must also reach the directory through all directories above it. The kernel must let a
@@ -28,26 +28,23 @@
 #include "bpffs.h"
 #include "doctor.h"
 #include "host/cgroup.h"
+#include "objects.h"
 #include "quote.h"
-#include "state/hooks.h"
-#include "state/objects.h"
 #include "state/owned.h"
 #include "state/pins.h"
+#include "state/policy.h"
 #include "tproxy_abi.h"
 
-#define MODE_OTHER_PINS 0600
-#define UID_NOBODY	65534
+#define UID_NOBODY 65534
 
 /* Returns the mode that a pin must have, 0 for a map that this version does not have. */
 static mode_t wanted_mode(const char *name)
 {
-	size_t i;
+	const struct pinned_map *map = pinned_map_by_name(name);
 
-	for (i = 0; i < n_map_access; i++) {
-		if (strcmp(name, map_access[i].name) == 0)
-			return map_access[i].mode;
-	}
-	return strncmp(name, "map_", 4) == 0 ? 0 : MODE_OTHER_PINS;
+	if (map)
+		return map->mode;
+	return strncmp(name, "map_", 4) == 0 ? 0 : PINNED_HOOK_MODE;
 }
 
 /* Returns true if owner and mode are right. */
@@ -98,8 +95,8 @@ static bool check_maps_there(struct doctor *d)
 	bool good = true;
 	size_t i;
 
-	for (i = 0; i < n_map_access; i++) {
-		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, map_access[i].name);
+	for (i = 0; i < _PINNED_MAP_MAX; i++) {
+		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, pinned_maps[i].name);
 		if (access(path, F_OK) == 0 || errno != ENOENT)
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is not there", path);
@@ -225,13 +222,11 @@ static void check_policy(struct doctor *d)
 {
 	struct tproxy_policy policy;
 	_cleanup_close_ int fd = -1;
-	__u32 key = 0;
 	int r;
 
-	r = bpffs_open_map(d->pin_dir, "map_policy", sizeof(key), sizeof(policy),
-			   /* writable= */ false, &fd);
+	r = bpffs_open_map(d->pin_dir, PINNED_POLICY, /* writable= */ false, &fd);
 	if (r == 0)
-		r = bpf_map_lookup_elem(fd, &key, &policy);
+		r = policy_read(fd, &policy);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
 			   d->pin_dir, strerror(-r));

@@ -31,6 +31,7 @@
 #include "host/json.h"
 #include "quote.h"
 #include "state/pins.h"
+#include "state/policy.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "verdict.h"
@@ -302,24 +303,20 @@ static int check_link(struct pins *pins, const char *name, void *data)
 static void find_relay(struct scan *scan)
 {
 	struct doctor *d = scan->d;
-	_cleanup_close_ int config_fd = -1, policy_fd = -1;
+	_cleanup_close_ int config_fd = -1;
 	struct tproxy_policy policy = {};
 	struct tproxy_relay relay = {};
 	__u64 cookie;
-	__u32 key = 0;
 	int i;
 
-	if (bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay), false,
-			   &config_fd) == 0 &&
+	if (bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &config_fd) == 0 &&
 	    bpf_map_get_next_key(config_fd, NULL, &cookie) == 0)
 		bpf_map_lookup_elem(config_fd, &cookie, &relay);
 	for (i = 0; i < _TPROXY_FAMILY_MAX && relay.pid; i++) {
 		memcpy(scan->where[i].addr, relay.listen[i].addr, sizeof(scan->where[i].addr));
 		scan->where[i].port = relay.listen[i].n_ports ? relay.listen[i].ports[0] : 0;
 	}
-	if (bpffs_open_map(d->pin_dir, "map_policy", sizeof(key), sizeof(policy), false,
-			   &policy_fd) == 0)
-		bpf_map_lookup_elem(policy_fd, &key, &policy);
+	policy_read_pinned(d->pin_dir, &policy);
 	if (policy.relay_cgroup_id)
 		cgroup_path_by_id(policy.relay_cgroup_id, &scan->relay.path);
 	if (!scan->relay.path && relay.pid)

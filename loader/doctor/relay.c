@@ -116,8 +116,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	int r;
 
 	fields_format_endpoint(ep, text);
-	r = bpffs_open_map(d->pin_dir, "map_marks", sizeof(int), sizeof(struct tproxy_mark),
-			   /* writable= */ false, &fd);
+	r = bpffs_open_map(d->pin_dir, PINNED_MARKS, /* writable= */ false, &fd);
 	for (i = 0; i < own->n; i++) {
 		struct tproxy_mark mark = {};
 
@@ -382,8 +381,7 @@ void doctor_relay(struct doctor *d)
 
 	if (!d->loaded)
 		return;
-	r = bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay),
-			   /* writable= */ false, &fd);
+	r = bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &fd);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "'%s/map_config' cannot be read: %s",
 			   d->pin_dir, strerror(-r));

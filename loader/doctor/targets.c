@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "bpffs.h"
 #include "doctor.h"
 #include "quote.h"
 #include "state/target_list.h"
@@ -51,14 +50,11 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 void doctor_targets(struct doctor *d)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
-	_cleanup_close_ int fd = -1;
 	bool good = true;
 	size_t n = 0, i;
 
 	if (!d->privileged || !d->has_cgroup2 || !d->loaded ||
-	    bpffs_open_map(d->pin_dir, "map_targets", sizeof(__u32), sizeof(*list),
-			   /* writable= */ false, &fd) < 0 ||
-	    target_list_read(fd, &list, &n) < 0)
+	    target_list_read_pinned(d->pin_dir, &list, &n) < 0)
 		return;
 	for (i = 0; i < n; i++)
 		good &= check_target(d, &list[i]);

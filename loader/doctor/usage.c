@@ -14,7 +14,7 @@
 #include "doctor.h"
 #include "host/json.h"
 #include "state/conns.h"
-#include "state/status.h"
+#include "state/counters.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -139,12 +139,12 @@ static void check_counters(struct doctor *d)
 	uint64_t counts[_TPROXY_STAT_MAX];
 	size_t i;
 
-	if (status_read_counters(d->pin_dir, counts) < 0)
+	if (counters_read(d->pin_dir, counts) < 0)
 		return;
 	for (i = 0; i < ARRAY_SIZE(meanings); i++) {
 		if (counts[meanings[i].stat] > 0)
 			doctor_add(d, DOCTOR_INFO, "counters", "%s: %" PRIu64 " %s",
-				   status_counter_name(meanings[i].stat), counts[meanings[i].stat],
+				   counters_name(meanings[i].stat), counts[meanings[i].stat],
 				   meanings[i].means);
 	}
 }

@@ -235,8 +235,7 @@ void doctor_waiting(struct doctor *d)
 	int n;
 
 	if (!d->loaded || !d->privileged ||
-	    bpffs_open_map(d->pin_dir, "map_config", sizeof(cookie), sizeof(relay),
-			   /* writable= */ false, &fd) < 0)
+	    bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &fd) < 0)
 		return;
 	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;

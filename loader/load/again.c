@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "bpffs.h"
 #include "log.h"
 #include "options.h"
-#include "state/status.h"
+#include "state/maps.h"
+#include "state/policy.h"
 #include "state/target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -19,15 +19,10 @@
 static int read_policy(const char *pin_dir, struct options *o)
 {
 	struct tproxy_policy policy;
-	_cleanup_close_ int fd = -1;
 	struct stat st;
-	__u32 key = 0;
 	int r;
 
-	r = bpffs_open_map(pin_dir, "map_policy", sizeof(key), sizeof(policy),
-			   /* writable= */ false, &fd);
-	if (r == 0)
-		r = bpf_map_lookup_elem(fd, &key, &policy);
+	r = policy_read_pinned(pin_dir, &policy);
 	if (r == 0 && stat(pin_dir, &st) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -72,14 +67,10 @@ static int add_targets(const struct options *given, const struct tproxy_target *
 static int read_targets(const struct options *given, struct options *o)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
-	_cleanup_close_ int fd = -1;
 	size_t n = 0;
 	int r;
 
-	r = bpffs_open_map(given->pin_dir, "map_targets", sizeof(__u32), sizeof(*list),
-			   /* writable= */ false, &fd);
-	if (r == 0)
-		r = target_list_read(fd, &list, &n);
+	r = target_list_read_pinned(given->pin_dir, &list, &n);
 	if (r == 0 && n == 0)
 		r = -ENODATA;
 	if (r == 0)
@@ -101,7 +92,7 @@ int again_options(const struct options *given, struct options *ret_options)
 	uint32_t version;
 	int r;
 
-	r = status_check_abi(given->pin_dir, &version);
+	r = maps_check_abi(given->pin_dir, &version);
 	if (r == -ENOENT)
 		log_err("nothing is loaded in '%s'; give --cgroup or --all instead of --again",
 			given->pin_dir);

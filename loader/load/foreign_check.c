@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #include "log.h"
+#include "objects.h"
 #include "state/foreign.h"
-#include "state/hooks.h"
 #include "state/pins.h"
 #include "targets.h"
 #include "util.h"
@@ -58,7 +58,7 @@ int foreign_check(const struct pins *pins, const struct targets *targets, bool f
 	size_t i, j;
 	int r = 0;
 
-	for (i = 0; i < n_hooks && r == 0; i++) {
+	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
 		if (targets_want_relay(targets, &hooks[i]))
 			r = check_at(pins, &hooks[i], &targets->relay, force);
 		for (j = 0;

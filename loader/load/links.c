@@ -5,7 +5,7 @@
  * A link attaches the program of one hook to one cgroup. Its pin, link_NAME_<cgroup id>, keeps it
  * attached after the loader has ended. A load gives an existing link the new program in one step
  * (bpf_link_update), so the hook has a program at every moment. Missing links are attached in the
- * order of hooks.c, connect last.
+ * order of objects.h, connect last.
  *
  * A link is stale if the load does not want it, because its cgroup is none of the targets any more.
  * A link is dead if the kernel has detached it, because its cgroup was removed; its pin stays until
@@ -26,8 +26,8 @@
 #include "host/cgroup.h"
 #include "log.h"
 #include "made.h"
+#include "objects.h"
 #include "programs.h"
-#include "state/hooks.h"
 #include "state/pins.h"
 #include "targets.h"
 #include "util.h"
@@ -112,7 +112,7 @@ static int attach(const struct bpf_object *object, const struct hook *hook,
 		log_debug("attached %s to '%s'", hook->name, cgroup->path);
 	}
 	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
-	return r < 0 ? r : pins_set_access(pins, name, 0, 0600);
+	return r < 0 ? r : pins_set_access(pins, name, 0, PINNED_HOOK_MODE);
 }
 
 int links_attach(const struct bpf_object *object, const struct targets *targets,
@@ -121,7 +121,7 @@ int links_attach(const struct bpf_object *object, const struct targets *targets,
 	size_t i, j;
 	int r;
 
-	for (i = 0; i < n_hooks; i++) {
+	for (i = 0; i < _HOOK_MAX; i++) {
 		if (targets_want_relay(targets, &hooks[i])) {
 			r = attach(object, &hooks[i], &targets->relay, pins, made);
 			if (r < 0)

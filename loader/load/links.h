@@ -13,8 +13,8 @@ struct targets;
 /* Functions here return 0 or -errno, logged. */
 
 /*
- * Attaches the programs of @object to @targets, in the order of hooks.c, and pins the links. Links
- * of an earlier load get the new programs. New pins are noted in *made.
+ * Attaches the programs of @object to @targets, in the order of objects.h, and pins the links.
+ * Links of an earlier load get the new programs. New pins are noted in *made.
  */
 int links_attach(const struct bpf_object *object, const struct targets *targets,
 		 const struct pins *pins, struct made *made);

@@ -38,16 +38,16 @@
 #include "links.h"
 #include "log.h"
 #include "made.h"
+#include "objects.h"
 #include "options.h"
-#include "policy.h"
+#include "policy_renew.h"
 #include "programs.h"
 #include "quote.h"
 #include "report.h"
 #include "search_bit.h"
-#include "state/hooks.h"
-#include "state/objects.h"
 #include "state/owned.h"
 #include "state/pins.h"
+#include "state/policy.h"
 #include "state/relays.h"
 #include "state/target_list.h"
 #include "targets.h"
@@ -138,7 +138,7 @@ static int load_object(struct load *l)
 	 * At most one pin for each map and program, and one link of each hook for each scope and
 	 * the relay cgroup.
 	 */
-	r = made_init(&l->made, n_map_access + n_hooks * (l->targets.n_scopes + 2));
+	r = made_init(&l->made, _PINNED_MAP_MAX + _HOOK_MAX * (l->targets.n_scopes + 2));
 	l->skel = tproxy_bpf__open();
 	if (r < 0 || !l->skel) {
 		log_err("cannot open the BPF object: %s", strerror(errno));
@@ -194,8 +194,8 @@ static int set_map_access(struct load *l, gid_t gid)
 	size_t i;
 	int r;
 
-	for (i = 0; i < n_map_access; i++) {
-		r = pins_set_access(&l->pins, map_access[i].name, gid, map_access[i].mode);
+	for (i = 0; i < _PINNED_MAP_MAX; i++) {
+		r = pins_set_access(&l->pins, pinned_maps[i].name, gid, pinned_maps[i].mode);
 		if (r < 0)
 			return r;
 	}

@@ -17,7 +17,7 @@
 
 #include "log.h"
 #include "made.h"
-#include "state/hooks.h"
+#include "objects.h"
 #include "state/pins.h"
 
 struct bpf_program *programs_find(const struct bpf_object *object, const struct hook *hook)
@@ -55,7 +55,7 @@ static int pin_program(const struct bpf_object *object, const struct hook *hook,
 	}
 	if (!existed)
 		made_note(made, name);
-	return pins_set_access(pins, name, 0, 0600);
+	return pins_set_access(pins, name, 0, PINNED_HOOK_MODE);
 }
 
 int programs_pin(const struct bpf_object *object, const struct pins *pins, struct made *made)
@@ -63,7 +63,7 @@ int programs_pin(const struct bpf_object *object, const struct pins *pins, struc
 	size_t i;
 	int r;
 
-	for (i = 0; i < n_hooks; i++) {
+	for (i = 0; i < _HOOK_MAX; i++) {
 		r = pin_program(object, &hooks[i], pins, made);
 		if (r < 0)
 			return r;

@@ -10,7 +10,6 @@
  */
 #include "search_bit.h"
 
-#include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -22,6 +21,7 @@
 #include "host/bpffs_mount.h"
 #include "log.h"
 #include "state/pins.h"
+#include "state/policy.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -63,17 +63,15 @@ static bool hand_over(const char *parent, const char *name)
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
 	struct stat st;
-	__u32 key = 0;
 
 	if (snprintf(path, sizeof(path), "%s/%s", parent, name) >= (int)sizeof(path) ||
 	    lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || !(st.st_mode & S_IXGRP) || !st.st_gid)
 		return false;
-	if (bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy), /* writable= */ true,
-			   &fd) < 0 ||
-	    bpf_map_lookup_elem(fd, &key, &policy) < 0)
+	if (bpffs_open_map(path, PINNED_POLICY, /* writable= */ true, &fd) < 0 ||
+	    policy_read(fd, &policy) < 0)
 		return false;
 	policy.opened_bpffs = 1;
-	return bpf_map_update_elem(fd, &key, &policy, BPF_EXIST) == 0;
+	return policy_write(fd, &policy) == 0;
 }
 
 /* Returns true if another pin directory needs the search bit, and has taken over clearing it. */

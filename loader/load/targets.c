@@ -7,7 +7,7 @@
  * relay cgroup is refused, because nothing is redirected there. With --again a scope may be absent:
  * its path is kept, and the next load with --again attaches to it.
  *
- * Each hook (hooks.h) belongs at the scopes, at the relay cgroup, or at both. Without
+ * Each hook (objects.h) belongs at the scopes, at the relay cgroup, or at both. Without
  * --relay-cgroup relays run in the scopes, and their hooks are attached there. A hook for both is
  * not attached at a relay cgroup that lies within a scope, which covers it.
  *
@@ -22,8 +22,8 @@
 #include <string.h>
 
 #include "log.h"
+#include "objects.h"
 #include "options.h"
-#include "state/hooks.h"
 #include "tproxy_abi.h"
 #include "util.h"
 

@@ -20,6 +20,7 @@
 #include "search_bit.h"
 #include "state/owned.h"
 #include "state/pins.h"
+#include "state/policy.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -58,12 +59,10 @@ static void let_handshakes_end(const char *path)
 	__u64 cookie;
 	size_t n = 0;
 
-	if (bpffs_open_map(path, "map_socks", sizeof(cookie), sizeof(struct tproxy_conn),
-			   /* writable= */ false, &fd) < 0 ||
+	if (bpffs_open_map(path, PINNED_SOCKS, /* writable= */ false, &fd) < 0 ||
 	    bpf_map_get_next_key(fd, NULL, &cookie) < 0)
 		return;
-	if (bpffs_open_map(path, "map_config", sizeof(cookie), sizeof(struct tproxy_relay),
-			   /* writable= */ false, &config_fd) == 0)
+	if (bpffs_open_map(path, PINNED_CONFIG, /* writable= */ false, &config_fd) == 0)
 		n = relays_read(config_fd, &list);
 	handshakes_let_end(list, n);
 }
@@ -76,12 +75,8 @@ static void let_handshakes_end(const char *path)
 static bool did_open_bpffs(const char *path)
 {
 	struct tproxy_policy policy;
-	_cleanup_close_ int fd = -1;
-	__u32 key = 0;
 
-	return bpffs_open_map(path, "map_policy", sizeof(key), sizeof(policy),
-			      /* writable= */ false, &fd) == 0 &&
-	       bpf_map_lookup_elem(fd, &key, &policy) == 0 &&
+	return policy_read_pinned(path, &policy) == 0 &&
 	       (policy.abi_version == TPROXY_ABI_VERSION || policy.abi_version == 0) &&
 	       policy.opened_bpffs;
 }

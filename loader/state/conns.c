@@ -23,8 +23,7 @@ int conns_read(const char *pin_dir, struct conns_entry **ret_entries, size_t *re
 	__u32 count;
 	int r;
 
-	r = bpffs_open_map(pin_dir, "map_socks", sizeof(*cookies), sizeof(*conns),
-			   /* writable= */ false, &fd);
+	r = bpffs_open_map(pin_dir, PINNED_SOCKS, /* writable= */ false, &fd);
 	if (r < 0)
 		return r;
 	conns = calloc(BATCH_MAX, sizeof(*conns));

@@ -25,8 +25,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hooks.h"
 #include "host/cgroup.h"
+#include "objects.h"
 #include "quote.h"
 #include "util.h"
 

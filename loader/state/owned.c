@@ -4,7 +4,7 @@
  *
  * A pin is tproxy's if this version pins something by that name, and the object there has the right
  * kind and kernel name. Nothing else is replaced or removed. objects.h has the names of maps. Each
- * hook of hooks.h has a program, prog_NAME, and links, link_NAME_<cgroup id>. A link has no kernel
+ * hook there has a program, prog_NAME, and links, link_NAME_<cgroup id>. A link has no kernel
  * name, so the name of its program is compared.
  */
 #include "owned.h"
@@ -17,21 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hooks.h"
 #include "objects.h"
 #include "pins.h"
 #include "util.h"
-
-static bool is_map(const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < n_map_access; i++) {
-		if (strcmp(name, map_access[i].name) == 0)
-			return true;
-	}
-	return false;
-}
 
 /* Also accepts the temporary name under which a program is pinned first. */
 static const struct hook *hook_of_program(const char *name)
@@ -41,7 +29,7 @@ static const struct hook *hook_of_program(const char *name)
 	if (strncmp(name, "prog_", 5) != 0)
 		return NULL;
 	name += 5;
-	for (i = 0; i < n_hooks; i++) {
+	for (i = 0; i < _HOOK_MAX; i++) {
 		len = strlen(hooks[i].name);
 		if (strncmp(name, hooks[i].name, len) == 0 &&
 		    (!name[len] || strcmp(name + len, "_new") == 0))
@@ -122,7 +110,7 @@ bool owned_by_tproxy(const struct pins *pins, const char *name)
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
 
-	if ((!is_map(name) && !program && !link) || pins_path(pins, name, path) < 0)
+	if ((!pinned_map_by_name(name) && !program && !link) || pins_path(pins, name, path) < 0)
 		return false;
 	fd = bpf_obj_get(path);
 	if (fd < 0)

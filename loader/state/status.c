@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load --status, and the base of tproxyctl status and of other commands that check the ABI
- * version.
+ * tproxy-load --status, and the base of tproxyctl status.
  *
  * status_read() collects everything into one JSON object: policy, targets and their state, links,
  * relays, how many entries the maps of connections have, and the counters. The object is printed as
@@ -27,63 +26,20 @@
 #include <unistd.h>
 
 #include "bpffs.h"
+#include "counters.h"
 #include "escape.h"
-#include "hooks.h"
 #include "host/json.h"
 #include "host/namespaces.h"
 #include "log.h"
+#include "maps.h"
 #include "monotonic.h"
 #include "pins.h"
+#include "policy.h"
 #include "target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
 #define NSEC_PER_SEC UINT64_C(1000000000)
-
-/* Names of the counters in --status, in --json and in the man page. */
-static const char *const stat_names[] = {
-	[TPROXY_STAT_REDIRECTED] = "redirected",
-	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
-	[TPROXY_STAT_BYPASS_LOOPBACK] = "bypass_loopback",
-	[TPROXY_STAT_BYPASS_MULTICAST] = "bypass_multicast",
-	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
-	[TPROXY_STAT_NO_RELAY] = "no_relay",
-	[TPROXY_STAT_NO_LISTENER] = "no_listener",
-	[TPROXY_STAT_STALLED] = "stalled",
-	[TPROXY_STAT_MAP_FULL] = "map_full",
-	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
-	[TPROXY_STAT_LINK_LOCAL] = "link_local",
-	[TPROXY_STAT_REFUSED] = "refused",
-	[TPROXY_STAT_KNOWN_FAILED] = "known_failed",
-	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
-	[TPROXY_STAT_NO_STORAGE] = "no_storage",
-	[TPROXY_STAT_OVER_SHARE] = "over_share",
-	[TPROXY_STAT_STRAYED] = "strayed",
-	[TPROXY_STAT_UNSUPPORTED] = "unsupported",
-	[TPROXY_STAT_BYPASS_REPAIR] = "bypass_repair",
-	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
-	[TPROXY_STAT_ABORTED] = "aborted",
-	[TPROXY_STAT_STALE] = "stale",
-	[TPROXY_STAT_UNANSWERED] = "unanswered",
-};
-_Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
-
-const char *status_counter_name(unsigned int stat)
-{
-	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
-}
-
-/* Opens a map to read. Returns 0 or -errno of bpffs_open_map(), logged. */
-static int open_map(const char *pin_dir, const char *name, uint32_t key_size, uint32_t value_size,
-		    int *ret_fd)
-{
-	int r = bpffs_open_map(pin_dir, name, key_size, value_size, /* writable= */ false, ret_fd);
-
-	if (r < 0)
-		log_err("cannot read '%s/%s': %s%s", pin_dir, name, strerror(-r),
-			r == -EACCES || r == -EPERM ? "; run this as root" : "");
-	return r;
-}
 
 /*
  * Adds the start time of the counters, to the nearest second. It is computed from the calendar as
@@ -111,18 +67,11 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 	_cleanup_free_ char *group = NULL;
 	struct tproxy_policy policy;
 	struct stat st;
-	_cleanup_close_ int fd = -1;
-	__u32 key = 0;
 	int r;
 
-	r = open_map(pin_dir, "map_policy", sizeof(key), sizeof(policy), &fd);
+	r = policy_read_pinned(pin_dir, &policy);
 	if (r < 0)
-		return r;
-	r = bpf_map_lookup_elem(fd, &key, &policy);
-	if (r < 0) {
-		log_err("cannot read the policy: %s", strerror(-r));
-		return r;
-	}
+		return maps_log_error(pin_dir, PINNED_POLICY, r);
 	fields_add_string(root, "policy",
 			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
 	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
@@ -149,14 +98,13 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
 	struct json_object *cgroups = json_object_new_array();
-	_cleanup_close_ int fd = -1;
 	size_t n = 0, i;
 	int r;
 
 	json_object_object_add(root, "cgroups", cgroups);
-	r = open_map(pin_dir, "map_targets", sizeof(__u32), sizeof(*list), &fd);
-	if (r == 0)
-		r = target_list_read(fd, &list, &n);
+	r = target_list_read_pinned(pin_dir, &list, &n);
+	if (r < 0)
+		return maps_log_error(pin_dir, PINNED_TARGETS, r);
 	for (i = 0; i < n; i++) {
 		struct json_object *object = json_object_new_object();
 		char text[ESCAPE_LEN(sizeof(list[i].path))];
@@ -168,7 +116,7 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 		fields_add_string(object, "state", state_names[target_state_of(&list[i])]);
 		json_object_array_add(cgroups, object);
 	}
-	return r;
+	return 0;
 }
 
 /*
@@ -244,7 +192,7 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 	int r;
 
 	json_object_object_add(root, "relays", relays);
-	r = open_map(pin_dir, "map_config", sizeof(cookie), sizeof(relay), &fd);
+	r = maps_open(pin_dir, PINNED_CONFIG, /* writable= */ false, &fd);
 	if (r < 0)
 		return r;
 	/* A walk starts again when its key was deleted: bounded, for registrations may come and go.
@@ -270,29 +218,6 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 	return 0;
 }
 
-int status_read_counters(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
-{
-	int n_cpus = libbpf_num_possible_cpus(), r, i;
-	_cleanup_free_ __u64 *values = NULL;
-	_cleanup_close_ int fd = -1;
-	__u32 key;
-
-	if (n_cpus < 0)
-		return n_cpus;
-	values = calloc((size_t)n_cpus, sizeof(*values));
-	if (!values)
-		return -ENOMEM;
-	r = bpffs_open_map(pin_dir, "map_stats", sizeof(key), sizeof(*values),
-			   /* writable= */ false, &fd);
-	for (key = 0; r == 0 && key < _TPROXY_STAT_MAX; key++) {
-		ret_counts[key] = 0;
-		r = bpf_map_lookup_elem(fd, &key, values);
-		for (i = 0; r == 0 && i < n_cpus; i++)
-			ret_counts[key] += values[i];
-	}
-	return r;
-}
-
 static int add_counters(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *counters = json_object_new_object();
@@ -300,14 +225,11 @@ static int add_counters(struct json_object *root, const char *pin_dir)
 	int r, i;
 
 	json_object_object_add(root, "counters", counters);
-	r = status_read_counters(pin_dir, counts);
-	if (r < 0) {
-		log_err("cannot read '%s/map_stats': %s%s", pin_dir, strerror(-r),
-			r == -EACCES || r == -EPERM ? "; run this as root" : "");
-		return r;
-	}
+	r = counters_read(pin_dir, counts);
+	if (r < 0)
+		return maps_log_error(pin_dir, PINNED_STATS, r);
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		fields_add_number(counters, stat_names[i], counts[i]);
+		fields_add_number(counters, counters_name((unsigned int)i), counts[i]);
 	return 0;
 }
 
@@ -324,21 +246,20 @@ static void print_listen(struct json_object *relay, const char *key)
 		printf(" +%zu", n - 1);
 }
 
-static int add_entries(struct json_object *root, const char *pin_dir, const char *name,
-		       uint32_t key_size, uint32_t value_size)
+static int add_entries(struct json_object *root, const char *pin_dir, enum pinned_map_id id)
 {
 	struct tproxy_tuple key, *prev = NULL; /* the larger key of the two maps */
 	_cleanup_close_ int fd = -1;
 	uint64_t n = 0;
 	int r;
 
-	r = open_map(pin_dir, name, key_size, value_size, &fd);
+	r = maps_open(pin_dir, id, /* writable= */ false, &fd);
 	if (r < 0)
 		return r;
 	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
 		prev = &key;
-	fields_add_number(root, name, n);
+	fields_add_number(root, pinned_maps[id].name, n);
 	return 0;
 }
 
@@ -421,8 +342,8 @@ static void print_counters(struct json_object *root)
 	printf("\n%-18s %s\n", "COUNTER", "CONNECTIONS");
 	object = json_object_object_get(root, "counters");
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		printf("%-18s %" PRIu64 "\n", stat_names[i],
-		       fields_get_number(object, stat_names[i]));
+		printf("%-18s %" PRIu64 "\n", counters_name((unsigned int)i),
+		       fields_get_number(object, counters_name((unsigned int)i)));
 }
 
 static int read_all(struct json_object *root, const char *pin_dir)
@@ -441,40 +362,13 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	r = add_relays(root, pin_dir);
 	if (r < 0)
 		return r;
-	r = add_entries(root, pin_dir, "map_socks", sizeof(__u64), sizeof(struct tproxy_conn));
+	r = add_entries(root, pin_dir, PINNED_SOCKS);
 	if (r < 0)
 		return r;
-	r = add_entries(root, pin_dir, "map_ports", sizeof(struct tproxy_tuple), sizeof(__u64));
+	r = add_entries(root, pin_dir, PINNED_PORTS);
 	if (r < 0)
 		return r;
 	return add_counters(root, pin_dir);
-}
-
-int status_check_abi(const char *pin_dir, uint32_t *ret_version)
-{
-	uint32_t version;
-	int r;
-
-	r = bpffs_abi_version(pin_dir, &version);
-	if (r == -ENOENT)
-		return r;
-	if (r < 0) {
-		log_err("cannot read '%s/map_policy': %s%s", pin_dir, strerror(-r),
-			r == -EACCES || r == -EPERM ? "; run this as root" : "");
-		return r;
-	}
-	if (version == 0) {
-		log_err("the loader of '%s' did not finish; load again, with the options that it was given",
-			pin_dir);
-		return -EAGAIN;
-	}
-	if (version != TPROXY_ABI_VERSION) {
-		log_err("'%s' holds ABI version %u, this is version %u; use the programs of the version that loaded it",
-			pin_dir, version, TPROXY_ABI_VERSION);
-		return -EPROTO;
-	}
-	*ret_version = version;
-	return 0;
 }
 
 int status_read(const char *pin_dir, struct json_object **ret_root)
@@ -483,7 +377,7 @@ int status_read(const char *pin_dir, struct json_object **ret_root)
 	uint32_t version;
 	int r;
 
-	r = status_check_abi(pin_dir, &version);
+	r = maps_check_abi(pin_dir, &version);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	fields_add_bool(root, "loaded", r == 0);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "bpffs.h"
 #include "host/cgroup.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -29,6 +30,14 @@ int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n)
 	*ret_list = TAKE_PTR(list);
 	*ret_n = key;
 	return 0;
+}
+
+int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list, size_t *ret_n)
+{
+	_cleanup_close_ int fd = -1;
+	int r = bpffs_open_map(pin_dir, PINNED_TARGETS, /* writable= */ false, &fd);
+
+	return r < 0 ? r : target_list_read(fd, ret_list, ret_n);
 }
 
 enum target_state target_state_of(const struct tproxy_target *target)

@@ -15,6 +15,8 @@ struct tproxy_target;
  * with a NUL. Returns 0 or -errno, not logged.
  */
 int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n);
+/* Opens map_targets in @pin_dir first; errors as of bpffs_open_map(). */
+int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list, size_t *ret_n);
 
 enum target_state {
 	TARGET_PRESENT,

@@ -106,14 +106,12 @@ int registration_open(struct registration *reg, const char *pin_dir)
 {
 	struct registration opened = REGISTRATION_NULL;
 	const struct {
-		const char *name;
-		uint32_t key_size, value_size;
+		enum pinned_map_id id;
 		int *fd;
 	} maps[] = {
-		{ "map_config", sizeof(__u64), sizeof(struct tproxy_relay), &opened.config_fd },
-		{ "map_marks", sizeof(int), sizeof(struct tproxy_mark), &opened.marks_fd },
-		{ "map_failed", sizeof(struct tproxy_failed_key), sizeof(struct tproxy_failed),
-		  &opened.failed_fd },
+		{ PINNED_CONFIG, &opened.config_fd },
+		{ PINNED_MARKS, &opened.marks_fd },
+		{ PINNED_FAILED, &opened.failed_fd },
 	};
 	size_t i;
 	int r;
@@ -122,11 +120,10 @@ int registration_open(struct registration *reg, const char *pin_dir)
 	if (r < 0)
 		return r;
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
-		r = bpffs_open_map(pin_dir, maps[i].name, maps[i].key_size, maps[i].value_size,
-				   /* writable= */ true, maps[i].fd);
+		r = bpffs_open_map(pin_dir, maps[i].id, /* writable= */ true, maps[i].fd);
 		if (r < 0) {
 			registration_close(&opened);
-			return log_open_error(pin_dir, maps[i].name, r);
+			return log_open_error(pin_dir, pinned_maps[maps[i].id].name, r);
 		}
 	}
 	r = bpffs_map_id(opened.config_fd, &opened.config_id);
@@ -451,17 +448,16 @@ void registration_remove(struct registration *reg)
 }
 
 /*
- * Returns 0 if map NAME is pinned with this id, or cannot be examined; 1 if another map is pinned,
+ * Returns 0 if @map is pinned with this id, or cannot be examined; 1 if another map is pinned,
  * possibly of another version; -ENOENT if none is; -EACCES without permission.
  */
-static int check_pin(const struct registration *reg, const char *name, uint32_t key_size,
-		     uint32_t value_size, uint32_t id)
+static int check_pin(const struct registration *reg, enum pinned_map_id map, uint32_t id)
 {
 	_cleanup_close_ int fd = -1;
 	uint32_t id_now;
 	int r;
 
-	r = bpffs_open_map(reg->pin_dir, name, key_size, value_size, /* writable= */ true, &fd);
+	r = bpffs_open_map(reg->pin_dir, map, /* writable= */ true, &fd);
 	if (r == -ENOENT || r == -EACCES)
 		return r;
 	if (r == -EPROTO)
@@ -477,8 +473,7 @@ bool registration_is_replaced(const struct registration *reg)
 	int r;
 
 	/* EACCES: an unload also takes back the search permission on the way to the pins. */
-	r = bpffs_open_map(reg->pin_dir, "map_config", sizeof(__u64), sizeof(relay),
-			   /* writable= */ true, &fd);
+	r = bpffs_open_map(reg->pin_dir, PINNED_CONFIG, /* writable= */ true, &fd);
 	if (r == -ENOENT || r == -EACCES)
 		return true;
 	r = bpf_map_lookup_elem(reg->config_fd, &reg->netns_cookie, &relay);
@@ -488,10 +483,8 @@ bool registration_is_replaced(const struct registration *reg)
 /* Returns GOOD, GONE, DENIED or REPLACED. */
 static enum registration_state check_pins(const struct registration *reg)
 {
-	int r = check_pin(reg, "map_config", sizeof(__u64), sizeof(struct tproxy_relay),
-			  reg->config_id);
-	int r_marks =
-		check_pin(reg, "map_marks", sizeof(int), sizeof(struct tproxy_mark), reg->marks_id);
+	int r = check_pin(reg, PINNED_CONFIG, reg->config_id);
+	int r_marks = check_pin(reg, PINNED_MARKS, reg->marks_id);
 
 	if (r == -EACCES || r_marks == -EACCES)
 		return REGISTRATION_DENIED;

@@ -48,7 +48,7 @@ def proxied6(loaded6):
 
 
 def test_redirected(proxied6):
-    """To see it red: leave connect6 out of hooks.c, or getpeername6."""
+    """To see it red: leave connect6 out of common/objects.c, or getpeername6."""
     listener = host6.listen(proxied6)
     visit = host6.visit(proxied6, listener)
     assert visit.relayed and proxied6.stats()["redirected"] == 1

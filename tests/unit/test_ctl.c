@@ -14,7 +14,7 @@
 #include "host/json.h"
 #include "host/listeners.h"
 #include "quote.h"
-#include "state/status.h"
+#include "state/counters.h"
 #include "unit.h"
 #include "util.h"
 
@@ -156,10 +156,10 @@ static void test_every_counter_has_a_name_and_a_group(void **state)
 	unsigned int i;
 
 	for (i = 0; i < _TPROXY_STAT_MAX; i++) {
-		assert_non_null(status_counter_name(i));
+		assert_non_null(counters_name(i));
 		assert_int_not_equal(ctl_group_of(i), CTL_GROUP_NONE);
 	}
-	assert_null(status_counter_name(_TPROXY_STAT_MAX));
+	assert_null(counters_name(_TPROXY_STAT_MAX));
 	assert_int_equal(ctl_group_of(_TPROXY_STAT_MAX), CTL_GROUP_NONE);
 }
 

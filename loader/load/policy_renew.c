@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load: the one entry of map_policy, see policy.h.
+ * tproxy-load: the one entry of map_policy, see policy_renew.h.
  *
  * The policy is the configuration that the programs read. A load writes it as a whole, from the
  * options and the targets. Three members outlive the load that set them: the seed and the start of
@@ -8,31 +8,17 @@
  * (search_bit.h). In a map that was created and never written, abi_version is 0, and the programs
  * redirect nothing.
  */
-#include "policy.h"
+#include "policy_renew.h"
 
-#include <bpf/bpf.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "log.h"
 #include "monotonic.h"
 #include "options.h"
+#include "state/policy.h"
 #include "targets.h"
 #include "tproxy_abi.h"
-
-int policy_read(int map_fd, struct tproxy_policy *ret_policy)
-{
-	const __u32 key = 0;
-
-	return bpf_map_lookup_elem(map_fd, &key, ret_policy);
-}
-
-int policy_write(int map_fd, const struct tproxy_policy *policy)
-{
-	const __u32 key = 0;
-
-	return bpf_map_update_elem(map_fd, &key, policy, BPF_ANY);
-}
 
 int policy_renew(int map_fd, const struct options *options, const struct targets *targets,
 		 struct tproxy_policy *ret_policy)

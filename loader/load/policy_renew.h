@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The policy of a load, which is the one entry of map_policy. */
-#ifndef TPROXY_LOAD_POLICY_H
-#define TPROXY_LOAD_POLICY_H
+/* Writes the policy of this load. */
+#ifndef TPROXY_LOAD_POLICY_RENEW_H
+#define TPROXY_LOAD_POLICY_RENEW_H
 
 struct options;
 struct targets;
 struct tproxy_policy;
-
-/* Return 0 or -errno, not logged. */
-int policy_read(int map_fd, struct tproxy_policy *ret_policy);
-int policy_write(int map_fd, const struct tproxy_policy *policy);
 
 /*
  * Writes the policy that @options and @targets ask for. The seed, the start of the counters and

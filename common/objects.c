@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The tables of pinned maps and hooks, see objects.h.
+ *
+ * A relay writes map_config, map_marks and map_failed (0660), and may read the maps with 0640. Maps
+ * with 0600 are for the BPF programs and root.
+ *
+ * getsockopt and the sweep are attached only where relays run, so that calls of other programs do
+ * not pass through them.
+ */
+#include "objects.h"
+
+#include <string.h>
+
+#include "tproxy_abi.h"
+
+/* clang-format off */
+const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
+	[PINNED_POLICY] = { "map_policy", sizeof(__u32), sizeof(struct tproxy_policy), 0640 },
+	[PINNED_CONFIG] = { "map_config", sizeof(__u64), sizeof(struct tproxy_relay), 0660 },
+	[PINNED_MARKS] = { "map_marks", sizeof(int), sizeof(struct tproxy_mark), 0660 },
+	[PINNED_FAILED] = { "map_failed", sizeof(struct tproxy_failed_key),
+			    sizeof(struct tproxy_failed), 0660 },
+	[PINNED_SOCKS] = { "map_socks", sizeof(__u64), sizeof(struct tproxy_conn), 0640 },
+	[PINNED_PORTS] = { "map_ports", sizeof(struct tproxy_tuple), sizeof(__u64), 0640 },
+	[PINNED_STATS] = { "map_stats", sizeof(__u32), sizeof(__u64), 0640 },
+	[PINNED_CLIENTS] = { "map_clients", sizeof(int), 0, 0600 },
+	[PINNED_LISTENERS] = { "map_listeners", sizeof(__u64), sizeof(__u32), 0600 },
+	[PINNED_LOADS] = { "map_loads", sizeof(__u32), sizeof(struct tproxy_loads), 0600 },
+	[PINNED_SHARES] = { "map_shares", sizeof(__u32), sizeof(__s64), 0600 },
+	[PINNED_STRAYED] = { "map_strayed", sizeof(struct tproxy_strayed_key), sizeof(__u64), 0600 },
+	[PINNED_SWEEP] = { "map_sweep", sizeof(__u64), sizeof(struct tproxy_sweep), 0600 },
+	[PINNED_TARGETS] = { "map_targets", sizeof(__u32), sizeof(struct tproxy_target), 0640 },
+};
+
+const struct hook hooks[_HOOK_MAX] = {
+	[HOOK_RELEASE] = { "release", "cgroup/sock_release", BPF_PROG_TYPE_CGROUP_SOCK,
+			   BPF_CGROUP_INET_SOCK_RELEASE, .scope = true },
+	[HOOK_GETPEER4] = { "getpeer4", "cgroup/getpeername4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_INET4_GETPEERNAME, .scope = true },
+	[HOOK_GETPEER6] = { "getpeer6", "cgroup/getpeername6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_INET6_GETPEERNAME, .scope = true },
+	[HOOK_SOCKOPT] = { "sockopt", "cgroup/getsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT,
+			   BPF_CGROUP_GETSOCKOPT, .relay = true },
+	[HOOK_SWEEP] = { "sweep", "cgroup/bind4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			 BPF_CGROUP_INET4_BIND, .relay = true },
+	/* Pinned but not attached: bpffs_sweep() runs it with BPF_PROG_TEST_RUN. */
+	[HOOK_SWEEP_NOW] = { "sweep_now", "tc", BPF_PROG_TYPE_SCHED_CLS },
+	[HOOK_SOCKOPS] = { "sockops", "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
+			   .scope = true, .relay = true },
+	[HOOK_CONNECT4] = { "connect4", "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_INET4_CONNECT, .scope = true },
+	[HOOK_CONNECT6] = { "connect6", "cgroup/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_INET6_CONNECT, .scope = true },
+};
+/* clang-format on */
+
+const struct pinned_map *pinned_map_by_name(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < _PINNED_MAP_MAX; i++) {
+		if (strcmp(pinned_maps[i].name, name) == 0)
+			return &pinned_maps[i];
+	}
+	return NULL;
+}
+
+const struct hook *hook_by_name(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < _HOOK_MAX; i++) {
+		if (strcmp(hooks[i].name, name) == 0)
+			return &hooks[i];
+	}
+	return NULL;
+}

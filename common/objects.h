@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything that is pinned: one table of the maps, one of the hooks with their programs. Whatever
+ * opens, checks, shows or removes a pin takes name, sizes, mode and attach type from here. The
+ * definitions that the kernel half is built from are in bpf/maps.bpf.h and bpf/tproxy.bpf.c.
+ */
+#ifndef TPROXY_OBJECTS_H
+#define TPROXY_OBJECTS_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum pinned_map_id {
+	PINNED_POLICY,
+	PINNED_CONFIG,
+	PINNED_MARKS,
+	PINNED_FAILED,
+	PINNED_SOCKS,
+	PINNED_PORTS,
+	PINNED_STATS,
+	PINNED_CLIENTS,
+	PINNED_LISTENERS,
+	PINNED_LOADS,
+	PINNED_SHARES,
+	PINNED_STRAYED,
+	PINNED_SWEEP,
+	PINNED_TARGETS,
+	_PINNED_MAP_MAX,
+};
+
+struct pinned_map {
+	const char *name;    /* of the map and of its pin */
+	uint32_t key_size;   /* in bytes */
+	uint32_t value_size; /* in bytes; 0: private to the kernel half, never opened */
+	mode_t mode;	     /* of the pin; owner root, group of --relay-group */
+};
+
+extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
+
+/* Returns the map of that name, or NULL if this version has none. */
+const struct pinned_map *pinned_map_by_name(const char *name);
+
+/*
+ * The hooks in attach order. connect comes last because it starts to redirect: by then everything
+ * that a redirected connection needs is attached. Detaching begins with connect.
+ */
+enum hook_id {
+	HOOK_RELEASE,
+	HOOK_GETPEER4,
+	HOOK_GETPEER6,
+	HOOK_SOCKOPT,
+	HOOK_SWEEP,
+	HOOK_SWEEP_NOW,
+	HOOK_SOCKOPS,
+	HOOK_CONNECT4,
+	HOOK_CONNECT6,
+	_HOOK_MAX,
+};
+
+struct hook {
+	/* pins are prog_NAME and link_NAME_<cgroup id>, the program is tproxy_NAME */
+	const char *name;
+	const char *section; /* as in SEC(), and in messages about the kind of program */
+	enum bpf_prog_type prog_type;
+	enum bpf_attach_type attach_type;
+	bool scope; /* attached at scopes, where clients run; neither flag: pinned only */
+	bool relay; /* attached where relays run */
+};
+
+extern const struct hook hooks[_HOOK_MAX];
+
+/* Owner and mode of the pins of programs and links: root alone. */
+#define PINNED_HOOK_MODE 0600
+
+/* Returns NULL if no program of this version has that name. */
+const struct hook *hook_by_name(const char *name);
+
+/* Returns true if the hook is attached to cgroups, and false if its program is only pinned. */
+static inline bool hook_is_attached(const struct hook *hook)
+{
+	return hook->scope || hook->relay;
+}
+
+#endif

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxy-load and tproxyctl. See counters.h. */
+#include "counters.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bpffs.h"
+#include "util.h"
+
+/* Names of the counters in --status, in --json and in the man page. */
+static const char *const stat_names[] = {
+	[TPROXY_STAT_REDIRECTED] = "redirected",
+	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
+	[TPROXY_STAT_BYPASS_LOOPBACK] = "bypass_loopback",
+	[TPROXY_STAT_BYPASS_MULTICAST] = "bypass_multicast",
+	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
+	[TPROXY_STAT_NO_RELAY] = "no_relay",
+	[TPROXY_STAT_NO_LISTENER] = "no_listener",
+	[TPROXY_STAT_STALLED] = "stalled",
+	[TPROXY_STAT_MAP_FULL] = "map_full",
+	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
+	[TPROXY_STAT_LINK_LOCAL] = "link_local",
+	[TPROXY_STAT_REFUSED] = "refused",
+	[TPROXY_STAT_KNOWN_FAILED] = "known_failed",
+	[TPROXY_STAT_UNPUBLISHED] = "unpublished",
+	[TPROXY_STAT_NO_STORAGE] = "no_storage",
+	[TPROXY_STAT_OVER_SHARE] = "over_share",
+	[TPROXY_STAT_STRAYED] = "strayed",
+	[TPROXY_STAT_UNSUPPORTED] = "unsupported",
+	[TPROXY_STAT_BYPASS_REPAIR] = "bypass_repair",
+	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
+	[TPROXY_STAT_ABORTED] = "aborted",
+	[TPROXY_STAT_STALE] = "stale",
+	[TPROXY_STAT_UNANSWERED] = "unanswered",
+};
+_Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
+
+const char *counters_name(unsigned int stat)
+{
+	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
+}
+
+int counters_read(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
+{
+	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	_cleanup_free_ __u64 *values = NULL;
+	_cleanup_close_ int fd = -1;
+	__u32 key;
+
+	if (n_cpus < 0)
+		return n_cpus;
+	values = calloc((size_t)n_cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = bpffs_open_map(pin_dir, PINNED_STATS, /* writable= */ false, &fd);
+	for (key = 0; r == 0 && key < _TPROXY_STAT_MAX; key++) {
+		ret_counts[key] = 0;
+		r = bpf_map_lookup_elem(fd, &key, values);
+		for (i = 0; r == 0 && i < n_cpus; i++)
+			ret_counts[key] += values[i];
+	}
+	return r;
+}

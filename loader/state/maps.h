@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Opening what is pinned, for commands that need it: errors are logged here, in one wording.
+ * bpffs.h opens without logging.
+ */
+#ifndef TPROXY_STATE_MAPS_H
+#define TPROXY_STATE_MAPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "objects.h"
+
+/* Opens a map, see bpffs_open_map(). Returns 0 or its -errno, logged. */
+int maps_open(const char *pin_dir, enum pinned_map_id id, bool writable, int *ret_fd);
+
+/* Logs that a map cannot be read, and what to do about it. Returns @r. */
+int maps_log_error(const char *pin_dir, enum pinned_map_id id, int r);
+
+/*
+ * Checks that pins of our ABI version are loaded. Returns 0 and sets *ret_version, or -ENOENT, not
+ * logged, if nothing is loaded. Returns -EAGAIN if the loader died, -EPROTO for another ABI
+ * version, or another -errno; these are logged.
+ */
+int maps_check_abi(const char *pin_dir, uint32_t *ret_version);
+
+/* The message of a command that needs loaded pins. The argument is the pin directory. */
+#define MAPS_NOT_LOADED "nothing is loaded in '%s'; see 'tproxy-load --help'"
+
+#endif
