@@ -159,17 +159,23 @@ PAIR
     done
 }
 
-# The last cells of the table in SECURITY.md name tests, as "file: name, name; file: name". Each of
-# them must exist.
+# The last cells of two tables name tests: of claims in SECURITY.md ("file: name, name; file: name"),
+# and of invariants in ARCHITECTURE.md (`test_file.py`: name, name). Each of them must exist.
 check_claims()
 {
-    awk -F ' *[|] *' 'NF == 6 { print $5 }' SECURITY.md | tr ';' '\n' | sed 's/^ *//' |
-        grep -E '^[a-z0-9]+: ' | grep -v '^kernel: ' > "$tmp"
-    [ -s "$tmp" ] || finding "SECURITY.md: no claim names a test"
-    while IFS=: read -r file names; do
+    {
+        awk -F ' *[|] *' 'NF == 6 { print $5 }' SECURITY.md | tr ';' '\n' | sed 's/^ *//' |
+            grep -E '^[a-z0-9]+: ' | grep -v '^kernel: ' | sed 's/^/SECURITY.md:/'
+        awk -F ' *[|] *' '/^[|] I[0-9]+ / { print $5 }' ARCHITECTURE.md | tr ';' '\n' |
+            sed -n 's/^ *`test_\([a-z0-9]*\)\.py`: /ARCHITECTURE.md:\1: /p'
+    } > "$tmp"
+    for document in SECURITY.md ARCHITECTURE.md; do
+        grep -q "^$document:" "$tmp" || finding "$document: no claim names a test"
+    done
+    while IFS=: read -r document file names; do
         for name in $(echo "$names" | tr -d ,); do
             grep -qs "^def test_$name(" "tests/e2e/test_$file.py" ||
-                finding "SECURITY.md: there is no test_$name in tests/e2e/test_$file.py"
+                finding "$document: there is no test_$name in tests/e2e/test_$file.py"
         done
     done < "$tmp"
 }
