@@ -1,45 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Walks a command line. Differs from getopt_long(3) in three ways. It accepts no abbreviated names:
- * one could mean another option in a later version, or be a typing error. It does not reorder argv,
- * because argv is parsed again at SIGHUP. It does not take an option for the value of the option
- * before it.
+ * Reads the options of a program, by its table (optable.h), from the command line and the
+ * configuration file.
+ *
+ * getopt_long(3) splits the command line, with three additions. Names are not abbreviated: an
+ * abbreviation could mean another option in a later version, or be a typing error. argv is not
+ * reordered, because it is parsed again at SIGHUP. A word that starts with "--" is not accepted as
+ * the value of the option before it: the value was most likely forgotten.
  */
 #ifndef TPROXY_OPTPARSE_H
 #define TPROXY_OPTPARSE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-struct optparse_option {
-	const char *name; /* without its dashes; NULL ends the table */
-	int val;	  /* above 1; a printable character is also the short option */
-	bool wants_value;
+#include "optable.h"
+#include "util.h"
+
+/* What was given, beside the values in the options struct. Bit n is row n of the table. */
+struct optparse_given {
+	uint64_t on_command_line;
+	uint64_t in_file;
+	bool file_has_others; /* the file has sections of other programs */
 };
-
-struct optparse {
-	int argc;
-	char **argv;
-	const struct optparse_option *options;
-	int next;	     /* index of the next word */
-	const char *cluster; /* the rest of a word of short options, or NULL */
-	bool operands;	     /* "--" was seen */
-};
-
-#define OPTPARSE_END	   0
-#define OPTPARSE_OPERAND   1
-#define OPTPARSE_ERROR_LEN 256
-
-/* Starts a walk after argv[0]. argv and options are not copied and must outlive the walk. */
-void optparse_init(struct optparse *p, int argc, char **argv,
-		   const struct optparse_option *options);
 
 /*
- * Returns the val of the next option, with *ret_value = its value or NULL; OPTPARSE_OPERAND, with
- * *ret_value = the word; OPTPARSE_END; or -EINVAL, with a message in error. Values point into argv.
+ * Sets the defaults in *options, which is zeroed, then reads the file that --config names, then the
+ * command line, which takes precedence. Returns 0; 1 if --help, --version or --print-options was
+ * answered (exit status 0); or -EINVAL, logged (exit status 2).
  */
-int optparse_next(struct optparse *p, const char **ret_value, char error[OPTPARSE_ERROR_LEN]);
+int optparse_read(const struct optable *table, int argc, char **argv, void *options,
+		  struct optparse_given *ret_given);
 
-/* Returns the long name of the option with this val, which must be in the table. */
-const char *optparse_name(const struct optparse_option *options, int val);
+/* Logs a usage error, with a hint to --help. Returns -EINVAL. */
+int optparse_usage_error(const struct optable *table, const char *fmt, ...) _printf_(2, 3);
+
+/* Returns true if the option of this name, which must be in the table, is in a set of rows. */
+bool optparse_has(const struct optable *table, uint64_t set, const char *name);
 
 #endif

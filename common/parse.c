@@ -16,8 +16,6 @@
 
 #include "util.h"
 
-#define DURATION_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
-
 /* Reads at least one digit at the start of *s and moves *s behind the digits. */
 static int parse_digits(const char **s, uint64_t max, uint64_t *ret_value)
 {
@@ -65,13 +63,13 @@ int parse_duration_ms(const char *s, uint64_t *ret_ms)
 	size_t i;
 	int r;
 
-	r = parse_digits(&s, DURATION_MAX_MS, &value);
+	r = parse_digits(&s, PARSE_DURATION_MAX_MS, &value);
 	if (r < 0)
 		return r;
 	for (i = 0; i < ARRAY_SIZE(units); i++) {
 		if (strcmp(s, units[i].name) != 0)
 			continue;
-		if (value > DURATION_MAX_MS / units[i].ms)
+		if (value > PARSE_DURATION_MAX_MS / units[i].ms)
 			return -ERANGE;
 		*ret_ms = value * units[i].ms;
 		return 0;

@@ -25,6 +25,7 @@ int parse_size(const char *s, uint32_t min, uint32_t max, uint32_t *ret_bytes);
  * Parses a number and a unit (ms, s, m, h, d) without a space between; a plain number is seconds.
  * At most 7 days. 0 is accepted, in any unit; its meaning is the caller's.
  */
+#define PARSE_DURATION_MAX_MS (UINT64_C(7) * 24 * 3600 * 1000)
 int parse_duration_ms(const char *s, uint64_t *ret_ms);
 
 /* Parses yes, true, on, 1 or no, false, off, 0, in either case. */

@@ -13,11 +13,19 @@
 
 #define OPTIONS_WORKERS_MAX 64
 
+/* Where the value of an option came from last. */
+enum options_source {
+	OPTIONS_BY_DEFAULT,
+	OPTIONS_FROM_FILE,
+	OPTIONS_FROM_COMMAND_LINE,
+};
+
 /* Defaults are in options.c. */
 struct options {
 	char pin_dir[PATH_MAX];
 	union sockaddr_any listen[_TPROXY_FAMILY_MAX];
-	bool listen_given[_TPROXY_FAMILY_MAX]; /* --listen was given: binding it must succeed */
+	/* Not by default: --listen was given, and binding it must succeed. */
+	enum options_source listen_given[_TPROXY_FAMILY_MAX];
 	uint32_t workers;
 	bool workers_given;
 	uint32_t listeners;	  /* per worker and family; 0: see options_listeners() */
@@ -34,7 +42,6 @@ struct options {
 	uint64_t drain_timeout_ms;
 	uint64_t error_memory_ms;
 	enum connlog_format connection_log; /* default: NONE; TEXT with verbose */
-	bool connection_log_given;
 	bool drain_in_background;
 	bool pass_mark;		/* copy SO_MARK of the client's socket to the server's */
 	bool check;		/* check the options and exit */
@@ -47,9 +54,12 @@ struct options {
  * TPROXY_PORTS_MAX. */
 uint32_t options_listeners(const struct options *o, enum tproxy_family family);
 
+/* Returns the name of an option that differs and cannot change while the relay runs, or NULL. */
+const char *options_changed(const struct options *before, const struct options *after);
+
 /*
- * Reads the command line and the file of --config. Returns 0 with *ret_options set, 1 if --help or
- * --version was answered (exit status 0), or -EINVAL, logged (exit status 2).
+ * Reads the command line and the file of --config. Returns 0 with *ret_options set, 1 if --help,
+ * --version or --print-options was answered (exit status 0), or -EINVAL, logged (exit status 2).
  */
 int options_parse(int argc, char **argv, struct options *ret_options);
 

@@ -22,6 +22,7 @@
 #include "util.h"
 
 static const struct ctl_usage usage = {
+	.command = CTL_CONNECTIONS,
 	.synopsis = "[--json] [-p DIR]",
 	.about = "Prints the redirected connections that are alive, the oldest first.\n",
 };

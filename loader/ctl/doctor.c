@@ -19,11 +19,11 @@
 #include "util.h"
 
 static const struct ctl_usage usage = {
+	.command = CTL_DOCTOR,
 	.synopsis = "[--json] [-p DIR] [-c CGROUP] [--strict]",
 	.about =
 		"Says whether this host can run tproxy, what is wrong with what is loaded, and what\n"
 		"mends it. Exit status 1 if there is an error. Only looks.\n",
-	.examine = true,
 };
 
 static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
@@ -132,7 +132,7 @@ int ctl_doctor(int argc, char **argv)
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	d.pin_dir = options.pin_dir;
-	d.cgroup = options.cgroup;
+	d.cgroup = *options.cgroup ? options.cgroup : NULL;
 	d.findings = json_object_new_array();
 	for (i = 0; i < ARRAY_SIZE(checks); i++)
 		checks[i](&d);

@@ -15,62 +15,80 @@
 
 #include "config.h"
 #include "log.h"
+#include "options.h"
 #include "sink.h"
 #include "util.h"
 #include "version.h"
 
 static const struct {
-	const char *name;
 	int (*run)(int argc, char **argv);
 	const char *description;
-} commands[] = {
-	{ "status", ctl_status, "what is loaded, attached and registered; counters" },
-	{ "connections", ctl_connections, "the redirected connections that are alive" },
-	{ "doctor", ctl_doctor, "can this host run tproxy, what is wrong, and what mends it" },
-	{ "register", ctl_register, "make the listeners of another proxy the relay" },
+} commands[_CTL_COMMAND_MAX] = {
+	[CTL_STATUS] = { ctl_status, "what is loaded, attached and registered; counters" },
+	[CTL_CONNECTIONS] = { ctl_connections, "the redirected connections that are alive" },
+	[CTL_DOCTOR] = { ctl_doctor, "can this host run tproxy, what is wrong, and how to fix it" },
+	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },
 };
+
+/* Returns the command of this name, or CTL_NONE. */
+static enum ctl_command find_command(const char *name)
+{
+	enum ctl_command c;
+
+	for (c = CTL_NONE + 1; c < _CTL_COMMAND_MAX; c++) {
+		if (strcmp(name, ctl_command_names[c]) == 0)
+			return c;
+	}
+	return CTL_NONE;
+}
+
+/* Prints the commands, then the options, as opthelp_print_table() prints them. */
+static void print_table(void)
+{
+	enum ctl_command c;
+
+	for (c = CTL_NONE + 1; c < _CTL_COMMAND_MAX; c++)
+		printf("%s\t\t\tcommand\t\t\t\t\t%s\n", ctl_command_names[c],
+		       commands[c].description);
+	printf("help\t\t\tcommand\t\t\t\t\tprint help\n"
+	       "version\t\t\tcommand\t\t\t\t\tprint the version\n");
+	ctl_options_print_table();
+}
 
 static void print_help(void)
 {
-	size_t i;
+	enum ctl_command c;
 
 	printf("Usage: tproxyctl COMMAND [OPTION]...\n"
 	       "       tproxyctl COMMAND --help, or help COMMAND\n"
 	       "\n"
-	       "Looks at the transparent proxy that tproxy-load has loaded, and adjusts it.\n"
+	       "Shows the transparent proxy that tproxy-load has loaded, and adjusts it.\n"
 	       "\n");
-	for (i = 0; i < ARRAY_SIZE(commands); i++)
-		printf("  %-12s %s\n", commands[i].name, commands[i].description);
-	printf("\n"
-	       "Commands take --pin-dir DIR (default: %s) and --json, doctor also\n"
-	       "--cgroup PATH and --strict, register --pid PID, --port PORT and --remove.\n"
-	       "Exit status: 0, 1 after a failure, 2 for a usage error.\n"
-	       "\n"
-	       "  -h, --help     print this\n"
-	       "      --version  print the version and that of the pinned maps\n",
-	       TPROXY_PIN_DIR);
+	for (c = CTL_NONE + 1; c < _CTL_COMMAND_MAX; c++)
+		printf("  %-12s %s\n", ctl_command_names[c], commands[c].description);
+	printf("\n");
+	ctl_options_print_help();
+	printf("\nExit status: 0, 1 after a failure, 2 for a usage error.\n");
 }
 
 /* Options precede the command: logs how to write them. */
 static void refuse_option(int argc, char **argv)
 {
 	char line[256];
-	size_t used, i;
+	size_t used;
 	int at, k;
 
 	for (at = 2; at < argc; at++) {
-		for (i = 0; i < ARRAY_SIZE(commands); i++) {
-			if (strcmp(argv[at], commands[i].name) != 0)
-				continue;
-			used = (size_t)snprintf(line, sizeof(line), "%s", argv[at]);
-			for (k = 1; k < argc && used < sizeof(line); k++) {
-				if (k != at)
-					used += (size_t)snprintf(line + used, sizeof(line) - used,
-								 " %s", argv[k]);
-			}
-			log_err("options come after the command: tproxyctl %s", line);
-			return;
+		if (find_command(argv[at]) == CTL_NONE)
+			continue;
+		used = (size_t)snprintf(line, sizeof(line), "%s", argv[at]);
+		for (k = 1; k < argc && used < sizeof(line); k++) {
+			if (k != at)
+				used += (size_t)snprintf(line + used, sizeof(line) - used, " %s",
+							 argv[k]);
 		}
+		log_err("options come after the command: tproxyctl %s", line);
+		return;
 	}
 	log_err("unknown option '%s', and no command; try 'tproxyctl --help'", argv[1]);
 }
@@ -78,8 +96,8 @@ static void refuse_option(int argc, char **argv)
 static int dispatch(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
+	enum ctl_command command;
 	bool help, version;
-	size_t i;
 
 	if (!name) {
 		log_err("no command is given; try 'tproxyctl --help'");
@@ -87,11 +105,16 @@ static int dispatch(int argc, char **argv)
 	}
 	help = strcmp(name, "-h") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "help") == 0;
 	version = strcmp(name, "--version") == 0 || strcmp(name, "version") == 0;
-	for (i = 0; i < ARRAY_SIZE(commands); i++) {
-		if (strcmp(name, commands[i].name) == 0)
-			return commands[i].run(argc - 1, argv + 1);
-		if (help && argc == 3 && strcmp(argv[2], commands[i].name) == 0)
-			return commands[i].run(2, (char *[]){ argv[2], (char *)"--help", NULL });
+	command = find_command(name);
+	if (command != CTL_NONE)
+		return commands[command].run(argc - 1, argv + 1);
+	command = help && argc == 3 ? find_command(argv[2]) : CTL_NONE;
+	if (command != CTL_NONE)
+		return commands[command].run(2, (char *[]){ argv[2], (char *)"--help", NULL });
+	/* Hidden, as in optparse_read(). */
+	if (argc == 2 && strcmp(name, "--print-options") == 0) {
+		print_table();
+		return EXIT_SUCCESS;
 	}
 	if ((help || version) && argc > 2) {
 		log_err("unexpected argument '%s'; try 'tproxyctl --help'", argv[2]);

@@ -3,6 +3,7 @@
 #ifndef TPROXY_CTL_OPTIONS_H
 #define TPROXY_CTL_OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,17 +11,27 @@
 
 #include "tproxy_abi.h"
 
-struct ctl_usage {
-	const char *synopsis; /* follows the command's name */
-	const char *about;    /* lines, each ends with a newline */
-	bool examine;	      /* takes --cgroup and --strict */
-	bool process;	      /* takes --pid, which is required, --port and --remove */
+enum ctl_command {
+	CTL_NONE, /* tproxyctl itself: --help and --version */
+	CTL_STATUS,
+	CTL_CONNECTIONS,
+	CTL_DOCTOR,
+	CTL_REGISTER,
+	_CTL_COMMAND_MAX,
 };
 
-/* Strings point into argv. */
+/* Names by enum ctl_command; "-" for CTL_NONE. NULL ends the list. */
+extern const char *const ctl_command_names[_CTL_COMMAND_MAX + 1];
+
+struct ctl_usage {
+	enum ctl_command command;
+	const char *synopsis; /* follows the command's name */
+	const char *about;    /* lines, each ends with a newline */
+};
+
 struct ctl_options {
-	const char *pin_dir;
-	const char *cgroup; /* --cgroup, or NULL */
+	char pin_dir[PATH_MAX];
+	char cgroup[PATH_MAX]; /* --cgroup, or empty */
 	bool json;
 	bool strict; /* exit status 1 for warnings too */
 	pid_t pid;
@@ -28,6 +39,10 @@ struct ctl_options {
 	size_t n_ports; /* 0: all ports */
 	bool remove;
 };
+
+/* Prints the options of all commands, for people or as a table for scripts. */
+void ctl_options_print_help(void);
+void ctl_options_print_table(void);
 
 /*
  * Parses the command line of a command; argv[0] is its name. Returns 0: *ret_options is set.

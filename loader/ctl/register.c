@@ -45,13 +45,13 @@
 #define UNMARK_DELAY_US 100000
 
 static const struct ctl_usage usage = {
+	.command = CTL_REGISTER,
 	.synopsis = "[-p DIR] [--json] --pid PID [--port PORT]...\n"
 		    "       tproxyctl register [-p DIR] [--json] --remove --pid PID",
 	.about = "Makes a running proxy, such as HAProxy or redsocks, the relay of its network\n"
 		 "namespace: connections are redirected to its listening TCP sockets, and it asks\n"
 		 "SO_ORIGINAL_DST. It must be in the relay cgroup. After it has been restarted or\n"
 		 "reloaded, run this again.\n",
-	.process = true,
 };
 
 struct job {

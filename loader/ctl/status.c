@@ -17,6 +17,7 @@
 #include "util.h"
 
 static const struct ctl_usage usage = {
+	.command = CTL_STATUS,
 	.synopsis = "[--json] [-p DIR]",
 	.about = "Prints what is loaded and attached, the registered relays, and what became of\n"
 		 "connections. Exit status 1 if nothing is loaded.\n",

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,8 +57,8 @@ static int add_targets(const struct options *given, const struct tproxy_target *
 	for (i = 0; i < n && r == 0; i++) {
 		if (list[i].flags == TPROXY_TARGET_SCOPE)
 			r = add_path(o, list[i].path);
-		else if (!(o->relay_cgroup = strdup(list[i].path)))
-			r = -ENOMEM;
+		else
+			snprintf(o->relay_cgroup, sizeof(o->relay_cgroup), "%s", list[i].path);
 	}
 	for (i = 0; i < given->n_cgroups && r == 0; i++)
 		r = add_path(o, given->cgroups[i]);
@@ -98,11 +99,7 @@ int again_options(const struct options *given, struct options *ret_options)
 			given->pin_dir);
 	if (r < 0)
 		return r;
-	o.pin_dir = strdup(given->pin_dir);
-	if (!o.pin_dir) {
-		log_err("out of memory for the options of the load before");
-		return -ENOMEM;
-	}
+	strcpy(o.pin_dir, given->pin_dir);
 	r = read_policy(given->pin_dir, &o);
 	if (r == 0)
 		r = read_targets(given, &o);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load. See options.h. Each option is also in tproxy-load.8.scd and completion.bash, which
- * scripts/check.sh verifies.
+ * The options of tproxy-load: the table, the values that need a parser of their own, and the
+ * options that exclude each other. common/optparse.c does the rest. Every option is in
+ * tproxy-load.8.scd too.
  */
 #include "options.h"
 
@@ -13,8 +14,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "configfile.h"
-#include "log.h"
+#include "optable.h"
 #include "optparse.h"
 #include "parse.h"
 #include "tproxy_abi.h"
@@ -23,78 +23,10 @@
 
 #define DEFAULT_RELAY_GROUP "tproxy"
 
-enum {
-	OPT_ALL = 0x100,
-	OPT_AGAIN,
-	OPT_FORCE,
-	OPT_UNLOAD,
-	OPT_STATUS,
-	OPT_CHECK,
-	OPT_JSON,
-	OPT_FAIL_CLOSED,
-	OPT_INCLUDE_LOOPBACK,
-	OPT_VERSION,
-};
-
-static const struct optparse_option table[] = {
-	{ "all", OPT_ALL, false },
-	{ "cgroup", 'c', true },
-	{ "relay-cgroup", 'r', true },
-	{ "relay-group", 'g', true },
-	{ "pin-dir", 'p', true },
-	{ "config", 'f', true },
-	{ "check", OPT_CHECK, false },
-	{ "fail-closed", OPT_FAIL_CLOSED, false },
-	{ "include-loopback", OPT_INCLUDE_LOOPBACK, false },
-	{ "again", OPT_AGAIN, false },
-	{ "force", OPT_FORCE, false },
-	{ "unload", OPT_UNLOAD, false },
-	{ "status", OPT_STATUS, false },
-	{ "json", OPT_JSON, false },
-	{ "verbose", 'v', false },
-	{ "help", 'h', false },
-	{ "version", OPT_VERSION, false },
-	{},
-};
-
-static void print_help(void)
-{
-	printf("Usage: tproxy-load --cgroup PATH... [OPTION]...   load, pin and attach\n"
-	       "       tproxy-load --all [OPTION]...              likewise, for the whole host\n"
-	       "       tproxy-load --again [-c PATH]... [-p DIR]   with the options of the last load\n"
-	       "       tproxy-load --check [OPTION]...    say whether these options and files are good\n"
-	       "       tproxy-load --unload [-p DIR]      detach and remove all that was pinned\n"
-	       "       tproxy-load --status [--json] [-p DIR]\n"
-	       "\n"
-	       "Hands the TCP connections of cgroups to a relay (tproxy-relay), once one is\n"
-	       "registered. Loading again repairs or upgrades in place and keeps live state.\n"
-	       "\n"
-	       "  -c, --cgroup PATH        redirect processes in and below it; may be given many\n"
-	       "                           times\n"
-	       "      --all                redirect all processes: the cgroup2 root. One of the two\n"
-	       "                           is needed\n"
-	       "  -r, --relay-cgroup PATH  where relays live; processes there are never redirected\n"
-	       "  -g, --relay-group GROUP  who may register a relay (default: %s, if it exists,\n"
-	       "                           else root alone)\n"
-	       "  -p, --pin-dir DIR        in a BPF file system (default: %s)\n"
-	       "  -f, --config FILE        read these options from the section [load] of a file;\n"
-	       "                           the command line overrides it\n"
-	       "      --fail-closed        refuse connections that no relay can take\n"
-	       "                           (default: let them through directly)\n"
-	       "      --include-loopback   redirect connections to loopback addresses too\n"
-	       "      --again              load with the options of the load before: repairs, and\n"
-	       "                           attaches to cgroups that were removed and made again; each\n"
-	       "                           --cgroup beside it is added\n"
-	       "      --force              load also where that stops programs of others that were\n"
-	       "                           attached above with BPF_F_ALLOW_OVERRIDE\n"
-	       "      --unload             see above; not an error if nothing is loaded\n"
-	       "      --status             what is loaded and attached; exit status 1 if nothing is\n"
-	       "      --json               with --status: for programs\n"
-	       "  -v, --verbose            say each step, and what libbpf and the verifier say\n"
-	       "  -h, --help               print this\n"
-	       "      --version            print the version and that of the pinned maps\n",
-	       DEFAULT_RELAY_GROUP, TPROXY_PIN_DIR);
-}
+/* The modes that an option may be given in, as optable_row.commands. --again is one of its own. */
+#define IN(mode) (1U << OPTIONS_##mode)
+#define IN_AGAIN (1U << 8)
+#define IN_LOADS (IN(LOAD) | IN(CHECK))
 
 /* Parses the name or number of a group. Returns 0 or -EINVAL. */
 static int parse_group(const char *s, gid_t *ret_gid)
@@ -112,250 +44,279 @@ static int parse_group(const char *s, gid_t *ret_gid)
 	return 0;
 }
 
-#define usage_error(fmt, ...)                                                                      \
-	(log_err(fmt "; try 'tproxy-load --help'" __VA_OPT__(, ) __VA_ARGS__), -EINVAL)
-
-/* Replaces an owned string. Returns 0, or -EINVAL with a message in @error. */
-static int set_path(char **path, const char *value, char error[CONFIGFILE_ERROR_LEN])
+static int set_relay_group(const struct optable_row *row, void *options, const char *value,
+			   unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	if (!*value) {
-		snprintf(error, CONFIGFILE_ERROR_LEN, "the path is empty");
-		return -EINVAL;
-	}
-	free(*path);
-	*path = strdup(value);
-	if (*path)
-		return 0;
-	snprintf(error, CONFIGFILE_ERROR_LEN, "out of memory");
-	return -EINVAL;
+	struct options *o = options;
+
+	if (parse_group(value, &o->relay_gid) < 0)
+		return optable_refuse(error, "there is no group '%s'", value);
+	return 0;
 }
 
-static int add_cgroup(struct options *o, const char *value, unsigned int line,
-		      char error[CONFIGFILE_ERROR_LEN])
+static int set_relay_cgroup(const struct optable_row *row, void *options, const char *value,
+			    unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	char **cgroups = reallocarray(o->cgroups, o->n_cgroups + 1, sizeof(*cgroups));
-	unsigned int *lines;
+	struct options *o = options;
 
+	o->relay_cgroup_line = line;
+	return optable_path(value, o->relay_cgroup, error);
+}
+
+/* The first --cgroup or --all on the command line replaces the scope of the file. */
+static void drop_scope_of_file(struct options *o)
+{
+	while (o->n_cgroups > 0 && o->cgroup_lines[o->n_cgroups - 1] > 0)
+		free(o->cgroups[--o->n_cgroups]);
+	if (o->all_line > 0)
+		o->all = false;
+	o->all_line = 0;
+}
+
+/* Checks the scope after one of its keys was set. */
+static int check_scope_of_file(const struct options *o, char error[OPTABLE_ERROR_LEN])
+{
+	if (o->all && o->n_cgroups > 0)
+		return optable_refuse(error, "cgroup and all are mutually exclusive");
+	return 0;
+}
+
+static int add_cgroup(const struct optable_row *row, void *options, const char *value,
+		      unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct options *o = options;
+	unsigned int *lines;
+	char **cgroups;
+
+	if (!*value)
+		return optable_refuse(error, "the path is empty");
+	if (!line)
+		drop_scope_of_file(o);
+	cgroups = reallocarray(o->cgroups, o->n_cgroups + 1, sizeof(*cgroups));
 	o->cgroups = cgroups ? cgroups : o->cgroups;
 	lines = reallocarray(o->cgroup_lines, o->n_cgroups + 1, sizeof(*lines));
 	o->cgroup_lines = lines ? lines : o->cgroup_lines;
-	if (!cgroups || !lines) {
-		snprintf(error, CONFIGFILE_ERROR_LEN, "out of memory");
-		return -EINVAL;
-	}
-	cgroups[o->n_cgroups] = NULL;
-	lines[o->n_cgroups] = line;
-	if (set_path(&cgroups[o->n_cgroups], value, error) < 0)
-		return -EINVAL;
-	o->n_cgroups++;
-	return 0;
+	if (!cgroups || !lines || !(cgroups[o->n_cgroups] = strdup(value)))
+		return optable_refuse(error, "out of memory");
+	lines[o->n_cgroups++] = line;
+	return line ? check_scope_of_file(o, error) : 0;
 }
 
-static void clear_cgroups(struct options *o)
+static int set_all(const struct optable_row *row, void *options, const char *value,
+		   unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	while (o->n_cgroups > 0)
-		free(o->cgroups[--o->n_cgroups]);
+	struct options *o = options;
+
+	if (!line)
+		drop_scope_of_file(o);
+	o->all_line = line;
+	if (parse_bool(value, &o->all) < 0)
+		return optable_refuse(error, "'%s' is neither yes nor no", value);
+	return line ? check_scope_of_file(o, error) : 0;
 }
 
-static int set_bool(bool *flag, const char *value, char error[CONFIGFILE_ERROR_LEN])
+static int set_mode(const struct optable_row *row, void *options, const char *value,
+		    unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	if (parse_bool(value, flag) == 0)
-		return 0;
-	snprintf(error, CONFIGFILE_ERROR_LEN, "'%s' is neither yes nor no", value);
-	return -EINVAL;
-}
-
-/*
- * Sets one option that the file may set too. @line is its line in the file, 0 for the command line.
- * Returns 0, or -EINVAL with the reason in @error, without the option's name.
- */
-static int set_option(struct options *o, const char *name, const char *value, unsigned int line,
-		      char error[CONFIGFILE_ERROR_LEN])
-{
-	if (strcmp(name, "cgroup") == 0)
-		return add_cgroup(o, value, line, error);
-	if (strcmp(name, "all") == 0)
-		return set_bool(&o->all, value, error);
-	if (strcmp(name, "relay-cgroup") == 0) {
-		o->relay_cgroup_line = line;
-		return set_path(&o->relay_cgroup, value, error);
-	}
-	if (strcmp(name, "pin-dir") == 0)
-		return set_path(&o->pin_dir, value, error);
-	if (strcmp(name, "fail-closed") == 0)
-		return set_bool(&o->fail_closed, value, error);
-	if (strcmp(name, "include-loopback") == 0)
-		return set_bool(&o->include_loopback, value, error);
-	if (strcmp(name, "relay-group") == 0) {
-		if (parse_group(value, &o->relay_gid) == 0)
-			return 0;
-		snprintf(error, CONFIGFILE_ERROR_LEN, "there is no group '%s'", value);
-		return -EINVAL;
-	}
-	snprintf(error, CONFIGFILE_ERROR_LEN, "there is no such key");
-	return -EINVAL;
-}
-
-static int set_from_file(void *data, const char *key, const char *value, unsigned int line,
-			 char error[CONFIGFILE_ERROR_LEN])
-{
-	const struct options *o = data;
-
-	if (set_option(data, key, value, line, error) < 0)
-		return -EINVAL;
-	if (!o->all || o->n_cgroups == 0)
-		return 0;
-	snprintf(error, CONFIGFILE_ERROR_LEN, "cgroup and all exclude each other");
-	return -EINVAL;
-}
-
-static int read_config(const char *path, struct options *o)
-{
-	struct configfile file = {
-		.path = path, .section = "load", .many = "cgroup", .set = set_from_file, .data = o
+	static const char *const names[] = {
+		[OPTIONS_LOAD] = "",
+		[OPTIONS_UNLOAD] = "unload",
+		[OPTIONS_STATUS] = "status",
+		[OPTIONS_CHECK] = "check",
 	};
+	struct options *o = options;
+	size_t i;
 
-	o->config = strdup(path);
-	if (!o->config || configfile_read(&file) < 0)
-		return -EINVAL;
-	o->config_has_others = file.others;
+	if (o->mode != OPTIONS_LOAD)
+		return optable_refuse(error,
+				      "--check, --unload and --status are mutually exclusive");
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(row->name, names[i]) == 0)
+			o->mode = (enum options_mode)i;
+	}
 	return 0;
 }
 
-/* How the command line was used, as far as struct options does not say. */
-struct usage {
-	const char *config;
-	bool scope;   /* has --cgroup or --all, which replace those of the file */
-	bool loading; /* has an option that only a load takes */
-	bool choice;  /* has an option that --again takes from the previous load */
+static const struct optable_row rows[] = {
+	{
+		.name = "cgroup",
+		.short_name = 'c',
+		.arg = "PATH",
+		OPTABLE_CUSTOM(add_cgroup),
+		.flags = OPTABLE_KEY | OPTABLE_REPEATED,
+		.commands = IN_LOADS | IN_AGAIN,
+		.help = "redirect processes in and below this cgroup; may be given many times",
+	},
+	{
+		.name = "all",
+		OPTABLE_CUSTOM(set_all),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "redirect all processes; this is the cgroup2 root; either --cgroup or --all is required",
+	},
+	{
+		.name = "relay-cgroup",
+		.short_name = 'r',
+		.arg = "PATH",
+		OPTABLE_CUSTOM(set_relay_cgroup),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "cgroup of relays; processes in and below it are never redirected",
+	},
+	{
+		.name = "relay-group",
+		.short_name = 'g',
+		.arg = "GROUP",
+		OPTABLE_CUSTOM(set_relay_group),
+		.default_text = DEFAULT_RELAY_GROUP " if it exists, else root alone",
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "group that may register a relay",
+	},
+	{
+		.name = "pin-dir",
+		.short_name = 'p',
+		.arg = "DIR",
+		OPTABLE_PATH(struct options, pin_dir),
+		.by_default = TPROXY_PIN_DIR,
+		.flags = OPTABLE_KEY,
+		.help = "where to pin, in a BPF file system",
+	},
+	{
+		.name = "config",
+		.short_name = 'f',
+		.arg = "FILE",
+		.type = OPTABLE_TYPE_CONFIG,
+		OPTABLE_MEMBER(struct options, config, char[PATH_MAX]),
+		.commands = IN_LOADS | IN(UNLOAD) | IN(STATUS),
+		.help = "read these options from section [load] of a file; the command line takes precedence",
+	},
+	{
+		.name = "fail-closed",
+		OPTABLE_FLAG(struct options, fail_closed),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "refuse connections that no relay can take; by default they are connected directly",
+	},
+	{
+		.name = "include-loopback",
+		OPTABLE_FLAG(struct options, include_loopback),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "redirect connections to loopback addresses too",
+	},
+	{
+		.name = "again",
+		OPTABLE_FLAG(struct options, again),
+		.commands = IN(LOAD) | IN_AGAIN,
+		.help = "load with the options of the last load; repairs, and attaches to cgroups that were removed and created again; each --cgroup is added",
+	},
+	{
+		.name = "force",
+		OPTABLE_FLAG(struct options, force),
+		.commands = IN_LOADS | IN_AGAIN,
+		.help = "load also where that stops programs of others; those attached above with BPF_F_ALLOW_OVERRIDE",
+	},
+	{
+		.name = "check",
+		OPTABLE_CUSTOM(set_mode),
+		.commands = IN(CHECK),
+		.help = "check the options and the files; change nothing",
+	},
+	{
+		.name = "unload",
+		OPTABLE_CUSTOM(set_mode),
+		.commands = IN(UNLOAD),
+		.help = "detach and remove all that was pinned; no error if nothing is loaded",
+	},
+	{
+		.name = "status",
+		OPTABLE_CUSTOM(set_mode),
+		.commands = IN(STATUS),
+		.help = "print what is loaded and attached; exit status 1 if nothing is loaded",
+	},
+	{
+		.name = "json",
+		OPTABLE_FLAG(struct options, json),
+		.commands = IN(STATUS),
+		.help = "with --status: print JSON",
+	},
+	{
+		.name = "verbose",
+		.short_name = 'v',
+		OPTABLE_FLAG(struct options, verbose),
+		.help = "log each step; and what libbpf and the verifier print",
+	},
+	OPTABLE_ROW_HELP,
+	OPTABLE_ROW_VERSION,
 };
 
-static int set_mode(struct options *o, enum options_mode mode)
-{
-	if (o->mode != OPTIONS_LOAD)
-		return usage_error("give only one of --check, --unload and --status");
-	o->mode = mode;
-	return 0;
-}
+static const struct optable table = {
+	.program = "tproxy-load",
+	.version = TPROXY_VERSION,
+	.section = "load",
+	.command = ~0U, /* any mode: check_together() refuses combinations */
+	.usage =
+		"tproxy-load --cgroup PATH... [OPTION]...  load, pin and attach\n"
+		"       tproxy-load --all [OPTION]...             the same, for the whole host\n"
+		"       tproxy-load --again [-c PATH]... [-p DIR] with the options of the last load\n"
+		"       tproxy-load --check [OPTION]...           check the options and the files\n"
+		"       tproxy-load --unload [-p DIR]             detach and remove what was pinned\n"
+		"       tproxy-load --status [--json] [-p DIR]    print what is loaded\n",
+	.about =
+		"Redirects the TCP connections of cgroups to a relay (tproxy-relay), once one has\n"
+		"registered. Loading again repairs or upgrades in place and keeps live state.\n",
+	.rows = rows,
+	.n_rows = ARRAY_SIZE(rows),
+};
 
-/* Applies one option of the command line. Returns 0 or -EINVAL, logged. */
-static int apply(int c, const char *arg, struct options *o, struct usage *usage)
+/* Refuses options that exclude each other. */
+static int check_together(const struct options *o, const struct optparse_given *given)
 {
-	char error[CONFIGFILE_ERROR_LEN];
-
-	switch (c) {
-	case 'f':
-		return 0; /* the first walk() has read it */
-	case 'v':
-		o->verbose = true;
-		return 0;
-	case OPT_JSON:
-		o->json = true;
-		return 0;
-	case OPT_AGAIN:
-		o->again = usage->loading = true;
-		return 0;
-	case OPT_FORCE:
-		o->force = usage->loading = true;
-		return 0;
-	case OPT_UNLOAD:
-		return set_mode(o, OPTIONS_UNLOAD);
-	case OPT_STATUS:
-		return set_mode(o, OPTIONS_STATUS);
-	case OPT_CHECK:
-		return set_mode(o, OPTIONS_CHECK);
-	case 'c':
-	case OPT_ALL:
-		if (!usage->scope) {
-			clear_cgroups(o);
-			o->all = false;
-		}
-		usage->scope = true;
-	}
-	if (c != 'p')
-		usage->loading = true;
-	if (c != 'p' && c != 'c')
-		usage->choice = true;
-	if (set_option(o, optparse_name(table, c), arg ? arg : "yes", 0, error) < 0)
-		return usage_error("--%s: %s", optparse_name(table, c), error);
-	return 0;
-}
-
-/* Rejects options that exclude each other. */
-static int check_together(const struct options *o, const struct usage *usage)
-{
-	bool loads = o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK;
+	const bool loads = o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK;
+	const unsigned int mode = o->again && o->mode == OPTIONS_LOAD ? IN_AGAIN : 1U << o->mode;
+	bool wrong = false;
+	size_t i;
 
 	if (o->json && o->mode != OPTIONS_STATUS)
-		return usage_error("--json goes with --status only");
-	if (!loads && usage->loading)
-		return usage_error("--unload and --status take no option of a load");
-	if (o->again && (o->mode != OPTIONS_LOAD || usage->choice || usage->config))
-		return usage_error(
-			"--again takes all from the load before: only --cgroup, --pin-dir, --force and --verbose go with it");
+		return optparse_usage_error(&table, "--json goes with --status only");
+	for (i = 0; i < table.n_rows; i++)
+		wrong |= (given->on_command_line & (UINT64_C(1) << i)) && rows[i].commands &&
+			 !(rows[i].commands & mode);
+	if (wrong && !loads)
+		return optparse_usage_error(
+			&table,
+			"only --config, --pin-dir and --verbose may be combined with --unload and --status, and --json with --status");
+	if (wrong)
+		return optparse_usage_error(
+			&table,
+			"--again takes all from the last load: only --cgroup, --pin-dir, --force and --verbose go with it");
 	if (o->all && o->n_cgroups > 0)
-		return usage_error("--all and --cgroup exclude each other");
+		return optparse_usage_error(&table, "--all and --cgroup are mutually exclusive");
 	if (loads && !o->again && !o->all && o->n_cgroups == 0)
-		return usage_error(
+		return optparse_usage_error(
+			&table,
 			"no scope is given: --cgroup PATH for the processes of a cgroup, or --all for those of the whole host");
 	return 0;
 }
 
-/*
- * Walks argv, either to find --config and to answer --help and --version (@o is NULL), or to apply
- * all other options. Returns 0, 1 if --help or --version was answered, or -EINVAL, logged.
- */
-static int walk(int argc, char **argv, struct options *o, struct usage *usage)
-{
-	char error[OPTPARSE_ERROR_LEN];
-	struct optparse p;
-	const char *value;
-	int c, r = 0;
-
-	optparse_init(&p, argc, argv, table);
-	while (r == 0 && (c = optparse_next(&p, &value, error)) != OPTPARSE_END) {
-		switch (c) {
-		case -EINVAL:
-			return usage_error("%s", error);
-		case OPTPARSE_OPERAND:
-			return usage_error("unexpected argument '%s'", value);
-		case 'h':
-			print_help();
-			return 1;
-		case OPT_VERSION:
-			printf("tproxy-load %s, ABI version %d\n", TPROXY_VERSION,
-			       TPROXY_ABI_VERSION);
-			return 1;
-		}
-		if (!o && c == 'f' && usage->config)
-			return usage_error("--config is given twice: '%s' and '%s'", usage->config,
-					   value);
-		if (!o && c == 'f')
-			usage->config = value;
-		r = o ? apply(c, value, o, usage) : 0;
-	}
-	return r;
-}
-
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
-	struct options o = { .mode = OPTIONS_LOAD, .pin_dir = strdup(TPROXY_PIN_DIR) };
-	struct usage usage = {};
+	struct options o = { .mode = OPTIONS_LOAD };
+	struct optparse_given given;
 	int r;
 
 	if (parse_group(DEFAULT_RELAY_GROUP, &o.relay_gid) < 0)
 		o.relay_gid = 0;
-	r = walk(argc, argv, NULL, &usage);
-	if (r == 0 && usage.config)
-		r = read_config(usage.config, &o);
+	r = optparse_read(&table, argc, argv, &o, &given);
 	if (r == 0)
-		r = walk(argc, argv, &o, &usage);
-	if (r == 0)
-		r = check_together(&o, &usage);
-	if (r == 0)
+		r = check_together(&o, &given);
+	if (r == 0) {
+		o.config_has_others = given.file_has_others;
 		*ret_options = o;
-	else
+	} else {
 		options_finish(&o);
+	}
 	return r;
 }
 
@@ -371,11 +332,9 @@ const char *options_where(const struct options *o, const char *name, unsigned in
 
 void options_finish(struct options *options)
 {
-	clear_cgroups(options);
+	while (options->n_cgroups > 0)
+		free(options->cgroups[--options->n_cgroups]);
 	free(options->cgroups);
 	free(options->cgroup_lines);
-	free(options->config);
-	free(options->relay_cgroup);
-	free(options->pin_dir);
 	*options = (struct options){};
 }

@@ -15,19 +15,20 @@ enum options_mode {
 	OPTIONS_CHECK,
 };
 
-/* Strings are owned; options_finish() frees them. */
+/* cgroups is owned; options_finish() frees it. */
 struct options {
 	enum options_mode mode;
 	bool all;	/* --all: the cgroup2 root; then cgroups is empty */
 	char **cgroups; /* --cgroup, for a load or check */
-	/* Line in config of each cgroup and of relay_cgroup; NULL or 0: from the command line. */
+	/* Line in config of each cgroup, of relay_cgroup and of all; NULL or 0: from elsewhere. */
 	unsigned int *cgroup_lines;
 	unsigned int relay_cgroup_line;
-	char *config;		/* or NULL */
+	unsigned int all_line;
+	char config[PATH_MAX];	/* or empty */
 	bool config_has_others; /* config has sections of other programs too */
 	size_t n_cgroups;
-	char *relay_cgroup; /* or NULL */
-	char *pin_dir;
+	char relay_cgroup[PATH_MAX]; /* or empty */
+	char pin_dir[PATH_MAX];
 	gid_t relay_gid; /* 0: only root may register */
 	bool fail_closed;
 	bool include_loopback;
@@ -39,8 +40,8 @@ struct options {
 
 /*
  * Parses the command line and the file that it names. Returns 0: *ret_options is set, free it with
- * options_finish(). Returns 1: --help or --version was answered, exit with 0. Returns -EINVAL: the
- * error was logged in one line, exit with 2.
+ * options_finish(). Returns 1: --help, --version or --print-options was answered, exit with 0.
+ * Returns -EINVAL: the error was logged in one line, exit with 2.
  */
 int options_parse(int argc, char **argv, struct options *ret_options);
 

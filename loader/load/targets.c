@@ -150,7 +150,7 @@ int targets_open(const struct options *o, struct targets *t)
 		return r;
 	}
 	r = open_scopes(o, root, t);
-	if (r < 0 || !o->relay_cgroup)
+	if (r < 0 || !*o->relay_cgroup)
 		return r;
 	r = open_target(options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
 			o->relay_cgroup, &t->relay);

@@ -15,7 +15,6 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "log.h"
 #include "logfile.h"
@@ -23,32 +22,6 @@
 #include "notify.h"
 #include "relay.h"
 #include "worker/worker.h"
-
-/* Returns the name of an option that differs and cannot change while the relay runs, or NULL. */
-static const char *unchangeable(const struct options *before, const struct options *after)
-{
-	if (strcmp(before->pin_dir, after->pin_dir) != 0)
-		return "pin-dir";
-	if (memcmp(before->listen, after->listen, sizeof(before->listen)) != 0)
-		return "listen";
-	if (before->workers != after->workers)
-		return "workers";
-	if (before->listeners != after->listeners)
-		return "listeners";
-	if (before->buffer_size != after->buffer_size)
-		return "buffer-size";
-	if (before->pipe_size != after->pipe_size)
-		return "pipe-size";
-	if (before->backlog != after->backlog)
-		return "backlog";
-	if (before->busy_poll_us != after->busy_poll_us)
-		return "busy-poll";
-	if (before->drain_in_background != after->drain_in_background)
-		return "drain-in-background";
-	if (before->pass_mark != after->pass_mark)
-		return "pass-mark";
-	return NULL;
-}
 
 /* Reads the command line and the configuration file again. Applies all of it, or nothing. */
 static void reload(struct relay *relay)
@@ -64,7 +37,7 @@ static void reload(struct relay *relay)
 	/* The default may differ now, because it depends on the CPU affinity. */
 	if (!options.workers_given && !relay->options.workers_given)
 		options.workers = relay->options.workers;
-	name = unchangeable(&relay->options, &options);
+	name = options_changed(&relay->options, &options);
 	if (name) {
 		log_warning(
 			"'%s' cannot change while the relay runs, going on with the configuration before; restart it",

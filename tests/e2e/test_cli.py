@@ -67,7 +67,7 @@ USAGE_ERRORS = [
     (RELAY, ["--idle-timeout", "5y"], "5y"),
     (RELAY, ["--half-closed-timeout", "s"], "'s'"),
     (RELAY, ["--drain-timeout", "99999999999999999999h"], "99999999999999999999h"),
-    (RELAY, ["--listen", "127.0.0.1:1", "--listen", "127.0.0.2:2"], "after '127.0.0.1:1'"),
+    (RELAY, ["--listen", "127.0.0.1:1", "--listen", "127.0.0.2:2"], "already given: '127.0.0.1:1'"),
     (RELAY, ["--max-connections", "many"], "many"),
     (RELAY, ["--pin-dir", ""], "--pin-dir"),
 ]

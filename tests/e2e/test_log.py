@@ -116,7 +116,7 @@ def reload(relay, answer):
 
 def test_hup_with_fewer_cpus(loaded, path):
     """The number of workers that nobody has set is no change of the configuration. To see it red:
-    compare workers in unchangeable() without regard to workers_given."""
+    in reload() keep no number of workers that was not given."""
     config(path, "idle-timeout = 1h")
     relay = loaded.start_relay("--config", path)
     assert len(os.sched_getaffinity(relay.pid)) > 1, "this test needs two CPUs"

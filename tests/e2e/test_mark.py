@@ -102,7 +102,7 @@ def test_error_of_one_mark_is_not_anothers(routed):
 
 
 def test_option_cannot_change_at_hup(loaded):
-    """Whether it may mark is asked at the start only. Red if unchangeable() leaves it out."""
+    """Whether it may mark is asked at the start only. Red without OPTABLE_FIXED."""
     path = loaded.directory / "relay.conf"
     path.write_text("[relay]\npass-mark = no\n")
     relay = loaded.start_relay("--config", path)

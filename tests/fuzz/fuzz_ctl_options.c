@@ -5,23 +5,31 @@
  */
 #include "argv.h"
 
-#include "../../common/optparse.c"
 #include "../../common/parse.c"
+#define open   fuzz_open
+#define fdopen fuzz_fdopen
+#include "../../common/configfile.c"
+#undef fdopen
+#undef open
+#include "../../common/opthelp.c"
+#include "../../common/optable.c"
+#include "../../common/optparse.c"
 #include "../../loader/ctl/options.c"
 
 static const struct ctl_usage usages[] = {
-	{ .synopsis = "[OPTION]...", .about = "Looks.\n" },
-	{ .synopsis = "[OPTION]...", .about = "Looks closer.\n", .examine = true },
-	{ .synopsis = "[OPTION]...", .about = "Does.\n", .process = true },
+	{ CTL_STATUS, "[OPTION]...", "Looks.\n" },
+	{ CTL_DOCTOR, "[OPTION]...", "Looks closer.\n" },
+	{ CTL_REGISTER, "[OPTION]...", "Does.\n" },
 };
 
 static void check_process(const struct ctl_usage *usage, const struct ctl_options *o)
 {
+	const bool process = usage->command == CTL_REGISTER;
 	size_t i, j;
 
-	require(usage->process == (o->pid != 0));
+	require(process == (o->pid != 0));
 	require(o->pid >= 0 && o->pid <= PID_MAX);
-	require(usage->process || (!o->remove && o->n_ports == 0));
+	require(process || (!o->remove && o->n_ports == 0));
 	require(!o->remove || o->n_ports == 0);
 	require(o->n_ports <= TPROXY_PORTS_MAX);
 	for (i = 0; i < o->n_ports; i++) {
@@ -33,7 +41,7 @@ static void check_process(const struct ctl_usage *usage, const struct ctl_option
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct ctl_options o, poison;
+	static struct ctl_options o, poison;
 	struct fuzz_argv a;
 	size_t i;
 	int r;
@@ -51,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			require(memcmp(&o, &poison, sizeof(o)) == 0);
 		} else {
 			require(*o.pin_dir);
-			require(!o.cgroup || (usages[i].examine && *o.cgroup));
+			require(!*o.cgroup || usages[i].command == CTL_DOCTOR);
 			check_process(&usages[i], &o);
 		}
 		fuzz_argv_finish(&a);

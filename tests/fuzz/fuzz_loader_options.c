@@ -8,13 +8,15 @@
 
 #include <grp.h>
 
-#include "../../common/optparse.c"
 #include "../../common/parse.c"
 #define open   fuzz_open
 #define fdopen fuzz_fdopen
 #include "../../common/configfile.c"
 #undef fdopen
 #undef open
+#include "../../common/opthelp.c"
+#include "../../common/optable.c"
+#include "../../common/optparse.c"
 
 /* Replaces the host's group database, which is not part of the input. */
 static struct group *fuzz_getgrnam(const char *name)
@@ -32,8 +34,8 @@ static void check_sense(const struct options *o)
 {
 	size_t i;
 
-	require(o->pin_dir && *o->pin_dir);
-	require(!o->relay_cgroup || *o->relay_cgroup);
+	require(*o->pin_dir && memchr(o->pin_dir, '\0', sizeof(o->pin_dir)));
+	require(memchr(o->relay_cgroup, '\0', sizeof(o->relay_cgroup)));
 	for (i = 0; i < o->n_cgroups; i++)
 		require(o->cgroups[i] && *o->cgroups[i]);
 	require(o->relay_gid != (gid_t)-1);
@@ -54,8 +56,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->all == b->all && a->again == b->again && a->force == b->force);
 	require(a->json == b->json && a->verbose == b->verbose);
 	require(strcmp(a->pin_dir, b->pin_dir) == 0);
-	require(!a->relay_cgroup == !b->relay_cgroup);
-	require(!a->relay_cgroup || strcmp(a->relay_cgroup, b->relay_cgroup) == 0);
+	require(strcmp(a->relay_cgroup, b->relay_cgroup) == 0);
 	require(a->n_cgroups == b->n_cgroups);
 	for (i = 0; i < a->n_cgroups; i++)
 		require(strcmp(a->cgroups[i], b->cgroups[i]) == 0);

@@ -41,7 +41,7 @@ static void check_duration(const char *s)
 		require(ms == 0xdeadbeef);
 		return;
 	}
-	require(r == 0 && ms <= DURATION_MAX_MS);
+	require(r == 0 && ms <= PARSE_DURATION_MAX_MS);
 	snprintf(text, sizeof(text), "%" PRIu64 "ms", ms);
 	require(parse_duration_ms(text, &again) == 0 && again == ms);
 }

@@ -5,13 +5,15 @@
  */
 #include "argv.h"
 
-#include "../../common/optparse.c"
 #include "../../common/parse.c"
 #define open   fuzz_open
 #define fdopen fuzz_fdopen
 #include "../../common/configfile.c"
 #undef fdopen
 #undef open
+#include "../../common/opthelp.c"
+#include "../../common/optable.c"
+#include "../../common/optparse.c"
 #include "../../proxy/options.c"
 
 #define WEEK_MS (UINT64_C(7) * 24 * 3600 * 1000)
@@ -41,7 +43,8 @@ static void check_same(const struct options *a, const struct options *b)
 {
 	require(strcmp(a->pin_dir, b->pin_dir) == 0);
 	require(memcmp(a->listen, b->listen, sizeof(a->listen)) == 0);
-	require(memcmp(a->listen_given, b->listen_given, sizeof(a->listen_given)) == 0);
+	require(!a->listen_given[TPROXY_INET] == !b->listen_given[TPROXY_INET]);
+	require(!a->listen_given[TPROXY_INET6] == !b->listen_given[TPROXY_INET6]);
 	require(a->workers == b->workers && a->max_connections == b->max_connections);
 	require(a->max_per_cgroup == b->max_per_cgroup);
 	require(a->buffer_size == b->buffer_size && a->pipe_size == b->pipe_size);
@@ -104,10 +107,11 @@ static void check_round_trip(const struct options *o)
 		if (o->listen_given[i])
 			add(&a, "--listen=%s", format_endpoint(&o->listen[i], addr));
 	}
-	for (i = 0; i < ARRAY_SIZE(durations); i++) {
-		uint64_t ms = *(const uint64_t *)((const char *)o + durations[i].offset);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		const uint64_t *ms = (const void *)((const char *)o + rows[i].offset);
 
-		add(&a, "--%s=%" PRIu64 "%s", durations[i].name, ms, ms ? "ms" : "");
+		if (rows[i].type == OPTABLE_TYPE_DURATION)
+			add(&a, "--%s=%" PRIu64 "%s", rows[i].name, *ms, *ms ? "ms" : "");
 	}
 	require(options_parse(a.argc, a.argv, &again) == 0);
 	check_same(o, &again);

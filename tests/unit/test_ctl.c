@@ -18,9 +18,9 @@
 #include "unit.h"
 #include "util.h"
 
-static const struct ctl_usage plain = { .synopsis = "", .about = "" };
-static const struct ctl_usage examining = { .synopsis = "", .about = "", .examine = true };
-static const struct ctl_usage with_process = { .synopsis = "", .about = "", .process = true };
+static const struct ctl_usage plain = { CTL_STATUS, "", "" };
+static const struct ctl_usage examining = { CTL_DOCTOR, "", "" };
+static const struct ctl_usage with_process = { CTL_REGISTER, "", "" };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
 
@@ -39,7 +39,7 @@ static void test_options(void **state)
 
 	assert_int_equal(parse(&plain, &o), 0);
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
-	assert_null(o.cgroup);
+	assert_string_equal(o.cgroup, "");
 	assert_false(o.json);
 
 	assert_int_equal(parse(&examining, &o, "--json", "-p", "/d", "--cgroup=/c"), 0);

@@ -31,7 +31,7 @@ static void test_load(void **state)
 	assert_int_equal(o.mode, OPTIONS_LOAD);
 	assert_true(o.all);
 	assert_int_equal(o.n_cgroups, 0);
-	assert_null(o.relay_cgroup);
+	assert_string_equal(o.relay_cgroup, "");
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
 	assert_false(o.fail_closed);
 	assert_false(o.include_loopback);
