@@ -31,6 +31,7 @@
 #include "host/cgroup.h"
 #include "host/json.h"
 #include "host/listeners.h"
+#include "host/process.h"
 #include "log.h"
 #include "marks.h"
 #include "monotonic.h"
@@ -38,6 +39,7 @@
 #include "state/maps.h"
 #include "state/pins.h"
 #include "state/policy.h"
+#include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -281,22 +283,6 @@ static int add_listener(const struct job *job, const struct listener *l,
 	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
 }
 
-/* Reads the real UID. The owner of /proc/PID is another user if the process is not dumpable. */
-static int uid_of(pid_t pid, __u32 *ret_uid)
-{
-	char path[64], line[256];
-	int r = -ESRCH;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "re");
-	while (f && r < 0 && fgets(line, sizeof(line), f))
-		r = sscanf(line, "Uid: %u", ret_uid) == 1 ? 0 : -ESRCH;
-	if (f)
-		fclose(f);
-	return r;
-}
-
 static bool is_port_of(const struct tproxy_relay *relay, const struct listener *l)
 {
 	struct tproxy_endpoint ep = {};
@@ -461,7 +447,7 @@ static int put(struct job *job)
 		other.pid = 0;
 	if (other.pid && registers_itself(job, &other))
 		return refuse_relay(job);
-	r = uid_of(job->options->pid, &relay.uid);
+	r = process_uid(job->options->pid, &relay.uid);
 	if (r < 0) {
 		log_err("there is no process %d", job->options->pid);
 		return r;
@@ -498,30 +484,30 @@ static int take_back(struct job *job)
 {
 	_cleanup_(fields_put) struct json_object *root = fields_new_document();
 	struct json_object *cookies = json_object_new_array();
-	struct tproxy_relay relay;
-	__u64 cookie, *prev = NULL;
-	int n;
+	_cleanup_free_ struct relays_entry *list = NULL;
+	size_t n = 0, i;
+	int r;
 
 	fields_add_string(root, "pin_dir", job->options->pin_dir);
 	fields_add_number(root, "pid", (uint64_t)job->options->pid);
 	json_object_object_add(root, "removed", cookies);
-	for (n = 0; n < 2 * TPROXY_NAMESPACES_MAX &&
-		    bpf_map_get_next_key(job->config_fd, prev, &cookie) == 0;
-	     n++) {
-		prev = &cookie;
-		if (bpf_map_lookup_elem(job->config_fd, &cookie, &relay) < 0 ||
-		    relay.pid != (__u32)job->options->pid)
+	r = relays_read(job->config_fd, &list, &n);
+	if (r < 0)
+		return maps_log_error(job->options->pin_dir, PINNED_CONFIG, r);
+	for (i = 0; i < n; i++) {
+		const __u64 cookie = list[i].netns_cookie;
+
+		if (list[i].relay.pid != (__u32)job->options->pid)
 			continue;
-		if (relay.alive_ns) {
+		if (list[i].relay.alive_ns) {
 			log_err("process %d is a tproxy-relay, which registers itself; stop it instead",
 				job->options->pid);
 			return -EEXIST;
 		}
 		bpf_map_delete_elem(job->config_fd, &cookie);
 		usleep(UNMARK_DELAY_US);
-		unmark(job, cookie, &relay);
+		unmark(job, cookie, &list[i].relay);
 		json_object_array_add(cookies, json_object_new_uint64(cookie));
-		prev = NULL; /* the walk cannot continue from a deleted key */
 	}
 	if (json_object_array_length(cookies) == 0) {
 		log_err("process %d is not registered; see 'tproxyctl status'", job->options->pid);

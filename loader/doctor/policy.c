@@ -32,6 +32,7 @@
 #include "quote.h"
 #include "state/pins.h"
 #include "state/policy.h"
+#include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "verdict.h"
@@ -303,15 +304,14 @@ static int check_link(struct pins *pins, const char *name, void *data)
 static void find_relay(struct scan *scan)
 {
 	struct doctor *d = scan->d;
-	_cleanup_close_ int config_fd = -1;
+	_cleanup_free_ struct relays_entry *list = NULL;
 	struct tproxy_policy policy = {};
 	struct tproxy_relay relay = {};
-	__u64 cookie;
+	size_t n = 0;
 	int i;
 
-	if (bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &config_fd) == 0 &&
-	    bpf_map_get_next_key(config_fd, NULL, &cookie) == 0)
-		bpf_map_lookup_elem(config_fd, &cookie, &relay);
+	if (relays_read_pinned(d->pin_dir, &list, &n) == 0 && n > 0)
+		relay = list[0].relay;
 	for (i = 0; i < _TPROXY_FAMILY_MAX && relay.pid; i++) {
 		memcpy(scan->where[i].addr, relay.listen[i].addr, sizeof(scan->where[i].addr));
 		scan->where[i].port = relay.listen[i].n_ports ? relay.listen[i].ports[0] : 0;

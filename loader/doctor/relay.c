@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +27,7 @@
 #include "host/json.h"
 #include "host/listeners.h"
 #include "host/namespaces.h"
+#include "host/process.h"
 #include "monotonic.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
@@ -181,19 +181,6 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 	return false;
 }
 
-/* Returns the state letter of /proc/PID/stat, '?' if there is none. */
-static char process_state(pid_t pid)
-{
-	char path[64], line[512];
-	const char *end;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (doctor_read_line(path, line, sizeof(line)) < 0)
-		return '?';
-	end = strrchr(line, ')'); /* it follows the name, which may contain any byte */
-	return end && end[1] ? end[2] : '?';
-}
-
 /*
  * Returns the soft limit, which the relay has raised, or 0 if unknown. prlimit(2) would take
  * CAP_SYS_RESOURCE.
@@ -239,7 +226,7 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 			pid);
 		return PROCESS_GONE;
 	}
-	if (kill(pid, 0) < 0 && errno == ESRCH) {
+	if (!process_exists(pid)) {
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d is registered, but there is no such process: connections %s",
 			   pid, d->fail_closed ? "are refused" : "go directly");
@@ -373,27 +360,22 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 
 void doctor_relay(struct doctor *d)
 {
-	struct tproxy_relay relay;
-	__u64 cookie, *prev = NULL;
+	_cleanup_free_ struct relays_entry *list = NULL;
 	_cleanup_free_ char *group = NULL;
-	_cleanup_close_ int fd = -1;
-	int n, r;
+	size_t n = 0, i;
+	int r;
 
 	if (!d->loaded)
 		return;
-	r = bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &fd);
+	r = relays_read_pinned(d->pin_dir, &list, &n);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "'%s/map_config' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
 		doctor_mend(d, DOCTOR_MEND_LOAD);
 		return;
 	}
-	/* Bounded: the walk starts again if its key is deleted meanwhile. */
-	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
-	     n++, prev = &cookie) {
-		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)
-			check_relay(d, cookie, &relay);
-	}
+	for (i = 0; i < n; i++)
+		check_relay(d, list[i].netns_cookie, &list[i].relay);
 	if (n > 0)
 		return;
 	group = fields_group(d->relay_gid);

@@ -26,10 +26,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bpffs.h"
 #include "doctor.h"
 #include "host/json.h"
 #include "host/netlink.h"
+#include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -229,18 +229,11 @@ static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 
 void doctor_waiting(struct doctor *d)
 {
-	struct tproxy_relay relay;
-	__u64 cookie, *prev = NULL;
-	_cleanup_close_ int fd = -1;
-	int n;
+	_cleanup_free_ struct relays_entry *list = NULL;
+	size_t n = 0, i;
 
-	if (!d->loaded || !d->privileged ||
-	    bpffs_open_map(d->pin_dir, PINNED_CONFIG, /* writable= */ false, &fd) < 0)
+	if (!d->loaded || !d->privileged || relays_read_pinned(d->pin_dir, &list, &n) < 0)
 		return;
-	/* Bounded: the walk starts again if its key is deleted meanwhile. */
-	for (n = 0; n < TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
-	     n++, prev = &cookie) {
-		if (bpf_map_lookup_elem(fd, &cookie, &relay) == 0)
-			check_relay(d, &relay);
-	}
+	for (i = 0; i < n; i++)
+		check_relay(d, &list[i].relay);
 }

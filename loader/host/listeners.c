@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "parse.h"
+#include "process.h"
 #include "util.h"
 
 #define STATE_LISTEN 0x0a /* in /proc/net/tcp */
@@ -141,29 +142,6 @@ static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct lis
 	return 0;
 }
 
-/*
- * Returns the parent's PID, or 0 if the process is gone. In the file it follows the name, which may
- * contain any byte.
- */
-static pid_t parent_of(pid_t pid)
-{
-	char path[64], line[1024], *end;
-	int parent = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	if (fgets(line, sizeof(line), f)) {
-		end = strrchr(line, ')');
-		if (end && sscanf(end, ") %*c %d", &parent) != 1)
-			parent = 0;
-	}
-	fclose(f);
-	return parent;
-}
-
 /* Lists all processes. The caller frees *ret. */
 static int list_processes(struct process **ret, size_t *ret_n)
 {
@@ -184,7 +162,8 @@ static int list_processes(struct process **ret, size_t *ret_n)
 		if (!more)
 			return -ENOMEM;
 		list = more;
-		list[n++] = (struct process){ .pid = (pid_t)pid, .parent = parent_of((pid_t)pid) };
+		list[n++] =
+			(struct process){ .pid = (pid_t)pid, .parent = process_parent((pid_t)pid) };
 	}
 	*ret = TAKE_PTR(list);
 	*ret_n = n;

@@ -329,6 +329,8 @@ static int load_with(const struct options *options)
 		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
 	};
+	_cleanup_free_ struct relays_entry *relays = NULL;
+	size_t n_relays = 0;
 	int r;
 
 	r = targets_open(options, &l.targets);
@@ -346,8 +348,8 @@ static int load_with(const struct options *options)
 		undo(&l);
 		return r;
 	}
-	report_load(&l.before, &l.targets, &l.policy, options,
-		    relays_count(bpf_map__fd(l.skel->maps.map_config)), &l.outside);
+	relays_read(bpf_map__fd(l.skel->maps.map_config), &relays, &n_relays);
+	report_load(&l.before, &l.targets, &l.policy, options, n_relays, &l.outside);
 	if (l.n_kept > 0)
 		printf("connections of cgroups that are in scope no more still run, and keep %zu links; a tproxy-load removes those once no redirected connection is left\n",
 		       l.n_kept);

@@ -55,15 +55,14 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 static void let_handshakes_end(const char *path)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
-	_cleanup_close_ int fd = -1, config_fd = -1;
+	_cleanup_close_ int fd = -1;
 	__u64 cookie;
 	size_t n = 0;
 
 	if (bpffs_open_map(path, PINNED_SOCKS, /* writable= */ false, &fd) < 0 ||
 	    bpf_map_get_next_key(fd, NULL, &cookie) < 0)
 		return;
-	if (bpffs_open_map(path, PINNED_CONFIG, /* writable= */ false, &config_fd) == 0)
-		n = relays_read(config_fd, &list);
+	relays_read_pinned(path, &list, &n);
 	handshakes_let_end(list, n);
 }
 

@@ -4,11 +4,11 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "host/cgroup.h"
 #include "host/namespaces.h"
+#include "host/process.h"
 #include "log.h"
 #include "state/relays.h"
 #include "targets.h"
@@ -17,14 +17,14 @@
 void withdraw_dead(int map_fd)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
-	size_t n, i;
+	size_t n = 0, i;
 
 	/* The map holds PIDs of the initial PID namespace. */
 	if (!namespaces_is_initial(NAMESPACES_PID))
 		return;
-	n = relays_read(map_fd, &list);
+	relays_read(map_fd, &list, &n);
 	for (i = 0; i < n; i++) {
-		if (kill((pid_t)list[i].relay.pid, 0) == 0 || errno != ESRCH)
+		if (process_exists((pid_t)list[i].relay.pid))
 			continue;
 		log_info("relay %u is gone, forgot its registration", list[i].relay.pid);
 		bpf_map_delete_elem(map_fd, &list[i].netns_cookie);
@@ -59,9 +59,10 @@ size_t withdraw_outside(int map_fd, const struct targets *targets, bool moved, g
 			struct withdrawn *to)
 {
 	_cleanup_free_ struct relays_entry *list = NULL;
-	size_t n = relays_read(map_fd, &list), taken = 0, i;
 	struct relays_entry *grown;
+	size_t n = 0, taken = 0, i;
 
+	relays_read(map_fd, &list, &n);
 	for (i = 0; i < n; i++) {
 		list[i].shut_out = !is_outside(&list[i].relay, targets, moved);
 		if (list[i].shut_out && relays_can_open(&list[i].relay, gid))

@@ -10,25 +10,40 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bpffs.h"
 #include "host/namespaces.h"
 #include "util.h"
 
-size_t relays_read(int map_fd, struct relays_entry **ret_list)
+int relays_read(int map_fd, struct relays_entry **ret_list, size_t *ret_n)
 {
-	struct relays_entry *list = calloc(TPROXY_NAMESPACES_MAX, sizeof(*list));
-	__u64 *prev = NULL, cookie;
-	size_t n = 0, tries;
+	_cleanup_free_ struct tproxy_relay *relays = NULL;
+	_cleanup_free_ struct relays_entry *list = NULL;
+	_cleanup_free_ __u64 *cookies = NULL;
+	__u32 n = TPROXY_NAMESPACES_MAX, i;
+	__u64 position;
+	int r;
 
-	*ret_list = list;
-	for (tries = 0; list && tries < TPROXY_NAMESPACES_MAX &&
-			bpf_map_get_next_key(map_fd, prev, &cookie) == 0;
-	     tries++) {
-		list[n].netns_cookie = cookie;
-		if (bpf_map_lookup_elem(map_fd, &cookie, &list[n].relay) == 0)
-			n++;
-		prev = &cookie;
-	}
-	return n;
+	cookies = calloc(n, sizeof(*cookies));
+	relays = calloc(n, sizeof(*relays));
+	list = calloc(n, sizeof(*list));
+	if (!cookies || !relays || !list)
+		return -ENOMEM;
+	r = bpf_map_lookup_batch(map_fd, NULL, &position, cookies, relays, &n, NULL);
+	if (r < 0 && r != -ENOENT) /* ENOENT: the last bucket was read */
+		return r;
+	for (i = 0; i < n; i++)
+		list[i] = (struct relays_entry){ .netns_cookie = cookies[i], .relay = relays[i] };
+	*ret_list = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}
+
+int relays_read_pinned(const char *pin_dir, struct relays_entry **ret_list, size_t *ret_n)
+{
+	_cleanup_close_ int fd = -1;
+	int r = bpffs_open_map(pin_dir, PINNED_CONFIG, /* writable= */ false, &fd);
+
+	return r < 0 ? r : relays_read(fd, ret_list, ret_n);
 }
 
 static bool has_group(const char *list, gid_t gid)
@@ -95,11 +110,4 @@ bool relays_can_open(const struct tproxy_relay *relay, gid_t gid)
 	may = may_open(status, pid, gid);
 	fclose(status);
 	return may;
-}
-
-size_t relays_count(int map_fd)
-{
-	_cleanup_free_ struct relays_entry *list = NULL;
-
-	return relays_read(map_fd, &list);
 }

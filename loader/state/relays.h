@@ -17,10 +17,13 @@ struct relays_entry {
 };
 
 /*
- * Copies all registrations. A walk over the map cannot continue from a deleted key, so copy before
- * deleting. Returns how many; the caller frees *ret_list, which is NULL if there is no memory.
+ * Copies all registrations, in no particular order. BPF_MAP_LOOKUP_BATCH visits each bucket of the
+ * hash once, so none is missed or copied twice while others come and go. Returns 0 or -errno, not
+ * logged. The caller frees *ret_list.
  */
-size_t relays_read(int map_fd, struct relays_entry **ret_list);
+int relays_read(int map_fd, struct relays_entry **ret_list, size_t *ret_n);
+/* Opens map_config in @pin_dir first; errors as of bpffs_open_map(). */
+int relays_read_pinned(const char *pin_dir, struct relays_entry **ret_list, size_t *ret_n);
 
 /*
  * Returns true if the relay may open pins of group @gid, as it does every second. Returns true also
@@ -28,8 +31,5 @@ size_t relays_read(int map_fd, struct relays_entry **ret_list);
  * them.
  */
 bool relays_can_open(const struct tproxy_relay *relay, gid_t gid);
-
-/* Returns how many relays are registered. */
-size_t relays_count(int map_fd);
 
 #endif

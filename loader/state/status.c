@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +29,13 @@
 #include "escape.h"
 #include "host/json.h"
 #include "host/namespaces.h"
+#include "host/process.h"
 #include "log.h"
 #include "maps.h"
 #include "monotonic.h"
 #include "pins.h"
 #include "policy.h"
+#include "relays.h"
 #include "target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -185,34 +186,28 @@ static int add_links(struct json_object *root, const char *pin_dir)
 static int add_relays(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *relays = json_object_new_array();
-	_cleanup_close_ int fd = -1;
-	struct tproxy_relay relay;
-	__u64 cookie, *prev = NULL;
-	uint32_t n;
+	_cleanup_free_ struct relays_entry *list = NULL;
+	size_t n = 0, i;
 	int r;
 
 	json_object_object_add(root, "relays", relays);
-	r = maps_open(pin_dir, PINNED_CONFIG, /* writable= */ false, &fd);
+	r = relays_read_pinned(pin_dir, &list, &n);
 	if (r < 0)
-		return r;
-	/* A walk starts again when its key was deleted: bounded, for registrations may come and go.
-	 */
-	for (n = 0; n < 2 * TPROXY_NAMESPACES_MAX && bpf_map_get_next_key(fd, prev, &cookie) == 0;
-	     n++, prev = &cookie) {
+		return maps_log_error(pin_dir, PINNED_CONFIG, r);
+	for (i = 0; i < n; i++) {
+		const struct tproxy_relay *relay = &list[i].relay;
 		struct json_object *object;
 
-		if (bpf_map_lookup_elem(fd, &cookie, &relay) < 0)
-			continue; /* deleted meanwhile */
 		object = json_object_new_object();
-		fields_add_number(object, "netns_cookie", cookie);
-		fields_add_number(object, "pid", relay.pid);
-		fields_add_number(object, "uid", relay.uid);
-		fields_add_listen(object, "listen", &relay.listen[TPROXY_INET]);
-		fields_add_listen(object, "listen6", &relay.listen[TPROXY_INET6]);
+		fields_add_number(object, "netns_cookie", list[i].netns_cookie);
+		fields_add_number(object, "pid", relay->pid);
+		fields_add_number(object, "uid", relay->uid);
+		fields_add_listen(object, "listen", &relay->listen[TPROXY_INET]);
+		fields_add_listen(object, "listen6", &relay->listen[TPROXY_INET6]);
 		/* A PID of the initial namespace says nothing in another one. */
 		if (namespaces_is_initial(NAMESPACES_PID))
 			fields_add_bool(object, "process_exists",
-					kill((pid_t)relay.pid, 0) == 0 || errno == EPERM);
+					process_exists((pid_t)relay->pid));
 		json_object_array_add(relays, object);
 	}
 	return 0;

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Other processes, as /proc and kill(2) show them. PIDs are those of our own PID namespace. */
+#ifndef TPROXY_HOST_PROCESS_H
+#define TPROXY_HOST_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Returns true if a process has this PID. It may have ended, if its parent has not waited yet. */
+bool process_exists(pid_t pid);
+
+/* Returns the state letter of /proc/PID/stat, such as 'S' or 'Z'; '?' if there is no process. */
+char process_state(pid_t pid);
+
+/* Returns the PID of the parent, or 0 if there is no process. */
+pid_t process_parent(pid_t pid);
+
+/*
+ * Reads the real UID. The owner of /proc/PID is another user if the process is not dumpable.
+ * Returns 0 or -ESRCH.
+ */
+int process_uid(pid_t pid, uid_t *ret_uid);
+
+#endif
