@@ -73,7 +73,6 @@ static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_po
 static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 					    const struct tproxy_endpoint *ep, __u64 *ret_listener)
 {
-	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	struct bpf_sock_tuple tuple = {};
 	__u32 size = sizeof(tuple.ipv6);
 	struct tproxy_mark *mark;
@@ -93,7 +92,7 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 		return false;
 	mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
 	if (mark) {
-		ours = (mark->flags & wanted) == wanted;
+		ours = (mark->flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
 		*ret_listener = mark->listener;
 	}
 	bpf_sk_release(sk);

@@ -10,14 +10,13 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/json.h"
 #include "host/listeners.h"
 #include "log.h"
+#include "whoami.h"
 
 /*
  * Checks that tproxy's getsockopt program is attached where this marked socket was created. Returns
@@ -26,11 +25,9 @@
 static int ask_whoami(const char *pin_dir, const struct listener *l)
 {
 	struct tproxy_whoami who = {};
-	socklen_t len = sizeof(who);
 	char text[FIELDS_ENDPOINT_LEN];
 
-	if (getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) < 0 || len != sizeof(who) ||
-	    !(who.mark_flags & TPROXY_MARK_LISTENER)) {
+	if (whoami_query(l->fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_LISTENER)) {
 		log_err("the programs of '%s' are not attached where the listener at %s was created; start the proxy in the relay cgroup, moving it there later is not enough",
 			pin_dir, fields_format_endpoint(&l->ep, text));
 		return -ENOTCONN;
@@ -44,14 +41,13 @@ static int ask_whoami(const char *pin_dir, const struct listener *l)
 
 int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32 *ret_before)
 {
-	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	struct tproxy_mark mark = {};
 	int r;
 
 	if (bpf_map_lookup_elem(marks_fd, &l->fd, &mark) < 0)
 		mark.flags = 0;
 	*ret_before = mark.flags;
-	if ((mark.flags & wanted) == wanted)
+	if ((mark.flags & TPROXY_MARK_READY) == TPROXY_MARK_READY)
 		return ask_whoami(pin_dir, l);
 	mark = (struct tproxy_mark){ .flags = TPROXY_MARK_LISTENER };
 	r = bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
@@ -59,7 +55,7 @@ int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32
 		r = ask_whoami(pin_dir, l);
 		if (r < 0)
 			return r;
-		mark.flags = wanted;
+		mark.flags = TPROXY_MARK_READY;
 		r = bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
 	}
 	if (r < 0)

@@ -15,11 +15,9 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "bpffs.h"
 #include "doctor.h"
@@ -32,6 +30,7 @@
 #include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
+#include "whoami.h"
 
 /* Two descriptors for each connection, and a reserve. */
 #define NOFILE_FEW 4096
@@ -61,10 +60,9 @@ static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
  */
 static bool is_answered(const struct listener *l)
 {
-	struct tproxy_whoami who = {};
-	socklen_t len = sizeof(who);
+	struct tproxy_whoami who;
 
-	return getsockopt(l->fd, SOL_IP, TPROXY_SO_WHOAMI, &who, &len) == 0 && len == sizeof(who);
+	return whoami_query(l->fd, &who) == 0;
 }
 
 /* Returns true if there is no finding. */
@@ -109,7 +107,6 @@ static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
 static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			const struct tproxy_endpoint *ep, const struct listeners *own)
 {
-	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	char text[FIELDS_ENDPOINT_LEN];
 	_cleanup_close_ int fd = -1;
 	size_t i;
@@ -130,7 +127,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 				   strerror(-r));
 			return true;
 		}
-		if ((mark.flags & wanted) == wanted)
+		if ((mark.flags & TPROXY_MARK_READY) == TPROXY_MARK_READY)
 			continue;
 		doctor_add(
 			d, DOCTOR_ERROR, "relay",

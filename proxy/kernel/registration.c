@@ -28,6 +28,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "util.h"
+#include "whoami.h"
 
 /* 127.127.127.127, see bind_probe(). */
 #define PROBE_ADDRESS 0x7f7f7f7fU
@@ -226,21 +227,11 @@ void registration_note_error(const struct registration_handle *handle,
 	bpf_map_update_elem(handle->failed_fd, &key, &failed, BPF_ANY);
 }
 
-/* Queries the getsockopt program for fd. Returns -errno if the program does not answer. */
-static int whoami(int fd, struct tproxy_whoami *ret_whoami)
-{
-	socklen_t len = sizeof(*ret_whoami);
-
-	if (getsockopt(fd, SOL_IP, TPROXY_SO_WHOAMI, ret_whoami, &len) < 0)
-		return -errno;
-	return len == sizeof(*ret_whoami) ? 0 : -EPROTO;
-}
-
 bool registration_is_exempt(int listen_fd)
 {
 	struct tproxy_whoami who;
 
-	return whoami(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
+	return whoami_query(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
 /* True if the programs see fd with these flags. Tries three times: a call may lack memory. */
@@ -250,7 +241,7 @@ static bool is_seen(int fd, __u32 flags)
 	int tries;
 
 	for (tries = 0; tries < 3; tries++) {
-		if (whoami(fd, &who) == 0)
+		if (whoami_query(fd, &who) == 0)
 			return (who.mark_flags & flags) == flags;
 	}
 	return false;
@@ -314,14 +305,14 @@ static void replace_wildcard(union sockaddr_any *addr)
 
 bool registration_knows_listener(const struct registration *reg, int fd)
 {
-	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	struct tproxy_mark value;
 	struct tproxy_whoami who;
 
 	/* Marked in the map pinned now, and seen by programs that read this map. */
 	return bpf_map_lookup_elem(reg->marks_fd, &fd, &value) == 0 &&
-	       (value.flags & wanted) == wanted && whoami(fd, &who) == 0 &&
-	       (who.mark_flags & wanted) == wanted;
+	       (value.flags & TPROXY_MARK_READY) == TPROXY_MARK_READY &&
+	       whoami_query(fd, &who) == 0 &&
+	       (who.mark_flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
 }
 
 int registration_add_listener(struct registration *reg, int fd)
@@ -332,7 +323,7 @@ int registration_add_listener(struct registration *reg, int fd)
 	struct tproxy_whoami who;
 	enum tproxy_family family;
 
-	if (whoami(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
+	if (whoami_query(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
 		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
 			reg->pin_dir);
 		return -ENOTCONN;
