@@ -11,7 +11,9 @@
 #include "bpffs.h"
 #include "commands.h"
 #include "escape.h"
+#include "host/address.h"
 #include "host/json.h"
+#include "host/names.h"
 #include "log.h"
 #include "monotonic.h"
 #include "options.h"
@@ -77,7 +79,7 @@ static void print_text(const struct conns_entry *entries, size_t n, uint64_t now
 		       struct name_cache *users, struct name_cache *cgroups)
 {
 	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN];
-	char src[FIELDS_ENDPOINT_LEN], dst[FIELDS_ENDPOINT_LEN];
+	char src[ADDRESS_ENDPOINT_LEN], dst[ADDRESS_ENDPOINT_LEN];
 	size_t i;
 
 	printf("%-12s %8s %-16s %-12s %-22s %-22s %s\n", "AGE", "PID", "COMMAND", "USER", "SOURCE",
@@ -88,8 +90,8 @@ static void print_text(const struct conns_entry *entries, size_t n, uint64_t now
 		printf("%-12s %8u %-16s %-12s %-22s %-22s %s\n",
 		       format_duration_ms(age_ms(conn, now), age), conn->pid,
 		       escape_text(conn->comm, sizeof(conn->comm), comm, sizeof(comm)),
-		       name_of(users, conn->uid), fields_format_endpoint(&conn->src, src),
-		       fields_format_endpoint(&conn->dst, dst), name_of(cgroups, conn->cgroup_id));
+		       name_of(users, conn->uid), address_format_endpoint(&conn->src, src),
+		       address_format_endpoint(&conn->dst, dst), name_of(cgroups, conn->cgroup_id));
 	}
 }
 
@@ -97,11 +99,11 @@ static void print_text(const struct conns_entry *entries, size_t n, uint64_t now
 static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
 {
 	struct json_object *object = ep->port ? json_object_new_object() : NULL;
-	char address[FIELDS_ADDRESS_LEN];
+	char address[ADDRESS_LEN];
 
 	if (object) {
-		fields_add_string(object, "address", fields_format_address(ep, address));
-		fields_add_number(object, "port", ep->port);
+		json_add_string(object, "address", address_format(ep, address));
+		json_add_number(object, "port", ep->port);
 	}
 	json_object_object_add(to, key, object);
 }
@@ -112,7 +114,7 @@ static void add_command(struct json_object *to, const struct tproxy_conn *conn)
 	char comm[TPROXY_COMM_LEN + 1] = "";
 
 	memcpy(comm, conn->comm, TPROXY_COMM_LEN);
-	fields_add_string(to, "command", comm);
+	json_add_string(to, "command", comm);
 }
 
 /*
@@ -122,31 +124,31 @@ static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
 		       const char *pin_dir, uint64_t now, struct name_cache *users,
 		       struct name_cache *cgroups)
 {
-	_cleanup_(fields_put) struct json_object *head = fields_new_document();
+	_cleanup_(json_put) struct json_object *head = json_new_document();
 	const char *text;
 	size_t i;
 
-	fields_add_bool(head, "loaded", loaded);
-	fields_add_string(head, "pin_dir", pin_dir);
+	json_add_bool(head, "loaded", loaded);
+	json_add_string(head, "pin_dir", pin_dir);
 	text = json_object_to_json_string_ext(head, JSON_C_TO_STRING_NOSLASHESCAPE |
 							    JSON_C_TO_STRING_PLAIN);
 	/* The members of the head, without its closing bracket. */
 	printf("%.*s,\n\"connections\":[", (int)strlen(text) - 1, text);
 	for (i = 0; i < n; i++) {
-		_cleanup_(fields_put) struct json_object *object = json_object_new_object();
+		_cleanup_(json_put) struct json_object *object = json_object_new_object();
 		const struct tproxy_conn *conn = &entries[i].conn;
 
-		fields_add_number(object, "cookie", entries[i].cookie);
-		fields_add_number(object, "netns_cookie", conn->netns_cookie);
-		fields_add_number(object, "pid", conn->pid);
+		json_add_number(object, "cookie", entries[i].cookie);
+		json_add_number(object, "netns_cookie", conn->netns_cookie);
+		json_add_number(object, "pid", conn->pid);
 		add_command(object, conn);
-		fields_add_number(object, "uid", conn->uid);
-		fields_add_string(object, "user", name_of(users, conn->uid));
-		fields_add_number(object, "cgroup_id", conn->cgroup_id);
-		fields_add_string(object, "cgroup", name_of(cgroups, conn->cgroup_id));
+		json_add_number(object, "uid", conn->uid);
+		json_add_string(object, "user", name_of(users, conn->uid));
+		json_add_number(object, "cgroup_id", conn->cgroup_id);
+		json_add_string(object, "cgroup", name_of(cgroups, conn->cgroup_id));
 		add_endpoint(object, "source", &conn->src);
 		add_endpoint(object, "destination", &conn->dst);
-		fields_add_number(object, "age_ms", age_ms(conn, now));
+		json_add_number(object, "age_ms", age_ms(conn, now));
 		printf("%s\n    %s", i ? "," : "",
 		       json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
 	}
@@ -155,8 +157,8 @@ static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
 
 int ctl_connections(int argc, char **argv)
 {
-	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = fields_cgroup };
-	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = fields_user };
+	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = names_cgroup };
+	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = names_user };
 	_cleanup_free_ struct conns_entry *entries = NULL;
 	struct ctl_options options;
 	uint32_t version;

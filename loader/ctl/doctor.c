@@ -43,7 +43,7 @@ _printf_(3, 0) static void add_text(struct json_object *to, const char *key, con
 		text = NULL;
 		return;
 	}
-	fields_add_string(to, key, text);
+	json_add_string(to, key, text);
 }
 
 void doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *fmt, ...)
@@ -51,8 +51,8 @@ void doctor_add(struct doctor *d, enum doctor_level level, const char *check, co
 	struct json_object *finding = json_object_new_object();
 	va_list ap;
 
-	fields_add_string(finding, "level", level_names[level]);
-	fields_add_string(finding, "check", check);
+	json_add_string(finding, "level", level_names[level]);
+	json_add_string(finding, "check", check);
 	va_start(ap, fmt);
 	add_text(finding, "what", fmt, ap);
 	va_end(ap);
@@ -92,10 +92,10 @@ static void print_text(const struct doctor *d)
 	printf("%-8s %-10s %s\n", "LEVEL", "CHECK", "FINDING");
 	for (i = 0; i < json_object_array_length(d->findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(d->findings, i);
-		const char *mend = fields_get_string(finding, "mend");
+		const char *mend = json_get_string(finding, "mend");
 
-		printf("%-8s %-10s %s\n", fields_get_string(finding, "level"),
-		       fields_get_string(finding, "check"), fields_get_string(finding, "what"));
+		printf("%-8s %-10s %s\n", json_get_string(finding, "level"),
+		       json_get_string(finding, "check"), json_get_string(finding, "what"));
 		if (mend)
 			printf("%-8s %-10s -> %s\n", "", "", mend);
 	}
@@ -106,14 +106,14 @@ static void print_text(const struct doctor *d)
 
 static void print_json(const struct doctor *d)
 {
-	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	_cleanup_(json_put) struct json_object *root = json_new_document();
 
-	fields_add_string(root, "pin_dir", d->pin_dir);
-	fields_add_bool(root, "loaded", d->loaded);
-	fields_add_number(root, "errors", d->n[DOCTOR_ERROR]);
-	fields_add_number(root, "warnings", d->n[DOCTOR_WARNING]);
+	json_add_string(root, "pin_dir", d->pin_dir);
+	json_add_bool(root, "loaded", d->loaded);
+	json_add_number(root, "errors", d->n[DOCTOR_ERROR]);
+	json_add_number(root, "warnings", d->n[DOCTOR_WARNING]);
 	json_object_object_add(root, "findings", json_object_get(d->findings));
-	fields_print(root);
+	json_print(root);
 }
 
 int ctl_doctor(int argc, char **argv)

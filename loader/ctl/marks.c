@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host/json.h"
+#include "host/address.h"
 #include "host/listeners.h"
 #include "log.h"
 #include "whoami.h"
@@ -25,11 +25,11 @@
 static int ask_whoami(const char *pin_dir, const struct listener *l)
 {
 	struct tproxy_whoami who = {};
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 
 	if (whoami_query(l->fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_LISTENER)) {
 		log_err("the programs of '%s' are not attached where the listener at %s was created; start the proxy in the relay cgroup, moving it there later is not enough",
-			pin_dir, fields_format_endpoint(&l->ep, text));
+			pin_dir, address_format_endpoint(&l->ep, text));
 		return -ENOTCONN;
 	}
 	if (who.pid != (__u32)getpid() || who.uid != (__u32)getuid()) {

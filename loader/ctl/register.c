@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "host/address.h"
 #include "host/cgroup.h"
 #include "host/json.h"
 #include "host/listeners.h"
@@ -223,15 +224,15 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
 		    __u16 port)
 {
 	struct tproxy_endpoint one = { .port = port }, other = { .port = listen->ports[0] };
-	char text[FIELDS_ENDPOINT_LEN], other_text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN], other_text[ADDRESS_ENDPOINT_LEN];
 	int i;
 
 	memcpy(one.addr, addr, sizeof(one.addr));
 	memcpy(other.addr, listen->addr, sizeof(other.addr));
 	if (listen->n_ports && memcmp(one.addr, other.addr, sizeof(one.addr)) != 0) {
 		log_err("process %d listens at %s and at %s, and a relay has one address of each family; choose with --port",
-			job->options->pid, fields_format_endpoint(&other, other_text),
-			fields_format_endpoint(&one, text));
+			job->options->pid, address_format_endpoint(&other, other_text),
+			address_format_endpoint(&one, text));
 		return -ENOTUNIQ;
 	}
 	for (i = 0; i < listen->n_ports; i++) {
@@ -255,29 +256,27 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
 static int add_listener(const struct job *job, const struct listener *l,
 			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
 {
-	static const __u8 loopback4[16] = { [10] = 0xff, 0xff, 127, 0, 0, 1 };
-	static const __u8 loopback6[16] = { [15] = 1 };
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 	int r;
 
 	if (l->mptcp) {
 		log_err("process %d listens at %s with Multipath TCP, which cannot be a relay; switch it off there (programs in Go: GODEBUG=multipathtcp=0)",
-			job->options->pid, fields_format_endpoint(&l->ep, text));
+			job->options->pid, address_format_endpoint(&l->ep, text));
 		return -EPROTONOSUPPORT;
 	}
-	if (listeners_is_any4(l->ep.addr))
-		return add_port(job, &listen[TPROXY_INET], loopback4, l->ep.port);
-	if (listeners_is_any6(l->ep.addr)) {
-		r = add_port(job, &listen[TPROXY_INET6], loopback6, l->ep.port);
+	if (address_is_any4(l->ep.addr))
+		return add_port(job, &listen[TPROXY_INET], address_loopback4, l->ep.port);
+	if (address_is_any6(l->ep.addr)) {
+		r = add_port(job, &listen[TPROXY_INET6], address_loopback6, l->ep.port);
 		if (r < 0 || l->only6)
 			return r;
-		return add_port(job, &listen[TPROXY_INET], loopback4, l->ep.port);
+		return add_port(job, &listen[TPROXY_INET], address_loopback4, l->ep.port);
 	}
-	if (memcmp(l->ep.addr, loopback4, 12) == 0)
+	if (address_is_ipv4(l->ep.addr))
 		return add_port(job, &listen[TPROXY_INET], l->ep.addr, l->ep.port);
 	if (IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)l->ep.addr)) {
 		log_err("process %d listens at the link-local address %s, which cannot be redirected to; choose with --port",
-			job->options->pid, fields_format_endpoint(&l->ep, text));
+			job->options->pid, address_format_endpoint(&l->ep, text));
 		return -EADDRNOTAVAIL;
 	}
 	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
@@ -388,13 +387,13 @@ static int mark_and_write(const struct job *job, const struct tproxy_relay *rela
 static void print_ports(const struct tproxy_listen *listen)
 {
 	struct tproxy_endpoint ep = {};
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 	int i;
 
 	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	for (i = 0; i < listen->n_ports; i++) {
 		ep.port = listen->ports[i];
-		printf(" %s", fields_format_endpoint(&ep, text));
+		printf(" %s", address_format_endpoint(&ep, text));
 	}
 }
 
@@ -403,7 +402,7 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 			     __u32 replaced)
 {
 	const uint64_t cookie = job->listeners.list[0].netns_cookie;
-	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	_cleanup_(json_put) struct json_object *root = json_new_document();
 
 	if (!job->options->json) {
 		printf("registered pid %u, uid %u, as the relay of network namespace %" PRIu64 ":",
@@ -415,15 +414,15 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 		printf("\n");
 		return;
 	}
-	fields_add_string(root, "pin_dir", job->options->pin_dir);
-	fields_add_number(root, "netns_cookie", cookie);
-	fields_add_number(root, "pid", relay->pid);
-	fields_add_number(root, "uid", relay->uid);
-	fields_add_listen(root, "listen", &relay->listen[TPROXY_INET]);
-	fields_add_listen(root, "listen6", &relay->listen[TPROXY_INET6]);
+	json_add_string(root, "pin_dir", job->options->pin_dir);
+	json_add_number(root, "netns_cookie", cookie);
+	json_add_number(root, "pid", relay->pid);
+	json_add_number(root, "uid", relay->uid);
+	json_add_listen(root, "listen", &relay->listen[TPROXY_INET]);
+	json_add_listen(root, "listen6", &relay->listen[TPROXY_INET6]);
 	if (replaced)
-		fields_add_number(root, "replaced", replaced);
-	fields_print(root);
+		json_add_number(root, "replaced", replaced);
+	json_print(root);
 }
 
 /* Registers the proxy. Returns 0 or -errno, logged. */
@@ -482,14 +481,14 @@ static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *rel
 /* Removes all registrations of the process. Returns 0 or -errno, logged. */
 static int take_back(struct job *job)
 {
-	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	_cleanup_(json_put) struct json_object *root = json_new_document();
 	struct json_object *cookies = json_object_new_array();
 	_cleanup_free_ struct relays_entry *list = NULL;
 	size_t n = 0, i;
 	int r;
 
-	fields_add_string(root, "pin_dir", job->options->pin_dir);
-	fields_add_number(root, "pid", (uint64_t)job->options->pid);
+	json_add_string(root, "pin_dir", job->options->pin_dir);
+	json_add_number(root, "pid", (uint64_t)job->options->pid);
 	json_object_object_add(root, "removed", cookies);
 	r = relays_read(job->config_fd, &list, &n);
 	if (r < 0)
@@ -514,7 +513,7 @@ static int take_back(struct job *job)
 		return -ENOENT;
 	}
 	if (job->options->json)
-		fields_print(root);
+		json_print(root);
 	else
 		printf("pid %d is no relay any more\n", job->options->pid);
 	return 0;

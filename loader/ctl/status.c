@@ -81,9 +81,9 @@ static void add_sums(struct json_object *root)
 	unsigned int i;
 
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		sum[groups[i]] += fields_get_number(counters, counters_name(i));
+		sum[groups[i]] += json_get_number(counters, counters_name(i));
 	for (i = 0; i < ARRAY_SIZE(order); i++)
-		fields_add_number(sums, group_names[order[i]].name, sum[order[i]]);
+		json_add_number(sums, group_names[order[i]].name, sum[order[i]]);
 	json_object_object_add(root, "sums", sums);
 }
 
@@ -98,7 +98,7 @@ static void print_reasons(struct json_object *counters, enum ctl_group group)
 		const char *name = counters_name(i);
 
 		if (groups[i] == group)
-			printf("  %-33s %" PRIu64 "\n", name, fields_get_number(counters, name));
+			printf("  %-33s %" PRIu64 "\n", name, json_get_number(counters, name));
 	}
 }
 
@@ -111,17 +111,17 @@ static void print_sums(struct json_object *root)
 	printf("\n%-35s %s\n", "WHAT BECAME OF", "CONNECTIONS");
 	for (i = 0; i < ARRAY_SIZE(order); i++) {
 		printf("%-35s %" PRIu64 "\n", group_names[order[i]].heading,
-		       fields_get_number(sums, group_names[order[i]].name));
+		       json_get_number(sums, group_names[order[i]].name));
 		print_reasons(counters, order[i]);
 	}
 	printf("%s\n", "entries of nobody, found and removed");
 	printf("  %-33s %" PRIu64 "\n", counters_name(TPROXY_STAT_STALE),
-	       fields_get_number(counters, counters_name(TPROXY_STAT_STALE)));
+	       json_get_number(counters, counters_name(TPROXY_STAT_STALE)));
 }
 
 int ctl_status(int argc, char **argv)
 {
-	_cleanup_(fields_put) struct json_object *root = NULL;
+	_cleanup_(json_put) struct json_object *root = NULL;
 	struct ctl_options options;
 	int r;
 
@@ -134,7 +134,7 @@ int ctl_status(int argc, char **argv)
 		return EXIT_FAILURE;
 	add_sums(root);
 	if (options.json) {
-		fields_print(root);
+		json_print(root);
 		return EXIT_SUCCESS;
 	}
 	status_print_state(root);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* tproxyctl doctor. See filters.h. */
 #include "filters.h"
+#include "host/address.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -105,7 +106,7 @@ int filters_try(const struct filters *filters, const struct tproxy_endpoint *rel
 		return r;
 	ret->cut = r == 0;
 	for (i = 0; i < samples->n; i++) {
-		if (verdict_is_ipv4(&samples->ep[i]) != verdict_is_ipv4(relay))
+		if (address_is_ipv4(samples->ep[i].addr) != address_is_ipv4(relay->addr))
 			continue;
 		r = passes(filters, &samples->ep[i], ifindex);
 		if (r < 0)

@@ -27,8 +27,8 @@
 #include "bpffs.h"
 #include "doctor.h"
 #include "filters.h"
+#include "host/address.h"
 #include "host/cgroup.h"
-#include "host/json.h"
 #include "quote.h"
 #include "state/pins.h"
 #include "state/policy.h"
@@ -104,14 +104,14 @@ static bool may_tell(struct scan *scan)
 static void tell_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
 		     const struct filters_outcome *o)
 {
-	char text[FIELDS_ENDPOINT_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
+	char text[ADDRESS_ENDPOINT_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
 	if (!may_tell(scan))
 		return;
 	doctor_add(
 		scan->d, o->some_pass ? DOCTOR_ERROR : DOCTOR_WARNING, "policy",
 		"at '%s', packets to and from the relay at %s are dropped%s: redirected connections%s hang (%s)",
-		path, fields_format_endpoint(o->relay, text), o->some_pass ? ", others pass" : "",
+		path, address_format_endpoint(o->relay, text), o->some_pass ? ", others pass" : "",
 		of_relays ? "" : " from there", programs);
 	doctor_mend(
 		scan->d,
@@ -122,14 +122,14 @@ static void tell_cut(struct scan *scan, const char *path, bool of_relays, const 
 static void tell_not_held(struct scan *scan, const char *path, const char *programs,
 			  const struct filters_outcome *o)
 {
-	char text[FIELDS_ADDRESS_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
+	char text[ADDRESS_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
 	if (!may_tell(scan))
 		return;
 	doctor_add(
 		scan->d, DOCTOR_WARNING, "policy",
 		"at '%s', packets are dropped by address, as to %s, but not those to the relay, which connects there for it: that limit does not hold for redirected connections (%s)",
-		path, fields_format_address(&o->dropped, text), programs);
+		path, address_format(&o->dropped, text), programs);
 	doctor_mend(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
 		    shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }

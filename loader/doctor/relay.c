@@ -21,9 +21,10 @@
 
 #include "bpffs.h"
 #include "doctor.h"
+#include "host/address.h"
 #include "host/cgroup.h"
-#include "host/json.h"
 #include "host/listeners.h"
+#include "host/names.h"
 #include "host/namespaces.h"
 #include "host/process.h"
 #include "monotonic.h"
@@ -69,7 +70,7 @@ static bool is_answered(const struct listener *l)
 static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 			   const struct listeners *own)
 {
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 	size_t i;
 
 	for (i = 0; i < own->n && is_answered(&own->list[i]); i++)
@@ -79,7 +80,7 @@ static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 	doctor_add(
 		d, DOCTOR_ERROR, "relay",
 		"relay %u: no program of these pins answers at %s, it is outside of the relay cgroup: what gets there is reset",
-		relay->pid, fields_format_endpoint(&own->list[i].ep, text));
+		relay->pid, address_format_endpoint(&own->list[i].ep, text));
 	doctor_mend(d, "start it in the relay cgroup, see 'tproxy-load --status'");
 	return false;
 }
@@ -107,12 +108,12 @@ static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
 static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			const struct tproxy_endpoint *ep, const struct listeners *own)
 {
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 	_cleanup_close_ int fd = -1;
 	size_t i;
 	int r;
 
-	fields_format_endpoint(ep, text);
+	address_format_endpoint(ep, text);
 	r = bpffs_open_map(d->pin_dir, PINNED_MARKS, /* writable= */ false, &fd);
 	for (i = 0; i < own->n; i++) {
 		struct tproxy_mark mark = {};
@@ -146,7 +147,7 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 			   const struct tproxy_endpoint *ep, const struct listeners *own)
 {
 	const pid_t pid = (pid_t)relay->pid;
-	char text[FIELDS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN];
 	bool elsewhere = false;
 	size_t i;
 
@@ -157,7 +158,7 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 			return check_marks(d, cookie, relay, ep, own);
 		elsewhere = true;
 	}
-	fields_format_endpoint(ep, text);
+	address_format_endpoint(ep, text);
 	if (elsewhere) {
 		doctor_add(
 			d, DOCTOR_ERROR, "relay",
@@ -291,7 +292,7 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
 			      const struct tproxy_listen *listen)
 {
-	char text[FIELDS_ENDPOINT_LEN], more[32] = "";
+	char text[ADDRESS_ENDPOINT_LEN], more[32] = "";
 	struct tproxy_endpoint ep = { .port = listen->ports[0] };
 
 	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
@@ -299,14 +300,14 @@ static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tprox
 		snprintf(more, sizeof(more), " and %d more ports", listen->n_ports - 1);
 	doctor_add(d, DOCTOR_OK, "relay",
 		   "relay %u of network namespace %" PRIu64 " listens at %s%s, uid %u%s",
-		   relay->pid, (uint64_t)cookie, fields_format_endpoint(&ep, text), more,
+		   relay->pid, (uint64_t)cookie, address_format_endpoint(&ep, text), more,
 		   relay->uid, relay->alive_ns ? "" : ", registered by tproxyctl");
 }
 
 /* Returns true if the relay may open the pins, as it does by name every second. */
 static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
 {
-	_cleanup_free_ char *group = fields_group(d->relay_gid);
+	_cleanup_free_ char *group = names_group(d->relay_gid);
 
 	if (relays_can_open(relay, d->relay_gid))
 		return true;
@@ -375,7 +376,7 @@ void doctor_relay(struct doctor *d)
 		check_relay(d, list[i].netns_cookie, &list[i].relay);
 	if (n > 0)
 		return;
-	group = fields_group(d->relay_gid);
+	group = names_group(d->relay_gid);
 	doctor_add(d, d->fail_closed ? DOCTOR_ERROR : DOCTOR_WARNING, "relay",
 		   "none is registered: connections %s",
 		   d->fail_closed ? "are refused" : "go directly");

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "doctor.h"
-#include "host/json.h"
+#include "host/names.h"
 #include "state/conns.h"
 #include "state/counters.h"
 #include "tproxy_abi.h"
@@ -118,10 +118,10 @@ static void tell_holders(struct doctor *d, const struct conns_entry *entries, si
 		return;
 	for (i = 0; i < n; i++)
 		ids[i] = entries[i].conn.uid;
-	format_top(ids, n, fields_user, users, sizeof(users));
+	format_top(ids, n, names_user, users, sizeof(users));
 	for (i = 0; i < n; i++)
 		ids[i] = entries[i].conn.cgroup_id;
-	format_top(ids, n, fields_cgroup, cgroups, sizeof(cgroups));
+	format_top(ids, n, names_cgroup, cgroups, sizeof(cgroups));
 	doctor_add(d, full ? DOCTOR_ERROR : DOCTOR_WARNING, "usage",
 		   "map_socks holds %zu of %d connections%s: by user %s; by cgroup %s", n,
 		   TPROXY_CONNECTIONS_MAX,

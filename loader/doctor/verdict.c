@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/address.h"
 #include "util.h"
 
 /* A port of the range from which the kernel chooses source ports. */
@@ -22,8 +23,6 @@
 #define MAPS_MAX       16
 /* How many keys of each trie are used. */
 #define KEYS_MAX 32
-
-static const __u8 mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
 
 struct packet4 {
 	struct ether_header eth;
@@ -36,20 +35,6 @@ struct packet6 {
 	struct ip6_hdr ip;
 	struct tcphdr tcp;
 } __attribute__((packed));
-
-bool verdict_is_ipv4(const struct tproxy_endpoint *ep)
-{
-	return memcmp(ep->addr, mapped_prefix, sizeof(mapped_prefix)) == 0;
-}
-
-bool verdict_is_loopback(const struct tproxy_endpoint *ep)
-{
-	static const __u8 loopback6[16] = { [15] = 1 };
-
-	if (verdict_is_ipv4(ep))
-		return ep->addr[12] == 127;
-	return memcmp(ep->addr, loopback6, sizeof(loopback6)) == 0;
-}
 
 static struct tcphdr handshake(bool egress, __u16 port)
 {
@@ -68,7 +53,7 @@ static size_t make4(struct packet4 *p, bool egress, const struct tproxy_endpoint
 {
 	static const __u8 somewhere[4] = { 198, 18, 0, 1 };
 	const __u8 *theirs = remote->addr + 12;
-	const __u8 *ours = verdict_is_loopback(remote) ? theirs : somewhere;
+	const __u8 *ours = address_is_loopback(remote->addr) ? theirs : somewhere;
 
 	*p = (struct packet4){
 		.eth.ether_type = htons(ETHERTYPE_IP),
@@ -87,7 +72,7 @@ static size_t make4(struct packet4 *p, bool egress, const struct tproxy_endpoint
 static size_t make6(struct packet6 *p, bool egress, const struct tproxy_endpoint *remote)
 {
 	static const __u8 somewhere[16] = { 0x20, 0x01, 0x00, 0x02, [15] = 1 };
-	const __u8 *ours = verdict_is_loopback(remote) ? remote->addr : somewhere;
+	const __u8 *ours = address_is_loopback(remote->addr) ? remote->addr : somewhere;
 
 	*p = (struct packet6){
 		.eth.ether_type = htons(ETHERTYPE_IPV6),
@@ -113,8 +98,9 @@ int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = &packet, .repeat = 1);
 	int r;
 
-	opts.data_size_in = (__u32)(verdict_is_ipv4(remote) ? make4(&packet.v4, egress, remote)
-							    : make6(&packet.v6, egress, remote));
+	opts.data_size_in =
+		(__u32)(address_is_ipv4(remote->addr) ? make4(&packet.v4, egress, remote)
+						      : make6(&packet.v6, egress, remote));
 	if (ifindex) {
 		opts.ctx_in = &ctx;
 		opts.ctx_size_in = sizeof(ctx);
@@ -132,7 +118,7 @@ static void add(struct verdict_samples *to, const struct tproxy_endpoint *ep)
 		if (memcmp(to->ep[i].addr, ep->addr, sizeof(ep->addr)) == 0)
 			return;
 	}
-	if (to->n < VERDICT_SAMPLES_MAX && !verdict_is_loopback(ep))
+	if (to->n < VERDICT_SAMPLES_MAX && !address_is_loopback(ep->addr))
 		to->ep[to->n++] = *ep;
 }
 
@@ -168,8 +154,9 @@ static void add_of_trie(struct verdict_samples *to, int map_fd, size_t address_l
 
 		prev = &key;
 		if (address_len == 4)
-			memcpy(ep.addr, mapped_prefix, sizeof(mapped_prefix));
-		memcpy(ep.addr + sizeof(ep.addr) - address_len, key.addr, address_len);
+			address_map4(ep.addr, key.addr);
+		else
+			memcpy(ep.addr, key.addr, sizeof(ep.addr));
 		if (key.prefix_len > 0) /* 0 matches every address */
 			add(to, &ep);
 	}

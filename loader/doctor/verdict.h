@@ -36,8 +36,4 @@ void verdict_add_usual(struct verdict_samples *to);
  */
 void verdict_add_of_program(struct verdict_samples *to, int prog_fd);
 
-/* Return true for 127.0.0.0/8 and ::1, and for an IPv4-mapped address. */
-bool verdict_is_loopback(const struct tproxy_endpoint *ep);
-bool verdict_is_ipv4(const struct tproxy_endpoint *ep);
-
 #endif

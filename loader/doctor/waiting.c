@@ -27,7 +27,7 @@
 #include <string.h>
 
 #include "doctor.h"
-#include "host/json.h"
+#include "host/names.h"
 #include "host/netlink.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
@@ -195,7 +195,7 @@ static void tell_waiting(struct doctor *d, const struct look *look)
 	}
 	for (i = 0; i < look->n_kinds; i++) {
 		const struct waiting *kind = &look->kinds[i];
-		_cleanup_free_ char *cgroup = fields_cgroup(kind->cgroup_id);
+		_cleanup_free_ char *cgroup = names_cgroup(kind->cgroup_id);
 
 		doctor_add(
 			d, DOCTOR_ERROR, "waiting",

@@ -13,13 +13,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "parse.h"
 #include "process.h"
 #include "util.h"
 
 #define STATE_LISTEN 0x0a /* in /proc/net/tcp */
-
-static const __u8 mapped_prefix[12] = { [10] = 0xff, [11] = 0xff };
 
 struct process {
 	pid_t pid, parent;
@@ -56,9 +55,7 @@ static bool describe(int fd, struct listener *ret)
 			return false;
 		memcpy(l.ep.addr, &addr.in6.sin6_addr, sizeof(l.ep.addr));
 	} else {
-		memcpy(l.ep.addr, mapped_prefix, sizeof(mapped_prefix));
-		memcpy(l.ep.addr + sizeof(mapped_prefix), &addr.in.sin_addr,
-		       sizeof(addr.in.sin_addr));
+		address_map4(l.ep.addr, &addr.in.sin_addr);
 	}
 	l.ep.port = ntohs(addr.in.sin_port);
 	l.only6 = v6only;
@@ -231,26 +228,12 @@ void listeners_finish(struct listeners *listeners)
 	listeners->list = NULL;
 }
 
-bool listeners_is_any4(const __u8 addr[16])
-{
-	static const __u8 any4[16] = { [10] = 0xff, [11] = 0xff };
-
-	return memcmp(addr, any4, sizeof(any4)) == 0;
-}
-
-bool listeners_is_any6(const __u8 addr[16])
-{
-	static const __u8 any6[16];
-
-	return memcmp(addr, any6, sizeof(any6)) == 0;
-}
-
 static bool takes(const __u8 addr[16], bool only6, const struct tproxy_endpoint *ep)
 {
-	bool is4 = memcmp(ep->addr, mapped_prefix, sizeof(mapped_prefix)) == 0;
+	bool is4 = address_is_ipv4(ep->addr);
 
-	return memcmp(addr, ep->addr, sizeof(ep->addr)) == 0 || (listeners_is_any4(addr) && is4) ||
-	       (listeners_is_any6(addr) && !(only6 && is4));
+	return memcmp(addr, ep->addr, sizeof(ep->addr)) == 0 || (address_is_any4(addr) && is4) ||
+	       (address_is_any6(addr) && !(only6 && is4));
 }
 
 bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep)
@@ -264,19 +247,19 @@ bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep)
  */
 static bool parse_address(const char *hex, __u8 addr[16])
 {
-	size_t words = strspn(hex, "0123456789ABCDEF") / 8, i;
-	uint32_t word;
+	size_t n = strspn(hex, "0123456789ABCDEF") / 8, i;
+	uint32_t words[4];
 
-	memset(addr, 0, 16);
-	if (words != 1 && words != 4)
+	if (n != 1 && n != 4)
 		return false;
-	if (words == 1)
-		memcpy(addr, mapped_prefix, sizeof(mapped_prefix));
-	for (i = 0; i < words; i++) {
-		if (sscanf(hex + 8 * i, "%8" SCNx32, &word) != 1)
+	for (i = 0; i < n; i++) {
+		if (sscanf(hex + 8 * i, "%8" SCNx32, &words[i]) != 1)
 			return false;
-		memcpy(addr + (words == 1 ? 12 : 4 * i), &word, sizeof(word));
 	}
+	if (n == 1)
+		address_map4(addr, words);
+	else
+		memcpy(addr, words, sizeof(words));
 	return true;
 }
 

@@ -39,10 +39,6 @@ struct listeners {
 int listeners_borrow(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret);
 void listeners_finish(struct listeners *listeners);
 
-/* Return true for 0.0.0.0, and for ::, which accepts both families unless only6. */
-bool listeners_is_any4(const __u8 addr[16]);
-bool listeners_is_any6(const __u8 addr[16]);
-
 /* Returns true if connections to this address and port arrive at @l. */
 bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "escape.h"
-#include "host/json.h"
+#include "host/names.h"
 #include "options.h"
 #include "targets.h"
 #include "util.h"
@@ -159,7 +159,7 @@ static void print_state(const struct report_before *b, const struct targets *t, 
 
 static void print_group(gid_t gid)
 {
-	_cleanup_free_ char *text = fields_group(gid);
+	_cleanup_free_ char *text = names_group(gid);
 
 	printf("%s", text ? text : "(out of memory)");
 }

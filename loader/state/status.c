@@ -28,6 +28,7 @@
 #include "counters.h"
 #include "escape.h"
 #include "host/json.h"
+#include "host/names.h"
 #include "host/namespaces.h"
 #include "host/process.h"
 #include "log.h"
@@ -60,7 +61,7 @@ static void add_since(struct json_object *root, uint64_t loaded_ns)
 			NSEC_PER_SEC);
 	gmtime_r(&then, &utc);
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
-	fields_add_string(root, "counters_since", text);
+	json_add_string(root, "counters_since", text);
 }
 
 static int add_policy(struct json_object *root, const char *pin_dir)
@@ -73,16 +74,16 @@ static int add_policy(struct json_object *root, const char *pin_dir)
 	r = policy_read_pinned(pin_dir, &policy);
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_POLICY, r);
-	fields_add_string(root, "policy",
-			  policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
-	fields_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
+	json_add_string(root, "policy",
+			policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
+	json_add_bool(root, "include_loopback", policy.flags & TPROXY_INCLUDE_LOOPBACK);
 	if (stat(pin_dir, &st) == 0) {
-		group = fields_group(st.st_gid);
-		fields_add_string(root, "relay_group", group ? group : "(out of memory)");
+		group = names_group(st.st_gid);
+		json_add_string(root, "relay_group", group ? group : "(out of memory)");
 	}
 	add_since(root, policy.loaded_ns);
 	if (policy.relay_cgroup_id) {
-		fields_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
+		json_add_cgroup(root, "relay_cgroup", policy.relay_cgroup_id);
 	}
 	return 0;
 }
@@ -111,10 +112,10 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 		char text[ESCAPE_LEN(sizeof(list[i].path))];
 
 		escape_text(list[i].path, strlen(list[i].path), text, sizeof(text));
-		fields_add_string(object, "path", text);
-		fields_add_string(object, "role",
-				  list[i].flags == TPROXY_TARGET_RELAY ? "relay" : "scope");
-		fields_add_string(object, "state", state_names[target_state_of(&list[i])]);
+		json_add_string(object, "path", text);
+		json_add_string(object, "role",
+				list[i].flags == TPROXY_TARGET_RELAY ? "relay" : "scope");
+		json_add_string(object, "state", state_names[target_state_of(&list[i])]);
 		json_object_array_add(cgroups, object);
 	}
 	return 0;
@@ -149,11 +150,11 @@ static int add_link(struct pins *pins, const char *name, void *data)
 		return r;
 	}
 	object = json_object_new_object();
-	fields_add_string(object, "program", hook);
-	fields_add_cgroup(object, "cgroup", id);
-	fields_add_bool(object, "attached", info.cgroup.cgroup_id == id);
-	fields_add_number(object, "program_id", info.prog_id);
-	fields_add_number(object, "link_id", info.id);
+	json_add_string(object, "program", hook);
+	json_add_cgroup(object, "cgroup", id);
+	json_add_bool(object, "attached", info.cgroup.cgroup_id == id);
+	json_add_number(object, "program_id", info.prog_id);
+	json_add_number(object, "link_id", info.id);
 	json_object_array_add(links, object);
 	return 0;
 }
@@ -161,9 +162,9 @@ static int add_link(struct pins *pins, const char *name, void *data)
 static int by_order_of_hooks(const void *a, const void *b)
 {
 	struct json_object *const *x = a, *const *y = b;
-	const struct hook *hx = hook_by_name(fields_get_string(*x, "program"));
-	const struct hook *hy = hook_by_name(fields_get_string(*y, "program"));
-	int by_cgroup = strcmp(fields_get_string(*x, "cgroup"), fields_get_string(*y, "cgroup"));
+	const struct hook *hx = hook_by_name(json_get_string(*x, "program"));
+	const struct hook *hy = hook_by_name(json_get_string(*y, "program"));
+	int by_cgroup = strcmp(json_get_string(*x, "cgroup"), json_get_string(*y, "cgroup"));
 
 	if (by_cgroup)
 		return by_cgroup;
@@ -199,15 +200,14 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		struct json_object *object;
 
 		object = json_object_new_object();
-		fields_add_number(object, "netns_cookie", list[i].netns_cookie);
-		fields_add_number(object, "pid", relay->pid);
-		fields_add_number(object, "uid", relay->uid);
-		fields_add_listen(object, "listen", &relay->listen[TPROXY_INET]);
-		fields_add_listen(object, "listen6", &relay->listen[TPROXY_INET6]);
+		json_add_number(object, "netns_cookie", list[i].netns_cookie);
+		json_add_number(object, "pid", relay->pid);
+		json_add_number(object, "uid", relay->uid);
+		json_add_listen(object, "listen", &relay->listen[TPROXY_INET]);
+		json_add_listen(object, "listen6", &relay->listen[TPROXY_INET6]);
 		/* A PID of the initial namespace says nothing in another one. */
 		if (namespaces_is_initial(NAMESPACES_PID))
-			fields_add_bool(object, "process_exists",
-					process_exists((pid_t)relay->pid));
+			json_add_bool(object, "process_exists", process_exists((pid_t)relay->pid));
 		json_object_array_add(relays, object);
 	}
 	return 0;
@@ -224,7 +224,7 @@ static int add_counters(struct json_object *root, const char *pin_dir)
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_STATS, r);
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
-		fields_add_number(counters, counters_name((unsigned int)i), counts[i]);
+		json_add_number(counters, counters_name((unsigned int)i), counts[i]);
 	return 0;
 }
 
@@ -254,7 +254,7 @@ static int add_entries(struct json_object *root, const char *pin_dir, enum pinne
 	/* Bounded: the walk starts again if its key is deleted meanwhile. */
 	for (; n < TPROXY_CONNECTIONS_MAX && bpf_map_get_next_key(fd, prev, &key) == 0; n++)
 		prev = &key;
-	fields_add_number(root, pinned_maps[id].name, n);
+	json_add_number(root, pinned_maps[id].name, n);
 	return 0;
 }
 
@@ -266,14 +266,14 @@ static void print_targets(struct json_object *root)
 
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
-		state = fields_get_string(object, "state");
+		state = json_get_string(object, "state");
 		/* A relay cgroup that is present has a row of its own. */
-		if (strcmp(fields_get_string(object, "role"), "relay") == 0 &&
+		if (strcmp(json_get_string(object, "role"), "relay") == 0 &&
 		    strcmp(state, "present") == 0)
 			continue;
 		printf("%-14s %s%s\n",
-		       strcmp(fields_get_string(object, "role"), "relay") ? "scope" : "relays",
-		       fields_get_string(object, "path"),
+		       strcmp(json_get_string(object, "role"), "relay") ? "scope" : "relays",
+		       json_get_string(object, "path"),
 		       strcmp(state, "replaced") == 0
 			       ? "  REPLACED: made anew, not attached; run 'tproxy-load --again'"
 		       : strcmp(state, "absent") == 0
@@ -287,28 +287,28 @@ void status_print_state(struct json_object *root)
 	struct json_object *list, *object;
 	size_t i;
 
-	printf("pin directory  %s\n", fields_get_string(root, "pin_dir"));
-	printf("ABI version    %" PRIu64 "\n", fields_get_number(root, "abi_version"));
-	printf("policy         %s, loopback destinations %s\n", fields_get_string(root, "policy"),
-	       fields_get_bool(root, "include_loopback") ? "included" : "bypassed");
+	printf("pin directory  %s\n", json_get_string(root, "pin_dir"));
+	printf("ABI version    %" PRIu64 "\n", json_get_number(root, "abi_version"));
+	printf("policy         %s, loopback destinations %s\n", json_get_string(root, "policy"),
+	       json_get_bool(root, "include_loopback") ? "included" : "bypassed");
 	if (json_object_object_get_ex(root, "relay_cgroup", NULL))
-		printf("relay cgroup   %s\n", fields_get_string(root, "relay_cgroup"));
+		printf("relay cgroup   %s\n", json_get_string(root, "relay_cgroup"));
 	if (json_object_object_get_ex(root, "relay_group", NULL))
-		printf("relay group    %s\n", fields_get_string(root, "relay_group"));
-	printf("counting since %s\n", fields_get_string(root, "counters_since"));
+		printf("relay group    %s\n", json_get_string(root, "relay_group"));
+	printf("counting since %s\n", json_get_string(root, "counters_since"));
 	print_targets(root);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
-	       fields_get_number(root, "map_socks"), fields_get_number(root, "map_ports"));
+	       json_get_number(root, "map_socks"), json_get_number(root, "map_ports"));
 
 	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
 	list = json_object_object_get(root, "links");
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
 		printf("%-10s %-9s %8" PRIu64 " %8" PRIu64 "  %s\n",
-		       fields_get_string(object, "program"),
-		       fields_get_bool(object, "attached") ? "attached" : "DETACHED",
-		       fields_get_number(object, "program_id"),
-		       fields_get_number(object, "link_id"), fields_get_string(object, "cgroup"));
+		       json_get_string(object, "program"),
+		       json_get_bool(object, "attached") ? "attached" : "DETACHED",
+		       json_get_number(object, "program_id"), json_get_number(object, "link_id"),
+		       json_get_string(object, "cgroup"));
 	}
 
 	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
@@ -316,10 +316,10 @@ void status_print_state(struct json_object *root)
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
 		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s",
-		       fields_get_number(object, "netns_cookie"), fields_get_number(object, "pid"),
-		       fields_get_number(object, "uid"),
+		       json_get_number(object, "netns_cookie"), json_get_number(object, "pid"),
+		       json_get_number(object, "uid"),
 		       !json_object_object_get_ex(object, "process_exists", NULL) ? "unknown"
-		       : fields_get_bool(object, "process_exists")		  ? "exists"
+		       : json_get_bool(object, "process_exists")		  ? "exists"
 										  : "GONE");
 		print_listen(object, "listen");
 		print_listen(object, "listen6");
@@ -338,7 +338,7 @@ static void print_counters(struct json_object *root)
 	object = json_object_object_get(root, "counters");
 	for (i = 0; i < _TPROXY_STAT_MAX; i++)
 		printf("%-18s %" PRIu64 "\n", counters_name((unsigned int)i),
-		       fields_get_number(object, counters_name((unsigned int)i)));
+		       json_get_number(object, counters_name((unsigned int)i)));
 }
 
 static int read_all(struct json_object *root, const char *pin_dir)
@@ -368,18 +368,18 @@ static int read_all(struct json_object *root, const char *pin_dir)
 
 int status_read(const char *pin_dir, struct json_object **ret_root)
 {
-	_cleanup_(fields_put) struct json_object *root = fields_new_document();
+	_cleanup_(json_put) struct json_object *root = json_new_document();
 	uint32_t version;
 	int r;
 
 	r = maps_check_abi(pin_dir, &version);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	fields_add_bool(root, "loaded", r == 0);
-	fields_add_string(root, "pin_dir", pin_dir);
+	json_add_bool(root, "loaded", r == 0);
+	json_add_string(root, "pin_dir", pin_dir);
 	if (r == 0) {
 		bpffs_sweep(pin_dir);
-		fields_add_number(root, "abi_version", version);
+		json_add_number(root, "abi_version", version);
 		r = read_all(root, pin_dir);
 		if (r < 0)
 			return r;
@@ -390,19 +390,18 @@ int status_read(const char *pin_dir, struct json_object **ret_root)
 
 bool status_print_not_loaded(struct json_object *root, bool json)
 {
-	if (fields_get_bool(root, "loaded"))
+	if (json_get_bool(root, "loaded"))
 		return false;
 	if (json)
-		fields_print(root);
+		json_print(root);
 	else
-		printf("not loaded: nothing is pinned in '%s'\n",
-		       fields_get_string(root, "pin_dir"));
+		printf("not loaded: nothing is pinned in '%s'\n", json_get_string(root, "pin_dir"));
 	return true;
 }
 
 int status(const char *pin_dir, bool json)
 {
-	_cleanup_(fields_put) struct json_object *root = NULL;
+	_cleanup_(json_put) struct json_object *root = NULL;
 	int r;
 
 	r = status_read(pin_dir, &root);
@@ -411,7 +410,7 @@ int status(const char *pin_dir, bool json)
 	if (status_print_not_loaded(root, json))
 		return -ENOENT;
 	if (json) {
-		fields_print(root);
+		json_print(root);
 	} else {
 		status_print_state(root);
 		print_counters(root);

@@ -14,7 +14,7 @@ struct json_object;
 int status(const char *pin_dir, bool json);
 
 /*
- * Reads what status() prints. The caller frees *ret_root with fields_put(). Returns 0 also if
+ * Reads what status() prints. The caller frees *ret_root with json_put(). Returns 0 also if
  * nothing is loaded: its member "loaded" is false then. Returns -errno, logged.
  */
 int status_read(const char *pin_dir, struct json_object **ret_root);

@@ -11,7 +11,7 @@
 
 #include "ctl/options.h"
 #include "escape.h"
-#include "host/json.h"
+#include "host/address.h"
 #include "host/listeners.h"
 #include "quote.h"
 #include "state/counters.h"
@@ -256,15 +256,15 @@ static void test_endpoints(void **state)
 	};
 	struct tproxy_endpoint longest = { .port = 65535 };
 	const struct tproxy_endpoint none = {};
-	char buf[FIELDS_ENDPOINT_LEN], address[FIELDS_ADDRESS_LEN];
+	char buf[ADDRESS_ENDPOINT_LEN], address[ADDRESS_LEN];
 
-	assert_string_equal(fields_format_endpoint(&v4, buf), "192.0.2.1:80");
-	assert_string_equal(fields_format_address(&v4, address), "192.0.2.1");
-	assert_string_equal(fields_format_endpoint(&v6, buf), "[2001:db8::1]:65535");
-	assert_string_equal(fields_format_address(&v6, address), "2001:db8::1");
-	assert_string_equal(fields_format_endpoint(&none, buf), "-");
+	assert_string_equal(address_format_endpoint(&v4, buf), "192.0.2.1:80");
+	assert_string_equal(address_format(&v4, address), "192.0.2.1");
+	assert_string_equal(address_format_endpoint(&v6, buf), "[2001:db8::1]:65535");
+	assert_string_equal(address_format(&v6, address), "2001:db8::1");
+	assert_string_equal(address_format_endpoint(&none, buf), "-");
 	memset(longest.addr, 0xee, sizeof(longest.addr));
-	assert_string_equal(fields_format_endpoint(&longest, buf),
+	assert_string_equal(address_format_endpoint(&longest, buf),
 			    "[eeee:eeee:eeee:eeee:eeee:eeee:eeee:eeee]:65535");
 }
 

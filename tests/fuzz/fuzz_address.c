@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * How tproxyctl shows untrusted text and the addresses in maps: common/escape.c against a model of
- * it, and endpoints of host/json.c, which parse.c must read back unchanged. The first two bytes of
- * the input are the size of the buffer, the rest is an endpoint or text.
+ * it, and endpoints of loader/host/address.c, which parse.c must read back unchanged. The first two
+ * bytes of the input are the size of the buffer, the rest is an endpoint or text.
  */
 #include "fuzz.h"
 
 #include "../../common/parse.c"
-#include "../../loader/host/json.c"
+#include "../../loader/host/address.c"
 #include "match.bpf.h"
 
 static void check_escape(const char *text, size_t len, size_t size)
@@ -46,13 +46,13 @@ static void check_escape(const char *text, size_t len, size_t size)
 static void check_endpoint(const uint8_t *data)
 {
 	struct tproxy_endpoint ep, again;
-	char *text = malloc(FIELDS_ENDPOINT_LEN);
+	char *text = malloc(ADDRESS_ENDPOINT_LEN);
 	union sockaddr_any addr;
 	__be32 words[4];
 
 	require(text);
 	memcpy(&ep, data, sizeof(ep));
-	require(fields_format_endpoint(&ep, text) == text);
+	require(address_format_endpoint(&ep, text) == text);
 	if (!ep.port) {
 		require(strcmp(text, "-") == 0);
 		free(text);
