@@ -134,7 +134,7 @@ static const struct optable_row rows[] = {
 		OPTABLE_DURATION(struct options, half_closed_timeout_ms),
 		.by_default = "5m",
 		.flags = OPTABLE_KEY,
-		.help = "the same, once one side has sent its FIN",
+		.help = "limit without a byte once one side has sent its FIN",
 	},
 	{
 		.name = "keepalive-time",
@@ -157,7 +157,7 @@ static const struct optable_row rows[] = {
 		.name = "drain-in-background",
 		OPTABLE_FLAG(struct options, drain_in_background),
 		.flags = OPTABLE_KEY | OPTABLE_FIXED,
-		.help = "on SIGTERM exit at once; a child process serves until another relay has registered, and drains",
+		.help = "serve from a child process; on SIGTERM exit at once, the child serves until another relay has registered, and drains",
 	},
 	{
 		.name = "max-connections",

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Checks the rules of the project that a machine can check: format, licence lines, includes, shell
-# scripts, that --help, man page and completion name the same options, that README.md has the
+# scripts, that man pages and completions have the options of the programs, that README.md has the
 # measured numbers, the names of hosts, and the subjects of commits. Prints each finding, and exits 1
 # if there is one.
 # Usage: check.sh [SOURCE_DIR [BUILD_DIR [CHECK...]]]    CHECK: one of $checks below, default all
@@ -127,36 +127,15 @@ check_python()
     grep -rnE 'time\.sleep\(([1-9]|0\.[5-9])' tests/e2e && finding "tests sleep instead of waiting"
 }
 
-# Every option in --help must be in the man page and in the completion, and the completion must not
-# offer any other.
+# scripts/options.py compares the table of options that each program prints with its man page and its
+# completions.
 check_options()
 {
-    for pair in loader:tproxy-load:8:completion loader:tproxyctl:8:ctl-completion \
-        proxy:tproxy-relay:8:completion; do
-        IFS=: read -r dir name section completion << PAIR
-$pair
-PAIR
-        if ! [ -x "$build/$dir/$name" ]; then
-            finding "$build/$dir/$name is not built"
-            continue
-        fi
-        "$build/$dir/$name" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.help"
-        for other in "$dir/$name.$section.scd" "$dir/$completion".*sh; do
-            # fish names an option "-l NAME".
-            case $other in
-            *.fish) sed 's/ -l \([a-z]\)/ --\1/g' "$other" ;;
-            *) sed 's/\\-/-/g' "$other" ;;
-            esac | grep -oE -e '(^|[^a-z-])--[a-z][a-z-]+' |
-                grep -oE -e '--[a-z][a-z-]+' | sort -u > "$tmp.other"
-            for option in $(comm -23 "$tmp.help" "$tmp.other"); do
-                finding "$other: does not know $option of $name --help"
-            done
-            [ "${other##*.}" = scd ] && continue # it names options of other programs too
-            for option in $(comm -13 "$tmp.help" "$tmp.other"); do
-                finding "$other: $option is none of $name --help"
-            done
-        done
-    done
+    /usr/bin/python3 -B scripts/options.py . "$build" > "$tmp" && return
+    [ -s "$tmp" ] || finding "scripts/options.py failed"
+    while read -r line; do
+        finding "options: $line"
+    done < "$tmp"
 }
 
 # The last cells of two tables name tests: of claims in SECURITY.md ("file: name, name; file: name"),
@@ -228,7 +207,7 @@ check_history()
 }
 
 tmp=$(mktemp) || exit 2
-trap 'rm -f "$tmp" "$tmp.help" "$tmp.other"' EXIT
+trap 'rm -f "$tmp"' EXIT
 for check in $checks; do
     "check_$check"
 done

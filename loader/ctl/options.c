@@ -78,7 +78,7 @@ static const struct optable_row rows[] = {
 		.max = UINT16_MAX,
 		.flags = OPTABLE_REPEATED,
 		.commands = BIT(CTL_REGISTER),
-		.help = "register only what listens on this port; may be repeated",
+		.help = "only sockets that listen on this port; may be repeated",
 	},
 	{
 		.name = "remove",

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Completion in bash, zsh and fish: words are typed at a shell of each on a terminal of its own.
 
-fish is asked by "complete -C". To see it red: take the lines about "=" out of completion.bash, or
-the "=" behind an option out of completion.zsh.
+fish is asked by "complete -C". To see it red: in scripts/completion/completion.py, take the lines
+about "=" out of bash(), or the "=" behind an option out of zsh_option().
+Usage: test_completion.py DIRECTORY, where completion.py wrote its files
 """
 
 import os
@@ -13,13 +14,13 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import common
-from common import TREE
 
-FILES = {"tproxy-load": "loader/completion", "tproxyctl": "loader/ctl-completion",
-         "tproxy-relay": "proxy/completion"}
+DIRECTORY = sys.argv.pop(1)
+PROGRAMS = ("tproxy-load", "tproxyctl", "tproxy-relay")
 DEADLINE = 30
 
 # What is typed, and what it is completed to. {dir} has the folder "unique", and in it "file.conf".
@@ -103,8 +104,8 @@ class CompletionTest(common.TestCase):
     def test_bash(self):
         shell = self.shell("bash", "--norc", "--noprofile", "-i")
         shell.run("bind 'set enable-bracketed-paste off'; bind 'set bell-style none'")
-        for name in FILES.values():
-            shell.run(f"source {TREE}/{name}.bash")
+        for name in PROGRAMS:
+            shell.run(f"source {DIRECTORY}/{name}")
         for typed, expected in self.words():
             with self.subTest(typed):
                 shell.complete(typed, expected)
@@ -113,8 +114,8 @@ class CompletionTest(common.TestCase):
     def test_zsh(self):
         functions = os.path.join(self.top, "functions")
         os.mkdir(functions)
-        for program, name in FILES.items():
-            shutil.copy(f"{TREE}/{name}.zsh", f"{functions}/_{program}")
+        for name in PROGRAMS:
+            shutil.copy(f"{DIRECTORY}/_{name}", functions)
         shell = self.shell("zsh", "-f", "-i")
         shell.run("PS1=; PROMPT_SP=; unsetopt zle_bracketed_paste beep prompt_sp " +
                   "auto_remove_slash; bindkey -e")
@@ -125,7 +126,7 @@ class CompletionTest(common.TestCase):
 
     @common.needs("fish")
     def test_fish(self):
-        sources = "; ".join(f"source {TREE}/{name}.fish" for name in FILES.values())
+        sources = "; ".join(f"source {DIRECTORY}/{name}.fish" for name in PROGRAMS)
         for typed, expected in self.words():
             with self.subTest(typed):
                 said = subprocess.run(

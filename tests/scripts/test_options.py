@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""scripts/options.py finds options that man pages and completions lack, or have too many of.
+
+The programs are scripts that print a table. To see it red: leave out one of the checks.
+"""
+
+import os
+
+import common
+
+TABLE = (
+    "status\t\t\tcommand\t\t\t\t\tprint what is loaded\n"
+    "pin-dir\tp\tDIR\tpath\tkey fixed\t\t/pins\t\twhere; or elsewhere\n"
+    "listen\t\tADDR:PORT\tcustom\tkey fixed\t\t127.0.0.1:0 and [::1]:0\t\taddress\n"
+    "workers\tw\tN\tnumber\tkey\t1 to 64\tone per CPU\t\tthreads\n"
+    "version\t\t\tversion\t\t\t\t\tprint the version\n")
+MAN = """tproxy-x(8)
+
+# OPTIONS
+
+*-p*, *--pin-dir* _DIR_
+	The directory. Default: _/pins_.
+
+*--listen* _ADDR:PORT_
+	The address. *--workers* has others. Default: 127.0.0.1:0.
+
+*-w*, *--workers* _N_
+	Threads.
+
+	As many as there are CPUs.
+
+*--version*, *version*
+	Print it.
+
+# SIGNALS
+
+*SIGHUP*
+	It is not applied if a line is wrong or if _pin-dir_ or
+	_listen_ would change.
+"""
+COMPLETION = "--pin-dir --listen= --workers --version"
+FISH = "".join(f"complete -c x -l {name} -d 'not --this'\n"
+               for name in ("pin-dir", "listen", "workers", "version"))
+PROGRAMS = {"tproxy-load": "loader", "tproxyctl": "loader", "tproxy-relay": "proxy"}
+
+# What is replaced in the relay's man page, and what is said about it.
+WRONG_PAGES = {
+    ("*-p*, *--pin-dir*", "*--pin-dir*"): "no entry *-p*, *--pin-dir* _DIR_",
+    ("_DIR_", "_DIRECTORY_"): "no entry *-p*, *--pin-dir* _DIR_",
+    ("_/pins_", "_/other_"): "*-p*, *--pin-dir* _DIR_ does not have the default /pins",
+    ("*--version*, *version*\n", "*--versions*\n"): "*--versions* is no option of the program",
+    (" or\n\t_listen_", ""): "whether a reload can change listen",
+    ("_pin-dir_ or", "_pin-dir_, _workers_ or"): "whether a reload can change workers",
+}
+
+
+class OptionsTest(common.TestCase):
+    def tree(self, man=MAN, completion=COMPLETION, fish=FISH):
+        """A tree that is its own build directory, where this is wrong about the relay."""
+        top = self.temporary()
+        for name, folder in PROGRAMS.items():
+            relay = name == "tproxy-relay"
+            self.write(top, f"{folder}/{name}", f"#!/bin/sh\ncat <<'END'\n{TABLE}END\n")
+            os.chmod(f"{top}/{folder}/{name}", 0o755)
+            self.write(top, f"{folder}/{name}.8.scd", man if relay else MAN)
+            for file, text in ((name, completion if relay else COMPLETION),
+                               (f"_{name}", COMPLETION), (f"{name}.fish", fish if relay else FISH)):
+                self.write(top, f"scripts/completion/{file}", text)
+        return top
+
+    def write(self, top, name, text):
+        path = os.path.join(top, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def findings(self, top):
+        result = common.script("options.py", top, top)
+        self.assertEqual(result.stderr, "")
+        self.assertEqual(result.returncode, 1 if result.stdout else 0)
+        return result.stdout.splitlines()
+
+    def test_good(self):
+        self.assertEqual(self.findings(self.tree()), [])
+
+    def test_man_pages(self):
+        for (old, new), said in WRONG_PAGES.items():
+            with self.subTest(new):
+                self.assertIn(old, MAN)
+                findings = self.findings(self.tree(man=MAN.replace(old, new, 1)))
+                self.assertTrue(any("proxy/tproxy-relay.8.scd: " in line and said in line
+                                    for line in findings), findings)
+
+    def test_completions(self):
+        for how, said in (({"completion": COMPLETION + " --other"}, "--other is no option"),
+                          ({"completion": "--pin-dir --workers"}, "does not offer --listen"),
+                          ({"fish": FISH.replace("listen", "listener")}, "does not offer --listen"),
+                          ({"fish": FISH.replace("listen", "listener")}, "--listener is no")):
+            with self.subTest(said):
+                findings = self.findings(self.tree(**how))
+                self.assertTrue(any(said in line for line in findings), findings)
+
+    def test_program_that_is_not_built(self):
+        top = self.tree()
+        os.remove(f"{top}/loader/tproxyctl")
+        self.assertIn("tproxyctl is not built", self.findings(top)[0])
+
+
+if __name__ == "__main__":
+    common.main()
