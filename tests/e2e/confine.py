@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A place where processes run as tproxy-relay.service has its relay run, without systemd.
+"""A place where processes run as confined as the relay in tproxy-relay.service, without systemd.
 
-Taken from the unit: SystemCallFilter=, its error number, and RestrictAddressFamilies=. Done here
-as the unit has to have it: NoNewPrivileges=, PrivateUsers=, an empty CapabilityBoundingSet=,
-ProtectProc= with ProcSubset=, RestrictNamespaces=, MemoryDenyWriteExecute=, and
-ProtectSystem=strict: all mounts are read-only, those that systemd spares too. scripts/vm starts the
-unit itself, under systemd.
+Taken from the unit: SystemCallFilter=, its error number, and RestrictAddressFamilies=. Implemented
+here, as the unit must have them: NoNewPrivileges=, PrivateUsers=, an empty CapabilityBoundingSet=,
+ProtectProc= with ProcSubset=, RestrictNamespaces=, MemoryDenyWriteExecute= and
+ProtectSystem=strict. The latter makes all mounts read-only, those that systemd exempts too.
+scripts/vm starts the unit itself, under systemd.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from programs import RELAY_GID, RELAY_UID, REPOSITORY
 UNIT = REPOSITORY / "proxy/tproxy-relay.service.in"
 
 CLONE_NEWUSER = 0x10000000
-CLONE_NEW_ANY = 0x7E020080  # CLONE_NEW* of clone(2), CLONE_NEWTIME among them
+CLONE_NEW_ANY = 0x7E020080  # CLONE_NEW* of clone(2), with CLONE_NEWTIME
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
 PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 24, 38, 2
 PROT_WRITE, PROT_EXEC = 2, 4
@@ -47,7 +47,7 @@ def check(result):
 
 
 def unit():
-    """{setting: its values, in their order}"""
+    """{setting: its values in order}"""
     settings = {}
     for name, value in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(encoding="ascii"), re.MULTILINE):
         settings.setdefault(name, []).append(value)
@@ -69,7 +69,7 @@ def numbers():
 
 @functools.cache
 def call_set(name):
-    """What systemd means by @name; another name is a system call."""
+    """The system calls of systemd's group @name. Any other name is a system call."""
     if not name.startswith("@"):
         return {name}
     text = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", name],
@@ -79,7 +79,7 @@ def call_set(name):
 
 
 def allowed_calls(filters):
-    """As systemd reads them: the first one opens a list, ~ takes away from it."""
+    """Evaluates the lists as systemd does: the first one starts the set, ~ removes from it."""
     allowed = set(call_set("@default"))
     for value in filters:
         calls = set().union(*(call_set(name) for name in value.lstrip("~").split()))
@@ -96,7 +96,7 @@ def _load(offset):
 
 
 def _argument(index):
-    """Its lower half."""
+    """The lower half of an argument."""
     return _load(16 + 8 * index)
 
 
@@ -129,7 +129,7 @@ def seccomp_filter(settings, allowed):
     program += _only_for("setns", _error(errno.EPERM))
     program += _only_for("clone", _argument(0),
                          _instruction(JUMP_SET, CLONE_NEW_ANY, 0, 1), _error(errno.EPERM))
-    # Its flags cannot be looked at.
+    # The filter cannot examine its flags.
     program += _only_for("clone3", _error(errno.ENOSYS))
 
     for name in sorted(allowed & numbers().keys()):
@@ -146,7 +146,8 @@ class _Program(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True)
 class Confined(host.Place):
-    """Where nothing but what the unit allows is possible, as the relay's user."""
+    """A place that allows what the unit allows and nothing else. Processes run as the relay's
+    user."""
 
     filter: bytes = b""
 
@@ -160,7 +161,7 @@ class Confined(host.Place):
             capability += 1
         os.setresgid(RELAY_GID, RELAY_GID, RELAY_GID)
         os.setresuid(RELAY_UID, RELAY_UID, RELAY_UID)
-        host.die_with_parent()  # forgotten with the change of the user
+        host.die_with_parent()  # a change of user clears it
         check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         program = _Program(len(self.filter) // 8, self.filter)
         check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
@@ -175,8 +176,8 @@ def _read_only_mounts():
 
 @contextlib.contextmanager
 def _own_users():
-    """A user namespace that knows root and the relay's user, after what is done in the block. Its
-    maps are written by a process that stays outside and was there before."""
+    """Moves to a user namespace that maps root and the relay's user, after the block. A process
+    that was started before and stays outside writes its maps."""
     pid = os.getpid()
     reading, writing = os.pipe()
     helper = os.fork()
@@ -201,7 +202,8 @@ def _own_users():
 
 
 def confined(bed, without=()):
-    """Where the bed's relays run, as the unit has it; without some of the allowed system calls."""
+    """The place of the bed's relays, confined as by the unit. @without removes allowed system
+    calls."""
     settings = unit()
     assert settings["CapabilityBoundingSet"] == settings["AmbientCapabilities"] == [""]
     for name in ("NoNewPrivileges", "PrivateUsers", "RestrictNamespaces", "MemoryDenyWriteExecute"):

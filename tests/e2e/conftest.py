@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Fixtures and rules of the end to end tests.
 
-The run needs root, cgroup2 and the programs; without one of them all of it is skipped with exit
-status 77, or fails if TPROXY_MUST_RUN=1, which turns every skip into a failure. Each test has a
-deadline (@pytest.mark.deadline(seconds)), and its logs are shown when it fails.
+The run needs root, cgroup2 and the programs. Without one of them all tests are skipped and the exit
+status is 77. With TPROXY_MUST_RUN=1 every skip is a failure. Each test has a deadline
+(@pytest.mark.deadline(seconds)), and its logs are shown if it fails.
 
-With `-n auto` of pytest-xdist tests run beside each other, but for those that measure what others
-would disturb (@pytest.mark.alone): they come last, one at a time. Each worker has its own cgroup
-and directory, named after the process that was started and the worker.
+With `-n auto` of pytest-xdist tests run in parallel. Tests that measure what others would disturb
+(@pytest.mark.alone) come last, one at a time. Each worker has its own cgroup and directory, named
+after the worker and the process that started the run.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 SESSION = f"{host.PREFIX}-{os.getppid() if WORKER else os.getpid()}"
 RUN = f"{SESSION}-{WORKER}" if WORKER else SESSION
 
-# What a worker locks while it runs a test: a directory of the process that started the workers,
-# which is in nobody's private mount namespace.
+# The lock that a worker holds while it runs a test: a directory of the process that started the
+# workers, which no private mount namespace contains.
 COMMON = Path("/tmp", SESSION)
 _common_fd = None
 
@@ -47,7 +47,7 @@ class DeadlineExceeded(Exception):
 
 
 def missing():
-    """What keeps the tests from being run, None if nothing."""
+    """Returns why the tests cannot run, or None."""
     if os.geteuid() != 0:
         return "not root"
     if not host.cgroup2_root():
@@ -75,7 +75,7 @@ def pytest_sessionstart(session):
     if reason:
         pytest.exit(f"{'FAIL' if MUST_RUN else 'SKIP'}: {reason}", 1 if MUST_RUN else SKIPPED)
 
-    # TSan of gcc 12 ends with "unexpected memory mapping" where vm.mmap_rnd_bits is over 28.
+    # TSan of gcc 12 ends with "unexpected memory mapping" if vm.mmap_rnd_bits is over 28.
     if programs.THREAD_SANITIZED:
         host.stop_address_randomization()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -91,13 +91,13 @@ def pytest_sessionstart(session):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Tests mostly wait: for an answer, for a process to start, for a time to pass."""
+    """Tests mostly wait: for an answer, for a process to start, for time to pass."""
     return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    """Once, what a worker has left out: all of them collect the same."""
+    """Reports deselected tests once: all workers collect the same tests."""
     if not _deselected:
         _deselected.extend(getattr(node, "workeroutput", {}).get("deselected", []))
         node.config.hook.pytest_deselected(items=_deselected)
@@ -109,14 +109,15 @@ def pytest_sessionfinish(session, exitstatus):
     elif _starts_workers(session.config):
         with contextlib.suppress(FileNotFoundError):
             COMMON.rmdir()
-        host.sweep(SESSION)  # what a worker has left that died
+        host.sweep(SESSION)  # the leftovers of workers that died
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = 1 if MUST_RUN else SKIPPED
 
 
 def pytest_collection_modifyitems(config, items):
-    """A lack of memory is for the plain build: a sanitizer has its own allocator, and ends a
-    process that has no memory. pytest counts these as deselected, the summary names them."""
+    """Tests of memory limits run with the plain build only. A sanitizer has its own allocator, and
+    ends a process that has no memory. pytest counts these tests as deselected, and the summary
+    names them."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not programs.SANITIZED:
         return
@@ -136,8 +137,8 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """A test that is to be alone waits here for those beside it to end, and they for it; no
-    deadline runs meanwhile."""
+    """A test that runs alone waits here until no other test runs, and others wait for it. The
+    deadline starts after that."""
     if _common_fd is None:
         yield
         return
@@ -192,7 +193,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_make_collect_report(collector):
-    """A module that skips itself is a skip too."""
+    """A module that skips itself counts as a skip too."""
     report = (yield).get_result()
     if report.skipped and MUST_RUN:
         report.outcome = "failed"
@@ -211,7 +212,7 @@ def _needed_programs(request):
 
 @pytest.fixture(scope="session")
 def run_directory():
-    """A file system of this run's own, that unprivileged programs may enter."""
+    """A file system of this run that unprivileged programs may enter."""
     host.private_mounts()
     directory = Path("/tmp", RUN)
     top = host.Cgroup(host.cgroup2_root() / RUN)
@@ -221,7 +222,7 @@ def run_directory():
 
 @pytest.fixture(scope="session")
 def binaries(run_directory):
-    """Copies of the programs under test: the checkout may be where only root may go."""
+    """Copies of the programs under test. The checkout may be accessible to root only."""
     directory = run_directory / "bin"
     directory.mkdir()
     for binary in (programs.LOAD, programs.RELAY):
@@ -231,7 +232,7 @@ def binaries(run_directory):
 
 @pytest.fixture
 def bed(request, run_directory, binaries):
-    """Namespaces, cgroups and a bpffs; nothing is loaded."""
+    """Namespaces, cgroups and a bpffs. Nothing is loaded."""
     name = re.sub(r"[^\w.-]+", "-", request.node.name)
     with Bed(name, run_directory / name, binaries) as made:
         yield made
@@ -239,7 +240,7 @@ def bed(request, run_directory, binaries):
 
 @pytest.fixture
 def loaded(bed):
-    """tproxy-load has run; there is no relay."""
+    """tproxy-load has run. There is no relay."""
     bed.load()
     return bed
 

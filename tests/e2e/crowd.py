@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Many clients that connect without pause, while a test does something to what serves them."""
+"""Many clients that connect without pause while a test acts on the relay."""
 
 import contextlib
 import dataclasses
@@ -16,16 +16,16 @@ TASKS = 2
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of the connections, complete after the block."""
+    """The number of connections by outcome, complete after the block."""
 
     good: int = 0
-    bytes: int = 0  # that came back, as they were sent
+    bytes: int = 0  # bytes that came back unchanged
     failed: list = dataclasses.field(default_factory=list)
 
 
 def _visit(address, timeout, data):
-    """How much came back as it was sent. It ends with a reset: TIME_WAIT would take all ports
-    soon."""
+    """Returns how many bytes came back unchanged. Closes by reset, because sockets in TIME_WAIT
+    would use up the ports."""
     answer = b""
     with wire.connect(address, timeout=timeout) as sock:
         sock.sendall(data)
@@ -69,8 +69,8 @@ def _connect_until_told(told, address, threads, timeout, pause, size):
 
 @contextlib.contextmanager
 def connecting(bed, clients, timeout=wire.TIMEOUT, place=None, pause=0.0, size=1):
-    """So many clients connect, one connection after the other, all through the block. Yields the
-    Outcome. A connection carries size bytes there and back, and may take as long as the timeout."""
+    """@n clients connect in a loop while the block runs. Yields the Outcome. A connection carries
+    @size bytes there and back, and may take as long as @timeout."""
     outcome = Outcome()
     (address,) = bed.echo_server()
     ours, theirs = map(bed.keep, socket.socketpair())

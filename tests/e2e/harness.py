@@ -114,7 +114,7 @@ class Bed:
         return self.tproxy_load(*args, *options).succeeded()
 
     def limited_place(self):
-        """Where relays live, with a limit of memory to be set; and that limit's cgroup."""
+        """A place for relays with a memory limit that can be set, and the cgroup of that limit."""
         memory = self._host.enter_context(
             host.MemoryCgroup(f"{self.directory.parent.name}-memory", self.relay_cgroup))
         return host.Place(memory, self.client_net), memory
@@ -129,15 +129,15 @@ class Bed:
         return relay.wait_registered()
 
     def run_relay(self, *options, place=None, gid=programs.RELAY_GID, env=None):
-        """Runs a relay that is expected to refuse at once; returns how it ended. Without a gid, who
-        it is is for the place to say."""
+        """Runs a relay that is expected to fail at once, and returns its Result. Without @gid, user
+        and group are those of the place."""
         return programs.call(self._binaries / programs.RELAY.name, "--pin-dir", self.pins.path,
                              *options, place=place or self.relay_place,
                              user=(programs.RELAY_UID, gid) if gid else None, timeout=10,
                              env=env)
 
     def stats(self):
-        """The kernel half's counters."""
+        """The counters of map_stats."""
         return self.tproxy_load.status()["counters"]
 
     # --- other programs, tasks and sockets
@@ -175,20 +175,21 @@ class Bed:
         return self.keep(self.run_in(partial(wire.connect, address, **options), place=place))
 
     def accept(self, listener):
-        """The next connection, and where it comes from."""
+        """Accepts the next connection and returns it with its peer's address."""
         sock, peer = listener.accept()
         sock.settimeout(wire.TIMEOUT)
         return self.keep(sock), peer
 
     def visit(self, listener, place=None, **options):
-        """Connects, proves that both directions work, and finds out whether it was relayed."""
+        """Connects, verifies that both directions work, and finds out whether the connection was
+        relayed."""
         client = self.connect(listener, place=place, **options)
         server, peer = self.accept(listener)
         wire.exchange(client, server)
         return Visit(client, server, relayed=peer != client.getsockname())
 
     def pair(self, listener=None, **options):
-        """Both ends of a relayed connection that has not carried anything yet."""
+        """Both ends of a relayed connection that has not carried data."""
         listener = listener or self.listen()
         client = self.connect(listener, **options)
         server, peer = self.accept(listener)
@@ -196,7 +197,7 @@ class Bed:
         return client, server
 
     def echo_server(self, listeners=1):
-        """Starts a server that echoes; returns its addresses."""
+        """Starts a server that echoes, and returns its addresses."""
         socks = [self.listen() for _ in range(listeners)]
         self.task(wire.serve_echo, *socks, place=self.server)
         return [sock.getsockname() for sock in socks]

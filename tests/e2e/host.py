@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The pieces of the host that a test owns: cgroups, network namespaces, a bpffs, forked tasks.
+"""The parts of the host that a test owns: cgroups, network namespaces, a bpffs, forked tasks.
 
-Nothing here outlives the run except directories of cgroup2 and one empty directory in /tmp: network
-namespaces are only file descriptors, mounts live in a mount namespace of the session, and every
-process asks the kernel to kill it when its parent dies. sweep() removes what a killed run left; run
-as a program, this does no more than that.
+Nothing here outlives the run except directories of cgroup2 and one empty directory in /tmp. Network
+namespaces are file descriptors, mounts live in a mount namespace of the session, and every process
+asks the kernel to kill it when its parent dies. sweep() removes what a killed run left behind. Run
+as a program, this file does only that.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
 ADDR_NO_RANDOMIZE = 0x0040000
 
-# How much longer than said below things may take: programs.py sets it for slow builds.
+# Multiplies all time limits. programs.py sets it for slow builds.
 patience = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,12 +50,12 @@ def die_with_parent():
 
 
 def stop_address_randomization():
-    """For the programs that this process starts."""
+    """Disables it for the programs that this process starts."""
     _check(_libc.personality(ADDR_NO_RANDOMIZE))
 
 
 def wait_until(predicate, what, timeout=5.0):
-    """Calls predicate until it returns something true, and returns that."""
+    """Calls @predicate until it returns a true value, and returns that."""
     timeout *= patience
     end = time.monotonic() + timeout
     while True:
@@ -68,7 +68,7 @@ def wait_until(predicate, what, timeout=5.0):
 
 
 def settled(look, what, looks=20):
-    """What look() returns, once it has been the same so many times in a row."""
+    """Returns the result of look() when it has been the same @looks times in a row."""
     seen = [look()]
 
     def same():
@@ -80,7 +80,7 @@ def settled(look, what, looks=20):
 
 
 def thread_states(pid):
-    """Of all threads of a process, see State in proc(5)."""
+    """The state of each thread of a process, see State in proc(5)."""
     states = set()
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -89,7 +89,7 @@ def thread_states(pid):
 
 
 def stays_true(predicate, what, duration):
-    """Asserts that predicate holds all through the duration (seconds)."""
+    """Asserts that @predicate is true for the whole @duration (seconds)."""
     end = time.monotonic() + duration
     while time.monotonic() < end:
         assert predicate(), f"did not stay true for {duration} s: {what}"
@@ -100,25 +100,25 @@ def stays_true(predicate, what, duration):
 
 
 def _mounts():
-    """What is mounted where, as (mount point, type, its root), the newest last."""
+    """The mounts as (mount point, type, root), the newest last."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         yield fields.split()[4], rest.split()[0], fields.split()[3]
 
 
 def mounted_at(path):
-    """The type of the file system that is mounted at path, None if none is."""
+    """Returns the type of the file system that is mounted at @path, or None."""
     return {point: fstype for point, fstype, _ in _mounts()}.get(str(path))
 
 
 def cgroup2_root():
-    """Where cgroup2 is mounted (a hybrid host has it below another place), None if nowhere."""
+    """Returns where cgroup2 is mounted, which is below another place on a hybrid host, or None."""
     return next((Path(point) for point, fstype, root in _mounts()
                  if fstype == "cgroup2" and root == "/"), None)
 
 
 def private_mounts():
-    """Gives this process a mount namespace of its own: what it mounts ends with it."""
+    """Moves this process to a mount namespace of its own. Its mounts end with it."""
     _check(_libc.unshare(CLONE_NEWNS))
     _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
 
@@ -135,7 +135,7 @@ def mounted(fstype, path, options):
 
 
 def bpffs(path):
-    """A private bpffs, as closed as the one that systemd mounts."""
+    """A private bpffs, with the mode of the one that systemd mounts."""
     return mounted("bpf", path, "mode=1700")
 
 
@@ -143,7 +143,7 @@ def bpffs(path):
 
 
 class Cgroup:
-    """A directory of cgroup2. Leaving it kills what is inside, children included."""
+    """A directory of cgroup2. Leaving the block kills the processes inside and below."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -184,7 +184,7 @@ class Cgroup:
 
 
 def memory_v1_root():
-    """Where cgroup v1 has its memory controller (a hybrid host), None if nowhere."""
+    """Returns where cgroup v1 has its memory controller (on a hybrid host), or None."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         if rest.startswith("cgroup ") and "memory" in rest.split()[-1].split(","):
@@ -193,9 +193,9 @@ def memory_v1_root():
 
 
 class MemoryCgroup:
-    """A limit of memory for those who join, and what they use, the kernel's for them included. A
-    hybrid host has the controller in v1, beside the place where they are in cgroup2. Else it is a
-    child of that place, in which no process may be then."""
+    """A memory limit for the processes that join, with their usage, kernel memory included. A
+    hybrid host has the controller in v1, so the processes join it in addition to their place in
+    cgroup2. Otherwise it is a child of that place, which must then have no process itself."""
 
     def __init__(self, name, place):
         v1 = memory_v1_root()
@@ -241,8 +241,8 @@ class MemoryCgroup:
 
 
 def sweep(session=None):
-    """Removes what runs left that were killed: ours are named after the process of their run. Or
-    what this one left. Another run may be sweeping too."""
+    """Removes the leftovers of killed runs, whose names contain the process of the run, and with
+    @session those of this run. Another run may sweep at the same time."""
     v1 = memory_v1_root()
     for path in [*cgroup2_root().glob(PREFIX + "-*"), *Path("/tmp").glob(PREFIX + "-*"),
                  *(v1.glob(PREFIX + "-*") if v1 else [])]:
@@ -267,7 +267,7 @@ def _is_pytest(pid):
 
 
 class NetNs:
-    """A network namespace that exists as long as its file descriptor (and what runs inside)."""
+    """A network namespace that exists as long as its file descriptor and the processes inside."""
 
     def __init__(self):
         self.fd = -1
@@ -288,7 +288,7 @@ class NetNs:
 
     @property
     def path(self):
-        """What nsenter --net= and ip … netns take."""
+        """A path for nsenter --net= and ip … netns."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def join(self):
@@ -296,7 +296,7 @@ class NetNs:
 
     @contextlib.contextmanager
     def inside(self):
-        """Moves the calling thread there: sockets made in the block belong to this namespace."""
+        """Moves the calling thread there: sockets created in the block belong to this namespace."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.join()
         try:
@@ -325,14 +325,14 @@ class Place:
     netns: NetNs
 
     def enter(self):
-        """For a forked child, before it does anything else."""
+        """Called in a forked child before anything else."""
         die_with_parent()
         self.cgroup.join()
         self.netns.join()
 
 
 class _Pickler(pickle.Pickler):
-    """Sockets are passed by descriptor."""
+    """Passes sockets by descriptor."""
 
     def __init__(self, file):
         super().__init__(file)
@@ -358,8 +358,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Task:
-    """A function that runs in a forked child at some place. Its result, sockets included, or its
-    exception comes back by result()."""
+    """A function that runs in a forked child at some place. result() returns its result, sockets
+    included, or raises its exception."""
 
     _HEADER = struct.Struct("=Q")
     _FDS_MAX = 250
@@ -391,13 +391,13 @@ class Task:
 
     @staticmethod
     def _picklable(error):
-        """OSErrors are for the test to look at, of others it sees the traceback."""
+        """Tests examine OSErrors. Other exceptions are passed as a traceback."""
         if isinstance(error, OSError):
             return error
         return AssertionError("in a task:\n" + "".join(traceback.format_exception(error)))
 
     def result(self, timeout=10.0):
-        """Waits for the end of the task. One that takes longer is killed."""
+        """Waits for the end of the task. A task that takes too long is killed."""
         timeout *= patience
         try:
             self._channel.settimeout(timeout)

@@ -30,12 +30,13 @@ def mapped(address):
 
 
 def plain(name):
-    """What getsockname(), getpeername() or accept() says, of either family: address and port."""
+    """Reduces a result of getsockname(), getpeername() or accept() of either family to address and
+    port."""
     return name[0].removeprefix("::ffff:"), name[1]
 
 
 def give_addresses(bed):
-    """IPv6 for both ends. A relay that has started before finds out within a second."""
+    """Adds IPv6 addresses at both ends. A relay that was started before notices within a second."""
     bed.server_net.ip(*(f"addr add {address}/64 dev {DEVICE} nodad"
                         for address in (SERVER6, SERVER6_2, LINK_LOCAL_SERVER)))
     bed.client_net.ip(*(f"addr add {address}/64 dev {DEVICE} nodad"
@@ -54,7 +55,7 @@ def listener(address=("::", 0), only6=True):
 
 
 def connect(address, source=None, timeout=wire.TIMEOUT, only6=False):
-    """With an IPv6 socket, whatever the address is: IPv4-mapped ones too."""
+    """Connects an IPv6 socket to any address, IPv4-mapped ones included."""
     sock = socket.socket(socket.AF_INET6)
     try:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only6)
@@ -69,7 +70,7 @@ def connect(address, source=None, timeout=wire.TIMEOUT, only6=False):
 
 
 def errno_of(address, only6=False):
-    """What connect() of an IPv6 socket says."""
+    """Returns the errno of connect() of an IPv6 socket."""
     with socket.socket(socket.AF_INET6) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only6)
         sock.settimeout(wire.TIMEOUT)
@@ -92,7 +93,7 @@ def listen(bed, address=SERVER6, port=0, netns=None):
 
 
 def visit(bed, sock, address=None, place=None, **options):
-    """Connects an IPv6 socket to a listener, proves that both directions work, and finds out
+    """Connects an IPv6 socket to a listener, verifies that both directions work, and finds out
     whether the connection was relayed."""
     address = address or sock.getsockname()
     client = bed.keep(bed.run_in(partial(connect, address, **options), place=place))
@@ -102,7 +103,7 @@ def visit(bed, sock, address=None, place=None, **options):
 
 
 def pair(bed, sock, **options):
-    """Both ends of a relayed connection that has not carried anything yet."""
+    """Both ends of a relayed connection that has not carried data."""
     client = bed.keep(bed.run_in(partial(connect, sock.getsockname(), **options)))
     server, peer = bed.accept(sock)
     assert plain(peer) != plain(client.getsockname()), "not relayed"
@@ -110,6 +111,6 @@ def pair(bed, sock, **options):
 
 
 def relay_address(relay):
-    """Where a relay listens for IPv6."""
+    """The address at which a relay listens for IPv6."""
     address, port = re.findall(r"and \[([0-9a-f:]+)\]:(\d+), workers", relay.text())[-1]
     return address, int(port)

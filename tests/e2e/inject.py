@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Makes calls of a relay fail: builds inject.c, preloads it, writes the rules that it follows."""
+"""Makes calls of a relay fail: builds inject.c, preloads it, and writes the rules that it
+follows."""
 
 import mmap
 import os
@@ -11,7 +12,7 @@ import programs
 
 SOURCE = Path(__file__).with_name("inject.c")
 
-# As enum call in inject.c.
+# The same order as enum call in inject.c.
 CALLS = ("accept4", "socket", "connect", "recv", "send", "splice_in", "splice_out", "epoll_add",
          "epoll_del", "epoll_wait", "pipe2", "setpipe", "bpf_update", "bpf_other", "obj_get",
          "getsockopt", "setsockopt", "linger", "so_error", "shutdown", "close", "getsockname",
@@ -31,7 +32,7 @@ def build(directory):
 
 
 class Faults:
-    """The rules of one relay, which is started with these variables in env."""
+    """The rules of one relay, which is started with the variables in env."""
 
     def __init__(self, library, path):
         with open(path, "w+b") as file:
@@ -48,13 +49,13 @@ class Faults:
         self._rules.close()
 
     def fail(self, call, error, skip=0, every=1, left=1):
-        """After so many calls each so manyth fails, so many times."""
+        """After @skip calls, lets every @every-th call fail, @left times."""
         offset = CALLS.index(call) * _RULE.size
         _RULE.pack_into(self._rules, offset, 0, skip, every, left, 0, 0)
         struct.pack_into("=i", self._rules, offset, error)
 
     def stop(self, call):
-        """No more failures; returns how many there were."""
+        """Ends all failures, and returns how many there were."""
         offset = CALLS.index(call) * _RULE.size
         struct.pack_into("=i", self._rules, offset, 0)
         return self.struck(call)
@@ -63,9 +64,9 @@ class Faults:
         return _RULE.unpack_from(self._rules, CALLS.index(call) * _RULE.size)[5]
 
     def set_clock(self, seconds):
-        """The host's clock has been set by so much, as the relay sees it."""
+        """Shifts the host's clock as the relay sees it."""
         struct.pack_into("=i", self._rules, CALLS.index("realtime") * _RULE.size, seconds)
 
     def clock_read(self):
-        """How often the relay has looked at the host's clock."""
+        """How often the relay has read the host's clock."""
         return _RULE.unpack_from(self._rules, CALLS.index("realtime") * _RULE.size)[4]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Pinned maps and programs as the tests see them: bpftool reads, bpf(2) writes.
+"""Pinned maps and programs in tests: bpftool reads, bpf(2) writes.
 
-Reading goes through `bpftool map dump`, because that is a supported way to inspect tproxy and so
-its field names are under test too. Writing 65,536 entries that way would take seconds.
+Maps are read with `bpftool map dump`, because that is a supported way to inspect tproxy, so its
+field names are under test too. To write 65,536 entries that way would take seconds.
 """
 
 import ctypes
@@ -46,7 +46,7 @@ def _address(buffer):
 
 
 def bpftool(*args):
-    """Runs bpftool, returns what it prints as JSON (None if nothing)."""
+    """Runs bpftool, and returns its output as JSON (None if there is none)."""
     argv = [BPFTOOL, "--json", *map(str, args)]
     result = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{argv}: {result.stdout}{result.stderr}"
@@ -54,7 +54,7 @@ def bpftool(*args):
 
 
 def _link_exists(number):
-    """bpftool link show fails where one is just being made."""
+    """Uses bpf(2), because `bpftool link show` fails while another link is being made."""
     try:
         os.close(_bpf(_LINK_GET_FD_BY_ID, struct.pack("=I", number)))
     except FileNotFoundError:
@@ -84,7 +84,7 @@ class PinnedMap:
         _bpf(_MAP_UPDATE_ELEM, struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(value), 0))
 
     def lookup(self, key):
-        """The value, None if there is none."""
+        """Returns the value, or None."""
         key = ctypes.create_string_buffer(key)
         value = ctypes.create_string_buffer(self.value_size)
         try:
@@ -108,7 +108,7 @@ class PinnedMap:
         return struct.pack("=Q", 1 << 63 | number).ljust(self.key_size, b"\0")
 
     def fill(self):
-        """Puts entries of nobody in, up to the limit."""
+        """Adds entries without a socket, up to the limit."""
         value = bytes(self.value_size)
         for number in range(self.max_entries):
             self.update(self._strange_key(number), value)
@@ -131,9 +131,9 @@ class Pins:
         return PinnedMap(self.path / name)
 
     def dump(self, name):
-        """All entries of a map: a list of {"key", "value"} with fields by name. One that is
-        deleted between bpftool's two looks, at key and at value, has an error for a value, which is
-        not formatted."""
+        """Returns all entries of a map as a list of {"key", "value"} with fields by name. If an
+        entry is deleted between bpftool's reads of key and value, its value is an error, which is
+        not formatted, and the entry is left out."""
         entries = bpftool("map", "dump", "pinned", self.path / name)
         gone = {"error": os.strerror(errno.ENOENT)}
         return [entry.get("formatted", entry) for entry in entries if entry["value"] != gone]
@@ -142,14 +142,15 @@ class Pins:
         return len(self.dump(name))
 
     def remove_link(self, name):
-        """Removes the pin of a link; nobody else has it. The kernel detaches it in its own time."""
+        """Removes the pin of a link, which is its last reference. The kernel detaches it a little
+        later."""
         number = bpftool("link", "show", "pinned", self.path / name)["id"]
         (self.path / name).unlink()
         wait_until(lambda: not _link_exists(number), f"{name} is detached")
 
     def wait_dead_links(self, cgroup_id):
-        """The cgroup has been removed, and no socket knows it any more. Its links stay without it,
-        once the kernel has seen to that."""
+        """Waits until the links of a removed cgroup, which no socket refers to any more, are
+        detached."""
         paths = [self.path / name for name in self.names()
                  if name.startswith("link_") and name.endswith(f"_{cgroup_id:x}")]
         wait_until(lambda: not any(bpftool("link", "show", "pinned", path)["cgroup_id"]
@@ -174,7 +175,7 @@ def pack_listen(address, *ports, n_ports=None):
 
 
 class Layout:
-    """Where the fields of a map's value are, by its BTF."""
+    """The offsets of the fields of a map's value, from its BTF."""
 
     def __init__(self, pin):
         info = bpftool("map", "show", "pinned", pin)
@@ -185,7 +186,7 @@ class Layout:
         self._offsets = {field["name"]: field["bits_offset"] // 8 for field in value["members"]}
 
     def pack(self, **fields):
-        """A value of these fields, given as bytes, and zeroes."""
+        """Packs a value with these fields, given as bytes, and zeroes elsewhere."""
         value = bytearray(self.size)
         for name, data in fields.items():
             offset = self._offsets[name]
@@ -197,7 +198,8 @@ class Layout:
 
 
 class Entry:
-    """The registration of a relay that is stopped, so that it does not repair it, changed."""
+    """The registration of a relay, which is stopped so that it does not repair the entry,
+    changed."""
 
     def __init__(self, bed):
         self.bed = bed
@@ -216,7 +218,7 @@ class Entry:
 
 
 def _load(path, program_type, attach_type, *instructions, name=b"foreign"):
-    """Loads and pins somebody else's program: instructions are (code, registers, offset, value)."""
+    """Loads and pins a foreign program. Instructions are (code, registers, offset, value)."""
     code = ctypes.create_string_buffer(
         b"".join(struct.pack("=BBhi", *instruction) for instruction in instructions))
     license_text = ctypes.create_string_buffer(b"GPL")
@@ -234,13 +236,13 @@ _RETURN = (0x95, 0, 0, 0)
 
 
 def load_connect4(path, verdict, name=b"foreign"):
-    """For cgroup/connect4: it allows (1) or denies (0)."""
+    """For cgroup/connect4: allows (1) or denies (0) everything."""
     _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, (0xB7, 0, 0, verdict), _RETURN,
           name=name)
 
 
 def load_connect4_but(path, address, port):
-    """For cgroup/connect4: it denies this destination."""
+    """For cgroup/connect4: denies this destination."""
     wanted, = struct.unpack("=i", socket.inet_aton(address))
     _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT,
           (0x61, 0x12, 4, 0), (0x61, 0x13, 24, 0),  # user_ip4, user_port
@@ -250,7 +252,7 @@ def load_connect4_but(path, address, port):
 
 
 def load_connect4_to(path, address, port):
-    """For cgroup/connect4: it puts this address in place of any other."""
+    """For cgroup/connect4: replaces any other destination by this address."""
     wanted, = struct.unpack("=i", socket.inet_aton(address))
     _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT,
           (0xB4, 2, 0, wanted), (0x63, 0x21, 4, 0),               # user_ip4
@@ -259,20 +261,19 @@ def load_connect4_to(path, address, port):
 
 
 def load_getsockopt(path, most):
-    """For cgroup/getsockopt: what still has a longer optlen succeeds, without an answer."""
+    """For cgroup/getsockopt: a request whose optlen is still larger succeeds without an answer."""
     optlen, retval = 32, 36  # in struct bpf_sockopt
     _load(path, _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT,
           (0x61, 0x12, optlen, 0),  # r2 = ctx->optlen
           (0xB7, 0, 0, 1),          # r0 = 1
-          (0xB5, 2, 3, most),       # if r2 <= most, leave the next three out
+          (0xB5, 2, 3, most),       # if r2 <= most, skip the next three
           (0xB7, 3, 0, 0),          # r3 = 0
           (0x63, 0x31, optlen, 0),  # ctx->optlen = r3
           (0x63, 0x31, retval, 0),  # ctx->retval = r3
           _RETURN)
 
 
-# Of a packet that leaves a cgroup, and of one that comes in: the attach type, and where in the IPv4
-# header the remote's address is.
+# For egress and ingress: the attach type, and the offset of the remote address in the IPv4 header.
 DIRECTIONS = {"ingress": (0, 12), "egress": (1, 16)}
 _PASS_OTHERS = ((0xB7, 0, 0, 1),        # r0 = 1
                 (0x61, 0x12, 16, 0),    # r2 = skb->protocol
@@ -281,7 +282,7 @@ _PASS_OTHERS = ((0xB7, 0, 0, 1),        # r0 = 1
 
 
 def _load_remote(direction):
-    """The remote's IPv4 address, to the stack at -4."""
+    """Copies the remote IPv4 address to the stack at -4."""
     return ((0xB7, 2, 0, DIRECTIONS[direction][1]), (0xBF, 0xA3, 0, 0), (0x07, 3, 0, -4),
             (0xB7, 4, 0, 4), (0x85, 0, 0, 26))  # bpf_skb_load_bytes()
 
@@ -292,7 +293,7 @@ def _load_filter(path, direction, *instructions, **options):
 
 
 def load_loopback_filter(path, direction, passes):
-    """Of IPv4 packets, those to and from 127.0.0.0/8 pass, and no others; or the other way."""
+    """Of IPv4 packets, passes only those to and from 127.0.0.0/8, or only the others."""
     _load_filter(path, direction, *_load_remote(direction),
                  (0x71, 0xA2, -4, 0),                    # r2 = the first byte
                  (0xB7, 0, 0, int(passes)), (0x15, 2, 1, 127),
@@ -300,18 +301,18 @@ def load_loopback_filter(path, direction, passes):
 
 
 def load_interface_filter(path, direction, ifindex):
-    """Packets of one interface pass, as with RestrictNetworkInterfaces=."""
+    """Passes the packets of one interface, as RestrictNetworkInterfaces= does."""
     _load_filter(path, direction, (0x61, 0x12, 40, 0), (0xB7, 0, 0, 1), (0x15, 2, 1, ifindex),
                  (0xB7, 0, 0, 0), _RETURN)
 
 
 def load_pass_all(path, direction):
-    """As who only counts."""
+    """Passes everything, as a program that only counts."""
     _load_filter(path, direction, (0xB7, 0, 0, 1), _RETURN)
 
 
 def load_allow_list(path, direction, *networks):
-    """What is in these IPv4 networks passes, which are in a trie: as with IPAddressAllow=."""
+    """Passes packets of these IPv4 networks, which are in a trie, as IPAddressAllow= does."""
     trie = path.with_name(path.name + "_trie")
     bpftool("map", "create", trie, "type", "lpm_trie", "key", 8, "value", 8, "entries", 16,
             "name", "allow", "flags", 1)
@@ -329,5 +330,5 @@ def load_allow_list(path, direction, *networks):
 
 
 def attached(cgroup):
-    """Ids of the programs that are attached to a cgroup itself."""
+    """The ids of the programs that are attached to the cgroup itself."""
     return sorted(entry["id"] for entry in bpftool("cgroup", "show", cgroup) or [])

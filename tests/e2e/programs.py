@@ -20,23 +20,24 @@ REPOSITORY = Path(__file__).parents[2]
 LOAD = Path(os.environ.get("TPROXY_LOAD", REPOSITORY / "build/loader/tproxy-load")).absolute()
 RELAY = Path(os.environ.get("TPROXY_RELAY", REPOSITORY / "build/proxy/tproxy-relay")).absolute()
 
-# Of this process alone: the kernel limits pipe buffers by user, and suites may run side by side.
+# For this process only: the kernel limits pipe buffers by user, and suites may run in parallel.
 RELAY_UID = 60000 + 2 * (os.getpid() % 2000)
 RELAY_GID = 47113
 
 _CODE = RELAY.read_bytes() if RELAY.exists() else b""
 
-# Built with TSan, a relay whose threads are under test has two workers at least.
+# A relay built with TSan has at least two workers, because its threads are under test.
 THREAD_SANITIZED = b"__tsan_init" in _CODE
-# Built with that or with ASan, memory is not given back at once and a start takes longer.
+# With TSan or ASan, freed memory is not returned at once and a start takes longer.
 SANITIZED = THREAD_SANITIZED or b"__asan_init" in _CODE
 
-# Deadlines are for what never comes: they are long, for a machine that has other work too. With a
-# sanitizer all is slower, most of all its end, where leaks are looked for, and scripts/test.sh runs
-# the fuzz targets at the same time.
+# Deadlines are for events that never come, so they are long: the machine may have other work.
+# Sanitizers make everything slower, above all the exit, where leaks are looked for. scripts/test.sh
+# runs the fuzz targets at the same time.
 host.patience = 8 if SANITIZED else 3
 
-# Put before the relay's command line: `valgrind …`, `strace -D …`, whatever keeps its PID.
+# Put before the relay's command line: `valgrind …`, `strace -D …` or another tool that keeps
+# its PID.
 RELAY_WRAPPER = shlex.split(os.environ.get("TPROXY_RELAY_WRAPPER", ""))
 
 ENVIRONMENT = {
@@ -52,7 +53,7 @@ _SANITIZER = re.compile(r"^.*((ERROR|WARNING): \w+Sanitizer|runtime error:).*$",
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a program ended."""
+    """Exit status and output of a program."""
 
     argv: list
     status: int
@@ -64,7 +65,8 @@ class Result:
         return self
 
     def refused(self, *needles, status=1):
-        """It ended with this status, printed nothing but one line on stderr, and that says why."""
+        """Asserts this exit status and nothing but one line on stderr, which has all of
+        @needles."""
         assert self.status == status, self
         assert self.out == "", self
         assert self.err.count("\n") == 1 and self.err.endswith("\n"), self
@@ -75,7 +77,7 @@ class Result:
 
 
 def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
-    """Runs a program to its end. data is what it reads, bytes or text."""
+    """Runs a program to its end. @data is its input, bytes or text."""
     timeout *= host.patience
     argv = [str(arg) for arg in argv]
     wrapped = (unprivileged(*user) if user else []) + argv
@@ -88,14 +90,15 @@ def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
 
 
 def unprivileged(uid, gid):
-    """The start of a command line: as this user, with no capability and no way to get one."""
+    """The start of a command line that runs a program as this user, without capabilities or a way
+    to get one."""
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all",
             "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"]
 
 
 class Program:
-    """A program that runs until it is stopped, with its output in a log file, but for what out and
-    err are given for."""
+    """A program that runs until it is stopped. Its output goes to a log file, or to @out and
+    @err."""
 
     def __init__(self, *argv, place, log, files=None, env=None, out=None, err=None):
         self.log = Path(log)
@@ -127,13 +130,14 @@ class Program:
         self.process.send_signal(number)
 
     def stop(self):
-        """SIGSTOP, which is under way when kill(2) returns: each thread stands after this."""
+        """Sends SIGSTOP, which may take effect after kill(2) returns, and waits until each thread
+        is stopped."""
         self.signal(signal.SIGSTOP)
         host.wait_until(lambda: host.thread_states(self.pid) == {"T"}, "every thread stands")
 
     @contextlib.contextmanager
     def stopped(self):
-        """It stands still for as long as the block lasts."""
+        """The program is stopped while the block runs."""
         try:
             self.stop()
             yield
@@ -145,7 +149,8 @@ class Program:
         self.process.wait()
 
     def wait(self, timeout=10):
-        """The exit status. A program that does not end in time is killed, and the test fails."""
+        """Returns the exit status. A program that does not end in time is killed, and the test
+        fails."""
         timeout *= host.patience
         try:
             return self.process.wait(timeout)
@@ -157,7 +162,7 @@ class Program:
         return self.log.read_text(errors="replace")
 
     def says(self, text, times=1):
-        """A thread writes the log, so a line may come after what it tells of."""
+        """Waits for a line. The log is written by a thread, so a line may come after its event."""
         return host.wait_until(lambda: self.text().count(text) >= times, f"it says {text!r}", 10)
 
     def _status(self, field):
@@ -165,7 +170,7 @@ class Program:
         return int(re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)[1])
 
     def wait_traced(self):
-        """By strace -f -p: it attaches to one thread after the other."""
+        """Waits until strace -f -p has attached to all threads, one after the other."""
         def is_traced():
             return not any("TracerPid:\t0" in status.read_text()
                            for status in Path(f"/proc/{self.pid}/task").glob("*/status"))
@@ -185,17 +190,18 @@ class Program:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def descriptors_at_rest(self):
-        """Without those that it has for a moment, to look at a pin."""
+        """The number of descriptors, without those that are open for a moment to read a pin."""
         return host.settled(self.descriptors, f"descriptors of {self.pid}")
 
     def cpu_seconds(self):
-        """By its CPU clock, which is exact (clock_getcpuclockid(3)); /proc has hundredths."""
+        """The CPU clock of the program, which is exact (clock_getcpuclockid(3)). /proc has
+        hundredths."""
         return time.clock_gettime(~self.pid << 3 | 2)
 
 
 class Relay(Program):
-    """tproxy-relay as an unprivileged user, which wrapper sees to if its place does not. Leaving
-    it, the relay has to end well."""
+    """tproxy-relay as an unprivileged user: that of its place, or otherwise set by a wrapper. At
+    the end of the block the relay must exit with status 0."""
 
     _REGISTERED = re.compile(r"registered pid (\d+), listening on ([0-9.]+):(\d+)"
                              r"(?: and \S+)?, workers (\d+)")
@@ -203,7 +209,7 @@ class Relay(Program):
     def __init__(self, binary, pin_dir, *options, wrapper=None, verbose=True, **program):
         if wrapper is None:
             wrapper = unprivileged(RELAY_UID, RELAY_GID)
-        # A file may say how many, and what is on the command line goes before it.
+        # A configuration file may set the number; the command line takes precedence.
         workers = ["--workers", 2] if THREAD_SANITIZED and "--config" not in options else []
         super().__init__(*wrapper, *RELAY_WRAPPER, binary, "--pin-dir", pin_dir,
                          *(["-v"] if verbose else []), "--drain-timeout", "1s", *workers,
@@ -234,11 +240,11 @@ class Relay(Program):
         return self
 
     def ports(self):
-        """How many it listens on, for IPv4 and as many for IPv6."""
+        """The number of ports for IPv4, which is that for IPv6 too."""
         return int(re.search(r"registered pid .*, ports (\d+)", self.text())[1])
 
     def connections(self):
-        """The lines about finished connections."""
+        """The log lines of finished connections."""
         return re.findall(r"connection .*", self.text())
 
     def connections_to(self, address):

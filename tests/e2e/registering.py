@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Proxies that know nothing of tproxy, for tproxyctl register to make relays of: HAProxy, and for
-sockets of other shapes a small server that answers with what it is told."""
+"""Proxies that do not know tproxy, which tproxyctl register makes relays: HAProxy, and a small
+server with other kinds of sockets that answers with what SO_ORIGINAL_DST says."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ PORT = 3128
 SO_ORIGINAL_DST = 80
 NR_PIDFD_GETFD = 438
 
-# As the man page proposes it.
+# The configuration in the man page.
 HAPROXY = """
 global
     nbthread 2
@@ -42,7 +42,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Haproxy(programs.Program):
-    """As an unprivileged user, in the relay cgroup."""
+    """HAProxy as an unprivileged user, in the relay cgroup."""
 
     def __init__(self, *options, ports=(PORT,), address="127.0.0.1", place, directory, number):
         config = directory / f"haproxy{number}.cfg"
@@ -58,7 +58,7 @@ class Haproxy(programs.Program):
         return children(self.pid)
 
     def listens(self):
-        """On all of its ports; a master's workers for it."""
+        """Whether it, or the workers of a master, listens at all of its ports."""
         return any(all(find_listener(pid, port, close=True) for port in self._ports)
                    for pid in [self.pid, *self.workers()])
 
@@ -104,7 +104,8 @@ def registered(bed):
 
 
 def find_listener(pid, port, close=False):
-    """A listening socket of another process, borrowed; None if it has none at this port."""
+    """Duplicates the listening socket of another process at this port. Returns None if there is
+    none."""
     try:
         pidfd = os.pidfd_open(pid)
         names = os.listdir(f"/proc/{pid}/fd")
@@ -135,7 +136,7 @@ def find_listener(pid, port, close=False):
 
 
 def mark_of_socket(bed, sock):
-    """The flags of its mark, None without one."""
+    """The flags of the socket's mark, or None."""
     with bed.pins.open("map_marks") as marks:
         value = marks.lookup(struct.pack("=i", sock.fileno()))
     return value and struct.unpack_from("=I", value)[0]
@@ -147,7 +148,7 @@ def mark_of(bed, pid, port):
 
 
 def free_of_marks(bed, pid, port):
-    """Takes the mark of a listener away."""
+    """Removes the mark of a listener."""
     with find_listener(pid, port) as sock, bed.pins.open("map_marks") as marks:
         marks.delete(struct.pack("=i", sock.fileno()))
 
@@ -156,7 +157,7 @@ def free_of_marks(bed, pid, port):
 
 
 def _where_to(conn):
-    """SO_ORIGINAL_DST of both levels; empty without an answer."""
+    """SO_ORIGINAL_DST at both levels; empty if there is no answer."""
     code, data = wire.getsockopt(conn, socket.SOL_IP, SO_ORIGINAL_DST, bytes(16))
     if code == 0:
         port, address = struct.unpack_from("!2xH4s", data)
@@ -192,7 +193,7 @@ def serve_where_to(family, address, port, only6=False):
 
 
 def serve_from_children(port, count):
-    """Each child has a socket of its own, of one SO_REUSEPORT group; the parent has none."""
+    """Each child has a socket of its own in one SO_REUSEPORT group. The parent has none."""
     for _ in range(count):
         if os.fork() == 0:
             host.die_with_parent()
@@ -202,8 +203,7 @@ def serve_from_children(port, count):
 
 
 def ask_where_to(bed, family, address):
-    """What that server says to a client that connects there; None if the client did not get to
-    it."""
+    """What that server answers to a client, or None if the client did not reach it."""
     def ask():
         with socket.socket(family) as sock:
             sock.settimeout(wire.TIMEOUT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Many clients that come once and stay. Those that come and go are in crowd.py."""
+"""Many clients that connect once and stay. crowd.py has clients that come and go."""
 
 import contextlib
 import select
@@ -14,8 +14,8 @@ def _say_x(sock):
 
 
 class Crowd:
-    """So many clients in a task, which connect, say a byte each or begin otherwise, and stay until
-    told to leave. Those who read wait for an echo."""
+    """@n clients in a task. They connect, send a byte each or begin in another way, and stay until
+    they are told to leave. Clients that read wait for an echo."""
 
     def __init__(self, bed, address, count, reads=True, connect=wire.connect, begin=_say_x):
         self._ours, theirs = map(bed.keep, socket.socketpair())
@@ -23,7 +23,7 @@ class Crowd:
 
     @staticmethod
     def _hold(channel, address, count, reads, connect, begin):
-        """Tells of each answer by a byte, up to the word to leave; returns how many came."""
+        """Reports each answer by a byte, until it is told to leave. Returns how many came."""
         clients, served = [], 0
         with contextlib.ExitStack() as stack, select.epoll() as poll:
             poll.register(channel, select.EPOLLIN)
@@ -67,7 +67,7 @@ class Crowd:
 
 
 def visit_and_hold(address, count):
-    """What became of so many clients that stay, each kind once."""
+    """Returns the outcomes of @n clients that stay, each kind once."""
     verdicts, held = set(), []
     for _ in range(count):
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The kernel half as a relay of somebody else sees it, who knows tproxy_abi.h and nothing more."""
+"""The kernel half as another relay sees it, which knows nothing but tproxy_abi.h."""
 
 import os
 import socket
@@ -43,7 +43,7 @@ def register(pins, sock):
 
 
 def become_relay(pins):
-    """Binds, marks, listens, registers."""
+    """Binds, marks, listens and registers."""
     sock = socket.socket()
     sock.settimeout(wire.TIMEOUT)
     sock.bind((LOOPBACK, 0))
@@ -55,13 +55,14 @@ def become_relay(pins):
 
 @pytest.fixture
 def relay(loaded):
-    """The listening socket of our own relay."""
+    """The listening socket of the test's own relay."""
     return loaded.keep(loaded.run_in(become_relay, loaded.pins, place=loaded.relay_place))
 
 
 @pytest.fixture
 def accepted(loaded, relay):
-    """A connection of a client to (SERVER, 80), as the relay has it; and the client's end."""
+    """A connection of a client to (SERVER, 80) that the relay has accepted, and the client's
+    end."""
     client = loaded.connect((SERVER, 80))
     return loaded.accept(relay)[0], client
 
@@ -76,7 +77,7 @@ def test_original_destination(accepted):
 
 
 def test_original_destination_is_there_when_the_client_is_gone(loaded, relay):
-    """The client may close, and another may get its port, before the relay asks."""
+    """The client may close, and another client may get its port, before the relay asks."""
     loaded.connect((SERVER, 80)).close()
     loaded.connect((SERVER, 81)).close()
     for port in (80, 81):
@@ -85,7 +86,7 @@ def test_original_destination_is_there_when_the_client_is_gone(loaded, relay):
 
 
 def test_connection(loaded, accepted):
-    """TPROXY_SO_CONN: the value of map_socks."""
+    """TPROXY_SO_CONN returns the value of map_socks."""
     sock, client = accepted
     conn = Layout(loaded.pins.path / "map_socks")
     answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_CONN, conn.size)
@@ -120,9 +121,9 @@ def connect_with_options(address, given):
 
 @pytest.mark.parametrize("given", [True, False], ids=["given", "none"])
 def test_options_of_the_clients_socket(loaded, relay, given):
-    """What the client asked of its socket before connect() is told to the relay. Red if
-    record() leaves note_options() out (given); if note_options() takes the times of keepalive
-    without asking for SOCK_KEEPOPEN (none)."""
+    """The relay gets the options that the client set before connect(). Fails if record() does not
+    call note_options() (given), or if note_options() takes the keepalive times without
+    SOCK_KEEPOPEN (none)."""
     loaded.keep(loaded.run_in(connect_with_options, (SERVER, 80), given))
     conn = Layout(loaded.pins.path / "map_socks")
     answer = loaded.accept(relay)[0].getsockopt(socket.SOL_IP, TPROXY_SO_CONN, conn.size)
@@ -138,10 +139,8 @@ def test_who_am_i(relay, accepted):
 
 
 def test_only_these_three_options_are_answered(loaded, accepted):
-    """I5. To see it red: do not look at the level in tproxy_sockopt.
-
-    Compared with a connection that another listener in the same cgroup accepted.
-    """
+    """I5: compared with a connection that another listener in the same cgroup accepted. To see it
+    fail: ignore the level in tproxy_sockopt."""
     other = loaded.keep(loaded.run_in(wire.listener, (LOOPBACK, 0), place=loaded.relay_place))
     loaded.connect(other)
 
@@ -166,8 +165,7 @@ def test_buffer_that_is_too_small_is_left_alone(accepted, name, size):
 
 
 def test_direct_connection_has_no_original_destination(loaded, relay):
-    """I3: not even one that comes from the scope. Red if answer_conn() does not look for RECORDED.
-    """
+    """I3: also if it comes from the scope. Fails if answer_conn() ignores RECORDED."""
     for place in (loaded.client, loaded.bystander):
         loaded.connect(relay, place=place)
         sock, _ = loaded.accept(relay)
@@ -177,7 +175,7 @@ def test_direct_connection_has_no_original_destination(loaded, relay):
 
 
 def test_listener_that_sockops_did_not_see_gets_nothing(loaded):
-    """Marked too late, after listen(), it could not tell where its connections want to go."""
+    """A mark that is set after listen() is too late: the listener cannot learn destinations."""
     sock = loaded.keep(loaded.run_in(wire.listener, (LOOPBACK, 0), place=loaded.relay_place))
     mark(loaded.pins, sock)
     register(loaded.pins, sock)
@@ -191,7 +189,7 @@ def test_listener_outside_the_hooks_gets_nothing(loaded):
 
 
 def test_mark_ends_with_the_socket(loaded, relay):
-    """I2: a stranger at the same address, right after."""
+    """I2: another process listens at the same address at once."""
     address = relay.getsockname()
     relay.close()
     loaded.listen(*address, netns=loaded.client_net)
@@ -200,7 +198,8 @@ def test_mark_ends_with_the_socket(loaded, relay):
 
 
 def test_registration_alone_is_not_believed(loaded):
-    """An entry that names an address without a marked listener: anybody could have written it."""
+    """An entry for an address without a marked listener is ignored. Otherwise any member of the
+    group could redirect connections to others."""
     sock = loaded.listen(LOOPBACK, netns=loaded.client_net)
     register(loaded.pins, sock)
     assert not loaded.visit(loaded.listen()).relayed

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Cgroups that are removed and made again, as a service manager does when it restarts a service:
-what is said of them, and tproxy-load --again (I2)."""
+"""Cgroups that are removed and made again, as a service manager does at a restart: what status and
+doctor report, and tproxy-load --again (I2)."""
 
 import pytest
 
@@ -15,7 +15,7 @@ CLOSED = pytest.param(["--fail-closed"], id="closed")
 
 
 def make_anew(cgroup):
-    """As a restart does; it is another cgroup then."""
+    """Removes the cgroup and makes another one at the same path, as a restart does."""
     before = cgroup.path.stat().st_ino
     cgroup.remove()
     cgroup.path.mkdir()
@@ -23,7 +23,7 @@ def make_anew(cgroup):
 
 
 def load(bed, *options, scopes):
-    """As bed.load(), and returns what it says."""
+    """Loads as bed.load() does, and returns the output."""
     return bed.load(*options, scopes=scopes).out
 
 
@@ -45,10 +45,10 @@ def service(bed):
 
 @pytest.mark.parametrize("options", [OPEN, CLOSED])
 def test_scope_that_was_made_anew(bed, service, doctor, options):
-    """Nothing is attached to it: status and doctor say so, and the command that doctor names
-    attaches again, with all that was asked for before.
+    """Nothing is attached to it. status and doctor report this, and the command that doctor names
+    attaches again, with all options of the load.
 
-    To see it red: take the links' cgroups for those of the paths.
+    To see it fail: compare the links' cgroups by path.
     """
     load(bed, "--include-loopback", *options, scopes=[bed.scope, service])
     bed.start_relay()
@@ -73,9 +73,10 @@ def test_scope_that_was_made_anew(bed, service, doctor, options):
 
 
 def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
-    """Restart after restart, with a connection of another scope all the time.
+    """A scope is made anew several times while another scope has a connection.
 
-    To see it red: keep all links while there are connections."""
+    To see it fail: keep all links while there are connections.
+    """
     load(bed, scopes=[bed.scope, service])
     bed.start_relay()
     bed.visit(bed.listen())
@@ -89,9 +90,10 @@ def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
 
 
 def test_scope_that_is_not_there(bed, service, doctor):
-    """A service that is stopped: --again goes on without, and takes it when it is there.
+    """A stopped service: --again continues without it, and attaches to it when it exists again.
 
-    To see it red: forget the path of a cgroup that is not there."""
+    To see it fail: forget the path of a cgroup that does not exist.
+    """
     load(bed, scopes=[bed.scope, service])
     service.remove()
     assert states(bed)[str(service)] == "absent"
@@ -107,7 +109,7 @@ def test_scope_that_is_not_there(bed, service, doctor):
 
 
 def test_only_scope_is_not_there(bed, service):
-    """Nothing is attached to the clients then, and all is ready."""
+    """Nothing is attached to clients then, but everything is loaded."""
     load(bed, scopes=[service])
     service.remove()
     bed.tproxy_load("--again").succeeded()
@@ -119,7 +121,8 @@ def test_only_scope_is_not_there(bed, service):
 
 
 def test_cgroup_is_added(bed, service):
-    """As a drop-in of a unit does; and once is enough. To see it red: let it replace the others."""
+    """As a drop-in of a unit does, and twice has the effect of once. To see it fail: let it replace
+    the other cgroups."""
     load(bed, "--fail-closed", scopes=[bed.scope])
     said = bed.tproxy_load("--again", "--cgroup", service).succeeded().out
     assert f"was '{bed.scope}', now '{bed.scope}', '{service}'" in said
@@ -131,7 +134,7 @@ def test_cgroup_is_added(bed, service):
 
 
 def test_relay_cgroup_that_was_made_anew(bed, doctor):
-    """Relays there were neither exempt nor asked; again they are."""
+    """Relays there are neither exempt nor get destinations. After --again they are and do."""
     bed.load()
     make_anew(bed.relay_cgroup)
     assert "REPLACED" in bed.tproxy_load("--status").succeeded().out
@@ -148,7 +151,7 @@ def test_again_without_a_load(bed):
 
 
 def test_again_as_a_second_load_repairs(bed):
-    """A link that is gone, say."""
+    """For example, a link that is missing."""
     bed.load()
     (bed.pins.path / f"link_connect4_{bed.scope.path.stat().st_ino:x}").unlink()
     bed.tproxy_load("--again").succeeded()

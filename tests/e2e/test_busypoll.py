@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""--busy-poll: in a conversation of near peers a worker does not sleep, and else it does."""
+"""--busy-poll: a worker does not sleep during a conversation of near peers, and sleeps
+otherwise."""
 
 import re
 import time
@@ -15,7 +16,7 @@ IDLE = 0.5  # seconds
 
 
 def sleeps(relay):
-    """How often the threads of a relay have gone to sleep, so far."""
+    """How often the threads of a relay have gone to sleep so far."""
     return sum(int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.M)[1])
                for status in Path(f"/proc/{relay.pid}/task").glob("*/status"))
 
@@ -28,9 +29,9 @@ def converse(address, count):
 
 
 def sleeps_in_a_conversation(bed, *options):
-    """Of the relay, for each exchange, in some tries: there are two waits in one exchange. A peer
-    that has to wait for a CPU is not near, and one that gets it at once may have answered before
-    the relay waits."""
+    """Sleeps of the relay for each exchange, in some tries. An exchange has two waits. A peer that
+    waits for a CPU is not near, and one that gets a CPU at once may answer before the relay
+    waits."""
     relay = bed.start_relay("--workers", 1, *options)
     (address,) = bed.echo_server()
     for _ in range(TRIES):
@@ -41,19 +42,21 @@ def sleeps_in_a_conversation(bed, *options):
 
 @pytest.mark.alone
 def test_conversation(loaded):
-    """To see it red: let may_look() say no. Not by how long it takes: the machine may be busy."""
+    """To see it fail: let may_look() return false. Time is not measured, because the machine may be
+    busy."""
     assert any(each < 0.5 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 1000))
 
 
 @pytest.mark.alone
 def test_conversation_without(loaded):
-    """To see it red: let may_look() say yes with --busy-poll 0 too."""
+    """To see it fail: let may_look() return true with --busy-poll 0."""
     assert any(each > 1 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 0))
 
 
 @pytest.mark.parametrize("options", [[], ["--busy-poll", 1000]])
 def test_idle_after_a_conversation(loaded, options):
-    """It was worth its while a moment ago, and is no more. To see it red: look without an end."""
+    """Spinning paid off a moment ago and does not any more. To see it fail: spin without a
+    limit."""
     relay = loaded.start_relay(*options)
     (address,) = loaded.echo_server()
     client = loaded.connect(address)

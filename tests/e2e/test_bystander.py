@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Programs that tproxy has no business with notice nothing of it (I5)."""
+"""Programs that tproxy does not serve are not affected (I5)."""
 
 import errno
 import os
@@ -21,18 +21,18 @@ MCAST_JOIN_SOURCE_GROUP, MCAST_MSFILTER = 46, 48
 
 @pytest.fixture(params=["client", "relay_place", "bystander"])
 def place(request, bed):
-    """Among the clients, among the relays (where getsockopt is hooked), and elsewhere."""
+    """Among the clients, among the relays (where getsockopt is hooked), and outside of both."""
     return getattr(bed, request.param)
 
 
 @pytest.fixture(params=[True, False], ids=["relay-cgroup", "relay-in-scope"])
 def load(request, bed):
-    """Loads, with the getsockopt hook at the relays' cgroup or at the scope itself."""
+    """Loads with the getsockopt hook at the relays' cgroup, or at the scope itself."""
     return lambda: bed.load(relay_cgroup=request.param)
 
 
 def all_options(server):
-    """What every option of many kinds of sockets answers, values aside."""
+    """The result of every option of many kinds of sockets, without the values."""
     answers = {}
     pair = socket.socketpair()
     socks = {
@@ -63,7 +63,7 @@ def test_every_option_of_every_socket_answers_as_before(bed, load, place):
 
 
 def peer_groups():
-    """An answer of 8,000 bytes, whole."""
+    """An answer of 8,000 bytes, complete."""
     os.setgroups(range(1, GROUPS + 1))
     one, _ = socket.socketpair()
     error, answer = wire.getsockopt(one, socket.SOL_SOCKET, SO_PEERGROUPS, bytes(4 * GROUPS))
@@ -77,7 +77,7 @@ def test_answer_longer_than_a_page(bed, load, place):
 
 
 def multicast_sources():
-    """Another one, in and out: a filter of 60 sources."""
+    """The same with input: a filter of 60 sources."""
     def sockaddr(address):
         return struct.pack("=HH4s120x", socket.AF_INET, 0, socket.inet_aton(address))
 
@@ -92,14 +92,14 @@ def multicast_sources():
 
 
 def test_request_longer_than_a_page(bed, load, place):
-    """The option reads the caller's buffer as well as it writes it."""
+    """The option reads the caller's buffer and writes to it."""
     load()
     assert bed.run_in(multicast_sources, place=place) == 10
 
 
 @pytest.mark.needs("iptables-legacy-save")
 def test_iptables_save_with_many_rules(bed, load, place):
-    """Tables of the legacy iptables are read by getsockopt(), far over a page at once."""
+    """Legacy iptables reads its tables by getsockopt(), with answers far longer than a page."""
     rules = "".join(f"-A OUTPUT -d 192.0.2.{number % 250} -p tcp -m tcp --dport {number} -j DROP\n"
                     for number in range(1, RULES + 1))
     bed.run("iptables-legacy-restore", place=bed.bystander,
@@ -118,7 +118,7 @@ def test_iptables_save_with_many_rules(bed, load, place):
 
 
 def test_servers_in_the_scope_are_reached_as_ever(proxied):
-    """Incoming connections of a program in scope are none of ours."""
+    """Incoming connections of a program in scope are not redirected."""
     listener = proxied.keep(proxied.run_in(wire.listener, (CLIENT, 0)))
     client = proxied.connect(listener, place=proxied.server)
     server, peer = proxied.accept(listener)
@@ -146,7 +146,7 @@ def test_ipv6_and_unix_sockets_in_the_scope(proxied):
 
 
 def test_clients_need_no_privilege_and_no_group(proxied):
-    """A client of any user is redirected, and may not look into the pins."""
+    """A client of any user is redirected, and cannot open the pins."""
     listener = proxied.listen()
 
     def connect():
@@ -164,18 +164,17 @@ def test_clients_need_no_privilege_and_no_group(proxied):
 
 
 def long_getsockopt():
-    """The errno of a getsockopt() with two pages, for an option that the kernel does not know: of
-    others programs see the length of the answer."""
+    """The errno of a getsockopt() with two pages, for an option that the kernel does not know. For
+    other options programs would see the length of the answer."""
     with socket.socket() as sock:
         return wire.getsockopt(sock, socket.SOL_SOCKET, 9999, bytes(8192))[0]
 
 
 def test_long_buffer_is_handed_back_as_unseen(bed):
-    """I5: optlen is 0 behind our program, "leave the caller's buffer as it is".
+    """I5: tproxy's program sets optlen to 0, which means that the caller's buffer stays as it is.
 
-    Newer kernels forgive a program that does not say so, older ones answer EFAULT. A program of
-    somebody else, attached above and so run after ours, tells on each. To see it red: drop
-    sockopt_pass().
+    Newer kernels tolerate a program that does not, older ones return EFAULT. A foreign program,
+    attached above and so run afterwards, detects both. To see it fail: drop sockopt_pass().
     """
     pin = bed.directory / "bpf" / "foreign"
     load_getsockopt(pin, most=4096)

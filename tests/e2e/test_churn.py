@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Many connections one after the other: none fails, and nothing accumulates (I4)."""
+"""Many connections one after the other: none fails, and nothing is left (I4)."""
 
 import pytest
 
@@ -21,14 +21,14 @@ def visit_in_turn(addresses, count):
 
 @pytest.mark.deadline(200)
 def test_20000_connections(proxied):
-    """I4. To see it red: leak one session, or one map entry, in a hundred connections.
+    """I4. To see it fail: leak one session, or one map entry, in a hundred connections.
 
-    Memory is compared with what the relay had once it was warm.
+    Memory is compared with that of the relay after a warm-up.
     """
     relay = proxied.relay
     addresses = proxied.echo_server(4)
-    # All ports at once: one client after the other may have one worker only, and each worker that
-    # has served somebody keeps a socket to dial with.
+    # Use all ports at once. Sequential clients may have one worker only, and each worker that has
+    # served a client keeps a prepared upstream socket.
     for end in [end for _ in range(2 * relay.ports()) for end in proxied.pair()]:
         end.close()
     proxied.run_in(visit_in_turn, addresses, WARM_UP, timeout=60)

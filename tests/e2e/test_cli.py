@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Command lines: what the programs print and refuse before they do anything.
+"""Command lines: output and refusals before the programs do anything.
 
-Red if optparse takes the beginning of a name for the name, or if tproxy-load needs no scope."""
+Fails if optparse accepts abbreviated options, or if tproxy-load needs no scope.
+"""
 
 import re
 
@@ -14,7 +15,7 @@ LOAD = "tproxy-load"
 RELAY = "tproxy-relay"
 CTL = "tproxyctl"
 
-# Arguments, and what the one line of the answer has to name.
+# Arguments, and what the one line of output must contain.
 USAGE_ERRORS = [
     (LOAD, [], "--cgroup PATH"),
     (LOAD, ["--fail-closed"], "--all"),

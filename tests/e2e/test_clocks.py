@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Clocks: the host's is set, the relay's is another than the kernel's, the relay stands still."""
+"""Clocks: the host's clock is set, the relay is in a time namespace, the relay is stopped."""
 
 import contextlib
 import ctypes
@@ -31,16 +31,16 @@ def alive_ns(bed):
 
 
 def is_alive(bed):
-    """As the kernel half sees it: renewed a moment ago, and not in the future."""
+    """Evaluates alive_ns as the kernel half does: renewed a moment ago, and not in the future."""
     return abs(alive_ns(bed) - time.monotonic_ns()) < 4_500_000_000
 
 
 @contextlib.contextmanager
 def stopped(relay, seconds=0.0):
-    """For as long as the block lasts, and at least so long."""
+    """Stops the program while the block runs, for at least @seconds."""
     with relay.stopped():
         yield
-        time.sleep(seconds)  # the time that the relay finds over
+        time.sleep(seconds)  # the time that has passed when the relay runs again
 
 
 # --- the host's clock is set
@@ -49,10 +49,10 @@ def stopped(relay, seconds=0.0):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("hours", [10, -10])
 def test_clock_is_set(loaded, hours):
-    """No timeout is shorter or longer for that, and the relay stays registered.
+    """No timeout becomes shorter or longer, and the relay stays registered.
 
-    To see it red: ask for CLOCK_REALTIME in monotonic_coarse_ms(), or in monotonic_kernel_ns(); for
-    libevent's timers, let inject.c set CLOCK_MONOTONIC as well.
+    To see it fail: use CLOCK_REALTIME in monotonic_coarse_ms() or monotonic_kernel_ns(). For
+    libevent's timers: let inject.c set CLOCK_MONOTONIC as well.
     """
     library = inject.build(loaded.directory)
     with inject.Faults(library, loaded.directory / "faults") as faults:
@@ -70,7 +70,7 @@ def test_clock_is_set(loaded, hours):
         assert 0.9 < time.monotonic() - since < 20
         wire.exchange(client, server)
         with pytest.raises(ConnectionRefusedError):
-            loaded.connect(NOBODY)  # it is remembered
+            loaded.connect(NOBODY)  # creates an entry of the negative cache
         before = alive_ns(loaded)
         host.wait_until(lambda: alive_ns(loaded) > before, "it says that it is alive", 6.0)
         assert is_alive(loaded)
@@ -87,7 +87,7 @@ def test_clock_is_set(loaded, hours):
 
 
 class TimePlace(host.Place):
-    """Where CLOCK_MONOTONIC is so many seconds ahead."""
+    """A place where CLOCK_MONOTONIC is ahead by @seconds."""
 
     seconds = 0
 
@@ -113,11 +113,11 @@ class Behind(TimePlace):
 
 @pytest.mark.parametrize("kind", [Ahead, Behind])
 def test_relay_in_a_time_namespace(loaded, kind):
-    """It serves; stopped, it stalls after the same 5 s; what it remembers of a destination it
-    remembers for as long as it was told.
+    """The relay serves. When stopped, it is stale after the same 5 s. It remembers a failed
+    destination for the configured time.
 
-    To see it red: do not take the offset away in monotonic_kernel_ns(). Behind, nothing was
-    relayed; ahead, a stopped relay was alive for a day more.
+    To see it fail: do not subtract the offset in monotonic_kernel_ns(). With a clock behind nothing
+    was relayed; with one ahead a stopped relay counted as alive for a day.
     """
     place = kind(loaded.relay_cgroup, loaded.client_net)
     (ahead,) = struct.unpack("=q", host.run_in(place, lambda: struct.pack(
@@ -136,7 +136,7 @@ def test_relay_in_a_time_namespace(loaded, kind):
     def is_direct():
         client = loaded.connect(listener)
         if client.getsockname()[0] != CLIENT:
-            time.sleep(0.1)  # in the relay's backlog until it goes on
+            time.sleep(0.1)  # in the relay's backlog until it continues
             return False
         return True
 
@@ -148,7 +148,8 @@ def test_relay_in_a_time_namespace(loaded, kind):
 
 @pytest.mark.parametrize("kind", [Ahead, Behind])
 def test_ctl_in_a_time_namespace(proxied, kind):
-    """A connection is as old, and the relay as alive, as outside. To see it red: as above."""
+    """Shows the same age of a connection, and finds the relay alive, as outside. To see it fail: as
+    above."""
     proxied.pair()
 
     def ask(command):
@@ -168,10 +169,10 @@ CLIENTS = 60
 
 
 def test_stopped_for_longer_than_the_idle_timeout(loaded):
-    """When it goes on, all timeouts are over at once. Nobody is cut whose bytes lie in a buffer,
-    in either direction, or whose reader has made room; those who said nothing are.
+    """When the relay continues, all timeouts have expired. Sessions whose bytes are in a buffer, in
+    either direction, or whose reader has made room, are not cut. Silent sessions are.
 
-    To see it red: do not ask has_work() in session_expire().
+    To see it fail: do not call has_work() in session_expire() and is_over().
     """
     relay = loaded.start_relay("--workers", 1, "--idle-timeout", "2s")
     listener = loaded.listen()
@@ -194,9 +195,9 @@ def test_stopped_for_longer_than_the_idle_timeout(loaded):
 
 
 def test_stopped_for_longer_than_the_connect_timeout(loaded):
-    """The server has answered meanwhile: the client is served.
+    """The server has answered meanwhile, so the client is served.
 
-    To see it red: do not ask has_work() in session_expire().
+    To see it fail: do not call has_work() in session_expire().
     """
     relay = loaded.start_relay("--workers", 1, "--connect-timeout", "2s")
     with loaded.server_net.inside():
@@ -219,8 +220,8 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
 
 @pytest.mark.needs("ss")
 def test_never(loaded):
-    """0 means so for every duration. Red, each at once, without or_never() in worker.c, without the
-    condition in tuning_set_keepidle(), or in terminate()."""
+    """0 means never for every duration. Fails without or_never() in worker.c, without the condition
+    in tuning_set_keepidle(), and without that in terminate(), each at once."""
     relay = loaded.start_relay("--idle-timeout", "0", "--half-closed-timeout", "0s",
                                "--connect-timeout", "0", "--keepalive-time", "0",
                                "--drain-timeout", "0ms")
