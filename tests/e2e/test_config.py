@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxy-load's configuration file: what it sets, what goes before it, and how errors are told."""
+"""tproxy-load's configuration file: what it sets, what takes precedence, and its errors."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import programs
 from maps import attached
 from programs import RELAY_GID, RELAY_UID
 
-# Lines of a section [load], and what is said about the last one of them.
+# Lines of a section [load], and what the message about the last line must contain.
 WRONG_LINES = [
     (["cgroup ="], "cgroup", "empty"),
     (["pin-dir ="], "pin-dir", "empty"),
@@ -42,7 +42,7 @@ WRONG_LINES = [
 
 @pytest.fixture
 def config(bed):
-    """config(text): a file; its path."""
+    """config(text) writes a file and returns its path."""
     def write(text, name="tproxy.conf"):
         path = bed.directory / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -62,9 +62,9 @@ def assert_nothing_applied(bed):
 
 
 def test_values(bed, config):
-    """Every key; comments, blanks and the other notation; sections of the relay are left alone.
+    """Every key; comments, blanks and the other notation. Sections of the relay are ignored.
 
-    To see it red: take OPTABLE_KEY from one row.
+    To see it fail: forget one key in set_option().
     """
     others = "# of tproxy\n; a comment\n\n[relay]\nworkers = 4\nno-key-of-ours = 1\n"
     path = config(others + section(
@@ -82,7 +82,7 @@ def test_values(bed, config):
 
 
 def test_pin_directory(bed, config):
-    """The command line's --pin-dir goes before; without one, the file's."""
+    """--pin-dir on the command line takes precedence over that of the file."""
     path = config(section(bed, f"pin-dir = {bed.pins.path}"))
     other = bed.directory / "bpf" / "other"
     bed.tproxy_load("-f", path, pin_dir=other).succeeded()
@@ -99,8 +99,9 @@ def test_pin_directory(bed, config):
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_command_line_goes_before(bed, config, order):
-    """Wherever it stands; --cgroup replaces all those of the file. To see it red: read the file
-    where -f stands on the command line, or add to its cgroups."""
+    """The command line takes precedence, wherever -f stands; --cgroup replaces all cgroups of the
+    file. To see it fail: read the file where -f stands on the command line, or add to its
+    cgroups."""
     path = config(section(bed, "fail-closed = no").replace(f"= {RELAY_GID}", "= 1"))
     flags = ["--cgroup", bed.outside, "--relay-group", RELAY_GID, "--fail-closed"]
     args = ["-f", path, *flags] if order == "after" else [*flags, "-f", path]
@@ -130,7 +131,7 @@ def test_second_load_takes_what_the_file_says_now(bed, config):
 
 
 def test_check(bed, config):
-    """Says that it is good, and does nothing, for anybody. To see it red: let --check load."""
+    """Accepts a good file and does nothing, for any user. To see it fail: let --check load."""
     path = config(section(bed, "fail-closed = yes"))
     bed.directory.chmod(0o755)
     for user in (None, (RELAY_UID, RELAY_GID)):
@@ -147,7 +148,7 @@ def test_check_of_a_running_installation_changes_nothing(proxied, config):
 
 
 def test_check_finds_what_is_not_there(bed, config):
-    """A cgroup that does not exist is no error of the file: it may, later."""
+    """A cgroup that does not exist is no error of the file, because it may exist later."""
     missing = bed.scope.path / "missing"
     path = config(f"[load]\ncgroup = {missing}\n")
     bed.tproxy_load("--check", "-f", path).refused(f"{path}:2: cgroup '{missing}'", "No such file")
@@ -158,7 +159,8 @@ def test_check_finds_what_is_not_there(bed, config):
 
 
 def test_check_says_which_section(bed, config):
-    """What it has not looked at is not good. Red without config_has_others in both programs."""
+    """It must not approve a section that it has not read. Fails without config_has_others in both
+    programs."""
     path = config(section(bed, "", "[relay]", "workers = two", "idle-timeout = x"))
     said = bed.tproxy_load("--check", "-f", path).succeeded().out
     assert f"[relay] is for: tproxy-relay --check --config '{path}'" in said
@@ -176,7 +178,8 @@ def test_check_says_which_section(bed, config):
 
 
 def test_relay_check_of_addresses(bed):
-    """Of another host, or below 1024: one line, and nothing is loaded or listens."""
+    """An address of another host, or a port below 1024: one line, and nothing is loaded or
+    listens."""
     relay = bed._binaries / "tproxy-relay"
     programs.call(relay, "--check", "--listen", "192.0.2.77:0").refused(
         "192.0.2.77:0", "Cannot assign requested address")
@@ -191,9 +194,9 @@ def test_relay_check_of_addresses(bed):
 @pytest.mark.parametrize("lines, named", [(lines, named) for lines, *named in WRONG_LINES],
                          ids=[lines[-1][:20] or "-" for lines, *_ in WRONG_LINES])
 def test_wrong_line(bed, config, lines, named, options):
-    """One line that names file and line, exit status 2, and nothing is done.
+    """One line that names file and line, exit status 2, and no effect.
 
-    To see it red: count no blank lines or comments; or apply what stands before the error.
+    To see it fail: do not count blank lines or comments; or apply what precedes the error.
     """
     path = config(section(bed, *lines))
     number = 4 + len(lines)
@@ -217,7 +220,7 @@ def test_key_before_the_first_section(bed, config):
 
 @pytest.mark.parametrize("length, good", [(198, True), (199, False), (5000, False)])
 def test_long_line(bed, config, length, good):
-    """What libinih cannot hold is refused, not cut: half a path would be another path."""
+    """A line that libinih cannot hold is refused and not cut: half a path would be another path."""
     comment = "#" + "x" * (length - 1)
     path = config(section(bed, comment, "fail-closed = yes"))
     result = bed.tproxy_load("--check", "-f", path)
@@ -254,9 +257,9 @@ def test_unreadable_file(bed, config):
 
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])
 def test_read_error(bed, options):
-    """Of a directory it is EISDIR. Taken for an empty file, it means: fail-open.
+    """A directory gives EISDIR. If it counted as an empty file, the policy would be fail-open.
 
-    To see it red: do not ask ferror() in configfile_read().
+    To see it fail: do not call ferror() in configfile_read().
     """
     bed.tproxy_load(*options, "-c", bed.scope, "-f", bed.directory).refused(
         bed.directory, "directory", status=2)
@@ -292,9 +295,10 @@ def unix_socket(path):
 @pytest.mark.parametrize("kind", [fifo, unix_socket, lambda path: "/dev/stdin"],
                          ids=["fifo", "socket", "stdin"])
 def test_file_that_would_keep_us_waiting(bed, binaries, kind):
-    """Both programs refuse what is no regular file, at once. /dev/null is an empty one.
+    """Both programs refuse at once a file that is not regular. /dev/null counts as an empty
+    file.
 
-    Red if it is opened without O_NONBLOCK, or whatever it is.
+    Fails if it is opened without O_NONBLOCK, or whatever its type is.
     """
     path = kind(bed.directory / "strange.conf")
     reader, writer = os.pipe()
@@ -309,7 +313,7 @@ def test_file_that_would_keep_us_waiting(bed, binaries, kind):
 
 
 def test_file_that_becomes_a_pipe(bed, config):
-    """At SIGHUP: the relay says so and goes on, and ends when it is asked to."""
+    """At SIGHUP the relay reports this and continues, and it can be stopped."""
     bed.load()
     path = config("[relay]\nworkers = 1\n")
     relay = bed.start_relay("--config", path)
@@ -321,14 +325,14 @@ def test_file_that_becomes_a_pipe(bed, config):
 
 
 def test_section_with_a_comment(bed, config):
-    """Nothing else follows a section."""
+    """Nothing but a comment may follow a section's name."""
     for comment in (" ; a comment", " # a comment", "  "):
         path = config(section(bed).replace("[load]", "[load]" + comment))
         bed.tproxy_load("--check", "--config", path).succeeded()
 
 
 def test_check_looks_at_the_pin_directory(bed, tmp_path):
-    """As a load does, and makes nothing. Red if --check does not look."""
+    """As a load does, without making anything. Fails if --check does not look at it."""
     there = tmp_path / "there"
     there.mkdir()
     for pin_dir in (tmp_path / "new", there, bed.pins.path.parent, tmp_path / "no" / "such"):
@@ -341,7 +345,7 @@ def test_check_looks_at_the_pin_directory(bed, tmp_path):
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", "a\u202eb\u2066".encode(), b"\x1b[2J\nx\xc2\x9b"])
 def test_strange_bytes_are_escaped_on_stderr(bed, binaries, name):
-    """As on stdout. Red if only control characters of ASCII are replaced."""
+    """As on stdout. Fails if only control characters of ASCII are escaped."""
     for program, option in ((programs.LOAD, "-c"), (programs.RELAY, "-f"), (programs.LOAD, "-p")):
         result = subprocess.run([binaries / program.name, "--check", option, b"/nowhere/" + name,
                                  *([] if option != "-p" else ["-c", str(bed.scope)])],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The relay with what its unit allows and no more, and what that leaves to who takes it over."""
+"""The relay confined as by its unit, and what a relay that is taken over can still do there."""
 
 import ctypes
 import errno
@@ -44,7 +44,7 @@ def config():
         yield path
 
 
-# Looking for leaks at the end takes ptrace(2).
+# The leak sanitizer needs ptrace(2) at the end.
 SANITIZER = {"ASAN_OPTIONS": programs.ENVIRONMENT["ASAN_OPTIONS"] + ":detect_leaks=0"}
 
 
@@ -70,7 +70,7 @@ def assert_confined(pid):
 
 
 def swap(bed, client, server):
-    """Bulk both ways."""
+    """Bulk in both directions."""
     up, down = wire.Stream("up", 20 << 20), wire.Stream("down", 20 << 20)
     task = bed.task(wire.swap_streams, server, down, place=bed.server)
     assert wire.swap_streams(client, up) == (down.size, down.sha256())
@@ -85,9 +85,10 @@ def errno_of(address):
 
 @pytest.mark.needs("systemd-analyze", "cc")
 def test_all_that_a_relay_does(loaded, config):
-    """Both families, bulk, a memory of errors, signals, new maps, and an end: all as ever.
+    """Both families, bulk, the negative cache, signals, new maps and the end work as without
+    the confinement.
 
-    To see it red: start(…, without={"bpf"}), or without "splice", "epoll_wait" or "sendmsg".
+    To see it fail: start(…, without={"bpf"}), or without "splice", "epoll_wait" or "sendmsg".
     """
     notify = loaded.directory / "notify"
     sock = loaded.keep(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
@@ -135,8 +136,8 @@ def test_all_that_a_relay_does(loaded, config):
 
 @pytest.mark.needs("systemd-analyze", "cc")
 def test_restart(loaded):
-    """With the options of the unit's ExecStart=: the child serves what it has, the next relay what
-    is new. To see it red: without "socketpair", "signalfd4" or "poll" in start_service()."""
+    """With the options of the unit's ExecStart=: the child serves its connections, the next relay
+    new ones. To see it fail: start_service() without "socketpair", "signalfd4" or "poll"."""
     options = [word for word in unit()["ExecStart"][0].split() if word.startswith("--")]
     assert "--drain-in-background" in options
 
@@ -169,7 +170,7 @@ def test_restart(loaded):
 @pytest.mark.parametrize("call, said", [("bpf", "is not ours to open"),
                                         ("socket", "Operation not permitted")])
 def test_relay_without_a_call_that_it_needs(loaded, call, said):
-    """The filter does filter: without these there is no relay."""
+    """The filter works: without these calls a relay does not start."""
     refused = loaded.run_relay(place=confined(loaded, without={call}), gid=None, env=SANITIZER)
     assert refused.status == 1, refused
     assert said in refused.err.splitlines()[-1], refused
@@ -180,7 +181,7 @@ def test_relay_without_a_call_that_it_needs(loaded, call, said):
 
 
 def outcome(function, *args):
-    """The errno's name, or what worked."""
+    """The name of the errno, or the result."""
     try:
         return function(*args)
     except OSError as error:
@@ -247,9 +248,9 @@ def attempts(pins, names, victim, ids):
 
 @pytest.mark.needs("systemd-analyze", "cc")
 def test_relay_taken_over(proxied):
-    """What its process may do, tried there. It keeps what a relay needs: the maps of the group, and
-    connections. To see it red: leave out _read_only_mounts(), or the filter, in Confined.enter().
-    """
+    """Tries what the relay's process could do. It keeps what a relay needs: the maps of the group,
+    and connections. To see it fail: leave out _read_only_mounts(), or the filter, in
+    Confined.enter()."""
     ids = [maps.bpftool("map", "show", "pinned", proxied.pins.path / "map_socks")["id"]]
     victim = proxied.task(signal.pause, place=proxied.bystander).pid
     got = proxied.run_in(partial(attempts, proxied.pins.path, proxied.pins.names(), victim,

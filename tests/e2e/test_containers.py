@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxy-load from inside of a container: other namespaces, other mounts of cgroup2 (I7). It does
-what it does outside, or says in one line why not and leaves the host as it was."""
+"""tproxy-load in a container: other namespaces, other mounts of cgroup2 (I7). It works as outside,
+or it says in one line why not and leaves the host as it was."""
 
 
 import pytest
@@ -10,7 +10,7 @@ import programs
 from maps import attached
 from registering import binary, ctl, doctor, haproxy, register  # fixtures
 
-# Before tproxy-load in a mount namespace: cgroup2 as a container's runtime mounts it.
+# Run before tproxy-load in a mount namespace: mounts cgroup2 as a container runtime does.
 REMOUNT = "umount --lazy {root} && mount -t cgroup2 none {root}"
 BIND = "mount --bind {home} {root}"
 UPON = "mkdir {home}/upon && mount --bind {home}/deep/below {home}/upon"
@@ -21,7 +21,8 @@ def options(bed, scope, relays):
 
 
 def load_in(bed, namespaces, scope, relays, before="true"):
-    """Runs tproxy-load, after some commands, in new namespaces whose root is the bed's cgroup."""
+    """Runs tproxy-load, after some commands, in new namespaces whose cgroup root is the bed's
+    cgroup."""
     before = before.format(root=host.cgroup2_root(), home=bed.top)
     return bed.run("unshare", *namespaces, "sh", "-c", before + ' && exec "$@"', "sh",
                    bed.tproxy_load.binary, "--pin-dir", bed.pins.path,
@@ -34,7 +35,7 @@ def policy(bed):
 
 
 def refused(bed, result, *needles):
-    """In one line; and nothing has been made."""
+    """Asserts that it failed with one line and made nothing."""
     assert result.status == 1 and result.out == "" and result.err.count("\n") == 1, result
     assert result.err.startswith("tproxy-load: "), result
     assert all(needle in result.err for needle in needles), result
@@ -44,10 +45,10 @@ def refused(bed, result, *needles):
 @pytest.mark.parametrize("before", [REMOUNT, BIND], ids=["remount", "bind"])
 @pytest.mark.parametrize("namespaces", [["-C", "-m"], ["-m"]], ids=["cgroup", "mount"])
 def test_part_of_cgroup2(bed, namespaces, before):
-    """What is mounted there is not the whole hierarchy, so the depth of a cgroup, which the policy
-    has, cannot be told. A mount anew shows a part only in a cgroup namespace.
+    """The mount is not the whole hierarchy, so the depth of a cgroup, which the policy needs,
+    is unknown. A new mount shows a part only in a cgroup namespace.
 
-    To see it red: count the level from the mount point without looking which cgroup is there.
+    To see it fail: count the level from the mount point, whichever cgroup is there.
     """
     root = host.cgroup2_root()
     if before == REMOUNT and "-C" not in namespaces:
@@ -61,7 +62,7 @@ def test_part_of_cgroup2(bed, namespaces, before):
 
 
 def test_cgroup_namespace_that_sees_all(bed):
-    """The host's mount is still there: levels are right, and relays exempt."""
+    """The host's mount is still visible: levels are right, and relays are exempt."""
     relays = bed.scope.child("relays")
     load_in(bed, ["-C"], bed.scope, relays).succeeded()
     place = host.Place(relays, bed.client_net)
@@ -72,9 +73,10 @@ def test_cgroup_namespace_that_sees_all(bed):
 
 
 def test_cgroup_below_a_mount_upon_another_cgroup(bed):
-    """A path that looks as if it were less deep than the cgroup that is there.
+    """A path that seems to be less deep than its cgroup is.
 
-    To see it red: take any path below the mount point of cgroup2 for one of that mount."""
+    To see it fail: take any path below the mount point of cgroup2 for one of that mount.
+    """
     deep = bed.top.child("deep")
     deep.child("below")
     result = load_in(bed, ["-m"], bed.scope, bed.top.path / "upon", UPON)
@@ -82,7 +84,7 @@ def test_cgroup_below_a_mount_upon_another_cgroup(bed):
 
 
 def test_second_mount_of_cgroup2(bed):
-    """Paths by either of two mounts name the same cgroups."""
+    """Paths by two mounts name the same cgroups."""
     second = bed.directory / "cgroup2"
     relative = bed.scope.path.relative_to(host.cgroup2_root())
     below = bed.scope.child("below")
@@ -96,7 +98,7 @@ def test_second_mount_of_cgroup2(bed):
 
 
 def test_user_namespace(bed):
-    """Its root is nobody here."""
+    """Its root is not the host's."""
     bed.directory.chmod(0o755)
     refused(bed, load_in(bed, ["-U", "-r"], bed.scope, bed.relay_cgroup), "root of the host")
 
@@ -107,10 +109,10 @@ PID_NAMESPACES = [["-p", "-f"], ["-p", "-f", "--mount-proc"]]
 @pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("namespaces", PID_NAMESPACES, ids=["pid", "proc"])
 def test_registration_of_a_living_proxy_stays(loaded, haproxy, register, namespaces):
-    """In another PID namespace there is no process of its number. A proxy that is registered by
-    tproxyctl does not register again.
+    """In another PID namespace there is no process with its number. A proxy that tproxyctl
+    registered does not register again.
 
-    To see it red: ask kill(2) in whatever namespace the loader is.
+    To see it fail: call kill(2) in any PID namespace.
     """
     register("--pid", haproxy().pid).succeeded()
     load_in(loaded, namespaces, loaded.scope, loaded.relay_cgroup).succeeded()
@@ -120,7 +122,7 @@ def test_registration_of_a_living_proxy_stays(loaded, haproxy, register, namespa
 
 @pytest.mark.parametrize("namespaces", PID_NAMESPACES, ids=["pid", "proc"])
 def test_status_takes_no_other_process_for_the_relay(proxied, namespaces):
-    """To see it red: print GONE for what has no such PID here."""
+    """To see it fail: print GONE if no such PID exists here."""
     argv = ["unshare", *namespaces, proxied.tproxy_load.binary, "--pin-dir", proxied.pins.path,
             "--status"]
     text = proxied.run(*argv, place=proxied.bystander).succeeded().out
@@ -130,7 +132,7 @@ def test_status_takes_no_other_process_for_the_relay(proxied, namespaces):
 
 
 def test_doctor_takes_no_other_process_for_the_relay(proxied, binary):
-    """It says that it cannot see it."""
+    """It reports that it cannot see the process."""
     result = proxied.run("unshare", "-p", "-f", "--mount-proc", binary, "doctor", "--pin-dir",
                          proxied.pins.path, place=proxied.bystander)
     assert "no such process" not in result.out, result
@@ -138,7 +140,8 @@ def test_doctor_takes_no_other_process_for_the_relay(proxied, binary):
 
 
 def test_registration_of_a_dead_relay_goes(proxied):
-    """Here, where PIDs can be told apart. The other side of the two tests above."""
+    """In the initial PID namespace processes can be identified. The counterpart of the two tests
+    above."""
     proxied.relay.kill()
     proxied.load()
     assert proxied.pins.count("map_config") == 0

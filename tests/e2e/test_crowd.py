@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Started sessions are served first (proxy/session/crowd.h): the relay's system calls show it."""
+"""Sessions that have begun are served first (accept throttle, proxy/session/crowd.h). The test
+reads the relay's system calls."""
 
 import re
 import signal
@@ -17,8 +18,8 @@ ACCEPT = re.compile(r"accept4\((\d+), ")
 
 
 def turns(trace):
-    """Of each turn of each thread's loop: the descriptors that were ready, and those from which a
-    client was taken."""
+    """For each iteration of each thread's loop: the descriptors that were ready, and those on which
+    it accepted a client."""
     found, last = [], {}
     for line in trace.splitlines():
         thread = line.split()[0]
@@ -33,14 +34,14 @@ def turns(trace):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("clients, wait", [(128, True), (4, False)], ids=["crowd", "few"])
 def test_clients_wait(loaded, tmp_path, clients, wait):
-    """In some turns of a crowded worker's loop clients wait in the backlog, and all are served; of
-    few clients none waits.
+    """While many clients connect, some iterations leave clients in the backlog, and all are
+    served. With few clients none waits.
 
-    To see it red: do not ask crowd_wait() in on_client(); CROWD_LEAST of 2.
+    To see it fail: do not call crowd_wait() in on_client(); set CROWD_LEAST to 2.
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
     table = tmp_path / "strace"
-    # -v: strace ends a long list of events with "..." otherwise.
+    # -v: otherwise strace ends a long list of events with "...".
     with crowd.connecting(loaded, clients) as outcome, subprocess.Popen(
             ["strace", "-q", "-f", "-v", "-e", "trace=accept4,epoll_wait", "-o", table, "-p",
              str(relay.pid)]) as trace:
@@ -53,6 +54,6 @@ def test_clients_wait(loaded, tmp_path, clients, wait):
     assert outcome.good > ACCEPTED / 2 and not outcome.failed
     seen = turns(table.read_text())
     listening = set().union(*(taken for _, taken in seen))
-    # The last one may have been cut off.
+    # The last line may be incomplete.
     waited = sum(bool(ready & listening) and not taken for ready, taken in seen[:-1])
     assert (waited > 0) == wait, f"{waited} of {len(seen)} turns"

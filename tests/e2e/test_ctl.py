@@ -24,7 +24,7 @@ from tproxyctl import binary, ctl, other_abi_version  # fixtures too
 COMMANDS = ["status", "connections", "doctor", "register"]
 PR_SET_NAME = 15
 
-# Arguments, and what the one line of the answer has to name.
+# Arguments, and what the one line of output must contain.
 USAGE_ERRORS = [
     ([], "command"),
     (["bogus"], "'bogus'"),
@@ -84,7 +84,7 @@ def test_help_of_a_command(binary, command):
                                   ["doctor"], ["doctor", "--json"]], ids="_".join)
 @pytest.mark.parametrize("output", ["full", "closed"])
 def test_answer_that_cannot_be_written(proxied, binary, args, output):
-    """A full disk, or a standard output that is closed, does not pass for a short answer."""
+    """A full disk or a closed standard output must not look like a short answer."""
     if not args[0].startswith("-"):
         args = [*args, "--pin-dir", proxied.pins.path]
     with open("/dev/full", "w", encoding="ascii") as full:
@@ -111,7 +111,7 @@ def test_status_of_nothing(bed, ctl):
 
 @pytest.mark.parametrize("command", ["status", "connections", "doctor"])
 def test_documents_say_what_they_are(bed, ctl, command):
-    """Loaded or not, a program that reads them finds the same members first."""
+    """A program that reads the documents finds the same first members, loaded or not."""
     def head():
         return json.loads(ctl(command, "--json").out, object_pairs_hook=list)
 
@@ -126,8 +126,8 @@ def test_documents_say_what_they_are(bed, ctl, command):
 
 @pytest.mark.parametrize("command", ["status", "connections", "doctor", "register"])
 def test_pin_directory_of_any_bytes(bed, ctl, command):
-    """JSON stays JSON, and a terminal is told nothing. To see it red: let fields_add_string() not
-    escape."""
+    """The output is valid JSON, and a terminal gets no control characters. To see it fail: let
+    fields_add_string() not escape."""
     name = b"/nowhere/\xff\x1b[2J\"\\"
     options = ["--json"] if command != "register" else ["--pid", "1"]
     result = ctl(command, *options, pin_dir=os.fsdecode(name))
@@ -161,7 +161,7 @@ def test_status_sums_up_the_counters(proxied, ctl):
 
 
 def test_status_says_since_when_it_counts(bed, ctl):
-    """A second load keeps counters and date. To see it red: write loaded_ns anew each time."""
+    """A second load keeps counters and date. To see it fail: write loaded_ns at each load."""
     def since():
         text = json.loads(ctl("status", "--json").succeeded().out)["counters_since"]
         assert f"counting since {text}\n" in ctl("status").succeeded().out
@@ -260,7 +260,7 @@ def test_connections_over_ipv6(loaded, ctl):
 
 
 def test_hostile_names(proxied, ctl):
-    """A command chooses its name, and a cgroup's path may be anything but a slash."""
+    """A program chooses its command name, and a cgroup's path may contain any byte."""
     evil = b"\x1b[2J\n\r\xff\xe2\x80\xae\"\\"
     cgroup = host.Cgroup(proxied.scope.path / "tpr\u202eoxy\x1b[31m")
     cgroup.path.mkdir()
@@ -289,7 +289,7 @@ def test_removed_cgroup(proxied, ctl):
 
 
 def churn(pins):
-    """Deletes entries of nobody and makes them again, for ever."""
+    """Deletes and adds entries without a socket, forever."""
     with pins.open("map_socks") as socks:
         value = bytes(socks.value_size)
         keys = [struct.pack("=Q", 1 << 63 | number) for number in range(2000)]
@@ -302,7 +302,7 @@ def churn(pins):
 
 
 def test_connections_while_they_come_and_go(proxied, ctl):
-    """To see it red: walk with get_next_key, which starts anew when its key was deleted."""
+    """To see it fail: walk with get_next_key, which starts again when its key was deleted."""
     listener = proxied.listen()
     ports = {proxied.connect(listener).getsockname()[1] for _ in range(60)}
     proxied.task(churn, proxied.pins)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxyctl doctor: what is wrong with a host, and how to mend it."""
+"""tproxyctl doctor: faults of a host, and how to fix them."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tproxyctl import binary, ctl, doctor, foreign, mend, other_abi_version  # f
 
 
 def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
-    """Also keeps the documented modes and hooks, and what the loader makes, together."""
+    """Also compares the documented modes and hooks with what the loader makes."""
     diagnosis = doctor().fine()
     for check in ("privileges", "kernel", "loaded", "pins", "links", "foreign", "relay"):
         assert diagnosis.about(check, "ok"), check
@@ -46,7 +46,7 @@ def test_doctor_changes_nothing(proxied, doctor):
 
 
 def test_doctor_in_a_cgroup_sees_that_sockets_know_it(proxied, doctor):
-    """To see it red: ask for the socket of another process."""
+    """To see it fail: query the socket of another process."""
     for place in (proxied.client, proxied.bystander):
         assert doctor(place=place).fine().about("sockets", "ok")
 
@@ -76,7 +76,7 @@ def test_doctor_strict(loaded, doctor, ctl):
 
 
 def test_doctor_proposes_nothing_that_takes_the_host(bed, doctor):
-    """Neither redirects all processes, nor hides a directory under a mount."""
+    """No command redirects all processes, or hides a directory under a mount."""
     for pin_dir in (None, "/tmp/nope/tproxy", "/tmp/tproxy", "tproxy"):
         proposals = [finding for finding in doctor(pin_dir=pin_dir).findings if "mend" in finding]
         assert proposals
@@ -130,9 +130,9 @@ def test_doctor_sees_that_relays_cannot_get_to_the_pins(proxied, doctor):
 
 
 def test_doctor_sees_a_bpffs_that_is_read_only(proxied, doctor):
-    """That, and no links that cannot be read; what it proposes mends it.
+    """It reports this once, and no links that cannot be read. Its command fixes it.
 
-    Red if its flags are not looked at.
+    Fails if the flags of the mount are ignored.
     """
     bpffs = proxied.pins.path.parent
     subprocess.run(["mount", "-o", "remount,ro", bpffs], check=True)
@@ -169,7 +169,7 @@ def test_doctor_of_another_abi_version(loaded, doctor):
 
 @pytest.mark.parametrize("hook", ["connect4", "connect6", "sockops", "release"])
 def test_doctor_sees_a_link_that_was_detached(proxied, doctor, hook):
-    """By others, behind our back."""
+    """Detached by another program."""
     link = proxied.pins.path / f"link_{hook}_{proxied.scope.path.stat().st_ino:x}"
     bpftool("link", "detach", "pinned", link)
     assert "tproxy-load" in doctor().only("error", "links", hook, proxied.scope)
@@ -183,7 +183,7 @@ def test_doctor_sees_a_link_that_is_missing(proxied, doctor):
     proxied.load()
     proxied.pins.remove_link(f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}")
     assert "sockopt" in doctor().about("links", "error")[0]["what"]
-    assert len(doctor().about("relay", "error")) == 1  # nobody answers it
+    assert len(doctor().about("relay", "error")) == 1  # no program answers on its listener
     proxied.load()
     doctor().fine()
 
@@ -200,9 +200,9 @@ def test_doctor_sees_an_upgrade_that_did_not_finish(proxied, doctor):
 
 
 def test_doctor_of_links_that_connections_keep(proxied, doctor):
-    """Of a scope that is no more: nothing is wrong, and what is said of them is true.
+    """Links of a cgroup that left the scope: no fault, and the finding is true.
 
-    Red if such a link is taken for one that an upgrade has not reached.
+    Fails if such a link counts as one that an upgrade has not reached.
     """
     client, server = proxied.pair()
     said = proxied.load(scopes=[proxied.outside]).out
@@ -230,7 +230,7 @@ def test_doctor_tells_of_foreign_programs(proxied, doctor, foreign):
             for warning in warnings] == [(str(ids[0]), str(proxied.scope)),
                                          (str(ids[1]), str(proxied.top))]
     assert f"bpftool prog show id {ids[0]}" in warnings[0]["mend"]
-    # Not at ours, and not above them.
+    # Neither at tproxy's cgroups nor above them.
     foreign(proxied.outside, "multi")
     assert len(doctor().about("foreign", "warning")) == 2
     assert len(doctor("--cgroup", proxied.outside).about("foreign", "warning")) == 3
@@ -251,9 +251,9 @@ def test_doctor_tells_of_another_tproxy(proxied, doctor, bed):
     ([("scope", "override")], ["scope"]),
     ([("scope", "multi")], []),
     ([("top", "")], ["top"]),
-    ([("top", "override")], ["top"]),  # that one would not run any more
+    ([("top", "override")], ["top"]),  # tproxy's program would keep that one from running
     ([("top", "multi")], []),
-    # The nearest one above decides, and one at the cgroup itself does not replace it.
+    # The nearest cgroup above decides. A program at the cgroup itself does not replace that one.
     ([("scope", "multi"), ("top", "")], ["top"]),
     ([("scope", "override"), ("top", "override")], ["scope"]),
     ([("top", "multi"), ("run", "")], []),
@@ -261,7 +261,8 @@ def test_doctor_tells_of_another_tproxy(proxied, doctor, bed):
 ], ids=lambda value: "-".join(":".join(item) if isinstance(item, tuple) else item
                               for item in value))
 def test_doctor_knows_what_keeps_the_loader_out(bed, doctor, foreign, others, in_the_way):
-    """As the kernel does: the loader is the proof. Attached in this order, nearest first."""
+    """doctor applies the kernel's rule, and the loader verifies it. Programs are attached in this
+    order, nearest first."""
     bed.run = host.Cgroup(bed.top.path.parent)
     theirs = {where: foreign(getattr(bed, where), *flags.split()) for where, flags in others}
     diagnosis = doctor("--cgroup", bed.scope)
@@ -275,7 +276,8 @@ def test_doctor_knows_what_keeps_the_loader_out(bed, doctor, foreign, others, in
 
 
 def test_doctor_does_not_tell_of_programs_that_do_not_run(bed, doctor, foreign):
-    """One further up that is overridden. To see it red: do not ask what is effective."""
+    """A program further up that is overridden does not run. To see it fail: do not query effective
+    programs."""
     foreign(bed.scope, "override")
     hidden = foreign(bed.top, "override")
     diagnosis = doctor("--cgroup", bed.scope)
@@ -305,7 +307,7 @@ def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
 
 @pytest.fixture
 def stopped(proxied):
-    """A proxy whose relay writes nothing any more."""
+    """A proxy whose relay is stopped, so that it writes no registration."""
     with proxied.relay.stopped():
         yield proxied
 
@@ -332,7 +334,8 @@ def test_doctor_sees_a_stranger_at_the_port(stopped, doctor):
 
 
 def test_doctor_sees_a_listener_without_our_mark(stopped, doctor):
-    """This process passes for the relay: it is there, it listens, but it never marked anything."""
+    """This process is registered as the relay: it runs and listens, but it never marked its
+    listener."""
     def error_of(listener):
         Entry(stopped).change(listen=pack_listen(*listener.getsockname()),
                               pid=struct.pack("=I", os.getpid()),
@@ -354,7 +357,7 @@ def test_doctor_sees_a_wildcard_listener(loaded, doctor):
 
 def test_doctor_sees_a_relay_that_says_nothing(stopped, doctor):
     entry = Entry(stopped)
-    # Stopped is told by itself; silent, while it runs, is this.
+    # A stopped relay has a finding of its own. This one runs and does not renew its registration.
     entry.change(alive_ns=struct.pack("=Q", 1), pid=struct.pack("=I", os.getpid()))
     assert any("alive" in error for error in relay_errors(doctor))
 
@@ -371,9 +374,9 @@ def test_doctor_tells_of_few_descriptors(loaded, doctor):
 
 
 def test_doctor_sees_a_relay_that_no_program_answers(stopped, doctor):
-    """It was started in another relay cgroup than there is now: what gets to it is reset. Its
-    registration is written back, should the loader have taken it. To see it red: let is_answered()
-    always say so."""
+    """It was started in another relay cgroup than the current one, so its connections are reset.
+    The test writes its registration again, in case the loader removed it. To see it fail: let
+    is_answered() always return true."""
     entry = Entry(stopped)
     stopped.tproxy_load("--cgroup", stopped.scope, "--relay-cgroup", stopped.outside,
                         "--relay-group", programs.RELAY_GID).succeeded()
@@ -384,7 +387,8 @@ def test_doctor_sees_a_relay_that_no_program_answers(stopped, doctor):
 
 
 def test_doctor_sees_a_proxy_outside_of_the_relay_cgroup(stopped, doctor):
-    """Registered by tproxyctl, and moved since. To see it red: leave check_exempt() out."""
+    """tproxyctl registered it, and it was moved afterwards. To see it fail: leave out
+    check_exempt()."""
     Entry(stopped).change(alive_ns=bytes(8))
     assert not any("itself" in error for error in relay_errors(doctor))
     (stopped.outside.path / "cgroup.procs").write_text(str(stopped.relay.pid))
@@ -393,8 +397,8 @@ def test_doctor_sees_a_proxy_outside_of_the_relay_cgroup(stopped, doctor):
 
 
 def test_doctor_sees_that_the_relay_cgroup_was_removed(bed, doctor):
-    """Also when there is one at the same path again. To see it red: leave check_relay_cgroup()
-    out."""
+    """Also if another cgroup is at the same path. To see it fail: leave out
+    check_relay_cgroup()."""
     cgroup = bed.top.child("more-relays")
     bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", cgroup).succeeded()
     assert not any("removed" in error["what"] for error in doctor().about("loaded", "error"))
@@ -410,7 +414,8 @@ def test_doctor_sees_that_the_relay_cgroup_was_removed(bed, doctor):
 @pytest.mark.parametrize("policy, where_to", [([], "directly"), (["--fail-closed"], "refused")],
                          ids=["open", "closed"])
 def test_doctor_of_a_map_that_fills(loaded, doctor, policy, where_to):
-    """It names who holds it. To see it red: let find_top() not sort."""
+    """It names the users and cgroups with the most connections. To see it fail: let find_top() not
+    sort."""
     loaded.load(*policy)
     layout = Layout(loaded.pins.path / "map_socks")
     cgroup = loaded.scope.path.stat().st_ino
@@ -444,8 +449,8 @@ def test_doctor_of_a_map_that_fills(loaded, doctor, policy, where_to):
 
 
 def test_every_counter_is_explained(loaded, doctor):
-    """By doctor, but for the ordinary ones, and by the man page. Red if a line is missing in
-    doctor/usage.c or tproxy-load.8.scd."""
+    """Doctor explains all counters but the ordinary ones, and the man page all. Fails if a line is
+    missing in doctor/usage.c or tproxy-load.8.scd."""
     names = list(loaded.stats())
     for number in range(len(names)):
         bpftool("map", "update", "pinned", loaded.pins.path / "map_stats",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Clients that come at once: what they have said by then is read before their servers are dialled,
-and goes with the last segment of that handshake (dial_start())."""
+"""Clients that connect at the same time: the relay reads what they have sent before it connects
+upstream, and sends it with the last segment of that handshake (dial_start())."""
 
 import socket
 
@@ -13,8 +13,8 @@ CLIENTS = 24
 
 @pytest.fixture
 def at_once(loaded):
-    """Takes a listener and what a client does after connecting: so many do it, and only then does
-    the relay, which was stopped, accept them."""
+    """Takes a listener and what a client does after connecting. Several clients do it while the
+    relay is stopped, and only then the relay accepts them."""
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
 
     def connect(listener, say):
@@ -28,19 +28,19 @@ def at_once(loaded):
 
 
 def counter(bed, table, row, name):
-    """Of the clients' namespace, which is the relay's too."""
+    """A counter of the clients' namespace, which is the relay's too."""
     with bed.client_net.inside(), open(f"/proc/net/{table}", encoding="ascii") as file:
         names, values = (line.split() for line in file if line.startswith(row))
     return int(values[names.index(name)])
 
 
 def segments(bed):
-    """That have been sent."""
+    """The number of segments that were sent."""
     return counter(bed, "snmp", "Tcp:", "OutSegs")
 
 
 def test_one_segment_less(loaded, at_once):
-    """To see it red: do not call pump_prefetch(), or leave TCP_QUICKACK on."""
+    """To see it fail: do not call pump_prefetch(), or leave TCP_QUICKACK on."""
     listener = loaded.listen()
 
     def sent_by(serve):
@@ -59,13 +59,13 @@ def test_one_segment_less(loaded, at_once):
         for _ in range(CLIENTS):
             assert wire.read_exactly(loaded.accept(listener)[0], 1) == b"x"
 
-    # A handshake that is not over at once saves nothing: on a busy machine that may be so.
+    # A handshake that does not complete at once saves nothing, which happens on a busy machine.
     assert any(sent_by(one_after_the_other) - sent_by(together) > 0.7 for _ in range(5))
 
 
 def test_request_and_end(loaded, at_once):
-    """A half-close that was there before the relay was. To see it red: take the end of file for
-    a reset in pump_prefetch()."""
+    """The client half-closed before the relay accepted it. To see it fail: take EOF for a reset in
+    pump_prefetch()."""
     listener = loaded.listen()
 
     def say(client):
@@ -95,8 +95,8 @@ def test_silence(loaded, at_once):
 
 
 def test_server_that_writes_twice_is_not_slow(loaded, at_once):
-    """Nagle's algorithm holds its second write until the first one is acknowledged: at once, in a
-    connection without us. To see it red: do not turn TCP_QUICKACK on again."""
+    """Nagle's algorithm holds its second write until the first one is acknowledged, which happens
+    at once without tproxy. To see it fail: do not turn TCP_QUICKACK on again."""
     listener = loaded.listen()
 
     def delayed():
@@ -111,5 +111,5 @@ def test_server_that_writes_twice_is_not_slow(loaded, at_once):
             assert wire.read_exactly(client, 2) == b"ab"
         return counter(loaded, "netstat", "TcpExt:", "DelayedACKs") - before
 
-    # A reader that gets no CPU for 40 ms is late as well.
+    # A reader that gets no CPU for 40 ms is late too.
     assert any(delayed() < CLIENTS / 2 for _ in range(5))

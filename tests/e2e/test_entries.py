@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""I4 beyond what our own hooks can see: no entry without a living socket stays, whatever failed
-before its SYN, whoever else is on our hooks, whatever was detached for a moment; and nobody has all
-of the room for entries."""
+"""I4 beyond what tproxy's hooks see: no entry without a socket stays, whatever failed before its
+SYN, whichever other programs are on the hooks, and whatever was detached for a moment. And no user
+takes all entries."""
 
 import errno
 import os
@@ -32,7 +32,8 @@ def wait_at_rest(bed):
 
 
 def connect_from_one_source(address, protocol, count):
-    """Those that find no port of the relay left fail. How many are recorded while all are there."""
+    """Connections that find no free port of the relay fail. Returns how many are recorded at the
+    same time."""
     codes, socks = [], []
     for _ in range(count):
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
@@ -45,8 +46,8 @@ def connect_from_one_source(address, protocol, count):
 
 @pytest.mark.parametrize("protocol", [0, IPPROTO_MPTCP], ids=["tcp", "mptcp"])
 def test_fails_before_its_syn(proxied, protocol):
-    """No hook tells of the end of a socket that the kernel made for itself. Red if connect
-    leaves an entry in map_socks already (has_room() without its delete)."""
+    """No hook reports the end of a socket that the kernel made for itself. Fails if connect leaves
+    an entry in map_socks (has_room() without its delete)."""
     (address,) = proxied.echo_server()
     ports = len(proxied.tproxy_load.status()["relays"][0]["listen"])
     codes, socks = proxied.run_in(connect_from_one_source, address, protocol, ports + 4)
@@ -61,7 +62,7 @@ def test_fails_before_its_syn(proxied, protocol):
 def load_foreign_sockops(path, op, flags):
     maps._load(path, SOCK_OPS, SOCK_OPS_ATTACH,
                (0x61, 0x12, 0, 0),    # r2 = ctx->op
-               (0x55, 0x02, 2, op),   # if r2 != op, leave the next two out
+               (0x55, 0x02, 2, op),   # if r2 != op, skip the next two
                (0xB7, 2, 0, flags),   # r2 = flags
                (0x85, 0, 0, 59),      # bpf_sock_ops_cb_flags_set(ctx, r2)
                (0xB7, 0, 0, 1),
@@ -79,9 +80,9 @@ def talk(address, count):
 @pytest.mark.parametrize("op, flags", [(ACTIVE_ESTABLISHED_CB, RTT_CB_FLAG), (TCP_CONNECT_CB, 0)],
                          ids=["rtt", "none"])
 def test_callback_flags_of_others(bed, op, flags, first):
-    """A sockops program that sets its own flags takes ours away. Red if client_released() leaves
+    """A sockops program that sets its own flags clears tproxy's. Fails if client_released() leaves
     published sockets to STATE_CB (rtt-tproxy); if client_established() does nothing either
-    (rtt-foreign, none-tproxy); if client_publish() does not ask for CLIENT_FLAGS either
+    (rtt-foreign, none-tproxy); if client_publish() does not set CLIENT_FLAGS either
     (none-foreign)."""
     pin = bed.directory / "bpf" / "foreign_sockops"
     load_foreign_sockops(pin, op, flags)
@@ -101,9 +102,9 @@ def test_callback_flags_of_others(bed, op, flags, first):
 
 
 def lose(bed, count):
-    """Connections whose end nobody sees: our hooks are detached for a moment."""
+    """Makes connections whose end no hook sees: the hooks are detached for a moment."""
     pairs = [bed.pair() for _ in range(count)]
-    with bed.relay.stopped():  # it would look for them soon
+    with bed.relay.stopped():  # it would sweep soon
         for hook in ("release", "sockops"):
             bpftool("link", "detach", "pinned",
                     bed.pins.path / f"link_{hook}_{bed.scope.path.stat().st_ino:x}")
@@ -114,7 +115,7 @@ def lose(bed, count):
 
 
 def test_hooks_detached_for_a_moment(proxied):
-    """The relay has the rest found. Red if sweep() in registration.c does nothing."""
+    """The relay runs a sweep. Fails if sweep() in registration.c does nothing."""
     lose(proxied, 3)
     proxied.load()
     wait_at_rest(proxied)
@@ -123,7 +124,7 @@ def test_hooks_detached_for_a_moment(proxied):
 
 
 def test_living_entries_are_not_swept(proxied):
-    """To see it red: let has_socket() say no."""
+    """To see it fail: let has_socket() return false."""
     pairs = [proxied.pair() for _ in range(4)]
 
     def begun():
@@ -140,9 +141,9 @@ def test_living_entries_are_not_swept(proxied):
 
 
 def test_client_that_binds_to_a_device_later(proxied):
-    """Its socket is not found by the sweep, which takes the entry; the connection goes on, for the
-    relay has its copy, and nothing is counted twice. Red if entries_delete() counts what somebody
-    else has deleted."""
+    """The sweep does not find its socket and removes the entry. The connection continues, because
+    the relay has its own copy, and nothing is counted twice. Fails if entries_delete() counts an
+    entry that another program has deleted."""
     client, server = proxied.pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
     host.wait_until(proxied.pins.at_rest, "it is swept")
@@ -154,7 +155,7 @@ def test_client_that_binds_to_a_device_later(proxied):
 
 @pytest.mark.parametrize("command", ["connections", "status"])
 def test_commands_show_no_dead_ones(proxied, ctl, command):
-    """Also where no relay of ours has them found. Red if bpffs_sweep() does nothing."""
+    """Also where no tproxy-relay runs sweeps. Fails if bpffs_sweep() does nothing."""
     lose(proxied, 2)
     with proxied.relay.stopped(), proxied.client_net.inside():
         host.wait_until(lambda: ctl(command).succeeded() and proxied.pins.at_rest(), "swept")
@@ -175,7 +176,7 @@ def shares(bed):
 
 
 def test_shares_come_back(proxied):
-    """Red if entries_count() leaves out what is deleted."""
+    """Fails if entries_count() does not count deletions."""
     pairs = [proxied.pair() for _ in range(3)]
     (entry, *_) = [entry["value"] for entry in proxied.pins.dump("map_socks")]
     assert {index: 3 for index in entry["shares"]} == shares(proxied)
@@ -188,8 +189,8 @@ def test_shares_come_back(proxied):
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 def test_one_user_has_not_all(bed, policy):
-    """A user at its share gets the policy's answer, others are served. To see it red: let
-    share_is_free() say yes."""
+    """A user that has used up its share gets the policy's answer, others are served. To see it
+    fail: let share_is_free() return true."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -215,8 +216,8 @@ def test_one_user_has_not_all(bed, policy):
 
 
 def test_share_that_is_used_up_before_the_syn(proxied):
-    """A deferred SYN (Fast Open): other connections of the user have taken the rest of its share
-    since connect(). Red if entries_make() does not call share_is_free()."""
+    """A deferred SYN (Fast Open): since connect() other connections of the user have used up its
+    share. Fails if entries_make() does not call share_is_free()."""
     listener = proxied.listen()
     sock = proxied.keep(proxied.run_in(as_user, wire.connect, listener.getsockname()))
     proxied.accept(listener)
@@ -237,7 +238,8 @@ def test_share_that_is_used_up_before_the_syn(proxied):
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 def test_no_memory_for_the_record(bed, policy):
-    """The socket's options have used up what the kernel gives. Red if it is counted as MAP_FULL."""
+    """The socket's options have used up the memory that the kernel allows. Fails if it is counted
+    as MAP_FULL."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -252,8 +254,8 @@ def test_no_memory_for_the_record(bed, policy):
 
 @pytest.mark.deadline(60)
 def test_namespace_without_a_relay(proxied):
-    """Entries of a namespace that is gone, or whose relay is: nobody there looks for their sockets,
-    so the relays of others remove them in time. Red if sweep_sock() leaves them alone."""
+    """Entries of a namespace that is gone, or has no relay any more: no sweep runs there, so relays
+    of other namespaces remove them after some time. Fails if sweep_sock() skips them."""
     visit = proxied.visit(proxied.listen())
     (entry,) = proxied.pins.dump("map_socks")
     with proxied.pins.open("map_socks") as socks:
