@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Honest errors: connect() to a destination that could not be reached a moment ago says why.
+"""Negative cache: connect() to a destination that could not be reached a moment ago fails with
+the true error.
 
-The client whose connection found that out is reset, as its connect() was over by then.
+The client whose connection met the error is reset, because its connect() had succeeded already.
 """
 
 import errno
@@ -31,7 +32,7 @@ def bed(bed):
 
 
 def errno_of(address):
-    """What connect(2) says, of a socket of the address's own family."""
+    """Returns the errno of connect(2) of a socket of the address's family."""
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as sock:
         sock.settimeout(wire.TIMEOUT)
         return sock.connect_ex(address)
@@ -42,12 +43,12 @@ def fate(address):
 
 
 def learn(bed, address, place=None):
-    """A first client is reset."""
+    """The first client is reset."""
     assert bed.run_in(fate, address, place=place) == wire.RESET
 
 
 def ask(bed, address, place=None):
-    """What connect() says then, and whether that was known without a relay."""
+    """Returns the errno of connect(), and how many known failures were counted."""
     before = bed.stats()["known_failed"]
     code = bed.run_in(errno_of, address, place=place)
     return code, bed.stats()["known_failed"] - before
@@ -55,7 +56,7 @@ def ask(bed, address, place=None):
 
 @pytest.fixture
 def remembering(loaded):
-    """With a relay that remembers for longer than a test takes."""
+    """A relay that remembers for longer than a test takes."""
     loaded.start_relay("--error-memory", "1m", "--connect-timeout", "200ms")
     return loaded
 
@@ -65,7 +66,7 @@ def remembering(loaded):
 
 @pytest.mark.parametrize("address", [NOBODY, NOBODY6], ids=["inet", "inet6"])
 def test_refused(remembering, address):
-    """To see it red: do not note the error in dial_failed()."""
+    """To see it fail: do not note the error in dial_failed()."""
     learn(remembering, address)
     assert ask(remembering, address) == (errno.ECONNREFUSED, 1)
     assert ask(remembering, address) == (errno.ECONNREFUSED, 1)
@@ -77,7 +78,7 @@ def test_refused(remembering, address):
                                              ("2001:db8:1::/48", ("2001:db8:1::1", 80))],
                          ids=["inet", "inet6"])
 def test_no_route(remembering, kind, error, prefix, address):
-    """The relay's own kernel knows no way; others are told the same."""
+    """The relay's kernel has no route. Other clients get the same error."""
     remembering.client_net.ip(f"route add {kind} {prefix}")
     assert remembering.run_in(errno_of, address, place=remembering.bystander) == error
     learn(remembering, address)
@@ -90,9 +91,9 @@ def test_no_route(remembering, kind, error, prefix, address):
     ("prohibit", "2001:db8:1::/48", ("2001:db8:1::1", 80)),
     ("blackhole", "2001:db8:1::/48", ("2001:db8:1::1", 80))])
 def test_local_policy_is_not_remembered(remembering, kind, prefix, address):
-    """EACCES and EINVAL say something about this host, not about the destination: only a reset.
+    """EACCES and EINVAL concern this host and not the destination, so there is only a reset.
 
-    To see it red: remember any errno in registration_note_error().
+    To see it fail: remember any errno in registration_note_error().
     """
     remembering.client_net.ip(f"route add {kind} {prefix}")
     for _ in range(2):
@@ -114,7 +115,7 @@ def test_router_says_unreachable(remembering, kind, prefix, error):
 
 @pytest.mark.parametrize("address", [BLACKHOLE, host6.BLACKHOLE6], ids=["inet", "inet6"])
 def test_timed_out(remembering, address):
-    """--connect-timeout is over. To see it red: do not note it in session_expire()."""
+    """--connect-timeout has expired. To see it fail: do not note it in session_expire()."""
     started = time.monotonic()
     learn(remembering, address)
     assert time.monotonic() - started >= 0.2
@@ -122,7 +123,7 @@ def test_timed_out(remembering, address):
 
 
 def test_second_connect_on_a_nonblocking_socket(remembering):
-    """At once, not by way of EINPROGRESS; and the socket can be used again."""
+    """It fails at once, without EINPROGRESS, and the socket can be used again."""
     learn(remembering, NOBODY)
     listener = remembering.listen()
     address = listener.getsockname()
@@ -150,7 +151,7 @@ def test_mapped_is_the_same_destination(remembering):
 
 
 def test_for_no_longer_than_the_error_memory(loaded):
-    """To see it red: do not look at expires_ns, or renew it with each connect()."""
+    """To see it fail: ignore expires_ns, or renew it with each connect()."""
     loaded.start_relay("--error-memory", "1s")
     before = time.monotonic()
 
@@ -186,7 +187,7 @@ def test_turned_off(loaded, address):
 
 
 def test_server_that_comes_back_is_reached(loaded):
-    """When the memory time is over, and with no client's help."""
+    """When the time has passed, without an attempt by a client."""
     loaded.start_relay("--error-memory", "300ms")
     learn(loaded, NOBODY)
     listener = loaded.listen(*NOBODY)
@@ -196,7 +197,7 @@ def test_server_that_comes_back_is_reached(loaded):
 
 
 def test_error_of_a_relay_that_is_gone(loaded):
-    """Without a relay connections are direct, whatever one found out before."""
+    """Without a relay connections are direct, whatever a relay met before."""
     loaded.start_relay("--error-memory", "1m")
     learn(loaded, NOBODY)
     listener = loaded.listen(*NOBODY)
@@ -209,8 +210,8 @@ def test_error_of_a_relay_that_is_gone(loaded):
 
 
 def test_not_for_another_destination(remembering):
-    """Another port, another address, the other family. To see it red: leave the port or the address
-    out of the key, or half of the address."""
+    """Another port, another address, the other family. To see it fail: leave the port, the address
+    or half of the address out of the key."""
     learn(remembering, NOBODY)
     learn(remembering, NOBODY6)
     for address in (SERVER, SERVER2):
@@ -223,7 +224,7 @@ def test_not_for_another_destination(remembering):
 
 
 def test_not_in_another_namespace(remembering):
-    """10.9.9.9 exists in one of them only. To see it red: leave netns_cookie out of the key."""
+    """10.9.9.9 exists in one namespace only. To see it fail: leave netns_cookie out of the key."""
     remembering.start_relay("--error-memory", "1m",
                             place=host.Place(remembering.relay_cgroup, remembering.server_net))
     remembering.server_net.ip("addr add 10.9.9.9/32 dev lo")
@@ -254,7 +255,7 @@ def note(bed, address, error, seconds=60):
 
 
 def test_nonsense_in_the_map_is_ignored(proxied):
-    """No errno, one out of range, and one that has expired. To see it red: drop MAX_ERRNO."""
+    """An errno of 0, one out of range, and one that has expired. To see it fail: drop MAX_ERRNO."""
     listener = proxied.listen()
     for error, seconds in ((0, 60), (4096, 60), (1 << 31, 60), (errno.ECONNREFUSED, -1)):
         note(proxied, listener.getsockname(), error, seconds)
@@ -264,7 +265,7 @@ def test_nonsense_in_the_map_is_ignored(proxied):
 
 
 def test_full_memory_forgets_older_errors(remembering):
-    """It is no reason to fail."""
+    """A full map does not make connections fail."""
     for number in range(5000):
         note(remembering, (socket.inet_ntoa(struct.pack(">I", 0x0A000000 + number)), 80),
              errno.ECONNREFUSED)
@@ -285,8 +286,8 @@ def serve_pages(listener):
 
 @pytest.mark.needs("curl")
 def test_happy_eyeballs(loaded):
-    """The first address refuses, the second one works: curl finds it, at the latest by its next
-    try. (The reset comes so soon that curl may take it for a refusal at the first one.)"""
+    """The first address refuses, the second one works. curl connects to it, with its second call at
+    the latest. (The reset comes so soon that curl may take it for a refusal by the first one.)"""
     loaded.start_relay("--error-memory", "1m")
     listener = loaded.listen()
     port = listener.getsockname()[1]

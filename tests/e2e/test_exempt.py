@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Relays are never redirected (I8), and one that hangs, dies or is replaced is in nobody's way."""
+"""Relays are never redirected (I8), and a relay that hangs, dies or is replaced blocks no
+client."""
 
 import contextlib
 import ctypes
@@ -40,13 +41,14 @@ def bed(bed):
 
 
 def in_the_scope(bed, *options, **load):
-    """A relay that is exempt by its marks only."""
+    """A relay in scope, which is exempt by its marks only."""
     bed.load(relay_cgroup=False, **load)
     return bed.start_relay(*options, place=bed.client)
 
 
 def assert_exempt(bed, relays=1):
-    """As many connections dialled as redirected: the relays' own were none of the latter."""
+    """As many connections were bypassed for relays as were redirected, so no relay's own connection
+    was redirected."""
     stats = bed.stats()
     assert stats["redirected"] == stats["bypass_relay"] > 0
     for relay in bed.relays[-relays:]:
@@ -57,10 +59,11 @@ def assert_exempt(bed, relays=1):
 
 
 def test_several_workers(bed):
-    """Each dials for itself, for both families. To see it red: mark the first worker's only."""
+    """Each worker connects upstream for itself, in both families. To see it fail: mark only the
+    first worker's sockets."""
     in_the_scope(bed, "--workers", 4)
     listener, listener6 = bed.listen(), host6.listen(bed)
-    # Those at a time are spread over all workers.
+    # Concurrent connections are spread over all workers.
     pairs = [bed.pair(listener) for _ in range(16)]
     for _ in range(16):
         assert host6.visit(bed, listener6).relayed
@@ -71,7 +74,7 @@ def test_several_workers(bed):
 
 
 def test_several_relay_processes(bed):
-    """Two generations that both serve; the older one, which map_config does not name, too."""
+    """Two generations serve at the same time. The older one is not in map_config."""
     first = in_the_scope(bed)
     listener = bed.listen()
     old = bed.pair(listener)
@@ -91,11 +94,13 @@ def test_several_relay_processes(bed):
 
 @pytest.mark.parametrize("how", ["moved", "loaded"])
 def test_relay_leaves_the_relays_cgroup(bed, how):
-    """In that cgroup its sockets have no mark. When it is moved into the scope, or a loader gives
-    relays another place, it redirects to itself what it dials until it asks again, and then marks.
+    """In that cgroup its sockets have no mark. When it is moved into the scope, or a loader
+    chooses another relay cgroup, its own connections are redirected to it until it checks
+    again, and then marks its sockets.
 
-    Its listeners stay in the cgroup where they were made, so it serves on. To see it red: do not
-    ask is_exempt() again; to see "moved" red: make the socket that is_heard() asks for each look.
+    Its listeners stay in the cgroup where they were created, so it continues to serve. To see
+    it fail: do not call is_exempt() again; for "moved": create the socket that is_heard()
+    queries at each check.
     """
     bed.load()
     relay = bed.start_relay("--workers", 1)
@@ -118,7 +123,7 @@ def test_relay_leaves_the_relays_cgroup(bed, how):
 
 
 def test_loopback_destinations_do_not_loop(bed):
-    """--include-loopback, the relay in the scope. To see it red: do not mark what dials."""
+    """--include-loopback, with the relay in scope. To see it fail: do not mark upstream sockets."""
     bed.load("--include-loopback", relay_cgroup=False)
     bed.start_relay(place=bed.client)
     assert bed.visit(bed.listen("127.0.0.1", netns=bed.client_net)).relayed
@@ -127,7 +132,7 @@ def test_loopback_destinations_do_not_loop(bed):
 
 
 def test_relay_in_a_pid_namespace(bed):
-    """It is PID 1 there, and is registered under the number that the host knows."""
+    """It is PID 1 there, and is registered under its PID in the initial namespace."""
     bed.load(relay_cgroup=False)
     relay = programs.Program(
         "unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
@@ -153,7 +158,7 @@ def test_relay_in_a_pid_namespace(bed):
 
 
 def dial_with_a_mark(pins, address):
-    """A forked child that dials with a socket which its parent has marked."""
+    """A forked child connects with a socket that its parent has marked."""
     sock = socket.socket()
     with pins.open("map_marks") as marks:
         marks.update(struct.pack("=i", sock.fileno()),
@@ -169,7 +174,7 @@ def dial_with_a_mark(pins, address):
 
 
 def test_forked_child(proxied):
-    """A mark is the socket's, whoever uses it."""
+    """A mark belongs to the socket, whichever process uses it."""
     listener = proxied.listen()
     sock, code = proxied.run_in(dial_with_a_mark, proxied.pins, listener.getsockname())
     assert code == 0
@@ -183,7 +188,7 @@ def registered(pins):
 
 
 def rewrite_registration(pins, sock, **changes):
-    """Puts other numbers into the entry of the namespace that this socket belongs to."""
+    """Writes other numbers into the entry of the network namespace of this socket."""
     value = {**registered(pins), **changes}
     listen = b"".join(bytes(family["addr"]) + struct.pack("=HH", family["n_ports"], 0)
                       + struct.pack("=64H", *family["ports"]) for family in value["listen"])
@@ -195,7 +200,7 @@ def rewrite_registration(pins, sock, **changes):
 
 
 def connect_as(pins, address):
-    """Puts the PID of this very process into map_config, then connects."""
+    """Writes the PID of this process to map_config, then connects."""
     sock = socket.socket()
     sock.settimeout(wire.TIMEOUT)
     rewrite_registration(pins, sock, pid=os.getpid())
@@ -204,7 +209,7 @@ def connect_as(pins, address):
 
 
 def test_recycled_pid_is_not_exempt(proxied):
-    """To see it red: let is_relay() compare PIDs with map_config's."""
+    """To see it fail: let is_relay() compare PIDs with that in map_config."""
     listener = proxied.listen()
 
     def relayed_in_its_name():
@@ -212,7 +217,7 @@ def test_recycled_pid_is_not_exempt(proxied):
         server, peer = proxied.accept(listener)
         assert peer != client.getsockname(), "not relayed"
         wire.exchange(proxied.keep(client), server)
-        return named  # not if the relay wrote its entry meanwhile
+        return named  # unless the relay wrote its entry meanwhile
 
     host.wait_until(relayed_in_its_name, "map_config names the client")
 
@@ -221,10 +226,10 @@ def test_recycled_pid_is_not_exempt(proxied):
 
 
 def test_restart_under_load(proxied):
-    """The new one starts, then the old one is told to end; 32 clients connect without pause, and no
-    connection fails.
+    """The new relay starts, then the old one gets SIGTERM. 32 clients connect without pause,
+    and no connection fails.
 
-    To see it red: let the older one take the registration of the newer one back.
+    To see it fail: let the older relay take back the registration of the newer one.
     """
     with crowd.connecting(proxied, CLIENTS) as outcome:
         for turn in range(1, 4):
@@ -239,7 +244,8 @@ def test_restart_under_load(proxied):
 
 
 def test_stop_and_start_under_load(proxied):
-    """The old one ends before the new one starts: connections between are direct; none fails."""
+    """The old relay ends before the new one starts. Connections in between are direct, and none
+    fails."""
     with crowd.connecting(proxied, CLIENTS) as outcome:
         for turn in range(1, 3):
             host.wait_until(lambda: proxied.stats()["redirected"] > 200 * turn, "clients connect")
@@ -253,9 +259,9 @@ def test_stop_and_start_under_load(proxied):
 
 
 def test_relay_that_ends_serves_its_backlog(loaded):
-    """Whoever was redirected to it before. More are waiting than it accepts in one go.
+    """Clients that were redirected to it before. More of them wait than it accepts in one go.
 
-    To see it red: let the relay close its listeners when it is told to end.
+    To see it fail: let the relay close its listeners at SIGTERM.
     """
     loaded.start_relay("--workers", "1", "--drain-timeout", "20s")
     relay, listener = loaded.relay, loaded.listen()
@@ -280,10 +286,10 @@ def test_relay_that_ends_serves_its_backlog(loaded):
 
 
 def test_relay_stopped(proxied):
-    """For 5 s clients wait in the backlog, then they are direct, or refused with --fail-closed; and
-    when it goes on they are relayed again, those who waited too.
+    """For 5 s clients wait in the backlog, then they are direct, or refused with --fail-closed.
+    When the relay continues, clients are relayed again, and so are those that waited.
 
-    To see it red: do not look at alive_ns, or do not renew it.
+    To see it fail: ignore alive_ns, or do not renew it.
     """
     listener = proxied.listen()
     waiting, began = [], [0.0]
@@ -322,9 +328,9 @@ def test_relay_stopped(proxied):
 
 
 def test_older_relay_takes_over_from_a_stopped_one(proxied):
-    """Connections have missed the newer one; the older one looks every second.
+    """Connections did not reach the newer relay. The older one checks every second.
 
-    To see it red: do not count missed ones for a stalled relay.
+    To see it fail: do not count missed connections of a stalled relay.
     """
     first, listener = proxied.relay, proxied.listen()
     second = proxied.start_relay()
@@ -342,9 +348,10 @@ def test_older_relay_takes_over_from_a_stopped_one(proxied):
 
 
 def test_entry_that_an_older_relay_overwrote(proxied):
-    """Who registered last serves: it writes its entry again, and the older one leaves it.
+    """The relay that registered last owns the entry. It writes the entry again, and the older
+    one leaves it.
 
-    To see it red: leave out registered_ns in registration_check().
+    To see it fail: leave out registered_ns in registration_check().
     """
     older = registered(proxied.pins)
     newer = proxied.start_relay()
@@ -361,7 +368,7 @@ PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x4000
 
 @contextlib.contextmanager
 def stopped_thread(tid):
-    """SIGSTOP would stop all of them."""
+    """Stops one thread. SIGSTOP would stop all of them."""
     def ptrace(request):
         assert libc.ptrace(request, tid, 0, 0) == 0, os.strerror(ctypes.get_errno())
 
@@ -378,10 +385,11 @@ def stopped_thread(tid):
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("thread", ["tproxy-worker", "tproxy-bulk"])
 def test_worker_stopped(loaded, thread):
-    """One of two workers stands still, and with it what it serves: as a relay that does, it gets
-    nothing new after a while, and is served again when it goes on.
+    """One of two workers stops, with the connections that it serves. After a while the relay
+    gets no new connections, as if all of it had stopped. When the worker continues, the relay
+    gets connections again.
 
-    To see it red: renew the entry whatever workers_answer() says.
+    To see it fail: renew the entry whatever workers_answer() returns.
     """
     relay = loaded.start_relay("--workers", 2)
     listener = loaded.listen()
@@ -406,7 +414,7 @@ def test_worker_stopped(loaded, thread):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_killed_under_load(bed, policy):
-    """Connections that it carried end; nobody hangs; new ones are direct, or refused."""
+    """Its connections end and none hangs. New ones are direct, or refused."""
     bed.load(*policy)
     ports = bed.start_relay().ports()
     with crowd.connecting(bed, CLIENTS) as outcome:
@@ -415,13 +423,13 @@ def test_killed_under_load(bed, policy):
         host.wait_until(lambda: bed.stats()["no_listener"] > 300, "they go on without it")
     assert not [failure for failure in outcome.failed if "imed" in failure]
     refused = [failure for failure in outcome.failed if "ConnectionRefused" in failure]
-    # A process that dies closes one socket after the other, its listeners somewhere between: who
-    # was cut may be cut again at each that is left.
+    # A process that dies closes its sockets one after the other, its listeners among them. A client
+    # that was reset may be reset again by each listener that is left.
     assert len(outcome.failed) - len(refused) <= (ports + 1) * CLIENTS, len(outcome.failed)
     if policy:
         assert refused
-    # A listener may close between the hook that saw it and the SYN: one connect() on each CPU, for
-    # each listening socket.
+    # A listener may be closed between the hook that saw it and the SYN. This may affect one
+    # connect() on each CPU, for each listening socket.
     else:
         assert len(refused) <= os.cpu_count() * ports, refused
     host.wait_until(bed.pins.at_rest, "nothing is left")
@@ -437,9 +445,10 @@ def test_killed_under_load(bed, policy):
 @pytest.mark.parametrize("address, only6", [("::1", True), ("::", True), ("::", False)],
                          ids=["loopback", "any", "dual-stack"])
 def test_port_taken_by_a_stranger(bed, policy, address, only6):
-    """At the IPv6 port; the dual-stack one at the IPv4 port too, where it gets IPv4 as well.
+    """At the IPv6 port. A dual-stack socket also takes the IPv4 port, where it receives IPv4
+    connections.
 
-    To see it red: ask for a listener, but not for our mark on it.
+    To see it fail: require a listener, but not tproxy's mark on it.
     """
     bed.load(*policy)
     bed.start_relay().kill()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Faults: calls of the relay that fail.
 
-Whatever fails: the relay goes on, a connection carries all its bytes or is reset, the next one is
-served, descriptors come back, and nothing spins.
+Whatever fails: the relay continues, a connection carries all its bytes or is reset, the next
+one is served, descriptors are returned, and nothing spins.
 """
 
 import contextlib
@@ -24,17 +24,16 @@ from harness import SERVER
 WHOLE = "whole"
 UP, DOWN = (b"".join(wire.Stream(name, 1 << 20).blocks()) for name in ("up", "down"))
 
-# Errors after which the connection's end that they came from is taken for reset: it may be closed
-# as it is.
+# After these errors the peer counts as reset, so its socket may be closed without a reset.
 PEER_GONE = {errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
 
-# After these, and when these fail, a connection is served all the same.
+# After these errors, or errors of these calls, a connection is still served.
 NO_HARM = {errno.EAGAIN, errno.EINTR, errno.EINVAL}
 CLIENT_WAITS = {"accept4", "socket", "bpf_update", "setsockopt"}
-# Nobody notices.
+# No end notices these.
 HARMLESS = {"epoll_wait", "epoll_del", "close", "write", "getsockname"}
 
-# What may be expected of a busy, poor or guarded host. Calls are those of inject.py.
+# Errors that a busy, small or guarded host may return. Calls are those of inject.py.
 FAULTS = {
     "accept4": ["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "EINTR", "EPERM",
                 "EPROTO", "EAGAIN", "ENETDOWN", "EHOSTUNREACH"],
@@ -70,10 +69,10 @@ def library(run_directory):
 
 @pytest.fixture
 def faulty(bed, library):
-    """A bed whose relay follows bed.faults, and a server that swaps streams with its clients. Its
-    cgroup does not exempt it, so it marks what it dials with. Its buffer is small: whatever one
-    write of the server brings fills it again and again, which begins a splice, however quick the
-    relay is."""
+    """A bed whose relay follows bed.faults, and a server that swaps streams with its clients. The
+    relay is not in the relay cgroup, so it marks its upstream sockets. Its buffer is small: each
+    write of the server fills it again and again, which begins a splice, however fast the relay
+    is."""
     bed.load(relay_cgroup=False)
     with inject.Faults(library, bed.directory / "faults") as faults:
         bed.faults = faults
@@ -85,7 +84,7 @@ def faulty(bed, library):
 
 
 def swap(sock, outgoing, incoming):
-    """Sends and receives at the same time. Says WHOLE, RESET, or what else came to pass."""
+    """Sends and receives at the same time. Returns WHOLE, RESET, or what else happened."""
     broken = []
 
     def send():
@@ -110,13 +109,13 @@ def swap(sock, outgoing, incoming):
         return "other bytes"
     if end == wire.EOF and len(data) == len(incoming):
         return WHOLE
-    # A reset is told once: to the one who writes, and the one who reads meets an end of file.
+    # A reset is reported once: if the writer gets it, the reader gets EOF.
     return wire.RESET if broken or end == wire.RESET else f"{end} after {len(data)} bytes"
 
 
 class Swaps:
     """A server that swaps streams: on one port it receives, on one it sends, on one it does both.
-    What it makes of each connection comes by a socket."""
+    It reports the outcome of each connection by a socket."""
 
     WAYS = [(UP, b""), (b"", DOWN), (UP, DOWN)]
 
@@ -157,13 +156,15 @@ class Swaps:
         return verdicts
 
     def visit(self, count):
-        """What became of so many connections, one after the other, for the clients."""
+        """Returns the outcomes of @count connections, one after the other, for the clients."""
         return self._bed.run_in(self._visits, count, timeout=20)
 
     def served(self):
-        """What became of them for the server, after one more each way, which are whole."""
+        """Returns their outcomes for the server, after another connection of each kind, which are
+        whole."""
         assert self.visit(3) == [WHOLE] * 3, "the next connections are served"
-        # Whatever came before these three has been accepted: that is said already.
+        # All connections before these three have been accepted, so their outcomes were sent
+        # already.
         messages = []
         self._told.settimeout(0)
         with contextlib.suppress(BlockingIOError):
@@ -177,7 +178,7 @@ class Swaps:
 
 
 def descriptors(relay, kind):
-    """How many it has of sockets or pipes."""
+    """The number of sockets or pipes."""
     count = 0
     for entry in os.scandir(f"/proc/{relay.pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -187,7 +188,7 @@ def descriptors(relay, kind):
 
 def cpu_used(relay, duration):
     before = relay.cpu_seconds()
-    time.sleep(duration)  # the time that is measured over
+    time.sleep(duration)  # the time over which it is measured
     return relay.cpu_seconds() - before
 
 
@@ -195,14 +196,14 @@ def check_fault(bed, call, code, count, **rule):
     what = f"{call} {errno.errorcode[code]} {rule}"
     bed.faults.fail(call, code, **rule)
     clients = bed.swaps.visit(count)
-    # One write() may have the lines of many connections, and comes a moment later.
+    # One write() may contain the lines of many connections, and comes a moment later.
     for _ in range(20):
         if call == "write" and bed.faults.struck(call) == 0:
             clients += bed.swaps.visit(3)
     assert bed.faults.stop(call) > 0, f"{what}: it did not come to that"
     servers = bed.swaps.served()
     if code in PEER_GONE:
-        # The end that is taken for gone sees what it sees, the other one a reset.
+        # The end that counts as gone sees its own error, the other end a reset.
         allowed = re.compile(r"whole|reset|eof after \d+ bytes")
         cut = sum("after" in verdict for verdict in clients + servers)
         assert cut <= bed.faults.struck(call), f"{what}: {clients} {servers}"
@@ -223,11 +224,12 @@ def check_fault(bed, call, code, count, **rule):
     pytest.param(call, marks=pytest.mark.plain_allocator) if call == "malloc" else call
     for call in FAULTS])
 def test_call_fails(faulty, call):
-    """Once, soon or later in a connection, and again and again: whole or reset, no leak, no spin.
+    """Once, early or late in a connection, and repeatedly: connections are whole or reset,
+    nothing leaks or spins.
 
-    To see it red: take EINTR for a reset in read_result() (recv, splice_in) or write_result()
-    (send, splice_out); do not give the session back when accept4() has failed (accept4); close the
-    client of a destination that cannot be dialled without a reset in session_destroy() (connect).
+    To see it fail: take EINTR for a reset in read_result() (recv, splice_in) or write_result()
+    (send, splice_out); do not release the session after accept4() failed (accept4); in
+    session_destroy() close the client without a reset if connect() failed (connect).
     """
     relay = faulty.relay
     assert faulty.swaps.visit(3) == [WHOLE] * 3, "well before"
@@ -236,8 +238,8 @@ def test_call_fails(faulty, call):
     for name in FAULTS[call]:
         code = getattr(errno, name)
         for skip in (0, 2):
-            # Those of a session's end may come, for the last one, when we have looked already; and
-            # not each connection sets an option.
+            # Calls at a session's end may come, for the last one, after this check. And not every
+            # connection sets an option.
             count = 6 if call in HARMLESS | {"setsockopt"} else 3
             check_fault(faulty, call, code, count=count, skip=skip, left=1)
         check_fault(faulty, call, code, count=6, skip=0, every=3, left=6)
@@ -252,10 +254,10 @@ def test_call_fails(faulty, call):
                                         ("pipe2", errno.ENOMEM), ("setpipe", errno.EPERM),
                                         ("setpipe", errno.EBUSY)])
 def test_no_pipe(faulty, call, code):
-    """Bulk goes without: all is whole, nothing is left of pipes that could not be made large, and
-    no more than one is tried in a second.
+    """Bulk is served without pipes: all is whole, no pipe is left that could not be enlarged,
+    and at most one is tried in a second.
 
-    To see it red: keep the descriptors when F_SETPIPE_SZ fails in pipe_create(); do not set
+    To see it fail: keep the descriptors when F_SETPIPE_SZ fails in pipe_create(); do not set
     try_again_ms.
     """
     before = descriptors(faulty.relay, "pipe:")
@@ -280,9 +282,10 @@ def test_no_pipe(faulty, call, code):
     "splice_in",
     "splice_out"])
 def test_error_that_says_nothing_of_the_peer(faulty, call):
-    """ENOMEM on the client's socket: it lives, and must not take the part that it got for all.
+    """ENOMEM on the client's socket: the client is alive, and must not take a part for the
+    whole.
 
-    What keeps it: close both sides with a reset in session_destroy() unless all is done.
+    Ensured by session_destroy(), which closes both sides by reset unless all is done.
     """
     client, server = faulty.pair()
     server.sendall(b"a part")
@@ -301,9 +304,10 @@ def test_error_that_says_nothing_of_the_peer(faulty, call):
 
 @pytest.mark.needs("cc")
 def test_reset_that_cannot_be_asked_for(faulty):
-    """SO_LINGER refused, as a foreign cgroup program may: still no end of file for a part.
+    """SO_LINGER is refused, as a foreign cgroup program may do. An incomplete stream still does
+    not end by FIN.
 
-    What keeps it: connect(AF_UNSPEC), which resets as well, when setsockopt() has failed.
+    Ensured by connect(AF_UNSPEC), which resets too, after setsockopt() has failed.
     """
     faulty.faults.fail("linger", errno.EPERM, left=inject.FOR_EVER)
     client, server = faulty.pair()
@@ -319,10 +323,10 @@ def test_reset_that_cannot_be_asked_for(faulty):
     pytest.param("malloc", "ENOMEM", marks=pytest.mark.plain_allocator),
     ("accept4", "EPERM"), ("accept4", "EINVAL")])
 def test_fault_that_lasts(faulty, call, name):
-    """The relay waits without spinning, says so in one line, and goes on when it is over.
+    """The relay waits without spinning, logs one line, and continues when the fault has ended.
 
-    To see it red: return ACCEPTED for EMFILE in accept_one(); do not add the timer that resumes in
-    listener_pause().
+    To see it fail: return ACCEPTED for EMFILE in accept_one(); do not add the timer that
+    resumes in listener_pause().
     """
     relay = faulty.relay
     assert faulty.swaps.visit(3) == [WHOLE] * 3
@@ -337,7 +341,7 @@ def test_fault_that_lasts(faulty, call, name):
     if clients:
         relay.says("accepting paused")
     assert relay.text().count("accepting paused") == (1 if clients else 0)
-    # In any order, for they wait at different ports.
+    # In any order, because they wait at different ports.
     for number, client in enumerate(clients):
         client.sendall(b"late%d" % number)
     said = [wire.read_exactly(faulty.accept(listener)[0], 5) for _ in clients]
@@ -347,10 +351,11 @@ def test_fault_that_lasts(faulty, call, name):
 
 @pytest.mark.needs("ss")
 def test_listener_destroyed(proxied):
-    """By `ss -K` of somebody who meant other sockets: accept4() says EINVAL from then on. Who waits
-    at others is served, and the relay makes new ones, once.
+    """By `ss -K`, as if meant for other sockets: accept4() returns EINVAL from then on. Clients
+    at other listeners are served, and the relay makes new listeners, once.
 
-    To see it red: do not set lost_listener in socket_is_lost(), or let accept_one() pause there.
+    To see it fail: do not set lost_listener in socket_is_lost(), or let accept_one() pause
+    there.
     """
     relay, listener = proxied.relay, proxied.listen()
     with relay.stopped():
@@ -378,9 +383,9 @@ def destroy_listener(bed, port):
 
 @pytest.mark.needs("ss")
 def test_drain_with_a_destroyed_listener(proxied):
-    """Of a relay that another one has replaced, which makes no new ones: it ends all the same.
+    """A relay that was replaced makes no new listeners, and still ends.
 
-    To see it red: let accept_one() pause for a destroyed socket.
+    To see it fail: let accept_one() pause for a destroyed socket.
     """
     older = proxied.relay
     proxied.start_relay()
@@ -392,9 +397,9 @@ def test_drain_with_a_destroyed_listener(proxied):
 
 @pytest.mark.needs("ss")
 def test_destroyed_listener_whose_port_is_taken(loaded):
-    """The other ports serve on, and when it is free again there are all.
+    """The other ports continue to serve. When the port is free again, all are there.
 
-    To see it red: close the registration before relay_listen() in register_anew().
+    To see it fail: close the registration before relay_listen() in register_anew().
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", 2, "--listen", "127.0.0.1:7654")
     with relay.stopped():
@@ -417,7 +422,7 @@ def test_destroyed_listener_whose_port_is_taken(loaded):
 
 
 def assert_all_ports_serve(bed):
-    """Connections take turns at the ports."""
+    """Connections use the ports in turn."""
     listener = bed.listen()
     for _ in range(bed.relay.ports()):
         assert bed.visit(listener).relayed
@@ -429,16 +434,17 @@ def assert_all_ports_serve(bed):
     pytest.param("malloc", errno.ENOMEM, marks=pytest.mark.plain_allocator),
     pytest.param("worker_malloc", errno.ENOMEM, marks=pytest.mark.plain_allocator)])
 def test_new_listeners_meet_a_fault(faulty, call, code):
-    """Other maps are pinned, and what the relay needs to listen anew fails: it serves all the same.
+    """Other maps are pinned, and a call fails that the relay needs to listen again. It still
+    serves.
 
-    To see it red: in listener_init() let listen_for_clients() fail without a pause; do not set
+    To see it fail: let listen_for_clients() fail without a pause in listener_init(); do not set
     lost_listener in replace_listeners().
     """
     faulty.unload()
     faulty.faults.fail(call, code, left=3)
     faulty.load(relay_cgroup=False)
     host.wait_until(lambda: faulty.faults.struck(call) == 3, "it came to that")
-    if call == "worker_malloc":  # the main thread, which has registered by now, does so again
+    if call == "worker_malloc":  # the main thread registers again, which it has done once by now
         faulty.relay.wait_registered(3)
     host.wait_until(lambda: registered_pid(faulty) == faulty.relay.pid, "it is registered")
     # A pause of listeners is shorter than this.
@@ -450,9 +456,10 @@ def test_new_listeners_meet_a_fault(faulty, call, code):
 @pytest.mark.needs("cc")
 @pytest.mark.plain_allocator
 def test_lost_listeners_cannot_be_replaced_at_once(faulty):
-    """No memory for them, and then no descriptor to look at the pins with: they are not forgotten.
+    """There is no memory for them, and then no descriptor to examine the pins: the relay tries
+    again.
 
-    To see it red: in check() keep nothing of what worker_has_lost_listener() says.
+    To see it fail: in check() discard the result of worker_has_lost_listener().
     """
     faulty.unload()
     faulty.faults.fail("worker_malloc", errno.ENOMEM)
@@ -474,9 +481,9 @@ def registered_pid(bed):
 @pytest.mark.parametrize("code, lines", [
     (errno.EADDRNOTAVAIL, 1), (errno.EPERM, 1), (errno.ECONNREFUSED, 0)])
 def test_dial_that_this_host_refuses(faulty, code, lines):
-    """An operator is told once; what is up to the server is the client's to hear.
+    """The operator gets one line. Errors of the server are for the client only.
 
-    To see it red: say it each time in dial_failed(), or of each error.
+    To see it fail: log each time, or every error, in dial_failed().
     """
     faulty.faults.fail("connect", code, left=5)
     faulty.swaps.visit(5)
@@ -486,16 +493,17 @@ def test_dial_that_this_host_refuses(faulty, code, lines):
     def said():
         return faulty.relay.text().count("this host does not let us connect, to ")
 
-    # A thread of its own writes it.
+    # The log is written by a thread of its own.
     host.wait_until(lambda: said() >= lines, "it is said")
     host.stays_true(lambda: said() == lines, "once", 0.2)
 
 
 @pytest.mark.needs("cc")
 def test_map_that_cannot_be_read(faulty):
-    """An older relay, which does not know who is registered, leaves the newer one's entry alone.
+    """An older relay that cannot read the registration leaves the entry of the newer one alone.
 
-    To see it red: take each failure of bpf_map_lookup_elem() for ENOENT in registration_check().
+    To see it fail: take each failure of bpf_map_lookup_elem() for ENOENT in
+    registration_check().
     """
     older = faulty.relay
     newer = faulty.start_relay(place=faulty.client)
@@ -510,9 +518,9 @@ def test_map_that_cannot_be_read(faulty):
 
 @pytest.mark.needs("cc")
 def test_entry_that_another_one_changes_meanwhile(faulty):
-    """Between the look and the write: BPF_EXIST and BPF_NOEXIST tell, and that is no failure.
+    """Between lookup and update: BPF_EXIST and BPF_NOEXIST detect this, and it is no failure.
 
-    To see it red: take ENOENT for a failure in renew().
+    To see it fail: take ENOENT for a failure in renew().
     """
     faulty.faults.fail("bpf_update", errno.ENOENT)
     host.wait_until(lambda: faulty.faults.struck("bpf_update"), "it came to that")
@@ -522,9 +530,10 @@ def test_entry_that_another_one_changes_meanwhile(faulty):
 
 @pytest.mark.needs("cc")
 def test_worker_that_cannot_wait(faulty):
-    """epoll_wait() fails for good: the relay ends, and whoever started it is told.
+    """epoll_wait() fails permanently: the relay exits, so that the supervisor or systemd starts
+    another.
 
-    To see it red: let has_failed() in main.c say no.
+    To see it fail: let has_failed() in main.c return false.
     """
     faulty.relay.killed = True
     faulty.faults.fail("epoll_wait", errno.EBADF)
@@ -535,7 +544,7 @@ def test_worker_that_cannot_wait(faulty):
 
 @pytest.mark.needs("cc")
 def test_relay_that_cannot_accept_can_be_stopped(faulty):
-    """SIGTERM while accept4() fails. What keeps it: let accept_one() pause for other errors."""
+    """SIGTERM while accept4() fails. Ensured by accept_one(), which pauses for other errors."""
     faulty.faults.fail("accept4", errno.EPERM, left=inject.FOR_EVER)
     faulty.relay.signal(signal.SIGTERM)
     try:
@@ -546,9 +555,9 @@ def test_relay_that_cannot_accept_can_be_stopped(faulty):
 
 @pytest.mark.needs("cc")
 def test_dial_whose_outcome_cannot_be_asked_for(faulty):
-    """getsockopt(SO_ERROR) fails: the client sees a reset, the server is left alone.
+    """getsockopt(SO_ERROR) fails: the client gets a reset, and the server is left alone.
 
-    To see it red: take error for 0 then in on_connected().
+    To see it fail: take error for 0 then in on_connected().
     """
     with faulty.server_net.inside():
         full = faulty.keep(wire.listener((SERVER, 0), backlog=0))
@@ -571,7 +580,7 @@ def test_dial_whose_outcome_cannot_be_asked_for(faulty):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("code", [errno.EINTR, errno.ENOMEM])
 def test_poll_fails(faulty, code):
-    """Which asks about sessions that are not read from: they are asked again. To see it red: take
+    """poll() is for sessions that are not read from. They are checked again. To see it fail: take
     -1 for a reset in session_probe()."""
     client, server = faulty.pair()
     client.shutdown(socket.SHUT_WR)
@@ -594,8 +603,8 @@ def test_poll_fails(faulty, code):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("code", [errno.EINTR, errno.EAGAIN])
 def test_message_between_threads_is_late(faulty, code):
-    """An eventfd that cannot be read at once: workers still hear of SIGHUP and SIGTERM, and the
-    main thread of their end. To see it red: leave out EV_PERSIST where they are read."""
+    """An eventfd that cannot be read at once: workers still get SIGHUP and SIGTERM, and the main
+    thread learns of their end. To see it fail: leave out EV_PERSIST where they are read."""
     relay = faulty.relay
     faulty.faults.fail("eventfd_read", code, left=2)
     relay.signal(signal.SIGHUP)
@@ -610,9 +619,9 @@ def test_message_between_threads_is_late(faulty, code):
 
 @pytest.mark.needs("cc")
 def test_listener_that_cannot_be_resumed_is_tried_again(faulty):
-    """epoll_ctl() fails in the moment in which accepting is to go on.
+    """epoll_ctl() fails at the moment when accepting is to resume.
 
-    What keeps it: add the timer again when event_add() fails in listener_resume().
+    Ensured by listener_resume(), which adds the timer again when event_add() fails.
     """
     faulty.faults.fail("accept4", errno.EMFILE, left=1)
     faulty.faults.fail("epoll_add", errno.ENOSPC, left=1)
@@ -626,10 +635,10 @@ def test_listener_that_cannot_be_resumed_is_tried_again(faulty):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("call, calls", [("bpf_update", 4), ("bpf_other", 9)])
 def test_registration_that_cannot_be_renewed(faulty, call, calls):
-    """bpf(2) fails for seconds: running connections go on, new ones are relayed or direct, one line
-    tells, and it is registered again afterwards.
+    """bpf(2) fails for seconds: established connections continue, new ones are relayed or
+    direct, one line is logged, and the relay registers again afterwards.
 
-    What keeps it: log in write_entry() and registration_check() only when the state changes.
+    Ensured by write_entry() and registration_check(), which log only when the state changes.
     """
     client, server = faulty.pair()
     before = faulty.relay.text().count("\n")

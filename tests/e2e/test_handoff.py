@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A session that moves bulk data goes to the bulk worker, and comes back (proxy/worker/handoff.h).
+"""A session that moves bulk data goes to the bulk worker, and comes back
+(proxy/worker/handoff.h).
 
-Whatever it does on the way, its bytes are exact and it ends as it would have elsewhere (I6, I12).
+Whatever happens on the way, its bytes are exact and it ends as without a handoff (I6, I12).
 """
 
 import random
@@ -17,11 +18,11 @@ import wire
 
 WORKER, BULK = "tproxy-worker", "tproxy-bulk"
 MIB = 1 << 20
-ENOUGH = 16 * MIB  # to be handed over, with some left
+ENOUGH = 16 * MIB  # enough to be handed over, with some left
 
 
 def cpu_ns(relay, name):
-    """CPU time of the threads of that name."""
+    """The CPU time of the threads of this name."""
     return sum(int((comm.parent / "schedstat").read_text().split()[0])
                for comm in Path(f"/proc/{relay.pid}/task").glob("*/comm")
                if comm.read_text() == f"{name}\n")
@@ -33,7 +34,7 @@ def send_all(sock, stream):
 
 
 def move(source, target, size, name="bulk", pause=0.0):
-    """So many bytes from one end to the other, which are compared."""
+    """Sends @size bytes from one end to the other and compares them."""
     stream = wire.Stream(name, size)
     sender = threading.Thread(target=send_all, args=(source, stream))
     sender.start()
@@ -46,7 +47,8 @@ def move(source, target, size, name="bulk", pause=0.0):
 
 @pytest.fixture(name="talk")
 def fixture_talk(loaded):
-    """A relay with one worker that has a second session: an only one stays where it is."""
+    """A relay with one worker that has a second session. A session that is the only one is not
+    handed over."""
     relay = loaded.start_relay("--workers", 1)
     client, server = loaded.pair()
     wire.exchange(client, server)
@@ -55,7 +57,7 @@ def fixture_talk(loaded):
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_bulk_goes_and_comes_back(loaded, talk, way):
-    """To see it red: let handoff_bulk() say no; let handoff_small() say no."""
+    """To see it fail: let handoff_bulk() return false; let handoff_small() return false."""
     relay = talk[0]
     client, server = loaded.pair()
     ends = (client, server) if way == "up" else (server, client)
@@ -73,16 +75,17 @@ def test_bulk_goes_and_comes_back(loaded, talk, way):
         wire.exchange(client, server)
     worker, bulk = (cpu_ns(relay, name) - start
                     for name, start in zip((WORKER, BULK), before, strict=True))
-    # Every second each thread gives a sign of life.
+    # Each thread answers the main thread once a second.
     assert bulk < worker / 4
     wire.exchange(*talk[1:])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_bytes_between_handoffs(loaded, workers):
-    """Bulk and small talk by turns, both ways, on many connections, with receivers that wait.
+    """Bulk and small messages alternate in both directions, on many connections, with slow
+    receivers.
 
-    To see it red: forget the pipe, or what a half waits for, in session_attach().
+    To see it fail: forget the pipe, or what a half waits for, in session_attach().
     """
     loaded.start_relay("--workers", workers)
     listener = loaded.listen()
@@ -113,7 +116,7 @@ def test_bytes_between_handoffs(loaded, workers):
 @pytest.mark.parametrize("end", ["half-close", "reset-by-client", "reset-by-server", "idle",
                                  "half-closed"])
 def test_ends_after_a_handoff(loaded, talk, end):
-    """It ends as it would have on the worker that accepted it, and lets the next client in."""
+    """It ends as on the worker that accepted it, and makes room for the next client."""
     relay = talk[0]
     client, server = loaded.pair()
     move(server, client, ENOUGH)
@@ -142,7 +145,7 @@ def test_ends_after_a_handoff(loaded, talk, end):
 
 
 def test_limit_after_a_handoff(loaded):
-    """One that ends on the bulk worker makes room on the worker that accepts."""
+    """A session that ends on the bulk worker makes room on the worker that accepts."""
     relay = loaded.start_relay("--workers", 1, "--max-connections", 2)
     listener = loaded.listen()
     first, second = loaded.pair(listener), loaded.pair(listener)
@@ -158,9 +161,9 @@ def test_limit_after_a_handoff(loaded):
 
 @pytest.mark.parametrize("timeout", ["20s", "300ms"])
 def test_drain_while_sessions_move(loaded, timeout):
-    """Those that are under way to another worker are drained as well, or reset in the end.
+    """Sessions on the way to another worker are drained too, or reset at the deadline.
 
-    To see it red: do not tell the bulk workers to drain.
+    To see it fail: do not tell the bulk workers to drain.
     """
     relay = loaded.start_relay("--workers", 2, "--drain-timeout", timeout)
     listener = loaded.listen()
