@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-relay --drain-in-background: the process that was started ends at once, and its child
-serves until another relay has taken over. What `systemctl restart` does with the shipped unit.
-"""
+serves until another relay has registered. `systemctl restart` relies on this with the shipped
+unit."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ import wire
 
 CLIENTS = 64
 SIZE = 3000
-LIFE_LEAST = 1.1  # seconds after which a child is started again
+LIFE_LEAST = 1.1  # seconds; a child that lived for less is not started again
 SO_PASSCRED, SCM_CREDENTIALS = 16, 2
 
 
@@ -45,7 +45,8 @@ class Service(programs.Relay):
         host.wait_until(lambda: host.thread_states(self.relay_pid) == {"T"}, "every thread stands")
 
     def gone(self):
-        """It has ended. Its parent is init by then, and some let a zombie lie about for seconds."""
+        """Whether it has ended. Its parent is init by then, and some init processes leave a zombie
+        for seconds."""
         if self.relay_pid is None:
             return True
         try:
@@ -56,7 +57,7 @@ class Service(programs.Relay):
 
     def __exit__(self, *failure):
         super().__exit__(*failure)
-        for _ in range(2):  # the first one drains, the second one ends
+        for _ in range(2):  # the first one starts the drain, the second one ends it
             with contextlib.suppress(ProcessLookupError):
                 if self.relay_pid:
                     os.kill(self.relay_pid, signal.SIGTERM)
@@ -101,7 +102,7 @@ def ports(bed):
 
 @contextlib.contextmanager
 def long_connections(bed, count=8):
-    """They carry data before and after what happens in the block, and end well."""
+    """They carry data before and after the block, and end well."""
     listener = bed.listen()
     pairs = [bed.pair(listener) for _ in range(count)]
     data = [random.randbytes(100_000) for _ in pairs]
@@ -122,10 +123,10 @@ def long_connections(bed, count=8):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("options", [[], ["--workers", "1"]], ids=["", "one-worker"])
 def test_restart_under_load(loaded, start, how, options):
-    """64 clients without pause, fail-closed: none is refused, none is cut, each byte comes back;
-    and what was long before the restart is so after it. Nobody waits for them to end.
+    """64 clients without pause, fail-closed: none is refused or cut, and each byte comes back.
+    Long connections survive the restart, which does not wait for them.
 
-    To see it red: let on_guardian_gone() drain at once, or let drain() accept nothing more.
+    To see it fail: let on_guardian_gone() drain at once, or let drain() accept nothing more.
     """
     loaded.load("--fail-closed")
     start(*options)
@@ -152,7 +153,7 @@ def test_restart_under_load(loaded, start, how, options):
 
 
 def test_reload_under_load(loaded, start):
-    """SIGHUP goes to the relay: nobody notices, and the new limit holds."""
+    """SIGHUP reaches the relay: no connection is affected, and the new limit is in effect."""
     config = loaded.directory / "config"
     config.write_text("[relay]\nidle-timeout = 100s\n")
     loaded.load("--fail-closed")
@@ -172,10 +173,10 @@ def test_reload_under_load(loaded, start):
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["fail-open", "fail-closed"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_child_killed_under_load(loaded, start, policy, number):
-    """What it served is cut, at most one connection of each client, by a reset; everybody else
-    waits for the next child, for none is refused and none is direct.
+    """Its connections, at most one for each client, are reset. Everybody else waits for the
+    next child: none is refused and none is direct.
 
-    To see it red: do not call hold_listeners().
+    To see it fail: do not call hold_listeners().
     """
     loaded.load(*policy)
     relay = start()
@@ -201,7 +202,7 @@ def test_child_killed_under_load(loaded, start, policy, number):
 
 
 def test_clients_wait_for_the_next_child(loaded, start):
-    """Those in the backlog of a child that hangs, and is killed, are served."""
+    """A child hangs and is killed. The clients in its backlog are served."""
     relay = start("--workers", "1")
     listener = loaded.listen()
     time.sleep(LIFE_LEAST)
@@ -216,7 +217,7 @@ def test_clients_wait_for_the_next_child(loaded, start):
 
 
 def test_next_child_where_other_maps_are_pinned(loaded, start):
-    """The old sockets are not marked there: it makes new ones."""
+    """The old sockets have no mark in these maps, so the child makes new ones."""
     relay = start()
     time.sleep(LIFE_LEAST)
     relay.stop_child()
@@ -229,11 +230,11 @@ def test_next_child_where_other_maps_are_pinned(loaded, start):
 
 @pytest.mark.deadline(60)
 def test_next_child_has_the_configuration_of_now(loaded, start):
-    """It takes over the sockets and makes those that are missing now; where the address is another
-    one, all are new.
+    """It inherits the sockets and creates those that are missing. If the address has changed,
+    all are new.
 
-    To see it red: bind none in bind_family() if some are inherited; take over whatever is_wanted()
-    says.
+    To see it fail: bind none in bind_family() if some are inherited; inherit sockets whatever
+    is_wanted() returns.
     """
     config = loaded.directory / "config"
     config.write_text("[relay]\nworkers = 2\nbacklog = 70\n")
@@ -261,7 +262,7 @@ def test_next_child_has_the_configuration_of_now(loaded, start):
 
 
 def listeners(bed):
-    """What ss(8) says of all sockets that listen at loopback."""
+    """The output of ss(8) about all sockets that listen at loopback."""
     table = bed.run("ss", "-Hltn", "src", "127.0.0.0/8", place=bed.bystander).succeeded().out
     return [line.split() for line in table.splitlines()]
 
@@ -284,7 +285,7 @@ def sockets_of(pid):
 
 
 def listening_inodes(relay):
-    """Of all TCP sockets that listen in its network namespace, which are its own."""
+    """The inodes of all TCP sockets that listen in its network namespace, which are its own."""
     rows = [line.split() for table in ("tcp", "tcp6")
             for line in Path(f"/proc/{relay.relay_pid}/net/{table}").read_text().splitlines()]
     found = {row[9] for row in rows if row[3] == "0A"}
@@ -294,15 +295,16 @@ def listening_inodes(relay):
 
 @pytest.mark.deadline(60)
 def test_descriptors_do_not_grow(loaded, start):
-    """Of guardian and child, when listeners are made anew and when children are.
+    """Those of guardian and child, when listeners are replaced and when children are.
 
-    To see it red: do not call release() in take() in guardian.c; do not close() in take_over().
+    To see it fail: do not call release() in take() in guardian.c; do not call close() in
+    take_over().
     """
     def descriptors():
         return tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid))
 
     relay = start("--workers", 1)
-    # It is registered before the guardian has copies of its listeners.
+    # It registers before the guardian has copies of its listeners.
     host.wait_until(lambda: listening_inodes(relay) <= sockets_of(relay.pid), "they are held")
     before, times = host.settled(descriptors, "descriptors"), 1
     for _ in range(5):
@@ -326,14 +328,14 @@ def test_descriptors_do_not_grow(loaded, start):
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_signal_to_a_child_that_starts(loaded, start, number):
-    """It does not end it, and it is heard.
+    """The signal does not kill it, and is handled.
 
-    To see it red: do not block signals in main().
+    To see it fail: do not block signals in main().
     """
     relay = start()
 
     def sent_while_it_starts():
-        """Not if this process got no CPU in that time."""
+        """Sends the signal. Returns false if this process got no CPU in time to do so."""
         before, sent = len(relay.registrations()), False
         time.sleep(LIFE_LEAST)
         os.kill(relay.relay_pid, signal.SIGKILL)
@@ -352,9 +354,9 @@ def test_signal_to_a_child_that_starts(loaded, start, number):
 
 
 def test_stop_after_a_drain_has_begun(loaded, start):
-    """SIGQUIT drains for as long as it takes; SIGTERM sets the deadline then.
+    """SIGQUIT drains without a deadline. SIGTERM then sets the deadline.
 
-    To see it red: let on_guardian_gone() return if it drains.
+    To see it fail: let on_guardian_gone() return if it drains.
     """
     relay = start("--drain-timeout", "300ms")
     client, server = loaded.pair()
@@ -370,8 +372,9 @@ def test_stop_after_a_drain_has_begun(loaded, start):
 
 
 def test_child_that_cannot_live(loaded, start):
-    """Killed at once, it is not started for ever: a service manager knows how often."""
-    # Who looks for leaks at the guardian's end is a child as well, and must not be killed.
+    """A child that is killed at once is not started again. Restarts are left to the service
+    manager, which limits them."""
+    # The leak sanitizer's process at the guardian's end is a child as well, and must not be killed.
     asan = programs.ENVIRONMENT["ASAN_OPTIONS"] + ":detect_leaks=0"
     relay = start(env={"ASAN_OPTIONS": asan})
 
@@ -381,14 +384,14 @@ def test_child_that_cannot_live(loaded, start):
                 os.kill(pid, signal.SIGKILL)
         return not relay.running()
 
-    # The first one may have lived for long enough on a slow machine.
+    # On a slow machine the first child may have lived for long enough.
     host.wait_until(all_killed, "it gives up")
     assert relay.wait() == 1 and "was ended by: Killed" in relay.text()
     relay.killed = True
 
 
 def test_stop_without_a_successor(loaded, start):
-    """New connections are served for three seconds, those that run until they end."""
+    """New connections are served for three seconds, established ones until they end."""
     relay = start()
     client, server = loaded.pair()
     relay.signal(signal.SIGTERM)
@@ -425,7 +428,8 @@ def test_unload_ends_the_wait_for_a_successor(loaded, start):
 
 
 def test_port_that_was_asked_for_is_shared(loaded, start):
-    """Or the new one could not start before the old one ends. A new connection goes to either."""
+    """Otherwise the new relay could not start before the old one ends. A new connection goes to
+    either."""
     options = "--workers", "1", "--listen", "127.0.0.1:7654"
     old = start(*options)
     old.signal(signal.SIGTERM)
@@ -445,9 +449,9 @@ def test_signals_go_to_the_relay(loaded, start):
 
 
 def test_guardian_lets_go_when_the_relay_drains(loaded, start):
-    """Its copies too are closed: nobody waits at a socket that nobody accepts from.
+    """It closes its copies too, so no client waits at a socket where nobody accepts.
 
-    To see it red: do not call guardian_hold() in drain().
+    To see it fail: do not call guardian_hold() in drain().
     """
     relay = start()
     client, server = loaded.pair()
@@ -469,7 +473,7 @@ def test_guardian_lets_go_when_the_relay_drains(loaded, start):
 
 
 def test_failure_to_start(bed):
-    """The guardian ends as its child does."""
+    """The guardian exits as its child does."""
     result = bed.run_relay("--drain-in-background")
     assert result.status == 1 and "tproxy-load" in result.err and len(result.err.splitlines()) == 1
     assert bed.run_relay("--drain-in-background", "--workers", "x").status == 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """A hostile local user, and a member of the relay's group that writes nonsense.
 
-See SECURITY.md for what each of them can do, and what nobody can.
+SECURITY.md says what each of them can do and cannot do.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from host6 import CLIENT6
 from maps import pack_address, pack_listen
 from programs import RELAY_GID
 
-USER = 1234  # and its group, which are nobody's
+USER = 1234  # and its group; no other process has them
 LOOPBACK = "127.0.0.1"
 
 SO_NETNS_COOKIE = 71
@@ -41,7 +41,7 @@ FAR = 1 << 62
 
 
 def as_user(function, *args, uid=USER, gid=USER):
-    """For a task: gives everything up before the function is called."""
+    """For a task: drops all privileges before the function is called."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
@@ -49,7 +49,7 @@ def as_user(function, *args, uid=USER, gid=USER):
 
 
 def bpf(command, form, *values):
-    """bpf(2): what it returns, or the negative errno."""
+    """bpf(2): returns its result or the negative errno."""
     attributes = ctypes.create_string_buffer(struct.pack("=" + form, *values), 128)
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.syscall(maps._NR_BPF, command, attributes, 128)
@@ -71,7 +71,7 @@ def bed(bed):
 
 
 def try_all_pins(pins, names):
-    """What works; nothing should."""
+    """Returns the operations that succeed, of which there should be none."""
     worked = [name for name in names for flags in (0, RDONLY)
               if open_pin(pins / name, flags) != -errno.EACCES]
     worked += [name for name in names if os.access(pins / name, os.F_OK)]
@@ -81,9 +81,9 @@ def try_all_pins(pins, names):
 
 
 def test_user_cannot_open_a_pin(proxied):
-    """Nor see one: not registering, reading who connects where, marking, denying, unloading.
+    """Nor see one: it cannot register, list connections, mark, write errors or unload.
 
-    To see it red: give others a bit in the mode of the pin directory, in the loader.
+    To see it fail: give others a bit in the mode of the pin directory, in the loader.
     """
     names = proxied.pins.names()
     assert len(names) > 12
@@ -97,7 +97,7 @@ def ask_for_ids(ids):
 
 
 def test_user_cannot_open_a_map_by_its_id(proxied):
-    """The kernel wants CAP_SYS_ADMIN for that, of members too: so the modes of pins decide."""
+    """The kernel requires CAP_SYS_ADMIN for this, of members too, so the modes of pins decide."""
     ids = [maps.bpftool("map", "show", "pinned", proxied.pins.path / name)["id"]
            for name in ("map_socks", "map_config", "map_marks")]
     for gid in (USER, RELAY_GID):
@@ -105,7 +105,7 @@ def test_user_cannot_open_a_map_by_its_id(proxied):
 
 
 def answers(address):
-    """What a socket of our own tells by the relay's private options."""
+    """The answers of a socket of this process to the relay's private options."""
     told = []
     with wire.connect(address) as sock, socket.socket() as fresh:
         for asked in (sock, fresh):
@@ -117,8 +117,8 @@ def answers(address):
 
 @pytest.mark.parametrize("where", ["client", "bystander", "relay_place"])
 def test_user_learns_nothing_from_sockets(proxied, where):
-    """Also in the relays' cgroup, where the hook is. To see it red: answer TPROXY_SO_WHOAMI
-    without a mark in tproxy_sockopt()."""
+    """Also in the relay cgroup, where the hook is. To see it fail: answer TPROXY_SO_WHOAMI without
+    a mark in tproxy_sockopt()."""
     listener = proxied.listen()
     proxied.pair(listener)
     told = proxied.run_in(as_user, answers, listener.getsockname(), place=getattr(proxied, where))
@@ -126,7 +126,7 @@ def test_user_learns_nothing_from_sockets(proxied, where):
 
 
 def member_access(pins, names):
-    """Which maps a member of the group may open for writing, and which for reading only."""
+    """The maps that a member of the group may open for writing, and those for reading only."""
     write = {name for name in names if open_pin(pins / name) >= 0}
     read = {name for name in names if open_pin(pins / name, RDONLY) >= 0} - write
     fd = open_pin(pins / "map_socks", RDONLY)
@@ -136,7 +136,7 @@ def member_access(pins, names):
 
 
 def test_member_writes_what_a_relay_must_and_no_more(proxied):
-    """To see it red: give map_socks or the programs the mode of map_config."""
+    """To see it fail: give map_socks or the programs the mode of map_config."""
     write, read, code = proxied.run_in(
         partial(as_user, member_access, proxied.pins.path, proxied.pins.names(), gid=RELAY_GID),
         place=proxied.bystander)
@@ -147,7 +147,7 @@ def test_member_writes_what_a_relay_must_and_no_more(proxied):
 
 
 def hold(directory):
-    """Takes the lock of the pin directory, as tproxy-load does; the errno of what was refused."""
+    """Takes the lock of the pin directory as tproxy-load does. Returns the errno of a refusal."""
     try:
         fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
@@ -156,9 +156,11 @@ def hold(directory):
 
 
 def test_member_cannot_hold_the_lock(proxied):
-    """Else no loader could load or unload. Without the right to read, a directory is not opened.
+    """Otherwise it could block all loaders. A directory can be opened only with the right to
+    read.
 
-    To see it red: give the directory the mode 0750."""
+    To see it fail: give the directory the mode 0750.
+    """
     code = proxied.run_in(partial(as_user, hold, proxied.pins.path, gid=RELAY_GID),
                           place=proxied.bystander)
     assert code == errno.EACCES
@@ -182,7 +184,7 @@ def bind(family, address):
 
 
 def addresses(relay):
-    """Where a user may want to sit to catch what is meant for the relay."""
+    """Addresses at which a user may listen to catch connections for the relay."""
     port, port6 = relay.address[1], host6.relay_address(relay)[1]
     return [(socket.AF_INET, (LOOPBACK, port)), (socket.AF_INET, ("0.0.0.0", port)),
             (socket.AF_INET6, ("::1", port6)), (socket.AF_INET6, ("::", port6))]
@@ -192,8 +194,8 @@ def addresses(relay):
                                      ["--listen", "127.0.0.1:7654", "--listen", "[::1]:7654"]],
                          ids=["", "wildcard", "port"])
 def test_user_cannot_share_the_relays_port(loaded, options):
-    """Only with a port that was asked for it may be shared at all, by sockets of one user. To see
-    it red: bind the relay's listener without listening."""
+    """Only a port set by --listen may be shared at all, by sockets of one user. To see it fail:
+    bind the relay's listener without listening."""
     relay = loaded.start_relay(*options)
     for family, address in addresses(relay):
         assert loaded.run_in(as_user, bind, family, address) == errno.EADDRINUSE, address
@@ -201,7 +203,8 @@ def test_user_cannot_share_the_relays_port(loaded, options):
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["fail-open", "fail-closed"])
 def test_user_that_takes_the_port_of_a_dead_relay(bed, policy):
-    """It gets nobody. To see it red: ask is_our_listener() for a listener, not for its mark."""
+    """The user gets no connection. To see it fail: let is_our_listener() require a listener, but no
+    mark."""
     bed.load(*policy)
     relay = bed.start_relay()
     where = addresses(relay)
@@ -222,7 +225,7 @@ def test_user_that_takes_the_port_of_a_dead_relay(bed, policy):
 
 
 def fates(targets):
-    """How a connection to each of them ends."""
+    """How a connection to each of the addresses ends."""
     return [(host6.fate if ":" in address[0] else wire.fate)(address, b"loop?")
             for address in targets]
 
@@ -231,9 +234,10 @@ def fates(targets):
 @pytest.mark.parametrize("listen", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]],
                          ids=["loopback", "wildcard"])
 def test_relay_does_not_dial_itself(bed, policy, listen):
-    """By any address that leads to it: a reset, and not one connection after the other.
+    """By any address that leads to it: one reset, and no loop of connections.
 
-    To see it red: take getsockname() for the destination in origdst_get() when there is no record.
+    To see it fail: take getsockname() for the destination in origdst_get() when there is no
+    record.
     """
     bed.load(*policy)
     relay = bed.start_relay(*listen)
@@ -251,8 +255,8 @@ def test_relay_does_not_dial_itself(bed, policy, listen):
 
 
 def test_relays_do_not_dial_each_other(proxied):
-    """The older one's port, by way of the newer one. To see it red: let a relay dial without a
-    record."""
+    """A connection to the older relay's port, through the newer one. To see it fail: let a relay
+    connect upstream without a record."""
     older = proxied.relay
     proxied.load("--include-loopback")
     newer = proxied.start_relay()
@@ -263,8 +267,8 @@ def test_relays_do_not_dial_each_other(proxied):
 
 
 def test_direct_connections_in_masses(proxied):
-    """Each is reset, nothing is dialled for it, and others are served afterwards. To see it red: as
-    above."""
+    """Each is reset, causes no upstream connection, and others are served afterwards. To see it
+    fail: as above."""
     before = proxied.relay.descriptors_at_rest()
     assert set(proxied.run_in(as_user, fates, [proxied.relay.address] * 500)) == {wire.RESET}
     assert proxied.visit(proxied.listen()).relayed
@@ -280,7 +284,7 @@ def netns_cookie(bed):
 
 
 def write_as_member(bed, name, key, value):
-    """As a member of the group, who may."""
+    """Writes as a member of the group, which may."""
     def write():
         with bed.pins.open(name) as pinned:
             pinned.update(key, value)
@@ -289,7 +293,7 @@ def write_as_member(bed, name, key, value):
 
 
 def outcome(bed, listener):
-    """Where a client gets to: WELL, or the errno of its connect(). Never elsewhere."""
+    """The outcome for a client: WELL, or the errno of its connect(). Never another destination."""
     try:
         client = bed.connect(listener, timeout=2)
     except OSError as error:
@@ -300,8 +304,8 @@ def outcome(bed, listener):
 
 
 def nonsense(bed, stranger):
-    """(what, its fields): registered_ns, alive_ns, pid, uid, then what it listens on, of both
-    families. The relay's own fields stand for those that are not garbled."""
+    """(name, fields): registered_ns, alive_ns, pid, uid, then the listeners of both families.
+    Fields that are not garbled are the relay's own."""
     port, port6 = bed.relay.address[1], host6.relay_address(bed.relay)[1]
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     here, here6 = (LOOPBACK, port), ("::1", port6)
@@ -327,10 +331,10 @@ def nonsense(bed, stranger):
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["fail-open", "fail-closed"])
 def test_nonsense_in_the_registration(bed, policy):
-    """Clients get where they want to, or are refused where the policy says so; the stranger gets
-    nobody, the relay does not mind.
+    """Clients reach their destinations, or are refused where the policy says so. The other
+    process gets no connection, and the relay continues.
 
-    To see it red: redirect without is_our_listener() in redirect().
+    To see it fail: redirect without is_our_listener() in redirect().
     """
     bed.load(*policy)
     relay = bed.start_relay()
@@ -360,10 +364,10 @@ def test_nonsense_in_the_registration(bed, policy):
 
 @pytest.mark.parametrize("family", ["inet", "inet6"])
 def test_listener_of_the_other_family_in_the_registration(proxied, family):
-    """The relay's own IPv6 listener where the IPv4 one belongs, and the other way round: the mark
-    is right, the address cannot be.
+    """The relay's own IPv6 listener in place of the IPv4 one, and vice versa: the mark is
+    right, the address cannot be.
 
-    What keeps it: no listener, if ret_relay is not of dst's family in redirect().
+    Ensured by redirect(), which accepts no listener if ret_relay is not of dst's family.
     """
     address, address6 = proxied.relay.address, host6.relay_address(proxied.relay)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -380,7 +384,8 @@ def test_listener_of_the_other_family_in_the_registration(proxied, family):
 
 
 def connect_outcomes(address):
-    """connect() of a blocking and of a non-blocking socket, and what that is said to be then."""
+    """The outcome of connect() of a blocking and of a non-blocking socket, and SO_ERROR after
+    it."""
     with socket.socket() as blocking, socket.socket() as other:
         blocking.settimeout(None)
         first = blocking.connect_ex(address)
@@ -400,7 +405,7 @@ HONEST = {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIME
 
 
 def wrong_outcomes(bed, errors):
-    """Those errors in map_failed that make connect() say what it must not."""
+    """The errors in map_failed that make connect() return what it must not."""
     listener = bed.listen()
     address = listener.getsockname()
     key = FAILED_KEY.pack(netns_cookie(bed), pack_address(address[0]), address[1], 0, 0)
@@ -416,19 +421,19 @@ def wrong_outcomes(bed, errors):
 
 
 def test_nonsense_in_map_failed(proxied):
-    """A client is connected where it wants to be, or is told one of the errors that a relay notes.
-    Never a success without a connection.
+    """A client reaches its destination or gets one of the errors that a relay notes. It never
+    gets a success without a connection.
 
-    To see it red: drop the test of failed->error in known_error().
+    To see it fail: drop the test of failed->error in known_error().
     """
     assert wrong_outcomes(proxied, [
         0, 4096, 65536, 1 << 31, 2**32 - 1, 2**32 - errno.ECONNREFUSED, *HONEST]) == {}
 
 
 def test_other_errors_in_map_failed(proxied):
-    """Errors of a connection that is made (EINPROGRESS, EISCONN, EALREADY), of the kernel alone
-    (512 to 524), or of nobody (4095). What keeps it: let known_error() answer with nothing but
-    what registration_note_error() notes."""
+    """Errors of a connection that is being made or exists (EINPROGRESS, EISCONN, EALREADY),
+    internal ones of the kernel (512 to 524), and an undefined one (4095). Ensured by known_error(),
+    which returns only errors that registration_note_error() notes."""
     assert wrong_outcomes(proxied, [
         errno.EINPROGRESS, errno.EISCONN, errno.EALREADY, errno.EAGAIN, errno.EPERM, 512, 524,
         4095]) == {}

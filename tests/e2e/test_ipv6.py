@@ -48,7 +48,7 @@ def proxied6(loaded6):
 
 
 def test_redirected(proxied6):
-    """To see it red: leave connect6 out of common/objects.c, or getpeername6."""
+    """To see it fail: leave connect6 out of common/objects.c, or getpeername6."""
     listener = host6.listen(proxied6)
     visit = host6.visit(proxied6, listener)
     assert visit.relayed and proxied6.stats()["redirected"] == 1
@@ -81,7 +81,8 @@ def test_maps_during_a_connection(proxied6):
 
 
 def test_destinations_are_not_mixed_up(proxied6):
-    """Both families at once, the same ports at each address: every connection gets its own."""
+    """Both families at once, with the same ports at each address: every connection gets its own
+    destination."""
     v6 = [host6.listen(proxied6, address) for address in (SERVER6, SERVER6_2)]
     v4 = [proxied6.listen(SERVER, listener.getsockname()[1]) for listener in v6]
     listeners = v6 + v4
@@ -128,7 +129,7 @@ def test_without_a_relay(bed6, policy, state):
 
 
 def test_full_map_is_not_redirected(proxied6):
-    """I1. To see it red: ignore what record() says."""
+    """I1. To see it fail: ignore the result of record()."""
     listener = host6.listen(proxied6)
     with proxied6.pins.open("map_socks") as socks:
         socks.fill()
@@ -142,9 +143,10 @@ def test_full_map_is_not_redirected(proxied6):
 
 
 def test_mapped_is_relayed_over_ipv4(proxied6):
-    """Java, Go and dual-stack Python: the server sees IPv4, the program the peer that it asked for.
+    """As Java, Go and dual-stack Python connect: the server sees IPv4, the program the peer
+    that it asked for.
 
-    To see it red: choose the IPv6 listener for every connect6, or answer getpeername6 with the
+    To see it fail: choose the IPv6 listener for every connect6, or answer getpeername6 with the
     address of the relay.
     """
     listener = proxied6.listen()
@@ -160,7 +162,7 @@ def test_mapped_is_relayed_over_ipv4(proxied6):
 
 
 def test_mapped_without_ipv6_routes(bed4):
-    """A host without IPv6: mapped addresses are IPv4."""
+    """On a host without IPv6 mapped addresses work as IPv4."""
     bed4.load()
     bed4.start_relay()
     listener = bed4.listen()
@@ -178,7 +180,7 @@ def test_mapped_loopback(proxied6):
 
 
 def test_mapped_on_a_socket_for_ipv6_only(proxied6):
-    """The kernel's own errno, and nothing is left of what was recorded."""
+    """The kernel's own errno, and the record is deleted."""
     address = mapped(proxied6.listen().getsockname())
     codes = [proxied6.run_in(host6.errno_of, address, True, place=place)
              for place in (proxied6.client, proxied6.bystander)]
@@ -190,7 +192,7 @@ def test_mapped_on_a_socket_for_ipv6_only(proxied6):
 
 
 def raw_codes(family, address6, address4):
-    """What connect(2) says to sockaddrs that do not fit the socket."""
+    """The errno of connect(2) with sockaddrs that do not fit the socket."""
     sin = struct.pack("=H2s4s8x", socket.AF_INET, address4[1].to_bytes(2, "big"),
                       socket.inet_aton(address4[0]))
     sin6 = struct.pack("=H2sI16sI", socket.AF_INET6, address6[1].to_bytes(2, "big"), 0,
@@ -209,7 +211,7 @@ def raw_codes(family, address6, address4):
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["inet", "inet6"])
 def test_wrong_family(proxied6, family):
-    """The errno that the kernel gives to others, and nothing stays recorded."""
+    """The same errno as without tproxy, and nothing stays recorded."""
     address6 = host6.listen(proxied6).getsockname()
     address4 = proxied6.listen().getsockname()
     answers = [proxied6.run_in(raw_codes, family, address6, address4, place=place)
@@ -224,7 +226,7 @@ def test_wrong_family(proxied6, family):
 
 @pytest.mark.parametrize("address", ["::1", "::"])
 def test_loopback_is_bypassed(proxied6, address):
-    """To see it red: let match_dst6() answer MATCH_REDIRECT for ::1."""
+    """To see it fail: let match_dst6() return MATCH_REDIRECT for ::1."""
     listener = host6.listen(proxied6, "::1", netns=proxied6.client_net)
     port = listener.getsockname()[1]
     assert not host6.visit(proxied6, listener, (address, port)).relayed
@@ -247,9 +249,9 @@ def test_address_of_this_host_is_redirected(proxied6):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_link_local(bed6, policy):
-    """Its scope is known to the client's socket only: direct or refused, and counted.
+    """Only the client's socket knows its scope: direct or refused, and counted.
 
-    To see it red: let match_dst6() answer MATCH_REDIRECT for fe80::/10.
+    To see it fail: let match_dst6() return MATCH_REDIRECT for fe80::/10.
     """
     bed6.load(*policy)
     bed6.start_relay()
@@ -268,7 +270,7 @@ def test_link_local(bed6, policy):
 
 
 def test_multicast_keeps_its_errno(proxied6):
-    """To see it red: let match_dst6() answer MATCH_REDIRECT for ff00::/8."""
+    """To see it fail: let match_dst6() return MATCH_REDIRECT for ff00::/8."""
     for count, address in enumerate(("ff02::1", "ff05::1:3", "ff0e::1"), 1):
         codes = [proxied6.run_in(host6.errno_of, (address, 9), place=place)
                  for place in (proxied6.bystander, proxied6.client)]
@@ -281,11 +283,11 @@ def test_multicast_keeps_its_errno(proxied6):
 
 
 def test_without_ipv6_routes_connect_fails_at_once(bed4):
-    """Programs that try one address after the other go on to IPv4, as ever; once there are routes
+    """Programs that try one address after the other fall back to IPv4. Once there are routes,
     the relay offers IPv6 within 2 s.
 
-    To see it red: let ipv6_is_routed() say yes at once; then a connection to an IPv6 address seems
-    to succeed. Or do not ask it again in registration_check().
+    To see it fail: let ipv6_is_routed() return true at once, so that a connection to an IPv6
+    address seems to succeed. Or do not call it again in registration_check().
     """
     bed4.load()
     bed4.start_relay()
@@ -324,7 +326,7 @@ def test_without_ipv6_routes_and_fail_closed(bed4):
 
 
 def test_relay_where_ipv6_is_off(bed4):
-    """net.ipv6.conf.all.disable_ipv6=1, as many hosts have it: IPv4 is served."""
+    """net.ipv6.conf.all.disable_ipv6=1, which many hosts set: IPv4 is served."""
     for what in ("all", "default", "lo"):
         bed4.client_net.sysctl(f"ipv6/conf/{what}/disable_ipv6", 1)
     bed4.load()
@@ -339,7 +341,7 @@ def test_relay_where_ipv6_is_off(bed4):
 
 @pytest.mark.parametrize("kind", ["inet6", "mapped"])
 def test_half_close_bulk_and_reset(proxied6, kind):
-    """To see it red: close the whole session at the first end of file."""
+    """To see it fail: close the whole session at the first EOF."""
     listener = host6.listen(proxied6) if kind == "inet6" else proxied6.listen()
     address = listener.getsockname()
     if kind == "mapped":
@@ -394,7 +396,7 @@ def test_mapped_bound_to_a_source(proxied6):
 
 
 def test_own_original_destination_is_as_before(proxied6):
-    """At SOL_IPV6 too only the relay's sockets have one."""
+    """At SOL_IPV6 too, only the relay's sockets have one."""
     address = host6.listen(proxied6).getsockname()
 
     def ask():
@@ -409,7 +411,7 @@ def test_own_original_destination_is_as_before(proxied6):
 
 
 def serve_http(*listeners):
-    """One page, for whoever asks, for ever; at its end the address of the server."""
+    """Serves one page forever, which ends with the address of the server."""
     with selectors.DefaultSelector() as selector:
         for sock in listeners:
             selector.register(sock, selectors.EVENT_READ)
@@ -482,7 +484,7 @@ def echo_servers(bed):
 
 @pytest.mark.needs("java", "javac")
 def test_java(proxied6):
-    """Its sockets are IPv6 ones: 198.51.100.2 is connected to as ::ffff:198.51.100.2."""
+    """Java uses IPv6 sockets: it connects to 198.51.100.2 as ::ffff:198.51.100.2."""
     port = echo_servers(proxied6)
     source = proxied6.directory / "Client.java"
     source.write_text(JAVA)
@@ -531,8 +533,7 @@ func main() {
 @pytest.mark.needs("go")
 @pytest.mark.deadline(90)
 def test_go(proxied6):
-    """A static program, which asks getpeername() what it is connected to; once with an IPv6 socket
-    for an IPv4 address."""
+    """A static program that calls getpeername(); once with an IPv6 socket for an IPv4 address."""
     port = echo_servers(proxied6)
     source, binary = proxied6.directory / "client.go", proxied6.directory / "client"
     source.write_text(GO)

@@ -17,8 +17,8 @@ from programs import RELAY_GID, RELAY_UID
 
 @contextlib.contextmanager
 def clients_connecting(bed):
-    """Clients connect one after the other all through the block; no connection may fail. Yields a
-    list that holds, afterwards, how many there were."""
+    """Clients connect one after the other while the block runs, and no connection may fail. Yields
+    a list that afterwards contains their number."""
     (address,) = bed.echo_server()
     ours, theirs = map(bed.keep, socket.socketpair())
 
@@ -42,7 +42,7 @@ def registered_pids(bed):
 
 
 def registrations(bed):
-    """Without what a relay renews every second."""
+    """The registrations without the fields that a relay renews every second."""
     return [(entry["key"], {name: value for name, value in entry["value"].items()
                             if name != "alive_ns"}) for entry in bed.pins.dump("map_config")]
 
@@ -86,13 +86,13 @@ def test_relay_of_another_abi_version(loaded):
 
 
 def test_relay_where_the_hooks_do_not_see_it(loaded):
-    """Outside the scope and the relays' cgroup nobody could tell it the destinations."""
+    """Outside the scope and the relay cgroup it could not get destinations."""
     loaded.run_relay(place=loaded.bystander).refused("cgroup")
     assert loaded.pins.dump("map_config") == []
 
 
 def test_relay_is_unprivileged(proxied):
-    """It holds no capability and belongs to no group but its own."""
+    """It has no capability and no group but its own."""
     status = dict(line.split(":\t", 1) for line in
                   open(f"/proc/{proxied.relay.pid}/status").read().splitlines() if ":\t" in line)
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
@@ -123,8 +123,8 @@ def test_relay_starts_again_after_a_crash(proxied):
 
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_crash_with_live_connections_resets_them(proxied, half_closed):
-    """A part must not look like the whole. To see it red: take sock_abort_on_close() out of
-    inherit_options(), or of make_spare()."""
+    """A part must not look like the whole. To see it fail: remove sock_abort_on_close() from
+    inherit_options(), or from make_spare()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
     if half_closed:
@@ -161,7 +161,7 @@ def test_last_relay_to_register_wins(proxied):
 
 
 def test_older_relay_that_ends_keeps_the_registration_of_the_newer(proxied):
-    """How a relay is upgraded: the new one starts, then the old one is told to end."""
+    """The order of an upgrade: the new relay starts, then the old one gets SIGTERM."""
     first = proxied.relay
     second = proxied.start_relay()
     first.signal(signal.SIGTERM)
@@ -171,13 +171,13 @@ def test_older_relay_that_ends_keeps_the_registration_of_the_newer(proxied):
 
 
 def test_newer_relay_that_is_killed(proxied):
-    """Whatever becomes of the older one: clients connect."""
+    """Clients connect, with an older relay or without."""
     proxied.start_relay().kill()
     proxied.visit(proxied.listen())
 
 
 def test_relay_stopped_and_continued(proxied):
-    """A relay that hangs holds its clients up, and serves them when it goes on."""
+    """Clients of a stopped relay wait, and are served when it continues."""
     listener = proxied.listen()
     proxied.relay.stop()
     client = proxied.connect(listener)
@@ -188,7 +188,8 @@ def test_relay_stopped_and_continued(proxied):
 
 
 def test_relay_is_replaced_while_clients_connect(proxied):
-    """No connection fails: the new one registers, the old one serves what is on its way to it."""
+    """No connection fails: the new relay registers, and the old one serves those on the way to
+    it."""
     with clients_connecting(proxied) as counts:
         for _ in range(3):
             old = proxied.relay
@@ -233,7 +234,7 @@ def test_loading_while_clients_connect(proxied):
 
 
 def test_unload_with_live_connections(proxied):
-    """What is relayed stays relayed; new connections are direct."""
+    """Relayed connections continue, and new connections are direct."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     proxied.unload()
@@ -244,9 +245,10 @@ def test_unload_with_live_connections(proxied):
 
 
 def test_unloading_while_clients_connect(proxied):
-    """No connection fails: one that was redirected a moment before still finds all that it needs.
+    """No connection fails: one that was redirected a moment before still finds all that it
+    needs.
 
-    To see it red: detach everything at once, or connect's hook not first.
+    To see it fail: detach everything at once, or another hook before connect's.
     """
     with contextlib.ExitStack() as clients:
         for _ in range(6):
@@ -260,10 +262,10 @@ def test_unloading_while_clients_connect(proxied):
 
 @pytest.mark.parametrize("what", ["unload", "load"])
 def test_clients_of_a_late_relay(proxied, what):
-    """They wait in its backlog when all is unloaded, or when another cgroup is for relays: it has
-    time to accept them, and to ask where they want to go.
+    """They wait in its backlog during an unload, or a load with another relay cgroup. The
+    loader gives the relay time to accept them and to ask for their destinations.
 
-    To see it red: let have_waiting() say no.
+    To see it fail: let have_waiting() return false.
     """
     relay, listener = proxied.relay, proxied.listen()
     options = {"unload": ["--unload"],
@@ -296,7 +298,7 @@ def test_relay_ends_well_after_an_unload(proxied):
 
 
 def test_readiness_is_notified(loaded):
-    """sd_notify: READY=1 once it is registered, not before."""
+    """sd_notify: READY=1 when it has registered, and not before."""
     path = loaded.directory / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(path))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Limits that are an option each: that the kernel is asked for what was said. Timeouts are in
-test_relay.py, numbers of connections in test_overload.py and test_quota.py, ports in test_ports.py.
-"""
+"""Limits with an option each: the kernel gets the configured value. Timeouts are in test_relay.py,
+numbers of connections in test_overload.py and test_quota.py, ports in test_ports.py."""
 
 import contextlib
 import ctypes
@@ -28,7 +27,7 @@ def ss(bed, *filters):
 @pytest.mark.needs("ss")
 @pytest.mark.parametrize("options, backlog", [([], 4096), (["--backlog", 77], 77)])
 def test_backlog(loaded, options, backlog):
-    """To see it red: listen() with a number of its own."""
+    """To see it fail: call listen() with a constant."""
     loaded.start_relay(*options)
     rows = [line.split() for line in ss(loaded, "-l").splitlines()]
     assert {int(row[2]) for row in rows if row[3].startswith("127.0.0.1:")} == {backlog}
@@ -37,7 +36,7 @@ def test_backlog(loaded, options, backlog):
 @pytest.mark.needs("ss")
 @pytest.mark.parametrize("options, most", [([], 300), (["--keepalive-time", "100s"], 100)])
 def test_keepalive_time(loaded, options, most):
-    """To see it red: do not set TCP_KEEPIDLE in make_spare()."""
+    """To see it fail: do not set TCP_KEEPIDLE in make_spare()."""
     loaded.start_relay(*options)
     listener = loaded.listen()
     wire.exchange(*loaded.pair(listener))
@@ -53,7 +52,7 @@ def test_keepalive_time(loaded, options, most):
 
 
 def options_of(bed, relay, listener, names):
-    """Of the relay's socket towards a listener: the relay's descriptors as its own see them."""
+    """Options of the relay's socket to a server, read by way of the relay's descriptors."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(relay.pid)
     try:
@@ -80,8 +79,8 @@ USER_TIMEOUT = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)]
 
 @pytest.mark.parametrize("time, interval", [("1s", 1), ("30s", 30), ("200s", 75)])
 def test_keepalive_interval(loaded, time, interval):
-    """Red without TCP_KEEPINTVL in tuning_set_keepidle(): all but the first question come at the
-    host's 75 s."""
+    """Fails without TCP_KEEPINTVL in tuning_set_keepidle(): all probes but the first come at the
+    host's interval of 75 s."""
     loaded.client_net.sysctl("ipv4/tcp_keepalive_intvl", 75)
     relay = loaded.start_relay("--keepalive-time", time)
     listener = loaded.listen()
@@ -102,7 +101,7 @@ def connect_with(address, options):
 
 
 def test_client_options_are_passed_on(proxied):
-    """What a client asked of its socket before connect(). Red without pass_options_on()."""
+    """Options that the client set before connect(). Fails without pass_options_on()."""
     listener = proxied.listen()
     asked = [(*name, value) for name, value in zip(KEEP + USER_TIMEOUT, [1, 7, 3, 4, 5500])]
     client = proxied.keep(proxied.run_in(connect_with, listener.getsockname(), asked))
@@ -113,7 +112,7 @@ def test_client_options_are_passed_on(proxied):
 
 
 def calls(bed, relay, names):
-    """What the relay asks of the kernel while it passes a bulk transfer on."""
+    """The system calls of the relay while it relays a bulk transfer."""
     listener = bed.listen()
     client, server = bed.pair(listener)
     table = bed.directory / "strace.log"
@@ -132,7 +131,8 @@ def calls(bed, relay, names):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("options, size", [([], 65536), (["--buffer-size", "8K"], 8192)])
 def test_buffer_size(loaded, options, size):
-    """Read at a time, so kept at most. To see it red: allocate and read 64 KiB."""
+    """The number of bytes read at a time, which is the most that is kept. To see it fail: allocate
+    and read 64 KiB."""
     relay = loaded.start_relay("--workers", 1, "--pipe-size", 0, *options)
     text = calls(loaded, relay, "recvfrom,splice,pipe2")
     assert set(re.findall(r"recvfrom\(\d+, .*, (\d+), 0", text)) == {str(size)}
@@ -142,8 +142,8 @@ def test_buffer_size(loaded, options, size):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("options, size", [([], 512 << 10), (["--pipe-size", "64K"], 64 << 10)])
 def test_pipe_size(loaded, options, size):
-    """To see it red: F_SETPIPE_SZ of another size."""
-    # A small buffer is filled again and again, which begins a splice, however quick the relay is.
+    """To see it fail: call F_SETPIPE_SZ with another size."""
+    # A small buffer is filled again and again, which begins a splice, however fast the relay is.
     relay = loaded.start_relay("--workers", 1, "--buffer-size", "8K", *options)
     text = calls(loaded, relay, "fcntl,splice")
     assert set(re.findall(r"F_SETPIPE_SZ, (\d+)\)", text)) == {str(size)}
