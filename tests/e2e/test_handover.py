@@ -335,7 +335,8 @@ def test_signal_to_a_child_that_starts(loaded, start, number):
     relay = start()
 
     def sent_while_it_starts():
-        """Sends the signal. Returns false if this process got no CPU in time to do so."""
+        """Returns true if a signal was sent while the child started. If this process got no CPU in
+        time, none was."""
         before, sent = len(relay.registrations()), False
         time.sleep(LIFE_LEAST)
         os.kill(relay.relay_pid, signal.SIGKILL)
