@@ -54,7 +54,7 @@ static void log_stats(const struct relay *relay)
 	uint32_t i;
 
 	for (i = 0; i < relay->n_workers; i++)
-		stats_sum(&sum, &relay->workers[i].stats);
+		stats_sum(&sum, &relay->workers[i].env.stats);
 	stats_log(&sum, relay_sessions(relay));
 }
 
@@ -135,8 +135,16 @@ static int start_workers(struct relay *relay)
 
 static int init_workers(struct relay *relay)
 {
-	const uint32_t n = relay->options.workers;
-	const uint32_t pipes = capacity_pipes(capacity_raise_nofile(), n);
+	const struct options *options = &relay->options;
+	const uint32_t n = options->workers;
+	struct worker_config config = {
+		.buffer_size = options->buffer_size,
+		.pipe_size = options->pipe_size,
+		.pipes_max = capacity_pipes(capacity_raise_nofile(), n),
+		.busy_poll_us = options->busy_poll_us,
+		.pass_mark = options->pass_mark,
+		.timeouts = relay_timeouts(relay),
+	};
 	uint32_t i;
 	int r;
 
@@ -144,9 +152,11 @@ static int init_workers(struct relay *relay)
 	if (!relay->workers)
 		return -ENOMEM;
 	while (relay->n_workers < 2 * n) {
-		i = relay->n_workers++;
-		r = worker_init(&relay->workers[i], &relay->options, &relay->limit,
-				i < n ? pipes : 0, relay->done_fd);
+		/* A bulk worker uses the pipes of its partner. */
+		if (relay->n_workers == n)
+			config.pipes_max = 0;
+		r = worker_init(&relay->workers[relay->n_workers++], &config, &relay->shared,
+				relay->done_fd);
 		if (r < 0)
 			return r;
 	}
@@ -165,7 +175,7 @@ static int relay_init(struct relay *relay)
 	r = registration_open(&relay->reg, relay->options.pin_dir);
 	if (r < 0)
 		return r;
-	quota_init(&relay->limit.per_cgroup);
+	quota_init(&relay->shared.sessions.per_cgroup);
 	relay_set_limits(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -195,7 +205,7 @@ static void relay_finish(struct relay *relay)
 		worker_finish(&relay->workers[i]);
 	free(relay->workers);
 	if (relay->base)
-		quota_finish(&relay->limit.per_cgroup);
+		quota_finish(&relay->shared.sessions.per_cgroup);
 	while (relay->n_events > 0)
 		event_free(relay->events[--relay->n_events]);
 	if (relay->base)

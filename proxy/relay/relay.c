@@ -46,16 +46,29 @@ void relay_set_limits(struct relay *relay)
 {
 	const struct options *options = &relay->options;
 
-	atomic_store_explicit(&relay->limit.max,
+	atomic_store_explicit(&relay->shared.limit.max,
 			      capacity_sessions(capacity_raise_nofile(), options),
 			      memory_order_relaxed);
-	atomic_store_explicit(&relay->limit.per_cgroup.max, options->max_per_cgroup,
+	atomic_store_explicit(&relay->shared.sessions.per_cgroup.max, options->max_per_cgroup,
 			      memory_order_relaxed);
+}
+
+struct worker_timeouts relay_timeouts(const struct relay *relay)
+{
+	const struct options *options = &relay->options;
+
+	return (struct worker_timeouts){
+		.connect_ms = options->connect_timeout_ms,
+		.idle_ms = options->idle_timeout_ms,
+		.half_closed_ms = options->half_closed_timeout_ms,
+		.error_memory_ms = options->error_memory_ms,
+		.keepalive_ms = options->keepalive_ms,
+	};
 }
 
 uint32_t relay_sessions(const struct relay *relay)
 {
-	return atomic_load_explicit(&relay->limit.sessions, memory_order_relaxed);
+	return atomic_load_explicit(&relay->shared.limit.sessions, memory_order_relaxed);
 }
 
 void relay_stop_workers(struct relay *relay)

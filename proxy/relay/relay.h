@@ -29,7 +29,7 @@ struct relay {
 	enum registration_state reg_state;
 	bool stuck;	    /* a worker is hung: our entry is not renewed */
 	bool lost_listener; /* a worker has lost a listener, which is not replaced yet */
-	struct worker_limit limit;
+	struct worker_shared shared;
 	struct worker *workers;
 	uint32_t n_workers; /* initialised ones: options.workers, then as many bulk workers */
 	uint32_t n_done;    /* workers whose thread has ended */
@@ -60,6 +60,9 @@ int relay_add_event(struct relay *relay, struct event *event, const struct timev
 void relay_set_log(const struct relay *relay);
 /* Sets the limit of sessions, for the descriptors that there are, and the quota of cgroups. */
 void relay_set_limits(struct relay *relay);
+
+/* Returns the timeouts of the workers, as relay->options say. */
+struct worker_timeouts relay_timeouts(const struct relay *relay);
 
 /* Returns the number of sessions that run now, of all workers. */
 uint32_t relay_sessions(const struct relay *relay);

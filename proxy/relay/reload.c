@@ -26,6 +26,7 @@
 /* Reads the command line and the configuration file again. Applies all of it, or nothing. */
 static void reload(struct relay *relay)
 {
+	struct worker_timeouts timeouts;
 	struct options options;
 	const char *name;
 	uint32_t i;
@@ -47,8 +48,9 @@ static void reload(struct relay *relay)
 	relay->options = options;
 	relay_set_log(relay);
 	relay_set_limits(relay);
+	timeouts = relay_timeouts(relay);
 	for (i = 0; i < relay->n_workers; i++)
-		worker_configure(&relay->workers[i], &options);
+		worker_configure(&relay->workers[i], &timeouts);
 	log_info("read the configuration again");
 }
 

@@ -19,7 +19,6 @@
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
-#include "session/session.h"
 #include "sink.h"
 #include "tproxy_abi.h"
 
@@ -35,15 +34,18 @@ static enum connlog_format wanted(void)
 	return atomic_load_explicit(&connlog_format, memory_order_relaxed);
 }
 
-void connlog_start(struct session *s)
+struct tproxy_conn *connlog_read_client(int client_fd)
 {
+	struct tproxy_conn *who;
+
 	if (wanted() == CONNLOG_NONE)
-		return;
-	s->who = malloc(sizeof(*s->who));
-	if (s->who && origdst_get_conn(s->client_fd, s->who) < 0) {
-		free(s->who);
-		s->who = NULL;
+		return NULL;
+	who = malloc(sizeof(*who));
+	if (who && origdst_get_conn(client_fd, who) < 0) {
+		free(who);
+		return NULL;
 	}
+	return who;
 }
 
 static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LEN + 1])
@@ -59,58 +61,57 @@ static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LE
  * Formats the local address of the server's socket, by which the server's logs identify the
  * connection. Returns false if the socket was never connected.
  */
-static bool local_address(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
+static bool local_address(const struct conn_report *r, char text[FORMAT_ENDPOINT_LEN])
 {
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
 
-	if (s->state == SESSION_CONNECTING || getsockname(s->server_fd, &addr.sa, &len) < 0)
+	if (r->server_fd < 0 || getsockname(r->server_fd, &addr.sa, &len) < 0)
 		return false;
 	format_endpoint(&addr, text);
 	return true;
 }
 
-static bool destination(const struct session *s, char text[FORMAT_ENDPOINT_LEN])
+static bool destination(const struct conn_report *r, char text[FORMAT_ENDPOINT_LEN])
 {
-	if (s->dst.sa.sa_family == AF_UNSPEC)
+	if (r->dst->sa.sa_family == AF_UNSPEC)
 		return false;
-	format_endpoint(&s->dst, text);
+	format_endpoint(r->dst, text);
 	return true;
 }
 
 /* Formats more details about the reason, or an empty string. */
-static void explain(const struct session *s, enum close_reason reason, char text[128])
+static void explain(const struct conn_report *r, char text[128])
 {
 	*text = '\0';
-	if (s->dial_error)
-		snprintf(text, 128, " (%s)", strerror(s->dial_error));
-	else if (reason == CLOSE_NO_DESTINATION)
+	if (r->error)
+		snprintf(text, 128, " (%s)", strerror(r->error));
+	else if (r->reason == CLOSE_NO_DESTINATION)
 		snprintf(
 			text, 128,
 			" (the client connected to the relay's port itself, or the relay is out of scope)");
 }
 
-static void print_text(const struct session *s, enum close_reason reason, uint64_t duration_ms,
-		       uint64_t left_out)
+static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
 	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
 	char command[TPROXY_COMM_LEN + 1], who[96] = "", why[128], more[48] = "";
-	const bool connected = local_address(s, from);
+	const bool connected = local_address(r, from);
 
-	if (s->who) {
-		printable(s->who, command);
-		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64, s->who->pid,
-			 command, s->who->uid, (uint64_t)s->who->cgroup_id);
+	if (r->who) {
+		printable(r->who, command);
+		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64, r->who->pid,
+			 command, r->who->uid, (uint64_t)r->who->cgroup_id);
 	}
-	explain(s, reason, why);
+	explain(r, why);
 	if (left_out)
 		snprintf(more, sizeof(more), " (%" PRIu64 " like this were left out)", left_out);
 	log_info("connection %s -> %s: up %s, down %s, %s, %s%s%s%s%s%s",
-		 format_endpoint(&s->client, client), destination(s, dst) ? dst : "unknown",
-		 format_bytes(s->up.pump.bytes, up), format_bytes(s->down.pump.bytes, down),
-		 format_duration_ms(duration_ms, duration), close_reason_name(reason), why, who,
-		 s->who && connected ? ", from " : "", s->who && connected ? from : "", more);
+		 format_endpoint(r->client, client), destination(r, dst) ? dst : "unknown",
+		 format_bytes(r->bytes_up, up), format_bytes(r->bytes_down, down),
+		 format_duration_ms(duration_ms, duration), close_reason_name(r->reason), why, who,
+		 r->who && connected ? ", from " : "", r->who && connected ? from : "", more);
 }
 
 /* value may be NULL. */
@@ -163,8 +164,7 @@ static void print_line(const char *json)
 	connlog_tell_lost();
 }
 
-static void print_json(const struct session *s, enum close_reason reason, uint64_t duration_ms,
-		       uint64_t left_out)
+static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
 	struct json_object *line = json_object_new_object();
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
@@ -174,25 +174,25 @@ static void print_json(const struct session *s, enum close_reason reason, uint64
 		return;
 	add_number(line, "version", CONNLOG_JSON_VERSION);
 	add_time(line);
-	add_string(line, "client", format_endpoint(&s->client, text));
-	add_string(line, "destination", destination(s, text) ? text : NULL);
-	add_string(line, "from", local_address(s, text) ? text : NULL);
-	add_number(line, "bytes_up", s->up.pump.bytes);
-	add_number(line, "bytes_down", s->down.pump.bytes);
+	add_string(line, "client", format_endpoint(r->client, text));
+	add_string(line, "destination", destination(r, text) ? text : NULL);
+	add_string(line, "from", local_address(r, text) ? text : NULL);
+	add_number(line, "bytes_up", r->bytes_up);
+	add_number(line, "bytes_down", r->bytes_down);
 	add_number(line, "duration_ms", duration_ms);
-	add_string(line, "reason", close_reason_name(reason));
-	if (s->dial_error) {
-		add_number(line, "errno", (uint64_t)s->dial_error);
-		add_string(line, "error", strerrorname_np(s->dial_error));
+	add_string(line, "reason", close_reason_name(r->reason));
+	if (r->error) {
+		add_number(line, "errno", (uint64_t)r->error);
+		add_string(line, "error", strerrorname_np(r->error));
 	}
 	if (left_out)
 		add_number(line, "left_out", left_out);
-	if (s->who) {
-		printable(s->who, command);
-		add_number(line, "pid", s->who->pid);
+	if (r->who) {
+		printable(r->who, command);
+		add_number(line, "pid", r->who->pid);
 		add_string(line, "command", command);
-		add_number(line, "uid", s->who->uid);
-		add_number(line, "cgroup_id", s->who->cgroup_id);
+		add_number(line, "uid", r->who->uid);
+		add_number(line, "cgroup_id", r->who->cgroup_id);
 	}
 	json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
 							    JSON_C_TO_STRING_NOSLASHESCAPE);
@@ -214,18 +214,16 @@ static bool is_left_out(enum close_reason reason, uint64_t *ret_left_out)
 	       !log_limit_take(&limit, monotonic_coarse_ms(), ret_left_out);
 }
 
-void connlog_end(struct session *s, enum close_reason reason)
+void connlog_print(const struct conn_report *report)
 {
 	const enum connlog_format format = wanted();
-	uint64_t duration_ms = monotonic_coarse_ms() - s->started_ms;
-	uint64_t left_out;
+	uint64_t duration_ms, left_out;
 
-	if (format != CONNLOG_NONE && !is_left_out(reason, &left_out)) {
-		if (format == CONNLOG_TEXT)
-			print_text(s, reason, duration_ms, left_out);
-		else
-			print_json(s, reason, duration_ms, left_out);
-	}
-	free(s->who);
-	s->who = NULL;
+	if (format == CONNLOG_NONE || is_left_out(report->reason, &left_out))
+		return;
+	duration_ms = monotonic_coarse_ms() - report->started_ms;
+	if (format == CONNLOG_TEXT)
+		print_text(report, duration_ms, left_out);
+	else
+		print_json(report, duration_ms, left_out);
 }

@@ -6,9 +6,12 @@
 #ifndef TPROXY_CONNLOG_H
 #define TPROXY_CONNLOG_H
 
+#include <stdint.h>
+
+#include "parse.h"
 #include "stats.h"
 
-struct session;
+struct tproxy_conn;
 
 /* Version of the members' meaning. New members do not change it. */
 #define CONNLOG_JSON_VERSION 1
@@ -22,13 +25,25 @@ enum connlog_format {
 /* Sets the format for all threads. May be called again, by any thread. */
 void connlog_init(enum connlog_format format);
 
-/* Start of a session: reads the record of the client's process, if connections are logged. */
-void connlog_start(struct session *s);
+/* A connection that has ended. */
+struct conn_report {
+	const union sockaddr_any *client;
+	const union sockaddr_any *dst; /* original destination; AF_UNSPEC: unknown */
+	int server_fd;		       /* the server's socket, still open; -1: never connected */
+	uint64_t started_ms;	       /* of monotonic_coarse_ms() */
+	uint64_t bytes_up, bytes_down;
+	enum close_reason reason;
+	int error;		       /* errno of a failed connect(), or 0 */
+	const struct tproxy_conn *who; /* the client's process; NULL: unknown */
+};
+
 /*
- * End of a session: prints its line. Called while its descriptors are still open. Frees what
- * connlog_start() allocated.
+ * Start of a connection: reads the kernel half's record of the client's process. Returns NULL if
+ * connections are not logged, or if there is no record. Otherwise the caller frees it with free().
  */
-void connlog_end(struct session *s, enum close_reason reason);
+struct tproxy_conn *connlog_read_client(int client_fd);
+/* End of a connection: prints its line, if connections are logged. */
+void connlog_print(const struct conn_report *report);
 
 /*
  * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer

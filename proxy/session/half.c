@@ -23,6 +23,28 @@ static struct event_base *base_of(const struct half *h)
 	return event_get_base(&h->read_event);
 }
 
+void half_queue_init(struct half_queue *queue)
+{
+	TAILQ_INIT(&queue->halves);
+	queue->n = 0;
+}
+
+void half_queue_push(struct half_queue *queue, struct half *h)
+{
+	TAILQ_INSERT_TAIL(&queue->halves, h, queue_entry);
+	queue->n++;
+	h->queued = true;
+}
+
+void half_queue_remove(struct half_queue *queue, struct half *h)
+{
+	if (!h->queued)
+		return;
+	TAILQ_REMOVE(&queue->halves, h, queue_entry);
+	queue->n--;
+	h->queued = false;
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;

@@ -12,6 +12,7 @@
 
 #include <event2/event_struct.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 #include "pump.h"
@@ -28,9 +29,21 @@ struct half {
 	bool reading;		   /* read_event is added */
 	bool writing;		   /* write_event is added */
 	bool done;   /* the source's FIN has been read, and all bytes before it written */
-	bool queued; /* on worker::bulk, waits for its turn */
-	TAILQ_ENTRY(half) bulk_entry;
+	bool queued; /* on a half_queue */
+	TAILQ_ENTRY(half) queue_entry;
 };
+
+/* Halves that wait for a turn of bulk. */
+struct half_queue {
+	TAILQ_HEAD(, half) halves;
+	uint32_t n;
+};
+
+void half_queue_init(struct half_queue *queue);
+/* Puts h at the tail. h is on no queue. */
+void half_queue_push(struct half_queue *queue, struct half *h);
+/* Takes h off the queue, if it is queued. */
+void half_queue_remove(struct half_queue *queue, struct half *h);
 
 enum half_result {
 	HALF_WAITS,

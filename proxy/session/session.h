@@ -7,8 +7,8 @@
  * one half is done. When both halves are done the session ends. A FIN is passed on after all bytes
  * before it, and the other direction continues. A reset is passed on as a reset.
  *
- * A session belongs to one worker and is used in its thread only. It may move to the worker's
- * partner and back (handoff.h). It ends in session_destroy() with one reason, and frees itself.
+ * A session belongs to one environment (env.h) and is used in its thread only. It may move to
+ * another environment. It ends in session_destroy() with one reason, and frees itself.
  *
  * Functions that "may destroy" a session free it: the caller must not use it afterwards.
  */
@@ -21,12 +21,13 @@
 
 #include "parse.h"
 #include "report/stats.h"
+#include "ack.h"
 #include "deadline.h"
+#include "env.h"
 #include "half.h"
+#include "progress.h"
 
-struct session;
 struct tproxy_conn;
-struct worker;
 
 enum session_side {
 	SESSION_CLIENT,
@@ -40,61 +41,68 @@ enum session_state {
 };
 
 struct session {
-	TAILQ_ENTRY(session) entry;	   /* worker::sessions */
-	TAILQ_ENTRY(session) deaf_entry;   /* worker::deaf, the probe list */
-	LIST_ENTRY(session) unacked_entry; /* worker::unacked */
-	struct deadline deadline;	   /* in the worker's queue of this state */
-	struct worker *worker;
+	TAILQ_ENTRY(session) entry;	 /* session_env::sessions */
+	TAILQ_ENTRY(session) deaf_entry; /* session_env::deaf, the probe list */
+	struct deadline deadline;	 /* in the environment's queue of this state */
+	struct session_env *env;
 	enum session_state state;
-	bool deaf;	/* on worker::deaf: a side is not polled, so epoll reports no reset */
-	bool unacked;	/* on worker::unacked */
+	bool deaf;	/* on the probe list: a side is not polled, so epoll reports no reset */
 	bool settled;	/* session_settle() has run */
-	bool keeps_own; /* keepalive as the client set it, not by worker::keepidle_s */
-	int keepidle_s; /* as tuning_set_keepidle() has set it */
+	bool keeps_own; /* keepalive as the client set it, not by session_env::keepidle_s */
+	int keepidle_s; /* session_env::keepidle_s as it was applied last */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */
 	struct half down; /* server to client */
+	struct ack ack;	  /* owed to the client */
 	uint64_t started_ms;
-	/* State of the last check for progress, see session_expire(). */
-	uint64_t moved, acknowledged; /* bytes, both directions together */
-	uint64_t quiet_since_ms;      /* monotonic_coarse_ms() of the last progress */
-	bool excused;		      /* an event was pending at the timeout: one more interval */
-	uint32_t handoff;	      /* counter of handoff.c */
-	uint64_t cgroup_id; /* the client's, if counted in worker_limit::per_cgroup; otherwise 0 */
+	struct progress progress; /* see session_expire() */
+	uint32_t handoff;	  /* counter of handoff.c */
+	uint64_t
+		cgroup_id; /* the client's, if counted in session_shared::per_cgroup; otherwise 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst;	 /* original destination; AF_UNSPEC: unknown */
 	int dial_error;		 /* errno of a failed connect(), or 0 */
-	struct tproxy_conn *who; /* owned by connlog.c: the client's process; NULL: not logged */
+	struct tproxy_conn *who; /* owned: the client's process; NULL: not logged */
 };
 
-/* Runs a half that was queued on worker::bulk. May destroy its session, and no other. */
-void session_run_bulk(struct half *h);
+/* Initialises an environment: all zero but base, shared and the callbacks, which the caller sets.
+ */
+void session_env_init(struct session_env *env);
+
+/*
+ * Runs a half that session_env::defer has deferred. May destroy its session, and no other.
+ */
+void session_run(struct half *h);
 
 /*
  * Creates a session. Takes over both descriptors in any case: client_fd was accepted, server_fd is
  * not connected and connect4 does not redirect it. Connects to the original destination and relays,
- * or resets the client. crowded: under load (crowd.h), save segments rather than microseconds, see
- * dial_start().
+ * or resets the client. The session may have ended when this returns.
+ *
+ * crowded: under load (crowd.h). The client's first data is read before connect() then, and the
+ * last segment of the handshake goes with this data. It goes immediately if the server has not
+ * answered by then. This saves about one segment in 20 for each connection, but delays the wakeup
+ * of an idle server by some microseconds.
  */
-void session_create(struct worker *worker, int client_fd, int server_fd,
+void session_create(struct session_env *env, int client_fd, int server_fd,
 		    const union sockaddr_any *client, bool crowded);
 
 /*
- * Takes an open session and its events off its worker, in that worker's thread. session_attach()
- * gives it to another worker, in the other worker's thread, and may destroy it.
+ * Takes an open session and its events off its environment, in that thread. session_attach() gives
+ * it to another environment, in the other thread, and may destroy it.
  */
 void session_detach(struct session *s);
-void session_attach(struct session *s, struct worker *worker);
+void session_attach(struct session *s, struct session_env *env);
 
 /*
  * Settles a session: sets up keepalive and the client's other options on the server's socket. Done
- * by the tick, because most sessions end before it and need neither.
+ * some time after its start, because most sessions end before and need neither.
  */
 void session_settle(struct session *s);
 
-/* Takes s off worker::unacked and has the kernel acknowledge the client's data now. */
-void session_acknowledge(struct session *s);
+/* session_env::keepidle_s has changed: applies it to a settled session. */
+void session_set_keepidle(struct session *s);
 
 /* Closes both sides, with a reset unless reason is CLOSE_DONE, logs and counts the end, frees s. */
 void session_destroy(struct session *s, enum close_reason reason);
@@ -111,21 +119,5 @@ void session_expire(struct session *s, enum close_reason reason);
  * that. May destroy s, and no other session.
  */
 void session_probe(struct session *s);
-
-/*
- * Updates the membership on the probe list: a side that is not read from may be reset without an
- * event. The worker's tick probes the sessions on this list, see session_probe().
- */
-void session_watch(struct session *s);
-
-/*
- * For dial.c. session_woke(): every event callback calls this first; it feeds the accept throttle
- * (crowd.h) and the spin heuristic (busypoll.h). session_open(): connect() has succeeded, starts
- * both halves; may destroy the session. session_reset_by(): the side by has been reset; what it
- * sent before goes to the other side, as far as that takes it; destroys the session.
- */
-void session_woke(struct session *s);
-void session_open(struct session *s);
-void session_reset_by(struct session *s, enum session_side by);
 
 #endif

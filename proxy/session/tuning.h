@@ -3,12 +3,15 @@
 #ifndef TPROXY_TUNING_H
 #define TPROXY_TUNING_H
 
-struct session;
+#include <stdbool.h>
 
-/* Copies to it the options that the client set on its own socket before connect(). */
-void tuning_pass_options_on(struct session *s);
+/*
+ * Copies to server_fd the options that the client set on its own socket before connect(). Returns
+ * true if these include keepalive.
+ */
+bool tuning_pass_options_on(int client_fd, int server_fd);
 
-/* Applies worker::keepidle_s, unless the client has set keepalive itself. */
-void tuning_set_keepidle(struct session *s);
+/* Sets keepalive with TCP_KEEPIDLE idle_s; 0: none. */
+void tuning_set_keepidle(int server_fd, int idle_s);
 
 #endif

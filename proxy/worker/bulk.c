@@ -6,7 +6,7 @@
 #include <event2/event.h>
 
 #include "session/session.h"
-#include "worker.h"
+#include "handoff.h"
 
 /* One in BULK_PART of the queued bulk transfers has its turn in one pass of the event loop. */
 #define BULK_PART 8
@@ -17,32 +17,31 @@
 #define TURN_BYTES	 (128 * 1024)
 #define TURN_BYTES_ALONE (512 * 1024)
 
-bool bulk_queue(struct worker *worker, struct half *h)
+bool bulk_queue(struct bulk *bulk, struct half *h)
 {
-	const struct session *first = TAILQ_FIRST(&worker->sessions);
+	struct session_env *env = bulk->env;
+	const struct session *first = TAILQ_FIRST(&env->sessions);
 	bool alone = first && !TAILQ_NEXT(first, entry);
 	const struct timeval now = {};
 
 	if (h->queued)
 		return true;
-	worker->tools.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
+	env->tools.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
 	if (alone)
 		return false;
-	if (!worker->n_bulk && event_add(worker->bulk_turn, &now) < 0)
+	if (!env->bulk.n && event_add(bulk->turn, &now) < 0)
 		return false;
-	TAILQ_INSERT_TAIL(&worker->bulk, h, bulk_entry);
-	worker->n_bulk++;
-	h->queued = true;
+	half_queue_push(&env->bulk, h);
 	return true;
 }
 
-void bulk_unqueue(struct worker *worker, struct half *h)
+static void run_first(struct bulk *bulk)
 {
-	if (!h->queued)
-		return;
-	TAILQ_REMOVE(&worker->bulk, h, bulk_entry);
-	worker->n_bulk--;
-	h->queued = false;
+	struct half *h = TAILQ_FIRST(&bulk->env->bulk.halves);
+
+	half_queue_remove(&bulk->env->bulk, h);
+	if (!handoff_bulk(bulk->handoff, h->session))
+		session_run(h);
 }
 
 /*
@@ -52,28 +51,30 @@ void bulk_unqueue(struct worker *worker, struct half *h)
  */
 static void on_turn(evutil_socket_t fd, short what, void *arg)
 {
-	struct worker *worker = arg;
+	struct bulk *bulk = arg;
+	struct session_env *env = bulk->env;
 	const struct timeval now = {};
-	uint32_t n = 1 + worker->n_bulk / BULK_PART;
-	struct half *h;
+	uint32_t n = 1 + env->bulk.n / BULK_PART;
 
-	busypoll_woke(&worker->busypoll);
-	while (n-- > 0 && (h = TAILQ_FIRST(&worker->bulk))) {
-		bulk_unqueue(worker, h);
-		session_run_bulk(h);
-	}
+	busypoll_woke(&env->busypoll);
+	while (n-- > 0 && env->bulk.n)
+		run_first(bulk);
 	/* Without memory for the event, the others run now. */
-	while (worker->n_bulk && event_add(worker->bulk_turn, &now) < 0) {
-		h = TAILQ_FIRST(&worker->bulk);
-		bulk_unqueue(worker, h);
-		session_run_bulk(h);
-	}
+	while (env->bulk.n && event_add(bulk->turn, &now) < 0)
+		run_first(bulk);
 }
 
-int bulk_init(struct worker *worker)
+int bulk_init(struct bulk *bulk, struct session_env *env, struct handoff *handoff)
 {
-	TAILQ_INIT(&worker->bulk);
-	worker->tools.turn_bytes = TURN_BYTES;
-	worker->bulk_turn = evtimer_new(worker->base, on_turn, worker);
-	return worker->bulk_turn ? 0 : -ENOMEM;
+	*bulk = (struct bulk){ .env = env, .handoff = handoff };
+	env->tools.turn_bytes = TURN_BYTES;
+	bulk->turn = evtimer_new(env->base, on_turn, bulk);
+	return bulk->turn ? 0 : -ENOMEM;
+}
+
+void bulk_finish(struct bulk *bulk)
+{
+	if (bulk->turn)
+		event_free(bulk->turn);
+	bulk->turn = NULL;
 }

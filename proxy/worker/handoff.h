@@ -9,7 +9,7 @@
  *
  * A session that takes one turn of bulk after the other is handed to the bulk worker. When it
  * exchanges only small messages, it is handed back. A session belongs to one of the two threads, or
- * lies in the inbox of one of them (worker::inbox, under inbox_lock).
+ * lies in the inbox of one of them, under that inbox's lock.
  *
  * A worker ends before its bulk worker, which serves the sessions it was given until they end. All
  * functions run in the thread of the worker that has the session.
@@ -17,29 +17,55 @@
 #ifndef TPROXY_HANDOFF_H
 #define TPROXY_HANDOFF_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
+#include "session/env.h"
+
 struct session;
-struct worker;
+struct tick;
+
+/* One end: a worker's or a bulk worker's. */
+struct handoff {
+	struct session_env *env;
+	struct tick *tick;
+	int wake_fd;		   /* eventfd of the thread, not owned: written after a handover */
+	struct handoff *partner;   /* NULL: none, nothing is handed over */
+	bool is_bulk;		   /* the bulk worker's end */
+	bool stopped;		   /* the worker drains: it hands over nothing more */
+	_Atomic bool ended;	   /* the thread has ended: it hands over nothing more */
+	pthread_mutex_t lock;	   /* of the two below */
+	struct session_list inbox; /* handed over by the partner */
+	bool closed;		   /* takes no more sessions */
+};
+
+/* Initialises an end without a partner. It must stay where it is. */
+void handoff_init(struct handoff *h, struct session_env *env, struct tick *tick, int wake_fd);
+void handoff_finish(struct handoff *h);
+/* Makes two ends partners, before either thread starts. */
+void handoff_pair(struct handoff *worker, struct handoff *bulk);
 
 /*
  * Note an event of s: one of its halves is ready, with bulk data or with a small message. They
  * return true if s was handed to the partner; the caller must not touch s any more. A callback
  * calls them before session.c moves any data of s.
  */
-bool handoff_bulk(struct session *s);
-bool handoff_small(struct session *s);
+bool handoff_bulk(struct handoff *h, struct session *s);
+bool handoff_small(struct handoff *h, struct session *s);
 /* An event of s was bulk: small events count in a row only. */
-void handoff_note_bulk(struct session *s);
+void handoff_note_bulk(struct handoff *h, struct session *s);
 
-/* Attaches the sessions in the worker's inbox. Called when the worker has been woken. */
-void handoff_receive(struct worker *worker);
+/* Attaches the sessions in the inbox. Called when the thread has been woken. */
+void handoff_receive(struct handoff *h);
 
 /*
- * Closes the inbox of a worker without sessions. Returns true if it is closed: no session will come
+ * Closes the inbox of a thread without sessions. Returns true if it is closed: no session will come
  * any more. Returns false while a session is in the inbox, or while the partner of a bulk worker
- * may still hand one over; the worker is woken when that changes.
+ * may still hand one over; the thread is woken when that changes.
  */
-bool handoff_close(struct worker *worker);
+bool handoff_close(struct handoff *h);
+/* The thread has ended. A bulk worker that waits for that is woken. */
+void handoff_end(struct handoff *h);
 
 #endif

@@ -8,7 +8,7 @@
  * relay cgroup (is_exempt()).
  *
  * If a step fails the listener pauses (listener_pause()). A retired listener has no timer, so its
- * caller tries again. A listening socket that was destroyed is reported as worker::lost_listener,
+ * caller tries again. A listening socket that was destroyed is reported as listener_env::lost,
  * and the main thread makes new ones.
  */
 #include "listener.h"
@@ -27,7 +27,8 @@
 #include "session/session.h"
 #include "session/sock.h"
 #include "util.h"
-#include "worker.h"
+#include "limit.h"
+#include "tick.h"
 
 /* Limit of clients accepted for one event, before running sessions continue. */
 #define ACCEPT_MAX 64
@@ -117,7 +118,7 @@ static void resume_later(struct listener *l)
 	const struct timeval delay = { .tv_usec = RESUME_MS * 1000 };
 
 	if (event_add(l->resume, &delay) < 0)
-		l->worker->lost_listener = true;
+		l->env->lost = true;
 }
 
 static void listener_pause(struct listener *l, const char *why)
@@ -125,9 +126,9 @@ static void listener_pause(struct listener *l, const char *why)
 	uint32_t i;
 
 	/* At the limit, every connection pauses and resumes: log one line for the whole episode. */
-	if (log_episode_begins(&l->worker->limit->paused))
+	if (log_episode_begins(l->env->paused))
 		log_warning("accepting paused, clients wait: %s", why);
-	stats_add(&l->worker->stats.accept_paused, 1);
+	stats_add(&l->env->sessions->stats.accept_paused, 1);
 	if (!l->resume)
 		return;
 	l->paused = true;
@@ -193,7 +194,7 @@ static int make_spare(struct listener *l)
 	if (fd < 0)
 		return -errno;
 	if (!is_exempt(l)) {
-		r = registration_mark_upstream(&l->worker->handle, fd);
+		r = registration_mark_upstream(&l->env->sessions->handle, fd);
 		if (r < 0)
 			return r;
 	}
@@ -222,7 +223,7 @@ static void socket_is_lost(struct listener_socket *socket)
 	if (l->resume)
 		event_del(socket->event);
 	if (l->resume && !socket->destroyed)
-		l->worker->lost_listener = true;
+		l->env->lost = true;
 	socket->destroyed = true;
 }
 
@@ -240,19 +241,19 @@ static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 	socklen_t len = sizeof(client);
 	int fd, r;
 
-	if (!worker_reserve_session(l->worker)) {
+	if (!limit_reserve(l->env->limit)) {
 		listener_pause(l, "the limit of connections is reached");
 		return ACCEPTED_PAUSED;
 	}
 	r = make_spare(l);
 	if (r < 0) {
-		worker_release_session(l->worker);
+		limit_release(l->env->limit);
 		listener_pause(l, strerror(-r));
 		return ACCEPTED_PAUSED;
 	}
 	fd = accept4(socket->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
-		worker_release_session(l->worker);
+		limit_release(l->env->limit);
 		switch (errno) {
 		case EAGAIN:
 			return ACCEPTED_NONE;
@@ -268,48 +269,47 @@ static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 		listener_pause(l, strerror(errno));
 		return ACCEPTED_PAUSED;
 	}
-	stats_add(&l->worker->stats.accepted, 1);
-	session_create(l->worker, fd, TAKE_FD(l->spare_fd), &client, crowded);
+	stats_add(&l->env->sessions->stats.accepted, 1);
+	session_create(l->env->sessions, fd, TAKE_FD(l->spare_fd), &client, crowded);
+	tick_need(l->env->tick);
 	return ACCEPTED;
 }
 
 static void on_client(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener_socket *socket = arg;
-	struct worker *worker = socket->listener->worker;
-	bool crowded = crowd_is(&worker->crowd);
+	struct session_env *env = socket->listener->env->sessions;
+	bool crowded = crowd_is(&env->crowd);
 	int i;
 
-	busypoll_woke(&worker->busypoll);
-	if (crowd_wait(&socket->wait, &worker->crowd, monotonic_coarse_ms()))
+	busypoll_woke(&env->busypoll);
+	if (crowd_wait(&socket->wait, &env->crowd, monotonic_coarse_ms()))
 		return;
 	for (i = 0; i < ACCEPT_MAX && accept_one(socket, crowded || i > 0) == ACCEPTED; i++)
 		;
 }
 
-void listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+void listener_init(struct listener *l, struct listener_env *env, sa_family_t family, const int *fds,
 		   uint32_t n)
 {
 	bool complete;
 	uint32_t i;
 
-	*l = (struct listener){
-		.worker = worker, .family = family, .n_sockets = n, .spare_fd = -1
-	};
-	l->resume = evtimer_new(worker->base, on_resume, l);
+	*l = (struct listener){ .env = env, .family = family, .n_sockets = n, .spare_fd = -1 };
+	l->resume = evtimer_new(env->sessions->base, on_resume, l);
 	complete = l->resume;
 	for (i = 0; i < n; i++) {
 		struct listener_socket *socket = &l->sockets[i];
 
 		socket->listener = l;
 		socket->fd = fds[i];
-		socket->event =
-			event_new(worker->base, fds[i], EV_READ | EV_PERSIST, on_client, socket);
+		socket->event = event_new(env->sessions->base, fds[i], EV_READ | EV_PERSIST,
+					  on_client, socket);
 		complete &= socket->event != NULL;
 	}
 	if (!complete) {
 		listener_finish(l);
-		worker->lost_listener = true;
+		env->lost = true;
 	} else if (listen_for_clients(l) < 0) {
 		listener_pause(l, strerror(errno));
 	}

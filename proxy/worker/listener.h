@@ -17,6 +17,7 @@
 #ifndef TPROXY_LISTENER_H
 #define TPROXY_LISTENER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -25,9 +26,21 @@
 #include "tproxy_abi.h"
 
 struct event;
+struct log_episode;
 struct registration;
+struct session_env;
+struct session_limit;
+struct tick;
 union sockaddr_any;
-struct worker;
+
+/* What the listeners of a worker need of it. */
+struct listener_env {
+	struct session_env *sessions; /* of the sessions that they create */
+	struct session_limit *limit;
+	struct log_episode *paused;
+	struct tick *tick;
+	_Atomic bool lost; /* a listening socket became unusable; any thread */
+};
 
 struct listener_socket {
 	struct listener *listener;
@@ -39,7 +52,7 @@ struct listener_socket {
 };
 
 struct listener {
-	struct worker *worker;
+	struct listener_env *env;
 	sa_family_t family;
 	struct listener_socket sockets[TPROXY_PORTS_MAX];
 	uint32_t n_sockets; /* 0: closed */
@@ -60,9 +73,9 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr, int 
 
 /*
  * Initialises a listener with n listening sockets of one family, takes over the descriptors and
- * starts polling. Without memory for the events, closes them and sets worker::lost_listener.
+ * starts polling. Without memory for the events, closes them and sets listener_env::lost.
  */
-void listener_init(struct listener *l, struct worker *worker, sa_family_t family, const int *fds,
+void listener_init(struct listener *l, struct listener_env *env, sa_family_t family, const int *fds,
 		   uint32_t n);
 /* Closes all sockets and resets *l to LISTENER_NULL. */
 void listener_finish(struct listener *l);
@@ -90,7 +103,10 @@ enum listener_left {
  * here, and may be a flood.
  */
 enum listener_left listener_serve_retired(struct listener *l, bool last);
-/* Resumes polling if the listener is paused. Called when a session has ended. */
+/*
+ * Resumes polling if the listener is paused. Called after a session has ended, but not while a
+ * listener accepts.
+ */
 void listener_resume(struct listener *l);
 
 #endif

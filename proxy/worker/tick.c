@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See tick.h. One timer looks at the heads of the worker's three queues of deadlines, probes a part
+ * See tick.h. One timer looks at the heads of the three queues of deadlines, probes a part
  * of the sessions that are not polled, and settles a part of the new ones. It runs when the next
- * timeout may expire, at least every tick_most_ms, and not while there are no sessions.
+ * timeout may expire, at least every most_ms, and not while there are no sessions.
  */
 #include "tick.h"
 
@@ -13,7 +13,6 @@
 #include "monotonic.h"
 #include "session/session.h"
 #include "util.h"
-#include "worker.h"
 
 /* Interval of the passes over the probe list, see session_probe(). */
 #define PROBE_MS 500
@@ -41,39 +40,40 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
 
 /*
  * Probes the sessions at the head of the probe list and moves them to its tail. A tick begins a new
- * pass over the list only if the last pass is complete and began tick_most_ms ago: ticks for
+ * pass over the list only if the last pass is complete and began most_ms ago: ticks for
  * timeouts may come more often.
  */
-static void probe_deaf(struct worker *worker, uint64_t now_ms)
+static void probe_deaf(struct tick *tick, uint64_t now_ms)
 {
+	struct session_env *env = tick->env;
 	struct session *s;
 	uint32_t n;
 
-	if (!worker->probe_left &&
-	    now_ms + TICK_LEAST_MS >= worker->probed_ms + worker->tick_most_ms) {
-		worker->probe_left = worker->n_deaf;
-		worker->probed_ms = now_ms;
+	if (!tick->probe_left && now_ms + TICK_LEAST_MS >= tick->probed_ms + tick->most_ms) {
+		tick->probe_left = env->n_deaf;
+		tick->probed_ms = now_ms;
 	}
-	for (n = 0; n < worker->walk_most && worker->probe_left > 0; n++) {
-		s = TAILQ_FIRST(&worker->deaf);
+	for (n = 0; n < tick->walk_most && tick->probe_left > 0; n++) {
+		s = TAILQ_FIRST(&env->deaf);
 		if (!s) {
-			worker->probe_left = 0;
+			tick->probe_left = 0;
 			return;
 		}
-		worker->probe_left--;
-		TAILQ_REMOVE(&worker->deaf, s, deaf_entry);
-		TAILQ_INSERT_TAIL(&worker->deaf, s, deaf_entry);
+		tick->probe_left--;
+		TAILQ_REMOVE(&env->deaf, s, deaf_entry);
+		TAILQ_INSERT_TAIL(&env->deaf, s, deaf_entry);
 		session_probe(s);
 	}
 }
 
 /* Settles new sessions, the oldest first. */
-static void settle(struct worker *worker)
+static void settle(struct tick *tick)
 {
+	struct session_env *env = tick->env;
 	uint32_t n;
 
-	for (n = 0; n < worker->walk_most && worker->unsettled; n++)
-		session_settle(worker->unsettled);
+	for (n = 0; n < tick->walk_most && env->unsettled; n++)
+		session_settle(env->unsettled);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -82,52 +82,62 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 /* Schedules the next tick for the next timeout, or in most_ms; none if there are no sessions. */
-static void schedule_tick(struct worker *worker, uint64_t most_ms)
+static void schedule_tick(struct tick *tick, uint64_t most_ms)
 {
+	struct session_env *env = tick->env;
 	uint64_t now_ms = monotonic_coarse_ms(), next_ms;
 	struct timeval delay;
 
-	if (TAILQ_EMPTY(&worker->sessions)) {
-		worker->ticking = false;
+	if (TAILQ_EMPTY(&env->sessions)) {
+		tick->ticking = false;
 		return;
 	}
-	next_ms = least(deadline_next_ms(&worker->connecting, now_ms),
-			deadline_next_ms(&worker->idle, now_ms));
-	next_ms = least(next_ms, deadline_next_ms(&worker->half_closed, now_ms));
+	next_ms = least(deadline_next_ms(&env->connecting, now_ms),
+			deadline_next_ms(&env->idle, now_ms));
+	next_ms = least(next_ms, deadline_next_ms(&env->half_closed, now_ms));
 	next_ms = least(next_ms, most_ms);
 	delay = deadline_timeval(next_ms < TICK_LEAST_MS ? TICK_LEAST_MS : next_ms);
-	worker->ticking = event_add(worker->tick, &delay) == 0;
+	tick->ticking = event_add(tick->timer, &delay) == 0;
 }
 
-void tick_need(struct worker *worker)
+void tick_need(struct tick *tick)
 {
-	if (!worker->ticking)
-		schedule_tick(worker, worker->tick_most_ms);
+	if (!tick->ticking)
+		schedule_tick(tick, tick->most_ms);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
-	struct worker *worker = arg;
+	struct tick *tick = arg;
+	struct session_env *env = tick->env;
 	uint64_t now_ms = monotonic_coarse_ms();
 
-	expire(&worker->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
-	expire(&worker->idle, now_ms, CLOSE_IDLE_TIMEOUT);
-	expire(&worker->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
-	probe_deaf(worker, now_ms);
-	settle(worker);
-	schedule_tick(worker, worker->probe_left || worker->unsettled ? TICK_LEAST_MS
-								      : worker->tick_most_ms);
+	expire(&env->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
+	expire(&env->idle, now_ms, CLOSE_IDLE_TIMEOUT);
+	expire(&env->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
+	probe_deaf(tick, now_ms);
+	settle(tick);
+	schedule_tick(tick, tick->probe_left || env->unsettled ? TICK_LEAST_MS : tick->most_ms);
 }
 
-void tick_configure(struct worker *worker)
+void tick_configure(struct tick *tick)
 {
-	worker->tick_most_ms = least(least(worker->connecting.timeout_ms, worker->idle.timeout_ms),
-				     least(worker->half_closed.timeout_ms, PROBE_MS));
+	const struct session_env *env = tick->env;
+
+	tick->most_ms = least(least(env->connecting.timeout_ms, env->idle.timeout_ms),
+			      least(env->half_closed.timeout_ms, PROBE_MS));
 }
 
-int tick_init(struct worker *worker)
+int tick_init(struct tick *tick, struct session_env *env)
 {
-	worker->walk_most = WALK_MAX;
-	worker->tick = evtimer_new(worker->base, on_tick, worker);
-	return worker->tick ? 0 : -ENOMEM;
+	*tick = (struct tick){ .env = env, .walk_most = WALK_MAX };
+	tick->timer = evtimer_new(env->base, on_tick, tick);
+	return tick->timer ? 0 : -ENOMEM;
+}
+
+void tick_finish(struct tick *tick)
+{
+	if (tick->timer)
+		event_free(tick->timer);
+	tick->timer = NULL;
 }

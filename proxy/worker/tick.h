@@ -1,17 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The timer of a worker: timeouts, probes for resets, settling of sessions that last. */
+/* The timer of a worker's sessions: timeouts, probes for resets, settling of sessions that last. */
 #ifndef TPROXY_TICK_H
 #define TPROXY_TICK_H
 
-struct worker;
+#include <stdbool.h>
+#include <stdint.h>
 
-/* Makes worker::tick. Returns 0 or -ENOMEM. The worker frees the event. */
-int tick_init(struct worker *worker);
+struct event;
+struct session_env;
 
-/* The timeouts of the worker's queues have changed: sets worker::tick_most_ms. */
-void tick_configure(struct worker *worker);
+struct tick {
+	struct session_env *env;
+	struct event *timer;
+	bool ticking;	     /* timer is scheduled */
+	uint32_t probe_left; /* sessions left in the current pass over the probe list */
+	uint64_t probed_ms;  /* when that pass began */
+	uint32_t walk_most;  /* limit of sessions probed, and of settled, in one tick */
+	/* Longest interval while there are sessions: a session that comes in between may have a
+	 * shorter timeout than those before it. */
+	uint64_t most_ms;
+};
 
-/* The worker has a session now: makes sure that the timer runs. */
-void tick_need(struct worker *worker);
+/* Makes the timer. Returns 0 or -ENOMEM. After a failure tick_finish() may be called too. */
+int tick_init(struct tick *tick, struct session_env *env);
+void tick_finish(struct tick *tick);
+
+/* The timeouts of the environment's queues were set, or have changed: sets most_ms. */
+void tick_configure(struct tick *tick);
+
+/* A session was created or attached: makes sure that the timer runs, if there are sessions. */
+void tick_need(struct tick *tick);
 
 #endif

@@ -19,14 +19,9 @@
 
 #include "log.h"
 #include "monotonic.h"
-#include "options.h"
 #include "session/session.h"
-#include "session/tuning.h"
 #include "util.h"
-#include "bulk.h"
-#include "handoff.h"
 #include "slice.h"
-#include "tick.h"
 
 /*
  * How long a draining worker goes on accepting. When the registration was removed, connections that
@@ -38,50 +33,6 @@
 #define DRAIN_PAUSE_MS 50
 /* Heartbeats that a worker may miss before it counts as hung, see worker_is_stuck(). */
 #define MISSING_MAX 3
-/* How often an inactive session is checked for progress within its timeout, see is_over(). */
-#define LOOKS 8
-/* How long a client may wait for an acknowledgement while its worker is busy. */
-#define UNACKED_NS 1000000
-void worker_owe_ack(struct worker *worker, struct session *s)
-{
-	if (worker->n_unacked++ == 0)
-		worker->unacked_ns = monotonic_kernel_ns();
-	LIST_INSERT_HEAD(&worker->unacked, s, unacked_entry);
-}
-
-void worker_forget_ack(struct worker *worker, struct session *s)
-{
-	worker->n_unacked--;
-	LIST_REMOVE(s, unacked_entry);
-}
-
-/* Callback of busypoll.h: sends the acknowledgements that are owed, unless they are recent. */
-static void acknowledge(void *arg, bool all)
-{
-	struct worker *worker = arg;
-
-	if (!all && monotonic_kernel_ns() - worker->unacked_ns < UNACKED_NS)
-		return;
-	while (!LIST_EMPTY(&worker->unacked))
-		session_acknowledge(LIST_FIRST(&worker->unacked));
-}
-
-bool worker_reserve_session(struct worker *worker)
-{
-	struct worker_limit *limit = worker->limit;
-
-	if (atomic_fetch_add_explicit(&limit->sessions, 1, memory_order_relaxed) <
-	    atomic_load_explicit(&limit->max, memory_order_relaxed))
-		return true;
-	atomic_fetch_sub_explicit(&limit->sessions, 1, memory_order_relaxed);
-	return false;
-}
-
-void worker_release_session(struct worker *worker)
-{
-	atomic_fetch_sub_explicit(&worker->limit->sessions, 1, memory_order_relaxed);
-}
-
 static bool is_listening(const struct worker *worker)
 {
 	int i;
@@ -95,19 +46,54 @@ static bool is_listening(const struct worker *worker)
 
 static void end_if_drained(struct worker *worker)
 {
-	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->sessions) &&
-	    handoff_close(worker))
-		event_base_loopbreak(worker->base);
+	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->env.sessions) &&
+	    handoff_close(&worker->handoff))
+		event_base_loopbreak(worker->env.base);
 }
 
-void worker_on_session_end(struct worker *worker)
+static bool is_paused(const struct worker *worker)
 {
 	int i;
 
-	worker_release_session(worker);
+	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
+		if (worker->listeners[i].paused)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Callback of session_env. A listener that is accepting may have created the session, so this must
+ * not change listeners. after_sessions() does that when all ready events have run.
+ */
+static void on_session_end(struct session_env *env)
+{
+	struct worker *worker = env->owner;
+
+	limit_release(&worker->shared->limit);
+	if (worker->draining || is_paused(worker))
+		event_active(worker->ended, EV_TIMEOUT, 1);
+}
+
+static void after_sessions(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *worker = arg;
+	int i;
+
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_resume(&worker->listeners[i]);
 	end_if_drained(worker);
+}
+
+/* Callback of session_env: queues bulk, or hands the session to the partner. */
+static bool defer(struct session_env *env, struct half *h)
+{
+	struct worker *worker = env->owner;
+
+	if (!pump_is_bulk(&h->pump))
+		return handoff_small(&worker->handoff, h->session);
+	handoff_note_bulk(&worker->handoff, h->session);
+	return bulk_queue(&worker->bulk, h);
 }
 
 static void close_listeners(struct worker *worker)
@@ -142,7 +128,7 @@ static void on_closing(evutil_socket_t fd, short what, void *arg)
 	struct timeval delay;
 	int i;
 
-	busypoll_woke(&worker->busypoll);
+	busypoll_woke(&worker->env.busypoll);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		left = listener_serve_retired(&worker->retired[i], last);
 		first = left < first ? left : first;
@@ -172,7 +158,7 @@ static void drain(struct worker *worker)
 {
 	if (worker->draining)
 		return;
-	worker->draining = true;
+	worker->draining = worker->handoff.stopped = true;
 	retire_listeners(worker);
 }
 
@@ -180,10 +166,10 @@ static void stop(struct worker *worker)
 {
 	struct session *s;
 
-	worker->draining = true;
+	worker->draining = worker->handoff.stopped = true;
 	event_del(worker->closing);
 	close_listeners(worker);
-	while ((s = TAILQ_FIRST(&worker->sessions)))
+	while ((s = TAILQ_FIRST(&worker->env.sessions)))
 		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
 	end_if_drained(worker);
 }
@@ -204,12 +190,12 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	int i;
 
 	retire_listeners(worker);
-	registration_handle_close(&worker->handle);
-	worker->handle = sockets->handle;
-	worker->lost_listener = false; /* it concerned the old listeners */
+	registration_handle_close(&worker->env.handle);
+	worker->env.handle = sockets->handle;
+	worker->listening.lost = false; /* it concerned the old listeners */
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (sockets->n_listen[i] > 0)
-			listener_init(&worker->listeners[i], worker,
+			listener_init(&worker->listeners[i], &worker->listening,
 				      i == TPROXY_INET6 ? AF_INET6 : AF_INET,
 				      sockets->listen_fds[i], sockets->n_listen[i]);
 	}
@@ -222,39 +208,30 @@ static uint64_t or_never(uint64_t ms)
 	return ms > 0 ? ms : UINT64_MAX / 2;
 }
 
-static struct worker_timeouts timeouts_of(const struct options *options)
-{
-	return (struct worker_timeouts){
-		.connect_ms = or_never(options->connect_timeout_ms),
-		.idle_ms = or_never(options->idle_timeout_ms),
-		.half_closed_ms = or_never(options->half_closed_timeout_ms),
-		.error_memory_ms = options->error_memory_ms,
-		.keepalive_ms = options->keepalive_ms,
-	};
-}
-
 static void set_keepalive(struct worker *worker, int keepidle_s)
 {
 	struct session *s;
 
-	if (worker->keepidle_s == keepidle_s)
+	if (worker->env.keepidle_s == keepidle_s)
 		return;
-	worker->keepidle_s = keepidle_s;
-	TAILQ_FOREACH (s, &worker->sessions, entry) {
+	worker->env.keepidle_s = keepidle_s;
+	TAILQ_FOREACH (s, &worker->env.sessions, entry) {
 		if (s->settled)
-			tuning_set_keepidle(s);
+			session_set_keepidle(s);
 	}
 }
 
 /* Queues stay sorted: their order is that of the last activity, not of the expiry. */
 static void set_timeouts(struct worker *worker, const struct worker_timeouts *timeouts)
 {
-	worker->connecting.timeout_ms = timeouts->connect_ms;
-	worker->idle.timeout_ms = timeouts->idle_ms;
-	worker->half_closed.timeout_ms = timeouts->half_closed_ms;
-	worker->handle.error_memory_ms = timeouts->error_memory_ms;
+	struct session_env *env = &worker->env;
+
+	env->connecting.timeout_ms = or_never(timeouts->connect_ms);
+	env->idle.timeout_ms = or_never(timeouts->idle_ms);
+	env->half_closed.timeout_ms = or_never(timeouts->half_closed_ms);
+	env->handle.error_memory_ms = timeouts->error_memory_ms;
 	set_keepalive(worker, (int)(timeouts->keepalive_ms / 1000));
-	tick_configure(worker);
+	tick_configure(&worker->tick);
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
@@ -278,7 +255,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	worker->inbox.sockets = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	pthread_mutex_unlock(&worker->inbox_lock);
 
-	handoff_receive(worker);
+	handoff_receive(&worker->handoff);
 	if (listen)
 		replace_listeners(worker, &sockets);
 	if (configure)
@@ -287,66 +264,79 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 		stop(worker);
 	else if (draining)
 		drain(worker);
-	if (worker->is_bulk)
+	if (worker->handoff.is_bulk)
 		end_if_drained(worker);
 }
 
-int worker_init(struct worker *worker, const struct options *options, struct worker_limit *limit,
-		uint32_t pipes_max, int done_fd)
+static void init_env(struct worker *worker, const struct worker_config *config)
 {
-	const struct worker_timeouts timeouts = timeouts_of(options);
+	struct session_env *env = &worker->env;
+
+	env->shared = &worker->shared->sessions;
+	env->handle = (struct registration_handle)REGISTRATION_HANDLE_NULL;
+	env->pass_mark = config->pass_mark;
+	env->busypoll.turn = &worker->shared->looking;
+	env->busypoll.most_us = config->busy_poll_us;
+	env->owner = worker;
+	env->defer = defer;
+	env->on_end = on_session_end;
+	session_env_init(env);
+	env->tools.pipes = &worker->pipes;
+	env->tools.scratch_size = config->buffer_size;
+	env->tools.scratch = malloc(config->buffer_size);
+	env->base = event_base_new();
+}
+
+static int init_events(struct worker *worker)
+{
+	struct event_base *base = worker->env.base;
+
+	worker->wake = event_new(base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
+	worker->closing = evtimer_new(base, on_closing, worker);
+	worker->ended = event_new(base, -1, 0, after_sessions, worker);
+	if (!worker->wake || !worker->closing || !worker->ended ||
+	    event_add(worker->wake, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int worker_init(struct worker *worker, const struct worker_config *config,
+		struct worker_shared *shared, int done_fd)
+{
+	struct session_env *env = &worker->env;
 
 	*worker = (struct worker){
-		.limit = limit,
+		.shared = shared,
 		.done_fd = done_fd,
-		.pass_mark = options->pass_mark,
-		.busypoll = { .turn = &limit->looking, .most_us = options->busy_poll_us },
-		.wake_fd = -1,
+		.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+		.listening = { .sessions = env,
+			       .limit = &shared->limit,
+			       .paused = &shared->paused,
+			       .tick = &worker->tick },
 		.listeners = { LISTENER_NULL, LISTENER_NULL },
 		.retired = { LISTENER_NULL, LISTENER_NULL },
-		.handle = REGISTRATION_HANDLE_NULL,
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
-	TAILQ_INIT(&worker->inbox.sessions);
-	TAILQ_INIT(&worker->sessions);
-	TAILQ_INIT(&worker->deaf);
-	LIST_INIT(&worker->unacked);
-	worker->busypoll.debts = &worker->n_unacked;
-	worker->busypoll.pay = acknowledge;
-	worker->busypoll.pay_arg = worker;
-	deadline_queue_init(&worker->connecting);
-	deadline_queue_init(&worker->idle);
-	deadline_queue_init(&worker->half_closed);
-	worker->idle.looks = worker->half_closed.looks = LOOKS;
-	set_timeouts(worker, &timeouts);
-	pipes_init(&worker->pipes, options->pipe_size ? pipes_max : 0, options->pipe_size);
-	worker->tools.pipes = &worker->pipes;
-	worker->tools.scratch_size = options->buffer_size;
-	worker->tools.scratch = malloc(options->buffer_size);
-	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	worker->base = event_base_new();
-	if (!worker->base || !worker->tools.scratch || worker->wake_fd < 0)
+	pipes_init(&worker->pipes, config->pipe_size ? config->pipes_max : 0, config->pipe_size);
+	init_env(worker, config);
+	handoff_init(&worker->handoff, env, &worker->tick, worker->wake_fd);
+	if (!env->base || !env->tools.scratch || worker->wake_fd < 0 || init_events(worker) < 0 ||
+	    tick_init(&worker->tick, env) < 0 ||
+	    bulk_init(&worker->bulk, env, &worker->handoff) < 0)
 		return -ENOMEM;
-	worker->wake =
-		event_new(worker->base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-	worker->closing = evtimer_new(worker->base, on_closing, worker);
-	if (!worker->wake || !worker->closing || event_add(worker->wake, NULL) < 0 ||
-	    tick_init(worker) < 0 || bulk_init(worker) < 0)
-		return -ENOMEM;
+	set_timeouts(worker, &config->timeouts);
 	return 0;
 }
 
 void worker_pair(struct worker *worker, struct worker *bulk)
 {
-	worker->partner = bulk;
-	bulk->partner = worker;
-	bulk->is_bulk = true;
-	bulk->busypoll.most_us = 0;
-	bulk->tools.pipes = &worker->pipes;
+	handoff_pair(&worker->handoff, &bulk->handoff);
+	bulk->env.busypoll.most_us = 0;
+	bulk->env.tools.pipes = &worker->pipes;
 }
 
-void worker_wake(struct worker *worker)
+static void wake(struct worker *worker)
 {
 	eventfd_write(worker->wake_fd, 1);
 }
@@ -355,16 +345,15 @@ static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	pthread_setname_np(pthread_self(), worker->is_bulk ? "tproxy-bulk" : "tproxy-worker");
+	pthread_setname_np(pthread_self(),
+			   worker->handoff.is_bulk ? "tproxy-bulk" : "tproxy-worker");
 	/* Bulk workers keep the default slice, so that small messages overtake them. */
-	if (!worker->is_bulk)
+	if (!worker->handoff.is_bulk)
 		slice_shorten();
-	worker->failed = busypoll_loop(&worker->busypoll, worker->base) < 0;
+	worker->failed = busypoll_loop(&worker->env.busypoll, worker->env.base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");
-	worker->ended = true;
-	if (worker->partner && !worker->is_bulk)
-		worker_wake(worker->partner);
+	handoff_end(&worker->handoff);
 	eventfd_write(worker->done_fd, 1);
 	return NULL;
 }
@@ -393,17 +382,19 @@ void worker_join(struct worker *worker)
 void worker_finish(struct worker *worker)
 {
 	close_listeners(worker);
-	registration_handle_close(&worker->handle);
+	registration_handle_close(&worker->env.handle);
 	worker_sockets_close(&worker->inbox.sockets);
 	free_event(worker->wake);
-	free_event(worker->tick);
 	free_event(worker->closing);
-	free_event(worker->bulk_turn);
-	if (worker->base)
-		event_base_free(worker->base);
+	free_event(worker->ended);
+	tick_finish(&worker->tick);
+	bulk_finish(&worker->bulk);
+	if (worker->env.base)
+		event_base_free(worker->env.base);
 	util_closep(&worker->wake_fd);
 	pipes_finish(&worker->pipes);
-	free(worker->tools.scratch);
+	free(worker->env.tools.scratch);
+	handoff_finish(&worker->handoff);
 	pthread_mutex_destroy(&worker->inbox_lock);
 }
 
@@ -414,16 +405,16 @@ void worker_listen(struct worker *worker, const struct worker_sockets *sockets)
 	worker->inbox.sockets = *sockets;
 	worker->inbox.listen = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	worker_wake(worker);
+	wake(worker);
 }
 
-void worker_configure(struct worker *worker, const struct options *options)
+void worker_configure(struct worker *worker, const struct worker_timeouts *timeouts)
 {
 	pthread_mutex_lock(&worker->inbox_lock);
-	worker->inbox.timeouts = timeouts_of(options);
+	worker->inbox.timeouts = *timeouts;
 	worker->inbox.configure = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	worker_wake(worker);
+	wake(worker);
 }
 
 void worker_drain(struct worker *worker)
@@ -431,7 +422,7 @@ void worker_drain(struct worker *worker)
 	pthread_mutex_lock(&worker->inbox_lock);
 	worker->inbox.drain = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	worker_wake(worker);
+	wake(worker);
 }
 
 void worker_stop(struct worker *worker)
@@ -439,12 +430,12 @@ void worker_stop(struct worker *worker)
 	pthread_mutex_lock(&worker->inbox_lock);
 	worker->inbox.stop = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
-	worker_wake(worker);
+	wake(worker);
 }
 
 bool worker_has_lost_listener(struct worker *worker)
 {
-	return atomic_exchange(&worker->lost_listener, false);
+	return atomic_exchange(&worker->listening.lost, false);
 }
 
 bool worker_is_stuck(struct worker *worker)
@@ -452,6 +443,6 @@ bool worker_is_stuck(struct worker *worker)
 	bool stuck = worker->asked - worker->answered >= MISSING_MAX;
 
 	worker->asked++;
-	worker_wake(worker);
+	wake(worker);
 	return stuck;
 }

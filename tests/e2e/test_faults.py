@@ -354,7 +354,7 @@ def test_listener_destroyed(proxied):
     """By `ss -K`, as if meant for other sockets: accept4() returns EINVAL from then on. Clients
     at other listeners are served, and the relay makes new listeners, once.
 
-    To see it fail: do not set lost_listener in socket_is_lost(), or let accept_one() pause
+    To see it fail: do not set listener_env::lost in socket_is_lost(), or let accept_one() pause
     there.
     """
     relay, listener = proxied.relay, proxied.listen()
@@ -438,7 +438,7 @@ def test_new_listeners_meet_a_fault(faulty, call, code):
     serves.
 
     To see it fail: let listen_for_clients() fail without a pause in listener_init(); do not set
-    lost_listener in replace_listeners().
+    listener_env::lost in replace_listeners().
     """
     faulty.unload()
     faulty.faults.fail(call, code, left=3)

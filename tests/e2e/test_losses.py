@@ -194,7 +194,7 @@ def test_server_that_accepts_and_never_answers(loaded):
 
 def test_server_that_does_not_accept(loaded):
     """Its backlog is full: the relay's connect() times out, others are served meanwhile. To see it
-    red: set no deadline in dial_start()."""
+    red: set no deadline in dial()."""
     loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))

@@ -76,7 +76,7 @@ def test_mark_decides_the_route(routed, family):
 
 
 def test_not_without_the_option(routed):
-    """Red if worker::pass_mark is not looked at."""
+    """Red if session_env::pass_mark is not looked at."""
     routed.start_relay(wrapper=CAPABLE)
     assert source(routed, socket.AF_INET, MARK) == (CLIENT, True)
 

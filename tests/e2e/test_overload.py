@@ -93,8 +93,8 @@ def test_running_work_goes_on_at_the_limit(loaded, workers, limit):
     """Hundreds wait, those within are as quick as before, and when they leave the others are
     served; one line tells of it.
 
-    To see it red: give no session back in worker_on_session_end(), or resume no listener there and
-    none by timer; or let set_limit() forget what is reserved.
+    To see it red: give no session back in on_session_end(), or resume no listener in
+    after_sessions() and none by timer; or let set_limit() forget what is reserved.
     """
     if limit == "option":
         relay = loaded.start_relay("--max-connections", 20, "--workers", workers)

@@ -77,7 +77,7 @@ def test_request(proxied, writes, options):
     """Header and body by two writes, as wget and others do, and small send buffers.
 
     Red if acknowledge() in pump.c does nothing: half of the exchanges or more take 40 ms. What
-    begins with a few bytes, also if owe_ack() in session.c does nothing.
+    begins with a few bytes, also if ack_owe() does nothing.
     """
     listener = proxied.listen()
     proxied.task(serve, listener, sum(writes), place=proxied.server)

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Acknowledgements that are owed to clients. A client has sent data and waits for an answer. Its
+ * kernel may hold back more data until the first is acknowledged (Nagle's algorithm; on loopback
+ * even what is a full segment elsewhere). The kernel on our side delays the acknowledgement by
+ * 40 ms once there was an answer. Most answers come soon and carry it. If none has come before the
+ * thread sleeps, or after 1 ms if it does not sleep, the acknowledgement is sent alone.
+ *
+ * A queue belongs to one thread.
+ */
+#ifndef TPROXY_ACK_H
+#define TPROXY_ACK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+/* One for each client. Zeroed at first, except fd. */
+struct ack {
+	LIST_ENTRY(ack) entry; /* ack_queue::owed */
+	int fd;		       /* the client's socket, not owned */
+	bool owed;	       /* on ack_queue::owed */
+};
+
+struct ack_queue {
+	LIST_HEAD(, ack) owed;
+	uint32_t n;
+	uint64_t since_ns; /* when the queue became non-empty */
+};
+
+void ack_queue_init(struct ack_queue *queue);
+
+/* An acknowledgement is owed from now on; does nothing if it is owed already. */
+void ack_owe(struct ack_queue *queue, struct ack *ack);
+/* No acknowledgement is owed any more, as after an answer. */
+void ack_forget(struct ack_queue *queue, struct ack *ack);
+/* Sends all that are owed, if all is true or the oldest is owed for 1 ms. */
+void ack_send(struct ack_queue *queue, bool all);
+
+#endif

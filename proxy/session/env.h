@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Environment of sessions: what they need of the thread that runs them, and the lists and queues
+ * that they are on. Each worker has one (worker.h); a test makes its own. Sessions thus know no
+ * worker.
+ *
+ * Except for struct session_shared, all belongs to one thread.
+ */
+#ifndef TPROXY_ENV_H
+#define TPROXY_ENV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "kernel/registration.h"
+#include "log.h"
+#include "report/stats.h"
+#include "ack.h"
+#include "busypoll.h"
+#include "crowd.h"
+#include "deadline.h"
+#include "half.h"
+#include "pump.h"
+#include "quota.h"
+
+struct event_base;
+struct session;
+
+/* Shared by the sessions of all threads. */
+struct session_shared {
+	struct quota per_cgroup;
+	struct log_episode no_memory, dial_failed;
+};
+
+TAILQ_HEAD(session_list, session);
+
+struct session_env {
+	struct event_base *base;
+	struct session_shared *shared;
+	struct pump_tools tools;
+	struct registration_handle handle;
+	struct stats stats;
+	struct busypoll busypoll;
+	bool pass_mark; /* --pass-mark */
+	int keepidle_s; /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
+
+	struct session_list sessions; /* newest first; sessions of a partner at the tail */
+	struct session *unsettled;    /* the oldest session that is not settled, or NULL */
+	struct crowd crowd;	      /* counts sessions that are not settled */
+	TAILQ_HEAD(, session) deaf;   /* probe list: epoll reports no reset; the next one first */
+	uint32_t n_deaf;
+	struct ack_queue acks;
+	struct deadline_queue connecting, idle, half_closed;
+	struct half_queue bulk;
+
+	/*
+	 * Callbacks to the owner of the environment; each may be NULL.
+	 *
+	 * defer: an event has made a half of an open session ready. Returns true if the half runs
+	 * later, by session_run(), or if its session was given to another thread; the caller must
+	 * not touch the session then. Otherwise the half runs at once.
+	 *
+	 * on_end: a session has ended, and is freed. It may have been created in the same pass of
+	 * the event loop, by the caller's caller.
+	 */
+	void *owner;
+	bool (*defer)(struct session_env *env, struct half *h);
+	void (*on_end)(struct session_env *env);
+};
+
+#endif

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Tests proxy/worker/: the timer, turns of bulk, hand-over to the bulk worker, the limit, and what
+ * happens when sessions end. Sessions run between a client and a server on loopback (ends.h). The
+ * test itself runs the loop of the worker.
+ */
+#include <sys/eventfd.h>
+
+#include "ends.h"
+#include "worker/worker.h"
+
+static const struct worker_config config = {
+	.buffer_size = 64 << 10,
+	.pipe_size = 512 << 10,
+	.pipes_max = 1,
+	.timeouts = { .keepalive_ms = 300000 },
+};
+
+static struct worker worker;
+static struct worker_shared shared;
+
+static void reserve(void)
+{
+	assert_true(limit_reserve(&shared.limit));
+}
+
+static void need_tick(void)
+{
+	tick_need(&worker.tick);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	shared = (struct worker_shared){ .limit.max = 10 };
+	assert_int_equal(worker_init(&worker, &config, &shared, eventfd(0, 0)), 0);
+	worker.tick.most_ms = 10;
+	ends_init(f, &worker.env);
+	f->before_session = reserve;
+	f->after_session = need_tick;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	ends_finish(f);
+	assert_int_equal(atomic_load(&shared.limit.sessions), 0);
+	close(worker.done_fd);
+	worker_finish(&worker);
+	free(f);
+	return 0;
+}
+
+#define MANY 6
+
+/* Starts sessions whose client has sent its FIN: nothing is read from that side. */
+static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
+{
+	int i;
+
+	for (i = 0; i < MANY; i++) {
+		start(f);
+		shutdown(f->client, SHUT_WR);
+		clients[i] = TAKE_FD(f->client);
+		servers[i] = TAKE_FD(f->server);
+	}
+	turn(f);
+	assert_int_equal(worker.env.n_deaf, MANY);
+}
+
+/*
+ * A tick probes walk_most sessions at most, each in its turn, and the next tick follows soon.
+ * Sessions that were not reset stay. To see it red: probe all of session_env::deaf in each tick
+ * (more than one is found at a time), or always start with its first (those behind it are never
+ * found).
+ */
+static void test_probes_take_turns(void **state)
+{
+	struct fixture *f = *state;
+	int clients[MANY], servers[MANY], i;
+	uint64_t found = 0, before;
+
+	worker.tick.walk_most = 1;
+	start_deaf(f, clients, servers);
+	for (i = 0; i < MANY; i += 2)
+		reset(&clients[i]);
+	for (i = 0; i < 100 && found < MANY / 2; i++) {
+		before = found;
+		event_base_loop(worker.env.base, EVLOOP_ONCE);
+		found = closed(f, CLOSE_RESET_BY_CLIENT);
+		assert_true(found - before <= 1);
+	}
+	assert_int_equal(found, MANY / 2);
+	assert_int_equal(worker.env.n_deaf, MANY / 2);
+	for (i = 0; i < MANY; i++) {
+		close(clients[i]);
+		close(servers[i]);
+	}
+}
+
+/*
+ * Sessions are settled oldest first, here one in each tick. To see it red: settle all of them in
+ * settle().
+ */
+static void test_settling_takes_turns(void **state)
+{
+	struct fixture *f = *state;
+	int clients[MANY], servers[MANY], i;
+	uint32_t before;
+
+	worker.tick.most_ms = 60000;
+	worker.tick.walk_most = 1;
+	for (i = 0; i < MANY; i++) {
+		start(f);
+		clients[i] = TAKE_FD(f->client);
+		servers[i] = TAKE_FD(f->server);
+	}
+	assert_int_equal(worker.env.crowd.sessions, MANY);
+	event_active(worker.tick.timer, EV_TIMEOUT, 1);
+	for (i = 0; i < 100 && worker.env.crowd.sessions; i++) {
+		before = worker.env.crowd.sessions;
+		event_base_loop(worker.env.base, EVLOOP_ONCE);
+		assert_true(before - worker.env.crowd.sessions <= 1);
+		assert_true(TAILQ_FIRST(&worker.env.sessions)->settled ==
+			    !worker.env.crowd.sessions);
+	}
+	assert_int_equal(worker.env.crowd.sessions, 0);
+	for (i = 0; i < MANY; i++) {
+		close(clients[i]);
+		close(servers[i]);
+	}
+}
+
+static void test_limit(void **state)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		assert_true(limit_reserve(&shared.limit));
+	assert_false(limit_reserve(&shared.limit));
+	limit_release(&shared.limit);
+	assert_true(limit_reserve(&shared.limit));
+	for (i = 0; i < 10; i++)
+		limit_release(&shared.limit);
+}
+
+/* Starts a session in bulk mode with data waiting to be moved. */
+static struct half *start_bulk(struct fixture *f, int fds[2])
+{
+	static char block[256 * 1024];
+	struct half *h;
+
+	start(f);
+	h = &TAILQ_FIRST(&worker.env.sessions)->up;
+	h->pump.full_reads = 2;
+	assert_int_equal(send(f->client, block, sizeof(block), 0), sizeof(block));
+	fds[0] = TAKE_FD(f->client);
+	fds[1] = TAKE_FD(f->server);
+	return h;
+}
+
+static void queue_more(int fd)
+{
+	static char block[64 * 1024];
+
+	while (send(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
+		;
+}
+
+static void drain_fd(int fd)
+{
+	static char block[1024 * 1024];
+
+	while (recv(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
+		;
+}
+
+/*
+ * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
+ * see it red: call run() at once in on_ready(), or make TURN_BYTES larger.
+ */
+static void test_small_talk_beside_bulk(void **state)
+{
+	struct fixture *f = *state;
+	struct half *bulk[3];
+	int fds[3][2], i, turns;
+
+	for (i = 0; i < 3; i++)
+		bulk[i] = start_bulk(f, fds[i]);
+	start(f);
+	for (turns = 0; turns < 100; turns++) {
+		uint64_t before = 0, after = 0;
+		char byte = 0;
+
+		for (i = 0; i < 3; i++) {
+			queue_more(fds[i][0]);
+			drain_fd(fds[i][1]);
+			before += bulk[i]->pump.bytes;
+		}
+		assert_int_equal(send(f->client, "x", 1, 0), 1);
+		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		for (i = 0; i < 3; i++)
+			after += bulk[i]->pump.bytes;
+		assert_true(after - before <= (128 + 64) * 1024);
+		assert_int_equal(recv(f->server, &byte, 1, MSG_DONTWAIT), 1);
+	}
+	for (i = 0; i < 3; i++) {
+		assert_true(bulk[i]->pump.bytes > 2 * 1024 * 1024);
+		close(fds[i][0]);
+		close(fds[i][1]);
+	}
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
+}
+
+static void assert_all_came_back(const struct pipes *pipes)
+{
+	const struct pipe *pipe;
+	uint32_t n = 0;
+
+	SLIST_FOREACH (pipe, &pipes->idle, next)
+		n++;
+	assert_int_equal(n, pipes->made);
+}
+
+/*
+ * A session that takes turn after turn of bulk goes to the bulk worker, with a pipe that is full
+ * and what its halves wait for; small talk brings it back. To see it red: leave out
+ * handoff_receive(), half_detach() or half_attach().
+ */
+static void test_handed_over(void **state)
+{
+	struct fixture *f = *state;
+	struct worker bulk;
+	struct session *s;
+	int fds[2][2], i;
+
+	assert_int_equal(worker_init(&bulk, &config, &shared, worker.done_fd), 0);
+	worker_pair(&worker, &bulk);
+	start_bulk(f, fds[0]); /* not the only one */
+	s = start_bulk(f, fds[1])->session;
+	/* Nobody reads, until there is something in the pipe. */
+	for (i = 0; i < 500 && !s->up.pump.piped; i++) {
+		s->handoff = 0;
+		queue_more(fds[1][0]);
+		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	}
+	assert_ptr_equal(s->env, &worker.env);
+	assert_non_null(s->up.pump.pipe);
+	for (i = 0; i < 100 && s->env != &bulk.env; i++) {
+		queue_more(fds[1][0]);
+		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		s->handoff = 100;
+		drain_fd(fds[1][1]);
+	}
+	event_base_loop(bulk.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	assert_ptr_equal(s->env, &bulk.env);
+	assert_ptr_equal(TAILQ_FIRST(&bulk.env.sessions), s);
+	for (i = 0; i < 300 && s->env == &bulk.env; i++) {
+		drain_fd(fds[1][1]);
+		usleep(1000);
+		send(fds[1][0], "x", 1, MSG_DONTWAIT);
+		event_base_loop(bulk.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	}
+	assert_ptr_equal(s->env, &worker.env);
+	assert_true(TAILQ_EMPTY(&bulk.env.sessions));
+	for (i = 0; i < 2; i++) {
+		close(fds[i][0]);
+		close(fds[i][1]);
+	}
+	turn(f);
+	/* They share one pool, whose limit is one pipe. */
+	assert_all_came_back(&worker.pipes);
+	assert_int_equal(worker.pipes.made, 1);
+	assert_int_equal(bulk.pipes.made, 0);
+	worker.handoff.partner = NULL;
+	worker_finish(&bulk);
+}
+
+/*
+ * A session that ends does not resume its worker's listeners at once: one of them may be accepting
+ * just then. That is done when all ready events have run. To see it red: call listener_resume() in
+ * on_session_end().
+ */
+static void test_an_end_resumes_listeners_later(void **state)
+{
+	struct fixture *f = *state;
+	struct listener *l = &worker.listeners[0];
+	struct sockaddr_in addr;
+	int fd, other = socket(AF_INET, SOCK_STREAM, 0);
+
+	shared.limit.max = 1;
+	start(f);
+	fd = listen_on(&addr);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	listener_init(l, &worker.listening, AF_INET, &fd, 1);
+	/* Its upstream socket needs no mark. */
+	l->exempt = true;
+	l->asked_before = 1;
+	assert_int_equal(connect(other, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	event_base_loop(worker.env.base, EVLOOP_NONBLOCK);
+	assert_true(l->paused);
+	session_destroy(TAILQ_FIRST(&worker.env.sessions), CLOSE_DONE);
+	assert_true(l->paused);
+	origdst_result = ORIGDST_NOT_REDIRECTED;
+	event_base_loop(worker.env.base, EVLOOP_NONBLOCK);
+	assert_false(l->paused);
+	turn(f);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), 1);
+	close(other);
+}
+
+#define session_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		session_test(test_probes_take_turns),
+		session_test(test_settling_takes_turns),
+		session_test(test_limit),
+		session_test(test_small_talk_beside_bulk),
+		session_test(test_handed_over),
+		session_test(test_an_end_resumes_listeners_later),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
