@@ -33,7 +33,7 @@ packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget
 # Kernel modules that the guest and its tests load. It has no disk and no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
     ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
-    xt_REDIRECT xt_nat sch_tbf tcp_diag'
+    xt_REDIRECT xt_nat xt_mark sch_tbf tcp_diag'
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "vm-matrix.sh: debootstrap needs root: sudo scripts/vm-matrix.sh" >&2
