@@ -121,7 +121,11 @@ def find_listener(pid, port, close=False):
             fd = _libc.syscall(NR_PIDFD_GETFD, pidfd, int(name), 0)
             if fd < 0:
                 continue
-            sock = socket.socket(fileno=fd)
+            try:
+                sock = socket.socket(fileno=fd)
+            except OSError:  # no socket any more: the process has used the number again
+                os.close(fd)
+                continue
             if (sock.family in (socket.AF_INET, socket.AF_INET6)
                     and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
                     and sock.getsockname()[1] == port):
