@@ -48,7 +48,7 @@ USAGE_ERRORS = [
     (CTL, ["help", "nothing"], "'nothing'"),
     (CTL, ["version", "x"], "'x'"),
     (CTL, ["status", "--js"], "'--js' is incomplete: --json"),
-    (CTL, ["register", "--p", "1"], "'--p' is incomplete: --pin-dir, --pid or --port"),
+    (CTL, ["register", "--p", "1"], "'--p' is incomplete: --pid, --port or --pin-dir"),
     (RELAY, ["stray"], "stray"),
     (RELAY, ["--listen"], "--listen"),
     (RELAY, ["--listen", "127.0.0.1"], "127.0.0.1"),
