@@ -11,7 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "base.bpf.h"
-#include "match.bpf.h"
+#include "endpoint.bpf.h"
 #include "tproxy_abi.h"
 
 /*

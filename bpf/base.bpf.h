@@ -8,11 +8,12 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "endpoint.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
 #include "tproxy_abi.h"
 
 /* Defined in headers that include libc's, or that are not UAPI. */
@@ -23,11 +24,6 @@
 #define SOL_TCP		 6
 #define SOL_IPV6	 41
 #define SO_ORIGINAL_DST	 80 /* linux/netfilter_ipv4.h */
-#define EAGAIN		 11
-#define ENETUNREACH	 101
-#define ETIMEDOUT	 110
-#define ECONNREFUSED	 111
-#define EHOSTUNREACH	 113
 #define PAGE_SIZE_MIN	 4096
 #define SOL_SOCKET	 1
 #define SO_BINDTOIFINDEX 62
@@ -36,7 +32,6 @@
 #define TCP_KEEPINTVL	 5
 #define TCP_KEEPCNT	 6
 #define TCP_USER_TIMEOUT 18
-#define ENOENT		 2
 
 /*
  * Copy an IPv6 address (four words, network byte order) from and to a context. volatile keeps clang

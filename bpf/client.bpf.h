@@ -14,9 +14,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "base.bpf.h"
+#include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
 #include "share.bpf.h"
 #include "tproxy_abi.h"
 
@@ -57,16 +57,45 @@ static __always_inline __s32 *loads_at(__u32 key)
 }
 
 /*
+ * Returns the number of connections of an owner. NULL cannot happen for a valid key, but the
+ * verifier demands the test.
+ */
+static __always_inline __s64 *share_at(const __u16 *shares, enum tproxy_share share)
+{
+	__u32 key = shares[share];
+
+	return bpf_map_lookup_elem(&map_shares, &key);
+}
+
+/* Reads the numbers of connections of user, cgroup and slice. */
+static __always_inline void shares_read(const __u16 *shares, __s64 ret_connections[])
+{
+	enum tproxy_share share;
+	const __s64 *used;
+
+	for (share = 0; share < _TPROXY_SHARE_MAX; share++) {
+		used = share_at(shares, share);
+		ret_connections[share] = used ? *used : 0;
+	}
+}
+
+/*
  * Adds n to the counters of a connection: 1 when its entries are inserted, -1 when they are
  * deleted.
  */
 static __always_inline void entries_count(const struct counted *counted, __s32 n)
 {
 	__s32 *loads = loads_at(counted->loads);
+	enum tproxy_share share;
+	__s64 *used;
 
 	if (loads)
 		__sync_fetch_and_add(&loads[counted->port_index % TPROXY_PORTS_MAX], n);
-	share_add(counted->shares, n);
+	for (share = 0; share < _TPROXY_SHARE_MAX; share++) {
+		used = share_at(counted->shares, share);
+		if (used)
+			__sync_fetch_and_add(used, n);
+	}
 }
 
 static __always_inline struct counted counted_of(const struct tproxy_conn *conn)
@@ -104,8 +133,10 @@ static __always_inline bool entries_make(const struct tproxy_tuple *tuple, __u64
 					 const struct tproxy_conn *conn)
 {
 	struct counted counted = counted_of(conn);
+	__s64 connections[_TPROXY_SHARE_MAX];
 
-	if (!share_is_free(conn->shares) ||
+	shares_read(conn->shares, connections);
+	if (!share_is_free(connections) ||
 	    bpf_map_update_elem(&map_socks, &cookie, conn, BPF_NOEXIST))
 		return false;
 	entries_count(&counted, 1);

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The decision of connect4 and connect6, which differ only in how they read and write the address.
- * connect_decide() works through these steps:
+ * connect4 and connect6, which differ only in how they read and write the address. connect_run():
  *
- *   1. Drop the record of an earlier connect() of this socket, and undo client_abort().
- *   2. Let pass, with a counter for each reason: loopback and multicast destinations, the relay's
- *      sockets and processes, port 0, TCP_REPAIR.
- *   3. Hand to unredirected() what lo cannot carry: link-local destinations and the sockets that
- *      is_unsupported() lists.
- *   4. redirect(): choose a port of the relay of this network namespace and check that listener's
- *      mark; look up the negative cache; record the destination in the socket's storage.
+ *   1. Drops the record of an earlier connect() of this socket, and undoes client_abort().
+ *   2. Gathers facts about this connect(), in the stages of decide.bpf.h, and asks
+ *      decide_stage() after each. A gather function looks; it stores facts, and in struct attempt
+ * what a redirect needs.
+ *   3. Completes the record of a redirect, counts the decision, sets the result of connect().
  *
- * Only then does the caller write the relay's address into the context. A failure in step 4 ends in
- * unredirected(), which chooses between fail-open and fail-closed. A hit in the negative cache
- * fails connect() with the recorded errno instead. The maps of connections stay as they are, apart
- * from a test for room: connect() may still fail before its SYN, so sockops inserts the entries.
+ * The destination is recorded in the socket's storage while facts are gathered, so before
+ * VERDICT_REDIRECT is possible. Only then does the caller write the relay's address into the
+ * context. The maps of connections stay as they are, apart from a test for room: connect() may
+ * still fail before its SYN, so sockops inserts the entries.
  */
 #ifndef TPROXY_CONNECT_BPF_H
 #define TPROXY_CONNECT_BPF_H
@@ -28,42 +25,48 @@
 
 #include "base.bpf.h"
 #include "client.bpf.h"
+#include "decide.bpf.h"
+#include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
+#include "port.bpf.h"
 #include "share.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
 
-/* Return values of cgroup connect programs; CONNECT_REDIRECT is for connect_decide() only. */
+/* Return values of cgroup connect programs. */
 enum {
 	CONNECT_REJECT = 0,
 	CONNECT_PROCEED = 1,
-	CONNECT_REDIRECT,
+};
+
+/* What a redirect needs to know about the chosen port. */
+struct target {
+	struct tproxy_endpoint relay;
+	__u64 listener;		 /* key in map_listeners, 0 = unknown */
+	__u16 loads, port_index; /* as in struct tproxy_conn */
 };
 
 /*
- * Applies the policy to a connection that should be redirected and cannot be, and counts why.
- * Fail-open connects directly. Fail-closed makes connect() fail with ECONNREFUSED, which takes
- * bpf_set_retval() (since 5.18): a plain rejection is EPERM.
+ * One connect() under way. What gather_relay() and gather_shares() set is not initialised before:
+ * paths that end earlier would pay for it.
  */
-static __always_inline int unredirected(const struct tproxy_policy *policy, enum tproxy_stat why)
-{
-	count(why);
-	if (!(policy->flags & TPROXY_FAIL_CLOSED))
-		return CONNECT_PROCEED;
-	count(TPROXY_STAT_REFUSED);
-	bpf_set_retval(-ECONNREFUSED);
-	return CONNECT_REJECT;
-}
-
-/* True if the socket carries the UPSTREAM mark or the calling process is in the relay cgroup. */
-static __always_inline bool is_relay(struct bpf_sock *sk, const struct tproxy_policy *policy)
-{
-	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
-
-	return (mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(policy);
-}
+struct attempt {
+	struct bpf_sock_addr *ctx;
+	struct bpf_sock *sk;
+	struct tproxy_policy policy; /* a copy: the loader may change it meanwhile */
+	const struct tproxy_endpoint *dst;
+	struct facts facts;
+	enum tproxy_stat reason;
+	const struct tproxy_endpoint *redirected_to; /* the relay's address in the record */
+	/* set by gather_relay() */
+	__u64 netns_cookie;
+	struct tproxy_relay *relay;
+	const struct tproxy_listen *listen;
+	struct target target;
+	/* set by gather_shares(); NULL without storage */
+	struct client *client;
+};
 
 /*
  * True if the listener at this address carries the mark and is visible to sockops. A process that
@@ -97,28 +100,6 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 	}
 	bpf_sk_release(sk);
 	return ours;
-}
-
-/*
- * Looks up the negative cache. Returns the errno that a relay recorded for this destination, or 0.
- * Only errnos that describe a destination count, because a relay can write any value to the map.
- */
-static __always_inline __u32 known_error(__u64 netns_cookie, const struct tproxy_endpoint *dst,
-					 __u64 now_ns)
-{
-	struct tproxy_failed_key key = { .netns_cookie = netns_cookie, .dst = *dst };
-	const struct tproxy_failed *failed = bpf_map_lookup_elem(&map_failed, &key);
-
-	if (!failed || failed->expires_ns <= now_ns)
-		return 0;
-	switch (failed->error) {
-	case ECONNREFUSED:
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-	case ETIMEDOUT:
-		return failed->error;
-	}
-	return 0;
 }
 
 static __always_inline __u16 option_of(struct bpf_sock_addr *ctx, int level, int name)
@@ -177,25 +158,6 @@ static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp
 }
 
 /*
- * True if, within the last TPROXY_STRAYED_NS, a SYN of this user to the relay would have left the
- * host.
- */
-static __always_inline bool has_strayed(const struct tproxy_relay *relay, __u64 netns_cookie,
-					__u64 now_ns)
-{
-	struct tproxy_strayed_key key = {
-		.netns_cookie = netns_cookie,
-		.uid = (__u32)bpf_get_current_uid_gid(),
-	};
-	const __u64 *when;
-
-	if (now_ns >= relay->strayed_ns + TPROXY_STRAYED_NS)
-		return false;
-	when = bpf_map_lookup_elem(&map_strayed, &key);
-	return when && now_ns < *when + TPROXY_STRAYED_NS;
-}
-
-/*
  * True if map_socks has room for one more entry. The entry itself is inserted at the SYN, when a
  * hook exists that will delete it. The test comes here because the policy decides about a full map.
  */
@@ -208,76 +170,50 @@ static __always_inline bool has_room(const struct client *client)
 }
 
 /*
- * Records the destination of a connect() in the socket's storage. Returns 0 and sets *ret_client,
- * or returns the counter of the failure (enum tproxy_stat). The caller adds the relay's address and
- * port, and sets client->recorded.
+ * Records the destination in the socket's storage. apply_redirect() adds the relay's address and
+ * sets client->recorded.
  */
-static __always_inline int record(struct bpf_sock_addr *ctx, struct bpf_sock *sk, __u64 seed,
-				  const struct tproxy_endpoint *dst, struct client **ret_client)
+static __always_inline void record(struct attempt *a, struct client *client)
 {
-	struct client *client;
-	struct tproxy_conn *conn;
+	struct tproxy_conn *conn = &client->conn;
+	const __u64 seed = a->policy.seed;
 
-	client = bpf_sk_storage_get(&map_clients, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!client)
-		return TPROXY_STAT_NO_STORAGE;
-	conn = &client->conn;
 	__builtin_memset(conn, 0, sizeof(*conn));
 	conn->started_ns = bpf_ktime_get_ns();
-	conn->netns_cookie = bpf_get_netns_cookie(ctx);
+	conn->netns_cookie = a->netns_cookie;
 	conn->cgroup_id = bpf_get_current_cgroup_id();
 	conn->pid = bpf_get_current_pid_tgid() >> 32;
 	conn->uid = (__u32)bpf_get_current_uid_gid();
-	conn->dst = *dst;
+	conn->dst = *a->dst;
 	bpf_get_current_comm(conn->comm, sizeof(conn->comm));
-	note_options(ctx, sk, conn);
-	share_choose(seed, conn);
-	client->cookie = bpf_get_socket_cookie(ctx);
-	if (!share_is_free(conn->shares))
-		return TPROXY_STAT_OVER_SHARE;
-	if (!has_room(client))
-		return TPROXY_STAT_MAP_FULL;
-	*ret_client = client;
-	return 0;
-}
-
-struct least {
-	const __s32 *loads;
-	__s32 load;
-	__u32 index;
-};
-
-static long compare_load(__u32 i, struct least *least)
-{
-	__s32 load = least->loads[i % TPROXY_PORTS_MAX];
-
-	if (load < least->load) {
-		least->load = load;
-		least->index = i;
-	}
-	return 0;
+	note_options(a->ctx, a->sk, conn);
+	conn->shares[TPROXY_SHARE_USER] = share_index(seed, TPROXY_SHARE_USER, conn->uid);
+	conn->shares[TPROXY_SHARE_CGROUP] = share_index(seed, TPROXY_SHARE_CGROUP, conn->cgroup_id);
+	conn->shares[TPROXY_SHARE_SLICE] = share_index(
+		seed, TPROXY_SHARE_SLICE, bpf_get_current_ancestor_cgroup_id(SLICE_LEVEL));
+	client->cookie = bpf_get_socket_cookie(a->ctx);
 }
 
 /*
- * Picks the port with the fewest connections, the lowest index first. Sequential clients thus stay
- * on one worker, which is awake; concurrent clients are spread over all. Two CPUs may pick the same
- * port, which is harmless. Returns false if the relay does not serve this family, or if its entry
- * is malformed (an address of the other family).
+ * Picks the port with the fewest connections. Two CPUs may pick the same port, which is harmless.
+ * Returns false if the relay does not serve this family, or if its entry is malformed (an address
+ * of the other family).
  */
-static __always_inline bool take_port(const struct tproxy_listen *listen, const __s32 *loads,
-				      bool is4, struct tproxy_endpoint *ret_relay, __u16 *ret_index)
+static __always_inline bool take_port(const struct tproxy_listen *listen, bool is4,
+				      struct target *target)
 {
-	struct least least = { .loads = loads, .load = 0x7fffffff };
+	struct port_least least = { .loads = loads_at(target->loads), .load = 0x7fffffff };
+	struct tproxy_endpoint *relay = &target->relay;
 
-	if (listen->n_ports == 0 || !loads)
+	if (listen->n_ports == 0 || !least.loads)
 		return false;
-	bpf_loop(listen->n_ports, compare_load, &least, 0);
+	bpf_loop(listen->n_ports, port_compare, &least, 0);
 	least.index %= TPROXY_PORTS_MAX;
-	__builtin_memcpy(ret_relay->addr, listen->addr, sizeof(ret_relay->addr));
-	ret_relay->port = listen->ports[least.index];
-	ret_relay->reserved = 0;
-	*ret_index = (__u16)least.index;
-	return ret_relay->port && endpoint_is_mapped4(ret_relay) == is4;
+	__builtin_memcpy(relay->addr, listen->addr, sizeof(relay->addr));
+	relay->port = listen->ports[least.index];
+	relay->reserved = 0;
+	target->port_index = (__u16)least.index;
+	return relay->port && endpoint_is_mapped4(relay) == is4;
 }
 
 /*
@@ -330,9 +266,9 @@ static long try_next(__u32 i, struct search *search)
 {
 	if (search->relay.port != search->last_port && !is_taken(search->ctx, &search->relay))
 		return 1;
-	if (++search->index >= search->listen->n_ports || search->index >= TPROXY_PORTS_MAX)
-		search->index = 0;
-	search->relay.port = search->listen->ports[search->index];
+	search->index = port_next(search->listen, search->index);
+	barrier_var(search->index); /* the verifier must see the bound of the value in use */
+	search->relay.port = search->listen->ports[search->index % TPROXY_PORTS_MAX];
 	return 0;
 }
 
@@ -343,10 +279,14 @@ static long try_next(__u32 i, struct search *search)
  * AF_UNSPEC, the relay's side of the handshake may still exist.
  */
 static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
-					const struct tproxy_listen *listen,
-					struct tproxy_endpoint *relay, __u16 *index)
+					const struct tproxy_listen *listen, struct target *target)
 {
-	struct search search = { .ctx = ctx, .listen = listen, .relay = *relay, .index = *index };
+	struct search search = {
+		.ctx = ctx,
+		.listen = listen,
+		.relay = target->relay,
+		.index = target->port_index,
+	};
 	const struct client *client = NULL;
 
 	if (ctx->sk)
@@ -354,135 +294,197 @@ static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
 	if (client)
 		search.last_port = client->conn.relay.port;
 	bpf_loop(listen->n_ports, try_next, &search, 0);
-	relay->port = search.relay.port;
-	*index = (__u16)search.index;
+	target->relay.port = search.relay.port;
+	target->port_index = (__u16)search.index;
 }
 
-/*
- * True if this is a port of the relay. The destination may then be the relay itself, reached by any
- * local address.
- */
-static __always_inline bool has_port(const struct tproxy_listen *listen, __u16 port)
+static __always_inline void next_port(const struct tproxy_listen *listen, struct target *target)
 {
-	__u32 i;
+	__u32 next = port_next(listen, target->port_index);
 
-	for (i = 0; i < TPROXY_PORTS_MAX && i < listen->n_ports; i++) {
-		if (listen->ports[i] == port)
-			return true;
-	}
-	return false;
-}
-
-/* What the record needs to know about the chosen port, besides the address. */
-struct target {
-	__u64 listener;		 /* key in map_listeners */
-	__u16 loads, port_index; /* as in struct tproxy_conn */
-};
-
-static __always_inline void next_port(const struct tproxy_listen *listen,
-				      struct tproxy_endpoint *relay, __u16 *index)
-{
-	__u32 next = *index + 1;
-
-	if (next >= listen->n_ports || next >= TPROXY_PORTS_MAX)
-		next = 0;
 	barrier_var(next); /* the verifier must see the bound of the value in use */
 	next %= TPROXY_PORTS_MAX;
-	relay->port = listen->ports[next];
-	*index = (__u16)next;
+	target->relay.port = listen->ports[next];
+	target->port_index = (__u16)next;
+}
+
+static __always_inline void gather_caller(struct attempt *a)
+{
+	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, a->sk, NULL, 0);
+
+	a->facts.exempt =
+		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(&a->policy);
+}
+
+static __always_inline void gather_socket(struct attempt *a)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(a->sk);
+
+	a->facts.bound_device = a->sk->bound_dev_if;
+	if (!tp)
+		return;
+	a->facts.repair = BPF_CORE_READ_BITFIELD(tp, repair);
+	a->facts.unsupported = is_unsupported(a->sk, tp);
+}
+
+static __always_inline void gather_relay(struct attempt *a)
+{
+	__u64 netns_cookie = bpf_get_netns_cookie(a->ctx);
+	bool is4 = endpoint_is_mapped4(a->dst);
+
+	a->netns_cookie = netns_cookie;
+	a->facts.now_ns = bpf_ktime_get_ns();
+	a->relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
+	if (!a->relay)
+		return;
+	a->listen = &a->relay->listen[is4 ? TPROXY_INET : TPROXY_INET6];
+	a->target.loads = port_loads_index(a->netns_cookie, a->listen);
+	a->facts.has_relay = take_port(a->listen, is4, &a->target);
+	a->facts.alive_ns = a->relay->alive_ns;
+	a->facts.relay_strayed_ns = a->relay->strayed_ns;
+}
+
+/* Tells the relay that a connection met no listener, or a stalled relay. */
+static __always_inline void note_missed(struct attempt *a)
+{
+	__sync_fetch_and_add(&a->relay->missed, 1);
 }
 
 /*
- * Chooses the relay's port for this client. Returns 0, or the counter of the failure (enum
- * tproxy_stat).
+ * A destroyed listener has no connections left, so every client would pick its port: the next one
+ * is tried.
  */
-static __always_inline int choose(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
-				  struct tproxy_relay *relay, const struct tproxy_listen *listen,
-				  __u64 netns_cookie, bool is4, __u64 now_ns,
-				  struct tproxy_endpoint *ret_relay, struct target *ret_target)
+static __always_inline void gather_listener(struct attempt *a)
 {
-	ret_target->loads = (netns_cookie * 31 + listen->ports[0]) % TPROXY_LOADS_MAX;
-	if (!take_port(listen, loads_at(ret_target->loads), is4, ret_relay,
-		       &ret_target->port_index))
-		return TPROXY_STAT_NO_RELAY;
-	if (sk->src_port)
-		avoid_taken(ctx, listen, ret_relay, &ret_target->port_index);
-	if (!is_our_listener(ctx, ret_relay, &ret_target->listener)) {
-		__sync_fetch_and_add(&relay->missed, 1);
-		/*
-		 * A destroyed listener has no connections left, so every client would pick its
-		 * port: try the next.
-		 */
-		next_port(listen, ret_relay, &ret_target->port_index);
-		if (!is_our_listener(ctx, ret_relay, &ret_target->listener))
-			return TPROXY_STAT_NO_LISTENER;
+	struct target *target = &a->target;
+	__u64 unused;
+
+	if (a->sk->src_port)
+		avoid_taken(a->ctx, a->listen, target);
+	a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
+	if (!a->facts.has_listener) {
+		note_missed(a);
+		next_port(a->listen, target);
+		a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
 	}
-	if (relay->alive_ns && now_ns > relay->alive_ns + TPROXY_STALE_NS) {
-		__sync_fetch_and_add(&relay->missed, 1);
-		return TPROXY_STAT_STALLED;
-	}
-	return 0;
+	a->facts.dst_is_relay =
+		port_is_relays(a->listen, a->dst->port) && is_our_listener(a->ctx, a->dst, &unused);
 }
 
-/*
- * Redirects this connection if every precondition holds, otherwise applies the policy. On
- * CONNECT_REDIRECT *ret_relay is the address to connect to.
- */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
-				    const struct tproxy_policy *policy,
-				    const struct tproxy_endpoint *dst,
-				    struct tproxy_endpoint *ret_relay)
+static __always_inline void gather_history(struct attempt *a)
 {
-	__u64 netns_cookie = bpf_get_netns_cookie(ctx), now_ns = bpf_ktime_get_ns(), unused;
-	bool is4 = endpoint_is_mapped4(dst);
-	const struct tproxy_listen *listen;
-	struct target target = {};
-	struct tproxy_relay *relay;
-	struct client *client;
-	__u32 error;
-	int why;
+	struct tproxy_failed_key failed_key = { .netns_cookie = a->netns_cookie, .dst = *a->dst };
+	struct tproxy_strayed_key strayed_key = { .netns_cookie = a->netns_cookie };
+	const struct tproxy_failed *failed;
+	const __u64 *strayed_ns;
 
-	relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
-	if (!relay)
-		return unredirected(policy, TPROXY_STAT_NO_RELAY);
-	listen = &relay->listen[is4 ? TPROXY_INET : TPROXY_INET6];
-	why = choose(ctx, sk, relay, listen, netns_cookie, is4, now_ns, ret_relay, &target);
-	if (why)
-		return unredirected(policy, why);
-	/* A connection to the relay itself passes: the relay finds no destination and resets it. */
-	if (has_port(listen, dst->port) && is_our_listener(ctx, dst, &unused)) {
-		count(TPROXY_STAT_BYPASS_LISTENER);
-		return CONNECT_PROCEED;
+	if (is_recent_stray(a->facts.relay_strayed_ns, a->facts.now_ns)) {
+		strayed_key.uid = (__u32)bpf_get_current_uid_gid();
+		strayed_ns = bpf_map_lookup_elem(&map_strayed, &strayed_key);
+		if (strayed_ns)
+			a->facts.user_strayed_ns = *strayed_ns;
 	}
-	/*
-	 * A socket bound to a device would send the SYN, with a loopback address, out of that
-	 * device.
-	 */
-	if (sk->bound_dev_if)
-		return unredirected(policy, TPROXY_STAT_BOUND_DEVICE);
-	if (has_strayed(relay, netns_cookie, now_ns))
-		return unredirected(policy, TPROXY_STAT_STRAYED);
+	failed = bpf_map_lookup_elem(&map_failed, &failed_key);
+	if (!failed)
+		return;
+	a->facts.failed_until_ns = failed->expires_ns;
+	a->facts.failed_error = failed->error;
+}
 
-	error = known_error(netns_cookie, dst, now_ns);
-	if (error) {
-		count(TPROXY_STAT_KNOWN_FAILED);
-		bpf_set_retval(-(int)error);
-		return CONNECT_REJECT;
-	}
-	why = record(ctx, sk, policy->seed, dst, &client);
-	if (why) {
-		/* Sweep for later connects: stale entries may be what takes up the room. */
-		if (why != TPROXY_STAT_NO_STORAGE)
-			sweep(ctx, netns_cookie, /* at_once= */ false);
-		return unredirected(policy, why);
-	}
-	client->conn.port_index = target.port_index;
-	client->conn.loads = target.loads;
-	client->listener = target.listener;
-	client->conn.relay = *ret_relay;
+static __always_inline void gather_shares(struct attempt *a)
+{
+	a->client = bpf_sk_storage_get(&map_clients, a->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!a->client)
+		return;
+	a->facts.has_storage = true;
+	record(a, a->client);
+	shares_read(a->client->conn.shares, a->facts.connections);
+}
+
+static __always_inline void gather_room(struct attempt *a)
+{
+	a->facts.has_room = a->client && has_room(a->client);
+}
+
+static __always_inline bool is_decided(struct attempt *a, enum stage stage)
+{
+	a->reason = decide_stage(&a->facts, &a->policy, stage);
+	return a->reason != REASON_NONE;
+}
+
+/* Completes the record. */
+static __always_inline void complete_record(struct attempt *a)
+{
+	struct client *client = a->client;
+
+	if (!client) /* cannot happen, but the verifier demands the test */
+		return;
+	client->conn.port_index = a->target.port_index;
+	client->conn.loads = a->target.loads;
+	client->listener = a->target.listener;
+	client->conn.relay = a->target.relay;
 	client->recorded = 1;
-	count(TPROXY_STAT_REDIRECTED);
-	return CONNECT_REDIRECT;
+	a->redirected_to = &client->conn.relay;
+}
+
+/* The stages of a connection that should be redirected, each with the effects of its decisions. */
+static __always_inline void try_redirect(struct attempt *a)
+{
+	gather_relay(a);
+	if (is_decided(a, STAGE_RELAY))
+		return;
+	gather_listener(a);
+	if (is_decided(a, STAGE_LISTENER)) {
+		if (a->reason == TPROXY_STAT_STALLED)
+			note_missed(a);
+		return;
+	}
+	gather_history(a);
+	if (is_decided(a, STAGE_HISTORY))
+		return;
+	gather_shares(a);
+	if (!is_decided(a, STAGE_SHARES)) {
+		gather_room(a);
+		is_decided(a, STAGE_ROOM);
+	}
+	if (a->reason == TPROXY_STAT_REDIRECTED)
+		complete_record(a);
+	/* Sweep for later connects: stale entries may be what takes up the room. */
+	if (a->reason == TPROXY_STAT_OVER_SHARE || a->reason == TPROXY_STAT_MAP_FULL)
+		sweep(a->ctx, a->netns_cookie, /* at_once= */ false);
+}
+
+/* Gathers facts until they decide. */
+static __always_inline void investigate(struct attempt *a)
+{
+	a->facts = (struct facts){
+		.dst_class = endpoint_class(a->dst),
+		.dst_port = a->dst->port,
+	};
+	if (is_decided(a, STAGE_DESTINATION))
+		return;
+	gather_caller(a);
+	if (is_decided(a, STAGE_CALLER))
+		return;
+	gather_socket(a);
+	if (is_decided(a, STAGE_SOCKET))
+		return;
+	try_redirect(a);
+}
+
+/* Counts the decision and sets the result of connect(). Returns the program's return value. */
+static __always_inline int conclude(const struct attempt *a)
+{
+	const struct decision decision = decide_by(a->reason, &a->facts, &a->policy);
+
+	count(decision.reason);
+	if (decision.verdict != VERDICT_REFUSE)
+		return CONNECT_PROCEED;
+	if (decision.fail_closed)
+		count(TPROXY_STAT_REFUSED);
+	/* Since 5.18. A plain rejection is EPERM. */
+	bpf_set_retval(-decision.error);
+	return CONNECT_REJECT;
 }
 
 /*
@@ -509,22 +511,23 @@ static __always_inline void unbind(struct bpf_sock_addr *ctx, struct client *cli
 }
 
 /*
- * Decides this connect(). Returns the program's return value, or CONNECT_REDIRECT: the caller then
- * replaces dst by *ret_relay.
+ * Runs for a TCP connect() to dst. Returns the relay's address, by which the caller replaces dst,
+ * or NULL. *ret_value is the program's return value.
  */
-static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
-					  const struct tproxy_endpoint *dst,
-					  struct tproxy_endpoint *ret_relay)
+static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock_addr *ctx,
+								 struct bpf_sock *sk,
+								 const struct tproxy_endpoint *dst,
+								 int *ret_value)
 {
 	const struct tproxy_policy *policy;
-	enum match_verdict verdict;
 	struct client *client;
-	struct tcp_sock *tp;
+	struct attempt a;
 
+	*ret_value = CONNECT_PROCEED;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
 		if (is_redirected(client, dst))
-			return CONNECT_PROCEED;
+			return NULL;
 		if (client->nowhere)
 			unbind(ctx, client);
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
@@ -532,35 +535,15 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct bpf_
 	}
 	policy = get_policy();
 	if (!policy)
-		return CONNECT_PROCEED;
-	/* Cheap address checks first: they look at no socket and no cgroup. */
-	verdict = match_dst(dst, policy->flags);
-	if (verdict == MATCH_BYPASS_LOOPBACK) {
-		count(TPROXY_STAT_BYPASS_LOOPBACK);
-		return CONNECT_PROCEED;
-	}
-	if (verdict == MATCH_BYPASS_MULTICAST) {
-		count(TPROXY_STAT_BYPASS_MULTICAST);
-		return CONNECT_PROCEED;
-	}
-	if (is_relay(sk, policy)) {
-		count(TPROXY_STAT_BYPASS_RELAY);
-		return CONNECT_PROCEED;
-	}
-	if (dst->port == 0) {
-		count(TPROXY_STAT_BYPASS_PORT0);
-		return CONNECT_PROCEED;
-	}
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && BPF_CORE_READ_BITFIELD(tp, repair)) {
-		count(TPROXY_STAT_BYPASS_REPAIR);
-		return CONNECT_PROCEED;
-	}
-	if (verdict == MATCH_LINK_LOCAL)
-		return unredirected(policy, TPROXY_STAT_LINK_LOCAL);
-	if (tp && is_unsupported(sk, tp))
-		return unredirected(policy, TPROXY_STAT_UNSUPPORTED);
-	return redirect(ctx, sk, policy, dst, ret_relay);
+		return NULL;
+	a.ctx = ctx;
+	a.sk = sk;
+	a.policy = *policy;
+	a.dst = dst;
+	a.redirected_to = NULL;
+	investigate(&a);
+	*ret_value = conclude(&a);
+	return a.redirected_to;
 }
 
 static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)

@@ -25,9 +25,9 @@
 
 #include "base.bpf.h"
 #include "client.bpf.h"
+#include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
 #include "tproxy_abi.h"
 
 /* An interface index that no device has. */

@@ -25,8 +25,8 @@
 
 #include "base.bpf.h"
 #include "client.bpf.h"
+#include "endpoint.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
 #include "tproxy_abi.h"
 
 /* Shortest interval between two passes of one namespace. Root's tools do not wait for it. */

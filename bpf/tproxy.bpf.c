@@ -16,8 +16,9 @@
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
- * the listener at the new address is alive and carries tproxy's mark. A connection that should be
- * redirected and cannot be goes to unredirected(), which connects directly or refuses.
+ * the listener at the new address is alive and carries tproxy's mark. decide() in decide.bpf.h
+ * holds the decision. A connection that should be redirected and cannot be gets the policy's
+ * verdict there: direct, or refused.
  *
  * The hooks run for every socket in scope, so each starts with the cheapest test that rules one
  * out.
@@ -32,36 +33,38 @@
 #include "base.bpf.h"
 #include "client.bpf.h"
 #include "connect.bpf.h"
+#include "endpoint.bpf.h"
 #include "events.bpf.h"
 #include "maps.bpf.h"
-#include "match.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
 
 SEC("cgroup/connect4")
 int tproxy_connect4(struct bpf_sock_addr *ctx)
 {
-	struct tproxy_endpoint dst, relay;
+	const struct tproxy_endpoint *relay;
 	struct bpf_sock *sk = ctx->sk;
+	struct tproxy_endpoint dst;
 	int r;
 
 	if (!is_tcp(ctx) || !sk)
 		return CONNECT_PROCEED;
 	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
-	r = connect_decide(ctx, sk, &dst, &relay);
-	if (r != CONNECT_REDIRECT)
-		return r;
-	ctx->user_ip4 = endpoint_get4(&relay);
-	ctx->user_port = bpf_htons(relay.port);
-	return CONNECT_PROCEED;
+	relay = connect_run(ctx, sk, &dst, &r);
+	if (relay) {
+		ctx->user_ip4 = endpoint_get4(relay);
+		ctx->user_port = bpf_htons(relay->port);
+	}
+	return r;
 }
 
 /* Also handles IPv4-mapped destinations, which Java, Go and other dual-stack programs use. */
 SEC("cgroup/connect6")
 int tproxy_connect6(struct bpf_sock_addr *ctx)
 {
-	struct tproxy_endpoint dst, relay;
+	const struct tproxy_endpoint *relay;
 	struct bpf_sock *sk = ctx->sk;
+	struct tproxy_endpoint dst;
 	__be32 ip[4];
 	int r;
 
@@ -69,12 +72,12 @@ int tproxy_connect6(struct bpf_sock_addr *ctx)
 		return CONNECT_PROCEED;
 	load_words(ip, ctx->user_ip6);
 	endpoint_set6(&dst, ip, bpf_ntohs((__be16)ctx->user_port));
-	r = connect_decide(ctx, sk, &dst, &relay);
-	if (r != CONNECT_REDIRECT)
-		return r;
-	store_words(ctx->user_ip6, &relay);
-	ctx->user_port = bpf_htons(relay.port);
-	return CONNECT_PROCEED;
+	relay = connect_run(ctx, sk, &dst, &r);
+	if (relay) {
+		store_words(ctx->user_ip6, relay);
+		ctx->user_port = bpf_htons(relay->port);
+	}
+	return r;
 }
 
 SEC("sockops")

@@ -334,7 +334,7 @@ def test_nonsense_in_the_registration(bed, policy):
     """Clients reach their destinations, or are refused where the policy says so. The other
     process gets no connection, and the relay continues.
 
-    To see it fail: redirect without is_our_listener() in redirect().
+    To see it fail: let gather_listener() set has_listener without is_our_listener().
     """
     bed.load(*policy)
     relay = bed.start_relay()
@@ -367,7 +367,7 @@ def test_listener_of_the_other_family_in_the_registration(proxied, family):
     """The relay's own IPv6 listener in place of the IPv4 one, and vice versa: the mark is
     right, the address cannot be.
 
-    Ensured by redirect(), which accepts no listener if ret_relay is not of dst's family.
+    Ensured by take_port(), which accepts no listener if the address is not of dst's family.
     """
     address, address6 = proxied.relay.address, host6.relay_address(proxied.relay)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

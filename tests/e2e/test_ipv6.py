@@ -226,7 +226,7 @@ def test_wrong_family(proxied6, family):
 
 @pytest.mark.parametrize("address", ["::1", "::"])
 def test_loopback_is_bypassed(proxied6, address):
-    """To see it fail: let match_dst6() return MATCH_REDIRECT for ::1."""
+    """To see it fail: let endpoint_class() return ENDPOINT_ORDINARY for ::1."""
     listener = host6.listen(proxied6, "::1", netns=proxied6.client_net)
     port = listener.getsockname()[1]
     assert not host6.visit(proxied6, listener, (address, port)).relayed
@@ -251,7 +251,7 @@ def test_address_of_this_host_is_redirected(proxied6):
 def test_link_local(bed6, policy):
     """Only the client's socket knows its scope: direct or refused, and counted.
 
-    To see it fail: let match_dst6() return MATCH_REDIRECT for fe80::/10.
+    To see it fail: let endpoint_class() return ENDPOINT_ORDINARY for fe80::/10.
     """
     bed6.load(*policy)
     bed6.start_relay()
@@ -270,7 +270,7 @@ def test_link_local(bed6, policy):
 
 
 def test_multicast_keeps_its_errno(proxied6):
-    """To see it fail: let match_dst6() return MATCH_REDIRECT for ff00::/8."""
+    """To see it fail: let endpoint_class() return ENDPOINT_ORDINARY for ff00::/8."""
     for count, address in enumerate(("ff02::1", "ff05::1:3", "ff0e::1"), 1):
         codes = [proxied6.run_in(host6.errno_of, (address, 9), place=place)
                  for place in (proxied6.bystander, proxied6.client)]

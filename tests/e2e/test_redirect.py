@@ -144,7 +144,7 @@ def test_each_namespace_has_its_relay(proxied):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_full_map_is_not_redirected(bed, policy):
-    """I1. To see it red: ignore the result of record() in redirect4()."""
+    """I1. To see it red: let gather_room() set has_room always."""
     bed.load(*policy)
     bed.start_relay()
     with bed.pins.open("map_socks") as socks:

@@ -192,7 +192,7 @@ def test_connect_again_after_a_failure(loaded):
 def test_connect_to_loopback_after_a_failure(bed):
     """The kernel refuses the first connect(), which was redirected (its address is in use). The
     second one is not redirected: the first one's record does not apply to it. Red if
-    connect_decide() does not call client_forget()."""
+    connect_run() does not call client_forget()."""
     bed.load("--fail-closed")
     bed.start_relay("--workers", 1, "--listeners", 1)
     listener, local = bed.listen(), bed.listen("127.0.0.1", netns=bed.client_net)

@@ -115,7 +115,7 @@ def route_user_away(bed):
 def test_socket_of_a_user_that_was_stopped(proxied):
     """Without CAP_NET_RAW the kernel lets nobody take the device back. That socket reaches nothing,
     at once; a new one gets the policy's answer; and where the capability is, the next connect()
-    takes it back. Red if connect_decide() does not unbind()."""
+    takes it back. Red if connect_run() does not unbind()."""
     listener = proxied.listen()
     address = listener.getsockname()
     route_user_away(proxied)

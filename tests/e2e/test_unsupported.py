@@ -167,7 +167,7 @@ def test_peer_that_has_to_be_near(bed, policy, level, name):
 
 @POLICIES
 def test_port_0(bed, policy):
-    """As without us. Red if connect_decide() does not look for port 0."""
+    """As without us. Red if decide_caller() does not ask for port 0."""
     bed.load(*policy)
     bed.start_relay()
     (address,) = [sock.getsockname()[0] for sock in [bed.listen()]]
@@ -179,7 +179,7 @@ def test_port_0(bed, policy):
 
 @POLICIES
 def test_repair(bed, policy):
-    """A connection that is restored from a checkpoint sends no SYN. Red if connect_decide() does
+    """A connection that is restored from a checkpoint sends no SYN. Red if decide_socket() does
     not look at repair."""
     bed.load(*policy)
     bed.start_relay()

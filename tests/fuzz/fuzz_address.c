@@ -8,7 +8,7 @@
 
 #include "../../common/parse.c"
 #include "../../loader/host/address.c"
-#include "match.bpf.h"
+#include "endpoint.bpf.h"
 
 static void check_escape(const char *text, size_t len, size_t size)
 {

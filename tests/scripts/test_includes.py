@@ -10,8 +10,8 @@ import os
 import common
 
 GOOD = {
-    "bpf/tproxy.bpf.c": ["tproxy_abi.h", "match.bpf.h"],
-    "bpf/match.bpf.h": ["tproxy_abi.h"],
+    "bpf/tproxy.bpf.c": ["tproxy_abi.h", "endpoint.bpf.h"],
+    "bpf/endpoint.bpf.h": ["tproxy_abi.h"],
     "common/tproxy_abi.h": [],
     "common/log.c": ["log.h", "config.h"],
     "common/log.h": [],
@@ -28,7 +28,7 @@ GOOD = {
 }
 BAD = {
     ("common/log.h", "options.h"): "no header",
-    ("bpf/match.bpf.h", "log.h"): "may not",
+    ("bpf/endpoint.bpf.h", "log.h"): "may not",
     ("loader/host/json.h", "state/pins.h"): "may not",
     ("loader/state/pins.h", "load/load.h"): "may not",
     ("loader/load/load.h", "ctl/options.h"): "may not",
