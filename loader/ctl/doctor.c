@@ -22,8 +22,9 @@ static const struct ctl_usage usage = {
 	.command = CTL_DOCTOR,
 	.synopsis = "[--json] [-p DIR] [-c CGROUP] [--strict]",
 	.about =
-		"Says whether this host can run tproxy, what is wrong with what is loaded, and what\n"
-		"mends it. Exit status 1 if there is an error. Only looks.\n",
+		"Checks whether this host can run tproxy and whether what is loaded works. Prints\n"
+		"each finding, and how to fix it. Exit status 1 if there is an error. Changes\n"
+		"nothing.\n",
 };
 
 static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
@@ -60,13 +61,13 @@ void doctor_add(struct doctor *d, enum doctor_level level, const char *check, co
 	d->n[level]++;
 }
 
-void doctor_mend(struct doctor *d, const char *fmt, ...)
+void doctor_fix(struct doctor *d, const char *fmt, ...)
 {
 	size_t n = json_object_array_length(d->findings);
 	va_list ap;
 
 	va_start(ap, fmt);
-	add_text(json_object_array_get_idx(d->findings, n - 1), "mend", fmt, ap);
+	add_text(json_object_array_get_idx(d->findings, n - 1), "fix", fmt, ap);
 	va_end(ap);
 }
 
@@ -92,12 +93,12 @@ static void print_text(const struct doctor *d)
 	printf("%-8s %-10s %s\n", "LEVEL", "CHECK", "FINDING");
 	for (i = 0; i < json_object_array_length(d->findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(d->findings, i);
-		const char *mend = json_get_string(finding, "mend");
+		const char *fix = json_get_string(finding, "fix");
 
 		printf("%-8s %-10s %s\n", json_get_string(finding, "level"),
 		       json_get_string(finding, "check"), json_get_string(finding, "what"));
-		if (mend)
-			printf("%-8s %-10s -> %s\n", "", "", mend);
+		if (fix)
+			printf("%-8s %-10s -> %s\n", "", "", fix);
 	}
 	printf("\n%u error%s, %u warning%s\n", d->n[DOCTOR_ERROR],
 	       d->n[DOCTOR_ERROR] == 1 ? "" : "s", d->n[DOCTOR_WARNING],

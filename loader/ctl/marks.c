@@ -22,7 +22,7 @@
  * Checks that tproxy's getsockopt program is attached where this marked socket was created. Returns
  * 0 or -errno, logged.
  */
-static int ask_whoami(const char *pin_dir, const struct listener *l)
+static int ask_whoami(const char *pin_dir, const struct listening_socket *l)
 {
 	struct tproxy_whoami who = {};
 	char text[ADDRESS_ENDPOINT_LEN];
@@ -39,7 +39,8 @@ static int ask_whoami(const char *pin_dir, const struct listener *l)
 	return 0;
 }
 
-int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32 *ret_before)
+int marks_set(int marks_fd, const char *pin_dir, const struct listening_socket *l,
+	      __u32 *ret_before)
 {
 	struct tproxy_mark mark = {};
 	int r;
@@ -63,7 +64,7 @@ int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32
 	return r;
 }
 
-void marks_restore(int marks_fd, const struct listener *l, __u32 before)
+void marks_restore(int marks_fd, const struct listening_socket *l, __u32 before)
 {
 	const struct tproxy_mark mark = { .flags = before };
 

@@ -5,7 +5,7 @@
 
 #include "tproxy_abi.h"
 
-struct listener;
+struct listening_socket;
 
 /*
  * Marks @l as a listener to which connections may be redirected, after checking that tproxy's
@@ -13,9 +13,10 @@ struct listener;
  * may be on their way to the listener. *ret_before gets the previous flags, 0 without a mark, on
  * failure too. Returns 0 or -errno, logged.
  */
-int marks_set(int marks_fd, const char *pin_dir, const struct listener *l, __u32 *ret_before);
+int marks_set(int marks_fd, const char *pin_dir, const struct listening_socket *l,
+	      __u32 *ret_before);
 
 /* Sets the flags of the mark to @before. 0 removes the mark. */
-void marks_restore(int marks_fd, const struct listener *l, __u32 before);
+void marks_restore(int marks_fd, const struct listening_socket *l, __u32 before);
 
 #endif

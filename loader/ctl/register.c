@@ -6,15 +6,15 @@
  * have no mark, so it must be in the relay cgroup. Otherwise its connections would be redirected to
  * itself.
  *
- * put() duplicates the listening sockets of the process or of its descendants (listeners.c) and
- * checks network namespace and cgroups. It then marks the sockets (marks.c) and writes the entry of
- * map_config; a failure undoes the marks. The PID of the entry is the given one, a master's,
- * because the next load forgets entries whose process has ended. alive_ns is 0, so connect never
- * takes the entry for stale. The proof that the proxy serves is the mark, which ends with the
- * socket.
+ * register_proxy() duplicates the listening sockets of the process or of its descendants
+ * (listeners.c) and checks network namespace and cgroups. It then marks the sockets (marks.c) and
+ * writes the entry of map_config; a failure undoes the marks. The PID of the entry is the given
+ * one, a master's, because the next load forgets entries whose process has ended. alive_ns is 0, so
+ * connect never takes the entry for stale. The proof that the proxy serves is the mark, which ends
+ * with the socket.
  *
- * take_back() deletes the entry first, and the marks 100 ms later, so that connections that are
- * redirected already still find their destination.
+ * unregister_proxy() deletes the entry first, and the marks 100 ms later, so that connections that
+ * are redirected already still find their destination.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -107,20 +107,20 @@ static bool listens_at(const struct listeners *listeners, __u16 port)
  * Duplicates the listening sockets, and checks that all --port options have one. Returns 0 or
  * -errno, logged.
  */
-static int borrow(struct job *job)
+static int dup_listeners(struct job *job)
 {
 	const struct ctl_options *o = job->options;
 	size_t i;
 	int r;
 
-	r = listeners_borrow(o->pid, o->ports, o->n_ports, &job->listeners);
+	r = listeners_dup(o->pid, o->ports, o->n_ports, &job->listeners);
 	if (r == -ESRCH)
 		log_err("there is no process %d", o->pid);
 	else if (r == -EPERM || r == -EACCES)
-		log_err("the sockets of process %d may not be borrowed: %s; it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3",
+		log_err("cannot duplicate the sockets of process %d: %s; this requires CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3",
 			o->pid, strerror(-r));
 	else if (r < 0)
-		log_err("cannot borrow the sockets of process %d: %s", o->pid, strerror(-r));
+		log_err("cannot duplicate the sockets of process %d: %s", o->pid, strerror(-r));
 	if (r < 0)
 		return r;
 	if (o->n_ports == 0 && job->listeners.n == 0) {
@@ -197,7 +197,7 @@ static int check_cgroup(const struct job *job, pid_t pid)
  */
 static int check_holders(const struct job *job)
 {
-	const struct listener *list = job->listeners.list;
+	const struct listening_socket *list = job->listeners.list;
 	size_t i;
 	int r;
 
@@ -253,7 +253,7 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
  * Adds the address and port of a listener; for a wildcard the loopback address. Returns 0 or
  * -errno, logged.
  */
-static int add_listener(const struct job *job, const struct listener *l,
+static int add_listener(const struct job *job, const struct listening_socket *l,
 			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
 {
 	char text[ADDRESS_ENDPOINT_LEN];
@@ -282,7 +282,7 @@ static int add_listener(const struct job *job, const struct listener *l,
 	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
 }
 
-static bool is_port_of(const struct tproxy_relay *relay, const struct listener *l)
+static bool is_port_of(const struct tproxy_relay *relay, const struct listening_socket *l)
 {
 	struct tproxy_endpoint ep = {};
 	int family, i;
@@ -309,7 +309,7 @@ static bool registers_itself(const struct job *job, const struct tproxy_relay *r
 	if (!relay->alive_ns)
 		return false;
 	for (i = 0; i < job->listeners.n; i++) {
-		const struct listener *l = &job->listeners.list[i];
+		const struct listening_socket *l = &job->listeners.list[i];
 		struct tproxy_mark mark = {};
 
 		if ((pid_t)relay->pid == l->pid)
@@ -356,7 +356,7 @@ static int refuse_relay(const struct job *job)
  */
 static int mark_and_write(const struct job *job, const struct tproxy_relay *relay)
 {
-	const struct listener *list = job->listeners.list;
+	const struct listening_socket *list = job->listeners.list;
 	_cleanup_free_ __u32 *before = calloc(job->listeners.n, sizeof(*before));
 	size_t n = 0;
 	int r = 0;
@@ -426,7 +426,7 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 }
 
 /* Registers the proxy. Returns 0 or -errno, logged. */
-static int put(struct job *job)
+static int register_proxy(struct job *job)
 {
 	struct tproxy_relay relay = { .pid = (__u32)job->options->pid }, other = {};
 	size_t i;
@@ -434,7 +434,7 @@ static int put(struct job *job)
 
 	if (is_tproxy_relay(job->options->pid))
 		return refuse_relay(job);
-	r = borrow(job);
+	r = dup_listeners(job);
 	if (r < 0)
 		return r;
 	r = check_holders(job);
@@ -469,7 +469,7 @@ static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *rel
 
 		n = relay->listen[family].n_ports;
 		if (n == 0 || n > TPROXY_PORTS_MAX ||
-		    listeners_borrow(job->options->pid, relay->listen[family].ports, n, &own) < 0)
+		    listeners_dup(job->options->pid, relay->listen[family].ports, n, &own) < 0)
 			continue;
 		for (i = 0; i < own.n; i++) {
 			if (own.list[i].netns_cookie == cookie)
@@ -479,7 +479,7 @@ static void unmark(struct job *job, __u64 cookie, const struct tproxy_relay *rel
 }
 
 /* Removes all registrations of the process. Returns 0 or -errno, logged. */
-static int take_back(struct job *job)
+static int unregister_proxy(struct job *job)
 {
 	_cleanup_(json_put) struct json_object *root = json_new_document();
 	struct json_object *cookies = json_object_new_array();
@@ -533,11 +533,11 @@ int ctl_register(int argc, char **argv)
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	if (geteuid() != 0) {
-		log_err("register must be run by root: it borrows the sockets of another process");
+		log_err("register must be run by root, because it duplicates sockets of another process");
 		return EXIT_FAILURE;
 	}
 	if (open_pins(&job) < 0)
 		return EXIT_FAILURE;
-	r = options.remove ? take_back(&job) : put(&job);
+	r = options.remove ? unregister_proxy(&job) : register_proxy(&job);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -20,7 +20,7 @@
 #include "quote.h"
 
 /* No mount command: a mount would hide what is there now, such as all of /tmp. */
-#define MEND_PLACE                                                                                 \
+#define FIX_PLACE                                                                                  \
 	"choose a pin directory below " BPFFS_MOUNT_DEFAULT ": --pin-dir " BPFFS_MOUNT_DEFAULT     \
 	"/NAME"
 
@@ -51,7 +51,7 @@ static bool check_writable(struct doctor *d, const char *path)
 		d, DOCTOR_ERROR, "bpffs",
 		"the BPF file system at '%s' is mounted read-only: nothing can be loaded there, and the links cannot be looked at",
 		point);
-	doctor_mend(d, "mount -o remount,rw %s", shell_quote(point, quoted, sizeof(quoted)));
+	doctor_fix(d, "mount -o remount,rw %s", shell_quote(point, quoted, sizeof(quoted)));
 	return false;
 }
 
@@ -64,7 +64,7 @@ void doctor_bpffs(struct doctor *d)
 	parent = dirname(copy);
 	if (stat(parent, &st) < 0) {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s': %s", parent, strerror(errno));
-		doctor_mend(d, MEND_PLACE);
+		doctor_fix(d, FIX_PLACE);
 		return;
 	}
 	/* A bpffs may be mounted at the pin directory itself. */
@@ -82,9 +82,9 @@ void doctor_bpffs(struct doctor *d)
 		doctor_add(d, DOCTOR_INFO, "bpffs",
 			   "no BPF file system is mounted at '%s'; tproxy-load will mount it",
 			   parent);
-		doctor_mend(d, "mount -t bpf bpf " BPFFS_MOUNT_DEFAULT);
+		doctor_fix(d, "mount -t bpf bpf " BPFFS_MOUNT_DEFAULT);
 	} else {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s' is not in a BPF file system", parent);
-		doctor_mend(d, MEND_PLACE);
+		doctor_fix(d, FIX_PLACE);
 	}
 }

@@ -217,7 +217,7 @@ static void check_sockets(struct doctor *d, const char *root)
 			   "new sockets do not know their cgroup2 (%" PRIu64 " instead of %" PRIu64
 			   "): net_cls or net_prio is in the way",
 			   seen, own);
-		doctor_mend(d, "boot with cgroup_no_v1=net_cls,net_prio");
+		doctor_fix(d, "boot with cgroup_no_v1=net_cls,net_prio");
 		return;
 	}
 	if (can_tell)
@@ -235,8 +235,8 @@ static void check_sockets(struct doctor *d, const char *root)
 			d, use.numbered ? DOCTOR_WARNING : DOCTOR_INFO, "net_cls",
 			"net_cls or net_prio of cgroup version 1 is %s%s; on older kernels that hides cgroup2 from sockets, and from the root cgroup it cannot be seen whether it does here",
 			use.numbered ? "in use: " : "mounted", use.path);
-		doctor_mend(
-			d, "run tproxyctl doctor in a cgroup: systemd-run --pipe tproxyctl doctor");
+		doctor_fix(d,
+			   "run tproxyctl doctor in a cgroup: systemd-run --pipe tproxyctl doctor");
 	}
 }
 
@@ -249,7 +249,7 @@ void doctor_cgroup(struct doctor *d)
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "cgroup2", "no cgroup2 file system is mounted");
 		/* Not at /sys/fs/cgroup, which may hold the hierarchies of version 1. */
-		doctor_mend(d, "mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2");
+		doctor_fix(d, "mkdir -p /run/cgroup2 && mount -t cgroup2 cgroup2 /run/cgroup2");
 		return;
 	}
 	d->has_cgroup2 = true;

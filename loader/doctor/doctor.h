@@ -44,11 +44,11 @@ void doctor_add(struct doctor *d, enum doctor_level level, const char *check, co
 	_printf_(4, 5);
 
 /* Adds to the last finding the command that fixes it, or what to do where there is no command. */
-void doctor_mend(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
+void doctor_fix(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
 
-#define DOCTOR_MEND_LOAD                                                                           \
+#define DOCTOR_FIX_LOAD                                                                            \
 	"systemctl reload tproxy-load; or tproxy-load with the options that it was given before"
-#define DOCTOR_MEND_RELAY "systemctl restart tproxy-relay"
+#define DOCTOR_FIX_RELAY "systemctl restart tproxy-relay"
 
 /* The checks. ctl/doctor.c runs them in this order. */
 void doctor_host(struct doctor *d);

@@ -155,7 +155,7 @@ static void check_link(struct links *links, const struct link *link)
 	if (!link->attached) {
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached to %s any more",
 			   link->hook, cgroup);
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 		links->good = false;
 		return;
 	}
@@ -166,7 +166,7 @@ static void check_link(struct links *links, const struct link *link)
 	doctor_add(d, DOCTOR_ERROR, "links",
 		   "%s at %s runs program %u, but program %u is pinned: an upgrade did not finish",
 		   link->hook, cgroup, link->prog_id, pinned);
-	doctor_mend(d, DOCTOR_MEND_LOAD);
+	doctor_fix(d, DOCTOR_FIX_LOAD);
 	links->good = false;
 }
 
@@ -186,7 +186,7 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 	fd = bpf_obj_get(path);
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0) {
 		doctor_add(links->d, DOCTOR_ERROR, "links", "'%s' cannot be read", path);
-		doctor_mend(links->d, DOCTOR_MEND_LOAD);
+		doctor_fix(links->d, DOCTOR_FIX_LOAD);
 		links->good = false;
 		return 0;
 	}
@@ -235,7 +235,7 @@ static void check_complete(struct links *links)
 			cgroup_name(links->link[i].cgroup_id, cgroup, sizeof(cgroup));
 			doctor_add(d, DOCTOR_ERROR, "links", "%s is missing at %s", hooks[j].name,
 				   cgroup);
-			doctor_mend(d, DOCTOR_MEND_LOAD);
+			doctor_fix(d, DOCTOR_FIX_LOAD);
 			links->good = false;
 		}
 	}
@@ -244,7 +244,7 @@ static void check_complete(struct links *links)
 		    !hook_is_attached(&hooks[j]))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 		links->good = false;
 	}
 }
@@ -355,13 +355,13 @@ static void tell_foreign(struct doctor *d, const struct hook *hook, __u32 prog_i
 		   hook->name, path,
 		   in_the_way ? ", attached to the exclusion of ours" : how_beside(hook, above));
 	if (in_the_way)
-		doctor_mend(d,
-			    "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
-			    "bpftool cgroup detach %s %s id %u",
-			    shell_quote(path, quoted, sizeof(quoted)),
-			    libbpf_bpf_attach_type_str(hook->attach_type), prog_id);
+		doctor_fix(d,
+			   "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
+			   "bpftool cgroup detach %s %s id %u",
+			   shell_quote(path, quoted, sizeof(quoted)),
+			   libbpf_bpf_attach_type_str(hook->attach_type), prog_id);
 	else
-		doctor_mend(d, "look what it does: bpftool prog show id %u", prog_id);
+		doctor_fix(d, "look what it does: bpftool prog show id %u", prog_id);
 }
 
 /*
@@ -418,7 +418,7 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 			    const struct hook *hook, struct seen *seen)
 {
 	const bool attached = has_link(links, hook->name, target->id);
-	char text[FOREIGN_TEXT_LEN], command[FOREIGN_MEND_LEN];
+	char text[FOREIGN_TEXT_LEN], command[FOREIGN_FIX_LEN];
 	struct foreign foreign;
 	bool here = false;
 	struct stat st;
@@ -441,8 +441,8 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 		note(seen, foreign.prog_id, hook->attach_type, st.st_ino);
 	foreign_describe(&foreign, target, attached, text);
 	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
-	foreign_mend(&foreign, command);
-	doctor_mend(links->d, "%s", command);
+	foreign_fix(&foreign, command);
+	doctor_fix(links->d, "%s", command);
 }
 
 static void check_foreign(struct links *links, const char *path, struct seen *seen)

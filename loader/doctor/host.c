@@ -82,7 +82,7 @@ static void check_privileges(struct doctor *d)
 		doctor_add(d, DOCTOR_OK, "privileges",
 			   "root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
 	if (geteuid() != 0 || *missing)
-		doctor_mend(d, "sudo tproxyctl doctor");
+		doctor_fix(d, "sudo tproxyctl doctor");
 }
 
 static void check_jit(struct doctor *d)
@@ -96,7 +96,7 @@ static void check_jit(struct doctor *d)
 		doctor_add(
 			d, DOCTOR_WARNING, "jit",
 			"BPF programs are interpreted: each connection costs more than it has to");
-		doctor_mend(d, "sysctl net.core.bpf_jit_enable=1");
+		doctor_fix(d, "sysctl net.core.bpf_jit_enable=1");
 	} else {
 		doctor_add(d, DOCTOR_OK, "jit", "BPF programs are compiled");
 	}
@@ -125,7 +125,7 @@ static void check_nofile(struct doctor *d)
 			   "RLIMIT_NOFILE is %" PRIu64
 			   " here: a relay started from here serves few connections at a time",
 			   (uint64_t)limit.rlim_max);
-		doctor_mend(d, "ulimit -Hn 65536; for a service: LimitNOFILE=65536");
+		doctor_fix(d, "ulimit -Hn 65536; for a service: LimitNOFILE=65536");
 	} else {
 		doctor_add(d, DOCTOR_OK, "nofile",
 			   "RLIMIT_NOFILE is %" PRIu64 " here: about %" PRIu64

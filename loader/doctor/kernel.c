@@ -26,7 +26,7 @@
 #include "objects.h"
 
 #define PROBE_NAME "tproxy_probe"
-#define MEND_KERNEL                                                                                \
+#define FIX_KERNEL                                                                                 \
 	"boot a newer kernel, with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y, then run this again"
 
 /* How a helper is called. */
@@ -223,14 +223,14 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 	if (prog_fd < 0) {
 		doctor_add(d, DOCTOR_ERROR, "kernel", "takes no %s programs: %s", hook->section,
 			   strerror(-prog_fd));
-		doctor_mend(d, MEND_KERNEL);
+		doctor_fix(d, FIX_KERNEL);
 		return;
 	}
 	r = hook_is_attached(hook) ? probe_link(hook, prog_fd) : 0;
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot attach %s programs by links: %s",
 			   hook->section, strerror(-r));
-		doctor_mend(d, MEND_KERNEL);
+		doctor_fix(d, FIX_KERNEL);
 	}
 	for (i = 0; i < ARRAY_SIZE(helpers); i++) {
 		_cleanup_close_ int fd = -1;
@@ -245,7 +245,7 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 		missing++;
 		doctor_add(d, DOCTOR_ERROR, "kernel", "%s programs cannot call %s: %s",
 			   hook->section, helpers[i].name, strerror(-fd));
-		doctor_mend(d, MEND_KERNEL);
+		doctor_fix(d, FIX_KERNEL);
 	}
 	if (r == 0 && missing == 0)
 		doctor_add(d, DOCTOR_OK, "kernel", "%s: programs%s and %u helper%s", hook->section,
@@ -298,12 +298,12 @@ static void check_maps(struct doctor *d, int storage_fd)
 		all = false;
 		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no %s map: %s", maps[i].name,
 			   strerror(-fd));
-		doctor_mend(d, MEND_KERNEL);
+		doctor_fix(d, FIX_KERNEL);
 	}
 	if (storage_fd < 0) {
 		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no socket storage with BTF: %s",
 			   strerror(-storage_fd));
-		doctor_mend(d, MEND_KERNEL);
+		doctor_fix(d, FIX_KERNEL);
 	}
 	if (all)
 		doctor_add(d, DOCTOR_OK, "kernel",
@@ -320,7 +320,7 @@ static void check_btf(struct doctor *d)
 	doctor_add(d, DOCTOR_ERROR, "btf",
 		   "/sys/kernel/btf/vmlinux: %s; nothing can be loaded without it",
 		   strerror(errno));
-	doctor_mend(d, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y");
+	doctor_fix(d, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y");
 }
 
 void doctor_kernel(struct doctor *d)
@@ -335,9 +335,8 @@ void doctor_kernel(struct doctor *d)
 		if (d->privileged) {
 			doctor_add(d, DOCTOR_ERROR, "kernel", "lets even us load nothing: %s",
 				   strerror(-plain_fd));
-			doctor_mend(d,
-				    "look for a container's seccomp filter, a security module or "
-				    "kernel lockdown that denies bpf(2)");
+			doctor_fix(d, "look for a container's seccomp filter, a security module or "
+				      "kernel lockdown that denies bpf(2)");
 		} else {
 			doctor_add(d, DOCTOR_INFO, "kernel",
 				   "was not probed, that takes privileges");

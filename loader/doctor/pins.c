@@ -59,13 +59,13 @@ static bool check_access(struct doctor *d, const char *path, const struct stat *
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' has mode %04o, not %04o%s", path,
 			   st->st_mode & 07777, mode,
 			   st->st_mode & ~mode & 07 ? ": others may use it" : "");
-		doctor_mend(d, "chmod %04o %s", mode, quoted);
+		doctor_fix(d, "chmod %04o %s", mode, quoted);
 		good = false;
 	}
 	if (st->st_uid != 0 || st->st_gid != gid) {
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' belongs to %u:%u, not to 0:%u", path,
 			   st->st_uid, st->st_gid, gid);
-		doctor_mend(d, "chown 0:%u %s", gid, quoted);
+		doctor_fix(d, "chown 0:%u %s", gid, quoted);
 		good = false;
 	}
 	return good;
@@ -83,7 +83,7 @@ static bool check_pin(struct doctor *d, const char *name)
 		return true; /* removed meanwhile */
 	if (!owned_by_tproxy(&pins, name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
-		doctor_mend(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
+		doctor_fix(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
 	return check_access(d, path, &st, mode, strncmp(name, "map_", 4) == 0 ? d->relay_gid : 0);
@@ -100,7 +100,7 @@ static bool check_maps_there(struct doctor *d)
 		if (access(path, F_OK) == 0 || errno != ENOENT)
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is not there", path);
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 		good = false;
 	}
 	return good;
@@ -126,7 +126,7 @@ static bool check_way(struct doctor *d)
 		doctor_add(d, DOCTOR_ERROR, "pins",
 			   "'%s' has mode %04o: the relay's group %u cannot get to the pins",
 			   parent, st.st_mode & 07777, d->relay_gid);
-		doctor_mend(d, "chmod o+x %s", shell_quote(parent, quoted, sizeof(quoted)));
+		doctor_fix(d, "chmod o+x %s", shell_quote(parent, quoted, sizeof(quoted)));
 		good = false;
 	} while (strcmp(parent, "/") != 0 && strcmp(parent, ".") != 0);
 	return good;
@@ -201,7 +201,7 @@ static void check_unprivileged_use(struct doctor *d, int map_fd)
 	doctor_add(
 		d, DOCTOR_ERROR, "pins",
 		"this kernel lets nobody without CAP_BPF use maps: an unprivileged relay cannot register");
-	doctor_mend(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
+	doctor_fix(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
 }
 
 /* A cgroup that is created again at the same path has another id. */
@@ -215,7 +215,7 @@ static void check_relay_cgroup(struct doctor *d)
 		   "the relay cgroup (id %" PRIu64
 		   ") was removed: no relay is told destinations, also not one at the same path",
 		   d->relay_cgroup_id);
-	doctor_mend(d, DOCTOR_MEND_LOAD);
+	doctor_fix(d, DOCTOR_FIX_LOAD);
 }
 
 static void check_policy(struct doctor *d)
@@ -230,7 +230,7 @@ static void check_policy(struct doctor *d)
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 		return;
 	}
 	d->loaded = true;
@@ -257,36 +257,35 @@ void doctor_pins(struct doctor *d)
 		doctor_add(d, DOCTOR_ERROR, "loaded",
 			   "'%s/map_policy' is not tproxy-load's, so nothing is loaded there",
 			   d->pin_dir);
-		doctor_mend(d, "choose another pin directory (--pin-dir), that one is of others");
+		doctor_fix(d, "choose another pin directory (--pin-dir), that one is of others");
 	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' is there, but holds no map_policy",
 			   d->pin_dir);
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 	} else if (r == -ENOENT) {
 		doctor_add(d, DOCTOR_WARNING, "loaded",
 			   "nothing is loaded in '%s': nothing is redirected", d->pin_dir);
-		doctor_mend(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
-			       "--relay-group GROUP");
+		doctor_fix(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
+			      "--relay-group GROUP");
 	} else if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
 		if (r == -EACCES || r == -EPERM)
-			doctor_mend(d, "sudo tproxyctl doctor -p %s", quoted);
+			doctor_fix(d, "sudo tproxyctl doctor -p %s", quoted);
 		else
-			doctor_mend(d, "tproxy-load --unload -p %s, then " DOCTOR_MEND_LOAD,
-				    quoted);
+			doctor_fix(d, "tproxy-load --unload -p %s, then " DOCTOR_FIX_LOAD, quoted);
 	} else if (version == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "the loader of '%s' did not finish",
 			   d->pin_dir);
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 	} else if (version != TPROXY_ABI_VERSION) {
 		doctor_add(d, DOCTOR_ERROR, "loaded",
 			   "'%s' holds ABI version %u, this is version %u", d->pin_dir, version,
 			   TPROXY_ABI_VERSION);
-		doctor_mend(d,
-			    "tproxy-load --unload -p %s, then tproxy-load with the options that it "
-			    "was given before",
-			    quoted);
+		doctor_fix(d,
+			   "tproxy-load --unload -p %s, then tproxy-load with the options that it "
+			   "was given before",
+			   quoted);
 	} else {
 		check_policy(d);
 	}

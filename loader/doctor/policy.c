@@ -113,7 +113,7 @@ static void tell_cut(struct scan *scan, const char *path, bool of_relays, const 
 		"at '%s', packets to and from the relay at %s are dropped%s: redirected connections%s hang (%s)",
 		path, address_format_endpoint(o->relay, text), o->some_pass ? ", others pass" : "",
 		of_relays ? "" : " from there", programs);
-	doctor_mend(
+	doctor_fix(
 		scan->d,
 		"let %s reach the relay's address (IPAddressAllow=localhost), or leave it out of the scope",
 		shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
@@ -130,8 +130,8 @@ static void tell_not_held(struct scan *scan, const char *path, const char *progr
 		scan->d, DOCTOR_WARNING, "policy",
 		"at '%s', packets are dropped by address, as to %s, but not those to the relay, which connects there for it: that limit does not hold for redirected connections (%s)",
 		path, address_format(&o->dropped, text), programs);
-	doctor_mend(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
-		    shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
+	doctor_fix(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
+		   shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }
 
 static void tell_unknown(struct scan *scan, const char *path, const struct filters *filters,
@@ -146,8 +146,8 @@ static void tell_unknown(struct scan *scan, const char *path, const struct filte
 		scan->d, DOCTOR_WARNING, "policy",
 		"at '%s' are programs on packets (%s), which see the relay's address instead of the server's; the kernel does not run them for a test: %s",
 		path, programs, strerror(-error));
-	doctor_mend(scan->d, "look what they do: bpftool cgroup show %s",
-		    shell_quote(path, quoted, sizeof(quoted)));
+	doctor_fix(scan->d, "look what they do: bpftool cgroup show %s",
+		   shell_quote(path, quoted, sizeof(quoted)));
 }
 
 /* --- cgroups */

@@ -46,12 +46,12 @@ enum process {
  * A relay that registers itself is restarted. A proxy that tproxyctl registered is registered
  * again.
  */
-static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
+static void fix_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
 	if (relay->alive_ns)
-		doctor_mend(d, DOCTOR_MEND_RELAY);
+		doctor_fix(d, DOCTOR_FIX_RELAY);
 	else
-		doctor_mend(d, "restart that proxy, then tproxyctl register --pid PID");
+		doctor_fix(d, "restart that proxy, then tproxyctl register --pid PID");
 }
 
 /*
@@ -59,7 +59,7 @@ static void mend_relay(struct doctor *d, const struct tproxy_relay *relay)
  * those of the cgroup where the socket was created. Another relay cgroup since then means other
  * programs.
  */
-static bool is_answered(const struct listener *l)
+static bool is_answered(const struct listening_socket *l)
 {
 	struct tproxy_whoami who;
 
@@ -81,7 +81,7 @@ static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 		d, DOCTOR_ERROR, "relay",
 		"relay %u: no program of these pins answers at %s, it is outside of the relay cgroup: what gets there is reset",
 		relay->pid, address_format_endpoint(&own->list[i].ep, text));
-	doctor_mend(d, "start it in the relay cgroup, see 'tproxy-load --status'");
+	doctor_fix(d, "start it in the relay cgroup, see 'tproxy-load --status'");
 	return false;
 }
 
@@ -98,7 +98,7 @@ static void check_exempt(struct doctor *d, const struct tproxy_relay *relay)
 		d, DOCTOR_ERROR, "relay",
 		"relay %u is at '%s', not in the relay cgroup '%s': its own connections may be redirected to itself",
 		relay->pid, own.path, relays.path);
-	mend_relay(d, relay);
+	fix_relay(d, relay);
 }
 
 /*
@@ -136,7 +136,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 				? "relay %u: sockops is not attached where the listener at %s was made"
 				: "relay %u: the listener at %s is not marked for these pins",
 			relay->pid, text);
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 		return false;
 	}
 	return true;
@@ -164,18 +164,18 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 			d, DOCTOR_ERROR, "relay",
 			"relay %d listens at %s in another network namespace than the one that it is registered for",
 			pid, text);
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 		return false;
 	}
 	if (!listeners_anybody(pid, ep)) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d: nobody listens at %s", pid, text);
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 		return false;
 	}
 	doctor_add(d, DOCTOR_ERROR, "relay",
 		   "relay %d: the socket that listens at %s is another process's", pid, text);
-	doctor_mend(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
-		    relay->alive_ns ? DOCTOR_MEND_RELAY : "tproxyctl register --pid PID");
+	doctor_fix(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
+		   relay->alive_ns ? DOCTOR_FIX_RELAY : "tproxyctl register --pid PID");
 	return false;
 }
 
@@ -209,8 +209,8 @@ static void check_limits(struct doctor *d, const struct tproxy_relay *relay)
 	doctor_add(d, DOCTOR_WARNING, "nofile",
 		   "relay %u may open %lu files: it serves few connections at a time", relay->pid,
 		   limit);
-	doctor_mend(d, "systemctl edit %s, set LimitNOFILE=65536 in [Service], restart it",
-		    relay->alive_ns ? "tproxy-relay" : "its unit");
+	doctor_fix(d, "systemctl edit %s, set LimitNOFILE=65536 in [Service], restart it",
+		   relay->alive_ns ? "tproxy-relay" : "its unit");
 }
 
 static enum process check_process(struct doctor *d, const struct tproxy_relay *relay)
@@ -228,7 +228,7 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d is registered, but there is no such process: connections %s",
 			   pid, d->fail_closed ? "are refused" : "go directly");
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 		return PROCESS_GONE;
 	}
 	switch (process_state(pid)) {
@@ -236,12 +236,12 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 	case 'X':
 		doctor_add(d, DOCTOR_ERROR, "relay",
 			   "relay %d has ended, and its parent has not noticed", pid);
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 		return PROCESS_GONE;
 	case 'T':
 	case 't':
 		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d is stopped", pid);
-		doctor_mend(d, "kill -CONT %d", pid);
+		doctor_fix(d, "kill -CONT %d", pid);
 		return PROCESS_STOPPED;
 	default:
 		return PROCESS_RUNS;
@@ -262,7 +262,7 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 		   "relay %u has not said for %" PRIu64 " s that it is alive: connections %s",
 		   relay->pid, (uint64_t)(now - relay->alive_ns) / 1000000000,
 		   d->fail_closed ? "are refused" : "go directly");
-	doctor_mend(d, DOCTOR_MEND_RELAY);
+	doctor_fix(d, DOCTOR_FIX_RELAY);
 	return false;
 }
 
@@ -276,7 +276,7 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 	int i, r;
 
 	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
-	r = listeners_borrow((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
+	r = listeners_dup((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: its sockets cannot be looked at: %s",
 			   relay->pid, strerror(-r));
@@ -314,9 +314,9 @@ static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
 	doctor_add(d, DOCTOR_ERROR, "relay",
 		   "relay %u may not open the pins, which are for group %s: its registration ends",
 		   relay->pid, group ? group : "?");
-	doctor_mend(d,
-		    "load with --relay-group and the relay's group, or start the relay in group %s",
-		    group ? group : "?");
+	doctor_fix(d,
+		   "load with --relay-group and the relay's group, or start the relay in group %s",
+		   group ? group : "?");
 	return false;
 }
 
@@ -350,7 +350,7 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 		doctor_add(d, DOCTOR_WARNING, "relay",
 			   "relay %u: %" PRIu64 " connections found nobody, or a stranger, there",
 			   relay->pid, (uint64_t)relay->missed);
-		mend_relay(d, relay);
+		fix_relay(d, relay);
 	}
 	check_exempt(d, relay);
 	check_limits(d, relay);
@@ -369,7 +369,7 @@ void doctor_relay(struct doctor *d)
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "'%s/map_config' cannot be read: %s",
 			   d->pin_dir, strerror(-r));
-		doctor_mend(d, DOCTOR_MEND_LOAD);
+		doctor_fix(d, DOCTOR_FIX_LOAD);
 		return;
 	}
 	for (i = 0; i < n; i++)
@@ -380,6 +380,6 @@ void doctor_relay(struct doctor *d)
 	doctor_add(d, d->fail_closed ? DOCTOR_ERROR : DOCTOR_WARNING, "relay",
 		   "none is registered: connections %s",
 		   d->fail_closed ? "are refused" : "go directly");
-	doctor_mend(d, DOCTOR_MEND_RELAY "; a relay runs as root or in group %s (--relay-group)",
-		    group ? group : "?");
+	doctor_fix(d, DOCTOR_FIX_RELAY "; a relay runs as root or in group %s (--relay-group)",
+		   group ? group : "?");
 }

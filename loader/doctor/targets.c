@@ -28,7 +28,7 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 			relay ? "the relay cgroup '%s' was made anew: relays there are neither exempt nor told of destinations"
 			      : "'%s' was made anew: what runs there now is not redirected, whatever the policy",
 			target->path);
-		doctor_mend(d, "tproxy-load --again --pin-dir %s", pin_dir);
+		doctor_fix(d, "tproxy-load --again --pin-dir %s", pin_dir);
 		return false;
 	case TARGET_ABSENT:
 		doctor_add(
@@ -36,7 +36,7 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 			relay ? "the relay cgroup '%s' is not there: no relay can be started in it as it was"
 			      : "'%s' is not there: when it is made again, what runs there will not be redirected",
 			target->path);
-		doctor_mend(
+		doctor_fix(
 			d,
 			"name a slice instead, or see SERVICES in tproxy-load(8); once it is there: "
 			"tproxy-load --again --pin-dir %s",

@@ -129,7 +129,7 @@ static void tell_holders(struct doctor *d, const struct conns_entry *entries, si
 		   : d->fail_closed ? ", new ones are refused"
 				    : ", new ones go directly",
 		   users, cgroups);
-	doctor_mend(
+	doctor_fix(
 		d,
 		"see 'tproxyctl connections'; limit what these may open, or leave it out of the scope");
 }

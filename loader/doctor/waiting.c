@@ -190,7 +190,7 @@ static void tell_waiting(struct doctor *d, const struct look *look)
 			d, DOCTOR_ERROR, "waiting",
 			"relay %u: the queue of its port %u is full: it does not accept, clients wait",
 			pid, look->full);
-		doctor_mend(d, "look into the relay's log; a larger queue: --backlog");
+		doctor_fix(d, "look into the relay's log; a larger queue: --backlog");
 		return;
 	}
 	for (i = 0; i < look->n_kinds; i++) {
@@ -202,7 +202,7 @@ static void tell_waiting(struct doctor *d, const struct look *look)
 			"%u connection%s of uid %u at '%s' wait%s in vain for relay %u, which has room: a firewall rule or a program at that cgroup drops the packets between them",
 			kind->n, kind->n == 1 ? "" : "s", kind->uid, cgroup ? cgroup : "?",
 			kind->n == 1 ? "s" : "", pid);
-		doctor_mend(
+		doctor_fix(
 			d,
 			"let that user and cgroup reach the relay's address, or leave it out of the scope; see 'nft list ruleset', 'iptables -S' and 'bpftool cgroup tree'");
 	}
@@ -224,7 +224,7 @@ static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 		"%u routing rule%s by user, such as for uid %u to %u: %s for redirected connections by the relay's uid %u, not by the client's",
 		look.uid_rules, look.uid_rules == 1 ? "" : "s", look.first_uid, look.last_uid,
 		look.uid_rules == 1 ? "it decides" : "they decide", relay->uid);
-	doctor_mend(d, "see 'ip rule'; leave services of these users out of the scope");
+	doctor_fix(d, "see 'ip rule'; leave services of these users out of the scope");
 }
 
 void doctor_waiting(struct doctor *d)

@@ -33,9 +33,9 @@ static int ask(int fd, int option, int *ret_value)
 }
 
 /* Returns false if @fd is not a listening TCP socket. Does not take @fd. */
-static bool describe(int fd, struct listener *ret)
+static bool describe(int fd, struct listening_socket *ret)
 {
-	struct listener l = { .fd = -1 };
+	struct listening_socket l = { .fd = -1 };
 	int listens = 0, protocol = 0, domain = 0, v6only = 0;
 	socklen_t len = sizeof(l.netns_cookie);
 	union sockaddr_any addr = {};
@@ -76,9 +76,9 @@ static bool is_wanted(__u16 port, const __u16 *ports, size_t n_ports)
 }
 
 /* Appends @l. Takes @fd, on failure too. */
-static int add(struct listeners *to, const struct listener *l, int fd)
+static int add(struct listeners *to, const struct listening_socket *l, int fd)
 {
-	struct listener *list = reallocarray(to->list, to->n + 1, sizeof(*list));
+	struct listening_socket *list = reallocarray(to->list, to->n + 1, sizeof(*list));
 
 	if (!list) {
 		close(fd);
@@ -91,13 +91,13 @@ static int add(struct listeners *to, const struct listener *l, int fd)
 }
 
 /* Duplicates the listening sockets of this process alone. */
-static int borrow_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
+static int dup_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
 	_cleanup_close_ int pidfd = -1;
 	char path[64], target[64];
 	struct dirent *entry;
-	struct listener l;
+	struct listening_socket l;
 	int fd, r;
 
 	/*
@@ -178,8 +178,7 @@ static bool is_included(const struct process *list, size_t n, pid_t pid)
 	return false;
 }
 
-static int borrow_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports,
-				   struct listeners *to)
+static int dup_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
 {
 	_cleanup_free_ struct process *list = NULL;
 	bool more = true;
@@ -197,7 +196,7 @@ static int borrow_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports
 			    !(list[i].parent == pid || is_included(list, n, list[i].parent)))
 				continue;
 			list[i].included = more = true;
-			r = borrow_from(list[i].pid, ports, n_ports, to);
+			r = dup_from(list[i].pid, ports, n_ports, to);
 			if (r < 0 && r != -ESRCH)
 				return r;
 		}
@@ -205,14 +204,14 @@ static int borrow_from_descendants(pid_t pid, const __u16 *ports, size_t n_ports
 	return 0;
 }
 
-int listeners_borrow(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret)
+int listeners_dup(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret)
 {
 	_cleanup_(listeners_finish) struct listeners found = {};
 	int r;
 
-	r = borrow_from(pid, ports, n_ports, &found);
+	r = dup_from(pid, ports, n_ports, &found);
 	if (r == 0 && found.n == 0)
-		r = borrow_from_descendants(pid, ports, n_ports, &found);
+		r = dup_from_descendants(pid, ports, n_ports, &found);
 	if (r < 0)
 		return r;
 	*ret = found;
@@ -236,7 +235,7 @@ static bool takes(const __u8 addr[16], bool only6, const struct tproxy_endpoint 
 	       (address_is_any6(addr) && !(only6 && is4));
 }
 
-bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep)
+bool listeners_takes(const struct listening_socket *l, const struct tproxy_endpoint *ep)
 {
 	return l->ep.port == ep->port && takes(l->ep.addr, l->only6, ep);
 }

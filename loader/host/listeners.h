@@ -13,7 +13,7 @@
 
 #include "tproxy_abi.h"
 
-struct listener {
+struct listening_socket {
 	int fd;	   /* owned: listeners_finish() closes it */
 	pid_t pid; /* the process that holds the socket */
 	/* bound address; the port is in host byte order */
@@ -25,7 +25,7 @@ struct listener {
 };
 
 struct listeners {
-	struct listener *list;
+	struct listening_socket *list;
 	size_t n;
 };
 
@@ -36,11 +36,11 @@ struct listeners {
  * -ESRCH if there is no such process, -EPERM or -EACCES if we may not look, or another -errno. Not
  * logged. The caller calls listeners_finish().
  */
-int listeners_borrow(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret);
+int listeners_dup(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret);
 void listeners_finish(struct listeners *listeners);
 
 /* Returns true if connections to this address and port arrive at @l. */
-bool listeners_takes(const struct listener *l, const struct tproxy_endpoint *ep);
+bool listeners_takes(const struct listening_socket *l, const struct tproxy_endpoint *ep);
 
 /* Returns true if any process listens there, in the network namespace of @pid. */
 bool listeners_anybody(pid_t pid, const struct tproxy_endpoint *ep);

@@ -38,18 +38,18 @@ static int check_at(const struct pins *pins, const struct hook *hook, const stru
 		    bool force)
 {
 	const __u32 own = own_id(pins, hook, cgroup->id);
-	char text[FOREIGN_TEXT_LEN], mend[FOREIGN_MEND_LEN];
+	char text[FOREIGN_TEXT_LEN], fix[FOREIGN_FIX_LEN];
 	struct foreign foreign;
 
 	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
 		return 0;
 	foreign_describe(&foreign, cgroup, own != 0, text);
-	foreign_mend(&foreign, mend);
+	foreign_fix(&foreign, fix);
 	if (own || force) {
-		log_warning("%s; %s", text, mend);
+		log_warning("%s; %s", text, fix);
 		return 0;
 	}
-	log_err("%s; load with --force, or mend that: %s", text, mend);
+	log_err("%s; load with --force, or fix that: %s", text, fix);
 	return -EPERM;
 }
 

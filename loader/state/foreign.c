@@ -127,14 +127,14 @@ void foreign_describe(const struct foreign *f, const struct cgroup *target, bool
 }
 
 /* The command pins the program first: detaching could free one that has no pin. */
-void foreign_mend(const struct foreign *f, char text[FOREIGN_MEND_LEN])
+void foreign_fix(const struct foreign *f, char text[FOREIGN_FIX_LEN])
 {
 	const char *type = libbpf_bpf_attach_type_str(f->hook->attach_type);
 	char cgroup[SHELL_QUOTE_LEN(PATH_MAX)];
 	const __u32 id = f->prog_id;
 
 	shell_quote(f->cgroup, cgroup, sizeof(cgroup));
-	snprintf(text, FOREIGN_MEND_LEN,
+	snprintf(text, FOREIGN_FIX_LEN,
 		 "bpftool prog pin id %u /sys/fs/bpf/prog_%u && "
 		 "bpftool cgroup detach %s %s id %u && "
 		 "bpftool cgroup attach %s %s id %u multi",

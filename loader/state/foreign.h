@@ -33,12 +33,12 @@ int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own
 
 /*
  * foreign_describe() writes a sentence about the program; @attached: tproxy's is attached there.
- * foreign_mend() writes the shell command after which both programs run.
+ * foreign_fix() writes the shell command after which both programs run.
  */
 #define FOREIGN_TEXT_LEN (3 * PATH_MAX)
-#define FOREIGN_MEND_LEN (2 * SHELL_QUOTE_LEN(PATH_MAX) + 256)
+#define FOREIGN_FIX_LEN	 (2 * SHELL_QUOTE_LEN(PATH_MAX) + 256)
 void foreign_describe(const struct foreign *foreign, const struct cgroup *target, bool attached,
 		      char text[FOREIGN_TEXT_LEN]);
-void foreign_mend(const struct foreign *foreign, char text[FOREIGN_MEND_LEN]);
+void foreign_fix(const struct foreign *foreign, char text[FOREIGN_FIX_LEN]);
 
 #endif

@@ -62,8 +62,8 @@ def test_scope_that_was_made_anew(bed, service, doctor, options):
     assert states(bed) == {str(bed.scope): "present", str(service): "replaced"}
     text = bed.tproxy_load("--status").succeeded().out
     assert f"scope          {service}  REPLACED" in text and "--again" in text
-    mend = doctor().only("error", "scope", service, "not redirected")
-    assert mend == f"tproxy-load --again --pin-dir '{bed.pins.path}'"
+    fix = doctor().only("error", "scope", service, "not redirected")
+    assert fix == f"tproxy-load --again --pin-dir '{bed.pins.path}'"
     said = bed.tproxy_load("--again").succeeded().out
     assert said.startswith(f"loaded again, live state kept: '{bed.scope}', '{service}', ")
     assert bed.visit(listener, place=place).relayed
@@ -97,7 +97,7 @@ def test_scope_that_is_not_there(bed, service, doctor):
     load(bed, scopes=[bed.scope, service])
     service.remove()
     assert states(bed)[str(service)] == "absent"
-    assert "--again" in doctor().about("scope", "warning")[0]["mend"]
+    assert "--again" in doctor().about("scope", "warning")[0]["fix"]
     for _ in range(2):
         said = bed.tproxy_load("--again").succeeded().out
         assert f"'{service}' is not there now" in said

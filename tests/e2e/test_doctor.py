@@ -15,7 +15,7 @@ import host
 import programs
 import wire
 from maps import Entry, Layout, attached, bpftool, load_connect4, pack_listen
-from tproxyctl import binary, ctl, doctor, foreign, mend, other_abi_version  # fixtures too
+from tproxyctl import apply_fix, binary, ctl, doctor, foreign, other_abi_version  # fixtures too
 
 
 # --- doctor: a host that is well
@@ -29,7 +29,7 @@ def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
     assert len(diagnosis.about("kernel", "ok")) == 10
     text = ctl("doctor").succeeded().out
     for finding in diagnosis.findings:
-        assert finding["what"] in text and finding.get("mend", "") in text
+        assert finding["what"] in text and finding.get("fix", "") in text
     assert text.endswith("\n0 errors, 0 warnings\n")
 
 
@@ -59,7 +59,7 @@ def test_doctor_before_anything_is_loaded(bed, doctor):
 
 def test_doctor_without_privilege(proxied, doctor):
     diagnosis = doctor(user=(programs.RELAY_UID + 1, programs.RELAY_GID + 1))
-    assert diagnosis.about("privileges", "error")[0]["mend"] == "sudo tproxyctl doctor"
+    assert diagnosis.about("privileges", "error")[0]["fix"] == "sudo tproxyctl doctor"
     assert not diagnosis.about("kernel", "error")
 
 
@@ -78,12 +78,12 @@ def test_doctor_strict(loaded, doctor, ctl):
 def test_doctor_proposes_nothing_that_takes_the_host(bed, doctor):
     """No command redirects all processes, or hides a directory under a mount."""
     for pin_dir in (None, "/tmp/nope/tproxy", "/tmp/tproxy", "tproxy"):
-        proposals = [finding for finding in doctor(pin_dir=pin_dir).findings if "mend" in finding]
+        proposals = [finding for finding in doctor(pin_dir=pin_dir).findings if "fix" in finding]
         assert proposals
         for finding in proposals:
-            mended = finding["mend"]
-            assert not re.search(r"(^|&& |; )tproxy-load($| &&|;)|--all", mended), finding
-            assert "mount" not in mended or "/sys/fs/bpf" in mended, finding
+            fix = finding["fix"]
+            assert not re.search(r"(^|&& |; )tproxy-load($| &&|;)|--all", fix), finding
+            assert "mount" not in fix or "/sys/fs/bpf" in fix, finding
 
 
 # --- doctor: what is wrong
@@ -110,7 +110,7 @@ def test_doctor_sees_wrong_modes(proxied, doctor, name, mode):
                ][:1] if name else [proxied.pins.path]
     before = path.stat().st_mode
     path.chmod(mode)
-    mend(doctor().only("error", "pins", path, f"{mode:04o}", f"{before & 0o7777:04o}"))
+    apply_fix(doctor().only("error", "pins", path, f"{mode:04o}", f"{before & 0o7777:04o}"))
     assert path.stat().st_mode == before
     doctor().fine()
 
@@ -118,14 +118,14 @@ def test_doctor_sees_wrong_modes(proxied, doctor, name, mode):
 def test_doctor_sees_wrong_owners(proxied, doctor):
     path = proxied.pins.path / "map_config"
     os.chown(path, 12345, 4711)
-    mend(doctor().only("error", "pins", path, "12345:4711", f"0:{programs.RELAY_GID}"))
+    apply_fix(doctor().only("error", "pins", path, "12345:4711", f"0:{programs.RELAY_GID}"))
     doctor().fine()
 
 
 def test_doctor_sees_that_relays_cannot_get_to_the_pins(proxied, doctor):
     bpffs = proxied.pins.path.parent
     bpffs.chmod(0o700)
-    mend(doctor().only("error", "pins", bpffs, "0700"))
+    apply_fix(doctor().only("error", "pins", bpffs, "0700"))
     doctor().fine()
 
 
@@ -137,7 +137,7 @@ def test_doctor_sees_a_bpffs_that_is_read_only(proxied, doctor):
     bpffs = proxied.pins.path.parent
     subprocess.run(["mount", "-o", "remount,ro", bpffs], check=True)
     try:
-        mend(doctor().only("error", "bpffs", bpffs, "read-only"))
+        apply_fix(doctor().only("error", "bpffs", bpffs, "read-only"))
         doctor().fine()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", bpffs], check=True)
@@ -149,7 +149,7 @@ def test_doctor_sees_missing_and_foreign_pins(proxied, doctor):
     proxied.load()
     doctor().fine()
     load_connect4(proxied.pins.path / "map_foreign", 1)
-    mend(doctor().only("warning", "pins", "map_foreign"))
+    apply_fix(doctor().only("warning", "pins", "map_foreign"))
     doctor().fine()
 
 
@@ -229,7 +229,7 @@ def test_doctor_tells_of_foreign_programs(proxied, doctor, foreign):
     assert [re.findall(r"program (\d+), 'foreign', is on connect4 at '(.*)'", warning["what"])[0]
             for warning in warnings] == [(str(ids[0]), str(proxied.scope)),
                                          (str(ids[1]), str(proxied.top))]
-    assert f"bpftool prog show id {ids[0]}" in warnings[0]["mend"]
+    assert f"bpftool prog show id {ids[0]}" in warnings[0]["fix"]
     # Neither at tproxy's cgroups nor above them.
     foreign(proxied.outside, "multi")
     assert len(doctor().about("foreign", "warning")) == 2
@@ -270,7 +270,7 @@ def test_doctor_knows_what_keeps_the_loader_out(bed, doctor, foreign, others, in
     assert len(errors) == len(in_the_way) == len(diagnosis.of("error"))
     for where, error in zip(in_the_way, errors, strict=True):
         assert f"'{getattr(bed, where)}'" in error["what"]
-        assert f"_inet4_connect id {theirs[where]}" in error["mend"]
+        assert f"_inet4_connect id {theirs[where]}" in error["fix"]
     result = bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup)
     assert (result.status != 0) == bool(in_the_way), result
 
@@ -301,7 +301,7 @@ def test_doctor_sees_a_relay_that_was_killed(proxied, doctor):
 def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
     proxied.relay.signal(signal.SIGSTOP)
     host.wait_until(lambda: doctor().of("error"), "the relay is stopped")
-    mend(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
+    apply_fix(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
     host.wait_until(lambda: not doctor().of("error"), "the relay runs again")
 
 
@@ -405,7 +405,7 @@ def test_doctor_sees_that_the_relay_cgroup_was_removed(bed, doctor):
     cgroup.remove()
     cgroup.path.mkdir()
     (error,) = doctor().about("loaded", "error")
-    assert "relay cgroup" in error["what"] and "tproxy-load" in error["mend"]
+    assert "relay cgroup" in error["what"] and "tproxy-load" in error["fix"]
 
 
 # --- doctor: the map of connections, and counters

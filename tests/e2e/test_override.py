@@ -12,7 +12,7 @@ import host
 import programs
 from maps import attached, bpftool, load_connect4, load_getsockopt
 from registering import binary, ctl, doctor  # fixtures
-from tproxyctl import mend
+from tproxyctl import apply_fix
 
 DENY, ALLOW = 0, 1
 
@@ -60,12 +60,12 @@ def test_policy_above_is_not_cancelled(bed, doctor, policy):
     assert not bed.pins.path.exists() and attached(bed.scope) == []
     assert outcome(bed) == "denied"
     (finding,) = doctor("--cgroup", bed.scope).about("foreign", "error")
-    assert f"program {theirs}," in finding["what"] and finding["mend"] in result.err
+    assert f"program {theirs}," in finding["what"] and finding["fix"] in result.err
     # The same program at the same place, beside ours.
     pin = f"/sys/fs/bpf/prog_{theirs}"
-    command = finding["mend"].replace(pin, str(bed.directory / "bpf" / "kept"))
-    assert command.count("bpftool") == 3 and pin in finding["mend"]
-    mend(command)
+    command = finding["fix"].replace(pin, str(bed.directory / "bpf" / "kept"))
+    assert command.count("bpftool") == 3 and pin in finding["fix"]
+    apply_fix(command)
     bed.load()
     bed.start_relay()
     assert outcome(bed) == "denied"
@@ -78,7 +78,7 @@ HOSTILE = ["a';touch pwned;'", "a$(touch pwned)", "a;touch pwned",
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
-    """A cgroup that somebody named so: the commands that mend name it and run nothing of it.
+    """A cgroup that somebody named so: the commands that fix it name it and run nothing of it.
 
     Red if foreign_mend() or doctor put a name between quotes as it is.
     """
@@ -87,9 +87,9 @@ def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
     inner = where.child("in")
     result = bed.tproxy_load("--cgroup", inner).refused(f"program {theirs},")
     (finding,) = doctor("--cgroup", inner).about("foreign", "error")
-    assert finding["mend"] in result.err
+    assert finding["fix"] in result.err
     words = subprocess.run(
-        ["bash", "-c", f"bpftool() {{ printf '%s\\0' \"$@\"; }}; {finding['mend']}"], cwd=tmp_path,
+        ["bash", "-c", f"bpftool() {{ printf '%s\\0' \"$@\"; }}; {finding['fix']}"], cwd=tmp_path,
         capture_output=True, check=True).stdout.split(b"\0")
     assert words.count(os.fsencode(where.path)) == 2
     assert not list(tmp_path.iterdir())
@@ -105,7 +105,7 @@ def test_pin_directories_in_commands_are_words(bed, ctl, name, tmp_path):
     try:
         (pins / "map_policy").chmod(0o666)
         findings = json.loads(ctl("doctor", "--json", pin_dir=pins).out)["findings"]
-        (command,) = [each["mend"] for each in findings
+        (command,) = [each["fix"] for each in findings
                       if each["check"] == "pins" and "0666" in each["what"]]
         subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
         assert (pins / "map_policy").stat().st_mode & 0o777 == 0o640

@@ -80,9 +80,9 @@ def test_no_localhost(proxied, doctor, confine, service, where, direction):
     """connect() hangs. To see it red: leave out the first part of filters_try()."""
     cgroup = service if where == "service" else getattr(proxied, where)
     (number,) = confine(cgroup, maps.load_loopback_filter, False, directions=[direction])
-    mended = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
+    fix = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
                            f"{direction}", "%s:%d" % proxied.relay.address, "hang")
-    assert "out of the scope" in mended
+    assert "out of the scope" in fix
 
 
 def test_relay_that_may_not_reach_localhost(proxied, doctor, confine):
@@ -257,6 +257,6 @@ def test_queue_of_the_relay_that_is_full(loaded, doctor):
 def test_routing_by_user(proxied, doctor):
     """To see it red: leave ask_rules() out."""
     proxied.client_net.ip(f"rule add uidrange {UID}-{UID} lookup 88")
-    mended = doctor().only("warning", "policy", f"uid {UID} to {UID}",
+    fix = doctor().only("warning", "policy", f"uid {UID} to {UID}",
                            f"relay's uid {programs.RELAY_UID}")
-    assert "ip rule" in mended
+    assert "ip rule" in fix

@@ -297,7 +297,7 @@ def test_who_is_not_root(loaded, register, listening, unchanged, options):
     assert mark_of(loaded, pid, PORT) is None
 
 
-def test_root_without_the_capability_to_borrow(loaded, register, binary, listening, unchanged):
+def test_root_without_the_capability_to_duplicate(loaded, register, binary, listening, unchanged):
     pid = listening(inet(PORT))
     result = programs.call("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace",
                            binary, "register", "--pin-dir", loaded.pins.path, "--pid", pid)

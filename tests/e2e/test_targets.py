@@ -58,7 +58,7 @@ def test_relay_group_that_changes(bed, doctor, policy):
     host.wait_until(lambda: "not ours to open any more" in relay.text(), "the relay says so")
     assert "nothing is pinned" not in relay.text()
     (finding,) = [each for each in doctor().findings if each["check"] == "relay"]
-    assert "group root" in finding["mend"]
+    assert "group root" in finding["fix"]
     assert "cannot renew" not in load(bed, *policy, relays=bed.relay_cgroup)
     host.wait_until(lambda: bed.pins.count("map_config") == 1, "it registers again")
     assert bed.run_in(talk, address) == "hello"

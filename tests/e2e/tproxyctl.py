@@ -53,12 +53,12 @@ class Diagnosis:
         return [finding for finding in self.of(level) if finding["check"] == check]
 
     def only(self, level, check, *needles):
-        """There is one finding of this level, and it names all that. Returns what mends it."""
+        """There is one finding of this level, and it names all that. Returns its fix."""
         assert len(self.of(level)) == 1, self.of(level)
         (finding,) = self.about(check, level)
         for needle in needles:
             assert str(needle) in finding["what"], f"no {str(needle)!r} in {finding}"
-        return finding.get("mend")
+        return finding.get("fix")
 
     def fine(self):
         assert not self.of("error") and not self.of("warning"), self.findings
@@ -88,7 +88,7 @@ def foreign(bed):
         bpftool("cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned", pin)
 
 
-def mend(command):
+def apply_fix(command):
     """Runs what doctor proposes."""
     subprocess.run(command, shell=True, check=True, capture_output=True)
 

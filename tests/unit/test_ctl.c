@@ -124,11 +124,11 @@ static void test_many_ports(void **state)
 	assert_int_equal(ctl_options_parse(3 + TPROXY_PORTS_MAX, argv, &with_process, &o), -EINVAL);
 }
 
-static const struct listener any4 = { .ep = { .addr = { [10] = 0xff, 0xff }, .port = 80 } };
-static const struct listener any6 = { .ep = { .port = 80 } };
-static const struct listener only6 = { .ep = { .port = 80 }, .only6 = true };
-static const struct listener one4 = { .ep = { .addr = { [10] = 0xff, 0xff, 192, 0, 2, 1 },
-					      .port = 80 } };
+static const struct listening_socket any4 = { .ep = { .addr = { [10] = 0xff, 0xff }, .port = 80 } };
+static const struct listening_socket any6 = { .ep = { .port = 80 } };
+static const struct listening_socket only6 = { .ep = { .port = 80 }, .only6 = true };
+static const struct listening_socket one4 = { .ep = { .addr = { [10] = 0xff, 0xff, 192, 0, 2, 1 },
+						      .port = 80 } };
 
 static void test_listeners_take(void **state)
 {
