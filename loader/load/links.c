@@ -180,6 +180,7 @@ struct stale {
 	const struct targets *targets;
 	int socks_fd;
 	size_t n_kept;
+	int error; /* the first one; the other links are detached all the same */
 };
 
 /*
@@ -193,6 +194,7 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 	const struct hook *hook;
 	char hook_name[PINS_LINK_LEN];
 	uint64_t id;
+	int r;
 
 	if (pins_parse_link(name, hook_name, &id) < 0)
 		return 0;
@@ -205,7 +207,10 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 		return 0;
 	}
 	log_debug("'%s' is wanted no more", name);
-	return links_remove(pins, name);
+	r = links_remove(pins, name);
+	if (r < 0 && stale->error == 0)
+		stale->error = r;
+	return 0;
 }
 
 int links_detach_stale(struct pins *pins, const struct targets *targets, int socks_fd,
@@ -214,8 +219,6 @@ int links_detach_stale(struct pins *pins, const struct targets *targets, int soc
 	struct stale stale = { .targets = targets, .socks_fd = socks_fd };
 	int r = pins_for_each(pins, detach_if_stale, &stale);
 
-	if (r < 0)
-		return r;
 	*ret_kept = stale.n_kept;
-	return 0;
+	return r < 0 ? r : stale.error;
 }

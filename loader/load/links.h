@@ -22,7 +22,7 @@ int links_attach(const struct bpf_object *object, const struct targets *targets,
 /*
  * Detaches links of an earlier load that @targets do not want. Links that serve redirected
  * connections stay while there are any in map_socks, which is @socks_fd. *ret_kept gets the number
- * of those.
+ * of those. Returns 0 or the first error, logged; the links after a failed one are detached too.
  */
 int links_detach_stale(struct pins *pins, const struct targets *targets, int socks_fd,
 		       size_t *ret_kept);

@@ -12,8 +12,9 @@
  *             those that are no longer wanted
  *
  * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
- * removes the pins that this run created, newest first. Replaced programs stay replaced. The
- * directory is locked from the second step to the end.
+ * removes the pins that this run created, newest first. Replaced programs stay replaced. Once all
+ * links are attached, nothing is undone any more: a link that cannot be detached stays until the
+ * next run. The directory is locked from the second step to the end.
  *
  * The work of the last three steps is in programs.c, policy.c and links.c. Only this file includes
  * the skeleton; the others get the BPF object or the descriptor of a map.
@@ -66,6 +67,7 @@ struct load {
 	bool opened_bpffs; /* this run set the search bit on the bpffs root */
 	struct made made;  /* pins created by this run */
 	size_t n_kept;	   /* no longer wanted, but still needed by connections */
+	bool complete;	   /* all that was asked for is in force: undo nothing */
 	struct report_before before;
 	struct tproxy_policy policy;
 	struct withdrawn outside; /* relays whose registration this run withdrew */
@@ -242,18 +244,24 @@ static int finish_steps(struct load *l)
 {
 	int r;
 
-	/* Detach last: a cgroup that stays in scope must be covered at every moment. */
+	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
+	if (r < 0) {
+		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
+			strerror(-r));
+		return r;
+	}
+	/*
+	 * Detach last: a cgroup that stays in scope must be covered at every moment. To undo what
+	 * was attached, after a part of the old links is gone, could uncover one.
+	 */
+	l->complete = true;
 	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
 			       &l->n_kept);
-	if (r < 0)
-		return r;
 	/* Again, for a relay that registered once more while its programs were still attached. */
 	withdraw_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
 			 report_moved(&l->before, &l->targets), l->options->relay_gid, &l->outside);
-	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
 	if (r < 0)
-		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
-			strerror(-r));
+		log_err("loaded as asked, but links of the previous load remain attached; run the same command again");
 	return r;
 }
 
@@ -345,7 +353,8 @@ static int load_with(const struct options *options)
 	if (r == 0)
 		r = load_steps(&l);
 	if (r < 0) {
-		undo(&l);
+		if (!l.complete)
+			undo(&l);
 		return r;
 	}
 	relays_read(bpf_map__fd(l.skel->maps.map_config), &relays, &n_relays);

@@ -379,6 +379,32 @@ def test_failure_of_a_second_load_keeps_what_was_loaded(bed, foreign):
     assert bed.visit(bed.listen()).relayed
 
 
+def test_failure_to_detach_uncovers_no_cgroup(bed):
+    """I7: a link of the previous load cannot be removed (its pin is a mount point). The new scope is
+    covered, and the next run detaches the rest.
+
+    To see it red: undo in load_with() whatever failed.
+    """
+    bed.load(scopes=[bed.outside])
+    pin = bed.pins.path / f"link_release_{bed.outside.path.stat().st_ino:x}"
+    subprocess.run(["mount", "--bind", "/dev/null", pin], check=True)
+    try:
+        result = bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup,
+                                 "--relay-group", programs.RELAY_GID)
+        assert result.status == 1 and "run the same command again" in result.err
+        assert links(bed.pins, bed.scope) == SCOPE_HOOKS
+        assert len(attached(bed.outside)) == 1
+        bed.start_relay()
+        visit = bed.visit(bed.listen())
+        assert visit.relayed
+        visit.client.close()  # a live connection would keep the link
+        visit.server.close()
+    finally:
+        subprocess.run(["umount", pin], check=True)
+    bed.load()
+    assert attached(bed.outside) == []
+
+
 def test_killed_at_any_moment_the_next_run_repairs(bed):
     """I7, in steps over the time that a load takes."""
     started = time.monotonic()
