@@ -380,8 +380,8 @@ def test_failure_of_a_second_load_keeps_what_was_loaded(bed, foreign):
 
 
 def test_failure_to_detach_uncovers_no_cgroup(bed):
-    """I7: a link of the previous load cannot be removed (its pin is a mount point). The new scope is
-    covered, and the next run detaches the rest.
+    """I7: a link of the previous load cannot be removed, as its pin is a mount point. The new
+    scope is covered, and the next run detaches the rest.
 
     To see it red: undo in load_with() whatever failed.
     """
