@@ -17,7 +17,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-static int read_policy(const char *pin_dir, struct options *o)
+static int read_policy(const char *pin_dir, struct load_options *o)
 {
 	struct tproxy_policy policy;
 	struct stat st;
@@ -36,7 +36,7 @@ static int read_policy(const char *pin_dir, struct options *o)
 	return 0;
 }
 
-static int add_path(struct options *o, const char *path)
+static int add_path(struct load_options *o, const char *path)
 {
 	o->cgroups[o->n_cgroups] = strdup(path);
 	if (!o->cgroups[o->n_cgroups])
@@ -45,8 +45,8 @@ static int add_path(struct options *o, const char *path)
 	return 0;
 }
 
-static int add_targets(const struct options *given, const struct tproxy_target *list, size_t n,
-		       struct options *o)
+static int add_targets(const struct load_options *given, const struct tproxy_target *list, size_t n,
+		       struct load_options *o)
 {
 	size_t i;
 	int r = 0;
@@ -65,7 +65,7 @@ static int add_targets(const struct options *given, const struct tproxy_target *
 	return r;
 }
 
-static int read_targets(const struct options *given, struct options *o)
+static int read_targets(const struct load_options *given, struct load_options *o)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
 	size_t n = 0;
@@ -82,9 +82,9 @@ static int read_targets(const struct options *given, struct options *o)
 	return r;
 }
 
-int again_options(const struct options *given, struct options *ret_options)
+int again_options(const struct load_options *given, struct load_options *ret_options)
 {
-	struct options o = {
+	struct load_options o = {
 		.mode = OPTIONS_LOAD,
 		.again = true,
 		.force = given->force,
@@ -104,7 +104,7 @@ int again_options(const struct options *given, struct options *ret_options)
 	if (r == 0)
 		r = read_targets(given, &o);
 	if (r < 0)
-		options_finish(&o);
+		load_options_finish(&o);
 	else
 		*ret_options = o;
 	return r;

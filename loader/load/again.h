@@ -3,14 +3,14 @@
 #ifndef TPROXY_LOAD_AGAIN_H
 #define TPROXY_LOAD_AGAIN_H
 
-struct options;
+struct load_options;
 
 /*
  * Fills *ret_options with the policy, the relay group and the cgroups of what is loaded in
  * given->pin_dir. Adds the cgroups of @given, and takes force and verbose from there. Returns 0;
- * the caller frees *ret_options with options_finish(). Returns -errno, logged, also if nothing is
- * loaded.
+ * the caller frees *ret_options with load_options_finish(). Returns -errno, logged, also if nothing
+ * is loaded.
  */
-int again_options(const struct options *given, struct options *ret_options);
+int again_options(const struct load_options *given, struct load_options *ret_options);
 
 #endif

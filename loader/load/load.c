@@ -60,7 +60,7 @@
 #define BTF_PATH "/sys/kernel/btf/vmlinux"
 
 struct load {
-	const struct options *options;
+	const struct load_options *options;
 	struct targets targets;
 	struct pins pins;
 	struct tproxy_bpf *skel;
@@ -330,7 +330,7 @@ static void load_finish(struct load *l)
 	made_finish(&l->made);
 }
 
-static int load_with(const struct options *options)
+static int load_with(const struct load_options *options)
 {
 	_cleanup_(load_finish) struct load l = {
 		.options = options,
@@ -365,9 +365,9 @@ static int load_with(const struct options *options)
 	return 0;
 }
 
-int load(const struct options *options)
+int load(const struct load_options *options)
 {
-	struct options before;
+	struct load_options before;
 	int r;
 
 	r = need_privilege();
@@ -377,11 +377,11 @@ int load(const struct options *options)
 	if (r < 0)
 		return r;
 	r = load_with(&before);
-	options_finish(&before);
+	load_options_finish(&before);
 	return r;
 }
 
-int load_check(const struct options *options)
+int load_check(const struct load_options *options)
 {
 	_cleanup_(load_finish) struct load l = {
 		.options = options,

@@ -53,14 +53,14 @@ static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list 
 
 int main(int argc, char **argv)
 {
-	struct options options;
+	struct load_options options;
 	int r = 0;
 
 	sink_init();
 	/* A reader that closes our output must not end a load half-way. */
 	signal(SIGPIPE, SIG_IGN);
 	log_init("tproxy-load", LOG_LEVEL_INFO);
-	r = options_parse(argc, argv, &options);
+	r = load_options_parse(argc, argv, &options);
 	if (r)
 		return log_answered() < 0 ? EXIT_FAILURE : r < 0 ? 2 : EXIT_SUCCESS;
 	log_init("tproxy-load", options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
@@ -79,6 +79,6 @@ int main(int argc, char **argv)
 		r = status(options.pin_dir, options.json);
 		break;
 	}
-	options_finish(&options);
+	load_options_finish(&options);
 	return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

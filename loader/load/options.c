@@ -47,7 +47,7 @@ static int parse_group(const char *s, gid_t *ret_gid)
 static int set_relay_group(const struct optable_row *row, void *options, const char *value,
 			   unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	struct options *o = options;
+	struct load_options *o = options;
 
 	if (parse_group(value, &o->relay_gid) < 0)
 		return optable_refuse(error, "there is no group '%s'", value);
@@ -57,14 +57,14 @@ static int set_relay_group(const struct optable_row *row, void *options, const c
 static int set_relay_cgroup(const struct optable_row *row, void *options, const char *value,
 			    unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	struct options *o = options;
+	struct load_options *o = options;
 
 	o->relay_cgroup_line = line;
 	return optable_path(value, o->relay_cgroup, error);
 }
 
 /* The first --cgroup or --all on the command line replaces the scope of the file. */
-static void drop_scope_of_file(struct options *o)
+static void drop_scope_of_file(struct load_options *o)
 {
 	while (o->n_cgroups > 0 && o->cgroup_lines[o->n_cgroups - 1] > 0)
 		free(o->cgroups[--o->n_cgroups]);
@@ -74,7 +74,7 @@ static void drop_scope_of_file(struct options *o)
 }
 
 /* Checks the scope after one of its keys was set. */
-static int check_scope_of_file(const struct options *o, char error[OPTABLE_ERROR_LEN])
+static int check_scope_of_file(const struct load_options *o, char error[OPTABLE_ERROR_LEN])
 {
 	if (o->all && o->n_cgroups > 0)
 		return optable_refuse(error, "cgroup and all are mutually exclusive");
@@ -84,7 +84,7 @@ static int check_scope_of_file(const struct options *o, char error[OPTABLE_ERROR
 static int add_cgroup(const struct optable_row *row, void *options, const char *value,
 		      unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	struct options *o = options;
+	struct load_options *o = options;
 	unsigned int *lines;
 	char **cgroups;
 
@@ -105,7 +105,7 @@ static int add_cgroup(const struct optable_row *row, void *options, const char *
 static int set_all(const struct optable_row *row, void *options, const char *value,
 		   unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
-	struct options *o = options;
+	struct load_options *o = options;
 
 	if (!line)
 		drop_scope_of_file(o);
@@ -124,7 +124,7 @@ static int set_mode(const struct optable_row *row, void *options, const char *va
 		[OPTIONS_STATUS] = "status",
 		[OPTIONS_CHECK] = "check",
 	};
-	struct options *o = options;
+	struct load_options *o = options;
 	size_t i;
 
 	if (o->mode != OPTIONS_LOAD)
@@ -177,7 +177,7 @@ static const struct optable_row rows[] = {
 		.name = "pin-dir",
 		.short_name = 'p',
 		.arg = "DIR",
-		OPTABLE_PATH(struct options, pin_dir),
+		OPTABLE_PATH(struct load_options, pin_dir),
 		.by_default = TPROXY_PIN_DIR,
 		.flags = OPTABLE_KEY,
 		.help = "where to pin, in a BPF file system",
@@ -187,33 +187,33 @@ static const struct optable_row rows[] = {
 		.short_name = 'f',
 		.arg = "FILE",
 		.type = OPTABLE_TYPE_CONFIG,
-		OPTABLE_MEMBER(struct options, config, char[PATH_MAX]),
+		OPTABLE_MEMBER(struct load_options, config, char[PATH_MAX]),
 		.commands = IN_LOADS | IN(UNLOAD) | IN(STATUS),
 		.help = "read these options from section [load] of a file; the command line takes precedence",
 	},
 	{
 		.name = "fail-closed",
-		OPTABLE_FLAG(struct options, fail_closed),
+		OPTABLE_FLAG(struct load_options, fail_closed),
 		.flags = OPTABLE_KEY,
 		.commands = IN_LOADS,
 		.help = "refuse connections that no relay can take; by default they are connected directly",
 	},
 	{
 		.name = "include-loopback",
-		OPTABLE_FLAG(struct options, include_loopback),
+		OPTABLE_FLAG(struct load_options, include_loopback),
 		.flags = OPTABLE_KEY,
 		.commands = IN_LOADS,
 		.help = "redirect connections to loopback addresses too",
 	},
 	{
 		.name = "again",
-		OPTABLE_FLAG(struct options, again),
+		OPTABLE_FLAG(struct load_options, again),
 		.commands = IN(LOAD) | IN_AGAIN,
 		.help = "load with the options of the last load; repairs, and attaches to cgroups that were removed and created again; each --cgroup is added",
 	},
 	{
 		.name = "force",
-		OPTABLE_FLAG(struct options, force),
+		OPTABLE_FLAG(struct load_options, force),
 		.commands = IN_LOADS | IN_AGAIN,
 		.help = "load also where that stops programs of others; those attached above with BPF_F_ALLOW_OVERRIDE",
 	},
@@ -237,14 +237,14 @@ static const struct optable_row rows[] = {
 	},
 	{
 		.name = "json",
-		OPTABLE_FLAG(struct options, json),
+		OPTABLE_FLAG(struct load_options, json),
 		.commands = IN(STATUS),
 		.help = "with --status: print JSON",
 	},
 	{
 		.name = "verbose",
 		.short_name = 'v',
-		OPTABLE_FLAG(struct options, verbose),
+		OPTABLE_FLAG(struct load_options, verbose),
 		.help = "log each step; and what libbpf and the verifier print",
 	},
 	OPTABLE_ROW_HELP,
@@ -271,7 +271,7 @@ static const struct optable table = {
 };
 
 /* Refuses options that exclude each other. */
-static int check_together(const struct options *o, const struct optparse_given *given)
+static int check_together(const struct load_options *o, const struct optparse_given *given)
 {
 	const bool loads = o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK;
 	const unsigned int mode = o->again && o->mode == OPTIONS_LOAD ? IN_AGAIN : 1U << o->mode;
@@ -300,9 +300,9 @@ static int check_together(const struct options *o, const struct optparse_given *
 	return 0;
 }
 
-int options_parse(int argc, char **argv, struct options *ret_options)
+int load_options_parse(int argc, char **argv, struct load_options *ret_options)
 {
-	struct options o = { .mode = OPTIONS_LOAD };
+	struct load_options o = { .mode = OPTIONS_LOAD };
 	struct optparse_given given;
 	int r;
 
@@ -315,26 +315,26 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		o.config_has_others = given.file_has_others;
 		*ret_options = o;
 	} else {
-		options_finish(&o);
+		load_options_finish(&o);
 	}
 	return r;
 }
 
-const char *options_where(const struct options *o, const char *name, unsigned int line,
-			  char text[OPTIONS_WHERE_LEN])
+const char *load_options_where(const struct load_options *o, const char *name, unsigned int line,
+			       char text[LOAD_OPTIONS_WHERE_LEN])
 {
 	if (line > 0)
-		snprintf(text, OPTIONS_WHERE_LEN, "%s:%u: %s", o->config, line, name);
+		snprintf(text, LOAD_OPTIONS_WHERE_LEN, "%s:%u: %s", o->config, line, name);
 	else
-		snprintf(text, OPTIONS_WHERE_LEN, "--%s", name);
+		snprintf(text, LOAD_OPTIONS_WHERE_LEN, "--%s", name);
 	return text;
 }
 
-void options_finish(struct options *options)
+void load_options_finish(struct load_options *options)
 {
 	while (options->n_cgroups > 0)
 		free(options->cgroups[--options->n_cgroups]);
 	free(options->cgroups);
 	free(options->cgroup_lines);
-	*options = (struct options){};
+	*options = (struct load_options){};
 }

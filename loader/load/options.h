@@ -15,8 +15,8 @@ enum options_mode {
 	OPTIONS_CHECK,
 };
 
-/* cgroups is owned; options_finish() frees it. */
-struct options {
+/* cgroups is owned; load_options_finish() frees it. */
+struct load_options {
 	enum options_mode mode;
 	bool all;	/* --all: the cgroup2 root; then cgroups is empty */
 	char **cgroups; /* --cgroup, for a load or check */
@@ -40,16 +40,16 @@ struct options {
 
 /*
  * Parses the command line and the file that it names. Returns 0: *ret_options is set, free it with
- * options_finish(). Returns 1: --help, --version or --print-options was answered, exit with 0.
+ * load_options_finish(). Returns 1: --help, --version or --print-options was answered, exit with 0.
  * Returns -EINVAL: the error was logged in one line, exit with 2.
  */
-int options_parse(int argc, char **argv, struct options *ret_options);
+int load_options_parse(int argc, char **argv, struct load_options *ret_options);
 
 /* Writes "--NAME", or "FILE:LINE: NAME" if @line is not 0. Returns @text. */
-#define OPTIONS_WHERE_LEN (PATH_MAX + 64)
-const char *options_where(const struct options *o, const char *name, unsigned int line,
-			  char text[OPTIONS_WHERE_LEN]);
+#define LOAD_OPTIONS_WHERE_LEN (PATH_MAX + 64)
+const char *load_options_where(const struct load_options *o, const char *name, unsigned int line,
+			       char text[LOAD_OPTIONS_WHERE_LEN]);
 
-void options_finish(struct options *options);
+void load_options_finish(struct load_options *options);
 
 #endif

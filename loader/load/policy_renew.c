@@ -20,7 +20,7 @@
 #include "targets.h"
 #include "tproxy_abi.h"
 
-int policy_renew(int map_fd, const struct options *options, const struct targets *targets,
+int policy_renew(int map_fd, const struct load_options *options, const struct targets *targets,
 		 struct tproxy_policy *ret_policy)
 {
 	struct tproxy_policy policy, before;

@@ -193,8 +193,8 @@ static void print_outside(const struct targets *t, const struct withdrawn *outsi
 }
 
 void report_load(const struct report_before *b, const struct targets *t,
-		 const struct tproxy_policy *policy, const struct options *options, size_t n_relays,
-		 const struct withdrawn *outside)
+		 const struct tproxy_policy *policy, const struct load_options *options,
+		 size_t n_relays, const struct withdrawn *outside)
 {
 	size_t i;
 

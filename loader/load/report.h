@@ -12,7 +12,7 @@
 #include "tproxy_abi.h"
 #include "withdraw.h"
 
-struct options;
+struct load_options;
 struct targets;
 
 /* The state before this load. */
@@ -29,8 +29,8 @@ struct report_before {
  * registration the load withdrew.
  */
 void report_load(const struct report_before *before, const struct targets *targets,
-		 const struct tproxy_policy *policy, const struct options *options, size_t n_relays,
-		 const struct withdrawn *outside);
+		 const struct tproxy_policy *policy, const struct load_options *options,
+		 size_t n_relays, const struct withdrawn *outside);
 
 /* Prints the result of --check. */
 void report_check(const struct targets *targets, bool fail_closed, const char *pin_dir);

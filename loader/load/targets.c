@@ -84,10 +84,10 @@ static void drop_covered(struct targets *t)
  * Opens one scope. With --again a missing cgroup is no error: it has no processes, and a later load
  * with --again attaches to it.
  */
-static int open_scope(const struct options *o, const char *path, unsigned int line,
+static int open_scope(const struct load_options *o, const char *path, unsigned int line,
 		      struct targets *t)
 {
-	char where[OPTIONS_WHERE_LEN];
+	char where[LOAD_OPTIONS_WHERE_LEN];
 	struct cgroup *scope = &t->scopes[t->n_scopes];
 	int r;
 
@@ -102,7 +102,7 @@ static int open_scope(const struct options *o, const char *path, unsigned int li
 		return 0;
 	}
 	if (scope->fd < 0) {
-		r = open_target(options_where(o, "cgroup", line, where), path, scope);
+		r = open_target(load_options_where(o, "cgroup", line, where), path, scope);
 		if (r < 0)
 			return r;
 	}
@@ -110,7 +110,7 @@ static int open_scope(const struct options *o, const char *path, unsigned int li
 	return 0;
 }
 
-static int open_scopes(const struct options *o, const char *root, struct targets *t)
+static int open_scopes(const struct load_options *o, const char *root, struct targets *t)
 {
 	size_t n = o->all ? 1 : o->n_cgroups, i;
 	unsigned int line;
@@ -136,10 +136,10 @@ static int open_scopes(const struct options *o, const char *root, struct targets
 	return 0;
 }
 
-int targets_open(const struct options *o, struct targets *t)
+int targets_open(const struct load_options *o, struct targets *t)
 {
 	_cleanup_free_ char *root = NULL;
-	char where[OPTIONS_WHERE_LEN];
+	char where[LOAD_OPTIONS_WHERE_LEN];
 	size_t i;
 	int r;
 
@@ -152,7 +152,7 @@ int targets_open(const struct options *o, struct targets *t)
 	r = open_scopes(o, root, t);
 	if (r < 0 || !*o->relay_cgroup)
 		return r;
-	r = open_target(options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
+	r = open_target(load_options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
 			o->relay_cgroup, &t->relay);
 	if (r < 0)
 		return r;

@@ -12,7 +12,7 @@
 #include "host/cgroup.h"
 
 struct hook;
-struct options;
+struct load_options;
 
 struct targets {
 	struct cgroup *scopes; /* no scope is within another one */
@@ -31,7 +31,7 @@ struct targets {
  * Opens the cgroups that @options name. *targets must be TARGETS_NULL, and needs targets_close()
  * after a failure too. Returns 0 or -errno, logged.
  */
-int targets_open(const struct options *options, struct targets *targets);
+int targets_open(const struct load_options *options, struct targets *targets);
 void targets_close(struct targets *targets);
 
 /* Return true if @hook is to be attached at the scopes, or at the relay cgroup. */

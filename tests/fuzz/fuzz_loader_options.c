@@ -30,7 +30,7 @@ static struct group *fuzz_getgrnam(const char *name)
 #include "../../loader/load/options.c"
 #undef getgrnam
 
-static void check_sense(const struct options *o)
+static void check_sense(const struct load_options *o)
 {
 	size_t i;
 
@@ -47,7 +47,7 @@ static void check_sense(const struct options *o)
 		o->mode == OPTIONS_CHECK);
 }
 
-static void check_same(const struct options *a, const struct options *b)
+static void check_same(const struct load_options *a, const struct load_options *b)
 {
 	size_t i;
 
@@ -62,21 +62,21 @@ static void check_same(const struct options *a, const struct options *b)
 		require(strcmp(a->cgroups[i], b->cgroups[i]) == 0);
 }
 
-static int parse(const uint8_t *data, size_t size, struct options *o)
+static int parse(const uint8_t *data, size_t size, struct load_options *o)
 {
 	struct fuzz_argv a;
 	int r;
 
 	fuzz_argv_init(&a, "tproxy-load", data, size);
 	fuzz_logged = 0;
-	r = options_parse(a.argc, a.argv, o);
+	r = load_options_parse(a.argc, a.argv, o);
 	fuzz_argv_finish(&a);
 	return r;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct options o, again, poison;
+	struct load_options o, again, poison;
 	int r;
 
 	memset(&poison, 0xa5, sizeof(poison));
@@ -91,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_sense(&o);
 	require(parse(data, size, &again) == 0);
 	check_same(&o, &again);
-	options_finish(&o);
-	options_finish(&again);
+	load_options_finish(&o);
+	load_options_finish(&again);
 	return 0;
 }

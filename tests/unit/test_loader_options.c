@@ -14,18 +14,18 @@
 
 #define parse(o, ...) parse_args(o, (char *[]){ "tproxy-load", ##__VA_ARGS__, NULL })
 
-static int parse_args(struct options *o, char **argv)
+static int parse_args(struct load_options *o, char **argv)
 {
 	int argc = 0;
 
 	while (argv[argc])
 		argc++;
-	return options_parse(argc, argv, o);
+	return load_options_parse(argc, argv, o);
 }
 
 static void test_load(void **state)
 {
-	struct options o;
+	struct load_options o;
 
 	assert_int_equal(parse(&o, "--all"), 0);
 	assert_int_equal(o.mode, OPTIONS_LOAD);
@@ -35,7 +35,7 @@ static void test_load(void **state)
 	assert_string_equal(o.pin_dir, "/sys/fs/bpf/tproxy");
 	assert_false(o.fail_closed);
 	assert_false(o.include_loopback);
-	options_finish(&o);
+	load_options_finish(&o);
 
 	assert_int_equal(parse(&o, "-c", "/a", "--cgroup=/b", "-r", "/c", "-p", "/d", "-g", "4711",
 			       "--fail-closed", "--include-loopback", "-v"),
@@ -48,17 +48,18 @@ static void test_load(void **state)
 	assert_string_equal(o.pin_dir, "/d");
 	assert_int_equal(o.relay_gid, 4711);
 	assert_true(o.fail_closed && o.include_loopback && o.verbose);
-	options_finish(&o);
+	load_options_finish(&o);
 
 	assert_int_equal(parse(&o, "-c/a", "-g", "root"), 0);
 	assert_int_equal(o.relay_gid, 0);
-	options_finish(&o);
+	load_options_finish(&o);
 }
 
-/* Only --all selects the whole host. To see it red: let options_parse() succeed without a scope. */
+/* Only --all selects the whole host. To see it red: let load_options_parse() succeed without a
+ * scope. */
 static void test_scope(void **state)
 {
-	struct options o;
+	struct load_options o;
 
 	assert_int_equal(parse(&o), -EINVAL);
 	assert_int_equal(parse(&o, "--check"), -EINVAL);
@@ -68,20 +69,20 @@ static void test_scope(void **state)
 	assert_int_equal(parse(&o, "--unload", "--all"), -EINVAL);
 	assert_int_equal(parse(&o, "--check", "--all"), 0);
 	assert_true(o.all);
-	options_finish(&o);
+	load_options_finish(&o);
 }
 
 static void test_modes(void **state)
 {
-	struct options o;
+	struct load_options o;
 
 	assert_int_equal(parse(&o, "--unload", "-p", "/d"), 0);
 	assert_int_equal(o.mode, OPTIONS_UNLOAD);
-	options_finish(&o);
+	load_options_finish(&o);
 	assert_int_equal(parse(&o, "--status", "--json"), 0);
 	assert_int_equal(o.mode, OPTIONS_STATUS);
 	assert_true(o.json);
-	options_finish(&o);
+	load_options_finish(&o);
 }
 
 /*
@@ -121,7 +122,7 @@ static void test_file(void **state)
 				"pin-dir=/p\n"
 				"fail-closed = yes\n"
 				"include-loopback = no\n");
-	struct options o;
+	struct load_options o;
 
 	assert_int_equal(parse(&o, "-f", (char *)path), 0);
 	assert_int_equal(o.n_cgroups, 2);
@@ -135,7 +136,7 @@ static void test_file(void **state)
 	assert_int_equal(o.relay_gid, 0);
 	assert_true(o.fail_closed);
 	assert_false(o.include_loopback);
-	options_finish(&o);
+	load_options_finish(&o);
 
 	/* The command line takes precedence, wherever --config stands in it. */
 	assert_int_equal(parse(&o, "-c", "/x", "-p", "/y", "--config", (char *)path), 0);
@@ -143,20 +144,20 @@ static void test_file(void **state)
 	assert_string_equal(o.cgroups[0], "/x");
 	assert_string_equal(o.pin_dir, "/y");
 	assert_string_equal(o.relay_cgroup, "/r");
-	options_finish(&o);
+	load_options_finish(&o);
 
 	assert_int_equal(parse(&o, "--all", "-f", (char *)path), 0);
 	assert_true(o.all);
 	assert_int_equal(o.n_cgroups, 0);
-	options_finish(&o);
+	load_options_finish(&o);
 	path = file("[load]\nall = yes\n");
 	assert_int_equal(parse(&o, "-f", (char *)path), 0);
 	assert_true(o.all);
-	options_finish(&o);
+	load_options_finish(&o);
 	assert_int_equal(parse(&o, "-f", (char *)path, "-c", "/a"), 0);
 	assert_false(o.all);
 	assert_int_equal(o.n_cgroups, 1);
-	options_finish(&o);
+	load_options_finish(&o);
 	unlink(path);
 }
 
@@ -175,7 +176,7 @@ static void test_file_errors(void **state)
 		"[load]\nall = no\n",
 		"[load]\nall = yes\ncgroup = /a\n",
 	};
-	struct options o;
+	struct load_options o;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
@@ -192,20 +193,20 @@ static void test_again(void **state)
 	static const char *const not_with[] = { "--all",    "--fail-closed", "--include-loopback",
 						"-r/r",	    "-g0",	     "--check",
 						"--unload", "--status",	     "-f/dev/null" };
-	struct options o;
+	struct load_options o;
 	size_t i;
 
 	assert_int_equal(parse(&o, "--again"), 0);
 	assert_true(o.again);
 	assert_int_equal(o.n_cgroups, 0);
-	options_finish(&o);
+	load_options_finish(&o);
 	assert_int_equal(parse(&o, "-c/a", "--again", "--force", "-p/d", "-v", "-c/b"), 0);
 	assert_true(o.again && o.force);
 	assert_int_equal(o.n_cgroups, 2);
-	options_finish(&o);
+	load_options_finish(&o);
 	assert_int_equal(parse(&o, "-c/a"), 0);
 	assert_false(o.again || o.force);
-	options_finish(&o);
+	load_options_finish(&o);
 	for (i = 0; i < ARRAY_SIZE(not_with); i++)
 		assert_int_equal(parse(&o, "--again", (char *)(uintptr_t)not_with[i]), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--force"), -EINVAL);
@@ -213,7 +214,7 @@ static void test_again(void **state)
 
 static void test_errors(void **state)
 {
-	struct options o;
+	struct load_options o;
 
 	assert_int_equal(parse(&o, "--json", "-c/a"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--json"), -EINVAL);
