@@ -81,7 +81,7 @@ static char *read_line(char *buf, int size, void *stream)
 	reader->line++;
 	while ((c = getc(reader->file)) != EOF) {
 		if (c == '\0') {
-			line_error(reader, "the line holds a NUL byte");
+			line_error(reader, "the line contains a NUL byte");
 			return NULL;
 		}
 		if (len == 0 && c != '\n' && isspace(c))
@@ -99,7 +99,7 @@ static char *read_line(char *buf, int size, void *stream)
 	}
 	buf[cut_comment(buf, (size_t)len)] = '\0';
 	if (has_more_than_section(buf)) {
-		line_error(reader, "there is more than '[section]'");
+		line_error(reader, "there is text after '[section]'");
 		return NULL;
 	}
 	return len > 0 ? buf : NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl: main() and the table of commands, each of which has its own file, ctl_NAME.c. The
+ * tproxyctl: main() and the table of commands, each of which has its own file, NAME.c. The
  * program inspects and adjusts what tproxy-load has pinned. Exit status: 0, 1 after a failure, 2
  * for a usage error.
  */

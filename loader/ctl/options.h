@@ -11,6 +11,7 @@
 
 #include "tproxy_abi.h"
 
+/* A new command is also in ctl_command_names, in commands[] of main.c and in the man page. */
 enum ctl_command {
 	CTL_NONE, /* tproxyctl itself: --help and --version */
 	CTL_STATUS,
