@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxy-load: what it pins and attaches, what it leaves alone, how it fails (I4, I5, I7)."""
+"""tproxy-load: what it pins and attaches, what it leaves alone, and how it fails (I4, I5, I7)."""
 
 import json
 import re
@@ -24,7 +24,7 @@ HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
 
 
 def links(pins, cgroup):
-    """Hooks with a pinned link for this cgroup."""
+    """The hooks that have a pinned link for this cgroup."""
     suffix = f"_{cgroup.path.stat().st_ino:x}"
     return [name.removeprefix("link_").removesuffix(suffix) for name in pins.names()
             if name.startswith("link_") and name.endswith(suffix)]
@@ -32,7 +32,7 @@ def links(pins, cgroup):
 
 @pytest.fixture
 def foreign(bed):
-    """A program of somebody else on cgroup/connect4 of a cgroup: foreign(cgroup, verdict)."""
+    """foreign(cgroup, verdict) attaches a foreign program to cgroup/connect4 of a cgroup."""
     pins = []
 
     def attach(cgroup, verdict=1, *flags):
@@ -124,7 +124,7 @@ def test_second_load_adjusts_scopes_and_policy(bed):
 
 
 def test_second_load_repairs(bed):
-    """A link that is gone, one that was detached, a missing program and a removed cgroup."""
+    """A missing link, a detached one, a missing program and a removed cgroup."""
     doomed = bed.top.child("doomed")
     bed.load(scopes=[bed.scope, doomed])
     bed.pins.remove_link(f"link_connect4_{bed.scope.path.stat().st_ino:x}")
@@ -148,7 +148,7 @@ def test_unload_is_idempotent(bed):
 
 
 def test_unload_frees_maps_and_programs(bed):
-    """I4. To see it red: leave a pin behind, or a link attached."""
+    """I4. To see it fail: leave a pin behind, or a link attached."""
     bed.load()
     objects = [(kind, bpftool(kind, "show", "pinned", bed.pins.path / name)["id"])
                for kind, prefix in (("map", "map_"), ("prog", "prog_"))
@@ -163,7 +163,7 @@ def test_unload_frees_maps_and_programs(bed):
 
 
 def test_bpffs_is_opened_to_the_relays_group_and_closed_again(bed):
-    """One that is as closed as systemd's, 0700, is left so."""
+    """A bpffs with systemd's mode, 0700, has that mode again after the unload."""
     root = bed.directory / "bpf"
     root.chmod(0o1700)
     bed.load()
@@ -281,7 +281,7 @@ def test_pin_directory_is_not_on_a_bpffs(bed):
 
 
 def test_bpffs_that_every_host_has_is_mounted_if_missing(bed):
-    """In a mount namespace that ends with the task, and what is pinned there with it."""
+    """In a mount namespace that ends with the task, and the pins with it."""
     place = "/sys/fs/bpf"
 
     def load_status_unload():
@@ -336,7 +336,7 @@ def test_foreign_pin_is_refused_and_kept(bed):
 
 
 def test_foreign_pin_with_a_name_of_ours_is_refused(bed):
-    """A map of another layout where map_socks is expected."""
+    """A map of another layout in place of map_socks."""
     bed.pins.path.mkdir()
     bpftool("map", "create", bed.pins.path / "map_socks", "type", "hash", "key", 4, "value", 4,
             "entries", 1, "name", "map_socks")
@@ -354,9 +354,10 @@ def test_other_abi_version_is_refused(bed):
 
 
 def test_failure_in_the_middle_is_undone(bed, foreign):
-    """I7: the second scope refuses (somebody attached exclusively), the first one is put back.
+    """I7: the second scope refuses, because a program is attached there exclusively, and the
+    first one is restored.
 
-    To see it red: do not undo in load().
+    To see it fail: do not undo in load().
     """
     theirs = foreign(bed.outside)
     bed.tproxy_load("--cgroup", bed.scope, "--cgroup", bed.outside, "--relay-cgroup",
@@ -406,7 +407,7 @@ def test_failure_to_detach_uncovers_no_cgroup(bed):
 
 
 def test_killed_at_any_moment_the_next_run_repairs(bed):
-    """I7, in steps over the time that a load takes."""
+    """I7. The loader is killed at moments spread over the time that a load takes."""
     started = time.monotonic()
     bed.load()
     duration = time.monotonic() - started
@@ -416,7 +417,7 @@ def test_killed_at_any_moment_the_next_run_repairs(bed):
         with bed.tproxy_load.start("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup,
                                    place=bed.bystander,
                                    log=bed.directory / f"killed{step}.log") as loader:
-            time.sleep(duration * step / steps)  # the moment is what is under test
+            time.sleep(duration * step / steps)  # the moment is under test
             loader.kill()
         bed.load()
         assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
@@ -438,7 +439,8 @@ def test_loaders_at_once(bed):
 
 @pytest.mark.parametrize("first", ["foreign", "tproxy"])
 def test_foreign_programs_stay_attached(bed, foreign, first):
-    """I5. To see it red: attach without BPF_F_ALLOW_MULTI, or detach all of the cgroup."""
+    """I5. To see it fail: attach without BPF_F_ALLOW_MULTI, or detach all programs of the
+    cgroup."""
     if first == "foreign":
         theirs = foreign(bed.scope, 1, "multi")
         bed.load()

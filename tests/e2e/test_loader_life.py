@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-load over a running installation: upgraded, changed, killed, run twice at once (I7).
 
-By default not every step of a run is one at which it is killed, but the first and the last of each
-kind, and some between; with TPROXY_EVERY_STEP=1 it is every one.
+By default a run is not killed at every step, but at the first and last of each kind and at some
+between. With TPROXY_EVERY_STEP=1 it is killed at every step.
 """
 
 import collections
@@ -24,9 +24,9 @@ ALL_PINS = [*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS, *RELAY_HOOKS]
 CLIENTS = 64
 LOADS = 10
 EVERY_STEP = os.environ.get("TPROXY_EVERY_STEP") == "1"
-BETWEEN = 9  # of those between the first and the last of a kind, each so many
+BETWEEN = 9  # of the steps between first and last of a kind, every ninth
 
-# System calls by which a loader changes something; of bpf(2) all but these commands.
+# System calls by which a loader changes something. Of bpf(2), all but these commands.
 CHANGING = ("bpf", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat",
             "renameat2", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "mount")
 READING = {"MAP_LOOKUP_ELEM", "MAP_GET_NEXT_KEY", "OBJ_GET", "OBJ_GET_INFO_BY_FD", "BTF_LOAD",
@@ -45,7 +45,7 @@ def registrations(bed):
 
 
 def assert_whole(bed):
-    """Everything is pinned and attached, once, and nothing else is."""
+    """Everything is pinned and attached once, and nothing else is."""
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
     assert len(bed.pins.names()) == len(ALL_PINS)
@@ -58,10 +58,10 @@ def assert_whole(bed):
 
 
 def test_upgrade_under_load(proxied):
-    """64 clients connect all the time, tproxy-load runs ten times: no connection fails or goes past
-    the relay, registrations and maps stay, every program is a new one and is what is attached.
+    """64 clients connect while tproxy-load runs ten times. No connection fails or bypasses the
+    relay, registrations and maps stay, and all programs are new and attached.
 
-    To see it red: detach and attach instead of bpf_link_update(), or make the maps anew.
+    To see it fail: detach and attach in place of bpf_link_update(), or make new maps.
     """
     before = registrations(proxied)
     maps = [bpftool("map", "show", "pinned", proxied.pins.path / name)["id"] for name in MAPS]
@@ -83,7 +83,7 @@ def test_upgrade_under_load(proxied):
 
 
 def test_old_programs_go(bed):
-    """I4. To see it red: keep a second pin of each program."""
+    """I4. To see it fail: keep a second pin of each program."""
     bed.load()
     old = program_ids(bed.pins)
     bed.load()
@@ -98,10 +98,10 @@ def test_old_programs_go(bed):
 
 
 def test_scopes_change_under_load(proxied):
-    """Those of clients come and go, below and above each other, and the one where clients connect
-    stays covered all the time: every connection is redirected, once.
+    """Scopes are added and removed, below and above each other, while the cgroup of the clients
+    stays covered: every connection is redirected exactly once.
 
-    To see it red: detach what is wanted no more before the new is attached.
+    To see it fail: detach unwanted cgroups before new ones are attached.
     """
     inner = proxied.scope.child("inner")
     with crowd.connecting(proxied, 32, place=host.Place(inner, proxied.client_net)) as outcome:
@@ -121,7 +121,7 @@ def test_scopes_change_under_load(proxied):
 
 
 def test_scope_that_leaves_under_load(proxied):
-    """Connections of it that run go on; new ones are direct; no connection fails."""
+    """Its established connections continue, new ones are direct, and no connection fails."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     with crowd.connecting(proxied, 32) as outcome:
@@ -140,7 +140,7 @@ def test_scope_that_leaves_under_load(proxied):
 
 
 def test_loader_waits_for_another(loaded):
-    """Whoever holds the lock. To see it red: do not lock the pin directory."""
+    """Another loader holds the lock. To see it fail: do not lock the pin directory."""
     directory = os.open(loaded.pins.path, os.O_RDONLY)
     args = ["--cgroup", loaded.scope, "--relay-cgroup", loaded.relay_cgroup]
     try:
@@ -156,8 +156,8 @@ def test_loader_waits_for_another(loaded):
 
 
 def test_loads_and_unloads_at_once(proxied):
-    """In whatever order they get their turn: no one fails, clients connect all the time, and the
-    next run has a whole installation."""
+    """In any order: none fails, clients connect all the time, and the next run has a whole
+    installation."""
     args = ["--cgroup", proxied.scope, "--relay-cgroup", proxied.relay_cgroup, "--relay-group",
             "47113"]
     with crowd.connecting(proxied, 16) as outcome:
@@ -181,11 +181,12 @@ def tproxy_load_by_strace(bed, strace, options):
     return bed.run("strace", "-qq", "-e", "trace=" + ",".join(f"?{name}" for name in CHANGING),
                    "-o", bed.directory / "trace", *strace, bed.tproxy_load.binary, "--pin-dir",
                    bed.pins.path, *options, place=bed.bystander,
-                   env={"ASAN_OPTIONS": "detect_leaks=0"})  # it does not work under ptrace(2)
+                   env={"ASAN_OPTIONS": "detect_leaks=0"})  # not under ptrace(2)
 
 
 def steps_of(bed, options):
-    """The system calls by which a run changes something: name, and which one of that name."""
+    """The system calls by which a run changes something, as (name, how many of that name precede
+    it)."""
     tproxy_load_by_strace(bed, [], options).succeeded()
     counts, kinds = collections.Counter(), collections.defaultdict(list)
     for line in (bed.directory / "trace").read_text().splitlines():
@@ -195,7 +196,7 @@ def steps_of(bed, options):
         if not command or command[1] not in READING:
             kinds[name, command and command[0]].append((name, counts[name]))
     assert len(kinds) > 2 and sum(map(len, kinds.values())) > 20
-    # Of the bpffs's root, which is a test of its own.
+    # The mode of the bpffs's root has a test of its own.
     kinds.pop(("chmod", None), None)
     if EVERY_STEP:
         return [step for steps in kinds.values() for step in steps]
@@ -205,7 +206,7 @@ def steps_of(bed, options):
 
 
 def kill_at(bed, step, options):
-    """Before this system call has been made."""
+    """Kills the run before it makes this system call."""
     name, number = step
     result = tproxy_load_by_strace(
         bed, ["-e", f"inject={name}:signal=KILL:when={number}"], options)
@@ -227,8 +228,8 @@ def clients_meanwhile(bed):
 @pytest.mark.needs("strace")
 @pytest.mark.deadline(300 if EVERY_STEP else 60)
 def test_load_killed_at_each_step(bed, load_options):
-    """The next run loads; clients connect all the time. To see it red: refuse pins that are there
-    without a policy, or a program's pin by its second name."""
+    """The next run loads, and clients connect all the time. To see it fail: refuse pins without a
+    policy, or the second pin of a program."""
     steps = steps_of(bed, load_options)
     bed.unload()
     with clients_meanwhile(bed):
@@ -245,7 +246,7 @@ def test_load_killed_at_each_step(bed, load_options):
 @pytest.mark.needs("strace")
 @pytest.mark.deadline(300 if EVERY_STEP else 60)
 def test_load_killed_at_each_step_is_unloaded(bed, load_options):
-    """--unload does with whatever is there. To see it red: unload nothing without a policy."""
+    """--unload works from any state. To see it fail: unload nothing if there is no policy."""
     steps = steps_of(bed, load_options)[::1 if EVERY_STEP else 2]
     bed.unload()
     for step in steps:
@@ -257,10 +258,10 @@ def test_load_killed_at_each_step_is_unloaded(bed, load_options):
 @pytest.mark.needs("strace")
 @pytest.mark.deadline(300 if EVERY_STEP else 60)
 def test_upgrade_killed_at_each_step(proxied, load_options):
-    """Half of the programs may be new: clients are redirected all the time, the registration stays,
-    and the next run has all of them new.
+    """Half of the programs may be new. Clients are redirected all the time, the registration
+    stays, and after the next run all programs are new.
 
-    To see it red: unpin a program before the new one is there.
+    To see it fail: unpin a program before the new one is pinned.
     """
     steps = steps_of(proxied, load_options)
     before = registrations(proxied)
@@ -279,7 +280,7 @@ def test_upgrade_killed_at_each_step(proxied, load_options):
 
 
 def assert_only_staged_pins(bed):
-    """All that there was is there; at most one program's second pin besides."""
+    """All pins of before exist, and at most a second pin of one program."""
     names = bed.pins.names()
     extra = [name for name in names if name.endswith("_new")]
     assert len(extra) <= 1
@@ -291,9 +292,9 @@ def assert_only_staged_pins(bed):
 @pytest.mark.deadline(300 if EVERY_STEP else 60)
 @pytest.mark.parametrize("then", ["load", "unload"])
 def test_unload_killed_at_each_step(bed, load_options, then):
-    """The next run, of either kind, goes on from there; clients connect all the time.
+    """The next run, load or unload, continues from there. Clients connect all the time.
 
-    To see it red: remove maps before links, or stop at a pin that is gone.
+    To see it fail: remove maps before links, or stop at a missing pin.
     """
     bed.load()
     bed.start_relay()
@@ -316,9 +317,10 @@ def test_unload_killed_at_each_step(bed, load_options, then):
     pytest.param("unload", ("chmod", 1), id="unload"),
     pytest.param("unload", ("rmdir", 1), id="unload-at-its-end")])
 def test_bpffs_is_closed_again_after_a_killed_run(bed, load_options, options, step):
-    """I7: a BPF file system that was as closed as systemd's is so after the next runs.
+    """I7: a bpffs with systemd's mode has it again after the next runs.
 
-    To see it red: write the policy after opening it, remove it before closing it.
+    To see it fail: write the policy after opening the bpffs, or remove it before closing the
+    bpffs.
     """
     root = bed.directory / "bpf"
     if options == "unload":

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The line for each connection, levels, limits, logs that nobody reads, and reading the
-configuration again (SIGHUP)."""
+"""The line for each connection, levels, limits, logs that nobody reads, and reload (SIGHUP)."""
 
 import contextlib
 import ctypes
@@ -42,9 +41,10 @@ def json_lines(relay):
 
 
 def test_json(loaded):
-    """One object a line, of one version, with what the kernel half knows of the client.
+    """One object on each line, of one version, with the client's process as the kernel half
+    recorded it.
 
-    To see it red: answer TPROXY_SO_CONN with nothing in tproxy_sockopt().
+    To see it fail: answer TPROXY_SO_CONN with nothing in tproxy_sockopt().
     """
     relay = loaded.start_relay("--connection-log", "json")
     listener = loaded.listen()
@@ -75,7 +75,7 @@ def named_visit(name, address):
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_command_cannot_forge_a_line(loaded, form):
-    """It chooses its name. To see it red: print who->comm as it is."""
+    """A program chooses its command name. To see it fail: print who->comm unescaped."""
     relay = loaded.start_relay("--connection-log", form, verbose=False)
     address, = loaded.echo_server()
     loaded.run_in(named_visit, b'x"}\n<0>\x1b[2J\xff', address)
@@ -98,7 +98,7 @@ def test_no_line_without_a_wish(loaded):
 
 @pytest.fixture
 def path():
-    """A configuration file that the relay's user can read, which one in tmp_path is not."""
+    """A configuration file that the relay's user can read, unlike one in tmp_path."""
     with tempfile.TemporaryDirectory(prefix="tproxy-") as directory:
         os.chmod(directory, 0o755)
         yield Path(directory) / "tproxy.conf"
@@ -115,7 +115,7 @@ def reload(relay, answer):
 
 
 def test_hup_with_fewer_cpus(loaded, path):
-    """The number of workers that nobody has set is no change of the configuration. To see it red:
+    """A default number of workers is no change of the configuration. To see it fail:
     in reload() keep no number of workers that was not given."""
     config(path, "idle-timeout = 1h")
     relay = loaded.start_relay("--config", path)
@@ -128,7 +128,7 @@ def test_hup_with_fewer_cpus(loaded, path):
 
 @pytest.mark.needs("ss")
 def test_hup_keepalive(loaded, path):
-    """Of running connections too. To see it red: do not call set_keepalive()."""
+    """Established connections are changed too. To see it fail: do not call set_keepalive()."""
     def timer():
         return loaded.run("ss", "-Hnto", "dst", address,
                           place=loaded.relay_place).succeeded().out
@@ -145,9 +145,9 @@ def test_hup_keepalive(loaded, path):
 
 
 def test_hup(loaded, path):
-    """Timeouts hold for running connections; a wrong line leaves everything as it was.
+    """New timeouts apply to established connections. A wrong line leaves everything unchanged.
 
-    To see it red: do not call worker_configure() in on_hup().
+    To see it fail: do not call worker_configure() in on_hup().
     """
     config(path, "idle-timeout = 1h")
     relay = loaded.start_relay("--config", path)
@@ -173,9 +173,9 @@ def test_hup(loaded, path):
 
 
 def test_levels_for_journald(loaded):
-    """A prefix with the level where JOURNAL_STREAM names what stderr is, and nowhere else.
+    """Lines have a prefix with the level if JOURNAL_STREAM names stderr, and only then.
 
-    To see it red: answer false in stderr_is_journal().
+    To see it fail: let stderr_is_journal() return false.
     """
     log = loaded.directory / f"relay{len(loaded.relays)}.log"
     log.touch()
@@ -198,7 +198,7 @@ def of_another_group(bed):
 
 
 def of_another_version(bed):
-    """Before the relay sees them as they were."""
+    """Replaces the maps before the relay sees the originals."""
     bed.relay.stop()
     bed.load()
     with bed.pins.open("map_policy") as policy:
@@ -211,10 +211,11 @@ def of_another_version(bed):
                           (of_another_version, "holds ABI version 99", 3)],
                          ids=["group", "version"])
 def test_what_stays_wrong_is_not_said_every_second(loaded, load, said, times):
-    """The relay cannot register in what was loaded, tries every second, and says so a few times.
+    """The relay cannot register in the loaded maps. It tries every second, and logs this a few
+    times.
 
-    To see it red: leave out log_limit_begin() in on_check(). For the group, and that it is said at
-    all: look only at the map's id in check_pin().
+    To see it fail: leave out log_limit_begin() in on_check(). For the group, and for any line
+    at all: compare only the map's id in check_pin().
     """
     relay = loaded.start_relay()
     loaded.unload()
@@ -230,7 +231,7 @@ def test_what_stays_wrong_is_not_said_every_second(loaded, load, said, times):
 
 
 class Reader:
-    """A small pipe, and who copies what comes out of it to a file, until told not to."""
+    """A small pipe, and a thread that copies its contents to a file until it is told to stop."""
 
     def __init__(self, path):
         self._reading, self.end = os.pipe()
@@ -269,7 +270,7 @@ class Reader:
 
 @pytest.fixture
 def reader(loaded):
-    """Closed before the bed is, so that it does not depend on what it tests."""
+    """Closed before the bed, so that the bed's end does not depend on the behaviour under test."""
     with contextlib.closing(Reader(loaded.directory / "relay0.log")) as made:
         made.start()
         yield made
@@ -283,7 +284,7 @@ def use(address, count):
 
 
 def counters(relay, pattern):
-    """What SIGUSR1 prints."""
+    """The counters that SIGUSR1 prints."""
     before = len(re.findall(pattern, relay.text()))
     relay.signal(signal.SIGUSR1)
     told = host.wait_until(lambda: re.findall(pattern, relay.text())[before:], "told")
@@ -291,7 +292,7 @@ def counters(relay, pattern):
 
 
 def wait_ended(relay):
-    """A client is in no map any more before the relay has ended its session."""
+    """Waits until the relay has ended its sessions. The maps lose a client earlier."""
     host.wait_until(lambda: counters(relay, r"connections: (\d+) now") == 0, "all have ended")
 
 
@@ -300,9 +301,10 @@ def dropped(relay):
 
 
 def test_stdout_that_nobody_reads(loaded, reader):
-    """Connections go on; what found no room is counted, and said, but not for each.
+    """Connections continue. Lines that do not fit are counted, and one line reports many of
+    them.
 
-    To see it red: write() in sink_write() in any case: the relay hangs.
+    To see it fail: always call write() in sink_write(): the relay hangs.
     """
     reader.stop()
     relay = loaded.start_relay("--connection-log", "json", out=reader.end)
@@ -320,9 +322,9 @@ def test_stdout_that_nobody_reads(loaded, reader):
 
 
 def test_stderr_that_nobody_reads(loaded, reader):
-    """The same for all that is printed there; the next line that finds room says what is missing.
+    """The same for all output to stderr. The next line that fits reports how many are missing.
 
-    To see it red: as above.
+    To see it fail: as above.
     """
     relay = loaded.start_relay(err=reader.end)
     address, = loaded.echo_server()
@@ -340,7 +342,8 @@ def test_stderr_that_nobody_reads(loaded, reader):
 
 
 def test_reader_of_stdout_that_is_gone(loaded):
-    """As one that does not read. What keeps it: workers block signals, and SIGPIPE is ignored."""
+    """As with a reader that does not read. Ensured by workers that block signals, and by ignoring
+    SIGPIPE."""
     reading, end = os.pipe()
     relay = loaded.start_relay("--connection-log", "json", out=end)
     os.close(reading)
@@ -352,7 +355,7 @@ def test_reader_of_stdout_that_is_gone(loaded):
 
 
 def test_reader_of_stderr_that_is_gone(loaded, reader):
-    """Nobody can say so. To see it red: leave SIGPIPE as it is."""
+    """Nothing can be reported. To see it fail: leave SIGPIPE at its default."""
     relay = loaded.start_relay(err=reader.end)
     reader.go()
     address, = loaded.echo_server()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Logs that are files: full, at their limit of size, frozen, renamed, emptied, or none at all. None
-of it stops a connection, and a line is in the log as a whole or not at all."""
+"""Logs that are files: full, at their size limit, frozen, renamed, truncated, or closed. None of
+this stops a connection, and a line is logged whole or not at all."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def start_either(request, loaded):
 
 @pytest.fixture
 def place(loaded):
-    """A directory in which the relay may make files."""
+    """A directory in which the relay may create files."""
     with tempfile.TemporaryDirectory(prefix="tproxy-") as directory:
         os.chown(directory, RELAY_UID, RELAY_GID)
         yield Path(directory)
@@ -46,14 +46,14 @@ def use(address, count):
 
 
 def lines(path):
-    """Every line of it is one: what is torn does not parse."""
+    """Parses every line: a torn line does not parse."""
     text = path.read_text() if path.exists() else ""
     assert text.endswith("\n") or not text
     return [json.loads(line) for line in text.splitlines()]
 
 
 def whole_lines(path):
-    """How many; for waiting, as a write that is under way is seen in part."""
+    """The number of lines. For waiting, because a write in progress is seen in part."""
     return path.read_text().count("\n") if path.exists() else 0
 
 
@@ -69,7 +69,8 @@ def lost(relay):
 def test_limit_of_size(loaded, place, start_either):
     """ulimit -f: SIGXFSZ would end the relay and its guardian.
 
-    Red without signal(SIGXFSZ, SIG_IGN) in sink_init(); torn lines without cut_off() in logfile.c.
+    Fails without signal(SIGXFSZ, SIG_IGN) in sink_init(); lines are torn without cut_off() in
+    logfile.c.
     """
     log = place / "connections"
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -88,7 +89,8 @@ def test_limit_of_size(loaded, place, start_either):
 
 
 def test_full_disk(loaded, place):
-    """When there is room again lines come again, and none was torn. Red without cut_off()."""
+    """When there is room again, lines are logged again, and none is torn. Fails without
+    cut_off()."""
     small = place / "small"
     with host.mounted("tmpfs", small, "size=16k,mode=777"):
         filler = small / "filler"
@@ -107,9 +109,10 @@ def test_full_disk(loaded, place):
 
 @pytest.mark.needs("mkfs.ext4", "fsfreeze")
 def test_frozen_disk(loaded, place):
-    """As for a snapshot: a write to it waits, and cannot be ended. Nobody else waits.
+    """As during a snapshot: a write waits and cannot be interrupted. Only the log's thread
+    waits.
 
-    Red, by the timeout of use(), with write() in place of logfile_write() in sink_try().
+    Fails, by the timeout of use(), with write() in place of logfile_write() in sink_try().
     """
     image, frozen = place / "image", place / "frozen"
     image.touch()
@@ -146,7 +149,7 @@ def test_frozen_disk(loaded, place):
 
 
 def test_renamed_file(loaded, place, start_either):
-    """After a SIGHUP there is a new one of its name. Red without logfile_reopen() in on_hup()."""
+    """After SIGHUP there is a new file of that name. Fails without logfile_reopen() in on_hup()."""
     log, renamed = place / "connections", place / "connections.1"
     log.touch()
     os.chown(log, RELAY_UID, RELAY_GID)
@@ -167,7 +170,8 @@ def test_renamed_file(loaded, place, start_either):
 
 
 def test_renamed_file_that_cannot_be_made_again(loaded, place):
-    """It is said, and the renamed one goes on. Red without check_log() in on_check()."""
+    """The failure is reported, and the renamed file is still used. Fails without check_log() in
+    on_check()."""
     log, renamed = place / "connections", place / "connections.1"
     with log.open("ab") as out:
         relay = loaded.start_relay("--connection-log", "json", out=out, verbose=False)
@@ -183,9 +187,10 @@ def test_renamed_file_that_cannot_be_made_again(loaded, place):
 
 
 def test_emptied_file(loaded, place):
-    """copytruncate, of a file that a shell has opened with '>': no hole at its beginning.
+    """copytruncate, of a file that a shell has opened with '>': the file gets no hole at its
+    start.
 
-    Red without O_APPEND in logfile.c.
+    Fails without O_APPEND in logfile.c.
     """
     log = place / "connections"
     with log.open("wb") as out:
@@ -203,9 +208,9 @@ def test_emptied_file(loaded, place):
                                      ["--drain-in-background", "-v"]], ids=" ".join)
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", ">&- 2>&-"])
 def test_closed_descriptors(loaded, closed, options):
-    """The log's text would go into a socket, or the pipe by which libevent is told of signals.
+    """Log text would go to a socket, or to the pipe that libevent uses for signals.
 
-    Red, by the descriptors, without sink_init() in main().
+    Fails, by the descriptors, without sink_init() in main().
     """
     argv = [*programs.unprivileged(RELAY_UID, RELAY_GID),
             loaded._binaries / programs.RELAY.name, "--pin-dir", loaded.pins.path, *options]
@@ -228,7 +233,7 @@ def test_closed_descriptors(loaded, closed, options):
                                      ["tproxy-relay", "--help"], ["tproxy-load", "--status"]],
                          ids=" ".join)
 def test_answer_that_cannot_be_written(loaded, binaries, program):
-    """A full disk or a closed stdout must not look like success. Red without log_answered()."""
+    """A full disk or a closed stdout must not look like success. Fails without log_answered()."""
     options = ["--pin-dir", loaded.pins.path] if "--status" in program else []
     argv = [str(arg) for arg in [binaries / program[0], *program[1:], *options]]
     for redirect, why in ((">/dev/full", "No space left"), (">&-", "Bad file descriptor")):
@@ -238,7 +243,8 @@ def test_answer_that_cannot_be_written(loaded, binaries, program):
 
 
 def test_load_whose_reader_goes(bed):
-    """What is said to nobody ends no load in its middle. Red without SIGPIPE ignored in main()."""
+    """A load does not stop in the middle when the reader of its output exits. Fails unless main()
+    ignores SIGPIPE."""
     argv = [bed.tproxy_load.binary, "--pin-dir", bed.pins.path, "--cgroup", bed.scope,
             "--relay-cgroup", bed.relay_cgroup, "-v"]
     reading, writing = os.pipe()
@@ -254,7 +260,8 @@ def test_load_whose_reader_goes(bed):
 
 
 def test_destination_that_fails(loaded):
-    """No address of ours towards the server, and why not. Red without dial_error in session.c."""
+    """The line has the errno, and no source address of the upstream connection. Fails without
+    dial_error in session.c."""
     relay = loaded.start_relay("--connection-log", "json", verbose=False)
     closed = loaded.listen()
     address = closed.getsockname()
@@ -282,9 +289,9 @@ def direct(address, count):
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_flood_of_direct_connections(loaded, form):
-    """Anybody may connect to the relay's own port, and would fill the log with that.
+    """Any process may connect to the relay's own port, and could fill the log with lines.
 
-    Red with is_left_out() answering false.
+    Fails if is_left_out() returns false.
     """
     relay = loaded.start_relay("--connection-log", form, verbose=False)
     loaded.run_in(direct, relay.address, 300, place=loaded.bystander)

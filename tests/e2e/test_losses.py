@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Losses: pins, maps, cgroups, networks and peers that go away under a running relay."""
+"""Losses: pins, maps, cgroups, networks and peers that disappear under a running relay."""
 
 import select
 import socket
@@ -16,15 +16,16 @@ from maps import bpftool
 
 
 def test_all_pins_removed(proxied):
-    """By hand, not by --unload: what runs goes on, new connections are direct; loaded again, all is
-    well again. To see it red: compare no map ids in registration_check()."""
+    """Removed by hand, without --unload: established connections continue and new ones are direct.
+    After a load new ones are relayed again. To see it fail: compare no map ids in
+    registration_check()."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     for pin in proxied.pins.path.iterdir():
         pin.unlink()
     proxied.pins.path.rmdir()
     wire.exchange(client, server)
-    # The kernel detaches a link that nobody has any more in its own time.
+    # The kernel detaches a link without references a little later.
     host.wait_until(lambda: not proxied.visit(listener).relayed, "connections are direct")
     host.wait_until(lambda: "nothing is pinned" in proxied.relay.text(), "the relay tells")
     proxied.load()
@@ -37,9 +38,9 @@ def test_all_pins_removed(proxied):
     (["sockopt"], []), (["sockops"], []), (["sockopt", "sockops"], ["--fail-closed"])],
     ids=["sockopt", "sockops", "both-closed"])
 def test_relay_that_cannot_ask_any_more(bed, hooks, policy):
-    """Its programs are detached from its own cgroup: it withdraws, says so once, and nobody is
-    reset after that; it is back when they are. Red if is_heard() says yes; the sockops case,
-    if it only asks whoami() of ask_fd."""
+    """Its programs are detached from its own cgroup. It withdraws, logs this once, and no client is
+    reset after that. When the programs are back, it registers again. Fails if is_heard() returns
+    true; the sockops case fails if it only calls whoami() on ask_fd."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -67,10 +68,10 @@ def test_relay_that_cannot_ask_any_more(bed, hooks, policy):
     "map_config", "map_socks", "map_failed",
     "map_marks"])
 def test_a_map_pin_removed(proxied, name):
-    """No connection fails; the next load puts it right.
+    """No connection fails, and the next load repairs it.
 
-    To see it red: compare no map ids in registration_check(). To see map_marks green: compare its
-    id there too.
+    To see it fail: compare no map ids in registration_check(). To make map_marks pass: compare
+    its id there too.
     """
     listener = proxied.listen()
     client, server = proxied.pair(listener)
@@ -83,7 +84,7 @@ def test_a_map_pin_removed(proxied, name):
 
 
 def empty(bed, name):
-    """Deletes every entry, as a person would."""
+    """Deletes every entry, as an administrator could."""
     pin = bed.pins.path / name
     for entry in bpftool("map", "dump", "pinned", pin):
         bpftool("map", "delete", "pinned", pin, "key", "hex",
@@ -91,8 +92,8 @@ def empty(bed, name):
 
 
 def test_maps_emptied(proxied):
-    """Under a live connection: it goes on, and so do new ones. To see it red: do not register again
-    in registration_check()."""
+    """An established connection continues, and new ones are relayed. To see it fail: do not
+    register again in registration_check()."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     for name in ("map_socks", "map_ports", "map_config"):
@@ -110,9 +111,9 @@ def test_maps_emptied(proxied):
 
 
 def test_maps_emptied_before_the_relay_accepts(proxied):
-    """The connection was recorded: the relay still learns where it goes.
+    """The connection was recorded, so the relay still gets its destination.
 
-    To see it red: answer SO_ORIGINAL_DST from the maps.
+    To see it fail: answer SO_ORIGINAL_DST from the maps.
     """
     listener = proxied.listen()
     with proxied.relay.stopped():
@@ -127,8 +128,8 @@ def test_maps_emptied_before_the_relay_accepts(proxied):
 
 
 def test_cgroup_of_the_clients_removed(bed):
-    """Its connections, whose sockets somebody else still holds, go on and leave nothing; other
-    cgroups can be loaded. To see it red: do not ask for state changes in client_publish()."""
+    """Its connections, whose sockets another process holds, continue and leave nothing. Other
+    cgroups can be loaded. To see it fail: do not request state changes in client_publish()."""
     gone = bed.scope.child("gone")
     bed.load(scopes=[gone])
     bed.start_relay()
@@ -145,9 +146,9 @@ def test_cgroup_of_the_clients_removed(bed):
 
 
 def test_network_lost_and_back(loaded):
-    """The only interface is deleted: dialling fails with a reset, what is idle ends by its timeout,
-    and with the interface all is well again. To see it red: close without a reset in
-    session_destroy() when the destination failed or the timeout is over."""
+    """The only interface is deleted: connect() fails with a reset, idle connections end by timeout,
+    and with the interface everything works again. To see it fail: close without a reset in
+    session_destroy() when the destination failed or a timeout expired."""
     relay = loaded.start_relay("--workers", 1, "--idle-timeout", "1500ms", "--error-memory", 0)
     listener = loaded.listen()
     client, _ = loaded.pair(listener)
@@ -162,8 +163,8 @@ def test_network_lost_and_back(loaded):
 
 
 def test_namespace_of_the_server_is_gone(loaded):
-    """A container that ends: its connections end by the timeout, data in flight or not. To see it
-    red: set no deadline in session_open()."""
+    """A container ends: its connections end by timeout, with data in flight or not. To see it fail:
+    set no deadline in session_open()."""
     relay = loaded.start_relay("--idle-timeout", "1500ms")
     with host.NetNs() as container:
         loaded.client_net.ip(f"link add tproxy1 type veth peer name tproxy1 netns {container.path}",
@@ -184,7 +185,7 @@ def test_namespace_of_the_server_is_gone(loaded):
 
 
 def test_server_that_accepts_and_never_answers(loaded):
-    """The idle timeout resets both ends. To see it red: set no deadline in session_open()."""
+    """The idle timeout resets both ends. To see it fail: set no deadline in session_open()."""
     loaded.start_relay("--idle-timeout", "1s")
     client, server = loaded.pair()
     client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -193,8 +194,8 @@ def test_server_that_accepts_and_never_answers(loaded):
 
 
 def test_server_that_does_not_accept(loaded):
-    """Its backlog is full: the relay's connect() times out, others are served meanwhile. To see it
-    red: set no deadline in dial()."""
+    """Its backlog is full: the relay's connect() times out, and others are served meanwhile. To see
+    it fail: set no deadline in dial()."""
     loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))
@@ -207,12 +208,12 @@ def test_server_that_does_not_accept(loaded):
 
 
 def ended(socks):
-    """Those that have something to read, which is an end here."""
+    """The sockets that have something to read, which is an end here."""
     return select.select(socks, [], [], 0)[0]
 
 
 def timers(address):
-    """Which timer runs on each established connection to an address, see proc_net_tcp.rst."""
+    """The timer that runs on each established connection to an address, see proc_net_tcp.rst."""
     remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
     with open("/proc/self/net/tcp", encoding="ascii") as table:
         lines = [line.split() for line in table]
@@ -221,8 +222,8 @@ def timers(address):
 
 
 def test_keepalive_towards_servers(proxied):
-    """A server whose host has vanished must not hold a connection for as long as it may be idle
-    (an hour by default). What keeps it: set SO_KEEPALIVE in make_spare()."""
+    """A server whose host has vanished must not hold a connection for the idle timeout (an hour by
+    default). Ensured by make_spare(), which sets SO_KEEPALIVE."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     wire.exchange(client, server)
@@ -233,8 +234,8 @@ def test_keepalive_towards_servers(proxied):
 
 @pytest.mark.deadline(60)
 def test_keepalive_finds_nobody(loaded):
-    """A server that has vanished without a word: the client is reset, long before it is idle for
-    too long. To see it red: let session_probe() and read errors be no end."""
+    """A server that has vanished: the client is reset, long before the idle timeout. To see it
+    fail: ignore errors in session_probe() and in reads."""
     loaded.client_net.sysctl("ipv4/tcp_keepalive_intvl", 1)
     loaded.client_net.sysctl("ipv4/tcp_keepalive_probes", 2)
     loaded.start_relay("--keepalive-time", "1s")
@@ -247,8 +248,8 @@ def test_keepalive_finds_nobody(loaded):
 
 
 def test_server_whose_cable_is_cut(loaded):
-    """Half-open: nobody says a word. The idle timeout ends it, for the client as a reset. To see it
-    red: set no deadline in session_open()."""
+    """Half-open, and both ends are silent. The idle timeout ends it, for the client by a reset. To
+    see it fail: set no deadline in session_open()."""
     loaded.start_relay("--idle-timeout", "1500ms")
     client, server = loaded.pair()
     wire.exchange(client, server)

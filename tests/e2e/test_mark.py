@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""--pass-mark: what the client's SO_MARK decides, as a route, it decides for the server's socket.
+"""--pass-mark: what the client's SO_MARK decides, such as a route, it decides for the upstream
+socket too.
 
-By the main table the client namespace sends from CLIENT, by MARK's from OTHER: the server sees by
-which one a connection came.
+The main table sends from CLIENT, that of MARK from OTHER, so the server sees which one a
+connection used.
 """
 
 import signal
@@ -37,7 +38,7 @@ def connect_marked(family, address, mark):
 
 @pytest.fixture
 def routed(loaded):
-    """Two ways to the servers, which differ in the source address."""
+    """Two routes to the servers, which differ in the source address."""
     host6.give_addresses(loaded)
     loaded.client_net.ip(
         f"addr add {OTHER}/32 dev tproxy0",
@@ -53,7 +54,8 @@ def routed(loaded):
 
 
 def source(bed, family, mark, place=None):
-    """Where the server sees a client with that mark, and whether it was relayed."""
+    """The source address that the server sees of a client with that mark, and whether it was
+    relayed."""
     with bed.server_net.inside():
         listener = bed.keep(socket.create_server(
             (SERVER if family == socket.AF_INET else host6.SERVER6, 0), family=family))
@@ -66,8 +68,8 @@ def source(bed, family, mark, place=None):
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 def test_mark_decides_the_route(routed, family):
-    """As it does without a relay. A client without a mark, and one with another mark, go the other
-    way. Red if pass_mark() of session.c sets none; if it sets one for all."""
+    """As without a relay. Clients without a mark, or with another mark, use the other route. Fails
+    if pass_mark() of session.c sets none; if it sets one for all."""
     plain, other = (CLIENT, OTHER) if family == socket.AF_INET else (host6.CLIENT6, OTHER6)
     assert source(routed, family, MARK, place=routed.bystander) == (other, False)
     relay = routed.start_relay("--pass-mark", wrapper=CAPABLE)
@@ -76,21 +78,21 @@ def test_mark_decides_the_route(routed, family):
 
 
 def test_not_without_the_option(routed):
-    """Red if session_env::pass_mark is not looked at."""
+    """Fails if session_env::pass_mark is ignored."""
     routed.start_relay(wrapper=CAPABLE)
     assert source(routed, socket.AF_INET, MARK) == (CLIENT, True)
 
 
 def test_relay_that_may_not_mark(loaded):
-    """It refuses to start, rather than to send marked clients another way. Red without check_mark()
-    in relay_init(), and for --check in check_options()."""
+    """It refuses to start. Otherwise marked clients would use another route. Fails without
+    check_mark() in relay_init(), and for --check in check_options()."""
     for more in ([], ["--check"]):
         loaded.run_relay("--pass-mark", *more).refused("--pass-mark: ", "CAP_NET_RAW")
 
 
 def test_error_of_one_mark_is_not_anothers(routed):
-    """What is remembered of a destination would be for all marks. Red if options_parse() does not
-    look at pass_mark."""
+    """The negative cache does not know marks, so it is off. Fails if options_parse() ignores
+    pass_mark."""
     routed.client_net.ip(f"route replace unreachable {PREFIX[socket.AF_INET]} table {TABLE}")
     relay = routed.start_relay("--pass-mark", "--error-memory", "1h", wrapper=CAPABLE)
     listener = routed.listen()
@@ -102,7 +104,7 @@ def test_error_of_one_mark_is_not_anothers(routed):
 
 
 def test_option_cannot_change_at_hup(loaded):
-    """Whether it may mark is asked at the start only. Red without OPTABLE_FIXED."""
+    """The permission to mark is checked at the start only. Fails without OPTABLE_FIXED."""
     path = loaded.directory / "relay.conf"
     path.write_text("[relay]\npass-mark = no\n")
     relay = loaded.start_relay("--config", path)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A relay whose cgroup has a limit of memory, the kernel's for its sockets included.
+"""A relay whose cgroup has a memory limit, kernel memory of its sockets included.
 
-The rule: with --max-connections that fit into it, who comes too late waits, as in test_overload.py.
-Without, the kernel kills the relay at the limit, which is as if it had crashed: its connections
-are reset, and the next child of its guardian takes over, or clients connect directly. Where not
-the cgroup but the process has the limit, see test_no_memory in test_overload.py.
+With a --max-connections that fits the limit, further clients wait, as in test_overload.py.
+Without it, the kernel kills the relay at the limit, which is like a crash: its connections are
+reset, and the next child of its guardian serves, or clients connect directly. test_no_memory in
+test_overload.py limits the process in place of the cgroup.
 """
 
 import signal
@@ -19,7 +19,7 @@ from stay import Crowd, visit_and_hold
 from test_handover import LIFE_LEAST, start  # a fixture
 
 KIB, MIB = 1 << 10, 1 << 20
-# What the man page says that an idle connection takes, and some more for a start.
+# The memory of an idle connection as in the man page, and some more for a start.
 EACH = 8 * KIB
 START = 1 * MIB
 
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.plain_allocator
 
 @pytest.mark.deadline(60)
 def test_room_for_those_who_are_let_in(loaded):
-    """Three times as many as there is memory for: a third is served and works, the others wait
-    for them to leave. The relay takes no more for one than the man page says.
+    """Three times as many clients as there is memory for: a third is served and works, and the
+    others wait for them to leave. A connection takes no more memory than the man page says.
 
-    To see it red: calloc() 8 KiB more for each session in session_create().
+    To see it fail: calloc() 8 KiB more for each session in session_create().
     """
     most = 1000
     place, memory = loaded.limited_place()
@@ -60,10 +60,10 @@ def test_room_for_those_who_are_let_in(loaded):
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_the_limit(loaded, workers):
-    """No connection hangs, those who come later connect directly, and another relay, with more
-    memory, serves those after them.
+    """No connection hangs, later clients connect directly, and another relay with more memory
+    serves those after them.
 
-    To see it red: let is_our_listener() in bpf/ answer true whatever it finds.
+    To see it fail: let is_our_listener() in bpf/ always return true.
     """
     place, memory = loaded.limited_place()
     relay = loaded.start_relay("--workers", workers, place=place)
@@ -84,9 +84,10 @@ def test_killed_at_the_limit(loaded, workers):
 
 @pytest.mark.deadline(60)
 def test_service_killed_at_the_limit(loaded, start):
-    """With a guardian, as in the unit, there is a next child, with no help; none is direct.
+    """With a guardian, as in the unit, the next child starts by itself, and no connection is
+    direct.
 
-    To see it red: do not call hold_listeners().
+    To see it fail: do not call hold_listeners().
     """
     loaded.load("--fail-closed")
     place, memory = loaded.limited_place()

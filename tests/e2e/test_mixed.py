@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A thousand connections at once, each with a fate drawn from a seed (I6).
+"""A thousand connections at once, each with a plan drawn from a seed (I6).
 
-Every connection has a plan that both ends know: how many bytes go each way, in which pieces and
-with which pauses, and how it ends. Each end checks every byte that it gets, and whether the end
-was the one that was planned. TPROXY_SEED repeats a run.
+Both ends know the plan: how many bytes go each way, in which pieces and with which pauses, and
+how the connection ends. Each end checks every byte that it receives, and whether the connection
+ended as planned. TPROXY_SEED repeats a run.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Plan:
     seed: str
     sizes: dict  # by sender
     resetter: str | None  # the end that resets
-    reset_after: int  # once it has sent that many of its bytes
+    reset_after: int  # when it has sent that many of its bytes
 
     def random(self, purpose):
         return random.Random(f"{self.seed}/{self.number}/{purpose}")
@@ -41,7 +41,7 @@ class Plan:
         return self.random(f"data of {sender}").randbytes(self.sizes[sender])
 
     def pieces(self, sender):
-        """What the sender sends, as (data, pause after it)."""
+        """The pieces that the sender sends, as (data, pause after it)."""
         rng = self.random(f"pieces of {sender}")
         data = self.data(sender)
         if self.resetter == sender:
@@ -63,7 +63,7 @@ def make_plan(seed, number):
 
 
 class End:
-    """One end of one connection. problem() says what was not as planned."""
+    """One end of one connection. problem() returns what differed from the plan."""
 
     def __init__(self, me, other, plan, sock):
         self.me, self.other, self.plan, self.sock = me, other, plan, sock
@@ -155,7 +155,7 @@ async def run_servers(seed, listeners):
 
 @pytest.mark.deadline(120)
 def test_mixed(proxied):
-    """To see it red: close instead of resetting, or lose what is buffered at an end of file."""
+    """To see it fail: close in place of resetting, or lose buffered data at EOF."""
     seed = os.environ.get("TPROXY_SEED") or str(time.time_ns())
     print(f"repeat with TPROXY_SEED={seed}")
     listeners = [proxied.listen() for _ in range(4)]
@@ -169,7 +169,7 @@ def test_mixed(proxied):
 
 
 def test_plans_are_mixed():
-    """The seed makes all kinds of connections, and the same ones each time."""
+    """The seed produces all kinds of connections, and the same ones each time."""
     plans = [make_plan("seed", number) for number in range(CONNECTIONS)]
     assert plans == [make_plan("seed", number) for number in range(CONNECTIONS)]
     kinds = collections.Counter(plan.resetter for plan in plans)

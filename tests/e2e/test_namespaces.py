@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Several network namespaces with one set of pins: each has its relay, or none."""
+"""Several network namespaces with one set of pins, each with its own relay or none."""
 
 import dataclasses
 import errno
@@ -19,7 +19,7 @@ FAIL_OPEN = pytest.param([], id="fail-open")
 FAIL_CLOSED = pytest.param(["--fail-closed"], id="fail-closed")
 
 PORTS = (8001, 8002, 8003)
-SOURCES = range(20001, 20041)  # none that the relay may get for itself
+SOURCES = range(20001, 20041)  # ports that a relay does not get for itself
 ROUNDS = 5
 RELAY_PORT = 40500
 
@@ -36,7 +36,7 @@ class Network:
 
 @pytest.fixture
 def networks(bed):
-    """The bed's own and a second one with the same addresses, both with IPv6."""
+    """The bed's namespaces and second ones with the same addresses, both with IPv6."""
     host6.give_addresses(bed)
     with host.NetNs() as client_net, host.NetNs() as server_net:
         client_net.ip(
@@ -55,7 +55,7 @@ def networks(bed):
 
 
 def serve_identity(name):
-    """At every address and port: says which of all servers this is, and waits for the end."""
+    """At every address and port: sends which of all servers this is, and waits for the end."""
     selector = selectors.DefaultSelector()
     for port in PORTS:
         for address in (SERVER, SERVER2):
@@ -75,8 +75,9 @@ def serve_identity(name):
 
 
 def visit_all(name):
-    """One connection after the other from a few source ports, which the other network's clients use
-    at the same time; a number of them open at once. Returns what was not as it should be."""
+    """Makes one connection after the other from a few source ports, which the other network's
+    clients use at the same time. Some are open at once. Returns the differences from what is
+    expected."""
     wrong, count = [], 0
     for turn in range(ROUNDS):
         opened = []
@@ -100,9 +101,10 @@ def visit_all(name):
 
 
 def test_two_relays_with_equal_addresses_and_ports(bed, networks):
-    """Two sets of clients at once, every address and port the same: nobody meets the other's.
+    """Two sets of clients at once, with all addresses and ports equal: no client gets the other
+    network's server.
 
-    To see it red: leave netns_cookie out of the tuple, or out of map_config's key.
+    To see it fail: leave netns_cookie out of the tuple, or out of map_config's key.
     """
     bed.load()
     for network in networks:
@@ -136,10 +138,10 @@ def test_two_relays_with_equal_addresses_and_ports(bed, networks):
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 @pytest.mark.parametrize("family", ["inet", "inet6"])
 def test_namespace_without_a_relay(bed, networks, policy, family):
-    """Direct, or refused, and counted; and not sent to its own loopback, where somebody listens at
-    the port of the other namespace's relay.
+    """Direct, or refused, and counted. It is not sent to its own loopback, where a process
+    listens at the port of the other namespace's relay.
 
-    To see it red: use any entry of map_config.
+    To see it fail: use any entry of map_config.
     """
     bed.load(*policy)
     bed.start_relay("--listen", f"127.0.0.1:{RELAY_PORT}", "--listen", f"[::1]:{RELAY_PORT}")
@@ -169,7 +171,7 @@ def test_namespace_without_a_relay(bed, networks, policy, family):
 
 
 def test_relay_that_ends_leaves_the_other_namespace_alone(bed, networks):
-    """Its registration only is taken back."""
+    """Only its own registration is removed."""
     bed.load("--fail-closed")
     first, second = (bed.start_relay(place=network.relay) for network in networks)
     (entry,) = [entry for entry in bed.pins.dump("map_config")
@@ -183,7 +185,7 @@ def test_relay_that_ends_leaves_the_other_namespace_alone(bed, networks):
 
 
 def test_namespace_that_is_gone(bed, networks):
-    """The entry of its relay stays, harmless, until the next load."""
+    """The entry of its relay stays, without harm, until the next load."""
     bed.load()
     with host.NetNs() as doomed:
         relay = bed.start_relay(place=host.Place(bed.relay_cgroup, doomed))
