@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Overload: more clients, slower ones, and less memory or fewer descriptors than one would like.
+"""Overload: more clients, slower ones, and less memory or fewer descriptors than needed.
 
-The rule: who is served goes on being served; who comes too late waits in the backlog, as long as
-descriptors, --max-connections or memory for a session are missing, and is served later; whose
-bytes find no memory is reset. Afterwards all is as before.
+The rule: sessions that are served continue. Further clients wait in the backlog while
+descriptors, memory for a session or room under --max-connections are missing, and are served
+later. A session whose bytes find no memory is reset. Afterwards everything is as before.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ PIPES = 128
 
 def cpu_used(duration, *relays):
     before = sum(relay.cpu_seconds() for relay in relays)
-    time.sleep(duration)  # the time that is measured over
+    time.sleep(duration)  # the time over which it is measured
     return sum(relay.cpu_seconds() for relay in relays) - before
 
 
 def rests(*relays, duration=1.0, share=0.01):
-    """It takes less than this share of a CPU, in the last of some tries: what it has still to do
-    takes longer on a busy machine."""
+    """The relay takes less than this share of a CPU, in the last of some tries: on a busy machine
+    its remaining work takes longer."""
     most, used = duration * share * (5 if SANITIZED else 1), []
     while len(used) < 4 and (not used or used[-1] >= most):
         used.append(cpu_used(duration, *relays))
@@ -49,7 +49,8 @@ def rests(*relays, duration=1.0, share=0.01):
 
 
 def reloadable(bed, option, *options):
-    """A relay whose timeout is a minute, and what changes that when all is as the test wants it."""
+    """A relay whose timeout is a minute, and a function that changes it once the test is
+    prepared."""
     config = bed.directory / "config"
     config.write_text(f"[relay]\n{option} = 60s\n")
     relay = bed.start_relay("--config", config, *options)
@@ -63,7 +64,7 @@ def reloadable(bed, option, *options):
 
 
 def set_limit(bed, relay, which, soft):
-    """Of a running relay, as its own user could."""
+    """Sets a limit of a running relay, as its own user could."""
     def limit():
         os.setresgid(RELAY_GID, RELAY_GID, RELAY_GID)
         os.setresuid(RELAY_UID, RELAY_UID, RELAY_UID)
@@ -90,10 +91,10 @@ def pauses(relay):
 @pytest.mark.parametrize("limit", ["option", "descriptors"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_running_work_goes_on_at_the_limit(loaded, workers, limit):
-    """Hundreds wait, those within are as quick as before, and when they leave the others are
-    served; one line tells of it.
+    """Hundreds of clients wait, served ones are as fast as before, and when they leave the
+    others are served. One line is logged.
 
-    To see it red: give no session back in on_session_end(), or resume no listener in
+    To see it fail: release no session in on_session_end(), or resume no listener in
     after_sessions() and none by timer; or let set_limit() forget what is reserved.
     """
     if limit == "option":
@@ -126,7 +127,7 @@ def test_running_work_goes_on_at_the_limit(loaded, workers, limit):
 
 
 def paused_times(relay):
-    """The counter, which SIGUSR1 prints."""
+    """The counter of pauses, which SIGUSR1 prints."""
     def printed():
         return re.findall(r"accepting paused: (\d+) times", relay.text())
 
@@ -137,10 +138,10 @@ def paused_times(relay):
 
 
 def test_one_line_for_an_episode(loaded):
-    """Both workers and both families are at the limit, for seconds: one line, and a counter for the
-    rest. Ten quiet seconds later, that is another episode.
+    """Both workers and both families are at the limit for seconds: one line, and a counter for
+    the rest. After ten quiet seconds the next pause is another episode.
 
-    To see it red: keep an episode in each listener, or never print again.
+    To see it fail: keep an episode in each listener, or never log again.
     """
     host6.give_addresses(loaded)
     relay = loaded.start_relay("--max-connections", 20, "--workers", 2, verbose=False)
@@ -161,7 +162,7 @@ def test_one_line_for_an_episode(loaded):
 
     def nobody_waits():
         before = paused_times(relay)
-        time.sleep(0.3)  # some times longer than a pause
+        time.sleep(0.3)  # several times longer than a pause
         return paused_times(relay) == before
 
     overload()
@@ -169,14 +170,15 @@ def test_one_line_for_an_episode(loaded):
     first, lines = paused_times(relay), pauses(relay)
     assert first >= 2 * 2 * 5, "each worker and family, every 100 ms"
     assert lines == 1
-    host.stays_true(lambda: pauses(relay) == 1, "one line", 10.2)  # then it is forgotten
+    host.stays_true(lambda: pauses(relay) == 1, "one line", 10.2)  # then the episode has ended
     overload()
     assert paused_times(relay) > first
     assert pauses(relay) == 2
 
 
 def test_waiting_clients_are_served_in_their_turn(loaded):
-    """Each that leaves lets one in, until all have been served. To see it red: as above."""
+    """Each client that leaves makes room for one, until all have been served. To see it fail: as
+    above."""
     loaded.start_relay("--max-connections", 8, "--workers", 1)
     (address,) = loaded.echo_server()
 
@@ -198,8 +200,8 @@ def test_waiting_clients_are_served_in_their_turn(loaded):
 
 
 def test_descriptors_taken_away_and_given_back(loaded):
-    """The limit is lowered under a running relay: bulk goes on, new clients wait; and are served at
-    once when it is raised again, before anybody has left. To see it red: no timer in
+    """The limit is lowered under a running relay: bulk continues and new clients wait. They are
+    served at once when it is raised again, before any client has left. To see it fail: no timer in
     listener_pause()."""
     relay = loaded.start_relay("--workers", 1)
     client, server = loaded.pair()
@@ -223,10 +225,11 @@ def test_descriptors_taken_away_and_given_back(loaded):
 
 @pytest.mark.plain_allocator
 def test_no_memory(loaded):
-    """The data segment may not grow: some are reset, which is said once, those who are served go
-    on, the relay lives, does not spin, and serves all when there is memory again.
+    """The data segment may not grow: some connections are reset, which is logged once.
+    Established ones continue, the relay does not spin, and it serves all when there is memory
+    again.
 
-    To see it red: leave the client open where session_create() finds no memory.
+    To see it fail: leave the client open where session_create() finds no memory.
     """
     relay = loaded.start_relay("--workers", 1, verbose=False)
     listener = loaded.listen()
@@ -254,12 +257,12 @@ def test_no_memory(loaded):
 
 @pytest.mark.deadline(90)
 def test_ten_thousand_idle_connections(loaded):
-    """They cost no CPU and next to no memory, any of them works at once, and when they have left
-    nothing is left of them. Two relays, one after the other, have half of them each: a process may
-    be limited to 20,000 descriptors.
+    """They use no CPU and almost no memory, each works at once, and when they have left nothing
+    remains. Two relays, one after the other, have half of them each, because a process may be
+    limited to 20,000 descriptors.
 
-    To see it red: allocate a buffer for each session in session_create(), or look at all sessions
-    in on_tick().
+    To see it fail: allocate a buffer for each session in session_create(), or visit all
+    sessions in on_tick().
     """
     (address,) = loaded.echo_server()
     relays, early, crowds, before = [], [], [], []
@@ -292,8 +295,8 @@ def test_ten_thousand_idle_connections(loaded):
 
 
 def serve_endlessly(listener, told):
-    """Sends to each as much as it takes, once it has said who it is. Told to stop, it says to whom,
-    to which port, it has sent how many bytes, and keeps the connections."""
+    """Sends to each connection as much as it takes, once its client has sent its number. When told
+    to stop, reports how many bytes each got, with its port, and keeps the connections."""
     data, clients, sent = bytes(1 << 16), {}, {}
     with select.epoll() as poll:
         listener.setblocking(False)
@@ -318,9 +321,9 @@ def serve_endlessly(listener, told):
 
 
 def queues(netns, loopback=False):
-    """What the kernel holds for each connected socket, by its port and its peer's: bytes that were
-    not acknowledged to it, and bytes that it has not read (proc_net_tcp). Those on loopback, or the
-    others: one port may be in use in both."""
+    """The bytes that the kernel holds for each connected socket, by its port and its peer's: bytes
+    that were not acknowledged, and bytes that were not read (proc_net_tcp). Either sockets on
+    loopback, or the others: one port may be in use in both."""
     with netns.inside():
         table = Path("/proc/thread-self/net/tcp").read_text(encoding="ascii")
     rows = [line.split() for line in table.splitlines()][1:]
@@ -330,18 +333,19 @@ def queues(netns, loopback=False):
 
 
 def reads_first(port):
-    """How much the client with this port reads before it reads no more. It is every other one: its
+    """How many bytes the client with this port reads before it stops. For every other client the
     flow is bulk then (pump.c)."""
     return 512 << 10 if port & 2 else 0
 
 
 def connect_by_port(address):
-    """From a port that no other socket has, whatever its peer: who has bound one is known by it."""
+    """Connects from a port that no other socket has, whatever its peer, so that the port identifies
+    the socket."""
     return wire.connect(address, source=("", 0))
 
 
 def begin_and_read_no_more(sock):
-    """Says who it is."""
+    """Sends its number first."""
     port = sock.getsockname()[1]
     sock.send(b"%5d" % port)
     wire.read_exactly(sock, reads_first(port))
@@ -356,8 +360,9 @@ def pipe_ends(relay):
 
 
 def held_by(bed, server_port, sent):
-    """How much of what was sent to each has not been read and is in no socket: the relay has it.
-    None while there is less than nothing, or the table, which is read in pieces, lacks a socket."""
+    """How many of the bytes that were sent to each client are in no socket and were not read, so
+    that the relay holds them. Returns None if a number is negative or a socket is missing, because
+    the table is read in pieces."""
     accepted = queues(bed.client_net, loopback=True)
     ours, theirs = queues(bed.client_net), queues(bed.server_net)
     unread = {port: queued[1] for (port, _), queued in accepted.items()}
@@ -373,14 +378,14 @@ def held_by(bed, server_port, sent):
 
 @pytest.mark.deadline(60)
 def test_clients_that_never_read(loaded):
-    """Servers fill every buffer for a thousand of them: the relay holds what the man page says for
-    each and no more, rests, and serves others as before.
+    """Servers fill every buffer for a thousand of them: the relay holds what the man page says
+    for each and no more, rests, and serves others as before.
 
-    To see it red: do not stop_reading() in wait_write(), or let pipes_borrow() make a pipe for
-    whoever asks.
+    To see it fail: do not call stop_reading() in wait_write(), or let pipes_borrow() always
+    make a pipe.
     """
     relay = loaded.start_relay()
-    # Small, for the host's sake, and just large enough that flows are bulk.
+    # Small, to spare the host, and just large enough that flows are bulk.
     for net, wmem in ((loaded.client_net, 131072), (loaded.server_net, 65536)):
         net.sysctl("ipv4/tcp_rmem", "4096 65536 131072")
         net.sysctl("ipv4/tcp_wmem", f"4096 16384 {wmem}")
@@ -393,7 +398,7 @@ def test_clients_that_never_read(loaded):
                   begin=begin_and_read_no_more)
     crowd.wait_connected(20)
     host.wait_until(lambda: cpu_used(0.5, relay) < 0.01, "all buffers are full", timeout=20)
-    rests(relay, share=0.02)  # it has to look whether they are still there
+    rests(relay, share=0.02)  # it probes whether they are alive
     client, other = loaded.pair()
     stream = wire.Stream("others", 16 << 20)
     loaded.task(wire.send_stream, other, stream, place=loaded.server)
@@ -403,7 +408,7 @@ def test_clients_that_never_read(loaded):
     with ask.makefile() as answer:
         sent = json.loads(answer.readline())
     assert len(sent) == NEVER_READ
-    # Until it is acknowledged, what is on its way is counted at both ends.
+    # Until bytes on the way are acknowledged, they are counted at both ends.
     held = host.wait_until(lambda: held_by(loaded, endless.getsockname()[1], sent), "acknowledged")
     assert max(held) <= 512 << 10 and sum(size > 64 << 10 for size in held) <= PIPES
     assert pipe_ends(relay) - pipes <= 2 * PIPES
@@ -419,9 +424,9 @@ def test_clients_that_never_read(loaded):
 
 
 def dribble(socks, rounds, pause):
-    """A byte from each, so many times, and the end."""
+    """Sends a byte on each, @rounds times, and EOF."""
     for _ in range(rounds):
-        time.sleep(pause)  # slowness is what is tested
+        time.sleep(pause)  # slowness is under test
         for sock in socks:
             sock.send(b".")
     for sock in socks:
@@ -429,16 +434,16 @@ def dribble(socks, rounds, pause):
 
 
 def hear_all(socks):
-    """What came, each kind once."""
+    """What each received, each kind once."""
     return {wire.read_to_end(sock) for sock in socks}
 
 
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("slow", ["clients", "servers"])
 def test_slow_loris(loaded, slow):
-    """A thousand ends that say a byte at a time, for longer than the idle timeout: all arrive,
-    nobody is cut off, others have the speed that they had. To see it red: no deadline_touch() in
-    half_run()."""
+    """A thousand ends send a byte at a time, for longer than the idle timeout: all bytes arrive,
+    none is cut off, and other connections are as fast as before. To see it fail: no
+    deadline_touch() in half_run()."""
     rounds, pause = 7, 0.5
     relay, set_idle_timeout = reloadable(loaded, "idle-timeout", "--workers", 1)
     listener = loaded.listen()
@@ -476,9 +481,9 @@ def test_slow_loris(loaded, slow):
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("silent", ["clients", "servers"])
 def test_silent_ones_fill_the_limit(loaded, silent):
-    """A thousand clients that begin and never go on, or whose servers never answer, take all the
-    room: who works goes on, who comes waits, and is served when the others' time is over. They are
-    reset then. To see it red: expire() nothing from one of the queues in on_tick()."""
+    """A thousand clients that begin and stop, or whose servers never answer, use up the limit.
+    Working sessions continue. New clients wait, and are served when the silent ones have expired,
+    which are reset. To see it fail: do not call expire() for one of the queues in on_tick()."""
     option = {"clients": "idle-timeout", "servers": "connect-timeout"}[silent]
     relay, set_timeout = reloadable(loaded, option, "--max-connections", SLOW + 1)
     address = BLACKHOLE
@@ -495,7 +500,7 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         late.settimeout(0.5)
         with pytest.raises(TimeoutError):
             late.recv(1)
-        rests(relay, share=0.05)  # it looks whether those are still there
+        rests(relay, share=0.05)  # it probes whether they are alive
         set_timeout("3s")
         late.settimeout(wire.TIMEOUT)
         assert late.recv(1) == b"x"
@@ -507,7 +512,7 @@ def test_silent_ones_fill_the_limit(loaded, silent):
 
 @contextlib.contextmanager
 def at_work(one, other):
-    """A connection that carries something all the time, well."""
+    """A connection that carries bytes all the time without an error."""
     told, failures = threading.Event(), []
 
     def work():
@@ -535,7 +540,7 @@ def accept_all(listener):
 
 
 def begin_only(address, count):
-    """So many say a byte and then wait; how each ends."""
+    """@n clients send a byte and wait. Returns how each ends."""
     socks = [wire.connect(address) for _ in range(count)]
     for sock in socks:
         sock.send(b"x")
@@ -546,7 +551,7 @@ def begin_only(address, count):
 
 
 def knock(address):
-    """Connects and closes without end, and is told nothing."""
+    """Connects and closes in a loop; each connection is reset."""
     while True:
         with socket.socket() as sock:
             sock.setblocking(False)
@@ -555,10 +560,11 @@ def knock(address):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, "new listeners"], ids=["drain", "new-listeners"])
 def test_flood_of_those_who_are_not_redirected(loaded, how):
-    """It neither keeps a relay from ending nor, with new listeners, a conversation waiting.
+    """It does not keep a relay from ending or, with new listeners, delay an established
+    connection.
 
-    Red if all that comes is accepted in one go in on_closing(): the relay stands still for as long
-    as the flood goes on.
+    Fails if on_closing() accepts all clients in one go: the relay is blocked as long as the
+    flood lasts.
     """
     relay = loaded.start_relay("--workers", 1, "--drain-timeout", "20s")
     client, server = loaded.pair()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Programs of others above a scope that end where ours begin (I5): BPF_F_ALLOW_OVERRIDE."""
+"""Foreign programs above a scope that stop running where tproxy's begin (I5):
+BPF_F_ALLOW_OVERRIDE."""
 
 import contextlib
 import json
@@ -19,7 +20,7 @@ DENY, ALLOW = 0, 1
 
 @pytest.fixture
 def policy(bed):
-    """A program of others on connect4: policy(cgroup, flags, verdict); returns its id."""
+    """policy(cgroup, flags, verdict) attaches a foreign program to connect4 and returns its id."""
     with contextlib.ExitStack() as stack:
         count = iter(range(9))
 
@@ -48,10 +49,10 @@ def options(bed, *more):
 
 
 def test_policy_above_is_not_cancelled(bed, doctor, policy):
-    """Refused before anything is changed, with the program, its cgroup and the command after which
-    both run.
+    """The load is refused before anything changes. The message names the program, its cgroup
+    and the command after which both run.
 
-    To see it red: do not look above the scope before attaching.
+    To see it fail: do not search above the scope before attaching.
     """
     theirs = policy(bed.top, "override")
     assert outcome(bed) == "denied"
@@ -61,7 +62,7 @@ def test_policy_above_is_not_cancelled(bed, doctor, policy):
     assert outcome(bed) == "denied"
     (finding,) = doctor("--cgroup", bed.scope).about("foreign", "error")
     assert f"program {theirs}," in finding["what"] and finding["fix"] in result.err
-    # The same program at the same place, beside ours.
+    # The same program at the same place, now beside tproxy's.
     pin = f"/sys/fs/bpf/prog_{theirs}"
     command = finding["fix"].replace(pin, str(bed.directory / "bpf" / "kept"))
     assert command.count("bpftool") == 3 and pin in finding["fix"]
@@ -78,9 +79,10 @@ HOSTILE = ["a';touch pwned;'", "a$(touch pwned)", "a;touch pwned",
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
-    """A cgroup that somebody named so: the commands that fix it name it and run nothing of it.
+    """A cgroup with a shell command as its name: the proposed commands quote it, and nothing of
+    it runs.
 
-    Red if foreign_mend() or doctor put a name between quotes as it is.
+    Fails if foreign_mend() or doctor puts a name between quotes as it is.
     """
     where = bed.scope.child(name)
     theirs = policy(where, "override")
@@ -98,8 +100,8 @@ def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_pin_directories_in_commands_are_words(bed, ctl, name, tmp_path):
-    """Likewise the pin directory, in whatever doctor proposes for it. Red if chmod's path is
-    bare."""
+    """The same for the pin directory in doctor's commands. Fails if the path in the chmod command
+    is not quoted."""
     pins = bed.pins.path.parent / name
     bed.tproxy_load("--cgroup", bed.scope, pin_dir=pins).succeeded()
     try:
@@ -115,7 +117,8 @@ def test_pin_directories_in_commands_are_words(bed, ctl, name, tmp_path):
 
 
 def test_force(bed, doctor, policy):
-    """Says what it does, and doctor goes on saying so. Loading again is no new decision."""
+    """The load reports the consequence, and doctor reports it from then on. Loading again needs no
+    new --force."""
     theirs = policy(bed.top, "override")
     result = bed.tproxy_load(*options(bed, "--force")).succeeded()
     assert f"program {theirs}," in result.err and "would not run any more" in result.err
@@ -127,14 +130,14 @@ def test_force(bed, doctor, policy):
 
 
 def test_policy_that_came_later(loaded, doctor, policy):
-    """It never ran for the scope: a warning, and doctor's finding."""
+    """It never ran for the scope: a warning of the load, and a finding of doctor."""
     theirs = policy(loaded.top, "override")
     assert f"program {theirs}," in loaded.load().err
     assert f"program {theirs}," in doctor().about("foreign", "error")[0]["what"]
 
 
 def test_at_the_relays_cgroup(bed):
-    """Where sockops and getsockopt are ours, too."""
+    """tproxy's sockops and getsockopt programs are there, too."""
     pin = bed.directory / "bpf" / "sockopt"
     load_getsockopt(pin, 64)
     args = [bed.top, "cgroup_getsockopt", "pinned", pin]
@@ -146,12 +149,12 @@ def test_at_the_relays_cgroup(bed):
 
 
 @pytest.mark.parametrize("above", [
-    [("top", "multi")],                       # runs beside ours
+    [("top", "multi")],                       # runs beside tproxy's
     [("top", "multi"), ("run", "override")],  # did not run for the scope before either
     [("scope", "multi"), ("top", "override")]], ids=lambda above: "-".join(
         ":".join(item) for item in above))
 def test_what_is_not_lost(bed, policy, above):
-    """To see it red: refuse for whatever is above."""
+    """To see it fail: refuse for any program above."""
     bed.run = host.Cgroup(bed.top.path.parent)
     for where, flags in above:
         policy(getattr(bed, where), flags, ALLOW)
@@ -163,7 +166,8 @@ def test_what_is_not_lost(bed, policy, above):
 @pytest.mark.parametrize("flags", ["override", "multi", ""])
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_programs_below_do_not_hide_ours(bed, policy, flags, first):
-    """A program at a cgroup in the scope, however it is attached: nothing escapes there."""
+    """A program at a cgroup in the scope, however it is attached, lets no connection escape
+    there."""
     below = bed.scope.child("below")
     if first:
         policy(below, flags, ALLOW)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The pin directory: which ones tproxy-load takes, what it removes there, and how it leaves the BPF
-file system around it (I7)."""
+"""The pin directory: which ones tproxy-load accepts, what it removes there, and what it does to the
+BPF file system around it (I7)."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def options(bed):
 
 
 def make_map(path):
-    """A map of somebody else."""
+    """A foreign map."""
     subprocess.run([maps.BPFTOOL, "map", "create", path, "type", "hash", "key", "4", "value", "4",
                     "entries", "4", "name", "other"], check=True)
 
@@ -38,10 +38,10 @@ def make_map(path):
 @pytest.mark.parametrize("make", [make_map, lambda path: maps.load_connect4(path, 1)],
                          ids=["map", "program"])
 def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
-    """Somebody else's map or program by a name of ours is neither used nor removed, nor does
-    anything propose to.
+    """A foreign map or program with a name of tproxy's is neither used nor removed, and no
+    command proposes that.
 
-    Red if owned_by_tproxy() looks at names only.
+    Fails if owned_by_tproxy() checks names only.
     """
     bed.pins.path.mkdir()
     make(bed.pins.path / name)
@@ -54,8 +54,8 @@ def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
 
 
 def test_all_that_is_pinned_is_ours(bed):
-    """Each kind, also the program whose name the kernel cuts: another load takes all, and --unload
-    removes it. Red if the kernel's name is compared as a whole."""
+    """Each kind, with the program whose name the kernel truncates: another load accepts all, and
+    --unload removes them. Fails if the kernel's name is compared as a whole."""
     for _ in range(2):
         bed.tproxy_load(*options(bed)).succeeded()
     assert "prog_sweep_now" in bed.pins.names()
@@ -64,9 +64,10 @@ def test_all_that_is_pinned_is_ours(bed):
 
 
 def test_unload_removes_only_our_names(bed):
-    """Names that look like ours are those of others, and nothing else is left.
+    """Names that resemble tproxy's stay, and nothing else is left.
 
-    To see it red: take all that begins with map_, prog_ or link_ for ours."""
+    To see it fail: remove all that begins with map_, prog_ or link_.
+    """
     theirs = ["link_connect4_", "link_connect4_01", "link_connect4_0x1", "link_connect4_1_new",
               "link_other_1", "map_of_another", "map_policy2", "prog_connect", "prog_connect4_old"]
     bed.load()
@@ -81,7 +82,7 @@ def test_unload_removes_only_our_names(bed):
 
 
 def test_program_that_a_killed_load_has_staged_is_removed(bed):
-    """It is ours too."""
+    """A staged pin is tproxy's too."""
     bed.load()
     maps.load_connect4(bed.pins.path / "prog_connect4_new", 1, name=b"tproxy_connect4")
     bed.unload()
@@ -89,9 +90,10 @@ def test_program_that_a_killed_load_has_staged_is_removed(bed):
 
 @pytest.mark.parametrize("again", [False, True], ids=["empty", "loaded"])
 def test_root_of_the_bpffs(bed, again):
-    """Is everybody's: its mode and its pins stay, whatever is asked for.
+    """The root is shared: its mode and its pins stay with every option.
 
-    To see it red: take any directory of a BPF file system."""
+    To see it fail: accept any directory of a BPF file system.
+    """
     root = bed.pins.path.parent
     make_map(root / "map_of_another_tool")
     make_map(root / "map_config")
@@ -109,7 +111,7 @@ def test_root_of_the_bpffs(bed, again):
 
 
 def test_symbolic_link(bed):
-    """To see it red: look at the parent of the path as it was given."""
+    """To see it fail: examine the parent of the path as it was given."""
     link = bed.directory / "link"
     bed.pins.path.mkdir()
     link.symlink_to(bed.pins.path)
@@ -125,7 +127,7 @@ def test_symbolic_link(bed):
 
 
 def test_relative_path(bed):
-    """And one with a slash at its end."""
+    """Also with a slash at its end."""
     def in_bpffs(*arguments, pin_dir):
         os.chdir(bed.pins.path.parent)
         return bed.tproxy_load(*arguments, pin_dir=pin_dir)
@@ -139,7 +141,7 @@ def test_relative_path(bed):
 
 
 def test_nothing_is_mounted_over_a_directory_that_has_files(bed):
-    """No message proposes it. To see it red: propose to mount a BPF file system at the parent."""
+    """No message proposes it. To see it fail: propose to mount a BPF file system at the parent."""
     for pin_dir in ("/tmp/tproxy-nope", "tproxy-nope"):
         result = bed.tproxy_load(*options(bed), pin_dir=pin_dir).refused("below /sys/fs/bpf")
         assert "mount" not in result.err
@@ -164,9 +166,10 @@ def test_read_only_bpffs(loaded):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_two_pin_directories(bed, first):
-    """The one that is unloaded leaves relays the way to the other; the last one closes it.
+    """Unloading one leaves relays the way to the other. Unloading the last one closes it.
 
-    To see it red: take the search bit back without looking for other pin directories."""
+    To see it fail: clear the search bit without checking for other pin directories.
+    """
     directories = [bed.pins.path, bed.pins.path.parent / "second"]
     for directory, scope in zip(directories, (bed.scope, bed.outside), strict=True):
         bed.tproxy_load("--cgroup", scope, "--relay-cgroup", bed.relay_cgroup, "--relay-group",
@@ -182,9 +185,10 @@ def test_two_pin_directories(bed, first):
 
 @pytest.mark.needs("strace")
 def test_first_load_that_died_is_undone(bed):
-    """After it had opened the file system, and before it wrote who it is.
+    """It died after it had opened the file system, and before it wrote its ABI version.
 
-    To see it red: ask for our ABI version before the bit is taken back."""
+    To see it fail: require tproxy's ABI version before the bit is cleared.
+    """
     result = bed.run("strace", "-qq", "-o", "/dev/null", "-e", "trace=chmod,fchown", "-e",
                      "inject=fchown:signal=KILL:when=1", bed.tproxy_load.binary, "--pin-dir",
                      bed.pins.path, *options(bed), place=bed.bystander,
@@ -201,7 +205,7 @@ def test_first_load_that_died_is_undone(bed):
 @pytest.mark.parametrize("arguments", [["--status"], ["--status", "--json"], ["--help"],
                                        ["--version"]], ids=" ".join)
 def test_full_disk(loaded, arguments):
-    """To see it red: do not look whether stdout was flushed."""
+    """To see it fail: do not check whether stdout was flushed."""
     with open("/dev/full", "wb") as full:
         result = subprocess.run([loaded.tproxy_load.binary, "--pin-dir", loaded.pins.path,
                                  *arguments], stdout=full, stderr=subprocess.PIPE, text=True,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What the host decides by user and by cgroup holds for the packets of a client, which go to the
-relay, and not for those of the relay: doctor finds it and says it."""
+"""Rules of the host by user and by cgroup apply to a client's packets, which go to the relay, and
+not to the relay's packets to the server. doctor finds and reports this."""
 
 import errno
 import os
@@ -22,8 +22,8 @@ LO = 1
 
 @pytest.fixture
 def confine(bed):
-    """Somebody's programs on the packets of a cgroup: confine(cgroup, load, *arguments) attaches
-    one for each direction, and returns their ids."""
+    """confine(cgroup, load, *arguments) attaches a foreign packet filter for each direction to a
+    cgroup, and returns their ids."""
     attached = []
 
     def attach(cgroup, load, *arguments, directions=("egress", "ingress")):
@@ -43,7 +43,7 @@ def confine(bed):
 
 @pytest.fixture
 def service(bed):
-    """A cgroup below the scope, named as a unit."""
+    """A cgroup below the scope with the name of a unit."""
     return bed.scope.child("app.service")
 
 
@@ -60,9 +60,10 @@ def forbid_loopback(net, rule):
 
 @pytest.mark.parametrize("where", ["service", "scope", "top"])
 def test_localhost_only(proxied, doctor, confine, service, where):
-    """Through the relay it reaches all. Not so where the relay is confined too, at the top of both.
+    """Through the relay the service reaches everything. It does not if the relay is confined
+    too, at the top of both.
 
-    To see it red: leave out what filters_try() does with the samples.
+    To see it fail: leave out the samples in filters_try().
     """
     cgroup = service if where == "service" else getattr(proxied, where)
     ids = confine(cgroup, maps.load_loopback_filter, True)
@@ -77,7 +78,7 @@ def test_localhost_only(proxied, doctor, confine, service, where):
 @pytest.mark.parametrize("direction", ["egress", "ingress"])
 @pytest.mark.parametrize("where", ["service", "scope", "top"])
 def test_no_localhost(proxied, doctor, confine, service, where, direction):
-    """connect() hangs. To see it red: leave out the first part of filters_try()."""
+    """connect() hangs. To see it fail: leave out the first part of filters_try()."""
     cgroup = service if where == "service" else getattr(proxied, where)
     (number,) = confine(cgroup, maps.load_loopback_filter, False, directions=[direction])
     fix = doctor().only("error", "policy", f"'{cgroup}'", f"program {number}, 'foreign', on "
@@ -86,19 +87,19 @@ def test_no_localhost(proxied, doctor, confine, service, where, direction):
 
 
 def test_relay_that_may_not_reach_localhost(proxied, doctor, confine):
-    """It is beside the scope. To see it red: look at the scopes only."""
+    """The relay is beside the scope. To see it fail: check the scopes only."""
     confine(proxied.relay_cgroup, maps.load_loopback_filter, False)
     doctor().only("error", "policy", proxied.relay_cgroup, "redirected connections hang")
 
 
 def test_relay_that_is_confined_itself(proxied, doctor, confine):
-    """Its own limits hold."""
+    """The relay's own limits hold."""
     confine(proxied.relay_cgroup, maps.load_loopback_filter, True)
     assert doctor().fine().about("policy", "info")
 
 
 def test_interfaces(proxied, doctor, confine, service):
-    """As with RestrictNetworkInterfaces=. To see it red: ask without an interface."""
+    """As with RestrictNetworkInterfaces=. To see it fail: run the programs without an interface."""
     confine(service, maps.load_interface_filter, LO)
     doctor().only("warning", "policy", "does not hold")
 
@@ -107,13 +108,13 @@ def test_interfaces(proxied, doctor, confine, service):
     (["0.0.0.0/0"], None, ""),
     (["127.0.0.0/8"], "warning", "does not hold"),
     (["127.0.0.0/8", "10.0.0.0/8"], "warning", "does not hold"),
-    # One that no usual address is in: it is found in the trie.
+    # A network without any usual address: it is found in the trie.
     (["198.51.100.64/26"], "error", "hang"),
-    # Nothing passed before either: systemd has that for units that need no network.
+    # Nothing passed before either: systemd has such a filter for units that need no network.
     ([], None, ""),
 ], ids=lambda value: "+".join(value) if isinstance(value, list) else None)
 def test_networks_of_systemd(proxied, doctor, confine, service, networks, level, needle):
-    """To see it red: leave verdict_add_of_program() or filters_are_systemds() out."""
+    """To see it fail: leave out verdict_add_of_program() or filters_are_systemds()."""
     confine(service, maps.load_allow_list, *networks)
     if level:
         doctor().only(level, "policy", service, "'sd_fw_egress'", needle)
@@ -127,7 +128,7 @@ def test_programs_that_only_count(proxied, doctor, confine, service):
 
 
 def test_more_scopes_than_one(bed, doctor, confine):
-    """What is above both is told once. To see it red: leave note() out of check_cgroup()."""
+    """A program above both is reported once. To see it fail: leave note() out of check_cgroup()."""
     bed.load(scopes=[bed.scope.child("one"), bed.scope.child("two")])
     bed.start_relay()
     confine(bed.scope, maps.load_loopback_filter, True)
@@ -135,7 +136,7 @@ def test_more_scopes_than_one(bed, doctor, confine):
 
 
 def test_before_it_is_loaded(bed, doctor, confine, service):
-    """With --cgroup, as if it were to be loaded there."""
+    """With --cgroup, as if that cgroup were loaded."""
     confine(service, maps.load_loopback_filter, False)
     assert doctor().about("policy", "error") == []
     (error,) = doctor("--cgroup", bed.scope).about("policy", "error")
@@ -143,7 +144,7 @@ def test_before_it_is_loaded(bed, doctor, confine, service):
 
 
 def test_many_of_them(proxied, doctor, confine, service):
-    """A page is enough, and it is said how many there are."""
+    """The number of findings is limited, and the rest is counted."""
     for number in range(30):
         confine(service.child(f"{number}.scope"), maps.load_loopback_filter, True,
                 directions=["egress"])
@@ -155,8 +156,8 @@ def test_many_of_them(proxied, doctor, confine, service):
 
 
 def test_connect_programs(proxied, doctor, foreign, service):
-    """Those below run before ours, those above after them. To see it red: let tell_foreign() say
-    that of all."""
+    """Programs below run before tproxy's, programs above after them. To see it fail: let
+    tell_foreign() report all as above."""
     foreign(service, "multi")
     (info,) = doctor().fine().about("policy", "info")
     assert str(service) in info["what"] and "before ours" in info["what"]
@@ -169,7 +170,7 @@ def test_connect_programs(proxied, doctor, foreign, service):
 
 @pytest.mark.parametrize("ours", ["scope", "service"])
 def test_what_these_programs_see(bed, foreign, service, ours):
-    """That it is so: who refuses a destination does below our programs, and cannot above them."""
+    """Verifies this: a program below tproxy's can refuse a destination, one above cannot."""
     bed.load(scopes=[service if ours == "service" else bed.scope])
     bed.start_relay()
     listener = bed.listen()
@@ -187,7 +188,7 @@ def test_what_these_programs_see(bed, foreign, service, ours):
 
 
 def connect_as_user(address):
-    """Begins to, and waits."""
+    """Begins to connect, and waits."""
     os.setresuid(UID, UID, UID)
     sock = socket.socket()
     sock.setblocking(False)
@@ -199,8 +200,8 @@ def connect_as_user(address):
                                   "tcp flags & (syn|ack) == syn|ack oifname lo drop"],
                          ids=["by-user", "answers"])
 def test_firewall_between_client_and_relay(proxied, doctor, service, rule):
-    """A rule that leaves loopback out for a user: connect() hangs, and doctor names who waits. To
-    see it red: leave doctor_waiting() out."""
+    """A rule that drops loopback packets of a user: connect() hangs, and doctor names the user. To
+    see it fail: leave doctor_waiting() out."""
     forbid_loopback(proxied.client_net, rule)
     assert not doctor().about("waiting", "error")
     place = host.Place(service, proxied.client_net)
@@ -211,7 +212,7 @@ def test_firewall_between_client_and_relay(proxied, doctor, service, rule):
 
 
 def connect_and_wait(address):
-    """As that user: the errno, and whether the socket's own timeout is what it was."""
+    """As that user: returns the errno, and whether the socket's own timeout is unchanged."""
     os.setresuid(UID, UID, UID)
     with socket.socket() as sock:
         before = sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT)
@@ -221,9 +222,10 @@ def connect_and_wait(address):
 
 @pytest.mark.deadline(60)
 def test_connect_does_not_hang(proxied):
-    """The kernel would try for two minutes.
+    """The kernel alone would try for two minutes.
 
-    To see it red: leave is_cut_off() out of client_retransmits(), or what client_close() restores.
+    To see it fail: leave is_cut_off() out of client_retransmits(), or what client_close()
+    restores.
     """
     forbid_loopback(proxied.client_net, f"meta skuid {UID} oifname lo drop")
     address = proxied.listen().getsockname()
@@ -235,7 +237,7 @@ def test_connect_does_not_hang(proxied):
 
 
 def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
-    """A SYN that is sent again, but not to the relay. To see it red: leave is_relays() out."""
+    """A SYN that is retransmitted, but not to the relay. To see it fail: leave is_relays() out."""
     sock = proxied.keep(proxied.run_in(connect_as_user, BLACKHOLE, place=proxied.bystander))
     host.wait_until(lambda: sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 104)[2] > 0,
                     "a SYN is sent again")
@@ -243,7 +245,7 @@ def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
 
 
 def test_queue_of_the_relay_that_is_full(loaded, doctor):
-    """It is not the firewall then. To see it red: do not look at listeners."""
+    """Then no firewall is suspected. To see it fail: ignore listeners."""
     relay = loaded.start_relay("--backlog", "1", "--workers", "1", "--listeners", "1")
     with relay.stopped():
         for _ in range(6):
@@ -255,7 +257,7 @@ def test_queue_of_the_relay_that_is_full(loaded, doctor):
 
 
 def test_routing_by_user(proxied, doctor):
-    """To see it red: leave ask_rules() out."""
+    """To see it fail: leave ask_rules() out."""
     proxied.client_net.ip(f"rule add uidrange {UID}-{UID} lookup 88")
     fix = doctor().only("warning", "policy", f"uid {UID} to {UID}",
                            f"relay's uid {programs.RELAY_UID}")

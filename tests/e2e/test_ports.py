@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The ports of a relay: each of its listening sockets has one, and connect takes them in turn."""
+"""The ports of a relay: each of its listening sockets has one, and connect chooses among them."""
 
 import collections
 import errno
@@ -14,26 +14,26 @@ import host6
 import wire
 from harness import SERVER
 
-EPHEMERAL = 200  # source ports that the clients' namespace is left with
+EPHEMERAL = 200  # the number of source ports left to the clients' namespace
 
 
 @pytest.fixture
 def loaded(bed):
-    """With IPv6: a relay does not offer it otherwise."""
+    """With IPv6, without which a relay does not offer it."""
     host6.give_addresses(bed)
     bed.load()
     return bed
 
 
 def ports(pins, family=0):
-    """What the relay has registered."""
+    """The ports that the relay has registered."""
     (entry,) = pins.dump("map_config")
     listen = entry["value"]["listen"][family]
     return listen["ports"][:listen["n_ports"]]
 
 
 def taken(pins):
-    """How many live connections go to each port."""
+    """The number of live connections at each port."""
     return collections.Counter(entry["key"]["dst"]["port"] for entry in pins.dump("map_ports"))
 
 
@@ -41,7 +41,7 @@ def taken(pins):
     (["--workers", 1], 4), (["--workers", 2], 4), (["--workers", 3], 6), (["--workers", 7], 7),
     (["--workers", 2, "--listeners", 5], 10), (["--workers", 64], 64)])
 def test_number_of_ports(loaded, options, count):
-    """A multiple of the workers', at least four by default."""
+    """A multiple of the number of workers, at least four by default."""
     loaded.start_relay(*options)
     for family in (0, 1):
         assert len(set(ports(loaded.pins, family))) == count
@@ -50,7 +50,8 @@ def test_number_of_ports(loaded, options, count):
 
 @pytest.mark.parametrize("options", [["--workers", 1], ["--workers", 2], ["--workers", 3]])
 def test_connections_take_them_in_turn(loaded, options):
-    """So each worker has the same number of them. To see it red: take_turn() takes the first."""
+    """So each worker has the same number of connections. To see it fail: let compare_load() keep
+    the first."""
     loaded.start_relay(*options)
     listener, count = loaded.listen(), len(ports(loaded.pins))
     pairs = [loaded.pair(listener) for _ in range(5 * count)]
@@ -60,9 +61,10 @@ def test_connections_take_them_in_turn(loaded, options):
 
 
 def test_one_after_the_other_has_one_port(loaded):
-    """The worker that has just served the client is awake. Who comes meanwhile has another port.
+    """The worker that has just served the client is awake. A client that connects meanwhile
+    gets another port.
 
-    To see it red: do nothing in client_ends().
+    To see it fail: let entries_count() count no deletion.
     """
     loaded.start_relay("--workers", 2)
     listener, seen = loaded.listen(), []
@@ -82,7 +84,7 @@ def test_one_after_the_other_has_one_port(loaded):
 def test_place_of_one_that_ends_is_taken(loaded):
     """With one connection at each port, the next one gets the port of the one that has ended.
 
-    To see it red: do not note the turn in record().
+    To see it fail: let compare_load() keep the first.
     """
     loaded.start_relay("--workers", 2)
     listener, even = loaded.listen(), {port: 1 for port in ports(loaded.pins)}
@@ -104,7 +106,7 @@ def test_both_families_take_turns(loaded):
 
 
 def test_turns_go_on_when_the_relay_renews_its_entry(loaded):
-    """Once a second. To see it red: write_entry() with turn 0."""
+    """The relay renews it once a second. To see it fail: let compare_load() keep the first."""
     loaded.start_relay("--workers", 1, "--listeners", 3)
     listener = loaded.listen()
 
@@ -119,7 +121,8 @@ def test_turns_go_on_when_the_relay_renews_its_entry(loaded):
 
 
 def connect_many(address, count):
-    """As many connections as there is a source port for, up to count; the errno of the next one."""
+    """Makes connections while there are source ports, up to @count. Returns the errno of the next
+    one."""
     socks = []
     for _ in range(count):
         sock = socket.socket()
@@ -133,10 +136,10 @@ def connect_many(address, count):
 
 @pytest.mark.parametrize("listeners", [1, 4])
 def test_more_connections_than_ephemeral_ports(loaded, listeners):
-    """What is 28,232 by default is 200 here, for each port of the relay's. From the relay on it is
-    the destinations that count, of which there are eight.
+    """Each port of the relay takes as many connections as there are source ports: 28,232 by
+    default, 200 here. From the relay on, the number of destinations counts, which is eight.
 
-    To see it red: take_turn() takes the first.
+    To see it fail: let compare_load() keep the first.
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", listeners)
     with loaded.client_net.inside():
@@ -162,7 +165,7 @@ def test_more_connections_than_ephemeral_ports(loaded, listeners):
 
 
 def test_port_that_was_asked_for(loaded):
-    """One for each worker, from there on."""
+    """One port for each worker, from there on."""
     loaded.start_relay("--workers", 3, "--listen", "127.0.0.1:7654", "--listen", "[::1]:8000")
     assert ports(loaded.pins) == [7654, 7655, 7656]
     assert ports(loaded.pins, family=1) == [8000, 8001, 8002]
@@ -191,9 +194,9 @@ def test_ports_that_cannot_be(loaded, options, needles):
 
 
 def test_each_port_is_known_for_the_relay(loaded):
-    """I3: a client that asks for any of them is not sent to another one of them.
+    """I3: a client that connects to any of them is not redirected to another one.
 
-    To see it red: let has_port() look at the first one only.
+    To see it fail: let has_port() check the first one only.
     """
     loaded.load("--include-loopback")
     relay = loaded.start_relay("--workers", 2, "--listeners", 3)

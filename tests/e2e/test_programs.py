@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Real programs, unchanged, through the relay to real servers."""
+"""Real programs, unmodified, through the relay to real servers."""
 
 import contextlib
 import hashlib
@@ -47,7 +47,7 @@ PermitRootLogin prohibit-password
 
 
 def listens(bed, port):
-    """Is the port open, seen from the servers themselves?"""
+    """Returns true if the port is open, as seen by the servers."""
     def connects():
         with socket.socket() as sock:
             return sock.connect_ex((SERVER, port)) == 0
@@ -74,7 +74,7 @@ def www(proxied):
 
 
 def relayed(bed, port):
-    """The lines of the relay about connections to this port, once there are some."""
+    """The relay's lines about connections to this port, once there are some."""
     return wait_until(lambda: bed.relay.connections_to((SERVER, port)), "the relay served it")
 
 
@@ -87,7 +87,7 @@ def big_file(path, size=50_000_000):
 
 @pytest.mark.needs("curl", "nginx")
 def test_curl(proxied, www):
-    """A page, and the peer that curl sees is the server."""
+    """A page, and curl reports the server as its peer."""
     result = proxied.run("curl", "-sS", "--max-time", 60, "-w",
                          "%{remote_ip}:%{remote_port} %{http_code}", f"http://{SERVER}/")
     assert result.succeeded().out == f"{PAGE}{SERVER}:80 200"
@@ -177,7 +177,7 @@ def test_git_clone_by_git_daemon(proxied, repository):
 
 @pytest.fixture
 def separation_directory():
-    """sshd insists on one, at a fixed place."""
+    """sshd requires it, at a fixed place."""
     path = Path("/run/sshd")
     missing = not path.exists()
     path.mkdir(exist_ok=True)
@@ -189,7 +189,7 @@ def separation_directory():
 
 @pytest.mark.needs("ssh", "sshd", "ssh-keygen")
 def test_ssh(proxied, separation_directory):
-    """The server speaks first; 5 MB go through a command there and back."""
+    """The server speaks first. 5 MB go through a command there and back."""
     for name in ("host_key", "key"):
         proxied.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
                     proxied.directory / name).succeeded()
@@ -211,7 +211,7 @@ def test_ssh(proxied, separation_directory):
 
 @pytest.mark.needs("redis-cli", "redis-server")
 def test_redis_cli(proxied):
-    """One connection with a large value, and 20,000 commands in a pipe."""
+    """One connection with a large value, and 20,000 commands in a pipeline."""
     start_server(proxied, 6379, "/usr/bin/redis-server", "--bind", SERVER, "--port", 6379,
                  "--save", "", "--dir", proxied.directory, "--protected-mode", "no")
 
@@ -229,7 +229,7 @@ def test_redis_cli(proxied):
 
 @pytest.mark.needs("nc")
 def test_nc_closes_its_sending_side_first(proxied):
-    """nc -N: the server sees the end, and its answer still arrives whole."""
+    """nc -N: the server reads EOF, and its answer still arrives whole."""
     listener = proxied.listen()
     stream = wire.Stream("nc", 3_000_000)
 
@@ -247,7 +247,7 @@ def test_nc_closes_its_sending_side_first(proxied):
 
 @pytest.mark.needs("wrk", "nginx")
 def test_wrk(proxied, www):
-    """50 connections at once for a while, without one error."""
+    """50 connections at once for a while, without an error."""
     result = proxied.run("wrk", "--threads", 2, "--connections", 50, "--duration", "2s",
                          "--timeout", "20s", f"http://{SERVER}/index.html").succeeded()
     requests = int(re.search(r"(\d+) requests in", result.out)[1])

@@ -23,9 +23,10 @@ def greedy(loaded):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_limit_of_one_cgroup(loaded, greedy, workers):
-    """Those over it are reset, others' are served; when one ends there is room for one.
+    """Clients over the limit are reset, those of other cgroups are served. When one ends,
+    another is served.
 
-    To see it red: count nothing in quota_take(), or give nothing back in session_destroy().
+    To see it fail: count nothing in quota_take(), or release nothing in session_destroy().
     """
     relay = loaded.start_relay("--max-per-cgroup", MOST, "--workers", workers)
     listener = loaded.listen()
@@ -50,9 +51,9 @@ def test_limit_of_one_cgroup(loaded, greedy, workers):
 
 
 def test_limit_that_is_reached_again_and_again(loaded, greedy):
-    """Each time after all have ended. It is said a few times only.
+    """Each time after all have ended. It is logged a few times only.
 
-    To see it red: log_warning() in quota.c.
+    To see it fail: log_warning() in quota.c.
     """
     relay = loaded.start_relay("--max-per-cgroup", 1, "--workers", 1)
     listener = loaded.listen()
@@ -89,7 +90,8 @@ def test_limit_is_changed_while_it_runs(loaded, greedy):
 
 
 def test_cgroup_below_has_its_own(loaded, greedy):
-    """A limit for each cgroup, whatever is above it: as the man page and SECURITY.md say."""
+    """Each cgroup has a limit of its own, whatever is above it, as the man page and SECURITY.md
+    say."""
     loaded.start_relay("--max-per-cgroup", 1)
     listener = loaded.listen()
     below = [host.Place(greedy.cgroup.child(name), loaded.client_net) for name in ("a", "b")]

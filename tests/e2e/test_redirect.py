@@ -21,7 +21,7 @@ FAIL_CLOSED = pytest.param(["--fail-closed"], id="fail-closed")
 
 
 def assert_unredirected(bed, policy, reason):
-    """A connection gets through directly or is refused, as the policy says, and is counted."""
+    """A connection is direct or refused, as the policy says, and is counted."""
     listener = bed.listen()
     before = bed.stats()
     if policy:
@@ -47,9 +47,9 @@ def test_redirected(proxied):
 
 
 def test_maps_during_a_connection(proxied):
-    """What bpftool map dump shows, field by field, and that nothing stays (I4).
+    """The output of bpftool map dump, field by field, and nothing is left at the end (I4).
 
-    To see it red: delete nothing in tproxy_release and client_close.
+    To see it fail: delete nothing in tproxy_release and client_close.
     """
     listener = proxied.listen()
     client = proxied.visit(listener).client
@@ -77,7 +77,8 @@ def test_maps_during_a_connection(proxied):
 
 
 def test_destinations_are_not_mixed_up(proxied):
-    """Many connections at once to two addresses and several ports: each gets its own."""
+    """Many connections at once to two addresses and several ports: each gets its own
+    destination."""
     listeners = [proxied.listen(address) for address in (SERVER, SERVER2) for _ in range(4)]
 
     def connect_all():
@@ -102,7 +103,7 @@ def test_out_of_scope_is_direct(proxied):
 
 
 def test_processes_in_the_relays_cgroup_are_direct(bed):
-    """I8: also where it lies within the scope."""
+    """I8: also if that cgroup is within the scope."""
     relays = bed.scope.child("relays")
     bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", relays, "--relay-group",
                     47113).succeeded()
@@ -114,7 +115,7 @@ def test_processes_in_the_relays_cgroup_are_direct(bed):
 
 
 def test_relay_in_the_scope_is_not_redirected_to_itself(bed):
-    """I8. To see it red: do not mark the sockets with which the relay dials."""
+    """I8. To see it fail: do not mark upstream sockets."""
     bed.load(relay_cgroup=False)
     bed.start_relay(place=bed.client)
     assert bed.visit(bed.listen()).relayed
@@ -123,7 +124,7 @@ def test_relay_in_the_scope_is_not_redirected_to_itself(bed):
 
 
 def test_relay_of_another_namespace_is_not_used(proxied):
-    """127.0.0.1 is per namespace: a client elsewhere connects directly (I2)."""
+    """127.0.0.1 is per namespace: a client in another namespace connects directly (I2)."""
     listener = proxied.listen(CLIENT, netns=proxied.client_net)
     elsewhere = host.Place(proxied.scope, proxied.server_net)
     assert not proxied.visit(listener, place=elsewhere).relayed
@@ -144,7 +145,7 @@ def test_each_namespace_has_its_relay(proxied):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_full_map_is_not_redirected(bed, policy):
-    """I1. To see it red: let gather_room() set has_room always."""
+    """I1. To see it fail: let gather_room() set has_room always."""
     bed.load(*policy)
     bed.start_relay()
     with bed.pins.open("map_socks") as socks:
@@ -156,8 +157,8 @@ def test_full_map_is_not_redirected(bed, policy):
 
 
 def test_full_port_map_fails(proxied):
-    """I1: the relay could not be told where to: no SYN is sent. To see it red: leave the one
-    client_abort() out that UNPUBLISHED is counted before."""
+    """I1: the relay could not learn the destination, so no SYN is sent. To see it fail: leave out
+    the client_abort() after UNPUBLISHED is counted."""
     listener = proxied.listen()
     with proxied.pins.open("map_ports") as ports:
         ports.fill()
@@ -175,15 +176,15 @@ def test_full_port_map_fails(proxied):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_no_relay(bed, policy):
-    """I2. To see it red: redirect without looking at map_config."""
+    """I2. To see it fail: redirect without a lookup in map_config."""
     bed.load(*policy)
     assert_unredirected(bed, policy, "no_relay")
 
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_relay_killed(bed, policy):
-    """I2. It is counted in the relay's entry too: an older relay serves on if it finds that. To see
-    it red: do not look the listener up in connect; do not count it in choose()."""
+    """I2. The failure is counted in the relay's entry too, which makes an older relay take over. To
+    see it fail: do not look up the listener in connect; do not count in choose()."""
     bed.load(*policy)
     bed.start_relay().kill()
     assert_unredirected(bed, policy, "no_listener")
@@ -194,7 +195,7 @@ def test_relay_killed(bed, policy):
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 @pytest.mark.parametrize("address", [LOOPBACK, "0.0.0.0"])
 def test_port_taken_by_a_stranger(bed, policy, address):
-    """I2. To see it red: ask for a listener, but not for our mark on it."""
+    """I2. To see it fail: require a listener, but not tproxy's mark on it."""
     bed.load(*policy)
     bed.start_relay().kill()
     stranger = bed.listen(address, bed.relay.address[1], netns=bed.client_net)
@@ -233,7 +234,7 @@ def test_refused_is_the_errno_of_a_nonblocking_connect_too(bed):
 @pytest.mark.parametrize("address", [LOOPBACK, "127.9.9.9", CLIENT])
 @pytest.mark.parametrize("policy", [[], ["--include-loopback"]], ids=["", "include-loopback"])
 def test_direct_connection_to_the_relay_is_reset(bed, who, address, policy):
-    """I3. To see it red: let the relay dial the address on which it was reached."""
+    """I3. To see it fail: let the relay connect to the address at which it was reached."""
     bed.load(*policy)
     bed.start_relay("--listen", "0.0.0.0:0")
     target = address, bed.relay.address[1]
@@ -242,7 +243,8 @@ def test_direct_connection_to_the_relay_is_reset(bed, who, address, policy):
 
 
 def test_original_destination_is_the_relays_port(proxied):
-    """The server's port happens to be that of the relay: not the relay, so it is relayed."""
+    """The server's port has the same number as the relay's. It is not the relay, so the connection
+    is relayed."""
     listener = proxied.listen(SERVER, proxied.relay.address[1])
     assert proxied.visit(listener).relayed
 
@@ -306,7 +308,7 @@ def nonblocking_connects(address):
 
 
 def test_nonblocking_connect(proxied):
-    """connect() again while it is under way and after: as without a proxy."""
+    """connect() again while it is in progress, and afterwards: as without tproxy."""
     address = proxied.listen().getsockname()
     direct = proxied.run_in(nonblocking_connects, address, place=proxied.bystander)
     assert direct[0] == errno.EINPROGRESS
@@ -333,7 +335,8 @@ def test_connect_again_on_a_connected_socket(proxied):
 
 
 def test_reconnect_after_unspec(proxied):
-    """One socket, disconnected by AF_UNSPEC, then connected elsewhere: the new destination."""
+    """One socket, disconnected by AF_UNSPEC and connected to another server: it reaches the new
+    destination."""
     first, second = proxied.listen(), proxied.listen(SERVER2)
 
     def connect():
@@ -378,7 +381,7 @@ def test_bound_to_a_device(bed, policy):
 
 
 def test_failed_connect_leaves_nothing(loaded):
-    """Two sockets with one source, one destination: connect() of the second fails in the kernel,
+    """Two sockets with one source and one destination: connect() of the second fails in the kernel,
     after its destination was recorded."""
     loaded.start_relay("--workers", 1, "--listeners", 1)
     listener, proxied = loaded.listen(), loaded
@@ -397,9 +400,8 @@ def test_failed_connect_leaves_nothing(loaded):
 
 
 def test_entry_of_another_socket_is_left(proxied):
-    """I4 is not to be had at the cost of I1: a socket that ends deletes what names it, and not what
-    names another one under the same tuple. To see it red: do not compare the owner in
-    entries_delete()."""
+    """I4 must not break I1: a socket that ends deletes its own entries, and no entry of another
+    socket with the same tuple. To see it fail: do not compare the owner in entries_delete()."""
     client, server = proxied.pair()
     with proxied.pins.open("map_ports") as ports:
         key = ports.first_key()
@@ -416,7 +418,7 @@ def test_entry_of_another_socket_is_left(proxied):
 
 
 def test_closed_before_it_is_accepted(proxied):
-    """Clients that are gone when the relay asks for their destination: nothing is left."""
+    """Clients that have ended when the relay asks for their destination: nothing is left."""
     address = proxied.listen().getsockname()
 
     def connect_and_leave():
@@ -431,8 +433,8 @@ def test_closed_before_it_is_accepted(proxied):
 
 @pytest.mark.needs("iptables-legacy")
 def test_closed_before_the_handshake_is_over(proxied):
-    """The last segment of a client's handshake is lost, and the client has closed before it sends
-    it again: what it said arrives. To see it red: forget published sockets in tproxy_release()."""
+    """The last segment of a client's handshake is lost, and the client closes before it is
+    retransmitted: its data arrive. To see it fail: forget published sockets in tproxy_release()."""
     listener = proxied.listen()
     lost = ("INPUT", "-i", "lo", "-p", "tcp", "--tcp-flags", "SYN,ACK", "ACK", "-j", "DROP")
 
@@ -448,7 +450,7 @@ def test_closed_before_the_handshake_is_over(proxied):
 
 
 def test_fast_open(proxied):
-    """Data with the SYN (or just after it): sendto(MSG_FASTOPEN) passes the hook as well."""
+    """Data with the SYN (or just after it): sendto(MSG_FASTOPEN) runs the hook too."""
     listener = proxied.listen()
 
     def send():
@@ -472,7 +474,7 @@ def connect_mptcp(address):
 
 
 def test_multipath_tcp(proxied):
-    """Its subflow is a TCP socket that connects like any other."""
+    """Its subflow is a TCP socket, which connects like any other."""
     listener = proxied.listen()
     client = proxied.keep(proxied.run_in(connect_mptcp, listener.getsockname()))
     server, peer = proxied.accept(listener)
@@ -510,7 +512,7 @@ def test_udp_is_untouched(proxied):
 
 
 def test_socket_made_outside_stays_outside(proxied):
-    """The cgroup of a socket is that of its maker: a descriptor that is handed in is direct."""
+    """The cgroup of a socket is that of its creator: a socket that was passed in is direct."""
     listener = proxied.listen()
     sock = proxied.keep(proxied.run_in(socket.socket, place=proxied.bystander))
     assert proxied.run_in(sock.connect_ex, listener.getsockname()) == 0
@@ -518,7 +520,7 @@ def test_socket_made_outside_stays_outside(proxied):
 
 
 def test_connection_outlives_its_process(proxied):
-    """The client's process is gone (its socket was passed on), the connection is not."""
+    """The client's process has ended (its socket was passed on), the connection has not."""
     client, server = proxied.pair()
     (entry,) = proxied.pins.dump("map_socks")
     assert not os.path.exists(f"/proc/{entry['value']['pid']}")
@@ -526,7 +528,7 @@ def test_connection_outlives_its_process(proxied):
 
 
 def connect_twice_from_one_port(addresses):
-    """One source address and port to each address: the errno of each connect()."""
+    """One source address and port to each address: returns the errno of each connect()."""
     results, socks = [], []
     for address in addresses:
         sock = socket.socket()
@@ -539,8 +541,8 @@ def connect_twice_from_one_port(addresses):
 
 @pytest.mark.parametrize("listeners, codes", [(1, [0, errno.EADDRNOTAVAIL]), (2, [0, 0])])
 def test_one_source_port_to_two_destinations_at_a_time(loaded, listeners, codes):
-    """To one port of the relay's both would be one connection: the second one fails, and is not
-    mixed up. With two ports each gets its own."""
+    """With one port of the relay both would be the same connection: the second one fails, and is
+    not mixed up. With two ports each gets its own."""
     loaded.start_relay("--workers", 1, "--listeners", listeners)
     addresses = [loaded.listen().getsockname() for _ in range(2)]
     assert loaded.run_in(connect_twice_from_one_port, addresses) == codes

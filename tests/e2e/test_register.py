@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxyctl register: HAProxy and redsocks, which know nothing of tproxy, as relays. What it
-refuses is in test_register_refused.py."""
+"""tproxyctl register: HAProxy and redsocks, which do not know tproxy, as relays. Refusals are in
+test_register_refused.py."""
 
 import json
 import re
@@ -34,7 +34,7 @@ redsocks {{ local_ip = 127.0.0.1; local_port = {port}; ip = 127.0.0.1; port = {s
 
 
 def more_clients(bed, count=300):
-    """Waits for so many connections that are redirected."""
+    """Waits until @count more connections are redirected."""
     before = bed.stats()["redirected"]
     host.wait_until(lambda: bed.stats()["redirected"] > before + count, "clients connect", 20)
 
@@ -44,10 +44,10 @@ def more_clients(bed, count=300):
 
 @pytest.mark.needs("haproxy")
 def test_haproxy(loaded, haproxy, register):
-    """Fail-closed: refused before, relayed after. The server is the one that the client asked for,
-    and so says getpeername().
+    """Fail-closed: refused before, relayed afterwards. The client reaches its own server, which
+    getpeername() names.
 
-    To see it red: let marks_set() set LISTENER without HOOKED.
+    To see it fail: let marks_set() set LISTENER without HOOKED.
     """
     loaded.load("--fail-closed")
     listener = loaded.listen()
@@ -63,7 +63,7 @@ def test_haproxy(loaded, haproxy, register):
     assert wire.ended_by(visit.server) == wire.EOF
     visit.server.close()
     assert wire.ended_by(visit.client) == wire.EOF
-    # Its own connections, and those of bystanders, are direct.
+    # HAProxy's own connections, and those of bystanders, are direct.
     assert not loaded.visit(listener, place=loaded.relay_place).relayed
     assert not loaded.visit(listener, place=loaded.bystander).relayed
     visit.client.close()
@@ -102,8 +102,8 @@ def test_many_connections(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_connection_to_the_port_itself(loaded, haproxy, register):
-    """HAProxy is told no destination, and the rule that the man page proposes ends it. It would
-    connect to itself without end else."""
+    """HAProxy gets no destination, and the rule in the man page rejects the connection. Otherwise
+    HAProxy would connect to itself in a loop."""
     register("--pid", haproxy().pid).succeeded()
     listener = loaded.listen()
     for place in (loaded.client, loaded.bystander):
@@ -114,9 +114,9 @@ def test_connection_to_the_port_itself(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("options", [[], ["--fail-closed"]], ids=["open", "closed"])
 def test_haproxy_killed(loaded, haproxy, register, options):
-    """Nobody else gets the traffic: not who binds its port then.
+    """Another process that binds its port gets no connections.
 
-    To see it red: let is_our_listener() in connect.bpf.h not look at the mark.
+    To see it fail: let is_our_listener() in connect.bpf.h ignore the mark.
     """
     loaded.load(*options)
     relay = haproxy()
@@ -143,7 +143,8 @@ def test_haproxy_killed(loaded, haproxy, register, options):
 
 @pytest.mark.needs("haproxy")
 def test_next_load_forgets_it(loaded, haproxy, register):
-    """As it forgets a relay of ours that was killed; one that runs it keeps."""
+    """It removes the entry, as that of a tproxy-relay that was killed. The entry of a running proxy
+    stays."""
     relay = haproxy()
     register("--pid", relay.pid).succeeded()
     loaded.load()
@@ -155,9 +156,10 @@ def test_next_load_forgets_it(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_stopped_is_waited_for(loaded, haproxy, register):
-    """It does not say that it is alive, so it is never stale: its clients wait in the backlog.
+    """It does not renew its registration, so it never counts as stale: its clients wait in the
+    backlog.
 
-    To see it red: put the time into alive_ns too.
+    To see it fail: put the time into alive_ns too.
     """
     loaded.load("--fail-closed")
     relay = haproxy()
@@ -176,7 +178,8 @@ def test_stopped_is_waited_for(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_restart(loaded, haproxy, register):
-    """Another process, other sockets: register again. --remove of the old one is refused then."""
+    """Another process with other sockets must register again. --remove of the old one is refused
+    then."""
     loaded.load("--fail-closed")
     old = haproxy()
     register("--pid", old.pid).succeeded()
@@ -193,7 +196,8 @@ def test_restart(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_reload_by_another_process(loaded, haproxy, register):
-    """haproxy -sf: the new one shares the port (SO_REUSEPORT) until the old one has closed it."""
+    """haproxy -sf: the new process shares the port (SO_REUSEPORT) until the old one has closed
+    it."""
     loaded.load("--fail-closed")
     old = haproxy()
     register("--pid", old.pid).succeeded()
@@ -213,11 +217,11 @@ def test_reload_by_another_process(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.deadline(60)
 def test_reload_of_a_master_under_load(loaded, haproxy, register):
-    """haproxy -W, as its unit has it: the master is registered, its workers hold the listeners and
-    hand them on. Fail-closed: of thousands of connections none is refused, though register runs
-    only after each reload.
+    """haproxy -W, as in its unit: the master is registered, and its workers hold the listeners
+    and pass them on. Fail-closed: of thousands of connections none is refused, though register
+    runs only after each reload.
 
-    To see it red: store the worker's PID, or look for listeners in the process itself only.
+    To see it fail: store the worker's PID, or search for listeners in the process itself only.
     """
     loaded.load("--fail-closed")
     master = haproxy("-W")
@@ -240,9 +244,9 @@ def test_reload_of_a_master_under_load(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.deadline(60)
 def test_registered_again_and_again_under_load(loaded, haproxy, register):
-    """A socket that is marked stays so all along.
+    """A marked socket stays marked at every moment.
 
-    To see it red: take out the shortcut of marks_set() for sockets that are marked.
+    To see it fail: remove the shortcut of marks_set() for sockets that are marked.
     """
     loaded.load("--fail-closed")
     relay = haproxy()
@@ -259,8 +263,8 @@ def test_registered_again_and_again_under_load(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_in_place_of_a_relay_of_ours(proxied, haproxy, register):
-    """The last one to register wins. The relay looks on, and takes over when connections miss the
-    other one."""
+    """The last one to register gets connections. The relay keeps checking, and takes over when
+    connections do not reach the other proxy."""
     relay = haproxy()
     out = register("--pid", relay.pid).succeeded().out
     assert out.endswith(f"; it replaces relay {proxied.relay.pid}\n")
@@ -307,8 +311,8 @@ def wire_cookie():
 
 @pytest.mark.needs("haproxy")
 def test_status_and_doctor(loaded, haproxy, register, doctor):
-    """To see it red: take alive_ns 0 for old in is_alive(), or look for listeners in the process
-    itself only."""
+    """To see it fail: take an alive_ns of 0 for old in is_alive(), or search for listeners in the
+    process itself only."""
     relay = haproxy("-W")
     register("--pid", relay.pid).succeeded()
     (shown,) = loaded.tproxy_load.status()["relays"]
@@ -335,7 +339,7 @@ def test_status_and_doctor(loaded, haproxy, register, doctor):
 
 @pytest.mark.needs("haproxy")
 def test_remove(loaded, haproxy, register):
-    """The entry and the marks; what runs goes on."""
+    """The entry and the marks are removed. Established connections continue."""
     loaded.load("--fail-closed")
     relay = haproxy()
     register("--pid", relay.pid).succeeded()
@@ -354,9 +358,10 @@ def test_remove(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.deadline(60)
 def test_remove_under_load(loaded, haproxy, register):
-    """Fail-open: who is redirected before is served, who comes after is direct; none fails.
+    """Fail-open: clients that were redirected before are served, later ones are direct, and
+    none fails.
 
-    To see it red: unmark() before the entry is deleted.
+    To see it fail: call unmark() before the entry is deleted.
     """
     relay = haproxy()
     with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
@@ -382,7 +387,7 @@ def test_remove_of_one_that_has_ended(loaded, haproxy, register):
 
 @pytest.mark.needs("redsocks", "microsocks")
 def test_redsocks(loaded, register):
-    """To a SOCKS5 server, which lives in the relay cgroup as well."""
+    """With a SOCKS5 server, which is in the relay cgroup as well."""
     loaded.load("--fail-closed")
     config = loaded.directory / "redsocks.conf"
     config.write_text(REDSOCKS.format(port=PORT, socks=SOCKS_PORT))
@@ -406,8 +411,8 @@ def test_redsocks(loaded, register):
 
 
 def test_dual_stack_wildcard(loaded, register):
-    """One socket at ::, for both families: it is asked at SOL_IP and at SOL_IPV6. A client sees
-    what the proxy was told."""
+    """One socket at ::, for both families: it asks at SOL_IP and at SOL_IPV6. A client sees what
+    the proxy learned."""
     host6.give_addresses(loaded)
     task = loaded.task(serve_where_to, socket.AF_INET6, "::", PORT, place=loaded.relay_place)
     host.wait_until(lambda: register("--pid", task.pid, "--port", PORT).status == 0, "it listens")
@@ -429,7 +434,7 @@ def test_dual_stack_wildcard(loaded, register):
     (socket.AF_INET6, "::ffff:127.0.0.9", False, "127.0.0.9", None),
 ])
 def test_addresses(loaded, register, family, address, only6, listen, listen6):
-    """What is registered for a socket; and a connection of that family gets there."""
+    """The address that is registered for a socket. A connection of that family reaches it."""
     host6.give_addresses(loaded)
     task = loaded.task(serve_where_to, family, address, PORT, only6, place=loaded.relay_place)
     host.wait_until(lambda: register("--pid", task.pid, "--port", PORT).status == 0, "it listens")
@@ -441,9 +446,10 @@ def test_addresses(loaded, register, family, address, only6, listen, listen6):
 
 
 def test_all_of_a_shared_port_are_marked(loaded, register):
-    """SO_REUSEPORT: the kernel chooses among all of them, in a process and in its children.
+    """SO_REUSEPORT: the kernel chooses among all sockets of a port, in a process and in its
+    children.
 
-    To see it red: mark only the first socket of each port.
+    To see it fail: mark only the first socket of each port.
     """
     loaded.load("--fail-closed")
     task = loaded.task(serve_from_children, PORT, 8, place=loaded.relay_place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What tproxyctl register refuses: in one line that says what to do, and nothing is changed."""
+"""What tproxyctl register refuses: one line that says what to do, and no change."""
 
 import os
 import signal
@@ -21,7 +21,8 @@ IPPROTO_MPTCP = 262
 
 
 def listen_for_ever(*sockets):
-    """Each as bound() takes it: (family, address, port) and options by name."""
+    """Listens on each of the sockets, which are arguments of bound(): (family, address, port) and
+    options by name."""
     kept = [bound(*args, **options) for *args, options in sockets]
     while kept:
         signal.pause()
@@ -29,7 +30,7 @@ def listen_for_ever(*sockets):
 
 @pytest.fixture
 def listening(loaded):
-    """A process that listens, in the relay cgroup or elsewhere: its PID."""
+    """A process that listens, in the relay cgroup or elsewhere: returns its PID."""
     def start(*sockets, place=None):
         task = loaded.task(listen_for_ever, *sockets, place=place or loaded.relay_place)
         for socks in sockets:
@@ -46,7 +47,7 @@ def inet(port, address="127.0.0.1", **options):
 
 @pytest.fixture
 def unchanged(loaded):
-    """Nothing is registered, before and after."""
+    """Asserts that nothing is registered, before and after."""
     yield
     assert registered(loaded) == []
 
@@ -83,8 +84,8 @@ def test_it_does_not_listen_at_that_port(loaded, register, listening, unchanged)
 
 @pytest.mark.parametrize("where", ["scope", "outside"])
 def test_it_is_not_in_the_relay_cgroup(loaded, register, listening, unchanged, where):
-    """To see it red: leave check_holders() out. With its own connections in scope HAProxy would
-    connect to itself."""
+    """With its own connections in scope HAProxy would connect to itself. To see it fail: leave
+    check_holders() out."""
     cgroup = getattr(loaded, where)
     pid = listening(inet(PORT), place=host.Place(cgroup, loaded.client_net))
     register("--pid", pid, "--port", PORT).refused(pid, cgroup, loaded.relay_cgroup, "Slice=")
@@ -99,8 +100,8 @@ def test_its_name_only_begins_like_the_relay_cgroup(loaded, register, listening,
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["registered", "replaced"])
 def test_relay_of_ours(loaded, register, service, replaced):
-    """Nor its guardian, which has its sockets and accepts nothing; nor one that looks on because
-    another one has taken its place. To see it red: leave is_tproxy_relay() out."""
+    """Nor its guardian, which has its sockets and does not accept; nor a relay that was replaced by
+    another one. To see it fail: leave is_tproxy_relay() out."""
     relay = service()
     pids = [relay.pid, relay.relay_pid]
     port = int(relay.registrations()[-1][2])
@@ -128,7 +129,7 @@ def serve_from_two_cgroups(*cgroups):
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_one_of_its_children_is_not_in_the_relay_cgroup(loaded, register, unchanged, turn):
-    """To see it red: check_cgroup() of the first holder only."""
+    """To see it fail: call check_cgroup() for the first holder only."""
     cgroups = [loaded.relay_cgroup, loaded.outside][::turn]
     task = loaded.task(serve_from_two_cgroups, *cgroups, place=loaded.relay_place)
     host.wait_until(lambda: sum(bool(find_listener(child, PORT, close=True))
@@ -154,7 +155,7 @@ def test_in_scope_without_a_relay_cgroup(bed, register):
 
 
 def test_out_of_scope_without_a_relay_cgroup(bed, register):
-    """Its connections are direct, but none of our programs sees its sockets."""
+    """Its connections are direct, but no program of tproxy sees its sockets."""
     bed.load(relay_cgroup=False)
     task = bed.task(listen_for_ever, inet(PORT), place=bed.bystander)
     host.wait_until(lambda: find_listener(task.pid, PORT, close=True), "it listens")
@@ -178,17 +179,18 @@ def hold(socks):
 
 
 def holder(bed, *socks):
-    """A process in the relay cgroup that has sockets which others have made."""
+    """A process in the relay cgroup that has sockets which other processes have created."""
     task = bed.task(hold, socks, place=bed.relay_place)
     host.wait_until(lambda: task.pid in bed.relay_cgroup.pids(), "it is in its cgroup")
     return task
 
 
 def test_listener_was_created_outside(loaded, register, unchanged):
-    """The process is in the relay cgroup now, its socket is not for ever: no program of ours would
-    see its connections. One good socket beside it does not help, and is left as it was.
+    """The process is in the relay cgroup now, but its socket never will be: no program of
+    tproxy would see its connections. A good socket beside it does not help, and stays as it
+    was.
 
-    To see it red: let ask_whoami() believe without asking.
+    To see it fail: let ask_whoami() return 0 without asking.
     """
     stranger = loaded.keep(loaded.run_in(bound, socket.AF_INET, "127.0.0.1", PORT,
                                          place=loaded.bystander))
@@ -222,8 +224,8 @@ def test_only_what_was_asked_for_is_marked(loaded, register, listening):
 
 
 def test_too_many_ports(loaded, register, binary):
-    """64 are well, 65 are not. The program is started anew: a forked task would have our sockets
-    too."""
+    """64 are accepted, 65 are not. The program is executed anew: a forked task would have the
+    test's sockets too."""
     code = ("import signal, socket\n"
             "socks = [socket.create_server(('127.0.0.1', {port} + i)) for i in range({n})]\n"
             "print('ready', flush=True)\n"
@@ -274,7 +276,7 @@ def test_more_than_one_network_namespace(loaded, register, unchanged):
 
 
 def test_socket_of_another_network_namespace(loaded, register):
-    """HAProxy's `namespace`: the socket counts, not where the process is."""
+    """HAProxy's `namespace`: the namespace of the socket counts, not that of the process."""
     loaded.load("--fail-closed")
     task = loaded.task(serve_elsewhere, loaded.client_net, place=host.Place(loaded.relay_cgroup,
                                                                             loaded.server_net))
@@ -289,8 +291,8 @@ def serve_elsewhere(netns):
 
 @pytest.mark.parametrize("options", [["--pid"], ["--remove", "--pid"]], ids=["", "remove"])
 def test_who_is_not_root(loaded, register, listening, unchanged, options):
-    """Neither a stranger nor who is in the relays' group, who may write the maps, and not for a
-    process of one's own."""
+    """Neither an unprivileged user nor a member of the relay's group, who may write the maps, not
+    even for a process of its own."""
     pid = listening(inet(PORT))
     for gid in (programs.RELAY_GID, programs.RELAY_GID + 1):
         register(*options, pid, user=(programs.RELAY_UID, gid)).refused("root")
@@ -306,7 +308,7 @@ def test_root_without_the_capability_to_duplicate(loaded, register, binary, list
 
 
 def test_in_a_pid_namespace(loaded, register, binary):
-    """Numbers mean something else there, and that is found out before anything is registered."""
+    """PIDs have another meaning there, which is detected before anything is registered."""
     code = ("import socket, subprocess, os, sys\n"
             f"sock = socket.create_server(('127.0.0.1', {PORT}))\n"
             f"sys.exit(subprocess.run(['{binary}', 'register', '--pin-dir',"
@@ -318,7 +320,7 @@ def test_in_a_pid_namespace(loaded, register, binary):
 
 
 def test_no_room_for_another_namespace(loaded, register, listening):
-    """The marks are taken back. To see it red: leave marks_restore() out."""
+    """The marks are restored. To see it fail: leave marks_restore() out."""
     pid = listening(inet(PORT))
     with loaded.pins.open("map_config") as config:
         config.fill()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The relay: bytes, ends of file and resets (I6), limits and timeouts, the end of the process."""
+"""The relay: bytes, EOF and resets (I6), limits and timeouts, the end of the process."""
 
 import errno
 import os
@@ -24,13 +24,13 @@ MIB = 1024
 
 @pytest.fixture(params=["client", "server"])
 def ends(request, proxied):
-    """Both ends of a relayed connection, once this way round and once the other."""
+    """Both ends of a relayed connection, in both orders."""
     client, server = proxied.pair()
     return (client, server) if request.param == "client" else (server, client)
 
 
 def send_until_blocked(sock):
-    """Fills every buffer on the way; returns how many bytes that took."""
+    """Fills every buffer on the way, and returns how many bytes that took."""
     sent, quiet_since = 0, time.monotonic()
     sock.setblocking(False)
     while time.monotonic() - quiet_since < 0.3:
@@ -47,7 +47,7 @@ def send_until_blocked(sock):
 
 
 def test_half_close(ends):
-    """I6. To see it red: close the whole session at the first end of file."""
+    """I6. To see it fail: close the whole session at the first EOF."""
     one, other = ends
     one.sendall(b"the question")
     one.shutdown(socket.SHUT_WR)
@@ -77,7 +77,7 @@ def test_both_half_close_at_once(ends):
 
 
 def test_one_end_speaks_first(ends):
-    """The server does with ssh and SMTP."""
+    """The server speaks first in ssh and SMTP."""
     one, other = ends
     one.sendall(b"220 welcome\r\n")
     assert wire.read_exactly(other, 13) == b"220 welcome\r\n"
@@ -85,7 +85,7 @@ def test_one_end_speaks_first(ends):
 
 
 def test_close_with_data_in_flight(ends):
-    """One end writes and closes; the other, which reads late, gets all of it."""
+    """One end writes and closes. The other, which reads late, gets all of it."""
     one, other = ends
     stream = wire.Stream("in flight", 1 << 20)
     other.settimeout(wire.TIMEOUT)
@@ -95,7 +95,7 @@ def test_close_with_data_in_flight(ends):
 
 
 def test_reset(ends):
-    """I6. To see it red: shut the other side down instead of resetting it."""
+    """I6. To see it fail: shut the other side down in place of resetting it."""
     one, other = ends
     wire.exchange(one, other)
     wire.reset(one)
@@ -103,7 +103,8 @@ def test_reset(ends):
 
 
 def test_reset_with_data_in_flight(ends):
-    """The other end reads nothing until the reset: it may lose data, but not take it for all."""
+    """The other end reads nothing until the reset: it may lose data, but must not take them for
+    complete."""
     one, other = ends
     send_until_blocked(one)
     wire.reset(one)
@@ -111,8 +112,8 @@ def test_reset_with_data_in_flight(ends):
 
 
 def test_last_words_before_a_reset(proxied):
-    """What the kernel had acknowledged for us arrives, although it is by writing the other way that
-    we learn of the reset. To see it red: do not run the pump in half_flush()."""
+    """Bytes that the kernel has acknowledged arrive, although the relay learns of the reset by
+    writing the other way. To see it fail: do not run the pump in half_flush()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
     proxied.relay.stop()
@@ -124,11 +125,12 @@ def test_last_words_before_a_reset(proxied):
 
 
 def test_server_that_resets_before_the_relay_looks(proxied):
-    """It accepts, says something and resets, all while the relay waits to run. Directly the client
-    reads that, and then meets the reset. Red if dial_failed() takes ECONNRESET for a refusal."""
+    """It accepts, sends data and resets while the relay waits to run. Without a relay the client
+    would read the data, and then get the reset. Fails if dial_failed() takes ECONNRESET for a
+    refusal."""
     listener = proxied.listen()
     address = listener.getsockname()
-    proxied.server_net.ip(f"route add blackhole {CLIENT}/32")  # the SYN has to go again
+    proxied.server_net.ip(f"route add blackhole {CLIENT}/32")  # the SYN is retransmitted
 
     def relays_states():
         with proxied.client_net.inside():
@@ -147,7 +149,7 @@ def test_server_that_resets_before_the_relay_looks(proxied):
 
 @pytest.mark.parametrize("writes", [False, True], ids=["", "but-writes"])
 def test_reset_reaches_an_end_that_does_not_read(ends, writes):
-    """It learns of the reset at once, although what was sent before cannot be delivered."""
+    """It gets the reset at once, although data sent before cannot be delivered."""
     one, other = ends
     send_until_blocked(one)
     if writes:
@@ -160,7 +162,7 @@ def test_reset_reaches_an_end_that_does_not_read(ends, writes):
 
 
 def test_close_with_unread_data_is_a_reset(ends):
-    """The kernel resets a connection that is closed before all was read."""
+    """The kernel resets a connection that is closed with unread data."""
     one, other = ends
     other.sendall(bytes(100))
     wire.read_exactly(one, 1)
@@ -214,19 +216,19 @@ def test_connect_timeout(loaded):
 
 
 def test_client_that_leaves_while_the_relay_dials(loaded):
-    """The relay gives up with it, long before its connect timeout, and leaks nothing."""
+    """The relay gives up too, long before its connect timeout, and leaks nothing."""
     loaded.start_relay("--connect-timeout", "60s", "--workers", 1)
     before = loaded.relay.descriptors_at_rest()
     clients = [loaded.connect(BLACKHOLE) for _ in range(4)]
     host.wait_until(lambda: loaded.relay.descriptors() >= before + 8, "the relay dials")
     for client in clients[:2]:
         wire.reset(client)
-    # and one that a worker keeps at hand for the next client
+    # and a socket that a worker prepares for the next client
     host.wait_until(lambda: loaded.relay.descriptors() <= before + 5, "two are given up")
 
 
 def test_data_sent_before_the_destination_answers_is_kept(proxied):
-    """The client may write, and even end, before the server has accepted."""
+    """The client may write, and even send FIN, before the server has accepted."""
     listener = proxied.listen()
     client = proxied.connect(listener)
     client.sendall(b"early")
@@ -239,8 +241,8 @@ def test_data_sent_before_the_destination_answers_is_kept(proxied):
 
 
 def speaks(one, other, duration, pause_most):
-    """A byte goes one way again and again for so long. False if nobody could expect it to arrive,
-    for this process has not had the CPU for longer than the pause."""
+    """Sends a byte one way again and again for @duration. Returns false if the test is void,
+    because this process did not get the CPU for longer than the pause."""
     began = last = time.monotonic()
     while last - began < duration:
         try:
@@ -313,18 +315,19 @@ def test_half_closed_timeout_does_not_end_a_transfer(loaded):
 @pytest.mark.parametrize("sender", ["client", "server"])
 @pytest.mark.parametrize("ends_well", [True, False], ids=["half-closed", "open"])
 def test_slow_reader_is_not_cut_off(loaded, sender, ends_well):
-    """What it has not read yet lies in a buffer of the relay's socket, and the relay has nothing to
-    move for longer than either timeout. Then it stops to read, and is cut off.
+    """Its unread bytes are in a buffer of the relay's socket, and the relay moves nothing for
+    longer than either timeout. Then the reader stops, and is cut off.
 
-    To see it red: do not compare what has been acknowledged in note_progress(); take what waits
-    for progress.
+    To see it fail: do not compare what has been acknowledged in note_progress(); take waiting
+    bytes for progress.
     """
     loaded.start_relay("--half-closed-timeout", "1s", "--idle-timeout", "1s")
     listener = loaded.listen()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
 
     def read_slowly(sock, duration):
-        """How much; None if this process has not had the CPU for half of a timeout."""
+        """Returns how many bytes were read; None if this process did not get the CPU for half of a
+        timeout."""
         got, began = 0, time.monotonic()
         last = began
         while last - began < duration:
@@ -366,9 +369,10 @@ def test_slow_reader_is_not_cut_off(loaded, sender, ends_well):
 
 @pytest.mark.deadline(120)
 def test_200_mb_both_ways_through_slow_readers(proxied):
-    """I6, and bounded memory: both readers stall again and again, the relay does not buffer it.
+    """I6, and bounded memory: both readers stall again and again, and the relay does not buffer
+    all of it.
 
-    To see it red: read on from one side however much waits for the other.
+    To see it fail: read from one side however much waits for the other.
     """
     relay = proxied.relay
     client, server = proxied.pair()
@@ -378,7 +382,7 @@ def test_200_mb_both_ways_through_slow_readers(proxied):
 
     def swap(sock, outgoing):
         return wire.swap_streams(sock, outgoing, pause_every=20 << 20,
-                                 pause=lambda: time.sleep(0.2))  # this is the slow reader
+                                 pause=lambda: time.sleep(0.2))  # the slow reader
 
     tasks = [proxied.task(swap, client, up),
              proxied.task(swap, server, down, place=proxied.server)]
@@ -400,7 +404,7 @@ def test_reader_that_never_reads_stops_the_writer(ends, proxied):
 
 
 def test_idle_relay_uses_no_cpu(proxied):
-    """With open connections, half-closed ones and one whose reader is stuck."""
+    """With open connections, half-closed ones, and one whose reader has stopped."""
     proxied.pair()
     client, server = proxied.pair()
     client.shutdown(socket.SHUT_WR)
@@ -412,7 +416,7 @@ def test_idle_relay_uses_no_cpu(proxied):
 
 def cpu_used(relay, duration):
     before = relay.cpu_seconds()
-    time.sleep(duration)  # the time that is measured over
+    time.sleep(duration)  # the time over which it is measured
     return relay.cpu_seconds() - before
 
 
@@ -420,7 +424,7 @@ def cpu_used(relay, duration):
 
 
 def served_of(clients, expected, what, timeout=10):
-    """The clients whose byte has come back, once they are as many as expected."""
+    """The clients whose byte has come back, once there are as many as expected."""
     served = set()
 
     def enough():
@@ -450,7 +454,7 @@ def waiting_clients(bed, address, count):
 
 
 def limit_descriptors(pid, limit):
-    """Takes away from a running relay, which its own user may do."""
+    """Lowers the limit of a running relay, which its own user may do."""
     os.setresgid(RELAY_GID, RELAY_GID, RELAY_GID)
     os.setresuid(RELAY_UID, RELAY_UID, RELAY_UID)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
@@ -458,14 +462,14 @@ def limit_descriptors(pid, limit):
 
 @pytest.mark.parametrize("limit", ["descriptors", "fewer-descriptors", "connections"])
 def test_more_clients_than_can_be_served(loaded, limit):
-    """Those too many wait in the backlog, the relay does not spin, and serves them later.
+    """Further clients wait in the backlog, the relay does not spin, and serves them later.
 
-    To see it red: go on accepting after EMFILE, or do not resume by timer.
+    To see it fail: continue to accept after EMFILE, or do not resume by timer.
     """
     address, = loaded.echo_server()
     if limit == "descriptors":
         relay = loaded.start_relay("--workers", 1, files=128)
-    elif limit == "fewer-descriptors":  # than it reckons with: EMFILE is what it meets
+    elif limit == "fewer-descriptors":  # than the relay assumes: it meets EMFILE
         relay = loaded.start_relay("--workers", 1)
         loaded.run_in(limit_descriptors, relay.pid, 64, place=loaded.bystander)
     else:
@@ -489,16 +493,16 @@ def test_more_clients_than_can_be_served(loaded, limit):
 
 
 def test_lack_of_descriptors_is_no_reason_to_bypass(loaded):
-    """A relay that cannot even look at its registration still says that it is alive.
+    """A relay that cannot even check its registration still renews it.
 
-    To see it red: return REGISTRATION_GONE from registration_check() for every error.
+    To see it fail: return REGISTRATION_GONE from registration_check() for every error.
     """
     address, = loaded.echo_server()
     relay = loaded.start_relay("--workers", 1)
     loaded.run_in(limit_descriptors, relay.pid, 64, place=loaded.bystander)
     waiting = waiting_clients(loaded, address, 100)
     served_of(waiting, 10, "some are served")
-    assert cpu_used(relay, 7.0) < 0.7, "spins"  # and longer than TPROXY_STALE_NS
+    assert cpu_used(relay, 7.0) < 0.7, "spins"  # longer than TPROXY_STALE_NS
     late = loaded.connect(loaded.listen())
     assert loaded.stats()["stalled"] == 0
     for client in [*waiting, late]:
@@ -509,7 +513,7 @@ def test_lack_of_descriptors_is_no_reason_to_bypass(loaded):
 
 
 def test_term_drains(loaded):
-    """Live connections go on, new ones are direct, the relay ends with the last of them."""
+    """Live connections continue, new ones are direct, and the relay exits with the last of them."""
     relay = loaded.start_relay("--drain-timeout", "60s")
     listener = loaded.listen()
     client, server = loaded.pair(listener)
@@ -525,9 +529,9 @@ def test_term_drains(loaded):
 
 
 def test_quit_drains_without_a_deadline(loaded):
-    """A replaced relay serves what it has, however long that takes; SIGTERM sets the deadline.
+    """A replaced relay serves its connections without a deadline. SIGTERM sets one.
 
-    To see it red: add the drain timer in on_quit(), or not in on_term() while draining.
+    To see it fail: add the drain timer in on_quit(), or not in on_term() while draining.
     """
     relay = loaded.start_relay("--drain-timeout", "500ms")
     listener = loaded.listen()
@@ -571,7 +575,7 @@ def test_second_term_ends_at_once(loaded):
 
 
 def test_line_for_each_connection(proxied):
-    """Client, destination, bytes both ways, duration, reason."""
+    """Client, destination, bytes each way, duration, reason."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     client.sendall(bytes(78))
@@ -598,7 +602,7 @@ def test_usr1_prints_counters(proxied):
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_workers(loaded, workers):
-    """Connections are served whichever worker gets them."""
+    """Connections are served by whichever worker gets them."""
     relay = loaded.start_relay("--workers", workers)
     assert int(relay.registrations()[0][3]) == workers
     listener = loaded.listen()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What programs do with sockets besides connect() to a server, in both families.
 
-With test_redirect.py, where the first half of these is, for IPv4.
+test_redirect.py has the first half of these tests for IPv4.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def bed(bed):
 
 
 class Kind:
-    """Sockets of one family, and a listener that they reach; "mapped" is IPv4 by an IPv6 socket."""
+    """Sockets of one family, and a listener that they reach. "mapped" is IPv4 by an IPv6 socket."""
 
     def __init__(self, bed, name):
         self._bed = bed
@@ -48,7 +48,8 @@ class Kind:
         self.family = socket.AF_INET if name == "inet" else socket.AF_INET6
 
     def listen(self, number=0, port=0, netns=None):
-        """At the first or second address of the server; a listener and what reaches it."""
+        """Listens at the first or second address of the server. Returns the listener and the
+        address that reaches it."""
         if self._name == "inet6":
             sock = host6.listen(self._bed, (SERVER6, SERVER6_2)[number], port, netns)
             return sock, sock.getsockname()[:2]
@@ -75,7 +76,7 @@ def kind(request, proxied):
 
 
 def rest(bed, *socks):
-    """After these are closed nothing is left."""
+    """Closes these, after which nothing is left."""
     for sock in socks:
         sock.close()
     host.wait_until(bed.pins.at_rest, "nothing is left")
@@ -96,7 +97,7 @@ def nonblocking(family, address):
 
 
 def test_nonblocking_connect(proxied, kind):
-    """As without a proxy, each time. To see it red: redirect a socket that is being connected."""
+    """As without tproxy, each time. To see it fail: redirect a socket that is being connected."""
     _, address = kind.listen()
     direct = proxied.run_in(nonblocking, kind.family, address, place=proxied.bystander)
     assert direct[0] == errno.EINPROGRESS
@@ -106,7 +107,7 @@ def test_nonblocking_connect(proxied, kind):
 
 
 def test_connect_again_on_a_connected_socket(proxied, kind):
-    """EISCONN; the first destination stays, as does what is recorded."""
+    """EISCONN. The first destination and its record stay."""
     (first, to_first), (_, to_second) = kind.listen(), kind.listen(1)
 
     def connect():
@@ -121,8 +122,8 @@ def test_connect_again_on_a_connected_socket(proxied, kind):
 
 
 def test_reconnect_after_unspec(proxied, kind):
-    """AF_UNSPEC disconnects; what comes next is a new destination. To see it red: keep the first
-    record of a socket."""
+    """AF_UNSPEC disconnects, and the next connect() has a new destination. To see it fail: keep the
+    first record of a socket."""
     (_, to_first), (second, to_second) = kind.listen(), kind.listen(1)
 
     def connect():
@@ -144,8 +145,8 @@ def test_reconnect_after_unspec(proxied, kind):
 
 
 def test_one_socket_in_both_families(proxied):
-    """An IPv6 socket goes to an IPv6 server, then to an IPv4 one. (Then it stays IPv4: the kernel's
-    own business.)"""
+    """An IPv6 socket connects to an IPv6 server, then to an IPv4 one. (The kernel turns it into an
+    IPv4 socket for good.)"""
     v6, v4 = host6.listen(proxied), proxied.listen()
     to = [v6.getsockname()[:2], host6.mapped(v4.getsockname())]
 
@@ -166,7 +167,7 @@ def test_one_socket_in_both_families(proxied):
 
 
 def test_connect_again_after_a_failure(loaded):
-    """The kernel refuses the first one (its address is in use); then the socket is good."""
+    """The kernel refuses the first connect() (its address is in use), and the second one works."""
     loaded.start_relay("--workers", 1, "--listeners", 1)
     proxied = loaded
     listener, other = proxied.listen(), proxied.listen(SERVER2)
@@ -191,7 +192,7 @@ def test_connect_again_after_a_failure(loaded):
 
 def test_connect_to_loopback_after_a_failure(bed):
     """The kernel refuses the first connect(), which was redirected (its address is in use). The
-    second one is not redirected: the first one's record does not apply to it. Red if
+    second one is not redirected: the first one's record does not apply to it. Fails if
     connect_run() does not call client_forget()."""
     bed.load("--fail-closed")
     bed.start_relay("--workers", 1, "--listeners", 1)
@@ -247,7 +248,7 @@ def test_bound_to_an_address_and_a_port(proxied, kind):
 
 
 def test_bound_to_an_address_without_a_port(proxied):
-    """IP_BIND_ADDRESS_NO_PORT: the port is chosen by connect(), after its hook."""
+    """IP_BIND_ADDRESS_NO_PORT: connect() chooses the port, after its hook."""
     listener = proxied.listen()
     client = proxied.keep(proxied.run_in(
         connect_from, socket.AF_INET, listener.getsockname(), (CLIENT, 0),
@@ -258,7 +259,7 @@ def test_bound_to_an_address_without_a_port(proxied):
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_bound_to_a_device(bed, policy):
     """It could not reach the relay, or nothing but the relay: never redirected, and counted. To see
-    it red: do not look at bound_dev_if."""
+    it fail: ignore bound_dev_if."""
     bed.load(*policy)
     bed.start_relay("--listen", "0.0.0.0:0", "--listen", "[::]:0")
     kinds = [Kind(bed, name) for name in KINDS]
@@ -283,7 +284,7 @@ def test_bound_to_a_device(bed, policy):
 
 def test_source_ports_reused_at_once_from_two_addresses(proxied):
     """The same ports at two addresses of each family, at the same time: every connection gets its
-    own destination. To see it red: leave the source address out of the tuple."""
+    own destination. To see it fail: leave the source address out of the tuple."""
     proxied.client_net.ip(f"addr add {CLIENT_2}/24 dev tproxy0",
                           f"addr add {CLIENT6_2}/64 dev tproxy0 nodad")
     ways = []
@@ -315,8 +316,8 @@ def test_source_ports_reused_at_once_from_two_addresses(proxied):
 @pytest.mark.parametrize("everywhere", [False, True], ids=["default", "everywhere"])
 @pytest.mark.parametrize("how", ["MSG_FASTOPEN", "TCP_FASTOPEN_CONNECT"])
 def test_fast_open(proxied, kind, how, everywhere):
-    """Data with the SYN where the host allows it: then the relay accepts before the handshake is
-    over. To see it red: publish at ACTIVE_ESTABLISHED instead of TCP_CONNECT."""
+    """Data with the SYN where the host allows it: the relay then accepts before the handshake has
+    completed. To see it fail: publish at ACTIVE_ESTABLISHED in place of TCP_CONNECT."""
     if everywhere:
         proxied.client_net.sysctl("ipv4/tcp_fastopen", FAST_OPEN_EVERYWHERE)
     listener, address = kind.listen()
@@ -341,8 +342,8 @@ def test_fast_open(proxied, kind, how, everywhere):
 
 
 def test_fast_open_connect_without_a_word(proxied, kind):
-    """connect() has put the SYN off for the first write, which never comes: nothing is left. To see
-    it red: delete nothing in tproxy_release."""
+    """connect() defers the SYN until the first write, which never comes: nothing is left. To see it
+    fail: delete nothing in tproxy_release."""
     proxied.client_net.sysctl("ipv4/tcp_fastopen", FAST_OPEN_EVERYWHERE)
     _, address = kind.listen()
 
@@ -376,7 +377,7 @@ def test_multipath_tcp(proxied, kind):
 
 
 def test_other_protocols_are_untouched(proxied):
-    """UDP, UDP-Lite, ICMP and raw sockets, connected or not. To see it red: drop is_tcp()."""
+    """UDP, UDP-Lite, ICMP and raw sockets, connected or not. To see it fail: drop is_tcp()."""
     ways = [(socket.AF_INET, socket.SOCK_DGRAM, 0, (SERVER, 53)),
             (socket.AF_INET6, socket.SOCK_DGRAM, 0, (SERVER6, 53)),
             (socket.AF_INET6, socket.SOCK_DGRAM, 0, (f"::ffff:{SERVER}", 53)),
@@ -437,7 +438,7 @@ SPECIAL = ["0.0.0.0", "255.255.255.255", "224.0.0.1", "239.255.255.250", "::", "
 
 
 def test_special_destinations_keep_their_errno(proxied):
-    """Nobody listens there: what the kernel says."""
+    """No process listens there, so the kernel's own errno is expected."""
     def outcomes():
         codes = {}
         for address in SPECIAL:
@@ -453,7 +454,7 @@ def test_special_destinations_keep_their_errno(proxied):
 
 
 def test_broadcast_address_of_a_network(proxied):
-    """Only the kernel's routes know that it is one: reset, then the true errno for a while."""
+    """Only the kernel's routes know that it is one: a reset, then the true errno for some time."""
     address = ("198.51.100.255", 9)
 
     def connect():
@@ -482,9 +483,9 @@ def test_this_host_by_its_unspecified_address(bed, policy):
 
 @pytest.mark.parametrize("policy", [[], ["--include-loopback"]], ids=["", "include-loopback"])
 def test_the_relays_own_address_is_reset(bed, policy):
-    """I3, by any local address and its own port, for clients and bystanders. To see it red: let the
-    relay dial the address on which it was reached, or do not ask is_our_listener() about the
-    destination."""
+    """I3, by any local address and the relay's port, for clients and bystanders. To see it fail:
+    let the relay connect to the address at which it was reached, or do not call is_our_listener()
+    for the destination."""
     bed.load(*policy)
     relay = bed.start_relay("--listen", "0.0.0.0:0", "--listen", "[::]:0")
     for address in ("::1", CLIENT6, "::ffff:127.0.0.1", f"::ffff:{CLIENT}", "::ffff:127.9.9.9"):
@@ -497,7 +498,7 @@ def test_the_relays_own_address_is_reset(bed, policy):
 
 
 def test_an_older_relays_address_is_reset(proxied):
-    """Redirected to the newer one, which dials the older one's listener: no loop."""
+    """Redirected to the newer relay, which connects to the older one's listener: no loop."""
     first = proxied.relay
     proxied.start_relay()
     proxied.load("--include-loopback")
@@ -514,7 +515,8 @@ EACH = MANY // NAMESPACES
 
 
 def hold_connections(channel, address, count):
-    """Connects so many sockets, each carries its number there and back; they stay until told."""
+    """Connects @count sockets. Each carries its number there and back, and they stay until told to
+    close."""
     socks = []
     for _ in range(count):
         sock = socket.socket()
@@ -534,8 +536,8 @@ def hold_connections(channel, address, count):
 
 @pytest.mark.deadline(150)
 def test_30000_connections_at_a_time(bed):
-    """As many as four relays, client programs and servers with 20,000 descriptors each can hold,
-    in four network namespaces. To see it red: make map_socks or map_ports smaller."""
+    """As many as four relays, client programs and servers with 20,000 descriptors each can hold, in
+    four network namespaces. To see it fail: make map_socks or map_ports smaller."""
     bed.load()
     clients = []
     with contextlib.ExitStack() as nets:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """I10: an exchange that is prompt without a relay is prompt with it.
 
-A client's segments on loopback have up to 64 KiB, and the kernel delays acknowledgements by 40 ms:
-with Nagle's algorithm, small buffers or windows both ends may wait for a timer. Such a timer goes
-off in each exchange, or nearly; a busy machine delays a few, or for a while many. So what is
-counted is how many exchanges took as long as a timer does, in the best of some tries.
+A client's segments on loopback have up to 64 KiB, and the kernel delays acknowledgements by 40
+ms. With Nagle's algorithm, small buffers or windows both ends may wait for a timer, in nearly
+every exchange. A busy machine delays some exchanges, or many for a while. So the test counts
+the exchanges that took as long as a timer, in the best of some tries.
 """
 
 import socket
@@ -76,8 +76,8 @@ def small_buffer(size):
 def test_request(proxied, writes, options):
     """Header and body by two writes, as wget and others do, and small send buffers.
 
-    Red if acknowledge() in pump.c does nothing: half of the exchanges or more take 40 ms. What
-    begins with a few bytes, also if ack_owe() does nothing.
+    Fails if acknowledge() in pump.c does nothing: half of the exchanges or more take 40 ms.
+    Exchanges that begin with a few bytes also fail if ack_owe() does nothing.
     """
     listener = proxied.listen()
     proxied.task(serve, listener, sum(writes), place=proxied.server)
@@ -90,9 +90,10 @@ def test_request(proxied, writes, options):
 
 @pytest.mark.parametrize("size", [8192, 16_384], ids=["8K", "16K"])
 def test_window_made_small(proxied, size):
-    """SO_RCVBUF set after connect(), when the first window was large. Directly this takes 0.1 s.
+    """SO_RCVBUF is set after connect(), when the first window was large. Without a relay this
+    takes 0.1 s.
 
-    Red without TCP_MAXSEG in inherit_options(): each 100 kB take a second or more with 8 KiB.
+    Fails without TCP_MAXSEG in inherit_options(): each 100 kB take a second or more with 8 KiB.
     """
     def taken():
         client, server = proxied.pair()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""I2 at the last moment: a SYN for the relay does not leave the host, and does not reach a stranger
-who has the relay's port by the time that it is sent, or sent again. And I9, I3: bytes go where this
-very connect() asked for."""
+"""I2 at the last moment: a SYN for the relay does not leave the host, and does not reach a process
+that has taken the relay's port by the time it is sent or retransmitted. And I9, I3: bytes reach the
+destination that this very connect() asked for."""
 
 import errno
 import os
@@ -45,8 +45,8 @@ def connected_marked(address):
 
 
 def connect_marked(address, again=None):
-    """The errno; the device that the socket is bound to, and the errno of another attempt with it.
-    """
+    """Returns the errno, the device that the socket is bound to, and the errno of another attempt
+    with it."""
     with socket.socket() as sock:
         sock.settimeout(wire.TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
@@ -68,8 +68,9 @@ def route_marked_away(bed):
 
 @POLICIES
 def test_routed_away(bed, policy):
-    """The first one fails before its SYN, those that follow get the policy's answer, and who is
-    routed as usual is served. To see it red: let strays() say no (then it hangs)."""
+    """The first connection fails before its SYN, those that follow get the policy's answer, and
+    users with normal routes are served. To see it fail: let strays() return false (then it
+    hangs)."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -86,7 +87,8 @@ def test_routed_away(bed, policy):
 
 
 def test_socket_that_was_stopped_connects_again(proxied):
-    """What stopped its SYN is taken back. Red if client_close() does not bind to device 0."""
+    """The binding that stopped its SYN is removed. Fails if client_close() does not bind to device
+    0."""
     listener = proxied.listen()
     route_marked_away(proxied)
     with proxied.client_net.inside(), wire.listener(("127.0.0.1", 0)) as local:
@@ -113,9 +115,9 @@ def route_user_away(bed):
 
 
 def test_socket_of_a_user_that_was_stopped(proxied):
-    """Without CAP_NET_RAW the kernel lets nobody take the device back. That socket reaches nothing,
-    at once; a new one gets the policy's answer; and where the capability is, the next connect()
-    takes it back. Red if connect_run() does not unbind()."""
+    """Without CAP_NET_RAW the kernel does not let the binding to the device be removed. That socket
+    then fails at once, and a new one gets the policy's answer. With the capability the next
+    connect() removes the binding. Fails if connect_run() does not call unbind()."""
     listener = proxied.listen()
     address = listener.getsockname()
     route_user_away(proxied)
@@ -131,13 +133,14 @@ def test_socket_of_a_user_that_was_stopped(proxied):
 
 
 def offered(bed):
-    """Where the relay says that it listens."""
+    """The address at which the relay says that it listens."""
     return bed.tproxy_load.status()["relays"][0].get("listen")
 
 
 @POLICIES
 def test_address_moves_to_another_host(bed, policy):
-    """The relay's, or that of a proxy of others. Red if local_is_reached() says yes."""
+    """The address of tproxy-relay, or of a registered proxy. Fails if local_is_reached() returns
+    true."""
     bed.client_net.ip(f"addr add {VIP}/32 dev lo", f"route add default via {SERVER}")
     bed.load(*policy)
     bed.start_relay("--listen", f"{VIP}:3128", "--workers", 1, "--listeners", 1)
@@ -157,7 +160,7 @@ def test_address_moves_to_another_host(bed, policy):
 
 @POLICIES
 def test_lo_is_down(bed, policy):
-    """To see it red: let local_is_reached() not ask for lo."""
+    """To see it fail: let local_is_reached() ignore lo."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -171,13 +174,13 @@ def test_lo_is_down(bed, policy):
 
 @POLICIES
 def test_lo_is_down_before_the_relay_sees_it(bed, policy):
-    """The relay's address belongs to another device, so the route to it stays, by lo. Red if
+    """The relay's address belongs to another device, so the route to it, by lo, stays. Fails if
     strays() does not test for IFF_UP: connect() hangs."""
     bed.load(*policy)
     relay = bed.start_relay("--listen", f"{CLIENT}:3128", "--workers", 1, "--listeners", 1)
     listener = bed.listen()
     with relay.stopped():
-        maps.Entry(bed).change(alive_ns=bytes(8))  # without a heartbeat
+        maps.Entry(bed).change(alive_ns=bytes(8))  # as without a heartbeat
         bed.client_net.ip("link set lo down")
         assert bed.run_in(connect_marked, listener.getsockname()) == [errno.EHOSTUNREACH]
         assert bed.stats()["aborted"] == 1 and bed.pins.at_rest()
@@ -216,7 +219,7 @@ def ports_of(bed):
 
 
 def test_stranger_gets_no_deferred_syn(loaded):
-    """To see it red: let listener_is_gone() say no."""
+    """To see it fail: let listener_is_gone() return false."""
     loaded.start_relay("--workers", 1)
     ports = ports_of(loaded)
     client = loaded.keep(loaded.run_in(wire.connect_deferred, loaded.listen().getsockname()))
@@ -229,7 +232,7 @@ def test_stranger_gets_no_deferred_syn(loaded):
 
 
 def fill(ports):
-    """Connections to the relay's own ports, until each leaves a SYN unanswered."""
+    """Connects to the relay's own ports until each leaves a SYN unanswered."""
     held = []
     for port in ports:
         missed = 0
@@ -244,9 +247,9 @@ def fill(ports):
 
 @pytest.mark.deadline(60)
 def test_stranger_gets_no_repeated_syn(loaded):
-    """A SYN was not answered, the relay dies, somebody binds its port, and the SYN goes again. To
-    see it red: do not call client_retransmits(), or set no TCP_USER_TIMEOUT there (then connect()
-    does not end)."""
+    """A SYN was not answered, the relay dies, another process binds its port, and the SYN is
+    retransmitted. To see it fail: do not call client_retransmits(), or set no TCP_USER_TIMEOUT
+    there (then connect() does not end)."""
     loaded.start_relay("--workers", 1, "--listeners", 1, "--backlog", 2)
     listener = loaded.listen()
     ports = ports_of(loaded)
@@ -268,17 +271,17 @@ def test_stranger_gets_no_repeated_syn(loaded):
 
 
 def slow_lo(bed):
-    """Half a second for what is sent over lo next."""
+    """Delays the next packets on lo by half a second."""
     subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "replace", "dev",
                     "lo", "root", "tbf", "rate", "8kbit", "burst", "1600", "latency", "20s"],
                    check=True)
     with bed.client_net.inside(), socket.socket(type=socket.SOCK_DGRAM) as sock:
-        for _ in range(2):  # each with ICMP's answer
+        for _ in range(2):  # each with the answer by ICMP
             sock.sendto(bytes(480), ("127.0.0.1", 9))
 
 
 def speak(address):
-    """A client that says something, and what comes of it."""
+    """A client that sends data. Returns the outcome."""
     with wire.connect(address, timeout=60) as sock:
         sock.sendall(b"for the server only")
         return sock.recv(100)
@@ -291,8 +294,8 @@ def syn_is_unanswered(bed):
 
 
 def kill_with_a_syn_in_flight(bed):
-    """A client whose SYN is still under way when the relay is dead, and who binds its port then.
-    On a busy machine the relay may have answered by then: that does not count."""
+    """A client whose SYN is still under way when the relay is dead, and a process that binds its
+    port then. On a busy machine the relay may have answered by then: such a try does not count."""
     listener = bed.listen()
     for _ in range(5):
         relay = bed.start_relay("--workers", 1, "--listeners", 1)
@@ -312,9 +315,9 @@ def kill_with_a_syn_in_flight(bed):
 
 @pytest.mark.deadline(60)
 def test_stranger_gets_no_syn_in_flight(loaded):
-    """The relay dies and somebody binds its port while a SYN is under way. He sees the SYN, and
-    nothing else. To see it red: do not look for the listener in client_established(), or set no
-    TCP_USER_TIMEOUT there (then the client waits for ever)."""
+    """The relay dies and another process binds its port while a SYN is under way. That process gets
+    the SYN, and nothing else. To see it fail: do not look for the listener in client_established(),
+    or set no TCP_USER_TIMEOUT there (then the client waits forever)."""
     victim, strangers = kill_with_a_syn_in_flight(loaded)
     with pytest.raises(OSError) as error:
         victim.result(60)
@@ -329,8 +332,9 @@ def test_stranger_gets_no_syn_in_flight(loaded):
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 def test_address_that_others_choose_after_us(bed, policy):
-    """Then the connection is theirs, unless nothing may pass the relay. Red if goes_to_relay()
-    says yes: the connection is stopped, and the next ones of that user go direct."""
+    """Another program chooses another address after tproxy's. The connection is that program's,
+    unless the policy is fail-closed. Fails if goes_to_relay() returns true: the connection is
+    stopped, and the next ones of that user are direct."""
     bed.load(*policy)
     bed.start_relay()
     asked, chosen = bed.listen(), bed.listen(SERVER2)
@@ -356,13 +360,13 @@ def test_address_that_others_choose_after_us(bed, policy):
 
 
 def test_connect_called_off_gets_another_port(proxied):
-    """AF_UNSPEC, and then another server from the same port: what is left of the first handshake
-    must not meet the second. Red if try_next() does not look at last_port."""
+    """AF_UNSPEC, and then another server from the same port: the rest of the first handshake must
+    not meet the second one. Fails if try_next() ignores last_port."""
     first, second = proxied.listen(SERVER), proxied.listen(SERVER2)
 
     def connect_twice():
         with socket.socket() as sock:
-            sock.bind(("", 23457))  # port 0 would be given back
+            sock.bind(("", 23457))  # port 0 would be released
             for listener in (first, second):
                 sock.setblocking(False)
                 sock.connect_ex(listener.getsockname())
@@ -382,7 +386,8 @@ def slow_down_lo(bed):
 
 
 def use_port_twice(first, second, port):
-    """Speaks to the first, resets, and goes to the second from the same source port."""
+    """Sends data to the first address, resets, and connects to the second from the same source
+    port."""
     socks = []
     for address in (first, second):
         sock = socket.socket()
@@ -400,8 +405,8 @@ def use_port_twice(first, second, port):
 
 @pytest.mark.deadline(60)
 def test_segments_of_a_connection_before(loaded):
-    """The last segments of the one before come when its source port is another connection's. To
-    see it red: have tuple.isn 0 on both sides."""
+    """The last segments of the previous connection come when another connection has its source
+    port. To see it fail: set tuple.isn to 0 on both sides."""
     loaded.start_relay("--workers", 1, "--listeners", 1)
     first, second = loaded.listen(SERVER), loaded.listen(SERVER2)
     slow_down_lo(loaded)
@@ -422,8 +427,8 @@ def test_segments_of_a_connection_before(loaded):
 @pytest.mark.needs("iptables-legacy")
 @pytest.mark.parametrize("family", [4, 6])
 def test_conntrack_is_not_asked(bed, family):
-    """Conntrack answers SO_ORIGINAL_DST to whoever connects to the relay itself, with the relay's
-    own address. To see it red: ask SO_ORIGINAL_DST in origdst_get(), and leave sockopt_deny()
+    """For a connection made to the relay itself, conntrack answers SO_ORIGINAL_DST with the relay's
+    own address. To see it fail: use SO_ORIGINAL_DST in origdst_get(), and leave sockopt_deny()
     out."""
     host6.give_addresses(bed)
     bed.load()
@@ -452,8 +457,8 @@ def end_of_direct(address):
 
 @pytest.mark.needs("iptables-legacy")
 def test_others_do_not_get_conntracks_answer(loaded):
-    """Proxies that tproxyctl made the relay ask SO_ORIGINAL_DST. To see it red: leave
-    sockopt_deny() out."""
+    """Proxies that tproxyctl registered use SO_ORIGINAL_DST. To see it fail: leave sockopt_deny()
+    out."""
     import test_abi
     subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
                     "-A", "OUTPUT", "-p", "tcp", "-d", VIP, "-j", "REDIRECT"], check=True)
@@ -465,15 +470,15 @@ def test_others_do_not_get_conntracks_answer(loaded):
 
 @pytest.mark.needs("iptables-legacy")
 def test_conntrack_is_not_asked_without_our_hook(loaded):
-    """The program that answers for us is detached, and the host redirects a connection to the
-    relay's port: conntrack would name its destination. Red if origdst_get() asks
+    """The program that answers for tproxy is detached, and the host redirects a connection to the
+    relay's port: conntrack would return its destination. Fails if origdst_get() uses
     SO_ORIGINAL_DST."""
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
     (port,), listener = ports_of(loaded), loaded.listen()
     subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
                     "-A", "OUTPUT", "-p", "tcp", "-d", SERVER, "-m", "mark", "--mark", str(MARK),
                     "-j", "REDIRECT", "--to-ports", str(port)], check=True)
-    with relay.stopped():  # it would look for its hooks soon
+    with relay.stopped():  # it would check its hooks soon
         for cgroup in (loaded.scope, loaded.relay_cgroup):
             link = loaded.pins.path / f"link_sockopt_{cgroup.path.stat().st_ino:x}"
             if link.exists():
@@ -489,7 +494,7 @@ def test_conntrack_is_not_asked_without_our_hook(loaded):
 
 @pytest.mark.parametrize("short", [False, True], ids=["long", "short between"])
 def test_long_connections_are_spread(loaded, short):
-    """Also where each begins while a short one is there. To see it red: let compare_load() keep the
+    """Also if each begins while a short one exists. To see it fail: let compare_load() keep the
     first."""
     loaded.start_relay("--workers", 4, "--listeners", 1)
     listener = loaded.listen()
@@ -517,6 +522,6 @@ def one_after_the_other(addresses, port):
 
 
 def test_one_source_port_for_one_server_after_the_other(proxied):
-    """Servers that have not closed yet. To see it red: leave avoid_taken() out."""
+    """The servers have not closed yet. To see it fail: leave avoid_taken() out."""
     addresses = [proxied.listen().getsockname() for _ in range(4)]
     assert proxied.run_in(one_after_the_other, addresses, 23456) == [0] * 4

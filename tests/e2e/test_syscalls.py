@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a short connection costs the relay in system calls, so that it does not grow unnoticed."""
+"""The number of system calls of the relay for a short connection, so that it does not grow
+unnoticed."""
 
 import contextlib
 import re
@@ -23,7 +24,7 @@ def counts(summary):
 
 @contextlib.contextmanager
 def counting(relay, table):
-    """The system calls of the block, as strace -c prints them, are in the table after it."""
+    """Counts the system calls of the block with strace -c. The table is complete after it."""
     with subprocess.Popen(["strace", "-q", "-f", "-c", "-o", table, "-p", str(relay.pid)]) as trace:
         try:
             relay.wait_traced()
@@ -36,12 +37,12 @@ def counting(relay, table):
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("exempt", [True, False], ids=["by-its-cgroup", "by-marks"])
 def test_short_connections(bed, tmp_path, exempt):
-    """29 of them, one more for a mark, and two waits for events: accept4 twice, the second one
-    finds nobody; SO_ORIGINAL_DST; socket, SO_LINGER, SO_OOBINLINE, connect twice; four recv, each
-    after SIOCATMARK, two send, four epoll_ctl; shutdown, SO_LINGER twice, close twice. A tick now
-    and then.
+    """29 calls, one more for a mark, and two waits for events: accept4 twice, the second one
+    without a client; SO_ORIGINAL_DST; socket, SO_LINGER, SO_OOBINLINE, connect twice; four
+    recv, each after SIOCATMARK, two send, four epoll_ctl; shutdown, SO_LINGER twice, close
+    twice. A tick now and then.
 
-    To see it red: ask getsockopt() once more for each session; mark always, or never.
+    To see it fail: call getsockopt() once more for each session; mark always, or never.
     """
     bed.load(relay_cgroup=exempt)
     relay = bed.start_relay("--workers", 1, "--busy-poll", 0, "--connection-log", "none",
@@ -56,17 +57,17 @@ def test_short_connections(bed, tmp_path, exempt):
     assert each.get("bpf", 0) < 0.5 if exempt else 1 <= each["bpf"] < 1.5, each
     assert each["epoll_wait"] < 3.5, each
     assert each["epoll_ctl"] < 4.5, each
-    # Small talk holds no pipe and copies once each way.
+    # Small messages use no pipe, and are copied once each way.
     assert "splice" not in calls and "pipe2" not in calls
 
 
 @pytest.mark.alone
 @pytest.mark.needs("strace")
 def test_crowd(loaded, tmp_path):
-    """64 clients at a time, which end with a reset: 25 of them. TCP_QUICKACK is set twice, and that
-    clients come together saves waits.
+    """64 clients at a time, which end with a reset: 25 calls each. TCP_QUICKACK is set twice,
+    and clients that come together save waits.
 
-    To see it red: ask getsockopt() once more for each session, set TCP_QUICKACK once more.
+    To see it fail: call getsockopt() once more for each session, or set TCP_QUICKACK once more.
     """
     relay = loaded.start_relay("--workers", 1, "--connection-log", "none")
     table = tmp_path / "strace"

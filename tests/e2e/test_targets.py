@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The cgroups of a load: what tproxy-load says of them, and what becomes of relays that are in none
-of them any more (I2, I7)."""
+"""The cgroups of a load: what tproxy-load prints about them, and what happens to relays that are in
+none of them any more (I2, I7)."""
 
 import signal
 
@@ -18,14 +18,14 @@ CLOSED = pytest.param(["--fail-closed"], id="closed")
 
 
 def load(bed, *options, scopes=None, relays=None):
-    """What tproxy-load says."""
+    """Loads, and returns the output of tproxy-load."""
     args = [arg for scope in scopes or [bed.scope] for arg in ("--cgroup", scope)]
     args += ["--relay-cgroup", relays] if relays else []
     return bed.tproxy_load(*args, "--relay-group", programs.RELAY_GID, *options).succeeded().out
 
 
 def talk(address):
-    """What a client gets that says something: an echo, or the name of its error."""
+    """What a client that sends data gets: an echo, or the name of its error."""
     try:
         with wire.connect(address) as sock:
             sock.sendall(b"hello")
@@ -39,10 +39,11 @@ def talk(address):
 
 @pytest.mark.parametrize("policy", [OPEN, CLOSED])
 def test_relay_group_that_changes(bed, doctor, policy):
-    """The load says so and takes out the relay that cannot renew; the relay says what is true; with
-    its group given again it serves again.
+    """The load reports the change and removes the registration of a relay that cannot renew it.
+    The relay logs the true reason, and serves again when its group is named again.
 
-    Red if relays_can_open() says yes to all, or if the relay takes EACCES for no pins.
+    Fails if relays_can_open() returns true for all, or if the relay takes EACCES for missing
+    pins.
     """
     load(bed, *policy, relays=bed.relay_cgroup)
     relay = bed.start_relay()
@@ -66,7 +67,7 @@ def test_relay_group_that_changes(bed, doctor, policy):
 
 
 def test_relay_that_may_open_whatever_the_group(bed):
-    """Root. Red if only the group counts."""
+    """A relay of root. Fails if only the group counts."""
     load(bed, relays=bed.relay_cgroup)
     bed.start_relay(wrapper=[])
     said = load(bed, "--relay-group", "0", relays=bed.relay_cgroup)
@@ -81,10 +82,10 @@ def test_relay_that_may_open_whatever_the_group(bed):
 @pytest.mark.parametrize("policy", [OPEN, CLOSED])
 @pytest.mark.parametrize("how", ["other", "none", "scope"])
 def test_relay_that_is_outside_gets_nothing(bed, haproxy, register, policy, how):
-    """Another --relay-cgroup, none, or another scope where relays were in it: a relay that is told
-    of no destination would reset whatever comes to it. Clients get what the policy says instead.
+    """Another --relay-cgroup, none, or another scope where relays were in it: a relay that gets
+    no destinations would reset every connection. Clients get the policy's answer instead.
 
-    To see it red: leave the registration of a relay that the new cgroups do not cover.
+    To see it fail: keep the registration of a relay that the new cgroups do not cover.
     """
     with_group = how != "scope"
     load(bed, *policy, relays=bed.relay_cgroup if with_group else None,
@@ -110,7 +111,7 @@ def test_relay_that_is_outside_gets_nothing(bed, haproxy, register, policy, how)
 
 @pytest.mark.needs("haproxy")
 def test_relay_that_is_still_served_stays(loaded, haproxy, register):
-    """Its cgroup, or one above it, is the relays' one before and after."""
+    """Its cgroup, or one above it, is the relay cgroup before and after."""
     relay = haproxy()
     register("--pid", relay.pid).succeeded()
     before = loaded.pins.dump("map_config")
@@ -124,8 +125,8 @@ def test_relay_that_is_still_served_stays(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("how", ["same", "other"])
 def test_relay_whose_cgroup_cannot_be_seen(loaded, haproxy, register, how):
-    """As where /proc hides processes: it stays if relays are served in the cgroup of before, and
-    goes if not. To see it red: take it out whenever scopes change, or never."""
+    """As where /proc hides processes. It stays if relays of the previous relay cgroup are still
+    served, and is removed otherwise. To see it fail: remove it whenever scopes change, or never."""
     register("--pid", haproxy().pid).succeeded()
     relays = loaded.relay_cgroup if how == "same" else loaded.top.child("relays2")
     loaded.run("unshare", "-m", "sh", "-c",
@@ -139,9 +140,10 @@ def test_relay_whose_cgroup_cannot_be_seen(loaded, haproxy, register, how):
 
 @pytest.mark.needs("haproxy")
 def test_failed_load_puts_the_relay_back(loaded, haproxy, register, foreign):
-    """A step after the registration went fails: registration and policy are as they were.
+    """A step after the registration was removed fails: registration and policy are as before.
 
-    To see it red: do not restore in undo()."""
+    To see it fail: do not restore in undo().
+    """
     register("--pid", haproxy().pid).succeeded()
     before = loaded.pins.dump("map_config"), loaded.pins.dump("map_policy")
     foreign(loaded.outside)
@@ -153,9 +155,10 @@ def test_failed_load_puts_the_relay_back(loaded, haproxy, register, foreign):
 
 
 def test_connections_on_their_way_to_a_relay_that_leaves(bed):
-    """One that was accepted before is served to its end.
+    """A connection that was accepted before is served to its end.
 
-    To see it red: detach all at once."""
+    To see it fail: detach everything at once.
+    """
     bed.load()
     bed.start_relay()
     client, server = bed.pair()
@@ -168,7 +171,7 @@ def test_connections_on_their_way_to_a_relay_that_leaves(bed):
 
 
 def test_first_load_says_what_holds(bed):
-    """Most of all that there is no relay yet, and what that means."""
+    """Above all that there is no relay yet, and what that means."""
     said = load(bed, "--fail-closed", relays=bed.relay_cgroup)
     assert said == (f"loaded: '{bed.scope}', fail-closed; no relay yet: their connections are "
                     f"refused; pinned in '{bed.pins.path}'\n")
@@ -193,9 +196,10 @@ def test_many_scopes_are_counted(bed):
 
 
 def test_second_load_says_what_was_and_what_is(bed):
-    """Each change of scope, policy and relay cgroup; and nothing of what stays.
+    """Each change of scope, policy and relay cgroup, and nothing that stays the same.
 
-    To see it red: say what is, as after a first load."""
+    To see it fail: print what is loaded, as after a first load.
+    """
     load(bed, "--fail-closed", relays=bed.relay_cgroup)
     same = load(bed, "--fail-closed", relays=bed.relay_cgroup)
     assert same.startswith(f"loaded again, live state kept: '{bed.scope}', fail-closed; no relay: ")
@@ -222,7 +226,7 @@ def test_cgroup_that_is_given_twice(bed):
 
 
 def test_paths_of_a_hybrid_host(bed):
-    """Where cgroup2 is not at /sys/fs/cgroup: the message says where paths begin."""
+    """If cgroup2 is not at /sys/fs/cgroup, the message says where paths begin."""
     root = host.cgroup2_root()
     bed.tproxy_load("--cgroup", "system.slice").refused("No such file", f"begin at '{root}'")
     bed.tproxy_load("--cgroup", "/tmp").refused("not of the cgroup2", f"is at '{root}'")

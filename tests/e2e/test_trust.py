@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What SECURITY.md says of each place, where test_hostile.py and test_confined.py do not show it:
-what an attacker gains there, so that the page does not promise too much, and what not."""
+"""What SECURITY.md says about each place, as far as test_hostile.py and test_confined.py do not
+test it: what an attacker gains there, so that the page does not promise too much, and what not."""
 
 import ctypes
 import errno
@@ -44,7 +44,7 @@ def call(function, *args):
 
 
 def become_relay(pins):
-    """Binds, marks, listens, registers."""
+    """Binds, marks, listens and registers."""
     sock = socket.socket()
     sock.settimeout(wire.TIMEOUT)
     sock.bind(("127.0.0.1", 0))
@@ -58,13 +58,14 @@ def become_relay(pins):
 
 
 def serve_one(listener):
-    """As who has taken the connections: what it gets to read."""
+    """As a relay that got a connection: returns what it reads."""
     with listener.accept()[0] as sock:
         return wire.read_exactly(sock, 6)
 
 
 def test_member_gets_the_connections(proxied):
-    """With a relay of its own, as any program that registers. So nobody else may be a member."""
+    """With a relay of its own, as any program that registers. So no other process may be in that
+    group."""
     listener = proxied.keep(proxied.run_in(
         partial(as_user, become_relay, proxied.pins, gid=RELAY_GID), place=proxied.relay_place))
     client = proxied.connect(proxied.listen())
@@ -83,7 +84,7 @@ def connect_marked(pins, address):
 
 
 def test_member_exempts_its_sockets(proxied):
-    """It marks them, and they are direct; those of others it does not reach."""
+    """It marks its sockets, and they are direct. It cannot mark sockets of others."""
     listener = proxied.listen()
     proxied.keep(proxied.run_in(partial(as_user, connect_marked, proxied.pins,
                                         listener.getsockname(), gid=RELAY_GID)))
@@ -93,7 +94,7 @@ def test_member_exempts_its_sockets(proxied):
 
 
 def test_member_makes_connections_fail(proxied):
-    """To a destination that it names, in any network namespace whose cookie it knows."""
+    """To any destination, in any network namespace whose cookie it knows."""
     listener = proxied.listen()
     address = listener.getsockname()
     key = FAILED_KEY.pack(netns_cookie(proxied), pack_address(address[0]), address[1], 0, 0)
@@ -117,7 +118,7 @@ def grasp(pid):
 
 
 def test_user_cannot_touch_the_relays_process(proxied):
-    """Nor a member of its group. To see it red: with uid=RELAY_UID."""
+    """Nor a member of its group can. To see it fail: use uid=RELAY_UID."""
     for gid in (1234, RELAY_GID):
         assert proxied.run_in(partial(as_user, grasp, proxied.relay.pid, gid=gid)) == {
             "trace": "EPERM", "sockets": "EPERM", "signal": "EPERM", "descriptors": "EACCES",
@@ -133,7 +134,8 @@ def take_a_socket(pid):
 
 
 def test_relays_user_takes_its_sockets(proxied):
-    """And with them what comes there. So nothing else may run as that user. Yama may forbid it."""
+    """And with them its connections. So no other process may run as that user. Yama may forbid
+    it."""
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     forbidden = scope.exists() and scope.read_text().strip() != "0"
     took = proxied.run_in(partial(as_user, outcome, take_a_socket, proxied.relay.pid,
@@ -147,7 +149,8 @@ def enter(cgroup):
 
 
 def test_user_cannot_enter_the_relays_cgroup(proxied):
-    """Where it would not be redirected; nor leave its own. That is the mode of cgroup.procs."""
+    """Its connections would be direct there. It cannot leave its own cgroup either. The mode of
+    cgroup.procs decides this."""
     for cgroup in (proxied.relay_cgroup, proxied.outside):
         assert proxied.run_in(as_user, outcome, enter, cgroup) == "EACCES"
         assert proxied.run_in(outcome, enter, cgroup) is None, "root can"
@@ -157,9 +160,9 @@ def test_user_cannot_enter_the_relays_cgroup(proxied):
 
 
 def as_root_of_its_own(function, *args):
-    """For a task of a user: all capabilities, in a user namespace that it has made."""
+    """For a task of a user: all capabilities, in a user namespace of its own."""
     uid, gid = os.getuid(), os.getgid()
-    call(libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)  # as after an exec: /proc/self is its own
+    call(libc.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)  # as after an exec: it owns /proc/self
     call(libc.unshare, CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
@@ -176,15 +179,15 @@ def seize(pins, names, ids, cgroup, relay):
         "links by id": {named(bpf(LINK_GET_FD_BY_ID, "III", number, 0, 0)) for number in range(9)},
         "a map": new_map(),
         "a program": new_program(),
-        # Only who holds a program or a link can name it.
+        # Only a process that holds a program or a link can name it.
         "detached": bpf(PROG_DETACH, "IIII", fd, 0, INET4_CONNECT, 0) >= 0,
         **grasp(relay),
     }
 
 
 def test_root_of_a_user_namespace(proxied):
-    """Has no power over what was made outside: the kernel asks for capabilities in the first user
-    namespace, and the pins are not its own. Its connections are redirected as before."""
+    """It has no power over what was made outside: the kernel requires capabilities in the initial
+    user namespace, and it does not own the pins. Its connections are still redirected."""
     ids = [maps.bpftool("map", "show", "pinned", proxied.pins.path / "map_socks")["id"]]
     got = proxied.run_in(as_user, as_root_of_its_own, seize, proxied.pins.path,
                          proxied.pins.names(), ids, proxied.scope.path, proxied.relay.pid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The systemd units, as systemd itself reads them: scripts/vm-matrix.sh runs them."""
+"""The systemd units as systemd reads them. scripts/vm-matrix.sh runs them."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def analyze(*args):
 @pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("name", UNITS)
 def test_nothing_to_complain_of(tmp_path, name):
-    """Nor of a program that not every host has. To see it red: leave the quotes away from what has
+    """Nor of a program that not every host has. To see it fail: remove the quotes from a value with
     a blank in Environment=."""
     text = built(name)
     text = re.sub(rf"/\S*/{name}(?= )", str(UNITS[name]), text)
@@ -62,7 +62,7 @@ def test_exposure_is_as_published(tmp_path, name):
 
 
 def test_options_of_the_loaders_unit(bed):
-    """All of them arrive, and are good ones. To see it red: as above."""
+    """All of them reach the program and are valid. To see it fail: as above."""
     (value,) = settings(built("tproxy-load"), "Environment")
     value = value.strip('"').partition("TPROXY_LOAD_OPTIONS=")[2].split()
     assert "--all" in value
@@ -72,8 +72,8 @@ def test_options_of_the_loaders_unit(bed):
 
 
 def test_relay_is_not_started_without_end():
-    """A number of tries, which is used up at the pace of RestartSec=; and the loader's unit is what
-    starts it after that."""
+    """The number of tries is used up at the pace of RestartSec=. After that the loader's unit
+    starts it."""
     text = built("tproxy-relay")
     (interval,), (burst,), (pause,) = (settings(text, key) for key in (
         "StartLimitIntervalSec", "StartLimitBurst", "RestartSec"))

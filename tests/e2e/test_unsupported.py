@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Sockets that cannot be redirected, or whose meaning would change: direct, as without us, or the
-policy's answer. Never a hang, and never an authenticated connection turned into another."""
+"""Sockets that cannot be redirected, or whose meaning would change: direct, as without tproxy, or
+the policy's answer. Never a hang, and never a relayed connection in place of an authenticated
+one."""
 
 import errno
 import socket
@@ -29,7 +30,7 @@ def sign(sock, address):
 
 
 def sign_ao(sock, address):
-    """RFC 5925. False: the kernel is built without it."""
+    """RFC 5925. Returns false if the kernel is built without it."""
     peer = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address)).ljust(128, b"\0")
     key = struct.pack("=128s64siIHBBBBBB80s", peer, b"hmac(sha1)", 0, 0, 0, 32, 100, 100, 0, 0, 6,
                       b"secret")
@@ -50,7 +51,7 @@ def connect_prepared(address, prepare, family=socket.AF_INET):
 
 
 def assert_policy(bed, policy, listener, prepare, family=socket.AF_INET):
-    """Direct, or refused; and counted."""
+    """Direct or refused, and counted."""
     connect = partial(connect_prepared, listener.getsockname(), prepare, family)
     if policy:
         with pytest.raises(ConnectionRefusedError):
@@ -65,7 +66,7 @@ def assert_policy(bed, policy, listener, prepare, family=socket.AF_INET):
 
 @POLICIES
 def test_md5_signatures(bed, policy):
-    """As BGP has them. Red if is_unsupported() does not look at md5sig_info."""
+    """As used by BGP. Fails if is_unsupported() ignores md5sig_info."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -75,8 +76,8 @@ def test_md5_signatures(bed, policy):
 
 
 def test_md5_key_that_comes_later(proxied):
-    """After connect(), and before the first data have sent the SYN. Red if client_publish() does
-    not call has_keys(): the server gets it through the relay, unsigned."""
+    """After connect(), and before the first data send the SYN. Fails if client_publish() does not
+    call has_keys(): the server gets the data through the relay, unsigned."""
     listener = proxied.listen()
     address = listener.getsockname()
 
@@ -100,9 +101,9 @@ def test_md5_key_that_comes_later(proxied):
 
 @POLICIES
 def test_tcp_ao(bed, policy):
-    """The successor of these. A kernel without CONFIG_TCP_AO has no such socket: ENOPROTOOPT is all
-    that can be seen there, and a connection without a key is redirected. Red if is_unsupported()
-    does not look at ao_info; without CONFIG_TCP_AO, if it takes the missing field for a key."""
+    """The successor of MD5 signatures. A kernel without CONFIG_TCP_AO has no such socket: the test
+    sees ENOPROTOOPT, and that a connection without a key is redirected. Fails if is_unsupported()
+    ignores ao_info; without CONFIG_TCP_AO, if it takes the missing field for a key."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()
@@ -116,7 +117,7 @@ def test_tcp_ao(bed, policy):
 
 @POLICIES
 def test_source_of_another_host(bed, policy):
-    """IP_TRANSPARENT: answers come by the network. Red if is_unsupported() does not look at
+    """IP_TRANSPARENT: answers come from the network. Fails if is_unsupported() ignores
     inet_flags."""
     bed.client_net.ip(f"route add local {FOREIGN}/32 dev lo table 100",
                       "rule add iif tproxy0 table 100")
@@ -132,8 +133,7 @@ def test_source_of_another_host(bed, policy):
 
 
 def test_source_route(bed):
-    """Red if is_unsupported() does not look at srr: then the SYN is stopped, and counted as
-    aborted."""
+    """Fails if is_unsupported() ignores srr: then the SYN is stopped, and counted as aborted."""
     bed.load("--fail-closed")
     bed.start_relay()
     hops = struct.pack("=BBB4s4sB", 131, 11, 4, socket.inet_aton("198.51.100.2"),
@@ -150,8 +150,8 @@ IPV6_MINHOPCOUNT, IP_MINTTL = 73, 21
                                          (socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT)],
                          ids=["ipv4", "ipv6"])
 def test_peer_that_has_to_be_near(bed, policy, level, name):
-    """RFC 5082, as BGP has it: segments from afar are dropped, and the relay's have the TTL of
-    others. Red if is_unsupported() does not look at min_ttl and min_hopcount."""
+    """RFC 5082, as used by BGP: segments from further away are dropped, and the relay's have the
+    usual TTL. Fails if is_unsupported() ignores min_ttl and min_hopcount."""
     v6 = level == socket.IPPROTO_IPV6
     if v6:
         host6.give_addresses(bed)
@@ -167,7 +167,7 @@ def test_peer_that_has_to_be_near(bed, policy, level, name):
 
 @POLICIES
 def test_port_0(bed, policy):
-    """As without us. Red if decide_caller() does not ask for port 0."""
+    """As without tproxy. Fails if decide_caller() does not check for port 0."""
     bed.load(*policy)
     bed.start_relay()
     (address,) = [sock.getsockname()[0] for sock in [bed.listen()]]
@@ -179,8 +179,8 @@ def test_port_0(bed, policy):
 
 @POLICIES
 def test_repair(bed, policy):
-    """A connection that is restored from a checkpoint sends no SYN. Red if decide_socket() does
-    not look at repair."""
+    """A connection that is restored from a checkpoint sends no SYN. Fails if decide_socket()
+    ignores repair."""
     bed.load(*policy)
     bed.start_relay()
     listener = bed.listen()

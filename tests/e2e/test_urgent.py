@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Urgent data (MSG_OOB): the bytes around it, the byte itself and its mark arrive, in small talk
-and where a bulk flow is spliced, which stops at each mark.
+"""Urgent data (MSG_OOB): the bytes around it, the byte itself and its mark arrive, with small
+messages and in a spliced bulk flow, which stops at each mark.
 
-An urgent byte that the next one overtakes becomes an ordinary one, as it does without a relay. So
-tests of more than one wait for each mark before they send the next.
+If a second urgent byte follows before the first was read, the first becomes an ordinary byte,
+with a relay or without. So tests of several bytes wait for each mark before they send the next.
 """
 
 import fcntl
@@ -48,7 +48,7 @@ def send_around(sock, urgent=b"!", before=b"before", after=b"after"):
 
 
 def test_receiver_that_reads_it_inline(ends):
-    """Red if the relay's sockets have no SO_OOBINLINE, or if it sends on without MSG_OOB."""
+    """Fails if the relay's sockets have no SO_OOBINLINE, or if it sends without MSG_OOB."""
     one, other = ends
     read_inline(other)
     send_around(one)
@@ -61,7 +61,7 @@ def test_receiver_that_reads_it_inline(ends):
 
 
 def test_receiver_that_reads_it_apart(ends):
-    """Red if the relay sends it on without MSG_OOB: it is in the stream then."""
+    """Fails if the relay sends it without MSG_OOB: it is in the stream then."""
     one, other = ends
     send_around(one)
     poll = select.poll()
@@ -73,7 +73,7 @@ def test_receiver_that_reads_it_apart(ends):
 
 
 def test_nothing_but_urgent_bytes(ends):
-    """Each arrives although nothing follows it. Red if server_fd has no SO_OOBINLINE."""
+    """Each arrives although nothing follows it. Fails if server_fd has no SO_OOBINLINE."""
     one, other = ends
     read_inline(other)
     for byte in (b"1", b"2", b"3", b"4"):
@@ -100,7 +100,7 @@ def test_end_behind_it(ends, how, last):
 
 
 def queue_at_relay(bed, one, pieces):
-    """What the pieces are is in the relay's queue at once when it goes on."""
+    """Sends the pieces to a stopped relay, so that they are all in its queue when it continues."""
     with bed.relay.stopped():
         for piece, flags in pieces:
             assert one.send(piece, flags) == len(piece)
@@ -110,8 +110,8 @@ def queue_at_relay(bed, one, pieces):
 @pytest.mark.parametrize("sender", ["client", "server"])
 @pytest.mark.parametrize("fin", [False, True], ids=["open", "fin"])
 def test_in_bulk(loaded, options, sender, fin):
-    """Red if splice_some() takes 0 for an end of file (fin: up to a MiB is lost), or waits at
-    EAGAIN (open: what is behind the mark never comes, and the relay spins)."""
+    """Fails if splice_some() takes 0 for EOF (fin: up to a MiB is lost), or waits at EAGAIN (open:
+    bytes after the mark never come, and the relay spins)."""
     relay = loaded.start_relay("--workers", 1, "--buffer-size", "4K", *options)
     ends = loaded.pair()
     one, other = ends if sender == "client" else ends[::-1]
@@ -140,8 +140,8 @@ def test_in_bulk(loaded, options, sender, fin):
 
 
 def test_many_in_bulk(proxied):
-    """Both ways at a time, each mark in another place: not a byte is lost, and each urgent byte is
-    in its place. Red as test_in_bulk."""
+    """In both directions at once, with each mark in another place: no byte is lost, and each urgent
+    byte is in its place. Fails as test_in_bulk."""
     ends = proxied.pair()
     got = [bytearray(), bytearray()]
     pieces = [bytes([65 + n % 26]) * (1 + n * 7919 % 70_000) for n in range(60)]

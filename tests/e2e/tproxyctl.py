@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""tproxyctl, as tests call it: fixtures, and what doctor has found."""
+"""tproxyctl in tests: fixtures, and the findings of doctor."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ CTL = Path(os.environ.get("TPROXY_CTL", programs.LOAD.parent / "tproxyctl")).abs
 
 @pytest.fixture(scope="session")
 def binary(run_directory):
-    """A copy: the checkout may be where only root may go."""
+    """A copy: the checkout may be accessible to root only."""
     return shutil.copy(CTL, run_directory / CTL.name)
 
 
@@ -35,7 +35,7 @@ def ctl(bed, binary):
 
 
 class Diagnosis:
-    """What doctor --json said."""
+    """The output of doctor --json."""
 
     def __init__(self, result):
         self.result = result
@@ -53,7 +53,8 @@ class Diagnosis:
         return [finding for finding in self.of(level) if finding["check"] == check]
 
     def only(self, level, check, *needles):
-        """There is one finding of this level, and it names all that. Returns its fix."""
+        """Asserts that there is one finding of this level, with all of @needles. Returns its
+        fix."""
         assert len(self.of(level)) == 1, self.of(level)
         (finding,) = self.about(check, level)
         for needle in needles:
@@ -72,8 +73,8 @@ def doctor(ctl):
 
 @pytest.fixture
 def foreign(bed):
-    """A program of somebody else on cgroup/connect4: foreign(cgroup, *flags). load makes another
-    one than that which allows all."""
+    """foreign(cgroup, *flags) attaches a foreign program to cgroup/connect4. @load makes another
+    program than the one that allows everything."""
     pins = []
 
     def attach(cgroup, *flags, load=load_connect4, arguments=(1,)):
@@ -88,8 +89,8 @@ def foreign(bed):
         bpftool("cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned", pin)
 
 
-def apply_fix(command):
-    """Runs what doctor proposes."""
+def mend(command):
+    """Runs the command that doctor proposes."""
     subprocess.run(command, shell=True, check=True, capture_output=True)
 
 

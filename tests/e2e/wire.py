@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What tests do with sockets, and servers to do it with.
+"""Operations on sockets, and servers.
 
-A test holds both ends of a connection in its own process (Bed.connect, Bed.accept), so most tests
-are a plain sequence of steps. Servers are for load: they run in a task of their own.
+A test holds both ends of a connection in its own process (Bed.connect, Bed.accept), so most
+tests are a plain sequence of steps. Servers are for load: they run in a task of their own.
 """
 
 import contextlib
@@ -57,20 +57,20 @@ def connect_deferred(address):
 
 
 def disconnect(sock):
-    """connect() to AF_UNSPEC: the socket may be connected to another place after that."""
+    """connect() to AF_UNSPEC, after which the socket may be connected again."""
     code = raw_connect(sock, struct.pack("=H14x", socket.AF_UNSPEC))
     assert code == 0, f"connect(AF_UNSPEC): errno {code}"
 
 
 def raw_connect(sock, address):
-    """connect(2) with the bytes of a sockaddr; returns 0 or the errno."""
+    """connect(2) with the bytes of a sockaddr. Returns 0 or the errno."""
     result = _libc.connect(sock.fileno(), address, len(address))
     return ctypes.get_errno() if result < 0 else 0
 
 
 def getsockopt(sock, level, name, buffer):
-    """getsockopt(2) with a buffer that holds this: errno and answer. The socket module's takes no
-    more than 1024 bytes."""
+    """getsockopt(2) with a buffer of this content. Returns errno and answer. The socket module's
+    getsockopt() takes no more than 1024 bytes."""
     buffer = ctypes.create_string_buffer(buffer, len(buffer))
     length = ctypes.c_uint(len(buffer))
     if _libc.getsockopt(sock.fileno(), level, name, buffer, ctypes.byref(length)) < 0:
@@ -94,7 +94,7 @@ def read_exactly(sock, size):
 
 
 def read_to_end(sock):
-    """All that comes, and how it ended: EOF or RESET."""
+    """Returns all bytes, and how the stream ended: EOF or RESET."""
     data = bytearray()
     while True:
         try:
@@ -107,22 +107,22 @@ def read_to_end(sock):
 
 
 def ended_by(sock):
-    """How a connection ended on which nothing more may come."""
+    """How a connection ends on which no byte may come any more."""
     data, end = read_to_end(sock)
     assert data == b""
     return end
 
 
 def tcp_states(address):
-    """Of each connection to an address, see proc_net_tcp.rst."""
+    """The state of each connection to an address, see proc_net_tcp.rst."""
     remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
     with open("/proc/self/net/tcp", encoding="ascii") as table:
         return [fields[3] for fields in map(str.split, table) if fields[2] == remote]
 
 
 def fate(address, data=b""):
-    """Connects, says something, and tells how the connection ends. A reset may come so soon that
-    it meets connect() already."""
+    """Connects, sends data, and returns how the connection ends. The reset may come so soon that
+    connect() fails."""
     try:
         with connect(address) as sock:
             sock.sendall(data)
@@ -132,7 +132,7 @@ def fate(address, data=b""):
 
 
 def exchange(one, other, data=b"tproxy"):
-    """Both directions of a connection work."""
+    """Verifies both directions of a connection."""
     one.sendall(data)
     assert read_exactly(other, len(data)) == data
     other.sendall(data[::-1])
@@ -143,7 +143,7 @@ def exchange(one, other, data=b"tproxy"):
 
 
 class Stream:
-    """Bytes that are cheap to make and to check, and different everywhere."""
+    """Bytes that are cheap to make and to check, and differ at every position."""
 
     BLOCK = 1 << 18
 
@@ -169,7 +169,7 @@ def send_stream(sock, stream):
 
 
 def receive_stream(sock, pause_every=0, pause=None):
-    """Reads to the end of file; returns size and sha256. Calls pause() every so many bytes."""
+    """Reads to EOF. Returns size and sha256. Calls pause() after every so many bytes."""
     digest, size, next_pause = hashlib.sha256(), 0, pause_every
     while chunk := sock.recv(1 << 18):
         digest.update(chunk)
@@ -181,7 +181,7 @@ def receive_stream(sock, pause_every=0, pause=None):
 
 
 def swap_streams(sock, outgoing, **reading):
-    """Sends one stream while it receives another; returns what was received."""
+    """Sends one stream while it receives another. Returns what was received."""
     sender = threading.Thread(target=send_stream, args=(sock, outgoing))
     sender.start()
     received = receive_stream(sock, **reading)
@@ -193,7 +193,7 @@ def swap_streams(sock, outgoing, **reading):
 
 
 def serve_echo(*listeners):
-    """Echoes whatever any number of connections send, for ever."""
+    """Echoes what any number of connections send, forever."""
     with selectors.DefaultSelector() as selector:
         for sock in listeners:
             sock.setblocking(False)
