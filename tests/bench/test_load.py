@@ -111,7 +111,7 @@ class Shapes(unittest.TestCase):
             self.assertEqual(self.shape(name, through, count=20).get("count"), 20, name)
 
     def test_a_changed_byte(self):
-        """Red if end_receive() does not compare."""
+        """Fails if end_receive() does not compare."""
         def change(seen, data):
             if seen <= 50000 < seen + len(data):
                 data = bytearray(data)
@@ -130,7 +130,7 @@ class Shapes(unittest.TestCase):
         self.assertEqual(result["progress"], 1)
 
     def test_a_request_that_was_changed(self):
-        """The server resets instead of answering. Red if serve() goes on after -EBADMSG."""
+        """The server resets instead of answering. Fails if serve() goes on after -EBADMSG."""
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.settimeout(SECONDS)
             client.sendall(b"S\0" + b"x" * 100)
@@ -138,7 +138,7 @@ class Shapes(unittest.TestCase):
                 client.recv(100)
 
     def test_no_such_shape_on_the_wire(self):
-        """Red if end_meet() takes any index."""
+        """Fails if end_meet() takes any index."""
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.settimeout(SECONDS)
             client.sendall(b"S\xff" + b"x" * 100)
@@ -146,7 +146,7 @@ class Shapes(unittest.TestCase):
                 client.recv(100)
 
     def test_ends_when_the_time_is_up(self):
-        """Red if client_late() is never true: 1,000 trickles take 40 s."""
+        """Fails if client_late() is never true: 1,000 trickles take 40 s."""
         result = subprocess.run([BENCH, "shape", f"127.0.0.1:{self.port}", "--shape",
                                  "trickle-up", "--count", "1000", "--seconds", "1"],
                                 stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)

@@ -2,8 +2,8 @@
 """What is published says what was measured: report.py, plot.py, publish.py and floors.py on a run
 made up here.
 
-Each test publishes it to a tree of its own, and has its own way to see it red in it: an edit that
-must be found. To see the whole of it red: let publish.check() return at once.
+Each test publishes it to a tree of its own. Most then make an edit that must be found. To see all
+of these fail: let publish.check() return at once.
 """
 
 import json
@@ -216,13 +216,13 @@ class Told(unittest.TestCase):
 
 
 class Floors(unittest.TestCase):
-    """Red if verdicts() takes a bound for its opposite, or no number for a good one."""
+    """Fails if verdicts() takes a bound for its opposite, or no number for a good one."""
 
     shape = SHAPES[0]
     name = f"patterns, {shape}: tproxy - direct, µs"
 
     def test_shapes_are_those_of_the_load_generator(self):
-        """Red if a shape is missing, or misnamed, in either of shape.c and small_talk.py."""
+        """Fails if a shape is missing, or misnamed, in either of shape.c and small_talk.py."""
         code = read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "shape.c"))
         self.assertEqual(tuple(re.findall(r'\.name = "([^"]+)"', code)), SHAPES)
 

@@ -54,7 +54,7 @@ def all_options(server):
 
 
 def test_every_option_of_every_socket_answers_as_before(bed, load, place):
-    """I5. To see it red: answer SO_ORIGINAL_DST for any socket."""
+    """I5. To see it fail: answer SO_ORIGINAL_DST for any socket."""
     listener = bed.listen()
     before = bed.run_in(all_options, listener.getsockname(), place=place)
     load()
@@ -71,7 +71,7 @@ def peer_groups():
 
 
 def test_answer_longer_than_a_page(bed, load, place):
-    """I5. To see it red (kernels before 6.5): drop sockopt_pass()."""
+    """I5. To see it fail (kernels before 6.5): drop sockopt_pass()."""
     load()
     assert bed.run_in(peer_groups, place=place) == tuple(range(1, GROUPS + 1))
 

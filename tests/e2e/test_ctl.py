@@ -127,7 +127,7 @@ def test_documents_say_what_they_are(bed, ctl, command):
 @pytest.mark.parametrize("command", ["status", "connections", "doctor", "register"])
 def test_pin_directory_of_any_bytes(bed, ctl, command):
     """The output is valid JSON, and a terminal gets no control characters. To see it fail: let
-    fields_add_string() not escape."""
+    json_add_string() not escape."""
     name = b"/nowhere/\xff\x1b[2J\"\\"
     options = ["--json"] if command != "register" else ["--pid", "1"]
     result = ctl(command, *options, pin_dir=os.fsdecode(name))

@@ -64,7 +64,7 @@ def test_doctor_without_privilege(proxied, doctor):
 
 
 def test_doctor_strict(loaded, doctor, ctl):
-    """To see it red: let --strict count errors only."""
+    """To see it fail: let --strict count errors only."""
     def statuses():
         return [ctl("doctor", *options).status for options in ([], ["--strict"])]
 

@@ -255,7 +255,8 @@ def note(bed, address, error, seconds=60):
 
 
 def test_nonsense_in_the_map_is_ignored(proxied):
-    """An errno of 0, one out of range, and one that has expired. To see it fail: drop MAX_ERRNO."""
+    """An errno of 0, one out of range, and one that has expired. To see it fail: let cached_error()
+    return any failed_error."""
     listener = proxied.listen()
     for error, seconds in ((0, 60), (4096, 60), (1 << 31, 60), (errno.ECONNREFUSED, -1)):
         note(proxied, listener.getsockname(), error, seconds)

@@ -209,7 +209,7 @@ def connect_as(pins, address):
 
 
 def test_recycled_pid_is_not_exempt(proxied):
-    """To see it fail: let is_relay() compare PIDs with that in map_config."""
+    """To see it fail: let gather_caller() compare PIDs with that in map_config."""
     listener = proxied.listen()
 
     def relayed_in_its_name():

@@ -424,7 +424,7 @@ def test_nonsense_in_map_failed(proxied):
     """A client reaches its destination or gets one of the errors that a relay notes. It never
     gets a success without a connection.
 
-    To see it fail: drop the test of failed->error in known_error().
+    To see it fail: let cached_error() return any failed_error.
     """
     assert wrong_outcomes(proxied, [
         0, 4096, 65536, 1 << 31, 2**32 - 1, 2**32 - errno.ECONNREFUSED, *HONEST]) == {}
@@ -432,8 +432,8 @@ def test_nonsense_in_map_failed(proxied):
 
 def test_other_errors_in_map_failed(proxied):
     """Errors of a connection that is being made or exists (EINPROGRESS, EISCONN, EALREADY),
-    internal ones of the kernel (512 to 524), and an undefined one (4095). Ensured by known_error(),
-    which returns only errors that registration_note_error() notes."""
+    internal ones of the kernel (512 to 524), and an undefined one (4095). Ensured by
+    cached_error(), which returns only errors that registration_note_error() notes."""
     assert wrong_outcomes(proxied, [
         errno.EINPROGRESS, errno.EISCONN, errno.EALREADY, errno.EAGAIN, errno.EPERM, 512, 524,
         4095]) == {}

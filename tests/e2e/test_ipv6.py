@@ -62,7 +62,7 @@ def test_redirected(proxied6):
 
 
 def test_maps_during_a_connection(proxied6):
-    """To see it red: swap two words in load_words() or store_words()."""
+    """To see it fail: swap two words in load_words() or store_words()."""
     listener = host6.listen(proxied6)
     client = host6.visit(proxied6, listener).client
 
@@ -113,7 +113,7 @@ def test_out_of_scope_is_direct(proxied6):
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 @pytest.mark.parametrize("state", ["no_relay", "no_listener"])
 def test_without_a_relay(bed6, policy, state):
-    """I2 for IPv6. To see it red: skip is_our_listener() unless the address is mapped."""
+    """I2 for IPv6. To see it fail: skip is_our_listener() unless the address is mapped."""
     bed6.load(*policy)
     if state == "no_listener":
         bed6.start_relay().kill()

@@ -101,7 +101,7 @@ def connect_with(address, options):
 
 
 def test_client_options_are_passed_on(proxied):
-    """Options that the client set before connect(). Fails without pass_options_on()."""
+    """Options that the client set before connect(). Fails without tuning_pass_options_on()."""
     listener = proxied.listen()
     asked = [(*name, value) for name, value in zip(KEEP + USER_TIMEOUT, [1, 7, 3, 4, 5500])]
     client = proxied.keep(proxied.run_in(connect_with, listener.getsockname(), asked))

@@ -384,7 +384,7 @@ def test_failure_to_detach_uncovers_no_cgroup(bed):
     """I7: a link of the previous load cannot be removed, as its pin is a mount point. The new
     scope is covered, and the next run detaches the rest.
 
-    To see it red: undo in load_with() whatever failed.
+    To see it fail: undo in load_with() whatever failed.
     """
     bed.load(scopes=[bed.outside])
     pin = bed.pins.path / f"link_release_{bed.outside.path.stat().st_ino:x}"

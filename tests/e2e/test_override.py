@@ -82,7 +82,7 @@ def test_names_in_commands_are_words(bed, doctor, policy, name, tmp_path):
     """A cgroup with a shell command as its name: the proposed commands quote it, and nothing of
     it runs.
 
-    Fails if foreign_mend() or doctor puts a name between quotes as it is.
+    Fails if foreign_fix() or doctor puts a name between quotes as it is.
     """
     where = bed.scope.child(name)
     theirs = policy(where, "override")

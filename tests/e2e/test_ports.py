@@ -50,7 +50,7 @@ def test_number_of_ports(loaded, options, count):
 
 @pytest.mark.parametrize("options", [["--workers", 1], ["--workers", 2], ["--workers", 3]])
 def test_connections_take_them_in_turn(loaded, options):
-    """So each worker has the same number of connections. To see it fail: let compare_load() keep
+    """So each worker has the same number of connections. To see it fail: let port_compare() keep
     the first."""
     loaded.start_relay(*options)
     listener, count = loaded.listen(), len(ports(loaded.pins))
@@ -84,7 +84,7 @@ def test_one_after_the_other_has_one_port(loaded):
 def test_place_of_one_that_ends_is_taken(loaded):
     """With one connection at each port, the next one gets the port of the one that has ended.
 
-    To see it fail: let compare_load() keep the first.
+    To see it fail: let port_compare() keep the first.
     """
     loaded.start_relay("--workers", 2)
     listener, even = loaded.listen(), {port: 1 for port in ports(loaded.pins)}
@@ -106,7 +106,7 @@ def test_both_families_take_turns(loaded):
 
 
 def test_turns_go_on_when_the_relay_renews_its_entry(loaded):
-    """The relay renews it once a second. To see it fail: let compare_load() keep the first."""
+    """The relay renews it once a second. To see it fail: let port_compare() keep the first."""
     loaded.start_relay("--workers", 1, "--listeners", 3)
     listener = loaded.listen()
 
@@ -139,7 +139,7 @@ def test_more_connections_than_ephemeral_ports(loaded, listeners):
     """Each port of the relay takes as many connections as there are source ports: 28,232 by
     default, 200 here. From the relay on, the number of destinations counts, which is eight.
 
-    To see it fail: let compare_load() keep the first.
+    To see it fail: let port_compare() keep the first.
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", listeners)
     with loaded.client_net.inside():
@@ -196,7 +196,7 @@ def test_ports_that_cannot_be(loaded, options, needles):
 def test_each_port_is_known_for_the_relay(loaded):
     """I3: a client that connects to any of them is not redirected to another one.
 
-    To see it fail: let has_port() check the first one only.
+    To see it fail: let port_is_relays() check the first one only.
     """
     loaded.load("--include-loopback")
     relay = loaded.start_relay("--workers", 2, "--listeners", 3)

@@ -318,7 +318,7 @@ def test_slow_reader_is_not_cut_off(loaded, sender, ends_well):
     """Its unread bytes are in a buffer of the relay's socket, and the relay moves nothing for
     longer than either timeout. Then the reader stops, and is cut off.
 
-    To see it fail: do not compare what has been acknowledged in note_progress(); take waiting
+    To see it fail: do not compare what has been acknowledged in progress_check(); take waiting
     bytes for progress.
     """
     loaded.start_relay("--half-closed-timeout", "1s", "--idle-timeout", "1s")

@@ -494,7 +494,7 @@ def test_conntrack_is_not_asked_without_our_hook(loaded):
 
 @pytest.mark.parametrize("short", [False, True], ids=["long", "short between"])
 def test_long_connections_are_spread(loaded, short):
-    """Also if each begins while a short one exists. To see it fail: let compare_load() keep the
+    """Also if each begins while a short one exists. To see it fail: let port_compare() keep the
     first."""
     loaded.start_relay("--workers", 4, "--listeners", 1)
     listener = loaded.listen()

@@ -89,7 +89,7 @@ def foreign(bed):
         bpftool("cgroup", "detach", cgroup, "cgroup_inet4_connect", "pinned", pin)
 
 
-def mend(command):
+def apply_fix(command):
     """Runs the command that doctor proposes."""
     subprocess.run(command, shell=True, check=True, capture_output=True)
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Completion in bash, zsh and fish: words are typed at a shell of each on a terminal of its own.
 
-fish is asked by "complete -C". To see it red: in scripts/completion/completion.py, take the lines
+fish is asked by "complete -C". To see it fail: in scripts/completion/completion.py, take the lines
 about "=" out of bash(), or the "=" behind an option out of zsh_option().
 Usage: test_completion.py DIRECTORY, where completion.py wrote its files
 """

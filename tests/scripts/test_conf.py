@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The shipped tproxy.conf has every key that the programs take, at its default.
 
-Each program prints its options with their defaults (--print-options). To see it red: take a
+Each program prints its options with their defaults (--print-options). To see it fail: take a
 line out of common/tproxy.conf.in, or change a number there.
 Usage: test_conf.py TPROXY_CONF TPROXY_LOAD TPROXY_RELAY
 """

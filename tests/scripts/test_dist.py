@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What "meson dist" archives and which version a tree has, in a repository made of this tree.
 
-To see it red: let scripts/dist.sh end before touch or chmod; let version.sh leave out one of its
+To see it fail: let scripts/dist.sh end before touch or chmod; let version.sh leave out one of its
 conditions; give bpf/meson.build -Werror always.
 """
 

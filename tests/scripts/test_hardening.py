@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The programs are built with the hardening that meson.build asks for.
 
-To see it red: take one of the flags out of meson.build, or b_pie.
+To see it fail: take one of the flags out of meson.build, or b_pie.
 Usage: test_hardening.py fortified|plain PROGRAM...
 """
 

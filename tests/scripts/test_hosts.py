@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """scripts/check.sh finds the names of hosts that the tree must not have, in trees made up here.
 
-The names are put together so that this file has none. To see it red: leave out one of the two
+The names are put together so that this file has none. To see it fail: leave out one of the two
 patterns, or the reserved names.
 """
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """scripts/includes.py finds includes that the tree must not have, in trees made up here.
 
-To see it red: leave out the row of a folder, ONLY, or the call of circles().
+To see it fail: leave out the row of a folder, ONLY, or the call of circles().
 """
 
 import os

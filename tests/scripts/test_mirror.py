@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """scripts/mirror.sh finds the mirror of a suite in apt's configuration, made up and real.
 
-To see it red: let first_of_list() print its argument; let configured() ignore the suite.
+To see it fail: let first_of_list() print its argument; let configured() ignore the suite.
 """
 
 import os

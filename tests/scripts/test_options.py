@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """scripts/options.py finds options that man pages and completions lack, or have too many of.
 
-The programs are scripts that print a table. To see it red: leave out one of the checks.
+The programs are scripts that print a table. To see it fail: leave out one of the checks.
 """
 
 import os

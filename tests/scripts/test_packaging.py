@@ -3,7 +3,7 @@
 """Debian's changelog, the RPM spec and the PKGBUILD agree with what meson.build says and installs.
 
 Debian's package itself is built, with lintian, by scripts/packaging/build-deb.sh. To see it
-red: take a line out of %files; change a version; break the syntax of either.
+fail: take a line out of %files; change a version; break the syntax of either.
 Usage: test_packaging.py VERSION BUILD_DIR
 """
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """A skipped test fails the run if TPROXY_MUST_RUN=1: in files of this folder, and in check.sh.
 
-To see it red: leave must_run out of main() in common.py; let need() of check.sh, or its test of
+To see it fail: leave must_run out of main() in common.py; let need() of check.sh, or its test of
 clang-format's version, only print.
 """
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """scripts/subjects.sh accepts and refuses the subjects of commits, in repositories made up here.
 
-To see it red: remove one rule from the awk program, then the subject that only this rule refuses is
-accepted; or let the script end with status 0.
+To see it fail: remove one rule from the awk program. The subject that only this rule refuses
+is accepted; or let the script end with status 0.
 """
 
 import os
