@@ -179,8 +179,7 @@ int ctl_connections(int argc, char **argv)
 	bpffs_sweep(options.pin_dir);
 	r = conns_read(options.pin_dir, &entries, &n);
 	if (r < 0) {
-		log_err("cannot read '%s/map_socks': %s%s", options.pin_dir, strerror(-r),
-			r == -EACCES || r == -EPERM ? "; run this as root" : "");
+		maps_log_error(options.pin_dir, PINNED_SOCKS, r);
 		return EXIT_FAILURE;
 	}
 	now = monotonic_kernel_ns();

@@ -28,12 +28,12 @@ static int ask_whoami(const char *pin_dir, const struct listening_socket *l)
 	char text[ADDRESS_ENDPOINT_LEN];
 
 	if (whoami_query(l->fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_LISTENER)) {
-		log_err("the programs of '%s' are not attached where the listener at %s was created; start the proxy in the relay cgroup, moving it there later is not enough",
+		log_err("the programs of '%s' are not attached where the listener at %s was created; start the proxy in the relay cgroup (moving it there later has no effect)",
 			pin_dir, address_format_endpoint(&l->ep, text));
 		return -ENOTCONN;
 	}
 	if (who.pid != (__u32)getpid() || who.uid != (__u32)getuid()) {
-		log_err("numbers of processes and users are not the host's here; run this outside of the container");
+		log_err("not in the initial PID and user namespaces; run this outside of the container");
 		return -EXDEV;
 	}
 	return 0;

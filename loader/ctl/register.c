@@ -115,7 +115,7 @@ static int dup_listeners(struct job *job)
 
 	r = listeners_dup(o->pid, o->ports, o->n_ports, &job->listeners);
 	if (r == -ESRCH)
-		log_err("there is no process %d", o->pid);
+		log_err("process %d does not exist", o->pid);
 	else if (r == -EPERM || r == -EACCES)
 		log_err("cannot duplicate the sockets of process %d: %s; this requires CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3",
 			o->pid, strerror(-r));
@@ -124,14 +124,14 @@ static int dup_listeners(struct job *job)
 	if (r < 0)
 		return r;
 	if (o->n_ports == 0 && job->listeners.n == 0) {
-		log_err("process %d listens at no TCP port, and its children do not; start the proxy first",
+		log_err("neither process %d nor its children listen on a TCP port; start the proxy first",
 			o->pid);
 		return -ENOENT;
 	}
 	for (i = 0; i < o->n_ports; i++) {
 		if (listens_at(&job->listeners, o->ports[i]))
 			continue;
-		log_err("process %d does not listen at TCP port %u, and its children do not; see 'ss -Hltnp'",
+		log_err("neither process %d nor its children listen on TCP port %u; see 'ss -Hltnp'",
 			o->pid, o->ports[i]);
 		return -ENOENT;
 	}
@@ -168,19 +168,19 @@ static int check_cgroup(const struct job *job, pid_t pid)
 
 	r = cgroup_open_of(pid, &own);
 	if (r < 0) {
-		log_err("cannot tell the cgroup of process %d: %s", pid, strerror(-r));
+		log_err("cannot find the cgroup of process %d: %s", pid, strerror(-r));
 		return r;
 	}
 	if (!job->policy.relay_cgroup_id) {
 		if (pins_for_each(&pins, is_in_scope, &own) == 0)
 			return 0;
-		log_err("process %d is in scope, at '%s', so its own connections would be redirected to itself; run 'tproxy-load' with --relay-cgroup, and the proxy in that cgroup",
+		log_err("process %d is in scope, at '%s', so its own connections would be redirected to itself; load with --relay-cgroup, and start the proxy in that cgroup",
 			pid, own.path);
 		return -ELOOP;
 	}
 	r = cgroup_path_by_id(job->policy.relay_cgroup_id, &relay.path);
 	if (r < 0) {
-		log_err("the relay cgroup cannot be found: %s; run 'tproxy-load' again with --relay-cgroup",
+		log_err("cannot find the relay cgroup: %s; load again with --relay-cgroup",
 			r == -ESTALE ? "it was removed" : strerror(-r));
 		return r;
 	}
@@ -203,7 +203,7 @@ static int check_holders(const struct job *job)
 
 	for (i = 0; i < job->listeners.n; i++) {
 		if (list[i].netns_cookie != list[0].netns_cookie) {
-			log_err("process %d listens in more than one network namespace; choose with --port",
+			log_err("process %d listens in more than one network namespace; choose one with --port",
 				job->options->pid);
 			return -EXDEV;
 		}
@@ -230,7 +230,7 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
 	memcpy(one.addr, addr, sizeof(one.addr));
 	memcpy(other.addr, listen->addr, sizeof(other.addr));
 	if (listen->n_ports && memcmp(one.addr, other.addr, sizeof(one.addr)) != 0) {
-		log_err("process %d listens at %s and at %s, and a relay has one address of each family; choose with --port",
+		log_err("process %d listens on %s and on %s, but a relay has one address per family; choose one with --port",
 			job->options->pid, address_format_endpoint(&other, other_text),
 			address_format_endpoint(&one, text));
 		return -ENOTUNIQ;
@@ -240,7 +240,7 @@ static int add_port(const struct job *job, struct tproxy_listen *listen, const _
 			return 0;
 	}
 	if (listen->n_ports == TPROXY_PORTS_MAX) {
-		log_err("process %d listens at more than %d ports; choose with --port",
+		log_err("process %d listens on more than %d ports; choose some with --port",
 			job->options->pid, TPROXY_PORTS_MAX);
 		return -E2BIG;
 	}
@@ -260,7 +260,7 @@ static int add_listener(const struct job *job, const struct listening_socket *l,
 	int r;
 
 	if (l->mptcp) {
-		log_err("process %d listens at %s with Multipath TCP, which cannot be a relay; switch it off there (programs in Go: GODEBUG=multipathtcp=0)",
+		log_err("process %d listens on %s with Multipath TCP, which tproxy cannot redirect to; disable it in the proxy (programs in Go: GODEBUG=multipathtcp=0)",
 			job->options->pid, address_format_endpoint(&l->ep, text));
 		return -EPROTONOSUPPORT;
 	}
@@ -275,7 +275,7 @@ static int add_listener(const struct job *job, const struct listening_socket *l,
 	if (address_is_ipv4(l->ep.addr))
 		return add_port(job, &listen[TPROXY_INET], l->ep.addr, l->ep.port);
 	if (IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)l->ep.addr)) {
-		log_err("process %d listens at the link-local address %s, which cannot be redirected to; choose with --port",
+		log_err("process %d listens on the link-local address %s, which tproxy cannot redirect to; choose another with --port",
 			job->options->pid, address_format_endpoint(&l->ep, text));
 		return -EADDRNOTAVAIL;
 	}
@@ -345,7 +345,7 @@ static bool is_tproxy_relay(pid_t pid)
 
 static int refuse_relay(const struct job *job)
 {
-	log_err("process %d is a tproxy-relay or its guardian, which registers itself",
+	log_err("process %d is a tproxy-relay or its supervisor, which registers itself",
 		job->options->pid);
 	return -EEXIST;
 }
@@ -372,7 +372,7 @@ static int mark_and_write(const struct job *job, const struct tproxy_relay *rela
 	if (r == 0) {
 		r = bpf_map_update_elem(job->config_fd, &list[0].netns_cookie, relay, BPF_ANY);
 		if (r == -E2BIG)
-			log_err("cannot register: too many network namespaces have relays; 'tproxy-load' forgets those of dead ones");
+			log_err("cannot register: too many network namespaces have relays; 'tproxy-load' removes the entries of dead ones");
 		else if (r < 0)
 			log_err("cannot register in '%s/map_config': %s", job->options->pin_dir,
 				strerror(-r));
@@ -448,7 +448,7 @@ static int register_proxy(struct job *job)
 		return refuse_relay(job);
 	r = process_uid(job->options->pid, &relay.uid);
 	if (r < 0) {
-		log_err("there is no process %d", job->options->pid);
+		log_err("process %d does not exist", job->options->pid);
 		return r;
 	}
 	relay.registered_ns = monotonic_kernel_ns();
@@ -515,7 +515,7 @@ static int unregister_proxy(struct job *job)
 	if (job->options->json)
 		json_print(root);
 	else
-		printf("pid %d is no relay any more\n", job->options->pid);
+		printf("removed the registration of pid %d\n", job->options->pid);
 	return 0;
 }
 

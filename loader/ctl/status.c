@@ -58,7 +58,7 @@ static const struct {
 	[CTL_GROUP_BYPASSED] = { "bypassed", "bypassed, direct" },
 	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
-	[CTL_GROUP_FAILED] = { "failed", "failed at once (remembered error)" },
+	[CTL_GROUP_FAILED] = { "failed", "failed at once (negative cache)" },
 };
 
 /* The order in text: a part follows its whole. */
@@ -108,13 +108,13 @@ static void print_sums(struct json_object *root)
 	struct json_object *sums = json_object_object_get(root, "sums");
 	size_t i;
 
-	printf("\n%-35s %s\n", "WHAT BECAME OF", "CONNECTIONS");
+	printf("\n%-35s %s\n", "OUTCOME", "CONNECTIONS");
 	for (i = 0; i < ARRAY_SIZE(order); i++) {
 		printf("%-35s %" PRIu64 "\n", group_names[order[i]].heading,
 		       json_get_number(sums, group_names[order[i]].name));
 		print_reasons(counters, order[i]);
 	}
-	printf("%s\n", "entries of nobody, found and removed");
+	printf("%s\n", "stale entries, removed");
 	printf("  %-33s %" PRIu64 "\n", counters_name(TPROXY_STAT_STALE),
 	       json_get_number(counters, counters_name(TPROXY_STAT_STALE)));
 }

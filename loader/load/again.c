@@ -77,7 +77,7 @@ static int read_targets(const struct load_options *given, struct load_options *o
 	if (r == 0)
 		r = add_targets(given, list, n, o);
 	if (r < 0)
-		log_err("the cgroups of the load before cannot be read from '%s/map_targets': %s; load with all options",
+		log_err("cannot read the cgroups of the previous load from '%s/map_targets': %s; load again with all options",
 			given->pin_dir, strerror(-r));
 	return r;
 }

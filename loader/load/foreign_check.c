@@ -49,7 +49,7 @@ static int check_at(const struct pins *pins, const struct hook *hook, const stru
 		log_warning("%s; %s", text, fix);
 		return 0;
 	}
-	log_err("%s; load with --force, or fix that: %s", text, fix);
+	log_err("%s; load with --force, or run this first: %s", text, fix);
 	return -EPERM;
 }
 

@@ -100,7 +100,7 @@ static int attach(const struct bpf_object *object, const struct hook *hook,
 		r = -errno;
 		log_err("cannot attach %s to '%s': %s%s", hook->name, cgroup->path, strerror(-r),
 			r == -EPERM
-				? "; 'tproxyctl doctor --cgroup' names the program that is in the way"
+				? "; 'tproxyctl doctor --cgroup' names the program that prevents it"
 				: "");
 		return r;
 	}

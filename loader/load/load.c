@@ -78,7 +78,7 @@ static int need_privilege(void)
 {
 	if (geteuid() == 0 && namespaces_is_initial(NAMESPACES_USER))
 		return 0;
-	log_err("must be run by root%s: it loads BPF programs and attaches them to cgroups",
+	log_err("must be run by root%s, because it loads BPF programs and attaches them to cgroups",
 		geteuid() == 0 ? " of the host, outside of user namespaces" : "");
 	return -EPERM;
 }
@@ -92,7 +92,7 @@ static int need_btf(void)
 		return 0;
 	r = -errno;
 	log_err("the kernel has no BTF ('" BTF_PATH
-		"': %s); boot one that was built with CONFIG_DEBUG_INFO_BTF=y",
+		"': %s); boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
 		strerror(-r));
 	return r;
 }
@@ -101,7 +101,7 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
 	if (owned_by_tproxy(pins, name))
 		return 0;
-	log_err("pin directory '%s' holds '%s', which is not tproxy-load's; choose another --pin-dir",
+	log_err("pin directory '%s' holds '%s', which tproxy-load did not create; choose another --pin-dir",
 		pins->path, name);
 	return -EEXIST;
 }
@@ -122,10 +122,10 @@ static int check_pinned(struct load *l)
 		return 0;
 	shell_quote(l->pins.path, quoted, sizeof(quoted));
 	if (r < 0)
-		log_err("'%s/map_policy' cannot be read: %s; run first: tproxy-load --unload -p %s",
+		log_err("cannot read '%s/map_policy': %s; first run: tproxy-load --unload -p %s",
 			l->pins.path, strerror(-r), quoted);
 	else
-		log_err("'%s' holds ABI version %u, this is version %u; run first: tproxy-load --unload -p %s",
+		log_err("'%s' holds ABI version %u, this is version %u; first run: tproxy-load --unload -p %s",
 			l->pins.path, version, TPROXY_ABI_VERSION, quoted);
 	return r < 0 ? r : -EPROTO;
 }
@@ -162,8 +162,9 @@ static int load_object(struct load *l)
 	}
 	r = tproxy_bpf__load(l->skel);
 	if (r < 0)
-		log_err("the kernel did not take the BPF programs: %s%s", strerror(-r),
-			l->options->verbose ? "" : "; -v shows what libbpf and the verifier say");
+		log_err("the kernel rejected the BPF programs: %s%s", strerror(-r),
+			l->options->verbose ? ""
+					    : "; -v shows the messages of libbpf and the verifier");
 	return r;
 }
 
@@ -246,7 +247,7 @@ static int finish_steps(struct load *l)
 
 	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
 	if (r < 0) {
-		log_err("cannot write down the cgroups in '%s/map_targets': %s", l->pins.path,
+		log_err("cannot write the cgroups to '%s/map_targets': %s", l->pins.path,
 			strerror(-r));
 		return r;
 	}
@@ -360,7 +361,7 @@ static int load_with(const struct load_options *options)
 	relays_read(bpf_map__fd(l.skel->maps.map_config), &relays, &n_relays);
 	report_load(&l.before, &l.targets, &l.policy, options, n_relays, &l.outside);
 	if (l.n_kept > 0)
-		printf("connections of cgroups that are in scope no more still run, and keep %zu links; a tproxy-load removes those once no redirected connection is left\n",
+		printf("kept %zu links of cgroups that are no longer in scope, for their running connections; a tproxy-load after these have ended removes them\n",
 		       l.n_kept);
 	return 0;
 }
@@ -398,7 +399,7 @@ int load_check(const struct load_options *options)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);
 	if (options->config_has_others)
-		printf("of '%s' the section [load] was checked; [relay] is for: tproxy-relay --check --config %s\n",
+		printf("checked section [load] of '%s'; to check section [relay]: tproxy-relay --check --config %s\n",
 		       escape_text(options->config, strlen(options->config), shown, sizeof(shown)),
 		       shell_quote(options->config, quoted, sizeof(quoted)));
 	return 0;

@@ -166,7 +166,7 @@ static void print_group(gid_t gid)
 
 static void print_shut_out(unsigned int pid, gid_t gid)
 {
-	printf("relay %u cannot renew its registration any more and gets nothing; load with its group (--relay-group), or start it ",
+	printf("relay %u can no longer renew its registration and gets no connections; load with its group (--relay-group), or start it ",
 	       pid);
 	printf(gid ? "in group " : "as ");
 	print_group(gid);
@@ -182,7 +182,7 @@ static void print_outside(const struct targets *t, const struct withdrawn *outsi
 			print_shut_out(outside->list[i].relay.pid, gid);
 			continue;
 		}
-		printf("relay %u is outside and gets nothing; start it in ",
+		printf("relay %u is outside of these cgroups and gets no connections; start it in ",
 		       outside->list[i].relay.pid);
 		if (t->relay.fd >= 0)
 			print_path(t->relay.path);
@@ -214,7 +214,7 @@ void report_load(const struct report_before *b, const struct targets *t,
 	printf("\n");
 	for (i = 0; i < t->n_absent; i++) {
 		print_path(t->absent[i]);
-		printf(" is not there now; 'tproxy-load --again' attaches to it when it is\n");
+		printf(" does not exist; once it does, 'tproxy-load --again' attaches to it\n");
 	}
 	print_outside(t, outside, options->relay_gid);
 }

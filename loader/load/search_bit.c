@@ -44,8 +44,8 @@ int search_bit_set(const struct pins *pins)
 	if (r == 0 && (stat(parent, &st) < 0 || chmod(parent, (st.st_mode & 07777) | S_IXOTH) < 0))
 		r = -errno;
 	if (r < 0)
-		log_err("cannot let the relay's group into the directory of '%s': %s", pins->path,
-			strerror(-r));
+		log_err("cannot set the search bit for others on the parent of '%s': %s",
+			pins->path, strerror(-r));
 	else
 		log_debug("set the search bit for others on '%s', so that relays reach '%s'",
 			  parent, pins->path);
@@ -106,6 +106,6 @@ void search_bit_clear(const struct pins *pins)
 			"left the search bit for others on '%s', which another pin directory needs",
 			parent);
 	else if (chmod(parent, st.st_mode & 07777 & ~S_IXOTH) < 0)
-		log_warning("cannot take the search bit for others back from '%s': %s, ignoring",
-			    parent, strerror(errno));
+		log_warning("cannot clear the search bit for others on '%s': %s, ignoring", parent,
+			    strerror(errno));
 }

@@ -117,7 +117,7 @@ static int open_scopes(const struct load_options *o, const char *root, struct ta
 	int r;
 
 	if (n > TPROXY_TARGETS_MAX - 1) {
-		log_err("%zu cgroups are given, at most %d can be", n, TPROXY_TARGETS_MAX - 1);
+		log_err("%zu cgroups are given, the maximum is %d", n, TPROXY_TARGETS_MAX - 1);
 		return -E2BIG;
 	}
 	t->scopes = calloc(n + 1, sizeof(*t->scopes));

@@ -43,7 +43,7 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
 	if (owned_by_tproxy(pins, name))
 		return 0;
-	log_err("'%s/%s' is not tproxy-load's; left it and its directory there, remove it by hand",
+	log_err("'%s/%s' was not created by tproxy-load; it stays with its directory, remove it by hand",
 		pins->path, name);
 	return -EEXIST;
 }

@@ -26,7 +26,8 @@ void withdraw_dead(int map_fd)
 	for (i = 0; i < n; i++) {
 		if (process_exists((pid_t)list[i].relay.pid))
 			continue;
-		log_info("relay %u is gone, forgot its registration", list[i].relay.pid);
+		log_info("removed the registration of relay %u, whose process has ended",
+			 list[i].relay.pid);
 		bpf_map_delete_elem(map_fd, &list[i].netns_cookie);
 	}
 }

@@ -120,10 +120,10 @@ void foreign_describe(const struct foreign *f, const struct cgroup *target, bool
 {
 	snprintf(
 		text, FOREIGN_TEXT_LEN,
-		"program %u%s%.*s%s, on %s at '%s', %s for '%s', for it was attached without BPF_F_ALLOW_MULTI",
+		"program %u%s%.*s%s, on %s at '%s', %s for '%s', because it was attached without BPF_F_ALLOW_MULTI",
 		f->prog_id, *f->prog_name ? ", '" : "", BPF_OBJ_NAME_LEN, f->prog_name,
 		*f->prog_name ? "'" : "", f->hook->name, f->cgroup,
-		attached ? "does not run" : "would not run any more", target->path);
+		attached ? "does not run" : "would stop running", target->path);
 }
 
 /* The command pins the program first: detaching could free one that has no pin. */

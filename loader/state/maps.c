@@ -34,7 +34,7 @@ int maps_check_abi(const char *pin_dir, uint32_t *ret_version)
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_POLICY, r);
 	if (version == 0) {
-		log_err("the loader of '%s' did not finish; load again, with the options that it was given",
+		log_err("the last load into '%s' did not finish; load again with the same options",
 			pin_dir);
 		return -EAGAIN;
 	}

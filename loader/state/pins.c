@@ -67,7 +67,7 @@ static int resolve(const char *path, char **ret_path)
 		return r;
 	}
 	log_err("pin directory '%s': %s", path,
-		r == -ENOENT ? "is a symbolic link to nothing" : strerror(-r));
+		r == -ENOENT ? "is a dangling symbolic link" : strerror(-r));
 	return r;
 }
 
@@ -86,7 +86,7 @@ static int make_dir(const char *path, bool *ret_created)
 	if (*ret_created || errno == EEXIST)
 		return 0;
 	r = -errno;
-	log_err("cannot make pin directory '%s': %s", path, strerror(-r));
+	log_err("cannot create pin directory '%s': %s", path, strerror(-r));
 	return r;
 }
 
@@ -107,16 +107,16 @@ static int check_dir(const char *path, int fd)
 	if (fstat(fd, &own) < 0 || fstatat(fd, "..", &parent, 0) < 0 || fstatvfs(fd, &fs) < 0) {
 		int r = -errno;
 
-		log_err("cannot look at pin directory '%s': %s", path, strerror(-r));
+		log_err("cannot examine pin directory '%s': %s", path, strerror(-r));
 		return r;
 	}
 	if (own.st_dev != parent.st_dev) {
-		log_err("pin directory '%s' is where a BPF file system is mounted, with the pins of others; choose a directory below it",
+		log_err("pin directory '%s' is the root of a BPF file system, which other programs use too; choose a directory below it",
 			path);
 		return -EBUSY;
 	}
 	if (fs.f_flag & ST_RDONLY) {
-		log_err("pin directory '%s' is in a BPF file system that is mounted read-only; see 'mount -o remount,rw'",
+		log_err("pin directory '%s' is in a BPF file system that is mounted read-only; remount it with 'mount -o remount,rw'",
 			path);
 		return -EROFS;
 	}
@@ -137,7 +137,7 @@ static int lock(const char *path, int fd)
 		if (errno != EWOULDBLOCK)
 			return -errno;
 		if (waited_ms == 0)
-			log_info("another tproxy-load works on '%s', waiting", path);
+			log_info("waiting for another tproxy-load, which has locked '%s'", path);
 		if (waited_ms >= LOCK_TIMEOUT_MS)
 			return -EBUSY;
 		nanosleep(&pause, NULL);
@@ -171,7 +171,7 @@ static int open_dir(const char *path, int *ret_fd)
 		*ret_fd = TAKE_FD(fd);
 	else if (r != -ESTALE)
 		log_err("cannot lock pin directory '%s': %s", path,
-			r == -EBUSY ? "another tproxy-load holds it" : strerror(-r));
+			r == -EBUSY ? "another tproxy-load holds the lock" : strerror(-r));
 	return r;
 }
 
@@ -227,7 +227,7 @@ int pins_open(const char *path, bool create, struct pins *ret_pins)
 		ret_pins->real = TAKE_PTR(real);
 		return 0;
 	}
-	log_err("pin directory '%s' comes and goes", path);
+	log_err("pin directory '%s' keeps being removed by another process", path);
 	return -EAGAIN;
 }
 

@@ -145,7 +145,7 @@ static int add_link(struct pins *pins, const char *name, void *data)
 	if (r < 0) {
 		log_err("cannot read '%s': %s%s", path, strerror(-r),
 			r == -EROFS
-				? "; the kernel opens links for writing only, see 'mount -o remount,rw'"
+				? "; links can be opened only for writing, remount with 'mount -o remount,rw'"
 				: "");
 		return r;
 	}
@@ -275,9 +275,9 @@ static void print_targets(struct json_object *root)
 		       strcmp(json_get_string(object, "role"), "relay") ? "scope" : "relays",
 		       json_get_string(object, "path"),
 		       strcmp(state, "replaced") == 0
-			       ? "  REPLACED: made anew, not attached; run 'tproxy-load --again'"
+			       ? "  REPLACED: created again, not attached; run 'tproxy-load --again'"
 		       : strcmp(state, "absent") == 0
-			       ? "  ABSENT: no such cgroup now; 'tproxy-load --again' attaches to it when it is there"
+			       ? "  ABSENT: does not exist; once it does, 'tproxy-load --again' attaches to it"
 			       : "");
 	}
 }

@@ -85,7 +85,7 @@ def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
         before = service.path.stat().st_ino
         make_anew(service)
         bed.pins.wait_dead_links(before)
-        assert "still run" not in bed.tproxy_load("--again").succeeded().out
+        assert "running connections" not in bed.tproxy_load("--again").succeeded().out
         assert len(bed.pins.names()) == count
 
 
@@ -100,7 +100,7 @@ def test_scope_that_is_not_there(bed, service, doctor):
     assert "--again" in doctor().about("scope", "warning")[0]["fix"]
     for _ in range(2):
         said = bed.tproxy_load("--again").succeeded().out
-        assert f"'{service}' is not there now" in said
+        assert f"'{service}' does not exist; once it does" in said
         assert states(bed) == {str(bed.scope): "present", str(service): "absent"}
     service.path.mkdir()
     assert states(bed)[str(service)] == "replaced"

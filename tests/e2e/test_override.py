@@ -121,7 +121,7 @@ def test_force(bed, doctor, policy):
     new --force."""
     theirs = policy(bed.top, "override")
     result = bed.tproxy_load(*options(bed, "--force")).succeeded()
-    assert f"program {theirs}," in result.err and "would not run any more" in result.err
+    assert f"program {theirs}," in result.err and "would stop running" in result.err
     assert outcome(bed) == "direct"
     (finding,) = doctor().about("foreign", "error")
     assert f"program {theirs}," in finding["what"] and "does not run" in finding["what"]

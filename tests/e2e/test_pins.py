@@ -45,8 +45,8 @@ def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
     """
     bed.pins.path.mkdir()
     make(bed.pins.path / name)
-    said = bed.tproxy_load(*options(bed)).refused(name, "not tproxy-load's", "--pin-dir").err
-    bed.tproxy_load("--unload").refused(name, "not tproxy-load's")
+    said = bed.tproxy_load(*options(bed)).refused(name, "did not create", "--pin-dir").err
+    bed.tproxy_load("--unload").refused(name, "not created by tproxy-load")
     assert "--unload" not in said and "--unload" not in ctl("doctor").out
     assert bed.pins.names() == [name]
     (bed.pins.path / name).unlink()
@@ -123,7 +123,7 @@ def test_symbolic_link(bed):
     bed.tproxy_load("--unload", pin_dir=link).succeeded()
     assert not bed.pins.path.exists() and link.is_symlink()
     assert mode(bed.pins.path.parent) == 0o1700
-    bed.tproxy_load(*options(bed), pin_dir=link).refused(link, "symbolic link to nothing")
+    bed.tproxy_load(*options(bed), pin_dir=link).refused(link, "dangling symbolic link")
 
 
 def test_relative_path(bed):

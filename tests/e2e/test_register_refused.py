@@ -66,13 +66,13 @@ def test_another_abi_version(loaded, register):
 def test_no_such_process(loaded, register, unchanged):
     child = subprocess.Popen(["true"])
     child.wait()
-    register("--pid", child.pid).refused(f"no process {child.pid}")
+    register("--pid", child.pid).refused(f"process {child.pid} does not exist")
     register("--remove", "--pid", child.pid).refused(f"{child.pid} is not registered")
 
 
 def test_it_listens_nowhere(loaded, register, unchanged):
     child = loaded.start("sleep", "60", place=loaded.relay_place)
-    register("--pid", child.pid).refused(child.pid, "listens at no TCP port")
+    register("--pid", child.pid).refused(child.pid, "nor its children listen")
     register("--pid", child.pid, "--port", 7).refused(child.pid, "port 7")
 
 

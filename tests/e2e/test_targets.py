@@ -51,7 +51,7 @@ def test_relay_group_that_changes(bed, doctor, policy):
     assert bed.run_in(talk, address) == "hello"
     said = load(bed, *policy, "--relay-group", "0", relays=bed.relay_cgroup)
     assert f"; relay group was {programs.RELAY_GID}, now root;" in said
-    assert f"relay {relay.pid} cannot renew its registration any more and gets nothing" in said
+    assert f"relay {relay.pid} can no longer renew its registration and gets no connections" in said
     assert bed.pins.count("map_config") == 0
     assert bed.run_in(talk, address) == ("ConnectionRefusedError" if policy else "hello")
     assert bed.tproxy_load.status()["relay_group"] == "root"
@@ -103,7 +103,8 @@ def test_relay_that_is_outside_gets_nothing(bed, haproxy, register, policy, how)
     said = load(bed, *policy, relays=bed.top.child("relays2") if how == "other" else None)
     assert bed.pins.count("map_config") == 0
     where = bed.top.path / "relays2" if how == "other" else bed.scope
-    assert f"relay {relay.pid} is outside and gets nothing; start it in '{where}'\n" in said
+    assert (f"relay {relay.pid} is outside of these cgroups and gets no connections; "
+            f"start it in '{where}'\n") in said
     expected = "ConnectionRefusedError" if policy else "hello"
     assert f"no relay: their connections {'are refused' if policy else 'go out directly'}" in said
     assert bed.run_in(talk, address) == expected
