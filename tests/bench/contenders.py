@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The contenders: what stands between client and server. Here direct and ours, others in peers.py.
+"""The contenders: what is between client and server. Direct and tproxy are here, the others in
+peers.py.
 
-Each has a network namespace of its own, joined to the server's by a veth pair of its own: the NAT
-and connection tracking of one must not cost the others anything. Its relay has a cgroup of its own,
-which counts the CPU time of all its processes. Clients differ in nothing but the namespace and the
-cgroup that they run in, and a wrapper where that is the way through.
+Each has a network namespace of its own, joined to the server's by a veth pair of its own, so
+that NAT and connection tracking of one cost the others nothing. Its relay has a cgroup of its
+own, which counts the CPU time of all its processes. Clients differ only in their namespace and
+cgroup, and in a wrapper where a contender needs one.
 """
 
 import json
@@ -14,16 +15,16 @@ import subprocess
 
 from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivileged, wait_until
 
-IDLE_MAX = 9800  # connections; two descriptors each, and 20,000 may be all there are
+IDLE_MAX = 9800  # connections with two descriptors each; a process may be limited to 20,000
 CLIENT_SECONDS_MAX = 660
-RELAY_PORT = 7001  # of the relays that are not ours
-HELD = 8  # connections that prove that a relay is in the way
+RELAY_PORT = 7001  # of the relays that are not tproxy-relay
+HELD = 8  # connections that prove that a relay is in the path
 ESTABLISHED = "01"
-RELAY_IDS = 64777  # user and group of each relay: any that nothing else on the host has
+RELAY_IDS = 64777  # user and group of each relay, which nothing else on the host has
 
 
 class Contender:
-    """A way from client to server. Without a process of its own it is the direct one."""
+    """A path from client to server. Without a process of its own it is the direct one."""
 
     name = "direct"
     minor = False  # takes part in some workloads only, with shorter turns
@@ -39,11 +40,11 @@ class Contender:
         self.relay: Process | None = None
 
     def start(self):
-        """Ready to serve when it returns."""
+        """Returns when it is ready to serve."""
         need(*self.needs)
 
     def stop(self):
-        """Undoes start(); also what a failed one has done, and nothing if there was none."""
+        """Undoes start(), one that failed too. Does nothing if there was none."""
         relay, self.relay = self.relay, None
         try:
             if relay:
@@ -56,11 +57,11 @@ class Contender:
         self.start()
 
     def entries(self):
-        """Entries that it holds for connections, by map."""
+        """The number of its entries for connections, by map."""
         return {}
 
     def relay_seconds(self):
-        """CPU time of its relay so far."""
+        """The CPU time of its relay so far."""
         return self.sandbox.cpu_seconds(self.relay_cgroup)
 
     def start_relay(self, argv, label=None):
@@ -73,7 +74,7 @@ class Contender:
                                          cgroup or self.client_cgroup)
 
     def run_client(self, argv, cgroup=None):
-        """What a client has written to stdout, and to stderr."""
+        """Returns a client's output on stdout and on stderr."""
         client = self.open_client(argv, cgroup)
         try:
             output, errors = client.communicate(timeout=CLIENT_SECONDS_MAX)
@@ -86,7 +87,7 @@ class Contender:
         return output, errors
 
     def run_bench(self, workload, *options, cgroup=None, server=None):
-        """What tproxy-bench has measured. Raises Failure with its reason if it has not."""
+        """Returns the result of tproxy-bench. Raises Failure with its reason if there is none."""
         return client_result(*self.run_client(self.bench(workload, *options, server=server),
                                               cgroup))
 
@@ -94,7 +95,7 @@ class Contender:
         return [self.sandbox.bench, workload, server or f"{self.host}:{SERVER_PORT}", *options]
 
     def hold(self, count, look):
-        """The result of look() while count idle connections are open, each of which works
+        """Returns the result of look() while @count idle connections are open. Each of them works
         afterwards."""
         client = self.open_client(self.bench("hold", "--count", count, "--seconds", 60))
         try:
@@ -112,19 +113,23 @@ class Contender:
                 client.communicate()
 
     def upstreams(self):
-        """How many connections to the server are its relay's: the user tells them from clients'."""
+        """The number of connections to the server that its relay has made, which have the relay's
+        user."""
         return sum(row[2].endswith(f":{SERVER_PORT:04X}") and row[3] == ESTABLISHED
                    and row[7] == str(RELAY_IDS) for row in self.relay.tcp())
 
     def prove(self):
-        """A relay that is not in the way would win: each connection is one of its own, or out."""
+        """Verifies that the relay is in the path, because without it a contender would be the
+        fastest. Each connection must be one of the relay's own, otherwise the contender is
+        excluded."""
         if self.relay:
             self.hold(HELD, lambda: wait_until(lambda: self.upstreams() >= HELD,
                                                "connections go through the relay"))
 
 
 class Redirected(Contender):
-    """Base: our programs redirect, in cgroups and with pins of its own; start() has the relay."""
+    """Base: tproxy's programs redirect, in cgroups and with pins of its own. start() adds the
+    relay."""
 
     build = ""  # set from the command line
 
@@ -140,14 +145,15 @@ class Redirected(Contender):
         return path
 
     def load(self):
-        # Fail-closed: a connection that is not redirected fails, so it cannot make us look fast.
+        # Fail-closed: a connection that is not redirected fails, so it cannot make tproxy look
+        # fast.
         command(self.program("loader", "tproxy-load"),
                 "--cgroup", self.sandbox.cgroup_path(self.client_cgroup),
                 "--relay-cgroup", self.sandbox.cgroup_path(self.relay_cgroup),
                 "--relay-group", str(RELAY_IDS), "--pin-dir", self.pins, "--fail-closed")
 
     def register(self):
-        """Makes the relay's listener the one that we redirect to."""
+        """Makes the relay's listener the target of the redirect."""
         command("nsenter", f"--net=/run/netns/{self.netns}", self.program("loader", "tproxyctl"),
                 "register", "-p", self.pins, "--pid", str(self.relay.popen.pid))
 
@@ -160,7 +166,7 @@ class Redirected(Contender):
 
 
 class Bare(Redirected):
-    """The least that a relay can be (bare.c), behind our redirect: the limit for all others."""
+    """The smallest possible relay (bare.c) behind tproxy's redirect: the bound for all others."""
 
     name = "bare"
 
@@ -200,7 +206,7 @@ class Tproxy(Redirected):
 
 
 def client_result(output, errors):
-    """The JSON object of a client, if it has numbers in it."""
+    """The JSON object that a client printed, if it has numbers."""
     try:
         result = json.loads(output)
     except ValueError as error:

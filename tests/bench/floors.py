@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a run must not fall below: each floor by name, and whether this run meets it.
+"""Floors, which a run must not fall below: each by name, and whether this run meets it.
 
-floors.py FILE judges what run.py --json has written, with exit status 1 if a floor is missed. A
-floor that the run has no numbers for is said to be not measured, and is not met.
+floors.py FILE judges what run.py --json wrote, and exits 1 if a floor is missed. A floor
+without numbers in the run is reported as not measured, and is not met.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MET, MISSED, UNKNOWN = "met", "missed", "not measured"
 
 
 class Floor(NamedTuple):
-    """A bound of a median: of a ratio to a baseline, or of what was measured if there is none."""
+    """A bound of a median: of a ratio to a baseline, or of the measured value if there is none."""
 
     workload: str
     metric: str
@@ -31,7 +31,7 @@ class Floor(NamedTuple):
     baseline: str | None = None
     variant: str = OURS
     at_least: bool = False
-    digits: int = 2  # that are compared: as many as are published
+    digits: int = 2  # that are compared, which is as many as are published
 
     def name(self):
         against = f" / {self.baseline}" if self.baseline else ""
@@ -45,7 +45,7 @@ class Floor(NamedTuple):
 
 
 class Above(NamedTuple):
-    """A bound of how far a median of ours lies above that of a baseline, in the metric's unit."""
+    """A bound of how far tproxy's median may be above that of a baseline, in the metric's unit."""
 
     workload: str
     metric: str
@@ -59,7 +59,7 @@ class Above(NamedTuple):
         return f"{self.workload}, {self.metric}: {self.variant} - {self.baseline}, µs"
 
     def value(self, document):
-        """By round, as ratios are."""
+        """The median of the differences by round, as ratios are computed."""
         ours, theirs = (numbers_of(document, self.workload, variant, self.metric)
                         for variant in (self.variant, self.baseline))
         if not ours or not theirs or len(ours["rounds"]) != len(theirs["rounds"]):
@@ -87,13 +87,15 @@ FLOORS = (
 
 
 def numbers_of(document, workload, variant, metric):
-    """None if the run has none. A variant that failed has a reason in place of its numbers."""
+    """Returns None if the run has none. A variant that failed has a reason in place of its
+    numbers."""
     variants = document["workloads"].get(workload, {}).get("variants", {})
     return variants.get(variant, {}).get(metric)
 
 
 def failed(document, floor):
-    """Whether a workload was run, but ours has no numbers in it: that is below any floor."""
+    """Returns true if the workload was run and tproxy has no numbers in it, which is below any
+    floor."""
     variants = document["workloads"].get(floor.workload, {}).get("variants", {})
     return "reason" in variants.get(floor.variant, {})
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The workload hooks: what the kernel half costs, program by program, as the kernel counts it.
+"""The workload hooks: the run time of the BPF programs, by program, as the kernel counts it.
 
-BPF_ENABLE_STATS makes the kernel take the time before and after each run of each program, which is
-itself some 20 to 40 ns that are in every number here. It lasts as long as the descriptor is open,
-so that nothing stays switched on whatever happens to this process.
+With BPF_ENABLE_STATS the kernel reads the clock before and after each run of each program. This
+costs some 20 to 40 ns, which every number here includes. It lasts as long as the descriptor is
+open, so nothing stays enabled whatever happens to this process.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ PROGRAMS = ("connect4", "connect6", "sockops", "sockopt", "getpeer4", "getpeer6"
 
 @contextlib.contextmanager
 def run_time_stats():
-    """The kernel measures BPF programs."""
+    """The kernel measures BPF programs during the block."""
     number = NR_BPF.get(platform.machine())
     if number is None:
         raise Failure(f"the number of bpf(2) on {platform.machine()} is not known here")
     libc = ctypes.CDLL(None, use_errno=True)
-    # union bpf_attr: enable_stats.type is all of it.
+    # The kernel reads only enable_stats.type of union bpf_attr.
     attributes = ctypes.create_string_buffer(BPF_STATS_RUN_TIME.to_bytes(4, "little"), 128)
     fd = libc.syscall(number, BPF_ENABLE_STATS, attributes, len(attributes))
     if fd < 0:
@@ -42,8 +42,8 @@ def run_time_stats():
 class Hooks(Workload):
     """Redirected connections as in crr, and those of bystander, in scope and out of it.
 
-    A run is counted for the program, a connection for the client: sockops, for one, runs several
-    times for each of the sockets that a redirected connection has.
+    A run is counted for the program, a connection for the client. sockops, for example, runs
+    several times for each socket of a redirected connection.
     """
 
     name = "hooks"
@@ -85,7 +85,7 @@ class Hooks(Workload):
 
     @staticmethod
     def counters(pins):
-        """(nanoseconds, runs) by program. bpftool leaves both out while they are zero."""
+        """(nanoseconds, runs) by program. bpftool prints neither while they are zero."""
         result = {}
         for program in PROGRAMS:
             shown = json.loads(command("bpftool", "-j", "prog", "show", "pinned",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The other contenders: programs from the distribution, each behind what it is usually behind."""
+"""The other contenders: programs from the distribution, each behind its usual redirect."""
 
 import os
 
@@ -10,7 +10,8 @@ SOCKS_PORT = 7002
 
 
 class IptablesRedirected(Contender):
-    """Base: iptables REDIRECT sends to RELAY_PORT what the relay's own user does not send."""
+    """Base: iptables REDIRECT sends to RELAY_PORT all connections but those of the relay's own
+    user."""
 
     def rules(self, *words):
         return command("nsenter", f"--net=/run/netns/{self.netns}", "iptables", "-t", "nat", *words)
@@ -32,11 +33,11 @@ class IptablesRedirected(Contender):
         try:
             return "REDIRECT" in self.rules("-S", "OUTPUT")
         except Failure:
-            return False  # no iptables, no rule
+            return False  # without iptables there is no rule
 
 
 class HaproxyRelay(Contender):
-    """Base: HAProxy in TCP mode, with as many threads as our relay has workers."""
+    """Base: HAProxy in TCP mode, with as many threads as tproxy-relay has workers."""
 
     needs = (("haproxy", "haproxy"),)
 
@@ -74,7 +75,7 @@ class Haproxy(IptablesRedirected, HaproxyRelay):
 
 
 class HaproxyOurs(Redirected, HaproxyRelay):
-    """HAProxy behind our redirect: its listener is registered for it."""
+    """HAProxy behind tproxy's redirect, with its listener registered."""
 
     name = "haproxy-ours"
     minor = True
@@ -87,12 +88,12 @@ class HaproxyOurs(Redirected, HaproxyRelay):
 
 
 class SocksServer(Contender):
-    """Base: Dante's SOCKS5 server, started before what sends to it."""
+    """Base: Dante's SOCKS5 server, started before the programs that send to it."""
 
     minor = True
 
     def start_socks(self):
-        """Dante is the contender's relay until another program is started."""
+        """Dante counts as the contender's relay until another program is started."""
         configuration = os.path.join(self.sandbox.directory, f"{self.name}-dante.cfg")
         write(configuration, f"""\
 logoutput: stderr
@@ -150,7 +151,7 @@ redsocks {{
 
 
 class Proxychains(SocksServer):
-    """proxychains4, a library that is preloaded into the client, with Dante behind it."""
+    """proxychains4, a library preloaded into the client, with Dante behind it."""
 
     name = "proxychains4"
     needs = (("proxychains4", "proxychains4"), ("danted", "dante-server"))

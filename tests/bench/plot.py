@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The document of a run as a picture: horizontal bars, one panel for each headline number.
+"""Draws the document of a run: horizontal bars, with one panel for each headline number.
 
-SVG written by hand, with nothing but text, lines and rectangles: browsers and GitHub show it as it
-is. The same document makes the same picture, byte by byte, which publish.py relies on.
+The SVG has only text, lines and rectangles, so any browser shows it. The same document gives
+the same picture, byte for byte, which publish.py relies on.
 """
 
 from html import escape
@@ -11,8 +11,8 @@ from report import LICENCE, cell, measured
 
 WIDTH = 960
 MARGIN = 24
-NAMES = 150  # where bars begin
-BARS = 420  # how long the longest may be
+NAMES = 150  # the start of the bars
+BARS = 420  # the length of the longest bar
 ROW = 22
 BAR = 13
 INK, PALE, GRID = "#1f2328", "#59636e", "#d1d9e0"
@@ -86,7 +86,7 @@ def draw(canvas, variant, ratio, scale, is_baseline):
 
 
 class Canvas:
-    """The elements so far, and how far down they reach."""
+    """The elements so far, and their height."""
 
     def __init__(self):
         self.elements = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""From the turns of a run to one document with medians and ratios, and from that to a table.
+"""Makes one document with medians and ratios from the turns of a run, and a table from that.
 
-Ratios are made round by round, and the median is taken of them: what disturbs the machine for a
-while disturbs both sides of a ratio, so ratios hold where absolute times do not.
+Ratios are computed in each round, and the median is taken of them. A disturbance of the machine
+affects both sides of a ratio, so ratios are reliable where absolute times are not.
 """
 
 import datetime
@@ -37,7 +37,7 @@ class Series:
 
 
 def rounded(number):
-    """To five digits, which is more than any of them is worth, and short in a file."""
+    """Rounds to five digits, which is more than the measurement is worth, and short in a file."""
     return float(f"{number:.5g}") if isinstance(number, float) else number
 
 
@@ -47,14 +47,14 @@ def summary(values):
 
 
 def ratios(ours, theirs):
-    """Summary of ours/theirs by round, or None where one has no numbers or a baseline is zero."""
+    """Summary of ours/theirs by round, or None if one has no numbers or the baseline is zero."""
     if not ours or len(ours) != len(theirs) or not all(theirs):
         return None
     return summary([a / b for a, b in zip(ours, theirs)])
 
 
 def numbers_of(key, name, rounds_by_variant, baselines):
-    """All that is said of one variant's metric. rounds_by_variant: {variant: {key: values}}."""
+    """The summary of one metric of a variant. rounds_by_variant: {variant: {key: values}}."""
     values = rounds_by_variant[name][key]
     return {**summary(values), "rounds": values,
             "ratio_to": {baseline: ratios(values, rounds_by_variant[baseline].get(key, []))
@@ -62,9 +62,9 @@ def numbers_of(key, name, rounds_by_variant, baselines):
 
 
 def commit(tree):
-    """The commit that is measured, "-dirty" if the tree differs from it."""
+    """The measured commit, with "-dirty" if the tree differs from it."""
     try:
-        # Run as root in somebody else's tree, git would refuse.
+        # As root, git would refuse a tree of another user.
         done = subprocess.run(["git", "-c", "safe.directory=*", "-C", tree, "describe", "--always",
                                "--dirty", "--abbrev=40", "--exclude=*"], stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, text=True, timeout=30, check=False)
@@ -100,7 +100,7 @@ class Report:
                    for series in variants.values())
 
     def document(self):
-        """All of it, as JSON has it; the tables and the plot are made of this and nothing else."""
+        """The whole run, as in the JSON. Tables and plot are made from this only."""
         return {"licence": LICENCE, "machine": self.about, "rounds": self.rounds,
                 "quick": self.quick, "scale": self.scale._asdict(),
                 "workloads": {workload.name: self.workload(workload, variants)
@@ -122,7 +122,7 @@ class Report:
 
 
 def to_json(document):
-    """Indented, but each innermost list or object on one line: it is read by people as well."""
+    """Indented, with each innermost list or object on one line, because people read it too."""
     return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: " ".join(match.group().split()),
                   json.dumps(document, indent=1)) + "\n"
 
@@ -165,6 +165,6 @@ def cell(numbers, digits):
 
 
 def measured(numbers, metric):
-    """The median with its unit: which percentile it is stands beside it anyway."""
+    """The median with its unit. The table names the percentile elsewhere."""
     unit = re.sub(r"^p[0-9.]+ ", "", metric["label"])
     return f"{numbers['median']:,.{metric['digits']}f} {unit}"

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The benchmarks, all in one command: see README.md beside this file.
+"""Runs all benchmarks: see README.md beside this file.
 
-Starts every contender once, then runs the workloads one after the other; a workload's rounds
-interleave its variants after a warm-up round that does not count. Prints progress to stderr, the
-table to stdout. Exit status 0 if every variant has its numbers, 1 if not, 2 for bad usage.
+Starts every contender once, then runs the workloads one after the other. The rounds of a
+workload interleave its variants, after a warm-up round that does not count. Prints progress to
+stderr and the table to stdout. Exits 0 if every variant has its numbers, 1 if not, 2 for a
+usage error.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 
-sys.dont_write_bytecode = True  # run as root from somebody's tree: leave nothing in it
+sys.dont_write_bytecode = True  # run as root in another user's tree: write nothing there
 
 # pylint: disable=wrong-import-position
 import floors
@@ -70,7 +71,7 @@ def parse_options():
     return options
 
 
-# OSError: a process that is gone has no /proc.
+# OSError: a process that has ended has no /proc.
 ERRORS = (Failure, OSError, subprocess.SubprocessError)
 
 
@@ -79,7 +80,7 @@ def say(text):
 
 
 def stop(contender):
-    """That one does not end as it should must not cost what has been measured."""
+    """Stops a contender. A failure to stop must not lose what was measured."""
     try:
         contender.stop()
     except ERRORS as failure:
@@ -87,7 +88,7 @@ def stop(contender):
 
 
 def start_contenders(names, sandbox):
-    """The contenders by name, and why those that cannot take part cannot."""
+    """Returns the contenders by name, and the reasons of those that cannot take part."""
     contenders, reasons = {}, {}
     for name in names:
         contenders[name] = CONTENDERS[name](sandbox)
@@ -113,7 +114,7 @@ def take_turn(workload, variant, scale):
 
 
 def run_workload(workload, rounds, scale, reasons):
-    """Series by variant. Round 0 is the warm-up."""
+    """Returns the series by variant. Round 0 is the warm-up."""
     variants = {name: Series() for name in workload.variants()}
     for name, series in variants.items():
         if name in reasons:
@@ -133,8 +134,8 @@ def run_workload(workload, rounds, scale, reasons):
 
 def take_rounds(workload, variants, rounds, scale):
     for number in range(rounds + 1):
-        # There and back: what drifts disturbs both sides of a ratio, and what is set up for two
-        # variants need not be torn down between them.
+        # In alternating order: a drift affects both sides of a ratio, and a setup for two variants
+        # is not undone between them.
         order = list(variants.items())
         for name, series in order if number % 2 else reversed(order):
             if series.reason:
@@ -178,7 +179,7 @@ def run(options):
 
 def main():
     options = parse_options()
-    # Both explicitly: a shell starts background jobs with SIGINT ignored.
+    # Set both: a shell starts background jobs with SIGINT ignored.
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup(1)
         numbers.append(signal.SIGHUP)

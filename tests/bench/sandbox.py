@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a benchmark run takes from the host, and how all of it is given back.
+"""What a benchmark run takes from the host, and how all of it is returned.
 
-Network namespaces, cgroups, one bpffs mount and a directory below /run, all of them named
-"tproxy-bench". Every process runs in one of the cgroups, so that cgroup.kill ends exactly what this
-run, or one that was killed before it, has started.
+Network namespaces, cgroups, one bpffs mount and a directory below /run, all named
+"tproxy-bench". Every process runs in one of the cgroups, so cgroup.kill ends exactly the
+processes of this run, or of one that was killed before it.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ SMALL_PORT = 7779  # of a second server, whose listener has small buffers
 SMALL_BYTES = 4096
 COMMAND_SECONDS = 30
 
-# Ports must not run out, nor connect() search for a free one: see README.md.
+# Ports must not run out, and connect() must not search for a free one: see README.md.
 SYSCTLS = ("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
 
 ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 
 
 class Failure(Exception):
-    """Why there is no number."""
+    """The reason for a missing number."""
 
 
 def wait_until(condition, what, seconds=10):
-    """The first true result of condition(), or a Failure that names what has not come true."""
+    """Returns the first true result of condition(), or raises Failure with the condition's name."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         if time.monotonic() > deadline:
@@ -46,14 +46,15 @@ def wait_until(condition, what, seconds=10):
 
 
 def need(*programs):
-    """Raises a Failure that names what to install. Nothing is installed from here."""
+    """Raises Failure with the package to install. Nothing is installed here."""
     for program, package in programs:
         if not shutil.which(program):
             raise Failure(f"not installed: {program} (Debian package {package})")
 
 
 def command(*argv, check=True):
-    """Runs a short command on the host; its output, or a Failure with its last words."""
+    """Runs a short command on the host. Returns its output, or raises Failure with its last
+    line."""
     try:
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL, check=False)
@@ -111,13 +112,13 @@ def cgroup2_mount():
 
 
 def unprivileged(uid, gid):
-    """The words that make the command after them run as nobody in particular."""
+    """The start of a command line that runs the rest as an unprivileged user."""
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all",
             "--bounding-set=-all", "--no-new-privs"]
 
 
 class Process:
-    """A process of ours that runs beside the others, and what the kernel accounts to it."""
+    """A process of this run, and the kernel's accounts of it."""
 
     def __init__(self, popen, log_path):
         self.popen = popen
@@ -138,14 +139,14 @@ class Process:
         return int(read(f"{self.directory}/statm").split()[1]) * resource.getpagesize()
 
     def tcp(self):
-        """The fields of each socket of its namespace, as /proc/net/tcp has them."""
+        """The fields of each socket of its namespace in /proc/net/tcp."""
         return [line.split() for line in read(f"{self.directory}/net/tcp").splitlines()[1:]]
 
     def listens_on(self, port):
         return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in self.tcp())
 
     def stop(self):
-        """SIGTERM; SIGKILL and a Failure if that does not end it."""
+        """Sends SIGTERM. If that does not end it, sends SIGKILL and raises Failure."""
         if self.running():
             self.popen.terminate()
         try:
@@ -170,7 +171,7 @@ class Sandbox:
         self.directory = None
         self.bpffs = None
         self.networks = 0
-        # An abstract address: taken while the process lives, and nothing to remove.
+        # An abstract address is taken while the process lives, and leaves nothing to remove.
         self.lock = socket.socket(socket.AF_UNIX)
 
     def __enter__(self):
@@ -206,7 +207,7 @@ class Sandbox:
         self.start_server()
 
     def clean(self):
-        """Leaves nothing of this run nor of one before it. Does not stop at what fails."""
+        """Removes everything of this run and of runs before it. Continues after failures."""
         try:
             self.kill_all()
         except (Failure, OSError) as failure:
@@ -236,7 +237,7 @@ class Sandbox:
         return name
 
     def empty_cgroup(self, name):
-        """Ends what runs there: children that outlive who started them."""
+        """Kills all processes there, with children that outlive their parents."""
         write(os.path.join(self.cgroup_path(name), "cgroup.kill"), "1")
         wait_until(lambda: not self.pids(name), f"cgroup {name} is empty")
 
@@ -244,7 +245,7 @@ class Sandbox:
         return read(os.path.join(self.cgroup_path(cgroup), "cgroup.procs")).split()
 
     def cpu_seconds(self, cgroup):
-        """Of all that has ever run there."""
+        """The CPU time of all processes that have run there."""
         text = read(os.path.join(self.cgroup_path(cgroup), "cpu.stat"))
         return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
 
@@ -255,7 +256,8 @@ class Sandbox:
             command("nsenter", f"--net=/run/netns/{name}", "sysctl", "-qw", *self.sysctls)
 
     def add_client_netns(self, name):
-        """A namespace with a veth pair of its own; the two addresses on it, the server's first."""
+        """Adds a namespace with a veth pair of its own. Returns the two addresses of the pair, the
+        server's first."""
         self.networks += 1
         network, device = f"10.77.{self.networks}", f"veth{self.networks}"
         self.add_netns(name)
@@ -267,7 +269,7 @@ class Sandbox:
         return f"{network}.1", f"{network}.2"
 
     def start(self, argv, netns, cgroup, label, cpus=None):
-        """Starts argv in a namespace and a cgroup; its output goes to a log named by label."""
+        """Starts argv in a namespace and a cgroup. Its output goes to a log named by @label."""
         log_path = os.path.join(self.directory, f"{label}.log")
         with open(log_path, "w", encoding="utf-8") as log:
             popen = subprocess.Popen(self.inside(argv, netns), stdin=subprocess.DEVNULL, stdout=log,
@@ -285,7 +287,7 @@ class Sandbox:
         return self.start(argv, SERVER_NETNS, "outside", label, self.server_cpus)
 
     def start_client(self, argv, netns, cgroup):
-        """A client, with pipes for what is said to it and what it says."""
+        """Starts a client, with pipes to its stdin and from its stdout."""
         return subprocess.Popen(self.inside(argv, netns), stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 preexec_fn=lambda: self.join(cgroup, self.client_cpus))
@@ -295,14 +297,14 @@ class Sandbox:
         return ["nsenter", f"--net=/run/netns/{netns}", *argv]
 
     def join(self, cgroup, cpus):
-        """In the child: where it is to run."""
+        """Called in the child: enters namespace and cgroup."""
         write(os.path.join(self.cgroup_path(cgroup), "cgroup.procs"), "0")
         if cpus:
             os.sched_setaffinity(0, cpus)
 
 
 def remove_cgroup(path):
-    """Whether it is gone. Killed processes take a moment to leave it."""
+    """Returns true if it is gone. Killed processes take a moment to leave it."""
     try:
         os.rmdir(path)
     except FileNotFoundError:

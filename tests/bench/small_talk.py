@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The workloads patterns and fair: whether an exchange waits for a timer, or for other flows.
 
-The shapes of patterns are in shape.c. Their names stand here once more, because a table is made
-where there is no load generator; test_publish.py compares the two lists.
+The shapes of patterns are in shape.c. Their names are repeated here, because tables are also
+made without the load generator. test_publish.py compares the two lists.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ SHAPES = (
     "down-100k", "down-1m", "down-rcvbuf-4k", "down-rcvbuf-8k", "down-rcvbuf-16k",
     "down-rcvbuf-4k-late", "down-rcvbuf-8k-late", "down-rcvbuf-16k-late", "down-server-sndbuf-4k",
     "down-listener-4k")
-SHAPE_SECONDS = 1  # at most: one that stalls has said so by then
+SHAPE_SECONDS = 1  # at most: a shape that stalls has shown it by then
 SETTLE_SECONDS = 0.4  # until windows and buffers of new flows have grown
-START_SECONDS = 5  # at most, for the talk to begin beside flows that take all of the CPU
-PAUSE_US = 2000  # between two exchanges: a client at a prompt, not one that keeps a relay awake
+START_SECONDS = 5  # at most, until the exchanges begin beside flows that use up the CPU
+PAUSE_US = 2000  # between two exchanges: as at a prompt, not enough to keep a relay awake
 TALK_MAX = 100000
 FLOWS = ("bulk-up", "bulk-down")
-STREAMS = 2  # of each
+STREAMS = 2  # in each direction
 
 
 class Patterns(Workload):
-    """One connection for each shape, the median of its exchanges; the headline is their sum."""
+    """One connection for each shape, and the median of its exchanges. The headline is their sum."""
 
     name = "patterns"
     title = (f"{len(SHAPES)} shapes of an exchange: two writes and a read, small buffers, "
@@ -60,7 +60,7 @@ class Patterns(Workload):
 
 
 class Fair(Workload):
-    """Small talk alone, then beside bulk flows that take all they get."""
+    """Small exchanges alone, then beside bulk flows that take all they get."""
 
     name = "fair"
     title = (f"64 bytes and 64 back every {PAUSE_US // 1000} ms, alone, then beside two streams up "

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What tproxy-bench says of a path that changes, loses or holds back bytes: a reason, no number.
+"""tproxy-bench on a path that changes, loses or delays bytes: it prints a reason and no number.
 
-Client and server of the shapes on the loopback device, with a relay of the test's own between them.
+Client and server of the shapes on the loopback device, with a relay of the test between them.
 Usage: test_load.py TPROXY_BENCH
 """
 
@@ -17,7 +17,7 @@ import unittest
 BENCH = sys.argv.pop(1) if len(sys.argv) > 1 else "build/tests/bench/tproxy-bench"
 PROMPT = ("write-20+80-nodelay", "post-3000+100-fresh", "pipelined-16x64-nodelay", "up-100k",
           "down-1m", "down-rcvbuf-8k")
-SECONDS = 20  # nothing here takes so long
+SECONDS = 20  # more than anything here takes
 
 
 def free_port():
@@ -27,7 +27,7 @@ def free_port():
 
 
 class Between(threading.Thread):
-    """Relays one connection after the other; change(number, bytes) is what goes on, to the client.
+    """Relays one connection after the other. change(number, bytes) returns what the client gets.
     None ends the connection there."""
 
     def __init__(self, port, change):
@@ -85,7 +85,7 @@ class Shapes(unittest.TestCase):
         cls.server.communicate()
 
     def shape(self, name, address=None, count=20, **expected):
-        """What a client says, whose exit status agrees with it."""
+        """Returns the output of a client, after comparing it with its exit status."""
         done = subprocess.run([BENCH, "shape", address or f"127.0.0.1:{self.port}", "--shape", name,
                                "--count", str(count)], stdout=subprocess.PIPE, text=True,
                               timeout=SECONDS, check=False)
@@ -130,7 +130,7 @@ class Shapes(unittest.TestCase):
         self.assertEqual(result["progress"], 1)
 
     def test_a_request_that_was_changed(self):
-        """The server resets instead of answering. Fails if serve() goes on after -EBADMSG."""
+        """The server resets and does not answer. Fails if serve() continues after -EBADMSG."""
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.settimeout(SECONDS)
             client.sendall(b"S\0" + b"x" * 100)
@@ -146,7 +146,7 @@ class Shapes(unittest.TestCase):
                 client.recv(100)
 
     def test_ends_when_the_time_is_up(self):
-        """Fails if client_late() is never true: 1,000 trickles take 40 s."""
+        """Fails if is_late() is never true: 1,000 trickles take 40 s."""
         result = subprocess.run([BENCH, "shape", f"127.0.0.1:{self.port}", "--shape",
                                  "trickle-up", "--count", "1000", "--seconds", "1"],
                                 stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)

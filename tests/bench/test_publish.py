@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What is published says what was measured: report.py, plot.py, publish.py and floors.py on a run
-made up here.
+"""The published files agree with the measurement: report.py, plot.py, publish.py and floors.py
+on a made-up run.
 
-Each test publishes it to a tree of its own. Most then make an edit that must be found. To see all
-of these fail: let publish.check() return at once.
+Each test publishes it to a tree of its own. Most then make an edit that must be found. To see
+all of these fail: let publish.check() return at once.
 """
 
 import json
@@ -97,7 +97,7 @@ class Published(unittest.TestCase):
     def test_published(self):
         self.publish()
         publish.check(self.tree)
-        # By round 2.0, 1.1 and 4.0: not the ratio of the medians, which is 1.83.
+        # By round 2.0, 1.1 and 4.0; the ratio of the medians would be 1.83.
         content = read(self.tables)
         self.assertIn("| crr, p50 µs, lower is better | 2.00 (1.10–4.00) | 0.50 |", content)
         self.assertIn("| idle, bytes each | tproxy / haproxy | 0.17 | 500 |", content)
@@ -231,7 +231,7 @@ class Floors(unittest.TestCase):
         self.assertEqual(len(set(names)), len(names))
 
     def test_a_shape_that_stalls(self):
-        """By round: the middle one of 44,000, 100 and 0 above. The medians differ by 44,000."""
+        """By round 44,000, 100 and 0 above: the median is 100. The medians differ by 44,000."""
         verdicts = judged({"direct": series(self.shape, 50.0, 60.0, 44000.0),
                            "tproxy": series(self.shape, 44050.0, 160.0, 44000.0)})
         self.assertEqual(verdicts[self.name], (floors.MET, 100))

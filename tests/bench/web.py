@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The workloads with wrk and nginx: programs that people have, not ours."""
+"""The workloads with wrk and nginx, which are widely used programs."""
 
 import json
 import os
@@ -73,7 +73,7 @@ http {{
 
     @staticmethod
     def result(output, errors):
-        """What wrk.lua has printed last. One failed request, or a wrong one, and it is none."""
+        """The last output of wrk.lua. A single failed or wrong request makes it a Failure."""
         try:
             result = json.loads(output.strip().splitlines()[-1])
         except (ValueError, IndexError) as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What a workload is, and how much one turn of each is.
 
-The variants of a workload are what its rounds interleave (A B C A B C) and its ratios compare. For
-most they are the contenders. measure() is one variant's turn in one round: it returns numbers by
-metric, or raises Failure.
+The rounds of a workload interleave its variants (A B C A B C), and its ratios compare them. For
+most workloads the variants are the contenders. measure() is one variant's turn in one round. It
+returns numbers by metric, or raises Failure.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from contenders import IDLE_MAX
 
 
 class Scale(NamedTuple):
-    """How much one turn is."""
+    """The amount of one turn."""
 
     rr: int
     crr: int
@@ -33,10 +33,11 @@ class Scale(NamedTuple):
         return self.divided(10, 10)
 
     def of(self, contender):
-        """A minor contender's turn is shorter: it is there to be beside the others.
+        """A minor contender has shorter turns, because it is there for comparison.
 
-        Much shorter where it counts connections: Dante binds each of its sockets to a port before
-        it connects, so tcp_tw_reuse does not help it, and 64,000 in a minute are all there are.
+        Turns that count connections are much shorter. Dante binds each socket to a port before
+        it connects, so tcp_tw_reuse does not help it, and only 64,000 connections fit into a
+        minute.
         """
         return self.divided(8, 2) if contender.minor else self
 
@@ -48,7 +49,7 @@ QUICK = Scale(rr=2500, crr=1000, crr64=2000, bulk_seconds=1, http_seconds=1, idl
 
 
 class Metric(NamedTuple):
-    """A number that a turn returns: its key, how it is called and printed, and which is better."""
+    """A number that a turn returns: its key, label and format, and whether lower is better."""
 
     key: str
     label: str
@@ -70,11 +71,11 @@ class Workload:
     name: str
     title: str
     metrics: tuple[Metric, ...]
-    headlines: tuple[str, ...] = ()  # keys of what the plot and README.md show: the first one
+    headlines: tuple[str, ...] = ()  # keys shown in the plot and in README.md; default: the first
     baselines: tuple[str, ...] = ("direct", "haproxy", "bare")
     minors = False
-    once = False  # one round is enough: it counts rather than times
-    finely = 1  # rounds in place of each of the run's, where a difference is small beside the noise
+    once = False  # one round is enough, because it counts and does not time
+    finely = 1  # rounds for each of the run's, where a difference is small beside noise
 
     def __init__(self, contenders):
         self.contenders = contenders
@@ -84,14 +85,14 @@ class Workload:
                 if self.minors or not contender.minor]
 
     def begin(self):
-        """What all turns need; a Failure here is the reason of each variant."""
+        """Sets up what all turns need. A Failure here is the reason of each variant."""
 
     def end(self):
-        """Gives back what begin() has taken and the turns have left."""
+        """Undoes begin(), and removes what the turns have left."""
 
     def measure(self, variant, scale):
         raise NotImplementedError
 
     def recover(self, variant):
-        """After a Failure: the next turn or workload starts with a fresh relay."""
+        """Called after a Failure: the next turn or workload starts with a fresh relay."""
         self.contenders[variant].restart()

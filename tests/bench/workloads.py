@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The workloads with our own load generator: what one round of each is, for each variant."""
+"""The workloads with the project's load generator: one round of each, for each variant."""
 
 import os
 import resource
@@ -13,7 +13,7 @@ from workload import GBIT, PERCENTILES, RATE, RELAY_S, RELAY_US, Metric, Workloa
 
 
 class Exchange(Workload):
-    """A number of exchanges or connections, and what each has taken."""
+    """A number of exchanges or connections, and the time of each."""
 
     minors = True
     finely = 4
@@ -52,7 +52,7 @@ class Crr64(Exchange):
 
 
 class Bulk(Workload):
-    """As many bytes as get through in the time, each of them checked."""
+    """The bytes that pass in the given time, each of them checked."""
 
     minors = True
     finely = 2
@@ -98,7 +98,7 @@ class BulkDown8(Bulk):
 
 
 class Workers(BulkDown8):
-    """One worker against two. Where the relay takes less than a core, one has time to spare."""
+    """One worker against two. If the relay takes less than a core, one worker has time to spare."""
 
     name = "workers"
     title = ("tproxy-relay --workers: crr by 64 clients, eight streams of exchanges (rr), eight "
@@ -133,7 +133,7 @@ class Workers(BulkDown8):
 
 
 class Relayed(Workload):
-    """Base: about a relay's own resources, so the direct way has no part in it."""
+    """Base: about a relay's own resources, so the direct path takes no part."""
 
     baselines = ("haproxy", "bare")
 
@@ -181,20 +181,20 @@ class Churn(Relayed):
 
     @staticmethod
     def entries_at_rest(contender):
-        """How many are left in each map, once the last connections have had the time to end."""
+        """The entries left in each map, once the last connections have had time to end."""
         try:
             wait_until(lambda: not any(contender.entries().values()), "the maps are empty", 5)
         except Failure:
-            pass  # what is left is the result
+            pass  # the remaining entries are the result
         return contender.entries()
 
 
 class Bystander(Workload):
-    """Connections that are none of ours, to the loopback address, which is bypassed.
+    """Connections that are not redirected: to the loopback address, which is bypassed.
 
-    Client and listener are one process, so both their sockets are in the cgroup. Attached means:
-    loaded, and a relay registered. Detached, both cgroups are the same, so their ratio says what
-    is noise.
+    Client and listener are one process, so both their sockets are in the cgroup. Attached
+    means: loaded, and a relay registered. Detached, both cgroups are equal, so their ratio is
+    noise.
     """
 
     name = "bystander"
@@ -215,7 +215,8 @@ class Bystander(Workload):
         return ["scope, detached", "outside, detached", "scope, attached", "outside, attached"]
 
     def begin(self):
-        """Programs anywhere make the kernel look for some everywhere: no other's may be there."""
+        """A program at any cgroup makes the kernel look for programs at every cgroup, so no foreign
+        ones may be attached."""
         self.stopped = [contender for contender in self.contenders.values()
                         if isinstance(contender, Redirected) and contender.relay]
         for contender in self.stopped:

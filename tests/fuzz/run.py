@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Runs one fuzz target for FUZZ_SECONDS (default 60) and says in a line what it did.
+"""Runs one fuzz target for FUZZ_SECONDS (default 60) and prints a summary in one line.
 
-The seeds in corpus/NAME are only read. What is found beyond them is kept in the build directory, in
-found/NAME, and is where the next run begins. An input that breaks something is kept there too, as
-NAME-crash-HASH, NAME-leak-HASH or NAME-timeout-HASH; the target with it as argument shows it again.
+The seeds in corpus/NAME are only read. New inputs go to found/NAME in the build directory, from
+which the next run continues. A failing input is kept there too, as NAME-crash-HASH, NAME-leak-HASH
+or NAME-timeout-HASH. To reproduce it, run the target with this file as argument.
 
 usage: run.py NAME TARGET [LIBFUZZER_OPTION]...
 """
@@ -44,7 +44,7 @@ def command(name, target, options):
 
 
 def summary(log):
-    """What libFuzzer's last lines say."""
+    """The last lines of libFuzzer's output."""
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
     stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", log))
     cov, features, corpus = covered[-1] if covered else ("?", "?", "?")

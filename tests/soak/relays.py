@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The relays of a soak: started, told to end, killed, buried; and their logs, which do not grow."""
+"""The relays of a soak: start, stop, kill, reap; and their logs, which do not grow."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LoggedRelay(programs.Relay):
-    """Lines about connections are counted and given back to the file system, others are kept."""
+    """Lines about connections are counted and their space is freed. Others are kept."""
 
     def __init__(self, *args, **program):
         self.closes = collections.Counter()
@@ -33,7 +33,7 @@ class LoggedRelay(programs.Relay):
             log.seek(self._read)
             whole, newline, _ = log.read().rpartition(b"\n")
             self._read += len(whole + newline)
-            # Best effort: without it the log only takes more memory.
+            # Best effort: without it the log takes more memory.
             _libc.fallocate(log.fileno(), _PUNCH_HOLE, ctypes.c_long(0),
                             ctypes.c_long(self._read))
         for line in whole.decode(errors="replace").splitlines(keepends=True):
@@ -48,7 +48,7 @@ class LoggedRelay(programs.Relay):
 
 
 class Relays:
-    """The one that serves now, and those that drain."""
+    """The relay that serves now, and those that drain."""
 
     def __init__(self, bed, binary, outcome, workers):
         self._bed, self._binary, self._outcome, self._workers = bed, binary, outcome, workers
@@ -60,13 +60,13 @@ class Relays:
         return self
 
     def __exit__(self, *_):
-        """Ends what an interruption has left."""
+        """Ends the relays that an interruption has left."""
         for relay in self._running:
             if relay.running():
                 relay.kill()
 
     def start(self):
-        """Starts the next one, which takes over."""
+        """Starts the next relay, which registers."""
         self._count += 1
         log = self._bed.directory / f"soak-relay{self._count}.log"
         relay = LoggedRelay(self._binary, self._bed.pins.path, "--workers", self._workers,
@@ -78,7 +78,7 @@ class Relays:
         relay.wait_registered()
 
     def restart(self):
-        """Returns when the old one has been told to end, or rather the moment before."""
+        """Starts the next relay and ends the old one. Returns the time just before SIGTERM."""
         old, generation = self.relay, self.generation
         self.start()
         began = time.monotonic()
@@ -94,7 +94,7 @@ class Relays:
         return killed
 
     def reap(self, wait=False):
-        """Looks after those that drain."""
+        """Handles the relays that drain."""
         for entry in list(self._draining):
             relay, generation, began = entry
             if wait:
@@ -115,7 +115,7 @@ class Relays:
         self.reap(wait=True)
 
     def _bury(self, relay, generation, how):
-        """Its exit status and its log are looked at."""
+        """Checks exit status and log."""
         generation.end, generation.ended = time.monotonic(), how
         try:
             relay.__exit__()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""What a soak has shown: failures are judged, memory and descriptors are held against bounds.
+"""The result of a soak: failures are judged, memory and descriptors are compared with bounds.
 
-A failure is expected if what was done to the relay explains it: a connection that was open when the
-relay was killed breaks; one that is open at the drain deadline of a relay that was told to end is
-reset. Loader upgrades, unload and load explain nothing.
+A failure is expected if an event explains it: a connection that was open when the relay was
+killed breaks; one that is open at the drain deadline is reset. Loader upgrades, unload and load
+explain nothing.
 """
 
 import collections
@@ -14,24 +14,24 @@ from traffic import ENDED, REFUSED, RESET
 
 DRAIN = 5.0
 UNEXPECTED = "UNEXPECTED"
-# Of those, how many the JSON has.
+# How many of them the JSON contains.
 UNEXPECTED_MAX = 100
-# A server gets to a connection later than its client, when the machine is busy.
+# On a busy machine, a server may get to a connection later than its client.
 LATE = {"client": 0.2, "server": 2.0}
-# Until a relay has met its peak of traffic.
+# Until a relay has had its peak of traffic.
 WARM_UP = 10.0
 RSS_GROWTH_KIB = 1024
 SAMPLES_MAX = 2000
 ROWS = 12
 # Pipes are kept for the life of the relay: PIPES_MAX in relay/capacity.c, two descriptors each.
 PIPE_ENDS_MAX = 2 * 128
-# One socket to dial with, of each family, is kept by each worker.
+# Each worker keeps one prepared upstream socket of each family.
 SPARES = 2
 
 
 @dataclasses.dataclass
 class Event:
-    """Begin and end are of what may break connections; took is how long it took altogether."""
+    """begin and end enclose what may break connections; took is the duration of the whole event."""
 
     name: str
     begin: float
@@ -77,7 +77,8 @@ class Generation:
         return [sample for sample in self.samples if sample.second >= WARM_UP]
 
     def growth_kib(self):
-        """From the first third after the warm-up to the last one, None if there is too little."""
+        """Growth from the first third after the warm-up to the last one, or None if there is too
+        little data."""
         warm = self.warm()
         if len(warm) < 6:
             return None
@@ -89,7 +90,7 @@ class Generation:
 
 @dataclasses.dataclass
 class Outcome:
-    """All that was seen. The last generation is the one that was left in peace."""
+    """All observations. The last generation is the one without events."""
 
     seed: int
     seconds: float = 0.0
@@ -110,7 +111,7 @@ class Outcome:
         return next((event.name for event in self.events if event.explains(failure)), UNEXPECTED)
 
     def failures(self):
-        """How many of each (side, kind, what, explanation)."""
+        """The number of each (side, kind, what, explanation)."""
         return collections.Counter((failure.side, failure.kind, failure.what,
                                     self.explanation(failure))
                                    for failure in self.clients.failures + self.servers.failures)
@@ -123,7 +124,7 @@ class Outcome:
         return RSS_GROWTH_KIB * (16 if self.sanitized else 1)
 
     def judge(self):
-        """Adds to the findings what traffic and samples show."""
+        """Adds the findings of traffic and samples."""
         if unexpected := self.unexpected():
             self.findings.append(f"{len(unexpected)} unexpected failures")
         if self.clients.dropped or self.servers.dropped:
@@ -158,7 +159,7 @@ class Outcome:
 
 
 def as_json(outcome):
-    """All of it; of single failures the first unexpected ones. Times are of CLOCK_MONOTONIC."""
+    """Everything; of single failures the first unexpected ones. Times are of CLOCK_MONOTONIC."""
     return {
         "seed": outcome.seed,
         "seconds": round(outcome.seconds, 1),

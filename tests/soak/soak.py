@@ -1,21 +1,21 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Mixed traffic through tproxy for a stated time, while relay and loader are restarted and killed.
+"""Mixed traffic through tproxy for a given time, while relay and loader are restarted and killed.
 
 Client processes connect without pause, over IPv4 and IPv6 (traffic.py). Every few seconds one of
 
-    restart   a new relay starts, the old one is told to end (SIGTERM) and drains
+    restart   a new relay starts, the old one gets SIGTERM and drains
     kill      the relay is killed (SIGKILL), a new one starts
     upgrade   tproxy-load runs again
     reload    tproxy-load --unload, tproxy-load
 
-and in the last 40 % of the time the relay is left in peace, so that its memory can be watched. Ends
-with a table, and with status 1 if anything was not as it should be (report.py says what that is).
-The host is the same as in the end to end tests: network namespaces, cgroups and a bpffs of its own,
-all of which goes with it. SIGINT and SIGTERM end the traffic early; the second one ends at once.
+and in the last 40 % of the time there are no events, so that the relay's memory can be observed.
+Prints a table at the end, and exits 1 if anything was wrong (see report.py). As in the end to end
+tests, network namespaces, cgroups and a bpffs of its own end with the run. SIGINT and SIGTERM end
+the traffic early; the second one ends the run at once.
 
---seed repeats the choices of a run: which connections, which sizes, which events and when. What the
-kernel's scheduler made of them it cannot repeat.
+--seed repeats the choices of a run: which connections, which sizes, which events and when. It does
+not repeat the order in which the kernel's scheduler ran them.
 """
 
 import argparse
@@ -50,7 +50,7 @@ GAP = (5.0, 11.0)
 QUIET_SHARE = 0.4
 TICK, SAMPLE, PROGRESS = 0.05, 1.0, 60.0
 MINUTES_MAX = 7 * 24 * 60
-# A client ends the connection that it is in, whatever step it is at.
+# A client that is told to end finishes its connection first.
 LAST_WORDS = 2 * traffic.TIMEOUT + traffic.IDLE[1]
 
 
@@ -75,7 +75,7 @@ def say(text):
 
 
 def sweep():
-    """Removes what a run left that was killed."""
+    """Removes the leftovers of a killed run."""
     for path in [*host.cgroup2_root().glob(NAME + "-*"), *Path("/tmp").glob(NAME + "-*")]:
         owner = re.fullmatch(NAME + r"-(\d+)", path.name)
         if not owner or is_soak(int(owner[1])):
@@ -96,7 +96,7 @@ def is_soak(pid):
 
 @contextlib.contextmanager
 def bed_of(binaries):
-    """The bed of the end to end tests, with IPv6, and ports that do not run out."""
+    """The bed of the end to end tests, with IPv6, and enough ports."""
     run = f"{NAME}-{os.getpid()}"
     sweep()
     host.private_mounts()
@@ -132,7 +132,7 @@ class Soak:
         self._tasks, self._told = [], {}
 
     def _start(self, group, place, function, *args):
-        """Starts a process that runs until its group is told."""
+        """Starts a process that runs until its group is told to end."""
         if group not in self._told:
             self._told[group] = [self.bed.keep(sock) for sock in socket.socketpair()]
         task = self.bed.task(function, self._told[group][1], *args, place=place)
@@ -163,7 +163,7 @@ class Soak:
         self.outcome.clients = self._tell("clients", LAST_WORDS)
         self.outcome.servers = self._tell("servers", LAST_WORDS)
 
-    # events; each returns when it began and ended, for Event.explains()
+    # Events. Each returns when it began and ended, for Event.explains().
 
     def _restart(self):
         return self.relays.restart(), time.monotonic()
@@ -185,7 +185,7 @@ class Soak:
         return began, time.monotonic()
 
     def add_counters(self):
-        """Those of the maps that are pinned now."""
+        """Adds the counters of the maps that are pinned now."""
         for name, count in self.bed.stats().items():
             self.outcome.counters[name] = self.outcome.counters.get(name, 0) + count
 
@@ -201,7 +201,7 @@ class Soak:
         return self.random.sample(names, len(names))
 
     def run(self, seconds):
-        """Traffic and events until the time is over."""
+        """Traffic and events until the time has passed."""
         begin = time.monotonic()
         quiet_from, end = begin + seconds * (1 - QUIET_SHARE), begin + seconds
         event_at, sample_at, progress_at = begin + GAP[0], begin, begin + PROGRESS
@@ -226,7 +226,7 @@ class Soak:
             time.sleep(TICK)
 
     def look_at_rest(self):
-        """After the traffic: what is left in maps and in the relay."""
+        """After the traffic: reads what is left in maps and in the relay."""
         sample = None
 
         def settled():
@@ -235,7 +235,7 @@ class Soak:
             return (self.bed.pins.at_rest() and sample.sockets
                     <= self.outcome.at_start.sockets + report.SPARES * WORKERS)
 
-        with contextlib.suppress(AssertionError):  # what is not at rest is judged
+        with contextlib.suppress(AssertionError):  # state that is not at rest is judged later
             host.wait_until(settled, "at rest")
         self.outcome.at_rest = sample
         for name in ("map_socks", "map_ports"):

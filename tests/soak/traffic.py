@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Both ends of the soak's traffic: clients of nine kinds, and the servers that they talk to.
+"""Both ends of the soak's traffic: clients of nine kinds, and the servers that they use.
 
-A connection begins with a line that says its kind, a name and sizes; both ends can make the bytes
-of a name and so check what they get. Each end keeps a Tally, which is small however long it runs.
-What goes wrong is noted with the time during which the connection lived, and judged later.
+A connection begins with a line that has its kind, a name and sizes. Both ends can produce the
+bytes of a name, and so check what they receive. Each end keeps a Tally, whose size is bounded.
+A failure is noted with the time during which the connection lived, and judged later.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ WRONG = "wrong bytes"
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Begin and end are of the connection, by CLOCK_MONOTONIC, which all processes share."""
+    """begin and end of the connection, by CLOCK_MONOTONIC, which all processes share."""
 
     side: str
     kind: str
@@ -76,7 +76,7 @@ class WrongBytes(Exception):
 
 
 def what_failed(error):
-    """The kind of failure that an exception is."""
+    """The kind of failure of an exception."""
     if isinstance(error, WrongBytes):
         return WRONG
     if isinstance(error, EOFError):
@@ -86,7 +86,7 @@ def what_failed(error):
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
         return RESET
     if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
-        return RESET  # what shutdown() says after one
+        return RESET  # shutdown() fails like this after a reset
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, OSError) and error.errno:
@@ -95,7 +95,7 @@ def what_failed(error):
 
 
 class Line:
-    """A socket, read by lines and by sizes, that counts what it reads."""
+    """A socket that is read by lines and by sizes, and counts what it reads."""
 
     def __init__(self, sock, tally):
         self.sock = sock
@@ -108,7 +108,7 @@ class Line:
         return data
 
     def read(self):
-        """What comes next, b"" at the end of file."""
+        """Returns the next bytes, b"" at EOF."""
         data, self._data = self._data, b""
         return data or self._more()
 
@@ -122,7 +122,7 @@ class Line:
         return data
 
     def line(self, end_allowed=False):
-        """A line without its newline; None at an end of file that may be here."""
+        """A line without its newline; None at an EOF that may come here."""
         while b"\n" not in self._data:
             if len(self._data) > MAX_LINE:
                 raise WrongBytes
@@ -139,7 +139,7 @@ class Line:
             raise WrongBytes from None
 
     def prefix_of(self, stream):
-        """Reads to the end, of which it returns the kind. What came is how the stream begins."""
+        """Reads to the end and returns its kind. The bytes must be a prefix of the stream."""
         got = bytearray()
         try:
             while data := self.read():
@@ -153,7 +153,7 @@ class Line:
         return end
 
     def equals(self, stream):
-        """Reads to the end of file. What came is the stream, all of it."""
+        """Reads to EOF. The bytes must be the whole stream."""
         size, digest = 0, hashlib.sha256()
         while data := self.read():
             size += len(data)
@@ -178,7 +178,7 @@ class Line:
 
 @contextlib.contextmanager
 def sending(sock, stream):
-    """Sends a stream and its end of file while the block reads."""
+    """Sends a stream and FIN while the block reads."""
     failed = []
 
     def send():
@@ -263,7 +263,7 @@ def _serve(sock, greets, tally, lock):
 
 
 def serve(told, listeners, greeters):
-    """Serves until told, or until whoever should tell is gone. Returns a Tally."""
+    """Serves until told to end, or until the parent is gone. Returns a Tally."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tally, lock, threads = Tally(), threading.Lock(), []
@@ -300,7 +300,7 @@ class Targets:
 
 
 class Client:
-    """One thread that makes one connection after the other."""
+    """A thread that makes one connection after the other."""
 
     def __init__(self, targets, seed, enough):
         self.targets = targets
@@ -317,7 +317,7 @@ class Client:
         kinds, weights = list(self.KINDS), list(self.KINDS.values())
         while not self.enough.is_set():
             self.count += 1
-            # All that is drawn is drawn here, so that what fails does not change what follows.
+            # All random choices are made here, so that a failure does not change later ones.
             family = self.random.randrange(2)
             kind = self.random.choices(kinds, weights)[0]
             dice = random.Random(self.random.getrandbits(64))
@@ -408,7 +408,7 @@ class Client:
             line.expect_end()
 
     def _closed_port(self, family, _dice):
-        """Refused, or as a relay has to say it: connected, then reset."""
+        """Refused directly; through a relay connected, then reset."""
         try:
             with self._connected(self.targets.closed[family]) as line:
                 line.expect_reset(wire.Stream("", 0))
@@ -419,7 +419,7 @@ class Client:
 
 
 def run_clients(told, targets, seed):
-    """Some threads connect until told. Returns a Tally."""
+    """Threads connect until told to end. Returns a Tally."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     enough = threading.Event()
