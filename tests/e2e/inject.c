@@ -54,7 +54,7 @@ enum call {
 	WRITE,
 	MALLOC,
 	WORKER_MALLOC,
-	REALTIME, /* not to fail: error is how many seconds the host's clock has been set by */
+	REALTIME, /* no failure: error is the number of seconds by which the host's clock was set */
 	_CALL_MAX,
 };
 
@@ -83,7 +83,7 @@ __attribute__((constructor)) static void map_rules(void)
 		rules = mapped;
 }
 
-/* Is this call to fail? Then errno is set. */
+/* Returns true if this call must fail, with errno set. */
 static bool fails(enum call call)
 {
 	struct rule *rule = rules ? &rules[call] : NULL;
