@@ -49,7 +49,7 @@ static bool check_writable(struct doctor *d, const char *path)
 	mount_point(path, point);
 	doctor_add(
 		d, DOCTOR_ERROR, "bpffs",
-		"the BPF file system at '%s' is mounted read-only: nothing can be loaded there, and the links cannot be looked at",
+		"the BPF file system at '%s' is mounted read-only: nothing can be loaded there, and links cannot be examined",
 		point);
 	doctor_fix(d, "mount -o remount,rw %s", shell_quote(point, quoted, sizeof(quoted)));
 	return false;

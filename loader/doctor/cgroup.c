@@ -215,7 +215,7 @@ static void check_sockets(struct doctor *d, const char *root)
 	if (r == 0 && seen != own) {
 		doctor_add(d, DOCTOR_ERROR, "sockets",
 			   "new sockets do not know their cgroup2 (%" PRIu64 " instead of %" PRIu64
-			   "): net_cls or net_prio is in the way",
+			   "): net_cls or net_prio prevents it",
 			   seen, own);
 		doctor_fix(d, "boot with cgroup_no_v1=net_cls,net_prio");
 		return;
@@ -228,12 +228,12 @@ static void check_sockets(struct doctor *d, const char *root)
 	} else if (can_tell) {
 		doctor_add(
 			d, DOCTOR_INFO, "net_cls",
-			"net_cls or net_prio of cgroup version 1 is in use%s%s; sockets know their cgroup2 all the same",
+			"net_cls or net_prio of cgroup version 1 is in use%s%s; sockets know their cgroup2 nevertheless",
 			use.numbered ? ": " : "", use.path);
 	} else {
 		doctor_add(
 			d, use.numbered ? DOCTOR_WARNING : DOCTOR_INFO, "net_cls",
-			"net_cls or net_prio of cgroup version 1 is %s%s; on older kernels that hides cgroup2 from sockets, and from the root cgroup it cannot be seen whether it does here",
+			"net_cls or net_prio of cgroup version 1 is %s%s; on older kernels this hides cgroup2 from sockets, which cannot be detected from the root cgroup",
 			use.numbered ? "in use: " : "mounted", use.path);
 		doctor_fix(d,
 			   "run tproxyctl doctor in a cgroup: systemd-run --pipe tproxyctl doctor");

@@ -123,13 +123,13 @@ static bool is_wanted(const struct links *links, uint64_t cgroup_id)
 	return links->n_targets == 0;
 }
 
-static void tell_kept(const struct links *links)
+static void report_kept(const struct links *links)
 {
 	if (!links->n_kept)
 		return;
 	doctor_add(
 		links->d, DOCTOR_INFO, "links",
-		"%zu of cgroups that are in scope no more serve connections that still run; a tproxy-load removes them once no redirected connection is left",
+		"%zu of cgroups that are no longer in scope serve running connections; a tproxy-load after these have ended removes them",
 		links->n_kept);
 }
 
@@ -153,8 +153,8 @@ static void check_link(struct links *links, const struct link *link)
 	}
 	cgroup_name(link->cgroup_id, cgroup, sizeof(cgroup));
 	if (!link->attached) {
-		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached to %s any more",
-			   link->hook, cgroup);
+		doctor_add(d, DOCTOR_ERROR, "links", "%s is no longer attached to %s", link->hook,
+			   cgroup);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 		links->good = false;
 		return;
@@ -259,7 +259,7 @@ static void check_links(struct links *links)
 	read_targets(links);
 	for (i = 0; i < links->n; i++)
 		check_link(links, &links->link[i]);
-	tell_kept(links);
+	report_kept(links);
 	check_complete(links);
 	if (links->good)
 		doctor_add(links->d, DOCTOR_OK, "links", "all %zu are attached",
@@ -336,12 +336,12 @@ static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, ui
 static const char *how_beside(const struct hook *hook, bool above)
 {
 	if (above && strncmp(hook->name, "connect", 7) == 0)
-		return " beside ours: it runs after them, and of redirected connections it sees the address of the relay";
-	return " beside ours";
+		return " beside tproxy's: it runs after them and sees the relay's address instead of a redirected connection's destination";
+	return " beside tproxy's";
 }
 
-static void tell_foreign(struct doctor *d, const struct hook *hook, __u32 prog_id, const char *path,
-			 bool above, bool in_the_way)
+static void report_foreign(struct doctor *d, const struct hook *hook, __u32 prog_id,
+			   const char *path, bool above, bool in_the_way)
 {
 	struct bpf_prog_info info = {};
 	__u32 len = sizeof(info);
@@ -353,15 +353,16 @@ static void tell_foreign(struct doctor *d, const struct hook *hook, __u32 prog_i
 	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
 		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
 		   hook->name, path,
-		   in_the_way ? ", attached to the exclusion of ours" : how_beside(hook, above));
+		   in_the_way ? ", attached so that tproxy's cannot be attached"
+			      : how_beside(hook, above));
 	if (in_the_way)
 		doctor_fix(d,
-			   "have its owner attach it with BPF_F_ALLOW_MULTI, or detach it: "
+			   "ask its owner to attach it with BPF_F_ALLOW_MULTI, or detach it: "
 			   "bpftool cgroup detach %s %s id %u",
 			   shell_quote(path, quoted, sizeof(quoted)),
 			   libbpf_bpf_attach_type_str(hook->attach_type), prog_id);
 	else
-		doctor_fix(d, "look what it does: bpftool prog show id %u", prog_id);
+		doctor_fix(d, "examine it: bpftool prog show id %u", prog_id);
 }
 
 /*
@@ -404,8 +405,8 @@ static void check_foreign_at(struct links *links, const struct cgroup *target, c
 			if (!is_ours(links, here.id[i]) &&
 			    (in_the_way || has_id(&effective, here.id[i])) &&
 			    note(seen, here.id[i], hook->attach_type, st.st_ino))
-				tell_foreign(links->d, hook, here.id[i], path, level > 0,
-					     in_the_way);
+				report_foreign(links->d, hook, here.id[i], path, level > 0,
+					       in_the_way);
 		}
 		if (strcmp(path, root) == 0)
 			return;
@@ -496,7 +497,7 @@ static void check_all_foreign(struct links *links)
 			check_foreign(links, path, &seen);
 	}
 	if (seen.n == 0)
-		doctor_add(d, DOCTOR_OK, "foreign", "no other programs are on our hooks");
+		doctor_add(d, DOCTOR_OK, "foreign", "no other programs are on tproxy's hooks");
 	free(seen.entries);
 }
 

@@ -72,11 +72,11 @@ static void check_privileges(struct doctor *d)
 	if (*missing)
 		doctor_add(
 			d, DOCTOR_ERROR, "privileges",
-			"not privileged (uid %u without %s): nothing can be loaded, and much not be seen",
+			"not privileged (uid %u without %s): nothing can be loaded, and many checks are left out",
 			geteuid(), missing);
 	else if (geteuid() != 0)
 		doctor_add(d, DOCTOR_ERROR, "privileges",
-			   "uid %u has the capabilities, but tproxy-load has to be run by root",
+			   "uid %u has the capabilities, but tproxy-load must be run by root",
 			   geteuid());
 	else
 		doctor_add(d, DOCTOR_OK, "privileges",
@@ -95,7 +95,7 @@ static void check_jit(struct doctor *d)
 	if (strcmp(line, "0") == 0) {
 		doctor_add(
 			d, DOCTOR_WARNING, "jit",
-			"BPF programs are interpreted: each connection costs more than it has to");
+			"BPF programs are interpreted: each connection costs more CPU than necessary");
 		doctor_fix(d, "sysctl net.core.bpf_jit_enable=1");
 	} else {
 		doctor_add(d, DOCTOR_OK, "jit", "BPF programs are compiled");
@@ -108,9 +108,10 @@ static void check_unprivileged(struct doctor *d)
 
 	if (doctor_read_line("/proc/sys/kernel/unprivileged_bpf_disabled", line, sizeof(line)) < 0)
 		return;
-	doctor_add(d, DOCTOR_INFO, "bpf",
-		   "kernel.unprivileged_bpf_disabled is %s: who has no CAP_BPF may %sload programs",
-		   line, strcmp(line, "0") == 0 ? "" : "not ");
+	doctor_add(
+		d, DOCTOR_INFO, "bpf",
+		"kernel.unprivileged_bpf_disabled is %s: processes without CAP_BPF may %sload programs",
+		line, strcmp(line, "0") == 0 ? "" : "not ");
 }
 
 /* A service has a limit of its own. This one applies to a relay that is started from here. */

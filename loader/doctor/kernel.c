@@ -221,8 +221,8 @@ static void check_program(struct doctor *d, const struct probe *p, int storage_f
 	int r;
 
 	if (prog_fd < 0) {
-		doctor_add(d, DOCTOR_ERROR, "kernel", "takes no %s programs: %s", hook->section,
-			   strerror(-prog_fd));
+		doctor_add(d, DOCTOR_ERROR, "kernel", "does not support %s programs: %s",
+			   hook->section, strerror(-prog_fd));
 		doctor_fix(d, FIX_KERNEL);
 		return;
 	}
@@ -296,12 +296,12 @@ static void check_maps(struct doctor *d, int storage_fd)
 			continue;
 		}
 		all = false;
-		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no %s map: %s", maps[i].name,
-			   strerror(-fd));
+		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot create a map of type %s: %s",
+			   maps[i].name, strerror(-fd));
 		doctor_fix(d, FIX_KERNEL);
 	}
 	if (storage_fd < 0) {
-		doctor_add(d, DOCTOR_ERROR, "kernel", "makes no socket storage with BTF: %s",
+		doctor_add(d, DOCTOR_ERROR, "kernel", "cannot create a socket storage with BTF: %s",
 			   strerror(-storage_fd));
 		doctor_fix(d, FIX_KERNEL);
 	}
@@ -314,7 +314,7 @@ static void check_maps(struct doctor *d, int storage_fd)
 static void check_btf(struct doctor *d)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
-		doctor_add(d, DOCTOR_OK, "btf", "the kernel describes its types");
+		doctor_add(d, DOCTOR_OK, "btf", "the kernel provides BTF");
 		return;
 	}
 	doctor_add(d, DOCTOR_ERROR, "btf",
@@ -333,13 +333,15 @@ void doctor_kernel(struct doctor *d)
 	plain_fd = load_probe(&probes[0], NULL, -1);
 	if (is_denied(plain_fd)) {
 		if (d->privileged) {
-			doctor_add(d, DOCTOR_ERROR, "kernel", "lets even us load nothing: %s",
+			doctor_add(d, DOCTOR_ERROR, "kernel",
+				   "refuses to load any program, in spite of the privileges: %s",
 				   strerror(-plain_fd));
-			doctor_fix(d, "look for a container's seccomp filter, a security module or "
-				      "kernel lockdown that denies bpf(2)");
+			doctor_fix(d,
+				   "look for a seccomp filter of a container, a security module or "
+				   "kernel lockdown that denies bpf(2)");
 		} else {
 			doctor_add(d, DOCTOR_INFO, "kernel",
-				   "was not probed, that takes privileges");
+				   "was not probed, which takes privileges");
 		}
 		d->privileged = false;
 		return;

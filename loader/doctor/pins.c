@@ -82,7 +82,7 @@ static bool check_pin(struct doctor *d, const char *name)
 	if (stat(path, &st) < 0)
 		return true; /* removed meanwhile */
 	if (!owned_by_tproxy(&pins, name) || !mode) {
-		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' is not tproxy-load's", path);
+		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' was not created by tproxy-load", path);
 		doctor_fix(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
@@ -99,7 +99,7 @@ static bool check_maps_there(struct doctor *d)
 		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, pinned_maps[i].name);
 		if (access(path, F_OK) == 0 || errno != ENOENT)
 			continue;
-		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is not there", path);
+		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is missing", path);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 		good = false;
 	}
@@ -124,8 +124,8 @@ static bool check_way(struct doctor *d)
 		    (st.st_gid == d->relay_gid && st.st_mode & S_IXGRP))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "pins",
-			   "'%s' has mode %04o: the relay's group %u cannot get to the pins",
-			   parent, st.st_mode & 07777, d->relay_gid);
+			   "'%s' has mode %04o: the relay's group %u cannot reach the pins", parent,
+			   st.st_mode & 07777, d->relay_gid);
 		doctor_fix(d, "chmod o+x %s", shell_quote(parent, quoted, sizeof(quoted)));
 		good = false;
 	} while (strcmp(parent, "/") != 0 && strcmp(parent, ".") != 0);
@@ -141,7 +141,7 @@ static void check_files(struct doctor *d)
 
 	dir = opendir(d->pin_dir);
 	if (!dir || fstat(dirfd(dir), &st) < 0) {
-		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' cannot be read: %s", d->pin_dir,
+		doctor_add(d, DOCTOR_ERROR, "pins", "cannot read '%s': %s", d->pin_dir,
 			   strerror(errno));
 		if (dir)
 			closedir(dir);
@@ -200,7 +200,7 @@ static void check_unprivileged_use(struct doctor *d, int map_fd)
 	}
 	doctor_add(
 		d, DOCTOR_ERROR, "pins",
-		"this kernel lets nobody without CAP_BPF use maps: an unprivileged relay cannot register");
+		"this kernel requires CAP_BPF to use maps: an unprivileged relay cannot register");
 	doctor_fix(d, "sysctl kernel.unprivileged_bpf_disabled=0, or give the relay CAP_BPF");
 }
 
@@ -211,10 +211,11 @@ static void check_relay_cgroup(struct doctor *d)
 
 	if (!d->relay_cgroup_id || cgroup_path_by_id(d->relay_cgroup_id, &path) != -ESTALE)
 		return;
-	doctor_add(d, DOCTOR_ERROR, "loaded",
-		   "the relay cgroup (id %" PRIu64
-		   ") was removed: no relay is told destinations, also not one at the same path",
-		   d->relay_cgroup_id);
+	doctor_add(
+		d, DOCTOR_ERROR, "loaded",
+		"the relay cgroup (id %" PRIu64
+		") was removed: no relay learns destinations, not even in a new cgroup at the same path",
+		d->relay_cgroup_id);
 	doctor_fix(d, DOCTOR_FIX_LOAD);
 }
 
@@ -228,8 +229,8 @@ static void check_policy(struct doctor *d)
 	if (r == 0)
 		r = policy_read(fd, &policy);
 	if (r < 0) {
-		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
-			   d->pin_dir, strerror(-r));
+		doctor_add(d, DOCTOR_ERROR, "loaded", "cannot read '%s/map_policy': %s", d->pin_dir,
+			   strerror(-r));
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 		return;
 	}
@@ -254,12 +255,15 @@ void doctor_pins(struct doctor *d)
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
 	if (r != -ENOENT && !owned_by_tproxy(&pins, "map_policy")) {
-		doctor_add(d, DOCTOR_ERROR, "loaded",
-			   "'%s/map_policy' is not tproxy-load's, so nothing is loaded there",
-			   d->pin_dir);
-		doctor_fix(d, "choose another pin directory (--pin-dir), that one is of others");
+		doctor_add(
+			d, DOCTOR_ERROR, "loaded",
+			"'%s/map_policy' was not created by tproxy-load, so nothing is loaded there",
+			d->pin_dir);
+		doctor_fix(
+			d,
+			"choose another pin directory (--pin-dir), this one belongs to another program");
 	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
-		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' is there, but holds no map_policy",
+		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' exists, but holds no map_policy",
 			   d->pin_dir);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 	} else if (r == -ENOENT) {
@@ -268,14 +272,14 @@ void doctor_pins(struct doctor *d)
 		doctor_fix(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
 			      "--relay-group GROUP");
 	} else if (r < 0) {
-		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s/map_policy' cannot be read: %s",
-			   d->pin_dir, strerror(-r));
+		doctor_add(d, DOCTOR_ERROR, "loaded", "cannot read '%s/map_policy': %s", d->pin_dir,
+			   strerror(-r));
 		if (r == -EACCES || r == -EPERM)
 			doctor_fix(d, "sudo tproxyctl doctor -p %s", quoted);
 		else
 			doctor_fix(d, "tproxy-load --unload -p %s, then " DOCTOR_FIX_LOAD, quoted);
 	} else if (version == 0) {
-		doctor_add(d, DOCTOR_ERROR, "loaded", "the loader of '%s' did not finish",
+		doctor_add(d, DOCTOR_ERROR, "loaded", "the last load into '%s' did not finish",
 			   d->pin_dir);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 	} else if (version != TPROXY_ABI_VERSION) {

@@ -40,7 +40,7 @@
 /* A host has some hundred, and each takes some ten microseconds. */
 #define CGROUPS_MAX 8192
 /* Findings of this check that are printed; the rest is counted. */
-#define TOLD_MAX 24
+#define REPORTED_MAX 24
 /* The port of the relay in made-up packets if no relay is registered yet. */
 #define USUAL_PORT 3128
 
@@ -50,7 +50,7 @@ struct scan {
 	struct cgroup relay;		 /* the relay cgroup; path NULL: unknown */
 	struct tproxy_endpoint where[2]; /* addresses of a relay; port 0: none */
 	unsigned int ifindex;		 /* of an interface other than lo */
-	unsigned int cgroups, told, untold, harmless;
+	unsigned int cgroups, reported, unreported, harmless;
 	unsigned int connects, binds; /* cgroups with foreign programs there */
 	char *first_connect, *first_bind;
 	bool bounded; /* there are more than CGROUPS_MAX cgroups */
@@ -91,22 +91,22 @@ static const char *unit_of(const char *path, char *buf, size_t size)
 	return buf;
 }
 
-static bool may_tell(struct scan *scan)
+static bool may_report(struct scan *scan)
 {
-	if (scan->told == TOLD_MAX) {
-		scan->untold++;
+	if (scan->reported == REPORTED_MAX) {
+		scan->unreported++;
 		return false;
 	}
-	scan->told++;
+	scan->reported++;
 	return true;
 }
 
-static void tell_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
-		     const struct filters_outcome *o)
+static void report_cut(struct scan *scan, const char *path, bool of_relays, const char *programs,
+		       const struct filters_outcome *o)
 {
 	char text[ADDRESS_ENDPOINT_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
-	if (!may_tell(scan))
+	if (!may_report(scan))
 		return;
 	doctor_add(
 		scan->d, o->some_pass ? DOCTOR_ERROR : DOCTOR_WARNING, "policy",
@@ -119,34 +119,34 @@ static void tell_cut(struct scan *scan, const char *path, bool of_relays, const 
 		shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }
 
-static void tell_not_held(struct scan *scan, const char *path, const char *programs,
-			  const struct filters_outcome *o)
+static void report_not_held(struct scan *scan, const char *path, const char *programs,
+			    const struct filters_outcome *o)
 {
 	char text[ADDRESS_LEN], unit[NAME_MAX + 1], quoted[SHELL_QUOTE_LEN(NAME_MAX)];
 
-	if (!may_tell(scan))
+	if (!may_report(scan))
 		return;
 	doctor_add(
 		scan->d, DOCTOR_WARNING, "policy",
-		"at '%s', packets are dropped by address, as to %s, but not those to the relay, which connects there for it: that limit does not hold for redirected connections (%s)",
+		"packets at '%s' are dropped by address (to %s, for example), but those to the relay pass: this limit does not hold for redirected connections (%s)",
 		path, address_format(&o->dropped, text), programs);
 	doctor_fix(scan->d, "set such a limit for the relay's unit, or leave %s out of the scope",
 		   shell_quote(unit_of(path, unit, sizeof(unit)), quoted, sizeof(quoted)));
 }
 
-static void tell_unknown(struct scan *scan, const char *path, const struct filters *filters,
-			 int error)
+static void report_unknown(struct scan *scan, const char *path, const struct filters *filters,
+			   int error)
 {
 	char programs[1024], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 
-	if (!may_tell(scan))
+	if (!may_report(scan))
 		return;
 	filters_describe(filters, programs, sizeof(programs));
 	doctor_add(
 		scan->d, DOCTOR_WARNING, "policy",
-		"at '%s' are programs on packets (%s), which see the relay's address instead of the server's; the kernel does not run them for a test: %s",
+		"programs on packets at '%s' (%s) see the relay's address instead of the server's; the kernel cannot run them for a test: %s",
 		path, programs, strerror(-error));
-	doctor_fix(scan->d, "look what they do: bpftool cgroup show %s",
+	doctor_fix(scan->d, "examine them: bpftool cgroup show %s",
 		   shell_quote(path, quoted, sizeof(quoted)));
 }
 
@@ -207,9 +207,9 @@ static void judge(struct scan *scan, const struct cgroup *cgroup, const struct f
 	if (!worst)
 		scan->harmless++;
 	else if (worst->cut)
-		tell_cut(scan, cgroup->path, of_relays, programs, worst);
+		report_cut(scan, cgroup->path, of_relays, programs, worst);
 	else
-		tell_not_held(scan, cgroup->path, programs, worst);
+		report_not_held(scan, cgroup->path, programs, worst);
 }
 
 static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach_type v6)
@@ -256,7 +256,7 @@ static void check_cgroup(struct scan *scan, const char *path, bool below)
 		r = filters_try(&filters, &scan->where[family], &samples, scan->ifindex,
 				&outcomes[family]);
 	if (r < 0)
-		tell_unknown(scan, cgroup.path, &filters, r);
+		report_unknown(scan, cgroup.path, &filters, r);
 	else
 		judge(scan, &cgroup, &filters, outcomes);
 }
@@ -341,30 +341,30 @@ static void sum_up(struct scan *scan)
 {
 	struct doctor *d = scan->d;
 
-	if (scan->untold)
-		doctor_add(d, DOCTOR_WARNING, "policy", "so it is at %u more cgroups",
-			   scan->untold);
+	if (scan->unreported)
+		doctor_add(d, DOCTOR_WARNING, "policy", "the same holds for %u more cgroups",
+			   scan->unreported);
 	if (scan->bounded)
 		doctor_add(d, DOCTOR_INFO, "policy",
-			   "only %u cgroups were looked at, there are more", scan->cgroups);
+			   "only %u cgroups were examined, there are more", scan->cgroups);
 	if (scan->harmless)
 		doctor_add(
 			d, DOCTOR_INFO, "policy",
-			"at %u cgroups are programs on packets that change nothing for redirected connections",
+			"programs on packets at %u cgroups change nothing for redirected connections",
 			scan->harmless);
 	if (scan->connects)
 		doctor_add(
 			d, DOCTOR_INFO, "policy",
-			"at %u cgroups below, as '%s', are programs of others on connect: they run before ours, and what they decide by destination holds",
+			"%u cgroups below, such as '%s', have foreign programs on connect, which run before tproxy's: their decisions by destination hold",
 			scan->connects, scan->first_connect ? scan->first_connect : "?");
 	if (scan->binds)
 		doctor_add(
 			d, DOCTOR_INFO, "policy",
-			"at %u cgroups, as '%s', are programs of others on bind: a source that they choose is not that of the relay's connection",
+			"%u cgroups, such as '%s', have foreign programs on bind: a source address that they choose does not apply to the relay's connection",
 			scan->binds, scan->first_bind ? scan->first_bind : "?");
-	if (!scan->told && !scan->harmless)
+	if (!scan->reported && !scan->harmless)
 		doctor_add(d, DOCTOR_OK, "policy",
-			   "no programs of others see the packets of the scope");
+			   "no foreign programs see the packets of the scope");
 }
 
 void doctor_policy(struct doctor *d)

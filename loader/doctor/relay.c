@@ -79,7 +79,7 @@ static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 		return true;
 	doctor_add(
 		d, DOCTOR_ERROR, "relay",
-		"relay %u: no program of these pins answers at %s, it is outside of the relay cgroup: what gets there is reset",
+		"relay %u: no program of these pins answers at %s, because it is outside of the relay cgroup: connections to it are reset",
 		relay->pid, address_format_endpoint(&own->list[i].ep, text));
 	doctor_fix(d, "start it in the relay cgroup, see 'tproxy-load --status'");
 	return false;
@@ -124,7 +124,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 			r = bpf_map_lookup_elem(fd, &own->list[i].fd, &mark);
 		if (r < 0 && r != -ENOENT) {
 			doctor_add(d, DOCTOR_INFO, "relay",
-				   "relay %u: the mark of %s cannot be read: %s", relay->pid, text,
+				   "relay %u: cannot read the mark of %s: %s", relay->pid, text,
 				   strerror(-r));
 			return true;
 		}
@@ -133,7 +133,7 @@ static bool check_marks(struct doctor *d, __u64 cookie, const struct tproxy_rela
 		doctor_add(
 			d, DOCTOR_ERROR, "relay",
 			mark.flags & TPROXY_MARK_LISTENER
-				? "relay %u: sockops is not attached where the listener at %s was made"
+				? "relay %u: sockops is not attached where the listener at %s was created"
 				: "relay %u: the listener at %s is not marked for these pins",
 			relay->pid, text);
 		fix_relay(d, relay);
@@ -168,12 +168,13 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 		return false;
 	}
 	if (!listeners_anybody(pid, ep)) {
-		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d: nobody listens at %s", pid, text);
+		doctor_add(d, DOCTOR_ERROR, "relay", "relay %d: no socket listens at %s", pid,
+			   text);
 		fix_relay(d, relay);
 		return false;
 	}
 	doctor_add(d, DOCTOR_ERROR, "relay",
-		   "relay %d: the socket that listens at %s is another process's", pid, text);
+		   "relay %d: the socket that listens at %s belongs to another process", pid, text);
 	doctor_fix(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
 		   relay->alive_ns ? DOCTOR_FIX_RELAY : "tproxyctl register --pid PID");
 	return false;
@@ -207,8 +208,7 @@ static void check_limits(struct doctor *d, const struct tproxy_relay *relay)
 	if (!limit || limit >= NOFILE_FEW)
 		return;
 	doctor_add(d, DOCTOR_WARNING, "nofile",
-		   "relay %u may open %lu files: it serves few connections at a time", relay->pid,
-		   limit);
+		   "relay %u may open only %lu files, two for each connection", relay->pid, limit);
 	doctor_fix(d, "systemctl edit %s, set LimitNOFILE=65536 in [Service], restart it",
 		   relay->alive_ns ? "tproxy-relay" : "its unit");
 }
@@ -220,13 +220,13 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 	if (!namespaces_is_initial(NAMESPACES_PID)) {
 		doctor_add(
 			d, DOCTOR_INFO, "relay",
-			"relay %d is registered; its process cannot be seen from this PID namespace",
+			"relay %d is registered; its process is not visible in this PID namespace",
 			pid);
 		return PROCESS_GONE;
 	}
 	if (!process_exists(pid)) {
 		doctor_add(d, DOCTOR_ERROR, "relay",
-			   "relay %d is registered, but there is no such process: connections %s",
+			   "relay %d is registered, but its process does not exist: connections %s",
 			   pid, d->fail_closed ? "are refused" : "go directly");
 		fix_relay(d, relay);
 		return PROCESS_GONE;
@@ -235,7 +235,7 @@ static enum process check_process(struct doctor *d, const struct tproxy_relay *r
 	case 'Z':
 	case 'X':
 		doctor_add(d, DOCTOR_ERROR, "relay",
-			   "relay %d has ended, and its parent has not noticed", pid);
+			   "relay %d has ended, but its parent has not waited for it", pid);
 		fix_relay(d, relay);
 		return PROCESS_GONE;
 	case 'T':
@@ -259,8 +259,8 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 	if (!relay->alive_ns || now < relay->alive_ns + TPROXY_STALE_NS)
 		return true;
 	doctor_add(d, DOCTOR_ERROR, "relay",
-		   "relay %u has not said for %" PRIu64 " s that it is alive: connections %s",
-		   relay->pid, (uint64_t)(now - relay->alive_ns) / 1000000000,
+		   "relay %u has sent no heartbeat for %" PRIu64 " s: connections %s", relay->pid,
+		   (uint64_t)(now - relay->alive_ns) / 1000000000,
 		   d->fail_closed ? "are refused" : "go directly");
 	doctor_fix(d, DOCTOR_FIX_RELAY);
 	return false;
@@ -278,7 +278,7 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	r = listeners_dup((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
 	if (r < 0) {
-		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: its sockets cannot be looked at: %s",
+		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: cannot duplicate its sockets: %s",
 			   relay->pid, strerror(-r));
 		return true;
 	}
@@ -289,8 +289,8 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 	return serves && check_answered(d, relay, &own);
 }
 
-static void tell_of_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
-			      const struct tproxy_listen *listen)
+static void report_listeners(struct doctor *d, __u64 cookie, const struct tproxy_relay *relay,
+			     const struct tproxy_listen *listen)
 {
 	char text[ADDRESS_ENDPOINT_LEN], more[32] = "";
 	struct tproxy_endpoint ep = { .port = listen->ports[0] };
@@ -311,9 +311,10 @@ static bool check_group(struct doctor *d, const struct tproxy_relay *relay)
 
 	if (relays_can_open(relay, d->relay_gid))
 		return true;
-	doctor_add(d, DOCTOR_ERROR, "relay",
-		   "relay %u may not open the pins, which are for group %s: its registration ends",
-		   relay->pid, group ? group : "?");
+	doctor_add(
+		d, DOCTOR_ERROR, "relay",
+		"relay %u may not open the pins, which belong to group %s: its registration ends",
+		relay->pid, group ? group : "?");
 	doctor_fix(d,
 		   "load with --relay-group and the relay's group, or start the relay in group %s",
 		   group ? group : "?");
@@ -341,14 +342,14 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 			continue;
 		well = check_listeners(d, cookie, relay, &listen);
 		if (serves && well)
-			tell_of_listeners(d, cookie, relay, &listen);
+			report_listeners(d, cookie, relay, &listen);
 	}
 	if (!relay->listen[TPROXY_INET6].n_ports)
 		doctor_add(d, DOCTOR_INFO, "relay", "relay %u does not offer IPv6%s", relay->pid,
 			   relay->alive_ns ? ", as it does while there are IPv6 routes" : "");
 	if (relay->missed) {
 		doctor_add(d, DOCTOR_WARNING, "relay",
-			   "relay %u: %" PRIu64 " connections found nobody, or a stranger, there",
+			   "relay %u: %" PRIu64 " connections found no listener of this relay",
 			   relay->pid, (uint64_t)relay->missed);
 		fix_relay(d, relay);
 	}
@@ -367,8 +368,8 @@ void doctor_relay(struct doctor *d)
 		return;
 	r = relays_read_pinned(d->pin_dir, &list, &n);
 	if (r < 0) {
-		doctor_add(d, DOCTOR_ERROR, "relay", "'%s/map_config' cannot be read: %s",
-			   d->pin_dir, strerror(-r));
+		doctor_add(d, DOCTOR_ERROR, "relay", "cannot read '%s/map_config': %s", d->pin_dir,
+			   strerror(-r));
 		doctor_fix(d, DOCTOR_FIX_LOAD);
 		return;
 	}

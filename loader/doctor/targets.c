@@ -25,20 +25,20 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 	case TARGET_REPLACED:
 		doctor_add(
 			d, DOCTOR_ERROR, "scope",
-			relay ? "the relay cgroup '%s' was made anew: relays there are neither exempt nor told of destinations"
-			      : "'%s' was made anew: what runs there now is not redirected, whatever the policy",
+			relay ? "the relay cgroup '%s' was created again: relays there are neither exempt nor told destinations"
+			      : "'%s' was created again: its processes are not redirected, whatever the policy",
 			target->path);
 		doctor_fix(d, "tproxy-load --again --pin-dir %s", pin_dir);
 		return false;
 	case TARGET_ABSENT:
 		doctor_add(
 			d, DOCTOR_WARNING, "scope",
-			relay ? "the relay cgroup '%s' is not there: no relay can be started in it as it was"
-			      : "'%s' is not there: when it is made again, what runs there will not be redirected",
+			relay ? "the relay cgroup '%s' does not exist: a new one at this path will not be the relay cgroup"
+			      : "'%s' does not exist: processes of a new one at this path will not be redirected",
 			target->path);
 		doctor_fix(
 			d,
-			"name a slice instead, or see SERVICES in tproxy-load(8); once it is there: "
+			"name a slice instead, or see SERVICES in tproxy-load(8); once it exists: "
 			"tproxy-load --again --pin-dir %s",
 			pin_dir);
 		return false;
@@ -59,6 +59,5 @@ void doctor_targets(struct doctor *d)
 	for (i = 0; i < n; i++)
 		good &= check_target(d, &list[i]);
 	if (good && n > 0)
-		doctor_add(d, DOCTOR_OK, "scope", "all %zu cgroups are those that were loaded for",
-			   n);
+		doctor_add(d, DOCTOR_OK, "scope", "all %zu cgroups are those of the load", n);
 }

@@ -39,26 +39,30 @@ static const struct {
 	const char *means;
 } meanings[] = {
 	{ TPROXY_STAT_NO_RELAY, "found no relay of their network namespace and address family" },
-	{ TPROXY_STAT_NO_LISTENER, "found nobody, or a stranger, where a relay had been" },
-	{ TPROXY_STAT_STALLED, "met a relay that was stopped or stuck" },
-	{ TPROXY_STAT_MAP_FULL, "met a full map_socks" },
+	{ TPROXY_STAT_NO_LISTENER, "found no listener of the registered relay" },
+	{ TPROXY_STAT_STALLED, "found a relay that was stopped or hung" },
+	{ TPROXY_STAT_MAP_FULL, "found map_socks full" },
 	{ TPROXY_STAT_OVER_SHARE,
-	  "were of a user, cgroup or slice that had its share of map_socks" },
-	{ TPROXY_STAT_NO_STORAGE, "found no memory for a record: see sysctl net.core.optmem_max" },
-	{ TPROXY_STAT_BOUND_DEVICE, "were bound to a device, by which no relay is reached" },
-	{ TPROXY_STAT_LINK_LOCAL, "went to an IPv6 link-local address, which no relay can dial" },
+	  "were of a user, cgroup or slice that had used up its share of map_socks" },
+	{ TPROXY_STAT_NO_STORAGE, "got no memory for a record: see sysctl net.core.optmem_max" },
+	{ TPROXY_STAT_BOUND_DEVICE,
+	  "were bound to a device, through which no relay can be reached" },
+	{ TPROXY_STAT_LINK_LOCAL,
+	  "went to an IPv6 link-local address, to which no relay can connect" },
 	{ TPROXY_STAT_UNSUPPORTED,
 	  "had TCP_MD5SIG or TCP-AO keys, a source route or a source of another host" },
 	{ TPROXY_STAT_REFUSED, "of those were refused (--fail-closed)" },
 	{ TPROXY_STAT_KNOWN_FAILED,
-	  "failed at once, as one to the same destination had a moment before" },
-	{ TPROXY_STAT_STRAYED, "would have left this host, for the relay's address is not on it" },
-	{ TPROXY_STAT_ABORTED, "were stopped before their SYN, for the relay had gone or moved" },
+	  "failed at once, from the negative cache: a connection to the same destination had just failed" },
+	{ TPROXY_STAT_STRAYED,
+	  "would have left this host, because the relay's address is not on it" },
+	{ TPROXY_STAT_ABORTED,
+	  "were stopped before their SYN, because the relay had ended or moved" },
 	{ TPROXY_STAT_UNANSWERED,
-	  "got no answer from a relay that was there, and timed out: see what is said of policy and waiting" },
+	  "got no answer from a relay that listened, and timed out: see the findings of policy and waiting" },
 	{ TPROXY_STAT_UNPUBLISHED, "could not be published to the relay, and failed" },
 	{ TPROXY_STAT_STALE,
-	  "entries had no socket any more and were removed: something else on our hooks, or a detached link" },
+	  "stale entries had no socket and were removed: a foreign program on tproxy's hooks, or a detached link" },
 };
 
 static int by_id(const void *a, const void *b)
@@ -107,7 +111,7 @@ static void format_top(uint64_t *ids, size_t n, char *(*name)(uint64_t), char *b
 	}
 }
 
-static void tell_holders(struct doctor *d, const struct conns_entry *entries, size_t n)
+static void report_holders(struct doctor *d, const struct conns_entry *entries, size_t n)
 {
 	_cleanup_free_ uint64_t *ids = calloc(n, sizeof(*ids));
 	char users[512], cgroups[2048];
@@ -158,7 +162,7 @@ void doctor_usage(struct doctor *d)
 	if (!d->loaded || !d->privileged || conns_read(d->pin_dir, &entries, &n) < 0)
 		return;
 	if (n >= (size_t)TPROXY_CONNECTIONS_MAX * NEARLY_FULL_PERCENT / 100)
-		tell_holders(d, entries, n);
+		report_holders(d, entries, n);
 	else
 		doctor_add(d, DOCTOR_OK, "usage", "map_socks holds %zu of %d connections", n,
 			   TPROXY_CONNECTIONS_MAX);

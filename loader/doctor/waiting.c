@@ -180,7 +180,7 @@ static void ask_rules(struct look *look, int family)
 		netlink_dump(fd, &ask.nlh, look_at_rule, look);
 }
 
-static void tell_waiting(struct doctor *d, const struct look *look)
+static void report_waiting(struct doctor *d, const struct look *look)
 {
 	const __u32 pid = look->relay->pid;
 	size_t i;
@@ -188,9 +188,9 @@ static void tell_waiting(struct doctor *d, const struct look *look)
 	if (look->full) {
 		doctor_add(
 			d, DOCTOR_ERROR, "waiting",
-			"relay %u: the queue of its port %u is full: it does not accept, clients wait",
+			"relay %u: the backlog of its port %u is full: the relay does not accept, clients wait",
 			pid, look->full);
-		doctor_fix(d, "look into the relay's log; a larger queue: --backlog");
+		doctor_fix(d, "see the relay's log; for a larger backlog: --backlog");
 		return;
 	}
 	for (i = 0; i < look->n_kinds; i++) {
@@ -199,7 +199,7 @@ static void tell_waiting(struct doctor *d, const struct look *look)
 
 		doctor_add(
 			d, DOCTOR_ERROR, "waiting",
-			"%u connection%s of uid %u at '%s' wait%s in vain for relay %u, which has room: a firewall rule or a program at that cgroup drops the packets between them",
+			"%u connection%s of uid %u at '%s' get%s no answer from relay %u, whose backlog has room: a firewall rule or a program at that cgroup drops the packets",
 			kind->n, kind->n == 1 ? "" : "s", kind->uid, cgroup ? cgroup : "?",
 			kind->n == 1 ? "s" : "", pid);
 		doctor_fix(
@@ -214,7 +214,7 @@ static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 
 	ask_sockets(&look, AF_INET);
 	ask_sockets(&look, AF_INET6);
-	tell_waiting(d, &look);
+	report_waiting(d, &look);
 	ask_rules(&look, AF_INET);
 	ask_rules(&look, AF_INET6);
 	if (!look.uid_rules)

@@ -280,7 +280,7 @@ service_escapes_and_is_told()
     systemctl daemon-reload
     changes_by redirected 0 systemctl restart tproxy-vm-own || return 1
     said=$(tproxyctl doctor)
-    grep "'$path' was made anew" <<< "$said" || { echo "$said"; return 1; }
+    grep "'$path' was created again" <<< "$said" || { echo "$said"; return 1; }
     tproxy-load --status | grep "$path *REPLACED" || return 1
     systemctl stop tproxy-vm-own tproxy-vm-sliced && systemctl reload tproxy-load &&
         changes_by redirected 1 fetch

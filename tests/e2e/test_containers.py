@@ -135,8 +135,8 @@ def test_doctor_takes_no_other_process_for_the_relay(proxied, binary):
     """It reports that it cannot see the process."""
     result = proxied.run("unshare", "-p", "-f", "--mount-proc", binary, "doctor", "--pin-dir",
                          proxied.pins.path, place=proxied.bystander)
-    assert "no such process" not in result.out, result
-    assert "cannot be seen from this PID namespace" in result.out, result
+    assert "does not exist" not in result.out, result
+    assert "is not visible in this PID namespace" in result.out, result
 
 
 def test_registration_of_a_dead_relay_goes(proxied):

@@ -149,7 +149,7 @@ def test_many_of_them(proxied, doctor, confine, service):
         confine(service.child(f"{number}.scope"), maps.load_loopback_filter, True,
                 directions=["egress"])
     told = doctor().about("policy", "warning")
-    assert len(told) == 25 and told[-1]["what"] == "so it is at 6 more cgroups"
+    assert len(told) == 25 and told[-1]["what"] == "the same holds for 6 more cgroups"
 
 
 # --- programs on connect and bind
@@ -157,15 +157,15 @@ def test_many_of_them(proxied, doctor, confine, service):
 
 def test_connect_programs(proxied, doctor, foreign, service):
     """Programs below run before tproxy's, programs above after them. To see it fail: let
-    tell_foreign() report all as above."""
+    report_foreign() report all as above."""
     foreign(service, "multi")
     (info,) = doctor().fine().about("policy", "info")
-    assert str(service) in info["what"] and "before ours" in info["what"]
+    assert str(service) in info["what"] and "before tproxy's" in info["what"]
     foreign(proxied.scope, "multi")
     foreign(proxied.top, "multi")
     at_scope, above = doctor().about("foreign", "warning")
-    assert "address of the relay" in above["what"]
-    assert "address of the relay" not in at_scope["what"]
+    assert "sees the relay's address" in above["what"]
+    assert "sees the relay's address" not in at_scope["what"]
 
 
 @pytest.mark.parametrize("ours", ["scope", "service"])

@@ -331,7 +331,7 @@ def test_status_and_doctor(loaded, haproxy, register, doctor):
     doctor().fine()
     relay.kill()
     host.wait_until(lambda: not relay.workers(), "its workers end with it")
-    assert "tproxyctl register --pid" in doctor().only("error", "relay", "no such process")
+    assert "tproxyctl register --pid" in doctor().only("error", "relay", "does not exist")
 
 
 # --- --remove
