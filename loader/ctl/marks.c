@@ -22,7 +22,7 @@
  * Checks that tproxy's getsockopt program is attached where this marked socket was created. Returns
  * 0 or -errno, logged.
  */
-static int ask_whoami(const char *pin_dir, const struct listening_socket *l)
+static int check_whoami(const char *pin_dir, const struct listening_socket *l)
 {
 	struct tproxy_whoami who = {};
 	char text[ADDRESS_ENDPOINT_LEN];
@@ -49,11 +49,11 @@ int marks_set(int marks_fd, const char *pin_dir, const struct listening_socket *
 		mark.flags = 0;
 	*ret_before = mark.flags;
 	if ((mark.flags & TPROXY_MARK_READY) == TPROXY_MARK_READY)
-		return ask_whoami(pin_dir, l);
+		return check_whoami(pin_dir, l);
 	mark = (struct tproxy_mark){ .flags = TPROXY_MARK_LISTENER };
 	r = bpf_map_update_elem(marks_fd, &l->fd, &mark, BPF_ANY);
 	if (r == 0) {
-		r = ask_whoami(pin_dir, l);
+		r = check_whoami(pin_dir, l);
 		if (r < 0)
 			return r;
 		mark.flags = TPROXY_MARK_READY;

@@ -300,7 +300,7 @@ static bool is_port_of(const struct tproxy_relay *relay, const struct listening_
 
 /*
  * Returns true if these sockets are a tproxy-relay's, which maintains its entry itself. Its
- * guardian, which never accepts, holds the same sockets, and is recognised by their marks.
+ * supervisor, which never accepts, holds the same sockets, and is recognised by their marks.
  */
 static bool registers_itself(const struct job *job, const struct tproxy_relay *relay)
 {

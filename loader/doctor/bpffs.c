@@ -2,9 +2,9 @@
 /*
  * tproxyctl doctor: the BPF file system that holds the pin directory, whether there is one and
  * whether it is writable. tproxy-load mounts one at /sys/fs/bpf if necessary, and nowhere else. If
- * it is mounted read-only, nothing can be loaded, and links cannot be looked at either, because the
+ * it is mounted read-only, nothing can be loaded, and links cannot be examined either, because the
  * kernel opens them for writing. Later checks then leave out the links (doctor.read_only). Whether
- * relays reach the directory is checked by pins.c.
+ * relays reach the directory is checked by pinned.c.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -57,11 +57,15 @@ static bool check_writable(struct doctor *d, const char *path)
 
 void doctor_bpffs(struct doctor *d)
 {
-	char copy[PATH_MAX], *parent;
+	char parent[PATH_MAX];
 	struct stat st;
 
-	snprintf(copy, sizeof(copy), "%s", d->pin_dir);
-	parent = dirname(copy);
+	if (bpffs_mount_parent(d->pin_dir, parent) < 0) {
+		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s': %s", d->pin_dir,
+			   strerror(ENAMETOOLONG));
+		doctor_fix(d, FIX_PLACE);
+		return;
+	}
 	if (stat(parent, &st) < 0) {
 		doctor_add(d, DOCTOR_ERROR, "bpffs", "'%s': %s", parent, strerror(errno));
 		doctor_fix(d, FIX_PLACE);

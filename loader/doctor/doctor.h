@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tproxyctl doctor: findings, and the checks that make them. A check only looks: it changes
- * nothing, attaches nothing, pins nothing, and logs nothing. The one exception is doctor_pins(),
- * which removes entries without a socket, as status does.
+ * tproxyctl doctor: findings, and the checks that make them. A check changes nothing, attaches
+ * nothing, pins nothing, and logs nothing. The one exception is doctor_pinned(), which removes
+ * entries without a socket, as status does.
  */
 #ifndef TPROXY_DOCTOR_H
 #define TPROXY_DOCTOR_H
@@ -39,7 +39,7 @@ struct doctor {
 	gid_t relay_gid;	  /* group of the pins; 0: only root may use them */
 };
 
-/* Adds a finding. @check is one word for what was looked at. Unprintable bytes are escaped. */
+/* Adds a finding. @check is one word for the subject. Unprintable bytes are escaped. */
 void doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *fmt, ...)
 	_printf_(4, 5);
 
@@ -50,15 +50,18 @@ void doctor_fix(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
 	"systemctl reload tproxy-load; or tproxy-load with the options that it was given before"
 #define DOCTOR_FIX_RELAY "systemctl restart tproxy-relay"
 
+/* A limit of open files below this is a finding. A connection takes two, and some are reserved. */
+#define DOCTOR_NOFILE_FEW 4096
+
 /* The checks. ctl/doctor.c runs them in this order. */
-void doctor_host(struct doctor *d);
+void doctor_system(struct doctor *d);
 void doctor_kernel(struct doctor *d);
-void doctor_cgroup(struct doctor *d);
+void doctor_cgroup2(struct doctor *d);
 void doctor_bpffs(struct doctor *d);
-void doctor_pins(struct doctor *d);
-void doctor_targets(struct doctor *d);
-void doctor_hooks(struct doctor *d);
-void doctor_policy(struct doctor *d);
+void doctor_pinned(struct doctor *d);
+void doctor_scopes(struct doctor *d);
+void doctor_attached(struct doctor *d);
+void doctor_policies(struct doctor *d);
 void doctor_relay(struct doctor *d);
 void doctor_waiting(struct doctor *d);
 void doctor_usage(struct doctor *d);

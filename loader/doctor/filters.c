@@ -16,8 +16,8 @@ void filters_finish(struct filters *filters)
 }
 
 /*
- * Adds the programs of one direction. A program that cannot be opened is gone, or we may not look
- * at it: it is left out.
+ * Adds the programs of one direction. A program that cannot be opened is left out: it has been
+ * unloaded, or we lack the permission.
  */
 static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 {
@@ -84,7 +84,7 @@ static int passes(const struct filters *filters, const struct tproxy_endpoint *r
 	int r;
 
 	for (i = 0; i < filters->n; i++) {
-		r = verdict_ask(filters->list[i].fd, filters->list[i].egress, remote, ifindex);
+		r = verdict_run(filters->list[i].fd, filters->list[i].egress, remote, ifindex);
 		if (r <= 0)
 			return r;
 	}

@@ -33,9 +33,6 @@
 #include "util.h"
 #include "whoami.h"
 
-/* Two descriptors for each connection, and a reserve. */
-#define NOFILE_FEW 4096
-
 enum process {
 	PROCESS_RUNS,
 	PROCESS_STOPPED,
@@ -205,7 +202,7 @@ static void check_limits(struct doctor *d, const struct tproxy_relay *relay)
 {
 	unsigned long limit = open_files_max((pid_t)relay->pid);
 
-	if (!limit || limit >= NOFILE_FEW)
+	if (!limit || limit >= DOCTOR_NOFILE_FEW)
 		return;
 	doctor_add(d, DOCTOR_WARNING, "nofile",
 		   "relay %u may open only %lu files, two for each connection", relay->pid, limit);

@@ -87,7 +87,7 @@ static size_t make6(struct packet6 *p, bool egress, const struct tproxy_endpoint
 	return sizeof(*p);
 }
 
-int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
+int verdict_run(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
 		unsigned int ifindex)
 {
 	struct __sk_buff ctx = { .ifindex = ifindex };

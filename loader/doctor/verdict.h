@@ -17,7 +17,7 @@
  * interface, 0 for lo. Returns 1 if the packet passes, 0 if it is dropped, or -errno if the kernel
  * does not run that program.
  */
-int verdict_ask(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
+int verdict_run(int prog_fd, bool egress, const struct tproxy_endpoint *remote,
 		unsigned int ifindex);
 
 #define VERDICT_SAMPLES_MAX 96

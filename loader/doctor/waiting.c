@@ -42,7 +42,7 @@ struct waiting {
 	unsigned int n;
 };
 
-struct look {
+struct observed {
 	const struct tproxy_relay *relay;
 	struct waiting kinds[WAITING_MAX];
 	size_t n_kinds;
@@ -89,27 +89,27 @@ static const void *find_attr(const struct nlmsghdr *msg, size_t header, unsigned
 	return NULL;
 }
 
-static void count(struct look *look, __u32 uid, uint64_t cgroup_id)
+static void count(struct observed *seen, __u32 uid, uint64_t cgroup_id)
 {
 	size_t i;
 
-	look->waiting++;
-	for (i = 0; i < look->n_kinds; i++) {
-		if (look->kinds[i].uid == uid && look->kinds[i].cgroup_id == cgroup_id)
+	seen->waiting++;
+	for (i = 0; i < seen->n_kinds; i++) {
+		if (seen->kinds[i].uid == uid && seen->kinds[i].cgroup_id == cgroup_id)
 			break;
 	}
 	if (i == WAITING_MAX)
 		return;
-	if (i == look->n_kinds)
-		look->kinds[look->n_kinds++] =
+	if (i == seen->n_kinds)
+		seen->kinds[seen->n_kinds++] =
 			(struct waiting){ .uid = uid, .cgroup_id = cgroup_id };
-	look->kinds[i].n++;
+	seen->kinds[i].n++;
 }
 
-static void look_at_socket(const struct nlmsghdr *msg, void *data)
+static void on_socket(const struct nlmsghdr *msg, void *data)
 {
 	const struct inet_diag_msg *diag = NLMSG_DATA(msg);
-	struct look *look = data;
+	struct observed *seen = data;
 	uint64_t cgroup_id = 0;
 	const void *attr;
 
@@ -118,83 +118,83 @@ static void look_at_socket(const struct nlmsghdr *msg, void *data)
 	if (diag->idiag_state == TCP_LISTEN) {
 		/* The same condition as sk_acceptq_is_full(). */
 		if (diag->idiag_rqueue > diag->idiag_wqueue &&
-		    is_relays(look->relay, diag->idiag_family, diag->id.idiag_src,
+		    is_relays(seen->relay, diag->idiag_family, diag->id.idiag_src,
 			      ntohs(diag->id.idiag_sport)))
-			look->full = ntohs(diag->id.idiag_sport);
+			seen->full = ntohs(diag->id.idiag_sport);
 		return;
 	}
-	if (diag->idiag_retrans == 0 || !is_relays(look->relay, diag->idiag_family,
+	if (diag->idiag_retrans == 0 || !is_relays(seen->relay, diag->idiag_family,
 						   diag->id.idiag_dst, ntohs(diag->id.idiag_dport)))
 		return;
 	attr = find_attr(msg, sizeof(*diag), INET_DIAG_CGROUP_ID, sizeof(cgroup_id));
 	if (attr)
 		memcpy(&cgroup_id, attr, sizeof(cgroup_id));
-	count(look, diag->idiag_uid, cgroup_id);
+	count(seen, diag->idiag_uid, cgroup_id);
 }
 
-static void look_at_rule(const struct nlmsghdr *msg, void *data)
+static void on_rule(const struct nlmsghdr *msg, void *data)
 {
 	const struct fib_rule_uid_range *range;
-	struct look *look = data;
+	struct observed *seen = data;
 
 	if (msg->nlmsg_type != RTM_NEWRULE)
 		return;
 	range = find_attr(msg, sizeof(struct fib_rule_hdr), FRA_UID_RANGE, sizeof(*range));
 	if (!range || (range->start == 0 && range->end == UINT32_MAX))
 		return;
-	look->uid_rules++;
-	look->first_uid = range->start;
-	look->last_uid = range->end;
+	seen->uid_rules++;
+	seen->first_uid = range->start;
+	seen->last_uid = range->end;
 }
 
-static void ask_sockets(struct look *look, int family)
+static void query_sockets(struct observed *seen, int family)
 {
 	struct {
 		struct nlmsghdr nlh;
 		struct inet_diag_req_v2 req;
-	} ask = {
-		.nlh = { .nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY },
+	} request = {
+		.nlh = { .nlmsg_len = sizeof(request), .nlmsg_type = SOCK_DIAG_BY_FAMILY },
 		.req = { .sdiag_family = (__u8)family,
 			 .sdiag_protocol = IPPROTO_TCP,
 			 .idiag_states = 1 << TCP_SYN_SENT | 1 << TCP_LISTEN,
 			 .id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } },
 	};
-	_cleanup_close_ int fd = netlink_open_in((pid_t)look->relay->pid, NETLINK_SOCK_DIAG);
+	_cleanup_close_ int fd = netlink_open_in((pid_t)seen->relay->pid, NETLINK_SOCK_DIAG);
 
 	if (fd >= 0)
-		netlink_dump(fd, &ask.nlh, look_at_socket, look);
+		netlink_dump(fd, &request.nlh, on_socket, seen);
 }
 
-static void ask_rules(struct look *look, int family)
+static void query_rules(struct observed *seen, int family)
 {
 	struct {
 		struct nlmsghdr nlh;
 		struct fib_rule_hdr hdr;
-	} ask = {
-		.nlh = { .nlmsg_len = sizeof(ask), .nlmsg_type = RTM_GETRULE },
+	} request = {
+		.nlh = { .nlmsg_len = sizeof(request), .nlmsg_type = RTM_GETRULE },
 		.hdr = { .family = (__u8)family },
 	};
-	_cleanup_close_ int fd = netlink_open_in((pid_t)look->relay->pid, NETLINK_ROUTE);
+	_cleanup_close_ int fd = netlink_open_in((pid_t)seen->relay->pid, NETLINK_ROUTE);
 
 	if (fd >= 0)
-		netlink_dump(fd, &ask.nlh, look_at_rule, look);
+		netlink_dump(fd, &request.nlh, on_rule, seen);
 }
 
-static void report_waiting(struct doctor *d, const struct look *look)
+static void report_waiting(struct doctor *d, const struct observed *seen)
 {
-	const __u32 pid = look->relay->pid;
+	const __u32 pid = seen->relay->pid;
 	size_t i;
 
-	if (look->full) {
+	if (seen->full) {
 		doctor_add(
 			d, DOCTOR_ERROR, "waiting",
 			"relay %u: the backlog of its port %u is full: the relay does not accept, clients wait",
-			pid, look->full);
+			pid, seen->full);
 		doctor_fix(d, "see the relay's log; for a larger backlog: --backlog");
 		return;
 	}
-	for (i = 0; i < look->n_kinds; i++) {
-		const struct waiting *kind = &look->kinds[i];
+	for (i = 0; i < seen->n_kinds; i++) {
+		const struct waiting *kind = &seen->kinds[i];
 		_cleanup_free_ char *cgroup = names_cgroup(kind->cgroup_id);
 
 		doctor_add(
@@ -210,20 +210,20 @@ static void report_waiting(struct doctor *d, const struct look *look)
 
 static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
-	struct look look = { .relay = relay };
+	struct observed seen = { .relay = relay };
 
-	ask_sockets(&look, AF_INET);
-	ask_sockets(&look, AF_INET6);
-	report_waiting(d, &look);
-	ask_rules(&look, AF_INET);
-	ask_rules(&look, AF_INET6);
-	if (!look.uid_rules)
+	query_sockets(&seen, AF_INET);
+	query_sockets(&seen, AF_INET6);
+	report_waiting(d, &seen);
+	query_rules(&seen, AF_INET);
+	query_rules(&seen, AF_INET6);
+	if (!seen.uid_rules)
 		return;
 	doctor_add(
 		d, DOCTOR_WARNING, "policy",
 		"%u routing rule%s by user, such as for uid %u to %u: %s for redirected connections by the relay's uid %u, not by the client's",
-		look.uid_rules, look.uid_rules == 1 ? "" : "s", look.first_uid, look.last_uid,
-		look.uid_rules == 1 ? "it decides" : "they decide", relay->uid);
+		seen.uid_rules, seen.uid_rules == 1 ? "" : "s", seen.first_uid, seen.last_uid,
+		seen.uid_rules == 1 ? "it decides" : "they decide", relay->uid);
 	doctor_fix(d, "see 'ip rule'; leave services of these users out of the scope");
 }
 

@@ -25,7 +25,7 @@ struct process {
 	bool included;
 };
 
-static int ask(int fd, int option, int *ret_value)
+static int get_option(int fd, int option, int *ret_value)
 {
 	socklen_t len = sizeof(*ret_value);
 
@@ -40,8 +40,9 @@ static bool describe(int fd, struct listening_socket *ret)
 	socklen_t len = sizeof(l.netns_cookie);
 	union sockaddr_any addr = {};
 
-	if (ask(fd, SO_ACCEPTCONN, &listens) < 0 || !listens || ask(fd, SO_DOMAIN, &domain) < 0 ||
-	    (domain != AF_INET && domain != AF_INET6) || ask(fd, SO_PROTOCOL, &protocol) < 0 ||
+	if (get_option(fd, SO_ACCEPTCONN, &listens) < 0 || !listens ||
+	    get_option(fd, SO_DOMAIN, &domain) < 0 || (domain != AF_INET && domain != AF_INET6) ||
+	    get_option(fd, SO_PROTOCOL, &protocol) < 0 ||
 	    (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP))
 		return false;
 	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &l.netns_cookie, &len) < 0)

@@ -33,7 +33,7 @@ struct listeners {
  * Duplicates the listening sockets of a process or, if it has none, of its descendants: a master
  * has closed what its workers accept from. @ports, in host byte order, restricts them unless
  * @n_ports is 0. A socket appears once for each descriptor. Returns 0, also if there is none,
- * -ESRCH if there is no such process, -EPERM or -EACCES if we may not look, or another -errno. Not
+ * -ESRCH if there is no such process, -EPERM or -EACCES without permission, or another -errno. Not
  * logged. The caller calls listeners_finish().
  */
 int listeners_dup(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *ret);

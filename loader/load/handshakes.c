@@ -75,7 +75,8 @@ void handshakes_let_end(const struct relays_entry *list, size_t n)
 	int waited_ms = 0;
 
 	/*
-	 * Pause before each look: a connection that was just accepted has not been asked for yet.
+	 * Pause before each check: the relay may have accepted a connection and not have asked for
+	 * its destination yet.
 	 */
 	do {
 		nanosleep(&grace, NULL);

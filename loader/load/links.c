@@ -23,9 +23,9 @@
 #include <string.h>
 
 #include "bpffs.h"
+#include "created.h"
 #include "host/cgroup.h"
 #include "log.h"
-#include "made.h"
 #include "objects.h"
 #include "programs.h"
 #include "state/pins.h"
@@ -79,7 +79,7 @@ static int update_link(const struct pins *pins, const char *name, const char *pa
 }
 
 static int attach(const struct bpf_object *object, const struct hook *hook,
-		  const struct cgroup *cgroup, const struct pins *pins, struct made *made)
+		  const struct cgroup *cgroup, const struct pins *pins, struct created *created)
 {
 	struct bpf_program *prog = programs_find(object, hook);
 	struct bpf_link *link;
@@ -108,7 +108,7 @@ static int attach(const struct bpf_object *object, const struct hook *hook,
 	if (r < 0) {
 		log_err("cannot pin '%s': %s", path, strerror(-r));
 	} else {
-		made_note(made, name);
+		created_add(created, name);
 		log_debug("attached %s to '%s'", hook->name, cgroup->path);
 	}
 	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
@@ -116,19 +116,19 @@ static int attach(const struct bpf_object *object, const struct hook *hook,
 }
 
 int links_attach(const struct bpf_object *object, const struct targets *targets,
-		 const struct pins *pins, struct made *made)
+		 const struct pins *pins, struct created *created)
 {
 	size_t i, j;
 	int r;
 
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (targets_want_relay(targets, &hooks[i])) {
-			r = attach(object, &hooks[i], &targets->relay, pins, made);
+			r = attach(object, &hooks[i], &targets->relay, pins, created);
 			if (r < 0)
 				return r;
 		}
 		for (j = 0; targets_want_scopes(targets, &hooks[i]) && j < targets->n_scopes; j++) {
-			r = attach(object, &hooks[i], &targets->scopes[j], pins, made);
+			r = attach(object, &hooks[i], &targets->scopes[j], pins, created);
 			if (r < 0)
 				return r;
 		}

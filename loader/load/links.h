@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct bpf_object;
-struct made;
+struct created;
 struct pins;
 struct targets;
 
@@ -14,10 +14,10 @@ struct targets;
 
 /*
  * Attaches the programs of @object to @targets, in the order of objects.h, and pins the links.
- * Links of an earlier load get the new programs. New pins are noted in *made.
+ * Links of an earlier load get the new programs. New pins are noted in *created.
  */
 int links_attach(const struct bpf_object *object, const struct targets *targets,
-		 const struct pins *pins, struct made *made);
+		 const struct pins *pins, struct created *created);
 
 /*
  * Detaches links of an earlier load that @targets do not want. Links that serve redirected

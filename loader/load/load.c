@@ -32,13 +32,13 @@
 
 #include "again.h"
 #include "bpffs.h"
+#include "created.h"
 #include "escape.h"
 #include "foreign_check.h"
 #include "handshakes.h"
 #include "host/namespaces.h"
 #include "links.h"
 #include "log.h"
-#include "made.h"
 #include "objects.h"
 #include "options.h"
 #include "policy_renew.h"
@@ -64,10 +64,10 @@ struct load {
 	struct targets targets;
 	struct pins pins;
 	struct tproxy_bpf *skel;
-	bool opened_bpffs; /* this run set the search bit on the bpffs root */
-	struct made made;  /* pins created by this run */
-	size_t n_kept;	   /* no longer wanted, but still needed by connections */
-	bool complete;	   /* all that was asked for is in force: undo nothing */
+	bool opened_bpffs;	/* this run set the search bit on the bpffs root */
+	struct created created; /* pins created by this run */
+	size_t n_kept;		/* no longer wanted, but still needed by connections */
+	bool complete;		/* all that was asked for is in force: undo nothing */
 	struct report_before before;
 	struct tproxy_policy policy;
 	struct withdrawn outside; /* relays whose registration this run withdrew */
@@ -140,7 +140,7 @@ static int load_object(struct load *l)
 	 * At most one pin for each map and program, and one link of each hook for each scope and
 	 * the relay cgroup.
 	 */
-	r = made_init(&l->made, _PINNED_MAP_MAX + _HOOK_MAX * (l->targets.n_scopes + 2));
+	r = created_init(&l->created, _PINNED_MAP_MAX + _HOOK_MAX * (l->targets.n_scopes + 2));
 	l->skel = tproxy_bpf__open();
 	if (r < 0 || !l->skel) {
 		log_err("cannot open the BPF object: %s", strerror(errno));
@@ -158,7 +158,7 @@ static int load_object(struct load *l)
 		}
 		/* libbpf pins maps while it loads. It unpins them if the load fails. */
 		if (!pins_exists(&l->pins, bpf_map__name(map)))
-			made_note(&l->made, bpf_map__name(map));
+			created_add(&l->created, bpf_map__name(map));
 	}
 	r = tproxy_bpf__load(l->skel);
 	if (r < 0)
@@ -281,7 +281,7 @@ static int load_steps(struct load *l)
 	r = set_map_access(l, l->options->relay_gid);
 	if (r < 0)
 		return r;
-	r = programs_pin(l->skel->obj, &l->pins, &l->made);
+	r = programs_pin(l->skel->obj, &l->pins, &l->created);
 	if (r < 0)
 		return r;
 	/*
@@ -294,7 +294,7 @@ static int load_steps(struct load *l)
 			 &l->policy);
 	if (r < 0)
 		return r;
-	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->made);
+	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->created);
 	if (r < 0)
 		return r;
 	return finish_steps(l);
@@ -311,7 +311,7 @@ static void undo(struct load *l)
 	}
 	if (l->opened_bpffs)
 		search_bit_clear(&l->pins);
-	while ((name = made_take_newest(&l->made))) {
+	while ((name = created_take_newest(&l->created))) {
 		if (strncmp(name, "link_", 5) == 0)
 			links_remove(&l->pins, name);
 		else
@@ -328,7 +328,7 @@ static void load_finish(struct load *l)
 	pins_close(&l->pins);
 	withdraw_finish(&l->outside);
 	free(l->before.list);
-	made_finish(&l->made);
+	created_finish(&l->created);
 }
 
 static int load_with(const struct load_options *options)

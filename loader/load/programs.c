@@ -15,8 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "created.h"
 #include "log.h"
-#include "made.h"
 #include "objects.h"
 #include "state/pins.h"
 
@@ -30,7 +30,7 @@ struct bpf_program *programs_find(const struct bpf_object *object, const struct 
 
 /* Pins under a temporary name and renames it, so that the pin exists at every moment. */
 static int pin_program(const struct bpf_object *object, const struct hook *hook,
-		       const struct pins *pins, struct made *made)
+		       const struct pins *pins, struct created *created)
 {
 	char name[PINS_LINK_LEN], staged[PINS_LINK_LEN], path[PATH_MAX];
 	bool existed;
@@ -54,17 +54,17 @@ static int pin_program(const struct bpf_object *object, const struct hook *hook,
 		return r;
 	}
 	if (!existed)
-		made_note(made, name);
+		created_add(created, name);
 	return pins_set_access(pins, name, 0, PINNED_HOOK_MODE);
 }
 
-int programs_pin(const struct bpf_object *object, const struct pins *pins, struct made *made)
+int programs_pin(const struct bpf_object *object, const struct pins *pins, struct created *created)
 {
 	size_t i;
 	int r;
 
 	for (i = 0; i < _HOOK_MAX; i++) {
-		r = pin_program(object, &hooks[i], pins, made);
+		r = pin_program(object, &hooks[i], pins, created);
 		if (r < 0)
 			return r;
 	}

@@ -6,7 +6,7 @@
 struct bpf_object;
 struct bpf_program;
 struct hook;
-struct made;
+struct created;
 struct pins;
 
 /* Returns the program of @hook, which belongs to @object. */
@@ -14,8 +14,8 @@ struct bpf_program *programs_find(const struct bpf_object *object, const struct 
 
 /*
  * Pins the program of each hook. The pin of an earlier load is replaced, and is there at every
- * moment. New pins are noted in *made. Returns 0 or -errno, logged.
+ * moment. New pins are noted in *created. Returns 0 or -errno, logged.
  */
-int programs_pin(const struct bpf_object *object, const struct pins *pins, struct made *made);
+int programs_pin(const struct bpf_object *object, const struct pins *pins, struct created *created);
 
 #endif

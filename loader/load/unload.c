@@ -68,7 +68,7 @@ static void let_handshakes_end(const char *path)
 
 /*
  * Returns true if the loader set the search bit on the bpffs root (tproxy_policy.opened_bpffs), and
- * false for pins of another ABI version. Version 0 is ours too: a first load died after it had set
+ * false for pins of another ABI version. Version 0 also counts: a first load died after it had set
  * the bit.
  */
 static bool did_open_bpffs(const char *path)

@@ -44,7 +44,7 @@ struct pins {
 int pins_open(const char *path, bool create, struct pins *ret_pins);
 /*
  * Checks that pins_open() could create or use this directory. Changes nothing. Returns 0 also if
- * the caller may not look there.
+ * the caller may not search there.
  */
 int pins_check(const char *path);
 /* Releases the lock and frees. PINS_NULL is accepted. */

@@ -3,7 +3,7 @@
  * tproxyctl doctor: what is attached.
  *
  * First tproxy's own links. Each pinned link must be attached and run the pinned program, and no
- * hook may be missing. targets.c reports links whose cgroup was removed. A link of a cgroup
+ * hook may be missing. scopes.c reports links whose cgroup was removed. A link of a cgroup
  * that is no longer in scope is kept while it serves connections, which is no fault.
  *
  * Then foreign programs on the same hooks, at tproxy's cgroups and above them. They run before or
@@ -141,7 +141,7 @@ static void check_link(struct links *links, const struct link *link)
 
 	if (is_gone(link->cgroup_id)) {
 		/*
-		 * doctor_targets() reports what that means, once for all hooks. While there are
+		 * doctor_scopes() reports what that means, once for all hooks. While there are
 		 * sockets of that cgroup, the link is still attached and serves them.
 		 */
 		links->n_gone++;
@@ -312,7 +312,8 @@ static bool is_ours(const struct links *links, __u32 prog_id)
 }
 
 /* Returns true the first time. */
-static bool note(struct seen *seen, __u32 prog_id, enum bpf_attach_type type, uint64_t cgroup_id)
+static bool first_time(struct seen *seen, __u32 prog_id, enum bpf_attach_type type,
+		       uint64_t cgroup_id)
 {
 	void *grown;
 	size_t i;
@@ -404,7 +405,7 @@ static void check_foreign_at(struct links *links, const struct cgroup *target, c
 		for (i = 0; i < here.n; i++) {
 			if (!is_ours(links, here.id[i]) &&
 			    (in_the_way || has_id(&effective, here.id[i])) &&
-			    note(seen, here.id[i], hook->attach_type, st.st_ino))
+			    first_time(seen, here.id[i], hook->attach_type, st.st_ino))
 				report_foreign(links->d, hook, here.id[i], path, level > 0,
 					       in_the_way);
 		}
@@ -439,7 +440,7 @@ static void check_cancelled(struct links *links, const struct cgroup *target,
 	if (foreign_find(target, hook, own, &foreign) <= 0)
 		return;
 	if (stat(foreign.cgroup, &st) == 0)
-		note(seen, foreign.prog_id, hook->attach_type, st.st_ino);
+		first_time(seen, foreign.prog_id, hook->attach_type, st.st_ino);
 	foreign_describe(&foreign, target, attached, text);
 	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
 	foreign_fix(&foreign, command);
@@ -464,7 +465,8 @@ static void check_foreign(struct links *links, const char *path, struct seen *se
 		if (hook_is_attached(&hooks[i]))
 			check_cancelled(links, &target, &hooks[i], seen);
 	}
-	/* Programs on bind, the hook of the sweep, do not meet tproxy's: policy.c reports them. */
+	/* Programs on bind, the hook of the sweep, do not meet tproxy's: policies.c reports them.
+	 */
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (hook_is_attached(&hooks[i]) && i != HOOK_SWEEP)
 			check_foreign_at(links, &target, root, &hooks[i], seen);
@@ -501,7 +503,7 @@ static void check_all_foreign(struct links *links)
 	free(seen.entries);
 }
 
-void doctor_hooks(struct doctor *d)
+void doctor_attached(struct doctor *d)
 {
 	struct links links = { .d = d, .good = true };
 

@@ -164,7 +164,7 @@ static bool is_of_relays(const struct scan *scan, const struct cgroup *cgroup)
 }
 
 /* Returns true the first time. */
-static bool note(struct scan *scan, uint64_t id)
+static bool first_time(struct scan *scan, uint64_t id)
 {
 	uint64_t *grown;
 	size_t i;
@@ -222,7 +222,8 @@ static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach
 }
 
 /*
- * doctor_hooks() reports programs on connect at the scope and above it, for tproxy's are there too.
+ * doctor_attached() reports programs on connect at the scope and above it, for tproxy's are there
+ * too.
  */
 static void count_others(struct scan *scan, const struct cgroup *cgroup, bool below)
 {
@@ -249,7 +250,7 @@ static void check_cgroup(struct scan *scan, const char *path, bool below)
 	scan->cgroups++;
 	count_others(scan, &cgroup, below);
 	filters_collect(cgroup.fd, &filters);
-	if (filters.n == 0 || !note(scan, cgroup.id))
+	if (filters.n == 0 || !first_time(scan, cgroup.id))
 		return;
 	filters_choose_samples(&filters, &samples);
 	for (family = 0; family < _TPROXY_FAMILY_MAX && r == 0; family++)
@@ -367,7 +368,7 @@ static void sum_up(struct scan *scan)
 			   "no foreign programs see the packets of the scope");
 }
 
-void doctor_policy(struct doctor *d)
+void doctor_policies(struct doctor *d)
 {
 	struct scan scan = {
 		.d = d,

@@ -18,9 +18,6 @@
 
 #include "doctor.h"
 
-/* Two descriptors for each connection, and a reserve. */
-#define NOFILE_FEW 4096
-
 static int effective_capabilities(uint64_t *ret_caps)
 {
 	FILE *f = fopen("/proc/self/status", "re");
@@ -121,7 +118,7 @@ static void check_nofile(struct doctor *d)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return;
-	if (limit.rlim_max < NOFILE_FEW) {
+	if (limit.rlim_max < DOCTOR_NOFILE_FEW) {
 		doctor_add(d, DOCTOR_WARNING, "nofile",
 			   "RLIMIT_NOFILE is %" PRIu64
 			   " here: a relay started from here serves few connections at a time",
@@ -152,7 +149,7 @@ static void check_ipv6(struct doctor *d)
 		doctor_add(d, DOCTOR_OK, "ipv6", "IPv6 is usable");
 }
 
-void doctor_host(struct doctor *d)
+void doctor_system(struct doctor *d)
 {
 	check_privileges(d);
 	check_jit(d);

@@ -90,8 +90,8 @@ static int socket_cgroup(uint64_t *ret_id)
 	struct {
 		struct nlmsghdr nlh;
 		struct inet_diag_req_v2 req;
-	} ask = {
-		.nlh = { .nlmsg_len = sizeof(ask),
+	} request = {
+		.nlh = { .nlmsg_len = sizeof(request),
 			 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
 			 .nlmsg_flags = NLM_F_REQUEST },
 		.req = { .sdiag_family = AF_INET,
@@ -111,12 +111,12 @@ static int socket_cgroup(uint64_t *ret_id)
 	fd = listen_somewhere(&addr);
 	if (fd < 0)
 		return fd;
-	ask.req.id.idiag_sport = addr.sin_port;
-	ask.req.id.idiag_src[0] = addr.sin_addr.s_addr;
+	request.req.id.idiag_sport = addr.sin_port;
+	request.req.id.idiag_src[0] = addr.sin_addr.s_addr;
 	netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (netlink < 0 ||
 	    setsockopt(netlink, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-	    send(netlink, &ask, sizeof(ask), 0) < 0)
+	    send(netlink, &request, sizeof(request), 0) < 0)
 		return -errno;
 	n = recv(netlink, &answer, sizeof(answer), 0);
 	return n < 0 ? -errno : find_cgroup_id(&answer.nlh, n, ret_id);
@@ -240,7 +240,7 @@ static void check_sockets(struct doctor *d, const char *root)
 	}
 }
 
-void doctor_cgroup(struct doctor *d)
+void doctor_cgroup2(struct doctor *d)
 {
 	_cleanup_free_ char *root = NULL;
 	int r;

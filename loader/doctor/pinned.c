@@ -3,7 +3,7 @@
  * tproxyctl doctor: what is pinned.
  *
  * map_policy must be tproxy's, written by a loader that finished, and of our ABI version. Only then
- * is something loaded, and later checks look at it (doctor.loaded). All maps must be there, and
+ * is something loaded, and later checks examine it (doctor.loaded). All maps must be there, and
  * there must be no foreign pin. Owners and modes must be those of objects.h. The group of the
  * directory counts as the group of relays.
  *
@@ -245,7 +245,7 @@ static void check_policy(struct doctor *d)
 	check_unprivileged_use(d, fd);
 }
 
-void doctor_pins(struct doctor *d)
+void doctor_pinned(struct doctor *d)
 {
 	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];

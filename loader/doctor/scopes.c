@@ -47,7 +47,7 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 	}
 }
 
-void doctor_targets(struct doctor *d)
+void doctor_scopes(struct doctor *d)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
 	bool good = true;
