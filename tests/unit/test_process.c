@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* What /proc and kill(2) show of a process: this one, and a child until it has been waited for. */
+#include "host/process.h"
+
+#include <errno.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+/* Its name has what ends the name in /proc/PID/stat. To see it red: search the first ')'. */
+static void this_process(void **state)
+{
+	uid_t uid = 4711;
+
+	assert_int_equal(prctl(PR_SET_NAME, "a) R 4711 (b"), 0);
+	assert_true(process_exists(getpid()));
+	assert_int_equal(process_state(getpid()), 'R');
+	assert_int_equal(process_parent(getpid()), getppid());
+	assert_int_equal(process_uid(getpid(), &uid), 0);
+	assert_int_equal(uid, getuid());
+}
+
+/* To see it red: return kill(pid, 0) == 0 && state is not 'Z'. */
+static void child_until_it_is_waited_for(void **state)
+{
+	uid_t uid = 4711;
+	siginfo_t info;
+	pid_t pid;
+
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	assert_true(process_exists(pid));
+	assert_int_equal(process_state(pid), 'Z');
+	assert_int_equal(process_parent(pid), getpid());
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_false(process_exists(pid));
+	assert_int_equal(process_state(pid), '?');
+	assert_int_equal(process_parent(pid), 0);
+	assert_int_equal(process_uid(pid, &uid), -ESRCH);
+	assert_int_equal(uid, 4711);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(this_process),
+		cmocka_unit_test(child_until_it_is_waited_for),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
