@@ -3,74 +3,37 @@
  * tproxyctl doctor: what is attached.
  *
  * First tproxy's own links. Each pinned link must be attached and run the pinned program, and no
- * hook may be missing. scopes.c reports links whose cgroup was removed. A link of a cgroup
- * that is no longer in scope is kept while it serves connections, which is no fault.
+ * hook may be missing. scopes.c reports links whose cgroup was removed. A link of a cgroup that is
+ * no longer in scope is kept while it serves connections, which is no fault.
  *
- * Then foreign programs on the same hooks, at tproxy's cgroups and above them. They run before or
- * after tproxy's and may deny or change what it sees, so each is a warning. A program that was
- * attached exclusively, and so keeps tproxy's out, is an error. So is one that tproxy's keeps from
- * running (foreign.c). Each program is reported once for its cgroup and hook.
- *
- * The links tell which programs are tproxy's. If they cannot be read, nothing is checked.
+ * Then foreign programs on the same hooks (foreign_programs.c). The links tell which programs are
+ * tproxy's. If they cannot be read, nothing is checked.
  */
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "doctor.h"
+#include "foreign_programs.h"
 #include "host/cgroup.h"
 #include "objects.h"
-#include "quote.h"
-#include "state/foreign.h"
 #include "state/pins.h"
 #include "state/target_list.h"
 #include "tproxy_abi.h"
 
-/* For one hook, at a cgroup and all above it. A single cgroup can have 64. */
-#define PROGRAMS_MAX 256
-/* How many levels of cgroups are visited. */
-#define LEVELS_MAX 64
-
-struct link {
-	char hook[PINS_LINK_LEN];
-	uint64_t cgroup_id;
-	__u32 prog_id;
-	bool attached;
-};
-
-struct links {
+struct check {
 	struct doctor *d;
-	struct link *link;
-	size_t n;
+	struct pinned_links links;
 	size_t n_gone;		       /* whose cgroup was removed */
 	size_t n_kept;		       /* not wanted by the last load, but in use */
 	struct tproxy_target *targets; /* cgroups of the last load; NULL: unknown */
 	size_t n_targets;
 	bool good;
-};
-
-/* Programs that were reported already: one above two of tproxy's cgroups is reported once. */
-struct seen {
-	struct {
-		__u32 prog_id;
-		enum bpf_attach_type type;
-		uint64_t cgroup_id;
-	} * entries;
-	size_t n;
-};
-
-struct ids {
-	__u32 id[PROGRAMS_MAX];
-	__u32 n;
-	__u32 flags;
 };
 
 static __u32 prog_id_of(const char *path)
@@ -99,12 +62,10 @@ static bool is_gone(uint64_t cgroup_id)
 	return cgroup_path_by_id(cgroup_id, &path) == -ESTALE;
 }
 
-/* --- tproxy's own links */
-
-static void read_targets(struct links *links)
+static void read_targets(struct check *check)
 {
-	if (target_list_read_pinned(links->d->pin_dir, &links->targets, &links->n_targets) < 0)
-		links->n_targets = 0;
+	if (target_list_read_pinned(check->d->pin_dir, &check->targets, &check->n_targets) < 0)
+		check->n_targets = 0;
 }
 
 /*
@@ -112,30 +73,30 @@ static void read_targets(struct links *links)
  * cgroup that was dropped keeps the links that serve redirected connections while there are any.
  * They run the programs of the previous load.
  */
-static bool is_wanted(const struct links *links, uint64_t cgroup_id)
+static bool is_wanted(const struct check *check, uint64_t cgroup_id)
 {
 	size_t i;
 
-	for (i = 0; i < links->n_targets; i++) {
-		if (links->targets[i].cgroup_id == cgroup_id)
+	for (i = 0; i < check->n_targets; i++) {
+		if (check->targets[i].cgroup_id == cgroup_id)
 			return true;
 	}
-	return links->n_targets == 0;
+	return check->n_targets == 0;
 }
 
-static void report_kept(const struct links *links)
+static void report_kept(const struct check *check)
 {
-	if (!links->n_kept)
+	if (!check->n_kept)
 		return;
 	doctor_add(
-		links->d, DOCTOR_INFO, "links",
+		check->d, DOCTOR_INFO, "links",
 		"%zu of cgroups that are no longer in scope serve running connections; a tproxy-load after these have ended removes them",
-		links->n_kept);
+		check->n_kept);
 }
 
-static void check_link(struct links *links, const struct link *link)
+static void check_link(struct check *check, const struct pinned_link *link)
 {
-	struct doctor *d = links->d;
+	struct doctor *d = check->d;
 	char path[PATH_MAX], cgroup[PATH_MAX + 2];
 	__u32 pinned;
 
@@ -144,11 +105,11 @@ static void check_link(struct links *links, const struct link *link)
 		 * doctor_scopes() reports what that means, once for all hooks. While there are
 		 * sockets of that cgroup, the link is still attached and serves them.
 		 */
-		links->n_gone++;
+		check->n_gone++;
 		return;
 	}
-	if (link->attached && !is_wanted(links, link->cgroup_id)) {
-		links->n_kept++;
+	if (link->attached && !is_wanted(check, link->cgroup_id)) {
+		check->n_kept++;
 		return;
 	}
 	cgroup_name(link->cgroup_id, cgroup, sizeof(cgroup));
@@ -156,7 +117,7 @@ static void check_link(struct links *links, const struct link *link)
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is no longer attached to %s", link->hook,
 			   cgroup);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
-		links->good = false;
+		check->good = false;
 		return;
 	}
 	snprintf(path, sizeof(path), "%s/prog_%s", d->pin_dir, link->hook);
@@ -167,352 +128,103 @@ static void check_link(struct links *links, const struct link *link)
 		   "%s at %s runs program %u, but program %u is pinned: an upgrade did not finish",
 		   link->hook, cgroup, link->prog_id, pinned);
 	doctor_fix(d, DOCTOR_FIX_LOAD);
-	links->good = false;
+	check->good = false;
 }
 
 static int collect_link(struct pins *pins, const char *name, void *data)
 {
-	struct links *links = data;
+	struct check *check = data;
 	struct bpf_link_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	struct link *grown;
-	struct link link;
+	struct pinned_link *grown;
+	struct pinned_link link;
 
 	if (pins_parse_link(name, link.hook, &link.cgroup_id) < 0 ||
 	    pins_path(pins, name, path) < 0)
 		return 0;
 	fd = bpf_obj_get(path);
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0) {
-		doctor_add(links->d, DOCTOR_ERROR, "links", "'%s' cannot be read", path);
-		doctor_fix(links->d, DOCTOR_FIX_LOAD);
-		links->good = false;
+		doctor_add(check->d, DOCTOR_ERROR, "links", "'%s' cannot be read", path);
+		doctor_fix(check->d, DOCTOR_FIX_LOAD);
+		check->good = false;
 		return 0;
 	}
 	link.prog_id = info.prog_id;
 	/* For a detached link the kernel reports cgroup id 0. */
 	link.attached = info.cgroup.cgroup_id == link.cgroup_id;
-	grown = reallocarray(links->link, links->n + 1, sizeof(*grown));
+	grown = reallocarray(check->links.list, check->links.n + 1, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
-	links->link = grown;
-	links->link[links->n++] = link;
+	check->links.list = grown;
+	check->links.list[check->links.n++] = link;
 	return 0;
-}
-
-static bool has_link(const struct links *links, const char *hook, uint64_t cgroup_id)
-{
-	size_t i;
-
-	for (i = 0; i < links->n; i++) {
-		if (strcmp(links->link[i].hook, hook) == 0 &&
-		    (!cgroup_id || links->link[i].cgroup_id == cgroup_id))
-			return true;
-	}
-	return false;
 }
 
 /*
  * Where connect4 is, all hooks that serve a redirected connection must be. Hooks of relays must be
  * attached somewhere.
  */
-static void check_complete(struct links *links)
+static void check_complete(struct check *check)
 {
-	struct doctor *d = links->d;
+	struct doctor *d = check->d;
 	char cgroup[PATH_MAX + 2];
 	bool scope = false;
 	size_t i, j;
 
-	for (i = 0; i < links->n; i++) {
-		if (strcmp(links->link[i].hook, "connect4") != 0)
+	for (i = 0; i < check->links.n; i++) {
+		if (strcmp(check->links.list[i].hook, "connect4") != 0)
 			continue;
 		scope = true;
 		for (j = 0; j < _HOOK_MAX; j++) {
-			if (!hooks[j].scope ||
-			    has_link(links, hooks[j].name, links->link[i].cgroup_id))
+			if (!hooks[j].scope || pinned_links_have(&check->links, hooks[j].name,
+								 check->links.list[i].cgroup_id))
 				continue;
-			cgroup_name(links->link[i].cgroup_id, cgroup, sizeof(cgroup));
+			cgroup_name(check->links.list[i].cgroup_id, cgroup, sizeof(cgroup));
 			doctor_add(d, DOCTOR_ERROR, "links", "%s is missing at %s", hooks[j].name,
 				   cgroup);
 			doctor_fix(d, DOCTOR_FIX_LOAD);
-			links->good = false;
+			check->good = false;
 		}
 	}
 	for (j = 0; j < _HOOK_MAX; j++) {
-		if (has_link(links, hooks[j].name, 0) || (scope && hooks[j].scope) ||
-		    !hook_is_attached(&hooks[j]))
+		if (pinned_links_have(&check->links, hooks[j].name, 0) ||
+		    (scope && hooks[j].scope) || !hook_is_attached(&hooks[j]))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
 		doctor_fix(d, DOCTOR_FIX_LOAD);
-		links->good = false;
+		check->good = false;
 	}
 }
 
-static void check_links(struct links *links)
+static void check_links(struct check *check)
 {
-	struct pins pins = { .path = links->d->pin_dir, .fd = -1 };
+	struct pins pins = { .path = check->d->pin_dir, .fd = -1 };
 	size_t i;
 
-	if (pins_for_each(&pins, collect_link, links) < 0)
+	if (pins_for_each(&pins, collect_link, check) < 0)
 		return;
-	read_targets(links);
-	for (i = 0; i < links->n; i++)
-		check_link(links, &links->link[i]);
-	report_kept(links);
-	check_complete(links);
-	if (links->good)
-		doctor_add(links->d, DOCTOR_OK, "links", "all %zu are attached",
-			   links->n - links->n_gone - links->n_kept);
-}
-
-/* --- foreign programs */
-
-static int query(const char *path, enum bpf_attach_type type, __u32 flags, struct ids *ret_ids)
-{
-	LIBBPF_OPTS(bpf_prog_query_opts, opts, .query_flags = flags, .prog_ids = ret_ids->id,
-		    .prog_cnt = PROGRAMS_MAX);
-	struct cgroup cgroup = CGROUP_NULL;
-	int r;
-
-	ret_ids->n = ret_ids->flags = 0;
-	r = cgroup_open(path, &cgroup);
-	if (r < 0)
-		return r;
-	r = bpf_prog_query_opts(cgroup.fd, type, &opts);
-	cgroup_close(&cgroup);
-	/* -ENOSPC: there are more than we have room for, and the first ones are in the array. */
-	if (r < 0 && r != -ENOSPC)
-		return r;
-	ret_ids->n = opts.prog_cnt < PROGRAMS_MAX ? opts.prog_cnt : PROGRAMS_MAX;
-	ret_ids->flags = opts.attach_flags;
-	return 0;
-}
-
-static bool has_id(const struct ids *ids, __u32 id)
-{
-	__u32 i;
-
-	for (i = 0; i < ids->n; i++) {
-		if (ids->id[i] == id)
-			return true;
-	}
-	return false;
-}
-
-static bool is_ours(const struct links *links, __u32 prog_id)
-{
-	size_t i;
-
-	for (i = 0; i < links->n; i++) {
-		if (links->link[i].prog_id == prog_id)
-			return true;
-	}
-	return false;
-}
-
-/* Returns true the first time. */
-static bool first_time(struct seen *seen, __u32 prog_id, enum bpf_attach_type type,
-		       uint64_t cgroup_id)
-{
-	void *grown;
-	size_t i;
-
-	for (i = 0; i < seen->n; i++) {
-		if (seen->entries[i].prog_id == prog_id && seen->entries[i].type == type &&
-		    seen->entries[i].cgroup_id == cgroup_id)
-			return false;
-	}
-	grown = reallocarray(seen->entries, seen->n + 1, sizeof(*seen->entries));
-	if (!grown)
-		return true;
-	seen->entries = grown;
-	seen->entries[seen->n].prog_id = prog_id;
-	seen->entries[seen->n].type = type;
-	seen->entries[seen->n++].cgroup_id = cgroup_id;
-	return true;
-}
-
-/* Programs of a cgroup run before those of the cgroups above it. */
-static const char *how_beside(const struct hook *hook, bool above)
-{
-	if (above && strncmp(hook->name, "connect", 7) == 0)
-		return " beside tproxy's: it runs after them and sees the relay's address instead of a redirected connection's destination";
-	return " beside tproxy's";
-}
-
-static void report_foreign(struct doctor *d, const struct hook *hook, __u32 prog_id,
-			   const char *path, bool above, bool in_the_way)
-{
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(prog_id);
-	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
-
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
-		strcpy(info.name, "?");
-	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
-		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
-		   hook->name, path,
-		   in_the_way ? ", attached so that tproxy's cannot be attached"
-			      : how_beside(hook, above));
-	if (in_the_way)
-		doctor_fix(d,
-			   "ask its owner to attach it with BPF_F_ALLOW_MULTI, or detach it: "
-			   "bpftool cgroup detach %s %s id %u",
-			   shell_quote(path, quoted, sizeof(quoted)),
-			   libbpf_bpf_attach_type_str(hook->attach_type), prog_id);
-	else
-		doctor_fix(d, "examine it: bpftool prog show id %u", prog_id);
-}
-
-/*
- * Returns true if these programs keep tproxy's from being attached. The kernel's rule is in
- * kernel/bpf/cgroup.c, hierarchy_allows_attach(). Programs of the same cgroup must have been
- * attached with BPF_F_ALLOW_MULTI, as tproxy's are. Above it the nearest cgroup that has programs
- * decides (*decided): they must have been attached with that flag or with BPF_F_ALLOW_OVERRIDE.
- */
-static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
-{
-	if (here->n == 0 || (level > 0 && *decided))
-		return false;
-	if (level > 0)
-		*decided = true;
-	return !(here->flags &
-		 (level > 0 ? BPF_F_ALLOW_MULTI | BPF_F_ALLOW_OVERRIDE : BPF_F_ALLOW_MULTI));
-}
-
-/* Checks one hook, at a cgroup and at each above it. */
-static void check_foreign_at(struct links *links, const struct cgroup *target, const char *root,
-			     const struct hook *hook, struct seen *seen)
-{
-	const bool attached = has_link(links, hook->name, target->id);
-	bool decided = false, in_the_way;
-	struct ids effective, here;
-	char path[PATH_MAX];
-	int level;
-	__u32 i;
-
-	if (query(target->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE, &effective) < 0)
-		return;
-	snprintf(path, sizeof(path), "%s", target->path);
-	for (level = 0; level < LEVELS_MAX; level++) {
-		struct stat st;
-
-		if (query(path, hook->attach_type, 0, &here) < 0 || stat(path, &st) < 0)
-			return;
-		in_the_way = keeps_ours_out(&here, level, &decided) && !attached;
-		for (i = 0; i < here.n; i++) {
-			if (!is_ours(links, here.id[i]) &&
-			    (in_the_way || has_id(&effective, here.id[i])) &&
-			    first_time(seen, here.id[i], hook->attach_type, st.st_ino))
-				report_foreign(links->d, hook, here.id[i], path, level > 0,
-					       in_the_way);
-		}
-		if (strcmp(path, root) == 0)
-			return;
-		dirname(path);
-	}
-}
-
-/* Reports a program above the cgroup that tproxy's keeps from running, or would keep. */
-static void check_cancelled(struct links *links, const struct cgroup *target,
-			    const struct hook *hook, struct seen *seen)
-{
-	const bool attached = has_link(links, hook->name, target->id);
-	char text[FOREIGN_TEXT_LEN], command[FOREIGN_FIX_LEN];
-	struct foreign foreign;
-	bool here = false;
-	struct stat st;
-	__u32 own = 0;
-	size_t i;
-
-	for (i = 0; i < links->n; i++) {
-		if (links->link[i].cgroup_id != target->id)
-			continue;
-		here = true;
-		if (strcmp(links->link[i].hook, hook->name) == 0)
-			own = links->link[i].prog_id;
-	}
-	/* This hook will not be attached where only other hooks of tproxy are. */
-	if (here && !attached)
-		return;
-	if (foreign_find(target, hook, own, &foreign) <= 0)
-		return;
-	if (stat(foreign.cgroup, &st) == 0)
-		first_time(seen, foreign.prog_id, hook->attach_type, st.st_ino);
-	foreign_describe(&foreign, target, attached, text);
-	doctor_add(links->d, DOCTOR_ERROR, "foreign", "%s", text);
-	foreign_fix(&foreign, command);
-	doctor_fix(links->d, "%s", command);
-}
-
-static void check_foreign(struct links *links, const char *path, struct seen *seen)
-{
-	struct cgroup target = CGROUP_NULL;
-	_cleanup_free_ char *root = NULL;
-	size_t i;
-	int r;
-
-	r = cgroup_open(path, &target);
-	if (r == 0)
-		r = cgroup_root(&root);
-	if (r < 0) {
-		doctor_add(links->d, DOCTOR_ERROR, "cgroup", "'%s': %s", path, cgroup_strerror(r));
-		return;
-	}
-	for (i = 0; i < _HOOK_MAX; i++) {
-		if (hook_is_attached(&hooks[i]))
-			check_cancelled(links, &target, &hooks[i], seen);
-	}
-	/* Programs on bind, the hook of the sweep, do not meet tproxy's: policies.c reports them.
-	 */
-	for (i = 0; i < _HOOK_MAX; i++) {
-		if (hook_is_attached(&hooks[i]) && i != HOOK_SWEEP)
-			check_foreign_at(links, &target, root, &hooks[i], seen);
-	}
-	cgroup_close(&target);
-}
-
-/*
- * Checks --cgroup and the cgroups where tproxy is attached. If it is attached nowhere and there is
- * no --cgroup, checks the root.
- */
-static void check_all_foreign(struct links *links)
-{
-	struct doctor *d = links->d;
-	_cleanup_free_ char *root = NULL;
-	struct seen seen = {};
-	size_t i, j;
-
-	if (d->cgroup)
-		check_foreign(links, d->cgroup, &seen);
-	else if (links->n == 0 && cgroup_root(&root) == 0)
-		check_foreign(links, root, &seen);
-	for (i = 0; i < links->n; i++) {
-		_cleanup_free_ char *path = NULL;
-
-		for (j = 0; j < i && links->link[j].cgroup_id != links->link[i].cgroup_id; j++)
-			;
-		/* Once for each cgroup. One that is gone was reported with its links. */
-		if (j == i && cgroup_path_by_id(links->link[i].cgroup_id, &path) == 0)
-			check_foreign(links, path, &seen);
-	}
-	if (seen.n == 0)
-		doctor_add(d, DOCTOR_OK, "foreign", "no other programs are on tproxy's hooks");
-	free(seen.entries);
+	read_targets(check);
+	for (i = 0; i < check->links.n; i++)
+		check_link(check, &check->links.list[i]);
+	report_kept(check);
+	check_complete(check);
+	if (check->good)
+		doctor_add(check->d, DOCTOR_OK, "links", "all %zu are attached",
+			   check->links.n - check->n_gone - check->n_kept);
 }
 
 void doctor_attached(struct doctor *d)
 {
-	struct links links = { .d = d, .good = true };
+	struct check check = { .d = d, .good = true };
 
 	/* Without the links tproxy's programs look like foreign ones. */
 	if (!d->privileged || !d->has_cgroup2 || d->read_only)
 		return;
 	if (d->loaded)
-		check_links(&links);
-	check_all_foreign(&links);
-	free(links.targets);
-	free(links.link);
+		check_links(&check);
+	foreign_programs_report(d, &check.links);
+	free(check.targets);
+	free(check.links.list);
 }
