@@ -81,7 +81,7 @@ static void walk_init(struct walk *w, const struct optable *table, int argc, cha
 	}
 	*o = (struct option){};
 	*s = '\0';
-	optind = 0; /* start anew */
+	optind = 0; /* start again */
 }
 
 /* Appends the names of the options that start with name: "--a", "--a or --b", "--a, --b or --c". */

@@ -3,14 +3,14 @@
 #
 # Checks the rules of the project that a machine can check: format, licence lines, includes, shell
 # scripts, that man pages and completions have the options of the programs, that README.md has the
-# measured numbers, the names of hosts, and the subjects of commits. Prints each finding, and exits 1
-# if there is one.
+# measured numbers, the names of hosts, the words that were replaced, and the subjects of commits.
+# Prints each finding, and exits 1 if there is one.
 # Usage: check.sh [SOURCE_DIR [BUILD_DIR [CHECK...]]]    CHECK: one of $checks below, default all
 set -u
 
 cd "${1:-$(dirname "$0")/..}" || exit 2
 build=${2:-build}
-checks='format licences includes shell python options claims hygiene hosts benchmarks history'
+checks='format licences includes shell python options claims hygiene hosts words benchmarks history'
 [ $# -lt 3 ] || { shift 2 && checks=$*; }
 findings=0
 
@@ -182,6 +182,15 @@ check_hosts()
             grep -oE "$mirror" "$f" | grep -vx 'www\.debian\.org'
         } | sort -u | sed "s|^|$f: names the host of |"
     done > "$tmp"
+    while read -r line; do
+        finding "$line"
+    done < "$tmp"
+}
+
+# scripts/words.py knows the words that the project has replaced.
+check_words()
+{
+    scripts/words.py . > "$tmp" || [ -s "$tmp" ] || finding "scripts/words.py failed"
     while read -r line; do
         finding "$line"
     done < "$tmp"

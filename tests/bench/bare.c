@@ -194,7 +194,7 @@ static void side_start(struct worker *w, struct side *s, struct side *peer, stru
  * Returns a socket connected to the original destination, or -1. tproxy's getsockopt program
  * answers SO_ORIGINAL_DST.
  */
-static int dial(int client_fd)
+static int connect_upstream(int client_fd)
 {
 	struct sockaddr_in address;
 	socklen_t size = sizeof(address);
@@ -223,7 +223,7 @@ static void worker_accept(struct worker *w)
 			return;
 		die("accept4");
 	}
-	server_fd = dial(client_fd);
+	server_fd = connect_upstream(client_fd);
 	if (server_fd < 0) {
 		setsockopt(client_fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		close(client_fd);

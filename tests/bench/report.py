@@ -47,7 +47,7 @@ def summary(values):
 
 
 def ratios(ours, theirs):
-    """Summary of ours/theirs by round, or None if one has no numbers or the baseline is zero."""
+    """The summary of the ratios, or None if one has no numbers or a baseline is zero."""
     if not ours or len(ours) != len(theirs) or not all(theirs):
         return None
     return summary([a / b for a, b in zip(ours, theirs)])

@@ -73,7 +73,7 @@ def test_scope_that_was_made_anew(bed, service, doctor, options):
 
 
 def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
-    """A scope is made anew several times while another scope has a connection.
+    """A scope is made again several times while another scope has a connection.
 
     To see it fail: keep all links while there are connections.
     """

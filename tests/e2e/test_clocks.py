@@ -204,15 +204,15 @@ def test_stopped_for_longer_than_the_connect_timeout(loaded):
         full = loaded.keep(wire.listener((loaded.listen().getsockname()[0], 0), backlog=0))
     loaded.connect(full, place=loaded.server)
 
-    def dials(state):
+    def connects(state):
         return loaded.run_in(wire.tcp_states, full.getsockname(),
                              place=loaded.relay_place) == [state]
 
     client = loaded.connect(full)
-    host.wait_until(lambda: dials(wire.SYN_SENT), "the relay dials")
+    host.wait_until(lambda: connects(wire.SYN_SENT), "the relay connects")
     with stopped(relay, 2):
         loaded.accept(full)
-        host.wait_until(lambda: dials(wire.ESTABLISHED), "the server has answered")
+        host.wait_until(lambda: connects(wire.ESTABLISHED), "the server has answered")
     server, _ = loaded.accept(full)
     wire.exchange(client, server)
     assert "timeout" not in relay.text()

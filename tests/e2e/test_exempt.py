@@ -157,7 +157,7 @@ def test_relay_in_a_pid_namespace(bed):
     assert bed.pins.dump("map_config") == []
 
 
-def dial_with_a_mark(pins, address):
+def connect_with_a_mark(pins, address):
     """A forked child connects with a socket that its parent has marked."""
     sock = socket.socket()
     with pins.open("map_marks") as marks:
@@ -176,7 +176,7 @@ def dial_with_a_mark(pins, address):
 def test_forked_child(proxied):
     """A mark belongs to the socket, whichever process uses it."""
     listener = proxied.listen()
-    sock, code = proxied.run_in(dial_with_a_mark, proxied.pins, listener.getsockname())
+    sock, code = proxied.run_in(connect_with_a_mark, proxied.pins, listener.getsockname())
     assert code == 0
     assert proxied.accept(listener)[1] == proxied.keep(sock).getsockname()
     assert proxied.stats()["bypass_relay"] == 1

@@ -480,7 +480,7 @@ def registered_pid(bed):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("code, lines", [
     (errno.EADDRNOTAVAIL, 1), (errno.EPERM, 1), (errno.ECONNREFUSED, 0)])
-def test_dial_that_this_host_refuses(faulty, code, lines):
+def test_connect_that_this_host_refuses(faulty, code, lines):
     """The operator gets one line. Errors of the server are for the client only.
 
     To see it fail: log each time, or every error, in dial_failed().
@@ -554,7 +554,7 @@ def test_relay_that_cannot_accept_can_be_stopped(faulty):
 
 
 @pytest.mark.needs("cc")
-def test_dial_whose_outcome_cannot_be_asked_for(faulty):
+def test_connect_whose_outcome_cannot_be_read(faulty):
     """getsockopt(SO_ERROR) fails: the client gets a reset, and the server is left alone.
 
     To see it fail: take error for 0 then in on_connected().
@@ -565,11 +565,11 @@ def test_dial_whose_outcome_cannot_be_asked_for(faulty):
     faulty.faults.fail("so_error", errno.ENOMEM)
     client = faulty.connect(full)
 
-    def dials():
+    def connects():
         return faulty.run_in(wire.tcp_states, full.getsockname(),
                              place=faulty.relay_place) == [wire.SYN_SENT]
 
-    host.wait_until(dials, "the relay dials; its second SYN will be answered")
+    host.wait_until(connects, "the relay connects; its second SYN will be answered")
     faulty.accept(full)
     assert wire.ended_by(client) == wire.RESET
     assert faulty.faults.stop("so_error") == 1

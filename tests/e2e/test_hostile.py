@@ -221,7 +221,7 @@ def test_user_that_takes_the_port_of_a_dead_relay(bed, policy):
     assert select.select(taken, [], [], 0.1)[0] == []
 
 
-# --- the relay, told to dial itself
+# --- the relay as a destination of the relay
 
 
 def fates(targets):
@@ -233,7 +233,7 @@ def fates(targets):
 @pytest.mark.parametrize("policy", [[], ["--include-loopback"]], ids=["", "include-loopback"])
 @pytest.mark.parametrize("listen", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]],
                          ids=["loopback", "wildcard"])
-def test_relay_does_not_dial_itself(bed, policy, listen):
+def test_relay_does_not_connect_to_itself(bed, policy, listen):
     """By any address that leads to it: one reset, and no loop of connections.
 
     To see it fail: take getsockname() for the destination in origdst_get() when there is no
@@ -254,7 +254,7 @@ def test_relay_does_not_dial_itself(bed, policy, listen):
     assert bed.visit(bed.listen()).relayed
 
 
-def test_relays_do_not_dial_each_other(proxied):
+def test_relays_do_not_connect_to_each_other(proxied):
     """A connection to the older relay's port, through the newer one. To see it fail: let a relay
     connect upstream without a record."""
     older = proxied.relay

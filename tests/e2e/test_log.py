@@ -221,7 +221,7 @@ def test_what_stays_wrong_is_not_said_every_second(loaded, load, said, times):
     loaded.unload()
     load(loaded)
     host.wait_until(lambda: relay.text().count(said) >= times, "it is said", timeout=15)
-    host.stays_true(lambda: relay.text().count(said) <= 5, "but not for ever", 5)
+    host.stays_true(lambda: relay.text().count(said) <= 5, "but only a few times", 5)
     loaded.unload()
     loaded.load()
     host.wait_until(lambda: len(relay.registrations()) == 2, "what is good is said at once")

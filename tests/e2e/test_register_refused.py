@@ -224,7 +224,7 @@ def test_only_what_was_asked_for_is_marked(loaded, register, listening):
 
 
 def test_too_many_ports(loaded, register, binary):
-    """64 are accepted, 65 are not. The program is executed anew: a forked task would have the
+    """64 are accepted, 65 are not. The program is executed again: a forked task would have the
     test's sockets too."""
     code = ("import signal, socket\n"
             "socks = [socket.create_server(('127.0.0.1', {port} + i)) for i in range({n})]\n"

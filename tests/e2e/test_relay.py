@@ -194,7 +194,7 @@ def test_reset_by_the_end_that_half_closed(ends):
     host.wait_until(reset_seen, "the end that still writes learns of the reset")
 
 
-# --- dialling
+# --- the upstream connection
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.0\r\n\r\n"], ids=["silent", "speaks"])
@@ -215,12 +215,12 @@ def test_connect_timeout(loaded):
     assert 0.4 <= time.monotonic() - started < 8, "the default is 30 s"
 
 
-def test_client_that_leaves_while_the_relay_dials(loaded):
+def test_client_that_leaves_while_the_relay_connects(loaded):
     """The relay gives up too, long before its connect timeout, and leaks nothing."""
     loaded.start_relay("--connect-timeout", "60s", "--workers", 1)
     before = loaded.relay.descriptors_at_rest()
     clients = [loaded.connect(BLACKHOLE) for _ in range(4)]
-    host.wait_until(lambda: loaded.relay.descriptors() >= before + 8, "the relay dials")
+    host.wait_until(lambda: loaded.relay.descriptors() >= before + 8, "the relay connects")
     for client in clients[:2]:
         wire.reset(client)
     # and a socket that a worker prepares for the next client

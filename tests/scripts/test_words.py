@@ -1,0 +1,61 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""scripts/words.py finds words that were replaced, in trees made up here.
+
+To see it fail: leave out the loop over file names, or one of the assertions on letters in
+pattern_of(); let glossary() return all of the document.
+"""
+
+import os
+
+import common
+
+GLOSSARY = "# x\n\n## Glossary\n\n| term | meaning |\n|---|---|\n| a, upstream | x |\n\n## y\n\n"
+GOOD = ("radials, amend and recommend", "theirs or ours", "forever", "dialect")
+BAD = ("The relay dials.", "dialled_by", "what mends it", "\"Mend\"", "a relay of ours", "for ever")
+
+
+class WordsTest(common.TestCase):
+    def check(self, line, name="proxy/a.c", glossary=GLOSSARY):
+        top = self.temporary()
+        for path, text in (("ARCHITECTURE.md", glossary), (name, line + "\n")):
+            path = os.path.join(top, path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(text)
+        result = common.script("words.py", top)
+        self.assertEqual(result.stderr, "")
+        self.assertEqual(result.returncode, 1 if result.stdout else 0)
+        return result.stdout
+
+    def test_other_words_are_fine(self):
+        for line in GOOD:
+            with self.subTest(line):
+                self.assertEqual(self.check(line), "")
+
+    def test_each_word_is_found(self):
+        for line in BAD:
+            with self.subTest(line):
+                self.assertIn("words: proxy/a.c:1: '", self.check(line))
+
+    def test_every_kind_of_file_is_searched(self):
+        for name in ("README.md", "meson.build", ".ci/run", "tests/e2e.py", "loader/page.scd"):
+            with self.subTest(name):
+                self.assertIn(f"words: {name}:1: 'mend': fix", self.check("mend", name))
+
+    def test_file_names(self):
+        self.assertIn("words: proxy/mend.c: the file's name has 'mend': fix",
+                      self.check("", "proxy/mend.c"))
+
+    def test_numbers_and_random_bytes_are_left_out(self):
+        self.assertEqual(self.check("mend", "tests/fuzz/corpus/parse/1"), "")
+
+    def test_term_that_the_glossary_lacks(self):
+        for text in (GLOSSARY.replace("upstream", "x"),
+                     GLOSSARY.replace("upstream", "x") + "| upstream | x |\n"):
+            self.assertIn("words: ARCHITECTURE.md: 'upstream' is not in the glossary",
+                          self.check("", glossary=text))
+
+
+if __name__ == "__main__":
+    common.main()
