@@ -6,12 +6,11 @@
  * have no mark, so it must be in the relay cgroup. Otherwise its connections would be redirected to
  * itself.
  *
- * register_proxy() duplicates the listening sockets of the process or of its descendants
- * (listeners.c) and checks network namespace and cgroups. It then marks the sockets (marks.c) and
- * writes the entry of map_config; a failure undoes the marks. The PID of the entry is the given
- * one, a master's, because the next load forgets entries whose process has ended. alive_ns is 0, so
- * connect never takes the entry for stale. The proof that the proxy serves is the mark, which ends
- * with the socket.
+ * candidate.c duplicates the listening sockets and checks them. register_proxy() then marks them
+ * (marks.c) and writes the entry of map_config; a failure undoes the marks. The PID of the entry is
+ * the given one, a master's, because the next load forgets entries whose process has ended.
+ * alive_ns is 0, so connect never takes the entry for stale. The proof that the proxy serves is the
+ * mark, which ends with the socket.
  *
  * unregister_proxy() deletes the entry first, and the marks 100 ms later, so that connections that
  * are redirected already still find their destination.
@@ -21,15 +20,14 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "candidate.h"
 #include "commands.h"
 #include "host/address.h"
-#include "host/cgroup.h"
 #include "host/json.h"
 #include "host/listeners.h"
 #include "host/process.h"
@@ -38,7 +36,6 @@
 #include "monotonic.h"
 #include "options.h"
 #include "state/maps.h"
-#include "state/pins.h"
 #include "state/policy.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
@@ -60,21 +57,21 @@ static const struct ctl_usage usage = {
 struct job {
 	const struct ctl_options *options;
 	int config_fd, marks_fd;
-	struct tproxy_policy policy;
-	struct listeners listeners;
+	struct candidate candidate;
 };
 
 static void job_finish(struct job *job)
 {
 	util_closep(&job->config_fd);
 	util_closep(&job->marks_fd);
-	listeners_finish(&job->listeners);
+	candidate_finish(&job->candidate);
 }
 
 /* Opens the maps and reads the policy. Returns 0 or -errno, logged. */
 static int open_pins(struct job *job)
 {
 	const char *dir = job->options->pin_dir;
+	struct tproxy_policy policy;
 	uint32_t version;
 	int r;
 
@@ -83,203 +80,14 @@ static int open_pins(struct job *job)
 		log_err(MAPS_NOT_LOADED, dir);
 	if (r < 0)
 		return r;
-	r = policy_read_pinned(dir, &job->policy);
+	r = policy_read_pinned(dir, &policy);
 	if (r < 0)
 		return maps_log_error(dir, PINNED_POLICY, r);
+	job->candidate.relay_cgroup_id = policy.relay_cgroup_id;
 	r = maps_open(dir, PINNED_CONFIG, /* writable= */ true, &job->config_fd);
 	if (r == 0)
 		r = maps_open(dir, PINNED_MARKS, /* writable= */ true, &job->marks_fd);
 	return r;
-}
-
-static bool listens_at(const struct listeners *listeners, __u16 port)
-{
-	size_t i;
-
-	for (i = 0; i < listeners->n; i++) {
-		if (listeners->list[i].ep.port == port)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Duplicates the listening sockets, and checks that all --port options have one. Returns 0 or
- * -errno, logged.
- */
-static int dup_listeners(struct job *job)
-{
-	const struct ctl_options *o = job->options;
-	size_t i;
-	int r;
-
-	r = listeners_dup(o->pid, o->ports, o->n_ports, &job->listeners);
-	if (r == -ESRCH)
-		log_err("process %d does not exist", o->pid);
-	else if (r == -EPERM || r == -EACCES)
-		log_err("cannot duplicate the sockets of process %d: %s; this requires CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3",
-			o->pid, strerror(-r));
-	else if (r < 0)
-		log_err("cannot duplicate the sockets of process %d: %s", o->pid, strerror(-r));
-	if (r < 0)
-		return r;
-	if (o->n_ports == 0 && job->listeners.n == 0) {
-		log_err("neither process %d nor its children listen on a TCP port; start the proxy first",
-			o->pid);
-		return -ENOENT;
-	}
-	for (i = 0; i < o->n_ports; i++) {
-		if (listens_at(&job->listeners, o->ports[i]))
-			continue;
-		log_err("neither process %d nor its children listen on TCP port %u; see 'ss -Hltnp'",
-			o->pid, o->ports[i]);
-		return -ENOENT;
-	}
-	return 0;
-}
-
-/*
- * A callback of pins_for_each(): returns nonzero if the cgroup @data is in the scope of this link.
- */
-static int is_in_scope(struct pins *pins, const char *name, void *data)
-{
-	struct cgroup scope = { .fd = -1 };
-	char hook[PINS_LINK_LEN];
-	uint64_t id;
-	bool within;
-
-	if (pins_parse_link(name, hook, &id) < 0 || strcmp(hook, "connect4") != 0 ||
-	    cgroup_path_by_id(id, &scope.path) < 0)
-		return 0;
-	within = cgroup_is_within(data, &scope);
-	cgroup_close(&scope);
-	return within;
-}
-
-/*
- * Checks that connections of the process are exempt, because otherwise they come back to it.
- * Returns 0 or -errno, logged.
- */
-static int check_cgroup(const struct job *job, pid_t pid)
-{
-	_cleanup_(cgroup_close) struct cgroup own = CGROUP_NULL, relay = CGROUP_NULL;
-	struct pins pins = { .path = job->options->pin_dir, .fd = -1 };
-	int r;
-
-	r = cgroup_open_of(pid, &own);
-	if (r < 0) {
-		log_err("cannot find the cgroup of process %d: %s", pid, strerror(-r));
-		return r;
-	}
-	if (!job->policy.relay_cgroup_id) {
-		if (pins_for_each(&pins, is_in_scope, &own) == 0)
-			return 0;
-		log_err("process %d is in scope, at '%s', so its own connections would be redirected to itself; load with --relay-cgroup, and start the proxy in that cgroup",
-			pid, own.path);
-		return -ELOOP;
-	}
-	r = cgroup_path_by_id(job->policy.relay_cgroup_id, &relay.path);
-	if (r < 0) {
-		log_err("cannot find the relay cgroup: %s; load again with --relay-cgroup",
-			r == -ESTALE ? "it was removed" : strerror(-r));
-		return r;
-	}
-	if (cgroup_is_within(&own, &relay))
-		return 0;
-	log_err("process %d is at '%s', not in the relay cgroup '%s', so its own connections could be redirected to itself; start it there, as with Slice= of its unit",
-		pid, own.path, relay.path);
-	return -ELOOP;
-}
-
-/*
- * Checks the cgroup of each process that holds listeners, and that all listeners are in one network
- * namespace. Returns 0 or -errno, logged.
- */
-static int check_holders(const struct job *job)
-{
-	const struct listening_socket *list = job->listeners.list;
-	size_t i;
-	int r;
-
-	for (i = 0; i < job->listeners.n; i++) {
-		if (list[i].netns_cookie != list[0].netns_cookie) {
-			log_err("process %d listens in more than one network namespace; choose one with --port",
-				job->options->pid);
-			return -EXDEV;
-		}
-		if (i > 0 && list[i].pid == list[i - 1].pid)
-			continue;
-		r = check_cgroup(job, list[i].pid);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-/*
- * Adds a port, in host byte order, to those of one family. A relay has one address for each family.
- * Returns 0 or -errno, logged.
- */
-static int add_port(const struct job *job, struct tproxy_listen *listen, const __u8 addr[16],
-		    __u16 port)
-{
-	struct tproxy_endpoint one = { .port = port }, other = { .port = listen->ports[0] };
-	char text[ADDRESS_ENDPOINT_LEN], other_text[ADDRESS_ENDPOINT_LEN];
-	int i;
-
-	memcpy(one.addr, addr, sizeof(one.addr));
-	memcpy(other.addr, listen->addr, sizeof(other.addr));
-	if (listen->n_ports && memcmp(one.addr, other.addr, sizeof(one.addr)) != 0) {
-		log_err("process %d listens on %s and on %s, but a relay has one address per family; choose one with --port",
-			job->options->pid, address_format_endpoint(&other, other_text),
-			address_format_endpoint(&one, text));
-		return -ENOTUNIQ;
-	}
-	for (i = 0; i < listen->n_ports; i++) {
-		if (listen->ports[i] == port)
-			return 0;
-	}
-	if (listen->n_ports == TPROXY_PORTS_MAX) {
-		log_err("process %d listens on more than %d ports; choose some with --port",
-			job->options->pid, TPROXY_PORTS_MAX);
-		return -E2BIG;
-	}
-	memcpy(listen->addr, addr, sizeof(listen->addr));
-	listen->ports[listen->n_ports++] = port;
-	return 0;
-}
-
-/*
- * Adds the address and port of a listener; for a wildcard the loopback address. Returns 0 or
- * -errno, logged.
- */
-static int add_listener(const struct job *job, const struct listening_socket *l,
-			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
-{
-	char text[ADDRESS_ENDPOINT_LEN];
-	int r;
-
-	if (l->mptcp) {
-		log_err("process %d listens on %s with Multipath TCP, which tproxy cannot redirect to; disable it in the proxy (programs in Go: GODEBUG=multipathtcp=0)",
-			job->options->pid, address_format_endpoint(&l->ep, text));
-		return -EPROTONOSUPPORT;
-	}
-	if (address_is_any4(l->ep.addr))
-		return add_port(job, &listen[TPROXY_INET], address_loopback4, l->ep.port);
-	if (address_is_any6(l->ep.addr)) {
-		r = add_port(job, &listen[TPROXY_INET6], address_loopback6, l->ep.port);
-		if (r < 0 || l->only6)
-			return r;
-		return add_port(job, &listen[TPROXY_INET], address_loopback4, l->ep.port);
-	}
-	if (address_is_ipv4(l->ep.addr))
-		return add_port(job, &listen[TPROXY_INET], l->ep.addr, l->ep.port);
-	if (IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)l->ep.addr)) {
-		log_err("process %d listens on the link-local address %s, which tproxy cannot redirect to; choose another with --port",
-			job->options->pid, address_format_endpoint(&l->ep, text));
-		return -EADDRNOTAVAIL;
-	}
-	return add_port(job, &listen[TPROXY_INET6], l->ep.addr, l->ep.port);
 }
 
 static bool is_port_of(const struct tproxy_relay *relay, const struct listening_socket *l)
@@ -308,8 +116,8 @@ static bool registers_itself(const struct job *job, const struct tproxy_relay *r
 
 	if (!relay->alive_ns)
 		return false;
-	for (i = 0; i < job->listeners.n; i++) {
-		const struct listening_socket *l = &job->listeners.list[i];
+	for (i = 0; i < job->candidate.listeners.n; i++) {
+		const struct listening_socket *l = &job->candidate.listeners.list[i];
 		struct tproxy_mark mark = {};
 
 		if ((pid_t)relay->pid == l->pid)
@@ -356,8 +164,8 @@ static int refuse_relay(const struct job *job)
  */
 static int mark_and_write(const struct job *job, const struct tproxy_relay *relay)
 {
-	const struct listening_socket *list = job->listeners.list;
-	_cleanup_free_ __u32 *before = calloc(job->listeners.n, sizeof(*before));
+	const struct listening_socket *list = job->candidate.listeners.list;
+	_cleanup_free_ __u32 *before = calloc(job->candidate.listeners.n, sizeof(*before));
 	size_t n = 0;
 	int r = 0;
 
@@ -365,7 +173,7 @@ static int mark_and_write(const struct job *job, const struct tproxy_relay *rela
 		log_err("out of memory");
 		return -ENOMEM;
 	}
-	while (r == 0 && n < job->listeners.n) {
+	while (r == 0 && n < job->candidate.listeners.n) {
 		r = marks_set(job->marks_fd, job->options->pin_dir, &list[n], &before[n]);
 		n++;
 	}
@@ -401,7 +209,7 @@ static void print_ports(const struct tproxy_listen *listen)
 static void print_registered(const struct job *job, const struct tproxy_relay *relay,
 			     __u32 replaced)
 {
-	const uint64_t cookie = job->listeners.list[0].netns_cookie;
+	const uint64_t cookie = job->candidate.listeners.list[0].netns_cookie;
 	_cleanup_(json_put) struct json_object *root = json_new_document();
 
 	if (!job->options->json) {
@@ -429,20 +237,16 @@ static void print_registered(const struct job *job, const struct tproxy_relay *r
 static int register_proxy(struct job *job)
 {
 	struct tproxy_relay relay = { .pid = (__u32)job->options->pid }, other = {};
-	size_t i;
 	int r;
 
 	if (is_tproxy_relay(job->options->pid))
 		return refuse_relay(job);
-	r = dup_listeners(job);
+	r = candidate_open(&job->candidate);
 	if (r < 0)
 		return r;
-	r = check_holders(job);
-	for (i = 0; r == 0 && i < job->listeners.n; i++)
-		r = add_listener(job, &job->listeners.list[i], relay.listen);
-	if (r < 0)
-		return r;
-	if (bpf_map_lookup_elem(job->config_fd, &job->listeners.list[0].netns_cookie, &other) < 0)
+	memcpy(relay.listen, job->candidate.listen, sizeof(relay.listen));
+	if (bpf_map_lookup_elem(job->config_fd, &job->candidate.listeners.list[0].netns_cookie,
+				&other) < 0)
 		other.pid = 0;
 	if (other.pid && registers_itself(job, &other))
 		return refuse_relay(job);
@@ -524,6 +328,7 @@ int ctl_register(int argc, char **argv)
 	struct ctl_options options;
 	_cleanup_(job_finish) struct job job = {
 		.options = &options,
+		.candidate.options = &options,
 		.config_fd = -1,
 		.marks_fd = -1,
 	};
