@@ -11,8 +11,8 @@
 #include <event2/event.h>
 #include <stdatomic.h>
 
-#include "log.h"
 #include "capacity.h"
+#include "log.h"
 #include "report/connlog.h"
 #include "util.h"
 

@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "guardian.h"
 #include "kernel/registration.h"
 #include "options.h"
-#include "guardian.h"
 #include "worker/worker.h"
 
 struct event;

@@ -18,8 +18,8 @@
 
 #include "log.h"
 #include "logfile.h"
-#include "options.h"
 #include "notify.h"
+#include "options.h"
 #include "relay.h"
 #include "worker/worker.h"
 

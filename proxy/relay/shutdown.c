@@ -22,12 +22,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "guardian.h"
 #include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
-#include "parse.h"
-#include "guardian.h"
 #include "notify.h"
+#include "parse.h"
 #include "relay.h"
 #include "worker/worker.h"
 

@@ -13,16 +13,16 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "kernel/registration.h"
-#include "log.h"
-#include "report/stats.h"
 #include "ack.h"
 #include "busypoll.h"
 #include "crowd.h"
 #include "deadline.h"
 #include "half.h"
+#include "kernel/registration.h"
+#include "log.h"
 #include "pump.h"
 #include "quota.h"
+#include "report/stats.h"
 
 struct event_base;
 struct session;
@@ -57,9 +57,9 @@ struct session_env {
 	/*
 	 * Callbacks to the owner of the environment; each may be NULL.
 	 *
-	 * defer: an event has made a half of an open session ready. Returns true if the half runs
-	 * later, by session_run(), or if its session was given to another thread; the caller must
-	 * not touch the session then. Otherwise the half runs at once.
+	 * defer: an event has made a half of a session ready that relays. Returns true if the half
+	 * runs later, by session_run(), or if its session was given to another thread; the caller
+	 * must not touch the session then. Otherwise the half runs at once.
 	 *
 	 * on_end: a session has ended, and is freed. It may have been created in the same pass of
 	 * the event loop, by the caller's caller.
@@ -68,5 +68,25 @@ struct session_env {
 	bool (*defer)(struct session_env *env, struct half *h);
 	void (*on_end)(struct session_env *env);
 };
+
+/*
+ * Initialises the lists and queues. The rest is zero, but for what the caller sets: base, shared,
+ * tools, handle, options and callbacks.
+ */
+void env_init(struct session_env *env);
+
+/* Puts a new session on the lists. */
+void env_add(struct session_env *env, struct session *s);
+/* Puts a session on the lists that was taken off those of another environment. It is settled. */
+void env_add_again(struct session_env *env, struct session *s);
+/* Takes s off all lists and queues. If it is not settled, it is still counted as a new session. */
+void env_remove(struct session *s);
+/* Stops counting s as a new session (crowd.h). */
+void env_settle(struct session *s);
+/*
+ * Updates the membership on the probe list: a side that is not read from may be reset without an
+ * event. The owner of the environment probes the sessions on this list, see session_probe().
+ */
+void env_watch(struct session *s);
 
 #endif

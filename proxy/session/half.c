@@ -60,7 +60,7 @@ void half_init(struct half *h, struct session *s, struct event_base *base, int s
 	event_assign(&h->read_event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
 }
 
-static void stop_reading(struct half *h)
+void half_stop_read(struct half *h)
 {
 	if (h->reading)
 		event_del(&h->read_event);
@@ -74,7 +74,7 @@ static void stop_writing(struct half *h)
 	h->writing = false;
 }
 
-static void drop_write_event(struct half *h)
+void half_stop_write(struct half *h)
 {
 	stop_writing(h);
 	if (h->write_event)
@@ -83,8 +83,8 @@ static void drop_write_event(struct half *h)
 
 void half_finish(struct half *h, struct pump_tools *tools)
 {
-	stop_reading(h);
-	drop_write_event(h);
+	half_stop_read(h);
+	half_stop_write(h);
 	pump_finish(&h->pump, tools);
 }
 
@@ -99,40 +99,30 @@ int half_wait_read(struct half *h)
 	return 0;
 }
 
-static int wait_write(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg)
+int half_wait_write(struct half *h)
 {
-	stop_reading(h);
+	half_stop_read(h);
 	if (!h->write_event)
 		h->write_event =
-			event_new(base_of(h), h->pump.dst_fd, EV_WRITE | EV_PERSIST, fn, arg);
+			event_new(base_of(h), h->pump.dst_fd, EV_WRITE | EV_PERSIST, on_event, h);
 	if (!h->write_event || (!h->writing && event_add(h->write_event, NULL) < 0))
 		return -ENOMEM;
 	h->writing = true;
 	return 0;
 }
 
-int half_wait_connected(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg)
-{
-	return wait_write(h, fn, arg);
-}
-
-void half_connected(struct half *h)
-{
-	drop_write_event(h);
-}
-
 static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;
 
-	drop_write_event(h);
+	half_stop_write(h);
 	h->on_ready(h, /* again= */ false);
 }
 
-/* Replaces the write event of h by a timer of BACKOFF_MS. Returns 0 or -ENOMEM. */
-static int back_off(struct half *h)
+/* Replaces the write event of h by a timer of BACKOFF_MS. */
+int half_back_off(struct half *h)
 {
-	drop_write_event(h);
+	half_stop_write(h);
 	h->write_event = evtimer_new(base_of(h), on_backoff_over, h);
 	if (!h->write_event || event_add(h->write_event, &backoff) < 0)
 		return -ENOMEM;
@@ -152,13 +142,13 @@ enum half_result half_run(struct half *h, struct pump_tools *tools)
 		break;
 	case PUMP_WAIT_WRITE:
 		if (writable && h->pump.bytes == bytes)
-			r = back_off(h);
+			r = half_back_off(h);
 		else
-			r = wait_write(h, on_event, h);
+			r = half_wait_write(h);
 		break;
 	case PUMP_EOF:
 		h->done = true;
-		stop_reading(h);
+		half_stop_read(h);
 		stop_writing(h);
 		return HALF_EOF;
 	case PUMP_READ_ERROR:

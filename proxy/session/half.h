@@ -68,11 +68,15 @@ enum half_result half_run(struct half *h, struct pump_tools *tools);
 /* Waits for data of the source. Returns 0 or -ENOMEM. */
 int half_wait_read(struct half *h);
 /*
- * The destination is being connected: calls fn(fd, what, arg) when it is writable. Returns 0 or
- * -ENOMEM. half_connected() ends this wait.
+ * For an owner that uses the sockets itself, before the first half_run(). half_wait_write() waits
+ * until the destination is writable, half_back_off() for a short time: when it was writable and
+ * took nothing. on_ready is called after both, and after half_wait_read(). They return 0 or
+ * -ENOMEM. half_stop_read() and half_stop_write() end the wait.
  */
-int half_wait_connected(struct half *h, void (*fn)(int fd, short what, void *arg), void *arg);
-void half_connected(struct half *h);
+int half_wait_write(struct half *h);
+int half_back_off(struct half *h);
+void half_stop_read(struct half *h);
+void half_stop_write(struct half *h);
 
 /*
  * The source has been reset. Data that it sent before, and that our kernel acknowledged, may still

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See session.h. session_create() asks the kernel half for the original destination and connects.
- * On success open_session() starts both halves. run() has a half move its data (half.c) and acts on
- * the result: only this file destroys sessions.
+ * See session.h and state.h. session_create() asks the kernel half for the original destination and
+ * route_of() for the route, and connects. Then run_handshake(), if the route has a handshake, and
+ * start_relaying(). on_ready() handles the events of each phase. run() has a half move its data
+ * (half.c) and acts on the result: only this file destroys sessions.
  *
  * A side that is not polled can be reset without an event: such sessions are on the probe list, see
- * watch(). The owner of the environment may defer a half that is ready (session_env::defer), as it
- * does with bulk data.
+ * env_watch(). The owner of the environment may defer a half that is ready (session_env::defer), as
+ * it does with bulk data.
  *
  * A function that may destroy the session returns false if it did, or is the last call of its
  * caller. The sockets of a session are closed in session_destroy() only.
@@ -14,48 +15,24 @@
 #include "session.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "connect.h"
+#include "expiry.h"
 #include "kernel/origdst.h"
 #include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
 #include "report/connlog.h"
-#include "connect.h"
 #include "sock.h"
-#include "tuning.h"
 #include "tproxy_abi.h"
+#include "tuning.h"
+#include "upstream/handshake.h"
+#include "upstream/route.h"
 #include "util.h"
-
-/* How often an inactive session is checked for progress within its timeout, see is_over(). */
-#define LOOKS 8
-
-/* Callback of busypoll.h. */
-static void send_acks(void *arg, bool all)
-{
-	struct session_env *env = arg;
-
-	ack_send(&env->acks, all);
-}
-
-void session_env_init(struct session_env *env)
-{
-	TAILQ_INIT(&env->sessions);
-	TAILQ_INIT(&env->deaf);
-	ack_queue_init(&env->acks);
-	env->busypoll.debts = &env->acks.n;
-	env->busypoll.pay = send_acks;
-	env->busypoll.pay_arg = env;
-	deadline_queue_init(&env->connecting);
-	deadline_queue_init(&env->idle);
-	deadline_queue_init(&env->half_closed);
-	env->idle.looks = env->half_closed.looks = LOOKS;
-	half_queue_init(&env->bulk);
-}
 
 static struct half *other_half(struct half *h)
 {
@@ -83,22 +60,6 @@ static void note_event(struct session *s)
 	busypoll_woke(&s->env->busypoll);
 }
 
-/*
- * Updates the membership on the probe list: a side that is not read from may be reset without an
- * event. The owner of the environment probes the sessions on this list, see session_probe().
- */
-static void watch(struct session *s)
-{
-	bool deaf = s->state == SESSION_CONNECTING || !s->up.reading || !s->down.reading;
-
-	if (deaf && !s->deaf)
-		TAILQ_INSERT_TAIL(&s->env->deaf, s, deaf_entry);
-	else if (!deaf && s->deaf)
-		TAILQ_REMOVE(&s->env->deaf, s, deaf_entry);
-	s->env->n_deaf += (uint32_t)deaf - (uint32_t)s->deaf;
-	s->deaf = deaf;
-}
-
 static void close_side(int fd, bool reset)
 {
 	if (reset)
@@ -120,38 +81,13 @@ static void tell_end(struct session_env *env)
 		env->on_end(env);
 }
 
-/* Stops counting s as a new session (crowd.h). */
-static void leave_crowd(struct session *s)
-{
-	if (s->env->unsettled == s)
-		s->env->unsettled = TAILQ_PREV(s, session_list, entry);
-	s->env->crowd.sessions--;
-}
-
-/* Takes s off all lists of its environment but that of new sessions. */
-static void leave_env(struct session *s)
-{
-	struct session_env *env = s->env;
-
-	half_queue_remove(&env->bulk, &s->up);
-	half_queue_remove(&env->bulk, &s->down);
-	ack_forget(&env->acks, &s->ack);
-	deadline_clear(&s->deadline);
-	if (s->deaf) {
-		TAILQ_REMOVE(&env->deaf, s, deaf_entry);
-		env->n_deaf--;
-		s->deaf = false;
-	}
-	TAILQ_REMOVE(&env->sessions, s, entry);
-}
-
 static void report(const struct session *s, enum close_reason reason)
 {
 	struct stats *stats = &s->env->stats;
 	const struct conn_report report = {
 		.client = &s->client,
 		.dst = &s->dst,
-		.server_fd = s->state == SESSION_CONNECTING ? -1 : s->server_fd,
+		.server_fd = s->phase <= SESSION_CONNECTING ? -1 : s->server_fd,
 		.started_ms = s->started_ms,
 		.bytes_up = s->up.pump.bytes,
 		.bytes_down = s->down.pump.bytes,
@@ -175,9 +111,10 @@ void session_destroy(struct session *s, enum close_reason reason)
 	free(s->who);
 	half_finish(&s->up, &env->tools);
 	half_finish(&s->down, &env->tools);
+	handshake_destroy(s->handshake);
 	if (!s->settled)
-		leave_crowd(s);
-	leave_env(s);
+		env_settle(s);
+	env_remove(s);
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
@@ -205,19 +142,20 @@ static bool half_end(struct half *h)
 	}
 	/* ENOTCONN: the destination has just been reset. The other half will see that. */
 	shutdown(h->pump.dst_fd, SHUT_WR);
-	s->state = SESSION_HALF_CLOSED;
+	s->phase = SESSION_HALF_CLOSED;
 	set_timeout(s, &s->env->half_closed);
-	watch(s);
+	env_watch(s);
 	return true;
 }
 
 /*
- * The side by has been reset. What it sent before goes to the other side, as far as that takes it.
- * Destroys the session.
+ * The side by has been reset. What it sent before goes to the other side, as far as that takes it,
+ * but nothing passes before a handshake is done. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {
-	half_flush(by == SESSION_CLIENT ? &s->up : &s->down, &s->env->tools);
+	if (!s->handshake)
+		half_flush(by == SESSION_CLIENT ? &s->up : &s->down, &s->env->tools);
 	session_destroy(s, reset_reason(by));
 }
 
@@ -246,7 +184,7 @@ static bool run(struct half *h)
 		note_moved(h);
 	switch (r) {
 	case HALF_WAITS:
-		watch(s);
+		env_watch(s);
 		return true;
 	case HALF_EOF:
 		return half_end(h);
@@ -263,11 +201,11 @@ static bool run(struct half *h)
 	return true;
 }
 
-static void on_ready(struct half *h, bool again)
+/* RELAYING, HALF_CLOSED: a half can move data. */
+static void on_data(struct half *h, bool again)
 {
 	struct session_env *env = h->session->env;
 
-	note_event(h->session);
 	/* Small messages run before bulk. If the half cannot wait for its turn, it runs now. */
 	if (again && env->defer && env->defer(env, h))
 		return;
@@ -279,73 +217,35 @@ void session_run(struct half *h)
 	run(h);
 }
 
-/*
- * True if an I/O event is pending for s. The timer may fire before it: after the relay or its
- * machine was stopped, all timeouts have expired at once.
- */
-static bool has_work(const struct session *s)
-{
-	struct pollfd fds[] = {
-		{ .fd = s->up.reading ? s->client_fd : -1, .events = POLLIN },
-		{ .fd = s->up.writing ? s->server_fd : -1, .events = POLLOUT },
-		{ .fd = s->down.reading ? s->server_fd : -1, .events = POLLIN },
-		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
-	};
-
-	/* If poll() fails, assume there is work: ending a live session is worse. */
-	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
-}
-
-/* True if the timeout of s has expired without progress and without a pending event. */
-static bool is_over(struct session *s)
-{
-	progress_check(&s->progress, s->up.pump.bytes + s->down.pump.bytes,
-		       sock_queued(s->client_fd) + sock_queued(s->server_fd),
-		       s->deadline.touched_ms);
-	if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
-		return false;
-	/* One more interval only: a pending event may bring no data that can be moved. */
-	if (s->progress.excused || !has_work(s))
-		return true;
-	s->progress.excused = true;
-	return false;
-}
-
 void session_expire(struct session *s, enum close_reason reason)
 {
-	bool over = s->state == SESSION_CONNECTING ? !has_work(s) : is_over(s);
-
-	if (!over) {
+	if (!expiry_is_over(s)) {
 		deadline_set(&s->deadline, s->deadline.queue);
 		return;
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {
 		s->dial_error = ETIMEDOUT;
-		registration_note_error(&s->env->handle, &s->dst, ETIMEDOUT);
+		/* An upstream that does not answer says nothing about the destination. */
+		if (s->phase == SESSION_CONNECTING)
+			registration_note_error(&s->env->handle, &s->upstream, ETIMEDOUT);
 	}
 	session_destroy(s, reason);
 }
 
 void session_probe(struct session *s)
 {
-	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->server_fd } };
+	enum expiry_reset reset = expiry_find_reset(s);
 
-	/* Only the client's socket while the server's is not connected. */
-	if (poll(fds, s->state == SESSION_CONNECTING ? 1 : 2, 0) <= 0)
-		return;
-	/* POLLHUP does not mean a reset: it is also set after both FINs, one of them unread. */
-	if (fds[0].revents & POLLERR)
-		reset_by(s, SESSION_CLIENT);
-	else if (fds[1].revents & POLLERR)
-		reset_by(s, SESSION_SERVER);
+	if (reset != RESET_NONE)
+		reset_by(s, reset == RESET_OF_CLIENT ? SESSION_CLIENT : SESSION_SERVER);
 }
 
-/* connect() has succeeded: starts both halves. May destroy the session. */
-static void open_session(struct session *s)
+/* Starts both halves. May destroy the session. */
+static void start_relaying(struct session *s)
 {
 	bool acks_late = s->up.pump.kept;
 
-	s->state = SESSION_OPEN;
+	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */
 	if (!run(&s->up))
@@ -355,70 +255,156 @@ static void open_session(struct session *s)
 	if (half_wait_read(&s->down) < 0)
 		session_destroy(s, CLOSE_NO_MEMORY);
 	else
-		watch(s);
+		env_watch(s);
+}
+
+/* Waits for an event of the upstream, before RELAYING. r: of the function that waits. */
+static void wait_upstream(struct session *s, int r)
+{
+	if (r < 0)
+		session_destroy(s, CLOSE_NO_MEMORY);
+	else
+		env_watch(s);
+}
+
+static void end_unconnected(struct session *s, int error)
+{
+	s->dial_error = error;
+	session_destroy(s, CLOSE_DIAL_FAILED);
 }
 
 /*
- * The server cannot be reached, for the reason of errno error. Notes the error for the next
+ * The upstream cannot be reached, for the reason of errno error. Notes the error for the next
  * clients, logs it, and destroys the session.
  */
 static void dial_failed(struct session *s, int error)
 {
-	char dst[FORMAT_ENDPOINT_LEN];
+	char upstream[FORMAT_ENDPOINT_LEN];
 
 	/*
 	 * The server accepted, possibly sent data, and reset, all before this thread got the event.
 	 * (A refused connect() fails with ECONNREFUSED.) Pass its data on before the reset.
 	 */
-	if (error == ECONNRESET || error == EPIPE) {
+	if ((error == ECONNRESET || error == EPIPE) && !s->handshake) {
 		reset_by(s, SESSION_SERVER);
 		return;
 	}
-	format_endpoint(&s->dst, dst);
+	format_endpoint(&s->upstream, upstream);
 	if (connect_error_is_local(error) && log_episode_begins(&s->env->shared->dial_failed))
-		log_warning("this host does not let us connect, to %s and maybe others: %s", dst,
-			    strerror(error));
+		log_warning("this host does not let us connect, to %s and maybe others: %s",
+			    upstream, strerror(error));
 	else
-		log_debug("cannot connect to %s: %s", dst, strerror(error));
-	registration_note_error(&s->env->handle, &s->dst, error);
-	s->dial_error = error;
-	session_destroy(s, CLOSE_DIAL_FAILED);
+		log_debug("cannot connect to %s: %s", upstream, strerror(error));
+	registration_note_error(&s->env->handle, &s->upstream, error);
+	end_unconnected(s, error);
 }
 
-static void on_connected(evutil_socket_t fd, short what, void *arg)
+/* The handshake has failed. refused: error is that of the destination, as the upstream says. */
+static void handshake_failed(struct session *s, int error, bool refused)
 {
-	struct session *s = arg;
-	int r;
+	char upstream[FORMAT_ENDPOINT_LEN];
 
-	note_event(s);
-	r = connect_result(fd);
+	log_debug("%s handshake with %s: %s", handshake_name(s->handshake),
+		  format_endpoint(&s->upstream, upstream), strerror(error));
+	if (refused)
+		registration_note_error(&s->env->handle, &s->dst, error);
+	end_unconnected(s, error);
+}
+
+static void run_handshake(struct session *s)
+{
+	const bool was_writable = s->up.writing; /* by an event */
+	int error;
+
+	switch (handshake_run(s->handshake, s->server_fd, &error)) {
+	case HANDSHAKE_WAIT_READ:
+		half_stop_write(&s->up);
+		wait_upstream(s, half_wait_read(&s->down));
+		break;
+	case HANDSHAKE_WAIT_WRITE:
+		half_stop_read(&s->down);
+		wait_upstream(s, was_writable ? half_back_off(&s->up) : half_wait_write(&s->up));
+		break;
+	case HANDSHAKE_FINISHED:
+		half_stop_write(&s->up);
+		handshake_destroy(TAKE_PTR(s->handshake));
+		start_relaying(s);
+		break;
+	case HANDSHAKE_REFUSED:
+		handshake_failed(s, error, /* refused= */ true);
+		break;
+	case HANDSHAKE_BROKEN:
+		handshake_failed(s, error, /* refused= */ false);
+		break;
+	}
+}
+
+/* connect() has succeeded. May destroy the session. */
+static void upstream_connected(struct session *s)
+{
+	if (!s->handshake) {
+		start_relaying(s);
+		return;
+	}
+	s->phase = SESSION_HANDSHAKE;
+	/* One timeout, --connect-timeout, is for connect() and handshake together. */
+	if (!s->deadline.queue)
+		deadline_set(&s->deadline, &s->env->connecting);
+	run_handshake(s);
+}
+
+/* CONNECTING: the upstream's socket is writable. */
+static void on_connect_result(struct half *h, bool again)
+{
+	struct session *s = h->session;
+	int r = connect_result(s->server_fd);
+
 	if (r < 0) {
 		dial_failed(s, -r);
 		return;
 	}
-	half_connected(&s->up);
-	open_session(s);
+	half_stop_write(&s->up);
+	upstream_connected(s);
 }
 
-/* Connects to the original destination. May destroy the session. */
+/* HANDSHAKE: the upstream's socket is readable or writable. */
+static void on_handshake(struct half *h, bool again)
+{
+	run_handshake(h->session);
+}
+
+/* A half can go on with what it waited for. */
+static void on_ready(struct half *h, bool again)
+{
+	/* In ACCEPTED no half waits. */
+	static void (*const handlers[])(struct half * h, bool again) = {
+		[SESSION_CONNECTING] = on_connect_result,
+		[SESSION_HANDSHAKE] = on_handshake,
+		[SESSION_RELAYING] = on_data,
+		[SESSION_HALF_CLOSED] = on_data,
+	};
+
+	note_event(h->session);
+	handlers[h->session->phase](h, again);
+}
+
+/* Connects to the upstream. May destroy the session. */
 static void dial(struct session *s, bool crowded)
 {
-	bool early = crowded && pump_prefetch(&s->up.pump, &s->env->tools);
+	bool early = crowded && !s->handshake && pump_prefetch(&s->up.pump, &s->env->tools);
 	int r;
 
+	s->phase = SESSION_CONNECTING;
 	if (early)
 		sock_set_quickack(s->server_fd, false);
-	r = connect_start(s->server_fd, &s->dst);
+	r = connect_start(s->server_fd, &s->upstream);
 	if (r == 0) {
-		open_session(s);
+		upstream_connected(s);
 	} else if (r == -EINPROGRESS) {
 		if (early)
 			sock_set_quickack(s->server_fd, true);
 		deadline_set(&s->deadline, &s->env->connecting);
-		if (half_wait_connected(&s->up, on_connected, s) < 0)
-			session_destroy(s, CLOSE_NO_MEMORY);
-		else
-			watch(s);
+		wait_upstream(s, half_wait_write(&s->up));
 	} else {
 		dial_failed(s, -r);
 	}
@@ -471,14 +457,14 @@ void session_settle(struct session *s)
 	s->keeps_own = tuning_pass_options_on(s->client_fd, s->server_fd);
 	session_set_keepidle(s);
 	s->settled = true;
-	leave_crowd(s);
+	env_settle(s);
 }
 
 void session_detach(struct session *s)
 {
 	half_detach(&s->up);
 	half_detach(&s->down);
-	leave_env(s);
+	env_remove(s);
 	s->env = NULL;
 	s->handoff = 0;
 }
@@ -487,11 +473,9 @@ void session_attach(struct session *s, struct session_env *env)
 {
 	int r, r_down;
 
-	s->env = env;
-	/* At the tail: s is settled, and sessions that are not settled are at the head. */
-	TAILQ_INSERT_TAIL(&env->sessions, s, entry);
+	env_add_again(env, s);
 	deadline_set(&s->deadline,
-		     s->state == SESSION_HALF_CLOSED ? &env->half_closed : &env->idle);
+		     s->phase == SESSION_HALF_CLOSED ? &env->half_closed : &env->idle);
 	r = half_attach(&s->up, env->base);
 	r_down = half_attach(&s->down, env->base);
 	if (r < 0 || r_down < 0) {
@@ -501,7 +485,24 @@ void session_attach(struct session *s, struct session_env *env)
 	/* The configuration may have changed while s was on its way. */
 	if (s->keepidle_s != env->keepidle_s)
 		session_set_keepidle(s);
-	watch(s);
+	env_watch(s);
+}
+
+/* Chooses the route. Returns false, and destroys s, without memory for its handshake. */
+static bool choose_route(struct session *s, const struct tproxy_conn *conn)
+{
+	const struct route_query query = { .dst = &s->dst, .conn = conn };
+	struct route route;
+
+	route_of(&query, &route);
+	s->upstream = route.address;
+	if (!route.handshake)
+		return true;
+	s->handshake = handshake_create(route.handshake, &s->dst);
+	if (s->handshake)
+		return true;
+	session_destroy(s, CLOSE_NO_MEMORY);
+	return false;
 }
 
 static struct session *session_new(struct session_env *env, int client_fd, int server_fd,
@@ -511,7 +512,6 @@ static struct session *session_new(struct session_env *env, int client_fd, int s
 
 	if (!s)
 		return NULL;
-	s->env = env;
 	s->client_fd = s->ack.fd = client_fd;
 	s->server_fd = server_fd;
 	s->client = *client;
@@ -520,10 +520,7 @@ static struct session *session_new(struct session_env *env, int client_fd, int s
 	half_init(&s->down, s, env->base, server_fd, client_fd, on_ready);
 	s->up.pump.nagle = true;
 	s->up.pump.near_src = true;
-	TAILQ_INSERT_HEAD(&env->sessions, s, entry);
-	if (!env->unsettled)
-		env->unsettled = s;
-	env->crowd.sessions++;
+	env_add(env, s);
 	s->who = connlog_read_client(client_fd);
 	return s;
 }
@@ -545,6 +542,6 @@ void session_create(struct session_env *env, int client_fd, int server_fd,
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
-	if (count_client(s, conn.cgroup_id) && pass_mark(s, conn.mark))
+	if (count_client(s, conn.cgroup_id) && choose_route(s, &conn) && pass_mark(s, conn.mark))
 		dial(s, crowded);
 }

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <event2/event.h>
 
-#include "session/session.h"
 #include "handoff.h"
+#include "session/session.h"
 
 /* One in BULK_PART of the queued bulk transfers has its turn in one pass of the event loop. */
 #define BULK_PART 8

@@ -21,14 +21,14 @@
 #include <unistd.h>
 
 #include "kernel/registration.h"
+#include "limit.h"
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
 #include "session/session.h"
 #include "session/sock.h"
-#include "util.h"
-#include "limit.h"
 #include "tick.h"
+#include "util.h"
 
 /* Limit of clients accepted for one event, before running sessions continue. */
 #define ACCEPT_MAX 64

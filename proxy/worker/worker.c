@@ -20,8 +20,8 @@
 #include "log.h"
 #include "monotonic.h"
 #include "session/session.h"
-#include "util.h"
 #include "slice.h"
+#include "util.h"
 
 /*
  * How long a draining worker goes on accepting. When the registration was removed, connections that
@@ -280,7 +280,7 @@ static void init_env(struct worker *worker, const struct worker_config *config)
 	env->owner = worker;
 	env->defer = defer;
 	env->on_end = on_session_end;
-	session_env_init(env);
+	env_init(env);
 	env->tools.pipes = &worker->pipes;
 	env->tools.scratch_size = config->buffer_size;
 	env->tools.scratch = malloc(config->buffer_size);

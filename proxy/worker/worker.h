@@ -25,17 +25,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bulk.h"
+#include "handoff.h"
 #include "kernel/registration.h"
+#include "limit.h"
+#include "listener.h"
 #include "log.h"
 #include "session/busypoll.h"
 #include "session/env.h"
 #include "session/pipes.h"
-#include "tproxy_abi.h"
-#include "bulk.h"
-#include "handoff.h"
-#include "limit.h"
-#include "listener.h"
 #include "tick.h"
+#include "tproxy_abi.h"
 
 struct event;
 

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See expiry.h. */
+#include "expiry.h"
+
+#include <poll.h>
+
+#include "env.h"
+#include "sock.h"
+#include "state.h"
+#include "util.h"
+
+/*
+ * True if an I/O event is pending for s. The timer may fire before it: after the relay or its
+ * machine was stopped, all timeouts have expired at once.
+ */
+static bool has_work(const struct session *s)
+{
+	struct pollfd fds[] = {
+		{ .fd = s->up.reading ? s->client_fd : -1, .events = POLLIN },
+		{ .fd = s->up.writing ? s->server_fd : -1, .events = POLLOUT },
+		{ .fd = s->down.reading ? s->server_fd : -1, .events = POLLIN },
+		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
+	};
+
+	/* If poll() fails, assume there is work: ending a live session is worse. */
+	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
+}
+
+bool expiry_is_over(struct session *s)
+{
+	if (s->phase < SESSION_RELAYING)
+		return !has_work(s);
+	progress_check(&s->progress, s->up.pump.bytes + s->down.pump.bytes,
+		       sock_queued(s->client_fd) + sock_queued(s->server_fd),
+		       s->deadline.touched_ms);
+	if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
+		return false;
+	/* One more interval only: a pending event may bring no data that can be moved. */
+	if (s->progress.excused || !has_work(s))
+		return true;
+	s->progress.excused = true;
+	return false;
+}
+
+enum expiry_reset expiry_find_reset(const struct session *s)
+{
+	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->server_fd } };
+
+	/* Only the client's socket while the server's is not connected. */
+	if (poll(fds, s->phase <= SESSION_CONNECTING ? 1 : 2, 0) <= 0)
+		return RESET_NONE;
+	/* POLLHUP does not mean a reset: it is also set after both FINs, one of them unread. */
+	if (fds[0].revents & POLLERR)
+		return RESET_OF_CLIENT;
+	return fds[1].revents & POLLERR ? RESET_OF_SERVER : RESET_NONE;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The state of a session (session.h) and its phases:
+ *
+ *   ACCEPTED     the client is accepted; destination and route are looked up at once
+ *   CONNECTING   connect() to the upstream has not finished
+ *   HANDSHAKE    if the route has one: it runs on the upstream's socket (handshake.h)
+ *   RELAYING     both halves run
+ *   HALF_CLOSED  one half is done, the other one runs
+ *
+ * A session goes through them in this order, and may end in each. A phase that sniffs the client's
+ * first bytes for the name of the destination would come before CONNECTING.
+ *
+ * Until RELAYING nothing is read from the client: a FIN or a reset of the client waits in its
+ * socket. No byte of the client goes to the upstream before the handshake is done.
+ */
+#ifndef TPROXY_STATE_H
+#define TPROXY_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "ack.h"
+#include "deadline.h"
+#include "half.h"
+#include "parse.h"
+#include "progress.h"
+
+struct handshake;
+struct session_env;
+struct tproxy_conn;
+
+enum session_side {
+	SESSION_CLIENT,
+	SESSION_SERVER,
+};
+
+enum session_phase {
+	SESSION_ACCEPTED,
+	SESSION_CONNECTING,
+	SESSION_HANDSHAKE,
+	SESSION_RELAYING,
+	SESSION_HALF_CLOSED,
+};
+
+struct session {
+	TAILQ_ENTRY(session) entry;	 /* session_env::sessions */
+	TAILQ_ENTRY(session) deaf_entry; /* session_env::deaf, the probe list */
+	struct deadline deadline;	 /* in a queue of the environment, by phase */
+	struct session_env *env;
+	enum session_phase phase;
+	bool deaf;	/* on the probe list: a side is not polled, so epoll reports no reset */
+	bool settled;	/* session_settle() has run */
+	bool keeps_own; /* keepalive as the client set it, not by session_env::keepidle_s */
+	int keepidle_s; /* session_env::keepidle_s as it was applied last */
+	int client_fd;
+	int server_fd;
+	struct half up;	  /* client to server */
+	struct half down; /* server to client */
+	struct ack ack;	  /* owed to the client */
+	uint64_t started_ms;
+	struct progress progress; /* see expiry.c */
+	uint32_t handoff;	  /* counter of handoff.c */
+	uint64_t cgroup_id;	  /* the client's, if counted for its quota; otherwise 0 */
+	union sockaddr_any client;
+	union sockaddr_any dst;	     /* original destination; AF_UNSPEC: unknown */
+	union sockaddr_any upstream; /* where the route leads; dst if it is direct */
+	struct handshake *handshake; /* owned: not done yet; NULL: none, or done */
+	int dial_error;		     /* errno of a failed connect() or handshake, or 0 */
+	struct tproxy_conn *who;     /* owned: the client's process; NULL: not logged */
+};
+
+#endif
