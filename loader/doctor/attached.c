@@ -134,26 +134,19 @@ static void check_link(struct check *check, const struct pinned_link *link)
 static int collect_link(struct pins *pins, const char *name, void *data)
 {
 	struct check *check = data;
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-	struct pinned_link *grown;
-	struct pinned_link link;
+	struct pinned_link *grown, link;
+	int r;
 
-	if (pins_parse_link(name, link.hook, &link.cgroup_id) < 0 ||
-	    pins_path(pins, name, path) < 0)
+	r = pinned_link_read(pins, name, &link);
+	if (r == -EINVAL)
 		return 0;
-	fd = bpf_obj_get(path);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0) {
-		doctor_add(check->d, DOCTOR_ERROR, "links", "'%s' cannot be read", path);
+	if (r < 0) {
+		doctor_add(check->d, DOCTOR_ERROR, "links", "cannot read '%s/%s': %s", pins->path,
+			   name, strerror(-r));
 		doctor_fix(check->d, DOCTOR_FIX_LOAD);
 		check->good = false;
 		return 0;
 	}
-	link.prog_id = info.prog_id;
-	/* For a detached link the kernel reports cgroup id 0. */
-	link.attached = info.cgroup.cgroup_id == link.cgroup_id;
 	grown = reallocarray(check->links.list, check->links.n + 1, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;

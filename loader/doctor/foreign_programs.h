@@ -3,22 +3,13 @@
 #ifndef TPROXY_DOCTOR_FOREIGN_PROGRAMS_H
 #define TPROXY_DOCTOR_FOREIGN_PROGRAMS_H
 
-#include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "state/pins.h"
+#include "state/pinned_link.h"
 
 struct doctor;
-
-/* A link of tproxy, as it is pinned. */
-struct pinned_link {
-	char hook[PINS_LINK_LEN];
-	uint64_t cgroup_id;
-	__u32 prog_id;
-	bool attached;
-};
 
 /* The links of tproxy, which tell its programs from foreign ones. */
 struct pinned_links {

@@ -5,33 +5,23 @@
  */
 #include "foreign_check.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdint.h>
 
 #include "log.h"
 #include "objects.h"
 #include "state/foreign.h"
-#include "state/pins.h"
+#include "state/pinned_link.h"
 #include "targets.h"
-#include "util.h"
 
 /* Returns the id of tproxy's program that is attached to this hook of a cgroup, 0 if none. */
 static __u32 own_id(const struct pins *pins, const struct hook *hook, uint64_t cgroup_id)
 {
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	char name[PINS_LINK_LEN], path[PATH_MAX];
-	_cleanup_close_ int fd = -1;
+	char name[PINS_LINK_LEN];
+	struct pinned_link link;
 
 	pins_format_link(hook->name, cgroup_id, name);
-	if (!pins_exists(pins, name) || pins_path(pins, name, path) < 0)
-		return 0;
-	fd = bpf_obj_get(path);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id == 0)
-		return 0;
-	return info.prog_id;
+	return pinned_link_read(pins, name, &link) == 0 && link.attached ? link.prog_id : 0;
 }
 
 static int check_at(const struct pins *pins, const struct hook *hook, const struct cgroup *cgroup,

@@ -28,6 +28,7 @@
 #include "log.h"
 #include "objects.h"
 #include "programs.h"
+#include "state/pinned_link.h"
 #include "state/pins.h"
 #include "targets.h"
 #include "util.h"
@@ -157,22 +158,12 @@ static bool is_wanted(const struct targets *t, const struct hook *hook, uint64_t
 	return false;
 }
 
-/*
- * Returns true if the kernel has detached the link (cgroup id 0): its cgroup was removed, and no
- * socket of that cgroup is left.
- */
+/* A dead link: its cgroup was removed, and no socket of that cgroup is left. */
 static bool is_dead_link(const struct pins *pins, const char *name)
 {
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
+	struct pinned_link link;
 
-	if (pins_path(pins, name, path) < 0)
-		return false;
-	fd = bpf_obj_get(path);
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
-	       info.cgroup.cgroup_id == 0;
+	return pinned_link_read(pins, name, &link) == 0 && !link.attached;
 }
 
 /* What detach_if_stale() needs, and counts. */

@@ -34,6 +34,7 @@
 #include "log.h"
 #include "maps.h"
 #include "monotonic.h"
+#include "pinned_link.h"
 #include "pins.h"
 #include "policy.h"
 #include "relays.h"
@@ -121,40 +122,29 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 	return 0;
 }
 
-/*
- * A callback of pins_for_each(): adds a link. If its cgroup was removed it is detached, which the
- * kernel shows as cgroup id 0.
- */
+/* A callback of pins_for_each(): adds a link. */
 static int add_link(struct pins *pins, const char *name, void *data)
 {
 	struct json_object *links = data, *object;
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
-	char hook[PINS_LINK_LEN], path[PATH_MAX];
-	uint64_t id;
+	struct pinned_link link;
 	int r;
 
-	if (pins_parse_link(name, hook, &id) < 0)
+	r = pinned_link_read(pins, name, &link);
+	if (r == -EINVAL)
 		return 0;
-	r = pins_path(pins, name, path);
-	if (r < 0)
-		return r;
-	fd = bpf_obj_get(path);
-	r = fd < 0 ? fd : bpf_obj_get_info_by_fd(fd, &info, &len);
 	if (r < 0) {
-		log_err("cannot read '%s': %s%s", path, strerror(-r),
+		log_err("cannot read '%s/%s': %s%s", pins->path, name, strerror(-r),
 			r == -EROFS
 				? "; links can be opened only for writing, remount with 'mount -o remount,rw'"
 				: "");
 		return r;
 	}
 	object = json_object_new_object();
-	json_add_string(object, "program", hook);
-	json_add_cgroup(object, "cgroup", id);
-	json_add_bool(object, "attached", info.cgroup.cgroup_id == id);
-	json_add_number(object, "program_id", info.prog_id);
-	json_add_number(object, "link_id", info.id);
+	json_add_string(object, "program", link.hook);
+	json_add_cgroup(object, "cgroup", link.cgroup_id);
+	json_add_bool(object, "attached", link.attached);
+	json_add_number(object, "program_id", link.prog_id);
+	json_add_number(object, "link_id", link.link_id);
 	json_object_array_add(links, object);
 	return 0;
 }
