@@ -98,6 +98,8 @@ struct optable {
 	unsigned int command;	  /* bit of the command, see optable_row.commands */
 	/* Names by bit, ends with NULL; or NULL. Bit 0 is the program without a command. */
 	const char *const *commands;
+	/* Takes an operand, as optable_row.set() takes a value. NULL: there are none. */
+	int (*add_operand)(void *options, const char *value, char error[OPTABLE_ERROR_LEN]);
 	const char *usage; /* follows "Usage: " */
 	const char *about; /* between the usage and the options */
 	const char *notes; /* after the options, or NULL */

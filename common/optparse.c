@@ -296,8 +296,14 @@ static int walk(const struct optable *table, int argc, char **argv, void *option
 
 	walk_init(&w, table, argc, argv);
 	while ((i = next_option(&w, &value, error)) != WALK_END) {
-		if (i == WALK_OPERAND)
-			return optparse_usage_error(table, "unexpected argument '%s'", value);
+		if (i == WALK_OPERAND) {
+			if (!table->add_operand)
+				return optparse_usage_error(table, "unexpected argument '%s'",
+							    value);
+			if (options && table->add_operand(options, value, error) < 0)
+				return optparse_usage_error(table, "%s", error);
+			continue;
+		}
 		if (i < 0)
 			return optparse_usage_error(table, "%s", error);
 		row = &table->rows[i];
