@@ -22,7 +22,8 @@ MAY_INCLUDE = {
     "loader/state": ["loader/host", "common"],
     "loader/load": ["loader/state", "loader/host", "common"],
     "loader/doctor": ["loader/state", "loader/host", "common"],
-    "loader/ctl": ["loader/doctor", "loader/state", "loader/host", "common"],
+    "loader/ctl": ["loader/doctor", "loader/state", "loader/host", "common", "bpf/decide.bpf.h",
+                   "bpf/port.bpf.h", "bpf/share.bpf.h", "bpf/endpoint.bpf.h"],
     "proxy/kernel": ["common"],
     "proxy/report": ["proxy/kernel", "common"],
     "proxy/upstream": ["proxy/kernel", "common"],
@@ -53,11 +54,11 @@ def includes_of(text):
 
 def resolve(path, name, files):
     """The file that #include "name" means in the file @path, or None: the one beside it, else the
-    one below its own folder at the top, else the one in common/."""
+    one below its own folder at the top, else the one in common/ or bpf/."""
     beside = str(Path(path).parent / name)
     if beside in files:
         return beside
-    for top in (path.split("/")[0], "common"):
+    for top in (path.split("/")[0], "common", "bpf"):
         found = [f for f in files if f.startswith(top + "/") and f.endswith("/" + name)]
         if len(found) == 1:
             return found[0]

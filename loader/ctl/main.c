@@ -27,6 +27,7 @@ static const struct {
 	[CTL_STATUS] = { ctl_status, "what is loaded, attached and registered; counters" },
 	[CTL_CONNECTIONS] = { ctl_connections, "the redirected connections that are alive" },
 	[CTL_DOCTOR] = { ctl_doctor, "can this host run tproxy, what is wrong, and how to fix it" },
+	[CTL_EXPLAIN] = { ctl_explain, "what would happen to a connect(), and why" },
 	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },
 };
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "config.h"
 #include "optable.h"
@@ -25,7 +26,7 @@
 
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
-	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register",
+	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
 };
 
 static int set_pid(const struct optable_row *row, void *options, const char *value,
@@ -60,6 +61,34 @@ static int add_port(const struct optable_row *row, void *options, const char *va
 	return 0;
 }
 
+static int set_command(const struct optable_row *row, void *options, const char *value,
+		       unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (strlen(value) >= sizeof(o->command))
+		return optable_refuse(error, "'%s' is longer than the %zu bytes of a command",
+				      value, sizeof(o->command) - 1);
+	strcpy(o->command, value);
+	return 0;
+}
+
+static int add_destination(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (o->n_destinations == CTL_DESTINATIONS_MAX)
+		return optable_refuse(error, "'%s' is one more than %d destinations", value,
+				      CTL_DESTINATIONS_MAX);
+	if (parse_endpoint(value, &o->destinations[o->n_destinations]) < 0)
+		return optable_refuse(error,
+				      "'%s' is not ADDR:PORT, such as 192.0.2.1:443 or "
+				      "[2001:db8::1]:443",
+				      value);
+	o->n_destinations++;
+	return 0;
+}
+
 static const struct optable_row rows[] = {
 	{
 		.name = "pid",
@@ -67,8 +96,8 @@ static const struct optable_row rows[] = {
 		OPTABLE_CUSTOM(set_pid),
 		.min = 1,
 		.max = PID_MAX,
-		.commands = BIT(CTL_REGISTER),
-		.help = "the process that listens, or whose children do",
+		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN),
+		.help = "the process; register: the one that listens, or whose children do",
 	},
 	{
 		.name = "port",
@@ -91,8 +120,29 @@ static const struct optable_row rows[] = {
 		.short_name = 'c',
 		.arg = "PATH",
 		OPTABLE_PATH(struct ctl_options, cgroup),
-		.commands = BIT(CTL_DOCTOR),
-		.help = "check this cgroup too; as if it were to be attached to",
+		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN),
+		.help = "a cgroup; doctor: to check too; explain: that of the process",
+	},
+	{
+		.name = "uid",
+		.arg = "UID",
+		OPTABLE_NUMBER(struct ctl_options, uid, 0, UINT32_MAX - 1),
+		.commands = BIT(CTL_EXPLAIN),
+		.help = "the user of the process",
+	},
+	{
+		.name = "gid",
+		.arg = "GID",
+		OPTABLE_NUMBER(struct ctl_options, gid, 0, UINT32_MAX - 1),
+		.commands = BIT(CTL_EXPLAIN),
+		.help = "the group of the process",
+	},
+	{
+		.name = "command",
+		.arg = "NAME",
+		OPTABLE_CUSTOM(set_command),
+		.commands = BIT(CTL_EXPLAIN),
+		.help = "the command of the process",
 	},
 	{
 		.name = "strict",
@@ -151,6 +201,13 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 	if (o->remove && o->n_ports)
 		return optparse_usage_error(
 			of_command, "--remove removes all ports; it does not go with --port");
+	if (of_command->command != BIT(CTL_EXPLAIN))
+		return 0;
+	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || *o->command))
+		return optparse_usage_error(
+			of_command, "--pid does not go with --uid, --gid, --cgroup and --command");
+	if (!o->n_destinations)
+		return optparse_usage_error(of_command, "ADDR:PORT is missing");
 	return 0;
 }
 
@@ -169,9 +226,14 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 	of_command.about = usage->about;
 	of_command.command = BIT(usage->command);
 	of_command.command_name = name;
+	if (usage->command == CTL_EXPLAIN)
+		of_command.add_operand = add_destination;
 	r = optparse_read(&of_command, argc, argv, &o, &given);
-	if (r == 0)
+	if (r == 0) {
+		o.has_uid = optparse_has(&of_command, given.on_command_line, "uid");
+		o.has_gid = optparse_has(&of_command, given.on_command_line, "gid");
 		r = check(&of_command, &o);
+	}
 	if (r == 0)
 		*ret_options = o;
 	return r;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "parse.h"
 #include "tproxy_abi.h"
 
 /* A new command is also in ctl_command_names, in commands[] of main.c and in the man page. */
@@ -18,11 +19,15 @@ enum ctl_command {
 	CTL_CONNECTIONS,
 	CTL_DOCTOR,
 	CTL_REGISTER,
+	CTL_EXPLAIN,
 	_CTL_COMMAND_MAX,
 };
 
 /* Names by enum ctl_command; "-" for CTL_NONE. NULL ends the list. */
 extern const char *const ctl_command_names[_CTL_COMMAND_MAX + 1];
+
+/* Destinations of one `explain`. */
+#define CTL_DESTINATIONS_MAX 64
 
 struct ctl_usage {
 	enum ctl_command command;
@@ -39,6 +44,11 @@ struct ctl_options {
 	uint16_t ports[TPROXY_PORTS_MAX];
 	size_t n_ports; /* 0: all ports */
 	bool remove;
+	uint32_t uid, gid;
+	bool has_uid, has_gid;
+	char command[TPROXY_COMM_LEN]; /* --command, or empty */
+	union sockaddr_any destinations[CTL_DESTINATIONS_MAX];
+	size_t n_destinations;
 };
 
 /* Prints the options of all commands, for people or as a table for scripts. */

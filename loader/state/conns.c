@@ -44,3 +44,26 @@ int conns_read(const char *pin_dir, struct conns_entry **ret_entries, size_t *re
 	*ret_n = n;
 	return 0;
 }
+
+int conns_count(int map_fd, size_t *ret_n)
+{
+	_cleanup_free_ struct tproxy_conn *conns = calloc(BATCH_MAX, sizeof(*conns));
+	_cleanup_free_ __u64 *cookies = calloc(BATCH_MAX, sizeof(*cookies));
+	__u64 position = 0, *from = NULL;
+	size_t n = 0;
+	__u32 count;
+	int r;
+
+	if (!conns || !cookies)
+		return -ENOMEM;
+	do {
+		count = BATCH_MAX;
+		r = bpf_map_lookup_batch(map_fd, from, &position, cookies, conns, &count, NULL);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		from = &position;
+		n += count;
+	} while (r == 0);
+	*ret_n = n;
+	return 0;
+}

@@ -23,4 +23,7 @@ struct conns_entry {
  */
 int conns_read(const char *pin_dir, struct conns_entry **ret_entries, size_t *ret_n);
 
+/* Counts them. Returns 0 or -errno, not logged. */
+int conns_count(int map_fd, size_t *ret_n);
+
 #endif

@@ -21,7 +21,7 @@ import wire
 from harness import SERVER
 from tproxyctl import binary, ctl, other_abi_version  # fixtures too
 
-COMMANDS = ["status", "connections", "doctor", "register"]
+COMMANDS = ["status", "connections", "doctor", "register", "explain"]
 PR_SET_NAME = 15
 
 # Arguments, and what the one line of output must contain.
@@ -51,6 +51,13 @@ USAGE_ERRORS = [
     (["register", "--pid", "1", "--cgroup", "/x"], "--cgroup"),
     (["register", "--pid", "1", "--port", "1", "--remove"], "--remove"),
     (["register", "--pid", "1", "stray"], "'stray'"),
+    (["explain"], "ADDR:PORT"),
+    (["explain", "192.0.2.1"], "'192.0.2.1'"),
+    (["explain", "[::1]:x"], "'[::1]:x'"),
+    (["explain", "--uid", "root", "192.0.2.1:80"], "'root'"),
+    (["explain", "--command", "longer-than-15-b", "192.0.2.1:80"], "'longer-than-15-b'"),
+    (["explain", "--pid", "1", "--gid", "1", "192.0.2.1:80"], "--pid"),
+    (["explain", "--comm", "x", "192.0.2.1:80"], "--command"),
 ]
 
 
@@ -76,12 +83,14 @@ def test_help_and_version(binary):
 def test_help_of_a_command(binary, command):
     result = programs.call(binary, command, "--help").succeeded()
     assert result.out.startswith(f"Usage: tproxyctl {command} ") and result.err == ""
-    assert "--pin-dir" in result.out and ("--cgroup" in result.out) == (command == "doctor")
+    assert "--pin-dir" in result.out
+    assert ("--cgroup" in result.out) == (command in ("doctor", "explain"))
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["status", "--help"], ["status"],
                                   ["status", "--json"], ["connections"], ["connections", "--json"],
-                                  ["doctor"], ["doctor", "--json"]], ids="_".join)
+                                  ["doctor"], ["doctor", "--json"], ["explain", "192.0.2.1:80"]],
+                         ids="_".join)
 @pytest.mark.parametrize("output", ["full", "closed"])
 def test_answer_that_cannot_be_written(proxied, binary, args, output):
     """A full disk or a closed standard output must not look like a short answer."""

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The options of tproxyctl's commands, for the three kinds of commands: with the common options
- * only, with --cgroup, with --pid and its companions.
+ * The options of tproxyctl's commands, for the four kinds of commands: with the common options
+ * only, with --cgroup, with --pid and its companions, with destinations.
  */
 #include "argv.h"
 
@@ -20,6 +20,7 @@ static const struct ctl_usage usages[] = {
 	{ CTL_STATUS, "[OPTION]...", "Looks.\n" },
 	{ CTL_DOCTOR, "[OPTION]...", "Looks closer.\n" },
 	{ CTL_REGISTER, "[OPTION]...", "Does.\n" },
+	{ CTL_EXPLAIN, "[OPTION]...", "Tells.\n" },
 };
 
 static void check_process(const struct ctl_usage *usage, const struct ctl_options *o)
@@ -27,7 +28,7 @@ static void check_process(const struct ctl_usage *usage, const struct ctl_option
 	const bool process = usage->command == CTL_REGISTER;
 	size_t i, j;
 
-	require(process == (o->pid != 0));
+	require(usage->command == CTL_EXPLAIN || process == (o->pid != 0));
 	require(o->pid >= 0 && o->pid <= PID_MAX);
 	require(process || (!o->remove && o->n_ports == 0));
 	require(!o->remove || o->n_ports == 0);
@@ -37,6 +38,21 @@ static void check_process(const struct ctl_usage *usage, const struct ctl_option
 		for (j = 0; j < i; j++)
 			require(o->ports[i] != o->ports[j]);
 	}
+}
+
+static void check_destinations(const struct ctl_usage *usage, const struct ctl_options *o)
+{
+	const bool facts = o->has_uid || o->has_gid || *o->command;
+	size_t i;
+
+	require((usage->command == CTL_EXPLAIN) == (o->n_destinations > 0));
+	require(o->n_destinations <= CTL_DESTINATIONS_MAX);
+	require(usage->command == CTL_EXPLAIN || !facts);
+	require(!o->pid || !facts);
+	require(memchr(o->command, '\0', sizeof(o->command)));
+	for (i = 0; i < o->n_destinations; i++)
+		require(o->destinations[i].sa.sa_family == AF_INET ||
+			o->destinations[i].sa.sa_family == AF_INET6);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -59,8 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			require(memcmp(&o, &poison, sizeof(o)) == 0);
 		} else {
 			require(*o.pin_dir);
-			require(!*o.cgroup || usages[i].command == CTL_DOCTOR);
+			require(!*o.cgroup || usages[i].command == CTL_DOCTOR ||
+				usages[i].command == CTL_EXPLAIN);
 			check_process(&usages[i], &o);
+			check_destinations(&usages[i], &o);
 		}
 		fuzz_argv_finish(&a);
 	}

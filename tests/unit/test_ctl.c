@@ -21,6 +21,7 @@
 static const struct ctl_usage plain = { CTL_STATUS, "", "" };
 static const struct ctl_usage examining = { CTL_DOCTOR, "", "" };
 static const struct ctl_usage with_process = { CTL_REGISTER, "", "" };
+static const struct ctl_usage explaining = { CTL_EXPLAIN, "", "" };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
 
@@ -104,6 +105,58 @@ static void test_process_option_errors(void **state)
 	assert_int_equal(parse(&examining, &o, "--pid", "1"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--remove"), -EINVAL);
 	assert_string_equal(o.pin_dir, "as before");
+}
+
+static void test_explain_options(void **state)
+{
+	struct ctl_options o;
+
+	assert_int_equal(parse(&explaining, &o, "192.0.2.1:443"), 0);
+	assert_int_equal(o.n_destinations, 1);
+	assert_int_equal(o.destinations[0].sa.sa_family, AF_INET);
+	assert_false(o.has_uid || o.has_gid);
+	assert_string_equal(o.command, "");
+	assert_int_equal(parse(&explaining, &o, "[::1]:0", "--pid", "7", "0.0.0.0:80"), 0);
+	assert_int_equal(o.pid, 7);
+	assert_int_equal(o.n_destinations, 2);
+	assert_int_equal(o.destinations[0].sa.sa_family, AF_INET6);
+	assert_int_equal(parse(&explaining, &o, "--uid", "0", "--gid=4294967294", "-c", "/c",
+			       "--command", "fifteen-bytes-15", "1.1.1.1:1"),
+			 -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--uid", "0", "--gid=4294967294", "-c", "/c",
+			       "--command", "fifteen-bytes15", "--", "1.1.1.1:1"),
+			 0);
+	assert_true(o.has_uid && o.has_gid);
+	assert_int_equal(o.uid, 0);
+	assert_int_equal(o.gid, 4294967294);
+	assert_string_equal(o.command, "fifteen-bytes15");
+	assert_string_equal(o.cgroup, "/c");
+}
+
+static void test_explain_option_errors(void **state)
+{
+	struct ctl_options o = { .pin_dir = "as before" };
+	char *many[CTL_DESTINATIONS_MAX + 3] = { (char *)"explain" };
+	size_t i;
+
+	assert_int_equal(parse(&explaining, &o), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "192.0.2.1"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "::1:443"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "example.org:443"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "1.1.1.1:65536"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "1.1.1.1:1", "2"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--uid", "4294967295", "1.1.1.1:1"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--uid", "root", "1.1.1.1:1"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--pid", "1", "--uid", "1", "1.1.1.1:1"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--pid", "1", "-c", "/", "1.1.1.1:1"), -EINVAL);
+	assert_int_equal(parse(&explaining, &o, "--port", "1", "1.1.1.1:1"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--uid", "1"), -EINVAL);
+	for (i = 1; i <= CTL_DESTINATIONS_MAX + 1; i++)
+		many[i] = (char *)"1.1.1.1:1";
+	assert_int_equal(parse_args(&explaining, &o, many), -EINVAL);
+	assert_string_equal(o.pin_dir, "as before");
+	many[CTL_DESTINATIONS_MAX + 1] = NULL;
+	assert_int_equal(parse_args(&explaining, &o, many), 0);
 }
 
 /* As many ports as a relay can have, then one more. */
@@ -275,6 +328,8 @@ int main(void)
 		cmocka_unit_test(test_option_errors),
 		cmocka_unit_test(test_process_options),
 		cmocka_unit_test(test_process_option_errors),
+		cmocka_unit_test(test_explain_options),
+		cmocka_unit_test(test_explain_option_errors),
 		cmocka_unit_test(test_many_ports),
 		cmocka_unit_test(test_listeners_take),
 		cmocka_unit_test(test_every_counter_has_a_name_and_a_group),

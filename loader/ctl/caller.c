@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxyctl explain. See caller.h. */
+#include "caller.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host/namespaces.h"
+#include "log.h"
+#include "options.h"
+#include "util.h"
+
+/* Logs that something about the process cannot be read. Returns @r. */
+static int log_error(const char *what, pid_t pid, int r)
+{
+	log_err("cannot read the %s of process %d: %s%s", what, pid,
+		r == -ENOENT || r == -ESRCH ? "no such process" : strerror(-r),
+		r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	return r;
+}
+
+static int read_ids(struct caller *caller)
+{
+	char path[64], line[256];
+	int found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", caller->pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f)) {
+		found += sscanf(line, "Uid: %u", &caller->uid) == 1;
+		found += sscanf(line, "Gid: %u", &caller->gid) == 1;
+	}
+	fclose(f);
+	return found == 2 ? 0 : -ESRCH;
+}
+
+static int read_command(struct caller *caller)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", caller->pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	if (fgets(caller->command, sizeof(caller->command), f))
+		caller->command[strcspn(caller->command, "\n")] = '\0';
+	fclose(f);
+	return 0;
+}
+
+static int enter_netns(pid_t pid)
+{
+	_cleanup_close_ int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Reads the cookie of the network namespace that this process is in. */
+static int read_netns(struct caller *caller)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(caller->netns_cookie);
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &caller->netns_cookie, &len) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Reads the ids of the cgroup and of those above it. */
+static int read_cgroup_ids(struct caller *caller)
+{
+	_cleanup_free_ char *path = strdup(caller->cgroup.path);
+	uint32_t level = caller->cgroup.level;
+	int r;
+
+	caller->cgroup_ids = calloc((size_t)level + 1, sizeof(*caller->cgroup_ids));
+	if (!path || !caller->cgroup_ids)
+		return -ENOMEM;
+	for (caller->cgroup_ids[level] = caller->cgroup.id; level > 0; level--) {
+		_cleanup_(cgroup_close) struct cgroup above = CGROUP_NULL;
+
+		*strrchr(path, '/') = '\0';
+		r = cgroup_open(path, &above);
+		if (r < 0)
+			return r;
+		caller->cgroup_ids[level - 1] = above.id;
+	}
+	return 0;
+}
+
+static int read_process(struct caller *caller)
+{
+	int r;
+
+	r = read_ids(caller);
+	if (r == 0)
+		r = read_command(caller);
+	if (r < 0)
+		return log_error("status", caller->pid, r);
+	r = enter_netns(caller->pid);
+	if (r < 0)
+		return log_error("network namespace", caller->pid, r);
+	return 0;
+}
+
+static void take_options(const struct ctl_options *options, struct caller *caller)
+{
+	caller->uid = options->has_uid ? options->uid : getuid();
+	caller->gid = options->has_gid ? options->gid : getgid();
+	snprintf(caller->command, sizeof(caller->command), "%s",
+		 *options->command ? options->command : "tproxyctl");
+}
+
+int caller_read(const struct ctl_options *options, struct caller *caller)
+{
+	int r;
+
+	if (!namespaces_is_initial(NAMESPACES_USER)) {
+		log_err("the maps have the user ids of the initial user namespace; run this there");
+		return -EXDEV;
+	}
+	caller->pid = options->pid;
+	if (!caller->pid) {
+		take_options(options, caller);
+	} else {
+		r = read_process(caller);
+		if (r < 0)
+			return r;
+	}
+	if (*options->cgroup)
+		r = cgroup_open(options->cgroup, &caller->cgroup);
+	else
+		r = cgroup_open_of(caller->pid ? caller->pid : getpid(), &caller->cgroup);
+	if (r == 0)
+		r = read_cgroup_ids(caller);
+	if (r < 0) {
+		if (*options->cgroup)
+			log_err("cgroup '%s': %s", options->cgroup, cgroup_strerror(r));
+		else
+			log_err("the cgroup of process %d: %s",
+				caller->pid ? caller->pid : getpid(), cgroup_strerror(r));
+		return r;
+	}
+	r = read_netns(caller);
+	if (r < 0)
+		log_err("cannot read the cookie of the network namespace: %s", strerror(-r));
+	return r;
+}
+
+void caller_finish(struct caller *caller)
+{
+	cgroup_close(&caller->cgroup);
+	free(caller->cgroup_ids);
+	caller->cgroup_ids = NULL;
+}

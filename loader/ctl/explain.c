@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl explain: what would connect() to this address do now, and why? gather.c reads the facts
+ * from /proc and the pins, and decide(), which connect4 and connect6 are built from too, decides.
+ * Facts about the socket are assumed: it is new.
+ *
+ * Each destination makes one JSON object. The text is printed from that object.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "caller.h"
+#include "commands.h"
+#include "decide.bpf.h"
+#include "gather.h"
+#include "host/address.h"
+#include "host/json.h"
+#include "log.h"
+#include "options.h"
+#include "state/counters.h"
+#include "state/maps.h"
+#include "util.h"
+
+static const struct ctl_usage usage = {
+	.command = CTL_EXPLAIN,
+	.synopsis = "[-p DIR] [--json] [--pid PID] ADDR:PORT...\n"
+		    "       tproxyctl explain [-p DIR] [--json] [--uid UID] [--gid GID]\n"
+		    "                         [-c PATH] [--command NAME] ADDR:PORT...",
+	.about =
+		"Tells what connect(2) of a process to this address would do now: redirect, direct\n"
+		"or refuse, why, and what that depends on. Takes the process that --pid names, or\n"
+		"the given facts, and this process's own for the others. Changes nothing. An IPv6\n"
+		"address stands in brackets.\n",
+};
+
+/* Beside the counters: the hook does not run. */
+#define OUT_OF_SCOPE "out_of_scope"
+
+static const char *const verdict_names[] = {
+	[VERDICT_DIRECT] = "direct",
+	[VERDICT_REDIRECT] = "redirect",
+	[VERDICT_REFUSE] = "refuse",
+};
+
+static const char *const texts[_TPROXY_STAT_MAX] = {
+	[TPROXY_STAT_REDIRECTED] = "a relay is registered here and alive",
+	[TPROXY_STAT_BYPASS_RELAY] = "the process is in the relay cgroup",
+	[TPROXY_STAT_BYPASS_LOOPBACK] =
+		"a loopback destination, and the load had no --include-loopback",
+	[TPROXY_STAT_BYPASS_MULTICAST] =
+		"a multicast or broadcast destination, for which the kernel fails connect()",
+	[TPROXY_STAT_BYPASS_PORT0] = "port 0, where nothing can listen",
+	[TPROXY_STAT_BYPASS_REPAIR] = "the socket is in repair mode",
+	[TPROXY_STAT_BYPASS_LISTENER] = "the destination is the relay itself, which will reset it",
+	[TPROXY_STAT_LINK_LOCAL] = "a link-local destination cannot be redirected",
+	[TPROXY_STAT_UNSUPPORTED] = "the socket has an option that a redirect would break",
+	[TPROXY_STAT_NO_RELAY] =
+		"no relay is registered for this network namespace and address family",
+	[TPROXY_STAT_NO_LISTENER] =
+		"a relay is registered, but no marked listener is at its address",
+	[TPROXY_STAT_STALLED] = "the relay is registered, but stopped or hung: no heartbeat",
+	[TPROXY_STAT_BOUND_DEVICE] = "the socket is bound to a device",
+	[TPROXY_STAT_STRAYED] =
+		"a SYN of this user to the relay would have left the host, moments ago",
+	[TPROXY_STAT_KNOWN_FAILED] =
+		"the relay could not reach this destination, moments ago (negative cache)",
+	[TPROXY_STAT_NO_STORAGE] = "no memory for the socket's record",
+	[TPROXY_STAT_OVER_SHARE] =
+		"the user, cgroup or slice has used up its share of redirected connections",
+	[TPROXY_STAT_MAP_FULL] = "there is no room for one more redirected connection",
+};
+
+static const char *const class_names[] = {
+	[ENDPOINT_ORDINARY] = "ordinary",
+	[ENDPOINT_LOOPBACK] = "loopback",
+	[ENDPOINT_MULTICAST] = "multicast",
+	[ENDPOINT_LINK_LOCAL] = "link-local",
+};
+
+static const char *const assumed[] = {
+	"a new TCP socket",
+	"no mark of a relay",
+	"no source address, port or device bound",
+	"no TCP_MD5SIG, TCP-AO, IP_MINTTL, IPV6_MINHOPCOUNT, source route or TCP_REPAIR",
+	"memory for its record",
+	"no program of others that changes the address",
+};
+
+/* Adds a path above the caller's cgroup: that of the ancestor at this level. */
+static void add_scope(struct json_object *to, const struct cgroup *cgroup, int level)
+{
+	_cleanup_free_ char *path = strdup(cgroup->path);
+	uint32_t i;
+
+	if (!path || level < 0) {
+		json_add_string(to, "scope", "none");
+		return;
+	}
+	for (i = cgroup->level; i > (uint32_t)level; i--)
+		*strrchr(path, '/') = '\0';
+	json_add_string(to, "scope", path);
+}
+
+static void add_caller(struct json_object *to, const struct gather *g, const struct gathered *found)
+{
+	const struct caller *caller = g->caller;
+
+	if (caller->pid)
+		json_add_number(to, "pid", (uint64_t)caller->pid);
+	json_add_number(to, "uid", caller->uid);
+	json_add_number(to, "gid", caller->gid);
+	json_add_string(to, "command", caller->command);
+	json_add_string(to, "cgroup", caller->cgroup.path);
+	add_scope(to, &caller->cgroup, found->scope_level);
+	json_add_number(to, "netns_cookie", caller->netns_cookie);
+	json_add_string(to, "policy",
+			g->policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
+	json_add_bool(to, "include_loopback", g->policy.flags & TPROXY_INCLUDE_LOOPBACK);
+}
+
+/* Adds how long ago @then_ns was in milliseconds, or "none" for 0. */
+static void add_age(struct json_object *to, const char *key, uint64_t then_ns, uint64_t now_ns)
+{
+	if (!then_ns)
+		json_add_string(to, key, "none");
+	else
+		json_add_number(to, key, now_ns > then_ns ? (now_ns - then_ns) / 1000000 : 0);
+}
+
+static void add_relay(struct json_object *to, const struct gathered *found)
+{
+	const struct facts *facts = &found->facts;
+
+	json_add_bool(to, "relay_registered", facts->has_relay);
+	if (!facts->has_relay)
+		return;
+	json_add_number(to, "relay_pid", found->relay.pid);
+	add_age(to, "heartbeat_age_ms", facts->alive_ns, facts->now_ns);
+	if (found->n_known <= STAGE_LISTENER)
+		return;
+	json_add_endpoint(to, "relay_address", &found->relay_ep);
+	json_add_bool(to, "relay_listens", facts->has_listener);
+	json_add_bool(to, "destination_is_relay", facts->dst_is_relay);
+	if (found->n_known <= STAGE_HISTORY)
+		return;
+	add_age(to, "strayed_age_ms", facts->relay_strayed_ns ? facts->user_strayed_ns : 0,
+		facts->now_ns);
+	json_add_string(to, "negative_cache",
+			cached_error(facts) ? strerrorname_np(cached_error(facts)) : "none");
+}
+
+static void add_room(struct json_object *to, const struct gathered *found)
+{
+	const __s64 *connections = found->facts.connections;
+	enum tproxy_share share;
+	static const char *const names[_TPROXY_SHARE_MAX][2] = {
+		[TPROXY_SHARE_USER] = { "connections_of_user", "limit_of_user" },
+		[TPROXY_SHARE_CGROUP] = { "connections_of_cgroup", "limit_of_cgroup" },
+		[TPROXY_SHARE_SLICE] = { "connections_of_slice", "limit_of_slice" },
+	};
+
+	for (share = 0; found->n_known > STAGE_SHARES && share < _TPROXY_SHARE_MAX; share++) {
+		json_add_number(to, names[share][0],
+				connections[share] > 0 ? (uint64_t)connections[share] : 0);
+		json_add_number(to, names[share][1], (uint64_t)share_limit(share));
+	}
+	if (found->n_known <= STAGE_ROOM)
+		return;
+	json_add_number(to, "connections", found->n_connections);
+	json_add_number(to, "limit", TPROXY_CONNECTIONS_MAX);
+}
+
+static struct json_object *object_of(const struct gather *g, const struct gathered *found,
+				     const struct decision *decision)
+{
+	const bool in_scope = found->scope_level >= 0;
+	struct json_object *root = json_new_document(), *facts = json_object_new_object(),
+			   *array = json_object_new_array();
+	char address[ADDRESS_LEN], destination[ADDRESS_ENDPOINT_LEN];
+	size_t i;
+
+	/* Also for port 0, for which address_format_endpoint() writes "-". */
+	address_format(&found->dst, address);
+	snprintf(destination, sizeof(destination),
+		 endpoint_is_mapped4(&found->dst) ? "%s:%u" : "[%s]:%u", address, found->dst.port);
+	json_add_string(root, "destination", destination);
+	json_add_string(root, "verdict", verdict_names[decision->verdict]);
+	json_add_string(root, "reason", in_scope ? counters_name(decision->reason) : OUT_OF_SCOPE);
+	json_add_string(root, "text",
+			in_scope ? texts[decision->reason]
+				 : "tproxy is not attached to this cgroup or one above it");
+	if (decision->verdict == VERDICT_REFUSE) {
+		json_add_string(root, "errno", strerrorname_np(decision->error));
+		json_add_bool(root, "fail_closed", decision->fail_closed);
+	}
+	if (decision->verdict == VERDICT_REDIRECT)
+		json_add_endpoint(root, "relay", &found->relay_ep);
+	add_caller(facts, g, found);
+	json_add_string(facts, "destination_class", class_names[found->facts.dst_class]);
+	json_add_bool(facts, "in_relay_cgroup", found->facts.exempt);
+	if (found->n_known > STAGE_RELAY)
+		add_relay(facts, found);
+	add_room(facts, found);
+	json_object_object_add(root, "facts", facts);
+	for (i = 0; i < ARRAY_SIZE(assumed); i++)
+		json_object_array_add(array, json_object_new_string(assumed[i]));
+	json_object_object_add(root, "assumed", array);
+	return root;
+}
+
+static void print_text(struct json_object *root)
+{
+	struct json_object *facts = json_object_object_get(root, "facts"),
+			   *array = json_object_object_get(root, "assumed");
+	const char *error = json_get_string(root, "errno"), *relay = json_get_string(root, "relay");
+	size_t i;
+
+	printf("%s: %s", json_get_string(root, "destination"), json_get_string(root, "verdict"));
+	if (error)
+		printf(" with %s", error);
+	if (relay)
+		printf(" to %s", relay);
+	printf("\n%s: %s%s\n\n", json_get_string(root, "reason"), json_get_string(root, "text"),
+	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
+	json_object_object_foreach(facts, key, value)
+		printf("%-22s %s\n", key, json_object_get_string(value));
+	for (i = 0; i < json_object_array_length(array); i++)
+		printf("%-22s %s\n", i ? "" : "assumed",
+		       json_object_get_string(json_object_array_get_idx(array, i)));
+}
+
+/* Explains one destination. Returns 0 or -errno, logged. */
+static int explain(struct gather *g, const union sockaddr_any *dst, bool json, bool first)
+{
+	_cleanup_(json_put) struct json_object *root = NULL;
+	struct decision decision = { .verdict = VERDICT_DIRECT };
+	struct gathered found;
+	char text[FORMAT_ENDPOINT_LEN];
+
+	gather_facts(g, dst, &found);
+	if (found.scope_level >= 0)
+		decision = decide(&found.facts, &g->policy, found.n_known - 1);
+	if (decision.verdict == VERDICT_MORE) {
+		log_err("the verdict for %s depends on '%s/%s', which cannot be read: %s%s",
+			format_endpoint(dst, text), g->pin_dir, pinned_maps[g->failed_map].name,
+			strerror(-found.error),
+			found.error == -EACCES || found.error == -EPERM ? "; run this as root"
+									: "");
+		return found.error;
+	}
+	root = object_of(g, &found, &decision);
+	if (json) {
+		json_print(root);
+		return 0;
+	}
+	if (!first)
+		printf("\n");
+	print_text(root);
+	return 0;
+}
+
+int ctl_explain(int argc, char **argv)
+{
+	_cleanup_(caller_finish) struct caller caller = CALLER_NULL;
+	struct ctl_options options;
+	struct gather gather;
+	uint32_t version;
+	size_t i;
+	int r;
+
+	r = ctl_options_parse(argc, argv, &usage, &options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	r = maps_check_abi(options.pin_dir, &version);
+	if (r == -ENOENT)
+		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	if (r == 0)
+		r = caller_read(&options, &caller);
+	if (r == 0)
+		r = gather_init(&gather, options.pin_dir, &caller);
+	if (r < 0)
+		return EXIT_FAILURE;
+	for (i = 0; i < options.n_destinations && r == 0; i++)
+		r = explain(&gather, &options.destinations[i], options.json, /* first= */ i == 0);
+	gather_finish(&gather);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

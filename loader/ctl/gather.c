@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl explain. See gather.h. For each gather function of bpf/connect.bpf.h there is one here
+ * that reads the same facts from user space. The socket does not exist: it is taken for a new one.
+ */
+#include "gather.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bpffs.h"
+#include "host/address.h"
+#include "log.h"
+#include "monotonic.h"
+#include "port.bpf.h"
+#include "share.bpf.h"
+#include "state/conns.h"
+#include "state/maps.h"
+#include "state/pins.h"
+#include "state/policy.h"
+#include "util.h"
+
+int gather_init(struct gather *g, const char *pin_dir, const struct caller *caller)
+{
+	size_t i;
+	int r;
+
+	*g = (struct gather){
+		.pin_dir = pin_dir,
+		.caller = caller,
+		.programs = LISTENER_MARK_NULL,
+	};
+	for (i = 0; i < ARRAY_SIZE(g->maps); i++)
+		g->maps[i] = -1;
+	r = policy_read_pinned(pin_dir, &g->policy);
+	return r < 0 ? maps_log_error(pin_dir, PINNED_POLICY, r) : 0;
+}
+
+void gather_finish(struct gather *g)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(g->maps); i++)
+		util_closep(&g->maps[i]);
+	listener_mark_close(&g->programs);
+}
+
+static int open_map(struct gather *g, enum pinned_map_id id)
+{
+	g->failed_map = id;
+	return g->maps[id] < 0 ? bpffs_open_map(g->pin_dir, id, /* writable= */ false, &g->maps[id])
+			       : 0;
+}
+
+/* Returns 0, -ENOENT if there is no such entry, or another -errno. */
+static int lookup(struct gather *g, enum pinned_map_id id, const void *key, void *ret_value)
+{
+	int r = open_map(g, id);
+
+	/* -ENOENT of a map that is not pinned must not read as an entry that does not exist. */
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	return bpf_map_lookup_elem(g->maps[id], key, ret_value);
+}
+
+/* Returns true if the pinned link exists and is attached, as far as this process may look. */
+static bool is_attached(const struct gather *g, enum hook_id hook, uint64_t cgroup_id)
+{
+	const struct pins pins = { .path = g->pin_dir, .fd = -1 };
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	struct bpf_link_info info = {};
+	__u32 len = sizeof(info);
+	_cleanup_close_ int fd = -1;
+
+	pins_format_link(hooks[hook].name, cgroup_id, name);
+	if (pins_path(&pins, name, path) < 0 || access(path, F_OK) < 0)
+		return false;
+	fd = bpf_obj_get(path);
+	/* The kernel shows cgroup id 0 for a link that was detached. */
+	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id;
+}
+
+/* Finds the cgroup, the caller's or one above it, that the hook is attached to. */
+static int find_scope(const struct gather *g, enum hook_id hook)
+{
+	int level = (int)g->caller->cgroup.level;
+
+	while (level >= 0 && !is_attached(g, hook, g->caller->cgroup_ids[level]))
+		level--;
+	return level;
+}
+
+static int gather_destination(struct gather *g, struct gathered *out)
+{
+	out->facts.dst_class = endpoint_class(&out->dst);
+	out->facts.dst_port = out->dst.port;
+	return 0;
+}
+
+static uint64_t cgroup_id_at(const struct caller *caller, uint32_t level)
+{
+	return level <= caller->cgroup.level ? caller->cgroup_ids[level] : 0;
+}
+
+static int gather_caller(struct gather *g, struct gathered *out)
+{
+	const struct tproxy_policy *policy = &g->policy;
+
+	out->facts.exempt =
+		policy->relay_cgroup_id &&
+		cgroup_id_at(g->caller, policy->relay_cgroup_level) == policy->relay_cgroup_id;
+	return 0;
+}
+
+/* A new socket has no option that matters, and is bound to nothing. */
+static int gather_socket(struct gather *g, struct gathered *out)
+{
+	return 0;
+}
+
+/* As take_port() in bpf/connect.bpf.h. Returns the index of the port. */
+static __u32 choose_port(const struct tproxy_listen *listen, const struct tproxy_loads *loads)
+{
+	struct port_least least = { .loads = loads->n, .load = INT_MAX };
+	__u32 i;
+
+	for (i = 0; i < listen->n_ports; i++)
+		port_compare(i, &least);
+	return least.index % TPROXY_PORTS_MAX;
+}
+
+static const struct tproxy_listen *listen_of(const struct gathered *out)
+{
+	return &out->relay.listen[endpoint_is_mapped4(&out->dst) ? TPROXY_INET : TPROXY_INET6];
+}
+
+static int gather_relay(struct gather *g, struct gathered *out)
+{
+	const struct tproxy_listen *listen = listen_of(out);
+	struct tproxy_loads loads;
+	__u32 key;
+	int r;
+
+	out->facts.now_ns = monotonic_kernel_ns();
+	r = lookup(g, PINNED_CONFIG, &g->caller->netns_cookie, &out->relay);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	out->facts.alive_ns = out->relay.alive_ns;
+	out->facts.relay_strayed_ns = out->relay.strayed_ns;
+	if (listen->n_ports == 0)
+		return 0;
+	key = port_loads_index(g->caller->netns_cookie, listen);
+	r = lookup(g, PINNED_LOADS, &key, &loads);
+	if (r < 0)
+		return r;
+	memcpy(out->relay_ep.addr, listen->addr, sizeof(out->relay_ep.addr));
+	out->relay_ep.port = listen->ports[choose_port(listen, &loads)];
+	out->facts.has_relay = out->relay_ep.port && endpoint_is_mapped4(&out->relay_ep) ==
+							     endpoint_is_mapped4(&out->dst);
+	return 0;
+}
+
+static int find_listener(struct gather *g, const struct tproxy_endpoint *ep, bool *ret_found)
+{
+	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
+	__u32 flags = 0;
+	int r = open_map(g, PINNED_MARKS);
+
+	if (r == 0)
+		r = listener_mark_read(&g->programs, g->maps[PINNED_MARKS], ep, &flags);
+	*ret_found = (flags & wanted) == wanted;
+	return r;
+}
+
+static __u32 index_of(const struct tproxy_listen *listen, __u16 port)
+{
+	__u32 i = 0;
+
+	while (i < TPROXY_PORTS_MAX - 1 && listen->ports[i] != port)
+		i++;
+	return i;
+}
+
+static int gather_listener(struct gather *g, struct gathered *out)
+{
+	const struct tproxy_listen *listen = listen_of(out);
+	int r;
+
+	r = find_listener(g, &out->relay_ep, &out->facts.has_listener);
+	if (r == 0 && !out->facts.has_listener) {
+		__u32 next = port_next(listen, index_of(listen, out->relay_ep.port));
+
+		out->relay_ep.port = listen->ports[next];
+		r = find_listener(g, &out->relay_ep, &out->facts.has_listener);
+	}
+	if (r == 0 && port_is_relays(listen, out->dst.port))
+		r = find_listener(g, &out->dst, &out->facts.dst_is_relay);
+	return r;
+}
+
+static int gather_history(struct gather *g, struct gathered *out)
+{
+	const struct tproxy_strayed_key strayed_key = { .netns_cookie = g->caller->netns_cookie,
+							.uid = g->caller->uid };
+	const struct tproxy_failed_key failed_key = { .netns_cookie = g->caller->netns_cookie,
+						      .dst = out->dst };
+	struct tproxy_failed failed;
+	int r;
+
+	if (is_recent_stray(out->facts.relay_strayed_ns, out->facts.now_ns)) {
+		r = lookup(g, PINNED_STRAYED, &strayed_key, &out->facts.user_strayed_ns);
+		if (r < 0 && r != -ENOENT)
+			return r;
+	}
+	r = lookup(g, PINNED_FAILED, &failed_key, &failed);
+	if (r == 0) {
+		out->facts.failed_until_ns = failed.expires_ns;
+		out->facts.failed_error = failed.error;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static int gather_shares(struct gather *g, struct gathered *out)
+{
+	const uint64_t ids[_TPROXY_SHARE_MAX] = {
+		[TPROXY_SHARE_USER] = g->caller->uid,
+		[TPROXY_SHARE_CGROUP] = g->caller->cgroup.id,
+		[TPROXY_SHARE_SLICE] = cgroup_id_at(g->caller, SLICE_LEVEL),
+	};
+	enum tproxy_share share;
+	int r = 0;
+
+	out->facts.has_storage = true;
+	for (share = 0; share < _TPROXY_SHARE_MAX && r == 0; share++) {
+		__u32 key = share_index(g->policy.seed, share, ids[share]);
+
+		r = lookup(g, PINNED_SHARES, &key, &out->facts.connections[share]);
+	}
+	return r;
+}
+
+static int gather_room(struct gather *g, struct gathered *out)
+{
+	int r = open_map(g, PINNED_SOCKS);
+
+	if (r == 0)
+		r = conns_count(g->maps[PINNED_SOCKS], &out->n_connections);
+	out->facts.has_room = out->n_connections < TPROXY_CONNECTIONS_MAX;
+	return r;
+}
+
+/* Writes a socket address as the hooks see it. A mapped IPv4 address stays one. */
+static void endpoint_from(const union sockaddr_any *addr, struct tproxy_endpoint *ret)
+{
+	__be32 ip[4];
+
+	if (addr->sa.sa_family == AF_INET) {
+		endpoint_set4(ret, addr->in.sin_addr.s_addr, ntohs(addr->in.sin_port));
+		return;
+	}
+	memcpy(ip, &addr->in6.sin6_addr, sizeof(ip));
+	endpoint_set6(ret, ip, ntohs(addr->in6.sin6_port));
+}
+
+void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gathered *ret)
+{
+	static int (*const stages[_STAGE_MAX])(struct gather * g, struct gathered * out) = {
+		[STAGE_DESTINATION] = gather_destination, [STAGE_CALLER] = gather_caller,
+		[STAGE_SOCKET] = gather_socket,		  [STAGE_RELAY] = gather_relay,
+		[STAGE_LISTENER] = gather_listener,	  [STAGE_HISTORY] = gather_history,
+		[STAGE_SHARES] = gather_shares,		  [STAGE_ROOM] = gather_room,
+	};
+
+	*ret = (struct gathered){};
+	endpoint_from(dst, &ret->dst);
+	ret->scope_level =
+		find_scope(g, dst->sa.sa_family == AF_INET ? HOOK_CONNECT4 : HOOK_CONNECT6);
+	while (ret->n_known < _STAGE_MAX) {
+		/* Without a relay there is nothing to look at beyond. */
+		if (ret->n_known > STAGE_RELAY && !ret->facts.has_relay)
+			return;
+		ret->error = stages[ret->n_known](g, ret);
+		if (ret->error < 0)
+			return;
+		ret->n_known++;
+	}
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The facts about a connect(), read from the pins as connect4 and connect6 gather them
+ * (bpf/connect.bpf.h). Reads only: nothing is counted, recorded or swept.
+ */
+#ifndef TPROXY_CTL_GATHER_H
+#define TPROXY_CTL_GATHER_H
+
+#include "caller.h"
+#include "decide.bpf.h"
+#include "objects.h"
+#include "parse.h"
+#include "state/listener_mark.h"
+#include "tproxy_abi.h"
+
+struct gather {
+	const char *pin_dir;
+	const struct caller *caller;
+	struct tproxy_policy policy;
+	int maps[_PINNED_MAP_MAX]; /* -1: not open yet */
+	struct listener_mark programs;
+	enum pinned_map_id failed_map; /* whose read failed last */
+};
+
+/* What is known about one destination. */
+struct gathered {
+	struct tproxy_endpoint dst;
+	int scope_level; /* of the cgroup that the hook is attached to; -1: out of scope */
+	struct facts facts;
+	enum stage n_known; /* the stages before this one are known */
+	int error;	    /* why stage n_known is not; 0: it was not needed */
+	/* valid from STAGE_RELAY on */
+	struct tproxy_relay relay;
+	struct tproxy_endpoint relay_ep; /* the port that connect chooses */
+	/* valid from STAGE_ROOM on */
+	size_t n_connections;
+};
+
+/* Reads the policy. Returns 0 or -errno, logged. The caller calls gather_finish(). */
+int gather_init(struct gather *g, const char *pin_dir, const struct caller *caller);
+void gather_finish(struct gather *g);
+
+/* Gathers what can be gathered. */
+void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gathered *ret);
+
+#endif
