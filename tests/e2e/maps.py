@@ -94,6 +94,22 @@ class PinnedMap:
             return None
         return value.raw
 
+    def total(self, key):
+        """Returns the sum over all CPUs of a per-CPU map's 64-bit values."""
+        cpus = int(Path("/sys/devices/system/cpu/possible").read_text().rpartition("-")[2]) + 1
+        key = ctypes.create_string_buffer(key)
+        values = ctypes.create_string_buffer(8 * cpus)
+        _bpf(_MAP_LOOKUP_ELEM,
+             struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(values), 0))
+        return sum(struct.unpack(f"={cpus}Q", values.raw))
+
+    def is_empty(self):
+        try:
+            self.first_key()
+        except FileNotFoundError:
+            return True
+        return False
+
     def delete(self, key):
         key = ctypes.create_string_buffer(key)
         _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQQ", self.fd, 0, _address(key), 0))
