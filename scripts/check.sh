@@ -3,14 +3,14 @@
 #
 # Checks the rules of the project that a machine can check: format, licence lines, includes, shell
 # scripts, that man pages and completions have the options of the programs, that README.md has the
-# measured numbers, the names of hosts, the words that were replaced, and the subjects of commits.
-# Prints each finding, and exits 1 if there is one.
+# measured numbers, the names of hosts, the words that were replaced, the functions and files that
+# documents name, and the subjects of commits. Prints each finding, and exits 1 if there is one.
 # Usage: check.sh [SOURCE_DIR [BUILD_DIR [CHECK...]]]    CHECK: one of $checks below, default all
 set -u
 
 cd "${1:-$(dirname "$0")/..}" || exit 2
 build=${2:-build}
-checks='format licences includes shell python options claims hygiene hosts words benchmarks history'
+checks='format licences includes shell python options claims hygiene hosts words references benchmarks history'
 [ $# -lt 3 ] || { shift 2 && checks=$*; }
 findings=0
 
@@ -187,13 +187,25 @@ check_hosts()
     done < "$tmp"
 }
 
-# scripts/words.py knows the words that the project has replaced.
-check_words()
+# by_script NAME: each line that scripts/NAME.py prints is a finding.
+by_script()
 {
-    scripts/words.py . > "$tmp" || [ -s "$tmp" ] || finding "scripts/words.py failed"
+    "scripts/$1.py" . > "$tmp" || [ -s "$tmp" ] || finding "scripts/$1.py failed"
     while read -r line; do
         finding "$line"
     done < "$tmp"
+}
+
+# scripts/words.py knows the words that the project has replaced.
+check_words()
+{
+    by_script words
+}
+
+# scripts/references.py looks up the functions and files that documents and tests name.
+check_references()
+{
+    by_script references
 }
 
 # The numbers in README.md and in tests/bench/results must be those of bench.json there.

@@ -172,7 +172,7 @@ def test_stopped_for_longer_than_the_idle_timeout(loaded):
     """When the relay continues, all timeouts have expired. Sessions whose bytes are in a buffer, in
     either direction, or whose reader has made room, are not cut. Silent sessions are.
 
-    To see it fail: do not call has_work() in session_expire() and is_over().
+    To see it fail: do not call has_work() in expiry_is_over().
     """
     relay = loaded.start_relay("--workers", 1, "--idle-timeout", "2s")
     listener = loaded.listen()
@@ -197,7 +197,7 @@ def test_stopped_for_longer_than_the_idle_timeout(loaded):
 def test_stopped_for_longer_than_the_connect_timeout(loaded):
     """The server has answered meanwhile, so the client is served.
 
-    To see it fail: do not call has_work() in session_expire().
+    To see it fail: do not call has_work() in expiry_is_over().
     """
     relay = loaded.start_relay("--workers", 1, "--connect-timeout", "2s")
     with loaded.server_net.inside():

@@ -557,7 +557,7 @@ def test_relay_that_cannot_accept_can_be_stopped(faulty):
 def test_connect_whose_outcome_cannot_be_read(faulty):
     """getsockopt(SO_ERROR) fails: the client gets a reset, and the server is left alone.
 
-    To see it fail: take error for 0 then in on_connected().
+    To see it fail: let connect_result() return 0 then.
     """
     with faulty.server_net.inside():
         full = faulty.keep(wire.listener((SERVER, 0), backlog=0))

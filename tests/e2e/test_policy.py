@@ -257,7 +257,7 @@ def test_queue_of_the_relay_that_is_full(loaded, doctor):
 
 
 def test_routing_by_user(proxied, doctor):
-    """To see it fail: leave ask_rules() out."""
+    """To see it fail: leave query_rules() out."""
     proxied.client_net.ip(f"rule add uidrange {UID}-{UID} lookup 88")
     fix = doctor().only("warning", "policy", f"uid {UID} to {UID}",
                            f"relay's uid {programs.RELAY_UID}")

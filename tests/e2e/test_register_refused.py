@@ -190,7 +190,7 @@ def test_listener_was_created_outside(loaded, register, unchanged):
     tproxy would see its connections. A good socket beside it does not help, and stays as it
     was.
 
-    To see it fail: let ask_whoami() return 0 without asking.
+    To see it fail: let check_whoami() return 0 without asking.
     """
     stranger = loaded.keep(loaded.run_in(bound, socket.AF_INET, "127.0.0.1", PORT,
                                          place=loaded.bystander))
