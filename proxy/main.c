@@ -10,12 +10,12 @@
  *   teardown   remove the entry, join the threads, free everything
  *
  * Three other files add events to the loop: reload.c (SIGHUP), health.c (the check of every second)
- * and shutdown.c (SIGTERM, SIGINT, SIGQUIT, the guardian's end). SIGUSR1, which logs the counters,
- * and the end of a worker are handled here.
+ * and shutdown.c (SIGTERM, SIGINT, SIGQUIT, the supervisor's end). SIGUSR1, which logs the
+ * counters, and the end of a worker are handled here.
  *
  * The main thread does not touch connections; the workers do (worker.h). It sends orders to the
- * workers through their inboxes. With --drain-in-background, a guardian runs above this process
- * (guardian.h).
+ * workers through their inboxes. With --drain-in-background, a supervisor runs above this process
+ * (supervisor.h).
  *
  * Exit status: 0 after a drain, 1 after a failure, 2 for a usage error.
  */
@@ -34,12 +34,12 @@
 #include "options.h"
 #include "relay/capacity.h"
 #include "relay/check.h"
-#include "relay/guardian.h"
 #include "relay/health.h"
 #include "relay/notify.h"
 #include "relay/relay.h"
 #include "relay/reload.h"
 #include "relay/shutdown.h"
+#include "relay/supervisor.h"
 #include "report/stats.h"
 #include "sink.h"
 #include "util.h"
@@ -103,7 +103,7 @@ static int init_events(struct relay *relay)
 
 /*
  * Blocks (SIG_BLOCK) the signals that have handlers, from the start of the process until the
- * handlers exist. A guardian or a service manager may send them at any time, and by default they
+ * handlers exist. A supervisor or a service manager may send them at any time, and by default they
  * end the process.
  */
 static void block_signals(int how)
@@ -212,7 +212,7 @@ static void relay_finish(struct relay *relay)
 		event_base_free(relay->base);
 	util_closep(&relay->done_fd);
 	util_closep(&relay->watch_fd);
-	util_closep(&relay->guardian_fd);
+	util_closep(&relay->supervisor_fd);
 	registration_close(&relay->reg);
 }
 
@@ -229,11 +229,11 @@ static int run(struct relay *relay)
 	int r, status;
 
 	if (relay->options.drain_in_background) {
-		r = guardian_run(&relay->inherited, &status);
+		r = supervisor_run(&relay->inherited, &status);
 		if (r)
 			return r < 0 ? EXIT_FAILURE : status;
-		relay->guardian_fd = relay->inherited.fd;
-		/* The configuration file may have changed since the guardian read it. */
+		relay->supervisor_fd = relay->inherited.fd;
+		/* The configuration file may have changed since the supervisor read it. */
 		if (relay->inherited.again &&
 		    options_parse(relay->argc, relay->argv, &relay->options) == 0)
 			relay_set_log(relay);
@@ -241,7 +241,7 @@ static int run(struct relay *relay)
 	r = relay_init(relay);
 	if (r == 0) {
 		relay_log_registered(relay, NULL);
-		notify(relay->guardian_fd, "READY=1");
+		notify(relay->supervisor_fd, "READY=1");
 		if (event_base_loop(relay->base, 0) < 0) {
 			r = -errno;
 			log_err("cannot wait for events: %m");
@@ -260,7 +260,7 @@ int main(int argc, char **argv)
 		.reg = REGISTRATION_NULL,
 		.done_fd = -1,
 		.watch_fd = -1,
-		.guardian_fd = -1,
+		.supervisor_fd = -1,
 		.argc = argc,
 		.argv = argv,
 	};

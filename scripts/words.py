@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 TERMS = {
+    "supervisor": ["guardian", "guardians"],
     "upstream": ["dials", "dialled", "dialling", "dialer"],
 }
 PLAIN = {

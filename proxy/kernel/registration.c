@@ -405,7 +405,7 @@ static int write_entry(const struct registration *reg, const struct tproxy_relay
 	return bpf_map_update_elem(reg->config_fd, &reg->netns_cookie, &relay, flags);
 }
 
-int registration_put(struct registration *reg)
+int registration_publish(struct registration *reg)
 {
 	int r;
 

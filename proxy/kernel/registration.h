@@ -5,8 +5,8 @@
  * origdst.c, this is the only place in the relay that uses BPF.
  *
  * Order: registration_open() opens the pins. For each listener: registration_mark_listener(),
- * listen(), registration_add_listener(). registration_put() writes the entry, and connections come.
- * registration_check() renews the entry every second. registration_remove() deletes it, and
+ * listen(), registration_add_listener(). registration_publish() writes the entry, and connections
+ * come. registration_check() renews the entry every second. registration_remove() deletes it, and
  * registration_close() closes the maps.
  *
  * The entry belongs to the relay that registered last. A relay that was replaced does not take it
@@ -65,7 +65,7 @@ void registration_close(struct registration *reg);
 int registration_mark_listener(const struct registration *reg, int fd);
 /*
  * After listen(): checks that the programs are attached to the cgroup of the socket, and adds its
- * address and port to those that registration_put() publishes. Listeners of one family have one
+ * address and port to those that registration_publish() publishes. Listeners of one family have one
  * address, and are TPROXY_PORTS_MAX at most. Returns the family, enum tproxy_family, or -errno;
  * -ENOTCONN: the programs are not attached there.
  */
@@ -111,7 +111,7 @@ void registration_note_error(const struct registration_handle *handle,
  * Publishes the added listeners in map_config, for our network namespace. Replaces the entry of
  * another relay. New connections may come from here on.
  */
-int registration_put(struct registration *reg);
+int registration_publish(struct registration *reg);
 /* True if our entry in map_config is gone or replaced, or nothing is pinned. Does not log. */
 bool registration_is_replaced(const struct registration *reg);
 /* Deletes the entry in map_config if it is ours. Does not log. */
@@ -125,7 +125,7 @@ enum registration_state {
 	REGISTRATION_DENIED,   /* no permission to open the pins or to search their directory */
 	REGISTRATION_UNHEARD,  /* the programs do not see our sockets: the entry is deleted */
 	REGISTRATION_FAILED,   /* the entry could not be renewed, -errno in registration::error */
-	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, put */
+	REGISTRATION_REPLACED, /* other maps are pinned: close, open, mark new listeners, publish */
 };
 /*
  * Called every second. Renews alive_ns in the entry, and has the kernel half remove stale entries.

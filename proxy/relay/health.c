@@ -38,7 +38,7 @@
  * lost, or when other maps are pinned because the programs were unloaded and loaded. Returns false
  * on failure: the old set stays in use, and the caller tries again in a second.
  */
-static bool register_anew(struct relay *relay)
+static bool register_again(struct relay *relay)
 {
 	struct registration before = relay->reg, reg = REGISTRATION_NULL;
 
@@ -93,14 +93,14 @@ static enum registration_state repair(struct relay *relay, enum registration_sta
 	static struct log_limit limit; /* for listeners that are lost again and again */
 
 	if (state == REGISTRATION_REPLACED) {
-		if (!register_anew(relay))
+		if (!register_again(relay))
 			return REGISTRATION_GONE;
 		relay_log_registered(relay, NULL);
 		return REGISTRATION_GOOD;
 	}
 	if (state == REGISTRATION_GOOD && relay->lost_listener) {
 		log_warning("a listening socket is lost, making new ones");
-		if (register_anew(relay))
+		if (register_again(relay))
 			relay_log_registered(relay, &limit);
 	}
 	return state;

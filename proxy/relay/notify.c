@@ -10,10 +10,10 @@
 #include <systemd/sd-daemon.h>
 #endif
 
-void notify(int guardian_fd, const char *state)
+void notify(int supervisor_fd, const char *state)
 {
-	if (guardian_fd >= 0) {
-		send(guardian_fd, state, strlen(state), MSG_NOSIGNAL);
+	if (supervisor_fd >= 0) {
+		send(supervisor_fd, state, strlen(state), MSG_NOSIGNAL);
 		return;
 	}
 #if HAVE_LIBSYSTEMD

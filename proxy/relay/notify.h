@@ -4,10 +4,10 @@
 #define TPROXY_NOTIFY_H
 
 /*
- * Sends a state such as "READY=1". guardian_fd: guardian_child::fd, and the guardian passes the
- * state on, because the manager accepts it only from the process that it started. -1: this process
- * is the one. Errors are ignored.
+ * Sends a state such as "READY=1". supervisor_fd: supervisor_child::fd, and the supervisor passes
+ * the state on, because the manager accepts it only from the process that it started. -1: this
+ * process is the one. Errors are ignored.
  */
-void notify(int guardian_fd, const char *state);
+void notify(int supervisor_fd, const char *state);
 
 #endif

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "guardian.h"
+#include "supervisor.h"
 #include "kernel/registration.h"
 #include "options.h"
 #include "worker/worker.h"
@@ -40,10 +40,10 @@ struct relay {
 	size_t n_events;
 	struct event *drain_timer; /* one of events, like the two below */
 	int done_fd;
-	int watch_fd;	 /* local_watch(), or -1 */
-	int guardian_fd; /* guardian_child::fd; -1: no guardian */
-	struct guardian_child inherited;
-	struct event *guardian_gone;
+	int watch_fd;	   /* local_watch(), or -1 */
+	int supervisor_fd; /* supervisor_child::fd; -1: no supervisor */
+	struct supervisor_child inherited;
+	struct event *supervisor_gone;
 	struct event *handover_look;
 	uint64_t handover_until_ms; /* of monotonic_coarse_ms(); 0: no handover under way */
 };

@@ -86,9 +86,9 @@ static enum tproxy_family family_of(int fd)
  * Adopts the listening sockets of an earlier child that was killed: clients may wait in their
  * backlog. If one of them does not fit the maps pinned now or the configuration, all are closed.
  */
-static void take_over(struct relay *relay, struct worker_sockets *sockets)
+static void adopt_inherited(struct relay *relay, struct worker_sockets *sockets)
 {
-	struct guardian_child *from = &relay->inherited;
+	struct supervisor_child *from = &relay->inherited;
 	const uint32_t n = from->n_sockets;
 	uint32_t n_of[_TPROXY_FAMILY_MAX] = {}, i;
 	bool all = n > 0;
@@ -125,22 +125,23 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 		if (r < 0)
 			return r;
 	}
-	take_over(relay, sockets);
+	adopt_inherited(relay, sockets);
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		r = bind_family(relay, family, sockets);
 		if (r < 0)
 			return r;
 	}
-	return registration_put(&relay->reg);
+	return registration_publish(&relay->reg);
 }
 
-/* Gives the guardian duplicates of the listeners, where clients wait if this process is killed. */
+/* Gives the supervisor duplicates of the listeners: if this process is killed, clients wait there.
+ */
 static void hold_listeners(const struct relay *relay, const struct worker_sockets *sockets)
 {
-	int all[GUARDIAN_SOCKETS_MAX], family;
+	int all[SUPERVISOR_SOCKETS_MAX], family;
 	uint32_t i, j, n = 0;
 
-	if (relay->guardian_fd < 0)
+	if (relay->supervisor_fd < 0)
 		return;
 	for (i = 0; i < relay->options.workers; i++) {
 		for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
@@ -148,7 +149,7 @@ static void hold_listeners(const struct relay *relay, const struct worker_socket
 				all[n++] = sockets[i].listen_fds[family][j];
 		}
 	}
-	guardian_hold(relay->guardian_fd, all, n);
+	supervisor_hold(relay->supervisor_fd, all, n);
 }
 
 int relay_listen(struct relay *relay)

@@ -58,10 +58,10 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
 {
 	struct relay *relay = arg;
 
-	notify(relay->guardian_fd, "RELOADING=1");
+	notify(relay->supervisor_fd, "RELOADING=1");
 	logfile_reopen();
 	reload(relay);
-	notify(relay->guardian_fd, "READY=1");
+	notify(relay->supervisor_fd, "READY=1");
 }
 
 int reload_init(struct relay *relay)

@@ -22,7 +22,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "guardian.h"
+#include "supervisor.h"
 #include "kernel/registration.h"
 #include "log.h"
 #include "monotonic.h"
@@ -32,7 +32,7 @@
 #include "worker/worker.h"
 
 /*
- * After the guardian is gone: how long to serve new connections while no other relay has
+ * After the supervisor is gone: how long to serve new connections while no other relay has
  * registered, and how often to check. The entry is not renewed meanwhile, so HANDOVER_MS is shorter
  * than TPROXY_STALE_NS.
  */
@@ -62,8 +62,8 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 	log_info("%s: unregistered, draining %u connections%s%s", why, relay_sessions(relay),
 		 *how_long ? " for at most " : "", how_long);
 	registration_remove(&relay->reg);
-	if (relay->guardian_fd >= 0)
-		guardian_hold(relay->guardian_fd, NULL, 0);
+	if (relay->supervisor_fd >= 0)
+		supervisor_hold(relay->supervisor_fd, NULL, 0);
 	for (i = 0; i < relay->n_workers; i++)
 		worker_drain(&relay->workers[i]);
 }
@@ -77,7 +77,7 @@ static void terminate(struct relay *relay, const char *why)
 	char text[FORMAT_DURATION_LEN];
 
 	relay->terminating = true;
-	notify(relay->guardian_fd, "STOPPING=1");
+	notify(relay->supervisor_fd, "STOPPING=1");
 	drain(relay, why, ms > 0 ? format_duration_ms(ms, text) : "");
 	if (ms > 0)
 		event_add(relay->drain_timer, &timeout);
@@ -117,11 +117,11 @@ static void on_handover_look(evutil_socket_t fd, short what, void *arg)
  * EOF on the socket pair: the service was stopped, or is being restarted. The two cannot be told
  * apart, so new connections are served until another relay has registered, HANDOVER_MS at most.
  */
-static void on_guardian_gone(evutil_socket_t fd, short what, void *arg)
+static void on_supervisor_gone(evutil_socket_t fd, short what, void *arg)
 {
 	struct relay *relay = arg;
 
-	event_del(relay->guardian_gone);
+	event_del(relay->supervisor_gone);
 	if (relay->terminating)
 		return;
 	/* Draining since SIGQUIT: another relay may have taken over long ago. */
@@ -144,14 +144,14 @@ static void on_quit(evutil_socket_t sig, short what, void *arg)
 
 static int init_handover(struct relay *relay)
 {
-	if (relay->guardian_fd < 0)
+	if (relay->supervisor_fd < 0)
 		return 0;
 	relay->handover_look = evtimer_new(relay->base, on_handover_look, relay);
 	if (relay_own_event(relay, relay->handover_look) < 0)
 		return -ENOMEM;
-	relay->guardian_gone = event_new(relay->base, relay->guardian_fd, EV_READ | EV_PERSIST,
-					 on_guardian_gone, relay);
-	return relay_add_event(relay, relay->guardian_gone, NULL);
+	relay->supervisor_gone = event_new(relay->base, relay->supervisor_fd, EV_READ | EV_PERSIST,
+					   on_supervisor_gone, relay);
+	return relay_add_event(relay, relay->supervisor_gone, NULL);
 }
 
 int shutdown_init(struct relay *relay)

@@ -6,7 +6,7 @@
 struct relay;
 
 /*
- * Adds the events of SIGTERM, SIGINT and SIGQUIT and, if relay->guardian_fd is set, that of the
+ * Adds the events of SIGTERM, SIGINT and SIGQUIT and, if relay->supervisor_fd is set, that of the
  * supervisor's end. Returns 0 or -ENOMEM.
  */
 int shutdown_init(struct relay *relay);

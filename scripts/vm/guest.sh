@@ -430,7 +430,7 @@ install_new()
     wait_for 200 drained
 }
 
-# True if only the guardian and the child of the relay that serves are left.
+# True if only the supervisor and the child of the relay that serves are left.
 drained()
 {
     [ "$(pgrep -c tproxy-relay)" -eq 2 ]

@@ -28,7 +28,7 @@ SO_PASSCRED, SCM_CREDENTIALS = 16, 2
 
 
 class Service(programs.Relay):
-    """A relay with --drain-in-background: pid is the guardian, relay_pid its child."""
+    """A relay with --drain-in-background: pid is the supervisor, relay_pid its child."""
 
     relay_pid = None
 
@@ -126,7 +126,7 @@ def test_restart_under_load(loaded, start, how, options):
     """64 clients without pause, fail-closed: none is refused or cut, and each byte comes back.
     Long connections survive the restart, which does not wait for them.
 
-    To see it fail: let on_guardian_gone() drain at once, or let drain() accept nothing more.
+    To see it fail: let on_supervisor_gone() drain at once, or let drain() accept nothing more.
     """
     loaded.load("--fail-closed")
     start(*options)
@@ -295,16 +295,16 @@ def listening_inodes(relay):
 
 @pytest.mark.deadline(60)
 def test_descriptors_do_not_grow(loaded, start):
-    """Those of guardian and child, when listeners are replaced and when children are.
+    """Those of supervisor and child, when listeners are replaced and when children are.
 
-    To see it fail: do not call release() in take() in guardian.c; do not call close() in
+    To see it fail: do not call release() in take() in supervisor.c; do not call close() in
     take_over().
     """
     def descriptors():
         return tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid))
 
     relay = start("--workers", 1)
-    # It registers before the guardian has copies of its listeners.
+    # It registers before the supervisor has copies of its listeners.
     host.wait_until(lambda: listening_inodes(relay) <= sockets_of(relay.pid), "they are held")
     before, times = host.settled(descriptors, "descriptors"), 1
     for _ in range(5):
@@ -357,7 +357,7 @@ def test_signal_to_a_child_that_starts(loaded, start, number):
 def test_stop_after_a_drain_has_begun(loaded, start):
     """SIGQUIT drains without a deadline. SIGTERM then sets the deadline.
 
-    To see it fail: let on_guardian_gone() return if it drains.
+    To see it fail: let on_supervisor_gone() return if it drains.
     """
     relay = start("--drain-timeout", "300ms")
     client, server = loaded.pair()
@@ -375,7 +375,7 @@ def test_stop_after_a_drain_has_begun(loaded, start):
 def test_child_that_cannot_live(loaded, start):
     """A child that is killed at once is not started again. Restarts are left to the service
     manager, which limits them."""
-    # The leak sanitizer's process at the guardian's end is a child as well, and must not be killed.
+    # When the supervisor ends, the leak sanitizer's process is a child too, and must not be killed.
     asan = programs.ENVIRONMENT["ASAN_OPTIONS"] + ":detect_leaks=0"
     relay = start(env={"ASAN_OPTIONS": asan})
 
@@ -449,10 +449,10 @@ def test_signals_go_to_the_relay(loaded, start):
     assert relay.says("draining 0 connections") and relay.gone()
 
 
-def test_guardian_lets_go_when_the_relay_drains(loaded, start):
+def test_supervisor_lets_go_when_the_relay_drains(loaded, start):
     """It closes its copies too, so no client waits at a socket where nobody accepts.
 
-    To see it fail: do not call guardian_hold() in drain().
+    To see it fail: do not call supervisor_hold() in drain().
     """
     relay = start()
     client, server = loaded.pair()
@@ -474,13 +474,13 @@ def test_guardian_lets_go_when_the_relay_drains(loaded, start):
 
 
 def test_failure_to_start(bed):
-    """The guardian exits as its child does."""
+    """The supervisor exits as its child does."""
     result = bed.run_relay("--drain-in-background")
     assert result.status == 1 and "tproxy-load" in result.err and len(result.err.splitlines()) == 1
     assert bed.run_relay("--drain-in-background", "--workers", "x").status == 2
 
 
-def test_guardian_notifies(loaded, start):
+def test_supervisor_notifies(loaded, start):
     """sd_notify: systemd listens to the process that it started (NotifyAccess=main)."""
     path = loaded.directory / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

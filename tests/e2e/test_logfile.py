@@ -24,7 +24,7 @@ from test_handover import start  # pylint: disable=unused-import
 
 @pytest.fixture(params=["plain", "background"])
 def start_either(request, loaded):
-    """Starts a relay, or one with a guardian."""
+    """Starts a relay, or one with a supervisor."""
     if request.param == "plain":
         return loaded.start_relay
     return request.getfixturevalue("start")
@@ -67,7 +67,7 @@ def lost(relay):
 
 
 def test_limit_of_size(loaded, place, start_either):
-    """ulimit -f: SIGXFSZ would end the relay and its guardian.
+    """ulimit -f: SIGXFSZ would end the relay and its supervisor.
 
     Fails without signal(SIGXFSZ, SIG_IGN) in sink_init(); lines are torn without cut_off() in
     logfile.c.

@@ -3,7 +3,7 @@
 
 With a --max-connections that fits the limit, further clients wait, as in test_overload.py.
 Without it, the kernel kills the relay at the limit, which is like a crash: its connections are
-reset, and the next child of its guardian serves, or clients connect directly. test_no_memory in
+reset, and the next child of its supervisor serves, or clients connect directly. test_no_memory in
 test_overload.py limits the process in place of the cgroup.
 """
 
@@ -84,7 +84,7 @@ def test_killed_at_the_limit(loaded, workers):
 
 @pytest.mark.deadline(60)
 def test_service_killed_at_the_limit(loaded, start):
-    """With a guardian, as in the unit, the next child starts by itself, and no connection is
+    """With a supervisor, as in the unit, the next child starts by itself, and no connection is
     direct.
 
     To see it fail: do not call hold_listeners().

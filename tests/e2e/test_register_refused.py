@@ -100,13 +100,13 @@ def test_its_name_only_begins_like_the_relay_cgroup(loaded, register, listening,
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["registered", "replaced"])
 def test_relay_of_ours(loaded, register, service, replaced):
-    """Nor its guardian, which has its sockets and does not accept; nor a relay that was replaced by
-    another one. To see it fail: leave is_tproxy_relay() out."""
+    """Nor its supervisor, which has its sockets and does not accept; nor a relay that was replaced
+    by another one. To see it fail: leave is_tproxy_relay() out."""
     relay = service()
     pids = [relay.pid, relay.relay_pid]
     port = int(relay.registrations()[-1][2])
     host.wait_until(lambda: find_listener(relay.pid, port, close=True),
-                    "the guardian has the sockets")
+                    "the supervisor has the sockets")
     if replaced:
         loaded.start_relay()
     before = registered(loaded)

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See guardian.h. There are two processes and a SOCK_SEQPACKET pair between them.
+ * See supervisor.h. There are two processes and a SOCK_SEQPACKET pair between them.
  *
- *   signals   The guardian reads them from a signalfd. It forwards SIGHUP, SIGQUIT and SIGUSR1 to
- *             the child. SIGTERM and SIGINT end the guardian, and the child drains.
- *   messages  The child sends states for the service manager, which the guardian passes on
+ *   signals   The supervisor reads them from a signalfd. It forwards SIGHUP, SIGQUIT and SIGUSR1 to
+ *             the child. SIGTERM and SIGINT end the supervisor, and the child drains.
+ *   messages  The child sends states for the service manager, which the supervisor passes on
  *             (notify.h), and its listening sockets, by SCM_RIGHTS.
- *   SIGCHLD   If the child exits, the guardian exits with the same status. If a signal kills the
- *             child, the guardian forks the next one, which gets the sockets. It does not if it
+ *   SIGCHLD   If the child exits, the supervisor exits with the same status. If a signal kills the
+ *             child, the supervisor forks the next one, which gets the sockets. It does not if it
  *             holds no sockets, or if the child was killed right after its start.
  *
- * When the guardian exits, for whatever reason, the child reads EOF on the socket pair.
+ * When the supervisor exits, for whatever reason, the child reads EOF on the socket pair.
  */
-#include "guardian.h"
+#include "supervisor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,26 +36,26 @@
 /* How long to wait for the log to be written before a fork. */
 #define LOG_STOP_MS 100
 
-/* Message of guardian_hold(); all other messages are states for notify(). */
+/* Message of supervisor_hold(); all other messages are states for notify(). */
 static const char hold[] = "HOLD";
 
-struct guardian {
+struct supervisor {
 	pid_t child;
 	uint64_t started_ms;
 	int fd; /* socket pair to the child */
 	int signal_fd;
 	sigset_t mask; /* signal mask for the child */
-	int held[GUARDIAN_SOCKETS_MAX];
+	int held[SUPERVISOR_SOCKETS_MAX];
 	uint32_t n_held;
 };
 
 /* Buffer for the control data of one message with all sockets. */
 union control {
 	struct cmsghdr align;
-	char buf[CMSG_SPACE(GUARDIAN_SOCKETS_MAX * sizeof(int))];
+	char buf[CMSG_SPACE(SUPERVISOR_SOCKETS_MAX * sizeof(int))];
 };
 
-void guardian_hold(int fd, const int *sockets, uint32_t n)
+void supervisor_hold(int fd, const int *sockets, uint32_t n)
 {
 	struct iovec iov = { .iov_base = (void *)hold, .iov_len = sizeof(hold) };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -71,30 +71,30 @@ void guardian_hold(int fd, const int *sockets, uint32_t n)
 		cmsg->cmsg_len = CMSG_LEN(n * sizeof(int));
 		memcpy(CMSG_DATA(cmsg), sockets, n * sizeof(int));
 	}
-	/* Ignore errors: the guardian may be gone. */
+	/* Ignore errors: the supervisor may be gone. */
 	sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-static void release(struct guardian *g)
+static void release(struct supervisor *s)
 {
-	while (g->n_held > 0)
-		close(g->held[--g->n_held]);
+	while (s->n_held > 0)
+		close(s->held[--s->n_held]);
 }
 
 /* Replaces the held sockets by those that came with a message. */
-static void take(struct guardian *g, struct msghdr *message)
+static void take(struct supervisor *s, struct msghdr *message)
 {
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
 
-	release(g);
+	release(s);
 	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
 		return;
-	g->n_held = (uint32_t)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-	memcpy(g->held, CMSG_DATA(cmsg), g->n_held * sizeof(int));
+	s->n_held = (uint32_t)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(s->held, CMSG_DATA(cmsg), s->n_held * sizeof(int));
 }
 
 /* Reads and handles one message of the child. Returns false if there is none. */
-static bool read_message(struct guardian *g)
+static bool read_message(struct supervisor *s)
 {
 	char text[64];
 	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
@@ -105,13 +105,13 @@ static bool read_message(struct guardian *g)
 		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf),
 	};
-	ssize_t n = recvmsg(g->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(s->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
 	if (strcmp(text, hold) == 0)
-		take(g, &message);
+		take(s, &message);
 	else
 		notify(-1, text);
 	return true;
@@ -123,60 +123,60 @@ enum outcome {
 	END,
 };
 
-static enum outcome on_child(struct guardian *g, int *ret_status)
+static enum outcome on_child(struct supervisor *s, int *ret_status)
 {
 	int status;
 
-	if (waitpid(g->child, &status, WNOHANG) != g->child)
+	if (waitpid(s->child, &status, WNOHANG) != s->child)
 		return GO_ON;
-	while (read_message(g))
+	while (read_message(s))
 		;
 	if (WIFEXITED(status)) {
 		*ret_status = WEXITSTATUS(status);
 		return END;
 	}
 	*ret_status = EXIT_FAILURE;
-	if (g->n_held == 0 || monotonic_coarse_ms() - g->started_ms < LIFE_LEAST_MS) {
-		log_err("the relay, pid %d, was ended by: %s", g->child,
+	if (s->n_held == 0 || monotonic_coarse_ms() - s->started_ms < LIFE_LEAST_MS) {
+		log_err("the relay, pid %d, was ended by: %s", s->child,
 			strsignal(WTERMSIG(status)));
 		return END;
 	}
 	log_err("the relay, pid %d, was ended by: %s; what it served is lost, new clients wait for the next one",
-		g->child, strsignal(WTERMSIG(status)));
+		s->child, strsignal(WTERMSIG(status)));
 	return NEXT_CHILD;
 }
 
-static enum outcome on_signal(struct guardian *g, int *ret_status)
+static enum outcome on_signal(struct supervisor *s, int *ret_status)
 {
 	struct signalfd_siginfo info;
 
-	if (read(g->signal_fd, &info, sizeof(info)) != sizeof(info))
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return GO_ON;
 	switch (info.ssi_signo) {
 	case SIGCHLD:
-		return on_child(g, ret_status);
+		return on_child(s, ret_status);
 	case SIGTERM:
 	case SIGINT:
 		notify(-1, "STOPPING=1");
 		log_info("%s: pid %d drains in the background", strsignal((int)info.ssi_signo),
-			 g->child);
+			 s->child);
 		*ret_status = EXIT_SUCCESS;
 		return END;
 	case SIGHUP:
 		logfile_reopen();
-		kill(g->child, SIGHUP);
+		kill(s->child, SIGHUP);
 		return GO_ON;
 	default:
-		kill(g->child, (int)info.ssi_signo);
+		kill(s->child, (int)info.ssi_signo);
 		return GO_ON;
 	}
 }
 
-static enum outcome guard(struct guardian *g, int *ret_status)
+static enum outcome supervise(struct supervisor *s, int *ret_status)
 {
 	struct pollfd fds[] = {
-		{ .fd = g->signal_fd, .events = POLLIN },
-		{ .fd = g->fd, .events = POLLIN },
+		{ .fd = s->signal_fd, .events = POLLIN },
+		{ .fd = s->fd, .events = POLLIN },
 	};
 	enum outcome outcome = GO_ON;
 
@@ -187,12 +187,12 @@ static enum outcome guard(struct guardian *g, int *ret_status)
 			return END;
 		}
 		if (fds[1].revents & POLLIN)
-			read_message(g);
+			read_message(s);
 		/* The child's EOF comes before SIGCHLD, which brings the exit status. */
 		if (fds[1].revents & (POLLHUP | POLLERR))
 			fds[1].fd = -1;
 		if (fds[0].revents)
-			outcome = on_signal(g, ret_status);
+			outcome = on_signal(s, ret_status);
 	}
 	return outcome;
 }
@@ -205,8 +205,8 @@ static int log_error(const char *what)
 	return r;
 }
 
-/* Returns 0 in the child, 1 in the guardian; -errno, logged. */
-static int start_child(struct guardian *g, struct guardian_child *ret_child)
+/* Returns 0 in the child, 1 in the supervisor; -errno, logged. */
+static int start_child(struct supervisor *s, struct supervisor_child *ret_child)
 {
 	int fds[2];
 
@@ -214,32 +214,32 @@ static int start_child(struct guardian *g, struct guardian_child *ret_child)
 		return log_error("cannot make a socket pair");
 	/* A child does not inherit threads, so stop the log's thread first. */
 	logfile_stop(LOG_STOP_MS);
-	ret_child->again = g->child > 0;
-	util_closep(&g->fd);
-	g->fd = fds[0];
-	g->started_ms = monotonic_coarse_ms();
-	g->child = fork();
-	if (g->child < 0) {
+	ret_child->again = s->child > 0;
+	util_closep(&s->fd);
+	s->fd = fds[0];
+	s->started_ms = monotonic_coarse_ms();
+	s->child = fork();
+	if (s->child < 0) {
 		close(fds[1]);
 		return log_error("cannot start the relay");
 	}
-	if (g->child > 0) {
+	if (s->child > 0) {
 		close(fds[1]);
 		return 1;
 	}
 	close(fds[0]);
-	close(g->signal_fd);
-	sigprocmask(SIG_SETMASK, &g->mask, NULL);
+	close(s->signal_fd);
+	sigprocmask(SIG_SETMASK, &s->mask, NULL);
 	fcntl(fds[1], F_SETFL, O_NONBLOCK);
 	ret_child->fd = fds[1];
-	ret_child->n_sockets = g->n_held;
-	memcpy(ret_child->sockets, g->held, g->n_held * sizeof(int));
+	ret_child->n_sockets = s->n_held;
+	memcpy(ret_child->sockets, s->held, s->n_held * sizeof(int));
 	return 0;
 }
 
-int guardian_run(struct guardian_child *ret_child, int *ret_status)
+int supervisor_run(struct supervisor_child *ret_child, int *ret_status)
 {
-	struct guardian guardian = { .fd = -1 };
+	struct supervisor supervisor = { .fd = -1 };
 	enum outcome outcome;
 	sigset_t set;
 	int r;
@@ -251,19 +251,19 @@ int guardian_run(struct guardian_child *ret_child, int *ret_status)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, &guardian.mask);
-	guardian.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (guardian.signal_fd < 0) {
+	sigprocmask(SIG_BLOCK, &set, &supervisor.mask);
+	supervisor.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (supervisor.signal_fd < 0) {
 		r = log_error("cannot wait for signals");
-		sigprocmask(SIG_SETMASK, &guardian.mask, NULL);
+		sigprocmask(SIG_SETMASK, &supervisor.mask, NULL);
 		return r;
 	}
 	do {
-		r = start_child(&guardian, ret_child);
+		r = start_child(&supervisor, ret_child);
 		if (r <= 0)
 			return r;
-		outcome = guard(&guardian, ret_status);
+		outcome = supervise(&supervisor, ret_status);
 	} while (outcome == NEXT_CHILD);
-	release(&guardian);
+	release(&supervisor);
 	return 1;
 }
