@@ -262,7 +262,7 @@ static void expect_word(const char *shell, const char *text)
 	assert_string_equal(word, text);
 }
 
-/* To see it red: leave quotes and backslashes between the quotes unescaped. */
+/* To see it fail: leave quotes and backslashes between the quotes unescaped. */
 static void test_shell_quote(void **state)
 {
 	static const char *const texts[] = {

@@ -55,7 +55,7 @@ static void test_load(void **state)
 	load_options_finish(&o);
 }
 
-/* Only --all selects the whole host. To see it red: let load_options_parse() succeed without a
+/* Only --all selects the whole host. To see it fail: let load_options_parse() succeed without a
  * scope. */
 static void test_scope(void **state)
 {

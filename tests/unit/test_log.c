@@ -129,7 +129,7 @@ static void test_long_message_is_cut(void **state)
 }
 
 /*
- * A name that another user chooses may contain what looks like a log line. To see it red: skip
+ * A name that another user chooses may contain what looks like a log line. To see it fail: skip
  * escape_text().
  */
 static void test_message_stays_one_line(void **state)
@@ -240,8 +240,8 @@ static void test_limited_messages(void **state)
 
 /*
  * A line that cannot be written at once is dropped whole, and the number is reported when there is
- * room again. To see it red: write() in place of write_at_once(); the test hangs until alarm() ends
- * it.
+ * room again. To see it fail: write() in place of write_at_once(); the test hangs until alarm()
+ * ends it.
  */
 static void nobody_reads(struct ends *ends)
 {
@@ -370,7 +370,7 @@ static void limit_files(rlim_t size)
 
 /*
  * A file that is full (here: at its size limit) holds whole lines. The other lines are dropped, and
- * their number is reported when there is room again. To see it red: no cut_off(), or SIGXFSZ with
+ * their number is reported when there is room again. To see it fail: no cut_off(), or SIGXFSZ with
  * its default action.
  */
 static void test_file_that_is_full(void **state)
@@ -439,7 +439,7 @@ static void test_file_that_was_renamed(void **state)
 }
 
 /*
- * A descriptor of 0 to 2 that is closed at the start is not reused. To see it red: skip
+ * A descriptor of 0 to 2 that is closed at the start is not reused. To see it fail: skip
  * sink_init().
  */
 static void test_closed_descriptors(void **state)

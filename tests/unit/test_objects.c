@@ -2,7 +2,7 @@
 /*
  * The tables of common/objects.h against the BPF object that is built in: every map and program has
  * a row, with the sizes and types of its definition. The object is opened and not loaded, which
- * takes no privilege. To see it red: change a size, a section or a type in objects.c, or leave out
+ * takes no privilege. To see it fail: change a size, a section or a type in objects.c, or leave out
  * a row.
  */
 #include "objects.h"

@@ -174,7 +174,7 @@ static int log_to_file(void **state)
 	return 0;
 }
 
-/* To see it red: accept '=' as the first character of the value. */
+/* To see it fail: accept '=' as the first character of the value. */
 static void test_equals_after_short(void **state)
 {
 	expect_error(parse("-r=/a"), "option '-r' takes its value without '=': '-r=/a'");
@@ -203,7 +203,7 @@ static void test_operands(void **state)
 	expect_error(parse("--", "--", "x"), "unexpected argument '--'");
 }
 
-/* To see it red: leave out find_exact() in check_option(). */
+/* To see it fail: leave out find_exact() in check_option(). */
 static void test_abbreviations(void **state)
 {
 	expect_seen(parse("--fail"), "fail=yes ");
@@ -287,7 +287,7 @@ static void test_ranges(void **state)
 	expect_error(parse("--relay-group=bad"), "--relay-group: 'bad' at 0");
 }
 
-/* To see it red: let optable_takes() return true. */
+/* To see it fail: let optable_takes() return true. */
 static void test_commands(void **state)
 {
 	expect_error(parse("--two"), "unknown option '--two'");
@@ -322,7 +322,7 @@ static void test_file(void **state)
 	unlink(path);
 }
 
-/* To see it red: compare the bytes after the end of a path. */
+/* To see it fail: compare the bytes after the end of a path. */
 static void test_changed(void **state)
 {
 	struct values before;

@@ -9,7 +9,7 @@
 
 #include "unit.h"
 
-/* Its name has what ends the name in /proc/PID/stat. To see it red: search the first ')'. */
+/* Its name has what ends the name in /proc/PID/stat. To see it fail: search the first ')'. */
 static void this_process(void **state)
 {
 	uid_t uid = 4711;
@@ -22,7 +22,7 @@ static void this_process(void **state)
 	assert_int_equal(uid, getuid());
 }
 
-/* To see it red: return kill(pid, 0) == 0 && state is not 'Z'. */
+/* To see it fail: return kill(pid, 0) == 0 && state is not 'Z'. */
 static void child_until_it_is_waited_for(void **state)
 {
 	uid_t uid = 4711;

@@ -237,7 +237,7 @@ static int nodelay(int fd)
 	return on;
 }
 
-/* To see it red: leave out before_write() in copy(). */
+/* To see it fail: leave out before_write() in copy(). */
 static void test_nagle_ends_before_the_second_write(void **state)
 {
 	struct fixture *f = *state;
@@ -301,7 +301,7 @@ static void test_prefetch_end(void **state)
 }
 
 /*
- * The kernel reports a reset once, so it must be kept: the next read would see EOF. To see it red:
+ * The kernel reports a reset once, so it must be kept: the next read would see EOF. To see it fail:
  * drop the error of the prefetch.
  */
 static void test_prefetch_reset(void **state)
@@ -339,7 +339,7 @@ static void send_urgent(int fd, const char *before, const char *urgent, const ch
 }
 
 /*
- * An urgent byte reaches the peer as one. To see it red: send it without MSG_OOB (no urgent mark),
+ * An urgent byte reaches the peer as one. To see it fail: send it without MSG_OOB (no urgent mark),
  * or read without SO_OOBINLINE (no byte).
  */
 static void test_urgent_byte(void **state)
@@ -358,7 +358,7 @@ static void test_urgent_byte(void **state)
 }
 
 /*
- * A receiver without SO_OOBINLINE reads the urgent byte apart from the stream. To see it red: as
+ * A receiver without SO_OOBINLINE reads the urgent byte apart from the stream. To see it fail: as
  * above.
  */
 static void test_urgent_byte_apart(void **state)
@@ -378,7 +378,7 @@ static void test_urgent_byte_apart(void **state)
 
 /*
  * If another BPF program refuses SO_OOBINLINE, the urgent byte is not in the stream, and no other
- * byte may become urgent in its place. To see it red: skip the check of SO_OOBINLINE in at_mark().
+ * byte may become urgent in its place. To see it fail: skip the check of SO_OOBINLINE in at_mark().
  */
 static void test_urgent_byte_that_is_not_in_line(void **state)
 {
@@ -410,7 +410,7 @@ static void test_urgent_byte_first_of_all(void **state)
 }
 
 /*
- * The urgent mark stops a splice, and a FIN follows the byte. To see it red: return PUMP_EOF in
+ * The urgent mark stops a splice, and a FIN follows the byte. To see it fail: return PUMP_EOF in
  * splice_some() for 0, or read_result() for EAGAIN.
  */
 static void test_urgent_byte_in_bulk(void **state)

@@ -87,7 +87,7 @@ static void test_values(void **state)
 }
 
 /*
- * 0 turns a timeout or a limit off, in all of these options. To see it red: let one of them refuse
+ * 0 turns a timeout or a limit off, in all of these options. To see it fail: let one of them refuse
  * 0.
  */
 static void test_never(void **state)
