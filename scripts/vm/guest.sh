@@ -531,7 +531,7 @@ e2e()
         python3 -m pytest -p no:cacheprovider -p slow -q -rfE \
         --tb=short --show-capture=no \
         test_abi.py test_bystander.py test_cli.py test_entries.py test_explain.py \
-        test_lifecycle.py \
+        test_lifecycle.py test_urgent.py \
         test_load.py test_ports.py test_redirect.py test_relay.py test_stray.py \
         test_unsupported.py -k 'not no_memory_for_the_record'
 }
