@@ -23,14 +23,16 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "base.bpf.h"
-#include "client.bpf.h"
 #include "decide.bpf.h"
+#include "defs.bpf.h"
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "policy.bpf.h"
 #include "port.bpf.h"
+#include "record.bpf.h"
 #include "share.bpf.h"
+#include "stats.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
 

@@ -6,7 +6,7 @@
  * namespace. A hash with a secret seed selects the counters in map_shares. Two owners may share a
  * counter, but nobody can choose with whom.
  *
- * Pure, and built by the host's compiler too, as decide.bpf.h is; client.bpf.h has the counters.
+ * Pure, and built by the host's compiler too, as decide.bpf.h is; record.bpf.h has the counters.
  */
 #ifndef TPROXY_SHARE_BPF_H
 #define TPROXY_SHARE_BPF_H

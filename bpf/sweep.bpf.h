@@ -23,10 +23,10 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "base.bpf.h"
-#include "client.bpf.h"
 #include "endpoint.bpf.h"
 #include "maps.bpf.h"
+#include "record.bpf.h"
+#include "stats.bpf.h"
 #include "tproxy_abi.h"
 
 /* Shortest interval between two passes of one namespace. Root's tools do not wait for it. */

@@ -25,17 +25,18 @@
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "answer.bpf.h"
-#include "base.bpf.h"
-#include "client.bpf.h"
 #include "connect.bpf.h"
+#include "defs.bpf.h"
 #include "endpoint.bpf.h"
-#include "events.bpf.h"
+#include "getsockopt.bpf.h"
 #include "maps.bpf.h"
+#include "record.bpf.h"
+#include "sockops.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
 
@@ -126,7 +127,7 @@ int tproxy_release(struct bpf_sock *sk)
 }
 
 /* Returns the original destination of this socket, or NULL if it was not redirected. */
-static __always_inline const struct tproxy_endpoint *asked_for(struct bpf_sock *sk)
+static __always_inline const struct tproxy_endpoint *original_dst_of(struct bpf_sock *sk)
 {
 	const struct client *client;
 
@@ -139,7 +140,7 @@ static __always_inline const struct tproxy_endpoint *asked_for(struct bpf_sock *
 SEC("cgroup/getpeername4")
 int tproxy_getpeer4(struct bpf_sock_addr *ctx)
 {
-	const struct tproxy_endpoint *dst = asked_for(ctx->sk);
+	const struct tproxy_endpoint *dst = original_dst_of(ctx->sk);
 
 	if (dst) {
 		ctx->user_ip4 = endpoint_get4(dst);
@@ -151,7 +152,7 @@ int tproxy_getpeer4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int tproxy_getpeer6(struct bpf_sock_addr *ctx)
 {
-	const struct tproxy_endpoint *dst = asked_for(ctx->sk);
+	const struct tproxy_endpoint *dst = original_dst_of(ctx->sk);
 
 	if (dst) {
 		store_words(ctx->user_ip6, dst);
@@ -167,28 +168,28 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	__s32 size = 0;
 
 	if ((ctx->level != SOL_IP && ctx->level != SOL_IPV6) || !ctx->sk)
-		return sockopt_pass(ctx);
+		return getsockopt_pass(ctx);
 	if (ctx->optname != SO_ORIGINAL_DST && ctx->optname != TPROXY_SO_CONN &&
 	    ctx->optname != TPROXY_SO_WHOAMI)
-		return sockopt_pass(ctx);
+		return getsockopt_pass(ctx);
 	mark = bpf_sk_storage_get(&map_marks, ctx->sk, NULL, 0);
 	if (!mark)
-		return sockopt_pass(ctx);
+		return getsockopt_pass(ctx);
 
 	if (ctx->level == SOL_IPV6) {
 		if (ctx->optname == SO_ORIGINAL_DST)
-			size = answer_original_dst6(ctx->optval, ctx->optval_end, mark);
+			size = getsockopt_original_dst6(ctx->optval, ctx->optval_end, mark);
 	} else if (ctx->optname == SO_ORIGINAL_DST) {
-		size = answer_original_dst4(ctx->optval, ctx->optval_end, mark);
+		size = getsockopt_original_dst4(ctx->optval, ctx->optval_end, mark);
 	} else if (ctx->optname == TPROXY_SO_CONN) {
-		size = answer_conn(ctx->optval, ctx->optval_end, mark);
+		size = getsockopt_conn(ctx->optval, ctx->optval_end, mark);
 	} else {
-		size = answer_whoami(ctx->optval, ctx->optval_end, mark);
+		size = getsockopt_whoami(ctx->optval, ctx->optval_end, mark);
 	}
 	if (ctx->optname == SO_ORIGINAL_DST && !(mark->flags & TPROXY_MARK_RECORDED))
-		return sockopt_deny(ctx);
+		return getsockopt_deny(ctx);
 	if (!size)
-		return sockopt_pass(ctx);
+		return getsockopt_pass(ctx);
 	ctx->optlen = size;
 	/* Keep clang from merging the two stores into a 64-bit one, which the verifier rejects. */
 	barrier();

@@ -165,7 +165,7 @@ def test_buffer_that_is_too_small_is_left_alone(accepted, name, size):
 
 
 def test_direct_connection_has_no_original_destination(loaded, relay):
-    """I3: also if it comes from the scope. Fails if answer_conn() ignores RECORDED."""
+    """I3: also if it comes from the scope. Fails if getsockopt_conn() ignores RECORDED."""
     for place in (loaded.client, loaded.bystander):
         loaded.connect(relay, place=place)
         sock, _ = loaded.accept(relay)

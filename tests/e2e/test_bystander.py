@@ -71,7 +71,7 @@ def peer_groups():
 
 
 def test_answer_longer_than_a_page(bed, load, place):
-    """I5. To see it fail (kernels before 6.5): drop sockopt_pass()."""
+    """I5. To see it fail (kernels before 6.5): drop getsockopt_pass()."""
     load()
     assert bed.run_in(peer_groups, place=place) == tuple(range(1, GROUPS + 1))
 
@@ -174,7 +174,7 @@ def test_long_buffer_is_handed_back_as_unseen(bed):
     """I5: tproxy's program sets optlen to 0, which means that the caller's buffer stays as it is.
 
     Newer kernels tolerate a program that does not, older ones return EFAULT. A foreign program,
-    attached above and so run afterwards, detects both. To see it fail: drop sockopt_pass().
+    attached above and so run afterwards, detects both. To see it fail: drop getsockopt_pass().
     """
     pin = bed.directory / "bpf" / "foreign"
     load_getsockopt(pin, most=4096)

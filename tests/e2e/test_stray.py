@@ -428,7 +428,7 @@ def test_segments_of_a_connection_before(loaded):
 @pytest.mark.parametrize("family", [4, 6])
 def test_conntrack_is_not_asked(bed, family):
     """For a connection made to the relay itself, conntrack answers SO_ORIGINAL_DST with the relay's
-    own address. To see it fail: use SO_ORIGINAL_DST in origdst_get(), and leave sockopt_deny()
+    own address. To see it fail: use SO_ORIGINAL_DST in origdst_get(), and leave getsockopt_deny()
     out."""
     host6.give_addresses(bed)
     bed.load()
@@ -457,8 +457,8 @@ def end_of_direct(address):
 
 @pytest.mark.needs("iptables-legacy")
 def test_others_do_not_get_conntracks_answer(loaded):
-    """Proxies that tproxyctl registered use SO_ORIGINAL_DST. To see it fail: leave sockopt_deny()
-    out."""
+    """Proxies that tproxyctl registered use SO_ORIGINAL_DST. To see it fail: leave
+    getsockopt_deny() out."""
     import test_abi
     subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
                     "-A", "OUTPUT", "-p", "tcp", "-d", VIP, "-j", "REDIRECT"], check=True)

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The getsockopt() answers for a relay's sockets. */
-#ifndef TPROXY_ANSWER_BPF_H
-#define TPROXY_ANSWER_BPF_H
+#ifndef TPROXY_GETSOCKOPT_BPF_H
+#define TPROXY_GETSOCKOPT_BPF_H
 
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "base.bpf.h"
+#include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "policy.bpf.h"
 #include "tproxy_abi.h"
 
 /*
  * Each of these functions returns the number of bytes written to optval, or 0 to leave the kernel's
  * own result (an error) in place. A buffer that is too small gives 0 too.
  */
-static __always_inline __s32 answer_whoami(void *optval, void *end, const struct tproxy_mark *mark)
+static __always_inline __s32 getsockopt_whoami(void *optval, void *end,
+					       const struct tproxy_mark *mark)
 {
 	struct tproxy_whoami *whoami = optval;
 	const struct tproxy_policy *policy;
@@ -35,7 +38,8 @@ static __always_inline __s32 answer_whoami(void *optval, void *end, const struct
 	return sizeof(*whoami);
 }
 
-static __always_inline __s32 answer_conn(void *optval, void *end, const struct tproxy_mark *mark)
+static __always_inline __s32 getsockopt_conn(void *optval, void *end,
+					     const struct tproxy_mark *mark)
 {
 	struct tproxy_conn *conn = optval;
 
@@ -45,8 +49,8 @@ static __always_inline __s32 answer_conn(void *optval, void *end, const struct t
 	return sizeof(*conn);
 }
 
-static __always_inline __s32 answer_original_dst4(void *optval, void *end,
-						  const struct tproxy_mark *mark)
+static __always_inline __s32 getsockopt_original_dst4(void *optval, void *end,
+						      const struct tproxy_mark *mark)
 {
 	struct sockaddr_in *sin = optval;
 
@@ -60,8 +64,8 @@ static __always_inline __s32 answer_original_dst4(void *optval, void *end,
 	return sizeof(*sin);
 }
 
-static __always_inline __s32 answer_original_dst6(void *optval, void *end,
-						  const struct tproxy_mark *mark)
+static __always_inline __s32 getsockopt_original_dst6(void *optval, void *end,
+						      const struct tproxy_mark *mark)
 {
 	struct sockaddr_in6 *sin6 = optval;
 
@@ -80,7 +84,7 @@ static __always_inline __s32 answer_original_dst6(void *optval, void *end,
  * and fails the call with EFAULT if the program leaves optlen above that. An optlen of 0 means
  * "leave the caller's buffer as it is" (Documentation/bpf/prog_cgroup_sockopt.rst).
  */
-static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
+static __always_inline int getsockopt_pass(struct bpf_sockopt *ctx)
 {
 	if (ctx->optlen > PAGE_SIZE_MIN)
 		ctx->optlen = 0;
@@ -92,7 +96,7 @@ static __always_inline int sockopt_pass(struct bpf_sockopt *ctx)
  * answer of conntrack, where it is loaded, for tproxy's: for a direct connection to the relay that
  * is the relay's own address.
  */
-static __always_inline int sockopt_deny(struct bpf_sockopt *ctx)
+static __always_inline int getsockopt_deny(struct bpf_sockopt *ctx)
 {
 	bpf_set_retval(-ENOENT);
 	return 1;

@@ -5,15 +5,14 @@
  * closed. entries_make() and entries_delete() keep the counters in map_loads and map_shares in step
  * with map_socks.
  */
-#ifndef TPROXY_CLIENT_BPF_H
-#define TPROXY_CLIENT_BPF_H
+#ifndef TPROXY_RECORD_BPF_H
+#define TPROXY_RECORD_BPF_H
 
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#include "base.bpf.h"
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"

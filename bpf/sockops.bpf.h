@@ -15,19 +15,21 @@
  * A redirected SYN reaches the relay's own listener or nobody. Wherever the SYN could leave the
  * host, or reach a process that has bound the relay's port since, these steps stop it.
  */
-#ifndef TPROXY_EVENTS_BPF_H
-#define TPROXY_EVENTS_BPF_H
+#ifndef TPROXY_SOCKOPS_BPF_H
+#define TPROXY_SOCKOPS_BPF_H
 
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "base.bpf.h"
-#include "client.bpf.h"
+#include "defs.bpf.h"
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "policy.bpf.h"
+#include "record.bpf.h"
+#include "stats.bpf.h"
 #include "tproxy_abi.h"
 
 /* An interface index that no device has. */
@@ -102,7 +104,7 @@ static __always_inline void note_stray(const struct client *client)
 	__sync_fetch_and_add(&relay->missed, 1);
 }
 
-static __always_inline void ask_for(struct bpf_sock_ops *ctx, int flags)
+static __always_inline void request_callbacks(struct bpf_sock_ops *ctx, int flags)
 {
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
@@ -122,7 +124,7 @@ static __always_inline long set_option(struct bpf_sock_ops *ctx, int level, int 
  */
 static __always_inline void client_abort(struct bpf_sock_ops *ctx, struct client *client)
 {
-	ask_for(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	client->nowhere = 1;
 	set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, NOWHERE);
 }
@@ -192,7 +194,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		return;
 	}
 	client->published = 1;
-	ask_for(ctx, CLIENT_FLAGS);
+	request_callbacks(ctx, CLIENT_FLAGS);
 }
 
 /*
@@ -209,7 +211,7 @@ static __always_inline void client_established(struct bpf_sock_ops *ctx, struct 
 	if (!client || !client->published)
 		return;
 	/* Another sockops program may have replaced the callback flags: request them again. */
-	ask_for(ctx, CLIENT_FLAGS);
+	request_callbacks(ctx, CLIENT_FLAGS);
 	if (!listener_is_gone(client))
 		return;
 	count(TPROXY_STAT_ABORTED);
@@ -310,7 +312,7 @@ static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf
 
 	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
-	ask_for(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	mark->listener = bpf_map_update_elem(&map_listeners, &cookie, &one, BPF_ANY) ? 0 : cookie;
 	mark->flags |= TPROXY_MARK_HOOKED;
 }
