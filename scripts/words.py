@@ -17,6 +17,8 @@ from pathlib import Path
 
 TERMS = {
     "supervisor": ["guardian", "guardians"],
+    "admission": ["crowded"],
+    "spin": ["busypoll"],
     "upstream": ["dials", "dialled", "dialling", "dialer"],
 }
 PLAIN = {

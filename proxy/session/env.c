@@ -7,7 +7,7 @@
 /* How often an inactive session is checked for progress within its timeout, see expiry.c. */
 #define LOOKS 8
 
-/* Callback of busypoll.h. */
+/* Callback of spin.h. */
 static void send_acks(void *arg, bool all)
 {
 	struct session_env *env = arg;
@@ -18,11 +18,11 @@ static void send_acks(void *arg, bool all)
 void env_init(struct session_env *env)
 {
 	TAILQ_INIT(&env->sessions);
-	TAILQ_INIT(&env->deaf);
+	TAILQ_INIT(&env->unpolled);
 	ack_queue_init(&env->acks);
-	env->busypoll.debts = &env->acks.n;
-	env->busypoll.pay = send_acks;
-	env->busypoll.pay_arg = env;
+	env->spin.deferred = &env->acks.n;
+	env->spin.do_deferred = send_acks;
+	env->spin.deferred_arg = env;
 	deadline_queue_init(&env->connecting);
 	deadline_queue_init(&env->idle);
 	deadline_queue_init(&env->half_closed);
@@ -34,15 +34,15 @@ void env_add(struct session_env *env, struct session *s)
 {
 	s->env = env;
 	TAILQ_INSERT_HEAD(&env->sessions, s, entry);
-	if (!env->unsettled)
-		env->unsettled = s;
-	env->crowd.sessions++;
+	if (!env->oldest_new)
+		env->oldest_new = s;
+	env->admission.sessions++;
 }
 
 void env_add_again(struct session_env *env, struct session *s)
 {
 	s->env = env;
-	/* At the tail: sessions that are not settled are at the head. */
+	/* At the tail: sessions without keepalive are at the head. */
 	TAILQ_INSERT_TAIL(&env->sessions, s, entry);
 }
 
@@ -54,29 +54,29 @@ void env_remove(struct session *s)
 	half_queue_remove(&env->bulk, &s->down);
 	ack_forget(&env->acks, &s->ack);
 	deadline_clear(&s->deadline);
-	if (s->deaf) {
-		TAILQ_REMOVE(&env->deaf, s, deaf_entry);
-		env->n_deaf--;
-		s->deaf = false;
+	if (s->unpolled) {
+		TAILQ_REMOVE(&env->unpolled, s, unpolled_entry);
+		env->n_unpolled--;
+		s->unpolled = false;
 	}
 	TAILQ_REMOVE(&env->sessions, s, entry);
 }
 
-void env_settle(struct session *s)
+void env_end_new(struct session *s)
 {
-	if (s->env->unsettled == s)
-		s->env->unsettled = TAILQ_PREV(s, session_list, entry);
-	s->env->crowd.sessions--;
+	if (s->env->oldest_new == s)
+		s->env->oldest_new = TAILQ_PREV(s, session_list, entry);
+	s->env->admission.sessions--;
 }
 
 void env_watch(struct session *s)
 {
-	bool deaf = s->phase < SESSION_RELAYING || !s->up.reading || !s->down.reading;
+	bool unpolled = s->phase < SESSION_RELAYING || !s->up.reading || !s->down.reading;
 
-	if (deaf && !s->deaf)
-		TAILQ_INSERT_TAIL(&s->env->deaf, s, deaf_entry);
-	else if (!deaf && s->deaf)
-		TAILQ_REMOVE(&s->env->deaf, s, deaf_entry);
-	s->env->n_deaf += (uint32_t)deaf - (uint32_t)s->deaf;
-	s->deaf = deaf;
+	if (unpolled && !s->unpolled)
+		TAILQ_INSERT_TAIL(&s->env->unpolled, s, unpolled_entry);
+	else if (!unpolled && s->unpolled)
+		TAILQ_REMOVE(&s->env->unpolled, s, unpolled_entry);
+	s->env->n_unpolled += (uint32_t)unpolled - (uint32_t)s->unpolled;
+	s->unpolled = unpolled;
 }

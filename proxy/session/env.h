@@ -14,8 +14,8 @@
 #include <sys/queue.h>
 
 #include "ack.h"
-#include "busypoll.h"
-#include "crowd.h"
+#include "spin.h"
+#include "admission.h"
 #include "deadline.h"
 #include "half.h"
 #include "kernel/registration.h"
@@ -41,15 +41,15 @@ struct session_env {
 	struct pump_tools tools;
 	struct registration_handle handle;
 	struct stats stats;
-	struct busypoll busypoll;
+	struct spin spin;
 	bool pass_mark; /* --pass-mark */
 	int keepidle_s; /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
 
-	struct session_list sessions; /* newest first; sessions of a partner at the tail */
-	struct session *unsettled;    /* the oldest session that is not settled, or NULL */
-	struct crowd crowd;	      /* counts sessions that are not settled */
-	TAILQ_HEAD(, session) deaf;   /* probe list: epoll reports no reset; the next one first */
-	uint32_t n_deaf;
+	struct session_list sessions;	/* newest first; sessions of a partner at the tail */
+	struct session *oldest_new;	/* the oldest session without keepalive, or NULL */
+	struct admission admission;	/* counts sessions without keepalive */
+	TAILQ_HEAD(, session) unpolled; /* probe list: epoll reports no reset; the next one first */
+	uint32_t n_unpolled;
 	struct ack_queue acks;
 	struct deadline_queue connecting, idle, half_closed;
 	struct half_queue bulk;
@@ -77,12 +77,12 @@ void env_init(struct session_env *env);
 
 /* Puts a new session on the lists. */
 void env_add(struct session_env *env, struct session *s);
-/* Puts a session on the lists that was taken off those of another environment. It is settled. */
+/* Puts a session on the lists that was taken off those of another environment. It has keepalive. */
 void env_add_again(struct session_env *env, struct session *s);
-/* Takes s off all lists and queues. If it is not settled, it is still counted as a new session. */
+/* Takes s off all lists and queues. Without keepalive it is still counted as a new session. */
 void env_remove(struct session *s);
-/* Stops counting s as a new session (crowd.h). */
-void env_settle(struct session *s);
+/* Stops counting s as a new session (admission.h). */
+void env_end_new(struct session *s);
 /*
  * Updates the membership on the probe list: a side that is not read from may be reset without an
  * event. The owner of the environment probes the sessions on this list, see session_probe().

@@ -50,14 +50,14 @@ static enum close_reason reset_reason(enum session_side by)
 }
 
 /*
- * Every event callback calls this first. It feeds the accept throttle (crowd.h) and the spin
- * heuristic (busypoll.h).
+ * Every event callback calls this first. It feeds the accept throttle (admission.h) and the spin
+ * heuristic (spin.h).
  */
 static void note_event(struct session *s)
 {
-	if (!s->settled)
-		s->env->crowd.served++;
-	busypoll_woke(&s->env->busypoll);
+	if (!s->has_keepalive)
+		s->env->admission.served++;
+	spin_note_event(&s->env->spin);
 }
 
 static void close_side(int fd, bool reset)
@@ -112,8 +112,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	half_finish(&s->up, &env->tools);
 	half_finish(&s->down, &env->tools);
 	handshake_destroy(s->handshake);
-	if (!s->settled)
-		env_settle(s);
+	if (!s->has_keepalive)
+		env_end_new(s);
 	env_remove(s);
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
@@ -389,9 +389,9 @@ static void on_ready(struct half *h, bool again)
 }
 
 /* Connects to the upstream. May destroy the session. */
-static void dial(struct session *s, bool crowded)
+static void dial(struct session *s, bool under_load)
 {
-	bool early = crowded && !s->handshake && pump_prefetch(&s->up.pump, &s->env->tools);
+	bool early = under_load && !s->handshake && pump_prefetch(&s->up.pump, &s->env->tools);
 	int r;
 
 	s->phase = SESSION_CONNECTING;
@@ -452,12 +452,12 @@ void session_set_keepidle(struct session *s)
 }
 
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
-void session_settle(struct session *s)
+void session_start_keepalive(struct session *s)
 {
 	s->keeps_own = tuning_pass_options_on(s->client_fd, s->server_fd);
 	session_set_keepidle(s);
-	s->settled = true;
-	env_settle(s);
+	s->has_keepalive = true;
+	env_end_new(s);
 }
 
 void session_detach(struct session *s)
@@ -526,7 +526,7 @@ static struct session *session_new(struct session_env *env, int client_fd, int s
 }
 
 void session_create(struct session_env *env, int client_fd, int server_fd,
-		    const union sockaddr_any *client, bool crowded)
+		    const union sockaddr_any *client, bool under_load)
 {
 	struct session *s = session_new(env, client_fd, server_fd, client);
 	struct tproxy_conn conn;
@@ -543,5 +543,5 @@ void session_create(struct session_env *env, int client_fd, int server_fd,
 		return;
 	}
 	if (count_client(s, conn.cgroup_id) && choose_route(s, &conn) && pass_mark(s, conn.mark))
-		dial(s, crowded);
+		dial(s, under_load);
 }

@@ -33,13 +33,13 @@ void session_run(struct half *h);
  * route's handshake if there is one, and relays, or resets the client. The session may have ended
  * when this returns.
  *
- * crowded: under load (crowd.h). The client's first data is read before connect() then, and the
- * last segment of the handshake goes with this data. It goes immediately if the server has not
+ * under_load: under load (admission.h). The client's first data is read before connect() then, and
+ * the last segment of the handshake goes with this data. It goes immediately if the server has not
  * answered by then. This saves about one segment in 20 for each connection, but delays the wakeup
  * of an idle server by some microseconds.
  */
 void session_create(struct session_env *env, int client_fd, int server_fd,
-		    const union sockaddr_any *client, bool crowded);
+		    const union sockaddr_any *client, bool under_load);
 
 /*
  * Takes a session that relays, and its events, off its environment, in that thread.
@@ -49,12 +49,12 @@ void session_detach(struct session *s);
 void session_attach(struct session *s, struct session_env *env);
 
 /*
- * Settles a session: sets up keepalive and the client's other options on the server's socket. Done
+ * Sets up keepalive and the client's other options on the server's socket. The caller does this
  * some time after its start, because most sessions end before and need neither.
  */
-void session_settle(struct session *s);
+void session_start_keepalive(struct session *s);
 
-/* session_env::keepidle_s has changed: applies it to a settled session. */
+/* session_env::keepidle_s has changed: applies it to a session that has keepalive. */
 void session_set_keepidle(struct session *s);
 
 /* Closes both sides, with a reset unless reason is CLOSE_DONE, logs and counts the end, frees s. */

@@ -45,15 +45,15 @@ enum session_phase {
 };
 
 struct session {
-	TAILQ_ENTRY(session) entry;	 /* session_env::sessions */
-	TAILQ_ENTRY(session) deaf_entry; /* session_env::deaf, the probe list */
-	struct deadline deadline;	 /* in a queue of the environment, by phase */
+	TAILQ_ENTRY(session) entry;	     /* session_env::sessions */
+	TAILQ_ENTRY(session) unpolled_entry; /* session_env::unpolled, the probe list */
+	struct deadline deadline;	     /* in a queue of the environment, by phase */
 	struct session_env *env;
 	enum session_phase phase;
-	bool deaf;	/* on the probe list: a side is not polled, so epoll reports no reset */
-	bool settled;	/* session_settle() has run */
-	bool keeps_own; /* keepalive as the client set it, not by session_env::keepidle_s */
-	int keepidle_s; /* session_env::keepidle_s as it was applied last */
+	bool unpolled;	    /* on the probe list: a side is not polled, so epoll reports no reset */
+	bool has_keepalive; /* session_start_keepalive() has run */
+	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
+	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
 	int client_fd;
 	int server_fd;
 	struct half up;	  /* client to server */

@@ -56,7 +56,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	const struct timeval now = {};
 	uint32_t n = 1 + env->bulk.n / BULK_PART;
 
-	busypoll_woke(&env->busypoll);
+	spin_note_event(&env->spin);
 	while (n-- > 0 && env->bulk.n)
 		run_first(bulk);
 	/* Without memory for the event, the others run now. */

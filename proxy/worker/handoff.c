@@ -43,8 +43,8 @@ void handoff_pair(struct handoff *worker, struct handoff *bulk)
 static bool hand_over(struct session *s, struct handoff *to)
 {
 	/* Not under the lock, as it makes system calls. */
-	if (!s->settled)
-		session_settle(s);
+	if (!s->has_keepalive)
+		session_start_keepalive(s);
 	pthread_mutex_lock(&to->lock);
 	if (to->closed) {
 		pthread_mutex_unlock(&to->lock);

@@ -234,7 +234,7 @@ enum accepted {
 };
 
 /* Accepts one client and creates its session. Pauses the listener if that cannot be done now. */
-static enum accepted accept_one(struct listener_socket *socket, bool crowded)
+static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 {
 	struct listener *l = socket->listener;
 	union sockaddr_any client;
@@ -270,7 +270,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool crowded)
 		return ACCEPTED_PAUSED;
 	}
 	stats_add(&l->env->sessions->stats.accepted, 1);
-	session_create(l->env->sessions, fd, TAKE_FD(l->spare_fd), &client, crowded);
+	session_create(l->env->sessions, fd, TAKE_FD(l->spare_fd), &client, under_load);
 	tick_need(l->env->tick);
 	return ACCEPTED;
 }
@@ -279,13 +279,13 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener_socket *socket = arg;
 	struct session_env *env = socket->listener->env->sessions;
-	bool crowded = crowd_is(&env->crowd);
+	bool under_load = admission_under_load(&env->admission);
 	int i;
 
-	busypoll_woke(&env->busypoll);
-	if (crowd_wait(&socket->wait, &env->crowd, monotonic_coarse_ms()))
+	spin_note_event(&env->spin);
+	if (admission_wait(&socket->wait, &env->admission, monotonic_coarse_ms()))
 		return;
-	for (i = 0; i < ACCEPT_MAX && accept_one(socket, crowded || i > 0) == ACCEPTED; i++)
+	for (i = 0; i < ACCEPT_MAX && accept_one(socket, under_load || i > 0) == ACCEPTED; i++)
 		;
 }
 
@@ -366,7 +366,7 @@ enum listener_left listener_serve_retired(struct listener *l, bool last)
 
 		most = last && socket->left < ACCEPT_MAX ? socket->left : ACCEPT_MAX;
 		for (n = 0; n < most && accepted == ACCEPTED; n += accepted == ACCEPTED)
-			accepted = accept_one(socket, /* crowded= */ true);
+			accepted = accept_one(socket, /* under_load= */ true);
 		if (accepted == ACCEPTED_PAUSED)
 			return LISTENER_PAUSED;
 		socket->left = last && accepted == ACCEPTED ? socket->left - n : 0;

@@ -7,7 +7,7 @@
  * descriptor or memory for both sides, the listener pauses: it stops polling, and clients stay in
  * the backlog. It resumes when a session ends or a short timer fires, so it never spins.
  *
- * Under load, clients wait in the backlog for a moment too (crowd.h).
+ * Under load, clients wait in the backlog for a moment too (admission.h).
  *
  * A listener that is replaced or drained is retired: no events, and the worker serves it by timer
  * until its backlog is empty. It is then closed.
@@ -22,7 +22,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "session/crowd.h"
+#include "session/admission.h"
 #include "tproxy_abi.h"
 
 struct event;
@@ -48,7 +48,7 @@ struct listener_socket {
 	struct event *event; /* readable: a client is in the backlog */
 	bool destroyed;	     /* by SOCK_DESTROY of sock_diag(7): it does not listen any more */
 	uint32_t left;	     /* retired: clients still to be accepted */
-	struct crowd_wait wait;
+	struct admission_wait wait;
 };
 
 struct listener {

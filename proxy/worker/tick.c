@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See tick.h. One timer looks at the heads of the three queues of deadlines, probes a part
- * of the sessions that are not polled, and settles a part of the new ones. It runs when the next
- * timeout may expire, at least every most_ms, and not while there are no sessions.
+ * of the sessions that are not polled, and starts keepalive on a part of the new ones. It runs when
+ * the next timeout may expire, at least every most_ms, and not while there are no sessions.
  */
 #include "tick.h"
 
@@ -16,8 +16,8 @@
 
 /* Interval of the passes over the probe list, see session_probe(). */
 #define PROBE_MS 500
-/* Limit of sessions probed, and of sessions settled, in one tick: half a millisecond. The rest
- * follow in the next tick. */
+/* Limit of sessions probed, and of new ones that get keepalive, in one tick: half a millisecond.
+ * The rest follow in the next tick. */
 #define WALK_MAX 256
 /* Limit of sessions that expire in one tick, for each queue. */
 #define EXPIRE_MAX 256
@@ -43,37 +43,37 @@ static void expire(struct deadline_queue *queue, uint64_t now_ms, enum close_rea
  * pass over the list only if the last pass is complete and began most_ms ago: ticks for
  * timeouts may come more often.
  */
-static void probe_deaf(struct tick *tick, uint64_t now_ms)
+static void probe_unpolled(struct tick *tick, uint64_t now_ms)
 {
 	struct session_env *env = tick->env;
 	struct session *s;
 	uint32_t n;
 
 	if (!tick->probe_left && now_ms + TICK_LEAST_MS >= tick->probed_ms + tick->most_ms) {
-		tick->probe_left = env->n_deaf;
+		tick->probe_left = env->n_unpolled;
 		tick->probed_ms = now_ms;
 	}
 	for (n = 0; n < tick->walk_most && tick->probe_left > 0; n++) {
-		s = TAILQ_FIRST(&env->deaf);
+		s = TAILQ_FIRST(&env->unpolled);
 		if (!s) {
 			tick->probe_left = 0;
 			return;
 		}
 		tick->probe_left--;
-		TAILQ_REMOVE(&env->deaf, s, deaf_entry);
-		TAILQ_INSERT_TAIL(&env->deaf, s, deaf_entry);
+		TAILQ_REMOVE(&env->unpolled, s, unpolled_entry);
+		TAILQ_INSERT_TAIL(&env->unpolled, s, unpolled_entry);
 		session_probe(s);
 	}
 }
 
-/* Settles new sessions, the oldest first. */
-static void settle(struct tick *tick)
+/* Starts keepalive on new sessions, the oldest first. */
+static void start_keepalive(struct tick *tick)
 {
 	struct session_env *env = tick->env;
 	uint32_t n;
 
-	for (n = 0; n < tick->walk_most && env->unsettled; n++)
-		session_settle(env->unsettled);
+	for (n = 0; n < tick->walk_most && env->oldest_new; n++)
+		session_start_keepalive(env->oldest_new);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -115,9 +115,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	expire(&env->connecting, now_ms, CLOSE_CONNECT_TIMEOUT);
 	expire(&env->idle, now_ms, CLOSE_IDLE_TIMEOUT);
 	expire(&env->half_closed, now_ms, CLOSE_HALF_CLOSED_TIMEOUT);
-	probe_deaf(tick, now_ms);
-	settle(tick);
-	schedule_tick(tick, tick->probe_left || env->unsettled ? TICK_LEAST_MS : tick->most_ms);
+	probe_unpolled(tick, now_ms);
+	start_keepalive(tick);
+	schedule_tick(tick, tick->probe_left || env->oldest_new ? TICK_LEAST_MS : tick->most_ms);
 }
 
 void tick_configure(struct tick *tick)

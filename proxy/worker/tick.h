@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The timer of a worker's sessions: timeouts, probes for resets, settling of sessions that last. */
+/* The timer of a worker's sessions: timeouts, probes for resets, keepalive of sessions that last.
+ */
 #ifndef TPROXY_TICK_H
 #define TPROXY_TICK_H
 
@@ -15,7 +16,7 @@ struct tick {
 	bool ticking;	     /* timer is scheduled */
 	uint32_t probe_left; /* sessions left in the current pass over the probe list */
 	uint64_t probed_ms;  /* when that pass began */
-	uint32_t walk_most;  /* limit of sessions probed, and of settled, in one tick */
+	uint32_t walk_most;  /* limit of sessions probed, and of new ones, in one tick */
 	/* Longest interval while there are sessions: a session that comes in between may have a
 	 * shorter timeout than those before it. */
 	uint64_t most_ms;

@@ -128,7 +128,7 @@ static void on_closing(evutil_socket_t fd, short what, void *arg)
 	struct timeval delay;
 	int i;
 
-	busypoll_woke(&worker->env.busypoll);
+	spin_note_event(&worker->env.spin);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		left = listener_serve_retired(&worker->retired[i], last);
 		first = left < first ? left : first;
@@ -216,7 +216,7 @@ static void set_keepalive(struct worker *worker, int keepidle_s)
 		return;
 	worker->env.keepidle_s = keepidle_s;
 	TAILQ_FOREACH (s, &worker->env.sessions, entry) {
-		if (s->settled)
+		if (s->has_keepalive)
 			session_set_keepidle(s);
 	}
 }
@@ -275,8 +275,8 @@ static void init_env(struct worker *worker, const struct worker_config *config)
 	env->shared = &worker->shared->sessions;
 	env->handle = (struct registration_handle)REGISTRATION_HANDLE_NULL;
 	env->pass_mark = config->pass_mark;
-	env->busypoll.turn = &worker->shared->looking;
-	env->busypoll.most_us = config->busy_poll_us;
+	env->spin.owner = &worker->shared->spin_owner;
+	env->spin.most_us = config->busy_poll_us;
 	env->owner = worker;
 	env->defer = defer;
 	env->on_end = on_session_end;
@@ -332,7 +332,7 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 void worker_pair(struct worker *worker, struct worker *bulk)
 {
 	handoff_pair(&worker->handoff, &bulk->handoff);
-	bulk->env.busypoll.most_us = 0;
+	bulk->env.spin.most_us = 0;
 	bulk->env.tools.pipes = &worker->pipes;
 }
 
@@ -350,7 +350,7 @@ static void *worker_main(void *arg)
 	/* Bulk workers keep the default slice, so that small messages overtake them. */
 	if (!worker->handoff.is_bulk)
 		slice_shorten();
-	worker->failed = busypoll_loop(&worker->env.busypoll, worker->env.base) < 0;
+	worker->failed = spin_loop(&worker->env.spin, worker->env.base) < 0;
 	if (worker->failed)
 		log_err("a worker cannot wait for events: %m");
 	handoff_end(&worker->handoff);

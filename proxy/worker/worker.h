@@ -31,7 +31,7 @@
 #include "limit.h"
 #include "listener.h"
 #include "log.h"
-#include "session/busypoll.h"
+#include "session/spin.h"
 #include "session/env.h"
 #include "session/pipes.h"
 #include "tick.h"
@@ -43,7 +43,7 @@ struct event;
 struct worker_shared {
 	struct session_limit limit;
 	struct session_shared sessions;
-	struct busypoll_turn looking;
+	struct spin_owner spin_owner;
 	struct log_episode paused;
 };
 

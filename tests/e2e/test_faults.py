@@ -399,7 +399,7 @@ def test_drain_with_a_destroyed_listener(proxied):
 def test_destroyed_listener_whose_port_is_taken(loaded):
     """The other ports continue to serve. When the port is free again, all are there.
 
-    To see it fail: close the registration before relay_listen() in register_anew().
+    To see it fail: close the registration before relay_listen() in register_again().
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", 2, "--listen", "127.0.0.1:7654")
     with relay.stopped():

@@ -298,7 +298,7 @@ def test_descriptors_do_not_grow(loaded, start):
     """Those of supervisor and child, when listeners are replaced and when children are.
 
     To see it fail: do not call release() in take() in supervisor.c; do not call close() in
-    take_over().
+    adopt_inherited().
     """
     def descriptors():
         return tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in (relay.pid, relay.relay_pid))

@@ -91,7 +91,7 @@ static void start(struct fixture *f)
 	if (f->before_session)
 		f->before_session();
 	session_create(f->env, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &peer,
-		       /* crowded= */ false);
+		       /* under_load= */ false);
 	if (f->after_session)
 		f->after_session();
 	turn(f);
@@ -114,11 +114,11 @@ static void ends_finish(struct fixture *f)
 {
 	turn(f);
 	assert_true(TAILQ_EMPTY(&f->env->sessions));
-	assert_int_equal(f->env->crowd.sessions, 0);
-	assert_int_equal(f->env->n_deaf, 0);
+	assert_int_equal(f->env->admission.sessions, 0);
+	assert_int_equal(f->env->n_unpolled, 0);
 	assert_int_equal(f->env->acks.n, 0);
 	assert_int_equal(f->env->bulk.n, 0);
-	assert_null(f->env->unsettled);
+	assert_null(f->env->oldest_new);
 	close(f->client);
 	close(f->server);
 	close(f->server_listener);

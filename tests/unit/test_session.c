@@ -81,7 +81,7 @@ void route_of(const struct route_query *query, struct route *ret_route)
 static struct session_env env;
 static struct session_shared shared;
 static struct pipes pipes;
-static struct busypoll_turn looking;
+static struct spin_owner spin_owner;
 static int started, ended; /* sessions; ended: calls of session_env::on_end */
 
 static void on_end(struct session_env *of)
@@ -108,7 +108,7 @@ static int setup(void **state)
 		.base = event_base_new(),
 		.shared = &shared,
 		.handle = REGISTRATION_HANDLE_NULL,
-		.busypoll = { .turn = &looking },
+		.spin = { .owner = &spin_owner },
 		.tools = { .pipes = &pipes,
 			   .scratch = malloc(64 << 10),
 			   .scratch_size = 64 << 10,
@@ -157,8 +157,8 @@ static void wait_ms(struct fixture *f, int ms)
 		expire(&env.connecting, CLOSE_CONNECT_TIMEOUT);
 		expire(&env.idle, CLOSE_IDLE_TIMEOUT);
 		expire(&env.half_closed, CLOSE_HALF_CLOSED_TIMEOUT);
-		if (!TAILQ_EMPTY(&env.deaf))
-			session_probe(TAILQ_FIRST(&env.deaf));
+		if (!TAILQ_EMPTY(&env.unpolled))
+			session_probe(TAILQ_FIRST(&env.unpolled));
 		usleep(1000);
 	}
 }
@@ -197,23 +197,23 @@ static void assert_open(int fd)
 }
 
 /*
- * New sessions count for the accept throttle until they are settled. To see it red: count no events
- * in woke(), or those of all sessions.
+ * New sessions count for the accept throttle until they have keepalive. To see it red: count no
+ * events in woke(), or those of all sessions.
  */
-static void test_new_ones_are_a_crowd(void **state)
+static void test_new_sessions_are_load(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t served;
 
 	start(f);
 	say(f, f->client, f->server, "new");
-	assert_int_equal(env.crowd.sessions, 1);
-	served = env.crowd.served;
+	assert_int_equal(env.admission.sessions, 1);
+	served = env.admission.served;
 	assert_true(served > 0);
-	session_settle(TAILQ_FIRST(&env.sessions));
+	session_start_keepalive(TAILQ_FIRST(&env.sessions));
 	say(f, f->client, f->server, "not any more");
-	assert_int_equal(env.crowd.sessions, 0);
-	assert_int_equal(env.crowd.served, served);
+	assert_int_equal(env.admission.sessions, 0);
+	assert_int_equal(env.admission.served, served);
 	close(TAKE_FD(f->client));
 	close(TAKE_FD(f->server));
 }
@@ -616,7 +616,7 @@ static void test_handshake_that_cannot_send(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		session_test(test_new_ones_are_a_crowd),
+		session_test(test_new_sessions_are_load),
 		session_test(test_half_close_by_client),
 		session_test(test_half_close_by_server),
 		session_test(test_reset_by_client),

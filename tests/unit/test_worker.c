@@ -59,7 +59,7 @@ static int teardown(void **state)
 #define MANY 6
 
 /* Starts sessions whose client has sent its FIN: nothing is read from that side. */
-static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
+static void start_unpolled(struct fixture *f, int clients[MANY], int servers[MANY])
 {
 	int i;
 
@@ -70,12 +70,12 @@ static void start_deaf(struct fixture *f, int clients[MANY], int servers[MANY])
 		servers[i] = TAKE_FD(f->server);
 	}
 	turn(f);
-	assert_int_equal(worker.env.n_deaf, MANY);
+	assert_int_equal(worker.env.n_unpolled, MANY);
 }
 
 /*
  * A tick probes walk_most sessions at most, each in its turn, and the next tick follows soon.
- * Sessions that were not reset stay. To see it red: probe all of session_env::deaf in each tick
+ * Sessions that were not reset stay. To see it red: probe all of session_env::unpolled in each tick
  * (more than one is found at a time), or always start with its first (those behind it are never
  * found).
  */
@@ -86,7 +86,7 @@ static void test_probes_take_turns(void **state)
 	uint64_t found = 0, before;
 
 	worker.tick.walk_most = 1;
-	start_deaf(f, clients, servers);
+	start_unpolled(f, clients, servers);
 	for (i = 0; i < MANY; i += 2)
 		reset(&clients[i]);
 	for (i = 0; i < 100 && found < MANY / 2; i++) {
@@ -96,7 +96,7 @@ static void test_probes_take_turns(void **state)
 		assert_true(found - before <= 1);
 	}
 	assert_int_equal(found, MANY / 2);
-	assert_int_equal(worker.env.n_deaf, MANY / 2);
+	assert_int_equal(worker.env.n_unpolled, MANY / 2);
 	for (i = 0; i < MANY; i++) {
 		close(clients[i]);
 		close(servers[i]);
@@ -104,10 +104,10 @@ static void test_probes_take_turns(void **state)
 }
 
 /*
- * Sessions are settled oldest first, here one in each tick. To see it red: settle all of them in
- * settle().
+ * Sessions get keepalive oldest first, here one in each tick. To see it red: start it on all of
+ * them in start_keepalive().
  */
-static void test_settling_takes_turns(void **state)
+static void test_keepalive_takes_turns(void **state)
 {
 	struct fixture *f = *state;
 	int clients[MANY], servers[MANY], i;
@@ -120,16 +120,16 @@ static void test_settling_takes_turns(void **state)
 		clients[i] = TAKE_FD(f->client);
 		servers[i] = TAKE_FD(f->server);
 	}
-	assert_int_equal(worker.env.crowd.sessions, MANY);
+	assert_int_equal(worker.env.admission.sessions, MANY);
 	event_active(worker.tick.timer, EV_TIMEOUT, 1);
-	for (i = 0; i < 100 && worker.env.crowd.sessions; i++) {
-		before = worker.env.crowd.sessions;
+	for (i = 0; i < 100 && worker.env.admission.sessions; i++) {
+		before = worker.env.admission.sessions;
 		event_base_loop(worker.env.base, EVLOOP_ONCE);
-		assert_true(before - worker.env.crowd.sessions <= 1);
-		assert_true(TAILQ_FIRST(&worker.env.sessions)->settled ==
-			    !worker.env.crowd.sessions);
+		assert_true(before - worker.env.admission.sessions <= 1);
+		assert_true(TAILQ_FIRST(&worker.env.sessions)->has_keepalive ==
+			    !worker.env.admission.sessions);
 	}
-	assert_int_equal(worker.env.crowd.sessions, 0);
+	assert_int_equal(worker.env.admission.sessions, 0);
 	for (i = 0; i < MANY; i++) {
 		close(clients[i]);
 		close(servers[i]);
@@ -322,7 +322,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		session_test(test_probes_take_turns),
-		session_test(test_settling_takes_turns),
+		session_test(test_keepalive_takes_turns),
 		session_test(test_limit),
 		session_test(test_small_talk_beside_bulk),
 		session_test(test_handed_over),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Sessions that have begun are served first (accept throttle, proxy/session/crowd.h). The test
+"""Sessions that have begun are served first (accept throttle, proxy/session/admission.h). The test
 reads the relay's system calls."""
 
 import re
@@ -37,7 +37,7 @@ def test_clients_wait(loaded, tmp_path, clients, wait):
     """While many clients connect, some iterations leave clients in the backlog, and all are
     served. With few clients none waits.
 
-    To see it fail: do not call crowd_wait() in on_client(); set CROWD_LEAST to 2.
+    To see it fail: do not call admission_wait() in on_client(); set LOAD_LEAST to 2.
     """
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
     table = tmp_path / "strace"

@@ -5,37 +5,38 @@
  * busy, further clients stay in the backlog until the worker has served all ready events, 10 ms at
  * most.
  *
- * A session is new until it is settled (session_settle()). Sessions that last are not counted,
- * because they may be busy forever. New sessions that wait for a server cause no events, so they do
- * not keep the worker busy.
+ * A session is new until it has keepalive (session_start_keepalive()). Sessions that last are not
+ * counted, because they may be busy forever. New sessions that wait for a server cause no events,
+ * so they do not keep the worker busy.
  *
- * Each worker has its own struct crowd. All functions run in the worker's thread.
+ * Each worker has its own struct admission. All functions run in the worker's thread.
  */
-#ifndef TPROXY_CROWD_H
-#define TPROXY_CROWD_H
+#ifndef TPROXY_ADMISSION_H
+#define TPROXY_ADMISSION_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* The new sessions of a worker. */
-struct crowd {
+struct admission {
 	uint32_t sessions;
 	uint64_t served; /* events of new sessions, since the worker began */
 };
 
 /* State of each listening socket, initially all zero. */
-struct crowd_wait {
+struct admission_wait {
 	uint64_t since_ms; /* since when a client waits; 0: no client waits */
-	uint64_t served;   /* crowd::served at the last call of crowd_wait() */
+	uint64_t served;   /* admission::served at the last call of admission_wait() */
 };
 
 /* True under load: there are many new sessions, and throughput counts more than latency. */
-bool crowd_is(const struct crowd *crowd);
+bool admission_under_load(const struct admission *admission);
 
 /*
  * True if a client that is in the backlog must wait. Called in each pass of the event loop while
  * there is one. now_ms: of monotonic_coarse_ms().
  */
-bool crowd_wait(struct crowd_wait *wait, const struct crowd *crowd, uint64_t now_ms);
+bool admission_wait(struct admission_wait *wait, const struct admission *admission,
+		    uint64_t now_ms);
 
 #endif

@@ -6,8 +6,8 @@
  * that finds events, and never longer than the limit. Idle connections and distant peers cost no
  * extra CPU.
  */
-#ifndef TPROXY_BUSYPOLL_H
-#define TPROXY_BUSYPOLL_H
+#ifndef TPROXY_SPIN_H
+#define TPROXY_SPIN_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,34 +19,35 @@ struct event_base;
  * The worker that may spin now. At most one may, the one that last had an event, so that spinning
  * never takes more than one CPU.
  */
-struct busypoll_turn {
-	_Atomic(const struct busypoll *) of;
+struct spin_owner {
+	_Atomic(const struct spin *) current;
 };
 
-struct busypoll {
-	struct busypoll_turn *turn; /* shared by all workers */
-	uint32_t most_us;	    /* limit of one spin; 0: never spin */
-	int credit;		    /* short waits less long waits, see learn() */
-	uint64_t woke_ns;	    /* when the first event of this pass came; 0: none yet */
+struct spin {
+	struct spin_owner *owner; /* shared by all workers */
+	uint32_t most_us;	  /* limit of one spin; 0: never spin */
+	int credit;		  /* short waits less long waits, see learn() */
+	uint64_t event_ns;	  /* when the first event of this pass came; 0: none yet */
 	/*
 	 * Deferred work that the next event may make unnecessary. It is done before a sleep, and
-	 * between events when it is old. *debts counts it; debts is NULL if there is no such work.
+	 * between events when it is old. *deferred counts it; deferred is NULL if there is no such
+	 * work.
 	 */
-	const uint32_t *debts;
-	void (*pay)(void *arg, bool all); /* all: recent work too */
-	void *pay_arg;
+	const uint32_t *deferred;
+	void (*do_deferred)(void *arg, bool all); /* all: recent work too */
+	void *deferred_arg;
 };
 
 /*
  * Notes an event of a client or a server. Every callback for such an event calls it first, in the
  * worker's thread. The spin heuristic needs to know that there was work.
  */
-void busypoll_woke(struct busypoll *b);
+void spin_note_event(struct spin *s);
 
 /*
  * Runs the event loop until event_base_loopbreak(). Returns 0, or -1 if the loop failed. Worker's
  * thread.
  */
-int busypoll_loop(struct busypoll *b, struct event_base *base);
+int spin_loop(struct spin *s, struct event_base *base);
 
 #endif

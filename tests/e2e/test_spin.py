@@ -42,14 +42,14 @@ def sleeps_in_a_conversation(bed, *options):
 
 @pytest.mark.alone
 def test_conversation(loaded):
-    """To see it fail: let may_look() return false. Time is not measured, because the machine may be
+    """To see it fail: let may_spin() return false. Time is not measured, because the machine may be
     busy."""
     assert any(each < 0.5 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 1000))
 
 
 @pytest.mark.alone
 def test_conversation_without(loaded):
-    """To see it fail: let may_look() return true with --busy-poll 0."""
+    """To see it fail: let may_spin() return true with --busy-poll 0."""
     assert any(each > 1 for each in sleeps_in_a_conversation(loaded, "--busy-poll", 0))
 
 

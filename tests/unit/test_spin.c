@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/session/busypoll.c: the credit that short and long waits give or cost, and the rule
+ * Tests proxy/session/spin.c: the credit that short and long waits give or cost, and the rule
  * that one worker spins at a time.
  */
-#include "session/busypoll.h"
+#include "session/spin.h"
 
 #include <event2/event.h>
 #include <pthread.h>
@@ -17,13 +17,13 @@
 /* A wait below this is short. Far above any real one, because the machine may be busy. */
 #define MOST_US 100000
 #define LONG_MS 400
-#define ENOUGH	8 /* as in busypoll.c */
+#define ENOUGH	8 /* as in spin.c */
 #define CREDIT	16
 #define LOST	2
 
 struct fixture {
-	struct busypoll_turn turn;
-	struct busypoll poll;
+	struct spin_owner owner;
+	struct spin spin;
 	struct event_base *base;
 	struct event *event;
 	int fd;
@@ -36,7 +36,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	eventfd_t value;
 
 	eventfd_read(fd, &value);
-	busypoll_woke(&f->poll);
+	spin_note_event(&f->spin);
 	if (f->left-- > 0)
 		eventfd_write(fd, 1);
 	else
@@ -55,7 +55,7 @@ static int setup(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	f->poll = (struct busypoll){ .turn = &f->turn, .most_us = MOST_US };
+	f->spin = (struct spin){ .owner = &f->owner, .most_us = MOST_US };
 	f->base = event_base_new();
 	f->fd = eventfd(0, EFD_NONBLOCK);
 	f->event = event_new(f->base, f->fd, EV_READ | EV_PERSIST, on_event, f);
@@ -80,7 +80,7 @@ static void serve(struct fixture *f, int count)
 {
 	f->left = count;
 	eventfd_write(f->fd, 1);
-	assert_int_equal(busypoll_loop(&f->poll, f->base), 0);
+	assert_int_equal(spin_loop(&f->spin, f->base), 0);
 }
 
 static void serve_late(struct fixture *f, int count)
@@ -90,7 +90,7 @@ static void serve_late(struct fixture *f, int count)
 
 	event_add(late, &delay);
 	f->left = count;
-	assert_int_equal(busypoll_loop(&f->poll, f->base), 0);
+	assert_int_equal(spin_loop(&f->spin, f->base), 0);
 	event_free(late);
 }
 
@@ -108,10 +108,10 @@ static void test_short_waits_count(void **state)
 	struct fixture *f = *state;
 
 	serve(f, 5);
-	assert_int_equal(f->poll.credit, 5);
+	assert_int_equal(f->spin.credit, 5);
 	serve(f, 100);
-	assert_int_equal(f->poll.credit, CREDIT);
-	assert_ptr_equal(f->turn.of, &f->poll);
+	assert_int_equal(f->spin.credit, CREDIT);
+	assert_ptr_equal(f->owner.current, &f->spin);
 }
 
 static void test_long_waits_cost(void **state)
@@ -120,19 +120,19 @@ static void test_long_waits_cost(void **state)
 
 	serve(f, 100);
 	serve_late(f, 1);
-	assert_int_equal(f->poll.credit, CREDIT - LOST);
-	f->poll.credit = 1;
+	assert_int_equal(f->spin.credit, CREDIT - LOST);
+	f->spin.credit = 1;
 	serve_late(f, 1);
-	assert_int_equal(f->poll.credit, 0);
+	assert_int_equal(f->spin.credit, 0);
 }
 
 /* The worker spins for most_us at most and then sleeps. To see it red: spin without an end. */
-static void test_looks_no_longer_than_it_may(void **state)
+static void test_spins_no_longer_than_it_may(void **state)
 {
 	struct fixture *f = *state;
 	double before = cpu_seconds(), used;
 
-	f->poll.credit = CREDIT;
+	f->spin.credit = CREDIT;
 	serve_late(f, 0);
 	used = cpu_seconds() - before;
 	assert_true(used < 0.75 * LONG_MS / 1000);
@@ -144,32 +144,32 @@ static void test_sleeps_without_credit(void **state)
 	struct fixture *f = *state;
 	double before = cpu_seconds();
 
-	f->poll.credit = ENOUGH - 1;
+	f->spin.credit = ENOUGH - 1;
 	serve_late(f, 0);
 	assert_true(cpu_seconds() - before < 0.02);
 }
 
 static void *take_turn(void *arg)
 {
-	static const struct busypoll other;
+	static const struct spin other;
 	struct fixture *f = arg;
 
 	nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
-	f->turn.of = &other;
+	f->owner.current = &other;
 	return NULL;
 }
 
 /*
  * The worker stops spinning when another worker has had the last event. To see it red: ignore
- * busypoll_turn in may_look().
+ * spin_owner in may_spin().
  */
-static void test_one_looks_at_a_time(void **state)
+static void test_one_spins_at_a_time(void **state)
 {
 	struct fixture *f = *state;
 	double before = cpu_seconds();
 	pthread_t thread;
 
-	f->poll.credit = CREDIT;
+	f->spin.credit = CREDIT;
 	assert_int_equal(pthread_create(&thread, NULL, take_turn, f), 0);
 	serve_late(f, 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
@@ -180,10 +180,10 @@ static void test_off(void **state)
 {
 	struct fixture *f = *state;
 
-	f->poll.most_us = 0;
+	f->spin.most_us = 0;
 	serve(f, 100);
-	assert_int_equal(f->poll.credit, 0);
-	assert_null(f->turn.of);
+	assert_int_equal(f->spin.credit, 0);
+	assert_null(f->owner.current);
 }
 
 int main(void)
@@ -191,9 +191,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_short_waits_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_waits_cost, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_looks_no_longer_than_it_may, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_spins_no_longer_than_it_may, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sleeps_without_credit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_looks_at_a_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_spins_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_off, setup, teardown),
 	};
 
