@@ -7,7 +7,7 @@
  * (bpf_link_update), so the hook has a program at every moment. Missing links are attached in the
  * order of objects.h, connect last.
  *
- * A link is stale if the load does not want it, because its cgroup is none of the targets any more.
+ * A link is stale if the load does not want it, because its cgroup is no longer one of the targets.
  * A link is dead if the kernel has detached it, because its cgroup was removed; its pin stays until
  * the next load or unload. Dead links are removed at once. Stale ones that running connections
  * still need are kept.

@@ -13,11 +13,11 @@
  *
  * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
  * removes the pins that this run created, newest first. Replaced programs stay replaced. Once all
- * links are attached, nothing is undone any more: a link that cannot be detached stays until the
- * next run. The directory is locked from the second step to the end.
+ * links are attached, nothing is undone: a link that cannot be detached stays until the next run.
+ * The directory is locked from the second step to the end.
  *
- * The work of the last three steps is in programs.c, policy.c and links.c. Only this file includes
- * the skeleton; the others get the BPF object or the descriptor of a map.
+ * The work of the last three steps is in programs.c, withdraw.c, policy_renew.c and links.c. Only
+ * this file includes the skeleton; the others get the BPF object or the descriptor of a map.
  */
 #include "load.h"
 
