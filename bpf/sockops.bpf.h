@@ -300,7 +300,7 @@ static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf
 }
 
 /*
- * TCP_LISTEN_CB of a marked socket. HOOKED in the mark tells the relay that sockops sees the
+ * TCP_LISTEN_CB of a marked socket. ATTACHED in the mark tells the relay that sockops sees the
  * connections to this listener; the entry in map_listeners tells the client's hooks that the
  * listener is alive.
  */
@@ -314,7 +314,7 @@ static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf
 		return;
 	request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	mark->listener = bpf_map_update_elem(&map_listeners, &cookie, &one, BPF_ANY) ? 0 : cookie;
-	mark->flags |= TPROXY_MARK_HOOKED;
+	mark->flags |= TPROXY_MARK_ATTACHED;
 }
 
 static __always_inline void listener_ends(struct bpf_sock_ops *ctx)

@@ -183,9 +183,9 @@ struct tproxy_failed {
 enum tproxy_mark_flags {
 	TPROXY_MARK_LISTENER = 1 << 0, /* connections may be redirected to it */
 	TPROXY_MARK_UPSTREAM = 1 << 1, /* never redirected */
-	TPROXY_MARK_HOOKED = 1 << 2,   /* visible to sockops: set at listen() or by register */
+	TPROXY_MARK_ATTACHED = 1 << 2, /* sockops sees it: set at listen() or by register */
 	/* All of these together: connect redirects to this listener. */
-	TPROXY_MARK_READY = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED,
+	TPROXY_MARK_READY = TPROXY_MARK_LISTENER | TPROXY_MARK_ATTACHED,
 	TPROXY_MARK_SWEEP = 1 << 5,    /* bind() runs one part of the sweep, and fails */
 	TPROXY_MARK_RECORDED = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
 	/*

@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bpffs.h"
 #include "host/address.h"
@@ -20,7 +19,7 @@
 #include "share.bpf.h"
 #include "state/conns.h"
 #include "state/maps.h"
-#include "state/pins.h"
+#include "state/pinned_link.h"
 #include "state/policy.h"
 #include "util.h"
 
@@ -71,17 +70,13 @@ static int lookup(struct gather *g, enum pinned_map_id id, const void *key, void
 static bool is_attached(const struct gather *g, enum hook_id hook, uint64_t cgroup_id)
 {
 	const struct pins pins = { .path = g->pin_dir, .fd = -1 };
-	char name[PINS_LINK_LEN], path[PATH_MAX];
-	struct bpf_link_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
+	struct pinned_link link;
+	char name[PINS_LINK_LEN];
+	int r;
 
 	pins_format_link(hooks[hook].name, cgroup_id, name);
-	if (pins_path(&pins, name, path) < 0 || access(path, F_OK) < 0)
-		return false;
-	fd = bpf_obj_get(path);
-	/* The kernel shows cgroup id 0 for a link that was detached. */
-	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.cgroup.cgroup_id;
+	r = pinned_link_read(&pins, name, &link);
+	return r < 0 ? r != -ENOENT : link.attached;
 }
 
 /* Finds the cgroup, the caller's or one above it, that the hook is attached to. */
@@ -168,13 +163,12 @@ static int gather_relay(struct gather *g, struct gathered *out)
 
 static int find_listener(struct gather *g, const struct tproxy_endpoint *ep, bool *ret_found)
 {
-	const __u32 wanted = TPROXY_MARK_LISTENER | TPROXY_MARK_HOOKED;
 	__u32 flags = 0;
 	int r = open_map(g, PINNED_MARKS);
 
 	if (r == 0)
 		r = listener_mark_read(&g->programs, g->maps[PINNED_MARKS], ep, &flags);
-	*ret_found = (flags & wanted) == wanted;
+	*ret_found = (flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
 	return r;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * tproxyctl register. See marks.h. tproxy-relay marks its sockets before listen(), where sockops
- * sees them and adds HOOKED. A foreign proxy listens already. So its listener is marked LISTENER
+ * sees them and adds ATTACHED. A foreign proxy listens already. So its listener is marked LISTENER
  * only, and asked for TPROXY_SO_WHOAMI. The programs that answer are those of the cgroup in which
  * the socket was created. Wherever getsockopt is attached, sockops runs too (objects.c). So after
- * an answer HOOKED is added, which connect requires.
+ * an answer ATTACHED is added, which connect requires.
  */
 #include "marks.h"
 

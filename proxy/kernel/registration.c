@@ -288,7 +288,7 @@ static bool is_heard(struct registration *reg)
 	if (!reg->probe_bound || mark(reg->marks_fd, reg->probe_fd, TPROXY_MARK_LISTENER) < 0 ||
 	    listen(reg->probe_fd, 0) < 0)
 		return true;
-	heard = is_seen(reg->probe_fd, TPROXY_MARK_HOOKED);
+	heard = is_seen(reg->probe_fd, TPROXY_MARK_ATTACHED);
 	/* The probe goes back to CLOSE and keeps its address. */
 	shutdown(reg->probe_fd, SHUT_RDWR);
 	return heard;
@@ -323,7 +323,7 @@ int registration_add_listener(struct registration *reg, int fd)
 	struct tproxy_whoami who;
 	enum tproxy_family family;
 
-	if (whoami_query(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_HOOKED)) {
+	if (whoami_query(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_ATTACHED)) {
 		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
 			reg->pin_dir);
 		return -ENOTCONN;

@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
 SO_NETNS_COOKIE = 71
 TPROXY_SO_WHOAMI, TPROXY_SO_CONN = 0x74700001, 0x74700002
-MARK_LISTENER, MARK_HOOKED, MARK_RECORDED = 1, 4, 8
+MARK_LISTENER, MARK_ATTACHED, MARK_RECORDED = 1, 4, 8
 
 ENDPOINT = struct.Struct("=10x2s4sHH")
 WHOAMI = struct.Struct("=IIII")
@@ -132,8 +132,8 @@ def test_options_of_the_clients_socket(loaded, relay, given):
 
 
 def test_who_am_i(relay, accepted):
-    for sock, flags in ((relay, MARK_LISTENER | MARK_HOOKED),
-                        (accepted[0], MARK_LISTENER | MARK_HOOKED | MARK_RECORDED)):
+    for sock, flags in ((relay, MARK_LISTENER | MARK_ATTACHED),
+                        (accepted[0], MARK_LISTENER | MARK_ATTACHED | MARK_RECORDED)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
         assert WHOAMI.unpack(answer) == (3, os.getpid(), 0, flags)
 

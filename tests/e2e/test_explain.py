@@ -26,7 +26,7 @@ LOADS, STATES, DESTINATIONS = 10, 14, 24
 CONNECTIONS_MAX = 65536
 SHARES_MAX, LOADS_MAX = 4096, 512
 FAR = 2**40  # ns, 18 minutes: longer than the test takes
-LISTENER_AND_HOOKED = 1 | 4
+LISTENER_AND_ATTACHED = 1 | 4
 
 RELAY = struct.Struct("=QQQQII148s148s")
 FAILED_KEY = struct.Struct("=Q16sHHI")
@@ -124,7 +124,7 @@ class Ground:
         self.marked = [self._listen(stack, address) for address in addresses]
         for sock in self.marked:
             self.maps["marks"].update(struct.pack("=i", sock.fileno()),
-                                      struct.pack("=I", LISTENER_AND_HOOKED).ljust(
+                                      struct.pack("=I", LISTENER_AND_ATTACHED).ljust(
                                           self.maps["marks"].value_size, b"\0"))
         self.strangers = [self._listen(stack, address) for address in ("127.0.0.1", "::1")]
         self.ports4 = [sock.getsockname()[1] for sock in self.marked[:4]]

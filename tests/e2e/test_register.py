@@ -47,7 +47,7 @@ def test_haproxy(loaded, haproxy, register):
     """Fail-closed: refused before, relayed afterwards. The client reaches its own server, which
     getpeername() names.
 
-    To see it fail: let marks_set() set LISTENER without HOOKED.
+    To see it fail: let marks_set() set LISTENER without ATTACHED.
     """
     loaded.load("--fail-closed")
     listener = loaded.listen()
