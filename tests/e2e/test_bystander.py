@@ -21,7 +21,7 @@ MCAST_JOIN_SOURCE_GROUP, MCAST_MSFILTER = 46, 48
 
 @pytest.fixture(params=["client", "relay_place", "bystander"])
 def place(request, bed):
-    """Among the clients, among the relays (where getsockopt is hooked), and outside of both."""
+    """Among the clients, among the relays (where getsockopt is attached), and outside of both."""
     return getattr(bed, request.param)
 
 

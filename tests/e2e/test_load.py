@@ -91,7 +91,7 @@ def test_several_cgroups(bed):
     assert bed.visit(listener, place=bed.bystander).relayed
 
 
-def test_cgroup_below_another_is_not_hooked_twice(bed):
+def test_cgroup_below_another_is_not_attached_twice(bed):
     below = bed.scope.child("below")
     bed.load(scopes=[bed.scope, below, bed.scope])
     assert links(bed.pins, below) == [] and attached(below) == []
