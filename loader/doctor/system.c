@@ -17,22 +17,7 @@
 #include <unistd.h>
 
 #include "doctor.h"
-
-static int effective_capabilities(uint64_t *ret_caps)
-{
-	FILE *f = fopen("/proc/self/status", "re");
-	char line[256];
-	int r = -ENODATA;
-
-	if (!f)
-		return -errno;
-	while (r < 0 && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "CapEff: %" SCNx64, ret_caps) == 1)
-			r = 0;
-	}
-	fclose(f);
-	return r;
-}
+#include "host/process.h"
 
 /*
  * tproxy-load runs as root and needs these capabilities. This command needs them to look at
@@ -53,7 +38,7 @@ static void check_privileges(struct doctor *d)
 	uint64_t caps = 0;
 	size_t i;
 
-	effective_capabilities(&caps);
+	process_capabilities(getpid(), &caps);
 	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
 		/*
 		 * CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON, which were split off from it in

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: clients that wait for a relay, and routing rules by user.
+ * tproxyctl doctor: clients that wait for a relay, and routing rules by user or mark.
  *
  * A firewall may drop the packets between a client and the relay, by user, by mark or by cgroup.
  * Its rules cannot be evaluated from here, but their effect can be seen: a SYN to the relay was
@@ -9,13 +9,15 @@
  * queue of one is full, the relay does not accept, and no filter is suspected.
  *
  * For redirected connections a routing rule by user applies to the relay's user, not to the
- * client's. Such rules are a warning.
+ * client's, and one by mark to the mark of the relay's socket. Such rules are a warning. Rules by
+ * mark are no finding if the relay may set marks: it passes the client's on with --pass-mark.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/fib_rules.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -29,6 +31,7 @@
 #include "doctor.h"
 #include "host/names.h"
 #include "host/netlink.h"
+#include "host/process.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -50,6 +53,8 @@ struct observed {
 	unsigned int full;    /* a port whose accept queue is full, 0: none */
 	unsigned int uid_rules;
 	__u32 first_uid, last_uid; /* the range of one of these rules */
+	unsigned int mark_rules;
+	__u32 mark; /* of one of these rules */
 };
 
 /*
@@ -132,13 +137,27 @@ static void on_socket(const struct nlmsghdr *msg, void *data)
 	count(seen, diag->idiag_uid, cgroup_id);
 }
 
+/* "not fwmark" is left out: VPNs use it to exempt the packets of the tunnel itself. */
+static void count_mark(struct observed *seen, const struct nlmsghdr *msg)
+{
+	const struct fib_rule_hdr *hdr = NLMSG_DATA(msg);
+	const __u32 *mark = find_attr(msg, sizeof(*hdr), FRA_FWMARK, sizeof(*mark));
+
+	if (!mark || hdr->flags & FIB_RULE_INVERT)
+		return;
+	seen->mark_rules++;
+	seen->mark = *mark;
+}
+
 static void on_rule(const struct nlmsghdr *msg, void *data)
 {
 	const struct fib_rule_uid_range *range;
 	struct observed *seen = data;
 
-	if (msg->nlmsg_type != RTM_NEWRULE)
+	if (msg->nlmsg_type != RTM_NEWRULE ||
+	    msg->nlmsg_len < NLMSG_LENGTH(sizeof(struct fib_rule_hdr)))
 		return;
+	count_mark(seen, msg);
 	range = find_attr(msg, sizeof(struct fib_rule_hdr), FRA_UID_RANGE, sizeof(*range));
 	if (!range || (range->start == 0 && range->end == UINT32_MAX))
 		return;
@@ -208,6 +227,42 @@ static void report_waiting(struct doctor *d, const struct observed *seen)
 	}
 }
 
+static void report_uid_rules(struct doctor *d, const struct observed *seen)
+{
+	if (!seen->uid_rules)
+		return;
+	doctor_add(
+		d, DOCTOR_WARNING, "policy",
+		"%u routing rule%s by user, such as for uid %u to %u: %s for redirected connections by the relay's uid %u, not by the client's",
+		seen->uid_rules, seen->uid_rules == 1 ? "" : "s", seen->first_uid, seen->last_uid,
+		seen->uid_rules == 1 ? "it decides" : "they decide", seen->relay->uid);
+	doctor_fix(d, "see 'ip rule'; leave services of these users out of the scope");
+}
+
+/* Returns true if the relay may set SO_MARK, which --pass-mark needs. */
+static bool may_mark(const struct tproxy_relay *relay)
+{
+	const uint64_t any = UINT64_C(1) << CAP_NET_RAW | UINT64_C(1) << CAP_NET_ADMIN;
+	uint64_t caps = 0;
+
+	/* A proxy that tproxyctl registered has an alive_ns of 0, and passes no marks on. */
+	return relay->alive_ns && process_capabilities((pid_t)relay->pid, &caps) == 0 && caps & any;
+}
+
+static void report_mark_rules(struct doctor *d, const struct observed *seen)
+{
+	if (!seen->mark_rules || may_mark(seen->relay))
+		return;
+	doctor_add(
+		d, DOCTOR_WARNING, "policy",
+		"%u routing rule%s by mark, such as fwmark 0x%x: relay %u passes no marks on, so %s not apply to the connections of redirected programs that set it",
+		seen->mark_rules, seen->mark_rules == 1 ? "" : "s", seen->mark, seen->relay->pid,
+		seen->mark_rules == 1 ? "it does" : "they do");
+	doctor_fix(
+		d,
+		"see 'ip rule'; if programs in the scope set marks, run tproxy-relay with --pass-mark, or leave them out of the scope");
+}
+
 static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
 	struct observed seen = { .relay = relay };
@@ -217,14 +272,8 @@ static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 	report_waiting(d, &seen);
 	query_rules(&seen, AF_INET);
 	query_rules(&seen, AF_INET6);
-	if (!seen.uid_rules)
-		return;
-	doctor_add(
-		d, DOCTOR_WARNING, "policy",
-		"%u routing rule%s by user, such as for uid %u to %u: %s for redirected connections by the relay's uid %u, not by the client's",
-		seen.uid_rules, seen.uid_rules == 1 ? "" : "s", seen.first_uid, seen.last_uid,
-		seen.uid_rules == 1 ? "it decides" : "they decide", relay->uid);
-	doctor_fix(d, "see 'ip rule'; leave services of these users out of the scope");
+	report_uid_rules(d, &seen);
+	report_mark_rules(d, &seen);
 }
 
 void doctor_waiting(struct doctor *d)

@@ -3,6 +3,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,17 +51,41 @@ pid_t process_parent(pid_t pid)
 	return read_stat(pid, &state, &parent) ? parent : 0;
 }
 
-int process_uid(pid_t pid, uid_t *ret_uid)
+/* Finds a line of /proc/PID/status and reads what follows @key. Returns 0 or -ESRCH. */
+static int read_status(pid_t pid, const char *key, char *line, int size)
 {
-	char path[64], line[256];
+	const size_t len = strlen(key);
+	char path[64];
 	int r = -ESRCH;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	f = fopen(path, "re");
-	while (f && r < 0 && fgets(line, sizeof(line), f))
-		r = sscanf(line, "Uid: %u", ret_uid) == 1 ? 0 : -ESRCH;
+	while (f && r < 0 && fgets(line, size, f)) {
+		if (strncmp(line, key, len) == 0) {
+			memmove(line, line + len, strlen(line + len) + 1);
+			r = 0;
+		}
+	}
 	if (f)
 		fclose(f);
 	return r;
+}
+
+int process_uid(pid_t pid, uid_t *ret_uid)
+{
+	char line[256];
+
+	if (read_status(pid, "Uid:", line, sizeof(line)) < 0)
+		return -ESRCH;
+	return sscanf(line, "%u", ret_uid) == 1 ? 0 : -ESRCH;
+}
+
+int process_capabilities(pid_t pid, uint64_t *ret_caps)
+{
+	char line[256];
+
+	if (read_status(pid, "CapEff:", line, sizeof(line)) < 0)
+		return -ESRCH;
+	return sscanf(line, "%" SCNx64, ret_caps) == 1 ? 0 : -ESRCH;
 }

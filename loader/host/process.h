@@ -4,6 +4,7 @@
 #define TPROXY_HOST_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Returns true if a process has this PID. It may have ended, if its parent has not waited yet. */
@@ -20,5 +21,8 @@ pid_t process_parent(pid_t pid);
  * Returns 0 or -ESRCH.
  */
 int process_uid(pid_t pid, uid_t *ret_uid);
+
+/* Reads the effective capabilities, one bit for each. Returns 0 or -ESRCH. */
+int process_capabilities(pid_t pid, uint64_t *ret_caps);
 
 #endif

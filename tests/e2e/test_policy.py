@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Rules of the host by user and by cgroup apply to a client's packets, which go to the relay, and
-not to the relay's packets to the server. doctor finds and reports this."""
+"""Rules of the host by user, mark and cgroup apply to a client's packets, which go to the relay,
+and not to the relay's packets to the server. doctor finds and reports this."""
 
 import errno
 import os
@@ -14,6 +14,7 @@ import maps
 import programs
 from harness import BLACKHOLE
 from maps import bpftool
+from test_mark import CAPABLE
 from tproxyctl import binary, ctl, doctor, foreign  # fixtures
 
 UID = 12345
@@ -262,3 +263,18 @@ def test_routing_by_user(proxied, doctor):
     fix = doctor().only("warning", "policy", f"uid {UID} to {UID}",
                            f"relay's uid {programs.RELAY_UID}")
     assert "ip rule" in fix
+
+
+def test_routing_by_mark(loaded, doctor):
+    """A rule with "not", as VPNs make it for the packets of the tunnel, is no finding. A relay
+    that may pass marks on is none either. Fails if may_mark() returns true or false, or if
+    count_mark() ignores FIB_RULE_INVERT."""
+    loaded.client_net.ip("rule add not fwmark 0x51 lookup 88")
+    relay = loaded.start_relay()
+    doctor().fine()
+    loaded.client_net.ip("rule add fwmark 0x7470 lookup 88")
+    fix = doctor().only("warning", "policy", "1 routing rule by mark", "0x7470", relay.pid)
+    assert "--pass-mark" in fix
+    relay.kill()
+    loaded.start_relay("--pass-mark", wrapper=CAPABLE)
+    doctor().fine()
