@@ -7,10 +7,16 @@ pattern_of(); let glossary() return all of the document.
 """
 
 import os
+import sys
 
 import common
 
-GLOSSARY = "# x\n\n## Glossary\n\n| term | meaning |\n|---|---|\n| a, upstream | x |\n\n## y\n\n"
+sys.path.insert(0, os.path.join(common.TREE, "scripts"))
+
+import words  # pylint: disable=wrong-import-position
+
+GLOSSARY = ("# x\n\n## Glossary\n\n| term | meaning |\n|---|---|\n"
+            f"| a, {', '.join(words.TERMS)} | x |\n\n## y\n\n")
 GOOD = ("radials, amend and recommend", "theirs or ours", "forever", "dialect")
 BAD = ("The relay dials.", "dialled_by", "what mends it", "\"Mend\"", "a relay of ours", "for ever")
 
