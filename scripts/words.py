@@ -19,7 +19,7 @@ TERMS = {
     "supervisor": ["guardian", "guardians"],
     "admission": ["crowded"],
     "spin": ["busypoll"],
-    "upstream": ["dials", "dialled", "dialling", "dialer"],
+    "upstream": ["dial", "spare_fd", "dials", "dialled", "dialling", "dialer"],
 }
 PLAIN = {
     "fix": ["mend", "mends", "mended", "mending"],

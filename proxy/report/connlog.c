@@ -36,24 +36,24 @@ static enum connlog_format wanted(void)
 
 struct tproxy_conn *connlog_read_client(int client_fd)
 {
-	struct tproxy_conn *who;
+	struct tproxy_conn *info;
 
 	if (wanted() == CONNLOG_NONE)
 		return NULL;
-	who = malloc(sizeof(*who));
-	if (who && origdst_get_conn(client_fd, who) < 0) {
-		free(who);
+	info = malloc(sizeof(*info));
+	if (info && origdst_get_conn(client_fd, info) < 0) {
+		free(info);
 		return NULL;
 	}
-	return who;
+	return info;
 }
 
-static void printable(const struct tproxy_conn *who, char command[TPROXY_COMM_LEN + 1])
+static void printable(const struct tproxy_conn *info, char command[TPROXY_COMM_LEN + 1])
 {
 	size_t i;
 
-	for (i = 0; i < TPROXY_COMM_LEN && who->comm[i]; i++)
-		command[i] = who->comm[i] >= ' ' && who->comm[i] <= '~' ? who->comm[i] : '?';
+	for (i = 0; i < TPROXY_COMM_LEN && info->comm[i]; i++)
+		command[i] = info->comm[i] >= ' ' && info->comm[i] <= '~' ? info->comm[i] : '?';
 	command[i] = '\0';
 }
 
@@ -66,7 +66,7 @@ static bool local_address(const struct conn_report *r, char text[FORMAT_ENDPOINT
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
 
-	if (r->server_fd < 0 || getsockname(r->server_fd, &addr.sa, &len) < 0)
+	if (r->upstream_fd < 0 || getsockname(r->upstream_fd, &addr.sa, &len) < 0)
 		return false;
 	format_endpoint(&addr, text);
 	return true;
@@ -99,10 +99,11 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 	char command[TPROXY_COMM_LEN + 1], who[96] = "", why[128], more[48] = "";
 	const bool connected = local_address(r, from);
 
-	if (r->who) {
-		printable(r->who, command);
-		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64, r->who->pid,
-			 command, r->who->uid, (uint64_t)r->who->cgroup_id);
+	if (r->client_info) {
+		printable(r->client_info, command);
+		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64,
+			 r->client_info->pid, command, r->client_info->uid,
+			 (uint64_t)r->client_info->cgroup_id);
 	}
 	explain(r, why);
 	if (left_out)
@@ -111,7 +112,8 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 		 format_endpoint(r->client, client), destination(r, dst) ? dst : "unknown",
 		 format_bytes(r->bytes_up, up), format_bytes(r->bytes_down, down),
 		 format_duration_ms(duration_ms, duration), close_reason_name(r->reason), why, who,
-		 r->who && connected ? ", from " : "", r->who && connected ? from : "", more);
+		 r->client_info && connected ? ", from " : "",
+		 r->client_info && connected ? from : "", more);
 }
 
 /* value may be NULL. */
@@ -187,12 +189,12 @@ static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64
 	}
 	if (left_out)
 		add_number(line, "left_out", left_out);
-	if (r->who) {
-		printable(r->who, command);
-		add_number(line, "pid", r->who->pid);
+	if (r->client_info) {
+		printable(r->client_info, command);
+		add_number(line, "pid", r->client_info->pid);
 		add_string(line, "command", command);
-		add_number(line, "uid", r->who->uid);
-		add_number(line, "cgroup_id", r->who->cgroup_id);
+		add_number(line, "uid", r->client_info->uid);
+		add_number(line, "cgroup_id", r->client_info->cgroup_id);
 	}
 	json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
 							    JSON_C_TO_STRING_NOSLASHESCAPE);

@@ -29,12 +29,12 @@ void connlog_init(enum connlog_format format);
 struct conn_report {
 	const union sockaddr_any *client;
 	const union sockaddr_any *dst; /* original destination; AF_UNSPEC: unknown */
-	int server_fd;		       /* the server's socket, still open; -1: never connected */
+	int upstream_fd;	       /* the server's socket, still open; -1: never connected */
 	uint64_t started_ms;	       /* of monotonic_coarse_ms() */
 	uint64_t bytes_up, bytes_down;
 	enum close_reason reason;
-	int error;		       /* errno of a failed connect(), or 0 */
-	const struct tproxy_conn *who; /* the client's process; NULL: unknown */
+	int error;			       /* errno of a failed connect(), or 0 */
+	const struct tproxy_conn *client_info; /* the client's process; NULL: unknown */
 };
 
 /*

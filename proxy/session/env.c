@@ -50,8 +50,8 @@ void env_remove(struct session *s)
 {
 	struct session_env *env = s->env;
 
-	half_queue_remove(&env->bulk, &s->up);
-	half_queue_remove(&env->bulk, &s->down);
+	half_queue_remove(&env->bulk, &s->c2s);
+	half_queue_remove(&env->bulk, &s->s2c);
 	ack_forget(&env->acks, &s->ack);
 	deadline_clear(&s->deadline);
 	if (s->unpolled) {
@@ -71,7 +71,7 @@ void env_end_new(struct session *s)
 
 void env_watch(struct session *s)
 {
-	bool unpolled = s->phase < SESSION_RELAYING || !s->up.reading || !s->down.reading;
+	bool unpolled = s->phase < SESSION_RELAYING || !s->c2s.reading || !s->s2c.reading;
 
 	if (unpolled && !s->unpolled)
 		TAILQ_INSERT_TAIL(&s->env->unpolled, s, unpolled_entry);

@@ -30,7 +30,7 @@ struct session;
 /* Shared by the sessions of all threads. */
 struct session_shared {
 	struct quota per_cgroup;
-	struct log_episode no_memory, dial_failed;
+	struct log_episode no_memory, connect_failed;
 };
 
 TAILQ_HEAD(session_list, session);
@@ -38,7 +38,7 @@ TAILQ_HEAD(session_list, session);
 struct session_env {
 	struct event_base *base;
 	struct session_shared *shared;
-	struct pump_tools tools;
+	struct pump_env pump_env;
 	struct registration_handle handle;
 	struct stats stats;
 	struct spin spin;
@@ -71,7 +71,7 @@ struct session_env {
 
 /*
  * Initialises the lists and queues. The rest is zero, but for what the caller sets: base, shared,
- * tools, handle, options and callbacks.
+ * pump_env, handle, options and callbacks.
  */
 void env_init(struct session_env *env);
 

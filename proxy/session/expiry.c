@@ -16,10 +16,10 @@
 static bool has_work(const struct session *s)
 {
 	struct pollfd fds[] = {
-		{ .fd = s->up.reading ? s->client_fd : -1, .events = POLLIN },
-		{ .fd = s->up.writing ? s->server_fd : -1, .events = POLLOUT },
-		{ .fd = s->down.reading ? s->server_fd : -1, .events = POLLIN },
-		{ .fd = s->down.writing ? s->client_fd : -1, .events = POLLOUT },
+		{ .fd = s->c2s.reading ? s->client_fd : -1, .events = POLLIN },
+		{ .fd = s->c2s.writing ? s->upstream_fd : -1, .events = POLLOUT },
+		{ .fd = s->s2c.reading ? s->upstream_fd : -1, .events = POLLIN },
+		{ .fd = s->s2c.writing ? s->client_fd : -1, .events = POLLOUT },
 	};
 
 	/* If poll() fails, assume there is work: ending a live session is worse. */
@@ -30,8 +30,8 @@ bool expiry_is_over(struct session *s)
 {
 	if (s->phase < SESSION_RELAYING)
 		return !has_work(s);
-	progress_check(&s->progress, s->up.pump.bytes + s->down.pump.bytes,
-		       sock_queued(s->client_fd) + sock_queued(s->server_fd),
+	progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
+		       sock_queued(s->client_fd) + sock_queued(s->upstream_fd),
 		       s->deadline.touched_ms);
 	if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
 		return false;
@@ -44,7 +44,7 @@ bool expiry_is_over(struct session *s)
 
 enum expiry_reset expiry_find_reset(const struct session *s)
 {
-	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->server_fd } };
+	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->upstream_fd } };
 
 	/* Only the client's socket while the server's is not connected. */
 	if (poll(fds, s->phase <= SESSION_CONNECTING ? 1 : 2, 0) <= 0)

@@ -81,11 +81,11 @@ void half_stop_write(struct half *h)
 		event_free(TAKE_PTR(h->write_event));
 }
 
-void half_finish(struct half *h, struct pump_tools *tools)
+void half_finish(struct half *h, struct pump_env *env)
 {
 	half_stop_read(h);
 	half_stop_write(h);
-	pump_finish(&h->pump, tools);
+	pump_finish(&h->pump, env);
 }
 
 int half_wait_read(struct half *h)
@@ -130,13 +130,13 @@ int half_back_off(struct half *h)
 	return 0;
 }
 
-enum half_result half_run(struct half *h, struct pump_tools *tools)
+enum half_result half_run(struct half *h, struct pump_env *env)
 {
 	uint64_t bytes = h->pump.bytes;
 	bool writable = h->writing; /* by an event */
 	int r = 0;
 
-	switch (pump_run(&h->pump, tools)) {
+	switch (pump_run(&h->pump, env)) {
 	case PUMP_WAIT_READ:
 		r = half_wait_read(h);
 		break;
@@ -161,17 +161,17 @@ enum half_result half_run(struct half *h, struct pump_tools *tools)
 	return r < 0 ? HALF_NO_MEMORY : HALF_WAITS;
 }
 
-void half_flush(struct half *h, struct pump_tools *tools)
+void half_flush(struct half *h, struct pump_env *env)
 {
 	uint64_t until, bytes;
 	int waiting = 0;
 
 	ioctl(h->pump.src_fd, SIOCINQ, &waiting);
-	until = h->pump.bytes + h->pump.kept_len + h->pump.piped + (uint64_t)waiting;
+	until = h->pump.bytes + h->pump.pending_len + h->pump.in_pipe + (uint64_t)waiting;
 	do {
 		bytes = h->pump.bytes;
-	} while (!h->done && pump_run(&h->pump, tools) == PUMP_WAIT_READ &&
-		 h->pump.bytes != bytes && h->pump.bytes < until);
+	} while (!h->done && pump_run(&h->pump, env) == PUMP_WAIT_READ && h->pump.bytes != bytes &&
+		 h->pump.bytes < until);
 }
 
 void half_detach(struct half *h)

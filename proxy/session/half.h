@@ -60,10 +60,10 @@ enum half_result {
 void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
 	       void (*on_ready)(struct half *h, bool again));
 /* Frees what h holds; the descriptors stay open. */
-void half_finish(struct half *h, struct pump_tools *tools);
+void half_finish(struct half *h, struct pump_env *env);
 
 /* Moves the data that can be moved now, and waits for more unless the result says otherwise. */
-enum half_result half_run(struct half *h, struct pump_tools *tools);
+enum half_result half_run(struct half *h, struct pump_env *env);
 
 /* Waits for data of the source. Returns 0 or -ENOMEM. */
 int half_wait_read(struct half *h);
@@ -83,7 +83,7 @@ void half_stop_write(struct half *h);
  * be unread: writes as much of it as the destination takes. Only what is there now is moved: if
  * another error was taken for a reset, more data may come without end.
  */
-void half_flush(struct half *h, struct pump_tools *tools);
+void half_flush(struct half *h, struct pump_env *env);
 
 /*
  * Takes the events of h off its base; half_attach() adds those that h waited for to another base,

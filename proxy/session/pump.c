@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See pump.h. run() first writes what is left from earlier calls: kept bytes, then the bytes in the
+ * See pump.h. run() first writes what is left from earlier calls: pending bytes, then those in the
  * pipe. Then it reads and writes in rounds, by copy() or by splice_some(), until a side blocks or
  * ends, or turn_bytes have been moved.
  *
@@ -50,11 +50,11 @@ void pump_init(struct pump *pump, int src_fd, int dst_fd)
 	*pump = (struct pump){ .src_fd = src_fd, .dst_fd = dst_fd };
 }
 
-void pump_finish(struct pump *pump, struct pump_tools *tools)
+void pump_finish(struct pump *pump, struct pump_env *env)
 {
-	free(pump->kept);
+	free(pump->pending);
 	if (pump->pipe)
-		pipes_discard(tools->pipes, pump->pipe);
+		pipes_discard(env->pipes, pump->pipe);
 	*pump = (struct pump){ .src_fd = -1, .dst_fd = -1 };
 }
 
@@ -120,34 +120,35 @@ static ssize_t send_some(struct pump *pump, const char *data, size_t len, bool u
 	return send(pump->dst_fd, data, len, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
 }
 
-static enum pump_result flush_kept(struct pump *pump)
+static enum pump_result flush_pending(struct pump *pump)
 {
 	ssize_t n;
 
-	n = send_some(pump, pump->kept + pump->kept_off, pump->kept_len, pump->kept_urgent);
+	n = send_some(pump, pump->pending + pump->pending_off, pump->pending_len,
+		      pump->pending_urgent);
 	if (n < 0)
 		return write_result();
 	pump->bytes += (uint64_t)n;
-	pump->kept_off += (uint32_t)n;
-	pump->kept_len -= (uint32_t)n;
-	if (pump->kept_len > 0)
+	pump->pending_off += (uint32_t)n;
+	pump->pending_len -= (uint32_t)n;
+	if (pump->pending_len > 0)
 		return PUMP_WAIT_WRITE;
-	free(pump->kept);
-	pump->kept = NULL;
+	free(pump->pending);
+	pump->pending = NULL;
 	return MOVED;
 }
 
-static enum pump_result flush_piped(struct pump *pump)
+static enum pump_result flush_pipe(struct pump *pump)
 {
 	ssize_t n;
 
-	while (pump->piped > 0) {
+	while (pump->in_pipe > 0) {
 		before_write(pump);
-		n = splice(pump->pipe->read_fd, NULL, pump->dst_fd, NULL, pump->piped,
+		n = splice(pump->pipe->read_fd, NULL, pump->dst_fd, NULL, pump->in_pipe,
 			   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 		if (n < 0)
 			return write_result();
-		pump->piped -= (uint32_t)n;
+		pump->in_pipe -= (uint32_t)n;
 		pump->bytes += (uint64_t)n;
 		pump->spliced += (uint64_t)n;
 	}
@@ -156,17 +157,17 @@ static enum pump_result flush_piped(struct pump *pump)
 
 static enum pump_result keep(struct pump *pump, const char *data, size_t len, bool urgent)
 {
-	pump->kept = malloc(len);
-	if (!pump->kept)
+	pump->pending = malloc(len);
+	if (!pump->pending)
 		return PUMP_NO_MEMORY;
-	memcpy(pump->kept, data, len);
-	pump->kept_urgent = urgent;
-	pump->kept_off = 0;
-	pump->kept_len = (uint32_t)len;
+	memcpy(pump->pending, data, len);
+	pump->pending_urgent = urgent;
+	pump->pending_off = 0;
+	pump->pending_len = (uint32_t)len;
 	return PUMP_WAIT_WRITE;
 }
 
-static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
+static enum pump_result copy(struct pump *pump, struct pump_env *env)
 {
 	ssize_t got, sent;
 	bool urgent;
@@ -174,12 +175,12 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	if (pump->prefetch_error)
 		return pump->prefetch_error;
 	urgent = at_mark(pump);
-	got = recv(pump->src_fd, tools->scratch, urgent ? 1 : tools->scratch_size, 0);
+	got = recv(pump->src_fd, env->scratch, urgent ? 1 : env->scratch_size, 0);
 	if (got < 0)
 		return read_result();
 	if (got == 0)
 		return PUMP_EOF;
-	sent = send_some(pump, tools->scratch, (size_t)got, urgent);
+	sent = send_some(pump, env->scratch, (size_t)got, urgent);
 	if (sent < 0) {
 		if (write_result() == PUMP_WRITE_ERROR)
 			return PUMP_WRITE_ERROR;
@@ -188,9 +189,9 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
 	pump->bytes += (uint64_t)sent;
 	acknowledge(pump, got);
 	if (sent < got)
-		return keep(pump, tools->scratch + sent, (size_t)(got - sent), urgent);
+		return keep(pump, env->scratch + sent, (size_t)(got - sent), urgent);
 	/* A short read: the socket is empty, or has a FIN, which poll reports. */
-	if ((size_t)got < tools->scratch_size) {
+	if ((size_t)got < env->scratch_size) {
 		pump->full_reads = 0;
 		return PUMP_WAIT_READ;
 	}
@@ -205,13 +206,13 @@ static enum pump_result copy(struct pump *pump, struct pump_tools *tools)
  * copy() runs after each 0, and after EAGAIN in the first round. After EAGAIN in a later round
  * nothing is lost: if more is there, there will be another call.
  */
-static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools, uint64_t most,
+static enum pump_result splice_some(struct pump *pump, struct pump_env *env, uint64_t most,
 				    bool first)
 {
 	ssize_t got;
 
-	if (most > tools->pipes->size)
-		most = tools->pipes->size;
+	if (most > env->pipes->size)
+		most = env->pipes->size;
 	got = splice(pump->src_fd, NULL, pump->pipe->write_fd, NULL, most,
 		     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (got < 0 && errno == EINVAL) {
@@ -219,24 +220,24 @@ static enum pump_result splice_some(struct pump *pump, struct pump_tools *tools,
 		return MOVED;
 	}
 	if (got == 0 || (got < 0 && errno == EAGAIN && first))
-		return copy(pump, tools);
+		return copy(pump, env);
 	if (got < 0)
 		return read_result();
 	if (got < BULK_LEAST)
 		pump->full_reads = 0;
-	pump->piped = (uint32_t)got;
+	pump->in_pipe = (uint32_t)got;
 	acknowledge(pump, got);
-	return flush_piped(pump);
+	return flush_pipe(pump);
 }
 
-static enum pump_result run(struct pump *pump, struct pump_tools *tools)
+static enum pump_result run(struct pump *pump, struct pump_env *env)
 {
-	uint64_t until = pump->bytes + tools->turn_bytes;
+	uint64_t until = pump->bytes + env->turn_bytes;
 	enum pump_result r;
 	int round;
 
-	if (pump->kept) {
-		r = flush_kept(pump);
+	if (pump->pending) {
+		r = flush_pending(pump);
 		if (r != MOVED)
 			return r;
 		if (pump->short_read) {
@@ -244,16 +245,16 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 			return PUMP_WAIT_READ;
 		}
 	}
-	r = flush_piped(pump);
+	r = flush_pipe(pump);
 	if (r != MOVED)
 		return r;
 	for (round = 0; round < ROUNDS_MAX && pump->bytes < until; round++) {
 		if (pump->full_reads >= BULK_AFTER && !pump->pipe && !pump->no_splice)
-			pump->pipe = pipes_borrow(tools->pipes);
+			pump->pipe = pipes_borrow(env->pipes);
 		if (pump->full_reads >= BULK_AFTER && pump->pipe && !pump->no_splice)
-			r = splice_some(pump, tools, until - pump->bytes, round == 0);
+			r = splice_some(pump, env, until - pump->bytes, round == 0);
 		else
-			r = copy(pump, tools);
+			r = copy(pump, env);
 		if (r != MOVED)
 			return r;
 	}
@@ -262,32 +263,32 @@ static enum pump_result run(struct pump *pump, struct pump_tools *tools)
 
 bool pump_is_bulk(const struct pump *pump)
 {
-	return pump->full_reads >= BULK_AFTER || pump->piped;
+	return pump->full_reads >= BULK_AFTER || pump->in_pipe;
 }
 
-bool pump_prefetch(struct pump *pump, struct pump_tools *tools)
+bool pump_prefetch(struct pump *pump, struct pump_env *env)
 {
-	size_t most = tools->scratch_size < PREFETCH_MAX ? tools->scratch_size : PREFETCH_MAX;
+	size_t most = env->scratch_size < PREFETCH_MAX ? env->scratch_size : PREFETCH_MAX;
 	bool urgent = at_mark(pump);
-	ssize_t got = recv(pump->src_fd, tools->scratch, urgent ? 1 : most, 0);
+	ssize_t got = recv(pump->src_fd, env->scratch, urgent ? 1 : most, 0);
 
 	/* The kernel reports an error once only, but a FIN at every read. */
 	if (got < 0 && read_result() == PUMP_READ_ERROR)
 		pump->prefetch_error = PUMP_READ_ERROR;
-	if (got > 0 && keep(pump, tools->scratch, (size_t)got, urgent) == PUMP_NO_MEMORY)
+	if (got > 0 && keep(pump, env->scratch, (size_t)got, urgent) == PUMP_NO_MEMORY)
 		pump->prefetch_error = PUMP_NO_MEMORY;
 	pump->short_read = got < (ssize_t)most;
-	return pump->kept;
+	return pump->pending;
 }
 
-enum pump_result pump_run(struct pump *pump, struct pump_tools *tools)
+enum pump_result pump_run(struct pump *pump, struct pump_env *env)
 {
-	enum pump_result r = run(pump, tools);
+	enum pump_result r = run(pump, env);
 
-	if (pump->pipe && pump->piped == 0) {
+	if (pump->pipe && pump->in_pipe == 0) {
 		int saved_errno = errno;
 
-		pipes_return(tools->pipes, pump->pipe);
+		pipes_return(env->pipes, pump->pipe);
 		pump->pipe = NULL;
 		errno = saved_errno;
 	}

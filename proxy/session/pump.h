@@ -25,7 +25,7 @@ struct pipe;
 struct pipes;
 
 /* Resources of a worker that its pumps share. */
-struct pump_tools {
+struct pump_env {
 	char *scratch; /* used within one call only */
 	size_t scratch_size;
 	struct pipes *pipes;
@@ -33,17 +33,17 @@ struct pump_tools {
 };
 
 struct pump {
-	int src_fd; /* not owned */
-	int dst_fd; /* not owned */
-	char *kept; /* read but not written yet: owned, NULL if none */
-	uint32_t kept_off, kept_len;
-	bool kept_urgent;   /* kept is one urgent byte */
-	uint32_t piped;	    /* bytes in the pipe */
-	struct pipe *pipe;  /* borrowed while piped > 0 */
-	uint64_t bytes;	    /* written to dst_fd */
-	uint64_t spliced;   /* part of these that went through a pipe */
-	uint8_t full_reads; /* reads in a row that filled the scratch buffer, BULK_AFTER at most */
-	bool no_splice;	    /* this pair of sockets does not support it */
+	int src_fd;    /* not owned */
+	int dst_fd;    /* not owned */
+	char *pending; /* read but not written yet: owned, NULL if none */
+	uint32_t pending_off, pending_len;
+	bool pending_urgent; /* pending is one urgent byte */
+	uint32_t in_pipe;    /* bytes in the pipe */
+	struct pipe *pipe;   /* borrowed while in_pipe > 0 */
+	uint64_t bytes;	     /* written to dst_fd */
+	uint64_t spliced;    /* part of these that went through a pipe */
+	uint8_t full_reads;  /* reads in a row that filled the scratch buffer, BULK_AFTER at most */
+	bool no_splice;	     /* this pair of sockets does not support it */
 	/*
 	 * src_fd's peer is on this host, where segments have up to 64 KiB. Data that is several
 	 * segments elsewhere, which a receiver acknowledges immediately, is part of one segment
@@ -69,15 +69,15 @@ enum pump_result {
 /* Initialises a pump. It does not own the descriptors. */
 void pump_init(struct pump *pump, int src_fd, int dst_fd);
 /* Frees what the pump keeps, and discards its pipe with the bytes in it. */
-void pump_finish(struct pump *pump, struct pump_tools *tools);
+void pump_finish(struct pump *pump, struct pump_env *env);
 /* True if the flow is bulk: pump_run() will move many bytes. */
 bool pump_is_bulk(const struct pump *pump);
 /* Moves bytes until one side blocks or ends, or turn_bytes have been moved. */
-enum pump_result pump_run(struct pump *pump, struct pump_tools *tools);
+enum pump_result pump_run(struct pump *pump, struct pump_env *env);
 /*
  * Called before dst_fd is connected: reads what has arrived, 4 KiB at most, for the first
  * pump_run() to write. Returns true if there was data. A FIN or an error is left to pump_run().
  */
-bool pump_prefetch(struct pump *pump, struct pump_tools *tools);
+bool pump_prefetch(struct pump *pump, struct pump_env *env);
 
 #endif

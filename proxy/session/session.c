@@ -36,12 +36,12 @@
 
 static struct half *other_half(struct half *h)
 {
-	return h == &h->session->up ? &h->session->down : &h->session->up;
+	return h == &h->session->c2s ? &h->session->s2c : &h->session->c2s;
 }
 
 static enum session_side source_of(const struct half *h)
 {
-	return h == &h->session->up ? SESSION_CLIENT : SESSION_SERVER;
+	return h == &h->session->c2s ? SESSION_CLIENT : SESSION_SERVER;
 }
 
 static enum close_reason reset_reason(enum session_side by)
@@ -87,20 +87,20 @@ static void report(const struct session *s, enum close_reason reason)
 	const struct conn_report report = {
 		.client = &s->client,
 		.dst = &s->dst,
-		.server_fd = s->phase <= SESSION_CONNECTING ? -1 : s->server_fd,
+		.upstream_fd = s->phase <= SESSION_CONNECTING ? -1 : s->upstream_fd,
 		.started_ms = s->started_ms,
-		.bytes_up = s->up.pump.bytes,
-		.bytes_down = s->down.pump.bytes,
+		.bytes_up = s->c2s.pump.bytes,
+		.bytes_down = s->s2c.pump.bytes,
 		.reason = reason,
-		.error = s->dial_error,
-		.who = s->who,
+		.error = s->connect_error,
+		.client_info = s->client_info,
 	};
 
 	connlog_print(&report);
 	count_end(s->env, reason);
-	stats_add(&stats->bytes_up, s->up.pump.bytes);
-	stats_add(&stats->bytes_down, s->down.pump.bytes);
-	stats_add(&stats->spliced, s->up.pump.spliced + s->down.pump.spliced);
+	stats_add(&stats->bytes_up, s->c2s.pump.bytes);
+	stats_add(&stats->bytes_down, s->s2c.pump.bytes);
+	stats_add(&stats->spliced, s->c2s.pump.spliced + s->s2c.pump.spliced);
 }
 
 void session_destroy(struct session *s, enum close_reason reason)
@@ -108,9 +108,9 @@ void session_destroy(struct session *s, enum close_reason reason)
 	struct session_env *env = s->env;
 
 	report(s, reason);
-	free(s->who);
-	half_finish(&s->up, &env->tools);
-	half_finish(&s->down, &env->tools);
+	free(s->client_info);
+	half_finish(&s->c2s, &env->pump_env);
+	half_finish(&s->s2c, &env->pump_env);
 	handshake_destroy(s->handshake);
 	if (!s->has_keepalive)
 		env_end_new(s);
@@ -119,7 +119,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
 	close_side(s->client_fd, reason != CLOSE_DONE);
-	close_side(s->server_fd, reason != CLOSE_DONE);
+	close_side(s->upstream_fd, reason != CLOSE_DONE);
 	free(s);
 	tell_end(env);
 }
@@ -155,7 +155,7 @@ static bool half_end(struct half *h)
 static void reset_by(struct session *s, enum session_side by)
 {
 	if (!s->handshake)
-		half_flush(by == SESSION_CLIENT ? &s->up : &s->down, &s->env->tools);
+		half_flush(by == SESSION_CLIENT ? &s->c2s : &s->s2c, &s->env->pump_env);
 	session_destroy(s, reset_reason(by));
 }
 
@@ -167,9 +167,9 @@ static void note_moved(struct half *h)
 	deadline_touch(&s->deadline);
 	other_half(h)->pump.unanswered = 0;
 	/* The client waits for an answer, and there was one before (ack.h). */
-	if (h == &s->down)
+	if (h == &s->s2c)
 		ack_forget(&s->env->acks, &s->ack);
-	else if (s->up.pump.unanswered && s->down.pump.bytes)
+	else if (s->c2s.pump.unanswered && s->s2c.pump.bytes)
 		ack_owe(&s->env->acks, &s->ack);
 }
 
@@ -178,7 +178,7 @@ static bool run(struct half *h)
 {
 	struct session *s = h->session;
 	uint64_t bytes = h->pump.bytes;
-	enum half_result r = half_run(h, &s->env->tools);
+	enum half_result r = half_run(h, &s->env->pump_env);
 
 	if (h->pump.bytes != bytes)
 		note_moved(h);
@@ -224,7 +224,7 @@ void session_expire(struct session *s, enum close_reason reason)
 		return;
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {
-		s->dial_error = ETIMEDOUT;
+		s->connect_error = ETIMEDOUT;
 		/* An upstream that does not answer says nothing about the destination. */
 		if (s->phase == SESSION_CONNECTING)
 			registration_note_error(&s->env->handle, &s->upstream, ETIMEDOUT);
@@ -243,16 +243,16 @@ void session_probe(struct session *s)
 /* Starts both halves. May destroy the session. */
 static void start_relaying(struct session *s)
 {
-	bool acks_late = s->up.pump.kept;
+	bool acks_late = s->c2s.pump.pending;
 
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */
-	if (!run(&s->up))
+	if (!run(&s->c2s))
 		return;
 	if (acks_late)
-		sock_set_quickack(s->server_fd, true);
-	if (half_wait_read(&s->down) < 0)
+		sock_set_quickack(s->upstream_fd, true);
+	if (half_wait_read(&s->s2c) < 0)
 		session_destroy(s, CLOSE_NO_MEMORY);
 	else
 		env_watch(s);
@@ -269,15 +269,15 @@ static void wait_upstream(struct session *s, int r)
 
 static void end_unconnected(struct session *s, int error)
 {
-	s->dial_error = error;
-	session_destroy(s, CLOSE_DIAL_FAILED);
+	s->connect_error = error;
+	session_destroy(s, CLOSE_CONNECT_FAILED);
 }
 
 /*
  * The upstream cannot be reached, for the reason of errno error. Notes the error for the next
  * clients, logs it, and destroys the session.
  */
-static void dial_failed(struct session *s, int error)
+static void connect_failed(struct session *s, int error)
 {
 	char upstream[FORMAT_ENDPOINT_LEN];
 
@@ -290,9 +290,8 @@ static void dial_failed(struct session *s, int error)
 		return;
 	}
 	format_endpoint(&s->upstream, upstream);
-	if (connect_error_is_local(error) && log_episode_begins(&s->env->shared->dial_failed))
-		log_warning("this host does not let us connect, to %s and maybe others: %s",
-			    upstream, strerror(error));
+	if (connect_error_is_local(error) && log_episode_begins(&s->env->shared->connect_failed))
+		log_warning("connect() to %s failed locally: %s", upstream, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", upstream, strerror(error));
 	registration_note_error(&s->env->handle, &s->upstream, error);
@@ -313,20 +312,20 @@ static void handshake_failed(struct session *s, int error, bool refused)
 
 static void run_handshake(struct session *s)
 {
-	const bool was_writable = s->up.writing; /* by an event */
+	const bool was_writable = s->c2s.writing; /* by an event */
 	int error;
 
-	switch (handshake_run(s->handshake, s->server_fd, &error)) {
+	switch (handshake_run(s->handshake, s->upstream_fd, &error)) {
 	case HANDSHAKE_WAIT_READ:
-		half_stop_write(&s->up);
-		wait_upstream(s, half_wait_read(&s->down));
+		half_stop_write(&s->c2s);
+		wait_upstream(s, half_wait_read(&s->s2c));
 		break;
 	case HANDSHAKE_WAIT_WRITE:
-		half_stop_read(&s->down);
-		wait_upstream(s, was_writable ? half_back_off(&s->up) : half_wait_write(&s->up));
+		half_stop_read(&s->s2c);
+		wait_upstream(s, was_writable ? half_back_off(&s->c2s) : half_wait_write(&s->c2s));
 		break;
 	case HANDSHAKE_FINISHED:
-		half_stop_write(&s->up);
+		half_stop_write(&s->c2s);
 		handshake_destroy(TAKE_PTR(s->handshake));
 		start_relaying(s);
 		break;
@@ -357,13 +356,13 @@ static void upstream_connected(struct session *s)
 static void on_connect_result(struct half *h, bool again)
 {
 	struct session *s = h->session;
-	int r = connect_result(s->server_fd);
+	int r = connect_result(s->upstream_fd);
 
 	if (r < 0) {
-		dial_failed(s, -r);
+		connect_failed(s, -r);
 		return;
 	}
-	half_stop_write(&s->up);
+	half_stop_write(&s->c2s);
 	upstream_connected(s);
 }
 
@@ -389,24 +388,24 @@ static void on_ready(struct half *h, bool again)
 }
 
 /* Connects to the upstream. May destroy the session. */
-static void dial(struct session *s, bool under_load)
+static void connect_upstream(struct session *s, bool under_load)
 {
-	bool early = under_load && !s->handshake && pump_prefetch(&s->up.pump, &s->env->tools);
+	bool early = under_load && !s->handshake && pump_prefetch(&s->c2s.pump, &s->env->pump_env);
 	int r;
 
 	s->phase = SESSION_CONNECTING;
 	if (early)
-		sock_set_quickack(s->server_fd, false);
-	r = connect_start(s->server_fd, &s->upstream);
+		sock_set_quickack(s->upstream_fd, false);
+	r = connect_start(s->upstream_fd, &s->upstream);
 	if (r == 0) {
 		upstream_connected(s);
 	} else if (r == -EINPROGRESS) {
 		if (early)
-			sock_set_quickack(s->server_fd, true);
+			sock_set_quickack(s->upstream_fd, true);
 		deadline_set(&s->deadline, &s->env->connecting);
-		wait_upstream(s, half_wait_write(&s->up));
+		wait_upstream(s, half_wait_write(&s->c2s));
 	} else {
-		dial_failed(s, -r);
+		connect_failed(s, -r);
 	}
 }
 
@@ -438,9 +437,9 @@ static bool count_client(struct session *s, uint64_t cgroup_id)
 static bool pass_mark(struct session *s, uint32_t mark)
 {
 	if (!s->env->pass_mark || !mark ||
-	    setsockopt(s->server_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
+	    setsockopt(s->upstream_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
 		return true;
-	dial_failed(s, errno);
+	connect_failed(s, errno);
 	return false;
 }
 
@@ -448,13 +447,13 @@ void session_set_keepidle(struct session *s)
 {
 	s->keepidle_s = s->env->keepidle_s;
 	if (!s->keeps_own)
-		tuning_set_keepidle(s->server_fd, s->keepidle_s);
+		tuning_set_keepidle(s->upstream_fd, s->keepidle_s);
 }
 
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_start_keepalive(struct session *s)
 {
-	s->keeps_own = tuning_pass_options_on(s->client_fd, s->server_fd);
+	s->keeps_own = tuning_pass_options_on(s->client_fd, s->upstream_fd);
 	session_set_keepidle(s);
 	s->has_keepalive = true;
 	env_end_new(s);
@@ -462,8 +461,8 @@ void session_start_keepalive(struct session *s)
 
 void session_detach(struct session *s)
 {
-	half_detach(&s->up);
-	half_detach(&s->down);
+	half_detach(&s->c2s);
+	half_detach(&s->s2c);
 	env_remove(s);
 	s->env = NULL;
 	s->handoff = 0;
@@ -471,14 +470,14 @@ void session_detach(struct session *s)
 
 void session_attach(struct session *s, struct session_env *env)
 {
-	int r, r_down;
+	int r, r_s2c;
 
 	env_add_again(env, s);
 	deadline_set(&s->deadline,
 		     s->phase == SESSION_HALF_CLOSED ? &env->half_closed : &env->idle);
-	r = half_attach(&s->up, env->base);
-	r_down = half_attach(&s->down, env->base);
-	if (r < 0 || r_down < 0) {
+	r = half_attach(&s->c2s, env->base);
+	r_s2c = half_attach(&s->s2c, env->base);
+	if (r < 0 || r_s2c < 0) {
 		session_destroy(s, CLOSE_NO_MEMORY);
 		return;
 	}
@@ -505,7 +504,7 @@ static bool choose_route(struct session *s, const struct tproxy_conn *conn)
 	return false;
 }
 
-static struct session *session_new(struct session_env *env, int client_fd, int server_fd,
+static struct session *session_new(struct session_env *env, int client_fd, int upstream_fd,
 				   const union sockaddr_any *client)
 {
 	struct session *s = calloc(1, sizeof(*s));
@@ -513,27 +512,27 @@ static struct session *session_new(struct session_env *env, int client_fd, int s
 	if (!s)
 		return NULL;
 	s->client_fd = s->ack.fd = client_fd;
-	s->server_fd = server_fd;
+	s->upstream_fd = upstream_fd;
 	s->client = *client;
 	s->started_ms = monotonic_coarse_ms();
-	half_init(&s->up, s, env->base, client_fd, server_fd, on_ready);
-	half_init(&s->down, s, env->base, server_fd, client_fd, on_ready);
-	s->up.pump.nagle = true;
-	s->up.pump.near_src = true;
+	half_init(&s->c2s, s, env->base, client_fd, upstream_fd, on_ready);
+	half_init(&s->s2c, s, env->base, upstream_fd, client_fd, on_ready);
+	s->c2s.pump.nagle = true;
+	s->c2s.pump.near_src = true;
 	env_add(env, s);
-	s->who = connlog_read_client(client_fd);
+	s->client_info = connlog_read_client(client_fd);
 	return s;
 }
 
-void session_create(struct session_env *env, int client_fd, int server_fd,
+void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		    const union sockaddr_any *client, bool under_load)
 {
-	struct session *s = session_new(env, client_fd, server_fd, client);
+	struct session *s = session_new(env, client_fd, upstream_fd, client);
 	struct tproxy_conn conn;
 
 	if (!s) {
 		sock_close_reset(client_fd);
-		close(server_fd);
+		close(upstream_fd);
 		count_end(env, CLOSE_NO_MEMORY);
 		tell_end(env);
 		return;
@@ -543,5 +542,5 @@ void session_create(struct session_env *env, int client_fd, int server_fd,
 		return;
 	}
 	if (count_client(s, conn.cgroup_id) && choose_route(s, &conn) && pass_mark(s, conn.mark))
-		dial(s, under_load);
+		connect_upstream(s, under_load);
 }

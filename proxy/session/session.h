@@ -28,8 +28,8 @@
 void session_run(struct half *h);
 
 /*
- * Creates a session. Takes over both descriptors in any case: client_fd was accepted, server_fd is
- * not connected and connect4 does not redirect it. Connects where route_of() says, makes the
+ * Creates a session. Takes over both descriptors in any case: client_fd was accepted, upstream_fd
+ * is not connected and connect4 does not redirect it. Connects where route_of() says, makes the
  * route's handshake if there is one, and relays, or resets the client. The session may have ended
  * when this returns.
  *
@@ -38,7 +38,7 @@ void session_run(struct half *h);
  * answered by then. This saves about one segment in 20 for each connection, but delays the wakeup
  * of an idle server by some microseconds.
  */
-void session_create(struct session_env *env, int client_fd, int server_fd,
+void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		    const union sockaddr_any *client, bool under_load);
 
 /*

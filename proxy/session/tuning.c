@@ -11,19 +11,19 @@
 #include "tproxy_abi.h"
 
 /* The interval of the probes is the host's if that is shorter; otherwise idle_s. */
-void tuning_set_keepidle(int server_fd, int idle_s)
+void tuning_set_keepidle(int upstream_fd, int idle_s)
 {
 	const int on = idle_s > 0;
 
-	setsockopt(server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(upstream_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if (!on)
 		return;
-	sock_set_tcp(server_fd, TCP_KEEPIDLE, idle_s);
-	if (sock_get_tcp(server_fd, TCP_KEEPINTVL) > idle_s)
-		sock_set_tcp(server_fd, TCP_KEEPINTVL, idle_s);
+	sock_set_tcp(upstream_fd, TCP_KEEPIDLE, idle_s);
+	if (sock_get_tcp(upstream_fd, TCP_KEEPINTVL) > idle_s)
+		sock_set_tcp(upstream_fd, TCP_KEEPINTVL, idle_s);
 }
 
-bool tuning_pass_options_on(int client_fd, int server_fd)
+bool tuning_pass_options_on(int client_fd, int upstream_fd)
 {
 	const int on = 1;
 	struct tproxy_conn conn;
@@ -31,12 +31,12 @@ bool tuning_pass_options_on(int client_fd, int server_fd)
 	if (origdst_get_conn(client_fd, &conn) < 0)
 		return false;
 	if (conn.user_timeout_ms)
-		sock_set_tcp(server_fd, TCP_USER_TIMEOUT, (int)conn.user_timeout_ms);
+		sock_set_tcp(upstream_fd, TCP_USER_TIMEOUT, (int)conn.user_timeout_ms);
 	if (!conn.keep_alive || !conn.keep_idle_s || !conn.keep_intvl_s || !conn.keep_probes)
 		return false;
-	sock_set_tcp(server_fd, TCP_KEEPIDLE, conn.keep_idle_s);
-	sock_set_tcp(server_fd, TCP_KEEPINTVL, conn.keep_intvl_s);
-	sock_set_tcp(server_fd, TCP_KEEPCNT, conn.keep_probes);
-	setsockopt(server_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	sock_set_tcp(upstream_fd, TCP_KEEPIDLE, conn.keep_idle_s);
+	sock_set_tcp(upstream_fd, TCP_KEEPINTVL, conn.keep_intvl_s);
+	sock_set_tcp(upstream_fd, TCP_KEEPCNT, conn.keep_probes);
+	setsockopt(upstream_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	return true;
 }

@@ -6,12 +6,12 @@
 #include <stdbool.h>
 
 /*
- * Copies to server_fd the options that the client set on its own socket before connect(). Returns
+ * Copies to upstream_fd the options that the client set on its own socket before connect(). Returns
  * true if these include keepalive.
  */
-bool tuning_pass_options_on(int client_fd, int server_fd);
+bool tuning_pass_options_on(int client_fd, int upstream_fd);
 
 /* Sets keepalive with TCP_KEEPIDLE idle_s; 0: none. */
-void tuning_set_keepidle(int server_fd, int idle_s);
+void tuning_set_keepidle(int upstream_fd, int idle_s);
 
 #endif

@@ -26,7 +26,7 @@ bool bulk_queue(struct bulk *bulk, struct half *h)
 
 	if (h->queued)
 		return true;
-	env->tools.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
+	env->pump_env.turn_bytes = alone ? TURN_BYTES_ALONE : TURN_BYTES;
 	if (alone)
 		return false;
 	if (!env->bulk.n && event_add(bulk->turn, &now) < 0)
@@ -67,7 +67,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 int bulk_init(struct bulk *bulk, struct session_env *env, struct handoff *handoff)
 {
 	*bulk = (struct bulk){ .env = env, .handoff = handoff };
-	env->tools.turn_bytes = TURN_BYTES;
+	env->pump_env.turn_bytes = TURN_BYTES;
 	bulk->turn = evtimer_new(env->base, on_turn, bulk);
 	return bulk->turn ? 0 : -ENOMEM;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See listener.h. accept_one() admits one client in three steps: it reserves a session within the
- * limit, makes the upstream socket (make_spare()), and only then calls accept4(). A client is
+ * limit, makes the upstream socket (prepare_upstream()), and only then calls accept4(). A client is
  * therefore accepted only if both descriptors exist, and its connect() to the server comes sooner.
  *
  * The upstream socket must not be redirected. It is marked UPSTREAM, unless this process is in the
@@ -165,7 +165,7 @@ void listener_finish(struct listener *l)
 	}
 	if (l->resume)
 		event_free(l->resume);
-	util_closep(&l->spare_fd);
+	util_closep(&l->upstream_fd);
 	*l = (struct listener)LISTENER_NULL;
 }
 
@@ -183,12 +183,12 @@ static bool is_exempt(struct listener *l)
 }
 
 /* Makes the upstream socket for the next client, if there is none. Returns 0 or -errno. */
-static int make_spare(struct listener *l)
+static int prepare_upstream(struct listener *l)
 {
 	_cleanup_close_ int fd = -1;
 	int r;
 
-	if (l->spare_fd >= 0)
+	if (l->upstream_fd >= 0)
 		return 0;
 	fd = socket(l->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -199,7 +199,7 @@ static int make_spare(struct listener *l)
 			return r;
 	}
 	sock_prepare(fd);
-	l->spare_fd = TAKE_FD(fd);
+	l->upstream_fd = TAKE_FD(fd);
 	return 0;
 }
 
@@ -245,7 +245,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		listener_pause(l, "the limit of connections is reached");
 		return ACCEPTED_PAUSED;
 	}
-	r = make_spare(l);
+	r = prepare_upstream(l);
 	if (r < 0) {
 		limit_release(l->env->limit);
 		listener_pause(l, strerror(-r));
@@ -270,7 +270,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		return ACCEPTED_PAUSED;
 	}
 	stats_add(&l->env->sessions->stats.accepted, 1);
-	session_create(l->env->sessions, fd, TAKE_FD(l->spare_fd), &client, under_load);
+	session_create(l->env->sessions, fd, TAKE_FD(l->upstream_fd), &client, under_load);
 	tick_need(l->env->tick);
 	return ACCEPTED;
 }
@@ -295,7 +295,7 @@ void listener_init(struct listener *l, struct listener_env *env, sa_family_t fam
 	bool complete;
 	uint32_t i;
 
-	*l = (struct listener){ .env = env, .family = family, .n_sockets = n, .spare_fd = -1 };
+	*l = (struct listener){ .env = env, .family = family, .n_sockets = n, .upstream_fd = -1 };
 	l->resume = evtimer_new(env->sessions->base, on_resume, l);
 	complete = l->resume;
 	for (i = 0; i < n; i++) {

@@ -56,7 +56,7 @@ struct listener {
 	sa_family_t family;
 	struct listener_socket sockets[TPROXY_PORTS_MAX];
 	uint32_t n_sockets; /* 0: closed */
-	int spare_fd;	    /* owned: upstream socket for the next client; -1: none */
+	int upstream_fd;    /* owned: upstream socket for the next client; -1: none */
 	bool exempt;	    /* upstream sockets need no mark: this process is in the relay cgroup */
 	uint32_t asked_before; /* connections since exempt was checked */
 	struct event *resume;  /* timer while paused; NULL: retired */
@@ -82,7 +82,7 @@ void listener_finish(struct listener *l);
 
 #define LISTENER_NULL                                                                              \
 	{                                                                                          \
-		.spare_fd = -1                                                                     \
+		.upstream_fd = -1                                                                  \
 	}
 
 /*

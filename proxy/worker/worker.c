@@ -281,9 +281,9 @@ static void init_env(struct worker *worker, const struct worker_config *config)
 	env->defer = defer;
 	env->on_end = on_session_end;
 	env_init(env);
-	env->tools.pipes = &worker->pipes;
-	env->tools.scratch_size = config->buffer_size;
-	env->tools.scratch = malloc(config->buffer_size);
+	env->pump_env.pipes = &worker->pipes;
+	env->pump_env.scratch_size = config->buffer_size;
+	env->pump_env.scratch = malloc(config->buffer_size);
 	env->base = event_base_new();
 }
 
@@ -321,8 +321,8 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 	pipes_init(&worker->pipes, config->pipe_size ? config->pipes_max : 0, config->pipe_size);
 	init_env(worker, config);
 	handoff_init(&worker->handoff, env, &worker->tick, worker->wake_fd);
-	if (!env->base || !env->tools.scratch || worker->wake_fd < 0 || init_events(worker) < 0 ||
-	    tick_init(&worker->tick, env) < 0 ||
+	if (!env->base || !env->pump_env.scratch || worker->wake_fd < 0 ||
+	    init_events(worker) < 0 || tick_init(&worker->tick, env) < 0 ||
 	    bulk_init(&worker->bulk, env, &worker->handoff) < 0)
 		return -ENOMEM;
 	set_timeouts(worker, &config->timeouts);
@@ -333,7 +333,7 @@ void worker_pair(struct worker *worker, struct worker *bulk)
 {
 	handoff_pair(&worker->handoff, &bulk->handoff);
 	bulk->env.spin.most_us = 0;
-	bulk->env.tools.pipes = &worker->pipes;
+	bulk->env.pump_env.pipes = &worker->pipes;
 }
 
 static void wake(struct worker *worker)
@@ -393,7 +393,7 @@ void worker_finish(struct worker *worker)
 		event_base_free(worker->env.base);
 	util_closep(&worker->wake_fd);
 	pipes_finish(&worker->pipes);
-	free(worker->env.tools.scratch);
+	free(worker->env.pump_env.scratch);
 	handoff_finish(&worker->handoff);
 	pthread_mutex_destroy(&worker->inbox_lock);
 }

@@ -66,7 +66,7 @@ def remembering(loaded):
 
 @pytest.mark.parametrize("address", [NOBODY, NOBODY6], ids=["inet", "inet6"])
 def test_refused(remembering, address):
-    """To see it fail: do not note the error in dial_failed()."""
+    """To see it fail: do not note the error in connect_failed()."""
     learn(remembering, address)
     assert ask(remembering, address) == (errno.ECONNREFUSED, 1)
     assert ask(remembering, address) == (errno.ECONNREFUSED, 1)

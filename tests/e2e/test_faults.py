@@ -483,7 +483,7 @@ def registered_pid(bed):
 def test_connect_that_this_host_refuses(faulty, code, lines):
     """The operator gets one line. Errors of the server are for the client only.
 
-    To see it fail: log each time, or every error, in dial_failed().
+    To see it fail: log each time, or every error, in connect_failed().
     """
     faulty.faults.fail("connect", code, left=5)
     faulty.swaps.visit(5)
@@ -491,7 +491,7 @@ def test_connect_that_this_host_refuses(faulty, code, lines):
     faulty.swaps.served()
 
     def said():
-        return faulty.relay.text().count("this host does not let us connect, to ")
+        return faulty.relay.text().count("failed locally: ")
 
     # The log is written by a thread of its own.
     host.wait_until(lambda: said() >= lines, "it is said")

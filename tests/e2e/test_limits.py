@@ -36,7 +36,7 @@ def test_backlog(loaded, options, backlog):
 @pytest.mark.needs("ss")
 @pytest.mark.parametrize("options, most", [([], 300), (["--keepalive-time", "100s"], 100)])
 def test_keepalive_time(loaded, options, most):
-    """To see it fail: do not set TCP_KEEPIDLE in make_spare()."""
+    """To see it fail: do not set TCP_KEEPIDLE in prepare_upstream()."""
     loaded.start_relay(*options)
     listener = loaded.listen()
     wire.exchange(*loaded.pair(listener))

@@ -261,7 +261,7 @@ def test_load_whose_reader_goes(bed):
 
 def test_destination_that_fails(loaded):
     """The line has the errno, and no source address of the upstream connection. Fails without
-    dial_error in session.c."""
+    connect_error in session.c."""
     relay = loaded.start_relay("--connection-log", "json", verbose=False)
     closed = loaded.listen()
     address = closed.getsockname()

@@ -195,7 +195,7 @@ def test_server_that_accepts_and_never_answers(loaded):
 
 def test_server_that_does_not_accept(loaded):
     """Its backlog is full: the relay's connect() times out, and others are served meanwhile. To see
-    it fail: set no deadline in dial()."""
+    it fail: set no deadline in connect_upstream()."""
     loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))
@@ -223,7 +223,7 @@ def timers(address):
 
 def test_keepalive_towards_servers(proxied):
     """A server whose host has vanished must not hold a connection for the idle timeout (an hour by
-    default). Ensured by make_spare(), which sets SO_KEEPALIVE."""
+    default). Ensured by prepare_upstream(), which sets SO_KEEPALIVE."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     wire.exchange(client, server)

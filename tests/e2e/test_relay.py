@@ -126,7 +126,7 @@ def test_last_words_before_a_reset(proxied):
 
 def test_server_that_resets_before_the_relay_looks(proxied):
     """It accepts, sends data and resets while the relay waits to run. Without a relay the client
-    would read the data, and then get the reset. Fails if dial_failed() takes ECONNRESET for a
+    would read the data, and then get the reset. Fails if connect_failed() takes ECONNRESET for a
     refusal."""
     listener = proxied.listen()
     address = listener.getsockname()

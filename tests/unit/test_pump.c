@@ -27,7 +27,7 @@
 struct fixture {
 	int from_peer, src, dst, to_peer;
 	struct pipes pipes;
-	struct pump_tools tools;
+	struct pump_env env;
 	struct pump pump;
 };
 
@@ -71,10 +71,10 @@ static int setup(void **state)
 	nonblocking(f->to_peer);
 	inline_urgent(f->src);
 	pipes_init(&f->pipes, 1, PIPE_SIZE);
-	f->tools.pipes = &f->pipes;
-	f->tools.turn_bytes = 128 * 1024;
-	f->tools.scratch_size = BUFFER_SIZE;
-	f->tools.scratch = malloc(BUFFER_SIZE);
+	f->env.pipes = &f->pipes;
+	f->env.turn_bytes = 128 * 1024;
+	f->env.scratch_size = BUFFER_SIZE;
+	f->env.scratch = malloc(BUFFER_SIZE);
 	pump_init(&f->pump, f->src, f->dst);
 	*state = f;
 	return 0;
@@ -84,10 +84,10 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	pump_finish(&f->pump, &f->tools);
+	pump_finish(&f->pump, &f->env);
 	pipes_finish(&f->pipes);
 	assert_int_equal(f->pipes.made, 0);
-	free(f->tools.scratch);
+	free(f->env.scratch);
 	close(f->from_peer);
 	close(f->src);
 	close(f->dst);
@@ -98,7 +98,7 @@ static int teardown(void **state)
 
 static enum pump_result run(struct fixture *f)
 {
-	return pump_run(&f->pump, &f->tools);
+	return pump_run(&f->pump, &f->env);
 }
 
 static void reset(int *fd)
@@ -121,7 +121,7 @@ static void test_small(void **state)
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
 	assert_memory_equal(got, "hello", 5);
 	assert_int_equal(f->pump.bytes, 5);
-	assert_null(f->pump.kept);
+	assert_null(f->pump.pending);
 	assert_null(f->pump.pipe);
 	assert_int_equal(f->pipes.made, 0);
 }
@@ -195,10 +195,10 @@ static void stream(struct fixture *f, size_t total)
 			sent += (size_t)n;
 		r = run(f);
 		assert_true(r == PUMP_WAIT_READ || r == PUMP_WAIT_WRITE);
-		assert_true(f->pump.kept_len <= BUFFER_SIZE);
-		assert_true(f->pump.piped <= PIPE_SIZE);
+		assert_true(f->pump.pending_len <= BUFFER_SIZE);
+		assert_true(f->pump.in_pipe <= PIPE_SIZE);
 		if (r == PUMP_WAIT_READ)
-			assert_true(!f->pump.kept && !f->pump.pipe);
+			assert_true(!f->pump.pending && !f->pump.pipe);
 		if (sent < total && turn % 3)
 			continue; /* the slow receiver */
 		n = read(f->to_peer, in, sizeof(in));
@@ -257,16 +257,16 @@ static void test_prefetch(void **state)
 	struct fixture *f = *state;
 	char got[16];
 
-	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_false(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(write(f->from_peer, "early", 5), 5);
-	assert_true(pump_prefetch(&f->pump, &f->tools));
+	assert_true(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(f->pump.bytes, 0);
 	assert_int_equal(write(f->from_peer, "late", 4), 4);
 	while (f->pump.bytes < 9)
 		assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 9);
 	assert_memory_equal(got, "earlylate", 9);
-	assert_null(f->pump.kept);
+	assert_null(f->pump.pending);
 }
 
 /* The destination takes a part first and the rest later, in order. */
@@ -279,8 +279,8 @@ static void test_prefetch_of_more_than_it_takes(void **state)
 	fill_pattern();
 	memcpy(out, pattern, sizeof(out) < sizeof(pattern) ? sizeof(out) : sizeof(pattern));
 	assert_int_equal(write(f->from_peer, out, BUFFER_SIZE + 1), BUFFER_SIZE + 1);
-	assert_true(pump_prefetch(&f->pump, &f->tools));
-	assert_true(f->pump.kept_len <= 4096);
+	assert_true(pump_prefetch(&f->pump, &f->env));
+	assert_true(f->pump.pending_len <= 4096);
 	while (got < BUFFER_SIZE + 1) {
 		ssize_t n;
 
@@ -296,7 +296,7 @@ static void test_prefetch_end(void **state)
 	struct fixture *f = *state;
 
 	shutdown(f->from_peer, SHUT_WR);
-	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_false(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(run(f), PUMP_EOF);
 }
 
@@ -309,7 +309,7 @@ static void test_prefetch_reset(void **state)
 	struct fixture *f = *state;
 
 	reset(&f->from_peer);
-	assert_false(pump_prefetch(&f->pump, &f->tools));
+	assert_false(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(run(f), PUMP_READ_ERROR);
 }
 
@@ -401,7 +401,7 @@ static void test_urgent_byte_first_of_all(void **state)
 	char got[16];
 
 	send_urgent(f->from_peer, "", "!", "");
-	assert_true(pump_prefetch(&f->pump, &f->tools));
+	assert_true(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(write(f->from_peer, "after", 5), 5);
 	run_until(f, 6);
 	assert_int_equal(recv(f->to_peer, got, 1, MSG_OOB), 1);

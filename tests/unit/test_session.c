@@ -109,10 +109,10 @@ static int setup(void **state)
 		.shared = &shared,
 		.handle = REGISTRATION_HANDLE_NULL,
 		.spin = { .owner = &spin_owner },
-		.tools = { .pipes = &pipes,
-			   .scratch = malloc(64 << 10),
-			   .scratch_size = 64 << 10,
-			   .turn_bytes = 128 << 10 },
+		.pump_env = { .pipes = &pipes,
+			      .scratch = malloc(64 << 10),
+			      .scratch_size = 64 << 10,
+			      .turn_bytes = 128 << 10 },
 		.on_end = on_end,
 	};
 	env_init(&env);
@@ -131,7 +131,7 @@ static int teardown(void **state)
 	ends_finish(f);
 	assert_int_equal(ended, started);
 	event_base_free(env.base);
-	free(env.tools.scratch);
+	free(env.pump_env.scratch);
 	pipes_finish(&pipes);
 	quota_finish(&shared.per_cgroup);
 	free(f);
@@ -336,7 +336,7 @@ static void test_no_destination(void **state)
 	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), 1);
 }
 
-static void test_dial_failed(void **state)
+static void test_connect_failed(void **state)
 {
 	struct fixture *f = *state;
 
@@ -344,7 +344,7 @@ static void test_dial_failed(void **state)
 	f->server_listener = -1;
 	start(f);
 	assert_reset(f->client);
-	assert_int_equal(closed(f, CLOSE_DIAL_FAILED), 1);
+	assert_int_equal(closed(f, CLOSE_CONNECT_FAILED), 1);
 }
 
 static void test_idle_timeout(void **state)
@@ -468,7 +468,7 @@ static void test_handshake_then_urgent(void **state)
 	char byte;
 
 	start_greeted(f);
-	setsockopt(TAILQ_FIRST(&env.sessions)->server_fd, SOL_SOCKET, SO_OOBINLINE, &on,
+	setsockopt(TAILQ_FIRST(&env.sessions)->upstream_fd, SOL_SOCKET, SO_OOBINLINE, &on,
 		   sizeof(on));
 	assert_int_equal(send(f->server, "OK\n", 3, MSG_MORE), 3);
 	assert_int_equal(send(f->server, "!", 1, MSG_OOB), 1);
@@ -521,7 +521,7 @@ static void assert_handshake_failed(struct fixture *f)
 {
 	turn(f);
 	assert_reset(f->client);
-	assert_int_equal(closed(f, CLOSE_DIAL_FAILED), 1);
+	assert_int_equal(closed(f, CLOSE_CONNECT_FAILED), 1);
 	assert_int_equal(atomic_load(&env.stats.bytes_down), 0);
 }
 
@@ -624,7 +624,7 @@ int main(void)
 		session_test(test_reset_after_half_close),
 		session_test(test_writable_that_takes_nothing),
 		session_test(test_no_destination),
-		session_test(test_dial_failed),
+		session_test(test_connect_failed),
 		session_test(test_idle_timeout),
 		session_test(test_half_closed_timeout),
 		session_test(test_handshake),

@@ -156,7 +156,7 @@ static struct half *start_bulk(struct fixture *f, int fds[2])
 	struct half *h;
 
 	start(f);
-	h = &TAILQ_FIRST(&worker.env.sessions)->up;
+	h = &TAILQ_FIRST(&worker.env.sessions)->c2s;
 	h->pump.full_reads = 2;
 	assert_int_equal(send(f->client, block, sizeof(block), 0), sizeof(block));
 	fds[0] = TAKE_FD(f->client);
@@ -245,13 +245,13 @@ static void test_handed_over(void **state)
 	start_bulk(f, fds[0]); /* not the only one */
 	s = start_bulk(f, fds[1])->session;
 	/* Nobody reads, until there is something in the pipe. */
-	for (i = 0; i < 500 && !s->up.pump.piped; i++) {
+	for (i = 0; i < 500 && !s->c2s.pump.in_pipe; i++) {
 		s->handoff = 0;
 		queue_more(fds[1][0]);
 		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	}
 	assert_ptr_equal(s->env, &worker.env);
-	assert_non_null(s->up.pump.pipe);
+	assert_non_null(s->c2s.pump.pipe);
 	for (i = 0; i < 100 && s->env != &bulk.env; i++) {
 		queue_more(fds[1][0]);
 		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
