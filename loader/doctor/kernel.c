@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "doctor.h"
+#include "host/insn.h"
 #include "objects.h"
 
 #define PROBE_NAME "tproxy_probe"
@@ -98,17 +99,6 @@ static const struct helper {
 	{ "bpf_sock_ops_cb_flags_set", BPF_FUNC_sock_ops_cb_flags_set, ARGS_CTX_0, IN_SOCKOPS },
 };
 
-#define INSN(c, d, s, o, i)                                                                        \
-	((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
-#define MOV(d, s)	 INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define SET(d, i)	 INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADD(d, i)	 INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define LOAD64(d, s, o)	 INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define STORE64(d, o, i) INSN(BPF_ST | BPF_MEM | BPF_DW, d, 0, o, i)
-#define SKIP_IF_0(d, n)	 INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, n, 0)
-#define CALL(id)	 INSN(BPF_JMP | BPF_CALL, 0, 0, 0, id)
-#define EXIT		 INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-
 #define INSNS_MAX 16
 #define BUFFER	  16 /* bytes on the stack: a command's name, or an IPv4 tuple */
 
@@ -149,7 +139,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 		} else {
 			in[n++] = LOAD64(BPF_REG_2, BPF_REG_1, (__s16)p->sk_offset);
 			/* Skips the other arguments and the call. */
-			in[n++] = SKIP_IF_0(BPF_REG_2, 5);
+			in[n++] = JUMP_0(BPF_REG_2, 5);
 		}
 		in[n++] = INSN(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0,
 			       storage_fd);
@@ -159,7 +149,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 		break;
 	case ARGS_SOCKET:
 		in[n++] = LOAD64(BPF_REG_1, BPF_REG_1, (__s16)p->sk_offset);
-		in[n++] = SKIP_IF_0(BPF_REG_1, 1); /* skips the call */
+		in[n++] = JUMP_0(BPF_REG_1, 1); /* skips the call */
 		break;
 	case ARGS_OPTION:
 		in[n++] = STORE64(BPF_REG_10, -8, 0);
@@ -185,7 +175,7 @@ static int load_probe(const struct probe *p, const struct helper *helper, int st
 		n = emit_args(in, p, helper->args, storage_fd);
 		in[n++] = CALL(helper->id);
 		if (helper->args == ARGS_LOOKUP) {
-			in[n++] = SKIP_IF_0(BPF_REG_0, 2);
+			in[n++] = JUMP_0(BPF_REG_0, 2);
 			in[n++] = MOV(BPF_REG_1, BPF_REG_0);
 			in[n++] = CALL(BPF_FUNC_sk_release);
 		}

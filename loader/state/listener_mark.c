@@ -17,20 +17,8 @@
 #include <string.h>
 
 #include "host/address.h"
+#include "host/insn.h"
 #include "util.h"
-
-#define INSN(c, d, s, o, i)                                                                        \
-	{                                                                                          \
-		.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i)                \
-	}
-#define MOV(d, s)	 INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define SET(d, i)	 INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADD(d, i)	 INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define LOAD32(d, s, o)	 INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
-#define JUMP_0(d, n)	 INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, n, 0)
-#define JUMP_NOT_0(d, n) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, n, 0)
-#define CALL(id)	 INSN(BPF_JMP | BPF_CALL, 0, 0, 0, id)
-#define EXIT		 INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 #define TUPLE_MAX ((int)sizeof(struct bpf_sock_tuple))
 
