@@ -20,6 +20,7 @@ import host6
 import maps
 import wire
 from harness import CLIENT, SERVER, SERVER2
+from registering import binary, ctl, haproxy, register  # noqa: F401 (fixtures)
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 MARK = 7
@@ -139,8 +140,7 @@ def offered(bed):
 
 @POLICIES
 def test_address_moves_to_another_host(bed, policy):
-    """The address of tproxy-relay, or of a registered proxy. Fails if local_is_reached() returns
-    true."""
+    """Fails if local_is_reached() returns true."""
     bed.client_net.ip(f"addr add {VIP}/32 dev lo", f"route add default via {SERVER}")
     bed.load(*policy)
     bed.start_relay("--listen", f"{VIP}:3128", "--workers", 1, "--listeners", 1)
@@ -156,6 +156,37 @@ def test_address_moves_to_another_host(bed, policy):
     bed.client_net.ip(f"addr add {VIP}/32 dev lo")
     host.wait_until(lambda: offered(bed), "it is back")
     assert bed.visit(listener).relayed
+
+
+def outcomes(address, count):
+    """The errno of each of @count attempts, 0 for a success."""
+    codes = []
+    for _ in range(count):
+        with socket.socket() as sock:
+            sock.settimeout(wire.TIMEOUT)
+            codes.append(sock.connect_ex(address))
+    return codes
+
+
+@pytest.mark.needs("haproxy")
+@POLICIES
+def test_address_of_a_registered_proxy_moves(bed, haproxy, register, policy):
+    """HAProxy does not see it and stays registered: the first SYN is stopped, and the user gets the
+    policy's answer after that. To see it fail: let strays() return false (the other host gets the
+    clients)."""
+    bed.client_net.ip(f"addr add {VIP}/32 dev lo", f"route add default via {SERVER}")
+    bed.load(*policy)
+    register("--pid", haproxy(address=VIP).pid).succeeded()
+    listener = bed.listen()
+    assert bed.visit(listener).relayed
+    bed.client_net.ip(f"addr del {VIP}/32 dev lo")
+    bed.server_net.ip(f"addr add {VIP}/32 dev lo")
+    thief = bed.listen(VIP, 3128)
+    codes = bed.run_in(outcomes, listener.getsockname(), 2)
+    assert codes == [errno.EHOSTUNREACH, errno.ECONNREFUSED if policy else 0]
+    stats = bed.stats()
+    assert stats["aborted"] == 1 and stats["strayed"] == 1
+    assert not select.select([thief], [], [], 0)[0]
 
 
 @POLICIES
