@@ -17,11 +17,17 @@ from pathlib import Path
 
 TERMS = {
     "supervisor": ["guardian", "guardians"],
-    "admission": ["crowded"],
+    "accept throttle": ["crowd", "crowds", "crowded"],
     "spin": ["busypoll"],
+    "half": [r"(?:up|down)\.(?:pump|reading|writing)"],
+    "mark": ["hooked"],
+    "unpolled": ["deaf"],
     "upstream": ["dial", "spare_fd", "dials", "dialled", "dialling", "dialer"],
 }
 PLAIN = {
+    "again": ["anew"],
+    "note_event": ["woke"],
+    "the name of the hook": [r"answer\.bpf", r"events\.bpf"],
     "fix": ["mend", "mends", "mended", "mending"],
     "forever": ["for ever"],
     "another program, another process": ["somebody"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Many clients that connect once and stay. crowd.py has clients that come and go."""
+"""Many clients that connect once and stay. clients.py has clients that come and go."""
 
 import contextlib
 import select
@@ -13,7 +13,7 @@ def _say_x(sock):
     sock.send(b"x")
 
 
-class Crowd:
+class ClientGroup:
     """@n clients in a task. They connect, send a byte each or begin in another way, and stay until
     they are told to leave. Clients that read wait for an echo."""
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 
 ACCEPTED = 500  # enough to look at
@@ -32,7 +32,7 @@ def turns(trace):
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.parametrize("clients, wait", [(128, True), (4, False)], ids=["crowd", "few"])
+@pytest.mark.parametrize("clients, wait", [(128, True), (4, False)], ids=["many", "few"])
 def test_clients_wait(loaded, tmp_path, clients, wait):
     """While many clients connect, some iterations leave clients in the backlog, and all are
     served. With few clients none waits.
@@ -42,7 +42,7 @@ def test_clients_wait(loaded, tmp_path, clients, wait):
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
     table = tmp_path / "strace"
     # -v: otherwise strace ends a long list of events with "...".
-    with crowd.connecting(loaded, clients) as outcome, subprocess.Popen(
+    with connecting(loaded, clients) as outcome, subprocess.Popen(
             ["strace", "-q", "-f", "-v", "-e", "trace=accept4,epoll_wait", "-o", table, "-p",
              str(relay.pid)]) as trace:
         try:

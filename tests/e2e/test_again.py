@@ -14,7 +14,7 @@ OPEN = pytest.param([], id="open")
 CLOSED = pytest.param(["--fail-closed"], id="closed")
 
 
-def make_anew(cgroup):
+def make_again(cgroup):
     """Removes the cgroup and makes another one at the same path, as a restart does."""
     before = cgroup.path.stat().st_ino
     cgroup.remove()
@@ -44,7 +44,7 @@ def service(bed):
 
 
 @pytest.mark.parametrize("options", [OPEN, CLOSED])
-def test_scope_that_was_made_anew(bed, service, doctor, options):
+def test_scope_that_was_made_again(bed, service, doctor, options):
     """Nothing is attached to it. status and doctor report this, and the command that doctor names
     attaches again, with all options of the load.
 
@@ -57,7 +57,7 @@ def test_scope_that_was_made_anew(bed, service, doctor, options):
     assert bed.visit(listener, place=place).relayed
     doctor().fine()
     before = policy(bed)
-    make_anew(service)
+    make_again(service)
     assert not bed.visit(listener, place=place).relayed
     assert states(bed) == {str(bed.scope): "present", str(service): "replaced"}
     text = bed.tproxy_load("--status").succeeded().out
@@ -83,7 +83,7 @@ def test_connections_elsewhere_do_not_keep_dead_links(bed, service):
     count = len(bed.pins.names())
     for _ in range(3):
         before = service.path.stat().st_ino
-        make_anew(service)
+        make_again(service)
         bed.pins.wait_dead_links(before)
         assert "running connections" not in bed.tproxy_load("--again").succeeded().out
         assert len(bed.pins.names()) == count
@@ -126,17 +126,17 @@ def test_cgroup_is_added(bed, service):
     load(bed, "--fail-closed", scopes=[bed.scope])
     said = bed.tproxy_load("--again", "--cgroup", service).succeeded().out
     assert f"was '{bed.scope}', now '{bed.scope}', '{service}'" in said
-    make_anew(service)
+    make_again(service)
     said = bed.tproxy_load("--again", "--cgroup", service).succeeded()
     assert "; was " not in said.out and set(states(bed)) == {str(bed.scope), str(service)}
     assert links(bed.pins, service) == SCOPE_HOOKS and links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert bed.tproxy_load.status()["policy"] == "fail-closed"
 
 
-def test_relay_cgroup_that_was_made_anew(bed, doctor):
+def test_relay_cgroup_that_was_made_again(bed, doctor):
     """Relays there are neither exempt nor get destinations. After --again they are and do."""
     bed.load()
-    make_anew(bed.relay_cgroup)
+    make_again(bed.relay_cgroup)
     assert "REPLACED" in bed.tproxy_load("--status").succeeded().out
     assert doctor().about("scope", "error")[0]["what"].startswith("the relay cgroup")
     bed.tproxy_load("--again").succeeded()

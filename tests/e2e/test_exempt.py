@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 import host6
 import programs
@@ -231,7 +231,7 @@ def test_restart_under_load(proxied):
 
     To see it fail: let the older relay take back the registration of the newer one.
     """
-    with crowd.connecting(proxied, CLIENTS) as outcome:
+    with connecting(proxied, CLIENTS) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: proxied.stats()["redirected"] > 200 * turn, "clients connect")
             old = proxied.relay
@@ -246,7 +246,7 @@ def test_restart_under_load(proxied):
 def test_stop_and_start_under_load(proxied):
     """The old relay ends before the new one starts. Connections in between are direct, and none
     fails."""
-    with crowd.connecting(proxied, CLIENTS) as outcome:
+    with connecting(proxied, CLIENTS) as outcome:
         for turn in range(1, 3):
             host.wait_until(lambda: proxied.stats()["redirected"] > 200 * turn, "clients connect")
             proxied.relay.signal(signal.SIGTERM)
@@ -417,7 +417,7 @@ def test_killed_under_load(bed, policy):
     """Its connections end and none hangs. New ones are direct, or refused."""
     bed.load(*policy)
     ports = bed.start_relay().ports()
-    with crowd.connecting(bed, CLIENTS) as outcome:
+    with connecting(bed, CLIENTS) as outcome:
         host.wait_until(lambda: bed.stats()["redirected"] > 300, "clients connect")
         bed.relay.kill()
         host.wait_until(lambda: bed.stats()["no_listener"] > 300, "they go on without it")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 import programs
 import wire
@@ -131,7 +131,7 @@ def test_restart_under_load(loaded, start, how, options):
     loaded.load("--fail-closed")
     start(*options)
     before = loaded.stats()["redirected"]
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: loaded.stats()["redirected"] > before + 300 * turn,
                             "clients connect")
@@ -158,7 +158,7 @@ def test_reload_under_load(loaded, start):
     config.write_text("[relay]\nidle-timeout = 100s\n")
     loaded.load("--fail-closed")
     relay = start("--config", config)
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: loaded.stats()["redirected"] > 300 * turn, "clients connect")
             config.write_text(f"[relay]\nidle-timeout = {turn}00s\n")
@@ -181,7 +181,7 @@ def test_child_killed_under_load(loaded, start, policy, number):
     loaded.load(*policy)
     relay = start()
     listener, where = loaded.listen(), ports(loaded)
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: loaded.stats()["redirected"] > 300 * turn, "clients connect")
             client, server = loaded.pair(listener)

@@ -14,7 +14,7 @@ import signal
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 import wire
 from maps import attached, bpftool
@@ -65,7 +65,7 @@ def test_upgrade_under_load(proxied):
     """
     before = registrations(proxied)
     maps = [bpftool("map", "show", "pinned", proxied.pins.path / name)["id"] for name in MAPS]
-    with crowd.connecting(proxied, CLIENTS) as outcome:
+    with connecting(proxied, CLIENTS) as outcome:
         for load in range(LOADS):
             host.wait_until(lambda: proxied.stats()["redirected"] > 100 * (load + 1), "redirected")
             old = program_ids(proxied.pins)
@@ -104,7 +104,7 @@ def test_scopes_change_under_load(proxied):
     To see it fail: detach unwanted cgroups before new ones are attached.
     """
     inner = proxied.scope.child("inner")
-    with crowd.connecting(proxied, 32, place=host.Place(inner, proxied.client_net)) as outcome:
+    with connecting(proxied, 32, place=host.Place(inner, proxied.client_net)) as outcome:
         for turn in range(3):
             for scopes in ([proxied.scope], [inner], [proxied.scope, proxied.outside],
                            [inner, proxied.outside]):
@@ -124,7 +124,7 @@ def test_scope_that_leaves_under_load(proxied):
     """Its established connections continue, new ones are direct, and no connection fails."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
-    with crowd.connecting(proxied, 32) as outcome:
+    with connecting(proxied, 32) as outcome:
         host.wait_until(lambda: proxied.stats()["redirected"] > 300, "redirected")
         proxied.load(scopes=[proxied.outside])
         assert not proxied.visit(listener).relayed
@@ -160,7 +160,7 @@ def test_loads_and_unloads_at_once(proxied):
     installation."""
     args = ["--cgroup", proxied.scope, "--relay-cgroup", proxied.relay_cgroup, "--relay-group",
             "47113"]
-    with crowd.connecting(proxied, 16) as outcome:
+    with connecting(proxied, 16) as outcome:
         for turn in range(4):
             runs = [proxied.tproxy_load.start(
                 *(args if number % 2 else ["--unload"]), place=proxied.bystander,
@@ -220,7 +220,7 @@ def load_options(bed):
 
 @contextlib.contextmanager
 def clients_meanwhile(bed):
-    with crowd.connecting(bed, 4, pause=0.005) as outcome:
+    with connecting(bed, 4, pause=0.005) as outcome:
         yield
     assert outcome.failed == [] and outcome.good > 50
 

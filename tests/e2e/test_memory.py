@@ -15,7 +15,7 @@ import pytest
 
 import host
 import wire
-from stay import Crowd, visit_and_hold
+from stay import ClientGroup, visit_and_hold
 from test_handover import LIFE_LEAST, start  # a fixture
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -39,11 +39,11 @@ def test_room_for_those_who_are_let_in(loaded):
     (address,) = loaded.echo_server()
     inside = [loaded.pair() for _ in range(10)]
     memory.limit(memory.used() + START + most * EACH)
-    first = Crowd(loaded, address, most)
+    first = ClientGroup(loaded, address, most)
     first.wait_connected(20)
     room = most - len(inside)
     first.wait(lambda: first.served() == room, "a third is served")
-    others = Crowd(loaded, address, 2 * most)
+    others = ClientGroup(loaded, address, 2 * most)
     others.wait_connected(20)
     for client, server in inside:
         wire.exchange(client, server, bytes(1000))

@@ -25,7 +25,7 @@ import host6
 import wire
 from harness import BLACKHOLE
 from programs import RELAY_GID, RELAY_UID, SANITIZED
-from stay import Crowd, visit_and_hold
+from stay import ClientGroup, visit_and_hold
 
 IDLE = 10_000
 NEVER_READ = 1000
@@ -104,20 +104,20 @@ def test_running_work_goes_on_at_the_limit(loaded, workers, limit):
     (address,) = loaded.echo_server()  # before there are sockets that it would inherit
     listener = loaded.listen()
     inside = [loaded.pair(listener) for _ in range(10)]
-    crowd = Crowd(loaded, address, 300)
-    crowd.wait_connected()
-    crowd.wait(lambda: pauses(relay) > 0, "the limit is met")
+    group = ClientGroup(loaded, address, 300)
+    group.wait_connected()
+    group.wait(lambda: pauses(relay) > 0, "the limit is met")
     host.wait_until(lambda: cpu_used(0.2, relay) < 0.01, "those within are served")
     rests(relay)
-    room = crowd.served()
+    room = group.served()
     assert room == 10 if limit == "option" else 10 < room < 200, room
     started = time.monotonic()
     for _ in range(20):
         for client, server in inside:
             wire.exchange(client, server, bytes(1000))
     assert time.monotonic() - started < 19, "200 exchanges, by no timer of 100 ms"
-    assert crowd.served() == room and relay.descriptors() <= 400
-    crowd.leave()
+    assert group.served() == room and relay.descriptors() <= 400
+    group.leave()
     for pair in inside:
         for end in pair:
             end.close()
@@ -151,13 +151,13 @@ def test_one_line_for_an_episode(loaded):
     addresses = [(address, wire.connect), (listener6.getsockname()[:2], host6.connect)]
 
     def overload():
-        crowds = [Crowd(loaded, to, 200, connect=connect) for to, connect in addresses]
-        for crowd in crowds:
-            crowd.wait_connected()
-        host.wait_until(lambda: sum(crowd.served() for crowd in crowds) == 20, "20 are served")
+        groups = [ClientGroup(loaded, to, 200, connect=connect) for to, connect in addresses]
+        for group in groups:
+            group.wait_connected()
+        host.wait_until(lambda: sum(group.served() for group in groups) == 20, "20 are served")
         rests(relay)
-        for crowd in crowds:
-            crowd.leave()
+        for group in groups:
+            group.leave()
         host.wait_until(loaded.pins.at_rest, "nothing is left")
 
     def nobody_waits():
@@ -208,16 +208,16 @@ def test_descriptors_taken_away_and_given_back(loaded):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     set_limit(loaded, relay, resource.RLIMIT_NOFILE, relay.descriptors() + 1)
     (address,) = loaded.echo_server()
-    crowd = Crowd(loaded, address, 20)
-    crowd.wait_connected()
+    group = ClientGroup(loaded, address, 20)
+    group.wait_connected()
     stream = wire.Stream("bulk", 8 << 20)
     loaded.task(wire.send_stream, server, stream, place=loaded.server)
     assert wire.receive_stream(client) == (stream.size, stream.sha256())
-    assert crowd.served() <= 1 and pauses(relay) == 1
+    assert group.served() <= 1 and pauses(relay) == 1
     rests(relay)
     set_limit(loaded, relay, resource.RLIMIT_NOFILE, most)
-    crowd.wait(lambda: crowd.served() == 20, "all are served")
-    assert crowd.leave() == 20
+    group.wait(lambda: group.served() == 20, "all are served")
+    assert group.leave() == 20
 
 
 # --- too little memory
@@ -265,7 +265,7 @@ def test_ten_thousand_idle_connections(loaded):
     sessions in on_tick().
     """
     (address,) = loaded.echo_server()
-    relays, early, crowds, before = [], [], [], []
+    relays, early, groups, before = [], [], [], []
     for _ in range(2):
         relay = loaded.start_relay()
         relays.append(relay)
@@ -273,17 +273,17 @@ def test_ten_thousand_idle_connections(loaded):
         visit(loaded)
         before.append(relay.descriptors())
         memory = relay.rss_kib()
-        crowds.append(Crowd(loaded, address, IDLE // 2))
-        crowds[-1].wait_connected(30)
-        crowds[-1].wait(lambda: crowds[-1].served() == IDLE // 2, "all are served", timeout=20)
+        groups.append(ClientGroup(loaded, address, IDLE // 2))
+        groups[-1].wait_connected(30)
+        groups[-1].wait(lambda: groups[-1].served() == IDLE // 2, "all are served", timeout=20)
         assert relay.descriptors() >= IDLE
         assert (relay.rss_kib() - memory) / (IDLE / 2) < (16 if SANITIZED else 2), "KiB each"
     rests(*relays, duration=5.0, share=0.005)
     for client, server in early:
         wire.exchange(client, server)
     visit(loaded)
-    for crowd in crowds:
-        assert crowd.leave() == IDLE // 2
+    for group in groups:
+        assert group.leave() == IDLE // 2
     for client, server in early:
         wire.exchange(client, server)
         client.close()
@@ -394,9 +394,9 @@ def test_clients_that_never_read(loaded):
     loaded.task(serve_endlessly, endless, told, place=loaded.server)
     visit(loaded)
     memory, pipes = relay.rss_kib(), pipe_ends(relay)
-    crowd = Crowd(loaded, endless.getsockname(), NEVER_READ, reads=False, connect=connect_by_port,
-                  begin=begin_and_read_no_more)
-    crowd.wait_connected(20)
+    group = ClientGroup(loaded, endless.getsockname(), NEVER_READ, reads=False,
+                        connect=connect_by_port, begin=begin_and_read_no_more)
+    group.wait_connected(20)
     host.wait_until(lambda: cpu_used(0.5, relay) < 0.01, "all buffers are full", timeout=20)
     rests(relay, share=0.02)  # it probes whether they are alive
     client, other = loaded.pair()
@@ -413,7 +413,7 @@ def test_clients_that_never_read(loaded):
     assert max(held) <= 512 << 10 and sum(size > 64 << 10 for size in held) <= PIPES
     assert pipe_ends(relay) - pipes <= 2 * PIPES
     assert relay.rss_kib() - memory < NEVER_READ * 72 * (3 if SANITIZED else 1)
-    crowd.leave()
+    group.leave()
     client.close()
     other.close()
     host.wait_until(loaded.pins.at_rest, "nothing is left")
@@ -492,7 +492,7 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         loaded.task(accept_all, mute, place=loaded.server)
         address = mute.getsockname()
     with at_work(*loaded.pair()):
-        crowd = loaded.task(begin_only, address, SLOW)
+        group = loaded.task(begin_only, address, SLOW)
         host.wait_until(lambda: relay.descriptors() >= 2 * (SLOW + 1), "all the room is taken")
         (echo,) = loaded.echo_server()
         late = loaded.connect(echo)
@@ -504,7 +504,7 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         set_timeout("3s")
         late.settimeout(wire.TIMEOUT)
         assert late.recv(1) == b"x"
-        assert crowd.result() == [wire.RESET] * SLOW
+        assert group.result() == [wire.RESET] * SLOW
     assert pauses(relay) == 1
     ending = f", {option.replace('-', ' ')}[ ;]"
     host.wait_until(lambda: len(re.findall(ending, relay.text())) == SLOW, "all are told of")

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 import host6
 import programs
@@ -92,7 +92,7 @@ def test_many_connections(loaded, haproxy, register):
     register("--pid", relay.pid).succeeded()
     (entry,) = registered(loaded)
     assert sorted(entry["listen"][0]["ports"][:4]) == list(range(PORT, PORT + 4))
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         more_clients(loaded, 1500)
     assert outcome.failed == [] and outcome.bytes == outcome.good * SIZE > 0
     stats = loaded.stats()
@@ -226,7 +226,7 @@ def test_reload_of_a_master_under_load(loaded, haproxy, register):
     loaded.load("--fail-closed")
     master = haproxy("-W")
     register("--pid", master.pid).succeeded()
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for turn in range(1, 4):
             more_clients(loaded)
             workers = master.workers()
@@ -251,7 +251,7 @@ def test_registered_again_and_again_under_load(loaded, haproxy, register):
     loaded.load("--fail-closed")
     relay = haproxy()
     register("--pid", relay.pid).succeeded()
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for _ in range(100):
             register("--pid", relay.pid).succeeded()
         more_clients(loaded)
@@ -364,7 +364,7 @@ def test_remove_under_load(loaded, haproxy, register):
     To see it fail: call unmark() before the entry is deleted.
     """
     relay = haproxy()
-    with crowd.connecting(loaded, CLIENTS, size=SIZE) as outcome:
+    with connecting(loaded, CLIENTS, size=SIZE) as outcome:
         for _ in range(5):
             register("--pid", relay.pid).succeeded()
             more_clients(loaded)
@@ -404,7 +404,7 @@ def test_redsocks(loaded, register):
     listener = loaded.listen()
     visit = loaded.visit(listener)
     assert visit.relayed and visit.client.getpeername() == listener.getsockname()
-    with crowd.connecting(loaded, 16, size=SIZE, pause=0.01) as outcome:
+    with connecting(loaded, 16, size=SIZE, pause=0.01) as outcome:
         more_clients(loaded, 200)
     assert outcome.failed == [] and outcome.bytes == outcome.good * SIZE > 0
     assert redsocks.says("{}:{}".format(*listener.getsockname()))

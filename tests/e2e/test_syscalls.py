@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-import crowd
+from clients import connecting
 import host
 from test_churn import visit_in_turn
 
@@ -63,7 +63,7 @@ def test_short_connections(bed, tmp_path, exempt):
 
 @pytest.mark.alone
 @pytest.mark.needs("strace")
-def test_crowd(loaded, tmp_path):
+def test_concurrent_clients(loaded, tmp_path):
     """64 clients at a time, which end with a reset: 25 calls each. TCP_QUICKACK is set twice,
     and clients that come together save waits.
 
@@ -71,7 +71,7 @@ def test_crowd(loaded, tmp_path):
     """
     relay = loaded.start_relay("--workers", 1, "--connection-log", "none")
     table = tmp_path / "strace"
-    with counting(relay, table), crowd.connecting(loaded, 64) as outcome:
+    with counting(relay, table), connecting(loaded, 64) as outcome:
         host.wait_until(lambda: loaded.stats()["redirected"] > 2000, "clients connect", 20)
     calls = counts(table.read_text())
     each = {name: number / outcome.good for name, number in calls.items()}

@@ -67,7 +67,7 @@ static void test_not_for_long(void **state)
 }
 
 /* The time of a wait that has ended does not count for the next one. */
-static void test_begins_anew(void **state)
+static void test_begins_again(void **state)
 {
 	struct admission admission = { .sessions = LEAST, .served = 1 };
 	struct admission_wait wait = {};
@@ -87,7 +87,7 @@ int main(void)
 		cmocka_unit_test(test_until_all_is_served),
 		cmocka_unit_test(test_idle_sessions_are_no_load),
 		cmocka_unit_test(test_not_for_long),
-		cmocka_unit_test(test_begins_anew),
+		cmocka_unit_test(test_begins_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -198,7 +198,7 @@ static void assert_open(int fd)
 
 /*
  * New sessions count for the accept throttle until they have keepalive. To see it red: count no
- * events in woke(), or those of all sessions.
+ * events in note_event(), or those of all sessions.
  */
 static void test_new_sessions_are_load(void **state)
 {
