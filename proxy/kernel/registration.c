@@ -3,10 +3,10 @@
  * See registration.h, and tproxy_abi.h for the maps. registration_check() does these steps:
  *
  *   pins       map_config and map_marks are still those that were opened, by map id
- *   programs   getsockopt and sockops see the sockets ask_fd and probe_fd; otherwise the entry goes
- *   sweep      the kernel half removes entries whose socket is gone
- *   addresses  a family that clients cannot reach is not published
- *   entry      alive_ns is renewed; after TPROXY_STALE_NS without that, connect4 ignores the relay
+ *   programs   getsockopt and sockops see the sockets query_fd and probe_fd; otherwise the entry
+ * goes sweep      the kernel half removes entries whose socket is gone addresses  a family that
+ * clients cannot reach is not published entry      alive_ns is renewed; after TPROXY_STALE_NS
+ * without that, connect4 ignores the relay
  *
  * The entry is read and then written, without a lock against other relays. registered_ns decides
  * whose entry it is: the newest one's. A relay that was overwritten notices at its next check.
@@ -87,17 +87,17 @@ static int mark(int marks_fd, int fd, __u32 flags)
 	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
 }
 
-/* Makes ask_fd and probe_fd, in the cgroup in which the listeners will be made. */
+/* Makes query_fd and probe_fd, in the cgroup in which the listeners will be made. */
 static int make_own_sockets(struct registration *reg)
 {
 	int r = 0;
 
-	reg->ask_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	reg->query_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	reg->probe_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (reg->ask_fd < 0 || reg->probe_fd < 0)
+	if (reg->query_fd < 0 || reg->probe_fd < 0)
 		r = -errno;
 	else
-		r = mark(reg->marks_fd, reg->ask_fd, TPROXY_MARK_SWEEP);
+		r = mark(reg->marks_fd, reg->query_fd, TPROXY_MARK_SWEEP);
 	if (r < 0)
 		log_err("cannot mark a socket: %s", strerror(-r));
 	return r;
@@ -133,7 +133,8 @@ int registration_open(struct registration *reg, const char *pin_dir)
 	if (r == 0)
 		r = read_netns_cookie(&opened.netns_cookie);
 	if (r < 0) {
-		log_err("cannot ask which map and network namespace this is: %s", strerror(-r));
+		log_err("cannot read the ids of the maps or the network namespace: %s",
+			strerror(-r));
 		registration_close(&opened);
 		return r;
 	}
@@ -152,9 +153,9 @@ void registration_close(struct registration *reg)
 	util_closep(&reg->config_fd);
 	util_closep(&reg->marks_fd);
 	util_closep(&reg->failed_fd);
-	util_closep(&reg->ask_fd);
+	util_closep(&reg->query_fd);
 	util_closep(&reg->probe_fd);
-	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->ask_fd = reg->probe_fd = -1;
+	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->query_fd = reg->probe_fd = -1;
 }
 
 /* Stores an address as IPv6, IPv4 in its mapped form ::ffff:a.b.c.d. */
@@ -281,7 +282,7 @@ static bool is_heard(struct registration *reg)
 {
 	bool heard;
 
-	if (!is_seen(reg->ask_fd, 0))
+	if (!is_seen(reg->query_fd, 0))
 		return false;
 	if (!reg->probe_bound)
 		bind_probe(reg);
@@ -329,7 +330,7 @@ int registration_add_listener(struct registration *reg, int fd)
 		return -ENOTCONN;
 	}
 	if (getsockname(fd, &addr.sa, &len) < 0) {
-		log_err("cannot ask where we listen: %m");
+		log_err("cannot read the address of a listening socket: %m");
 		return -EIO;
 	}
 	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
@@ -509,7 +510,7 @@ static void sweep(struct registration *reg)
 	if (begun_ns < reg->sweep_due_ns)
 		return;
 	while (parts-- > 0 &&
-	       bind(reg->ask_fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) < 0 &&
+	       bind(reg->query_fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) < 0 &&
 	       errno == EAGAIN)
 		;
 	took_ns = monotonic_kernel_ns() - begun_ns;

@@ -39,16 +39,16 @@ struct registration {
 	int error;		       /* -errno of the last attempt to renew the entry, or 0 */
 	bool offer6;		       /* publish the IPv6 listeners: there are IPv6 routes */
 	bool away[_TPROXY_FAMILY_MAX]; /* clients cannot reach the address: not published */
-	/* Two sockets in the cgroup of the listeners. ask_fd queries the kernel half. probe_fd
+	/* Two sockets in the cgroup of the listeners. query_fd queries the kernel half. probe_fd
 	 * listens for a moment, to check that sockops sees it. */
-	int ask_fd, probe_fd;
+	int query_fd, probe_fd;
 	bool probe_bound;
 	uint64_t sweep_due_ns; /* time of the next pass, see sweep() */
 };
 
 #define REGISTRATION_NULL                                                                          \
 	{                                                                                          \
-		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .ask_fd = -1, .probe_fd = -1     \
+		.config_fd = -1, .marks_fd = -1, .failed_fd = -1, .query_fd = -1, .probe_fd = -1   \
 	}
 
 /*

@@ -56,13 +56,13 @@ static bool register_again(struct relay *relay)
 }
 
 /* True if the predicate holds for any worker. Calls it for each of them, because it has effects. */
-static bool any_worker(struct relay *relay, bool (*tells)(struct worker *worker))
+static bool any_worker(struct relay *relay, bool (*predicate)(struct worker *worker))
 {
 	bool any = false;
 	uint32_t i;
 
 	for (i = 0; i < relay->n_workers; i++)
-		any |= tells(&relay->workers[i]);
+		any |= predicate(&relay->workers[i]);
 	return any;
 }
 
@@ -160,7 +160,7 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 
 	check_log(STDOUT_FILENO, "stdout");
 	check_log(STDERR_FILENO, "stderr");
-	connlog_tell_lost();
+	connlog_report_lost();
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);

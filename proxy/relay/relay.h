@@ -44,7 +44,7 @@ struct relay {
 	int supervisor_fd; /* supervisor_child::fd; -1: no supervisor */
 	struct supervisor_child inherited;
 	struct event *supervisor_gone;
-	struct event *handover_look;
+	struct event *handover_poll;
 	uint64_t handover_until_ms; /* of monotonic_coarse_ms(); 0: no handover under way */
 };
 

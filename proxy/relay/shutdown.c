@@ -37,7 +37,7 @@
  * than TPROXY_STALE_NS.
  */
 #define HANDOVER_MS	 3000
-#define HANDOVER_LOOK_MS 50
+#define HANDOVER_POLL_MS 50
 
 static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
 {
@@ -98,9 +98,9 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
 
 /* Drains when another relay has registered, or at handover_until_ms. Runs every 50 ms until then.
  */
-static void on_handover_look(evutil_socket_t fd, short what, void *arg)
+static void on_handover_poll(evutil_socket_t fd, short what, void *arg)
 {
-	static const struct timeval look = { .tv_usec = HANDOVER_LOOK_MS * 1000 };
+	static const struct timeval interval = { .tv_usec = HANDOVER_POLL_MS * 1000 };
 	struct relay *relay = arg;
 
 	if (relay->terminating)
@@ -110,7 +110,7 @@ static void on_handover_look(evutil_socket_t fd, short what, void *arg)
 	else if (monotonic_coarse_ms() >= relay->handover_until_ms)
 		terminate(relay, "no other relay has taken over");
 	else
-		event_add(relay->handover_look, &look);
+		event_add(relay->handover_poll, &interval);
 }
 
 /*
@@ -130,7 +130,7 @@ static void on_supervisor_gone(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	relay->handover_until_ms = monotonic_coarse_ms() + HANDOVER_MS;
-	on_handover_look(-1, 0, relay);
+	on_handover_poll(-1, 0, relay);
 }
 
 /*
@@ -146,8 +146,8 @@ static int init_handover(struct relay *relay)
 {
 	if (relay->supervisor_fd < 0)
 		return 0;
-	relay->handover_look = evtimer_new(relay->base, on_handover_look, relay);
-	if (relay_own_event(relay, relay->handover_look) < 0)
+	relay->handover_poll = evtimer_new(relay->base, on_handover_poll, relay);
+	if (relay_own_event(relay, relay->handover_poll) < 0)
 		return -ENOMEM;
 	relay->supervisor_gone = event_new(relay->base, relay->supervisor_fd, EV_READ | EV_PERSIST,
 					   on_supervisor_gone, relay);

@@ -142,7 +142,7 @@ static void add_time(struct json_object *to)
 	add_string(to, "time", text);
 }
 
-void connlog_tell_lost(void)
+void connlog_report_lost(void)
 {
 	static struct log_limit limit;
 	uint64_t lost;
@@ -163,7 +163,7 @@ static void print_line(const char *json)
 	n = snprintf(buf, sizeof(buf), "%s\n", json);
 	if (n > 0 && (size_t)n < sizeof(buf))
 		sink_write(STDOUT_FILENO, buf, (size_t)n);
-	connlog_tell_lost();
+	connlog_report_lost();
 }
 
 static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)

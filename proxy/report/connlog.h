@@ -49,6 +49,6 @@ void connlog_print(const struct conn_report *report);
  * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer
  * thread loses lines later, so this is also called from time to time. Any thread.
  */
-void connlog_tell_lost(void);
+void connlog_report_lost(void);
 
 #endif

@@ -7,20 +7,20 @@
 #include "monotonic.h"
 
 /* A part of the timeout shorter than this is not used: the session expires after the whole. */
-#define LOOK_LEAST_MS 10
+#define PART_LEAST_MS 10
 
 void deadline_queue_init(struct deadline_queue *queue)
 {
 	TAILQ_INIT(&queue->entries);
 	queue->timeout_ms = 0;
-	queue->looks = 1;
+	queue->parts = 1;
 }
 
 static uint64_t wait_ms(const struct deadline_queue *queue)
 {
-	uint64_t part_ms = queue->timeout_ms / queue->looks;
+	uint64_t part_ms = queue->timeout_ms / queue->parts;
 
-	return part_ms >= LOOK_LEAST_MS ? part_ms : queue->timeout_ms;
+	return part_ms >= PART_LEAST_MS ? part_ms : queue->timeout_ms;
 }
 
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue)

@@ -21,7 +21,7 @@ struct deadline {
 struct deadline_queue {
 	TAILQ_HEAD(, deadline) entries;
 	uint64_t timeout_ms;
-	uint32_t looks; /* entries expire after timeout_ms / looks, for checks in between */
+	uint32_t parts; /* entries expire after timeout_ms / parts, for checks in between */
 };
 
 /* For libevent. */
@@ -31,7 +31,7 @@ static inline struct timeval deadline_timeval(uint64_t ms)
 				 .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 }
 
-/* Sets looks to 1. The caller sets timeout_ms, and may change it at any time. */
+/* Sets parts to 1. The caller sets timeout_ms, and may change it at any time. */
 void deadline_queue_init(struct deadline_queue *queue);
 
 /* Puts the entry at the tail of queue, with activity now. Takes it off its queue before. */

@@ -5,7 +5,7 @@
 #include "state.h"
 
 /* How often an inactive session is checked for progress within its timeout, see expiry.c. */
-#define LOOKS 8
+#define TIMEOUT_PARTS 8
 
 /* Callback of spin.h. */
 static void send_acks(void *arg, bool all)
@@ -26,7 +26,7 @@ void env_init(struct session_env *env)
 	deadline_queue_init(&env->connecting);
 	deadline_queue_init(&env->idle);
 	deadline_queue_init(&env->half_closed);
-	env->idle.looks = env->half_closed.looks = LOOKS;
+	env->idle.parts = env->half_closed.parts = TIMEOUT_PARTS;
 	half_queue_init(&env->bulk);
 }
 

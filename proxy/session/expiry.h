@@ -8,7 +8,7 @@
 struct session;
 
 /*
- * The timeout of s, or a part of it (deadline_queue::looks), has expired. Returns false if the
+ * The timeout of s, or a part of it (deadline_queue::parts), has expired. Returns false if the
  * interval must start again: there was progress (progress.h), or an I/O event is pending.
  */
 bool expiry_is_over(struct session *s);

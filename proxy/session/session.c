@@ -75,7 +75,7 @@ static void count_end(struct session_env *env, enum close_reason reason)
 	stats_add(&env->stats.closed[reason], 1);
 }
 
-static void tell_end(struct session_env *env)
+static void note_end(struct session_env *env)
 {
 	if (env->on_end)
 		env->on_end(env);
@@ -121,7 +121,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 	close_side(s->client_fd, reason != CLOSE_DONE);
 	close_side(s->upstream_fd, reason != CLOSE_DONE);
 	free(s);
-	tell_end(env);
+	note_end(env);
 }
 
 static void set_timeout(struct session *s, struct deadline_queue *queue)
@@ -534,7 +534,7 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		sock_close_reset(client_fd);
 		close(upstream_fd);
 		count_end(env, CLOSE_NO_MEMORY);
-		tell_end(env);
+		note_end(env);
 		return;
 	}
 	if (origdst_get(client_fd, client->sa.sa_family, &s->dst, &conn) != ORIGDST_FOUND) {

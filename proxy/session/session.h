@@ -61,7 +61,7 @@ void session_set_keepidle(struct session *s);
 void session_destroy(struct session *s, enum close_reason reason);
 
 /*
- * The timeout of s, or a part of it (deadline_queue::looks), has expired. Destroys s with reason,
+ * The timeout of s, or a part of it (deadline_queue::parts), has expired. Destroys s with reason,
  * unless bytes have moved, also out of the kernel's buffers, or an I/O event is pending. Otherwise
  * the interval starts again.
  */

@@ -39,7 +39,7 @@
  * cgroup, or a loader changes that cgroup, at most this many upstream connections are redirected
  * back to the relay before their sockets are marked again.
  */
-#define EXEMPT_ASK 16
+#define EXEMPT_CHECK_EVERY 16
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -172,13 +172,13 @@ void listener_finish(struct listener *l)
 /*
  * True while this process is in the relay cgroup. connect4 and connect6 then skip its sockets, and
  * the UPSTREAM mark can be left out: it costs as much as three other system calls. Checked every
- * EXEMPT_ASK connections.
+ * EXEMPT_CHECK_EVERY connections.
  */
 static bool is_exempt(struct listener *l)
 {
-	if (l->asked_before == 0)
+	if (l->since_exempt_check == 0)
 		l->exempt = registration_is_exempt(l->sockets[0].fd);
-	l->asked_before = (l->asked_before + 1) % EXEMPT_ASK;
+	l->since_exempt_check = (l->since_exempt_check + 1) % EXEMPT_CHECK_EVERY;
 	return l->exempt;
 }
 

@@ -58,8 +58,8 @@ struct listener {
 	uint32_t n_sockets; /* 0: closed */
 	int upstream_fd;    /* owned: upstream socket for the next client; -1: none */
 	bool exempt;	    /* upstream sockets need no mark: this process is in the relay cgroup */
-	uint32_t asked_before; /* connections since exempt was checked */
-	struct event *resume;  /* timer while paused; NULL: retired */
+	uint32_t since_exempt_check; /* connections since exempt was checked */
+	struct event *resume;	     /* timer while paused; NULL: retired */
 	bool paused;
 	bool counted; /* retired: sockets[].left is set */
 };

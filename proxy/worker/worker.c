@@ -29,7 +29,7 @@
  */
 #define DRAIN_ACCEPT_MS 200
 /* Intervals at which retired listeners are served: normally, and when no client can be served. */
-#define DRAIN_LOOK_MS  5
+#define DRAIN_POLL_MS  5
 #define DRAIN_PAUSE_MS 50
 /* Heartbeats that a worker may miss before it counts as hung, see worker_is_stuck(). */
 #define MISSING_MAX 3
@@ -120,7 +120,7 @@ static void close_retired(struct worker *worker)
  * relay's port must neither delay other sessions nor keep the worker from ending. Clients that wait
  * because of the session limit are served too, until the drain timeout.
  */
-static void on_closing(evutil_socket_t fd, short what, void *arg)
+static void on_accept_grace(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
 	bool last = monotonic_coarse_ms() - worker->retired_ms >= DRAIN_ACCEPT_MS;
@@ -139,8 +139,8 @@ static void on_closing(evutil_socket_t fd, short what, void *arg)
 	}
 	delay = deadline_timeval(first == LISTENER_MORE	    ? 0
 				 : first == LISTENER_PAUSED ? DRAIN_PAUSE_MS
-							    : DRAIN_LOOK_MS);
-	if (event_add(worker->closing, &delay) < 0)
+							    : DRAIN_POLL_MS);
+	if (event_add(worker->accept_grace, &delay) < 0)
 		close_retired(worker);
 }
 
@@ -151,7 +151,7 @@ static void retire_listeners(struct worker *worker)
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_retire(&worker->retired[i], &worker->listeners[i]);
 	worker->retired_ms = monotonic_coarse_ms();
-	on_closing(-1, 0, worker);
+	on_accept_grace(-1, 0, worker);
 }
 
 static void drain(struct worker *worker)
@@ -167,7 +167,7 @@ static void stop(struct worker *worker)
 	struct session *s;
 
 	worker->draining = worker->handoff.stopped = true;
-	event_del(worker->closing);
+	event_del(worker->accept_grace);
 	close_listeners(worker);
 	while ((s = TAILQ_FIRST(&worker->env.sessions)))
 		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
@@ -242,7 +242,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	bool listen, configure, stopping, draining;
 	eventfd_t value;
 
-	worker->answered = atomic_load(&worker->asked);
+	worker->heartbeats_answered = atomic_load(&worker->heartbeats_sent);
 	eventfd_read(worker->wake_fd, &value);
 	pthread_mutex_lock(&worker->inbox_lock);
 	sockets = worker->inbox.sockets;
@@ -292,9 +292,9 @@ static int init_events(struct worker *worker)
 	struct event_base *base = worker->env.base;
 
 	worker->wake = event_new(base, worker->wake_fd, EV_READ | EV_PERSIST, on_wake, worker);
-	worker->closing = evtimer_new(base, on_closing, worker);
+	worker->accept_grace = evtimer_new(base, on_accept_grace, worker);
 	worker->ended = event_new(base, -1, 0, after_sessions, worker);
-	if (!worker->wake || !worker->closing || !worker->ended ||
+	if (!worker->wake || !worker->accept_grace || !worker->ended ||
 	    event_add(worker->wake, NULL) < 0)
 		return -ENOMEM;
 	return 0;
@@ -385,7 +385,7 @@ void worker_finish(struct worker *worker)
 	registration_handle_close(&worker->env.handle);
 	worker_sockets_close(&worker->inbox.sockets);
 	free_event(worker->wake);
-	free_event(worker->closing);
+	free_event(worker->accept_grace);
 	free_event(worker->ended);
 	tick_finish(&worker->tick);
 	bulk_finish(&worker->bulk);
@@ -440,9 +440,9 @@ bool worker_has_lost_listener(struct worker *worker)
 
 bool worker_is_stuck(struct worker *worker)
 {
-	bool stuck = worker->asked - worker->answered >= MISSING_MAX;
+	bool stuck = worker->heartbeats_sent - worker->heartbeats_answered >= MISSING_MAX;
 
-	worker->asked++;
+	worker->heartbeats_sent++;
 	wake(worker);
 	return stuck;
 }

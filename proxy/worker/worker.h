@@ -80,8 +80,8 @@ void worker_sockets_close(struct worker_sockets *sockets);
 struct worker {
 	pthread_t thread;
 	bool started;
-	_Atomic bool failed;		  /* the event loop failed, the thread has ended */
-	_Atomic uint32_t asked, answered; /* heartbeats, see worker_is_stuck() */
+	_Atomic bool failed; /* the event loop failed, the thread has ended */
+	_Atomic uint32_t heartbeats_sent, heartbeats_answered; /* see worker_is_stuck() */
 	struct worker_shared *shared;
 	struct session_env env;
 	struct listener_env listening;
@@ -91,8 +91,8 @@ struct worker {
 	struct tick tick;
 	struct bulk bulk;
 	struct handoff handoff;
-	struct event *closing; /* timer that serves retired listeners */
-	struct event *ended;   /* runs after sessions have ended, see on_session_end() */
+	struct event *accept_grace; /* timer that serves retired listeners */
+	struct event *ended;	    /* runs after sessions have ended, see on_session_end() */
 	struct pipes pipes;
 	bool draining;
 	int done_fd; /* eventfd, not owned: written when the loop has ended */

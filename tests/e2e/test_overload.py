@@ -563,7 +563,7 @@ def test_flood_of_those_who_are_not_redirected(loaded, how):
     """It does not keep a relay from ending or, with new listeners, delay an established
     connection.
 
-    Fails if on_closing() accepts all clients in one go: the relay is blocked as long as the
+    Fails if on_accept_grace() accepts all clients in one go: the relay is blocked as long as the
     flood lasts.
     """
     relay = loaded.start_relay("--workers", 1, "--drain-timeout", "20s")

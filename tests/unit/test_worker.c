@@ -302,7 +302,7 @@ static void test_an_end_resumes_listeners_later(void **state)
 	listener_init(l, &worker.listening, AF_INET, &fd, 1);
 	/* Its upstream socket needs no mark. */
 	l->exempt = true;
-	l->asked_before = 1;
+	l->since_exempt_check = 1;
 	assert_int_equal(connect(other, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	event_base_loop(worker.env.base, EVLOOP_NONBLOCK);
 	assert_true(l->paused);
