@@ -28,14 +28,16 @@ static bool has_work(const struct session *s)
 
 bool expiry_is_over(struct session *s)
 {
-	if (s->phase < SESSION_RELAYING)
+	if (s->phase < SESSION_HANDSHAKE)
 		return !has_work(s);
-	progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
-		       sock_queued(s->client_fd) + sock_queued(s->upstream_fd),
-		       s->deadline.touched_ms);
-	if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
-		return false;
-	/* One more interval only: a pending event may bring no data that can be moved. */
+	if (s->phase > SESSION_HANDSHAKE) {
+		progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
+			       sock_queued(s->client_fd) + sock_queued(s->upstream_fd),
+			       s->deadline.touched_ms);
+		if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
+			return false;
+	}
+	/* One more interval only: a pending event may bring nothing that can be moved. */
 	if (s->progress.excused || !has_work(s))
 		return true;
 	s->progress.excused = true;

@@ -327,6 +327,7 @@ static void run_handshake(struct session *s)
 	case HANDSHAKE_FINISHED:
 		half_stop_write(&s->c2s);
 		handshake_destroy(TAKE_PTR(s->handshake));
+		s->progress.excused = false;
 		start_relaying(s);
 		break;
 	case HANDSHAKE_REFUSED:

@@ -611,6 +611,23 @@ static void test_handshake_that_cannot_send(void **state)
 	assert_true(tried < 500);
 }
 
+/*
+ * TCP has no memory for longer than the timeout. To see it red: leave out progress::excused for
+ * HANDSHAKE in expiry_is_over().
+ */
+static void test_handshake_that_never_sends(void **state)
+{
+	struct fixture *f = *state;
+
+	env.connecting.timeout_ms = 100;
+	via_upstream = no_memory = true;
+	start(f);
+	wait_ms(f, 500);
+	no_memory = false;
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_CONNECT_TIMEOUT), 1);
+}
+
 #define session_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -638,6 +655,7 @@ int main(void)
 		session_test(test_handshake_without_end),
 		session_test(test_handshake_timeout),
 		session_test(test_handshake_that_cannot_send),
+		session_test(test_handshake_that_never_sends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
