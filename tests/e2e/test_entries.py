@@ -13,6 +13,7 @@ import time
 import pytest
 
 import host
+import host6
 import maps
 import wire
 from harness import CLIENT
@@ -25,6 +26,9 @@ SOCK_OPS, SOCK_OPS_ATTACH = 13, 3
 TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB = 3, 4
 RTT_CB_FLAG = 1 << 3
 USER = 1234
+IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
+IPV6_FL_A_GET, IPV6_FL_S_EXCL, IPV6_FL_F_CREATE = 0, 1, 1
+FLOW_LABEL = 0x12345
 
 
 def wait_at_rest(bed):
@@ -57,6 +61,39 @@ def test_fails_before_its_syn(proxied, protocol):
         sock.close()
     wait_at_rest(proxied)
     assert proxied.stats()["stale"] == 0, "the sweep had to find them"
+
+
+def take_flow_label(address):
+    """From here on, the namespace may use a flow label only if the socket has asked for it."""
+    sock = socket.socket(socket.AF_INET6)
+    request = struct.pack("=16s4sBBHHHI", socket.inet_pton(socket.AF_INET6, address),
+                          struct.pack("!I", FLOW_LABEL), IPV6_FL_A_GET, IPV6_FL_S_EXCL,
+                          IPV6_FL_F_CREATE, 0, 0, 0)
+    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWLABEL_MGR, request)
+    return sock
+
+
+def connect_with_flow_label(address):
+    """With a label that nobody has asked for. Returns the errno and the socket."""
+    sock = socket.socket(socket.AF_INET6)
+    sock.settimeout(wire.TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 1)
+    return sock.connect_ex((*address, FLOW_LABEL + 1, 0)), sock
+
+
+def test_refused_flow_label(loaded):
+    """The kernel refuses the connection between connect's hook and the SYN, as without tproxy.
+    Fails if connect leaves an entry in map_socks (has_room() without its delete)."""
+    host6.give_addresses(loaded)
+    loaded.start_relay()
+    address = host6.listen(loaded).getsockname()[:2]
+    loaded.keep(loaded.run_in(take_flow_label, address[0], place=loaded.bystander))
+    for place in (loaded.bystander, loaded.client):
+        code, sock = loaded.run_in(connect_with_flow_label, address, place=place)
+        loaded.keep(sock)
+        assert code == errno.EINVAL
+    assert loaded.stats()["redirected"] == 1, "the hook did not run"
+    assert loaded.pins.at_rest()
 
 
 def load_foreign_sockops(path, op, flags):

@@ -184,6 +184,26 @@ def test_relay_that_ends_leaves_the_other_namespace_alone(bed, networks):
     assert bed.run_in(host6.errno_of, (SERVER6, 80)) == errno.ECONNREFUSED
 
 
+def connect_from_elsewhere(address):
+    """The process enters another network namespace after it has made its socket."""
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    with host.NetNs() as other, other.inside():
+        sock.connect(address)
+    return sock
+
+
+def test_socket_keeps_its_namespace(proxied):
+    """The relay of the socket's namespace serves it, although the process is in another one. To
+    see it fail: pass NULL to bpf_get_netns_cookie() in connect.bpf.h."""
+    listener = proxied.listen()
+    client = proxied.keep(proxied.run_in(connect_from_elsewhere, listener.getsockname()))
+    server, peer = proxied.accept(listener)
+    wire.exchange(client, server)
+    assert peer != client.getsockname(), "not relayed"
+    assert client.getpeername() == listener.getsockname()
+
+
 def test_namespace_that_is_gone(bed, networks):
     """The entry of its relay stays, without harm, until the next load."""
     bed.load()

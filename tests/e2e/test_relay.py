@@ -237,6 +237,19 @@ def test_data_sent_before_the_destination_answers_is_kept(proxied):
     assert wire.read_to_end(server) == (b"early", wire.EOF)
 
 
+def test_client_that_has_closed_before_the_destination_answers(loaded):
+    """Its FIN does not tell close() from shutdown(), so what it has sent is delivered. To see it
+    fail: let expiry_find_reset() take POLLRDHUP of the client for a reset."""
+    loaded.start_relay("--connect-timeout", "60s")
+    with loaded.connect(BLACKHOLE) as client:
+        client.sendall(b"request")
+    host.wait_until(loaded.pins.at_rest, "it is closed")
+    listener = loaded.listen("", BLACKHOLE[1])
+    loaded.server_net.ip(f"addr add {BLACKHOLE[0]}/32 dev lo")
+    server, _ = loaded.accept(listener)
+    assert wire.read_to_end(server) == (b"request", wire.EOF)
+
+
 # --- timeouts
 
 
