@@ -28,6 +28,21 @@
 #define KEEPALIVE_MAX_MS (9 * 3600 * 1000)
 #define CONNECTIONS_MAX	 10000000
 
+/* Returns why no client could connect to a listener of this address, or NULL. */
+static const char *why_no_listener(const union sockaddr_any *addr)
+{
+	const struct in6_addr *a6 = &addr->in6.sin6_addr;
+	const in_addr_t a4 = ntohl(addr->in.sin_addr.s_addr);
+
+	if (addr->sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(a6))
+		return "an IPv4 address in IPv6 form; write it as A.B.C.D:PORT";
+	if (addr->sa.sa_family == AF_INET6 ? IN6_IS_ADDR_MULTICAST(a6) : IN_MULTICAST(a4))
+		return "a multicast address, to which no client can connect";
+	if (addr->sa.sa_family == AF_INET && a4 == INADDR_BROADCAST)
+		return "a broadcast address, to which no client can connect";
+	return NULL;
+}
+
 static int set_listen(const struct optable_row *row, void *options, const char *value,
 		      unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
@@ -36,12 +51,16 @@ static int set_listen(const struct optable_row *row, void *options, const char *
 	char text[FORMAT_ENDPOINT_LEN];
 	union sockaddr_any addr;
 	enum tproxy_family family;
+	const char *why;
 
 	if (parse_endpoint(value, &addr) < 0)
 		return optable_refuse(
 			error,
 			"'%s' is not ADDR:PORT, such as 127.0.0.1:0 or [::1]:0: ADDR must be numeric, an IPv6 one in brackets, PORT 0 to 65535",
 			value);
+	why = why_no_listener(&addr);
+	if (why)
+		return optable_refuse(error, "'%s' is %s", value, why);
 	family = addr.sa.sa_family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 	if (o->listen_given[family] == source)
 		return optable_refuse(error, "'%s': an %s address was already given: '%s'", value,

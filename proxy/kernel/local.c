@@ -53,6 +53,18 @@ bool local_is_reached(const union sockaddr_any *addr)
 	return is_same_address(addr, &source);
 }
 
+bool local_is_broadcast(const union sockaddr_any *addr)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (addr->sa.sa_family != AF_INET)
+		return false;
+	/* connect() of a UDP socket without SO_BROADCAST refuses a broadcast address with EACCES.
+	 */
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd >= 0 && connect(fd, &addr->sa, sockaddr_len(addr)) < 0 && errno == EACCES;
+}
+
 int local_watch(void)
 {
 	const struct sockaddr_nl groups = {

@@ -14,6 +14,12 @@
 bool local_is_reached(const union sockaddr_any *addr);
 
 /*
+ * True if the address is the broadcast address of a network of this host. bind() and listen()
+ * accept it, but no client can connect to it. Returns false if that cannot be determined.
+ */
+bool local_is_broadcast(const union sockaddr_any *addr);
+
+/*
  * Returns a descriptor, owned by the caller, that becomes readable when addresses or devices of our
  * network namespace change. Returns -errno if there is none: the caller must then poll
  * local_is_reached().

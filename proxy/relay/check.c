@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "escape.h"
+#include "kernel/local.h"
 #include "log.h"
 #include "options.h"
 #include "parse.h"
@@ -27,6 +28,11 @@ static int check_address(const union sockaddr_any *addr)
 
 	if (fd < 0 || bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
 		r = -errno;
+	if (local_is_broadcast(addr)) {
+		log_err("--listen %s: it is a broadcast address, to which no client can connect",
+			format_endpoint(addr, text));
+		return -EADDRNOTAVAIL;
+	}
 	if (r == 0 || r == -EADDRINUSE)
 		return 0;
 	log_err("--listen %s: %s%s", format_endpoint(addr, text), strerror(-r),

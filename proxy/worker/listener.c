@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kernel/local.h"
 #include "kernel/registration.h"
 #include "limit.h"
 #include "log.h"
@@ -77,6 +78,7 @@ static void inherit_options(int fd)
 int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog)
 {
 	_cleanup_close_ int fd = -1;
+	char text[FORMAT_ENDPOINT_LEN];
 	const int on = 1;
 	int r;
 
@@ -90,6 +92,11 @@ int listener_bind(struct registration *reg, const union sockaddr_any *addr, int 
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
 	    bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
 		return log_bind_error(addr, -errno);
+	if (local_is_broadcast(addr)) {
+		log_err("cannot listen on %s: it is a broadcast address, to which no client can connect",
+			format_endpoint(addr, text));
+		return -EADDRNOTAVAIL;
+	}
 	inherit_options(fd);
 	/* Before listen(), where sockops confirms the mark. */
 	r = registration_mark_listener(reg, fd);

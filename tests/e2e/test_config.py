@@ -178,13 +178,20 @@ def test_check_says_which_section(bed, config):
 
 
 def test_relay_check_of_addresses(bed):
-    """An address of another host, or a port below 1024: one line, and nothing is loaded or
-    listens."""
+    """An address of another host, a port below 1024, or an address that no client can connect to:
+    one line, and nothing is loaded or listens.
+
+    To see it fail: let local_is_broadcast() return false.
+    """
     relay = bed._binaries / "tproxy-relay"
     programs.call(relay, "--check", "--listen", "192.0.2.77:0").refused(
         "192.0.2.77:0", "Cannot assign requested address")
     programs.call(relay, "--check", "--listen", "127.0.0.1:80", user=(RELAY_UID, RELAY_GID),
                   place=bed.relay_place).refused("127.0.0.1:80", "CAP_NET_BIND_SERVICE")
+    programs.call(relay, "--check", "--listen", "127.255.255.255:0").refused(
+        "127.255.255.255:0", "broadcast")
+    for address in ("224.0.0.1:0", "255.255.255.255:0", "[::ffff:127.0.0.1]:0"):
+        programs.call(relay, "--check", "--listen", address).refused(address, status=2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "{}:{}".format(*taken.getsockname())
         assert address in programs.call(relay, "--check", "-l", address).succeeded().out

@@ -233,13 +233,35 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "extra"), -EINVAL);
 }
 
+/*
+ * An address that no client can connect to is refused. To see it fail: let why_no_listener() return
+ * NULL.
+ */
+static void test_listen_addresses(void **state)
+{
+	static const char *const bad[] = {
+		"224.0.0.1:0", "239.255.255.255:9",    "255.255.255.255:0",
+		"[ff02::1]:0", "[::ffff:127.0.0.1]:0", "[::ffff:0.0.0.0]:0",
+	};
+	static const char *const good[] = {
+		"0.0.0.0:0", "223.255.255.255:0", "240.0.0.1:0", "[::]:0", "[fe80::1]:0",
+	};
+	struct options o;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(parse(&o, "-l", (char *)bad[i]), -EINVAL);
+	for (i = 0; i < ARRAY_SIZE(good); i++)
+		assert_int_equal(parse(&o, "-l", (char *)good[i]), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),    cmocka_unit_test(test_values),
 		cmocka_unit_test(test_listeners),   cmocka_unit_test(test_file),
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_never),
+		cmocka_unit_test(test_never),	    cmocka_unit_test(test_listen_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
