@@ -145,15 +145,16 @@ int caller_read(const struct ctl_options *options, struct caller *caller)
 	if (*options->cgroup)
 		r = cgroup_open(options->cgroup, &caller->cgroup);
 	else
-		r = cgroup_open_of(caller->pid ? caller->pid : getpid(), &caller->cgroup);
+		r = cgroup_open_of(caller->pid, &caller->cgroup);
 	if (r == 0)
 		r = read_cgroup_ids(caller);
 	if (r < 0) {
 		if (*options->cgroup)
 			log_err("cgroup '%s': %s", options->cgroup, cgroup_strerror(r));
+		else if (!caller->pid)
+			log_err("the cgroup of this process: %s", cgroup_strerror(r));
 		else
-			log_err("the cgroup of process %d: %s",
-				caller->pid ? caller->pid : getpid(), cgroup_strerror(r));
+			log_err("the cgroup of process %d: %s", caller->pid, cgroup_strerror(r));
 		return r;
 	}
 	r = read_netns(caller);

@@ -38,7 +38,7 @@ static int own_cgroups(const char *root, uint64_t *ret_own, uint64_t *ret_root)
 	struct cgroup own = CGROUP_NULL, top = CGROUP_NULL;
 	int r;
 
-	r = cgroup_open_of(getpid(), &own);
+	r = cgroup_open_of(0, &own);
 	if (r == 0)
 		r = cgroup_open(root, &top);
 	if (r == 0) {

@@ -38,7 +38,7 @@ static void check_privileges(struct doctor *d)
 	uint64_t caps = 0;
 	size_t i;
 
-	process_capabilities(getpid(), &caps);
+	process_capabilities(0, &caps);
 	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
 		/*
 		 * CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON, which were split off from it in

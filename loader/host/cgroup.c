@@ -250,7 +250,10 @@ int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
 	r = cgroup_root(&root);
 	if (r < 0)
 		return r;
-	snprintf(name, sizeof(name), "/proc/%d/cgroup", pid);
+	if (pid)
+		snprintf(name, sizeof(name), "/proc/%d/cgroup", pid);
+	else
+		snprintf(name, sizeof(name), "/proc/self/cgroup");
 	f = fopen(name, "re");
 	if (!f)
 		return errno == ENOENT ? -ESRCH : -errno;

@@ -42,9 +42,10 @@ const char *cgroup_strerror(int r);
 void cgroup_close(struct cgroup *cgroup);
 
 /*
- * Opens the cgroup of a process. Returns 0, -ESRCH if there is no such process, or -ENOENT if its
- * cgroup is not visible to us. Returns -EXDEV if this process is in a cgroup namespace, or an error
- * of cgroup_open().
+ * Opens the cgroup of a process. @pid is the number in the PID namespace of /proc, which need not
+ * be that of getpid(); 0 is this process. Returns 0, -ESRCH if there is no such process, or -ENOENT
+ * if its cgroup is not visible to us. Returns -EXDEV if this process is in a cgroup namespace, or
+ * an error of cgroup_open().
  */
 int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup);
 

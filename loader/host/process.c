@@ -51,7 +51,10 @@ pid_t process_parent(pid_t pid)
 	return read_stat(pid, &state, &parent) ? parent : 0;
 }
 
-/* Finds a line of /proc/PID/status and reads what follows @key. Returns 0 or -ESRCH. */
+/*
+ * Finds a line of /proc/PID/status, for @pid 0 of this process, and reads what follows @key.
+ * Returns 0 or -ESRCH.
+ */
 static int read_status(pid_t pid, const char *key, char *line, int size)
 {
 	const size_t len = strlen(key);
@@ -59,7 +62,10 @@ static int read_status(pid_t pid, const char *key, char *line, int size)
 	int r = -ESRCH;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	else
+		snprintf(path, sizeof(path), "/proc/self/status");
 	f = fopen(path, "re");
 	while (f && r < 0 && fgets(line, size, f)) {
 		if (strncmp(line, key, len) == 0) {

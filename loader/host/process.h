@@ -22,7 +22,10 @@ pid_t process_parent(pid_t pid);
  */
 int process_uid(pid_t pid, uid_t *ret_uid);
 
-/* Reads the effective capabilities, one bit for each. Returns 0 or -ESRCH. */
+/*
+ * Reads the effective capabilities, one bit for each. @pid 0 is this process, whatever PID
+ * namespace /proc shows. Returns 0 or -ESRCH.
+ */
 int process_capabilities(pid_t pid, uint64_t *ret_caps);
 
 #endif
