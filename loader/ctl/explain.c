@@ -233,25 +233,33 @@ static void print_text(struct json_object *root)
 		       json_object_get_string(json_object_array_get_idx(array, i)));
 }
 
+/* Logs that the pin @name cannot be read, without which there is no verdict. Returns @r. */
+static int log_unknown(const struct gather *g, const union sockaddr_any *dst, const char *name,
+		       int r)
+{
+	char text[FORMAT_ENDPOINT_LEN];
+
+	log_err("the verdict for %s depends on '%s/%s', which cannot be read: %s%s",
+		format_endpoint(dst, text), g->pin_dir, name, strerror(-r),
+		r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	return r;
+}
+
 /* Explains one destination. Returns 0 or -errno, logged. */
 static int explain(struct gather *g, const union sockaddr_any *dst, bool json, bool first)
 {
 	_cleanup_(json_put) struct json_object *root = NULL;
 	struct decision decision = { .verdict = VERDICT_DIRECT };
 	struct gathered found;
-	char text[FORMAT_ENDPOINT_LEN];
 
 	gather_facts(g, dst, &found);
 	if (found.scope_level >= 0)
 		decision = decide(&found.facts, &g->policy, found.n_known - 1);
-	if (decision.verdict == VERDICT_MORE) {
-		log_err("the verdict for %s depends on '%s/%s', which cannot be read: %s%s",
-			format_endpoint(dst, text), g->pin_dir, pinned_maps[g->failed_map].name,
-			strerror(-found.error),
-			found.error == -EACCES || found.error == -EPERM ? "; run this as root"
-									: "");
-		return found.error;
-	}
+	if (decision.verdict == VERDICT_MORE)
+		return log_unknown(g, dst, pinned_maps[g->failed_map].name, found.error);
+	/* Out of scope a connection is direct. So a link that cannot be read decides the others. */
+	if (found.scope_error && decision.verdict != VERDICT_DIRECT)
+		return log_unknown(g, dst, found.scope_link, found.scope_error);
 	root = object_of(g, &found, &decision);
 	if (json) {
 		json_print(root);

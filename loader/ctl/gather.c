@@ -66,27 +66,32 @@ static int lookup(struct gather *g, enum pinned_map_id id, const void *key, void
 	return bpf_map_lookup_elem(g->maps[id], key, ret_value);
 }
 
-/* Returns true if the pinned link exists and is attached, as far as this process may look. */
-static bool is_attached(const struct gather *g, enum hook_id hook, uint64_t cgroup_id)
+/*
+ * Finds the cgroup, the caller's or one above it, that the hook is attached to. If there is none,
+ * but a link that cannot be read, that cgroup counts as attached and out->scope_error is set.
+ */
+static void find_scope(const struct gather *g, enum hook_id hook, struct gathered *out)
 {
 	const struct pins pins = { .path = g->pin_dir, .fd = -1 };
 	struct pinned_link link;
 	char name[PINS_LINK_LEN];
-	int r;
+	int level, r;
 
-	pins_format_link(hooks[hook].name, cgroup_id, name);
-	r = pinned_link_read(&pins, name, &link);
-	return r < 0 ? r != -ENOENT : link.attached;
-}
-
-/* Finds the cgroup, the caller's or one above it, that the hook is attached to. */
-static int find_scope(const struct gather *g, enum hook_id hook)
-{
-	int level = (int)g->caller->cgroup.level;
-
-	while (level >= 0 && !is_attached(g, hook, g->caller->cgroup_ids[level]))
-		level--;
-	return level;
+	out->scope_level = -1;
+	for (level = (int)g->caller->cgroup.level; level >= 0; level--) {
+		pins_format_link(hooks[hook].name, g->caller->cgroup_ids[level], name);
+		r = pinned_link_read(&pins, name, &link);
+		if (r == 0 && link.attached) {
+			out->scope_level = level;
+			out->scope_error = 0;
+			return;
+		}
+		if (r < 0 && r != -ENOENT && !out->scope_error) {
+			out->scope_level = level;
+			out->scope_error = r;
+			strcpy(out->scope_link, name);
+		}
+	}
 }
 
 static int gather_destination(struct gather *g, struct gathered *out)
@@ -273,8 +278,7 @@ void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gather
 
 	*ret = (struct gathered){};
 	endpoint_from(dst, &ret->dst);
-	ret->scope_level =
-		find_scope(g, dst->sa.sa_family == AF_INET ? HOOK_CONNECT4 : HOOK_CONNECT6);
+	find_scope(g, dst->sa.sa_family == AF_INET ? HOOK_CONNECT4 : HOOK_CONNECT6, ret);
 	while (ret->n_known < _STAGE_MAX) {
 		/* Without a relay there is nothing to look at beyond. */
 		if (ret->n_known > STAGE_RELAY && !ret->facts.has_relay)

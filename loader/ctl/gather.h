@@ -11,6 +11,7 @@
 #include "objects.h"
 #include "parse.h"
 #include "state/listener_mark.h"
+#include "state/pins.h"
 #include "tproxy_abi.h"
 
 struct gather {
@@ -26,9 +27,11 @@ struct gather {
 struct gathered {
 	struct tproxy_endpoint dst;
 	int scope_level; /* of the cgroup that the hook is attached to; -1: out of scope */
+	int scope_error; /* why the link there cannot be read, -errno; 0: it is attached */
 	struct facts facts;
-	enum stage n_known; /* the stages before this one are known */
-	int error;	    /* why stage n_known is not; 0: it was not needed */
+	enum stage n_known;		/* the stages before this one are known */
+	int error;			/* why stage n_known is not; 0: it was not needed */
+	char scope_link[PINS_LINK_LEN]; /* the pin that scope_error is about */
 	/* valid from STAGE_RELAY on */
 	struct tproxy_relay relay;
 	struct tproxy_endpoint relay_ep; /* the port that connect chooses */

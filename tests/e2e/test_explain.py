@@ -17,7 +17,7 @@ import pytest
 import host
 import programs
 import wire
-from maps import pack_address, pack_listen
+from maps import bpftool, pack_address, pack_listen
 from tproxyctl import binary, ctl  # fixtures
 
 SEED = int(os.environ.get("TPROXY_SEED", "20261128"))
@@ -448,6 +448,14 @@ def test_defaults_are_the_callers_own(proxied, ctl):
     assert said["reason"] == "out_of_scope" and said["facts"]["scope"] == "none"
 
 
+def test_own_cgroup_beside_another_proc(proxied, binary):
+    """In a PID namespace with the /proc of the host, the own PID is that of another process there.
+    To see it fail: read /proc/PID/cgroup with getpid()."""
+    result = proxied.run("unshare", "--pid", "--fork", "--kill-child", binary, "explain",
+                         "--pin-dir", proxied.pins.path, "192.0.2.1:443")
+    assert result.succeeded().out.startswith("192.0.2.1:443: redirect to "), result
+
+
 def test_changes_nothing(proxied, ctl):
     """Counters, connections, the registration and stale entries stay. To see it fail: call
     bpffs_sweep() as status does."""
@@ -485,3 +493,14 @@ def test_who_may_not_look(proxied, ctl):
 
     assert run("127.0.0.1:80").succeeded().out.startswith("127.0.0.1:80: direct\nbypass_loopback: ")
     run("192.0.2.1:80").refused("192.0.2.1:80", "map_loads", "run this as root")
+
+
+def test_links_that_may_not_be_read(bed, ctl):
+    """A detached link lets connections pass, and only root sees that it is detached. To see it
+    fail: take a link that cannot be opened for attached."""
+    bed.load("--fail-closed")
+    bpftool("link", "detach", "pinned", *bed.pins.path.glob("link_connect4_*"))
+    arguments = "explain", "--cgroup", bed.scope.path, "192.0.2.1:80"
+    assert ctl(*arguments).succeeded().out.startswith("192.0.2.1:80: direct\nout_of_scope: ")
+    ctl(*arguments, user=(programs.RELAY_UID, programs.RELAY_GID)).refused(
+        "192.0.2.1:80", "link_connect4_", "run this as root")
