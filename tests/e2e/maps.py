@@ -257,6 +257,23 @@ def load_connect4(path, verdict, name=b"foreign"):
           name=name)
 
 
+# The hooks of tproxy's programs: program type, attach type, and the name for bpftool.
+HOOKS = {"connect4": (_PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT, "cgroup_inet4_connect"),
+         "connect6": (_PROG_TYPE_CGROUP_SOCK_ADDR, 11, "cgroup_inet6_connect"),
+         "getpeer4": (_PROG_TYPE_CGROUP_SOCK_ADDR, 29, "cgroup_inet4_getpeername"),
+         "getpeer6": (_PROG_TYPE_CGROUP_SOCK_ADDR, 30, "cgroup_inet6_getpeername"),
+         "sweep": (_PROG_TYPE_CGROUP_SOCK_ADDR, 8, "cgroup_inet4_bind"),
+         "sockopt": (_PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT, "cgroup_getsockopt"),
+         "sockops": (13, 3, "cgroup_sock_ops"),
+         "release": (9, 34, "cgroup_inet_sock_release")}
+
+
+def load_harmless(path, hook):
+    """For any hook: changes nothing."""
+    program_type, attach_type, _ = HOOKS[hook]
+    _load(path, program_type, attach_type, (0xB7, 0, 0, 1), _RETURN)
+
+
 def load_connect4_but(path, address, port):
     """For cgroup/connect4: denies this destination."""
     wanted, = struct.unpack("=i", socket.inet_aton(address))
@@ -343,6 +360,11 @@ def load_allow_list(path, direction, *networks):
                      (0x15, 0, 1, 0), (0xB7, 0, 0, 1), _RETURN,
                      name=b"sd_fw_" + direction.encode())
     trie.unlink()
+
+
+def effective(cgroup):
+    """The ids of the programs that run for the cgroup, those of cgroups above included."""
+    return sorted(entry["id"] for entry in bpftool("cgroup", "show", cgroup, "effective") or [])
 
 
 def attached(cgroup):

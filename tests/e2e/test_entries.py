@@ -113,19 +113,24 @@ def talk(address, count):
             assert wire.read_exactly(sock, 2) == b"hi"
 
 
-@pytest.mark.parametrize("first", ["foreign", "tproxy"])
-@pytest.mark.parametrize("op, flags", [(ACTIVE_ESTABLISHED_CB, RTT_CB_FLAG), (TCP_CONNECT_CB, 0)],
-                         ids=["rtt", "none"])
-def test_callback_flags_of_others(bed, op, flags, first):
+# Programs of a cgroup run in the order in which they were attached, those above it after them.
+@pytest.mark.parametrize("where, first", [("scope", "foreign"), ("scope", "tproxy"),
+                                          ("top", "foreign")],
+                         ids=["foreign", "tproxy", "above"])
+@pytest.mark.parametrize("op", [TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB],
+                         ids=["connect", "established"])
+@pytest.mark.parametrize("flags", [RTT_CB_FLAG, 0], ids=["rtt", "none"])
+def test_callback_flags_of_others(bed, op, flags, where, first):
     """A sockops program that sets its own flags clears tproxy's. Fails if client_released() leaves
-    published sockets to STATE_CB (rtt-tproxy); if client_established() does nothing either
-    (rtt-foreign, none-tproxy); if client_publish() does not set CLIENT_FLAGS either
-    (none-foreign)."""
+    published sockets to STATE_CB (established, where ours runs first); if client_established() does
+    nothing either (established-foreign, and connect, where ours runs first); if client_publish()
+    does not set CLIENT_FLAGS either (connect-foreign)."""
     pin = bed.directory / "bpf" / "foreign_sockops"
     load_foreign_sockops(pin, op, flags)
+    cgroup = getattr(bed, where)
     if first == "tproxy":
         bed.load()
-    bpftool("cgroup", "attach", bed.scope, "cgroup_sock_ops", "pinned", pin, "multi")
+    bpftool("cgroup", "attach", cgroup, "cgroup_sock_ops", "pinned", pin, "multi")
     if first == "foreign":
         bed.load()
     try:
@@ -135,7 +140,7 @@ def test_callback_flags_of_others(bed, op, flags, first):
         wait_at_rest(bed)
         assert bed.stats()["stale"] == 0
     finally:
-        bpftool("cgroup", "detach", bed.scope, "cgroup_sock_ops", "pinned", pin)
+        bpftool("cgroup", "detach", cgroup, "cgroup_sock_ops", "pinned", pin)
 
 
 def lose(bed, count):

@@ -11,7 +11,8 @@ import pytest
 
 import host
 import programs
-from maps import attached, bpftool, load_connect4, load_getsockopt
+from maps import (HOOKS, attached, bpftool, effective, load_connect4, load_getsockopt,
+                  load_harmless)
 from registering import binary, ctl, doctor  # fixtures
 from tproxyctl import apply_fix
 
@@ -134,6 +135,31 @@ def test_policy_that_came_later(loaded, doctor, policy):
     theirs = policy(loaded.top, "override")
     assert f"program {theirs}," in loaded.load().err
     assert f"program {theirs}," in doctor().about("foreign", "error")[0]["what"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook(bed, doctor, hook):
+    """Of the scope and of the relay's cgroup. After the command that the refusal names, both
+    programs run. To see it fail: let foreign_check() examine one hook only."""
+    pin, kept = bed.directory / "bpf" / "foreign", bed.directory / "bpf" / "kept"
+    load_harmless(pin, hook)
+    theirs = bpftool("prog", "show", "pinned", pin)["id"]
+    args = [bed.top, HOOKS[hook][2], "pinned", pin]
+    bpftool("cgroup", "attach", *args, "override")
+    try:
+        result = bed.tproxy_load(*options(bed)).refused(
+            f"program {theirs}, 'foreign', on {hook} at '{bed.top}'", "--force")
+        assert attached(bed.scope) == attached(bed.relay_cgroup) == []
+        _, _, command = result.err.strip().rpartition("run this first: ")
+        assert command.count("bpftool") == 3
+        apply_fix(command.replace(f"/sys/fs/bpf/prog_{theirs}", str(kept)))
+        bed.load()
+        bed.start_relay()
+        assert outcome(bed) == "relayed"
+        assert theirs in effective(bed.relay_cgroup if hook in ("sockopt", "sweep") else bed.scope)
+        assert not doctor().of("error")
+    finally:
+        bpftool("cgroup", "detach", *args)
 
 
 def test_at_the_relays_cgroup(bed):
