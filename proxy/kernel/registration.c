@@ -26,6 +26,7 @@
 #include "ipv6.h"
 #include "local.h"
 #include "log.h"
+#include "marks.h"
 #include "monotonic.h"
 #include "util.h"
 #include "whoami.h"
@@ -80,13 +81,6 @@ static int read_netns_cookie(uint64_t *ret_cookie)
 	return 0;
 }
 
-static int mark(int marks_fd, int fd, __u32 flags)
-{
-	const struct tproxy_mark value = { .flags = flags };
-
-	return bpf_map_update_elem(marks_fd, &fd, &value, BPF_ANY);
-}
-
 /* Makes query_fd and probe_fd, in the cgroup in which the listeners will be made. */
 static int make_own_sockets(struct registration *reg)
 {
@@ -97,7 +91,7 @@ static int make_own_sockets(struct registration *reg)
 	if (reg->query_fd < 0 || reg->probe_fd < 0)
 		r = -errno;
 	else
-		r = mark(reg->marks_fd, reg->query_fd, TPROXY_MARK_SWEEP);
+		r = marks_set(reg->marks_fd, reg->query_fd, TPROXY_MARK_SWEEP);
 	if (r < 0)
 		log_err("cannot mark a socket: %s", strerror(-r));
 	return r;
@@ -158,31 +152,19 @@ void registration_close(struct registration *reg)
 	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->query_fd = reg->probe_fd = -1;
 }
 
-/* Stores an address as IPv6, IPv4 in its mapped form ::ffff:a.b.c.d. */
-static void set_address(__u8 ip[16], const union sockaddr_any *addr)
-{
-	memset(ip, 0, 16);
-	if (addr->sa.sa_family == AF_INET6) {
-		memcpy(ip, &addr->in6.sin6_addr, sizeof(addr->in6.sin6_addr));
-		return;
-	}
-	ip[10] = ip[11] = 0xff;
-	memcpy(&ip[12], &addr->in.sin_addr, sizeof(addr->in.sin_addr));
-}
-
 int registration_mark_listener(const struct registration *reg, int fd)
 {
-	int r = mark(reg->marks_fd, fd, TPROXY_MARK_LISTENER);
+	int r = marks_set(reg->marks_fd, fd, TPROXY_MARK_LISTENER);
 
 	if (r < 0)
 		log_err("cannot mark the listening socket: %s", strerror(-r));
 	return r;
 }
 
-int registration_handle_dup(const struct registration *reg, uint64_t error_memory_ms,
-			    struct registration_handle *ret_handle)
+int registration_marks(const struct registration *reg, uint64_t error_memory_ms,
+		       struct marks *ret_marks)
 {
-	struct registration_handle handle = {
+	struct marks marks = {
 		.marks_fd = fcntl(reg->marks_fd, F_DUPFD_CLOEXEC, 0),
 		.failed_fd = fcntl(reg->failed_fd, F_DUPFD_CLOEXEC, 0),
 		.netns_cookie = reg->netns_cookie,
@@ -190,49 +172,13 @@ int registration_handle_dup(const struct registration *reg, uint64_t error_memor
 	};
 	int r = -errno;
 
-	if (handle.marks_fd < 0 || handle.failed_fd < 0) {
+	if (marks.marks_fd < 0 || marks.failed_fd < 0) {
 		log_err("cannot duplicate a descriptor: %s", strerror(-r));
-		registration_handle_close(&handle);
+		marks_close(&marks);
 		return r;
 	}
-	*ret_handle = handle;
+	*ret_marks = marks;
 	return 0;
-}
-
-void registration_handle_close(struct registration_handle *handle)
-{
-	util_closep(&handle->marks_fd);
-	util_closep(&handle->failed_fd);
-	handle->marks_fd = handle->failed_fd = -1;
-}
-
-int registration_mark_upstream(const struct registration_handle *handle, int fd)
-{
-	return mark(handle->marks_fd, fd, TPROXY_MARK_UPSTREAM);
-}
-
-void registration_note_error(const struct registration_handle *handle,
-			     const union sockaddr_any *dst, int error)
-{
-	struct tproxy_failed_key key = { .netns_cookie = handle->netns_cookie };
-	struct tproxy_failed failed = {
-		.expires_ns = monotonic_kernel_ns() + handle->error_memory_ms * 1000000,
-		.error = (__u32)error,
-	};
-
-	if (handle->error_memory_ms == 0 || (error != ECONNREFUSED && error != ENETUNREACH &&
-					     error != EHOSTUNREACH && error != ETIMEDOUT))
-		return;
-	set_address(key.dst.addr, dst);
-	key.dst.port = ntohs(dst->in.sin_port);
-	bpf_map_update_elem(handle->failed_fd, &key, &failed, BPF_ANY);
-}
-
-bool registration_is_exempt(int listen_fd)
-{
-	struct tproxy_whoami who;
-
-	return whoami_query(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
 /* True if the programs see fd with these flags. Tries three times: a call may lack memory. */
@@ -286,7 +232,8 @@ static bool is_heard(struct registration *reg)
 		return false;
 	if (!reg->probe_bound)
 		bind_probe(reg);
-	if (!reg->probe_bound || mark(reg->marks_fd, reg->probe_fd, TPROXY_MARK_LISTENER) < 0 ||
+	if (!reg->probe_bound ||
+	    marks_set(reg->marks_fd, reg->probe_fd, TPROXY_MARK_LISTENER) < 0 ||
 	    listen(reg->probe_fd, 0) < 0)
 		return true;
 	heard = is_seen(reg->probe_fd, TPROXY_MARK_ATTACHED);
@@ -337,7 +284,7 @@ int registration_add_listener(struct registration *reg, int fd)
 	listen = &reg->listen[family];
 	assert(listen->n_ports < TPROXY_PORTS_MAX);
 	replace_wildcard(&addr);
-	set_address(listen->addr, &addr);
+	marks_address(listen->addr, &addr);
 	listen->ports[listen->n_ports++] = ntohs(addr.in.sin_port);
 	reg->pid = who.pid;
 	reg->uid = who.uid;

@@ -2,7 +2,7 @@
 /*
  * Registration: the relay's side of the pinned maps. The relay marks its sockets in map_marks and
  * publishes its listeners in map_config, under the cookie of its network namespace. Besides
- * origdst.c, this is the only place in the relay that uses BPF.
+ * marks.c and origdst.c, this is the only place in the relay that uses BPF.
  *
  * Order: registration_open() opens the pins. For each listener: registration_mark_listener(),
  * listen(), registration_add_listener(). registration_publish() writes the entry, and connections
@@ -12,9 +12,9 @@
  * The entry belongs to the relay that registered last. A relay that was replaced does not take it
  * back, unless clients could not reach the new relay's listeners, or the entry is gone.
  *
- * Functions belong to the main thread, except those that take a registration_handle and
- * registration_is_exempt(): workers call these. Unless stated otherwise, a function returns 0 or
- * -errno and logs one line for an error. Ports are in host byte order, except in sockaddr_any.
+ * Functions belong to the main thread; marks.h has what workers do. Unless stated otherwise, a
+ * function returns 0 or -errno and logs one line for an error. Ports are in host byte order, except
+ * in sockaddr_any.
  */
 #ifndef TPROXY_REGISTRATION_H
 #define TPROXY_REGISTRATION_H
@@ -24,6 +24,8 @@
 
 #include "parse.h"
 #include "tproxy_abi.h"
+
+struct marks;
 
 struct registration {
 	const char *pin_dir;	      /* not owned */
@@ -73,39 +75,12 @@ int registration_add_listener(struct registration *reg, int fd);
 /* True if fd is a listener that was marked in the maps pinned now. Does not log. */
 bool registration_knows_listener(const struct registration *reg, int fd);
 
-/* The part of a registration that a worker needs. Owns its descriptors. */
-struct registration_handle {
-	int marks_fd;
-	int failed_fd;
-	uint64_t netns_cookie;
-	uint64_t error_memory_ms;
-};
-
-#define REGISTRATION_HANDLE_NULL                                                                   \
-	{                                                                                          \
-		.marks_fd = -1, .failed_fd = -1                                                    \
-	}
-
-/* Duplicates the descriptors of reg into *ret_handle, which is set only on success. */
-int registration_handle_dup(const struct registration *reg, uint64_t error_memory_ms,
-			    struct registration_handle *ret_handle);
-void registration_handle_close(struct registration_handle *handle);
-
 /*
- * True if this process is in the relay cgroup now: connect4 and connect6 then do not redirect its
- * sockets. Queried through one of the relay's listeners. Returns false also if the query fails.
- * Does not log.
+ * Duplicates what a worker needs into *ret_marks, which is set only on success and owned by the
+ * caller. error_memory_ms: see marks.h.
  */
-bool registration_is_exempt(int listen_fd);
-
-/* Marks a socket as UPSTREAM, before connect(), so that it is not redirected. Does not log. */
-int registration_mark_upstream(const struct registration_handle *handle, int fd);
-/*
- * Adds dst to the negative cache (map_failed): for error_memory_ms, connect() to it fails with
- * error, a positive errno. Errors that do not come from the destination are ignored. Does not log.
- */
-void registration_note_error(const struct registration_handle *handle,
-			     const union sockaddr_any *dst, int error);
+int registration_marks(const struct registration *reg, uint64_t error_memory_ms,
+		       struct marks *ret_marks);
 
 /*
  * Publishes the added listeners in map_config, for our network namespace. Replaces the entry of

@@ -120,8 +120,8 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 	int r;
 
 	for (i = 0; i < relay->options.workers; i++) {
-		r = registration_handle_dup(&relay->reg, relay->options.error_memory_ms,
-					    &sockets[i].handle);
+		r = registration_marks(&relay->reg, relay->options.error_memory_ms,
+				       &sockets[i].marks);
 		if (r < 0)
 			return r;
 	}

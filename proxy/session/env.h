@@ -18,7 +18,7 @@
 #include "admission.h"
 #include "deadline.h"
 #include "half.h"
-#include "kernel/registration.h"
+#include "kernel/marks.h"
 #include "log.h"
 #include "pump.h"
 #include "quota.h"
@@ -39,7 +39,7 @@ struct session_env {
 	struct event_base *base;
 	struct session_shared *shared;
 	struct pump_env pump_env;
-	struct registration_handle handle;
+	struct marks marks;
 	struct stats stats;
 	struct spin spin;
 	bool pass_mark; /* --pass-mark */
@@ -71,7 +71,7 @@ struct session_env {
 
 /*
  * Initialises the lists and queues. The rest is zero, but for what the caller sets: base, shared,
- * pump_env, handle, options and callbacks.
+ * pump_env, marks, options and callbacks.
  */
 void env_init(struct session_env *env);
 

@@ -23,7 +23,7 @@
 #include "connect.h"
 #include "expiry.h"
 #include "kernel/origdst.h"
-#include "kernel/registration.h"
+#include "kernel/marks.h"
 #include "log.h"
 #include "monotonic.h"
 #include "report/connlog.h"
@@ -227,7 +227,7 @@ void session_expire(struct session *s, enum close_reason reason)
 		s->connect_error = ETIMEDOUT;
 		/* An upstream that does not answer says nothing about the destination. */
 		if (s->phase == SESSION_CONNECTING)
-			registration_note_error(&s->env->handle, &s->upstream, ETIMEDOUT);
+			marks_note_error(&s->env->marks, &s->upstream, ETIMEDOUT);
 	}
 	session_destroy(s, reason);
 }
@@ -294,7 +294,7 @@ static void connect_failed(struct session *s, int error)
 		log_warning("connect() to %s failed locally: %s", upstream, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", upstream, strerror(error));
-	registration_note_error(&s->env->handle, &s->upstream, error);
+	marks_note_error(&s->env->marks, &s->upstream, error);
 	end_unconnected(s, error);
 }
 
@@ -306,7 +306,7 @@ static void handshake_failed(struct session *s, int error, bool refused)
 	log_debug("%s handshake with %s: %s", handshake_name(s->handshake),
 		  format_endpoint(&s->upstream, upstream), strerror(error));
 	if (refused)
-		registration_note_error(&s->env->handle, &s->dst, error);
+		marks_note_error(&s->env->marks, &s->dst, error);
 	end_unconnected(s, error);
 }
 

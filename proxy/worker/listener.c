@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "kernel/local.h"
+#include "kernel/marks.h"
 #include "kernel/registration.h"
 #include "limit.h"
 #include "log.h"
@@ -184,7 +185,7 @@ void listener_finish(struct listener *l)
 static bool is_exempt(struct listener *l)
 {
 	if (l->since_exempt_check == 0)
-		l->exempt = registration_is_exempt(l->sockets[0].fd);
+		l->exempt = marks_is_exempt(l->sockets[0].fd);
 	l->since_exempt_check = (l->since_exempt_check + 1) % EXEMPT_CHECK_EVERY;
 	return l->exempt;
 }
@@ -201,7 +202,7 @@ static int prepare_upstream(struct listener *l)
 	if (fd < 0)
 		return -errno;
 	if (!is_exempt(l)) {
-		r = registration_mark_upstream(&l->env->sessions->handle, fd);
+		r = marks_set_upstream(&l->env->sessions->marks, fd);
 		if (r < 0)
 			return r;
 	}

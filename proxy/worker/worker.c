@@ -182,7 +182,7 @@ void worker_sockets_close(struct worker_sockets *sockets)
 		while (sockets->n_listen[i] > 0)
 			util_closep(&sockets->listen_fds[i][--sockets->n_listen[i]]);
 	}
-	registration_handle_close(&sockets->handle);
+	marks_close(&sockets->marks);
 }
 
 static void replace_listeners(struct worker *worker, const struct worker_sockets *sockets)
@@ -190,8 +190,8 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 	int i;
 
 	retire_listeners(worker);
-	registration_handle_close(&worker->env.handle);
-	worker->env.handle = sockets->handle;
+	marks_close(&worker->env.marks);
+	worker->env.marks = sockets->marks;
 	worker->listening.lost = false; /* it concerned the old listeners */
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (sockets->n_listen[i] > 0)
@@ -229,7 +229,7 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 	env->connecting.timeout_ms = or_never(timeouts->connect_ms);
 	env->idle.timeout_ms = or_never(timeouts->idle_ms);
 	env->half_closed.timeout_ms = or_never(timeouts->half_closed_ms);
-	env->handle.error_memory_ms = timeouts->error_memory_ms;
+	env->marks.error_memory_ms = timeouts->error_memory_ms;
 	set_keepalive(worker, (int)(timeouts->keepalive_ms / 1000));
 	tick_configure(&worker->tick);
 }
@@ -273,7 +273,7 @@ static void init_env(struct worker *worker, const struct worker_config *config)
 	struct session_env *env = &worker->env;
 
 	env->shared = &worker->shared->sessions;
-	env->handle = (struct registration_handle)REGISTRATION_HANDLE_NULL;
+	env->marks = (struct marks)MARKS_NULL;
 	env->pass_mark = config->pass_mark;
 	env->spin.owner = &worker->shared->spin_owner;
 	env->spin.most_us = config->busy_poll_us;
@@ -382,7 +382,7 @@ void worker_join(struct worker *worker)
 void worker_finish(struct worker *worker)
 {
 	close_listeners(worker);
-	registration_handle_close(&worker->env.handle);
+	marks_close(&worker->env.marks);
 	worker_sockets_close(&worker->inbox.sockets);
 	free_event(worker->wake);
 	free_event(worker->accept_grace);

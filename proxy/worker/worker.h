@@ -27,7 +27,7 @@
 
 #include "bulk.h"
 #include "handoff.h"
-#include "kernel/registration.h"
+#include "kernel/marks.h"
 #include "limit.h"
 #include "listener.h"
 #include "log.h"
@@ -66,12 +66,12 @@ struct worker_config {
 struct worker_sockets {
 	int listen_fds[_TPROXY_FAMILY_MAX][TPROXY_PORTS_MAX];
 	uint32_t n_listen[_TPROXY_FAMILY_MAX];
-	struct registration_handle handle;
+	struct marks marks;
 };
 
 #define WORKER_SOCKETS_NULL                                                                        \
 	{                                                                                          \
-		.handle = REGISTRATION_HANDLE_NULL                                                 \
+		.marks = MARKS_NULL                                                                \
 	}
 
 /* Closes all descriptors and resets *sockets. Any thread that owns *sockets. */

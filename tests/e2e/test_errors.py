@@ -93,7 +93,7 @@ def test_no_route(remembering, kind, error, prefix, address):
 def test_local_policy_is_not_remembered(remembering, kind, prefix, address):
     """EACCES and EINVAL concern this host and not the destination, so there is only a reset.
 
-    To see it fail: remember any errno in registration_note_error().
+    To see it fail: remember any errno in marks_note_error().
     """
     remembering.client_net.ip(f"route add {kind} {prefix}")
     for _ in range(2):

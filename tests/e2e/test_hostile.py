@@ -433,7 +433,7 @@ def test_nonsense_in_map_failed(proxied):
 def test_other_errors_in_map_failed(proxied):
     """Errors of a connection that is being made or exists (EINPROGRESS, EISCONN, EALREADY),
     internal ones of the kernel (512 to 524), and an undefined one (4095). Ensured by
-    cached_error(), which returns only errors that registration_note_error() notes."""
+    cached_error(), which returns only errors that marks_note_error() notes."""
     assert wrong_outcomes(proxied, [
         errno.EINPROGRESS, errno.EISCONN, errno.EALREADY, errno.EAGAIN, errno.EPERM, 512, 524,
         4095]) == {}

@@ -107,7 +107,7 @@ static int setup(void **state)
 	env = (struct session_env){
 		.base = event_base_new(),
 		.shared = &shared,
-		.handle = REGISTRATION_HANDLE_NULL,
+		.marks = MARKS_NULL,
 		.spin = { .owner = &spin_owner },
 		.pump_env = { .pipes = &pipes,
 			      .scratch = malloc(64 << 10),
