@@ -223,6 +223,22 @@ static void log_libevent(int severity, const char *message)
 		log_debug("libevent: %s", message);
 }
 
+/*
+ * The next child starts as a restarted relay does: the configuration file may have changed since
+ * the supervisor read it.
+ */
+static void read_options_again(struct relay *relay)
+{
+	struct options options;
+
+	if (options_parse(relay->argc, relay->argv, &options) != 0) {
+		log_warning("the configuration is not valid, using the one of the supervisor's start");
+		return;
+	}
+	relay->options = options;
+	relay_set_log(relay);
+}
+
 /* Runs the relay with valid options until it ends. Returns the exit status. */
 static int run(struct relay *relay)
 {
@@ -233,10 +249,8 @@ static int run(struct relay *relay)
 		if (r)
 			return r < 0 ? EXIT_FAILURE : status;
 		relay->supervisor_fd = relay->inherited.fd;
-		/* The configuration file may have changed since the supervisor read it. */
-		if (relay->inherited.again &&
-		    options_parse(relay->argc, relay->argv, &relay->options) == 0)
-			relay_set_log(relay);
+		if (relay->inherited.again)
+			read_options_again(relay);
 	}
 	r = relay_init(relay);
 	if (r == 0) {

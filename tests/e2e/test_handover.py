@@ -261,6 +261,21 @@ def test_next_child_has_the_configuration_of_now(loaded, start):
         assert set(now) - {0} == {first, first + 1}
 
 
+def test_next_child_with_a_configuration_that_is_not_valid(loaded, start):
+    """It serves with the options of the start, and says so. To see it fail: parse into the options
+    that are in use in read_options_again(), or do not warn."""
+    config = loaded.directory / "config"
+    config.write_text("[relay]\nworkers = 2\nbacklog = 70\n")
+    relay = start("--config", config)
+    time.sleep(LIFE_LEAST)
+    config.write_text("[relay]\nworkers = 4\nbacklog = 80\nbogus = 1\n")
+    os.kill(relay.relay_pid, signal.SIGKILL)
+    relay.wait_registered(2)
+    assert relay.says("bogus") and relay.says("using the one of the supervisor's start")
+    assert backlogs(loaded) == {"70"} and relay.text().count("workers 2") == 2
+    assert loaded.visit(loaded.listen()).relayed
+
+
 def listeners(bed):
     """The output of ss(8) about all sockets that listen at loopback."""
     table = bed.run("ss", "-Hltn", "src", "127.0.0.0/8", place=bed.bystander).succeeded().out
