@@ -30,6 +30,7 @@ PLAIN = {
     "the name of the hook": [r"answer\.bpf", r"events\.bpf"],
     "fix": ["mend", "mends", "mended", "mending"],
     "forever": ["for ever"],
+    "see it fail": ["see it red"],
     "another program, another process": ["somebody"],
     "so too, the same holds for": ["likewise"],
     "tproxy's": ["of ours"],

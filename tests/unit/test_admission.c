@@ -21,8 +21,8 @@ static void test_few_do_not_keep_it_waiting(void **state)
 }
 
 /*
- * A client waits until an iteration of the loop in which new sessions had no events. To see it red:
- * ignore admission::served.
+ * A client waits until an iteration of the loop in which new sessions had no events. To see it
+ * fail: ignore admission::served.
  */
 static void test_until_all_is_served(void **state)
 {
@@ -48,8 +48,8 @@ static void test_idle_sessions_are_no_load(void **state)
 }
 
 /*
- * A client waits for 10 ms at most, however busy the worker is. To see it red: remove WAIT_MOST_MS,
- * or do not clear since_ms afterwards.
+ * A client waits for 10 ms at most, however busy the worker is. To see it fail: remove
+ * WAIT_MOST_MS, or do not clear since_ms afterwards.
  */
 static void test_not_for_long(void **state)
 {

@@ -197,7 +197,7 @@ static void assert_open(int fd)
 }
 
 /*
- * New sessions count for the accept throttle until they have keepalive. To see it red: count no
+ * New sessions count for the accept throttle until they have keepalive. To see it fail: count no
  * events in note_event(), or those of all sessions.
  */
 static void test_new_sessions_are_load(void **state)
@@ -296,7 +296,7 @@ static void test_reset_after_half_close(void **state)
 }
 
 /*
- * TCP has no memory: send() fails while poll reports the socket as writable. To see it red:
+ * TCP has no memory: send() fails while poll reports the socket as writable. To see it fail:
  * wait_write() in place of back_off() in half_run().
  */
 static void test_writable_that_takes_nothing(void **state)
@@ -404,7 +404,7 @@ static void assert_text(int fd, const char *text)
 /*
  * A handshake of a few bytes, each in a segment of its own. What follows it in the last segment
  * reaches the client, and what the client sends meanwhile waits. Bytes of the handshake are not
- * counted. To see it red: take more than handshake_io::taken from the socket; read from the client
+ * counted. To see it fail: take more than handshake_io::taken from the socket; read from the client
  * in HANDSHAKE.
  */
 static void test_handshake(void **state)
@@ -502,7 +502,7 @@ static void test_half_close_in_handshake(void **state)
 }
 
 /*
- * The client resets. None of its bytes reaches the upstream, which is reset. To see it red: have
+ * The client resets. None of its bytes reaches the upstream, which is reset. To see it fail: have
  * reset_by() flush in any phase.
  */
 static void test_client_resets_in_handshake(void **state)
@@ -555,7 +555,7 @@ static void test_upstream_refuses(void **state)
 	assert_handshake_failed(f);
 }
 
-/* An upstream that sends without end is cut off. To see it red: do not count in step(). */
+/* An upstream that sends without end is cut off. To see it fail: do not count in step(). */
 static void test_handshake_without_end(void **state)
 {
 	static char block[HANDSHAKE_IN_MAX];
@@ -612,7 +612,7 @@ static void test_handshake_that_cannot_send(void **state)
 }
 
 /*
- * TCP has no memory for longer than the timeout. To see it red: leave out progress::excused for
+ * TCP has no memory for longer than the timeout. To see it fail: leave out progress::excused for
  * HANDSHAKE in expiry_is_over().
  */
 static void test_handshake_that_never_sends(void **state)

@@ -126,7 +126,7 @@ static void test_long_waits_cost(void **state)
 	assert_int_equal(f->spin.credit, 0);
 }
 
-/* The worker spins for most_us at most and then sleeps. To see it red: spin without an end. */
+/* The worker spins for most_us at most and then sleeps. To see it fail: spin without an end. */
 static void test_spins_no_longer_than_it_may(void **state)
 {
 	struct fixture *f = *state;
@@ -160,7 +160,7 @@ static void *take_turn(void *arg)
 }
 
 /*
- * The worker stops spinning when another worker has had the last event. To see it red: ignore
+ * The worker stops spinning when another worker has had the last event. To see it fail: ignore
  * spin_owner in may_spin().
  */
 static void test_one_spins_at_a_time(void **state)

@@ -75,9 +75,9 @@ static void start_unpolled(struct fixture *f, int clients[MANY], int servers[MAN
 
 /*
  * A tick probes walk_most sessions at most, each in its turn, and the next tick follows soon.
- * Sessions that were not reset stay. To see it red: probe all of session_env::unpolled in each tick
- * (more than one is found at a time), or always start with its first (those behind it are never
- * found).
+ * Sessions that were not reset stay. To see it fail: probe all of session_env::unpolled in each
+ * tick (more than one is found at a time), or always start with its first (those behind it are
+ * never found).
  */
 static void test_probes_take_turns(void **state)
 {
@@ -104,7 +104,7 @@ static void test_probes_take_turns(void **state)
 }
 
 /*
- * Sessions get keepalive oldest first, here one in each tick. To see it red: start it on all of
+ * Sessions get keepalive oldest first, here one in each tick. To see it fail: start it on all of
  * them in start_keepalive().
  */
 static void test_keepalive_takes_turns(void **state)
@@ -182,7 +182,7 @@ static void drain_fd(int fd)
 
 /*
  * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
- * see it red: call run() at once in on_ready(), or make TURN_BYTES larger.
+ * see it fail: call run() at once in on_ready(), or make TURN_BYTES larger.
  */
 static void test_small_talk_beside_bulk(void **state)
 {
@@ -230,7 +230,7 @@ static void assert_all_came_back(const struct pipes *pipes)
 
 /*
  * A session that takes turn after turn of bulk goes to the bulk worker, with a pipe that is full
- * and what its halves wait for; small talk brings it back. To see it red: leave out
+ * and what its halves wait for; small talk brings it back. To see it fail: leave out
  * handoff_receive(), half_detach() or half_attach().
  */
 static void test_handed_over(void **state)
@@ -285,7 +285,7 @@ static void test_handed_over(void **state)
 
 /*
  * A session that ends does not resume its worker's listeners at once: one of them may be accepting
- * just then. That is done when all ready events have run. To see it red: call listener_resume() in
+ * just then. That is done when all ready events have run. To see it fail: call listener_resume() in
  * on_session_end().
  */
 static void test_an_end_resumes_listeners_later(void **state)
