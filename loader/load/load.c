@@ -107,26 +107,26 @@ static int refuse_foreign(struct pins *pins, const char *name, void *data)
 }
 
 /* Returns 0 if this version can adopt what is pinned already, otherwise -errno, logged. */
-static int check_pinned(struct load *l)
+static int check_pinned(struct pins *pins)
 {
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	uint32_t version;
 	int r;
 
-	r = pins_for_each(&l->pins, refuse_foreign, NULL);
+	r = pins_for_each(pins, refuse_foreign, NULL);
 	if (r < 0)
 		return r;
-	r = bpffs_abi_version(l->pins.path, &version);
+	r = bpffs_abi_version(pins->path, &version);
 	/* Version 0: a loader died after it had created map_policy and before it wrote it. */
 	if (r == -ENOENT || (r == 0 && (version == TPROXY_ABI_VERSION || version == 0)))
 		return 0;
-	shell_quote(l->pins.path, quoted, sizeof(quoted));
+	shell_quote(pins->path, quoted, sizeof(quoted));
 	if (r < 0)
 		log_err("cannot read '%s/map_policy': %s; first run: tproxy-load --unload -p %s",
-			l->pins.path, strerror(-r), quoted);
+			pins->path, strerror(-r), quoted);
 	else
 		log_err("'%s' holds ABI version %u, this is version %u; first run: tproxy-load --unload -p %s",
-			l->pins.path, version, TPROXY_ABI_VERSION, quoted);
+			pins->path, version, TPROXY_ABI_VERSION, quoted);
 	return r < 0 ? r : -EPROTO;
 }
 
@@ -348,7 +348,7 @@ static int load_with(const struct load_options *options)
 	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
 	if (r < 0)
 		return r;
-	r = check_pinned(&l);
+	r = check_pinned(&l.pins);
 	if (r == 0)
 		r = foreign_check(&l.pins, &l.targets, options->force);
 	if (r == 0)
@@ -387,7 +387,7 @@ int load_check(const struct load_options *options)
 	_cleanup_(load_finish) struct load l = {
 		.options = options,
 		.targets = TARGETS_NULL,
-		.pins = PINS_NULL,
+		.pins = { .path = options->pin_dir, .fd = -1 },
 	};
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
 	int r;
@@ -395,6 +395,9 @@ int load_check(const struct load_options *options)
 	r = targets_open(options, &l.targets);
 	if (r == 0)
 		r = pins_check(options->pin_dir);
+	/* Without the lock: a check waits for no loader. Others than root may not read it. */
+	if (r == 0 && geteuid() == 0 && access(options->pin_dir, F_OK) == 0)
+		r = check_pinned(&l.pins);
 	if (r < 0)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);

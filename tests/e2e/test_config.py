@@ -163,7 +163,7 @@ def test_check_says_which_section(bed, config):
     programs."""
     path = config(section(bed, "", "[relay]", "workers = two", "idle-timeout = x"))
     said = bed.tproxy_load("--check", "-f", path).succeeded().out
-    assert f"[relay] is for: tproxy-relay --check --config '{path}'" in said
+    assert f"to check section [relay]: tproxy-relay --check --config '{path}'" in said
     relay = bed._binaries / "tproxy-relay"
     result = programs.call(relay, "--check", "--config", path)
     assert result.status == 2 and result.out == ""

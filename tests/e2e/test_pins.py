@@ -45,7 +45,9 @@ def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
     """
     bed.pins.path.mkdir()
     make(bed.pins.path / name)
-    said = bed.tproxy_load(*options(bed)).refused(name, "did not create", "--pin-dir").err
+    for check in (("--check",), ()):
+        said = bed.tproxy_load(*options(bed), *check).refused(name, "did not create",
+                                                              "--pin-dir").err
     bed.tproxy_load("--unload").refused(name, "not created by tproxy-load")
     assert "--unload" not in said and "--unload" not in ctl("doctor").out
     assert bed.pins.names() == [name]
