@@ -237,11 +237,11 @@ static void print_text(struct json_object *root)
 static int log_unknown(const struct gather *g, const union sockaddr_any *dst, const char *name,
 		       int r)
 {
-	char text[FORMAT_ENDPOINT_LEN];
+	char text[FORMAT_ENDPOINT_LEN], why[MAPS_ERROR_LEN];
 
-	log_err("the verdict for %s depends on '%s/%s', which cannot be read: %s%s",
-		format_endpoint(dst, text), g->pin_dir, name, strerror(-r),
-		r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	log_err("the verdict for %s depends on '%s/%s', which cannot be read: %s",
+		format_endpoint(dst, text), g->pin_dir, name,
+		maps_strerror(g->pin_dir, name, r, why));
 	return r;
 }
 

@@ -15,8 +15,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/bpffs_mount.h"
 #include "objects.h"
 #include "pins.h"
 #include "util.h"
@@ -104,6 +106,14 @@ static bool is_our_link(int fd, const struct hook *hook)
 	return prog_fd >= 0 ? is_our_program(prog_fd, hook) : errno == EPERM;
 }
 
+/* The kernel returns EACCES also for a directory and for a file of another file system. */
+static bool is_bpf_object(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 || (S_ISREG(st.st_mode) && bpffs_mount_holds(path));
+}
+
 bool owned_by_tproxy(const struct pins *pins, const char *name)
 {
 	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
@@ -114,7 +124,7 @@ bool owned_by_tproxy(const struct pins *pins, const char *name)
 		return false;
 	fd = bpf_obj_get(path);
 	if (fd < 0)
-		return errno == EACCES || errno == EPERM || errno == EROFS;
+		return (errno == EACCES || errno == EPERM || errno == EROFS) && is_bpf_object(path);
 	if (program)
 		return is_our_program(fd, program);
 	return link ? is_our_link(fd, link) : is_our_map(fd, name);

@@ -10,7 +10,7 @@ struct pins;
 /*
  * Returns true if this version pins a map, program or link by that name, and the object there is
  * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
- * may open it.
+ * may open it. A directory, or a link to a file of another file system, is not tproxy's.
  */
 bool owned_by_tproxy(const struct pins *pins, const char *name);
 

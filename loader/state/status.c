@@ -126,6 +126,7 @@ static int add_targets(struct json_object *root, const char *pin_dir)
 static int add_link(struct pins *pins, const char *name, void *data)
 {
 	struct json_object *links = data, *object;
+	char text[MAPS_ERROR_LEN];
 	struct pinned_link link;
 	int r;
 
@@ -133,10 +134,8 @@ static int add_link(struct pins *pins, const char *name, void *data)
 	if (r == -EINVAL)
 		return 0;
 	if (r < 0) {
-		log_err("cannot read '%s/%s': %s%s", pins->path, name, strerror(-r),
-			r == -EROFS
-				? "; links can be opened only for writing, remount with 'mount -o remount,rw'"
-				: "");
+		log_err("cannot read '%s/%s': %s", pins->path, name,
+			maps_strerror(pins->path, name, r, text));
 		return r;
 	}
 	object = json_object_new_object();

@@ -19,6 +19,7 @@ import host
 import programs
 import wire
 from harness import SERVER
+from maps import BPFTOOL
 from tproxyctl import binary, ctl, other_abi_version  # fixtures too
 
 COMMANDS = ["status", "connections", "doctor", "register", "explain"]
@@ -186,6 +187,42 @@ def test_status_says_since_when_it_counts(bed, ctl):
     bed.unload()
     bed.load()
     assert since() - first >= 1
+
+
+# What reads the pins, with what it needs of the command line.
+READERS = [("status",), ("connections",), ("explain", "192.0.2.1:80"), ("register", "--pid", 1)]
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
+def test_pins_without_policy(loaded, ctl, command):
+    """The programs are attached still, so it is not as if nothing were loaded. Both proposals
+    work. To see it fail: take a missing map_policy for an empty pin directory."""
+    for repair in (loaded.load, partial(loaded.tproxy_load, "--unload")):
+        (loaded.pins.path / "map_policy").unlink()
+        said = ctl(*command).refused("map_policy' is missing", "load again",
+                                     f"tproxy-load --unload -p '{loaded.pins.path}'")
+        assert "nothing" not in said.err
+        repair()
+    assert "map_policy" not in ctl(*command).err
+
+
+@pytest.mark.parametrize("command, name", [(READERS[0], "map_config"), (READERS[1], "map_socks"),
+                                           (READERS[2], "map_config"), (READERS[3], "map_marks")])
+def test_pins_that_cannot_be_read(loaded, ctl, command, name):
+    """The message says what to do. To see it fail: leave it at strerror()."""
+    command = [*command, "--cgroup", loaded.scope.path] if command[0] == "explain" else command
+    pin = loaded.pins.path / name
+    pin.unlink()
+    ctl(*command).refused(name, "No such file or directory; load again with the same options")
+    programs.call(BPFTOOL, "map", "create", pin, "type", "hash", "key", 3, "value", 3, "entries", 1,
+                  "name", "other").succeeded()
+    ctl(*command).refused(name, "not created by", "tproxyctl doctor", loaded.pins.path)
+    pin.unlink()
+    pin.symlink_to("/etc/passwd")
+    said = ctl(*command).refused(name, "not created by", "tproxyctl doctor").err
+    assert "as root" not in said
+    pin.unlink()
+    loaded.load()
 
 
 def test_status_of_another_abi_version(loaded, ctl):
