@@ -3,9 +3,8 @@
  * connect4 and connect6, which differ only in how they read and write the address. connect_run():
  *
  *   1. Drops the record of an earlier connect() of this socket, and undoes client_abort().
- *   2. Gathers facts about this connect(), in the stages of decide.bpf.h, and asks
- *      decide_stage() after each. A gather function looks; it stores facts, and in struct attempt
- * what a redirect needs.
+ *   2. Gathers facts, in the stages of decide.bpf.h, and asks decide_stage() after each. The gather
+ *      functions store facts in struct facts, and in struct attempt what a redirect needs besides.
  *   3. Completes the record of a redirect, counts the decision, sets the result of connect().
  *
  * The destination is recorded in the socket's storage while facts are gathered, so before
@@ -172,7 +171,7 @@ static __always_inline bool has_room(const struct client *client)
 }
 
 /*
- * Records the destination in the socket's storage. apply_redirect() adds the relay's address and
+ * Records the destination in the socket's storage. complete_record() adds the relay's address and
  * sets client->recorded.
  */
 static __always_inline void record(struct attempt *a, struct client *client)
@@ -347,14 +346,14 @@ static __always_inline void gather_relay(struct attempt *a)
 }
 
 /* Tells the relay that a connection met no listener, or a stalled relay. */
-static __always_inline void note_missed(struct attempt *a)
+static __always_inline void note_unreachable(struct attempt *a)
 {
-	__sync_fetch_and_add(&a->relay->missed, 1);
+	__sync_fetch_and_add(&a->relay->unreachable, 1);
 }
 
 /*
- * A destroyed listener has no connections left, so every client would pick its port: the next one
- * is tried.
+ * Looks for the listener of the chosen port. A destroyed listener has no connections left, so every
+ * client would pick its port: the next one is tried.
  */
 static __always_inline void gather_listener(struct attempt *a)
 {
@@ -365,7 +364,7 @@ static __always_inline void gather_listener(struct attempt *a)
 		avoid_taken(a->ctx, a->listen, target);
 	a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
 	if (!a->facts.has_listener) {
-		note_missed(a);
+		note_unreachable(a);
 		next_port(a->listen, target);
 		a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
 	}
@@ -438,7 +437,7 @@ static __always_inline void try_redirect(struct attempt *a)
 	gather_listener(a);
 	if (is_decided(a, STAGE_LISTENER)) {
 		if (a->reason == TPROXY_STAT_STALLED)
-			note_missed(a);
+			note_unreachable(a);
 		return;
 	}
 	gather_history(a);

@@ -184,7 +184,7 @@ static __always_inline enum tproxy_stat decide_history(const struct facts *facts
 	if (has_strayed(facts))
 		return TPROXY_STAT_STRAYED;
 	if (cached_error(facts))
-		return TPROXY_STAT_KNOWN_FAILED;
+		return TPROXY_STAT_NEGATIVE_CACHE;
 	return REASON_NONE;
 }
 
@@ -259,7 +259,7 @@ static __always_inline struct decision decide_by(enum tproxy_stat reason, const 
 	case TPROXY_STAT_BYPASS_REPAIR:
 	case TPROXY_STAT_BYPASS_LISTENER:
 		return (struct decision){ .verdict = VERDICT_DIRECT, .reason = reason };
-	case TPROXY_STAT_KNOWN_FAILED:
+	case TPROXY_STAT_NEGATIVE_CACHE:
 		return (struct decision){
 			.verdict = VERDICT_REFUSE,
 			.reason = reason,

@@ -43,7 +43,7 @@ static __always_inline __s32 getsockopt_conn(void *optval, void *end,
 {
 	struct tproxy_conn *conn = optval;
 
-	if (!(mark->flags & TPROXY_MARK_RECORDED) || (void *)(conn + 1) > end)
+	if (!(mark->flags & TPROXY_MARK_HAS_CONN) || (void *)(conn + 1) > end)
 		return 0;
 	*conn = mark->conn;
 	return sizeof(*conn);
@@ -54,7 +54,7 @@ static __always_inline __s32 getsockopt_original_dst4(void *optval, void *end,
 {
 	struct sockaddr_in *sin = optval;
 
-	if (!(mark->flags & TPROXY_MARK_RECORDED) || !endpoint_is_mapped4(&mark->conn.dst) ||
+	if (!(mark->flags & TPROXY_MARK_HAS_CONN) || !endpoint_is_mapped4(&mark->conn.dst) ||
 	    (void *)(sin + 1) > end)
 		return 0;
 	__builtin_memset(sin, 0, sizeof(*sin));
@@ -69,7 +69,7 @@ static __always_inline __s32 getsockopt_original_dst6(void *optval, void *end,
 {
 	struct sockaddr_in6 *sin6 = optval;
 
-	if (!(mark->flags & TPROXY_MARK_RECORDED) || endpoint_is_mapped4(&mark->conn.dst) ||
+	if (!(mark->flags & TPROXY_MARK_HAS_CONN) || endpoint_is_mapped4(&mark->conn.dst) ||
 	    (void *)(sin6 + 1) > end)
 		return 0;
 	__builtin_memset(sin6, 0, sizeof(*sin6));

@@ -101,7 +101,7 @@ static __always_inline void note_stray(const struct client *client)
 	if (!relay)
 		return;
 	relay->strayed_ns = now_ns;
-	__sync_fetch_and_add(&relay->missed, 1);
+	__sync_fetch_and_add(&relay->unreachable, 1);
 }
 
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx, int flags)
@@ -189,7 +189,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 	client->conn.isn = tp->write_seq;
 	tuple_of(&client->conn, &tuple);
 	if (!entries_make(&tuple, client->cookie, &client->conn)) {
-		count(TPROXY_STAT_UNPUBLISHED);
+		count(TPROXY_STAT_PUBLISH_FAILED);
 		client_abort(ctx, client);
 		return;
 	}
@@ -293,7 +293,7 @@ static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf
 	if (!conn)
 		return;
 	mark->conn = *conn;
-	mark->flags |= TPROXY_MARK_RECORDED;
+	mark->flags |= TPROXY_MARK_HAS_CONN;
 	counted = counted_of(conn);
 	if (__sync_fetch_and_or(&conn->flags, TPROXY_CONN_TAKEN) & TPROXY_CONN_CLOSED)
 		entries_delete(&tuple, cookie, &counted);

@@ -186,7 +186,7 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	} else {
 		size = getsockopt_whoami(ctx->optval, ctx->optval_end, mark);
 	}
-	if (ctx->optname == SO_ORIGINAL_DST && !(mark->flags & TPROXY_MARK_RECORDED))
+	if (ctx->optname == SO_ORIGINAL_DST && !(mark->flags & TPROXY_MARK_HAS_CONN))
 		return getsockopt_deny(ctx);
 	if (!size)
 		return getsockopt_pass(ctx);

@@ -90,11 +90,11 @@ struct tproxy_listen {
 struct tproxy_relay {
 	__u64 registered_ns; /* CLOCK_MONOTONIC */
 	__u64 alive_ns;	     /* CLOCK_MONOTONIC of the last heartbeat; 0 = the relay has none */
-	__u64 missed; /* redirects that found no live listener of this relay; counted by the kernel
-			 half */
-	__u64 strayed_ns; /* kernel half only: when a SYN to it would last have left the host */
-	__u32 pid;	  /* thread group id in the initial PID namespace; for display only */
-	__u32 uid;	  /* user ID in the initial user namespace; for display only */
+	__u64 unreachable;   /* redirects that found no live listener of this relay; counted by the
+			   kernel   half */
+	__u64 strayed_ns;    /* kernel half only: when a SYN to it would last have left the host */
+	__u32 pid;	     /* thread group id in the initial PID namespace; for display only */
+	__u32 uid;	     /* user ID in the initial user namespace; for display only */
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
 
@@ -187,7 +187,7 @@ enum tproxy_mark_flags {
 	/* All of these together: connect redirects to this listener. */
 	TPROXY_MARK_READY = TPROXY_MARK_LISTENER | TPROXY_MARK_ATTACHED,
 	TPROXY_MARK_SWEEP = 1 << 5,    /* bind() runs one part of the sweep, and fails */
-	TPROXY_MARK_RECORDED = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
+	TPROXY_MARK_HAS_CONN = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
 	/*
 	 * In struct tproxy_whoami only: the caller is in the relay cgroup, so its sockets need no
 	 * mark.
@@ -295,14 +295,14 @@ enum tproxy_stat {
 	TPROXY_STAT_BOUND_DEVICE, /* socket bound to a device: cannot reach the relay */
 	TPROXY_STAT_LINK_LOCAL,	  /* fe80::/10: only the socket knows the scope */
 	TPROXY_STAT_REFUSED,	  /* refused by the fail-closed policy; its reason is counted too */
-	TPROXY_STAT_KNOWN_FAILED, /* failed at once with an errno from map_failed */
-	TPROXY_STAT_UNPUBLISHED,  /* redirected, but not inserted into the maps: SYN stopped */
-	TPROXY_STAT_NO_STORAGE,	  /* no memory for the record (net.core.optmem_max) */
-	TPROXY_STAT_OVER_SHARE,	  /* its user, cgroup or slice has used up its share */
-	TPROXY_STAT_STRAYED,	  /* this user's SYN would leave the host */
-	TPROXY_STAT_UNSUPPORTED,  /* see is_unsupported() in bpf/connect.bpf.h */
-	TPROXY_STAT_BYPASS_REPAIR, /* TCP_REPAIR: sends no SYN */
-	TPROXY_STAT_BYPASS_PORT0,  /* port 0, where nobody can listen */
+	TPROXY_STAT_NEGATIVE_CACHE, /* failed at once with an errno from map_failed */
+	TPROXY_STAT_PUBLISH_FAILED, /* redirected, but not inserted into the maps: SYN stopped */
+	TPROXY_STAT_NO_STORAGE,	    /* no memory for the record (net.core.optmem_max) */
+	TPROXY_STAT_OVER_SHARE,	    /* its user, cgroup or slice has used up its share */
+	TPROXY_STAT_STRAYED,	    /* this user's SYN would leave the host */
+	TPROXY_STAT_UNSUPPORTED,    /* see is_unsupported() in bpf/connect.bpf.h */
+	TPROXY_STAT_BYPASS_REPAIR,  /* TCP_REPAIR: sends no SYN */
+	TPROXY_STAT_BYPASS_PORT0,   /* port 0, where nobody can listen */
 	TPROXY_STAT_ABORTED, /* redirected, then stopped: listener gone, strayed, keys set, ... */
 	TPROXY_STAT_STALE,   /* stale entries that the sweep deleted */
 	TPROXY_STAT_UNANSWERED, /* redirected, but SYN unanswered for TPROXY_STALE_NS */

@@ -66,7 +66,7 @@ static const char *const texts[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_BOUND_DEVICE] = "the socket is bound to a device",
 	[TPROXY_STAT_STRAYED] =
 		"a SYN of this user to the relay would have left the host, moments ago",
-	[TPROXY_STAT_KNOWN_FAILED] =
+	[TPROXY_STAT_NEGATIVE_CACHE] =
 		"the relay could not reach this destination, moments ago (negative cache)",
 	[TPROXY_STAT_NO_STORAGE] = "no memory for the socket's record",
 	[TPROXY_STAT_OVER_SHARE] =

@@ -52,7 +52,7 @@ static const struct {
 	{ TPROXY_STAT_UNSUPPORTED,
 	  "had TCP_MD5SIG or TCP-AO keys, a source route or a source of another host" },
 	{ TPROXY_STAT_REFUSED, "of those were refused (--fail-closed)" },
-	{ TPROXY_STAT_KNOWN_FAILED,
+	{ TPROXY_STAT_NEGATIVE_CACHE,
 	  "failed at once, from the negative cache: a connection to the same destination had just failed" },
 	{ TPROXY_STAT_STRAYED,
 	  "would have left this host, because the relay's address is not on it" },
@@ -60,7 +60,7 @@ static const struct {
 	  "were stopped before their SYN, because the relay had ended or moved" },
 	{ TPROXY_STAT_UNANSWERED,
 	  "got no answer from a relay that listened, and timed out: see the findings of policy and waiting" },
-	{ TPROXY_STAT_UNPUBLISHED, "could not be published to the relay, and failed" },
+	{ TPROXY_STAT_PUBLISH_FAILED, "could not be published to the relay, and failed" },
 	{ TPROXY_STAT_STALE,
 	  "stale entries had no socket and were removed: a foreign program on tproxy's hooks, or a detached link" },
 };

@@ -493,10 +493,11 @@ enum registration_state registration_check(struct registration *reg)
 	 * The relay with the newest registered_ns owns the entry. If another relay registers
 	 * between our lookup and our update, we overwrite its entry. At its next check it finds an
 	 * entry with an older registered_ns and registers again. We take over the entry of a newer
-	 * relay only if connect counted connections that did not reach that relay (missed > 0).
+	 * relay only if connect counted connections that did not reach that relay (unreachable >
+	 * 0).
 	 */
 	if (r == 0 && relay.registered_ns >= reg->registered_ns) {
-		if (relay.missed == 0)
+		if (relay.unreachable == 0)
 			return REGISTRATION_OTHER;
 		reg->registered_ns = monotonic_kernel_ns();
 	}

@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
 SO_NETNS_COOKIE = 71
 TPROXY_SO_WHOAMI, TPROXY_SO_CONN = 0x74700001, 0x74700002
-MARK_LISTENER, MARK_ATTACHED, MARK_RECORDED = 1, 4, 8
+MARK_LISTENER, MARK_ATTACHED, MARK_HAS_CONN = 1, 4, 8
 
 ENDPOINT = struct.Struct("=10x2s4sHH")
 WHOAMI = struct.Struct("=IIII")
@@ -133,7 +133,7 @@ def test_options_of_the_clients_socket(loaded, relay, given):
 
 def test_who_am_i(relay, accepted):
     for sock, flags in ((relay, MARK_LISTENER | MARK_ATTACHED),
-                        (accepted[0], MARK_LISTENER | MARK_ATTACHED | MARK_RECORDED)):
+                        (accepted[0], MARK_LISTENER | MARK_ATTACHED | MARK_HAS_CONN)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
         assert WHOAMI.unpack(answer) == (3, os.getpid(), 0, flags)
 
@@ -165,7 +165,7 @@ def test_buffer_that_is_too_small_is_left_alone(accepted, name, size):
 
 
 def test_direct_connection_has_no_original_destination(loaded, relay):
-    """I3: also if it comes from the scope. Fails if getsockopt_conn() ignores RECORDED."""
+    """I3: also if it comes from the scope. Fails if getsockopt_conn() ignores HAS_CONN."""
     for place in (loaded.client, loaded.bystander):
         loaded.connect(relay, place=place)
         sock, _ = loaded.accept(relay)

@@ -363,7 +363,7 @@ def test_doctor_sees_a_relay_that_says_nothing(stopped, doctor):
 
 
 def test_doctor_tells_of_connections_that_missed_the_relay(stopped, doctor):
-    Entry(stopped).change(missed=struct.pack("=Q", 7))
+    Entry(stopped).change(unreachable=struct.pack("=Q", 7))
     warnings = doctor().about("relay", "warning")
     assert len(warnings) == 1 and " 7 connections" in warnings[0]["what"]
 

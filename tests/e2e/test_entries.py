@@ -271,7 +271,7 @@ def test_share_that_is_used_up_before_the_syn(proxied):
         with pytest.raises(OSError):
             deferred.sendall(b"with the SYN")
         counters.update(user, struct.pack("=q", 1))
-    assert proxied.stats()["unpublished"] == 1
+    assert proxied.stats()["publish_failed"] == 1
     assert proxied.pins.count("map_socks") == 1
     sock.close()
     wait_at_rest(proxied)

@@ -49,9 +49,9 @@ def learn(bed, address, place=None):
 
 def ask(bed, address, place=None):
     """Returns the errno of connect(), and how many known failures were counted."""
-    before = bed.stats()["known_failed"]
+    before = bed.stats()["negative_cache"]
     code = bed.run_in(errno_of, address, place=place)
-    return code, bed.stats()["known_failed"] - before
+    return code, bed.stats()["negative_cache"] - before
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_local_policy_is_not_remembered(remembering, kind, prefix, address):
     remembering.client_net.ip(f"route add {kind} {prefix}")
     for _ in range(2):
         learn(remembering, address)
-    assert remembering.stats()["known_failed"] == 0
+    assert remembering.stats()["negative_cache"] == 0
 
 
 @pytest.mark.parametrize("kind, prefix, error", [
@@ -164,7 +164,7 @@ def test_for_no_longer_than_the_error_memory(loaded):
 
     ended, count = loaded.run_in(until_redirected)
     assert ended >= before + 1
-    assert count > 0 and loaded.stats()["known_failed"] == count
+    assert count > 0 and loaded.stats()["negative_cache"] == count
 
 
 def test_one_second_by_default(proxied):
@@ -182,7 +182,7 @@ def test_turned_off(loaded, address):
     loaded.start_relay("--error-memory", "0")
     for _ in range(3):
         learn(loaded, address)
-    assert loaded.stats()["known_failed"] == 0 and loaded.stats()["redirected"] == 3
+    assert loaded.stats()["negative_cache"] == 0 and loaded.stats()["redirected"] == 3
     assert loaded.pins.dump("map_failed") == []
 
 
@@ -203,7 +203,7 @@ def test_error_of_a_relay_that_is_gone(loaded):
     listener = loaded.listen(*NOBODY)
     loaded.relay.kill()
     assert not loaded.visit(listener).relayed
-    assert loaded.stats()["known_failed"] == 0
+    assert loaded.stats()["negative_cache"] == 0
 
 
 # --- for whom
@@ -220,7 +220,7 @@ def test_not_for_another_destination(remembering):
     for address in (SERVER6, SERVER6_2):
         port = NOBODY6[1] + (address == SERVER6)
         assert host6.visit(remembering, host6.listen(remembering, address, port)).relayed
-    assert remembering.stats()["known_failed"] == 0
+    assert remembering.stats()["negative_cache"] == 0
 
 
 def test_not_in_another_namespace(remembering):
@@ -301,6 +301,6 @@ def test_happy_eyeballs(loaded):
                            env={"HOME": os.fspath(loaded.directory)})
 
     assert curl().status in (0, 7, 52, 55, 56)
-    assert loaded.stats()["known_failed"] == 0
+    assert loaded.stats()["negative_cache"] == 0
     assert curl().succeeded().out == "page\n"
-    assert loaded.stats()["known_failed"] == 1
+    assert loaded.stats()["negative_cache"] == 1

@@ -26,7 +26,7 @@ LOADS, STATES, DESTINATIONS = 10, 14, 24
 CONNECTIONS_MAX = 65536
 SHARES_MAX, LOADS_MAX = 4096, 512
 FAR = 2**40  # ns, 18 minutes: longer than the test takes
-LISTENER_AND_ATTACHED = 1 | 4
+READY = 1 | 4
 
 RELAY = struct.Struct("=QQQQII148s148s")
 FAILED_KEY = struct.Struct("=Q16sHHI")
@@ -124,7 +124,7 @@ class Ground:
         self.marked = [self._listen(stack, address) for address in addresses]
         for sock in self.marked:
             self.maps["marks"].update(struct.pack("=i", sock.fileno()),
-                                      struct.pack("=I", LISTENER_AND_ATTACHED).ljust(
+                                      struct.pack("=I", READY).ljust(
                                           self.maps["marks"].value_size, b"\0"))
         self.strangers = [self._listen(stack, address) for address in ("127.0.0.1", "::1")]
         self.ports4 = [sock.getsockname()[1] for sock in self.marked[:4]]
@@ -391,7 +391,8 @@ def test_agrees_with_connect(bed, ctl):
         return
     for reason in ("redirected", "bypass_relay", "bypass_loopback", "bypass_multicast",
                    "bypass_port0", "bypass_listener", "link_local", "no_relay", "no_listener",
-                   "stalled", "strayed", "known_failed", "over_share", "map_full", "out_of_scope"):
+                   "stalled", "strayed", "negative_cache", "over_share", "map_full",
+                   "out_of_scope"):
         assert any(key[0] == reason for key in seen), f"no case of {reason}: {sorted(seen)}"
 
 

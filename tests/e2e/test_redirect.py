@@ -158,14 +158,14 @@ def test_full_map_is_not_redirected(bed, policy):
 
 def test_full_port_map_fails(proxied):
     """I1: the relay could not learn the destination, so no SYN is sent. To see it fail: leave out
-    the client_abort() after UNPUBLISHED is counted."""
+    the client_abort() after PUBLISH_FAILED is counted."""
     listener = proxied.listen()
     with proxied.pins.open("map_ports") as ports:
         ports.fill()
         with pytest.raises(OSError) as failure:
             proxied.connect(listener)
         assert failure.value.errno == errno.EHOSTUNREACH
-        assert proxied.stats()["unpublished"] == 1
+        assert proxied.stats()["publish_failed"] == 1
         ports.empty()
     host.wait_until(proxied.pins.at_rest, "nothing is left of the connection")
     assert proxied.visit(listener).relayed
@@ -189,7 +189,7 @@ def test_relay_killed(bed, policy):
     bed.start_relay().kill()
     assert_unredirected(bed, policy, "no_listener")
     (entry,) = bed.pins.dump("map_config")
-    assert entry["value"]["missed"] == bed.stats()["no_listener"]
+    assert entry["value"]["unreachable"] == bed.stats()["no_listener"]
 
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])

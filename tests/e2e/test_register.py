@@ -165,7 +165,7 @@ def test_stopped_is_waited_for(loaded, haproxy, register):
     relay = haproxy()
     register("--pid", relay.pid).succeeded()
     (entry,) = registered(loaded)
-    assert entry["alive_ns"] == 0 and entry["registered_ns"] > 0 and entry["missed"] == 0
+    assert entry["alive_ns"] == 0 and entry["registered_ns"] > 0 and entry["unreachable"] == 0
     relay.stop()
     listener = loaded.listen()
     client = loaded.connect(listener)
@@ -237,7 +237,7 @@ def test_reload_of_a_master_under_load(loaded, haproxy, register):
             register("--pid", master.pid).succeeded()
     assert outcome.failed == [] and outcome.bytes == outcome.good * SIZE > 0
     (entry,) = registered(loaded)
-    assert entry["pid"] == master.pid and entry["missed"] == 0
+    assert entry["pid"] == master.pid and entry["unreachable"] == 0
     assert loaded.stats()["refused"] == 0
 
 

@@ -80,7 +80,7 @@ static void check(const struct decision *d, const struct facts *facts,
 	require((d->verdict == VERDICT_REFUSE) == (d->error != 0));
 	if (d->verdict == VERDICT_REDIRECT) {
 		check_redirect(facts, policy);
-	} else if (d->reason == TPROXY_STAT_KNOWN_FAILED) {
+	} else if (d->reason == TPROXY_STAT_NEGATIVE_CACHE) {
 		require(d->verdict == VERDICT_REFUSE && !d->fail_closed);
 		require(d->error == (int)facts->failed_error);
 		require(d->error == ECONNREFUSED || d->error == ENETUNREACH ||

@@ -134,7 +134,7 @@ class Outcome:
         if self.counters.get("redirected", 0) < good / 2:
             self.findings.append(f"only {self.counters.get('redirected', 0)} of {good} connections "
                                  "were redirected")
-        for name in ("map_full", "unpublished"):
+        for name in ("map_full", "publish_failed"):
             if self.counters.get(name):
                 self.findings.append(f"counter {name} is {self.counters[name]}")
         for name, entries in self.entries.items():

@@ -41,7 +41,7 @@ static void check(struct facts facts, const struct tproxy_policy *policy, enum v
 	assert_int_equal(d.reason, reason);
 	assert_int_equal(d.error, error);
 	assert_int_equal(d.fail_closed,
-			 verdict == VERDICT_REFUSE && reason != TPROXY_STAT_KNOWN_FAILED);
+			 verdict == VERDICT_REFUSE && reason != TPROXY_STAT_NEGATIVE_CACHE);
 }
 
 /* Direct or refused, as the policy says. */
@@ -153,8 +153,8 @@ static void test_negative_cache(void **state)
 	facts.failed_until_ns = NOW_NS + 1;
 	for (i = 0; i < ARRAY_SIZE(valid); i++) {
 		facts.failed_error = (__u32)valid[i];
-		check(facts, &fail_open, VERDICT_REFUSE, TPROXY_STAT_KNOWN_FAILED, valid[i]);
-		check(facts, &fail_closed, VERDICT_REFUSE, TPROXY_STAT_KNOWN_FAILED, valid[i]);
+		check(facts, &fail_open, VERDICT_REFUSE, TPROXY_STAT_NEGATIVE_CACHE, valid[i]);
+		check(facts, &fail_closed, VERDICT_REFUSE, TPROXY_STAT_NEGATIVE_CACHE, valid[i]);
 	}
 	/* A relay can write any value: only errnos of a destination count. */
 	facts.failed_error = EPERM;
@@ -173,7 +173,7 @@ static void test_order(void **state)
 		TPROXY_STAT_BYPASS_LOOPBACK, TPROXY_STAT_BYPASS_RELAY, TPROXY_STAT_BYPASS_PORT0,
 		TPROXY_STAT_BYPASS_REPAIR,   TPROXY_STAT_UNSUPPORTED,  TPROXY_STAT_NO_RELAY,
 		TPROXY_STAT_NO_LISTENER,     TPROXY_STAT_STALLED,      TPROXY_STAT_BYPASS_LISTENER,
-		TPROXY_STAT_BOUND_DEVICE,    TPROXY_STAT_STRAYED,      TPROXY_STAT_KNOWN_FAILED,
+		TPROXY_STAT_BOUND_DEVICE,    TPROXY_STAT_STRAYED,      TPROXY_STAT_NEGATIVE_CACHE,
 		TPROXY_STAT_NO_STORAGE,	     TPROXY_STAT_OVER_SHARE,   TPROXY_STAT_MAP_FULL,
 		TPROXY_STAT_REDIRECTED,
 	};
@@ -289,7 +289,7 @@ static void test_stages(void **state)
 	}
 	for (stat = 0; stat < _TPROXY_STAT_MAX; stat++) {
 		/* Counted beside a reason, by sockops and by the sweep. */
-		bool other = stat == TPROXY_STAT_REFUSED || stat == TPROXY_STAT_UNPUBLISHED ||
+		bool other = stat == TPROXY_STAT_REFUSED || stat == TPROXY_STAT_PUBLISH_FAILED ||
 			     stat == TPROXY_STAT_ABORTED || stat == TPROXY_STAT_STALE ||
 			     stat == TPROXY_STAT_UNANSWERED;
 
