@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See configfile.h. libinih reports a line number only at the end of the file, so read_line()
- * counts lines itself.
+ * See configfile.h. libinih splits a line into key and value, and knows the section of a key.
+ * read_line() does the rest, because libinih
+ *
+ *   - reports a line number only at the end of the file, and only that of the first wrong line;
+ *   - takes a '#' after a value, and an indented line, for parts of a value;
+ *   - does not report a section without keys, or text after "[section]";
+ *   - has a buffer of 200 bytes for a line, which is shorter than many paths of cgroups.
+ *
+ * libinih gets only the key of a line that its buffer cannot hold. on_value() then takes the value
+ * from reader->text.
  */
 #include "configfile.h"
 
@@ -21,6 +29,12 @@
 
 static const char *const sections[] = { "load", "relay" };
 
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+
+/* Limit of a key. libinih has room for it, and a separator. */
+#define KEY_MAX 100
+_Static_assert(KEY_MAX + 3 <= INI_MAX_LINE, "read_line() passes the key to libinih");
+
 /* More keys than any program has. */
 #define KEYS_MAX 64
 
@@ -29,6 +43,9 @@ struct reader {
 	FILE *file;
 	unsigned int line;
 	unsigned int error_line; /* line of the first message */
+	bool skip;		 /* the section is wrong, which was reported */
+	char text[CONFIGFILE_LINE_MAX + 1];
+	const char *value; /* in text; NULL: libinih has it */
 	struct {
 		char name[64];
 		unsigned int line;
@@ -36,84 +53,140 @@ struct reader {
 	size_t n_keys;
 };
 
-static void line_error(struct reader *reader, const char *what)
+static int line_error(struct reader *reader, const char *what)
 {
 	log_err("%s:%u: %s", reader->config->path, reader->line, what);
 	if (!reader->error_line)
 		reader->error_line = reader->line;
+	return -EINVAL;
 }
 
-/* Returns the length of the line without a '#' comment. libinih itself cuts only ';' comments. */
-static size_t cut_comment(const char *line, size_t len)
+/* Cuts the comment off, and the blanks before it. */
+static void cut_comment(char *text)
 {
-	size_t i;
+	size_t len;
 
-	for (i = 1; i < len; i++) {
-		if (line[i] == '#' && isspace((unsigned char)line[i - 1]))
-			return i;
-	}
-	return len;
-}
-
-/* True if text follows "[section]". libinih ignores that text, which may be a key. */
-static bool has_more_than_section(const char *line)
-{
-	const char *end = *line == '[' ? strchr(line, ']') : NULL;
-	size_t blanks;
-
-	if (!end)
-		return false;
-	blanks = strspn(end + 1, " \t\r\n\v\f");
-	end += 1 + blanks;
-	return *end && !(*end == ';' && blanks > 0);
-}
-
-/*
- * libinih's reader. fgets() cannot tell where a line ends that contains a NUL. Indentation is
- * removed, because libinih takes an indented line for a continuation of the value above.
- */
-static char *read_line(char *buf, int size, void *stream)
-{
-	struct reader *reader = stream;
-	char why[64];
-	int c, len = 0;
-
-	reader->line++;
-	while ((c = getc(reader->file)) != EOF) {
-		if (c == '\0') {
-			line_error(reader, "the line contains a NUL byte");
-			return NULL;
-		}
-		if (len == 0 && c != '\n' && isspace(c))
-			continue;
-		if (len == size - 1) {
-			/* libinih would parse the rest as another line. */
-			snprintf(why, sizeof(why), "the line is longer than %d characters",
-				 size - 2);
-			line_error(reader, why);
-			return NULL;
-		}
-		buf[len++] = (char)c;
-		if (c == '\n')
+	for (len = 0; text[len]; len++) {
+		if ((text[len] == '#' || text[len] == ';') &&
+		    (len == 0 || isspace((unsigned char)text[len - 1])))
 			break;
 	}
-	buf[cut_comment(buf, (size_t)len)] = '\0';
-	if (has_more_than_section(buf)) {
-		line_error(reader, "there is text after '[section]'");
-		return NULL;
-	}
-	return len > 0 ? buf : NULL;
+	while (len > 0 && isspace((unsigned char)text[len - 1]))
+		len--;
+	text[len] = '\0';
 }
 
-static bool is_section(const char *name)
+static bool is_section(const char *name, size_t len)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sections); i++) {
-		if (strcmp(name, sections[i]) == 0)
+		if (strncmp(name, sections[i], len) == 0 && !sections[i][len])
 			return true;
 	}
 	return false;
+}
+
+/* Returns 0, or -EINVAL after a message. Then the keys of the section are skipped. */
+static int check_section(struct reader *reader)
+{
+	const char *name = reader->text + 1, *end = strchr(name, ']');
+	char error[CONFIGFILE_ERROR_LEN];
+
+	reader->skip = true;
+	if (!end)
+		return line_error(reader, "this is neither 'key = value' nor '[section]'");
+	if (!is_section(name, (size_t)(end - name))) {
+		snprintf(error, sizeof(error), "there is no section '[%.*s]'", (int)(end - name),
+			 name);
+		return line_error(reader, error);
+	}
+	if (end[1])
+		return line_error(reader, "there is text after '[section]'");
+	reader->skip = false;
+	return 0;
+}
+
+/* Returns 0, or -EINVAL after a message. */
+static int check_key(struct reader *reader)
+{
+	const size_t len = strcspn(reader->text, "=:");
+
+	if (!reader->text[len])
+		return line_error(reader, "this is neither 'key = value' nor '[section]'");
+	if (len == 0)
+		return line_error(reader, "there is no key before the value");
+	if (len > KEY_MAX)
+		return line_error(reader, "the key is too long");
+	return 0;
+}
+
+/*
+ * Reads a line into reader->text, without indentation, comment and blanks at the end. Returns
+ * false at the end of the file, and for a line that cannot be read, which is reported.
+ */
+static bool read_text(struct reader *reader)
+{
+	char *text = reader->text, why[64];
+	bool any = false;
+	size_t len = 0;
+	int c;
+
+	reader->line++;
+	while ((c = getc(reader->file)) != EOF && c != '\n') {
+		any = true;
+		if (c == '\0') {
+			/* The text after it would be ignored. */
+			line_error(reader, "the line contains a NUL byte");
+			return false;
+		}
+		if (len == 0 && isspace(c))
+			continue;
+		if (len == CONFIGFILE_LINE_MAX && text[0] != '#' && text[0] != ';') {
+			snprintf(why, sizeof(why), "the line is longer than %d characters",
+				 CONFIGFILE_LINE_MAX);
+			line_error(reader, why);
+			return false;
+		}
+		if (len < CONFIGFILE_LINE_MAX)
+			text[len++] = (char)c;
+		if (reader->line == 1 && len == 3 && memcmp(text, BYTE_ORDER_MARK, 3) == 0)
+			len = 0;
+	}
+	text[len] = '\0';
+	cut_comment(text);
+	return any || c == '\n';
+}
+
+/*
+ * libinih's reader: returns buf, or NULL to end the file. libinih ignores an empty line, which it
+ * gets for a wrong one.
+ */
+static char *read_line(char *buf, int size, void *stream)
+{
+	struct reader *reader = stream;
+	const char *text = reader->text;
+	size_t len;
+	int r = 0;
+
+	if (!read_text(reader))
+		return NULL;
+	if (*text == '[')
+		r = check_section(reader);
+	else if (*text)
+		r = check_key(reader);
+	len = r < 0 ? 0 : strlen(text);
+	reader->value = NULL;
+	/* With room for a newline, for which libinih would otherwise call again. */
+	if (len + 2 > (size_t)size) {
+		len = strcspn(text, "=:") + 1;
+		reader->value = text + len;
+		while (isspace((unsigned char)*reader->value))
+			reader->value++;
+	}
+	memcpy(buf, text, len);
+	buf[len] = '\0';
+	return buf;
 }
 
 /*
@@ -149,15 +222,17 @@ static int on_value(void *user, const char *section, const char *key, const char
 	struct reader *reader = user;
 	char why[CONFIGFILE_ERROR_LEN], error[2 * CONFIGFILE_ERROR_LEN];
 
+	if (reader->skip)
+		return 1;
+	if (reader->value)
+		value = reader->value;
 	if (strcmp(section, reader->config->section) == 0) {
 		if (set(reader, key, value, why) == 0)
 			return 1;
 		snprintf(error, sizeof(error), "%s: %s", key, why);
-	} else if (is_section(section)) {
+	} else if (*section) {
 		reader->config->others = true;
 		return 1;
-	} else if (*section) {
-		snprintf(error, sizeof(error), "there is no section '[%s]'", section);
 	} else {
 		snprintf(error, sizeof(error), "'%s' stands before the first section", key);
 	}

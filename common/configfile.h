@@ -7,9 +7,12 @@
 #ifndef TPROXY_CONFIGFILE_H
 #define TPROXY_CONFIGFILE_H
 
+#include <limits.h>
 #include <stdbool.h>
 
-#define CONFIGFILE_ERROR_LEN 256
+#define CONFIGFILE_ERROR_LEN 512
+/* Limit of a line without indentation: a path, its key and some blanks. */
+#define CONFIGFILE_LINE_MAX (PATH_MAX + 256)
 
 struct configfile {
 	const char *path;

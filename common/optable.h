@@ -16,7 +16,7 @@
 
 #include "parse.h"
 
-#define OPTABLE_ERROR_LEN 256
+#define OPTABLE_ERROR_LEN 512
 #define OPTABLE_ROWS_MAX  64
 
 enum optable_type {

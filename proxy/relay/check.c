@@ -78,7 +78,7 @@ int check_options(const struct options *o)
 	       format_endpoint(&o->listen[TPROXY_INET], text),
 	       format_endpoint(&o->listen[TPROXY_INET6], text6), o->workers);
 	if (o->config_has_others)
-		printf("of '%s' the section [relay] was checked; [load] is for: tproxy-load --check --config %s\n",
+		printf("checked section [relay] of '%s'; to check section [load]: tproxy-load --check --config %s\n",
 		       escape_text(o->config, strlen(o->config), shown, sizeof(shown)),
 		       shell_quote(o->config, quoted, sizeof(quoted)));
 	return 0;

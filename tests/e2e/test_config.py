@@ -35,8 +35,11 @@ WRONG_LINES = [
     (["[relay]x"], "text after '[section]'"),
     (["[relay] workers = 1"], "text after '[section]'"),
     (["# comment", "; another", "", "fail-closed = no", "bogus = 1"], "bogus"),
-    (["[laod]", "cgroup = /x"], "laod"),
-    (["fail-closed = " + "y" * 250], "longer"),
+    (["[laod]"], "no section '[laod]'"),
+    (["[]"], "no section '[]'"),
+    (["= yes"], "no key before the value"),
+    (["k" * 300 + " = yes"], "the key is too long"),
+    (["pin-dir = /" + "y" * 4352], "longer than 4352 characters"),
 ]
 
 
@@ -172,7 +175,7 @@ def test_check_says_which_section(bed, config):
     path.write_text(section(bed, "", "[relay]", "workers = 3"))
     said = programs.call(relay, "--check", "-f", path).succeeded().out
     assert said.startswith("good: ") and "with 3 workers" in said
-    assert f"[load] is for: tproxy-load --check --config '{path}'" in said
+    assert f"to check section [load]: tproxy-load --check --config '{path}'" in said
     path.write_text("[relay]\nworkers = 3\n")
     assert programs.call(relay, "--check", "-f", path).succeeded().out.count("\n") == 1
 
@@ -216,7 +219,7 @@ def test_every_wrong_line_is_named(bed, config):
     result = bed.tproxy_load("--check", "-f", path)
     assert result.status == 2 and result.out == ""
     assert [line.split(": ")[1] for line in result.err.splitlines()] == [
-        f"{path}:{number}" for number in (2, 4, 6)]
+        f"{path}:{number}" for number in (2, 4, 5)]
 
 
 def test_key_before_the_first_section(bed, config):
@@ -225,16 +228,18 @@ def test_key_before_the_first_section(bed, config):
     assert_nothing_applied(bed)
 
 
-@pytest.mark.parametrize("length, good", [(198, True), (199, False), (5000, False)])
+@pytest.mark.parametrize("length, good", [(198, True), (199, True), (4352, True), (4353, False),
+                                          (9000, False)])
 def test_long_line(bed, config, length, good):
-    """A line that libinih cannot hold is refused and not cut: half a path would be another path."""
-    comment = "#" + "x" * (length - 1)
-    path = config(section(bed, comment, "fail-closed = yes"))
+    """A line that is too long is refused and not cut: half a path would be another path. A comment
+    may have any length."""
+    line = "fail-closed =" + "yes".rjust(length - len("fail-closed ="))
+    path = config(section(bed, line, "#" + "x" * length))
     result = bed.tproxy_load("--check", "-f", path)
     if good:
         assert "fail-closed" in result.succeeded().out
     else:
-        result.refused(f"{path}:5: ", "longer", status=2)
+        result.refused(f"{path}:5: ", "longer than 4352 characters", status=2)
     assert_nothing_applied(bed)
 
 

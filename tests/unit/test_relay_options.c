@@ -3,6 +3,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,6 +201,9 @@ static void test_file_errors(void **state)
 		"[relay]\nbacklog = 0\n",
 		"[relay]\nbusy-poll = 1001\n",
 		"[relay]\nworkers = 1\nworkers = 1\n",
+		"[other]\n",
+		"[]\nverbose = yes\n",
+		"[relay]\n= yes\n",
 		"[relay]\nverbose = yes\n[load]\nall = yes\n[relay]\nverbose = no\n",
 	};
 	struct options o;
@@ -212,6 +216,31 @@ static void test_file_errors(void **state)
 		unlink(path);
 	}
 	assert_int_equal(parse(&o, "-f", "/nonexistent"), -EINVAL);
+}
+
+/*
+ * A path of a cgroup may be longer than libinih's buffer for a line. To see it fail: let
+ * read_line() pass on what fits into the buffer.
+ */
+static void test_long_lines(void **state)
+{
+	char name[PATH_MAX - 4], lines[5 * PATH_MAX], path[32], expected[PATH_MAX];
+	struct options o;
+	size_t len;
+
+	for (len = 150; len < sizeof(name); len += len < 250 ? 1 : 379) {
+		memset(name, 'a', len);
+		name[len] = '\0';
+		snprintf(expected, sizeof(expected), "/%s", name);
+		snprintf(lines, sizeof(lines),
+			 "# %s %s\n[relay] ; %s\n  pin-dir =  /%s  # end\nworkers = 3\n", name,
+			 name, len < 1000 ? name : "", name);
+		with_file(lines, path);
+		assert_int_equal(parse(&o, "-f", path), 0);
+		unlink(path);
+		assert_string_equal(o.pin_dir, expected);
+		assert_int_equal(o.workers, 3);
+	}
 }
 
 static void test_errors(void **state)
@@ -262,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_listeners),   cmocka_unit_test(test_file),
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_never),	    cmocka_unit_test(test_listen_addresses),
+		cmocka_unit_test(test_long_lines),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
