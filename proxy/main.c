@@ -232,7 +232,8 @@ static void read_options_again(struct relay *relay)
 	struct options options;
 
 	if (options_parse(relay->argc, relay->argv, &options) != 0) {
-		log_warning("the configuration is not valid, using the one of the supervisor's start");
+		log_warning(
+			"the configuration is not valid, using the one of the supervisor's start");
 		return;
 	}
 	relay->options = options;
