@@ -42,6 +42,13 @@ static bool check_target(struct doctor *d, const struct tproxy_target *target)
 			"tproxy-load --again --pin-dir %s",
 			pin_dir);
 		return false;
+	case TARGET_UNKNOWN:
+		doctor_add(
+			d, DOCTOR_INFO, "scope",
+			"'%s' is not visible here: whether it is the cgroup of the load is unknown",
+			target->path);
+		doctor_fix(d, "run this as root, outside of containers");
+		return false;
 	default:
 		return true;
 	}

@@ -98,18 +98,20 @@ static int handle_of(int fd, uint64_t *ret_id, int *ret_mount_id)
 }
 
 /*
- * Returns true if this mount shows the whole hierarchy and no other mount lies above it. Its root
- * has the number 1 then. (The upper half of an id is a generation, which 32-bit kernels begin at
- * 1.) The root of a cgroup namespace or of a bind mount has another number.
+ * Returns 1 if this mount shows the whole hierarchy and no other mount lies above it. Its root has
+ * the number 1 then. (The upper half of an id is a generation, which 32-bit kernels begin at 1.)
+ * The root of a cgroup namespace or of a bind mount has another number. Returns 0 if the mount does
+ * not, or cannot be opened, and -errno if this process lacks descriptors or memory.
  */
-static bool is_whole(const struct mount *mount)
+static int is_whole(const struct mount *mount)
 {
 	_cleanup_close_ int fd = open(mount->point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t id = 0;
 	int mount_id = 0;
 
-	return fd >= 0 && handle_of(fd, &id, &mount_id) == 0 && mount_id == mount->id &&
-	       (uint32_t)id == 1;
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : 0;
+	return handle_of(fd, &id, &mount_id) == 0 && mount_id == mount->id && (uint32_t)id == 1;
 }
 
 int cgroup_root(char **ret_path)
@@ -122,8 +124,10 @@ int cgroup_root(char **ret_path)
 	if (!f)
 		return -errno;
 	while (next_mount(f, &line, &size, &mount)) {
-		bool whole = is_whole(&mount);
+		int whole = is_whole(&mount);
 
+		if (whole < 0)
+			return whole;
 		if (first && !whole)
 			continue;
 		free(first);
@@ -149,14 +153,16 @@ static int whole_mount_point(int mount_id, char **ret_point)
 	_cleanup_free_ char *line = NULL;
 	struct mount mount;
 	size_t size = 0;
+	int r;
 
 	if (!f)
 		return -errno;
 	while (next_mount(f, &line, &size, &mount)) {
 		if (mount.id != mount_id)
 			continue;
-		if (!is_whole(&mount))
-			return -EXDEV;
+		r = is_whole(&mount);
+		if (r <= 0)
+			return r < 0 ? r : -EXDEV;
 		*ret_point = strdup(mount.point);
 		return *ret_point ? 0 : -ENOMEM;
 	}
@@ -222,6 +228,8 @@ const char *cgroup_strerror(int r)
 {
 	if (r == -EMEDIUMTYPE)
 		return "is not of the cgroup2 file system";
+	if (r == -ENODEV)
+		return "no cgroup2 file system is mounted";
 	if (r == -EXDEV)
 		return "is seen from a cgroup namespace or a mount of a part of cgroup2, which hides its place in the hierarchy; run this outside of the container";
 	return strerror(-r);
@@ -249,7 +257,7 @@ int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
 		return -EXDEV;
 	r = cgroup_root(&root);
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? -ENODEV : r;
 	if (pid)
 		snprintf(name, sizeof(name), "/proc/%d/cgroup", pid);
 	else
@@ -305,6 +313,9 @@ int cgroup_path_by_id(uint64_t id, char **ret_path)
 	if (n < 0)
 		return -errno;
 	path[n] = '\0';
+	/* For a cgroup outside of the mounted part the kernel makes up a path. */
+	if (strncmp(path, root, strlen(root)) != 0)
+		return -EXDEV;
 	*ret_path = strdup(path);
 	return *ret_path ? 0 : -ENOMEM;
 }

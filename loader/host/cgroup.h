@@ -44,8 +44,8 @@ void cgroup_close(struct cgroup *cgroup);
 /*
  * Opens the cgroup of a process. @pid is the number in the PID namespace of /proc, which need not
  * be that of getpid(); 0 is this process. Returns 0, -ESRCH if there is no such process, or -ENOENT
- * if its cgroup is not visible to us. Returns -EXDEV if this process is in a cgroup namespace, or
- * an error of cgroup_open().
+ * if its cgroup is not visible to us. Returns -ENODEV if cgroup2 is not mounted, -EXDEV if this
+ * process is in a cgroup namespace, or an error of cgroup_open().
  */
 int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup);
 
@@ -54,7 +54,8 @@ bool cgroup_is_within(const struct cgroup *cgroup, const struct cgroup *ancestor
 
 /*
  * Finds the path of a cgroup by its id, with open_by_handle_at(2), which takes CAP_DAC_READ_SEARCH.
- * Returns 0, -ESTALE if the cgroup was removed, or another -errno. The caller frees *ret_path.
+ * Returns 0, -ESTALE if the cgroup was removed, -EXDEV if the mount does not show it, or another
+ * -errno. The caller frees *ret_path.
  */
 int cgroup_path_by_id(uint64_t id, char **ret_path);
 

@@ -25,7 +25,9 @@ char *names_cgroup(uint64_t id)
 	r = cgroup_path_by_id(id, &path);
 	if (r < 0) {
 		if (asprintf(&text, "(id %" PRIu64 ", %s)", id,
-			     r == -ESTALE ? "removed" : strerror(-r)) < 0)
+			     r == -ESTALE  ? "removed"
+			     : r == -EXDEV ? "not visible here"
+					   : strerror(-r)) < 0)
 			return NULL;
 		return text;
 	}

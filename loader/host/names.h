@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 /*
- * Returns the path of the cgroup with this id. Returns "(id N, removed)" if there is none, and "(id
- * N, ERROR)" if it cannot be resolved, which takes CAP_DAC_READ_SEARCH.
+ * Returns the path of the cgroup with this id. Returns "(id N, removed)" if there is none, "(id N,
+ * not visible here)" if the mount of cgroup2 does not show it, and "(id N, ERROR)" if it cannot be
+ * resolved, which takes CAP_DAC_READ_SEARCH.
  */
 char *names_cgroup(uint64_t id);
 

@@ -40,6 +40,20 @@ int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list
 	return r < 0 ? r : target_list_read(fd, ret_list, ret_n);
 }
 
+/*
+ * Returns true if this process sees the hierarchy in which the path was recorded. If it does not,
+ * as in a container, a path that does not exist means nothing.
+ */
+static bool is_visible(const char *path)
+{
+	_cleanup_(cgroup_close) struct cgroup top = CGROUP_NULL;
+	const struct cgroup recorded = { .path = (char *)path, .fd = -1 };
+	_cleanup_free_ char *root = NULL;
+
+	return cgroup_root(&root) == 0 && cgroup_open(root, &top) == 0 &&
+	       cgroup_is_within(&recorded, &top);
+}
+
 enum target_state target_state_of(const struct tproxy_target *target)
 {
 	struct cgroup cgroup = CGROUP_NULL;
@@ -47,7 +61,9 @@ enum target_state target_state_of(const struct tproxy_target *target)
 	bool same = r == 0 && cgroup.id == target->cgroup_id;
 
 	cgroup_close(&cgroup);
+	if (r == -ENOENT || r == -ENOTDIR)
+		return is_visible(target->path) ? TARGET_ABSENT : TARGET_UNKNOWN;
 	if (r < 0)
-		return r == -ENOENT || r == -ENOTDIR ? TARGET_ABSENT : TARGET_UNKNOWN;
+		return TARGET_UNKNOWN;
 	return same ? TARGET_PRESENT : TARGET_REPLACED;
 }

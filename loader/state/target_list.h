@@ -22,7 +22,7 @@ enum target_state {
 	TARGET_PRESENT,
 	TARGET_ABSENT,	 /* no cgroup has that path now */
 	TARGET_REPLACED, /* a cgroup with another id has that path */
-	TARGET_UNKNOWN,	 /* it cannot be opened by this process */
+	TARGET_UNKNOWN,	 /* this process cannot open it, or does not see all cgroups */
 };
 
 /* Compares the cgroup that is at the path now with the recorded id. */

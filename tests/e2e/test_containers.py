@@ -2,6 +2,7 @@
 """tproxy-load in a container: other namespaces, other mounts of cgroup2 (I7). It works as outside,
 or it says in one line why not and leaves the host as it was."""
 
+import json
 
 import pytest
 
@@ -129,6 +130,33 @@ def test_status_takes_no_other_process_for_the_relay(proxied, namespaces):
     assert "GONE" not in text and "unknown" in text
     assert "process_exists" not in proxied.run(*argv, "--json",
                                                place=proxied.bystander).succeeded().out
+
+
+def test_cgroups_outside_of_the_mounted_part(proxied, binary):
+    """A cgroup that this mount does not show is unknown, neither absent nor at another path. To see
+    it fail: take ENOENT for absent, or the path that the kernel makes up for the cgroup's."""
+    def run(*argv):
+        mount = BIND.format(root=host.cgroup2_root(), home=proxied.servers)
+        return proxied.run("unshare", "-m", "sh", "-c", mount + ' && exec "$@"', "sh", *argv,
+                           "--pin-dir", proxied.pins.path)
+
+    status = json.loads(run(proxied.tproxy_load.binary, "--status", "--json").succeeded().out)
+    assert {cgroup["state"] for cgroup in status["cgroups"]} == {"unknown"}
+    numbers = {str(cgroup.path.stat().st_ino) for cgroup in (proxied.scope, proxied.relay_cgroup)}
+    assert {link["cgroup"] for link in status["links"]} == {
+        f"(id {number}, not visible here)" for number in numbers}
+    assert "UNKNOWN: not visible here" in run(binary, "status").succeeded().out
+    findings = run(binary, "doctor").out
+    assert "'/'" not in findings and f"'{proxied.scope}' is not visible here" in findings
+
+
+def test_own_cgroup_without_cgroup2(proxied, binary):
+    """To see it fail: return ENOENT where cgroup2 is not mounted."""
+    result = proxied.run(
+        "unshare", "-m", "sh", "-c", f'umount --lazy {host.cgroup2_root()} && exec "$@"', "sh",
+        binary, "explain", "--pin-dir", proxied.pins.path, "192.0.2.1:80")
+    result.argv[0] = "tproxyctl"
+    result.refused("the cgroup of this process: no cgroup2 file system is mounted")
 
 
 def test_doctor_takes_no_other_process_for_the_relay(proxied, binary):
