@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "config.h"
 #include "doctor/doctor.h"
 #include "host/json.h"
 #include "options.h"
@@ -69,6 +70,25 @@ void doctor_fix(struct doctor *d, const char *fmt, ...)
 	va_start(ap, fmt);
 	add_text(json_object_array_get_idx(d->findings, n - 1), "fix", fmt, ap);
 	va_end(ap);
+}
+
+static bool is_default_dir(const struct doctor *d)
+{
+	return strcmp(d->pin_dir, TPROXY_PIN_DIR) == 0;
+}
+
+const char *doctor_fix_load(const struct doctor *d)
+{
+	return is_default_dir(d)
+		       ? "systemctl reload tproxy-load; or tproxy-load with the options that it was given before"
+		       : "tproxy-load with the options that it was given before, --pin-dir too";
+}
+
+const char *doctor_fix_relay(const struct doctor *d)
+{
+	return is_default_dir(d)
+		       ? "systemctl restart tproxy-relay"
+		       : "restart tproxy-relay with the options that it was given before, --pin-dir too";
 }
 
 int doctor_read_line(const char *path, char *buf, size_t size)

@@ -137,7 +137,7 @@ int ctl_status(int argc, char **argv)
 		json_print(root);
 		return EXIT_SUCCESS;
 	}
-	status_print_state(root);
+	status_print_state(root, options.pin_dir);
 	print_sums(root);
 	return EXIT_SUCCESS;
 }

@@ -116,7 +116,7 @@ static void check_link(struct check *check, const struct pinned_link *link)
 	if (!link->attached) {
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is no longer attached to %s", link->hook,
 			   cgroup);
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 		check->good = false;
 		return;
 	}
@@ -127,7 +127,7 @@ static void check_link(struct check *check, const struct pinned_link *link)
 	doctor_add(d, DOCTOR_ERROR, "links",
 		   "%s at %s runs program %u, but program %u is pinned: an upgrade did not finish",
 		   link->hook, cgroup, link->prog_id, pinned);
-	doctor_fix(d, DOCTOR_FIX_LOAD);
+	doctor_fix(d, "%s", doctor_fix_load(d));
 	check->good = false;
 }
 
@@ -143,7 +143,7 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 	if (r < 0) {
 		doctor_add(check->d, DOCTOR_ERROR, "links", "cannot read '%s/%s': %s", pins->path,
 			   name, strerror(-r));
-		doctor_fix(check->d, DOCTOR_FIX_LOAD);
+		doctor_fix(check->d, "%s", doctor_fix_load(check->d));
 		check->good = false;
 		return 0;
 	}
@@ -177,7 +177,7 @@ static void check_complete(struct check *check)
 			cgroup_name(check->links.list[i].cgroup_id, cgroup, sizeof(cgroup));
 			doctor_add(d, DOCTOR_ERROR, "links", "%s is missing at %s", hooks[j].name,
 				   cgroup);
-			doctor_fix(d, DOCTOR_FIX_LOAD);
+			doctor_fix(d, "%s", doctor_fix_load(d));
 			check->good = false;
 		}
 	}
@@ -186,7 +186,7 @@ static void check_complete(struct check *check)
 		    (scope && hooks[j].scope) || !hook_is_attached(&hooks[j]))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 		check->good = false;
 	}
 }

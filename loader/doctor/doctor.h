@@ -46,9 +46,9 @@ void doctor_add(struct doctor *d, enum doctor_level level, const char *check, co
 /* Adds to the last finding the command that fixes it, or what to do where there is no command. */
 void doctor_fix(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
 
-#define DOCTOR_FIX_LOAD                                                                            \
-	"systemctl reload tproxy-load; or tproxy-load with the options that it was given before"
-#define DOCTOR_FIX_RELAY "systemctl restart tproxy-relay"
+/* What to do, in doctor_fix(). The units of systemd serve the default pin directory only. */
+const char *doctor_fix_load(const struct doctor *d);
+const char *doctor_fix_relay(const struct doctor *d);
 
 /* A limit of open files below this is a finding. A connection takes two, and some are reserved. */
 #define DOCTOR_NOFILE_FEW 4096

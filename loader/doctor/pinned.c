@@ -83,7 +83,8 @@ static bool check_pin(struct doctor *d, const char *name)
 		return true; /* removed meanwhile */
 	if (!owned_by_tproxy(&pins, name) || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' was not created by tproxy-load", path);
-		doctor_fix(d, "rm -- %s", shell_quote(path, quoted, sizeof(quoted)));
+		doctor_fix(d, S_ISDIR(st.st_mode) ? "rm -r -- %s" : "rm -- %s",
+			   shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
 	return check_access(d, path, &st, mode, strncmp(name, "map_", 4) == 0 ? d->relay_gid : 0);
@@ -100,7 +101,7 @@ static bool check_maps_there(struct doctor *d)
 		if (access(path, F_OK) == 0 || errno != ENOENT)
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is missing", path);
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 		good = false;
 	}
 	return good;
@@ -216,7 +217,7 @@ static void check_relay_cgroup(struct doctor *d)
 		"the relay cgroup (id %" PRIu64
 		") was removed: no relay learns destinations, not even in a new cgroup at the same path",
 		d->relay_cgroup_id);
-	doctor_fix(d, DOCTOR_FIX_LOAD);
+	doctor_fix(d, "%s", doctor_fix_load(d));
 }
 
 static void check_policy(struct doctor *d)
@@ -231,7 +232,7 @@ static void check_policy(struct doctor *d)
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "cannot read '%s/map_policy': %s", d->pin_dir,
 			   strerror(-r));
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 		return;
 	}
 	d->loaded = true;
@@ -265,23 +266,26 @@ void doctor_pinned(struct doctor *d)
 	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' exists, but holds no map_policy",
 			   d->pin_dir);
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 	} else if (r == -ENOENT) {
 		doctor_add(d, DOCTOR_WARNING, "loaded",
 			   "nothing is loaded in '%s': nothing is redirected", d->pin_dir);
-		doctor_fix(d, "choose a scope: tproxy-load --cgroup PATH --relay-cgroup PATH "
-			      "--relay-group GROUP");
+		doctor_fix(d,
+			   "choose a scope: tproxy-load --pin-dir %s --cgroup PATH "
+			   "--relay-cgroup PATH --relay-group GROUP",
+			   quoted);
 	} else if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "cannot read '%s/map_policy': %s", d->pin_dir,
 			   strerror(-r));
 		if (r == -EACCES || r == -EPERM)
 			doctor_fix(d, "sudo tproxyctl doctor -p %s", quoted);
 		else
-			doctor_fix(d, "tproxy-load --unload -p %s, then " DOCTOR_FIX_LOAD, quoted);
+			doctor_fix(d, "tproxy-load --unload -p %s, then %s", quoted,
+				   doctor_fix_load(d));
 	} else if (version == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "the last load into '%s' did not finish",
 			   d->pin_dir);
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 	} else if (version != TPROXY_ABI_VERSION) {
 		doctor_add(d, DOCTOR_ERROR, "loaded",
 			   "'%s' holds ABI version %u, this is version %u", d->pin_dir, version,

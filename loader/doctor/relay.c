@@ -15,6 +15,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #include "host/namespaces.h"
 #include "host/process.h"
 #include "monotonic.h"
+#include "quote.h"
 #include "state/relays.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -45,10 +47,13 @@ enum process {
  */
 static void fix_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+
 	if (relay->alive_ns)
-		doctor_fix(d, DOCTOR_FIX_RELAY);
+		doctor_fix(d, "%s", doctor_fix_relay(d));
 	else
-		doctor_fix(d, "restart that proxy, then tproxyctl register --pid PID");
+		doctor_fix(d, "restart that proxy, then tproxyctl register --pin-dir %s --pid PID",
+			   shell_quote(d->pin_dir, quoted, sizeof(quoted)));
 }
 
 /*
@@ -67,7 +72,7 @@ static bool is_answered(const struct listening_socket *l)
 static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 			   const struct listeners *own)
 {
-	char text[ADDRESS_ENDPOINT_LEN];
+	char text[ADDRESS_ENDPOINT_LEN], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	size_t i;
 
 	for (i = 0; i < own->n && is_answered(&own->list[i]); i++)
@@ -78,7 +83,8 @@ static bool check_answered(struct doctor *d, const struct tproxy_relay *relay,
 		d, DOCTOR_ERROR, "relay",
 		"relay %u: no program of these pins answers at %s, because it is outside of the relay cgroup: connections to it are reset",
 		relay->pid, address_format_endpoint(&own->list[i].ep, text));
-	doctor_fix(d, "start it in the relay cgroup, see 'tproxy-load --status'");
+	doctor_fix(d, "start it in the relay cgroup, see tproxyctl status --pin-dir %s",
+		   shell_quote(d->pin_dir, quoted, sizeof(quoted)));
 	return false;
 }
 
@@ -173,7 +179,7 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 	doctor_add(d, DOCTOR_ERROR, "relay",
 		   "relay %d: the socket that listens at %s belongs to another process", pid, text);
 	doctor_fix(d, "ss -Hltnp 'sport = :%u'; end that process, then %s", ep->port,
-		   relay->alive_ns ? DOCTOR_FIX_RELAY : "tproxyctl register --pid PID");
+		   relay->alive_ns ? doctor_fix_relay(d) : "register its proxy again");
 	return false;
 }
 
@@ -259,7 +265,7 @@ static bool is_alive(struct doctor *d, const struct tproxy_relay *relay)
 		   "relay %u has sent no heartbeat for %" PRIu64 " s: connections %s", relay->pid,
 		   (uint64_t)(now - relay->alive_ns) / 1000000000,
 		   d->fail_closed ? "are refused" : "go directly");
-	doctor_fix(d, DOCTOR_FIX_RELAY);
+	doctor_fix(d, "%s", doctor_fix_relay(d));
 	return false;
 }
 
@@ -367,7 +373,7 @@ void doctor_relay(struct doctor *d)
 	if (r < 0) {
 		doctor_add(d, DOCTOR_ERROR, "relay", "cannot read '%s/map_config': %s", d->pin_dir,
 			   strerror(-r));
-		doctor_fix(d, DOCTOR_FIX_LOAD);
+		doctor_fix(d, "%s", doctor_fix_load(d));
 		return;
 	}
 	for (i = 0; i < n; i++)
@@ -378,6 +384,6 @@ void doctor_relay(struct doctor *d)
 	doctor_add(d, d->fail_closed ? DOCTOR_ERROR : DOCTOR_WARNING, "relay",
 		   "none is registered: connections %s",
 		   d->fail_closed ? "are refused" : "go directly");
-	doctor_fix(d, DOCTOR_FIX_RELAY "; a relay runs as root or in group %s (--relay-group)",
-		   group ? group : "?");
+	doctor_fix(d, "%s; a relay runs as root or in group %s (--relay-group)",
+		   doctor_fix_relay(d), group ? group : "?");
 }

@@ -9,6 +9,7 @@
 #include "escape.h"
 #include "host/names.h"
 #include "options.h"
+#include "state/pins.h"
 #include "targets.h"
 #include "util.h"
 
@@ -196,6 +197,7 @@ void report_load(const struct report_before *b, const struct targets *t,
 		 const struct tproxy_policy *policy, const struct load_options *options,
 		 size_t n_relays, const struct withdrawn *outside)
 {
+	char again[PINS_AGAIN_LEN];
 	size_t i;
 
 	printf("%s", b->loaded ? "loaded again, live state kept" : "loaded");
@@ -212,9 +214,10 @@ void report_load(const struct report_before *b, const struct targets *t,
 	printf("; pinned in ");
 	print_path(options->pin_dir);
 	printf("\n");
+	pins_format_again(options->pin_dir, again);
 	for (i = 0; i < t->n_absent; i++) {
 		print_path(t->absent[i]);
-		printf(" does not exist; once it does, 'tproxy-load --again' attaches to it\n");
+		printf(" does not exist; once it does, attach with: %s\n", again);
 	}
 	print_outside(t, outside, options->relay_gid);
 }

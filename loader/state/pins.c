@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "host/bpffs_mount.h"
 #include "log.h"
 #include "util.h"
@@ -292,6 +293,17 @@ int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *re
 	strcpy(ret_hook, hook);
 	*ret_cgroup_id = id;
 	return 0;
+}
+
+char *pins_format_again(const char *pin_dir, char buf[PINS_AGAIN_LEN])
+{
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+
+	if (strcmp(pin_dir, TPROXY_PIN_DIR) == 0)
+		return strcpy(buf, "tproxy-load --again");
+	snprintf(buf, PINS_AGAIN_LEN, "tproxy-load --again --pin-dir %s",
+		 shell_quote(pin_dir, quoted, sizeof(quoted)));
+	return buf;
 }
 
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode)

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "quote.h"
+
 struct pins {
 	/* after pins_open() this is real; otherwise the path is the caller's */
 	const char *path;
@@ -69,6 +71,13 @@ bool pins_exists(const struct pins *pins, const char *name);
 #define PINS_LINK_LEN 64
 void pins_format_link(const char *hook, uint64_t cgroup_id, char buf[PINS_LINK_LEN]);
 int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *ret_cgroup_id);
+
+/*
+ * Writes the command that attaches again with the options of the last load. It names the pin
+ * directory unless that is the default. Returns buf.
+ */
+#define PINS_AGAIN_LEN (SHELL_QUOTE_LEN(PATH_MAX) + 64)
+char *pins_format_again(const char *pin_dir, char buf[PINS_AGAIN_LEN]);
 
 /* Sets owner root:@gid and @mode of a pin. */
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode);

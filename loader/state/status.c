@@ -247,7 +247,21 @@ static int add_entries(struct json_object *root, const char *pin_dir, enum pinne
 	return 0;
 }
 
-static void print_targets(struct json_object *root)
+static void print_target_state(const char *state, const char *pin_dir)
+{
+	char again[PINS_AGAIN_LEN];
+
+	pins_format_again(pin_dir, again);
+	if (strcmp(state, "replaced") == 0)
+		printf("  REPLACED: created again, not attached; run: %s", again);
+	else if (strcmp(state, "absent") == 0)
+		printf("  ABSENT: does not exist; once it does, attach with: %s", again);
+	else if (strcmp(state, "unknown") == 0)
+		printf("  UNKNOWN: not visible here; look outside of containers, as root");
+	printf("\n");
+}
+
+static void print_targets(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *list = json_object_object_get(root, "cgroups"), *object;
 	const char *state;
@@ -260,18 +274,14 @@ static void print_targets(struct json_object *root)
 		if (strcmp(json_get_string(object, "role"), "relay") == 0 &&
 		    strcmp(state, "present") == 0)
 			continue;
-		printf("%-14s %s%s\n",
+		printf("%-14s %s",
 		       strcmp(json_get_string(object, "role"), "relay") ? "scope" : "relays",
-		       json_get_string(object, "path"),
-		       strcmp(state, "replaced") == 0
-			       ? "  REPLACED: created again, not attached; run 'tproxy-load --again'"
-		       : strcmp(state, "absent") == 0
-			       ? "  ABSENT: does not exist; once it does, 'tproxy-load --again' attaches to it"
-			       : "");
+		       json_get_string(object, "path"));
+		print_target_state(state, pin_dir);
 	}
 }
 
-void status_print_state(struct json_object *root)
+void status_print_state(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *list, *object;
 	size_t i;
@@ -285,7 +295,7 @@ void status_print_state(struct json_object *root)
 	if (json_object_object_get_ex(root, "relay_group", NULL))
 		printf("relay group    %s\n", json_get_string(root, "relay_group"));
 	printf("counting since %s\n", json_get_string(root, "counters_since"));
-	print_targets(root);
+	print_targets(root, pin_dir);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
 	       json_get_number(root, "map_socks"), json_get_number(root, "map_ports"));
 
@@ -401,7 +411,7 @@ int status(const char *pin_dir, bool json)
 	if (json) {
 		json_print(root);
 	} else {
-		status_print_state(root);
+		status_print_state(root, pin_dir);
 		print_counters(root);
 	}
 	return 0;

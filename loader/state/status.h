@@ -22,7 +22,7 @@ int status_read(const char *pin_dir, struct json_object **ret_root);
 /* If nothing is loaded, prints that and returns true. */
 bool status_print_not_loaded(struct json_object *root, bool json);
 
-/* Prints all but the counters, as text. */
-void status_print_state(struct json_object *root);
+/* Prints all but the counters, as text. @pin_dir is as in status_read(). */
+void status_print_state(struct json_object *root, const char *pin_dir);
 
 #endif

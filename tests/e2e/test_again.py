@@ -61,7 +61,8 @@ def test_scope_that_was_made_again(bed, service, doctor, options):
     assert not bed.visit(listener, place=place).relayed
     assert states(bed) == {str(bed.scope): "present", str(service): "replaced"}
     text = bed.tproxy_load("--status").succeeded().out
-    assert f"scope          {service}  REPLACED" in text and "--again" in text
+    assert f"scope          {service}  REPLACED" in text
+    assert f"run: tproxy-load --again --pin-dir '{bed.pins.path}'\n" in text
     fix = doctor().only("error", "scope", service, "not redirected")
     assert fix == f"tproxy-load --again --pin-dir '{bed.pins.path}'"
     said = bed.tproxy_load("--again").succeeded().out

@@ -53,7 +53,8 @@ def test_doctor_in_a_cgroup_sees_that_sockets_know_it(proxied, doctor):
 
 def test_doctor_before_anything_is_loaded(bed, doctor):
     diagnosis = doctor("--cgroup", bed.scope)
-    assert "--cgroup PATH" in diagnosis.only("warning", "loaded", bed.pins.path)
+    fix = diagnosis.only("warning", "loaded", bed.pins.path)
+    assert "--cgroup PATH" in fix and f"--pin-dir '{bed.pins.path}'" in fix
     assert not diagnosis.of("error") and not diagnosis.answer["loaded"]
 
 
@@ -145,7 +146,8 @@ def test_doctor_sees_a_bpffs_that_is_read_only(proxied, doctor):
 
 def test_doctor_sees_missing_and_foreign_pins(proxied, doctor):
     (proxied.pins.path / "map_stats").unlink()
-    assert "tproxy-load" in doctor().only("error", "pins", "map_stats")
+    fix = doctor().only("error", "pins", "map_stats")
+    assert "tproxy-load" in fix and "--pin-dir" in fix and "systemctl" not in fix
     proxied.load()
     doctor().fine()
     load_connect4(proxied.pins.path / "map_foreign", 1)
