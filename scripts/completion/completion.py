@@ -65,6 +65,11 @@ class Table:
         of_all = self.of_all()
         return [row for row in self.options if command in row["commands"] and row not in of_all]
 
+    def with_options(self):
+        """The commands but help and version, which take no options. help takes one of these."""
+        return [row for row in self.commands
+                if any(row["name"] in option["commands"] for option in self.options)]
+
     def of_none(self):
         """The options of a program, or of tproxyctl without a command."""
         return [row for row in self.options
@@ -99,7 +104,11 @@ def bash(table):
     if table.commands:
         first = " ".join(row["name"] for row in table.commands)
         words = '    if [ "$COMP_CWORD" -eq 1 ]; then\n' \
-            f"        words='{first} {names_of(table.of_none())}'\n    else\n" \
+            f"        words='{first} {names_of(table.of_none())}'\n" \
+            '    elif [ "${COMP_WORDS[1]}" = help ] && [ "$COMP_CWORD" -eq 2 ]; then\n' \
+            f"        words='{' '.join(row['name'] for row in table.with_options())}'\n" \
+            '    elif [[ ${COMP_WORDS[1]} = help || ${COMP_WORDS[1]} = version ]]; then\n' \
+            "        words=\n    else\n" \
             f"        words='{names_of(table.of_all())}'\n"
         for row in table.commands:
             own = names_of(table.of_command(row["name"]))
@@ -152,15 +161,18 @@ def zsh_list(rows, indent):
     return "".join(f"{indent}{zsh_option(row)}\n" for row in rows)
 
 
+def zsh_commands(rows):
+    text = "".join(f"        {zsh_quote(row['name'] + ':' + row.description())}\n" for row in rows)
+    return f"    commands=(\n{text}    )\n"
+
+
 def zsh(table):
     text = f"#compdef {table.name}\n" + HEADER.format(shell="zsh", name=table.name) + "\n"
     if not table.commands:
         return text + "local -a options\noptions=(\n" + zsh_list(table.options, "    ") + \
             ")\n_arguments -s -S $options\n"
-    text += "local -a commands options\nif (( CURRENT == 2 )); then\n    commands=(\n"
-    for row in table.commands:
-        text += "        " + zsh_quote(f"{row['name']}:{row.description()}") + "\n"
-    text += "    )\n    options=(\n" + zsh_list(table.of_none(), "        ") + """    )
+    text += "local -a commands options\nif (( CURRENT == 2 )); then\n"
+    text += zsh_commands(table.commands) + "    options=(\n" + zsh_list(table.of_none(), "        ") + """    )
     if [[ $PREFIX == -* ]]; then
         _arguments $options
     else
@@ -168,6 +180,11 @@ def zsh(table):
     fi
     return
 fi
+if [[ $words[2] == help ]] && (( CURRENT == 3 )); then
+""" + zsh_commands(table.with_options()) + """    _describe command commands
+    return
+fi
+[[ $words[2] == (help|version) ]] && return
 options=(
 """ + zsh_list(table.of_all(), "    ") + ")\ncase $words[2] in\n"
     for row in table.commands:
@@ -205,6 +222,9 @@ def fish(table):
     for row in table.commands:
         text += f"complete -c {table.name} -n __fish_use_subcommand -a {row['name']}" \
             f" -d {fish_quote(row.description())}\n"
+    for row in table.with_options():
+        text += f"complete -c {table.name} -n '__fish_seen_subcommand_from help'" \
+            f" -a {row['name']} -d {fish_quote(row.description())}\n"
     return text + "".join(fish_option(table, row) for row in table.options)
 
 

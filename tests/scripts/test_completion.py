@@ -39,6 +39,7 @@ WORDS = (
     ("tproxyctl doctor --str", "tproxyctl doctor --strict"),
     ("tproxyctl doctor --cgroup={dir}/uni", "tproxyctl doctor --cgroup={dir}/unique/"),
     ("tproxyctl exp", "tproxyctl explain"),
+    ("tproxyctl help doc", "tproxyctl help doctor"),
     ("tproxyctl explain --comm", "tproxyctl explain --command"),
     ("tproxyctl register --rem", "tproxyctl register --remove"),
     ("tproxyctl status --pin-dir={dir}/uni", "tproxyctl status --pin-dir={dir}/unique/"),
