@@ -116,7 +116,7 @@ static int set_word(const struct optable_row *row, void *index, const char *valu
 		memcpy(index, &i, sizeof(i));
 		return 0;
 	}
-	used = (size_t)snprintf(error, OPTABLE_ERROR_LEN, "'%s' is none of", value);
+	used = (size_t)snprintf(error, OPTABLE_ERROR_LEN, "'%s' is not one of", value);
 	for (i = 0; row->words[i] && used < OPTABLE_ERROR_LEN; i++)
 		used += (size_t)snprintf(error + used, OPTABLE_ERROR_LEN - used, "%s %s",
 					 i > 0 ? "," : "", row->words[i]);

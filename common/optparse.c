@@ -249,15 +249,15 @@ static int read_config(const struct optable *table, const char *path, void *opti
 		.path = path, .section = table->section, .many = "", .set = set_key, .data = &target
 	};
 	const struct optable_row *row;
-	char *copy;
+	char error[OPTABLE_ERROR_LEN];
 
 	for (row = table->rows; row < table->rows + table->n_rows; row++) {
 		if ((row->flags & OPTABLE_KEY) && (row->flags & OPTABLE_REPEATED))
 			file.many = row->name;
 		if (row->type != OPTABLE_TYPE_CONFIG)
 			continue;
-		copy = (char *)options + row->offset;
-		snprintf(copy, row->size, "%s", path);
+		if (optable_path(path, (char *)options + row->offset, error) < 0)
+			return optparse_usage_error(table, "--%s: %s", row->name, error);
 	}
 	if (configfile_read(&file) < 0)
 		return -EINVAL;

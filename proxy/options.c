@@ -317,7 +317,16 @@ static int check(const struct options *o)
 
 const char *options_changed(const struct options *before, const struct options *after)
 {
-	return optable_changed(&table, before, after);
+	struct options now = *after;
+	enum tproxy_family family;
+	bool same = true;
+
+	/* The number may be given now and computed before, or the reverse. */
+	for (family = 0; family < _TPROXY_FAMILY_MAX; family++)
+		same &= options_listeners(before, family) == options_listeners(after, family);
+	if (same)
+		now.listeners = before->listeners;
+	return optable_changed(&table, before, &now);
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options)

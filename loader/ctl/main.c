@@ -94,6 +94,17 @@ static void refuse_option(int argc, char **argv)
 	log_err("unknown option '%s', and no command; try 'tproxyctl --help'", argv[1]);
 }
 
+/* Logs the argument that is wrong after help or version, of which argv has one at least. */
+static void refuse_argument(bool help, char **argv)
+{
+	const bool command = help && find_command(argv[2]) != CTL_NONE;
+
+	if (help && !command && *argv[2] != '-')
+		log_err("unknown command '%s'; try 'tproxyctl --help'", argv[2]);
+	else
+		log_err("unexpected argument '%s'; try 'tproxyctl --help'", argv[command ? 3 : 2]);
+}
+
 static int dispatch(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
@@ -118,7 +129,7 @@ static int dispatch(int argc, char **argv)
 		return EXIT_SUCCESS;
 	}
 	if ((help || version) && argc > 2) {
-		log_err("unexpected argument '%s'; try 'tproxyctl --help'", argv[2]);
+		refuse_argument(help, argv);
 		return 2;
 	}
 	if (help) {

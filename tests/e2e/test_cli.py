@@ -105,3 +105,5 @@ def test_help_and_version_as_commands():
     assert said("help") == said("--help") and said("version") == said("--version")
     assert said("help", "doctor") == said("doctor", "--help")
     assert "--strict" in said("help", "doctor")
+    programs.call(tproxyctl.CTL, "help", "doctor", "x").refused("argument 'x'", status=2)
+    programs.call(tproxyctl.CTL, "help", "bogus").refused("unknown command 'bogus'", status=2)

@@ -283,7 +283,7 @@ static void test_ranges(void **state)
 		parse("--seconds=1500ms"),
 		"--seconds: '1500ms' is not a duration of whole seconds from 1s to 9s, such as 10s, 5m, or 0 for never");
 	assert_int_equal(parse("--seconds=10s"), -EINVAL);
-	expect_error(parse("--colour=blue"), "--colour: 'blue' is none of red, green");
+	expect_error(parse("--colour=blue"), "--colour: 'blue' is not one of red, green");
 	expect_error(parse("--relay-group=bad"), "--relay-group: 'bad' at 0");
 }
 

@@ -137,6 +137,27 @@ static void test_listeners(void **state)
 	assert_int_equal(parse(&o, "--workers=2", "--listen=[::1]:65534"), 0);
 }
 
+/*
+ * A reload may give the number of listeners that was computed. To see it fail: let
+ * options_changed() compare the options alone.
+ */
+static void test_changed(void **state)
+{
+	struct options before, after;
+
+	assert_int_equal(parse(&before, "--workers=1"), 0);
+	assert_int_equal(parse(&after, "--workers=1", "--listeners=4"), 0);
+	assert_null(options_changed(&before, &after));
+	assert_null(options_changed(&after, &before));
+	assert_int_equal(parse(&after, "--workers=1", "--listeners=3"), 0);
+	assert_string_equal(options_changed(&before, &after), "listeners");
+	assert_int_equal(parse(&after, "--workers=2", "--listeners=4"), 0);
+	assert_string_equal(options_changed(&before, &after), "workers");
+	assert_int_equal(parse(&before, "--workers=1", "--listen=127.0.0.1:9"), 0);
+	assert_int_equal(parse(&after, "--workers=1", "--listen=127.0.0.1:9", "--listeners=4"), 0);
+	assert_string_equal(options_changed(&before, &after), "listeners");
+}
+
 static void with_file(const char *lines, char path[32])
 {
 	FILE *f;
@@ -255,6 +276,7 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "--error-memory", "never"), -EINVAL);
 	assert_int_equal(parse(&o, "-p", ""), -EINVAL);
 	assert_int_equal(parse(&o, "-p"), -EINVAL);
+	assert_int_equal(parse(&o, "-f", ""), -EINVAL);
 	assert_int_equal(parse(&o, "--idle-timeout", "never"), -EINVAL);
 	assert_int_equal(parse(&o, "--max-connections", "-1"), -EINVAL);
 	assert_int_equal(parse(&o, "--nonsense"), -EINVAL);
@@ -291,7 +313,7 @@ int main(void)
 		cmocka_unit_test(test_listeners),   cmocka_unit_test(test_file),
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_never),	    cmocka_unit_test(test_listen_addresses),
-		cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_long_lines),  cmocka_unit_test(test_changed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
