@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "host/namespaces.h"
+#include "host/process.h"
 #include "log.h"
 #include "options.h"
 #include "util.h"
@@ -19,9 +20,18 @@
 /* Logs that something about the process cannot be read. Returns @r. */
 static int log_error(const char *what, pid_t pid, int r)
 {
-	log_err("cannot read the %s of process %d: %s%s", what, pid,
-		r == -ENOENT || r == -ESRCH ? "no such process" : strerror(-r),
-		r == -EACCES || r == -EPERM ? "; run this as root" : "");
+	const char *remedy =
+		geteuid() ? "run this as root" : "this requires CAP_SYS_PTRACE and CAP_SYS_ADMIN";
+	const bool denied = r == -EACCES || r == -EPERM;
+
+	/* A process that has ended has no namespaces any more, but its other threads have. */
+	if ((r == -ENOENT || r == -ESRCH) && process_state(pid) == 'Z')
+		log_err("cannot read the %s of process %d: it has ended; if threads of it are left, name one of /proc/%d/task",
+			what, pid, pid);
+	else
+		log_err("cannot read the %s of process %d: %s%s%s", what, pid,
+			r == -ENOENT || r == -ESRCH ? "no such process" : strerror(-r),
+			denied ? "; " : "", denied ? remedy : "");
 	return r;
 }
 
@@ -45,16 +55,17 @@ static int read_ids(struct caller *caller)
 
 static int read_command(struct caller *caller)
 {
-	char path[64];
-	FILE *f;
+	_cleanup_close_ int fd = -1;
+	char path[64], text[TPROXY_COMM_LEN + 1]; /* a newline follows the name */
+	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/comm", caller->pid);
-	f = fopen(path, "re");
-	if (!f)
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	if (n < 0)
 		return -errno;
-	if (fgets(caller->command, sizeof(caller->command), f))
-		caller->command[strcspn(caller->command, "\n")] = '\0';
-	fclose(f);
+	/* The name itself may contain a newline. */
+	snprintf(caller->command, sizeof(caller->command), "%.*s", n > 0 ? (int)n - 1 : 0, text);
 	return 0;
 }
 
@@ -123,13 +134,18 @@ static void take_options(const struct ctl_options *options, struct caller *calle
 	caller->uid = options->has_uid ? options->uid : getuid();
 	caller->gid = options->has_gid ? options->gid : getgid();
 	snprintf(caller->command, sizeof(caller->command), "%s",
-		 *options->command ? options->command : "tproxyctl");
+		 options->has_command ? options->command : "tproxyctl");
 }
 
 int caller_read(const struct ctl_options *options, struct caller *caller)
 {
 	int r;
 
+	if (faccessat(AT_FDCWD, "/proc/self/ns/user", F_OK, AT_EACCESS) < 0) {
+		r = -errno;
+		log_err("cannot read /proc/self/ns/user: %s; mount /proc", strerror(-r));
+		return r;
+	}
 	if (!namespaces_is_initial(NAMESPACES_USER)) {
 		log_err("the maps have the user ids of the initial user namespace; run this there");
 		return -EXDEV;

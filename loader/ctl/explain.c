@@ -23,6 +23,7 @@
 #include "options.h"
 #include "state/counters.h"
 #include "state/maps.h"
+#include "state/target_list.h"
 #include "util.h"
 
 static const struct ctl_usage usage = {
@@ -55,7 +56,8 @@ static const char *const texts[_TPROXY_STAT_MAX] = {
 		"a multicast or broadcast destination, for which the kernel fails connect()",
 	[TPROXY_STAT_BYPASS_PORT0] = "port 0, where nothing can listen",
 	[TPROXY_STAT_BYPASS_REPAIR] = "the socket is in repair mode",
-	[TPROXY_STAT_BYPASS_LISTENER] = "the destination is the relay itself, which will reset it",
+	[TPROXY_STAT_BYPASS_LISTENER] =
+		"the destination is the relay itself; tproxy-relay resets such a connection",
 	[TPROXY_STAT_LINK_LOCAL] = "a link-local destination cannot be redirected",
 	[TPROXY_STAT_UNSUPPORTED] = "the socket has an option that a redirect would break",
 	[TPROXY_STAT_NO_RELAY] =
@@ -122,11 +124,11 @@ static void add_caller(struct json_object *to, const struct gather *g, const str
 	json_add_bool(to, "include_loopback", g->policy.flags & TPROXY_INCLUDE_LOOPBACK);
 }
 
-/* Adds how long ago @then_ns was in milliseconds, or "none" for 0. */
+/* Adds how long ago @then_ns was in milliseconds, or null for 0. */
 static void add_age(struct json_object *to, const char *key, uint64_t then_ns, uint64_t now_ns)
 {
 	if (!then_ns)
-		json_add_string(to, key, "none");
+		json_object_object_add(to, key, NULL);
 	else
 		json_add_number(to, key, now_ns > then_ns ? (now_ns - then_ns) / 1000000 : 0);
 }
@@ -174,25 +176,58 @@ static void add_room(struct json_object *to, const struct gathered *found)
 	json_add_number(to, "limit", TPROXY_CONNECTIONS_MAX);
 }
 
-static struct json_object *object_of(const struct gather *g, const struct gathered *found,
-				     const struct decision *decision)
+/*
+ * Returns true if the load named the caller's cgroup or one above it, and that one was created
+ * again since.
+ */
+static bool is_replaced(const struct gather *g)
 {
-	const bool in_scope = found->scope_level >= 0;
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	size_t n = 0, i;
+
+	if (target_list_read_pinned(g->pin_dir, &list, &n) < 0)
+		return false;
+	for (i = 0; i < n; i++) {
+		const struct cgroup target = { .path = list[i].path, .fd = -1 };
+
+		if (list[i].flags != TPROXY_TARGET_RELAY &&
+		    cgroup_is_within(&g->caller->cgroup, &target) &&
+		    target_state_of(&list[i]) == TARGET_REPLACED)
+			return true;
+	}
+	return false;
+}
+
+static void add_reason(struct json_object *root, const struct gather *g,
+		       const struct gathered *found, enum tproxy_stat reason)
+{
+	const char *text = texts[reason];
+
+	if (found->scope_level < 0) {
+		json_add_string(root, "reason", OUT_OF_SCOPE);
+		text = is_replaced(g)
+			       ? "a cgroup of the load, this one or one above it, was created again since, and nothing is attached to it; see 'tproxyctl status'"
+			       : "tproxy is not attached to this cgroup or one above it";
+	} else {
+		json_add_string(root, "reason", counters_name(reason));
+		if (reason == TPROXY_STAT_NO_RELAY && found->relay.pid)
+			text = "the relay that is registered here does not serve this address family: it does not listen there, or has no route";
+	}
+	json_add_string(root, "text", text);
+}
+
+static struct json_object *object_of(const struct gather *g, const union sockaddr_any *dst,
+				     const struct gathered *found, const struct decision *decision)
+{
 	struct json_object *root = json_new_document(), *facts = json_object_new_object(),
 			   *array = json_object_new_array();
-	char address[ADDRESS_LEN], destination[ADDRESS_ENDPOINT_LEN];
+	char destination[FORMAT_ENDPOINT_LEN];
 	size_t i;
 
-	/* Also for port 0, for which address_format_endpoint() writes "-". */
-	address_format(&found->dst, address);
-	snprintf(destination, sizeof(destination),
-		 endpoint_is_mapped4(&found->dst) ? "%s:%u" : "[%s]:%u", address, found->dst.port);
-	json_add_string(root, "destination", destination);
+	/* As it was given: a mapped address is one of IPv6, for which connect6 runs. */
+	json_add_string(root, "destination", format_endpoint(dst, destination));
 	json_add_string(root, "verdict", verdict_names[decision->verdict]);
-	json_add_string(root, "reason", in_scope ? counters_name(decision->reason) : OUT_OF_SCOPE);
-	json_add_string(root, "text",
-			in_scope ? texts[decision->reason]
-				 : "tproxy is not attached to this cgroup or one above it");
+	add_reason(root, g, found, decision->reason);
 	if (decision->verdict == VERDICT_REFUSE) {
 		json_add_string(root, "errno", strerrorname_np(decision->error));
 		json_add_bool(root, "fail_closed", decision->fail_closed);
@@ -227,7 +262,7 @@ static void print_text(struct json_object *root)
 	printf("\n%s: %s%s\n\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
 	json_object_object_foreach(facts, key, value)
-		printf("%-22s %s\n", key, json_object_get_string(value));
+		printf("%-22s %s\n", key, value ? json_object_get_string(value) : "none");
 	for (i = 0; i < json_object_array_length(array); i++)
 		printf("%-22s %s\n", i ? "" : "assumed",
 		       json_object_get_string(json_object_array_get_idx(array, i)));
@@ -260,7 +295,7 @@ static int explain(struct gather *g, const union sockaddr_any *dst, bool json, b
 	/* Out of scope a connection is direct. So a link that cannot be read decides the others. */
 	if (found.scope_error && decision.verdict != VERDICT_DIRECT)
 		return log_unknown(g, dst, found.scope_link, found.scope_error);
-	root = object_of(g, &found, &decision);
+	root = object_of(g, dst, &found, &decision);
 	if (json) {
 		json_print(root);
 		return 0;

@@ -203,7 +203,7 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 			of_command, "--remove removes all ports; it does not go with --port");
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
-	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || *o->command))
+	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))
 		return optparse_usage_error(
 			of_command, "--pid does not go with --uid, --gid, --cgroup and --command");
 	if (!o->n_destinations)
@@ -232,6 +232,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 	if (r == 0) {
 		o.has_uid = optparse_has(&of_command, given.on_command_line, "uid");
 		o.has_gid = optparse_has(&of_command, given.on_command_line, "gid");
+		o.has_command = optparse_has(&of_command, given.on_command_line, "command");
 		r = check(&of_command, &o);
 	}
 	if (r == 0)

@@ -46,7 +46,8 @@ struct ctl_options {
 	bool remove;
 	uint32_t uid, gid;
 	bool has_uid, has_gid;
-	char command[TPROXY_COMM_LEN]; /* --command, or empty */
+	bool has_command;
+	char command[TPROXY_COMM_LEN]; /* --command */
 	union sockaddr_any destinations[CTL_DESTINATIONS_MAX];
 	size_t n_destinations;
 };

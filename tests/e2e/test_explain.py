@@ -8,8 +8,10 @@ import json
 import os
 import random
 import select
+import shutil
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -422,7 +424,7 @@ def test_redirect_and_text(proxied, ctl):
     assert "redirected: a relay is registered here and alive\n" in text
     for name, value in facts.items():
         if name not in ("heartbeat_age_ms", "relay_address"):
-            shown = str(value).lower() if isinstance(value, bool) else value
+            shown = str(value).lower() if isinstance(value, bool | None) else value
             assert f"\n{name:22} {shown}\n" in text, name
     sock.close()
 
@@ -483,6 +485,46 @@ def test_failures(bed, ctl):
     bed.load()
     ctl("explain", "--pid", 4194304, "192.0.2.1:1").refused("4194304", "no such process")
     ctl("explain", "--cgroup", "/nowhere", "192.0.2.1:1").refused("'/nowhere'")
+
+
+def test_what_was_given_is_shown(proxied, ctl):
+    """Names of any bytes, an empty name, and an IPv4-mapped address, for which connect6 runs. To
+    see it fail: end the name of the process at its first newline."""
+    name = b'a"\n\\\xff)x'
+    program = str(proxied.directory / os.fsdecode(name))
+    shutil.copy(shutil.which("sleep"), program)
+    process = proxied.start(program, 100, place=proxied.client)
+    said, = explain(ctl, "--pid", process.pid, "[::ffff:192.0.2.1]:0")
+    assert said["destination"] == "[::ffff:192.0.2.1]:0"
+    assert said["facts"]["command"] == r'a"\x0a\\xff)x'
+    said, = explain(ctl, "--command", "", "192.0.2.1:80", place=proxied.client)
+    assert said["facts"]["command"] == ""
+    assert said["facts"]["strayed_age_ms"] is None
+
+
+def test_process_that_has_ended(proxied, ctl):
+    """To see it fail: report each ENOENT of /proc as a missing process."""
+    zombie = subprocess.Popen(["true"])
+    host.wait_until(lambda: host.thread_states(zombie.pid) == {"Z"}, "it has ended")
+    ctl("explain", "--pid", zombie.pid, "192.0.2.1:80").refused("it has ended", "/task")
+    zombie.wait()
+    ctl("explain", "--pid", zombie.pid, "192.0.2.1:80").refused("no such process")
+
+
+def test_reasons_say_what_is_missing(bed, ctl):
+    """A relay of the other family, and a scope that was created again."""
+    bed.load()
+    with bed.pins.open("map_config") as config, bed.client_net.inside(), socket.socket() as sock:
+        cookie = sock.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
+        config.update(cookie, RELAY.pack(1, 0, 0, 0, os.getpid(), 0,
+                                         pack_listen("127.0.0.1", 1), bytes(148)))
+    arguments = ["--cgroup", bed.scope.path]
+    said, = explain(ctl, *arguments, "[2001:db8::1]:80", place=bed.bystander)
+    assert said["reason"] == "no_relay" and "this address family" in said["text"]
+    bed.scope.path.rmdir()
+    bed.scope.path.mkdir()
+    said, = explain(ctl, *arguments, "192.0.2.1:80", place=bed.bystander)
+    assert said["reason"] == "out_of_scope" and "created again" in said["text"]
 
 
 def test_who_may_not_look(proxied, ctl):
