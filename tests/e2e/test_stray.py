@@ -3,12 +3,16 @@
 that has taken the relay's port by the time it is sent or retransmitted. And I9, I3: bytes reach the
 destination that this very connect() asked for."""
 
+import contextlib
 import errno
 import os
 import select
+import selectors
 import signal
 import socket
+import struct
 import subprocess
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -24,6 +28,7 @@ from registering import binary, ctl, haproxy, register  # noqa: F401 (fixtures)
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
 MARK = 7
+LETTERS = b"A", b"B"
 USER = 1234
 SO_BINDTOIFINDEX = 62
 VIP = "192.0.2.77"
@@ -518,6 +523,95 @@ def test_conntrack_is_not_asked_without_our_hook(loaded):
                                            place=loaded.bystander))
     assert wire.ended_by(client) == wire.RESET
     assert not select.select([listener], [], [], 0)[0]
+
+
+def hold_segments_back(bed):
+    """Some 75 us for each segment on lo."""
+    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "tc", "qdisc", "add", "dev", "lo",
+                    "root", "tbf", "rate", "8mbit", "burst", "100", "latency", "1s"], check=True)
+
+
+def spread_lo(bed):
+    """RPS: the first CPU receives what is sent on lo, so the sender on another one does not wait
+    for its segments."""
+    point = bed.directory / "sys"
+    point.mkdir()
+    subprocess.run(["nsenter", f"--net={bed.client_net.path}", "unshare", "-m", "sh", "-ec",
+                    f"mount -t sysfs sysfs {point}; "
+                    f"echo 1 > {point}/class/net/lo/queues/rx-0/rps_cpus"], check=True)
+
+
+def race(addresses, port, count, until):
+    """From one source port, sends a letter to each address in turn and resets the connection. The
+    next socket is ready by then."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    following = socket_that_resets(port)
+    for number in range(count):
+        if time.monotonic() > until:
+            break
+        turn = number % len(addresses)
+        with following as sock, contextlib.suppress(OSError):
+            following = socket_that_resets(port)
+            sock.connect(addresses[turn])
+            sock.send(LETTERS[turn])
+    following.close()
+
+
+def socket_that_resets(port):
+    sock = socket.socket()
+    sock.settimeout(wire.TIMEOUT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    sock.bind(("", port))
+    return sock
+
+
+def collect(listeners):
+    """Until a connection says "end". Returns the number of connections, and what came to a listener
+    but its own letter."""
+    letters, served, wrong = dict(zip(listeners, LETTERS)), 0, []
+    with selectors.DefaultSelector() as selector:
+        for sock in listeners:
+            sock.setblocking(False)
+            selector.register(sock, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                sock, data = key.fileobj, b""
+                with contextlib.suppress(OSError):
+                    if sock in letters:
+                        conn, _ = sock.accept()
+                        served += 1
+                        selector.register(conn, selectors.EVENT_READ, letters[sock])
+                        continue
+                    data = sock.recv(100)
+                if data == b"end":
+                    return served, wrong
+                if data.strip(key.data):
+                    wrong.append((key.data, data))
+                if not data and sock not in letters:
+                    selector.unregister(sock)
+                    sock.close()
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("rps", [False, True], ids=["one CPU", "rps"])
+def test_source_ports_that_are_used_at_once_again(loaded, rps):
+    """10,000 connections, or as many as there are in 4 seconds. The segments of one are still under
+    way when the next one begins. To see it fail: set tuple.isn to 0 on both sides."""
+    loaded.start_relay("--workers", 1, "--listeners", 1)
+    hold_segments_back(loaded)
+    if rps:
+        spread_lo(loaded)
+    listeners = [loaded.listen(SERVER), loaded.listen(SERVER2)]
+    addresses = [listener.getsockname() for listener in listeners]
+    collector = loaded.task(collect, listeners, place=loaded.server)
+    until = time.monotonic() + 4
+    for client in [loaded.task(race, addresses, 23456 + i, 3400, until) for i in range(3)]:
+        client.result(30)
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+    loaded.connect(addresses[0], place=loaded.bystander).sendall(b"end")
+    served, wrong = collector.result(30)
+    assert served > 1 and not wrong
 
 
 # --- the relay's ports, in turn
