@@ -172,7 +172,8 @@ def zsh(table):
         return text + "local -a options\noptions=(\n" + zsh_list(table.options, "    ") + \
             ")\n_arguments -s -S $options\n"
     text += "local -a commands options\nif (( CURRENT == 2 )); then\n"
-    text += zsh_commands(table.commands) + "    options=(\n" + zsh_list(table.of_none(), "        ") + """    )
+    text += zsh_commands(table.commands) + "    options=(\n"
+    text += zsh_list(table.of_none(), "        ") + """    )
     if [[ $PREFIX == -* ]]; then
         _arguments $options
     else
