@@ -284,6 +284,50 @@ static void test_handed_over(void **state)
 }
 
 /*
+ * The same between the threads of both workers, several times, for ThreadSanitizer. Both are
+ * stopped while one session is the bulk worker's.
+ */
+static void test_threads_hand_over(void **state)
+{
+	struct fixture *f = *state;
+	struct worker bulk;
+	int fds[2][2], i, round;
+
+	assert_int_equal(worker_init(&bulk, &config, &shared, worker.done_fd), 0);
+	worker_pair(&worker, &bulk);
+	for (i = 0; i < 2; i++)
+		start_bulk(f, fds[i]);
+	assert_int_equal(worker_start(&worker), 0);
+	assert_int_equal(worker_start(&bulk), 0);
+	for (round = 0; round < 4; round++) {
+		drain_fd(fds[1][1]);
+		for (i = 0; i < 100; i++) {
+			send(fds[1][0], "x", 1, MSG_DONTWAIT);
+			usleep(200);
+			drain_fd(fds[1][1]);
+		}
+		for (i = 0; i < 100; i++) {
+			queue_more(fds[1][0]);
+			usleep(200);
+			drain_fd(fds[1][1]);
+		}
+	}
+	worker_stop(&worker);
+	worker_stop(&bulk);
+	worker_join(&worker);
+	worker_join(&bulk);
+	assert_int_equal(closed(f, CLOSE_DRAIN_TIMEOUT) +
+				 atomic_load(&bulk.env.stats.closed[CLOSE_DRAIN_TIMEOUT]),
+			 2);
+	assert_true(atomic_load(&bulk.env.stats.closed[CLOSE_DRAIN_TIMEOUT]) > 0);
+	for (i = 0; i < 2; i++) {
+		close(fds[i][0]);
+		close(fds[i][1]);
+	}
+	worker_finish(&bulk);
+}
+
+/*
  * A session that ends does not resume its worker's listeners at once: one of them may be accepting
  * just then. That is done when all ready events have run. To see it fail: call listener_resume() in
  * on_session_end().
@@ -326,6 +370,7 @@ int main(void)
 		session_test(test_limit),
 		session_test(test_small_talk_beside_bulk),
 		session_test(test_handed_over),
+		session_test(test_threads_hand_over),
 		session_test(test_an_end_resumes_listeners_later),
 	};
 
