@@ -15,6 +15,7 @@
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
@@ -98,7 +99,7 @@ static bool check_maps_there(struct doctor *d)
 
 	for (i = 0; i < _PINNED_MAP_MAX; i++) {
 		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, pinned_maps[i].name);
-		if (access(path, F_OK) == 0 || errno != ENOENT)
+		if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0 || errno != ENOENT)
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is missing", path);
 		doctor_fix(d, "%s", doctor_fix_load(d));
@@ -263,7 +264,7 @@ void doctor_pinned(struct doctor *d)
 		doctor_fix(
 			d,
 			"choose another pin directory (--pin-dir), this one belongs to another program");
-	} else if (r == -ENOENT && access(d->pin_dir, F_OK) == 0) {
+	} else if (r == -ENOENT && faccessat(AT_FDCWD, d->pin_dir, F_OK, AT_EACCESS) == 0) {
 		doctor_add(d, DOCTOR_ERROR, "loaded", "'%s' exists, but holds no map_policy",
 			   d->pin_dir);
 		doctor_fix(d, "%s", doctor_fix_load(d));

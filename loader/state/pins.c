@@ -78,7 +78,7 @@ static int make_dir(const char *path, bool *ret_created)
 	int r;
 
 	*ret_created = false;
-	if (access(path, F_OK) == 0)
+	if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0)
 		return 0;
 	r = bpffs_mount_need(path);
 	if (r < 0)

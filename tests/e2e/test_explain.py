@@ -547,3 +547,22 @@ def test_links_that_may_not_be_read(bed, ctl):
     assert ctl(*arguments).succeeded().out.startswith("192.0.2.1:80: direct\nout_of_scope: ")
     ctl(*arguments, user=(programs.RELAY_UID, programs.RELAY_GID)).refused(
         "192.0.2.1:80", "link_connect4_", "run this as root")
+
+
+def test_saved_privilege_counts(bed, binary):
+    """A set-user-ID wrapper: the effective user decides what may be read. To see it fail: look for
+    the pin of the link with access(2)."""
+    bed.load("--fail-closed")
+    result = subprocess.run(
+        [binary, "explain", "--pin-dir", bed.pins.path, "--cgroup", bed.scope.path, "192.0.2.1:80"],
+        preexec_fn=lambda: os.setresuid(65534, 0, 0), capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("192.0.2.1:80: refuse with ECONNREFUSED\nno_relay: ")
+
+
+@pytest.mark.parametrize("limit", range(4, 9))
+def test_few_descriptors(loaded, binary, limit):
+    """The message names the cause. To see it fail: drop EMFILE in is_whole()."""
+    result = loaded.run("prlimit", f"--nofile={limit}", binary, "explain", "--pin-dir",
+                        loaded.pins.path, "127.0.0.1:1")
+    if result.status:
+        assert "Too many open files" in result.err and "namespace" not in result.err, result
