@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 
 #include "bpffs.h"
+#include "config.h"
 #include "ipv6.h"
 #include "local.h"
 #include "log.h"
@@ -43,8 +44,11 @@
 
 static int log_open_error(const char *pin_dir, const char *name, int r)
 {
-	if (r == -ENOENT)
+	if (r == -ENOENT && strcmp(pin_dir, TPROXY_PIN_DIR) == 0)
 		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' or 'systemctl start tproxy-load' first",
+			pin_dir);
+	else if (r == -ENOENT)
+		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' with this --pin-dir first",
 			pin_dir);
 	else if (r == -EACCES || r == -EPERM)
 		log_err("'%s/%s' is not ours to open; run this as root or in the group that 'tproxy-load --relay-group' was given",
