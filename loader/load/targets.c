@@ -51,8 +51,9 @@ static int open_target(const char *option, const char *path, struct cgroup *ret_
  * Drops scopes that lie below another scope, or are given twice. If the programs were attached at
  * both, they would run twice for each connection.
  */
-static void drop_covered(struct targets *t)
+static void drop_covered(const struct load_options *o, struct targets *t)
 {
+	char where[LOAD_OPTIONS_WHERE_LEN];
 	size_t i, j, kept = 0;
 	bool same = false;
 
@@ -66,16 +67,19 @@ static void drop_covered(struct targets *t)
 		}
 		if (j == t->n_scopes)
 			continue;
+		load_options_where(o, "cgroup", t->lines[i], where);
 		if (same)
-			log_info("--cgroup '%s' is given twice", t->scopes[i].path);
+			log_info("%s '%s' is given twice", where, t->scopes[i].path);
 		else
-			log_info("--cgroup '%s' is covered by '%s'", t->scopes[i].path,
+			log_info("%s '%s' is covered by '%s'", where, t->scopes[i].path,
 				 t->scopes[j].path);
 		cgroup_close(&t->scopes[i]);
 	}
 	for (i = 0; i < t->n_scopes; i++) {
-		if (t->scopes[i].fd >= 0)
-			t->scopes[kept++] = t->scopes[i];
+		if (t->scopes[i].fd < 0)
+			continue;
+		t->lines[kept] = t->lines[i];
+		t->scopes[kept++] = t->scopes[i];
 	}
 	t->n_scopes = kept;
 }
@@ -106,15 +110,16 @@ static int open_scope(const struct load_options *o, const char *path, unsigned i
 		if (r < 0)
 			return r;
 	}
-	t->n_scopes++;
+	t->lines[t->n_scopes++] = line;
 	return 0;
 }
 
+/* Reports all scopes that do not exist, but another error only once: it may hold for each. */
 static int open_scopes(const struct load_options *o, const char *root, struct targets *t)
 {
 	size_t n = o->all ? 1 : o->n_cgroups, i;
 	unsigned int line;
-	int r;
+	int r = 0, one;
 
 	if (n > TPROXY_TARGETS_MAX - 1) {
 		log_err("%zu cgroups are given, the maximum is %d", n, TPROXY_TARGETS_MAX - 1);
@@ -122,18 +127,21 @@ static int open_scopes(const struct load_options *o, const char *root, struct ta
 	}
 	t->scopes = calloc(n + 1, sizeof(*t->scopes));
 	t->absent = calloc(n + 1, sizeof(*t->absent));
-	if (!t->scopes || !t->absent) {
+	t->lines = calloc(n + 1, sizeof(*t->lines));
+	if (!t->scopes || !t->absent || !t->lines) {
 		log_err("out of memory");
 		return -ENOMEM;
 	}
 	for (i = 0; i < n; i++) {
 		line = o->all || !o->cgroup_lines ? 0 : o->cgroup_lines[i];
-		r = open_scope(o, o->all ? root : o->cgroups[i], line, t);
-		if (r < 0)
-			return r;
+		one = open_scope(o, o->all ? root : o->cgroups[i], line, t);
+		if (one < 0 && one != -ENOENT)
+			return one;
+		r = r < 0 ? r : one;
 	}
-	drop_covered(t);
-	return 0;
+	if (r == 0)
+		drop_covered(o, t);
+	return r;
 }
 
 int targets_open(const struct load_options *o, struct targets *t)
@@ -141,7 +149,7 @@ int targets_open(const struct load_options *o, struct targets *t)
 	_cleanup_free_ char *root = NULL;
 	char where[LOAD_OPTIONS_WHERE_LEN];
 	size_t i;
-	int r;
+	int r, one;
 
 	r = cgroup_root(&root);
 	if (r < 0) {
@@ -150,17 +158,19 @@ int targets_open(const struct load_options *o, struct targets *t)
 		return r;
 	}
 	r = open_scopes(o, root, t);
-	if (r < 0 || !*o->relay_cgroup)
+	if (!*o->relay_cgroup || (r < 0 && r != -ENOENT))
 		return r;
-	r = open_target(load_options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
-			o->relay_cgroup, &t->relay);
+	one = open_target(load_options_where(o, "relay-cgroup", o->relay_cgroup_line, where),
+			  o->relay_cgroup, &t->relay);
+	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;
 	for (i = 0; i < t->n_scopes; i++) {
 		if (!cgroup_is_within(&t->scopes[i], &t->relay))
 			continue;
-		log_err("--cgroup '%s' is in --relay-cgroup '%s', where nothing is redirected",
-			t->scopes[i].path, t->relay.path);
+		log_err("%s '%s' is in the relay cgroup '%s', where nothing is redirected",
+			load_options_where(o, "cgroup", t->lines[i], where), t->scopes[i].path,
+			t->relay.path);
 		return -EINVAL;
 	}
 	return 0;
@@ -177,6 +187,7 @@ void targets_close(struct targets *t)
 	cgroup_close(&t->relay);
 	free(t->scopes);
 	free(t->absent);
+	free(t->lines);
 	*t = (struct targets)TARGETS_NULL;
 }
 

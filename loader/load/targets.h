@@ -16,6 +16,7 @@ struct load_options;
 
 struct targets {
 	struct cgroup *scopes; /* no scope is within another one */
+	unsigned int *lines;   /* of the scopes in the configuration file; 0: elsewhere */
 	size_t n_scopes;
 	struct cgroup relay; /* fd -1: no --relay-cgroup */
 	char **absent;	     /* scopes that do not exist now; paths as given */

@@ -161,6 +161,29 @@ def test_check_finds_what_is_not_there(bed, config):
     assert_nothing_applied(bed)
 
 
+def test_scopes_of_the_file_are_named_by_line(bed, config):
+    """Every cgroup that does not exist, and one that is given twice.
+
+    To see it fail: return from open_scopes() at the first error; or log "--cgroup" there.
+    """
+    missing = [bed.scope.path / name for name in ("missing", "absent")]
+    path = config("[load]\n" + "".join(f"cgroup = {name}\n" for name in missing) +
+                  f"relay-cgroup = {missing[0]}\n")
+    result = bed.tproxy_load("--check", "-f", path)
+    assert result.status == 1 and result.out == ""
+    assert [line.split(": ")[1] for line in result.err.splitlines()] == [
+        f"{path}:{number}" for number in (2, 3, 4)]
+    path = config(f"[load]\ncgroup = {bed.scope}\ncgroup = {bed.scope}\n")
+    result = bed.tproxy_load("--check", "-f", path)
+    assert result.status == 0
+    assert f"{path}:3: cgroup '{bed.scope}' is given twice\n" in result.err
+    path = config(f"[load]\nrelay-cgroup = {bed.scope}\ncgroup = {bed.outside}\n"
+                  f"cgroup = {bed.scope}\n")
+    bed.tproxy_load("--check", "-f", path).refused(
+        f"{path}:4: cgroup '{bed.scope}' is in the relay cgroup")
+    assert_nothing_applied(bed)
+
+
 def test_check_says_which_section(bed, config):
     """It must not approve a section that it has not read. Fails without config_has_others in both
     programs."""
@@ -288,7 +311,7 @@ def test_file_that_is_wrong_keeps_what_is_loaded(proxied, config):
 
 @pytest.mark.parametrize("args, named", [
     (["--check", "--unload"], "--check"), (["--check", "--status"], "--check"),
-    (["--config"], "--config"), (["-f", ""], "''")])
+    (["--config"], "--config"), (["-f", ""], "path is empty")])
 def test_usage_errors(bed, args, named):
     bed.tproxy_load("-c", bed.scope, *args).refused(named, status=2)
 
