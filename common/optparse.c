@@ -236,6 +236,7 @@ static int set_key(void *data, const char *key, const char *value, unsigned int 
 		if (!(table->rows[i].flags & OPTABLE_KEY) || strcmp(key, table->rows[i].name) != 0)
 			continue;
 		target->given->in_file |= UINT64_C(1) << i;
+		target->given->lines[i] = line;
 		return optable_set(&table->rows[i], target->options, value, line, error);
 	}
 	return optable_refuse(error, "unknown key");
@@ -347,6 +348,16 @@ int optparse_read(const struct optable *table, int argc, char **argv, void *opti
 	if (r == 0)
 		*ret_given = given;
 	return r;
+}
+
+unsigned int optparse_line(const struct optable *table, const struct optparse_given *given,
+			   const char *name)
+{
+	size_t i = 0;
+
+	while (strcmp(table->rows[i].name, name) != 0)
+		i++;
+	return given->on_command_line & (UINT64_C(1) << i) ? 0 : given->lines[i];
 }
 
 bool optparse_has(const struct optable *table, uint64_t set_of_rows, const char *name)

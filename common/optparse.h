@@ -21,7 +21,9 @@
 struct optparse_given {
 	uint64_t on_command_line;
 	uint64_t in_file;
-	bool file_has_others; /* the file has sections of other programs */
+	unsigned int
+		lines[OPTABLE_ROWS_MAX]; /* of the file, by row; the last one of a repeated key */
+	bool file_has_others;		 /* the file has sections of other programs */
 };
 
 /*
@@ -34,6 +36,11 @@ int optparse_read(const struct optable *table, int argc, char **argv, void *opti
 
 /* Logs a usage error, with a hint to --help. Returns -EINVAL. */
 int optparse_usage_error(const struct optable *table, const char *fmt, ...) _printf_(2, 3);
+
+/* Returns the line of the file that has the value of this option, or 0 if it comes from elsewhere.
+ */
+unsigned int optparse_line(const struct optable *table, const struct optparse_given *given,
+			   const char *name);
 
 /* Returns true if the option of this name, which must be in the table, is in a set of rows. */
 bool optparse_has(const struct optable *table, uint64_t set, const char *name);

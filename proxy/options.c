@@ -27,6 +27,7 @@
 /* Limit of TCP_KEEPIDLE, 32767 s, in whole hours. */
 #define KEEPALIVE_MAX_MS (9 * 3600 * 1000)
 #define CONNECTIONS_MAX	 10000000
+#define WHERE_LEN	 (PATH_MAX + 16)
 
 /* Returns why no client could connect to a listener of this address, or NULL. */
 static const char *why_no_listener(const union sockaddr_any *addr)
@@ -292,25 +293,41 @@ uint32_t options_listeners(const struct options *o, enum tproxy_family family)
 	return (LISTENERS_LEAST + o->workers - 1) / o->workers;
 }
 
-/* Checks the options that depend on each other. Returns 0 or -EINVAL, logged. */
-static int check(const struct options *o)
+/* Writes "FILE:LINE: " of the last of two options in the file, or "" if neither is from there. */
+static void format_where(const struct options *o, const struct optparse_given *given,
+			 const char *name, const char *other, char text[WHERE_LEN])
 {
+	const unsigned int a = optparse_line(&table, given, name);
+	const unsigned int b = optparse_line(&table, given, other);
+
+	*text = '\0';
+	if (a || b)
+		snprintf(text, WHERE_LEN, "%s:%u: ", o->config, a > b ? a : b);
+}
+
+/* Checks the options that depend on each other. Returns 0 or -EINVAL, logged. */
+static int check(const struct options *o, const struct optparse_given *given)
+{
+	char addr[FORMAT_ENDPOINT_LEN], where[WHERE_LEN];
 	enum tproxy_family family;
-	char addr[FORMAT_ENDPOINT_LEN];
 	uint32_t n, port;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		n = o->workers * options_listeners(o, family);
+		format_where(o, given, "workers", "listeners", where);
 		if (n > TPROXY_PORTS_MAX)
 			return optparse_usage_error(
 				&table,
-				"%u workers x %u listeners = %u; at most %d, see --workers and --listeners",
-				o->workers, options_listeners(o, family), n, TPROXY_PORTS_MAX);
+				"%s%u workers x %u listeners = %u; at most %d, see --workers and --listeners",
+				where, o->workers, options_listeners(o, family), n,
+				TPROXY_PORTS_MAX);
 		port = ntohs(o->listen[family].in.sin_port);
+		format_where(o, given, "listen", "listen", where);
 		if (port && port + n - 1 > UINT16_MAX)
 			return optparse_usage_error(
-				&table, "--listen: no %u ports from %s on, one for each listener",
-				n, format_endpoint(&o->listen[family], addr));
+				&table, "%slisten: no %u ports from %s on, one for each listener",
+				*where ? where : "--", n,
+				format_endpoint(&o->listen[family], addr));
 	}
 	return 0;
 }
@@ -351,7 +368,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 		o.error_memory_ms = 0;
 	if (!optparse_has(&table, given.on_command_line | given.in_file, "connection-log"))
 		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
-	r = check(&o);
+	r = check(&o, &given);
 	if (r == 0)
 		*ret_options = o;
 	return r;

@@ -223,6 +223,19 @@ def test_relay_check_of_addresses(bed):
         assert address in programs.call(relay, "--check", "-l", address).succeeded().out
 
 
+def test_relay_options_that_depend_on_each_other(bed, config):
+    """They are named by their line in the file. To see it fail: let format_where() write ''."""
+    relay = bed._binaries / "tproxy-relay"
+    path = config("[relay]\nworkers = 64\nlisteners = 2\nverbose = yes\n")
+    programs.call(relay, "--check", "-f", path).refused(f"{path}:3: 64 workers", status=2)
+    programs.call(relay, "--check", "-f", path, "--listeners=3").refused(
+        f"{path}:2: 64 workers x 3", status=2)
+    programs.call(relay, "--check", "-f", path, "--listeners=3", "-w", "30").refused(
+        "relay: 30 workers x 3", status=2)
+    path = config("[relay]\nlisten = 127.0.0.1:65535\nworkers = 2\n")
+    programs.call(relay, "--check", "-f", path).refused(f"{path}:2: listen: no 2 ports", status=2)
+
+
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["load", "check"])
 @pytest.mark.parametrize("lines, named", [(lines, named) for lines, *named in WRONG_LINES],
                          ids=[lines[-1][:20] or "-" for lines, *_ in WRONG_LINES])
