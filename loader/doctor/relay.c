@@ -52,7 +52,7 @@ static void fix_relay(struct doctor *d, const struct tproxy_relay *relay)
 	if (relay->alive_ns)
 		doctor_fix(d, "%s", doctor_fix_relay(d));
 	else
-		doctor_fix(d, "restart that proxy, then tproxyctl register --pin-dir %s --pid PID",
+		doctor_fix(d, "restart that proxy, then tproxyctl register --pid PID --pin-dir %s",
 			   shell_quote(d->pin_dir, quoted, sizeof(quoted)));
 }
 
