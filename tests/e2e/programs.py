@@ -161,6 +161,10 @@ class Program:
     def text(self):
         return self.log.read_text(errors="replace")
 
+    def complete_lines(self):
+        """The log without a last line that is being written."""
+        return self.text().rpartition("\n")[0].splitlines()
+
     def says(self, text, times=1):
         """Waits for a line. The log is written by a thread, so a line may come after its event."""
         return host.wait_until(lambda: self.text().count(text) >= times, f"it says {text!r}", 10)
@@ -228,7 +232,7 @@ class Relay(Program):
         super().kill()
 
     def registrations(self):
-        return self._REGISTERED.findall(self.text())
+        return self._REGISTERED.findall("\n".join(self.complete_lines()))
 
     def wait_registered(self, times=1):
         wait_until(lambda: len(self.registrations()) >= times or not self.running(),
@@ -245,7 +249,7 @@ class Relay(Program):
 
     def connections(self):
         """The log lines of finished connections."""
-        return re.findall(r"connection .*", self.text())
+        return re.findall(r"connection .*", "\n".join(self.complete_lines()))
 
     def connections_to(self, address):
         return [line for line in self.connections() if "-> {}:{}:".format(*address) in line]

@@ -37,7 +37,7 @@ def one_connection(bed, listener):
 
 
 def json_lines(relay):
-    return [json.loads(line) for line in relay.text().splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in relay.complete_lines() if line.startswith("{")]
 
 
 def test_json(loaded):

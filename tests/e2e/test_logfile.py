@@ -267,7 +267,7 @@ def test_destination_that_fails(loaded):
     address = closed.getsockname()
     closed.close()
     assert loaded.run_in(wire.fate, address) == wire.RESET
-    line, = host.wait_until(lambda: [json.loads(line) for line in relay.text().splitlines()
+    line, = host.wait_until(lambda: [json.loads(line) for line in relay.complete_lines()
                                      if line.startswith("{")], "a line")
     assert line["reason"] == "destination failed" and line["from"] is None
     assert line["errno"] == 111 and line["error"] == "ECONNREFUSED"

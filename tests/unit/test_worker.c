@@ -4,6 +4,7 @@
  * happens when sessions end. Sessions run between a client and a server on loopback (ends.h). The
  * test itself runs the loop of the worker.
  */
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #include "ends.h"
@@ -180,6 +181,14 @@ static void drain_fd(int fd)
 		;
 }
 
+/* Waits: on a busy machine the kernel delivers what was sent somewhat later. */
+static bool is_readable(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, 5000) == 1;
+}
+
 /*
  * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
  * see it fail: call run() at once in on_ready(), or make TURN_BYTES larger.
@@ -189,10 +198,12 @@ static void test_small_talk_beside_bulk(void **state)
 	struct fixture *f = *state;
 	struct half *bulk[3];
 	int fds[3][2], i, turns;
+	struct half *small;
 
 	for (i = 0; i < 3; i++)
 		bulk[i] = start_bulk(f, fds[i]);
 	start(f);
+	small = &TAILQ_FIRST(&worker.env.sessions)->c2s;
 	for (turns = 0; turns < 100; turns++) {
 		uint64_t before = 0, after = 0;
 		char byte = 0;
@@ -203,10 +214,12 @@ static void test_small_talk_beside_bulk(void **state)
 			before += bulk[i]->pump.bytes;
 		}
 		assert_int_equal(send(f->client, "x", 1, 0), 1);
+		assert_true(is_readable(small->pump.src_fd));
 		event_base_loop(worker.env.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		for (i = 0; i < 3; i++)
 			after += bulk[i]->pump.bytes;
 		assert_true(after - before <= (128 + 64) * 1024);
+		assert_true(is_readable(f->server));
 		assert_int_equal(recv(f->server, &byte, 1, MSG_DONTWAIT), 1);
 	}
 	for (i = 0; i < 3; i++) {
