@@ -256,7 +256,8 @@ void doctor_pinned(struct doctor *d)
 
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
-	if (r != -ENOENT && !owned_by_tproxy(&pins, "map_policy")) {
+	if (r != -ENOENT &&
+	    (!owned_by_tproxy(&pins, "map_policy") || owned_is_other_file(&pins, "map_policy"))) {
 		doctor_add(
 			d, DOCTOR_ERROR, "loaded",
 			"'%s/map_policy' was not created by tproxy-load, so nothing is loaded there",

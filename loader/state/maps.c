@@ -23,7 +23,7 @@ char *maps_strerror(const char *pin_dir, const char *name, int r, char buf[MAPS_
 	const char *remedy = "";
 
 	shell_quote(pin_dir, quoted, sizeof(quoted));
-	if (r == -EPROTO || (denied && !owned_by_tproxy(&pins, name))) {
+	if (r == -EPROTO || (denied && owned_is_other_file(&pins, name))) {
 		snprintf(
 			buf, MAPS_ERROR_LEN,
 			"it was not created by this version of tproxy-load; run 'tproxyctl doctor' with --pin-dir %s",

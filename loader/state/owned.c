@@ -106,12 +106,13 @@ static bool is_our_link(int fd, const struct hook *hook)
 	return prog_fd >= 0 ? is_our_program(prog_fd, hook) : errno == EPERM;
 }
 
-/* The kernel returns EACCES also for a directory and for a file of another file system. */
-static bool is_bpf_object(const char *path)
+bool owned_is_other_file(const struct pins *pins, const char *name)
 {
+	char path[PATH_MAX];
 	struct stat st;
 
-	return stat(path, &st) < 0 || (S_ISREG(st.st_mode) && bpffs_mount_holds(path));
+	return pins_path(pins, name, path) == 0 && stat(path, &st) == 0 &&
+	       (!S_ISREG(st.st_mode) || !bpffs_mount_holds(path));
 }
 
 bool owned_by_tproxy(const struct pins *pins, const char *name)
@@ -124,7 +125,7 @@ bool owned_by_tproxy(const struct pins *pins, const char *name)
 		return false;
 	fd = bpf_obj_get(path);
 	if (fd < 0)
-		return (errno == EACCES || errno == EPERM || errno == EROFS) && is_bpf_object(path);
+		return errno == EACCES || errno == EPERM || errno == EROFS;
 	if (program)
 		return is_our_program(fd, program);
 	return link ? is_our_link(fd, link) : is_our_map(fd, name);

@@ -10,8 +10,14 @@ struct pins;
 /*
  * Returns true if this version pins a map, program or link by that name, and the object there is
  * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
- * may open it. A directory, or a link to a file of another file system, is not tproxy's.
+ * may open it.
  */
 bool owned_by_tproxy(const struct pins *pins, const char *name);
+
+/*
+ * Returns true if there is no BPF object at that name, but a directory or a file of another file
+ * system. The kernel returns EACCES for these, to root too.
+ */
+bool owned_is_other_file(const struct pins *pins, const char *name);
 
 #endif
