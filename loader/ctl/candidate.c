@@ -176,6 +176,14 @@ static int add_port(const struct candidate *c, struct tproxy_listen *listen, con
 	return 0;
 }
 
+/* True for a multicast address and for 255.255.255.255. bind() accepts both for IPv4. */
+static bool is_multicast(const __u8 addr[16])
+{
+	if (address_is_ipv4(addr))
+		return (addr[12] & 0xf0) == 0xe0 || memcmp(addr + 12, "\xff\xff\xff\xff", 4) == 0;
+	return addr[0] == 0xff;
+}
+
 /*
  * Adds the address and port of a listener; for a wildcard the loopback address. Returns 0 or
  * -errno, logged.
@@ -190,6 +198,11 @@ static int add_listener(const struct candidate *c, const struct listening_socket
 		log_err("process %d listens on %s with Multipath TCP, which tproxy cannot redirect to; disable it in the proxy (programs in Go: GODEBUG=multipathtcp=0)",
 			c->options->pid, address_format_endpoint(&l->ep, text));
 		return -EPROTONOSUPPORT;
+	}
+	if (is_multicast(l->ep.addr)) {
+		log_err("process %d listens on %s, a multicast or broadcast address, to which no client can connect; choose another with --port",
+			c->options->pid, address_format_endpoint(&l->ep, text));
+		return -EADDRNOTAVAIL;
 	}
 	if (address_is_any4(l->ep.addr))
 		return add_port(c, &listen[TPROXY_INET], address_loopback4, l->ep.port);

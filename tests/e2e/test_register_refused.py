@@ -216,6 +216,12 @@ def test_two_addresses(loaded, register, listening):
     assert shown["listen"] == [f"127.0.0.2:{PORT + 1}"]
 
 
+@pytest.mark.parametrize("address", ["224.0.0.1", "255.255.255.255"])
+def test_address_without_clients(loaded, register, listening, unchanged, address):
+    """To see it fail: let is_multicast() in candidate.c return false."""
+    register("--pid", listening(inet(PORT, address))).refused(f"{address}:{PORT}", "no client")
+
+
 def test_only_what_was_asked_for_is_marked(loaded, register, listening):
     """HAProxy has a port for statistics too."""
     pid = listening(inet(PORT), inet(PORT + 1))
