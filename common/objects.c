@@ -45,7 +45,8 @@ const struct hook hooks[_HOOK_MAX] = {
 	[HOOK_SWEEP] = { "sweep", "cgroup/bind4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
 			 BPF_CGROUP_INET4_BIND, .relay = true },
 	/* Pinned but not attached: bpffs_sweep() runs it with BPF_PROG_TEST_RUN. */
-	[HOOK_SWEEP_NOW] = { "sweep_now", "tc", BPF_PROG_TYPE_SCHED_CLS },
+	[HOOK_SWEEP_NOW] = { "sweep_now", "tc", BPF_PROG_TYPE_SCHED_CLS,
+			     .scope = false },
 	[HOOK_SOCKOPS] = { "sockops", "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
 			   .scope = true, .relay = true },
 	[HOOK_CONNECT4] = { "connect4", "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
