@@ -253,11 +253,12 @@ def test_client_that_has_closed_before_the_destination_answers(loaded):
 # --- timeouts
 
 
-def speaks(one, other, duration, pause_most):
-    """Sends a byte one way again and again for @duration. Returns false if the test is void,
-    because this process did not get the CPU for longer than the pause."""
-    began = last = time.monotonic()
-    while last - began < duration:
+def speaks(one, other, began, pause_most):
+    """Sends a byte one way again and again for 2.5 s. Returns false if the test is void, because
+    this process did not get the CPU for longer than the pause. @began: when the connection did, as
+    the relay's timeout runs from there."""
+    last = began
+    while last - began < 2.5:
         try:
             one.sendall(b".")
             assert wire.read_exactly(other, 1) == b"."
@@ -293,9 +294,10 @@ def test_one_direction_keeps_a_connection_from_being_idle(loaded, speaker):
     loaded.start_relay("--idle-timeout", "1200ms")
 
     def attempt():
+        began = time.monotonic()
         ends = loaded.pair()
         one, other = ends if speaker == "client" else reversed(ends)
-        if speaks(one, other, 2.5, pause_most=0.6):
+        if speaks(one, other, began, pause_most=0.6):
             wire.exchange(other, one)
             return True
 
@@ -317,10 +319,11 @@ def test_half_closed_timeout_does_not_end_a_transfer(loaded):
     loaded.start_relay("--half-closed-timeout", "1200ms")
 
     def attempt():
+        began = time.monotonic()
         client, server = loaded.pair()
         client.shutdown(socket.SHUT_WR)
         assert wire.ended_by(server) == wire.EOF
-        return speaks(server, client, 2.5, pause_most=0.6)
+        return speaks(server, client, began, pause_most=0.6)
 
     host.wait_until(attempt, "an attempt without a pause", 20)
 
