@@ -120,8 +120,10 @@ configure_root()
     printf '127.0.0.1 localhost tproxy-vm\n::1 localhost\n' > "$1/etc/hosts"
     echo 0123456789abcdef0123456789abcdef > "$1/etc/machine-id" # or systemd runs its first boot
     chroot "$1" useradd --create-home --shell /bin/sh tester
-    # The tests start nginx and haproxy themselves. One console is for the log, another one for the login.
-    chroot "$1" systemctl mask -q nginx.service haproxy.service serial-getty@ttyS0.service getty@tty1.service \
+    # The tests start nginx and haproxy themselves. One console is for the log, another one for the
+    # login.
+    chroot "$1" systemctl mask -q nginx.service haproxy.service \
+        serial-getty@ttyS0.service getty@tty1.service \
         apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
         fstrim.timer e2scrub_reap.service
     mkdir -p "$1/etc/systemd/system/serial-getty@ttyS1.service.d"
