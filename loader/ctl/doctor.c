@@ -21,11 +21,11 @@
 
 static const struct ctl_usage usage = {
 	.command = CTL_DOCTOR,
-	.synopsis = "[--json] [-p DIR] [-c CGROUP] [--strict]",
+	.synopsis = "[--json] [-p DIR] [-c PATH] [--strict]",
 	.about =
 		"Checks whether this host can run tproxy and whether what is loaded works. Prints\n"
-		"each finding, and how to fix it. Exit status 1 if there is an error. Changes\n"
-		"nothing.\n",
+		"each finding, and how to fix it. Exit status 1 if there is an error. Removes\n"
+		"stale map entries, as status does, and changes nothing else.\n",
 };
 
 static const char *const level_names[_DOCTOR_LEVEL_MAX] = {
