@@ -16,9 +16,9 @@
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
- * the listener at the new address is alive and carries tproxy's mark. decide() in decide.bpf.h
- * holds the decision. A connection that should be redirected and cannot be gets the policy's
- * verdict there: direct, or refused.
+ * the listener at the new address is alive and carries tproxy's mark. decide.bpf.h makes the
+ * decision. A connection that should be redirected and cannot be gets the policy's verdict there:
+ * direct, or refused.
  *
  * The hooks run for every socket in scope, so each starts with the cheapest test that rules one
  * out.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl explain: what would connect() to this address do now, and why? gather.c reads the facts
- * from /proc and the pins, and decide(), which connect4 and connect6 are built from too, decides.
- * Facts about the socket are assumed: it is new.
+ * tproxyctl explain: tells what connect() to an address would do now, and why. gather.c reads the
+ * facts from /proc and the pins. decide() makes the decision from them, by decide_stage() and
+ * decide_by(), which connect4 and connect6 call too. Facts about the socket are assumed: it is new.
  *
  * Each destination makes one JSON object. The text is printed from that object.
  */
