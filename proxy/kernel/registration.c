@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "bpffs.h"
 #include "config.h"
@@ -37,10 +38,13 @@
 
 /* Limit of parts in one pass: more than a full map_socks has. */
 #define SWEEP_PARTS_MAX 16
-/* Pause between two passes: at least SWEEP_PAUSE_NS, and SWEEP_PAUSE_FACTOR times the duration of
- * the last pass (0.25 % of a CPU). */
-#define SWEEP_PAUSE_NS	   1900000000ULL
-#define SWEEP_PAUSE_FACTOR 400
+/*
+ * Pause between two passes: SWEEP_PAUSE_FACTOR times the CPU time of the last pass (0.25 % of a
+ * CPU), within these limits. A full map of 65,536 entries stays near the upper one.
+ */
+#define SWEEP_PAUSE_NS	    1900000000ULL
+#define SWEEP_PAUSE_MOST_NS 30000000000ULL
+#define SWEEP_PAUSE_FACTOR  400
 
 static int log_open_error(const char *pin_dir, const char *name, int r)
 {
@@ -446,27 +450,40 @@ static enum registration_state renew(struct registration *reg, const struct tpro
 	return reg->error < 0 ? REGISTRATION_FAILED : REGISTRATION_GOOD;
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /*
  * Asks the kernel half, by a bind() that it fails, for a pass over the entries of this network
  * namespace. The pass removes entries whose socket is gone, one part for each bind(). EAGAIN: there
  * are more parts. The next pass comes two seconds later, or more after a long pass: a pass over
- * 10,000 live entries takes some 15 ms.
+ * 10,000 live entries takes some 15 ms. Only CPU time counts: a thread that had to wait for the CPU
+ * in the middle of a pass must not delay the next one.
  */
 static void sweep(struct registration *reg)
 {
 	const struct sockaddr_in nowhere = { .sin_family = AF_INET };
-	uint64_t begun_ns = monotonic_kernel_ns(), took_ns, pause_ns;
+	uint64_t begun_ns = monotonic_kernel_ns(), cpu_ns, pause_ns;
 	int parts = SWEEP_PARTS_MAX;
 
 	if (begun_ns < reg->sweep_due_ns)
 		return;
+	cpu_ns = thread_cpu_ns();
 	while (parts-- > 0 &&
 	       bind(reg->query_fd, (const struct sockaddr *)&nowhere, sizeof(nowhere)) < 0 &&
 	       errno == EAGAIN)
 		;
-	took_ns = monotonic_kernel_ns() - begun_ns;
-	pause_ns = took_ns * SWEEP_PAUSE_FACTOR;
-	reg->sweep_due_ns = begun_ns + (pause_ns > SWEEP_PAUSE_NS ? pause_ns : SWEEP_PAUSE_NS);
+	pause_ns = (thread_cpu_ns() - cpu_ns) * SWEEP_PAUSE_FACTOR;
+	if (pause_ns < SWEEP_PAUSE_NS)
+		pause_ns = SWEEP_PAUSE_NS;
+	if (pause_ns > SWEEP_PAUSE_MOST_NS)
+		pause_ns = SWEEP_PAUSE_MOST_NS;
+	reg->sweep_due_ns = begun_ns + pause_ns;
 }
 
 enum registration_state registration_check(struct registration *reg)

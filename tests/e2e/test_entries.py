@@ -5,9 +5,11 @@ takes all entries."""
 
 import errno
 import os
+import re
 import signal
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -180,6 +182,27 @@ def test_living_entries_are_not_swept(proxied):
     assert proxied.stats()["stale"] == 0
     for client, server in pairs:
         wire.exchange(client, server)
+
+
+@pytest.mark.needs("strace")
+def test_pass_that_has_to_wait(proxied):
+    """A pass of 0.4 s, of which the relay's thread does not run, delays the next one by no more
+    than another. To see it fail: let thread_cpu_ns() return CLOCK_MONOTONIC."""
+    def begun():
+        return max([entry["value"]["begun_ns"] for entry in proxied.pins.dump("map_sweep")],
+                   default=0)
+
+    log = proxied.directory / "strace.log"
+    with subprocess.Popen(["strace", "-q", "-f", "-e", "trace=bind", "-e",
+                           "inject=bind:delay_enter=400000", "-o", log, "-p",
+                           str(proxied.relay.pid)]) as strace:
+        try:
+            host.wait_until(lambda: log.exists() and re.search(r'"0\.0\.0\.0".*\(DELAYED\)',
+                                                               log.read_text()), "a pass", 20)
+        finally:
+            strace.terminate()
+    before = begun()
+    host.wait_until(lambda: begun() > before, "the next pass", 30)
 
 
 def test_client_that_binds_to_a_device_later(proxied):
