@@ -4,7 +4,7 @@
  *
  *   1. Drops the record of an earlier connect() of this socket, and undoes client_abort().
  *   2. Gathers facts, in the stages of decide.bpf.h, and asks decide_stage() after each. The gather
- *      functions store facts in struct facts, and in struct attempt what a redirect needs besides.
+ *      functions store facts in struct facts, and other data of a redirect in struct attempt.
  *   3. Completes the record of a redirect, counts the decision, sets the result of connect().
  *
  * The destination is recorded in the socket's storage while facts are gathered, so before
@@ -41,7 +41,7 @@ enum {
 	CONNECT_PROCEED = 1,
 };
 
-/* What a redirect needs to know about the chosen port. */
+/* The chosen port: its address, and its place in map_listeners and map_loads. */
 struct target {
 	struct tproxy_endpoint relay;
 	__u64 listener;		 /* key in map_listeners, 0 = unknown */
@@ -49,8 +49,8 @@ struct target {
 };
 
 /*
- * One connect() under way. What gather_relay() and gather_shares() set is not initialised before:
- * paths that end earlier would pay for it.
+ * One connect() under way. The members that gather_relay() and gather_shares() set are not
+ * initialised before, because paths that end earlier would pay for it.
  */
 struct attempt {
 	struct bpf_sock_addr *ctx;
@@ -450,7 +450,7 @@ static __always_inline void try_redirect(struct attempt *a)
 	}
 	if (a->reason == TPROXY_STAT_REDIRECTED)
 		complete_record(a);
-	/* Sweep for later connects: stale entries may be what takes up the room. */
+	/* Sweep for later connects, because stale entries may take up the room. */
 	if (a->reason == TPROXY_STAT_OVER_SHARE || a->reason == TPROXY_STAT_MAP_FULL)
 		sweep(a->ctx, a->netns_cookie, /* at_once= */ false);
 }

@@ -83,7 +83,7 @@ struct facts {
 	bool has_room; /* in map_socks */
 };
 
-/* What a stage returns if its questions decide nothing. */
+/* Returned by a stage whose questions decide nothing. */
 #define REASON_NONE _TPROXY_STAT_MAX
 
 /* True if the relay has a heartbeat and it is too old: the relay is stopped or hangs. */

@@ -159,8 +159,8 @@ static bool read_text(struct reader *reader)
 }
 
 /*
- * libinih's reader: returns buf, or NULL to end the file. libinih ignores an empty line, which it
- * gets for a wrong one.
+ * libinih's reader: returns buf, or NULL to end the file. For a wrong line it returns an empty one,
+ * which libinih ignores.
  */
 static char *read_line(char *buf, int size, void *stream)
 {
@@ -177,7 +177,7 @@ static char *read_line(char *buf, int size, void *stream)
 		r = check_key(reader);
 	len = r < 0 ? 0 : strlen(text);
 	reader->value = NULL;
-	/* With room for a newline, for which libinih would otherwise call again. */
+	/* Keep room for a newline. Without it libinih would call again for the same line. */
 	if (len + 2 > (size_t)size) {
 		len = strcspn(text, "=:") + 1;
 		reader->value = text + len;

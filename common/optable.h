@@ -130,7 +130,7 @@ int optable_path(const char *value, char ret_path[PATH_MAX], char error[OPTABLE_
 int optable_number(const struct optable_row *row, const char *value, uint32_t *ret_number,
 		   char error[OPTABLE_ERROR_LEN]);
 
-/* Writes the message to error and is -EINVAL, for set(). */
+/* For set(): writes the message to error. Its value is -EINVAL. */
 #define optable_refuse(error, ...) (snprintf(error, OPTABLE_ERROR_LEN, __VA_ARGS__), -EINVAL)
 
 /* Formats a value of a size or duration with the largest unit that divides it: "64K", "9h". */

@@ -22,7 +22,7 @@ _Static_assert(OPTABLE_ERROR_LEN == CONFIGFILE_ERROR_LEN, "set_key() passes one 
 /* getopt_long() returns this plus the row's index for a long option. */
 #define LONG 0x100
 
-/* What next_option() returns beside the index of a row. */
+/* Results of next_option() that are not the index of a row. */
 #define WALK_END     (-1)
 #define WALK_OPERAND (-2)
 
@@ -136,7 +136,7 @@ static const struct option *find_exact(const struct walk *w, const char *name, s
 	return NULL;
 }
 
-/* Refuses the option that getopt_long() did not accept. missing: for want of its value. */
+/* Refuses the option that getopt_long() did not accept. missing: its value is missing. */
 static int refuse_option(const struct walk *w, const char *word, bool missing,
 			 char error[OPTABLE_ERROR_LEN])
 {
@@ -156,8 +156,8 @@ static int refuse_option(const struct walk *w, const char *word, bool missing,
 	return optable_refuse(error, "unknown option '-%c'", optopt);
 }
 
-/* Checks what getopt_long() accepts and we do not. word has the option, next_word its value or
- * NULL. */
+/* Refuses forms that getopt_long() accepts and we do not. word has the option, next_word its value
+ * or NULL. */
 static int check_option(const struct walk *w, const char *word, int c, const char *next_word,
 			char error[OPTABLE_ERROR_LEN])
 {

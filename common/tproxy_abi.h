@@ -90,11 +90,11 @@ struct tproxy_listen {
 struct tproxy_relay {
 	__u64 registered_ns; /* CLOCK_MONOTONIC */
 	__u64 alive_ns;	     /* CLOCK_MONOTONIC of the last heartbeat; 0 = the relay has none */
-	__u64 unreachable;   /* redirects that found no live listener of this relay; counted by the
-			   kernel   half */
-	__u64 strayed_ns;    /* kernel half only: when a SYN to it would last have left the host */
-	__u32 pid;	     /* thread group id in the initial PID namespace; for display only */
-	__u32 uid;	     /* user ID in the initial user namespace; for display only */
+	/* redirects that found no live listener of this relay; counted by the kernel half */
+	__u64 unreachable;
+	__u64 strayed_ns; /* kernel half only: when a SYN to it would last have left the host */
+	__u32 pid;	  /* thread group id in the initial PID namespace; for display only */
+	__u32 uid;	  /* user ID in the initial user namespace; for display only */
 	struct tproxy_listen listen[_TPROXY_FAMILY_MAX];
 };
 

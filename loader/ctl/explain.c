@@ -38,7 +38,7 @@ static const struct ctl_usage usage = {
 		"address stands in brackets.\n",
 };
 
-/* Beside the counters: the hook does not run. */
+/* The reason that is not a counter: the hook does not run. */
 #define OUT_OF_SCOPE "out_of_scope"
 
 static const char *const verdict_names[] = {
@@ -177,8 +177,8 @@ static void add_room(struct json_object *to, const struct gathered *found)
 }
 
 /*
- * Returns true if the load named the caller's cgroup or one above it, and that one was created
- * again since.
+ * Returns true if the load named the caller's cgroup or one above it, and the named cgroup was
+ * created again since.
  */
 static bool is_replaced(const struct gather *g)
 {
@@ -224,7 +224,7 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	char destination[FORMAT_ENDPOINT_LEN];
 	size_t i;
 
-	/* As it was given: a mapped address is one of IPv6, for which connect6 runs. */
+	/* As it was given: connect6 runs for an IPv4-mapped address. */
 	json_add_string(root, "destination", format_endpoint(dst, destination));
 	json_add_string(root, "verdict", verdict_names[decision->verdict]);
 	add_reason(root, g, found, decision->reason);
@@ -292,7 +292,7 @@ static int explain(struct gather *g, const union sockaddr_any *dst, bool json, b
 		decision = decide(&found.facts, &g->policy, found.n_known - 1);
 	if (decision.verdict == VERDICT_MORE)
 		return log_unknown(g, dst, pinned_maps[g->failed_map].name, found.error);
-	/* Out of scope a connection is direct. So a link that cannot be read decides the others. */
+	/* The link decides whether the caller is in scope. Out of scope a connection is direct. */
 	if (found.scope_error && decision.verdict != VERDICT_DIRECT)
 		return log_unknown(g, dst, found.scope_link, found.scope_error);
 	root = object_of(g, dst, &found, &decision);

@@ -60,15 +60,16 @@ static int lookup(struct gather *g, enum pinned_map_id id, const void *key, void
 {
 	int r = open_map(g, id);
 
-	/* -ENOENT of a map that is not pinned must not read as an entry that does not exist. */
+	/* -ENOENT means a missing entry to callers: return another error for a missing map. */
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	return bpf_map_lookup_elem(g->maps[id], key, ret_value);
 }
 
 /*
- * Finds the cgroup, the caller's or one above it, that the hook is attached to. If there is none,
- * but a link that cannot be read, that cgroup counts as attached and out->scope_error is set.
+ * Finds the cgroup, the caller's or one above it, that the hook is attached to. If the hook is
+ * attached to none, but the link of one cannot be read, that cgroup counts as attached and
+ * out->scope_error is set.
  */
 static void find_scope(const struct gather *g, enum hook_id hook, struct gathered *out)
 {
@@ -280,7 +281,7 @@ void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gather
 	endpoint_from(dst, &ret->dst);
 	find_scope(g, dst->sa.sa_family == AF_INET ? HOOK_CONNECT4 : HOOK_CONNECT6, ret);
 	while (ret->n_known < _STAGE_MAX) {
-		/* Without a relay there is nothing to look at beyond. */
+		/* Without a relay the later stages have no facts. */
 		if (ret->n_known > STAGE_RELAY && !ret->facts.has_relay)
 			return;
 		ret->error = stages[ret->n_known](g, ret);

@@ -20,7 +20,7 @@ struct gather {
 	struct tproxy_policy policy;
 	int maps[_PINNED_MAP_MAX]; /* -1: not open yet */
 	struct listener_mark programs;
-	enum pinned_map_id failed_map; /* whose read failed last */
+	enum pinned_map_id failed_map; /* the map that could not be read last */
 };
 
 /* What is known about one destination. */

@@ -102,7 +102,7 @@ static void check_link(struct check *check, const struct pinned_link *link)
 
 	if (is_gone(link->cgroup_id)) {
 		/*
-		 * doctor_scopes() reports what that means, once for all hooks. While there are
+		 * doctor_scopes() reports a removed cgroup, once for all hooks. While there are
 		 * sockets of that cgroup, the link is still attached and serves them.
 		 */
 		check->n_gone++;

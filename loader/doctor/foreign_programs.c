@@ -204,7 +204,7 @@ static void check_foreign_at(struct doctor *d, const struct pinned_links *links,
 	}
 }
 
-/* Reports a program above the cgroup that tproxy's keeps from running, or would keep. */
+/* Reports a program above the cgroup that does not run because of tproxy's, or would not run. */
 static void check_cancelled(struct doctor *d, const struct pinned_links *links,
 			    const struct cgroup *target, const struct hook *hook, struct seen *seen)
 {
@@ -255,8 +255,7 @@ static void check_foreign(struct doctor *d, const struct pinned_links *links, co
 		if (hook_is_attached(&hooks[i]))
 			check_cancelled(d, links, &target, &hooks[i], seen);
 	}
-	/* Programs on bind, the hook of the sweep, do not meet tproxy's: policies.c reports them.
-	 */
+	/* Programs on bind, the hook of the sweep, do not affect connect(): policies.c has them. */
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (hook_is_attached(&hooks[i]) && i != HOOK_SWEEP)
 			check_foreign_at(d, links, &target, root, &hooks[i], seen);
@@ -279,7 +278,7 @@ void foreign_programs_report(struct doctor *d, const struct pinned_links *links)
 
 		for (j = 0; j < i && links->list[j].cgroup_id != links->list[i].cgroup_id; j++)
 			;
-		/* Once for each cgroup. One that is gone was reported with its links. */
+		/* Once for each cgroup. A removed cgroup was reported with its links. */
 		if (j == i && cgroup_path_by_id(links->list[i].cgroup_id, &path) == 0)
 			check_foreign(d, links, path, &seen);
 	}

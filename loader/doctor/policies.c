@@ -194,7 +194,7 @@ static void judge(struct scan *scan, const struct cgroup *cgroup, const struct f
 		const struct filters_outcome *o = &outcomes[i];
 
 		if (o->cut)
-			/* What could reach nothing without tproxy is no finding. */
+			/* A service that can reach nothing without tproxy is not a finding. */
 			r = o->some_pass ? 3 : filters_are_systemds(filters) ? 0 : 1;
 		else
 			r = o->some_drop && !of_relays && !holds_for_relays(scan, cgroup) ? 2 : 0;
@@ -222,8 +222,8 @@ static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach
 }
 
 /*
- * doctor_attached() reports programs on connect at the scope and above it, for tproxy's are there
- * too.
+ * doctor_attached() reports programs on connect at the scope and above it, because tproxy's
+ * programs are there too.
  */
 static void count_others(struct scan *scan, const struct cgroup *cgroup, bool below)
 {

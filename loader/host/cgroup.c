@@ -100,8 +100,8 @@ static int handle_of(int fd, uint64_t *ret_id, int *ret_mount_id)
 /*
  * Returns 1 if this mount shows the whole hierarchy and no other mount lies above it. Its root has
  * the number 1 then. (The upper half of an id is a generation, which 32-bit kernels begin at 1.)
- * The root of a cgroup namespace or of a bind mount has another number. Returns 0 if the mount does
- * not, or cannot be opened, and -errno if this process lacks descriptors or memory.
+ * The root of a cgroup namespace or of a bind mount has another number. Returns 0 otherwise, also
+ * if the mount cannot be opened, and -errno if this process lacks descriptors or memory.
  */
 static int is_whole(const struct mount *mount)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * tproxy-load: the pins that this run has created, see created.h. The list is allocated before the
- * first pin, with room for every pin that a load can create. So to note a pin cannot fail.
+ * first pin, with room for every pin that a load can create. Noting a pin therefore cannot fail.
  */
 #include "created.h"
 

@@ -166,7 +166,7 @@ static bool is_dead_link(const struct pins *pins, const char *name)
 	return pinned_link_read(pins, name, &link) == 0 && !link.attached;
 }
 
-/* What detach_if_stale() needs, and counts. */
+/* Arguments and results of detach_if_stale(). */
 struct stale {
 	const struct targets *targets;
 	int socks_fd;

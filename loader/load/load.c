@@ -252,8 +252,8 @@ static int finish_steps(struct load *l)
 		return r;
 	}
 	/*
-	 * Detach last: a cgroup that stays in scope must be covered at every moment. To undo what
-	 * was attached, after a part of the old links is gone, could uncover one.
+	 * Detach last: a cgroup that stays in scope must be covered at every moment. Once some old
+	 * links are gone, undoing the new ones could leave such a cgroup uncovered.
 	 */
 	l->complete = true;
 	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
@@ -395,7 +395,7 @@ int load_check(const struct load_options *options)
 	r = targets_open(options, &l.targets);
 	if (r == 0)
 		r = pins_check(options->pin_dir);
-	/* Without the lock: a check waits for no loader. Others than root may not read it. */
+	/* Take no lock, so that a check does not wait for a loader. Only root may read the pins. */
 	if (r == 0 && geteuid() == 0 && access(options->pin_dir, F_OK) == 0)
 		r = check_pinned(&l.pins);
 	if (r < 0)

@@ -2,9 +2,9 @@
 /*
  * tproxyctl explain. See listener_mark.h. The program gets the address behind the Ethernet header
  * of its packet, as a struct bpf_sock_tuple whose source is 0. is_our_listener() in
- * bpf/connect.bpf.h makes the same call. A program of type connect cannot be run by itself, so this
- * one is of type tc. Its lookup is made at lo, where connect's is made at no device: a socket that
- * is bound to a device is not counted as found.
+ * bpf/connect.bpf.h makes the same call. BPF_PROG_RUN cannot run a program of type connect,
+ * so this program is of type tc. Its lookup is made at lo, that of connect at no device. A socket
+ * that is bound to a device does not count as found.
  */
 #include "listener_mark.h"
 

@@ -3,10 +3,11 @@
  * See registration.h, and tproxy_abi.h for the maps. registration_check() does these steps:
  *
  *   pins       map_config and map_marks are still those that were opened, by map id
- *   programs   getsockopt and sockops see the sockets query_fd and probe_fd; otherwise the entry
- * goes sweep      the kernel half removes entries whose socket is gone addresses  a family that
- * clients cannot reach is not published entry      alive_ns is renewed; after TPROXY_STALE_NS
- * without that, connect4 ignores the relay
+ *   programs   getsockopt and sockops see query_fd and probe_fd; if not, the entry is deleted
+ *   sweep      the kernel half removes entries whose socket is gone
+ *   addresses  a family that clients cannot reach is not published
+ *   entry      alive_ns is renewed; connect4 ignores a relay whose alive_ns is older than
+ *              TPROXY_STALE_NS
  *
  * The entry is read and then written, without a lock against other relays. registered_ns decides
  * whose entry it is: the newest one's. A relay that was overwritten notices at its next check.
@@ -514,8 +515,7 @@ enum registration_state registration_check(struct registration *reg)
 	 * The relay with the newest registered_ns owns the entry. If another relay registers
 	 * between our lookup and our update, we overwrite its entry. At its next check it finds an
 	 * entry with an older registered_ns and registers again. We take over the entry of a newer
-	 * relay only if connect counted connections that did not reach that relay (unreachable >
-	 * 0).
+	 * relay only if connect counted connections that did not reach it (unreachable > 0).
 	 */
 	if (r == 0 && relay.registered_ns >= reg->registered_ns) {
 		if (relay.unreachable == 0)

@@ -4,9 +4,9 @@
 #define TPROXY_NOTIFY_H
 
 /*
- * Sends a state such as "READY=1". supervisor_fd: supervisor_child::fd, and the supervisor passes
- * the state on, because the manager accepts it only from the process that it started. -1: this
- * process is the one. Errors are ignored.
+ * Sends a state such as "READY=1". The manager accepts it only from the process that it started. If
+ * that is the supervisor, supervisor_fd is supervisor_child::fd, and the supervisor passes the
+ * state on. If it is this process, supervisor_fd is -1. Errors are ignored.
  */
 void notify(int supervisor_fd, const char *state);
 

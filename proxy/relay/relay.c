@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See relay.h: the functions that main.c, reload.c, health.c and shutdown.c share. These files run
- * on the main thread's event base. None of the last three calls another: what one has to know of
- * another, such as relay::draining, is in struct relay.
+ * on the main thread's event base. None of the last three calls another: the state that they share,
+ * such as relay::draining, is in struct relay.
  */
 #include "relay.h"
 

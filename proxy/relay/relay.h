@@ -58,7 +58,7 @@ int relay_add_event(struct relay *relay, struct event *event, const struct timev
 
 /* Sets the log level and the connection log as relay->options say. */
 void relay_set_log(const struct relay *relay);
-/* Sets the limit of sessions, for the descriptors that there are, and the quota of cgroups. */
+/* Sets the limit of sessions, by the number of descriptors, and the quota of cgroups. */
 void relay_set_limits(struct relay *relay);
 
 /* Returns the timeouts of the workers, as relay->options say. */

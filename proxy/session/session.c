@@ -149,8 +149,8 @@ static bool half_end(struct half *h)
 }
 
 /*
- * The side by has been reset. What it sent before goes to the other side, as far as that takes it,
- * but nothing passes before a handshake is done. Destroys the session.
+ * The side by has been reset. Data that it sent before goes to the other side, as far as that side
+ * takes it, but nothing passes before a handshake is done. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What a session does with one TCP socket: how it closes, and its options. Nothing here logs. */
+/* Operations of a session on one TCP socket: closing, and options. Nothing here logs. */
 #ifndef TPROXY_SOCK_H
 #define TPROXY_SOCK_H
 

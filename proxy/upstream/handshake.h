@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * A handshake with an upstream: the step between connect() and the relaying of bytes, such as
- * SOCKS5, HTTP CONNECT or a PROXY header. It takes itself out when it is done.
+ * SOCKS5, HTTP CONNECT or a PROXY header. A session frees its handshake when it is done.
  *
  * There are two parts. The protocol (struct handshake_ops) is a state machine of bytes in and bytes
  * out. It knows neither sockets nor events nor sessions. The driver (handshake_run()) moves these
  * bytes from and to a non-blocking socket and returns what it waits for. It knows no protocol. To
- * add a protocol means to write its ops and to return them from route_of().
+ * add one, write its ops and let route_of() return them.
  *
  * The driver peeks at what the upstream has sent, and takes from the socket only the bytes that
  * belong to the handshake. The first byte after them stays there for the relay, and so does an
@@ -65,7 +65,7 @@ enum handshake_progress {
 	HANDSHAKE_WAIT_READ,  /* call again when the socket is readable */
 	HANDSHAKE_WAIT_WRITE, /* call again when the socket is writable */
 	HANDSHAKE_FINISHED,   /* bytes are relayed from here on */
-	HANDSHAKE_REFUSED,    /* *ret_error: errno by which the upstream says what dst did */
+	HANDSHAKE_REFUSED,    /* *ret_error: errno of dst, as the upstream reports it */
 	HANDSHAKE_BROKEN,     /* *ret_error: errno of the connection to the upstream */
 };
 

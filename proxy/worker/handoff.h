@@ -3,9 +3,9 @@
  * Moves sessions with bulk data to a thread of their own, and back.
  *
  * The scheduler gives each thread a share of a CPU. A thread that has used up its share waits for
- * milliseconds behind others when an event comes. A worker with bulk transfers always has, so small
- * messages on the same worker would wait too. Each worker therefore has a partner, a bulk worker:
- * the same event loop without listeners.
+ * milliseconds behind others when an event comes. A worker with bulk transfers has always used
+ * up its share, so small messages on the same worker would wait too. Each worker therefore has a
+ * partner, a bulk worker: the same event loop without listeners.
  *
  * A session that takes one turn of bulk after the other is handed to the bulk worker. When it
  * exchanges only small messages, it is handed back. A session belongs to one of the two threads, or
@@ -53,7 +53,7 @@ void handoff_pair(struct handoff *worker, struct handoff *bulk);
  */
 bool handoff_bulk(struct handoff *h, struct session *s);
 bool handoff_small(struct handoff *h, struct session *s);
-/* An event of s was bulk: small events count in a row only. */
+/* Notes that an event of s was bulk, which ends a row of small events. */
 void handoff_note_bulk(struct handoff *h, struct session *s);
 
 /* Attaches the sessions in the inbox. Called when the thread has been woken. */
