@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Checks who includes whom among the project's own headers. Prints each finding, and exits 1 if
-there is one.
+"""Checks which of the project's own headers each folder includes. Prints each finding, and exits 1
+if there is one.
 
 A folder may include itself and the folders that MAY_INCLUDE lists for it, and no file outside of
 them. ONLY names the files that alone may include a header, or a folder. No includes may form a

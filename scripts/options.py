@@ -57,7 +57,7 @@ def check_man(page, man, options):
             continue
         text = entries.pop(found[0]).replace("_", "")
         default = option.default.split(";")[0].split(" ")[0]
-        # One that is described in words, or is the absence of a value, has no fixed text.
+        # A default that is described in words, or that is no value, has no fixed text.
         if default and default != "one" and default != "enough" and default not in text:
             yield f"{page}: {option.heading()} does not have the default {default}"
     for heading in entries:
@@ -69,7 +69,7 @@ def check_fixed(page, man, options):
     listed = set(re.findall(r"_([a-z-]+)_", match[1])) if match else set()
     fixed = {option.name for option in options if "fixed" in option.flags}
     for name in sorted(fixed ^ listed):
-        yield f"{page}: SIGHUP: whether a reload can change {name} is not what the program says"
+        yield f"{page}: SIGHUP: page and program disagree on whether a reload can change {name}"
 
 
 def check_completion(file, text, options):

@@ -3,7 +3,7 @@
 """Writes the completion of a program for bash, zsh and fish, from the table of options that the
 program itself prints (--print-options, common/opthelp.h).
 
-What a value is completed to depends on what --help calls it: see KINDS. The files are written to
+The candidates for a value depend on its name in --help: see KINDS. The files are written to
 DIRECTORY as PROGRAM (bash), _PROGRAM (zsh) and PROGRAM.fish.
 Usage: completion.py NAME PROGRAM DIRECTORY
 """

@@ -122,8 +122,8 @@ def test_only_scope_is_not_there(bed, service):
 
 
 def test_cgroup_is_added(bed, service):
-    """As a drop-in of a unit does, and twice has the effect of once. To see it fail: let it replace
-    the other cgroups."""
+    """--again adds the cgroup, as in a drop-in of a unit. A second run changes nothing. To see it
+    fail: let it replace the other cgroups."""
     load(bed, "--fail-closed", scopes=[bed.scope])
     said = bed.tproxy_load("--again", "--cgroup", service).succeeded().out
     assert f"was '{bed.scope}', now '{bed.scope}', '{service}'" in said
@@ -152,7 +152,7 @@ def test_again_without_a_load(bed):
 
 
 def test_again_as_a_second_load_repairs(bed):
-    """For example, a link that is missing."""
+    """--again makes a missing link."""
     bed.load()
     (bed.pins.path / f"link_connect4_{bed.scope.path.stat().st_ino:x}").unlink()
     bed.tproxy_load("--again").succeeded()

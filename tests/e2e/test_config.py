@@ -380,7 +380,7 @@ def test_section_with_a_comment(bed, config):
 
 
 def test_check_looks_at_the_pin_directory(bed, tmp_path):
-    """As a load does, without making anything. Fails if --check does not look at it."""
+    """It gives the errors of a load, and makes nothing. Fails if --check does not look at it."""
     there = tmp_path / "there"
     there.mkdir()
     for pin_dir in (tmp_path / "new", there, bed.pins.path.parent, tmp_path / "no" / "such"):
@@ -393,7 +393,7 @@ def test_check_looks_at_the_pin_directory(bed, tmp_path):
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", "a\u202eb\u2066".encode(), b"\x1b[2J\nx\xc2\x9b"])
 def test_strange_bytes_are_escaped_on_stderr(bed, binaries, name):
-    """As on stdout. Fails if only control characters of ASCII are escaped."""
+    """They are escaped as on stdout. Fails if only control characters of ASCII are."""
     for program, option in ((programs.LOAD, "-c"), (programs.RELAY, "-f"), (programs.LOAD, "-p")):
         result = subprocess.run([binaries / program.name, "--check", option, b"/nowhere/" + name,
                                  *([] if option != "-p" else ["-c", str(bed.scope)])],

@@ -74,7 +74,7 @@ def test_cgroup_namespace_that_sees_all(bed):
 
 
 def test_cgroup_below_a_mount_upon_another_cgroup(bed):
-    """A path that seems to be less deep than its cgroup is.
+    """By this path the cgroup seems to be at a higher level than it is.
 
     To see it fail: take any path below the mount point of cgroup2 for one of that mount.
     """

@@ -195,7 +195,7 @@ READERS = [("status",), ("connections",), ("explain", "192.0.2.1:80"), ("registe
 
 @pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
 def test_pins_without_policy(loaded, ctl, command):
-    """The programs are attached still, so it is not as if nothing were loaded. Both proposals
+    """The programs are still attached, so the directory does not count as empty. Both proposals
     work. To see it fail: take a missing map_policy for an empty pin directory."""
     for repair in (loaded.load, partial(loaded.tproxy_load, "--unload")):
         (loaded.pins.path / "map_policy").unlink()

@@ -310,7 +310,7 @@ def listening_inodes(relay):
 
 @pytest.mark.deadline(60)
 def test_descriptors_do_not_grow(loaded, start):
-    """Those of supervisor and child, when listeners are replaced and when children are.
+    """Supervisor and child have as many as before when listeners or children are replaced.
 
     To see it fail: do not call release() in take() in supervisor.c; do not call close() in
     adopt_inherited().

@@ -81,7 +81,7 @@ def try_all_pins(pins, names):
 
 
 def test_user_cannot_open_a_pin(proxied):
-    """Nor see one: it cannot register, list connections, mark, write errors or unload.
+    """The user cannot list pins, register, list connections, mark, write errors or unload.
 
     To see it fail: give others a bit in the mode of the pin directory, in the loader.
     """
@@ -156,8 +156,8 @@ def hold(directory):
 
 
 def test_member_cannot_hold_the_lock(proxied):
-    """Otherwise it could block all loaders. A directory can be opened only with the right to
-    read.
+    """A member with the lock could block all loaders. To open a directory takes permission to
+    read it.
 
     To see it fail: give the directory the mode 0750.
     """
@@ -234,7 +234,7 @@ def fates(targets):
 @pytest.mark.parametrize("listen", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]],
                          ids=["loopback", "wildcard"])
 def test_relay_does_not_connect_to_itself(bed, policy, listen):
-    """By any address that leads to it: one reset, and no loop of connections.
+    """The client uses each address that leads to the relay: one reset, and no loop.
 
     To see it fail: take getsockname() for the destination in origdst_get() when there is no
     record.
@@ -284,7 +284,7 @@ def netns_cookie(bed):
 
 
 def write_as_member(bed, name, key, value):
-    """Writes as a member of the group, which may."""
+    """Writes to a map as a member of the group, which has the permission."""
     def write():
         with bed.pins.open(name) as pinned:
             pinned.update(key, value)

@@ -342,8 +342,8 @@ def test_stderr_that_nobody_reads(loaded, reader):
 
 
 def test_reader_of_stdout_that_is_gone(loaded):
-    """As with a reader that does not read. Ensured by workers that block signals, and by ignoring
-    SIGPIPE."""
+    """Connections continue, as with a reader that does not read. Ensured by workers that block
+    signals, and by ignoring SIGPIPE."""
     reading, end = os.pipe()
     relay = loaded.start_relay("--connection-log", "json", out=end)
     os.close(reading)

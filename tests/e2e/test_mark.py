@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""--pass-mark: what the client's SO_MARK decides, such as a route, it decides for the upstream
-socket too.
+"""--pass-mark: the upstream socket has the client's SO_MARK, so a rule by mark, such as one for a
+route, applies to it too.
 
 The main table sends from CLIENT, that of MARK from OTHER, so the server sees which one a
 connection used.

@@ -266,8 +266,8 @@ def test_routing_by_user(proxied, doctor):
 
 
 def test_routing_by_mark(loaded, doctor):
-    """A rule with "not", as VPNs make it for the packets of the tunnel, is no finding. A relay
-    that may pass marks on is none either. Fails if may_mark() returns true or false, or if
+    """A rule with "not" is not reported: VPNs make it for the packets of the tunnel. No rule is
+    reported if the relay may pass marks on. Fails if may_mark() returns true or false, or if
     count_mark() ignores FIB_RULE_INVERT."""
     loaded.client_net.ip("rule add not fwmark 0x51 lookup 88")
     relay = loaded.start_relay()

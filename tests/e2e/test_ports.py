@@ -19,7 +19,7 @@ EPHEMERAL = 200  # the number of source ports left to the clients' namespace
 
 @pytest.fixture
 def loaded(bed):
-    """With IPv6, without which a relay does not offer it."""
+    """The hosts have IPv6 routes, without which a relay does not serve IPv6."""
     host6.give_addresses(bed)
     bed.load()
     return bed
@@ -50,8 +50,8 @@ def test_number_of_ports(loaded, options, count):
 
 @pytest.mark.parametrize("options", [["--workers", 1], ["--workers", 2], ["--workers", 3]])
 def test_connections_take_them_in_turn(loaded, options):
-    """So each worker has the same number of connections. To see it fail: let port_compare() keep
-    the first."""
+    """Each worker has the same number of connections. To see it fail: let port_compare() keep the
+    first."""
     loaded.start_relay(*options)
     listener, count = loaded.listen(), len(ports(loaded.pins))
     pairs = [loaded.pair(listener) for _ in range(5 * count)]

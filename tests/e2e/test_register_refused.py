@@ -100,8 +100,8 @@ def test_its_name_only_begins_like_the_relay_cgroup(loaded, register, listening,
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["registered", "replaced"])
 def test_relay_of_ours(loaded, register, service, replaced):
-    """Nor its supervisor, which has its sockets and does not accept; nor a relay that was replaced
-    by another one. To see it fail: leave is_tproxy_relay() out."""
+    """Its supervisor, which has its sockets and does not accept, is refused too, and so is a relay
+    that another one has replaced. To see it fail: leave is_tproxy_relay() out."""
     relay = service()
     pids = [relay.pid, relay.relay_pid]
     port = int(relay.registrations()[-1][2])
@@ -297,8 +297,8 @@ def serve_elsewhere(netns):
 
 @pytest.mark.parametrize("options", [["--pid"], ["--remove", "--pid"]], ids=["", "remove"])
 def test_who_is_not_root(loaded, register, listening, unchanged, options):
-    """Neither an unprivileged user nor a member of the relay's group, who may write the maps, not
-    even for a process of its own."""
+    """An unprivileged user is refused, for a process of its own too. So is a member of the relay's
+    group, although it may write the maps."""
     pid = listening(inet(PORT))
     for gid in (programs.RELAY_GID, programs.RELAY_GID + 1):
         register(*options, pid, user=(programs.RELAY_UID, gid)).refused("root")

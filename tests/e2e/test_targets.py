@@ -126,8 +126,9 @@ def test_relay_that_is_still_served_stays(loaded, haproxy, register):
 @pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("how", ["same", "other"])
 def test_relay_whose_cgroup_cannot_be_seen(loaded, haproxy, register, how):
-    """As where /proc hides processes. It stays if relays of the previous relay cgroup are still
-    served, and is removed otherwise. To see it fail: remove it whenever scopes change, or never."""
+    """/proc hides the process. The registration stays if relays of the previous relay cgroup are
+    still served, and is removed otherwise. To see it fail: remove it whenever scopes change, or
+    never."""
     register("--pid", haproxy().pid).succeeded()
     relays = loaded.relay_cgroup if how == "same" else loaded.top.child("relays2")
     loaded.run("unshare", "-m", "sh", "-c",
@@ -172,7 +173,7 @@ def test_connections_on_their_way_to_a_relay_that_leaves(bed):
 
 
 def test_first_load_says_what_holds(bed):
-    """Above all that there is no relay yet, and what that means."""
+    """It reports that there is no relay yet, and the effect on connections."""
     said = load(bed, "--fail-closed", relays=bed.relay_cgroup)
     assert said == (f"loaded: '{bed.scope}', fail-closed; no relay yet: their connections are "
                     f"refused; pinned in '{bed.pins.path}'\n")

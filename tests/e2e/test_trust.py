@@ -64,8 +64,8 @@ def serve_one(listener):
 
 
 def test_member_gets_the_connections(proxied):
-    """With a relay of its own, as any program that registers. So no other process may be in that
-    group."""
+    """The member registers a relay of its own, as any program with access to the maps can. So no
+    other process may be in that group."""
     listener = proxied.keep(proxied.run_in(
         partial(as_user, become_relay, proxied.pins, gid=RELAY_GID), place=proxied.relay_place))
     client = proxied.connect(proxied.listen())
@@ -118,7 +118,7 @@ def grasp(pid):
 
 
 def test_user_cannot_touch_the_relays_process(proxied):
-    """Nor a member of its group can. To see it fail: use uid=RELAY_UID."""
+    """A member of the relay's group cannot either. To see it fail: use uid=RELAY_UID."""
     for gid in (1234, RELAY_GID):
         assert proxied.run_in(partial(as_user, grasp, proxied.relay.pid, gid=gid)) == {
             "trace": "EPERM", "sockets": "EPERM", "signal": "EPERM", "descriptors": "EACCES",
@@ -134,8 +134,8 @@ def take_a_socket(pid):
 
 
 def test_relays_user_takes_its_sockets(proxied):
-    """And with them its connections. So no other process may run as that user. Yama may forbid
-    it."""
+    """With the sockets it takes the connections, so no other process may run as that user. Yama
+    may forbid this."""
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     forbidden = scope.exists() and scope.read_text().strip() != "0"
     took = proxied.run_in(partial(as_user, outcome, take_a_socket, proxied.relay.pid,

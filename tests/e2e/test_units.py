@@ -31,8 +31,8 @@ def analyze(*args):
 @pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("name", UNITS)
 def test_nothing_to_complain_of(tmp_path, name):
-    """Nor of a program that not every host has. To see it fail: remove the quotes from a value with
-    a blank in Environment=."""
+    """systemd finds no fault, and no program that some hosts lack is named. To see it fail: remove
+    the quotes from a value with a blank in Environment=."""
     text = built(name)
     text = re.sub(rf"/\S*/{name}(?= )", str(UNITS[name]), text)
     text = re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE)

@@ -75,7 +75,7 @@ class Shell:
         self.wait_for("done\n")
 
     def complete(self, typed, expected):
-        """What is expected on the line is printed by the shell itself, as a command's words."""
+        """The shell itself prints the completed line, as the words of a command."""
         self.type("echo : " + "\x15" + typed + "\t")  # ^U: an empty line
         # ^A and a word in front of it: the shell prints what the line has come to.
         self.type("\x01printf '<%s>' \x05; echo do''ne\n")

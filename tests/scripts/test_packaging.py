@@ -34,7 +34,7 @@ def run(*command, **how):
 
 
 def installed():
-    """What this build installs, in the spec's words: every directory as its macro."""
+    """The files that this build installs, with the spec's macros for directories."""
     def info(name):
         return json.loads(text_of(os.path.join(BUILD, "meson-info", f"intro-{name}.json")))
     options = {option["name"]: option["value"] for option in info("buildoptions")}

@@ -19,7 +19,7 @@ static void test_class4(void **state)
 		{ "127.255.255.255", ENDPOINT_LOOPBACK },
 		{ "126.255.255.255", ENDPOINT_ORDINARY },
 		{ "128.0.0.1", ENDPOINT_ORDINARY },
-		{ "255.0.0.1", ENDPOINT_ORDINARY }, /* red if 0x7f were used as a mask */
+		{ "255.0.0.1", ENDPOINT_ORDINARY }, /* fails if 0x7f is used as a mask */
 		{ "0.0.0.1", ENDPOINT_ORDINARY },
 		{ "1.0.0.0", ENDPOINT_ORDINARY },
 		{ "10.0.0.1", ENDPOINT_ORDINARY },

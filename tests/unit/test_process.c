@@ -9,7 +9,8 @@
 
 #include "unit.h"
 
-/* Its name has what ends the name in /proc/PID/stat. To see it fail: search the first ')'. */
+/* Its name contains ") ", as behind a name in /proc/PID/stat. To see it fail: search the first
+ * ')'. */
 static void this_process(void **state)
 {
 	uid_t uid = 4711;

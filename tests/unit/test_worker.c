@@ -243,7 +243,7 @@ static void assert_all_came_back(const struct pipes *pipes)
 
 /*
  * A session that takes turn after turn of bulk goes to the bulk worker, with a pipe that is full
- * and what its halves wait for; small talk brings it back. To see it fail: leave out
+ * and the waits of its halves. Small messages bring it back. To see it fail: leave out
  * handoff_receive(), half_detach() or half_attach().
  */
 static void test_handed_over(void **state)
