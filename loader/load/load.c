@@ -141,10 +141,15 @@ static int load_object(struct load *l)
 	 * the relay cgroup.
 	 */
 	r = created_init(&l->created, _PINNED_MAP_MAX + _HOOK_MAX * (l->targets.n_scopes + 2));
+	if (r < 0) {
+		log_err("out of memory");
+		return r;
+	}
 	l->skel = tproxy_bpf__open();
-	if (r < 0 || !l->skel) {
-		log_err("cannot open the BPF object: %s", strerror(errno));
-		return -ENOMEM;
+	if (!l->skel) {
+		r = -errno;
+		log_err("cannot open the BPF object: %s", strerror(-r));
+		return r;
 	}
 	bpf_object__for_each_map(map, l->skel->obj)
 	{
