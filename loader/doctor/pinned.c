@@ -76,13 +76,19 @@ static bool check_pin(struct doctor *d, const char *name)
 {
 	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
 	const mode_t mode = wanted_mode(name);
+	const int owned = owned_by_tproxy(&pins, name);
 	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	struct stat st;
 
 	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
 	if (stat(path, &st) < 0)
 		return true; /* removed meanwhile */
-	if (!owned_by_tproxy(&pins, name) || !mode) {
+	if (owned < 0) {
+		doctor_add(d, DOCTOR_ERROR, "pins", "cannot examine '%s': %s", path,
+			   strerror(-owned));
+		return false;
+	}
+	if (!owned || !mode) {
 		doctor_add(d, DOCTOR_WARNING, "pins", "'%s' was not created by tproxy-load", path);
 		doctor_fix(d, S_ISDIR(st.st_mode) ? "rm -r -- %s" : "rm -- %s",
 			   shell_quote(path, quoted, sizeof(quoted)));
@@ -256,8 +262,8 @@ void doctor_pinned(struct doctor *d)
 
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 
-	if (r != -ENOENT &&
-	    (!owned_by_tproxy(&pins, "map_policy") || owned_is_other_file(&pins, "map_policy"))) {
+	if (r != -ENOENT && (owned_by_tproxy(&pins, "map_policy") == 0 ||
+			     owned_is_other_file(&pins, "map_policy"))) {
 		doctor_add(
 			d, DOCTOR_ERROR, "loaded",
 			"'%s/map_policy' was not created by tproxy-load, so nothing is loaded there",

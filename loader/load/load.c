@@ -99,8 +99,14 @@ static int need_btf(void)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (owned_by_tproxy(pins, name))
+	int r = owned_by_tproxy(pins, name);
+
+	if (r > 0)
 		return 0;
+	if (r < 0) {
+		log_err("cannot examine '%s/%s': %s", pins->path, name, strerror(-r));
+		return r;
+	}
 	log_err("pin directory '%s' holds '%s', which tproxy-load did not create; choose another --pin-dir",
 		pins->path, name);
 	return -EEXIST;

@@ -25,15 +25,29 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
+/* As owned_by_tproxy(), but a failure is logged. */
+static int examine(const struct pins *pins, const char *name)
+{
+	int r = owned_by_tproxy(pins, name);
+
+	if (r < 0)
+		log_err("cannot examine '%s/%s': %s", pins->path, name, strerror(-r));
+	return r;
+}
+
 /*
  * A callback of pins_for_each(): removes a pin of tproxy whose name begins with the prefix @data.
  */
 static int remove_prefix(struct pins *pins, const char *name, void *data)
 {
 	const char *prefix = data;
+	int r;
 
-	if (strncmp(name, prefix, strlen(prefix)) != 0 || !owned_by_tproxy(pins, name))
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
 		return 0;
+	r = examine(pins, name);
+	if (r <= 0)
+		return r;
 	if (strncmp(name, "link_", 5) == 0)
 		return links_remove(pins, name);
 	return pins_remove(pins, name);
@@ -41,8 +55,10 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 
 static int refuse_foreign(struct pins *pins, const char *name, void *data)
 {
-	if (owned_by_tproxy(pins, name))
-		return 0;
+	int r = examine(pins, name);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
 	log_err("'%s/%s' was not created by tproxy-load; it stays with its directory, remove it by hand",
 		pins->path, name);
 	return -EEXIST;

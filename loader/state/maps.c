@@ -59,35 +59,39 @@ int maps_open(const char *pin_dir, enum pinned_map_id id, bool writable, int *re
 }
 
 /*
- * Returns true if maps, programs or links of tproxy-load are pinned. The group of relays may not
- * list the directory, but may look for maps by name.
+ * Returns 1 if maps, programs or links of tproxy-load are pinned, otherwise 0, or -errno if that
+ * cannot be found out. The group of relays may not list the directory, but may look for maps by
+ * name.
  */
-static bool holds_pins(const char *pin_dir)
+static int holds_pins(const char *pin_dir)
 {
 	const struct pins pins = { .path = pin_dir, .fd = -1 };
 	_cleanup_closedir_ DIR *dir = opendir(pin_dir);
 	struct dirent *entry;
+	int r = 0;
 	size_t i;
 
-	for (i = 0; i < _PINNED_MAP_MAX; i++) {
-		if (owned_by_tproxy(&pins, pinned_maps[i].name))
-			return true;
-	}
-	while (dir && (entry = readdir(dir))) {
-		if (owned_by_tproxy(&pins, entry->d_name))
-			return true;
-	}
-	return false;
+	for (i = 0; i < _PINNED_MAP_MAX && r == 0; i++)
+		r = owned_by_tproxy(&pins, pinned_maps[i].name);
+	while (r == 0 && dir && (entry = readdir(dir)))
+		r = owned_by_tproxy(&pins, entry->d_name);
+	return r;
 }
 
 int maps_check_abi(const char *pin_dir, uint32_t *ret_version)
 {
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	uint32_t version;
-	int r;
+	int r, held = 0;
 
 	r = bpffs_abi_version(pin_dir, &version);
-	if (r == -ENOENT && holds_pins(pin_dir)) {
+	if (r == -ENOENT)
+		held = holds_pins(pin_dir);
+	if (held < 0) {
+		log_err("cannot examine the pins in '%s': %s", pin_dir, strerror(-held));
+		return held;
+	}
+	if (held > 0) {
 		log_err("'%s/map_policy' is missing, but other pins of a load are there, and its programs may still redirect; load again with the same options, or run: tproxy-load --unload -p %s",
 			pin_dir, shell_quote(pin_dir, quoted, sizeof(quoted)));
 		return -ENODATA;

@@ -92,18 +92,27 @@ static bool is_our_program(int fd, const struct hook *hook)
 	       is_named(info.name, name);
 }
 
-static bool is_our_link(int fd, const struct hook *hook)
+/* Returns true if an open failed for lack of descriptors or memory, whatever is pinned there. */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+/* Returns 1, 0 or -errno, as owned_by_tproxy(). */
+static int is_our_link(int fd, const struct hook *hook)
 {
 	struct bpf_link_info info = {};
 	__u32 len = sizeof(info);
 	_cleanup_close_ int prog_fd = -1;
 
 	if (!is_kind(fd, "bpf_link") && !is_kind(fd, "bpf-link"))
-		return false;
+		return 0;
 	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.type != BPF_LINK_TYPE_CGROUP)
-		return false;
+		return 0;
 	prog_fd = bpf_prog_get_fd_by_id(info.prog_id);
-	return prog_fd >= 0 ? is_our_program(prog_fd, hook) : errno == EPERM;
+	if (prog_fd < 0)
+		return is_shortage(errno) ? -errno : errno == EPERM;
+	return is_our_program(prog_fd, hook);
 }
 
 bool owned_is_other_file(const struct pins *pins, const char *name)
@@ -115,15 +124,17 @@ bool owned_is_other_file(const struct pins *pins, const char *name)
 	       (!S_ISREG(st.st_mode) || !bpffs_mount_holds(path));
 }
 
-bool owned_by_tproxy(const struct pins *pins, const char *name)
+int owned_by_tproxy(const struct pins *pins, const char *name)
 {
 	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
 
 	if ((!pinned_map_by_name(name) && !program && !link) || pins_path(pins, name, path) < 0)
-		return false;
+		return 0;
 	fd = bpf_obj_get(path);
+	if (fd < 0 && is_shortage(errno))
+		return -errno;
 	if (fd < 0)
 		return errno == EACCES || errno == EPERM || errno == EROFS;
 	if (program)

@@ -8,11 +8,12 @@
 struct pins;
 
 /*
- * Returns true if this version pins a map, program or link by that name, and the object there is
- * tproxy's by kind and kernel name. If the object may not be opened, the name alone decides; root
- * may open it.
+ * Returns 1 if this version pins a map, program or link by that name, and the object there is
+ * tproxy's by kind and kernel name, otherwise 0. If the object may not be opened, the name alone
+ * decides; root may open it. Returns -errno, not logged, if this process or the host lacks
+ * descriptors or memory to open it.
  */
-bool owned_by_tproxy(const struct pins *pins, const char *name);
+int owned_by_tproxy(const struct pins *pins, const char *name);
 
 /*
  * Returns true if there is no BPF object at that name, but a directory or a file of another file

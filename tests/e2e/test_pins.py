@@ -83,6 +83,19 @@ def test_unload_removes_only_our_names(bed):
         (bed.pins.path / name).unlink()
 
 
+@pytest.mark.parametrize("limit", range(4, 10))
+def test_few_descriptors(bed, limit):
+    """A pin that cannot be opened is not taken for a foreign one. To see it fail: drop EMFILE in
+    is_shortage()."""
+    bed.load()
+    for arguments in (options(bed), ["--unload"]):
+        result = bed.run("prlimit", f"--nofile={limit}", bed.tproxy_load.binary, "--pin-dir",
+                         bed.pins.path, *arguments, place=bed.bystander)
+        assert result.status == 0 or "Too many open files" in result.err, result
+        assert "create" not in result.err, result
+    bed.unload()
+
+
 def test_program_that_a_killed_load_has_staged_is_removed(bed):
     """A staged pin is tproxy's too."""
     bed.load()
