@@ -240,12 +240,6 @@ static int on_value(void *user, const char *section, const char *key, const char
 	return 0;
 }
 
-static void closefile(FILE **f)
-{
-	if (*f)
-		fclose(*f);
-}
-
 /*
  * Accepts a regular file or /dev/null (for "no file"). A pipe, terminal or socket could block the
  * relay when SIGHUP makes it read the file again, and it delivers its text only once.
@@ -297,7 +291,7 @@ static int open_file(const char *path, FILE **ret_file)
 int configfile_read(struct configfile *config)
 {
 	const char *path = config->path;
-	_cleanup_(closefile) FILE *file = NULL;
+	_cleanup_fclose_ FILE *file = NULL;
 	struct reader reader = { .config = config };
 	int r;
 

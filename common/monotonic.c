@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "util.h"
+
 #define NS_PER_S 1000000000
 
 static int64_t offset_ns;
@@ -17,7 +19,7 @@ static int64_t offset_ns;
 /* Each line is: clock, seconds (may be negative), nanoseconds. */
 static void read_offset(void)
 {
-	FILE *file = fopen("/proc/self/timens_offsets", "re");
+	_cleanup_fclose_ FILE *file = fopen("/proc/self/timens_offsets", "re");
 	int64_t s, ns;
 	char line[80];
 
@@ -27,7 +29,6 @@ static void read_offset(void)
 		if (sscanf(line, "monotonic %" SCNd64 " %" SCNd64, &s, &ns) == 2)
 			offset_ns = s * NS_PER_S + ns;
 	}
-	fclose(file);
 }
 
 uint64_t monotonic_kernel_ns(void)

@@ -4,6 +4,7 @@
 #define TPROXY_UTIL_H
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #define _cleanup_free_	   _cleanup_(util_freep)
 #define _cleanup_close_	   _cleanup_(util_closep)
 #define _cleanup_closedir_ _cleanup_(util_closedirp)
+#define _cleanup_fclose_   _cleanup_(util_fclosep)
 
 static inline void util_freep(void *p)
 {
@@ -35,6 +37,12 @@ static inline void util_closedirp(DIR **dir)
 {
 	if (*dir)
 		closedir(*dir);
+}
+
+static inline void util_fclosep(FILE **file)
+{
+	if (*file)
+		fclose(*file);
 }
 
 #define TAKE_FD(fd)                                                                                \

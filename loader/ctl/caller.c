@@ -37,9 +37,9 @@ static int log_error(const char *what, pid_t pid, int r)
 
 static int read_ids(struct caller *caller)
 {
+	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], line[256];
 	int found = 0;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", caller->pid);
 	f = fopen(path, "re");
@@ -49,7 +49,6 @@ static int read_ids(struct caller *caller)
 		found += sscanf(line, "Uid: %u", &caller->uid) == 1;
 		found += sscanf(line, "Gid: %u", &caller->gid) == 1;
 	}
-	fclose(f);
 	return found == 2 ? 0 : -ESRCH;
 }
 

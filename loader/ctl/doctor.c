@@ -93,17 +93,14 @@ const char *doctor_fix_relay(const struct doctor *d)
 
 int doctor_read_line(const char *path, char *buf, size_t size)
 {
-	FILE *f = fopen(path, "re");
-	int r = 0;
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
 
 	if (!f)
 		return -errno;
-	if (fgets(buf, (int)size, f))
-		buf[strcspn(buf, "\n")] = '\0';
-	else
-		r = ferror(f) ? -EIO : -ENODATA;
-	fclose(f);
-	return r;
+	if (!fgets(buf, (int)size, f))
+		return ferror(f) ? -EIO : -ENODATA;
+	buf[strcspn(buf, "\n")] = '\0';
+	return 0;
 }
 
 static void print_text(const struct doctor *d)

@@ -28,6 +28,7 @@
 
 #include "doctor.h"
 #include "host/cgroup.h"
+#include "util.h"
 
 /* How many directories of net_cls and net_prio are searched. */
 #define V1_DIRS_MAX 10000
@@ -125,7 +126,7 @@ static int socket_cgroup(uint64_t *ret_id)
 /* Returns true if any line of a net_cls.classid or net_prio.ifpriomap has a number other than 0. */
 static bool has_number(const char *path)
 {
-	FILE *f = fopen(path, "re");
+	_cleanup_fclose_ FILE *f = fopen(path, "re");
 	bool found = false;
 	char line[256];
 
@@ -134,8 +135,6 @@ static bool has_number(const char *path)
 
 		found = strtoul(number ? number : line, NULL, 10) != 0;
 	}
-	if (f)
-		fclose(f);
 	return found;
 }
 
@@ -172,32 +171,28 @@ struct v1_use {
 
 static void find_v1_use(struct v1_use *use)
 {
-	char *line = NULL, mount_point[4096];
+	_cleanup_fclose_ FILE *cgroups = fopen("/proc/cgroups", "re"), *mounts = NULL;
+	_cleanup_free_ char *line = NULL;
+	char mount_point[4096];
 	size_t size = 0;
-	FILE *f;
 
 	*use = (struct v1_use){};
-	f = fopen("/proc/cgroups", "re");
-	while (f && getline(&line, &size, f) >= 0) {
+	while (cgroups && getline(&line, &size, cgroups) >= 0) {
 		unsigned int hierarchy;
 
 		if (sscanf(line, "net_cls %u", &hierarchy) == 1 ||
 		    sscanf(line, "net_prio %u", &hierarchy) == 1)
 			use->bound |= hierarchy != 0;
 	}
-	if (f)
-		fclose(f);
-	f = use->bound ? fopen("/proc/self/mountinfo", "re") : NULL;
-	while (f && !use->numbered && getline(&line, &size, f) >= 0) {
+	if (use->bound)
+		mounts = fopen("/proc/self/mountinfo", "re");
+	while (mounts && !use->numbered && getline(&line, &size, mounts) >= 0) {
 		const char *type = strstr(line, " - cgroup ");
 
 		if (type && (strstr(type, "net_cls") || strstr(type, "net_prio")) &&
 		    sscanf(line, "%*s %*s %*s %*s %4095s", mount_point) == 1)
 			use->numbered = find_numbered(mount_point, use->path, sizeof(use->path));
 	}
-	if (f)
-		fclose(f);
-	free(line);
 }
 
 static void check_sockets(struct doctor *d, const char *root)

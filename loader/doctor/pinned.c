@@ -35,6 +35,7 @@
 #include "state/pins.h"
 #include "state/policy.h"
 #include "tproxy_abi.h"
+#include "util.h"
 
 #define UID_NOBODY 65534
 
@@ -142,17 +143,14 @@ static bool check_way(struct doctor *d)
 
 static void check_files(struct doctor *d)
 {
+	_cleanup_closedir_ DIR *dir = opendir(d->pin_dir);
 	bool good = true;
 	struct dirent *entry;
 	struct stat st;
-	DIR *dir;
 
-	dir = opendir(d->pin_dir);
 	if (!dir || fstat(dirfd(dir), &st) < 0) {
 		doctor_add(d, DOCTOR_ERROR, "pins", "cannot read '%s': %s", d->pin_dir,
 			   strerror(errno));
-		if (dir)
-			closedir(dir);
 		return;
 	}
 	/* The group of the directory counts. All pins must agree with it. */
@@ -163,7 +161,6 @@ static void check_files(struct doctor *d)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			good &= check_pin(d, entry->d_name);
 	}
-	closedir(dir);
 	good &= check_maps_there(d);
 	good &= check_way(d);
 	if (good && d->relay_gid)

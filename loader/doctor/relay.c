@@ -190,8 +190,8 @@ static bool check_listener(struct doctor *d, __u64 cookie, const struct tproxy_r
 static unsigned long open_files_max(pid_t pid)
 {
 	unsigned long limit = 0;
+	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], line[128];
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/limits", pid);
 	f = fopen(path, "re");
@@ -199,8 +199,6 @@ static unsigned long open_files_max(pid_t pid)
 		if (sscanf(line, "Max open files %lu", &limit) == 1)
 			break;
 	}
-	if (f)
-		fclose(f);
 	return limit;
 }
 

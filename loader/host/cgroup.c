@@ -18,12 +18,6 @@
 /* From include/linux/exportfs.h: the file handle of a kernfs node is its 64-bit id. */
 #define FILEID_KERNFS 0xfe
 
-static void closefile(FILE **f)
-{
-	if (*f)
-		fclose(*f);
-}
-
 static bool is_octal(char c)
 {
 	return c >= '0' && c <= '7';
@@ -116,7 +110,7 @@ static int is_whole(const struct mount *mount)
 
 int cgroup_root(char **ret_path)
 {
-	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
 	_cleanup_free_ char *line = NULL, *first = NULL;
 	struct mount mount;
 	size_t size = 0;
@@ -149,7 +143,7 @@ int cgroup_root(char **ret_path)
  */
 static int whole_mount_point(int mount_id, char **ret_point)
 {
-	_cleanup_(closefile) FILE *f = fopen("/proc/self/mountinfo", "re");
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/mountinfo", "re");
 	_cleanup_free_ char *line = NULL;
 	struct mount mount;
 	size_t size = 0;
@@ -245,7 +239,7 @@ void cgroup_close(struct cgroup *cgroup)
 int cgroup_open_of(pid_t pid, struct cgroup *ret_cgroup)
 {
 	_cleanup_free_ char *line = NULL, *root = NULL, *path = NULL;
-	_cleanup_(closefile) FILE *f = NULL;
+	_cleanup_fclose_ FILE *f = NULL;
 	char name[64];
 	size_t size = 0;
 	int r;

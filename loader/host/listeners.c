@@ -267,9 +267,9 @@ static bool stands_in(pid_t pid, const char *table, const struct tproxy_endpoint
 {
 	char path[64], line[512], local[64];
 	unsigned int port, state;
+	_cleanup_fclose_ FILE *f = NULL;
 	bool found = false;
 	__u8 addr[16];
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/net/%s", pid, table);
 	f = fopen(path, "re");
@@ -279,8 +279,6 @@ static bool stands_in(pid_t pid, const char *table, const struct tproxy_endpoint
 			state == STATE_LISTEN && port == ep->port && parse_address(local, addr) &&
 			takes(addr, /* only6= */ false, ep);
 	}
-	if (f)
-		fclose(f);
 	return found;
 }
 

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "util.h"
+
 bool process_exists(pid_t pid)
 {
 	return kill(pid, 0) == 0 || errno != ESRCH;
@@ -20,9 +22,8 @@ bool process_exists(pid_t pid)
 static bool read_stat(pid_t pid, char *ret_state, int *ret_parent)
 {
 	char path[64], line[1024];
+	_cleanup_fclose_ FILE *f = NULL;
 	const char *end = NULL;
-	bool found;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	f = fopen(path, "re");
@@ -30,9 +31,7 @@ static bool read_stat(pid_t pid, char *ret_state, int *ret_parent)
 		return false;
 	if (fgets(line, sizeof(line), f))
 		end = strrchr(line, ')');
-	found = end && sscanf(end, ") %c %d", ret_state, ret_parent) == 2;
-	fclose(f);
-	return found;
+	return end && sscanf(end, ") %c %d", ret_state, ret_parent) == 2;
 }
 
 char process_state(pid_t pid)
@@ -58,24 +57,21 @@ pid_t process_parent(pid_t pid)
 static int read_status(pid_t pid, const char *key, char *line, int size)
 {
 	const size_t len = strlen(key);
+	_cleanup_fclose_ FILE *f = NULL;
 	char path[64];
-	int r = -ESRCH;
-	FILE *f;
 
 	if (pid)
 		snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	else
 		snprintf(path, sizeof(path), "/proc/self/status");
 	f = fopen(path, "re");
-	while (f && r < 0 && fgets(line, size, f)) {
+	while (f && fgets(line, size, f)) {
 		if (strncmp(line, key, len) == 0) {
 			memmove(line, line + len, strlen(line + len) + 1);
-			r = 0;
+			return 0;
 		}
 	}
-	if (f)
-		fclose(f);
-	return r;
+	return -ESRCH;
 }
 
 int process_uid(pid_t pid, uid_t *ret_uid)

@@ -38,9 +38,9 @@ static bool listens_at(const struct tproxy_relay *relay, unsigned int port)
 static bool has_waiting(const struct tproxy_relay *relay, const char *table)
 {
 	unsigned int port, state, waiting;
+	_cleanup_fclose_ FILE *file = NULL;
 	bool found = false;
 	char path[64], line[256];
-	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%u/net/%s", relay->pid, table);
 	file = fopen(path, "re");
@@ -54,7 +54,6 @@ static bool has_waiting(const struct tproxy_relay *relay, const char *table)
 			break;
 		found = waiting > 0 && listens_at(relay, port);
 	}
-	fclose(file);
 	return found;
 }
 

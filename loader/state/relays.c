@@ -97,17 +97,12 @@ static bool may_open(FILE *status, pid_t pid, gid_t gid)
 bool relays_can_open(const struct tproxy_relay *relay, gid_t gid)
 {
 	const pid_t pid = (pid_t)relay->pid;
+	_cleanup_fclose_ FILE *status = NULL;
 	char path[64];
-	FILE *status;
-	bool may;
 
 	if (!relay->alive_ns || !namespaces_is_initial(NAMESPACES_PID))
 		return true;
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	status = fopen(path, "re");
-	if (!status)
-		return true;
-	may = may_open(status, pid, gid);
-	fclose(status);
-	return may;
+	return !status || may_open(status, pid, gid);
 }

@@ -24,7 +24,7 @@ static bool is_reachable(const char *dst, unsigned int plen, unsigned int flags,
 bool ipv6_is_routed(bool otherwise)
 {
 	/* ProcSubset=pid (systemd.exec(5)) hides /proc/net, but not /proc/self/net. */
-	FILE *f = fopen("/proc/self/net/ipv6_route", "re");
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/net/ipv6_route", "re");
 	char dst[33], device[32], line[256];
 	unsigned int plen, flags;
 	bool found = false;
@@ -37,7 +37,6 @@ bool ipv6_is_routed(bool otherwise)
 			   device) == 4)
 			found = is_reachable(dst, plen, flags, device);
 	}
-	fclose(f);
 	return found;
 }
 
