@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* tproxyctl doctor. See filters.h. */
 #include "filters.h"
-#include "host/address.h"
 
 #include <bpf/bpf.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "host/address.h"
+#include "host/cgroup_programs.h"
 
 void filters_finish(struct filters *filters)
 {
@@ -21,21 +22,20 @@ void filters_finish(struct filters *filters)
  */
 static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 {
-	__u32 ids[FILTERS_MAX] = {}, i;
-	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ids, .prog_cnt = FILTERS_MAX);
-	int r;
+	struct cgroup_programs programs;
+	__u32 i;
 
-	r = bpf_prog_query_opts(cgroup_fd,
-				egress ? BPF_CGROUP_INET_EGRESS : BPF_CGROUP_INET_INGRESS, &opts);
-	if (r < 0 && r != -ENOSPC)
+	if (cgroup_programs_query(cgroup_fd,
+				  egress ? BPF_CGROUP_INET_EGRESS : BPF_CGROUP_INET_INGRESS, 0,
+				  &programs) < 0)
 		return;
-	for (i = 0; i < opts.prog_cnt && i < FILTERS_MAX; i++) {
+	for (i = 0; i < programs.n && i < FILTERS_MAX; i++) {
 		struct filter *filter = &to->list[to->n];
 		struct bpf_prog_info info = {};
 		__u32 len = sizeof(info);
 
-		*filter = (struct filter){ .fd = bpf_prog_get_fd_by_id(ids[i]),
-					   .id = ids[i],
+		*filter = (struct filter){ .fd = bpf_prog_get_fd_by_id(programs.id[i]),
+					   .id = programs.id[i],
 					   .egress = egress };
 		if (filter->fd < 0)
 			continue;

@@ -7,25 +7,21 @@
  */
 #include "foreign_programs.h"
 
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "doctor.h"
 #include "host/cgroup.h"
+#include "host/cgroup_programs.h"
 #include "objects.h"
 #include "quote.h"
 #include "state/foreign.h"
 
-/* For one hook, at a cgroup and all above it. A single cgroup can have 64. */
-#define PROGRAMS_MAX 256
 /* How many levels of cgroups are visited. */
 #define LEVELS_MAX 64
 
@@ -39,12 +35,6 @@ struct seen {
 	size_t n;
 };
 
-struct ids {
-	__u32 id[PROGRAMS_MAX];
-	__u32 n;
-	__u32 flags;
-};
-
 bool pinned_links_have(const struct pinned_links *links, const char *hook, uint64_t cgroup_id)
 {
 	size_t i;
@@ -52,38 +42,6 @@ bool pinned_links_have(const struct pinned_links *links, const char *hook, uint6
 	for (i = 0; i < links->n; i++) {
 		if (strcmp(links->list[i].hook, hook) == 0 &&
 		    (!cgroup_id || links->list[i].cgroup_id == cgroup_id))
-			return true;
-	}
-	return false;
-}
-
-static int query(const char *path, enum bpf_attach_type type, __u32 flags, struct ids *ret_ids)
-{
-	LIBBPF_OPTS(bpf_prog_query_opts, opts, .query_flags = flags, .prog_ids = ret_ids->id,
-		    .prog_cnt = PROGRAMS_MAX);
-	struct cgroup cgroup = CGROUP_NULL;
-	int r;
-
-	ret_ids->n = ret_ids->flags = 0;
-	r = cgroup_open(path, &cgroup);
-	if (r < 0)
-		return r;
-	r = bpf_prog_query_opts(cgroup.fd, type, &opts);
-	cgroup_close(&cgroup);
-	/* -ENOSPC: there are more than we have room for, and the first ones are in the array. */
-	if (r < 0 && r != -ENOSPC)
-		return r;
-	ret_ids->n = opts.prog_cnt < PROGRAMS_MAX ? opts.prog_cnt : PROGRAMS_MAX;
-	ret_ids->flags = opts.attach_flags;
-	return 0;
-}
-
-static bool has_id(const struct ids *ids, __u32 id)
-{
-	__u32 i;
-
-	for (i = 0; i < ids->n; i++) {
-		if (ids->id[i] == id)
 			return true;
 	}
 	return false;
@@ -133,15 +91,11 @@ static const char *how_beside(const struct hook *hook, bool above)
 static void report_foreign(struct doctor *d, const struct hook *hook, __u32 prog_id,
 			   const char *path, bool above, bool in_the_way)
 {
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(prog_id);
-	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+	char name[BPF_OBJ_NAME_LEN] = "?", quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
-		strcpy(info.name, "?");
+	cgroup_programs_name(prog_id, name);
 	doctor_add(d, in_the_way ? DOCTOR_ERROR : DOCTOR_WARNING, "foreign",
-		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, info.name,
+		   "program %u, '%.*s', is on %s at '%s'%s", prog_id, BPF_OBJ_NAME_LEN, name,
 		   hook->name, path,
 		   in_the_way ? ", attached so that tproxy's cannot be attached"
 			      : how_beside(hook, above));
@@ -161,7 +115,7 @@ static void report_foreign(struct doctor *d, const struct hook *hook, __u32 prog
  * attached with BPF_F_ALLOW_MULTI, as tproxy's are. Above it the nearest cgroup that has programs
  * decides (*decided): they must have been attached with that flag or with BPF_F_ALLOW_OVERRIDE.
  */
-static bool keeps_ours_out(const struct ids *here, int level, bool *decided)
+static bool keeps_ours_out(const struct cgroup_programs *here, int level, bool *decided)
 {
 	if (here->n == 0 || (level > 0 && *decided))
 		return false;
@@ -178,23 +132,25 @@ static void check_foreign_at(struct doctor *d, const struct pinned_links *links,
 {
 	const bool attached = pinned_links_have(links, hook->name, target->id);
 	bool decided = false, in_the_way;
-	struct ids effective, here;
+	struct cgroup_programs effective, here;
 	char path[PATH_MAX];
 	int level;
 	__u32 i;
 
-	if (query(target->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE, &effective) < 0)
+	if (cgroup_programs_query_at(target->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE,
+				     &effective) < 0)
 		return;
 	snprintf(path, sizeof(path), "%s", target->path);
 	for (level = 0; level < LEVELS_MAX; level++) {
 		struct stat st;
 
-		if (query(path, hook->attach_type, 0, &here) < 0 || stat(path, &st) < 0)
+		if (cgroup_programs_query_at(path, hook->attach_type, 0, &here) < 0 ||
+		    stat(path, &st) < 0)
 			return;
 		in_the_way = keeps_ours_out(&here, level, &decided) && !attached;
 		for (i = 0; i < here.n; i++) {
 			if (!is_ours(links, here.id[i]) &&
-			    (in_the_way || has_id(&effective, here.id[i])) &&
+			    (in_the_way || cgroup_programs_have(&effective, here.id[i])) &&
 			    first_time(seen, here.id[i], hook->attach_type, st.st_ino))
 				report_foreign(d, hook, here.id[i], path, level > 0, in_the_way);
 		}

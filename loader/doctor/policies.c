@@ -14,7 +14,6 @@
  * hold for redirected connections, that is a warning. A limit that applies to the relay as well
  * still holds.
  */
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <fts.h>
 #include <inttypes.h>
@@ -29,6 +28,7 @@
 #include "filters.h"
 #include "host/address.h"
 #include "host/cgroup.h"
+#include "host/cgroup_programs.h"
 #include "quote.h"
 #include "state/pins.h"
 #include "state/policy.h"
@@ -214,11 +214,10 @@ static void judge(struct scan *scan, const struct cgroup *cgroup, const struct f
 
 static bool has_programs(int cgroup_fd, enum bpf_attach_type v4, enum bpf_attach_type v6)
 {
-	LIBBPF_OPTS(bpf_prog_query_opts, opts4);
-	LIBBPF_OPTS(bpf_prog_query_opts, opts6);
+	struct cgroup_programs programs;
 
-	return (bpf_prog_query_opts(cgroup_fd, v4, &opts4) == 0 && opts4.prog_cnt > 0) ||
-	       (bpf_prog_query_opts(cgroup_fd, v6, &opts6) == 0 && opts6.prog_cnt > 0);
+	return (cgroup_programs_query(cgroup_fd, v4, 0, &programs) == 0 && programs.n > 0) ||
+	       (cgroup_programs_query(cgroup_fd, v6, 0, &programs) == 0 && programs.n > 0);
 }
 
 /*

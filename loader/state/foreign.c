@@ -15,90 +15,49 @@
  */
 #include "foreign.h"
 
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host/cgroup.h"
+#include "host/cgroup_programs.h"
 #include "objects.h"
 #include "quote.h"
 #include "util.h"
-
-/* The most programs that the kernel attaches to one hook of a cgroup. */
-#define PROGRAMS_MAX 64
-
-struct attached {
-	__u32 id[PROGRAMS_MAX];
-	__u32 n;
-	__u32 flags;
-};
-
-/* Reads what is attached to this cgroup itself. */
-static int query(const char *path, const struct hook *hook, struct attached *ret)
-{
-	LIBBPF_OPTS(bpf_prog_query_opts, opts, .prog_ids = ret->id, .prog_cnt = PROGRAMS_MAX);
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = bpf_prog_query_opts(fd, hook->attach_type, &opts);
-	if (r < 0)
-		return r;
-	ret->n = opts.prog_cnt;
-	ret->flags = opts.attach_flags;
-	return 0;
-}
 
 /*
  * Returns true if foreign programs are attached to the cgroup itself. They too keep those above
  * from running.
  */
-static bool has_others(const struct attached *here, __u32 own_prog_id)
+static bool has_others(const struct cgroup_programs *here, __u32 own_prog_id)
 {
 	__u32 i;
 
-	for (i = 0; i < here->n && i < PROGRAMS_MAX; i++) {
+	for (i = 0; i < here->n; i++) {
 		if (here->id[i] != own_prog_id)
 			return true;
 	}
 	return false;
 }
 
-/* Opening a program by its id takes CAP_SYS_ADMIN. */
-static void read_name(struct foreign *foreign)
-{
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(foreign->prog_id);
-
-	if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0)
-		memcpy(foreign->prog_name, info.name, sizeof(foreign->prog_name));
-}
-
 int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own_prog_id,
 		 struct foreign *ret_foreign)
 {
 	_cleanup_free_ char *root = NULL;
-	struct attached here = {};
+	struct cgroup_programs here;
 	char path[PATH_MAX];
 	int r;
 
 	r = cgroup_root(&root);
 	if (r == 0)
-		r = query(target->path, hook, &here);
+		r = cgroup_programs_query_at(target->path, hook->attach_type, 0, &here);
 	if (r < 0 || has_others(&here, own_prog_id))
 		return r;
 	snprintf(path, sizeof(path), "%s", target->path);
 	while (strlen(path) > strlen(root)) {
 		dirname(path);
-		r = query(path, hook, &here);
+		r = cgroup_programs_query_at(path, hook->attach_type, 0, &here);
 		if (r < 0)
 			return r;
 		if (here.n == 0)
@@ -109,7 +68,7 @@ int foreign_find(const struct cgroup *target, const struct hook *hook, __u32 own
 			return 0; /* the kernel refuses to attach ours */
 		*ret_foreign = (struct foreign){ .prog_id = here.id[0], .hook = hook };
 		snprintf(ret_foreign->cgroup, sizeof(ret_foreign->cgroup), "%s", path);
-		read_name(ret_foreign);
+		cgroup_programs_name(here.id[0], ret_foreign->prog_name);
 		return 1;
 	}
 	return 0;
