@@ -36,24 +36,27 @@ char *names_cgroup(uint64_t id)
 	return text ? escape_text(path, strlen(path), text, size) : NULL;
 }
 
+/* Returns a copy of the name of a user or group, or its number if @name is NULL. */
+static char *name_or_id(const char *name, uint64_t id)
+{
+	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
+
+	if (name)
+		return strdup(escape_text(name, LOGIN_NAME_MAX, text, sizeof(text)));
+	snprintf(text, sizeof(text), "%" PRIu64, id);
+	return strdup(text);
+}
+
 char *names_user(uint64_t uid)
 {
 	const struct passwd *user = getpwuid((uid_t)uid);
-	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
 
-	if (user)
-		return strdup(escape_text(user->pw_name, LOGIN_NAME_MAX, text, sizeof(text)));
-	snprintf(text, sizeof(text), "%" PRIu64, uid);
-	return strdup(text);
+	return name_or_id(user ? user->pw_name : NULL, uid);
 }
 
 char *names_group(uint64_t gid)
 {
 	const struct group *group = getgrgid((gid_t)gid);
-	char text[ESCAPE_LEN(LOGIN_NAME_MAX)];
 
-	if (group)
-		return strdup(escape_text(group->gr_name, LOGIN_NAME_MAX, text, sizeof(text)));
-	snprintf(text, sizeof(text), "%" PRIu64, gid);
-	return strdup(text);
+	return name_or_id(group ? group->gr_name : NULL, gid);
 }
