@@ -38,6 +38,24 @@ class TestCase(unittest.TestCase):
         self.addCleanup(holder.cleanup)
         return holder.name
 
+    def made(self, files):
+        """The path of a directory with these files, {path: text}, that lives as long as the
+        test."""
+        top = self.temporary()
+        for name, text in files.items():
+            path = os.path.join(top, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return top
+
+    def findings(self, name, *args):
+        """What scripts/NAME prints. It must exit 1 if it prints anything, otherwise 0."""
+        result = script(name, *args)
+        self.assertEqual(result.stderr, "")
+        self.assertEqual(result.returncode, 1 if result.stdout else 0)
+        return result.stdout
+
 
 def main():
     """Runs the tests of the file that calls this, and exits."""

@@ -5,8 +5,6 @@
 To see it fail: leave out the row of a folder, ONLY, or the call of circles().
 """
 
-import os
-
 import common
 
 GOOD = {
@@ -41,17 +39,9 @@ BAD = {
 
 class IncludesTest(common.TestCase):
     def check(self, added):
-        top = self.temporary()
-        for path, names in GOOD.items():
-            path_there = os.path.join(top, path)
-            os.makedirs(os.path.dirname(path_there), exist_ok=True)
-            with open(path_there, "w", encoding="utf-8") as file:
-                for name in names + added.get(path, []):
-                    file.write(f'#include "{name}"\n')
-        result = common.script("includes.py", top)
-        self.assertEqual(result.stderr, "")
-        self.assertEqual(result.returncode, 1 if result.stdout else 0)
-        return result.stdout
+        return self.findings("includes.py", self.made({
+            path: "".join(f'#include "{name}"\n' for name in names + added.get(path, []))
+            for path, names in GOOD.items()}))
 
     def test_the_arrows_of_the_plan_are_fine(self):
         self.assertEqual(self.check({}), "")

@@ -58,37 +58,32 @@ WRONG_PAGES = {
 class OptionsTest(common.TestCase):
     def tree(self, man=MAN, completion=COMPLETION, fish=FISH):
         """A tree that is its own build directory, where this is wrong about the relay."""
-        top = self.temporary()
+        files = {}
         for name, folder in PROGRAMS.items():
             relay = name == "tproxy-relay"
-            self.write(top, f"{folder}/{name}", f"#!/bin/sh\ncat <<'END'\n{TABLE}END\n")
+            files |= {
+                f"{folder}/{name}": f"#!/bin/sh\ncat <<'END'\n{TABLE}END\n",
+                f"{folder}/{name}.8.scd": man if relay else MAN,
+                f"scripts/completion/{name}": completion if relay else COMPLETION,
+                f"scripts/completion/_{name}": COMPLETION,
+                f"scripts/completion/{name}.fish": fish if relay else FISH,
+            }
+        top = self.made(files)
+        for name, folder in PROGRAMS.items():
             os.chmod(f"{top}/{folder}/{name}", 0o755)
-            self.write(top, f"{folder}/{name}.8.scd", man if relay else MAN)
-            for file, text in ((name, completion if relay else COMPLETION),
-                               (f"_{name}", COMPLETION), (f"{name}.fish", fish if relay else FISH)):
-                self.write(top, f"scripts/completion/{file}", text)
         return top
 
-    def write(self, top, name, text):
-        path = os.path.join(top, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def findings(self, top):
-        result = common.script("options.py", top, top)
-        self.assertEqual(result.stderr, "")
-        self.assertEqual(result.returncode, 1 if result.stdout else 0)
-        return result.stdout.splitlines()
+    def check(self, top):
+        return self.findings("options.py", top, top).splitlines()
 
     def test_good(self):
-        self.assertEqual(self.findings(self.tree()), [])
+        self.assertEqual(self.check(self.tree()), [])
 
     def test_man_pages(self):
         for (old, new), said in WRONG_PAGES.items():
             with self.subTest(new):
                 self.assertIn(old, MAN)
-                findings = self.findings(self.tree(man=MAN.replace(old, new, 1)))
+                findings = self.check(self.tree(man=MAN.replace(old, new, 1)))
                 self.assertTrue(any("proxy/tproxy-relay.8.scd: " in line and said in line
                                     for line in findings), findings)
 
@@ -98,13 +93,13 @@ class OptionsTest(common.TestCase):
                           ({"fish": FISH.replace("listen", "listener")}, "does not offer --listen"),
                           ({"fish": FISH.replace("listen", "listener")}, "--listener is no")):
             with self.subTest(said):
-                findings = self.findings(self.tree(**how))
+                findings = self.check(self.tree(**how))
                 self.assertTrue(any(said in line for line in findings), findings)
 
     def test_program_that_is_not_built(self):
         top = self.tree()
         os.remove(f"{top}/loader/tproxyctl")
-        self.assertIn("tproxyctl is not built", self.findings(top)[0])
+        self.assertIn("tproxyctl is not built", self.check(top)[0])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@
 To see it fail: let names_of() keep comments or strings; leave out one of the two kinds of files.
 """
 
-import os
-
 import common
 
 CODE = "/* see gone() */\nint a_run(void)\n{\n\treturn a_stop();\n}\n"
@@ -15,17 +13,9 @@ TEST = 'def test_a():\n    """%s"""\n    made("gone()")  # gone\n'
 
 class ReferencesTest(common.TestCase):
     def check(self, document="", docstring=""):
-        top = self.temporary()
-        for path, text in (("README.md", document), ("proxy/session/a.c", CODE),
-                           ("tests/e2e/test_a.py", TEST % docstring)):
-            path = os.path.join(top, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        result = common.script("references.py", top)
-        self.assertEqual(result.stderr, "")
-        self.assertEqual(result.returncode, 1 if result.stdout else 0)
-        return result.stdout
+        return self.findings("references.py", self.made({
+            "README.md": document, "proxy/session/a.c": CODE,
+            "tests/e2e/test_a.py": TEST % docstring}))
 
     def test_names_that_exist(self):
         for document in ("`a_run()`", "`a_stop()`, gone()", "`a.c`, `session/a.c`, `README.md`",

@@ -23,16 +23,8 @@ BAD = ("The relay dials.", "dialled_by", "what mends it", "\"Mend\"", "a relay o
 
 class WordsTest(common.TestCase):
     def check(self, line, name="proxy/a.c", glossary=GLOSSARY):
-        top = self.temporary()
-        for path, text in (("ARCHITECTURE.md", glossary), (name, line + "\n")):
-            path = os.path.join(top, path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(text)
-        result = common.script("words.py", top)
-        self.assertEqual(result.stderr, "")
-        self.assertEqual(result.returncode, 1 if result.stdout else 0)
-        return result.stdout
+        return self.findings("words.py",
+                             self.made({"ARCHITECTURE.md": glossary, name: line + "\n"}))
 
     def test_other_words_are_fine(self):
         for line in GOOD:
