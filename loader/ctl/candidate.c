@@ -150,12 +150,11 @@ static int check_holders(const struct candidate *c)
 static int add_port(const struct candidate *c, struct tproxy_listen *listen, const __u8 addr[16],
 		    __u16 port)
 {
-	struct tproxy_endpoint one = { .port = port }, other = { .port = listen->ports[0] };
+	struct tproxy_endpoint one = { .port = port }, other = address_of_listen(listen, 0);
 	char text[ADDRESS_ENDPOINT_LEN], other_text[ADDRESS_ENDPOINT_LEN];
 	int i;
 
 	memcpy(one.addr, addr, sizeof(one.addr));
-	memcpy(other.addr, listen->addr, sizeof(other.addr));
 	if (listen->n_ports && memcmp(one.addr, other.addr, sizeof(one.addr)) != 0) {
 		log_err("process %d listens on %s and on %s, but a relay has one address per family; choose one with --port",
 			c->options->pid, address_format_endpoint(&other, other_text),

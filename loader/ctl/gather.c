@@ -160,8 +160,7 @@ static int gather_relay(struct gather *g, struct gathered *out)
 	r = lookup(g, PINNED_LOADS, &key, &loads);
 	if (r < 0)
 		return r;
-	memcpy(out->relay_ep.addr, listen->addr, sizeof(out->relay_ep.addr));
-	out->relay_ep.port = listen->ports[choose_port(listen, &loads)];
+	out->relay_ep = address_of_listen(listen, choose_port(listen, &loads));
 	out->facts.has_relay = out->relay_ep.port && endpoint_is_mapped4(&out->relay_ep) ==
 							     endpoint_is_mapped4(&out->dst);
 	return 0;

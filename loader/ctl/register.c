@@ -92,13 +92,14 @@ static int open_pins(struct job *job)
 
 static bool is_port_of(const struct tproxy_relay *relay, const struct listening_socket *l)
 {
-	struct tproxy_endpoint ep = {};
-	int family, i;
+	int family;
+	__u32 i;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
-		memcpy(ep.addr, relay->listen[family].addr, sizeof(ep.addr));
 		for (i = 0; i < relay->listen[family].n_ports && i < TPROXY_PORTS_MAX; i++) {
-			ep.port = relay->listen[family].ports[i];
+			const struct tproxy_endpoint ep =
+				address_of_listen(&relay->listen[family], i);
+
 			if (listeners_takes(l, &ep))
 				return true;
 		}
@@ -194,13 +195,12 @@ static int mark_and_write(const struct job *job, const struct tproxy_relay *rela
 
 static void print_ports(const struct tproxy_listen *listen)
 {
-	struct tproxy_endpoint ep = {};
 	char text[ADDRESS_ENDPOINT_LEN];
-	int i;
+	__u32 i;
 
-	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	for (i = 0; i < listen->n_ports; i++) {
-		ep.port = listen->ports[i];
+		const struct tproxy_endpoint ep = address_of_listen(listen, i);
+
 		printf(" %s", address_format_endpoint(&ep, text));
 	}
 }

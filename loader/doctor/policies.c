@@ -313,8 +313,9 @@ static void find_relay(struct scan *scan)
 	if (relays_read_pinned(d->pin_dir, &list, &n) == 0 && n > 0)
 		relay = list[0].relay;
 	for (i = 0; i < _TPROXY_FAMILY_MAX && relay.pid; i++) {
-		memcpy(scan->where[i].addr, relay.listen[i].addr, sizeof(scan->where[i].addr));
-		scan->where[i].port = relay.listen[i].n_ports ? relay.listen[i].ports[0] : 0;
+		scan->where[i] = address_of_listen(&relay.listen[i], 0);
+		if (!relay.listen[i].n_ports)
+			scan->where[i].port = 0;
 	}
 	policy_read_pinned(d->pin_dir, &policy);
 	if (policy.relay_cgroup_id)

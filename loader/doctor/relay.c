@@ -272,11 +272,10 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 			    const struct tproxy_listen *listen)
 {
 	_cleanup_(listeners_finish) struct listeners own = {};
-	struct tproxy_endpoint ep = {};
 	bool serves = true;
-	int i, r;
+	__u32 i;
+	int r;
 
-	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	r = listeners_dup((pid_t)relay->pid, listen->ports, listen->n_ports, &own);
 	if (r < 0) {
 		doctor_add(d, DOCTOR_INFO, "relay", "relay %u: cannot duplicate its sockets: %s",
@@ -284,7 +283,8 @@ static bool check_listeners(struct doctor *d, __u64 cookie, const struct tproxy_
 		return true;
 	}
 	for (i = 0; i < listen->n_ports; i++) {
-		ep.port = listen->ports[i];
+		const struct tproxy_endpoint ep = address_of_listen(listen, i);
+
 		serves &= check_listener(d, cookie, relay, &ep, &own);
 	}
 	return serves && check_answered(d, relay, &own);
@@ -294,9 +294,8 @@ static void report_listeners(struct doctor *d, __u64 cookie, const struct tproxy
 			     const struct tproxy_listen *listen)
 {
 	char text[ADDRESS_ENDPOINT_LEN], more[32] = "";
-	struct tproxy_endpoint ep = { .port = listen->ports[0] };
+	const struct tproxy_endpoint ep = address_of_listen(listen, 0);
 
-	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	if (listen->n_ports > 1)
 		snprintf(more, sizeof(more), " and %d more ports", listen->n_ports - 1);
 	doctor_add(d, DOCTOR_OK, "relay",

@@ -43,6 +43,14 @@ bool address_is_any6(const __u8 addr[16])
 	return memcmp(addr, any6, sizeof(any6)) == 0;
 }
 
+struct tproxy_endpoint address_of_listen(const struct tproxy_listen *listen, __u32 i)
+{
+	struct tproxy_endpoint ep = { .port = listen->ports[i] };
+
+	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
+	return ep;
+}
+
 char *address_format(const struct tproxy_endpoint *ep, char buf[ADDRESS_LEN])
 {
 	if (address_is_ipv4(ep->addr))

@@ -23,6 +23,9 @@ bool address_is_any6(const __u8 addr[16]);
 /* 127.0.0.1 and ::1, which reach a listener at the wildcard of their family. */
 extern const __u8 address_loopback4[16], address_loopback6[16];
 
+/* Returns the address of a relay's listeners with their port number @i. */
+struct tproxy_endpoint address_of_listen(const struct tproxy_listen *listen, __u32 i);
+
 /* Writes the address alone, an IPv4-mapped address as IPv4. Returns @buf. */
 #define ADDRESS_LEN 46
 char *address_format(const struct tproxy_endpoint *ep, char buf[ADDRESS_LEN]);

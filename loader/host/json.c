@@ -81,12 +81,11 @@ void json_add_listen(struct json_object *to, const char *key, const struct tprox
 {
 	struct json_object *array = json_object_new_array();
 	char text[ADDRESS_ENDPOINT_LEN];
-	struct tproxy_endpoint ep = {};
-	int i;
+	__u32 i;
 
-	memcpy(ep.addr, listen->addr, sizeof(ep.addr));
 	for (i = 0; i < listen->n_ports && i < TPROXY_PORTS_MAX; i++) {
-		ep.port = listen->ports[i];
+		const struct tproxy_endpoint ep = address_of_listen(listen, i);
+
 		address_format_endpoint(&ep, text);
 		json_object_array_add(array, json_object_new_string(text));
 	}
