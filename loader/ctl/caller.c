@@ -35,23 +35,6 @@ static int log_error(const char *what, pid_t pid, int r)
 	return r;
 }
 
-static int read_ids(struct caller *caller)
-{
-	_cleanup_fclose_ FILE *f = NULL;
-	char path[64], line[256];
-	int found = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", caller->pid);
-	f = fopen(path, "re");
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f)) {
-		found += sscanf(line, "Uid: %u", &caller->uid) == 1;
-		found += sscanf(line, "Gid: %u", &caller->gid) == 1;
-	}
-	return found == 2 ? 0 : -ESRCH;
-}
-
 static int read_command(struct caller *caller)
 {
 	_cleanup_close_ int fd = -1;
@@ -117,7 +100,9 @@ static int read_process(struct caller *caller)
 {
 	int r;
 
-	r = read_ids(caller);
+	r = process_uid(caller->pid, &caller->uid);
+	if (r == 0)
+		r = process_gid(caller->pid, &caller->gid);
 	if (r == 0)
 		r = read_command(caller);
 	if (r < 0)

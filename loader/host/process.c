@@ -52,7 +52,7 @@ pid_t process_parent(pid_t pid)
 
 /*
  * Finds a line of /proc/PID/status, for @pid 0 of this process, and reads what follows @key.
- * Returns 0 or -ESRCH.
+ * Returns 0, -ESRCH if there is no process, or another -errno.
  */
 static int read_status(pid_t pid, const char *key, char *line, int size)
 {
@@ -65,7 +65,9 @@ static int read_status(pid_t pid, const char *key, char *line, int size)
 	else
 		snprintf(path, sizeof(path), "/proc/self/status");
 	f = fopen(path, "re");
-	while (f && fgets(line, size, f)) {
+	if (!f)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (fgets(line, size, f)) {
 		if (strncmp(line, key, len) == 0) {
 			memmove(line, line + len, strlen(line + len) + 1);
 			return 0;
@@ -74,20 +76,33 @@ static int read_status(pid_t pid, const char *key, char *line, int size)
 	return -ESRCH;
 }
 
-int process_uid(pid_t pid, uid_t *ret_uid)
+/* Reads the first of the four ids after @key, which is the real one. */
+static int read_id(pid_t pid, const char *key, unsigned int *ret_id)
 {
 	char line[256];
+	int r = read_status(pid, key, line, sizeof(line));
 
-	if (read_status(pid, "Uid:", line, sizeof(line)) < 0)
-		return -ESRCH;
-	return sscanf(line, "%u", ret_uid) == 1 ? 0 : -ESRCH;
+	if (r < 0)
+		return r;
+	return sscanf(line, "%u", ret_id) == 1 ? 0 : -ESRCH;
+}
+
+int process_uid(pid_t pid, uid_t *ret_uid)
+{
+	return read_id(pid, "Uid:", ret_uid);
+}
+
+int process_gid(pid_t pid, gid_t *ret_gid)
+{
+	return read_id(pid, "Gid:", ret_gid);
 }
 
 int process_capabilities(pid_t pid, uint64_t *ret_caps)
 {
 	char line[256];
+	int r = read_status(pid, "CapEff:", line, sizeof(line));
 
-	if (read_status(pid, "CapEff:", line, sizeof(line)) < 0)
-		return -ESRCH;
+	if (r < 0)
+		return r;
 	return sscanf(line, "%" SCNx64, ret_caps) == 1 ? 0 : -ESRCH;
 }

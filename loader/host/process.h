@@ -17,14 +17,15 @@ char process_state(pid_t pid);
 pid_t process_parent(pid_t pid);
 
 /*
- * Reads the real UID. The owner of /proc/PID is another user if the process is not dumpable.
- * Returns 0 or -ESRCH.
+ * Read the real UID and the real GID. The owner of /proc/PID is another user if the process is not
+ * dumpable. Return 0, -ESRCH if there is no process, or another -errno.
  */
 int process_uid(pid_t pid, uid_t *ret_uid);
+int process_gid(pid_t pid, gid_t *ret_gid);
 
 /*
  * Reads the effective capabilities, one bit for each. @pid 0 is this process, whatever PID
- * namespace /proc shows. Returns 0 or -ESRCH.
+ * namespace /proc shows. Returns 0, -ESRCH if there is no process, or another -errno.
  */
 int process_capabilities(pid_t pid, uint64_t *ret_caps);
 

@@ -14,6 +14,7 @@
 static void this_process(void **state)
 {
 	uid_t uid = 4711;
+	gid_t gid = 4711;
 
 	assert_int_equal(prctl(PR_SET_NAME, "a) R 4711 (b"), 0);
 	assert_true(process_exists(getpid()));
@@ -21,6 +22,8 @@ static void this_process(void **state)
 	assert_int_equal(process_parent(getpid()), getppid());
 	assert_int_equal(process_uid(getpid(), &uid), 0);
 	assert_int_equal(uid, getuid());
+	assert_int_equal(process_gid(getpid(), &gid), 0);
+	assert_int_equal(gid, getgid());
 }
 
 /* To see it fail: return kill(pid, 0) == 0 && state is not 'Z'. */
