@@ -166,24 +166,27 @@ def test_one_socket_in_both_families(proxied):
     rest(proxied)
 
 
+def connect_after_a_failure(first, second, reset):
+    """Binds two sockets to one address and connects both to @first: the kernel refuses the second
+    one. Returns that one, connected to @second. @reset: closes the other one before."""
+    socks = [socket.socket() for _ in range(2)]
+    for sock in socks:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((CLIENT, 23456))
+    codes = [sock.connect_ex(first.getsockname()) for sock in socks]
+    if reset:
+        wire.reset(socks[0])
+    codes.append(socks[1].connect_ex(second.getsockname()))
+    assert codes == [0, errno.EADDRNOTAVAIL, 0]
+    return socks[1]
+
+
 def test_connect_again_after_a_failure(loaded):
     """The kernel refuses the first connect() (its address is in use), and the second one works."""
     loaded.start_relay("--workers", 1, "--listeners", 1)
     proxied = loaded
     listener, other = proxied.listen(), proxied.listen(SERVER2)
-
-    def connect():
-        socks = [socket.socket() for _ in range(2)]
-        for sock in socks:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((CLIENT, 23456))
-        codes = [sock.connect_ex(listener.getsockname()) for sock in socks]
-        wire.reset(socks[0])
-        codes.append(socks[1].connect_ex(other.getsockname()))
-        return socks[1], codes
-
-    client, codes = proxied.run_in(connect)
-    assert codes == [0, errno.EADDRNOTAVAIL, 0]
+    client = proxied.run_in(connect_after_a_failure, listener, other, True)
     proxied.keep(client).settimeout(wire.TIMEOUT)
     server = Kind(proxied, "inet").accept_relayed(other, client)
     assert client.getpeername() == other.getsockname()
@@ -197,18 +200,7 @@ def test_connect_to_loopback_after_a_failure(bed):
     bed.load("--fail-closed")
     bed.start_relay("--workers", 1, "--listeners", 1)
     listener, local = bed.listen(), bed.listen("127.0.0.1", netns=bed.client_net)
-
-    def connect():
-        socks = [socket.socket() for _ in range(2)]
-        for sock in socks:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((CLIENT, 23456))
-        codes = [sock.connect_ex(listener.getsockname()) for sock in socks]
-        codes.append(socks[1].connect_ex(local.getsockname()))
-        return socks[1], codes
-
-    client, codes = bed.run_in(connect)
-    assert codes == [0, errno.EADDRNOTAVAIL, 0]
+    client = bed.run_in(connect_after_a_failure, listener, local, False)
     bed.keep(client).settimeout(wire.TIMEOUT)
     server, peer = bed.accept(local)
     assert peer == client.getsockname() and client.getpeername() == local.getsockname()
