@@ -346,7 +346,7 @@ static void check_relay(struct doctor *d, __u64 cookie, const struct tproxy_rela
 	}
 	if (!relay->listen[TPROXY_INET6].n_ports)
 		doctor_add(d, DOCTOR_INFO, "relay", "relay %u does not offer IPv6%s", relay->pid,
-			   relay->alive_ns ? ", as it does while there are IPv6 routes" : "");
+			   relay->alive_ns ? "; it does while there are IPv6 routes" : "");
 	if (relay->unreachable) {
 		doctor_add(d, DOCTOR_WARNING, "relay",
 			   "relay %u: %" PRIu64 " connections found no listener of this relay",

@@ -56,7 +56,7 @@ static int log_open_error(const char *pin_dir, const char *name, int r)
 		log_err("nothing is loaded in '%s'; run 'tproxy-load --cgroup PATH' with this --pin-dir first",
 			pin_dir);
 	else if (r == -EACCES || r == -EPERM)
-		log_err("'%s/%s' is not ours to open; run this as root or in the group that 'tproxy-load --relay-group' was given",
+		log_err("no permission to open '%s/%s'; run this as root or in the group of 'tproxy-load --relay-group'",
 			pin_dir, name);
 	else if (r == -EPROTO)
 		log_err("'%s/%s' is not a map of this version of tproxy", pin_dir, name);
@@ -281,7 +281,7 @@ int registration_add_listener(struct registration *reg, int fd)
 	enum tproxy_family family;
 
 	if (whoami_query(fd, &who) < 0 || !(who.mark_flags & TPROXY_MARK_ATTACHED)) {
-		log_err("the programs of '%s' are not attached to this process's cgroup; start it in tproxy-load's --relay-cgroup, or without one in a --cgroup",
+		log_err("the programs of '%s' are not attached to this process's cgroup; start it in the --relay-cgroup of tproxy-load, or, if there is none, in a --cgroup",
 			reg->pin_dir);
 		return -ENOTCONN;
 	}
@@ -332,7 +332,7 @@ static void look_for_addresses(struct registration *reg)
 		format_endpoint(&addr, text);
 		if (away)
 			log_warning(
-				"clients do not reach %s: it is not an address of this host any more, or lo is down; nothing is redirected there until it is",
+				"clients do not reach %s: it is not an address of this host any more, or lo is down; no connection is redirected there until they do",
 				text);
 		else
 			log_info("clients reach %s again", text);
@@ -371,7 +371,7 @@ int registration_publish(struct registration *reg)
 	look_for_addresses(reg);
 	r = write_entry(reg, NULL, BPF_ANY);
 	if (r == -E2BIG)
-		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' forgets those of dead ones",
+		log_err("cannot register in '%s/map_config': too many network namespaces have relays; 'tproxy-load' removes the entries of dead ones",
 			reg->pin_dir);
 	else if (r < 0)
 		log_err("cannot register in '%s/map_config': %s", reg->pin_dir, strerror(-r));
@@ -525,7 +525,7 @@ enum registration_state registration_check(struct registration *reg)
 	state = renew(reg, NULL, r == 0 ? BPF_EXIST : BPF_NOEXIST);
 	if (reg->error == 0)
 		log_info(
-			"our entry in '%s/map_config' was gone, or that of a relay that does not serve; registered again",
+			"our entry in '%s/map_config' was missing, or replaced by a relay that does not serve; registered again",
 			reg->pin_dir);
 	return state;
 }

@@ -117,7 +117,7 @@ static void note_state(struct relay *relay, enum registration_state state)
 			relay->options.pin_dir);
 	else if (state == REGISTRATION_DENIED)
 		log_warning(
-			"the pins in '%s' are not ours to open any more: they were unloaded, or 'tproxy-load --relay-group' was given another group; running connections go on",
+			"no permission to open the pins in '%s' any more: they were unloaded, or 'tproxy-load --relay-group' was given another group; running connections go on",
 			relay->options.pin_dir);
 	else if (state == REGISTRATION_FAILED)
 		log_warning(

@@ -167,7 +167,7 @@ def test_restart(loaded):
 
 
 @pytest.mark.needs("systemd-analyze", "cc")
-@pytest.mark.parametrize("call, said", [("bpf", "is not ours to open"),
+@pytest.mark.parametrize("call, said", [("bpf", "no permission to open"),
                                         ("socket", "Operation not permitted")])
 def test_relay_without_a_call_that_it_needs(loaded, call, said):
     """The filter works: without these calls a relay does not start."""

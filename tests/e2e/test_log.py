@@ -207,7 +207,7 @@ def of_another_version(bed):
 
 
 @pytest.mark.parametrize("load, said, times",
-                         [(of_another_group, "are not ours to open any more", 1),
+                         [(of_another_group, "no permission to open the pins", 1),
                           (of_another_version, "holds ABI version 99", 3)],
                          ids=["group", "version"])
 def test_what_stays_wrong_is_not_said_every_second(loaded, load, said, times):

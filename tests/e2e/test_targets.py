@@ -56,7 +56,7 @@ def test_relay_group_that_changes(bed, doctor, policy):
     assert bed.run_in(talk, address) == ("ConnectionRefusedError" if policy else "hello")
     assert bed.tproxy_load.status()["relay_group"] == "root"
     assert "relay group    root\n" in bed.tproxy_load("--status").succeeded().out
-    host.wait_until(lambda: "not ours to open any more" in relay.text(), "the relay says so")
+    host.wait_until(lambda: "no permission to open the pins" in relay.text(), "the relay says so")
     assert "nothing is pinned" not in relay.text()
     (finding,) = [each for each in doctor().findings if each["check"] == "relay"]
     assert "group root" in finding["fix"]
