@@ -300,8 +300,9 @@ int registration_add_listener(struct registration *reg, int fd)
 	return (int)family;
 }
 
-static union sockaddr_any address_of(const struct tproxy_listen *listen, int family)
+union sockaddr_any registration_address(const struct registration *reg, enum tproxy_family family)
 {
+	const struct tproxy_listen *listen = &reg->listen[family];
 	union sockaddr_any addr = {};
 
 	addr.in.sin_port = htons(listen->ports[0]);
@@ -320,10 +321,10 @@ static union sockaddr_any address_of(const struct tproxy_listen *listen, int fam
 static void look_for_addresses(struct registration *reg)
 {
 	char text[FORMAT_ENDPOINT_LEN];
-	int i;
+	enum tproxy_family i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		union sockaddr_any addr = address_of(&reg->listen[i], i);
+		union sockaddr_any addr = registration_address(reg, i);
 		bool away = reg->listen[i].n_ports && !local_is_reached(&addr);
 
 		if (away == reg->away[i])

@@ -72,6 +72,8 @@ int registration_mark_listener(const struct registration *reg, int fd);
  * -ENOTCONN: the programs are not attached there.
  */
 int registration_add_listener(struct registration *reg, int fd);
+/* Returns the address of the listeners of this family, with the first port. */
+union sockaddr_any registration_address(const struct registration *reg, enum tproxy_family family);
 /* True if fd is a listener that was marked in the maps pinned now. Does not log. */
 bool registration_knows_listener(const struct registration *reg, int fd);
 

@@ -180,15 +180,11 @@ int relay_listen(struct relay *relay)
 void relay_log_registered(const struct relay *relay, struct log_limit *limit)
 {
 	const struct tproxy_listen *listen = relay->reg.listen;
-	union sockaddr_any addr = { .in.sin_family = AF_INET };
-	union sockaddr_any addr6 = { .in6.sin6_family = AF_INET6 };
+	const union sockaddr_any addr = registration_address(&relay->reg, TPROXY_INET);
+	const union sockaddr_any addr6 = registration_address(&relay->reg, TPROXY_INET6);
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
 	bool has6 = listen[TPROXY_INET6].n_ports > 0;
 
-	memcpy(&addr.in.sin_addr, &listen[TPROXY_INET].addr[12], sizeof(addr.in.sin_addr));
-	addr.in.sin_port = htons(listen[TPROXY_INET].ports[0]);
-	memcpy(&addr6.in6.sin6_addr, listen[TPROXY_INET6].addr, sizeof(addr6.in6.sin6_addr));
-	addr6.in6.sin6_port = htons(listen[TPROXY_INET6].ports[0]);
 	log_limited(limit, LOG_LEVEL_INFO,
 		    "registered pid %u, listening on %s%s%s, workers %u, ports %u", relay->reg.pid,
 		    format_endpoint(&addr, text), has6 ? " and " : "",
