@@ -101,6 +101,26 @@ static enum pump_result run(struct fixture *f)
 	return pump_run(&f->pump, &f->env);
 }
 
+static int unread(int fd)
+{
+	int n = -1;
+
+	assert_int_equal(ioctl(fd, FIONREAD, &n), 0);
+	return n;
+}
+
+/* Writes as the peer, and waits: on a busy machine the kernel delivers it somewhat later. */
+static void put(struct fixture *f, const void *data, size_t len)
+{
+	const int wanted = unread(f->src) + (int)len;
+	int i;
+
+	assert_int_equal(write(f->from_peer, data, len), len);
+	for (i = 0; i < 50000 && unread(f->src) != wanted; i++)
+		usleep(100);
+	assert_int_equal(unread(f->src), wanted);
+}
+
 static void reset(int *fd)
 {
 	const struct linger linger = { .l_onoff = 1 };
@@ -116,7 +136,7 @@ static void test_small(void **state)
 	char got[16];
 
 	assert_int_equal(run(f), PUMP_WAIT_READ);
-	assert_int_equal(write(f->from_peer, "hello", 5), 5);
+	put(f, "hello", 5);
 	assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
 	assert_memory_equal(got, "hello", 5);
@@ -132,7 +152,7 @@ static void test_end(void **state)
 	enum pump_result r;
 	char got[16];
 
-	assert_int_equal(write(f->from_peer, "bye", 3), 3);
+	put(f, "bye", 3);
 	shutdown(f->from_peer, SHUT_WR);
 	r = run(f); /* a short read ends the call; the next one sees the FIN */
 	if (r == PUMP_WAIT_READ)
@@ -147,7 +167,7 @@ static void test_reset_after_data(void **state)
 	enum pump_result r;
 	char got[16];
 
-	assert_int_equal(write(f->from_peer, "last", 4), 4);
+	put(f, "last", 4);
 	reset(&f->from_peer);
 	r = run(f);
 	if (r == PUMP_WAIT_READ)
@@ -162,7 +182,7 @@ static void test_destination_reset(void **state)
 	struct fixture *f = *state;
 
 	reset(&f->to_peer);
-	assert_int_equal(write(f->from_peer, "x", 1), 1);
+	put(f, "x", 1);
 	assert_int_equal(run(f), PUMP_WRITE_ERROR);
 }
 
@@ -243,10 +263,10 @@ static void test_nagle_ends_before_the_second_write(void **state)
 	struct fixture *f = *state;
 
 	f->pump.nagle = true;
-	assert_int_equal(write(f->from_peer, "a", 1), 1);
+	put(f, "a", 1);
 	assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(nodelay(f->dst), 0);
-	assert_int_equal(write(f->from_peer, "b", 1), 1);
+	put(f, "b", 1);
 	assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(nodelay(f->dst), 1);
 	assert_int_equal(f->pump.bytes, 2);
@@ -258,10 +278,10 @@ static void test_prefetch(void **state)
 	char got[16];
 
 	assert_false(pump_prefetch(&f->pump, &f->env));
-	assert_int_equal(write(f->from_peer, "early", 5), 5);
+	put(f, "early", 5);
 	assert_true(pump_prefetch(&f->pump, &f->env));
 	assert_int_equal(f->pump.bytes, 0);
-	assert_int_equal(write(f->from_peer, "late", 4), 4);
+	put(f, "late", 4);
 	while (f->pump.bytes < 9)
 		assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 9);
@@ -278,7 +298,7 @@ static void test_prefetch_of_more_than_it_takes(void **state)
 
 	fill_pattern();
 	memcpy(out, pattern, sizeof(out) < sizeof(pattern) ? sizeof(out) : sizeof(pattern));
-	assert_int_equal(write(f->from_peer, out, BUFFER_SIZE + 1), BUFFER_SIZE + 1);
+	put(f, out, BUFFER_SIZE + 1);
 	assert_true(pump_prefetch(&f->pump, &f->env));
 	assert_true(f->pump.pending_len <= 4096);
 	while (got < BUFFER_SIZE + 1) {
@@ -402,7 +422,7 @@ static void test_urgent_byte_first_of_all(void **state)
 
 	send_urgent(f->from_peer, "", "!", "");
 	assert_true(pump_prefetch(&f->pump, &f->env));
-	assert_int_equal(write(f->from_peer, "after", 5), 5);
+	put(f, "after", 5);
 	run_until(f, 6);
 	assert_int_equal(recv(f->to_peer, got, 1, MSG_OOB), 1);
 	assert_int_equal(got[0], '!');
