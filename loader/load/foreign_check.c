@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "log.h"
 #include "objects.h"
@@ -30,9 +31,14 @@ static int check_at(const struct pins *pins, const struct hook *hook, const stru
 	const __u32 own = own_id(pins, hook, cgroup->id);
 	char text[FOREIGN_TEXT_LEN], fix[FOREIGN_FIX_LEN];
 	struct foreign foreign;
+	int r;
 
-	if (foreign_find(cgroup, hook, own, &foreign) <= 0)
-		return 0;
+	r = foreign_find(cgroup, hook, own, &foreign);
+	if (r < 0 && !force)
+		log_err("cannot look for other programs of %s at '%s': %s; --force loads without",
+			hook->name, cgroup->path, strerror(-r));
+	if (r <= 0)
+		return force ? 0 : r;
 	foreign_describe(&foreign, cgroup, own != 0, text);
 	foreign_fix(&foreign, fix);
 	if (own || force) {
