@@ -239,6 +239,29 @@ static void test_bulk(void **state)
 	assert_int_equal(f->pipes.made, 1);
 }
 
+/*
+ * Bulk may end in a segment that is not full, and Nagle's algorithm holds back what follows it
+ * (I10). To see it fail: leave out acknowledge() in splice_some().
+ */
+static void test_bulk_is_acknowledged_at_once(void **state)
+{
+	struct fixture *f = *state;
+	const size_t size = 32 * 1024;
+	socklen_t len = sizeof(int);
+	int on = 0;
+
+	stream(f, 1024 * 1024);
+	f->pump.near_src = true;
+	f->pump.full_reads = 2; /* bulk, as after two full reads */
+	assert_int_equal(setsockopt(f->src, IPPROTO_TCP, TCP_QUICKACK, &on, len), 0);
+	f->pump.spliced = 0;
+	assert_int_equal(write(f->from_peer, f->env.scratch, size), size);
+	assert_int_equal(run(f), PUMP_WAIT_READ);
+	assert_int_equal(f->pump.spliced, size);
+	assert_int_equal(getsockopt(f->src, IPPROTO_TCP, TCP_QUICKACK, &on, &len), 0);
+	assert_int_equal(on, 1);
+}
+
 static void test_bulk_without_pipe(void **state)
 {
 	struct fixture *f = *state;
@@ -474,6 +497,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reset_after_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_destination_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bulk, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bulk_is_acknowledged_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bulk_without_pipe, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nagle_ends_before_the_second_write, setup,
 						teardown),
