@@ -373,6 +373,96 @@ static void test_an_end_resumes_listeners_later(void **state)
 	close(other);
 }
 
+#define EXPIRE_MAX 256 /* as in tick.c */
+#define SILENT	   (EXPIRE_MAX + 4)
+
+/* Starts a session whose server does not accept it. Returns the client. */
+static int start_silent(const struct fixture *f, int listener, const struct sockaddr_in *addr)
+{
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+	union sockaddr_any peer;
+	socklen_t len = sizeof(peer);
+
+	assert_int_equal(connect(client, (const struct sockaddr *)addr, sizeof(*addr)), 0);
+	f->before_session();
+	session_create(f->env, accept4(listener, &peer.sa, &len, SOCK_NONBLOCK),
+		       socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &peer,
+		       /* under_load= */ false);
+	return client;
+}
+
+/*
+ * A tick ends EXPIRE_MAX sessions of a queue, and the next tick follows soon. To see it fail: let
+ * expire() in tick.c end all.
+ */
+static void test_expiry_takes_turns(void **state)
+{
+	struct fixture *f = *state;
+	struct sockaddr_in addr;
+	int listener = listen_on(&addr), clients[SILENT], i;
+
+	shared.limit.max = SILENT;
+	assert_int_equal(listen(f->server_listener, SILENT), 0);
+	for (i = 0; i < SILENT; i++)
+		clients[i] = start_silent(f, listener, &addr);
+	turn(f);
+	worker.env.idle.timeout_ms = worker.env.connecting.timeout_ms = 20;
+	usleep(50000); /* the time is under test */
+	event_active(worker.tick.timer, EV_TIMEOUT, 1);
+	event_base_loop(worker.env.base, EVLOOP_ONCE);
+	assert_int_equal(closed(f, CLOSE_IDLE_TIMEOUT), EXPIRE_MAX);
+	need_tick();
+	turn(f);
+	assert_int_equal(closed(f, CLOSE_IDLE_TIMEOUT), SILENT);
+	for (i = 0; i < SILENT; i++)
+		close(clients[i]);
+	close(listener);
+}
+
+#define ACCEPT_MAX 64 /* as in listener.c */
+#define BURST	   (ACCEPT_MAX + 6)
+
+/* The listener never checks whether its upstream sockets need a mark. */
+static void (*worker_on_end)(struct session_env *env);
+
+static void on_end_exempt(struct session_env *env)
+{
+	worker.listeners[0].since_exempt_check = 1;
+	worker_on_end(env);
+}
+
+/*
+ * An iteration of the loop accepts ACCEPT_MAX clients of a socket, and the sessions that run are
+ * served before the next ones. To see it fail: let on_client() accept until the backlog is empty.
+ */
+static void test_a_burst_takes_turns(void **state)
+{
+	struct fixture *f = *state;
+	struct listener *l = &worker.listeners[0];
+	struct sockaddr_in addr;
+	int fd, clients[BURST], i;
+
+	origdst_result = ORIGDST_NOT_REDIRECTED;
+	fd = listen_on(&addr);
+	assert_int_equal(listen(fd, BURST), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	for (i = 0; i < BURST; i++) {
+		clients[i] = socket(AF_INET, SOCK_STREAM, 0);
+		assert_int_equal(connect(clients[i], (struct sockaddr *)&addr, sizeof(addr)), 0);
+	}
+	listener_init(l, &worker.listening, AF_INET, &fd, 1);
+	l->exempt = true;
+	l->since_exempt_check = 1;
+	worker_on_end = worker.env.on_end;
+	worker.env.on_end = on_end_exempt;
+	event_base_loop(worker.env.base, EVLOOP_ONCE);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), ACCEPT_MAX);
+	turn(f);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), BURST);
+	for (i = 0; i < BURST; i++)
+		close(clients[i]);
+}
+
 #define session_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -385,6 +475,8 @@ int main(void)
 		session_test(test_handed_over),
 		session_test(test_threads_hand_over),
 		session_test(test_an_end_resumes_listeners_later),
+		session_test(test_expiry_takes_turns),
+		session_test(test_a_burst_takes_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
