@@ -24,6 +24,7 @@ import host6
 import maps
 import wire
 from harness import CLIENT, SERVER, SERVER2
+from host6 import CLIENT6, SERVER6, SERVER6_2
 from registering import binary, ctl, haproxy, register  # noqa: F401 (fixtures)
 
 POLICIES = pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
@@ -421,12 +422,16 @@ def slow_down_lo(bed):
                     "root", "tbf", "rate", "32kbit", "burst", "100", "latency", "20s"], check=True)
 
 
+def family_of(address):
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
 def use_port_twice(first, second, port):
     """Sends data to the first address, resets, and connects to the second from the same source
     port."""
     socks = []
     for address in (first, second):
-        sock = socket.socket()
+        sock = socket.socket(family_of(address))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.settimeout(20)
         sock.bind(("", port))
@@ -440,11 +445,16 @@ def use_port_twice(first, second, port):
 
 
 @pytest.mark.deadline(60)
-def test_segments_of_a_connection_before(loaded):
+@pytest.mark.parametrize("family", [4, 6])
+def test_segments_of_a_connection_before(loaded, family):
     """The last segments of the previous connection come when another connection has its source
     port. To see it fail: set tuple.isn to 0 on both sides."""
+    host6.give_addresses(loaded)
     loaded.start_relay("--workers", 1, "--listeners", 1)
-    first, second = loaded.listen(SERVER), loaded.listen(SERVER2)
+    if family == 4:
+        first, second = loaded.listen(SERVER), loaded.listen(SERVER2)
+    else:
+        first, second = host6.listen(loaded, SERVER6), host6.listen(loaded, SERVER6_2)
     slow_down_lo(loaded)
     loaded.keep(loaded.run_in(use_port_twice, first.getsockname(), second.getsockname(), 23456))
     while select.select([second], [], [], 3)[0]:
@@ -634,19 +644,26 @@ def test_long_connections_are_spread(loaded, short):
     assert sorted(Counter(used).values()) == [2] * 4
 
 
-def one_after_the_other(addresses, port):
+def one_after_the_other(addresses, source):
     codes = []
     for address in addresses:
-        with socket.socket() as sock:
+        with socket.socket(family_of(source)) as sock:
             sock.settimeout(wire.TIMEOUT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("", port))
+            sock.bind(source)
             codes.append(sock.connect_ex(address))
             sock.sendall(b"data")
     return codes
 
 
-def test_one_source_port_for_one_server_after_the_other(proxied):
-    """The servers have not closed yet. To see it fail: leave avoid_taken() out."""
-    addresses = [proxied.listen().getsockname() for _ in range(4)]
-    assert proxied.run_in(one_after_the_other, addresses, 23456) == [0] * 4
+@pytest.mark.parametrize("source", ["", CLIENT, "::", CLIENT6],
+                         ids=["any", "inet", "any6", "inet6"])
+def test_one_source_port_for_one_server_after_the_other(loaded, source):
+    """The servers have not closed yet. To see it fail: leave avoid_taken() out, or let is_taken()
+    look for another address than the one that the socket is bound to."""
+    host6.give_addresses(loaded)
+    loaded.start_relay()
+    listen = partial(host6.listen, loaded) if ":" in source else loaded.listen
+    addresses = [listen().getsockname() for _ in range(4)]
+    assert loaded.run_in(one_after_the_other, addresses, (source, 23456)) == [0] * 4
+    assert loaded.stats()["redirected"] == 4
