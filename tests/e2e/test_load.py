@@ -381,6 +381,22 @@ def test_failure_of_a_second_load_keeps_what_was_loaded(bed, foreign):
     assert bed.visit(bed.listen()).relayed
 
 
+def test_failure_of_a_second_load_gives_the_pins_back(bed, foreign):
+    """I7: it was to open them to another group. To see it fail: leave set_map_access() out of
+    undo()."""
+    bed.load()
+
+    def access():
+        files = [bed.pins.path, *(bed.pins.path / name for name in bed.pins.names())]
+        return {str(file): (file.stat().st_gid, file.stat().st_mode) for file in files}
+
+    before = access()
+    foreign(bed.outside)
+    bed.tproxy_load("--cgroup", bed.scope, "--cgroup", bed.outside, "--relay-cgroup",
+                    bed.relay_cgroup, "--relay-group", programs.RELAY_GID + 1).refused(bed.outside)
+    assert access() == before
+
+
 def test_failure_to_detach_uncovers_no_cgroup(bed):
     """I7: a link of the previous load cannot be removed, as its pin is a mount point. The new
     scope is covered, and the next run detaches the rest.
