@@ -9,6 +9,7 @@ import os
 import random
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -449,6 +450,23 @@ def test_defaults_are_the_callers_own(proxied, ctl):
     assert said["verdict"] == "redirect"
     said, = explain(ctl, "192.0.2.1:443", place=proxied.bystander)
     assert said["reason"] == "out_of_scope" and said["facts"]["scope"] == "none"
+
+
+def connect_with_two_users(address):
+    os.setresuid(1000, 12345, 12345)
+    with wire.connect(address):
+        signal.pause()
+
+
+def test_real_user(proxied, ctl):
+    """The kernel half counts a connection for the real user, not for the effective one. To see it
+    fail: let read_id() take the second number."""
+    listener = proxied.listen()
+    client = proxied.task(connect_with_two_users, listener.getsockname())
+    proxied.accept(listener)
+    (entry,) = proxied.pins.dump("map_socks")
+    said, = explain(ctl, "--pid", client.pid, endpoint(*listener.getsockname()))
+    assert said["facts"]["uid"] == entry["value"]["uid"] == 1000
 
 
 def test_own_cgroup_beside_another_proc(proxied, binary):
