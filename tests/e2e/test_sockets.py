@@ -144,6 +144,29 @@ def test_reconnect_after_unspec(proxied, kind):
     assert proxied.stats()["redirected"] == 3
 
 
+def test_direct_after_a_redirect(proxied, kind):
+    """I5: a socket that was redirected connects again when the relay has been killed. The record of
+    its first connection names a listener that is closed. To see it fail: let client_established()
+    ignore client->published."""
+    listener, address = kind.listen()
+
+    def connect():
+        sock = socket.socket(kind.family)
+        sock.settimeout(wire.TIMEOUT)
+        sock.connect(address)
+        return sock
+
+    client = proxied.keep(proxied.run_in(connect))
+    kind.accept_relayed(listener, client)
+    wire.disconnect(client)
+    proxied.relay.kill()
+    client.connect(address)
+    server, peer = proxied.accept(listener)
+    wire.exchange(client, server)
+    assert plain(peer) == plain(client.getsockname())
+    assert proxied.stats()["aborted"] == 0
+
+
 def test_one_socket_in_both_families(proxied):
     """An IPv6 socket connects to an IPv6 server, then to an IPv4 one. (The kernel turns it into an
     IPv4 socket for good.)"""
