@@ -103,14 +103,17 @@ def test_out_of_scope_is_direct(proxied):
 
 
 def test_processes_in_the_relays_cgroup_are_direct(bed):
-    """I8: also if that cgroup is within the scope."""
+    """I8: also if that cgroup is within the scope, and in a cgroup below it. To see it fail:
+    compare the process's own cgroup in in_relay_cgroup()."""
     relays = bed.scope.child("relays")
     bed.tproxy_load("--cgroup", bed.scope, "--relay-cgroup", relays, "--relay-group",
                     47113).succeeded()
     place = host.Place(relays, bed.client_net)
     bed.start_relay(place=place)
     listener = bed.listen()
-    assert not bed.visit(listener, place=place).relayed
+    below = host.Place(relays.child("below"), bed.client_net)
+    for direct in (place, below):
+        assert not bed.visit(listener, place=direct).relayed
     assert bed.visit(listener).relayed
 
 
