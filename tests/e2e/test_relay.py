@@ -17,7 +17,7 @@ import wire
 from harness import BLACKHOLE, CLIENT, NOBODY
 from programs import RELAY_GID, RELAY_UID, SANITIZED
 
-SYN_SENT = "02"  # in proc_net_tcp.rst
+SYN_SENT, CLOSE_WAIT = "02", "08"  # in proc_net_tcp.rst
 
 MIB = 1024
 
@@ -124,10 +124,11 @@ def test_last_words_before_a_reset(proxied):
     assert wire.read_to_end(server) == (b"last words", wire.RESET)
 
 
-def test_server_that_resets_before_the_relay_looks(proxied):
+@pytest.mark.parametrize("shuts_down", [False, True], ids=["", "shuts-down"])
+def test_server_that_resets_before_the_relay_looks(proxied, shuts_down):
     """It accepts, sends data and resets while the relay waits to run. Without a relay the client
     would read the data, and then get the reset. Fails if connect_failed() takes ECONNRESET for a
-    refusal."""
+    refusal, or EPIPE if the server has sent a FIN."""
     listener = proxied.listen()
     address = listener.getsockname()
     proxied.server_net.ip(f"route add blackhole {CLIENT}/32")  # the SYN is retransmitted
@@ -142,6 +143,9 @@ def test_server_that_resets_before_the_relay_looks(proxied):
         proxied.server_net.ip(f"route del blackhole {CLIENT}/32")
         server, _ = proxied.accept(listener)
         server.sendall(b"go away")
+        if shuts_down:
+            server.shutdown(socket.SHUT_WR)
+            host.wait_until(lambda: relays_states() == [CLOSE_WAIT], "the FIN has come")
         wire.reset(server)
         host.wait_until(lambda: not relays_states(), "the reset has come")
     assert wire.read_to_end(client) == (b"go away", wire.RESET)
