@@ -172,6 +172,29 @@ static void test_idle_timeout(void **state)
 	assert_int_equal(closed(f, CLOSE_IDLE_TIMEOUT), 1);
 }
 
+/*
+ * The thread stands still for longer than the timeout, twice, and both times data wait when it goes
+ * on (I11). To see it fail: do not clear progress::excused in progress_check().
+ */
+static void test_late_thread_ends_no_session(void **state)
+{
+	struct fixture *f = *state;
+	char got;
+	int i;
+
+	start(f);
+	env.idle.timeout_ms = 100;
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(send(f->client, "x", 1, 0), 1);
+		usleep(150000); /* the time is under test */
+		expire(&env.idle, CLOSE_IDLE_TIMEOUT);
+		assert_int_equal(closed(f, CLOSE_IDLE_TIMEOUT), 0);
+		turn(f);
+		assert_int_equal(recv(f->server, &got, 1, MSG_DONTWAIT), 1);
+	}
+	reset(&f->client);
+}
+
 static void test_half_closed_timeout(void **state)
 {
 	struct fixture *f = *state;
@@ -196,6 +219,7 @@ int main(void)
 		session_test(test_no_destination),
 		session_test(test_connect_failed),
 		session_test(test_idle_timeout),
+		session_test(test_late_thread_ends_no_session),
 		session_test(test_half_closed_timeout),
 	};
 
