@@ -433,6 +433,13 @@ static void test_file_that_was_renamed(void **state)
 	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), ELOOP);
 	assert_string_equal(name, path);
 	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), 0);
+	/* A pipe without a reader must not hold up the thread: logfile_stop() would give up. */
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	logfile_reopen();
+	log_info("five");
+	logfile_stop(5000);
+	assert_int_equal(logfile_reopen_error(STDERR_FILENO, &name), ENXIO);
 	unlink(path);
 	unlink(renamed);
 	stderr_as_before(&ends);
