@@ -55,7 +55,8 @@ struct target {
 struct attempt {
 	struct bpf_sock_addr *ctx;
 	struct bpf_sock *sk;
-	struct tproxy_policy policy; /* a copy: the loader may change it meanwhile */
+	const struct tproxy_policy *policy; /* the loader may change it meanwhile: no member is
+					       read twice */
 	const struct tproxy_endpoint *dst;
 	struct facts facts;
 	enum tproxy_stat reason;
@@ -177,7 +178,7 @@ static __always_inline bool has_room(const struct client *client)
 static __always_inline void record(struct attempt *a, struct client *client)
 {
 	struct tproxy_conn *conn = &client->conn;
-	const __u64 seed = a->policy.seed;
+	const __u64 seed = a->policy->seed;
 
 	__builtin_memset(conn, 0, sizeof(*conn));
 	conn->started_ns = bpf_ktime_get_ns();
@@ -314,7 +315,7 @@ static __always_inline void gather_caller(struct attempt *a)
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, a->sk, NULL, 0);
 
 	a->facts.exempt =
-		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(&a->policy);
+		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(a->policy);
 }
 
 static __always_inline void gather_socket(struct attempt *a)
@@ -366,6 +367,8 @@ static __always_inline void gather_listener(struct attempt *a)
 	if (!a->facts.has_listener) {
 		note_unreachable(a);
 		next_port(a->listen, target);
+		if (a->sk->src_port)
+			avoid_taken(a->ctx, a->listen, target);
 		a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
 	}
 	a->facts.dst_is_relay =
@@ -409,7 +412,7 @@ static __always_inline void gather_room(struct attempt *a)
 
 static __always_inline bool is_decided(struct attempt *a, enum stage stage)
 {
-	a->reason = decide_stage(&a->facts, &a->policy, stage);
+	a->reason = decide_stage(&a->facts, a->policy, stage);
 	return a->reason != REASON_NONE;
 }
 
@@ -476,7 +479,7 @@ static __always_inline void investigate(struct attempt *a)
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
 static __always_inline int conclude(const struct attempt *a)
 {
-	const struct decision decision = decide_by(a->reason, &a->facts, &a->policy);
+	const struct decision decision = decide_by(a->reason, &a->facts, a->policy);
 
 	count(decision.reason);
 	if (decision.verdict != VERDICT_REFUSE)
@@ -539,7 +542,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		return NULL;
 	a.ctx = ctx;
 	a.sk = sk;
-	a.policy = *policy;
+	a.policy = policy;
 	a.dst = dst;
 	a.redirected_to = NULL;
 	investigate(&a);
