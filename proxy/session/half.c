@@ -8,8 +8,6 @@
 
 #include <linux/sockios.h>
 
-#include "util.h"
-
 /*
  * How long a half waits when its destination is writable but takes no data, as when TCP is out of
  * memory (tcp_mem, tcp(7)). Polling it would spin.
@@ -17,11 +15,6 @@
 #define BACKOFF_MS 10
 
 static const struct timeval backoff = { .tv_usec = BACKOFF_MS * 1000 };
-
-static struct event_base *base_of(const struct half *h)
-{
-	return event_get_base(&h->read_event);
-}
 
 void half_queue_init(struct half_queue *queue)
 {
@@ -52,48 +45,48 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	h->on_ready(h, /* again= */ true);
 }
 
+static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct half *h = arg;
+
+	half_stop(h);
+	h->on_ready(h, /* again= */ false);
+}
+
 void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
 	       void (*on_ready)(struct half *h, bool again))
 {
 	*h = (struct half){ .session = s, .on_ready = on_ready };
 	pump_init(&h->pump, src_fd, dst_fd);
-	event_assign(&h->read_event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
+	event_assign(&h->event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
 }
 
-void half_stop_read(struct half *h)
+void half_stop(struct half *h)
 {
-	if (h->reading)
-		event_del(&h->read_event);
-	h->reading = false;
-}
-
-static void stop_writing(struct half *h)
-{
-	if (h->writing)
-		event_del(h->write_event);
-	h->writing = false;
-}
-
-void half_stop_write(struct half *h)
-{
-	stop_writing(h);
-	if (h->write_event)
-		event_free(TAKE_PTR(h->write_event));
+	if (h->reading || h->writing)
+		event_del(&h->event);
+	h->reading = h->writing = false;
 }
 
 void half_finish(struct half *h, struct pump_env *env)
 {
-	half_stop_read(h);
-	half_stop_write(h);
+	half_stop(h);
 	pump_finish(&h->pump, env);
+}
+
+/* Waits for what of fd, and for nothing else. */
+static int wait_for(struct half *h, int fd, short what)
+{
+	half_stop(h);
+	event_assign(&h->event, event_get_base(&h->event), fd, what | EV_PERSIST, on_event, h);
+	return event_add(&h->event, NULL) < 0 ? -ENOMEM : 0;
 }
 
 int half_wait_read(struct half *h)
 {
 	if (h->reading)
 		return 0;
-	stop_writing(h);
-	if (event_add(&h->read_event, NULL) < 0)
+	if (wait_for(h, h->pump.src_fd, EV_READ) < 0)
 		return -ENOMEM;
 	h->reading = true;
 	return 0;
@@ -101,30 +94,20 @@ int half_wait_read(struct half *h)
 
 int half_wait_write(struct half *h)
 {
-	half_stop_read(h);
-	if (!h->write_event)
-		h->write_event =
-			event_new(base_of(h), h->pump.dst_fd, EV_WRITE | EV_PERSIST, on_event, h);
-	if (!h->write_event || (!h->writing && event_add(h->write_event, NULL) < 0))
+	if (h->writing)
+		return 0;
+	if (wait_for(h, h->pump.dst_fd, EV_WRITE) < 0)
 		return -ENOMEM;
 	h->writing = true;
 	return 0;
 }
 
-static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
-{
-	struct half *h = arg;
-
-	half_stop_write(h);
-	h->on_ready(h, /* again= */ false);
-}
-
-/* Replaces the write event of h by a timer of BACKOFF_MS. */
+/* Waits for a timer of BACKOFF_MS instead of the destination. */
 int half_back_off(struct half *h)
 {
-	half_stop_write(h);
-	h->write_event = evtimer_new(base_of(h), on_backoff_over, h);
-	if (!h->write_event || event_add(h->write_event, &backoff) < 0)
+	half_stop(h);
+	evtimer_assign(&h->event, event_get_base(&h->event), on_backoff_over, h);
+	if (event_add(&h->event, &backoff) < 0)
 		return -ENOMEM;
 	h->writing = true;
 	return 0;
@@ -148,8 +131,7 @@ enum half_result half_run(struct half *h, struct pump_env *env)
 		break;
 	case PUMP_EOF:
 		h->done = true;
-		half_stop_read(h);
-		stop_writing(h);
+		half_stop(h);
 		return HALF_EOF;
 	case PUMP_READ_ERROR:
 		return HALF_SOURCE_RESET;
@@ -176,21 +158,16 @@ void half_flush(struct half *h, struct pump_env *env)
 
 void half_detach(struct half *h)
 {
-	if (h->reading)
-		event_del(&h->read_event);
-	if (h->writing)
-		event_del(h->write_event);
+	if (h->reading || h->writing)
+		event_del(&h->event);
 }
 
 int half_attach(struct half *h, struct event_base *base)
 {
-	bool backs_off = h->write_event && event_get_fd(h->write_event) < 0;
+	bool backs_off = event_get_fd(&h->event) < 0;
 
-	event_base_set(base, &h->read_event);
-	if (h->write_event)
-		event_base_set(base, h->write_event);
-	if ((h->reading && event_add(&h->read_event, NULL) < 0) ||
-	    (h->writing && event_add(h->write_event, backs_off ? &backoff : NULL) < 0))
+	event_base_set(base, &h->event);
+	if ((h->reading || h->writing) && event_add(&h->event, backs_off ? &backoff : NULL) < 0)
 		return -ENOMEM;
 	return 0;
 }

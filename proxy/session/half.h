@@ -24,12 +24,11 @@ struct half {
 	struct session *session; /* the owner's, not used here */
 	void (*on_ready)(struct half *h, bool again);
 	struct pump pump;
-	struct event read_event;   /* the source is readable */
-	struct event *write_event; /* the destination is writable; NULL until first waited for */
-	bool reading;		   /* read_event is added */
-	bool writing;		   /* write_event is added */
-	bool done;   /* the source's FIN has been read, and all bytes before it written */
-	bool queued; /* on a half_queue */
+	struct event event; /* what h waits for; assigned again when that changes */
+	bool reading;	    /* event is added: the source is readable */
+	bool writing;	    /* event is added: the destination is writable, or a timer */
+	bool done;	    /* the source's FIN has been read, and all bytes before it written */
+	bool queued;	    /* on a half_queue */
 	TAILQ_ENTRY(half) queue_entry;
 };
 
@@ -71,12 +70,11 @@ int half_wait_read(struct half *h);
  * For an owner that uses the sockets itself, before the first half_run(). half_wait_write() waits
  * until the destination is writable, half_back_off() for a short time: when it was writable and
  * took nothing. on_ready is called after both, and after half_wait_read(). They return 0 or
- * -ENOMEM. half_stop_read() and half_stop_write() end the wait.
+ * -ENOMEM. Each ends the wait before it, and half_stop() ends any.
  */
 int half_wait_write(struct half *h);
 int half_back_off(struct half *h);
-void half_stop_read(struct half *h);
-void half_stop_write(struct half *h);
+void half_stop(struct half *h);
 
 /*
  * The source has been reset. Data that it sent before, and that our kernel acknowledged, may still
@@ -86,8 +84,8 @@ void half_stop_write(struct half *h);
 void half_flush(struct half *h, struct pump_env *env);
 
 /*
- * Takes the events of h off its base; half_attach() adds those that h waited for to another base,
- * in that base's thread. It returns 0 or -ENOMEM.
+ * Takes the event of h off its base; half_attach() adds it to another base if h waited for it, in
+ * that base's thread. It returns 0 or -ENOMEM.
  */
 void half_detach(struct half *h);
 int half_attach(struct half *h, struct event_base *base);

@@ -317,15 +317,15 @@ static void run_handshake(struct session *s)
 
 	switch (handshake_run(s->handshake, s->upstream_fd, &error)) {
 	case HANDSHAKE_WAIT_READ:
-		half_stop_write(&s->c2s);
+		half_stop(&s->c2s);
 		wait_upstream(s, half_wait_read(&s->s2c));
 		break;
 	case HANDSHAKE_WAIT_WRITE:
-		half_stop_read(&s->s2c);
+		half_stop(&s->s2c);
 		wait_upstream(s, was_writable ? half_back_off(&s->c2s) : half_wait_write(&s->c2s));
 		break;
 	case HANDSHAKE_FINISHED:
-		half_stop_write(&s->c2s);
+		half_stop(&s->c2s);
 		handshake_destroy(TAKE_PTR(s->handshake));
 		s->progress.excused = false;
 		start_relaying(s);
@@ -363,7 +363,7 @@ static void on_connect_result(struct half *h, bool again)
 		connect_failed(s, -r);
 		return;
 	}
-	half_stop_write(&s->c2s);
+	half_stop(&s->c2s);
 	upstream_connected(s);
 }
 

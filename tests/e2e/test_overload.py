@@ -381,7 +381,7 @@ def test_clients_that_never_read(loaded):
     """Servers fill every buffer for a thousand of them: the relay holds what the man page says
     for each and no more, rests, and serves others as before.
 
-    To see it fail: do not call half_stop_read() in half_wait_write(), or let
+    To see it fail: wait for the source in half_wait_write(), or let
     pipes_borrow() always make a pipe.
     """
     relay = loaded.start_relay()
