@@ -149,7 +149,7 @@ void half_flush(struct half *h, struct pump_env *env)
 	int waiting = 0;
 
 	ioctl(h->pump.src_fd, SIOCINQ, &waiting);
-	until = h->pump.bytes + h->pump.pending_len + h->pump.in_pipe + (uint64_t)waiting;
+	until = h->pump.bytes + pump_held(&h->pump) + (uint64_t)waiting;
 	do {
 		bytes = h->pump.bytes;
 	} while (!h->done && pump_run(&h->pump, env) == PUMP_WAIT_READ && h->pump.bytes != bytes &&

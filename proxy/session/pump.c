@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See pump.h. run() first writes what is left from earlier calls: pending bytes, then those in the
+ * See pump.h. run() first writes what is left from earlier calls: kept bytes, then those in the
  * pipe. Then it reads and writes in rounds, by copy() or by splice_some(), until a side blocks or
  * ends, or turn_bytes have been moved.
  *
@@ -24,6 +24,7 @@
 #include <linux/sockios.h>
 
 #include "pipes.h"
+#include "util.h"
 
 /* Limit of rounds in one call: turn_bytes needs no more. */
 #define ROUNDS_MAX 16
@@ -52,7 +53,7 @@ void pump_init(struct pump *pump, int src_fd, int dst_fd)
 
 void pump_finish(struct pump *pump, struct pump_env *env)
 {
-	free(pump->pending);
+	free(pump->kept);
 	if (pump->pipe)
 		pipes_discard(env->pipes, pump->pipe);
 	*pump = (struct pump){ .src_fd = -1, .dst_fd = -1 };
@@ -120,21 +121,20 @@ static ssize_t send_some(struct pump *pump, const char *data, size_t len, bool u
 	return send(pump->dst_fd, data, len, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
 }
 
-static enum pump_result flush_pending(struct pump *pump)
+static enum pump_result flush_kept(struct pump *pump)
 {
+	struct pump_kept *kept = pump->kept;
 	ssize_t n;
 
-	n = send_some(pump, pump->pending + pump->pending_off, pump->pending_len,
-		      pump->pending_urgent);
+	n = send_some(pump, kept->data + kept->off, kept->len, kept->urgent);
 	if (n < 0)
 		return write_result();
 	pump->bytes += (uint64_t)n;
-	pump->pending_off += (uint32_t)n;
-	pump->pending_len -= (uint32_t)n;
-	if (pump->pending_len > 0)
+	kept->off += (uint32_t)n;
+	kept->len -= (uint32_t)n;
+	if (kept->len > 0)
 		return PUMP_WAIT_WRITE;
-	free(pump->pending);
-	pump->pending = NULL;
+	free(TAKE_PTR(pump->kept));
 	return MOVED;
 }
 
@@ -157,13 +157,13 @@ static enum pump_result flush_pipe(struct pump *pump)
 
 static enum pump_result keep(struct pump *pump, const char *data, size_t len, bool urgent)
 {
-	pump->pending = malloc(len);
-	if (!pump->pending)
+	struct pump_kept *kept = malloc(sizeof(*kept) + len);
+
+	if (!kept)
 		return PUMP_NO_MEMORY;
-	memcpy(pump->pending, data, len);
-	pump->pending_urgent = urgent;
-	pump->pending_off = 0;
-	pump->pending_len = (uint32_t)len;
+	*kept = (struct pump_kept){ .len = (uint32_t)len, .urgent = urgent };
+	memcpy(kept->data, data, len);
+	pump->kept = kept;
 	return PUMP_WAIT_WRITE;
 }
 
@@ -236,8 +236,8 @@ static enum pump_result run(struct pump *pump, struct pump_env *env)
 	enum pump_result r;
 	int round;
 
-	if (pump->pending) {
-		r = flush_pending(pump);
+	if (pump->kept) {
+		r = flush_kept(pump);
 		if (r != MOVED)
 			return r;
 		if (pump->short_read) {
@@ -261,6 +261,11 @@ static enum pump_result run(struct pump *pump, struct pump_env *env)
 	return PUMP_WAIT_READ;
 }
 
+size_t pump_held(const struct pump *pump)
+{
+	return pump->in_pipe + (pump->kept ? pump->kept->len : 0);
+}
+
 bool pump_is_bulk(const struct pump *pump)
 {
 	return pump->full_reads >= BULK_AFTER || pump->in_pipe;
@@ -278,7 +283,7 @@ bool pump_prefetch(struct pump *pump, struct pump_env *env)
 	if (got > 0 && keep(pump, env->scratch, (size_t)got, urgent) == PUMP_NO_MEMORY)
 		pump->prefetch_error = PUMP_NO_MEMORY;
 	pump->short_read = got < (ssize_t)most;
-	return pump->pending;
+	return pump->kept;
 }
 
 enum pump_result pump_run(struct pump *pump, struct pump_env *env)

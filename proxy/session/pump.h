@@ -32,18 +32,27 @@ struct pump_env {
 	size_t turn_bytes; /* limit of bytes in one call, exceeded by one buffer at most */
 };
 
+/* Bytes that were read, and that the destination has not taken yet. */
+struct pump_kept {
+	uint32_t off, len; /* len bytes at data + off are left */
+	bool urgent;	   /* one urgent byte */
+	char data[];
+};
+
 struct pump {
-	int src_fd;    /* not owned */
-	int dst_fd;    /* not owned */
-	char *pending; /* read but not written yet: owned, NULL if none */
-	uint32_t pending_off, pending_len;
-	bool pending_urgent; /* pending is one urgent byte */
-	uint32_t in_pipe;    /* bytes in the pipe */
-	struct pipe *pipe;   /* borrowed while in_pipe > 0 */
-	uint64_t bytes;	     /* written to dst_fd */
-	uint64_t spliced;    /* part of these that went through a pipe */
-	uint8_t full_reads;  /* reads in a row that filled the scratch buffer, BULK_AFTER at most */
-	bool no_splice;	     /* this pair of sockets does not support it */
+	int src_fd;		/* not owned */
+	int dst_fd;		/* not owned */
+	struct pump_kept *kept; /* owned, NULL if nothing is kept */
+	struct pipe *pipe;	/* borrowed while in_pipe > 0 */
+	uint32_t in_pipe;	/* bytes in the pipe */
+	uint32_t unanswered;	/* bytes read since data went the other way; counting stops early */
+	uint64_t bytes;		/* written to dst_fd */
+	uint64_t spliced;	/* part of these that went through a pipe */
+	uint8_t full_reads; /* reads in a row that filled the scratch buffer, BULK_AFTER at most */
+	uint8_t prefetch_error; /* enum pump_result of an error in pump_prefetch(), or 0 */
+	bool short_read;	/* pump_prefetch() read all that was there */
+	bool no_splice;		/* this pair of sockets does not support it */
+	bool nagle; /* dst_fd has Nagle's algorithm, turned off before the second write */
 	/*
 	 * src_fd's peer is on this host, where segments have up to 64 KiB. Data that is several
 	 * segments elsewhere, which a receiver acknowledges immediately, is part of one segment
@@ -51,10 +60,6 @@ struct pump {
 	 * acknowledgement that the kernel delays by 40 ms.
 	 */
 	bool near_src;
-	uint32_t unanswered; /* bytes read since data went the other way; counting stops early */
-	bool nagle;	     /* dst_fd has Nagle's algorithm, turned off before the second write */
-	bool short_read;     /* pump_prefetch() read all that was there */
-	int prefetch_error;  /* enum pump_result of an error in pump_prefetch(), or 0 */
 };
 
 enum pump_result {
@@ -70,6 +75,8 @@ enum pump_result {
 void pump_init(struct pump *pump, int src_fd, int dst_fd);
 /* Frees what the pump keeps, and discards its pipe with the bytes in it. */
 void pump_finish(struct pump *pump, struct pump_env *env);
+/* Returns how many bytes were read and are not written yet. */
+size_t pump_held(const struct pump *pump);
 /* True if the flow is bulk: pump_run() will move many bytes. */
 bool pump_is_bulk(const struct pump *pump);
 /* Moves bytes until one side blocks or ends, or turn_bytes have been moved. */

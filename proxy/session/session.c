@@ -243,7 +243,7 @@ void session_probe(struct session *s)
 /* Starts both halves. May destroy the session. */
 static void start_relaying(struct session *s)
 {
-	bool acks_late = s->c2s.pump.pending;
+	bool acks_late = s->c2s.pump.kept;
 
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle);

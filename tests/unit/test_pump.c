@@ -141,7 +141,7 @@ static void test_small(void **state)
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 5);
 	assert_memory_equal(got, "hello", 5);
 	assert_int_equal(f->pump.bytes, 5);
-	assert_null(f->pump.pending);
+	assert_null(f->pump.kept);
 	assert_null(f->pump.pipe);
 	assert_int_equal(f->pipes.made, 0);
 }
@@ -215,10 +215,10 @@ static void stream(struct fixture *f, size_t total)
 			sent += (size_t)n;
 		r = run(f);
 		assert_true(r == PUMP_WAIT_READ || r == PUMP_WAIT_WRITE);
-		assert_true(f->pump.pending_len <= BUFFER_SIZE);
+		assert_true(!f->pump.kept || f->pump.kept->len <= BUFFER_SIZE);
 		assert_true(f->pump.in_pipe <= PIPE_SIZE);
 		if (r == PUMP_WAIT_READ)
-			assert_true(!f->pump.pending && !f->pump.pipe);
+			assert_true(!f->pump.kept && !f->pump.pipe);
 		if (sent < total && turn % 3)
 			continue; /* the slow receiver */
 		n = read(f->to_peer, in, sizeof(in));
@@ -309,7 +309,7 @@ static void test_prefetch(void **state)
 		assert_int_equal(run(f), PUMP_WAIT_READ);
 	assert_int_equal(read(f->to_peer, got, sizeof(got)), 9);
 	assert_memory_equal(got, "earlylate", 9);
-	assert_null(f->pump.pending);
+	assert_null(f->pump.kept);
 }
 
 /* The destination takes a part first and the rest later, in order. */
@@ -323,7 +323,7 @@ static void test_prefetch_of_more_than_it_takes(void **state)
 	memcpy(out, pattern, sizeof(out) < sizeof(pattern) ? sizeof(out) : sizeof(pattern));
 	put(f, out, BUFFER_SIZE + 1);
 	assert_true(pump_prefetch(&f->pump, &f->env));
-	assert_true(f->pump.pending_len <= 4096);
+	assert_true(pump_held(&f->pump) <= 4096);
 	while (got < BUFFER_SIZE + 1) {
 		ssize_t n;
 
