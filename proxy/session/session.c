@@ -49,6 +49,12 @@ static enum close_reason reset_reason(enum session_side by)
 	return by == SESSION_CLIENT ? CLOSE_RESET_BY_CLIENT : CLOSE_RESET_BY_SERVER;
 }
 
+/* Before RELAYING: returns where the route leads. */
+static const union sockaddr_any *upstream_address(const struct session *s)
+{
+	return s->handshake ? handshake_upstream(s->handshake) : &s->dst;
+}
+
 /*
  * Every event callback calls this first. It feeds the accept throttle (admission.h) and the spin
  * heuristic (spin.h).
@@ -227,7 +233,7 @@ void session_expire(struct session *s, enum close_reason reason)
 		s->connect_error = ETIMEDOUT;
 		/* An upstream that does not answer says nothing about the destination. */
 		if (s->phase == SESSION_CONNECTING)
-			marks_note_error(&s->env->marks, &s->upstream, ETIMEDOUT);
+			marks_note_error(&s->env->marks, upstream_address(s), ETIMEDOUT);
 	}
 	session_destroy(s, reason);
 }
@@ -289,12 +295,12 @@ static void connect_failed(struct session *s, int error)
 		reset_by(s, SESSION_SERVER);
 		return;
 	}
-	format_endpoint(&s->upstream, upstream);
+	format_endpoint(upstream_address(s), upstream);
 	if (connect_error_is_local(error) && log_episode_begins(&s->env->shared->connect_failed))
 		log_warning("connect() to %s failed locally: %s", upstream, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", upstream, strerror(error));
-	marks_note_error(&s->env->marks, &s->upstream, error);
+	marks_note_error(&s->env->marks, upstream_address(s), error);
 	end_unconnected(s, error);
 }
 
@@ -304,7 +310,7 @@ static void handshake_failed(struct session *s, int error, bool refused)
 	char upstream[FORMAT_ENDPOINT_LEN];
 
 	log_debug("%s handshake with %s: %s", handshake_name(s->handshake),
-		  format_endpoint(&s->upstream, upstream), strerror(error));
+		  format_endpoint(upstream_address(s), upstream), strerror(error));
 	if (refused)
 		marks_note_error(&s->env->marks, &s->dst, error);
 	end_unconnected(s, error);
@@ -397,7 +403,7 @@ static void connect_upstream(struct session *s, bool under_load)
 	s->phase = SESSION_CONNECTING;
 	if (early)
 		sock_set_quickack(s->upstream_fd, false);
-	r = connect_start(s->upstream_fd, &s->upstream);
+	r = connect_start(s->upstream_fd, upstream_address(s));
 	if (r == 0) {
 		upstream_connected(s);
 	} else if (r == -EINPROGRESS) {
@@ -495,10 +501,9 @@ static bool choose_route(struct session *s, const struct tproxy_conn *conn)
 	struct route route;
 
 	route_of(&query, &route);
-	s->upstream = route.address;
 	if (!route.handshake)
 		return true;
-	s->handshake = handshake_create(route.handshake, &s->dst);
+	s->handshake = handshake_create(route.handshake, &route.proxy, &s->dst);
 	if (s->handshake)
 		return true;
 	session_destroy(s, CLOSE_NO_MEMORY);

@@ -54,20 +54,19 @@ struct session {
 	bool has_keepalive; /* session_start_keepalive() has run */
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
 	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
+	uint32_t handoff;   /* counter of handoff.c */
+	int connect_error;  /* errno of a failed connect() or handshake, or 0 */
 	int client_fd;
 	int upstream_fd;
-	struct half c2s; /* client to server */
-	struct half s2c; /* server to client */
-	struct ack ack;	 /* owed to the client */
-	uint64_t started_ms;
-	struct progress progress; /* see expiry.c */
-	uint32_t handoff;	  /* counter of handoff.c */
-	uint64_t cgroup_id;	  /* the client's, if counted for its quota; otherwise 0 */
 	union sockaddr_any client;
-	union sockaddr_any dst;		 /* original destination; AF_UNSPEC: unknown */
-	union sockaddr_any upstream;	 /* where the route leads; dst if it is direct */
-	struct handshake *handshake;	 /* owned: not done yet; NULL: none, or done */
-	int connect_error;		 /* errno of a failed connect() or handshake, or 0 */
+	union sockaddr_any dst; /* original destination; AF_UNSPEC: unknown */
+	struct half c2s;	/* client to server */
+	struct half s2c;	/* server to client */
+	struct ack ack;		/* owed to the client */
+	uint64_t started_ms;
+	struct progress progress;	 /* see expiry.c */
+	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
+	struct handshake *handshake;	 /* owned; NULL: the route is direct, or it is done */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
 };
 

@@ -21,7 +21,7 @@
 
 struct handshake {
 	const struct handshake_ops *ops;
-	union sockaddr_any dst;
+	union sockaddr_any upstream, dst;
 	bool started, done;
 	size_t received; /* bytes of the upstream, in all steps */
 	size_t out_off, out_len;
@@ -29,13 +29,16 @@ struct handshake {
 	alignas(max_align_t) uint8_t state[]; /* the protocol's */
 };
 
-struct handshake *handshake_create(const struct handshake_ops *ops, const union sockaddr_any *dst)
+struct handshake *handshake_create(const struct handshake_ops *ops,
+				   const union sockaddr_any *upstream,
+				   const union sockaddr_any *dst)
 {
 	struct handshake *h = calloc(1, sizeof(*h) + ops->state_size);
 
 	if (!h)
 		return NULL;
 	h->ops = ops;
+	h->upstream = *upstream;
 	h->dst = *dst;
 	return h;
 }
@@ -43,6 +46,11 @@ struct handshake *handshake_create(const struct handshake_ops *ops, const union 
 void handshake_destroy(struct handshake *h)
 {
 	free(h);
+}
+
+const union sockaddr_any *handshake_upstream(const struct handshake *h)
+{
+	return &h->upstream;
 }
 
 const char *handshake_name(const struct handshake *h)

@@ -56,8 +56,13 @@ struct handshake_ops {
 
 struct handshake;
 
-/* Returns NULL without memory. */
-struct handshake *handshake_create(const struct handshake_ops *ops, const union sockaddr_any *dst);
+/*
+ * upstream: where the handshake will be made; dst: the original destination. Returns NULL without
+ * memory.
+ */
+struct handshake *handshake_create(const struct handshake_ops *ops,
+				   const union sockaddr_any *upstream,
+				   const union sockaddr_any *dst);
 /* NULL is ignored. */
 void handshake_destroy(struct handshake *h);
 
@@ -71,6 +76,8 @@ enum handshake_progress {
 
 /* Moves the handshake on as far as that is possible without blocking. fd is connected. */
 enum handshake_progress handshake_run(struct handshake *h, int fd, int *ret_error);
+/* Returns the address that handshake_create() was given; it lives as long as h. */
+const union sockaddr_any *handshake_upstream(const struct handshake *h);
 /* Returns handshake_ops::name. */
 const char *handshake_name(const struct handshake *h);
 

@@ -6,5 +6,5 @@
 
 void route_of(const struct route_query *query, struct route *ret_route)
 {
-	*ret_route = (struct route){ .address = *query->dst, .handshake = NULL };
+	*ret_route = (struct route){ .handshake = NULL };
 }

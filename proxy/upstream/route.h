@@ -5,7 +5,8 @@
  * it makes no system call, logs nothing, and gives the same route for the same query.
  *
  * There is one kind of route: direct, to the original destination, without a handshake. A route
- * through a proxy has the proxy's address and the handshake of its protocol (handshake.h).
+ * through a proxy has the handshake of its protocol (handshake.h) and the proxy's address. Without
+ * a handshake the proxy would not learn the destination.
  */
 #ifndef TPROXY_ROUTE_H
 #define TPROXY_ROUTE_H
@@ -22,8 +23,8 @@ struct route_query {
 };
 
 struct route {
-	union sockaddr_any address;	       /* where to connect */
-	const struct handshake_ops *handshake; /* NULL: none */
+	const struct handshake_ops *handshake; /* NULL: the route is direct */
+	union sockaddr_any proxy;	       /* where to connect, unless the route is direct */
 };
 
 /* Chooses the route. Any thread. */

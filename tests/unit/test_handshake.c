@@ -59,7 +59,7 @@ static bool via_upstream;
 /* Replaces the function of proxy/upstream/route.c. */
 void route_of(const struct route_query *query, struct route *ret_route)
 {
-	*ret_route = (struct route){ .address = *query->dst };
+	*ret_route = (struct route){ .proxy = *query->dst };
 	if (via_upstream)
 		ret_route->handshake = &greeting;
 }
