@@ -53,10 +53,10 @@ static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
 	h->on_ready(h, /* again= */ false);
 }
 
-void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
+void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd,
 	       void (*on_ready)(struct half *h, bool again))
 {
-	*h = (struct half){ .session = s, .on_ready = on_ready };
+	*h = (struct half){ .on_ready = on_ready };
 	pump_init(&h->pump, src_fd, dst_fd);
 	event_assign(&h->event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
 }

@@ -18,10 +18,8 @@
 #include "pump.h"
 
 struct event_base;
-struct session;
 
 struct half {
-	struct session *session; /* the owner's, not used here */
 	void (*on_ready)(struct half *h, bool again);
 	struct pump pump;
 	struct event event; /* what h waits for; assigned again when that changes */
@@ -29,6 +27,7 @@ struct half {
 	bool writing;	    /* event is added: the destination is writable, or a timer */
 	bool done;	    /* the source's FIN has been read, and all bytes before it written */
 	bool queued;	    /* on a half_queue */
+	bool from_server;   /* session::s2c; set by the owner, not used here */
 	TAILQ_ENTRY(half) queue_entry;
 };
 
@@ -56,7 +55,7 @@ enum half_result {
  * on_ready runs in the thread of base and may free h. again: by an event that comes again as long
  * as h does not run, so it may run later. Otherwise it has to run now.
  */
-void half_init(struct half *h, struct session *s, struct event_base *base, int src_fd, int dst_fd,
+void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd,
 	       void (*on_ready)(struct half *h, bool again));
 /* Frees what h holds; the descriptors stay open. */
 void half_finish(struct half *h, struct pump_env *env);

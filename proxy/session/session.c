@@ -36,12 +36,14 @@
 
 static struct half *other_half(struct half *h)
 {
-	return h == &h->session->c2s ? &h->session->s2c : &h->session->c2s;
+	struct session *s = half_session(h);
+
+	return h->from_server ? &s->c2s : &s->s2c;
 }
 
 static enum session_side source_of(const struct half *h)
 {
-	return h == &h->session->c2s ? SESSION_CLIENT : SESSION_SERVER;
+	return h->from_server ? SESSION_SERVER : SESSION_CLIENT;
 }
 
 static enum close_reason reset_reason(enum session_side by)
@@ -139,7 +141,7 @@ static void set_timeout(struct session *s, struct deadline_queue *queue)
 /* h is done. Passes the FIN on, or ends the session. Returns false if it destroyed the session. */
 static bool half_end(struct half *h)
 {
-	struct session *s = h->session;
+	struct session *s = half_session(h);
 
 	/* close() sends the last FIN. */
 	if (other_half(h)->done) {
@@ -168,7 +170,7 @@ static void reset_by(struct session *s, enum session_side by)
 /* Bytes of h have moved. */
 static void note_moved(struct half *h)
 {
-	struct session *s = h->session;
+	struct session *s = half_session(h);
 
 	deadline_touch(&s->deadline);
 	other_half(h)->pump.unanswered = 0;
@@ -182,7 +184,7 @@ static void note_moved(struct half *h)
 /* Moves the data that can be moved in one direction. Returns false if it destroyed the session. */
 static bool run(struct half *h)
 {
-	struct session *s = h->session;
+	struct session *s = half_session(h);
 	uint64_t bytes = h->pump.bytes;
 	enum half_result r = half_run(h, &s->env->pump_env);
 
@@ -210,7 +212,7 @@ static bool run(struct half *h)
 /* RELAYING, HALF_CLOSED: a half can move data. */
 static void on_data(struct half *h, bool again)
 {
-	struct session_env *env = h->session->env;
+	struct session_env *env = half_session(h)->env;
 
 	/* Small messages run before bulk. If the half cannot wait for its turn, it runs now. */
 	if (again && env->defer && env->defer(env, h))
@@ -362,7 +364,7 @@ static void upstream_connected(struct session *s)
 /* CONNECTING: the upstream's socket is writable. */
 static void on_connect_result(struct half *h, bool again)
 {
-	struct session *s = h->session;
+	struct session *s = half_session(h);
 	int r = connect_result(s->upstream_fd);
 
 	if (r < 0) {
@@ -376,7 +378,7 @@ static void on_connect_result(struct half *h, bool again)
 /* HANDSHAKE: the upstream's socket is readable or writable. */
 static void on_handshake(struct half *h, bool again)
 {
-	run_handshake(h->session);
+	run_handshake(half_session(h));
 }
 
 /* A half can go on with what it waited for. */
@@ -390,8 +392,8 @@ static void on_ready(struct half *h, bool again)
 		[SESSION_HALF_CLOSED] = on_data,
 	};
 
-	note_event(h->session);
-	handlers[h->session->phase](h, again);
+	note_event(half_session(h));
+	handlers[half_session(h)->phase](h, again);
 }
 
 /* Connects to the upstream. May destroy the session. */
@@ -521,8 +523,9 @@ static struct session *session_new(struct session_env *env, int client_fd, int u
 	s->upstream_fd = upstream_fd;
 	s->client = *client;
 	s->started_ms = monotonic_coarse_ms();
-	half_init(&s->c2s, s, env->base, client_fd, upstream_fd, on_ready);
-	half_init(&s->s2c, s, env->base, upstream_fd, client_fd, on_ready);
+	half_init(&s->c2s, env->base, client_fd, upstream_fd, on_ready);
+	half_init(&s->s2c, env->base, upstream_fd, client_fd, on_ready);
+	s->s2c.from_server = true;
 	s->c2s.pump.nagle = true;
 	s->c2s.pump.near_src = true;
 	env_add(env, s);

@@ -18,6 +18,7 @@
 #define TPROXY_STATE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -69,5 +70,13 @@ struct session {
 	struct handshake *handshake;	 /* owned; NULL: the route is direct, or it is done */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
 };
+
+static inline struct session *half_session(struct half *h)
+{
+	size_t offset =
+		h->from_server ? offsetof(struct session, s2c) : offsetof(struct session, c2s);
+
+	return (struct session *)((char *)h - offset);
+}
 
 #endif

@@ -40,7 +40,7 @@ static void run_first(struct bulk *bulk)
 	struct half *h = TAILQ_FIRST(&bulk->env->bulk.halves);
 
 	half_queue_remove(&bulk->env->bulk, h);
-	if (!handoff_bulk(bulk->handoff, h->session))
+	if (!handoff_bulk(bulk->handoff, half_session(h)))
 		session_run(h);
 }
 

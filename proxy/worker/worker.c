@@ -91,8 +91,8 @@ static bool defer(struct session_env *env, struct half *h)
 	struct worker *worker = env->owner;
 
 	if (!pump_is_bulk(&h->pump))
-		return handoff_small(&worker->handoff, h->session);
-	handoff_note_bulk(&worker->handoff, h->session);
+		return handoff_small(&worker->handoff, half_session(h));
+	handoff_note_bulk(&worker->handoff, half_session(h));
 	return bulk_queue(&worker->bulk, h);
 }
 

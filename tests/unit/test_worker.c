@@ -256,7 +256,7 @@ static void test_handed_over(void **state)
 	assert_int_equal(worker_init(&bulk, &config, &shared, worker.done_fd), 0);
 	worker_pair(&worker, &bulk);
 	start_bulk(f, fds[0]); /* not the only one */
-	s = start_bulk(f, fds[1])->session;
+	s = half_session(start_bulk(f, fds[1]));
 	/* Nobody reads, until there is something in the pipe. */
 	for (i = 0; i < 500 && !s->c2s.pump.in_pipe; i++) {
 		s->handoff = 0;
