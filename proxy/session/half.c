@@ -42,7 +42,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 {
 	struct half *h = arg;
 
-	h->on_ready(h, /* again= */ true);
+	half_on_ready(h, /* again= */ true);
 }
 
 static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
@@ -50,13 +50,12 @@ static void on_backoff_over(evutil_socket_t fd, short what, void *arg)
 	struct half *h = arg;
 
 	half_stop(h);
-	h->on_ready(h, /* again= */ false);
+	half_on_ready(h, /* again= */ false);
 }
 
-void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd,
-	       void (*on_ready)(struct half *h, bool again))
+void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd)
 {
-	*h = (struct half){ .on_ready = on_ready };
+	*h = (struct half){};
 	pump_init(&h->pump, src_fd, dst_fd);
 	event_assign(&h->event, base, src_fd, EV_READ | EV_PERSIST, on_event, h);
 }

@@ -4,8 +4,8 @@
  * or to write, never for both: this is the back-pressure. Events are level-triggered, so a half may
  * stop early and continues with the next event.
  *
- * A half knows no session. It calls on_ready when it may continue, and half_run() says how far it
- * came. Its owner decides what that means, and is the only one that frees anything.
+ * A half knows no session. It calls half_on_ready() when it may continue, and half_run() says how
+ * far it came. Its owner decides what that means, and is the only one that frees anything.
  */
 #ifndef TPROXY_HALF_H
 #define TPROXY_HALF_H
@@ -20,7 +20,6 @@
 struct event_base;
 
 struct half {
-	void (*on_ready)(struct half *h, bool again);
 	struct pump pump;
 	struct event event; /* what h waits for; assigned again when that changes */
 	bool reading;	    /* event is added: the source is readable */
@@ -52,11 +51,13 @@ enum half_result {
 };
 
 /*
- * on_ready runs in the thread of base and may free h. again: by an event that comes again as long
- * as h does not run, so it may run later. Otherwise it has to run now.
+ * h may continue. The owner (session.c) defines this function. It runs in the thread of h's base
+ * and may free h. again: by an event that comes again as long as h does not run, so it may run
+ * later. Otherwise it has to run now.
  */
-void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd,
-	       void (*on_ready)(struct half *h, bool again));
+void half_on_ready(struct half *h, bool again);
+
+void half_init(struct half *h, struct event_base *base, int src_fd, int dst_fd);
 /* Frees what h holds; the descriptors stay open. */
 void half_finish(struct half *h, struct pump_env *env);
 
@@ -68,7 +69,7 @@ int half_wait_read(struct half *h);
 /*
  * For an owner that uses the sockets itself, before the first half_run(). half_wait_write() waits
  * until the destination is writable, half_back_off() for a short time: when it was writable and
- * took nothing. on_ready is called after both, and after half_wait_read(). They return 0 or
+ * took nothing. half_on_ready() is called after both, and after half_wait_read(). They return 0 or
  * -ENOMEM. Each ends the wait before it, and half_stop() ends any.
  */
 int half_wait_write(struct half *h);

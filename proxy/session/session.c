@@ -2,8 +2,8 @@
 /*
  * See session.h and state.h. session_create() asks the kernel half for the original destination and
  * route_of() for the route, and connects. Then run_handshake(), if the route has a handshake, and
- * start_relaying(). on_ready() handles the events of each phase. run() has a half move its data
- * (half.c) and acts on the result: only this file destroys sessions.
+ * start_relaying(). half_on_ready() handles the events of each phase. run() has a half move its
+ * data (half.c) and acts on the result: only this file destroys sessions.
  *
  * A side that is not polled can be reset without an event: such sessions are on the probe list, see
  * env_watch(). The owner of the environment may defer a half that is ready (session_env::defer), as
@@ -381,8 +381,7 @@ static void on_handshake(struct half *h, bool again)
 	run_handshake(half_session(h));
 }
 
-/* A half can go on with what it waited for. */
-static void on_ready(struct half *h, bool again)
+void half_on_ready(struct half *h, bool again)
 {
 	/* In ACCEPTED no half waits. */
 	static void (*const handlers[])(struct half * h, bool again) = {
@@ -523,8 +522,8 @@ static struct session *session_new(struct session_env *env, int client_fd, int u
 	s->upstream_fd = upstream_fd;
 	s->client = *client;
 	s->started_ms = monotonic_coarse_ms();
-	half_init(&s->c2s, env->base, client_fd, upstream_fd, on_ready);
-	half_init(&s->s2c, env->base, upstream_fd, client_fd, on_ready);
+	half_init(&s->c2s, env->base, client_fd, upstream_fd);
+	half_init(&s->s2c, env->base, upstream_fd, client_fd);
 	s->s2c.from_server = true;
 	s->c2s.pump.nagle = true;
 	s->c2s.pump.near_src = true;

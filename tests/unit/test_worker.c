@@ -191,7 +191,7 @@ static bool is_readable(int fd)
 
 /*
  * An iteration of the loop runs one bulk transfer, 128 KiB of it, and all interactive sessions. To
- * see it fail: call run() at once in on_ready(), or make TURN_BYTES larger.
+ * see it fail: call run() at once in half_on_ready(), or make TURN_BYTES larger.
  */
 static void test_small_talk_beside_bulk(void **state)
 {
