@@ -16,10 +16,10 @@
 static bool has_work(const struct session *s)
 {
 	struct pollfd fds[] = {
-		{ .fd = s->c2s.reading ? s->client_fd : -1, .events = POLLIN },
-		{ .fd = s->c2s.writing ? s->upstream_fd : -1, .events = POLLOUT },
-		{ .fd = s->s2c.reading ? s->upstream_fd : -1, .events = POLLIN },
-		{ .fd = s->s2c.writing ? s->client_fd : -1, .events = POLLOUT },
+		{ .fd = s->c2s.reading ? s->c2s.pump.src_fd : -1, .events = POLLIN },
+		{ .fd = s->c2s.writing ? s->c2s.pump.dst_fd : -1, .events = POLLOUT },
+		{ .fd = s->s2c.reading ? s->s2c.pump.src_fd : -1, .events = POLLIN },
+		{ .fd = s->s2c.writing ? s->s2c.pump.dst_fd : -1, .events = POLLOUT },
 	};
 
 	/* If poll() fails, assume there is work: ending a live session is worse. */
@@ -32,7 +32,8 @@ bool expiry_is_over(struct session *s)
 		return !has_work(s);
 	if (s->phase > SESSION_HANDSHAKE) {
 		progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
-			       sock_queued(s->client_fd) + sock_queued(s->upstream_fd),
+			       sock_queued(session_client_fd(s)) +
+				       sock_queued(session_upstream_fd(s)),
 			       s->deadline.touched_ms);
 		if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
 			return false;
@@ -46,7 +47,7 @@ bool expiry_is_over(struct session *s)
 
 enum expiry_reset expiry_find_reset(const struct session *s)
 {
-	struct pollfd fds[] = { { .fd = s->client_fd }, { .fd = s->upstream_fd } };
+	struct pollfd fds[] = { { .fd = session_client_fd(s) }, { .fd = session_upstream_fd(s) } };
 
 	/* Only the client's socket while the server's is not connected. */
 	if (poll(fds, s->phase <= SESSION_CONNECTING ? 1 : 2, 0) <= 0)

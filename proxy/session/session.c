@@ -95,7 +95,7 @@ static void report(const struct session *s, enum close_reason reason)
 	const struct conn_report report = {
 		.client = &s->client,
 		.dst = &s->dst,
-		.upstream_fd = s->phase <= SESSION_CONNECTING ? -1 : s->upstream_fd,
+		.upstream_fd = s->phase <= SESSION_CONNECTING ? -1 : session_upstream_fd(s),
 		.started_ms = s->started_ms,
 		.bytes_up = s->c2s.pump.bytes,
 		.bytes_down = s->s2c.pump.bytes,
@@ -114,6 +114,7 @@ static void report(const struct session *s, enum close_reason reason)
 void session_destroy(struct session *s, enum close_reason reason)
 {
 	struct session_env *env = s->env;
+	int client_fd = session_client_fd(s), upstream_fd = session_upstream_fd(s);
 
 	report(s, reason);
 	free(s->client_info);
@@ -126,8 +127,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
-	close_side(s->client_fd, reason != CLOSE_DONE);
-	close_side(s->upstream_fd, reason != CLOSE_DONE);
+	close_side(client_fd, reason != CLOSE_DONE);
+	close_side(upstream_fd, reason != CLOSE_DONE);
 	free(s);
 	note_end(env);
 }
@@ -259,7 +260,7 @@ static void start_relaying(struct session *s)
 	if (!run(&s->c2s))
 		return;
 	if (acks_late)
-		sock_set_quickack(s->upstream_fd, true);
+		sock_set_quickack(session_upstream_fd(s), true);
 	if (half_wait_read(&s->s2c) < 0)
 		session_destroy(s, CLOSE_NO_MEMORY);
 	else
@@ -323,7 +324,7 @@ static void run_handshake(struct session *s)
 	const bool was_writable = s->c2s.writing; /* by an event */
 	int error;
 
-	switch (handshake_run(s->handshake, s->upstream_fd, &error)) {
+	switch (handshake_run(s->handshake, session_upstream_fd(s), &error)) {
 	case HANDSHAKE_WAIT_READ:
 		half_stop(&s->c2s);
 		wait_upstream(s, half_wait_read(&s->s2c));
@@ -365,7 +366,7 @@ static void upstream_connected(struct session *s)
 static void on_connect_result(struct half *h, bool again)
 {
 	struct session *s = half_session(h);
-	int r = connect_result(s->upstream_fd);
+	int r = connect_result(session_upstream_fd(s));
 
 	if (r < 0) {
 		connect_failed(s, -r);
@@ -403,13 +404,13 @@ static void connect_upstream(struct session *s, bool under_load)
 
 	s->phase = SESSION_CONNECTING;
 	if (early)
-		sock_set_quickack(s->upstream_fd, false);
-	r = connect_start(s->upstream_fd, upstream_address(s));
+		sock_set_quickack(session_upstream_fd(s), false);
+	r = connect_start(session_upstream_fd(s), upstream_address(s));
 	if (r == 0) {
 		upstream_connected(s);
 	} else if (r == -EINPROGRESS) {
 		if (early)
-			sock_set_quickack(s->upstream_fd, true);
+			sock_set_quickack(session_upstream_fd(s), true);
 		deadline_set(&s->deadline, &s->env->connecting);
 		wait_upstream(s, half_wait_write(&s->c2s));
 	} else {
@@ -445,7 +446,7 @@ static bool count_client(struct session *s, uint64_t cgroup_id)
 static bool pass_mark(struct session *s, uint32_t mark)
 {
 	if (!s->env->pass_mark || !mark ||
-	    setsockopt(s->upstream_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
+	    setsockopt(session_upstream_fd(s), SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
 		return true;
 	connect_failed(s, errno);
 	return false;
@@ -455,13 +456,13 @@ void session_set_keepidle(struct session *s)
 {
 	s->keepidle_s = s->env->keepidle_s;
 	if (!s->keeps_own)
-		tuning_set_keepidle(s->upstream_fd, s->keepidle_s);
+		tuning_set_keepidle(session_upstream_fd(s), s->keepidle_s);
 }
 
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_start_keepalive(struct session *s)
 {
-	s->keeps_own = tuning_pass_options_on(s->client_fd, s->upstream_fd);
+	s->keeps_own = tuning_pass_options_on(session_client_fd(s), session_upstream_fd(s));
 	session_set_keepidle(s);
 	s->has_keepalive = true;
 	env_end_new(s);
@@ -518,8 +519,7 @@ static struct session *session_new(struct session_env *env, int client_fd, int u
 
 	if (!s)
 		return NULL;
-	s->client_fd = s->ack.fd = client_fd;
-	s->upstream_fd = upstream_fd;
+	s->ack.fd = client_fd;
 	s->client = *client;
 	s->started_ms = monotonic_coarse_ms();
 	half_init(&s->c2s, env->base, client_fd, upstream_fd);

@@ -50,15 +50,13 @@ struct session {
 	TAILQ_ENTRY(session) unpolled_entry; /* session_env::unpolled, the probe list */
 	struct deadline deadline;	     /* in a queue of the environment, by phase */
 	struct session_env *env;
-	enum session_phase phase;
+	enum session_phase phase : 8;
 	bool unpolled;	    /* on the probe list: a side is not polled, so epoll reports no reset */
 	bool has_keepalive; /* session_start_keepalive() has run */
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
 	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
 	uint32_t handoff;   /* counter of handoff.c */
 	int connect_error;  /* errno of a failed connect() or handshake, or 0 */
-	int client_fd;
-	int upstream_fd;
 	union sockaddr_any client;
 	union sockaddr_any dst; /* original destination; AF_UNSPEC: unknown */
 	struct half c2s;	/* client to server */
@@ -70,6 +68,17 @@ struct session {
 	struct handshake *handshake;	 /* owned; NULL: the route is direct, or it is done */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
 };
+
+/* The sockets of s. Both halves have both; session_destroy() closes them. */
+static inline int session_client_fd(const struct session *s)
+{
+	return s->c2s.pump.src_fd;
+}
+
+static inline int session_upstream_fd(const struct session *s)
+{
+	return s->c2s.pump.dst_fd;
+}
 
 static inline struct session *half_session(struct half *h)
 {

@@ -164,7 +164,7 @@ static void test_handshake_then_urgent(void **state)
 	char byte;
 
 	start_greeted(f);
-	setsockopt(TAILQ_FIRST(&env.sessions)->upstream_fd, SOL_SOCKET, SO_OOBINLINE, &on,
+	setsockopt(session_upstream_fd(TAILQ_FIRST(&env.sessions)), SOL_SOCKET, SO_OOBINLINE, &on,
 		   sizeof(on));
 	assert_int_equal(send(f->server, "OK\n", 3, MSG_MORE), 3);
 	assert_int_equal(send(f->server, "!", 1, MSG_OOB), 1);
