@@ -29,7 +29,7 @@ memory=3072
 # Packages of the guest: what systemd needs for a login, and what the tests use. The tproxy package
 # brings its own dependencies.
 packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-light,python3
-packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget,haproxy
+packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget,strace
 # Kernel modules that the guest and its tests load. It has no disk and no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
     ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
@@ -120,9 +120,8 @@ configure_root()
     printf '127.0.0.1 localhost tproxy-vm\n::1 localhost\n' > "$1/etc/hosts"
     echo 0123456789abcdef0123456789abcdef > "$1/etc/machine-id" # or systemd runs its first boot
     chroot "$1" useradd --create-home --shell /bin/sh tester
-    # The tests start nginx and haproxy themselves. One console is for the log, another one for the
-    # login.
-    chroot "$1" systemctl mask -q nginx.service haproxy.service \
+    # The tests start nginx themselves. One console is for the log, another one for the login.
+    chroot "$1" systemctl mask -q nginx.service \
         serial-getty@ttyS0.service getty@tty1.service \
         apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
         fstrim.timer e2scrub_reap.service

@@ -521,7 +521,8 @@ verifier()
 
 # Left out: test_churn and test_mixed (100,000 connections, hundreds at a time, are too slow under
 # emulation), no_memory_for_the_record (needs a net.core.optmem_max for each namespace, which 6.1
-# does not have), test_programs (most of its programs are not in the image).
+# does not have), test_programs (most of its programs are not in the image), registered_proxy
+# (HAProxy needs cmpxchg16b, which the guest's CPU lacks; see vm-matrix.sh).
 e2e()
 {
     systemctl stop tproxy-load tproxy-relay
@@ -533,7 +534,7 @@ e2e()
         test_abi.py test_bystander.py test_cli.py test_entries.py test_explain.py \
         test_lifecycle.py test_urgent.py \
         test_load.py test_ports.py test_redirect.py test_relay.py test_stray.py \
-        test_unsupported.py -k 'not no_memory_for_the_record'
+        test_unsupported.py -k 'not no_memory_for_the_record and not registered_proxy'
 }
 
 # After a failure prints, once, the journal of tproxy's units.

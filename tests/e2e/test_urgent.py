@@ -136,7 +136,8 @@ def test_in_bulk(loaded, options, sender, fin):
     if not fin:
         wire.exchange(other, one)
     used = host.settled(lambda: round(relay.cpu_seconds(), 2), "it comes to rest")
-    host.stays_true(lambda: relay.cpu_seconds() - used < 0.05, "the relay is quiet", 0.3)
+    # A spin takes all of a CPU, or half of one that is shared. An emulated one is slow at rest too.
+    host.stays_true(lambda: relay.cpu_seconds() - used < 0.15, "the relay is quiet", 0.3)
 
 
 def test_many_in_bulk(proxied):
