@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 3
+#define TPROXY_ABI_VERSION 4
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -43,6 +43,8 @@
 enum tproxy_policy_flags {
 	TPROXY_FAIL_CLOSED = 1 << 0, /* without a relay, refuse instead of connecting directly */
 	TPROXY_INCLUDE_LOOPBACK = 1 << 1, /* 127.0.0.0/8, 0.0.0.0, ::1 and :: are redirected too */
+	/* The rules name a loopback address. Set before such rules are loaded, cleared after. */
+	TPROXY_RULES_LOOPBACK = 1 << 2,
 };
 
 struct tproxy_policy {
@@ -279,6 +281,134 @@ struct tproxy_target {
 };
 
 /*
+ * Rules. map_rules[0] is the rule set in force, an inner map with one struct tproxy_rules;
+ * map_rules_active is a pin of the same inner map. map_sets[0] and [1] are LPM tries: prefix of a
+ * destination -> the sets that it is in; tproxy_rules.sets_slot says which one belongs to the
+ * rules. A new generation fills the trie that is not in use and replaces map_rules[0] in one step,
+ * so each connect() is decided by one generation. map_sets_active is a pin of the trie in use.
+ * Written by `tproxyctl rules load` and tproxy-load, read by connect and the tools.
+ *
+ * A rule of the file becomes one or more rows, which have the same group and counter: one for each
+ * combination of its lists. The first row decides whose conditions all hold. A row with the action
+ * SKIP comes from `unless`: if it holds, the other rows of its group do not.
+ */
+#define TPROXY_RULES_MAX	   256
+#define TPROXY_SETS_MAX		   256
+#define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
+#define TPROXY_CGROUP_TESTS_MAX	   64
+#define TPROXY_CGROUP_NAME_LEN	   112
+#define TPROXY_CGROUP_NAME_MAX	   256 /* of the kernel, NAME_MAX + 1 */
+#define TPROXY_RULE_COUNTERS_MAX   1024
+#define TPROXY_RULE_NAME_LEN	   32
+#define TPROXY_CGROUP_BITS_ENTRIES 4096
+
+enum tproxy_rule_action {
+	TPROXY_RULE_REDIRECT,
+	TPROXY_RULE_DIRECT,
+	TPROXY_RULE_OBSERVE,
+	TPROXY_RULE_REFUSE,
+	TPROXY_RULE_SKIP,
+};
+
+enum tproxy_rule_conditions {
+	TPROXY_RULE_SET = 1 << 0,
+	TPROXY_RULE_PORT = 1 << 1,
+	TPROXY_RULE_UID = 1 << 2,
+	TPROXY_RULE_GID = 1 << 3,
+	TPROXY_RULE_COMM = 1 << 4,
+	TPROXY_RULE_CGROUP = 1 << 5,
+};
+
+struct tproxy_rule {
+	__u8 conditions; /* enum tproxy_rule_conditions; the members of others are 0 */
+	__u8 action;	 /* enum tproxy_rule_action */
+	__u8 protocol;	 /* IPPROTO_TCP, or IPPROTO_UDP with REFUSE or SKIP */
+	__u8 set;	 /* bit in struct tproxy_set_bits */
+	__u8 cgroup;	 /* index in tproxy_rules.cgroup_tests */
+	__u8 reserved;
+	__u16 group;   /* number of the rule in the file, from 0 */
+	__u16 counter; /* index in map_rule_stats and map_rule_texts */
+	__u16 error;   /* errno, for REFUSE */
+	__u16 port_first, port_last;
+	__u32 uid_first, uid_last; /* real ids in the initial user namespace */
+	__u32 gid_first, gid_last;
+	char comm[TPROXY_COMM_LEN]; /* of the thread group leader, padded with NULs */
+};
+
+/* A cgroup that a rule names: by id, or by the name of the process's cgroup or of one above. */
+struct tproxy_cgroup_test {
+	__u64 cgroup_id; /* in or below this cgroup; 0 = by name */
+	__u32 level;	 /* depth of cgroup_id below the cgroup2 root */
+	__u16 prefix_len, suffix_len; /* of text: the parts before and after the '*' */
+	__u16 exact;		      /* no '*': text[0..prefix_len) is the whole name */
+	__u16 reserved;
+	char text[TPROXY_CGROUP_NAME_LEN]; /* prefix, then suffix; no NUL */
+};
+
+enum tproxy_rules_needs {
+	TPROXY_NEEDS_SETS = 1 << 0,
+	TPROXY_NEEDS_COMM = 1 << 1,
+	TPROXY_NEEDS_CGROUP = 1 << 2,
+};
+
+struct tproxy_rules {
+	__u32 generation; /* counts loads; 0 = no rules were loaded yet */
+	__u32 n_rows;
+	__u32 n_cgroup_tests;
+	__u32 needs;	      /* enum tproxy_rules_needs: facts that some row asks for */
+	__u32 sets_slot;      /* 0 or 1: index in map_sets */
+	__u16 default_action; /* if no row decides: enum tproxy_rule_action, not SKIP */
+	__u16 default_error;  /* errno, for REFUSE */
+	__u32 default_counter;
+	__u32 reserved;
+	struct tproxy_rule rows[TPROXY_RULES_MAX];
+	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
+};
+
+/* Key of map_sets[i]. An IPv4 prefix of n bits is one of 96 + n bits, as in tproxy_endpoint. */
+struct tproxy_prefix {
+	__u32 n_bits;
+	__u8 addr[16];
+};
+
+/* The sets that an address is in. A prefix has the bits of all shorter ones that contain it. */
+struct tproxy_set_bits {
+	__u64 words[TPROXY_SETS_MAX / 64];
+};
+
+/* map_rule_stats, a per-CPU array. A rule that a reload leaves as it was keeps its counter. */
+struct tproxy_rule_stat {
+	__u64 hits;
+	__u64 last_ns; /* CLOCK_MONOTONIC */
+};
+
+/* map_rule_texts, an array with the same index. User space only. */
+struct tproxy_rule_text {
+	__u64 hash;	  /* of the whole text */
+	__u32 generation; /* the last one that has this rule; 0 = index not in use */
+	__u32 line;	  /* in the rule file */
+	char name[TPROXY_RULE_NAME_LEN];
+	char text[464]; /* ends with a NUL; longer ones are cut */
+};
+
+/* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */
+struct tproxy_set_text {
+	__u32 generation; /* that of the rules; another one = index not in use */
+	__u32 n_prefixes;
+	char name[56]; /* or the rule's line, for a set without a name */
+};
+
+/*
+ * map_cgroup_bits, an LRU map: what the cgroup tests of a generation say about a cgroup. Kernel half
+ * only.
+ */
+struct tproxy_cgroup_key {
+	__u64 cgroup_id;
+	__u32 generation;
+	__u32 reserved;
+};
+
+/*
  * map_stats, a per-CPU array of __u64: outcomes of TCP connect() calls in scope, and events of the
  * kernel half.
  */
@@ -306,6 +436,9 @@ enum tproxy_stat {
 	TPROXY_STAT_ABORTED, /* redirected, then stopped: listener gone, strayed, keys set, ... */
 	TPROXY_STAT_STALE,   /* stale entries that the sweep deleted */
 	TPROXY_STAT_UNANSWERED, /* redirected, but SYN unanswered for TPROXY_STALE_NS */
+	TPROXY_STAT_RULE_DIRECT,  /* direct by a rule */
+	TPROXY_STAT_RULE_OBSERVE, /* direct by a rule, and observed */
+	TPROXY_STAT_RULE_REFUSED, /* refused by a rule */
 	_TPROXY_STAT_MAX,
 };
 
@@ -321,5 +454,14 @@ _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 160, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_cgroup_test) == 136, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 136, "ABI");
+_Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
+_Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_rule_text) == 512, "ABI");
+_Static_assert(sizeof(struct tproxy_set_text) == 64, "ABI");
+_Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
 
 #endif

@@ -26,6 +26,7 @@ enum ctl_group {
 	 * destination.
 	 */
 	CTL_GROUP_FAILED,
+	CTL_GROUP_RULES,
 	CTL_GROUP_RESET, /* a part of the redirected; also failed before the SYN */
 	CTL_GROUP_STALE, /* entries without a socket, not connections; in no sum */
 	_CTL_GROUP_MAX,

@@ -47,6 +47,9 @@ static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_ABORTED] = CTL_GROUP_RESET,
 	[TPROXY_STAT_UNANSWERED] = CTL_GROUP_RESET,
 	[TPROXY_STAT_STALE] = CTL_GROUP_STALE,
+	[TPROXY_STAT_RULE_DIRECT] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_RULE_OBSERVE] = CTL_GROUP_BYPASSED,
+	[TPROXY_STAT_RULE_REFUSED] = CTL_GROUP_RULES,
 };
 
 /* Names of the groups in JSON, and their headings in text. */
@@ -59,12 +62,14 @@ static const struct {
 	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
 	[CTL_GROUP_FAILED] = { "failed", "failed at once (negative cache)" },
+	[CTL_GROUP_RULES] = { "rules", "refused by a rule" },
 };
 
 /* The order in text: a part follows its whole. */
 static const enum ctl_group order[] = {
 	CTL_GROUP_REDIRECTED,	  CTL_GROUP_RESET,   CTL_GROUP_BYPASSED,
 	CTL_GROUP_NOT_REDIRECTED, CTL_GROUP_REFUSED, CTL_GROUP_FAILED,
+	CTL_GROUP_RULES,
 };
 
 enum ctl_group ctl_group_of(enum tproxy_stat stat)

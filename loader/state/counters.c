@@ -35,6 +35,9 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_ABORTED] = "aborted",
 	[TPROXY_STAT_STALE] = "stale",
 	[TPROXY_STAT_UNANSWERED] = "unanswered",
+	[TPROXY_STAT_RULE_DIRECT] = "rule_direct",
+	[TPROXY_STAT_RULE_OBSERVE] = "rule_observe",
+	[TPROXY_STAT_RULE_REFUSED] = "rule_refused",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 
