@@ -13,8 +13,8 @@
  * A connection that should be redirected and cannot be gets its verdict from apply_fail_policy(),
  * the one place that chooses between fail-open and fail-closed.
  *
- * Rules will be a stage of their own, before the first question that ends in apply_fail_policy(),
- * because a rule may exempt what cannot be redirected. The verdict OBSERVE will come with them.
+ * Rules are a stage before the first question that ends in apply_fail_policy(), because a rule may
+ * exempt what cannot be redirected. rules.bpf.h finds the row that applies; its action is a fact here.
  */
 #ifndef TPROXY_DECIDE_BPF_H
 #define TPROXY_DECIDE_BPF_H
@@ -30,6 +30,7 @@
 enum verdict {
 	VERDICT_MORE,	  /* the next stage of facts decides */
 	VERDICT_DIRECT,	  /* connect as without tproxy */
+	VERDICT_OBSERVE,  /* the same, and report the connection */
 	VERDICT_REDIRECT, /* connect to the relay */
 	VERDICT_REFUSE,	  /* fail connect() with decision.error */
 };
@@ -45,6 +46,7 @@ enum stage {
 	STAGE_DESTINATION, /* the address: needs neither the socket nor the process */
 	STAGE_CALLER,
 	STAGE_SOCKET,
+	STAGE_RULES,
 	STAGE_RELAY,
 	STAGE_LISTENER,
 	STAGE_HISTORY,
@@ -64,6 +66,10 @@ struct facts {
 	bool repair;	   /* TCP_REPAIR */
 	bool unsupported;  /* see is_unsupported() in connect.bpf.h */
 	bool bound_device; /* SO_BINDTODEVICE */
+	/* STAGE_RULES: of the row that applies, or the default. Without rules REDIRECT. */
+	enum tproxy_rule_action rule_action;
+	bool rule_default; /* no row applies */
+	__u32 rule_error;
 	/* STAGE_RELAY: one is registered for the network namespace and the destination's family */
 	bool has_relay;
 	__u64 now_ns;
@@ -129,7 +135,8 @@ static __always_inline int cached_error(const struct facts *facts)
 static __always_inline enum tproxy_stat decide_destination(const struct facts *facts,
 							   const struct tproxy_policy *policy)
 {
-	if (facts->dst_class == ENDPOINT_LOOPBACK && !(policy->flags & TPROXY_INCLUDE_LOOPBACK))
+	if (facts->dst_class == ENDPOINT_LOOPBACK &&
+	    !(policy->flags & (TPROXY_INCLUDE_LOOPBACK | TPROXY_RULES_LOOPBACK)))
 		return TPROXY_STAT_BYPASS_LOOPBACK;
 	/* The kernel fails such a connect() at once. Redirected, it would seem to succeed. */
 	if (facts->dst_class == ENDPOINT_MULTICAST)
@@ -150,15 +157,39 @@ static __always_inline enum tproxy_stat decide_socket(const struct facts *facts)
 {
 	if (facts->repair)
 		return TPROXY_STAT_BYPASS_REPAIR;
-	if (facts->dst_class == ENDPOINT_LINK_LOCAL)
-		return TPROXY_STAT_LINK_LOCAL;
-	if (facts->unsupported)
-		return TPROXY_STAT_UNSUPPORTED;
 	return REASON_NONE;
+}
+
+/* True if only rules that name the destination apply to it: to loopback, if it is not included. */
+static __always_inline bool is_named_only(const struct facts *facts,
+					  const struct tproxy_policy *policy)
+{
+	return facts->dst_class == ENDPOINT_LOOPBACK && !(policy->flags & TPROXY_INCLUDE_LOOPBACK);
+}
+
+static __always_inline enum tproxy_stat decide_rules(const struct facts *facts,
+						     const struct tproxy_policy *policy)
+{
+	if (facts->rule_default && is_named_only(facts, policy))
+		return TPROXY_STAT_BYPASS_LOOPBACK;
+	switch (facts->rule_action) {
+	case TPROXY_RULE_DIRECT:
+		return TPROXY_STAT_RULE_DIRECT;
+	case TPROXY_RULE_OBSERVE:
+		return TPROXY_STAT_RULE_OBSERVE;
+	case TPROXY_RULE_REFUSE:
+		return TPROXY_STAT_RULE_REFUSED;
+	default:
+		return REASON_NONE;
+	}
 }
 
 static __always_inline enum tproxy_stat decide_relay(const struct facts *facts)
 {
+	if (facts->dst_class == ENDPOINT_LINK_LOCAL)
+		return TPROXY_STAT_LINK_LOCAL;
+	if (facts->unsupported)
+		return TPROXY_STAT_UNSUPPORTED;
 	if (!facts->has_relay)
 		return TPROXY_STAT_NO_RELAY;
 	return REASON_NONE;
@@ -218,6 +249,8 @@ decide_stage(const struct facts *facts, const struct tproxy_policy *policy, enum
 		return decide_caller(facts);
 	case STAGE_SOCKET:
 		return decide_socket(facts);
+	case STAGE_RULES:
+		return decide_rules(facts, policy);
 	case STAGE_RELAY:
 		return decide_relay(facts);
 	case STAGE_LISTENER:
@@ -258,7 +291,16 @@ static __always_inline struct decision decide_by(enum tproxy_stat reason, const 
 	case TPROXY_STAT_BYPASS_PORT0:
 	case TPROXY_STAT_BYPASS_REPAIR:
 	case TPROXY_STAT_BYPASS_LISTENER:
+	case TPROXY_STAT_RULE_DIRECT:
 		return (struct decision){ .verdict = VERDICT_DIRECT, .reason = reason };
+	case TPROXY_STAT_RULE_OBSERVE:
+		return (struct decision){ .verdict = VERDICT_OBSERVE, .reason = reason };
+	case TPROXY_STAT_RULE_REFUSED:
+		return (struct decision){
+			.verdict = VERDICT_REFUSE,
+			.reason = reason,
+			.error = (int)facts->rule_error,
+		};
 	case TPROXY_STAT_NEGATIVE_CACHE:
 		return (struct decision){
 			.verdict = VERDICT_REFUSE,

@@ -74,6 +74,27 @@ struct tcp_sock___ao {
 	void *ao_info;
 } KERNEL_STRUCT;
 
+struct kernfs_node {
+	const char *name;
+	__u64 id;
+} KERNEL_STRUCT;
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[]; /* since 6.1; by level, the last one is the cgroup itself */
+} KERNEL_STRUCT;
+
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the cgroup2 hierarchy */
+} KERNEL_STRUCT;
+
+struct task_struct {
+	struct task_struct *group_leader;
+	struct css_set *cgroups;
+	char comm[16];
+} KERNEL_STRUCT;
+
 /*
  * Bit numbers in sock_common::skc_flags and inet_sock::inet_flags, unchanged since these fields
  * exist.

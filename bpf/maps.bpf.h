@@ -153,4 +153,66 @@ struct {
 	__type(value, struct tproxy_sweep);
 } map_sweep SEC(".maps");
 
+/*
+ * The rule set in force and the sets of its destinations; tproxy_abi.h tells how they are replaced.
+ * The two maps named active are the first inner maps, and the templates of all later ones.
+ */
+struct rules_inner {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tproxy_rules);
+} map_rules_active SEC(".maps");
+
+struct sets_inner {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TPROXY_PREFIXES_MAX);
+	__type(key, struct tproxy_prefix);
+	__type(value, struct tproxy_set_bits);
+} map_sets_active SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct rules_inner);
+} map_rules SEC(".maps") = { .values = { &map_rules_active } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct sets_inner);
+} map_sets SEC(".maps") = { .values = { &map_sets_active } };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TPROXY_RULE_COUNTERS_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_rule_stat);
+} map_rule_stats SEC(".maps");
+
+/* The programs read neither this map nor the next one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TPROXY_RULE_COUNTERS_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_rule_text);
+} map_rule_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * TPROXY_SETS_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_set_text);
+} map_set_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, TPROXY_CGROUP_BITS_ENTRIES);
+	__type(key, struct tproxy_cgroup_key);
+	__type(value, __u64);
+} map_cgroup_bits SEC(".maps");
+
 #endif

@@ -84,23 +84,59 @@ static __always_inline int rules_match(const struct tproxy_rules *rules, const s
 	return RULES_NO_ROW;
 }
 
-/* True if the name of a cgroup, of len bytes, passes the test, which is one by name. */
-static __always_inline bool cgroup_name_matches(const struct tproxy_cgroup_test *test,
-						const char *name, __u32 len)
+/*
+ * The name of a cgroup, in words of eight bytes. The kernel half reads it from kernel memory, the
+ * host from a buffer; what follows the NUL is undefined. The includer defines rules_name_word().
+ */
+static __always_inline __u64 rules_name_word(const char *name, __u32 offset);
+
+/* Returns a mask of the first n bytes in memory of a word, n from 1 to 7. */
+static __always_inline __u64 rules_first_bytes(__u32 n)
 {
-	const __u32 prefix = test->prefix_len, suffix = test->suffix_len;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (1ULL << 8 * n) - 1;
+#else
+	return ~0ULL << (64 - 8 * n);
+#endif
+}
+
+static __always_inline __u64 rules_text_word(const char *text, __u32 i)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, text + 8 * i, sizeof(word));
+	return word;
+}
+
+/* True if the len bytes of the name from offset on are those of text. */
+static __always_inline bool rules_name_has(const char *name, __u32 offset, const char *text,
+					   __u32 len)
+{
 	__u32 i;
 
-	if (test->exact ? len != prefix : len < prefix + suffix)
-		return false;
-	for (i = 0; i < TPROXY_CGROUP_NAME_LEN; i++) {
-		if (i < prefix && name[i % TPROXY_CGROUP_NAME_MAX] != test->text[i])
-			return false;
-		if (i >= prefix && i < prefix + suffix &&
-		    name[(len - suffix + (i - prefix)) % TPROXY_CGROUP_NAME_MAX] != test->text[i])
+	for (i = 0; i < TPROXY_CGROUP_PATTERN_LEN / 8 && 8 * i < len; i++) {
+		__u64 word = rules_name_word(name, offset + 8 * i);
+		__u32 left = len - 8 * i;
+
+		/* Only the first bytes of the last word count. */
+		if (left < 8)
+			word &= rules_first_bytes(left);
+		if (word != rules_text_word(text, i))
 			return false;
 	}
 	return true;
+}
+
+/* True if a name of len bytes passes the test, which is one by name. */
+static __always_inline bool rules_name_matches(const struct tproxy_cgroup_test *test,
+					       const char *name, __u32 len)
+{
+	const __u32 prefix = test->prefix_len, suffix = test->suffix_len;
+
+	if (test->exact ? len != prefix : len < prefix + suffix)
+		return false;
+	return rules_name_has(name, 0, test->prefix, prefix) &&
+	       rules_name_has(name, len - suffix, test->suffix, suffix);
 }
 
 #endif

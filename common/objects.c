@@ -31,6 +31,19 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_STRAYED] = { "map_strayed", sizeof(struct tproxy_strayed_key), sizeof(__u64), 0600 },
 	[PINNED_SWEEP] = { "map_sweep", sizeof(__u64), sizeof(struct tproxy_sweep), 0600 },
 	[PINNED_TARGETS] = { "map_targets", sizeof(__u32), sizeof(struct tproxy_target), 0640 },
+	[PINNED_RULES] = { "map_rules", sizeof(__u32), sizeof(__u32), 0600 },
+	[PINNED_SETS] = { "map_sets", sizeof(__u32), sizeof(__u32), 0600 },
+	[PINNED_RULES_ACTIVE] = { "map_rules_active", sizeof(__u32), sizeof(struct tproxy_rules),
+				  0640 },
+	[PINNED_SETS_ACTIVE] = { "map_sets_active", sizeof(struct tproxy_prefix),
+				 sizeof(struct tproxy_set_bits), 0640 },
+	[PINNED_RULE_STATS] = { "map_rule_stats", sizeof(__u32), sizeof(struct tproxy_rule_stat),
+				0640 },
+	[PINNED_RULE_TEXTS] = { "map_rule_texts", sizeof(__u32), sizeof(struct tproxy_rule_text),
+				0640 },
+	[PINNED_SET_TEXTS] = { "map_set_texts", sizeof(__u32), sizeof(struct tproxy_set_text), 0640 },
+	[PINNED_CGROUP_BITS] = { "map_cgroup_bits", sizeof(struct tproxy_cgroup_key), sizeof(__u64),
+				 0600 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {

@@ -296,8 +296,8 @@ struct tproxy_target {
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
-#define TPROXY_CGROUP_NAME_LEN	   112
-#define TPROXY_CGROUP_NAME_MAX	   256 /* of the kernel, NAME_MAX + 1 */
+#define TPROXY_CGROUP_PATTERN_LEN  96 /* of each part; a multiple of 8 */
+#define TPROXY_CGROUP_NAME_MAX	   255 /* of the kernel */
 #define TPROXY_RULE_COUNTERS_MAX   1024
 #define TPROXY_RULE_NAME_LEN	   32
 #define TPROXY_CGROUP_BITS_ENTRIES 4096
@@ -339,10 +339,12 @@ struct tproxy_rule {
 struct tproxy_cgroup_test {
 	__u64 cgroup_id; /* in or below this cgroup; 0 = by name */
 	__u32 level;	 /* depth of cgroup_id below the cgroup2 root */
-	__u16 prefix_len, suffix_len; /* of text: the parts before and after the '*' */
-	__u16 exact;		      /* no '*': text[0..prefix_len) is the whole name */
+	__u16 prefix_len, suffix_len; /* of the parts before and after the '*' */
+	__u16 exact;		      /* no '*': the prefix is the whole name */
 	__u16 reserved;
-	char text[TPROXY_CGROUP_NAME_LEN]; /* prefix, then suffix; no NUL */
+	__u32 reserved2;
+	char prefix[TPROXY_CGROUP_PATTERN_LEN]; /* padded with NULs */
+	char suffix[TPROXY_CGROUP_PATTERN_LEN];
 };
 
 enum tproxy_rules_needs {
@@ -455,8 +457,8 @@ _Static_assert(sizeof(struct tproxy_mark) == 160, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
-_Static_assert(sizeof(struct tproxy_cgroup_test) == 136, "ABI");
-_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 136, "ABI");
+_Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 216, "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
