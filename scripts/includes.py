@@ -14,16 +14,20 @@ import re
 import sys
 from pathlib import Path
 
+# What the others may use of loader/rules: the compiled rules, not how they come about.
+RULES = ["loader/rules/rules.h", "loader/rules/message.h"]
 # The longest name that a path begins with is its folder.
 MAY_INCLUDE = {
     "bpf": ["common/tproxy_abi.h"],
     "common": [],
     "loader/host": ["common"],
-    "loader/state": ["loader/host", "common"],
-    "loader/load": ["loader/state", "loader/host", "common"],
+    "loader/rules": ["loader/host", "common"],
+    "loader/state": RULES + ["loader/host", "common"],
+    "loader/load": RULES + ["loader/state", "loader/host", "common"],
     "loader/doctor": ["loader/state", "loader/host", "common"],
-    "loader/ctl": ["loader/doctor", "loader/state", "loader/host", "common", "bpf/decide.bpf.h",
-                   "bpf/port.bpf.h", "bpf/share.bpf.h", "bpf/endpoint.bpf.h"],
+    "loader/ctl": RULES + ["loader/doctor", "loader/state", "loader/host", "common",
+                           "bpf/decide.bpf.h", "bpf/port.bpf.h", "bpf/share.bpf.h",
+                           "bpf/endpoint.bpf.h"],
     "proxy/kernel": ["common"],
     "proxy/report": ["proxy/kernel", "common"],
     "proxy/upstream": ["proxy/kernel", "common"],

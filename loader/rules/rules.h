@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a rule file (tproxy-rules(5)) to what the kernel half reads. All that is needed from the
+ * host is looked up here, once: list files, host names, users, groups and cgroups.
+ *
+ * A rule becomes rows, as tproxy_abi.h has them. Each list of CIDRs is a set, with or without a
+ * name. The prefixes of all sets make one sorted array, in which each prefix has the bits of the
+ * sets that contain it. The loader adds what it knows alone: the generation, the slot of the sets
+ * and the counters.
+ */
+#ifndef TPROXY_RULES_RULES_H
+#define TPROXY_RULES_RULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "message.h"
+#include "tproxy_abi.h"
+
+struct rules_options {
+	/*
+	 * Look up no host name, user, group or cgroup: for a check on another host. The result
+	 * cannot be loaded. List files are read.
+	 */
+	bool no_resolve;
+};
+
+/* A rule of the file, or its default. */
+struct rules_rule {
+	char *text;    /* one blank between words, without comment; printable ASCII */
+	uint64_t hash; /* of the text, not 0: rules with equal hashes are the same rule */
+	char name[TPROXY_RULE_NAME_LEN]; /* empty without one */
+	unsigned int line;
+	unsigned int first_row, n_rows; /* in tproxy_rules.rows; 0 rows for the default */
+};
+
+struct rules_set {
+	char name[sizeof(((struct tproxy_set_text *)NULL)->name)]; /* or "line N" */
+	unsigned int line;
+	size_t n_prefixes; /* after overlaps and neighbours were merged */
+};
+
+struct rules_compiled {
+	/*
+	 * All but generation, sets_slot, default_counter and the counter of each row, which is that
+	 * of list[row.group].
+	 */
+	struct tproxy_rules rules;
+	/* Parallel arrays, sorted by address, then by length: keys and values of map_sets[i]. */
+	struct tproxy_prefix *prefixes;
+	struct tproxy_set_bits *bits;
+	size_t n_prefixes;
+	struct rules_rule *list; /* by group */
+	size_t n_rules;
+	struct rules_rule by_default; /* its line is 0 if the file has none */
+	struct rules_set sets[TPROXY_SETS_MAX];
+	size_t n_sets;
+	bool names_loopback; /* some rule does: TPROXY_RULES_LOOPBACK */
+	bool has_udp;	     /* some rule is about UDP */
+	bool has_observe;    /* some rule, or the default, has the action observe */
+	struct rules_messages messages;
+};
+
+/*
+ * Reads and compiles a file. Returns 0, -EINVAL if the file has errors, or another -errno if it
+ * cannot be read or memory is short. The messages tell the reason in each case, and have notes
+ * after success. Nothing is logged. The caller calls rules_compiled_finish(), after a failure too.
+ */
+int rules_compile_file(const char *path, const struct rules_options *options,
+		       struct rules_compiled *ret_compiled);
+void rules_compiled_finish(struct rules_compiled *compiled);
+
+#endif
