@@ -30,6 +30,7 @@
 #include "policy.bpf.h"
 #include "port.bpf.h"
 #include "record.bpf.h"
+#include "rulefacts.bpf.h"
 #include "share.bpf.h"
 #include "stats.bpf.h"
 #include "sweep.bpf.h"
@@ -329,12 +330,46 @@ static __always_inline void gather_socket(struct attempt *a)
 	a->facts.unsupported = is_unsupported(a->sk, tp);
 }
 
+/* Finds the rule that applies, and counts it. */
+static __always_inline void gather_rules(struct attempt *a)
+{
+	const struct tproxy_rules *rules = get_rules();
+	const struct tproxy_rule *rule;
+	__u32 row = RULES_NO_ROW;
+	__u64 cgroups = 0;
+
+	a->facts.rule_default = true;
+	if (!rules)
+		return;
+	if (rules->n_rows) {
+		if (rules->needs & TPROXY_NEEDS_CGROUP)
+			cgroups = rules_cgroup_bits(rules);
+		row = rules_find(rules, a->dst, IPPROTO_TCP, is_named_only(&a->facts, a->policy),
+				 cgroups);
+		barrier_var(row); /* clang knows the bound, the verifier does not */
+	}
+	if (row >= TPROXY_RULES_MAX) {
+		a->facts.rule_action = rules->default_action;
+		a->facts.rule_error = rules->default_error;
+		if (!is_named_only(&a->facts, a->policy))
+			rule_count(rules->default_counter);
+		return;
+	}
+	rule = &rules->rows[row];
+	a->facts.rule_default = false;
+	a->facts.rule_action = rule->action;
+	a->facts.rule_error = rule->error;
+	rule_count(rule->counter);
+}
+
 static __always_inline void gather_relay(struct attempt *a)
 {
 	__u64 netns_cookie = bpf_get_netns_cookie(a->ctx);
 	bool is4 = endpoint_is_mapped4(a->dst);
 
 	a->netns_cookie = netns_cookie;
+	a->listen = NULL;
+	a->target = (struct target){};
 	a->facts.now_ns = bpf_ktime_get_ns();
 	a->relay = bpf_map_lookup_elem(&map_config, &netns_cookie);
 	if (!a->relay)
@@ -472,6 +507,9 @@ static __always_inline void investigate(struct attempt *a)
 		return;
 	gather_socket(a);
 	if (is_decided(a, STAGE_SOCKET))
+		return;
+	gather_rules(a);
+	if (is_decided(a, STAGE_RULES))
 		return;
 	try_redirect(a);
 }

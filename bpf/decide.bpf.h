@@ -14,7 +14,8 @@
  * the one place that chooses between fail-open and fail-closed.
  *
  * Rules are a stage before the first question that ends in apply_fail_policy(), because a rule may
- * exempt what cannot be redirected. rules.bpf.h finds the row that applies; its action is a fact here.
+ * exempt what cannot be redirected. rules.bpf.h finds the row that applies; its action is a fact
+ * here.
  */
 #ifndef TPROXY_DECIDE_BPF_H
 #define TPROXY_DECIDE_BPF_H

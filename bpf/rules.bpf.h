@@ -48,7 +48,8 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 	} else if (f->named_only && row->action != TPROXY_RULE_SKIP) {
 		return false;
 	}
-	if (conditions & TPROXY_RULE_PORT && (f->port < row->port_first || f->port > row->port_last))
+	if (conditions & TPROXY_RULE_PORT &&
+	    (f->port < row->port_first || f->port > row->port_last))
 		return false;
 	if (conditions & TPROXY_RULE_UID && (f->uid < row->uid_first || f->uid > row->uid_last))
 		return false;

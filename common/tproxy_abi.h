@@ -296,7 +296,7 @@ struct tproxy_target {
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
-#define TPROXY_CGROUP_PATTERN_LEN  96 /* of each part; a multiple of 8 */
+#define TPROXY_CGROUP_PATTERN_LEN  96  /* of each part; a multiple of 8 */
 #define TPROXY_CGROUP_NAME_MAX	   255 /* of the kernel */
 #define TPROXY_RULE_COUNTERS_MAX   1024
 #define TPROXY_RULE_NAME_LEN	   32
@@ -337,8 +337,8 @@ struct tproxy_rule {
 
 /* A cgroup that a rule names: by id, or by the name of the process's cgroup or of one above. */
 struct tproxy_cgroup_test {
-	__u64 cgroup_id; /* in or below this cgroup; 0 = by name */
-	__u32 level;	 /* depth of cgroup_id below the cgroup2 root */
+	__u64 cgroup_id;	      /* in or below this cgroup; 0 = by name */
+	__u32 level;		      /* depth of cgroup_id below the cgroup2 root */
 	__u16 prefix_len, suffix_len; /* of the parts before and after the '*' */
 	__u16 exact;		      /* no '*': the prefix is the whole name */
 	__u16 reserved;
@@ -401,8 +401,8 @@ struct tproxy_set_text {
 };
 
 /*
- * map_cgroup_bits, an LRU map: what the cgroup tests of a generation say about a cgroup. Kernel half
- * only.
+ * map_cgroup_bits, an LRU map: what the cgroup tests of a generation say about a cgroup. Kernel
+ * half only.
  */
 struct tproxy_cgroup_key {
 	__u64 cgroup_id;
@@ -437,7 +437,7 @@ enum tproxy_stat {
 	TPROXY_STAT_BYPASS_PORT0,   /* port 0, where nobody can listen */
 	TPROXY_STAT_ABORTED, /* redirected, then stopped: listener gone, strayed, keys set, ... */
 	TPROXY_STAT_STALE,   /* stale entries that the sweep deleted */
-	TPROXY_STAT_UNANSWERED, /* redirected, but SYN unanswered for TPROXY_STALE_NS */
+	TPROXY_STAT_UNANSWERED,	  /* redirected, but SYN unanswered for TPROXY_STALE_NS */
 	TPROXY_STAT_RULE_DIRECT,  /* direct by a rule */
 	TPROXY_STAT_RULE_OBSERVE, /* direct by a rule, and observed */
 	TPROXY_STAT_RULE_REFUSED, /* refused by a rule */

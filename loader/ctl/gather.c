@@ -123,6 +123,13 @@ static int gather_socket(struct gather *g, struct gathered *out)
 	return 0;
 }
 
+/* Rules are not looked up yet. */
+static int gather_rules(struct gather *g, struct gathered *out)
+{
+	out->facts.rule_default = true;
+	return 0;
+}
+
 /* As take_port() in bpf/connect.bpf.h. Returns the index of the port. */
 static __u32 choose_port(const struct tproxy_listen *listen, const struct tproxy_loads *loads)
 {
@@ -271,7 +278,8 @@ void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gather
 {
 	static int (*const stages[_STAGE_MAX])(struct gather * g, struct gathered * out) = {
 		[STAGE_DESTINATION] = gather_destination, [STAGE_CALLER] = gather_caller,
-		[STAGE_SOCKET] = gather_socket,		  [STAGE_RELAY] = gather_relay,
+		[STAGE_SOCKET] = gather_socket,		  [STAGE_RULES] = gather_rules,
+		[STAGE_RELAY] = gather_relay,
 		[STAGE_LISTENER] = gather_listener,	  [STAGE_HISTORY] = gather_history,
 		[STAGE_SHARES] = gather_shares,		  [STAGE_ROOM] = gather_room,
 	};

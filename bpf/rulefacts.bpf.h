@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The facts that rules ask for, and the row that applies. A fact is gathered only if some row needs
+ * it. What the tests of cgroups say about a cgroup cannot change, so it is computed once for each
+ * cgroup and generation of rules, and kept in map_cgroup_bits.
+ */
+#ifndef TPROXY_RULEFACTS_BPF_H
+#define TPROXY_RULEFACTS_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "defs.bpf.h"
+#include "kernel.bpf.h"
+#include "maps.bpf.h"
+#include "rules.bpf.h"
+#include "tproxy_abi.h"
+
+/* Levels below the cgroup2 root whose names are tested. */
+#define CGROUP_LEVELS_MAX 32
+
+static __always_inline __u64 rules_name_word(const char *name, __u32 offset)
+{
+	__u64 word = 0;
+
+	bpf_probe_read_kernel(&word, sizeof(word), name + offset);
+	return word;
+}
+
+/* Returns the rule set in force, or NULL if none was loaded. */
+static __always_inline const struct tproxy_rules *get_rules(void)
+{
+	const struct tproxy_rules *rules = NULL;
+	__u32 key = 0;
+	void *inner = bpf_map_lookup_elem(&map_rules, &key);
+
+	if (inner)
+		rules = bpf_map_lookup_elem(inner, &key);
+	return rules && rules->generation ? rules : NULL;
+}
+
+/* The tests of all cgroups from the root down to one. */
+struct cgroup_walk {
+	const struct tproxy_rules *rules;
+	struct cgroup *cgroup;
+	const char *name; /* of the ancestor at the level under test */
+	__u64 id;	  /* its id */
+	__u64 bits;
+	__u32 level, test, name_len;
+};
+
+/* Returns the length of a cgroup's name, which is given as a number: see rules_find(). */
+__attribute__((noinline)) int rules_name_length(__u64 address)
+{
+	const char *name = (const char *)address;
+	__u32 i, k;
+
+	for (i = 0; i < (TPROXY_CGROUP_NAME_MAX + 1) / 8; i++) {
+		__u64 word = rules_name_word(name, 8 * i);
+
+		for (k = 0; k < 8; k++) {
+			if (!(word & 0xffULL << 8 * k))
+				return 8 * i + k;
+		}
+	}
+	return TPROXY_CGROUP_NAME_MAX;
+}
+
+static __always_inline void walk_enter_level(struct cgroup_walk *walk)
+{
+	struct cgroup *cgroup = walk->cgroup, *ancestor = NULL;
+	const __u32 level = walk->level;
+
+	bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[level]);
+	walk->name = BPF_CORE_READ(ancestor, kn, name);
+	walk->id = BPF_CORE_READ(ancestor, kn, id);
+	walk->name_len = rules_name_length((__u64)walk->name);
+}
+
+/* One test at one level: a single loop, because each nested one takes a part of the stack. */
+static long walk_step(__u32 i, struct cgroup_walk *walk)
+{
+	const struct tproxy_cgroup_test *test;
+	__u32 t = walk->test;
+
+	if (t == 0)
+		walk_enter_level(walk);
+	if (t >= TPROXY_CGROUP_TESTS_MAX)
+		return 1;
+	test = &walk->rules->cgroup_tests[t];
+	if (test->cgroup_id ? test->cgroup_id == walk->id
+			    : rules_name_matches(test, walk->name, walk->name_len))
+		walk->bits |= 1ULL << t;
+	walk->test = t + 1;
+	if (walk->test >= walk->rules->n_cgroup_tests) {
+		walk->test = 0;
+		walk->level++;
+	}
+	return 0;
+}
+
+/*
+ * Returns the cgroup tests that hold for the calling process: bits, as in struct rule_facts. A
+ * global function, see rules_find().
+ */
+__attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rules)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct cgroup_walk walk = { .rules = rules };
+	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct tproxy_cgroup_key key = {};
+	const __u64 *known;
+	__u32 n_levels;
+
+	if (!rules)
+		return 0;
+	key.generation = rules->generation;
+	/* The id and the names are those of one cgroup, also while the process is moved. */
+	walk.cgroup = cgroup;
+	key.cgroup_id = BPF_CORE_READ(cgroup, kn, id);
+	known = bpf_map_lookup_elem(&map_cgroup_bits, &key);
+	if (known)
+		return *known;
+	n_levels = BPF_CORE_READ(cgroup, level) + 1;
+	if (n_levels > CGROUP_LEVELS_MAX)
+		n_levels = CGROUP_LEVELS_MAX;
+	bpf_loop(n_levels * rules->n_cgroup_tests, walk_step, &walk, 0);
+	bpf_map_update_elem(&map_cgroup_bits, &key, &walk.bits, BPF_ANY);
+	return walk.bits;
+}
+
+static __always_inline void read_sets(const struct tproxy_rules *rules,
+				      const struct tproxy_endpoint *dst, struct rule_facts *f)
+{
+	struct tproxy_prefix prefix = { .n_bits = 8 * sizeof(prefix.addr) };
+	const struct tproxy_set_bits *bits;
+	__u32 slot = rules->sets_slot;
+	void *sets = bpf_map_lookup_elem(&map_sets, &slot);
+
+	if (!sets)
+		return;
+	__builtin_memcpy(prefix.addr, dst->addr, sizeof(prefix.addr));
+	bits = bpf_map_lookup_elem(sets, &prefix);
+	if (bits)
+		f->sets = *bits;
+}
+
+/* Reads the facts that some row needs. The others stay zero. */
+static __always_inline void rule_facts_read(const struct tproxy_rules *rules,
+					    const struct tproxy_endpoint *dst, __u8 protocol,
+					    bool named_only, __u64 cgroups, struct rule_facts *f)
+{
+	const __u64 ids = bpf_get_current_uid_gid(); /* the real ones */
+	const struct task_struct *task;
+
+	*f = (struct rule_facts){
+		.cgroups = cgroups,
+		.uid = (__u32)ids,
+		.gid = ids >> 32,
+		.port = dst->port,
+		.protocol = protocol,
+		.named_only = named_only,
+	};
+	if (rules->needs & TPROXY_NEEDS_SETS)
+		read_sets(rules, dst, f);
+	if (rules->needs & TPROXY_NEEDS_COMM) {
+		task = (void *)bpf_get_current_task();
+		BPF_CORE_READ_INTO(&f->comm, task, group_leader, comm);
+	}
+}
+
+/*
+ * Returns the index of the row that applies to the calling process, or RULES_NO_ROW. protocol,
+ * named_only and cgroups are as in struct rule_facts. A global function: the verifier checks it
+ * once, alone, and not again for each path that leads to it.
+ */
+__attribute__((noinline)) int rules_find(const struct tproxy_rules *rules,
+					 const struct tproxy_endpoint *dst, __u32 protocol,
+					 __u32 named_only, __u64 cgroups)
+{
+	struct rule_facts f;
+
+	if (!rules || !dst)
+		return RULES_NO_ROW;
+	rule_facts_read(rules, dst, protocol, named_only, cgroups, &f);
+	return rules_match(rules, &f);
+}
+
+static __always_inline void rule_count(__u32 counter)
+{
+	struct tproxy_rule_stat *stat = bpf_map_lookup_elem(&map_rule_stats, &counter);
+
+	if (!stat)
+		return;
+	stat->hits++;
+	stat->last_ns = bpf_ktime_get_ns();
+}
+
+#endif
