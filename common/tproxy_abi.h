@@ -282,7 +282,8 @@ struct tproxy_target {
 
 /*
  * Rules. map_rules[0] is the rule set in force, an inner map with one struct tproxy_rules;
- * map_rules_active is a pin of the same inner map. map_sets[0] and [1] are LPM tries: prefix of a
+ * map_rules_active is a pin of the same inner map. map_rules_previous is a pin of the one before,
+ * while `tproxyctl rules load --confirm` waits. map_sets[0] and [1] are LPM tries: prefix of a
  * destination -> the sets that it is in; tproxy_rules.sets_slot says which one belongs to the
  * rules. A new generation fills the trie that is not in use and replaces map_rules[0] in one step,
  * so each connect() is decided by one generation. map_sets_active is a pin of the trie in use.
@@ -351,6 +352,7 @@ enum tproxy_rules_needs {
 	TPROXY_NEEDS_SETS = 1 << 0,
 	TPROXY_NEEDS_COMM = 1 << 1,
 	TPROXY_NEEDS_CGROUP = 1 << 2,
+	TPROXY_NEEDS_LOOPBACK = 1 << 3, /* the policy's TPROXY_RULES_LOOPBACK; no fact */
 };
 
 struct tproxy_rules {
@@ -365,6 +367,9 @@ struct tproxy_rules {
 	__u32 reserved;
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
+	/* For the tools: when they were loaded (CLOCK_MONOTONIC); the absolute path of the file. */
+	__u64 loaded_ns;
+	char file[4088]; /* ends with a NUL; empty: from no file */
 };
 
 /* Key of map_sets[i]. An IPv4 prefix of n bits is one of 96 + n bits, as in tproxy_endpoint. */
@@ -458,7 +463,7 @@ _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
-_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 216, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 216 + 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
