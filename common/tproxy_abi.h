@@ -353,6 +353,7 @@ enum tproxy_rules_needs {
 	TPROXY_NEEDS_COMM = 1 << 1,
 	TPROXY_NEEDS_CGROUP = 1 << 2,
 	TPROXY_NEEDS_LOOPBACK = 1 << 3, /* the policy's TPROXY_RULES_LOOPBACK; no fact */
+	TPROXY_NEEDS_UDP = 1 << 4,	/* some row refuses UDP: the hooks of UDP; no fact */
 };
 
 struct tproxy_rules {
@@ -446,6 +447,7 @@ enum tproxy_stat {
 	TPROXY_STAT_RULE_DIRECT,  /* direct by a rule */
 	TPROXY_STAT_RULE_OBSERVE, /* direct by a rule, and observed */
 	TPROXY_STAT_RULE_REFUSED, /* refused by a rule */
+	TPROXY_STAT_RULE_UDP,	  /* UDP datagrams, not connections: refused by a rule */
 	_TPROXY_STAT_MAX,
 };
 

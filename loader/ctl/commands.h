@@ -27,8 +27,9 @@ enum ctl_group {
 	 */
 	CTL_GROUP_FAILED,
 	CTL_GROUP_RULES,
-	CTL_GROUP_RESET, /* a part of the redirected; also failed before the SYN */
-	CTL_GROUP_STALE, /* entries without a socket, not connections; in no sum */
+	CTL_GROUP_DATAGRAMS, /* of UDP, not connections */
+	CTL_GROUP_RESET,     /* a part of the redirected; also failed before the SYN */
+	CTL_GROUP_STALE,     /* entries without a socket, not connections; in no sum */
 	_CTL_GROUP_MAX,
 };
 

@@ -38,6 +38,7 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_RULE_DIRECT] = "rule_direct",
 	[TPROXY_STAT_RULE_OBSERVE] = "rule_observe",
 	[TPROXY_STAT_RULE_REFUSED] = "rule_refused",
+	[TPROXY_STAT_RULE_UDP] = "rule_udp",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 
