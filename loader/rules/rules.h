@@ -38,7 +38,7 @@ struct rules_rule {
 struct rules_set {
 	char name[sizeof(((struct tproxy_set_text *)NULL)->name)]; /* or "line N" */
 	unsigned int line;
-	size_t n_prefixes; /* after overlaps and neighbours were merged */
+	size_t n_prefixes; /* as given; a range of addresses is one or more */
 };
 
 struct rules_compiled {

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reads whole files. */
+#ifndef TPROXY_RULES_FILE_H
+#define TPROXY_RULES_FILE_H
+
+#include <stddef.h>
+
+/*
+ * Reads a file, which may be a pipe, of at most max bytes. Returns 0, -EFBIG, or another -errno.
+ * The caller frees *ret_text.
+ */
+int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len);
+
+/* Returns @path as seen from the directory of the file @from. The caller frees it. */
+char *file_beside(const char *from, const char *path);
+
+#endif

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Makes the text of a rule independent of its layout, see text.h. */
+#include "text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "escape.h"
+#include "token.h"
+
+/* FNV-1a, 64 bits. */
+#define HASH_BASIS UINT64_C(0xcbf29ce484222325)
+#define HASH_PRIME UINT64_C(0x100000001b3)
+
+char *text_of_statement(const char *statement, size_t len)
+{
+	struct tokens tokens;
+	struct token token;
+	char *text = NULL, *word;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return NULL;
+	tokens_init(&tokens, statement, len);
+	for (token = tokens_next(&tokens); token.type != TOKEN_END; token = tokens_next(&tokens)) {
+		word = malloc(ESCAPE_LEN(token.len));
+		if (!word) {
+			fclose(out);
+			free(text);
+			return NULL;
+		}
+		escape_text(token.text, token.len, word, ESCAPE_LEN(token.len));
+		if (token.type != TOKEN_COMMA && ftell(out) > 0)
+			fputc(' ', out);
+		fprintf(out, token.type == TOKEN_QUOTED ? "\"%s\"" : "%s", word);
+		free(word);
+	}
+	if (fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+uint64_t text_hash(const char *text)
+{
+	uint64_t hash = HASH_BASIS;
+
+	for (; *text; text++)
+		hash = (hash ^ (unsigned char)*text) * HASH_PRIME;
+	return hash ? hash : 1;
+}
