@@ -94,6 +94,8 @@ static int compile_default(struct parsed *parsed, struct rules_compiled *compile
 	compiled->rules.default_action = rule->action;
 	compiled->rules.default_error = rule->error;
 	compiled->has_observe = compiled->has_observe || rule->action == TPROXY_RULE_OBSERVE;
+	if (compiled->has_udp)
+		compiled->rules.needs |= TPROXY_NEEDS_UDP;
 	return describe_rule(rule, &compiled->by_default);
 }
 
@@ -130,6 +132,8 @@ static int compile_prefixes(const struct source *source, const struct sets *sets
 	compiled->bits = prefixes.bits;
 	compiled->n_prefixes = prefixes.n;
 	compiled->names_loopback = prefixes.names_loopback;
+	if (prefixes.names_loopback)
+		compiled->rules.needs |= TPROXY_NEEDS_LOOPBACK;
 	if (prefixes.n <= TPROXY_PREFIXES_MAX)
 		return 0;
 	source_error(source, (struct rules_place){},

@@ -43,8 +43,8 @@ struct rules_set {
 
 struct rules_compiled {
 	/*
-	 * All but generation, sets_slot, default_counter and the counter of each row, which is that
-	 * of list[row.group].
+	 * All but generation, loaded_ns, file, sets_slot, default_counter and the counter of each
+	 * row, which is that of list[row.group].
 	 */
 	struct tproxy_rules rules;
 	/* Parallel arrays, sorted by address, then by length: keys and values of map_sets[i]. */

@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Tests the compilation of rules. Random rule files are compiled, and rules_match() of
+ * bpf/rules.bpf.h decides random connections by the result. The same connections are decided by the
+ * parsed rules, with nothing but their definition: rule by rule, list by list, prefix by prefix.
+ * Tests of single properties follow: rows, sets, prefixes, barriers, limits.
+ */
+#include "rules/compile.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rules.bpf.h"
+#include "rules/grammar.h"
+#include "rules/parsed.h"
+#include "rules/rules.h"
+#include "rules/source.h"
+#include "unit.h"
+#include "util.h"
+
+#define FILES	  1500
+#define DECISIONS 800 /* of each file */
+#define LEVELS	  4
+
+static struct rules_compiled compiled;
+static struct parsed parsed;
+static char text[65536];
+static size_t text_len;
+
+static __always_inline __u64 rules_name_word(const char *name, __u32 offset)
+{
+	__u64 word;
+
+	memcpy(&word, name + offset, sizeof(word));
+	return word;
+}
+
+/* xorshift64*, so that a failure can be repeated. */
+static uint64_t random_state = 1;
+
+static unsigned int any_of(unsigned int n)
+{
+	random_state ^= random_state >> 12;
+	random_state ^= random_state << 25;
+	random_state ^= random_state >> 27;
+	return (unsigned int)((random_state * UINT64_C(2685821657736338717) >> 33) % n);
+}
+
+#define one_of(list) ((list)[any_of(ARRAY_SIZE(list))])
+
+/* Few values of each kind, so that conditions hold often. */
+static const char *const destinations[] = {
+	"10.0.0.0/8",  "10.0.0.0/30", "10.0.0.1", "10.0.0.2-10.0.1.5", "0.0.0.0/0",
+	"::/0",	       "::/95",	      "fd00::/8", "fd00::1",	       "127.0.0.0/8",
+	"127.0.0.1",   "::1",	      "::",	  "0.0.0.0",	       "0.0.0.0/8",
+	"0.0.0.0/1",   "126.0.0.0/7", "::/127",	  "10.0.1.0/24",       "::ffff:10.0.0.0/104",
+	"255.0.0.0/8", "@one",	      "@other",	  "@one, @other",      "@one, 10.0.0.3",
+};
+static const char *const addresses[] = {
+	"10.0.0.0", "10.0.0.1",	 "10.0.0.3",  "10.0.1.4",    "10.0.1.6",  "10.1.0.0",  "fd00::1",
+	"fd00::2",  "127.0.0.1", "127.0.0.2", "126.0.0.1",   "128.0.0.1", "0.0.0.0",   "0.0.0.1",
+	"::",	    "::1",	 "::2",	      "2001:db8::1", "1.2.3.4",	  "255.0.0.1", "192.0.2.1",
+};
+static const char *const ports[] = { "1", "2", "3", "2-4", "1-3", "5-5", "4,2" };
+static const char *const ids[] = { "0", "1", "2-3", "0-1", "4", "1,3" };
+static const char *const commands[] = { "git", "curl", "\"Web Content\"", "a-command-of-17-b",
+					"a" };
+static const char *const comms[] = { "git", "curl", "Web Content", "a-command-of-17", "a", "b" };
+static const char *const cgroups[] = {
+	"/1",
+	"/1/2",
+	"/1/2/3",
+	"/4",
+	"/",
+	"name:1",
+	"name:a*",
+	"name:*.service",
+	"name:app*.service",
+	"name:*",
+	"name:app.service",
+	"name:longer-than-a-word.s*longer-than-a-word.service",
+};
+static const char *const cgroup_names[] = {
+	"1",
+	"2",
+	"3",
+	"4",
+	"app.service",
+	"apple",
+	"a",
+	"app-1.service",
+	"x.service",
+	"app.servicex",
+	"longer-than-a-word.service",
+	"longer-than-a-word.s_longer-than-a-word.service",
+};
+
+/* One connection in the terms of the rule file. */
+struct connection {
+	__u8 addr[16];
+	uint16_t port;
+	uint32_t uid, gid;
+	const char *comm;
+	uint8_t protocol;
+	bool include_loopback;
+	uint32_t level;		     /* of the process's cgroup, at most LEVELS - 1 */
+	uint64_t cgroup_ids[LEVELS]; /* by level */
+	const char *names[LEVELS];   /* from level 1 on */
+};
+
+static void print(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	text_len += (size_t)vsnprintf(text + text_len, sizeof(text) - text_len, fmt, ap);
+	va_end(ap);
+}
+
+static void print_conditions(unsigned int probability)
+{
+	if (any_of(probability) == 0)
+		print(" to %s", any_of(8) ? one_of(destinations) : "any");
+	if (any_of(probability) == 0)
+		print(" port %s", one_of(ports));
+	if (any_of(probability) == 0)
+		print(" uid %s", one_of(ids));
+	if (any_of(probability) == 0)
+		print(" gid %s", one_of(ids));
+	if (any_of(probability) == 0)
+		print(" command %s", one_of(commands));
+	if (any_of(probability) == 0)
+		print(" cgroup %s", one_of(cgroups));
+}
+
+static void print_file(void)
+{
+	static const char *const words[] = { "redirect", "direct", "observe", "refuse EACCES",
+					     "refuse udp" };
+	unsigned int n = 1 + any_of(12), exceptions;
+
+	text_len = 0;
+	print("set one = %s, %s\n", destinations[any_of(15)], destinations[any_of(15)]);
+	print("set other = %s\n", destinations[any_of(15)]);
+	while (n--) {
+		print("%s", one_of(words));
+		print_conditions(3);
+		for (exceptions = any_of(8) / 5; exceptions; exceptions--) {
+			print(" unless uid %s", one_of(ids));
+			print_conditions(4);
+		}
+		print("\n");
+	}
+	if (any_of(2))
+		print("default %s\n", one_of(words));
+}
+
+/* "unless uid 1 to any uid 2" and "default refuse udp" are errors: such files are made again. */
+static int parse(struct rules_messages *messages)
+{
+	struct source source = { "f", text, text_len, messages };
+
+	return grammar_parse(&source, &parsed);
+}
+
+/* Stands in for resolve.c: cgroup /1/2/3 has the id 123. */
+static void resolve_list(struct parsed_list *list)
+{
+	size_t i;
+	const char *p;
+
+	for (i = 0; i < list->n_items; i++) {
+		struct parsed_item *item = &list->items[i];
+
+		if (item->type != PARSED_CGROUP_PATH)
+			continue;
+		for (p = item->word; *p; p++) {
+			if (*p == '/')
+				continue;
+			item->cgroup_id = 10 * item->cgroup_id + (uint64_t)(*p - '0');
+			item->cgroup_level++;
+		}
+		/* The root. */
+		if (!item->cgroup_id)
+			item->cgroup_id = 1000;
+	}
+}
+
+static void resolve(void)
+{
+	size_t i, k;
+
+	for (i = 0; i < parsed.n_rules; i++) {
+		resolve_list(&parsed.rules[i].conditions.lists[PARSED_CGROUP]);
+		for (k = 0; k < parsed.rules[i].n_unless; k++)
+			resolve_list(&parsed.rules[i].unless[k].lists[PARSED_CGROUP]);
+	}
+}
+
+static int compile(struct rules_messages *messages)
+{
+	struct source source = { "f", text, text_len, messages };
+
+	resolve();
+	return compile_rules(&source, &parsed, &compiled);
+}
+
+static void read_address(const char *from, __u8 addr[16])
+{
+	memset(addr, 0, 16);
+	if (strchr(from, ':')) {
+		assert_int_equal(inet_pton(AF_INET6, from, addr), 1);
+		return;
+	}
+	addr[10] = addr[11] = 0xff;
+	assert_int_equal(inet_pton(AF_INET, from, addr + 12), 1);
+}
+
+static struct connection make_connection(void)
+{
+	struct connection c = {
+		.port = (uint16_t)(1 + any_of(6)),
+		.uid = any_of(6),
+		.gid = any_of(6),
+		.comm = one_of(comms),
+		.protocol = any_of(4) ? IPPROTO_TCP : IPPROTO_UDP,
+		.include_loopback = any_of(8) == 0,
+		.level = any_of(LEVELS),
+		.cgroup_ids = { 1000 },
+	};
+	uint32_t i;
+
+	read_address(one_of(addresses), c.addr);
+	for (i = 1; i <= c.level; i++) {
+		const unsigned int name = any_of(ARRAY_SIZE(cgroup_names));
+
+		/* The id of /1/2/3 is 123. Names that are no number have ids of no path. */
+		c.names[i] = cgroup_names[name];
+		c.cgroup_ids[i] = (i == 1 ? 0 : 10 * c.cgroup_ids[i - 1]) + name + 1;
+		if (name >= 4)
+			c.cgroup_ids[i] = 5000 + name;
+	}
+	return c;
+}
+
+/* The definition of rules. */
+
+static bool is_mapped(const __u8 addr[16])
+{
+	static const __u8 prefix[12] = { [10] = 0xff, 0xff };
+
+	return memcmp(addr, prefix, sizeof(prefix)) == 0;
+}
+
+static bool is_loopback(const __u8 addr[16])
+{
+	static const __u8 zeros[16];
+
+	if (is_mapped(addr))
+		return addr[12] == 127 || memcmp(addr + 12, zeros, 4) == 0;
+	return memcmp(addr, zeros, 15) == 0 && addr[15] <= 1;
+}
+
+/* Loopback is in a prefix that consists of it, IPv4 in a prefix of IPv4. */
+static bool is_in_prefix(const __u8 addr[16], const struct tproxy_prefix *prefix)
+{
+	unsigned int i;
+
+	for (i = 0; i < prefix->n_bits; i++) {
+		if ((addr[i / 8] ^ prefix->addr[i / 8]) & 0x80 >> i % 8)
+			return false;
+	}
+	if (is_mapped(addr) && prefix->n_bits < 96)
+		return false;
+	if (!is_loopback(addr) || prefix->n_bits == 128)
+		return true;
+	return is_mapped(addr) && addr[12] == 127 && prefix->n_bits >= 104;
+}
+
+static bool is_in_prefixes(const __u8 addr[16], const struct prefixes *prefixes)
+{
+	size_t i;
+
+	for (i = 0; i < prefixes->n; i++) {
+		if (is_in_prefix(addr, &prefixes->list[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool item_holds(const struct parsed_item *item, enum parsed_condition condition,
+		       const struct connection *c)
+{
+	const uint32_t number = condition == PARSED_PORT  ? c->port
+				: condition == PARSED_UID ? c->uid
+							  : c->gid;
+	uint32_t i;
+
+	switch (item->type) {
+	case PARSED_SET:
+		return is_in_prefixes(c->addr, &parsed.sets[item->number_first].list.prefixes);
+	case PARSED_NUMBERS:
+		return item->number_first <= number && number <= item->number_last;
+	case PARSED_COMMAND:
+		return strncmp(item->word, c->comm, 15) == 0;
+	case PARSED_CGROUP_PATH:
+		return item->cgroup_level <= c->level &&
+		       c->cgroup_ids[item->cgroup_level] == item->cgroup_id;
+	default:
+		for (i = 1; i <= c->level; i++) {
+			if (fnmatch(item->word, c->names[i], FNM_NOESCAPE) == 0)
+				return true;
+		}
+		return false;
+	}
+}
+
+static bool list_holds(const struct parsed_list *list, enum parsed_condition condition,
+		       const struct connection *c)
+{
+	size_t i;
+
+	if (!list->given || list->any || is_in_prefixes(c->addr, &list->prefixes))
+		return true;
+	for (i = 0; i < list->n_items; i++) {
+		if (item_holds(&list->items[i], condition, c))
+			return true;
+	}
+	return false;
+}
+
+static bool conditions_hold(const struct parsed_conditions *conditions, const struct connection *c)
+{
+	size_t i;
+
+	for (i = 0; i < _PARSED_CONDITION_MAX; i++) {
+		if (!list_holds(&conditions->lists[i], (enum parsed_condition)i, c))
+			return false;
+	}
+	return true;
+}
+
+/* Returns the number of the rule that decides, or -1. */
+static int decide_by_definition(const struct connection *c)
+{
+	size_t i, k;
+
+	for (i = 0; i < parsed.n_rules; i++) {
+		const struct parsed_rule *rule = &parsed.rules[i];
+		const struct parsed_list *to = &rule->conditions.lists[PARSED_TO];
+
+		if (rule->protocol != c->protocol || !conditions_hold(&rule->conditions, c))
+			continue;
+		if (is_loopback(c->addr) && !c->include_loopback && (!to->given || to->any))
+			continue;
+		for (k = 0; k < rule->n_unless && !conditions_hold(&rule->unless[k], c); k++)
+			;
+		if (k == rule->n_unless)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* What the kernel half does with the compiled rules. */
+
+/* The bits of the longest prefix, which is the last that contains the address. */
+static struct tproxy_set_bits look_up(const __u8 addr[16])
+{
+	size_t i = compiled.n_prefixes;
+
+	while (i--) {
+		const struct tproxy_prefix *p = &compiled.prefixes[i];
+		const struct tproxy_prefix single = { 128, { 0 } };
+		struct tproxy_prefix address = single;
+
+		memcpy(address.addr, addr, sizeof(address.addr));
+		if (prefix_is_within(&address, p))
+			return compiled.bits[i];
+	}
+	return (struct tproxy_set_bits){};
+}
+
+static bool test_holds(const struct tproxy_cgroup_test *test, const struct connection *c)
+{
+	char name[512] = "";
+	uint32_t i;
+
+	if (test->cgroup_id)
+		return test->level <= c->level && c->cgroup_ids[test->level] == test->cgroup_id;
+	for (i = 1; i <= c->level; i++) {
+		strcpy(name, c->names[i]);
+		if (rules_name_matches(test, name, (__u32)strlen(name)))
+			return true;
+	}
+	return false;
+}
+
+static int decide_by_rows(const struct connection *c)
+{
+	struct rule_facts facts = {
+		.sets = look_up(c->addr),
+		.uid = c->uid,
+		.gid = c->gid,
+		.port = c->port,
+		.protocol = c->protocol,
+		.named_only = is_loopback(c->addr) && !c->include_loopback,
+	};
+	char comm[TPROXY_COMM_LEN] = "";
+	__u32 i;
+	int row;
+
+	strcpy(comm, c->comm);
+	memcpy(facts.comm, comm, sizeof(comm));
+	for (i = 0; i < compiled.rules.n_cgroup_tests; i++)
+		facts.cgroups |= (uint64_t)test_holds(&compiled.rules.cgroup_tests[i], c) << i;
+	row = rules_match(&compiled.rules, &facts);
+	return row == RULES_NO_ROW ? -1 : compiled.rules.rows[row].group;
+}
+
+static void check_decisions(unsigned int file, size_t *ret_matched)
+{
+	unsigned int i;
+
+	for (i = 0; i < DECISIONS; i++) {
+		const struct connection c = make_connection();
+		const int expected = decide_by_definition(&c);
+
+		*ret_matched += expected >= 0;
+		if (decide_by_rows(&c) != expected)
+			fail_msg("file %u, connection %u: rule %d, not %d, in\n%s", file, i,
+				 decide_by_rows(&c), expected, text);
+	}
+}
+
+static int finish(void **state)
+{
+	parsed_finish(&parsed);
+	rules_compiled_finish(&compiled);
+	return 0;
+}
+
+static void test_property(void **state)
+{
+	unsigned int file = 0, refused = 0;
+	size_t matched = 0;
+
+	while (file < FILES) {
+		print_file();
+		if (parse(&compiled.messages) < 0) {
+			refused++;
+			finish(NULL);
+			continue;
+		}
+		assert_int_equal(compile(&compiled.messages), 0);
+		check_decisions(file++, &matched);
+		finish(NULL);
+	}
+	/* Neither are all files trivial, nor all connections. */
+	assert_in_range(matched, FILES * DECISIONS / 4, FILES * DECISIONS - FILES * DECISIONS / 10);
+	assert_true(refused < 2 * FILES);
+}
+
+/* Single properties. */
+
+static int compile_text(const char *rules)
+{
+	int r;
+
+	text_len = (size_t)snprintf(text, sizeof(text), "%s", rules);
+	r = parse(&compiled.messages);
+	return r < 0 ? r : compile(&compiled.messages);
+}
+
+static void must_compile(const char *rules)
+{
+	const int r = compile_text(rules);
+
+	if (r < 0)
+		rules_messages_print(&compiled.messages, stderr);
+	assert_int_equal(r, 0);
+}
+
+static void must_fail(const char *rules, const char *message)
+{
+	assert_int_equal(compile_text(rules), -EINVAL);
+	if (!strstr(compiled.messages.errors[0].text, message))
+		fail_msg("%s", compiled.messages.errors[0].text);
+	finish(NULL);
+}
+
+static void test_rows(void **state)
+{
+	const struct tproxy_rule *rows = compiled.rules.rows;
+
+	must_compile("direct to 10.0.0.0/8 port 1-2, 3 uid 5, 6, 7 unless port 9 unless gid 1, 2\n"
+		     "refuse EPERM udp command a-command-of-17-b cgroup name:a*b name x\n"
+		     "default refuse EACCES");
+	assert_int_equal(compiled.n_rules, 2);
+	assert_int_equal(compiled.list[0].n_rows, 3 + 6);
+	assert_int_equal(compiled.list[1].first_row, 9);
+	assert_int_equal(compiled.rules.n_rows, 10);
+	assert_int_equal(rows[0].action, TPROXY_RULE_SKIP);
+	assert_int_equal(rows[0].port_first, 9);
+	assert_int_equal(rows[2].gid_last, 2);
+	assert_int_equal(rows[3].conditions, TPROXY_RULE_SET | TPROXY_RULE_PORT | TPROXY_RULE_UID);
+	assert_int_equal(rows[3].port_last, 2);
+	assert_int_equal(rows[8].uid_first, 7);
+	assert_int_equal(rows[9].protocol, IPPROTO_UDP);
+	assert_int_equal(rows[9].error, EPERM);
+	assert_int_equal(rows[9].group, 1);
+	assert_memory_equal(rows[9].comm, "a-command-of-17", TPROXY_COMM_LEN);
+	assert_int_equal(compiled.rules.cgroup_tests[0].prefix_len, 1);
+	assert_int_equal(compiled.rules.needs, TPROXY_NEEDS_SETS | TPROXY_NEEDS_COMM |
+						       TPROXY_NEEDS_CGROUP | TPROXY_NEEDS_UDP);
+	assert_int_equal(compiled.rules.default_action, TPROXY_RULE_REFUSE);
+	assert_int_equal(compiled.rules.default_error, EACCES);
+	assert_string_equal(compiled.list[1].name, "x");
+	assert_string_equal(compiled.by_default.text, "default refuse EACCES");
+	assert_true(compiled.has_udp);
+	assert_false(compiled.has_observe);
+}
+
+static void test_empty(void **state)
+{
+	must_compile("");
+	assert_int_equal(compiled.rules.n_rows, 0);
+	assert_int_equal(compiled.rules.needs, 0);
+	assert_int_equal(compiled.rules.default_action, TPROXY_RULE_REDIRECT);
+	assert_int_equal(compiled.n_prefixes, 0);
+	assert_string_equal(compiled.by_default.text, "default redirect");
+	assert_int_equal(compiled.by_default.line, 0);
+}
+
+/* Equal lists share a bit, and `to @a` has the bit of the set. */
+static void test_sets(void **state)
+{
+	must_compile("set a = 10.0.0.0/8, 10.0.0.1\nset b = 192.0.2.0/24\nset unused = 1.1.1.1\n"
+		     "direct to @a\ndirect to @a, 192.0.2.1\ndirect to @a, @b\n"
+		     "refuse to @a, 192.0.2.1\nobserve to @a unless to @b");
+	assert_int_equal(compiled.n_sets, 4);
+	assert_string_equal(compiled.sets[0].name, "a");
+	assert_int_equal(compiled.sets[0].line, 1);
+	assert_string_equal(compiled.sets[1].name, "line 5");
+	assert_int_equal(compiled.sets[1].n_prefixes, 3);
+	assert_string_equal(compiled.sets[2].name, "line 6");
+	assert_int_equal(compiled.sets[2].n_prefixes, 3);
+	assert_string_equal(compiled.sets[3].name, "b");
+	assert_int_equal(compiled.rules.rows[3].set, compiled.rules.rows[1].set);
+	/* 10.0.0.1 says nothing that 10.0.0.0/8 does not say. */
+	assert_int_equal(compiled.n_prefixes, 3);
+	assert_int_equal(compiled.prefixes[0].n_bits, 96 + 8);
+	assert_true(compiled.bits[0].words[0] == (1 << 0 | 1 << 1 | 1 << 2));
+	assert_true(compiled.bits[1].words[0] == (1 << 2 | 1 << 3));
+	/* 192.0.2.1 has the bits of its network too. */
+	assert_true(compiled.bits[2].words[0] == (1 << 1 | 1 << 2 | 1 << 3));
+	assert_int_equal(compiled.n_rules, 5);
+}
+
+static struct tproxy_set_bits bits_of(const char *address)
+{
+	__u8 addr[16];
+
+	read_address(address, addr);
+	return look_up(addr);
+}
+
+/* Prefixes that contain loopback, or IPv4, and more. */
+static void test_barriers(void **state)
+{
+	static const char *const outside[] = { "127.0.0.1", "0.0.0.0", "::1", "::" };
+	size_t i;
+
+	must_compile("direct to ::/0\nrefuse to 0.0.0.0/0\nobserve to 10.0.0.0/8");
+	assert_false(compiled.names_loopback);
+	assert_int_equal(compiled.rules.needs & TPROXY_NEEDS_LOOPBACK, 0);
+	assert_int_equal(bits_of("2001:db8::1").words[0], 1 << 0);
+	assert_int_equal(bits_of("::2").words[0], 1 << 0);
+	assert_int_equal(bits_of("192.0.2.1").words[0], 1 << 1);
+	assert_int_equal(bits_of("0.0.0.1").words[0], 1 << 1);
+	assert_int_equal(bits_of("10.0.0.1").words[0], 1 << 1 | 1 << 2);
+	for (i = 0; i < ARRAY_SIZE(outside); i++)
+		assert_int_equal(bits_of(outside[i]).words[0], 0);
+	finish(NULL);
+
+	must_compile("direct to ::/0\nrefuse to 127.0.0.1");
+	assert_true(compiled.names_loopback);
+	assert_int_equal(compiled.rules.needs, TPROXY_NEEDS_SETS | TPROXY_NEEDS_LOOPBACK);
+	assert_int_equal(bits_of("127.0.0.1").words[0], 1 << 1);
+	assert_int_equal(bits_of("127.0.0.2").words[0], 0);
+	finish(NULL);
+
+	/* A set that no rule has does not count. */
+	must_compile("set a = 127.0.0.1\ndirect to 10.0.0.1");
+	assert_false(compiled.names_loopback);
+	assert_int_equal(compiled.n_prefixes, 1);
+}
+
+/* Cgroups are tested once, however many rules name them. */
+static void test_cgroups(void **state)
+{
+	must_compile("direct cgroup /1, name:a*b port 1\nrefuse cgroup name:a*b, /1/2\n"
+		     "observe cgroup /1 unless cgroup name:a");
+	assert_int_equal(compiled.rules.n_cgroup_tests, 4);
+	assert_true(compiled.rules.cgroup_tests[2].cgroup_id == 12);
+	assert_int_equal(compiled.rules.cgroup_tests[2].level, 2);
+	assert_int_equal(compiled.rules.rows[2].cgroup, 1);
+	assert_int_equal(compiled.rules.cgroup_tests[3].exact, 1);
+	assert_int_equal(compiled.rules.cgroup_tests[1].exact, 0);
+}
+
+static void test_limits(void **state)
+{
+	static char rules[65536];
+	size_t i, len;
+
+	must_fail("direct port 1\nrefuse port 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 uid "
+		  "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16",
+		  "found 257; a rule takes one for each combination of its lists, and this one "
+		  "most: 256 (16 ports x 16 users)");
+	must_fail("direct port 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 gid "
+		  "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 unless uid 1,2",
+		  "258 (16 ports x 16 groups + 2 for unless)");
+	must_compile("refuse port 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 uid "
+		     "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16");
+	assert_int_equal(compiled.rules.n_rows, TPROXY_RULES_MAX);
+	finish(NULL);
+
+	for (i = 0, len = 0; i <= TPROXY_CGROUP_TESTS_MAX; i++)
+		len += (size_t)sprintf(rules + len, "direct cgroup name:%zu\n", i);
+	must_fail(rules, "at most 64 different cgroups");
+	/* 128 rules, each with a list and an exception, are as many sets as there can be. */
+	for (i = 0, len = 0; i < 128; i++)
+		len += (size_t)sprintf(rules + len, "direct to 10.0.%zu.1 unless to 10.0.%zu.2\n",
+				       i, i);
+	must_compile(rules);
+	assert_int_equal(compiled.n_sets, TPROXY_SETS_MAX);
+	assert_true(compiled.bits[compiled.n_prefixes - 1].words[3] == UINT64_C(1) << 62);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_property, finish),
+		cmocka_unit_test_teardown(test_rows, finish),
+		cmocka_unit_test_teardown(test_empty, finish),
+		cmocka_unit_test_teardown(test_sets, finish),
+		cmocka_unit_test_teardown(test_barriers, finish),
+		cmocka_unit_test_teardown(test_cgroups, finish),
+		cmocka_unit_test_teardown(test_limits, finish),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
