@@ -44,11 +44,12 @@ static void begin_line(struct tokens *t)
 	t->column = 1;
 }
 
-/* Moves over the first n bytes of a line's end. */
+/* Moves over the end of a line, of n bytes. A backslash may end the file. */
 static void next_line(struct tokens *t, size_t n)
 {
 	t->at += n;
-	begin_line(t);
+	if (t->at[-1] == '\n')
+		begin_line(t);
 }
 
 /* Returns the place of the position, len bytes long. */

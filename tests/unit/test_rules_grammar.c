@@ -151,6 +151,7 @@ static const struct {
 	{ "direct port 80 443", 1, 16, "or a comma and one more value, found \"443\"" },
 	{ "direct port", 1, 12, "expected a value, found the end of the line" },
 	{ "direct port 80,", 1, 16, "expected a value, found the end of the line" },
+	{ "direct port 80,\\", 1, 17, "expected a value, found the end of the line" },
 	{ "direct port 80,,81", 1, 16, "found \",\"" },
 	{ "direct port 0", 1, 13, "expected a port from 1 to 65535" },
 	{ "direct port 9-8", 1, 13, "expected a port from 1 to 65535" },
