@@ -80,6 +80,22 @@ const struct pinned_map *pinned_map_by_name(const char *name)
 	return NULL;
 }
 
+const struct pinned_map *pinned_map_of_pin(const char *name)
+{
+	static const enum pinned_map_id replaced[] = { PINNED_RULES_ACTIVE, PINNED_SETS_ACTIVE };
+	size_t i, len;
+
+	if (strcmp(name, PINNED_PREVIOUS) == 0)
+		return &pinned_maps[PINNED_RULES_ACTIVE];
+	for (i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
+		len = strlen(pinned_maps[replaced[i]].name);
+		if (strncmp(name, pinned_maps[replaced[i]].name, len) == 0 &&
+		    strcmp(name + len, PINNED_STAGED) == 0)
+			return &pinned_maps[replaced[i]];
+	}
+	return pinned_map_by_name(name);
+}
+
 const struct hook *hook_by_name(const char *name)
 {
 	size_t i;

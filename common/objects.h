@@ -48,8 +48,17 @@ struct pinned_map {
 
 extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
 
+/*
+ * The pins of map_rules_active and map_sets_active are replaced by rename, from a second name with
+ * this suffix. PINNED_PREVIOUS is a further pin of a map like map_rules_active, see tproxy_abi.h.
+ */
+#define PINNED_STAGED	"_new"
+#define PINNED_PREVIOUS "map_rules_previous"
+
 /* Returns the map of that name, or NULL if this version has none. */
 const struct pinned_map *pinned_map_by_name(const char *name);
+/* As pinned_map_by_name(), but also takes the further names that a pin may have. */
+const struct pinned_map *pinned_map_of_pin(const char *name);
 
 /*
  * The hooks in attach order. connect comes last because it starts to redirect: by then everything

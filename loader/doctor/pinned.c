@@ -42,7 +42,7 @@
 /* Returns the mode that a pin must have, 0 for a map that this version does not have. */
 static mode_t wanted_mode(const char *name)
 {
-	const struct pinned_map *map = pinned_map_by_name(name);
+	const struct pinned_map *map = pinned_map_of_pin(name);
 
 	if (map)
 		return map->mode;

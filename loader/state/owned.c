@@ -127,10 +127,11 @@ bool owned_is_other_file(const struct pins *pins, const char *name)
 int owned_by_tproxy(const struct pins *pins, const char *name)
 {
 	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
+	const struct pinned_map *map = pinned_map_of_pin(name);
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
 
-	if ((!pinned_map_by_name(name) && !program && !link) || pins_path(pins, name, path) < 0)
+	if ((!map && !program && !link) || pins_path(pins, name, path) < 0)
 		return 0;
 	fd = bpf_obj_get(path);
 	if (fd < 0 && is_shortage(errno))
@@ -139,5 +140,5 @@ int owned_by_tproxy(const struct pins *pins, const char *name)
 		return errno == EACCES || errno == EPERM || errno == EROFS;
 	if (program)
 		return is_our_program(fd, program);
-	return link ? is_our_link(fd, link) : is_our_map(fd, name);
+	return link ? is_our_link(fd, link) : is_our_map(fd, map->name);
 }

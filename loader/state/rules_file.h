@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A file of rules that is about to be loaded. */
+#ifndef TPROXY_STATE_RULES_FILE_H
+#define TPROXY_STATE_RULES_FILE_H
+
+struct pins;
+struct rules_compiled;
+
+/*
+ * As rules_compile_file(), with all names looked up. A file without a problem may still have notes
+ * in compiled->messages.
+ */
+int rules_file_compile(const char *path, struct rules_compiled *ret_compiled);
+
+/*
+ * Checks that what is loaded enforces these rules. Returns 0, or -EOPNOTSUPP, logged.
+ */
+int rules_file_check_enforced(const struct pins *pins, const struct rules_compiled *compiled);
+
+#endif

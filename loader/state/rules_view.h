@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The rules in force, for those who only read them. No lock is taken: rules that are in force do
+ * not change, they are replaced as a whole. Functions return 0 or -errno, not logged.
+ */
+#ifndef TPROXY_STATE_RULES_VIEW_H
+#define TPROXY_STATE_RULES_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tproxy_abi.h"
+
+struct json_object;
+
+/*
+ * Open the rules in force, and the sets in use, read-only. Root gets what the kernel half uses.
+ * Others get the pins, which lag behind if a load died; the next load repairs them.
+ */
+int rules_view_open(const char *pin_dir, int *ret_fd);
+int rules_view_open_sets(const char *pin_dir, uint32_t sets_slot, int *ret_fd);
+
+/* A rule, or the default. */
+struct rules_view_rule {
+	uint8_t action; /* enum tproxy_rule_action */
+	uint8_t protocol;
+	uint16_t error;		      /* errno, for TPROXY_RULE_REFUSE */
+	struct tproxy_rule_text text; /* name and text end with a NUL */
+	struct tproxy_rule_stat stat; /* of all CPUs: the sum, and the latest */
+};
+
+struct rules_view {
+	struct tproxy_rules rules; /* generation 0: no rules are loaded; then list is NULL */
+	struct rules_view_rule *list;
+	size_t n;	  /* rules; list[n] is the default */
+	bool unconfirmed; /* the rules before are kept, see rules_store_hold() */
+};
+
+/* The caller calls rules_view_finish(). */
+int rules_view_read(const char *pin_dir, struct rules_view *ret_view);
+void rules_view_finish(struct rules_view *view);
+
+/* Returns the first row of a rule that is not an exception, or NULL. */
+const struct tproxy_rule *rules_view_row(const struct tproxy_rules *rules, size_t group);
+/* Returns the number of rules, without the default. */
+size_t rules_view_count(const struct tproxy_rules *rules);
+
+/* "redirect", "direct", "observe", "refuse", or "?". */
+const char *rules_view_action(unsigned int action);
+
+/*
+ * Adds what is in force as a whole: member "rules", with generation, number of rules, default and
+ * file.
+ */
+int rules_view_add_summary(struct json_object *root, const char *pin_dir);
+
+#endif
