@@ -27,6 +27,14 @@
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
+	[CTL_RULES] = "rules",
+};
+
+static const char *const rules_verbs[_CTL_RULES_MAX] = {
+	[CTL_RULES_CHECK] = "check",   [CTL_RULES_LOAD] = "load",
+	[CTL_RULES_UNLOAD] = "unload", [CTL_RULES_CONFIRM] = "confirm",
+	[CTL_RULES_REVERT] = "revert", [CTL_RULES_SHOW] = "show",
+	[CTL_RULES_STATS] = "stats",
 };
 
 static int set_pid(const struct optable_row *row, void *options, const char *value,
@@ -86,6 +94,33 @@ static int add_destination(void *options, const char *value, char error[OPTABLE_
 				      "[2001:db8::1]:443",
 				      value);
 	o->n_destinations++;
+	return 0;
+}
+
+static bool takes_file(enum ctl_rules_verb verb)
+{
+	return verb == CTL_RULES_CHECK || verb == CTL_RULES_LOAD;
+}
+
+/* The first operand is the verb, the second one the file. */
+static int add_rules_operand(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+	enum ctl_rules_verb verb;
+
+	if (o->verb != CTL_RULES_NONE && takes_file(o->verb) && !*o->file)
+		return optable_path(value, o->file, error);
+	if (o->verb != CTL_RULES_NONE)
+		return optable_refuse(error, "unexpected argument '%s'", value);
+	for (verb = CTL_RULES_NONE + 1; verb < _CTL_RULES_MAX; verb++) {
+		if (strcmp(value, rules_verbs[verb]) == 0)
+			o->verb = verb;
+	}
+	if (o->verb == CTL_RULES_NONE)
+		return optable_refuse(
+			error,
+			"'%s' is none of check, load, unload, confirm, revert, show and stats",
+			value);
 	return 0;
 }
 
@@ -151,6 +186,19 @@ static const struct optable_row rows[] = {
 		.help = "exit status 1 for a warning too; such as when nothing is loaded",
 	},
 	{
+		.name = "confirm",
+		.arg = "DURATION",
+		OPTABLE_DURATION_IN(struct ctl_options, confirm_ms, 1000, 3600 * 1000),
+		.commands = BIT(CTL_RULES),
+		.help = "load: take the rules back unless they are confirmed within this time",
+	},
+	{
+		.name = "no-resolve",
+		OPTABLE_FLAG(struct ctl_options, no_resolve),
+		.commands = BIT(CTL_RULES),
+		.help = "check: look up no host name, user, group or cgroup",
+	},
+	{
 		.name = "pin-dir",
 		.short_name = 'p',
 		.arg = "DIR",
@@ -193,6 +241,21 @@ void ctl_options_print_table(void)
 	opthelp_print_table(&table);
 }
 
+static int check_rules(const struct optable *of_command, const struct ctl_options *o)
+{
+	if (o->verb == CTL_RULES_NONE)
+		return optparse_usage_error(
+			of_command,
+			"one of check, load, unload, confirm, revert, show and stats is missing");
+	if (takes_file(o->verb) && !*o->file)
+		return optparse_usage_error(of_command, "FILE is missing");
+	if (o->confirm_ms && o->verb != CTL_RULES_LOAD)
+		return optparse_usage_error(of_command, "--confirm goes with load only");
+	if (o->no_resolve && o->verb != CTL_RULES_CHECK)
+		return optparse_usage_error(of_command, "--no-resolve goes with check only");
+	return 0;
+}
+
 /* Checks that need all options. Returns 0 or -EINVAL, logged. */
 static int check(const struct optable *of_command, const struct ctl_options *o)
 {
@@ -201,6 +264,8 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 	if (o->remove && o->n_ports)
 		return optparse_usage_error(
 			of_command, "--remove removes all ports; it does not go with --port");
+	if (of_command->command == BIT(CTL_RULES))
+		return check_rules(of_command, o);
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))
@@ -228,6 +293,8 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 	of_command.command_name = name;
 	if (usage->command == CTL_EXPLAIN)
 		of_command.add_operand = add_destination;
+	if (usage->command == CTL_RULES)
+		of_command.add_operand = add_rules_operand;
 	r = optparse_read(&of_command, argc, argv, &o, &given);
 	if (r == 0) {
 		o.has_uid = optparse_has(&of_command, given.on_command_line, "uid");

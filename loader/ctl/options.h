@@ -20,6 +20,7 @@ enum ctl_command {
 	CTL_DOCTOR,
 	CTL_REGISTER,
 	CTL_EXPLAIN,
+	CTL_RULES,
 	_CTL_COMMAND_MAX,
 };
 
@@ -28,6 +29,19 @@ extern const char *const ctl_command_names[_CTL_COMMAND_MAX + 1];
 
 /* Destinations of one `explain`. */
 #define CTL_DESTINATIONS_MAX 64
+
+/* What `rules` does: its first operand. */
+enum ctl_rules_verb {
+	CTL_RULES_NONE,
+	CTL_RULES_CHECK,
+	CTL_RULES_LOAD,
+	CTL_RULES_UNLOAD,
+	CTL_RULES_CONFIRM,
+	CTL_RULES_REVERT,
+	CTL_RULES_SHOW,
+	CTL_RULES_STATS,
+	_CTL_RULES_MAX,
+};
 
 struct ctl_usage {
 	enum ctl_command command;
@@ -50,6 +64,10 @@ struct ctl_options {
 	char command[TPROXY_COMM_LEN]; /* --command */
 	union sockaddr_any destinations[CTL_DESTINATIONS_MAX];
 	size_t n_destinations;
+	enum ctl_rules_verb verb;
+	char file[PATH_MAX]; /* of `rules check` and `rules load`, or empty */
+	uint64_t confirm_ms; /* --confirm; 0: not given */
+	bool no_resolve;
 };
 
 /* Prints the options of all commands, for people or as a table for scripts. */

@@ -8,16 +8,18 @@
  *   maps      adopt pinned maps with their contents, create the missing ones
  *   programs  let the kernel verify them, pin them by rename
  *   policy    withdraw registrations of relays that lose their hooks, write map_policy
+ *   rules     put those of --rules into force
  *   links     update existing links in place, attach missing ones, connect last; then detach
  *             those that are no longer wanted
  *
- * If a step fails, undo() restores modes, policy and registrations of the previous load. It then
- * removes the pins that this run created, newest first. Replaced programs stay replaced. Once all
- * links are attached, nothing is undone: a link that cannot be detached stays until the next run.
- * The directory is locked from the second step to the end.
+ * If a step fails, undo() restores modes, policy, rules and registrations of the previous load.
+ * It then removes the pins that this run created, newest first. Replaced programs stay replaced.
+ * Once all links are attached, nothing is undone: a link that cannot be detached stays until the
+ * next run. The directory is locked from the second step to the end.
  *
- * The work of the last three steps is in programs.c, withdraw.c, policy_renew.c and links.c. Only
- * this file includes the skeleton; the others get the BPF object or the descriptor of a map.
+ * The work of the last four steps is in programs.c, withdraw.c, policy_renew.c, rules_step.c and
+ * links.c. Only this file includes the skeleton; the others get the BPF object or the descriptor of
+ * a map.
  */
 #include "load.h"
 
@@ -45,6 +47,7 @@
 #include "programs.h"
 #include "quote.h"
 #include "report.h"
+#include "rules_step.h"
 #include "search_bit.h"
 #include "state/owned.h"
 #include "state/pins.h"
@@ -71,6 +74,7 @@ struct load {
 	struct report_before before;
 	struct tproxy_policy policy;
 	struct withdrawn outside; /* relays whose registration this run withdrew */
+	struct rules_step rules;
 };
 
 /* Attaching needs privilege. Check first, to report it in one line. */
@@ -267,6 +271,7 @@ static int finish_steps(struct load *l)
 	 * links are gone, undoing the new ones could leave such a cgroup uncovered.
 	 */
 	l->complete = true;
+	rules_step_settle(&l->rules);
 	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
 			       &l->n_kept);
 	/* Again, for a relay that registered once more while its programs were still attached. */
@@ -305,6 +310,9 @@ static int load_steps(struct load *l)
 			 &l->policy);
 	if (r < 0)
 		return r;
+	r = rules_step_run(l->skel->obj, &l->pins, &l->rules);
+	if (r < 0)
+		return r;
 	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->created);
 	if (r < 0)
 		return r;
@@ -316,6 +324,7 @@ static void undo(struct load *l)
 	const char *name;
 
 	if (l->before.loaded) {
+		rules_step_undo(&l->rules);
 		set_map_access(l, l->before.relay_gid);
 		policy_write(bpf_map__fd(l->skel->maps.map_policy), &l->before.policy);
 		withdraw_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
@@ -334,6 +343,7 @@ static void undo(struct load *l)
 
 static void load_finish(struct load *l)
 {
+	rules_step_finish(&l->rules);
 	tproxy_bpf__destroy(l->skel);
 	targets_close(&l->targets);
 	pins_close(&l->pins);
@@ -348,12 +358,15 @@ static int load_with(const struct load_options *options)
 		.options = options,
 		.targets = TARGETS_NULL,
 		.pins = PINS_NULL,
+		.rules = RULES_STEP_NULL,
 	};
 	_cleanup_free_ struct relays_entry *relays = NULL;
 	size_t n_relays = 0;
 	int r;
 
 	r = targets_open(options, &l.targets);
+	if (r == 0)
+		r = rules_step_compile(options, &l.rules);
 	if (r < 0)
 		return r;
 	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
@@ -371,6 +384,7 @@ static int load_with(const struct load_options *options)
 	}
 	relays_read(bpf_map__fd(l.skel->maps.map_config), &relays, &n_relays);
 	report_load(&l.before, &l.targets, &l.policy, options, n_relays, &l.outside);
+	rules_step_report(&l.rules);
 	if (l.n_kept > 0)
 		printf("kept %zu links of cgroups that are no longer in scope, for their running connections; a tproxy-load after these have ended removes them\n",
 		       l.n_kept);
@@ -399,11 +413,14 @@ int load_check(const struct load_options *options)
 		.options = options,
 		.targets = TARGETS_NULL,
 		.pins = { .path = options->pin_dir, .fd = -1 },
+		.rules = RULES_STEP_NULL,
 	};
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
 	int r;
 
 	r = targets_open(options, &l.targets);
+	if (r == 0)
+		r = rules_step_compile(options, &l.rules);
 	if (r == 0)
 		r = pins_check(options->pin_dir);
 	/* Take no lock, so that a check does not wait for a loader. Only root may read the pins. */

@@ -206,6 +206,14 @@ static const struct optable_row rows[] = {
 		.help = "redirect connections to loopback addresses too",
 	},
 	{
+		.name = "rules",
+		.arg = "FILE",
+		OPTABLE_PATH(struct load_options, rules),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "load the rules of this file, see tproxy-rules(5); by default those in force stay",
+	},
+	{
 		.name = "again",
 		OPTABLE_FLAG(struct load_options, again),
 		.commands = IN(LOAD) | IN_AGAIN,

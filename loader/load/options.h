@@ -29,7 +29,8 @@ struct load_options {
 	size_t n_cgroups;
 	char relay_cgroup[PATH_MAX]; /* or empty */
 	char pin_dir[PATH_MAX];
-	gid_t relay_gid; /* 0: only root may register */
+	char rules[PATH_MAX]; /* or empty: the rules in force stay */
+	gid_t relay_gid;      /* 0: only root may register */
 	bool fail_closed;
 	bool include_loopback;
 	bool force;

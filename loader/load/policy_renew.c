@@ -3,10 +3,10 @@
  * tproxy-load: the one entry of map_policy, see policy_renew.h.
  *
  * The policy is the configuration that the programs read. A load writes it as a whole, from the
- * options and the targets. Three members outlive the load that set them: the seed and the start of
- * the counters, because a reload keeps the maps, and opened_bpffs, the duty to clear the search bit
- * (search_bit.h). In a map that was created and never written, abi_version is 0, and the programs
- * redirect nothing.
+ * options and the targets. Some members outlive the load that set them: the seed and the start of
+ * the counters, because a reload keeps the maps; opened_bpffs, the duty to clear the search bit
+ * (search_bit.h); and the flag TPROXY_RULES_LOOPBACK, which belongs to the rules in force. In a map
+ * that was created and never written, abi_version is 0, and the programs redirect nothing.
  */
 #include "policy_renew.h"
 
@@ -35,6 +35,7 @@ int policy_renew(int map_fd, const struct load_options *options, const struct ta
 	};
 	r = policy_read(map_fd, &before);
 	if (r == 0) {
+		policy.flags |= before.flags & TPROXY_RULES_LOOPBACK;
 		policy.opened_bpffs = before.opened_bpffs;
 		policy.seed = before.seed;
 		if (!before.seed && getrandom(&policy.seed, sizeof(policy.seed), 0) < 0)

@@ -128,6 +128,14 @@ int unload(const char *path)
 	 * a new map_listeners.
 	 */
 	r = pins_for_each(&pins, remove_prefix, "map_marks");
+	/*
+	 * Then the rules, before the sets that they use. map_rules is the truth, so it goes after
+	 * the other pins of rules, which may lag behind.
+	 */
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "map_rules_");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "map_rules");
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, "map_");
 	if (r == 0)

@@ -3,8 +3,9 @@
  * tproxy-load --status, and the base of tproxyctl status.
  *
  * status_read() collects everything into one JSON object: policy, targets and their state, links,
- * relays, how many entries the maps of connections have, and the counters. The object is printed as
- * it is or as text, so that the two always agree. tproxyctl adds the sums of ctl/status.c to it.
+ * rules, relays, how many entries the maps of connections have, and the counters. The object is
+ * printed as it is or as text, so that the two always agree. tproxyctl adds the sums of
+ * ctl/status.c to it.
  *
  * No lock is taken. The maps may change meanwhile, so a walk over one is bounded, or skips keys
  * that are gone. Nothing is changed, but bpffs_sweep() removes entries without a socket first, so
@@ -38,6 +39,7 @@
 #include "pins.h"
 #include "policy.h"
 #include "relays.h"
+#include "rules_view.h"
 #include "target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -281,6 +283,21 @@ static void print_targets(struct json_object *root, const char *pin_dir)
 	}
 }
 
+static void print_rules(struct json_object *root)
+{
+	struct json_object *rules = json_object_object_get(root, "rules");
+	const uint64_t generation = json_get_number(rules, "generation");
+
+	if (!generation) {
+		printf("rules          none\n");
+		return;
+	}
+	printf("rules          %" PRIu64 ", default %s; generation %" PRIu64 ", from %s%s\n",
+	       json_get_number(rules, "count"), json_get_string(rules, "default"), generation,
+	       json_get_string(rules, "file"),
+	       json_get_bool(rules, "unconfirmed") ? "; NOT CONFIRMED YET" : "");
+}
+
 void status_print_state(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *list, *object;
@@ -294,6 +311,7 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 		printf("relay cgroup   %s\n", json_get_string(root, "relay_cgroup"));
 	if (json_object_object_get_ex(root, "relay_group", NULL))
 		printf("relay group    %s\n", json_get_string(root, "relay_group"));
+	print_rules(root);
 	printf("counting since %s\n", json_get_string(root, "counters_since"));
 	print_targets(root, pin_dir);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
@@ -340,6 +358,13 @@ static void print_counters(struct json_object *root)
 		       json_get_number(object, counters_name((unsigned int)i)));
 }
 
+static int add_rules(struct json_object *root, const char *pin_dir)
+{
+	int r = rules_view_add_summary(root, pin_dir);
+
+	return r < 0 ? maps_log_error(pin_dir, PINNED_RULES_ACTIVE, r) : 0;
+}
+
 static int read_all(struct json_object *root, const char *pin_dir)
 {
 	int r;
@@ -351,6 +376,9 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	if (r < 0)
 		return r;
 	r = add_links(root, pin_dir);
+	if (r < 0)
+		return r;
+	r = add_rules(root, pin_dir);
 	if (r < 0)
 		return r;
 	r = add_relays(root, pin_dir);

@@ -141,8 +141,9 @@ def test_member_writes_what_a_relay_must_and_no_more(proxied):
         partial(as_user, member_access, proxied.pins.path, proxied.pins.names(), gid=RELAY_GID),
         place=proxied.bystander)
     assert write == {"map_config", "map_marks", "map_failed"}
-    assert read == {"map_policy", "map_socks", "map_ports", "map_stats",
-                    "map_targets"}
+    assert read == {"map_policy", "map_socks", "map_ports", "map_stats", "map_targets",
+                    "map_rules_active", "map_sets_active", "map_rule_stats", "map_rule_texts",
+                    "map_set_texts"}
     assert code == -errno.EPERM
 
 

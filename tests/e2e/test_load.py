@@ -14,9 +14,10 @@ from maps import attached, bpftool, load_connect4
 
 ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
                             (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
-MAPS = ["map_clients", "map_config", "map_failed", "map_listeners", "map_loads", "map_marks",
-        "map_policy", "map_ports", "map_shares", "map_socks", "map_stats", "map_strayed",
-        "map_sweep", "map_targets"]
+MAPS = ["map_cgroup_bits", "map_clients", "map_config", "map_failed", "map_listeners", "map_loads",
+        "map_marks", "map_policy", "map_ports", "map_rule_stats", "map_rule_texts", "map_rules",
+        "map_rules_active", "map_set_texts", "map_sets", "map_sets_active", "map_shares",
+        "map_socks", "map_stats", "map_strayed", "map_sweep", "map_targets"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 PINNED_ONLY = ["sweep_now"]

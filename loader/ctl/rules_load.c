@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl rules load, unload, confirm and revert. See rules.h. The work is done by
+ * state/rules_store.c, under the lock of the pin directory. While a load waits for confirmation the
+ * lock is free, and further loads are refused.
+ */
+#include "rules.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/json.h"
+#include "log.h"
+#include "options.h"
+#include "quote.h"
+#include "rules/rules.h"
+#include "state/maps.h"
+#include "state/pins.h"
+#include "state/rules_file.h"
+#include "state/rules_store.h"
+#include "state/rules_view.h"
+#include "util.h"
+
+/* The rules in force, with the directory locked. */
+struct work {
+	struct pins pins;
+	struct rules_store store;
+};
+
+#define WORK_NULL                                                                                  \
+	{                                                                                          \
+		.pins = PINS_NULL, .store = RULES_STORE_NULL                                       \
+	}
+
+static int work_begin(const char *pin_dir, struct work *work)
+{
+	uint32_t version;
+	int r;
+
+	r = maps_check_abi(pin_dir, &version);
+	if (r == 0)
+		r = pins_open(pin_dir, /* create= */ false, &work->pins);
+	if (r == -ENOENT)
+		log_err(MAPS_NOT_LOADED, pin_dir);
+	return r < 0 ? r : rules_store_open(&work->pins, &work->store);
+}
+
+static void work_end(struct work *work)
+{
+	rules_store_close(&work->store);
+	pins_close(&work->pins);
+}
+
+static void print_loaded(const struct ctl_options *options, const struct rules_compiled *compiled,
+			 uint32_t generation, bool confirmed)
+{
+	_cleanup_(json_put) struct json_object *root = NULL;
+
+	if (!options->json) {
+		printf("loaded %zu rules in %u rows, and %zu sets with %zu prefixes; generation %u, default %s\n",
+		       compiled->n_rules, compiled->rules.n_rows, compiled->n_sets,
+		       compiled->n_prefixes, generation,
+		       rules_view_action(compiled->rules.default_action));
+		return;
+	}
+	root = json_new_document();
+	json_add_number(root, "generation", generation);
+	json_add_number(root, "count", compiled->n_rules);
+	json_add_number(root, "rows", compiled->rules.n_rows);
+	json_add_number(root, "sets", compiled->n_sets);
+	json_add_number(root, "prefixes", compiled->n_prefixes);
+	json_add_bool(root, "in_force", confirmed);
+	json_print(root);
+}
+
+static int log_held(const char *pin_dir)
+{
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+
+	shell_quote(pin_dir, quoted, sizeof(quoted));
+	log_err("the rules in force wait for confirmation; first run: tproxyctl rules confirm -p %s, or: tproxyctl rules revert -p %s",
+		quoted, quoted);
+	return -EBUSY;
+}
+
+/* Replaces the rules. With --confirm the rules before are kept. */
+static int replace(const struct ctl_options *options, const struct rules_compiled *compiled,
+		   const char *file, uint32_t *ret_generation)
+{
+	_cleanup_(work_end) struct work work = WORK_NULL;
+	int r;
+
+	r = work_begin(options->pin_dir, &work);
+	if (r == 0 && work.store.held)
+		r = log_held(options->pin_dir);
+	if (r < 0)
+		return r;
+	r = rules_file_check_enforced(&work.pins, compiled);
+	if (r == 0 && options->confirm_ms)
+		r = rules_store_hold(&work.store);
+	if (r == 0)
+		r = rules_store_replace(&work.store, compiled, file);
+	if (r < 0 || !options->confirm_ms)
+		rules_store_settle(&work.store);
+	*ret_generation = work.store.now->generation;
+	return r;
+}
+
+static int load_compiled(const struct ctl_options *options, const struct rules_compiled *compiled)
+{
+	_cleanup_free_ char *file = realpath(options->file, NULL);
+	uint32_t generation;
+	int r;
+
+	r = replace(options, compiled, file ? file : options->file, &generation);
+	if (r < 0)
+		return r;
+	if (!options->json)
+		print_loaded(options, compiled, generation, /* confirmed= */ true);
+	if (options->confirm_ms) {
+		fflush(stdout);
+		r = rules_confirm_wait(options->pin_dir, generation, options->confirm_ms);
+	}
+	if (options->json)
+		print_loaded(options, compiled, generation, r == 0);
+	return r;
+}
+
+int rules_load(const struct ctl_options *options)
+{
+	struct rules_compiled compiled = {};
+	int r;
+
+	r = rules_file_compile(options->file, &compiled);
+	rules_messages_print(&compiled.messages, stderr);
+	if (r == 0)
+		r = load_compiled(options, &compiled);
+	rules_compiled_finish(&compiled);
+	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int rules_unload(const struct ctl_options *options)
+{
+	_cleanup_(work_end) struct work work = WORK_NULL;
+	int r;
+
+	r = work_begin(options->pin_dir, &work);
+	if (r < 0)
+		return EXIT_FAILURE;
+	if (work.store.held)
+		rules_store_settle(&work.store);
+	if (!work.store.now->generation) {
+		printf("no rules are loaded\n");
+		return EXIT_SUCCESS;
+	}
+	r = rules_store_clear(&work.store);
+	rules_store_settle(&work.store);
+	if (r < 0)
+		return EXIT_FAILURE;
+	printf("unloaded: no rules are in force\n");
+	return EXIT_SUCCESS;
+}
+
+int rules_confirm(const struct ctl_options *options)
+{
+	_cleanup_(work_end) struct work work = WORK_NULL;
+
+	if (work_begin(options->pin_dir, &work) < 0)
+		return EXIT_FAILURE;
+	if (!work.store.held) {
+		log_err("no rules wait for confirmation");
+		return EXIT_FAILURE;
+	}
+	rules_store_settle(&work.store);
+	printf("confirmed: generation %u stays\n", work.store.now->generation);
+	return EXIT_SUCCESS;
+}
+
+int rules_revert(const struct ctl_options *options)
+{
+	_cleanup_(work_end) struct work work = WORK_NULL;
+
+	if (work_begin(options->pin_dir, &work) < 0)
+		return EXIT_FAILURE;
+	if (!work.store.held) {
+		log_err("no rules wait for confirmation");
+		return EXIT_FAILURE;
+	}
+	if (rules_store_restore(&work.store) < 0)
+		return EXIT_FAILURE;
+	printf("taken back: the rules before are in force again\n");
+	return EXIT_SUCCESS;
+}

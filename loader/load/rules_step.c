@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxy-load. See rules_step.h. */
+#include "rules_step.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "escape.h"
+#include "log.h"
+#include "objects.h"
+#include "options.h"
+#include "state/rules_file.h"
+#include "state/rules_view.h"
+#include "tproxy_abi.h"
+
+int rules_step_compile(const struct load_options *options, struct rules_step *step)
+{
+	int r;
+
+	if (!*options->rules)
+		return 0;
+	step->compiled = calloc(1, sizeof(*step->compiled));
+	if (!step->compiled) {
+		log_err("out of memory");
+		return -ENOMEM;
+	}
+	r = rules_file_compile(options->rules, step->compiled);
+	rules_messages_log(&step->compiled->messages);
+	step->file = realpath(options->rules, NULL);
+	return r;
+}
+
+static struct inner_map_types types_of(const struct bpf_object *object, enum pinned_map_id id)
+{
+	const struct bpf_map *map = bpf_object__find_map_by_name(object, pinned_maps[id].name);
+
+	return (struct inner_map_types){
+		.btf_fd = bpf_object__btf_fd(object),
+		.key_id = bpf_map__btf_key_type_id(map),
+		.value_id = bpf_map__btf_value_type_id(map),
+	};
+}
+
+int rules_step_run(const struct bpf_object *object, const struct pins *pins,
+		   struct rules_step *step)
+{
+	struct rules_store *store = &step->store;
+	int r;
+
+	r = rules_store_open(pins, store);
+	if (r < 0 || !step->compiled)
+		return r;
+	r = rules_file_check_enforced(pins, step->compiled);
+	if (r < 0)
+		return r;
+	/* The configuration of the host ends the wait of `tproxyctl rules load --confirm`. */
+	if (store->held)
+		rules_store_settle(store);
+	store->rules_types = types_of(object, PINNED_RULES_ACTIVE);
+	store->sets_types = types_of(object, PINNED_SETS_ACTIVE);
+	r = rules_store_replace(store, step->compiled, step->file ? step->file : "");
+	if (r < 0)
+		rules_store_settle(store);
+	else
+		step->replaced = true;
+	return r;
+}
+
+void rules_step_undo(struct rules_step *step)
+{
+	if (step->replaced)
+		rules_store_restore(&step->store);
+}
+
+void rules_step_settle(struct rules_step *step)
+{
+	if (step->replaced)
+		rules_store_settle(&step->store);
+	step->replaced = false;
+}
+
+void rules_step_report(const struct rules_step *step)
+{
+	const struct tproxy_rules *now = step->store.now;
+	char shown[ESCAPE_LEN(sizeof(now->file))];
+
+	if (!now->generation)
+		return;
+	printf("rules: %zu, %s from '%s', generation %u\n", rules_view_count(now),
+	       step->compiled ? "loaded" : "kept, loaded before",
+	       escape_text(now->file, strlen(now->file), shown, sizeof(shown)), now->generation);
+}
+
+void rules_step_finish(struct rules_step *step)
+{
+	rules_store_close(&step->store);
+	if (step->compiled)
+		rules_compiled_finish(step->compiled);
+	free(step->compiled);
+	free(step->file);
+	step->compiled = NULL;
+	step->file = NULL;
+}
