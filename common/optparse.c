@@ -208,8 +208,10 @@ static int next_option(struct walk *w, const char **ret_value, char error[OPTABL
 		return WALK_OPERAND;
 	}
 	*ret_value = optarg;
-	if (c == 1)
+	if (c == 1) {
+		w->ended = w->table->operands_last;
 		return WALK_OPERAND;
+	}
 	if (c == '?' || c == ':')
 		return refuse_option(w, w->argv[at], c == ':', error);
 	r = check_option(w, w->argv[at], c, optind == at + 2 ? optarg : NULL, error);

@@ -41,17 +41,36 @@ static struct {
 	[STDERR_FILENO].lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
+/* What sink_init() changed. */
+static struct {
+	bool opened[STDERR_FILENO + 1];
+	void (*on_xfsz)(int);
+} before;
+
 void sink_init(void)
 {
 	int fd;
 
 	/* open(2) returns the lowest free descriptor. */
-	do
+	do {
 		fd = open("/dev/null", O_RDONLY);
-	while (fd >= 0 && fd <= STDERR_FILENO);
+		if (fd >= 0 && fd <= STDERR_FILENO)
+			before.opened[fd] = true;
+	} while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
-	signal(SIGXFSZ, SIG_IGN);
+	before.on_xfsz = signal(SIGXFSZ, SIG_IGN);
+}
+
+void sink_restore(void)
+{
+	int fd;
+
+	for (fd = 0; fd <= STDERR_FILENO; fd++) {
+		if (before.opened[fd])
+			close(fd);
+	}
+	signal(SIGXFSZ, before.on_xfsz);
 }
 
 static void count_lost(int fd, uint64_t lines, int error)

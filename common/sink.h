@@ -19,6 +19,12 @@
  */
 void sink_init(void);
 
+/*
+ * Undoes sink_init() before execve(2), so that the program starts as if this one had not been
+ * there.
+ */
+void sink_restore(void);
+
 /* From now on a line is dropped instead of waited for. Call it before threads start. */
 void sink_never_wait(void);
 
