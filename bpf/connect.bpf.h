@@ -514,11 +514,22 @@ static __always_inline void investigate(struct attempt *a)
 	try_redirect(a);
 }
 
+/* True if the caller asks whether it is in scope. */
+static __always_inline bool is_probe(const struct attempt *a)
+{
+	return a->reason == TPROXY_STAT_BYPASS_MULTICAST && a->dst->port == TPROXY_PROBE_PORT &&
+	       endpoint_is_mapped4(a->dst) && endpoint_get4(a->dst) == 0xffffffff;
+}
+
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
 static __always_inline int conclude(const struct attempt *a)
 {
 	const struct decision decision = decide_by(a->reason, &a->facts, a->policy);
 
+	if (is_probe(a)) {
+		bpf_set_retval(-TPROXY_PROBE_ERRNO);
+		return CONNECT_REJECT;
+	}
 	count(decision.reason);
 	if (decision.verdict != VERDICT_REFUSE)
 		return CONNECT_PROCEED;
@@ -575,6 +586,12 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
 		client_forget(client);
 	}
+	/*
+	 * A program that ran before has refused it: one of others, or that of an instance below,
+	 * which `tproxyctl run --rules` makes. Programs of the cgroups below run first.
+	 */
+	if (bpf_get_retval() < 0)
+		return NULL;
 	policy = get_policy();
 	if (!policy)
 		return NULL;

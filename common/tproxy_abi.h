@@ -221,6 +221,13 @@ struct tproxy_whoami {
 };
 
 /*
+ * A question that any process may ask: a TCP connect() to 255.255.255.255 and this port fails with
+ * this errno in scope. Without tproxy it fails with another one.
+ */
+#define TPROXY_PROBE_PORT  29808
+#define TPROXY_PROBE_ERRNO ESRMNT
+
+/*
  * map_listeners: cookie of a marked listening socket -> 1, from listen() to the socket's end.
  * Written and read by sockops, which checks before each SYN that the listener found by connect
  * still exists.
