@@ -29,6 +29,7 @@ static const struct {
 	[CTL_DOCTOR] = { ctl_doctor, "can this host run tproxy, what is wrong, and how to fix it" },
 	[CTL_EXPLAIN] = { ctl_explain, "what would happen to a connect(), and why" },
 	[CTL_RULES] = { ctl_rules, "check, load and show rules, see tproxy-rules(5)" },
+	[CTL_RUN] = { ctl_run, "run a command whose connections are redirected" },
 	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },
 };
 

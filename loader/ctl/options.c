@@ -27,7 +27,7 @@
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
-	[CTL_RULES] = "rules",
+	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",
 };
 
 static const char *const rules_verbs[_CTL_RULES_MAX] = {
@@ -124,6 +124,17 @@ static int add_rules_operand(void *options, const char *value, char error[OPTABL
 	return 0;
 }
 
+/* The first word of a command line. The others follow it in argv, which ends with NULL. */
+static int add_word(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (!*value && !o->n_words)
+		return optable_refuse(error, "the command is empty");
+	o->n_words++;
+	return 0;
+}
+
 static const struct optable_row rows[] = {
 	{
 		.name = "pid",
@@ -210,7 +221,7 @@ static const struct optable_row rows[] = {
 	{
 		.name = "json",
 		OPTABLE_FLAG(struct ctl_options, json),
-		.commands = ALL_COMMANDS,
+		.commands = ALL_COMMANDS & ~BIT(CTL_RUN),
 		.help = "print JSON",
 	},
 	OPTABLE_ROW_HELP,
@@ -266,6 +277,8 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 			of_command, "--remove removes all ports; it does not go with --port");
 	if (of_command->command == BIT(CTL_RULES))
 		return check_rules(of_command, o);
+	if (of_command->command == BIT(CTL_RUN) && !o->n_words)
+		return optparse_usage_error(of_command, "the command is missing");
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))
@@ -295,11 +308,16 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		of_command.add_operand = add_destination;
 	if (usage->command == CTL_RULES)
 		of_command.add_operand = add_rules_operand;
+	if (usage->command == CTL_RUN) {
+		of_command.add_operand = add_word;
+		of_command.operands_last = true;
+	}
 	r = optparse_read(&of_command, argc, argv, &o, &given);
 	if (r == 0) {
 		o.has_uid = optparse_has(&of_command, given.on_command_line, "uid");
 		o.has_gid = optparse_has(&of_command, given.on_command_line, "gid");
 		o.has_command = optparse_has(&of_command, given.on_command_line, "command");
+		o.argv = argv + argc - o.n_words;
 		r = check(&of_command, &o);
 	}
 	if (r == 0)

@@ -21,6 +21,7 @@ enum ctl_command {
 	CTL_REGISTER,
 	CTL_EXPLAIN,
 	CTL_RULES,
+	CTL_RUN,
 	_CTL_COMMAND_MAX,
 };
 
@@ -68,6 +69,8 @@ struct ctl_options {
 	char file[PATH_MAX]; /* of `rules check` and `rules load`, or empty */
 	uint64_t confirm_ms; /* --confirm; 0: not given */
 	bool no_resolve;
+	size_t n_words; /* of the command that `run` runs */
+	char **argv;	/* these words, then NULL: the end of the command line */
 };
 
 /* Prints the options of all commands, for people or as a table for scripts. */
