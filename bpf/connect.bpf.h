@@ -339,19 +339,19 @@ static __always_inline void gather_rules(struct attempt *a)
 	__u64 cgroups = 0;
 
 	a->facts.rule_default = true;
+	a->facts.named_only = is_named_only(&a->facts, a->policy);
 	if (!rules)
 		return;
 	if (rules->n_rows) {
 		if (rules->needs & TPROXY_NEEDS_CGROUP)
-			cgroups = rules_cgroup_bits(rules);
-		row = rules_find(rules, a->dst, IPPROTO_TCP, is_named_only(&a->facts, a->policy),
-				 cgroups);
+			cgroups = rules_cgroup_bits(rules, current_cgroup());
+		row = rules_find(rules, a->dst, IPPROTO_TCP, a->facts.named_only, cgroups);
 		barrier_var(row); /* clang knows the bound, the verifier does not */
 	}
 	if (row >= TPROXY_RULES_MAX) {
 		a->facts.rule_action = rules->default_action;
 		a->facts.rule_error = rules->default_error;
-		if (!is_named_only(&a->facts, a->policy))
+		if (!a->facts.named_only)
 			rule_count(rules->default_counter);
 		return;
 	}

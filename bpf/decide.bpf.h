@@ -70,6 +70,7 @@ struct facts {
 	/* STAGE_RULES: of the row that applies, or the default. Without rules REDIRECT. */
 	enum tproxy_rule_action rule_action;
 	bool rule_default; /* no row applies */
+	bool named_only;   /* see is_named_only() */
 	__u32 rule_error;
 	/* STAGE_RELAY: one is registered for the network namespace and the destination's family */
 	bool has_relay;
@@ -161,17 +162,20 @@ static __always_inline enum tproxy_stat decide_socket(const struct facts *facts)
 	return REASON_NONE;
 }
 
-/* True if only rules that name the destination apply to it: to loopback, if it is not included. */
+/*
+ * True if only rules that name the destination apply to it, and the default does not: to loopback,
+ * if it is not included. It is a fact, because the loader may change the policy meanwhile, and the
+ * rules are searched by it.
+ */
 static __always_inline bool is_named_only(const struct facts *facts,
 					  const struct tproxy_policy *policy)
 {
 	return facts->dst_class == ENDPOINT_LOOPBACK && !(policy->flags & TPROXY_INCLUDE_LOOPBACK);
 }
 
-static __always_inline enum tproxy_stat decide_rules(const struct facts *facts,
-						     const struct tproxy_policy *policy)
+static __always_inline enum tproxy_stat decide_rules(const struct facts *facts)
 {
-	if (facts->rule_default && is_named_only(facts, policy))
+	if (facts->rule_default && facts->named_only)
 		return TPROXY_STAT_BYPASS_LOOPBACK;
 	switch (facts->rule_action) {
 	case TPROXY_RULE_DIRECT:
@@ -251,7 +255,7 @@ decide_stage(const struct facts *facts, const struct tproxy_policy *policy, enum
 	case STAGE_SOCKET:
 		return decide_socket(facts);
 	case STAGE_RULES:
-		return decide_rules(facts, policy);
+		return decide_rules(facts);
 	case STAGE_RELAY:
 		return decide_relay(facts);
 	case STAGE_LISTENER:

@@ -22,12 +22,12 @@
 /* Levels below the cgroup2 root whose names are tested. */
 #define CGROUP_LEVELS_MAX 32
 
-static __always_inline __u64 rules_name_word(const char *name, __u32 offset)
+static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
+					    __u32 offset, __u32 n)
 {
-	__u64 word = 0;
-
-	bpf_probe_read_kernel(&word, sizeof(word), name + offset);
-	return word;
+	barrier_var(n); /* clang knows the bound, the verifier does not */
+	if (n <= RULES_CHUNK)
+		bpf_probe_read_kernel(chunk, n, name + offset);
 }
 
 /* Returns the rule set in force, or NULL if none was loaded. */
@@ -42,94 +42,84 @@ static __always_inline const struct tproxy_rules *get_rules(void)
 	return rules && rules->generation ? rules : NULL;
 }
 
-/* The tests of all cgroups from the root down to one. */
-struct cgroup_walk {
-	const struct tproxy_rules *rules;
-	struct cgroup *cgroup;
-	const char *name; /* of the ancestor at the level under test */
-	__u64 id;	  /* its id */
-	__u64 bits;
-	__u32 level, test, name_len;
-};
-
-/* Returns the length of a cgroup's name, which is given as a number: see rules_find(). */
-__attribute__((noinline)) int rules_name_length(__u64 address)
+/*
+ * Returns the length of a cgroup's name, whose memory is in units of a word. A global function, see
+ * rules_find(). Those take no pointer to kernel memory, so the address is a number.
+ */
+__attribute__((noinline)) __u32 rules_name_length(__u64 address)
 {
 	const char *name = (const char *)address;
 	__u32 i, k;
 
 	for (i = 0; i < (TPROXY_CGROUP_NAME_MAX + 1) / 8; i++) {
-		__u64 word = rules_name_word(name, 8 * i);
+		__u64 word = 0;
 
+		bpf_probe_read_kernel(&word, sizeof(word), name + 8 * i);
 		for (k = 0; k < 8; k++) {
-			if (!(word & 0xffULL << 8 * k))
+			if (!(word & rules_byte_mask(k)))
 				return 8 * i + k;
 		}
 	}
 	return TPROXY_CGROUP_NAME_MAX;
 }
 
-static __always_inline void walk_enter_level(struct cgroup_walk *walk)
+/* Reads a pointer or a number at an address in the kernel. */
+static __always_inline __u64 read_kernel(const void *address)
 {
-	struct cgroup *cgroup = walk->cgroup, *ancestor = NULL;
-	const __u32 level = walk->level;
+	__u64 value = 0;
 
-	bpf_core_read(&ancestor, sizeof(ancestor), &cgroup->ancestors[level]);
-	walk->name = BPF_CORE_READ(ancestor, kn, name);
-	walk->id = BPF_CORE_READ(ancestor, kn, id);
-	walk->name_len = rules_name_length((__u64)walk->name);
+	bpf_probe_read_kernel(&value, sizeof(value), address);
+	return value;
 }
 
-/* One test at one level: a single loop, because each nested one takes a part of the stack. */
-static long walk_step(__u32 i, struct cgroup_walk *walk)
+/* Returns the tests that hold for the ancestor of a cgroup at this level. */
+static __always_inline __u64 level_bits(const struct tproxy_rules *rules, struct cgroup *cgroup,
+					int level)
 {
-	const struct tproxy_cgroup_test *test;
-	__u32 t = walk->test;
+	struct cgroup *ancestor;
+	struct kernfs_node *kn;
+	__u64 name;
 
-	if (t == 0)
-		walk_enter_level(walk);
-	if (t >= TPROXY_CGROUP_TESTS_MAX)
-		return 1;
-	test = &walk->rules->cgroup_tests[t];
-	if (test->cgroup_id ? test->cgroup_id == walk->id
-			    : rules_name_matches(test, walk->name, walk->name_len))
-		walk->bits |= 1ULL << t;
-	walk->test = t + 1;
-	if (walk->test >= walk->rules->n_cgroup_tests) {
-		walk->test = 0;
-		walk->level++;
-	}
-	return 0;
+	ancestor = (void *)read_kernel(__builtin_preserve_access_index(&cgroup->ancestors[level]));
+	kn = (void *)read_kernel(__builtin_preserve_access_index(&ancestor->kn));
+	name = read_kernel(__builtin_preserve_access_index(&kn->name));
+	return rules_test_cgroup(rules, read_kernel(__builtin_preserve_access_index(&kn->id)),
+				 (const char *)name, rules_name_length(name));
+}
+
+/* Returns the cgroup of the calling process, as a number: see rules_cgroup_bits(). */
+static __always_inline __u64 current_cgroup(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return (__u64)BPF_CORE_READ(task, cgroups, dfl_cgrp);
 }
 
 /*
- * Returns the cgroup tests that hold for the calling process: bits, as in struct rule_facts. A
- * global function, see rules_find().
+ * Returns the tests that hold for a cgroup, which is given as a number: bits, as in struct
+ * rule_facts. A global function, see rules_find(). The id and the names are those of one cgroup,
+ * also while the process is moved.
  */
-__attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rules)
+__attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rules, __u64 address)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct cgroup_walk walk = { .rules = rules };
-	struct cgroup *cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	struct cgroup *cgroup = (struct cgroup *)address;
 	struct tproxy_cgroup_key key = {};
 	const __u64 *known;
-	__u32 n_levels;
+	__u64 bits = 0;
+	int level, i;
 
 	if (!rules)
 		return 0;
 	key.generation = rules->generation;
-	/* The id and the names are those of one cgroup, also while the process is moved. */
-	walk.cgroup = cgroup;
 	key.cgroup_id = BPF_CORE_READ(cgroup, kn, id);
 	known = bpf_map_lookup_elem(&map_cgroup_bits, &key);
 	if (known)
 		return *known;
-	n_levels = BPF_CORE_READ(cgroup, level) + 1;
-	if (n_levels > CGROUP_LEVELS_MAX)
-		n_levels = CGROUP_LEVELS_MAX;
-	bpf_loop(n_levels * rules->n_cgroup_tests, walk_step, &walk, 0);
-	bpf_map_update_elem(&map_cgroup_bits, &key, &walk.bits, BPF_ANY);
-	return walk.bits;
+	level = BPF_CORE_READ(cgroup, level);
+	for (i = 0; i < CGROUP_LEVELS_MAX && i <= level; i++)
+		bits |= level_bits(rules, cgroup, i);
+	bpf_map_update_elem(&map_cgroup_bits, &key, &bits, BPF_ANY);
+	return bits;
 }
 
 static __always_inline void read_sets(const struct tproxy_rules *rules,

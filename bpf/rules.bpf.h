@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Which row of a rule set decides a connection. Pure, and built by the host's compiler too, as
- * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; gather.bpf.h collects the facts, and
- * only those that tproxy_rules.needs names.
+ * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; rulefacts.bpf.h collects the facts,
+ * and only those that tproxy_rules.needs names.
  *
  * The rows are tried one after the other, because that costs 2 ns a row and the order decides. The
  * destination is looked up once, whatever the number of prefixes: facts have the sets that it is
@@ -20,6 +20,26 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+/*
+ * In the kernel half a global function: the verifier checks it once, for any arguments, and not
+ * again for each path that leads to it. A global function cannot know that a pointer is not NULL.
+ */
+#ifdef __bpf__
+#define RULES_GLOBAL __attribute__((noinline))
+#else
+#define RULES_GLOBAL static inline
+#endif
+
+/* Hides from the compiler that a value is bounded, so that the verifier sees the test of it. */
+#define RULES_HIDE(value) asm volatile("" : "+r"(value))
+
+/*
+ * Rows, and cgroup tests, that one global function tries. The verifier walks each path through all
+ * of them, and its work grows faster than their number.
+ */
+#define RULES_BLOCK	  16
+#define RULES_TESTS_BLOCK 8
+
 /* One connection, as rules see it. */
 struct rule_facts {
 	struct tproxy_set_bits sets; /* that the destination is in */
@@ -29,6 +49,7 @@ struct rule_facts {
 	__u16 port;
 	__u8 protocol;
 	__u8 named_only; /* only rows with a destination apply: a loopback address, see decide() */
+	__u32 reserved;
 };
 
 /* Returned by rules_match() if the default action decides. */
@@ -67,40 +88,70 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 	return true;
 }
 
-/* Returns the index of the row that decides, or RULES_NO_ROW. */
-static __always_inline int rules_match(const struct tproxy_rules *rules, const struct rule_facts *f)
+/*
+ * Tries RULES_BLOCK rows. Returns the index of the row that decides, or -1 - the group that a row
+ * with the action SKIP has excluded. skipped is that group so far.
+ */
+RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first, __u32 skipped,
+				   const struct rule_facts *f)
 {
-	__u32 skipped = RULES_NO_GROUP;
-	__u32 i;
+	__u32 i, k;
 
-	for (i = 0; i < TPROXY_RULES_MAX && i < rules->n_rows; i++) {
-		const struct tproxy_rule *row = &rules->rows[i];
+	if (!rules || !f)
+		return -1 - RULES_NO_GROUP;
+	for (k = 0; k < RULES_BLOCK; k++) {
+		const struct tproxy_rule *row;
 
+		i = first + k;
+		if (i >= TPROXY_RULES_MAX || i >= rules->n_rows)
+			break;
+		RULES_HIDE(i);
+		row = &rules->rows[i % TPROXY_RULES_MAX];
 		if (row->group == skipped || !rule_matches(row, f))
 			continue;
 		if (row->action != TPROXY_RULE_SKIP)
 			return (int)i;
 		skipped = row->group;
 	}
+	return -1 - (int)(skipped & 0xffff);
+}
+
+/* Returns the index of the row that decides, or RULES_NO_ROW. */
+static __always_inline int rules_match(const struct tproxy_rules *rules, const struct rule_facts *f)
+{
+	int found = -1 - RULES_NO_GROUP;
+	__u32 first;
+
+	for (first = 0; first < TPROXY_RULES_MAX && first < rules->n_rows; first += RULES_BLOCK) {
+		found = rules_match_block(rules, first, (__u32)(-1 - found), f);
+		if (found >= 0)
+			return found;
+	}
 	return RULES_NO_ROW;
 }
 
-/*
- * The name of a cgroup, in words of eight bytes. The kernel half reads it from kernel memory, the
- * host from a buffer; what follows the NUL is undefined. The includer defines rules_name_word().
- */
-static __always_inline __u64 rules_name_word(const char *name, __u32 offset);
+/* A part of a name: eight bytes in each word, then NULs. */
+#define RULES_CHUNK_WORDS 4
+#define RULES_CHUNK	  (8 * RULES_CHUNK_WORDS)
 
-/* Returns a mask of the first n bytes in memory of a word, n from 1 to 7. */
-static __always_inline __u64 rules_first_bytes(__u32 n)
+/*
+ * Copies n bytes, at most RULES_CHUNK, of a cgroup's name from offset on. The kernel half reads
+ * them from kernel memory, the host from a buffer; the includer defines this function.
+ */
+static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
+					    __u32 offset, __u32 n);
+
+/* Returns the mask of byte i, in the order of memory, of a word. */
+static __always_inline __u64 rules_byte_mask(__u32 i)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return (1ULL << 8 * n) - 1;
+	return 0xffULL << 8 * i;
 #else
-	return ~0ULL << (64 - 8 * n);
+	return 0xffULL << (56 - 8 * i);
 #endif
 }
 
+/* Part of a pattern, which is padded with NULs. */
 static __always_inline __u64 rules_text_word(const char *text, __u32 i)
 {
 	__u64 word;
@@ -113,17 +164,18 @@ static __always_inline __u64 rules_text_word(const char *text, __u32 i)
 static __always_inline bool rules_name_has(const char *name, __u32 offset, const char *text,
 					   __u32 len)
 {
-	__u32 i;
+	__u32 i, k;
 
-	for (i = 0; i < TPROXY_CGROUP_PATTERN_LEN / 8 && 8 * i < len; i++) {
-		__u64 word = rules_name_word(name, offset + 8 * i);
-		__u32 left = len - 8 * i;
+	for (i = 0; i < TPROXY_CGROUP_PATTERN_LEN / RULES_CHUNK && RULES_CHUNK * i < len; i++) {
+		const __u32 left = len - RULES_CHUNK * i;
+		__u64 chunk[RULES_CHUNK_WORDS] = {};
 
-		/* Only the first bytes of the last word count. */
-		if (left < 8)
-			word &= rules_first_bytes(left);
-		if (word != rules_text_word(text, i))
-			return false;
+		rules_name_read(chunk, name, offset + RULES_CHUNK * i,
+				left < RULES_CHUNK ? left : RULES_CHUNK);
+		for (k = 0; k < RULES_CHUNK_WORDS; k++) {
+			if (chunk[k] != rules_text_word(text, RULES_CHUNK_WORDS * i + k))
+				return false;
+		}
 	}
 	return true;
 }
@@ -138,6 +190,33 @@ static __always_inline bool rules_name_matches(const struct tproxy_cgroup_test *
 		return false;
 	return rules_name_has(name, 0, test->prefix, prefix) &&
 	       rules_name_has(name, len - suffix, test->suffix, suffix);
+}
+
+/*
+ * Returns 1 if a cgroup test holds for one cgroup, without those above it; otherwise 0. The
+ * address of the name is a number, because a global function takes no pointer to kernel memory.
+ */
+RULES_GLOBAL __u64 rules_test_holds(const struct tproxy_cgroup_test *test, __u64 id,
+				    __u64 name_address, __u32 name_len)
+{
+	if (!test)
+		return 0;
+	if (test->cgroup_id)
+		return test->cgroup_id == id;
+	return rules_name_matches(test, (const char *)name_address, name_len);
+}
+
+/* Returns the tests that hold for one cgroup, without those above it. */
+static __always_inline __u64 rules_test_cgroup(const struct tproxy_rules *rules, __u64 id,
+					       const char *name, __u32 name_len)
+{
+	__u64 bits = 0;
+	__u32 i;
+
+	/* Without a branch for each result, which would be another path for the verifier. */
+	for (i = 0; i < TPROXY_CGROUP_TESTS_MAX && i < rules->n_cgroup_tests; i++)
+		bits |= rules_test_holds(&rules->cgroup_tests[i], id, (__u64)name, name_len) << i;
+	return bits;
 }
 
 #endif

@@ -127,6 +127,7 @@ static int gather_socket(struct gather *g, struct gathered *out)
 static int gather_rules(struct gather *g, struct gathered *out)
 {
 	out->facts.rule_default = true;
+	out->facts.named_only = is_named_only(&out->facts, &g->policy);
 	return 0;
 }
 

@@ -15,6 +15,7 @@ struct input {
 	uint8_t flags; /* of the policy */
 	uint8_t dst_class;
 	uint16_t dst_port;
+	uint8_t rule_action, rule_error;
 	uint16_t bits; /* the boolean facts */
 	uint16_t failed_error;
 	uint64_t now_ns, alive_ns, relay_strayed_ns, user_strayed_ns, failed_until_ns;
@@ -36,6 +37,9 @@ static void facts_from(const struct input *in, struct facts *facts)
 		.dst_is_relay = in->bits & 1 << 6,
 		.has_storage = !(in->bits & 1 << 7),
 		.has_room = !(in->bits & 1 << 8),
+		.rule_default = in->bits & 1 << 9,
+		.rule_action = in->rule_action % TPROXY_RULE_SKIP,
+		.rule_error = 1 + in->rule_error % 133U,
 		.now_ns = in->now_ns,
 		.alive_ns = in->alive_ns,
 		.relay_strayed_ns = in->relay_strayed_ns,
@@ -53,13 +57,38 @@ static bool is_bypass(enum tproxy_stat reason)
 	       reason == TPROXY_STAT_BYPASS_REPAIR || reason == TPROXY_STAT_BYPASS_PORT0;
 }
 
+static bool is_by_rule(enum tproxy_stat reason)
+{
+	return reason == TPROXY_STAT_RULE_DIRECT || reason == TPROXY_STAT_RULE_OBSERVE ||
+	       reason == TPROXY_STAT_RULE_REFUSED;
+}
+
+/* The verdict is that of the action, and the policy has no part in it. */
+static void check_rule(const struct decision *d, const struct facts *facts)
+{
+	static const enum verdict verdicts[] = {
+		[TPROXY_RULE_DIRECT] = VERDICT_DIRECT,
+		[TPROXY_RULE_OBSERVE] = VERDICT_OBSERVE,
+		[TPROXY_RULE_REFUSE] = VERDICT_REFUSE,
+	};
+
+	require(facts->rule_action != TPROXY_RULE_REDIRECT);
+	require(d->verdict == verdicts[facts->rule_action] && !d->fail_closed);
+	require(d->error == (d->verdict == VERDICT_REFUSE ? (int)facts->rule_error : 0));
+	require(!facts->exempt && !facts->repair && facts->dst_port);
+	require(!facts->rule_default || !facts->named_only);
+}
+
 /* I2 and I8: nothing is redirected by or to the relay itself, or to a relay that may be gone. */
 static void check_redirect(const struct facts *facts, const struct tproxy_policy *policy)
 {
 	enum tproxy_share share;
 
 	require(facts->dst_class == ENDPOINT_ORDINARY ||
-		(facts->dst_class == ENDPOINT_LOOPBACK && policy->flags & TPROXY_INCLUDE_LOOPBACK));
+		(facts->dst_class == ENDPOINT_LOOPBACK &&
+		 (policy->flags & TPROXY_INCLUDE_LOOPBACK ||
+		  (policy->flags & TPROXY_RULES_LOOPBACK && !facts->rule_default))));
+	require(facts->rule_action == TPROXY_RULE_REDIRECT);
 	require(facts->dst_port);
 	require(!facts->exempt && !facts->dst_is_relay);
 	require(!facts->repair && !facts->unsupported && !facts->bound_device);
@@ -78,8 +107,11 @@ static void check(const struct decision *d, const struct facts *facts,
 	require(d->verdict != VERDICT_MORE && d->reason < _TPROXY_STAT_MAX);
 	require((d->verdict == VERDICT_REDIRECT) == (d->reason == TPROXY_STAT_REDIRECTED));
 	require((d->verdict == VERDICT_REFUSE) == (d->error != 0));
+	require((d->verdict == VERDICT_OBSERVE) == (d->reason == TPROXY_STAT_RULE_OBSERVE));
 	if (d->verdict == VERDICT_REDIRECT) {
 		check_redirect(facts, policy);
+	} else if (is_by_rule(d->reason)) {
+		check_rule(d, facts);
 	} else if (d->reason == TPROXY_STAT_NEGATIVE_CACHE) {
 		require(d->verdict == VERDICT_REFUSE && !d->fail_closed);
 		require(d->error == (int)facts->failed_error);
@@ -103,8 +135,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	enum stage known;
 
 	memcpy(&in, data, size < sizeof(in) ? size : sizeof(in));
-	policy.flags = in.flags & (TPROXY_FAIL_CLOSED | TPROXY_INCLUDE_LOOPBACK);
+	policy.flags =
+		in.flags & (TPROXY_FAIL_CLOSED | TPROXY_INCLUDE_LOOPBACK | TPROXY_RULES_LOOPBACK);
 	facts_from(&in, &facts);
+	facts.named_only = is_named_only(&facts, &policy);
 	all = decide(&facts, &policy, STAGE_ROOM);
 	check(&all, &facts, &policy);
 	for (known = STAGE_DESTINATION; known <= STAGE_ROOM; known++) {

@@ -17,6 +17,7 @@
 static const struct tproxy_policy fail_open;
 static const struct tproxy_policy fail_closed = { .flags = TPROXY_FAIL_CLOSED };
 static const struct tproxy_policy include_loopback = { .flags = TPROXY_INCLUDE_LOOPBACK };
+static const struct tproxy_policy rules_loopback = { .flags = TPROXY_RULES_LOOPBACK };
 
 /* A connection that is redirected. */
 static struct facts good(void)
@@ -40,8 +41,9 @@ static void check(struct facts facts, const struct tproxy_policy *policy, enum v
 	assert_int_equal(d.verdict, verdict);
 	assert_int_equal(d.reason, reason);
 	assert_int_equal(d.error, error);
-	assert_int_equal(d.fail_closed,
-			 verdict == VERDICT_REFUSE && reason != TPROXY_STAT_NEGATIVE_CACHE);
+	assert_int_equal(d.fail_closed, verdict == VERDICT_REFUSE &&
+						reason != TPROXY_STAT_NEGATIVE_CACHE &&
+						reason != TPROXY_STAT_RULE_REFUSED);
 }
 
 /* Direct or refused, as the policy says. */
@@ -166,21 +168,82 @@ static void test_negative_cache(void **state)
 	check(facts, &fail_open, VERDICT_REDIRECT, TPROXY_STAT_REDIRECTED, 0);
 }
 
+/* A rule decides before everything that the fail policy is for. */
+static void test_rules(void **state)
+{
+	struct facts facts = good();
+
+	facts.rule_action = TPROXY_RULE_DIRECT;
+	check_direct(facts, TPROXY_STAT_RULE_DIRECT);
+	facts.has_relay = false;
+	facts.unsupported = true;
+	facts.dst_class = ENDPOINT_LINK_LOCAL;
+	check_direct(facts, TPROXY_STAT_RULE_DIRECT);
+	facts.rule_action = TPROXY_RULE_OBSERVE;
+	check(facts, &fail_open, VERDICT_OBSERVE, TPROXY_STAT_RULE_OBSERVE, 0);
+	check(facts, &fail_closed, VERDICT_OBSERVE, TPROXY_STAT_RULE_OBSERVE, 0);
+	facts.rule_action = TPROXY_RULE_REFUSE;
+	facts.rule_error = EACCES;
+	check(facts, &fail_open, VERDICT_REFUSE, TPROXY_STAT_RULE_REFUSED, EACCES);
+	check(facts, &fail_closed, VERDICT_REFUSE, TPROXY_STAT_RULE_REFUSED, EACCES);
+	facts.rule_default = true;
+	check(facts, &fail_open, VERDICT_REFUSE, TPROXY_STAT_RULE_REFUSED, EACCES);
+	facts.exempt = true;
+	check_direct(facts, TPROXY_STAT_BYPASS_RELAY);
+}
+
+/* The errno of a rule counts for this rule's verdict only. */
+static void test_rule_error(void **state)
+{
+	struct facts facts = good();
+
+	facts.rule_error = EACCES;
+	check(facts, &fail_open, VERDICT_REDIRECT, TPROXY_STAT_REDIRECTED, 0);
+	facts.has_relay = false;
+	check_policy(facts, TPROXY_STAT_NO_RELAY);
+}
+
+/* Without --include-loopback only a rule that names a loopback address applies to it. */
+static void test_rules_loopback(void **state)
+{
+	struct facts facts = good();
+
+	assert_false(is_named_only(&facts, &rules_loopback));
+	facts.dst_class = ENDPOINT_LOOPBACK;
+	assert_true(is_named_only(&facts, &rules_loopback));
+	assert_false(is_named_only(&facts, &include_loopback));
+	facts.rule_action = TPROXY_RULE_REFUSE;
+	facts.rule_error = EACCES;
+	facts.named_only = true;
+	check(facts, &rules_loopback, VERDICT_REFUSE, TPROXY_STAT_RULE_REFUSED, EACCES);
+	check_direct(facts, TPROXY_STAT_BYPASS_LOOPBACK); /* no rule names one */
+	facts.rule_default = true;
+	check(facts, &rules_loopback, VERDICT_DIRECT, TPROXY_STAT_BYPASS_LOOPBACK, 0);
+	facts.rule_default = false;
+	facts.rule_action = TPROXY_RULE_REDIRECT;
+	check(facts, &rules_loopback, VERDICT_REDIRECT, TPROXY_STAT_REDIRECTED, 0);
+	facts.named_only = false;
+	facts.rule_default = true;
+	facts.rule_action = TPROXY_RULE_REFUSE;
+	check(facts, &include_loopback, VERDICT_REFUSE, TPROXY_STAT_RULE_REFUSED, EACCES);
+}
+
 /* Each row is decided by its first cause, although those of all later rows hold too. */
 static void test_order(void **state)
 {
 	static const enum tproxy_stat order[] = {
 		TPROXY_STAT_BYPASS_LOOPBACK, TPROXY_STAT_BYPASS_RELAY, TPROXY_STAT_BYPASS_PORT0,
-		TPROXY_STAT_BYPASS_REPAIR,   TPROXY_STAT_UNSUPPORTED,  TPROXY_STAT_NO_RELAY,
-		TPROXY_STAT_NO_LISTENER,     TPROXY_STAT_STALLED,      TPROXY_STAT_BYPASS_LISTENER,
-		TPROXY_STAT_BOUND_DEVICE,    TPROXY_STAT_STRAYED,      TPROXY_STAT_NEGATIVE_CACHE,
-		TPROXY_STAT_NO_STORAGE,	     TPROXY_STAT_OVER_SHARE,   TPROXY_STAT_MAP_FULL,
-		TPROXY_STAT_REDIRECTED,
+		TPROXY_STAT_BYPASS_REPAIR,   TPROXY_STAT_RULE_DIRECT,  TPROXY_STAT_UNSUPPORTED,
+		TPROXY_STAT_NO_RELAY,	     TPROXY_STAT_NO_LISTENER,  TPROXY_STAT_STALLED,
+		TPROXY_STAT_BYPASS_LISTENER, TPROXY_STAT_BOUND_DEVICE, TPROXY_STAT_STRAYED,
+		TPROXY_STAT_NEGATIVE_CACHE,  TPROXY_STAT_NO_STORAGE,   TPROXY_STAT_OVER_SHARE,
+		TPROXY_STAT_MAP_FULL,	     TPROXY_STAT_REDIRECTED,
 	};
 	struct facts facts = {
 		.dst_class = ENDPOINT_LOOPBACK,
 		.exempt = true,
 		.repair = true,
+		.rule_action = TPROXY_RULE_DIRECT,
 		.unsupported = true,
 		.bound_device = true,
 		.now_ns = NOW_NS,
@@ -203,6 +266,7 @@ static void test_order(void **state)
 	NEXT(facts.exempt = false);
 	NEXT(facts.dst_port = 443);
 	NEXT(facts.repair = false);
+	NEXT(facts.rule_action = TPROXY_RULE_REDIRECT);
 	NEXT(facts.unsupported = false);
 	NEXT(facts.has_relay = true);
 	NEXT(facts.has_listener = true);
@@ -238,6 +302,10 @@ static struct facts random_facts(void)
 	facts.repair = rarely();
 	facts.unsupported = rarely();
 	facts.bound_device = rarely();
+	if (rarely())
+		facts.rule_action = (enum tproxy_rule_action)(random() % TPROXY_RULE_SKIP);
+	facts.rule_default = random() % 2;
+	facts.rule_error = facts.rule_action == TPROXY_RULE_REFUSE ? EACCES : 0;
 	facts.has_relay = !rarely();
 	facts.has_listener = !rarely();
 	facts.dst_is_relay = rarely();
@@ -275,7 +343,8 @@ static void test_stages(void **state)
 		struct decision all, d;
 		bool more = true;
 
-		policy.flags = (__u32)(random() % 4);
+		policy.flags = (__u32)(random() % 8);
+		facts.named_only = is_named_only(&facts, &policy);
 		all = decide(&facts, &policy, STAGE_ROOM);
 		assert_int_not_equal(all.verdict, VERDICT_MORE);
 		reached[all.reason] = true;
@@ -284,7 +353,10 @@ static void test_stages(void **state)
 			if (more && d.verdict == VERDICT_MORE)
 				continue;
 			more = false;
-			assert_memory_equal(&d, &all, sizeof(d));
+			assert_int_equal(d.verdict, all.verdict);
+			assert_int_equal(d.reason, all.reason);
+			assert_int_equal(d.error, all.error);
+			assert_int_equal(d.fail_closed, all.fail_closed);
 		}
 	}
 	for (stat = 0; stat < _TPROXY_STAT_MAX; stat++) {
@@ -302,8 +374,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_redirect),       cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_policy),	       cmocka_unit_test(test_strayed),
-		cmocka_unit_test(test_negative_cache), cmocka_unit_test(test_order),
-		cmocka_unit_test(test_stages),
+		cmocka_unit_test(test_negative_cache), cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_rule_error),     cmocka_unit_test(test_rules_loopback),
+		cmocka_unit_test(test_order),	       cmocka_unit_test(test_stages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
