@@ -204,6 +204,13 @@ static const struct optable_row rows[] = {
 		.help = "load: take the rules back unless they are confirmed within this time",
 	},
 	{
+		.name = "verbose",
+		.short_name = 'v',
+		OPTABLE_FLAG(struct ctl_options, verbose),
+		.commands = BIT(CTL_RULES),
+		.help = "check: print the rules and the sets too",
+	},
+	{
 		.name = "no-resolve",
 		OPTABLE_FLAG(struct ctl_options, no_resolve),
 		.commands = BIT(CTL_RULES),
@@ -264,6 +271,8 @@ static int check_rules(const struct optable *of_command, const struct ctl_option
 		return optparse_usage_error(of_command, "--confirm goes with load only");
 	if (o->no_resolve && o->verb != CTL_RULES_CHECK)
 		return optparse_usage_error(of_command, "--no-resolve goes with check only");
+	if (o->verbose && o->verb != CTL_RULES_CHECK)
+		return optparse_usage_error(of_command, "--verbose goes with check only");
 	return 0;
 }
 

@@ -69,6 +69,7 @@ struct ctl_options {
 	char file[PATH_MAX]; /* of `rules check` and `rules load`, or empty */
 	uint64_t confirm_ms; /* --confirm; 0: not given */
 	bool no_resolve;
+	bool verbose;
 	size_t n_words; /* of the command that `run` runs */
 	char **argv;	/* these words, then NULL: the end of the command line */
 };

@@ -231,9 +231,10 @@ int resolve_names(const struct source *source, const struct rules_options *optio
 			result = worst(result, resolve_conditions(&r, &rule->unless[k]));
 	}
 	if (r.n_skipped)
-		source_note(source, r.skipped_at,
-			    "names of hosts, users, groups and cgroups were not looked up: %zu, from "
-			    "this one on",
-			    r.n_skipped);
+		source_note(
+			source, r.skipped_at,
+			"names of hosts, users, groups and cgroups were not looked up: %zu, from "
+			"this one on",
+			r.n_skipped);
 	return result;
 }
