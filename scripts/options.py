@@ -34,7 +34,8 @@ class Option:
 def options_of(program):
     said = subprocess.run([program, "--print-options"], text=True, stdout=subprocess.PIPE,
                           check=True).stdout
-    return [Option(line) for line in said.splitlines() if line.split("\t")[3] != "command"]
+    return [Option(line) for line in said.splitlines()
+            if line.split("\t")[3] not in ("command", "verb")]
 
 
 def entries_of(man):

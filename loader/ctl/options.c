@@ -30,11 +30,16 @@ const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",
 };
 
-static const char *const rules_verbs[_CTL_RULES_MAX] = {
-	[CTL_RULES_CHECK] = "check",   [CTL_RULES_LOAD] = "load",
-	[CTL_RULES_UNLOAD] = "unload", [CTL_RULES_CONFIRM] = "confirm",
-	[CTL_RULES_REVERT] = "revert", [CTL_RULES_SHOW] = "show",
-	[CTL_RULES_STATS] = "stats",
+static const struct {
+	const char *name, *description;
+} rules_verbs[_CTL_RULES_MAX] = {
+	[CTL_RULES_CHECK] = { "check", "find the errors of a file" },
+	[CTL_RULES_LOAD] = { "load", "put the rules of a file into force" },
+	[CTL_RULES_UNLOAD] = { "unload", "take all rules off" },
+	[CTL_RULES_CONFIRM] = { "confirm", "keep rules that were loaded with --confirm" },
+	[CTL_RULES_REVERT] = { "revert", "take rules back that were loaded with --confirm" },
+	[CTL_RULES_SHOW] = { "show", "the rules in force" },
+	[CTL_RULES_STATS] = { "stats", "what each rule has decided, and when" },
 };
 
 static int set_pid(const struct optable_row *row, void *options, const char *value,
@@ -113,7 +118,7 @@ static int add_rules_operand(void *options, const char *value, char error[OPTABL
 	if (o->verb != CTL_RULES_NONE)
 		return optable_refuse(error, "unexpected argument '%s'", value);
 	for (verb = CTL_RULES_NONE + 1; verb < _CTL_RULES_MAX; verb++) {
-		if (strcmp(value, rules_verbs[verb]) == 0)
+		if (strcmp(value, rules_verbs[verb].name) == 0)
 			o->verb = verb;
 	}
 	if (o->verb == CTL_RULES_NONE)
@@ -256,6 +261,11 @@ void ctl_options_print_help(void)
 
 void ctl_options_print_table(void)
 {
+	enum ctl_rules_verb verb;
+
+	for (verb = CTL_RULES_NONE + 1; verb < _CTL_RULES_MAX; verb++)
+		printf("%s\t\t%s\tverb\t\t\t\trules\t%s\n", rules_verbs[verb].name,
+		       takes_file(verb) ? "FILE" : "", rules_verbs[verb].description);
 	opthelp_print_table(&table);
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Writes the completion of a program for bash, zsh and fish, from the table of options that the
-program itself prints (--print-options, common/opthelp.h).
+program itself prints (--print-options, common/opthelp.h). A line of the type "command" is a command;
+one of the type "verb" is a word that follows the command in the field of commands.
 
 The candidates for a value depend on its name in --help: see KINDS. The files are written to
 DIRECTORY as PROGRAM (bash), _PROGRAM (zsh) and PROGRAM.fish.
@@ -53,7 +54,8 @@ class Table:
         rows = [Row(line) for line in lines]
         self.name = name
         self.commands = [row for row in rows if row["type"] == "command"]
-        self.options = [row for row in rows if row["type"] != "command"]
+        self.verbs = [row for row in rows if row["type"] == "verb"]
+        self.options = [row for row in rows if row["type"] not in ("command", "verb")]
 
     def of_all(self):
         """The options that every command takes."""
@@ -64,6 +66,11 @@ class Table:
         """The options that this command takes, and not every command."""
         of_all = self.of_all()
         return [row for row in self.options if command in row["commands"] and row not in of_all]
+
+    def verbs_of(self, command, with_file=False):
+        """The words that may follow this command, or those of them that a file follows."""
+        return [row for row in self.verbs
+                if command in row["commands"] and (row["arg"] == "FILE" or not with_file)]
 
     def with_options(self):
         """The commands but help and version, which take no options. help takes one of these."""
@@ -98,6 +105,24 @@ def bash_values(table):
     return text
 
 
+def bash_verbs(table):
+    """The cases of commands that a verb follows, and of verbs that a file follows."""
+    text = ""
+    for command in (row["name"] for row in table.commands):
+        verbs = [row["name"] for row in table.verbs_of(command)]
+        files = [row["name"] for row in table.verbs_of(command, with_file=True)]
+        if verbs:
+            text += f'    elif [ "${{COMP_WORDS[1]}}" = {command} ] && ' \
+                '[ "$COMP_CWORD" -eq 2 ]; then\n' \
+                f"        words='{' '.join(verbs)}'\n"
+        if files:
+            text += f'    elif [[ ${{COMP_WORDS[1]}} = {command} && $cur != -* &&\n' \
+                f'        ${{COMP_WORDS[2]}} = @({"|".join(files)}) ]]; then\n' \
+                "        compopt -o filenames\n" \
+                '        mapfile -t COMPREPLY < <(compgen -f -- "$cur")\n        return\n'
+    return text
+
+
 def bash(table):
     function = "_" + table.name.replace("-", "_")
     words = f"    words='{names_of(table.options)}'\n"
@@ -108,7 +133,7 @@ def bash(table):
             '    elif [ "${COMP_WORDS[1]}" = help ] && [ "$COMP_CWORD" -eq 2 ]; then\n' \
             f"        words='{' '.join(row['name'] for row in table.with_options())}'\n" \
             '    elif [[ ${COMP_WORDS[1]} = help || ${COMP_WORDS[1]} = version ]]; then\n' \
-            "        words=\n    else\n" \
+            "        words=\n" + bash_verbs(table) + "    else\n" \
             f"        words='{names_of(table.of_all())}'\n"
         for row in table.commands:
             own = names_of(table.of_command(row["name"]))
@@ -190,6 +215,9 @@ options=(
 """ + zsh_list(table.of_all(), "    ") + ")\ncase $words[2] in\n"
     for row in table.commands:
         own = zsh_list(table.of_command(row["name"]), "        ")
+        verbs = [verb["name"] for verb in table.verbs_of(row["name"])]
+        if verbs:
+            own += f"        ':verb:({' '.join(verbs)})' ':file:_files'\n"
         if own:
             text += f"{row['name']})\n    options+=(\n{own}    )\n    ;;\n"
     return text + "esac\n_arguments -s -S ':command: ' $options\n"
@@ -218,6 +246,23 @@ def fish_option(table, row):
     return f"{line} -d {fish_quote(row.description())}\n"
 
 
+def fish_verbs(table):
+    text = ""
+    for command in (row["name"] for row in table.commands):
+        verbs = table.verbs_of(command)
+        seen = f"__fish_seen_subcommand_from {command}"
+        names = " ".join(row["name"] for row in verbs)
+        files = " ".join(row["name"] for row in table.verbs_of(command, with_file=True))
+        for row in verbs:
+            text += f"complete -c {table.name}" \
+                f" -n '{seen}; and not __fish_seen_subcommand_from {names}'" \
+                f" -a {row['name']} -d {fish_quote(row.description())}\n"
+        if files:
+            text += f"complete -c {table.name}" \
+                f" -n '{seen}; and __fish_seen_subcommand_from {files}' -F\n"
+    return text
+
+
 def fish(table):
     text = HEADER.format(shell="fish", name=table.name) + f"\ncomplete -c {table.name} -f\n"
     for row in table.commands:
@@ -226,7 +271,7 @@ def fish(table):
     for row in table.with_options():
         text += f"complete -c {table.name} -n '__fish_seen_subcommand_from help'" \
             f" -a {row['name']} -d {fish_quote(row.description())}\n"
-    return text + "".join(fish_option(table, row) for row in table.options)
+    return text + fish_verbs(table) + "".join(fish_option(table, row) for row in table.options)
 
 
 def main():

@@ -42,6 +42,10 @@ WORDS = (
     ("tproxyctl help doc", "tproxyctl help doctor"),
     ("tproxyctl explain --comm", "tproxyctl explain --command"),
     ("tproxyctl register --rem", "tproxyctl register --remove"),
+    ("tproxyctl rul", "tproxyctl rules"),
+    ("tproxyctl rules che", "tproxyctl rules check"),
+    ("tproxyctl rules check --no-re", "tproxyctl rules check --no-resolve"),
+    ("tproxyctl rules load {dir}/unique/fi", "tproxyctl rules load {dir}/unique/file.conf"),
     ("tproxyctl status --pin-dir={dir}/uni", "tproxyctl status --pin-dir={dir}/unique/"),
 )
 
