@@ -27,6 +27,7 @@
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "observe.bpf.h"
 #include "policy.bpf.h"
 #include "port.bpf.h"
 #include "record.bpf.h"
@@ -62,6 +63,7 @@ struct attempt {
 	struct facts facts;
 	enum tproxy_stat reason;
 	const struct tproxy_endpoint *redirected_to; /* the relay's address in the record */
+	__u32 rule_counter;			     /* set by gather_rules() with rule_action */
 	/* set by gather_relay() */
 	__u64 netns_cookie;
 	struct tproxy_relay *relay;
@@ -351,6 +353,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	if (row >= TPROXY_RULES_MAX) {
 		a->facts.rule_action = rules->default_action;
 		a->facts.rule_error = rules->default_error;
+		a->rule_counter = rules->default_counter;
 		if (!a->facts.named_only)
 			rule_count(rules->default_counter);
 		return;
@@ -359,6 +362,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	a->facts.rule_default = false;
 	a->facts.rule_action = rule->action;
 	a->facts.rule_error = rule->error;
+	a->rule_counter = rule->counter;
 	rule_count(rule->counter);
 }
 
@@ -531,6 +535,9 @@ static __always_inline int conclude(const struct attempt *a)
 		return CONNECT_REJECT;
 	}
 	count(decision.reason);
+	if (decision.verdict == VERDICT_OBSERVE)
+		observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
+			      a->rule_counter);
 	if (decision.verdict != VERDICT_REFUSE)
 		return CONNECT_PROCEED;
 	if (decision.fail_closed)
@@ -586,6 +593,8 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
 		client_forget(client);
 	}
+	if (is_observing())
+		observe_again(bpf_get_socket_cookie(ctx), dst);
 	/*
 	 * A program that ran before has refused it: one of others, or that of an instance below,
 	 * which `tproxyctl run --rules` makes. Programs of the cgroups below run first.
@@ -600,6 +609,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	a.policy = policy;
 	a.dst = dst;
 	a.redirected_to = NULL;
+	a.rule_counter = 0;
 	investigate(&a);
 	*ret_value = conclude(&a);
 	return a.redirected_to;

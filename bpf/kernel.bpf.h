@@ -23,13 +23,19 @@ struct dst_entry {
 	struct net_device *dev;
 } KERNEL_STRUCT;
 
+typedef struct {
+	long long counter;
+} KERNEL_STRUCT atomic64_t;
+
 struct sock_common {
 	unsigned long skc_flags; /* bits, enum sock_flags */
+	atomic64_t skc_cookie;	 /* 0 = not asked for yet */
 } KERNEL_STRUCT;
 
 struct sock {
 	struct sock_common __sk_common;
 	struct dst_entry *sk_dst_cache;
+	int sk_err; /* an errno */
 } KERNEL_STRUCT;
 
 struct ip_options {
@@ -65,6 +71,8 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
+	__u64 bytes_sent; /* of data, those sent again included */
+	__u64 bytes_retrans;
 	__u8 repair : 1;
 	void *md5sig_info;
 } KERNEL_STRUCT;
@@ -99,6 +107,8 @@ struct task_struct {
  * Bit numbers in sock_common::skc_flags and inet_sock::inet_flags, unchanged since these fields
  * exist.
  */
+#define SOCK_DEAD	       0 /* the program has closed it */
+#define SOCK_DONE	       1 /* the peer's FIN has come */
 #define SOCK_KEEPOPEN	       3
 #define INET_FLAGS_FREEBIND    11
 #define INET_FLAGS_TRANSPARENT 15

@@ -215,4 +215,24 @@ struct {
 	__type(value, __u64);
 } map_cgroup_bits SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_OBSERVED_MAX);
+	__type(key, __u64);
+	__type(value, struct tproxy_observed);
+} map_observed SEC(".maps");
+
+/* The hooks of all sockets read this first: without entries they need not look one up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tproxy_observing);
+} map_observing SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TPROXY_EVENTS_SIZE);
+} map_events SEC(".maps");
+
 #endif

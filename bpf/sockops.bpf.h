@@ -12,6 +12,9 @@
  * client's hooks know that a listener is alive. accepted_record() copies the connection into the
  * accepted socket's mark, where getsockopt finds it even after the client has closed.
  *
+ * The socket of an observed connection: observe_sent(), observe_established(), observe_end(); see
+ * observe.bpf.h.
+ *
  * A redirected SYN reaches the relay's own listener or nobody. Wherever the SYN could leave the
  * host, or reach a process that has bound the relay's port since, these steps stop it.
  */
@@ -27,6 +30,7 @@
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "observe.bpf.h"
 #include "policy.bpf.h"
 #include "record.bpf.h"
 #include "stats.bpf.h"
@@ -338,6 +342,89 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 			set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 0);
 	}
 	client_forget(client);
+}
+
+/*
+ * TCP_CONNECT_CB of an observed connection: source and destination are final. Another connect
+ * program may have changed the destination.
+ */
+static __always_inline void observe_sent(struct bpf_sock_ops *ctx, const struct bpf_sock *sk)
+{
+	struct tproxy_observed *observed;
+	__u64 cookie;
+
+	if (!is_observing())
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	if (!observed)
+		return;
+	ends_of(ctx, &observed->src, &observed->dst);
+	if (sk->bound_dev_if)
+		observed->flags |= TPROXY_OBSERVED_DEVICE;
+	observed->flags |= TPROXY_OBSERVED_SENT;
+	request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* Another sockops program may have replaced the callback flags: request them again. */
+static __always_inline void observe_established(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie;
+
+	if (!is_observing())
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	if (bpf_map_lookup_elem(&map_observed, &cookie))
+		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/*
+ * Adds the numbers of a connection that has ended. bytes_sent counts data only. bytes_received
+ * counts the peer's FIN too, if it has come.
+ */
+static __always_inline void event_measure(struct tproxy_event *event, struct bpf_sock_ops *ctx,
+					  struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	unsigned long flags;
+
+	event->state = (__u8)ctx->args[0];
+	/* The route was lost between this hook and the SYN. */
+	if (event->state == BPF_TCP_SYN_SENT && !ctx->segs_out)
+		event->state = TPROXY_EVENT_NOT_SENT;
+	event->bytes_down = ctx->bytes_received;
+	event->rtt_us = ctx->srtt_us >> 3;
+	event->rtt_min_us = ctx->rtt_min;
+	event->retransmits = ctx->total_retrans;
+	if (!tp)
+		return;
+	event->error = (__u16)tp->inet_conn.icsk_inet.sk.sk_err;
+	event->bytes_up = tp->bytes_sent - tp->bytes_retrans;
+	flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
+	if (flags & (1UL << SOCK_DEAD))
+		event->flags |= TPROXY_EVENT_CLOSED;
+	if (flags & (1UL << SOCK_DONE)) {
+		event->flags |= TPROXY_EVENT_FIN;
+		event->bytes_down--;
+	}
+}
+
+static __always_inline void observe_end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct tproxy_observed *observed;
+	struct tproxy_event *event;
+	__u64 cookie;
+
+	if (!is_observing())
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	if (!observed)
+		return;
+	event = event_begin(cookie, observed);
+	if (event)
+		event_measure(event, ctx, sk);
+	event_send(event, cookie);
 }
 
 #endif

@@ -5,9 +5,10 @@
  * for a moment, or if another sockops program replaced the callback flags of a socket that the
  * kernel made for itself (MPTCP).
  *
- * A pass walks map_ports and map_socks and looks up each client's socket in the table of
- * connections, which works in the caller's network namespace only. An entry of another namespace is
- * deleted by its age, once that namespace has had no live relay for SWEEP_DESERTED_NS. A large pass
+ * A pass walks map_ports, map_socks and map_observed and looks up each client's socket in the table
+ * of connections, which works in the caller's network namespace only. An entry of another namespace
+ * is deleted by its age, once that namespace has had no live relay for SWEEP_DESERTED_NS; observed
+ * connections need no relay, so may_be_alive() has rules of its own for them. A large pass
  * runs in parts; map_sweep holds the position for each namespace.
  *
  * Relays run a pass every two seconds, less often if it is expensive (the bind hook). tproxyctl and
@@ -24,7 +25,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
+#include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "observe.bpf.h"
 #include "record.bpf.h"
 #include "stats.bpf.h"
 #include "tproxy_abi.h"
@@ -38,6 +41,10 @@
  * without a live relay.
  */
 #define SWEEP_DESERTED_NS 15000000000ULL
+/* For an entry of map_observed whose SYN was not sent: its age. */
+#define SWEEP_UNSENT_NS SWEEP_DESERTED_NS
+/* For one that cannot be looked up: how long its program must have closed it. */
+#define SWEEP_RELEASED_NS 180000000000ULL
 /* A pass over more entries than this is split into parts, so that other work can run in between. */
 #define SWEEP_PART 8192
 
@@ -50,31 +57,39 @@ struct sweep_step {
 };
 
 /*
- * True if the table of connections holds the client's socket of this entry. The lookup has no
- * device, so it misses a socket that was bound to a device after connect().
+ * Looks the client's socket of a connection up in the table of connections. The caller releases it.
+ * The lookup has no device, so it misses a socket that was bound to a device after connect().
  */
-static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of, __u64 cookie)
+static __always_inline struct bpf_sock *find_socket(void *ctx, const struct tproxy_endpoint *src,
+						    const struct tproxy_endpoint *dst)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 size = sizeof(tuple.ipv6);
+
+	/* The tuple of a segment to the client: its peer is the source. */
+	if (endpoint_is_mapped4(src)) {
+		tuple.ipv4.saddr = endpoint_get4(dst);
+		tuple.ipv4.daddr = endpoint_get4(src);
+		tuple.ipv4.sport = bpf_htons(dst->port);
+		tuple.ipv4.dport = bpf_htons(src->port);
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, dst->addr, sizeof(dst->addr));
+		__builtin_memcpy(tuple.ipv6.daddr, src->addr, sizeof(src->addr));
+		tuple.ipv6.sport = bpf_htons(dst->port);
+		tuple.ipv6.dport = bpf_htons(src->port);
+	}
+	return bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+/* True if the table of connections holds the client's socket of this entry of map_socks. */
+static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of, __u64 cookie)
+{
 	struct client *client;
 	struct bpf_sock *sk;
 	bool found = false;
 
-	/* The tuple of a segment to the client: the relay is the source. */
-	if (endpoint_is_mapped4(&of->src)) {
-		tuple.ipv4.saddr = endpoint_get4(&of->dst);
-		tuple.ipv4.daddr = endpoint_get4(&of->src);
-		tuple.ipv4.sport = bpf_htons(of->dst.port);
-		tuple.ipv4.dport = bpf_htons(of->src.port);
-		size = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, of->dst.addr, sizeof(of->dst.addr));
-		__builtin_memcpy(tuple.ipv6.daddr, of->src.addr, sizeof(of->src.addr));
-		tuple.ipv6.sport = bpf_htons(of->dst.port);
-		tuple.ipv6.dport = bpf_htons(of->src.port);
-	}
-	sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	sk = find_socket(ctx, &of->src, &of->dst);
 	if (!sk)
 		return false;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
@@ -142,6 +157,59 @@ static long sweep_port(void *map, const struct tproxy_tuple *key, const __u64 *v
 	return 0;
 }
 
+/* True if the table of connections holds the socket of this entry of map_observed. */
+static __always_inline bool has_observed_socket(void *ctx, const struct tproxy_observed *observed,
+						__u64 cookie)
+{
+	struct bpf_sock *sk = find_socket(ctx, &observed->src, &observed->dst);
+	struct tcp_sock *tp;
+	bool found = false;
+
+	if (!sk)
+		return false;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		found = (__u64)tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter == cookie;
+	bpf_sk_release(sk);
+	return found;
+}
+
+/*
+ * True if the connection of this entry may still exist. A socket that cannot be looked up, because
+ * it is in another network namespace or bound to a device, is given time to end once its program
+ * has closed it. A SYN that does not come is given up: no hook reports that the kernel has closed a
+ * socket of its own (MPTCP). A deferred SYN (Fast Open) that comes later is not observed.
+ */
+static __always_inline bool may_be_alive(const struct tproxy_observed *observed, __u64 cookie,
+					 const struct sweep_step *step)
+{
+	if (!(observed->flags & TPROXY_OBSERVED_SENT))
+		return step->now_ns < observed->started_ns + SWEEP_UNSENT_NS;
+	if (observed->netns_cookie == step->netns_cookie &&
+	    !(observed->flags & TPROXY_OBSERVED_DEVICE))
+		return has_observed_socket(step->ctx, observed, cookie);
+	return !observed->released_ns || step->now_ns < observed->released_ns + SWEEP_RELEASED_NS;
+}
+
+/* Callback for each entry of map_observed. */
+static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *observed,
+			   struct sweep_step *step)
+{
+	__u64 cookie = *key;
+
+	if (observed->netns_cookie == step->netns_cookie)
+		step->n++;
+	if (cookie % step->parts != step->part ||
+	    step->now_ns < observed->started_ns + SWEEP_AGE_NS ||
+	    may_be_alive(observed, cookie, step))
+		return 0;
+	observe_report(cookie, observed,
+		       observed->flags & TPROXY_OBSERVED_SENT ? TPROXY_EVENT_UNSEEN
+							      : TPROXY_EVENT_NOT_SENT);
+	count(TPROXY_STAT_STALE);
+	return 0;
+}
+
 /*
  * Runs the next part of a pass. Returns true while parts are left. ctx is the context of a program
  * type that may look up sockets. at_once ignores SWEEP_PAUSE_NS. Two CPUs may run the same part,
@@ -174,6 +242,8 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 		bpf_for_each_map_elem(&map_ports, sweep_port, &step, 0);
 	}
 	bpf_for_each_map_elem(&map_socks, sweep_sock, &step, 0);
+	if (is_observing())
+		bpf_for_each_map_elem(&map_observed, sweep_observed, &step, 0);
 	state->entries = step.n;
 	state->part = step.part + 1;
 	return state->part < step.parts;

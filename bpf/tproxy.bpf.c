@@ -15,6 +15,8 @@
  *   sockops STATE -> CLOSE       both    delete the map entries; remove a listener
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
+ * A connection that a rule observes goes direct; observe.bpf.h tells what these hooks do for it.
+ *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
  * the listener at the new address is alive and carries tproxy's mark. decide.bpf.h makes the
  * decision. A connection that should be redirected and cannot be gets the policy's verdict there:
@@ -35,6 +37,7 @@
 #include "endpoint.bpf.h"
 #include "getsockopt.bpf.h"
 #include "maps.bpf.h"
+#include "observe.bpf.h"
 #include "record.bpf.h"
 #include "sockops.bpf.h"
 #include "sweep.bpf.h"
@@ -91,12 +94,14 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		client_publish(ctx, sk);
+		observe_sent(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		accepted_record(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		client_established(ctx, sk);
+		observe_established(ctx);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listener_begins(ctx, sk);
@@ -107,10 +112,12 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] != BPF_TCP_CLOSE)
 			break;
-		if (ctx->args[0] == BPF_TCP_LISTEN)
+		if (ctx->args[0] == BPF_TCP_LISTEN) {
 			listener_ends(ctx);
-		else
-			client_close(ctx, sk);
+			break;
+		}
+		client_close(ctx, sk);
+		observe_end(ctx, sk);
 		break;
 	}
 	return 1;
@@ -123,6 +130,7 @@ int tproxy_release(struct bpf_sock *sk)
 
 	if (client && client->recorded)
 		client_released(client, sk->state == BPF_TCP_SYN_SENT);
+	observe_released(sk);
 	return 1;
 }
 

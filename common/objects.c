@@ -2,8 +2,8 @@
 /*
  * The tables of pinned maps and hooks, see objects.h.
  *
- * A relay writes map_config, map_marks and map_failed (0660), and may read the maps with 0640. Maps
- * with 0600 are for the BPF programs and root.
+ * A relay writes map_config, map_marks, map_failed and map_events (0660), and may read the maps
+ * with 0640. Maps with 0600 are for the BPF programs and root.
  *
  * getsockopt and the sweep are attached only where relays run, so that calls of other programs do
  * not pass through them.
@@ -44,6 +44,11 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_SET_TEXTS] = { "map_set_texts", sizeof(__u32), sizeof(struct tproxy_set_text), 0640 },
 	[PINNED_CGROUP_BITS] = { "map_cgroup_bits", sizeof(struct tproxy_cgroup_key), sizeof(__u64),
 				 0600 },
+	[PINNED_OBSERVED] = { "map_observed", sizeof(__u64), sizeof(struct tproxy_observed), 0640 },
+	[PINNED_OBSERVING] = { "map_observing", sizeof(__u32), sizeof(struct tproxy_observing),
+			       0640 },
+	/* A ring buffer has no key and no value. Its reader writes its own position. */
+	[PINNED_EVENTS] = { "map_events", 0, 0, 0660 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {

@@ -424,6 +424,73 @@ struct tproxy_cgroup_key {
 };
 
 /*
+ * map_observed: cookie of a client's socket -> a direct connection that a rule observes. Written by
+ * connect and sockops, deleted at the connection's end, which is reported in map_events. Kernel
+ * half and tools.
+ */
+#define TPROXY_OBSERVED_MAX 65536
+
+enum tproxy_observed_flags {
+	TPROXY_OBSERVED_SENT = 1 << 0,	 /* the SYN is sent: src is valid */
+	TPROXY_OBSERVED_DEVICE = 1 << 1, /* bound to a device when the SYN was sent */
+};
+
+struct tproxy_observed {
+	__u64 started_ns; /* CLOCK_MONOTONIC, when connect() was called */
+	__u64 netns_cookie;
+	__u64 cgroup_id;   /* of the process that called connect() */
+	__u64 released_ns; /* kernel half only: when the program closed the socket, 0 = not yet */
+	__u32 pid;	   /* thread group id in the initial PID namespace */
+	__u32 uid;
+	char comm[TPROXY_COMM_LEN]; /* of the thread group leader */
+	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
+	struct tproxy_endpoint dst;
+	__u32 rule_counter; /* of the rule that observes: index in map_rule_texts */
+	__u32 flags;	    /* enum tproxy_observed_flags */
+};
+
+/*
+ * map_observing, an array of one entry: number of entries in map_observed. Written by the kernel
+ * half. flock(2) on its pin makes a process the reader of map_events.
+ */
+struct tproxy_observing {
+	__s64 entries;
+};
+
+/*
+ * map_events, a ring buffer of struct tproxy_event: one for each observed connection that has
+ * ended. Written by the kernel half, read by one process at a time: a relay that logs connections.
+ * Without a reader the ring keeps the oldest events, and the others are counted
+ * (TPROXY_STAT_EVENTS_LOST).
+ */
+#define TPROXY_EVENTS_SIZE (1 << 20)
+
+/* Other values of tproxy_event.state than those of the kernel. */
+enum tproxy_event_state {
+	TPROXY_EVENT_NOT_SENT = 0, /* connect() failed, or the socket was closed, before its SYN */
+	TPROXY_EVENT_UNSEEN = 255, /* the socket is gone, its end was not seen: no numbers */
+};
+
+enum tproxy_event_flags {
+	TPROXY_EVENT_FIN = 1 << 0,    /* the server's FIN has come */
+	TPROXY_EVENT_CLOSED = 1 << 1, /* the program had closed the socket before */
+};
+
+struct tproxy_event {
+	struct tproxy_observed conn;
+	__u64 cookie;	/* of the client's socket */
+	__u64 ended_ns; /* CLOCK_MONOTONIC */
+	__u64 bytes_up; /* sent, each byte counted once */
+	__u64 bytes_down;
+	__u32 rtt_us;	   /* smoothed round trip time, 0 = none was measured */
+	__u32 rtt_min_us;  /* the shortest of the last minutes, 0xffffffff = none */
+	__u32 retransmits; /* segments that were sent again, SYNs included */
+	__u16 error;	   /* errno of the socket, such as ECONNRESET, or 0 */
+	__u8 state;	   /* before the end: TCP_ESTABLISHED, ... or enum tproxy_event_state */
+	__u8 flags;	   /* enum tproxy_event_flags */
+};
+
+/*
  * map_stats, a per-CPU array of __u64: outcomes of TCP connect() calls in scope, and events of the
  * kernel half.
  */
@@ -455,6 +522,8 @@ enum tproxy_stat {
 	TPROXY_STAT_RULE_OBSERVE, /* direct by a rule, and observed */
 	TPROXY_STAT_RULE_REFUSED, /* refused by a rule */
 	TPROXY_STAT_RULE_UDP,	  /* UDP datagrams, not connections: refused by a rule */
+	TPROXY_STAT_OBSERVE_FULL, /* map_observed was full: direct, and not reported */
+	TPROXY_STAT_EVENTS_LOST,  /* map_events was full: the end is not reported */
 	_TPROXY_STAT_MAX,
 };
 
@@ -479,5 +548,8 @@ _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_text) == 512, "ABI");
 _Static_assert(sizeof(struct tproxy_set_text) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_observed) == 104, "ABI");
+_Static_assert(sizeof(struct tproxy_observing) == 8, "ABI");
+_Static_assert(sizeof(struct tproxy_event) == 152, "ABI");
 
 #endif

@@ -29,9 +29,10 @@ enum ctl_group {
 	 */
 	CTL_GROUP_FAILED,
 	CTL_GROUP_RULES,
-	CTL_GROUP_DATAGRAMS, /* of UDP, not connections */
-	CTL_GROUP_RESET,     /* a part of the redirected; also failed before the SYN */
-	CTL_GROUP_STALE,     /* entries without a socket, not connections; in no sum */
+	CTL_GROUP_DATAGRAMS,  /* of UDP, not connections */
+	CTL_GROUP_UNREPORTED, /* a part of the bypassed */
+	CTL_GROUP_RESET,      /* a part of the redirected; also failed before the SYN */
+	CTL_GROUP_STALE,      /* entries without a socket, not connections; in no sum */
 	_CTL_GROUP_MAX,
 };
 

@@ -360,10 +360,11 @@ static void test_stages(void **state)
 		}
 	}
 	for (stat = 0; stat < _TPROXY_STAT_MAX; stat++) {
-		/* Counted beside a reason, by sockops, by the sweep and for UDP. */
+		/* Counted beside a reason, by sockops, by the sweep, for UDP and for reports. */
 		bool other = stat == TPROXY_STAT_REFUSED || stat == TPROXY_STAT_PUBLISH_FAILED ||
 			     stat == TPROXY_STAT_ABORTED || stat == TPROXY_STAT_STALE ||
-			     stat == TPROXY_STAT_UNANSWERED || stat == TPROXY_STAT_RULE_UDP;
+			     stat == TPROXY_STAT_UNANSWERED || stat == TPROXY_STAT_RULE_UDP ||
+			     stat == TPROXY_STAT_OBSERVE_FULL || stat == TPROXY_STAT_EVENTS_LOST;
 
 		assert_int_equal(reached[stat], !other);
 	}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Observed connections: direct ones whose end is reported, because a rule says so.
+ *
+ *   connect                    observe_begin(): an entry in map_observed, with the process
+ *   sockops TCP_CONNECT        observe_sent(): adds the source and requests the STATE callback
+ *   sockops ESTABLISHED        observe_established(): requests the callback again
+ *   sockops STATE -> CLOSE     observe_end(): reports the end in map_events, deletes the entry
+ *   connect, sock_release      observe_again(), observe_released(): an attempt without a SYN
+ *
+ * There is no socket storage: making it would cost more than all of this. So each hook looks the
+ * socket's cookie up, but only while map_observing counts entries. Otherwise a socket costs one
+ * read of an array.
+ *
+ * Whoever deletes the entry reports the connection, so each one is reported once. What cannot be
+ * noted or reported is counted. The sweep finds entries whose socket is gone.
+ */
+#ifndef TPROXY_OBSERVE_BPF_H
+#define TPROXY_OBSERVE_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "endpoint.bpf.h"
+#include "kernel.bpf.h"
+#include "maps.bpf.h"
+#include "tproxy_abi.h"
+
+static __always_inline struct tproxy_observing *observing(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&map_observing, &key);
+}
+
+/* True if map_observed has entries. */
+static __always_inline bool is_observing(void)
+{
+	const struct tproxy_observing *state = observing();
+
+	return state && state->entries > 0;
+}
+
+static __always_inline void observing_add(__s64 n)
+{
+	struct tproxy_observing *state = observing();
+
+	if (state)
+		__sync_fetch_and_add(&state->entries, n);
+}
+
+/* As count(), but no softirq makes it lose one: these numbers say what is missing in the log. */
+static __always_inline void count_loss(enum tproxy_stat stat)
+{
+	__u32 key = stat;
+	__u64 *value = bpf_map_lookup_elem(&map_stats, &key);
+
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+/*
+ * Reserves the report of a connection, with what its entry knows. Returns NULL if the ring is full.
+ * event_send() must follow.
+ */
+static __always_inline struct tproxy_event *event_begin(__u64 cookie,
+							const struct tproxy_observed *observed)
+{
+	struct tproxy_event *event = bpf_ringbuf_reserve(&map_events, sizeof(*event), 0);
+
+	if (!event)
+		return NULL;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->conn = *observed;
+	event->cookie = cookie;
+	event->ended_ns = bpf_ktime_get_ns();
+	event->rtt_min_us = ~0U;
+	return event;
+}
+
+/*
+ * Deletes the entry and submits the report. If another CPU has deleted the entry, that one reports.
+ * The reader is woken only if it has read everything before: a busy reader polls.
+ */
+static __always_inline void event_send(struct tproxy_event *event, __u64 cookie)
+{
+	bool deleted = !bpf_map_delete_elem(&map_observed, &cookie);
+
+	if (deleted)
+		observing_add(-1);
+	if (event && deleted)
+		bpf_ringbuf_submit(event, 0);
+	else if (event)
+		bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
+	else if (deleted)
+		count_loss(TPROXY_STAT_EVENTS_LOST);
+}
+
+/* Reports a connection of which only the entry is known. */
+static __always_inline void observe_report(__u64 cookie, const struct tproxy_observed *observed,
+					   enum tproxy_event_state state)
+{
+	struct tproxy_event *event = event_begin(cookie, observed);
+
+	if (event)
+		event->state = state;
+	event_send(event, cookie);
+}
+
+/*
+ * VERDICT_OBSERVE: notes the connection of the calling process. A global function, see
+ * rules_find(). Called again before the SYN, it keeps the entry of the first call.
+ */
+__attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
+					    const struct tproxy_endpoint *dst, __u32 rule_counter)
+{
+	const struct task_struct *task = (void *)bpf_get_current_task();
+	struct tproxy_observed observed = {};
+	long r;
+
+	if (!dst)
+		return 0;
+	observed.started_ns = bpf_ktime_get_ns();
+	observed.netns_cookie = netns_cookie;
+	observed.cgroup_id = bpf_get_current_cgroup_id();
+	observed.pid = bpf_get_current_pid_tgid() >> 32;
+	observed.uid = (__u32)bpf_get_current_uid_gid();
+	BPF_CORE_READ_INTO(&observed.comm, task, group_leader, comm);
+	observed.dst = *dst;
+	observed.rule_counter = rule_counter;
+	r = bpf_map_update_elem(&map_observed, &cookie, &observed, BPF_NOEXIST);
+	if (r == 0)
+		observing_add(1);
+	else if (r != -EEXIST)
+		count_loss(TPROXY_STAT_OBSERVE_FULL);
+	return 0;
+}
+
+/*
+ * The socket connects, and may have an entry of an earlier attempt. An attempt to the same
+ * destination that has sent no SYN is continued: while a loader replaces a cgroup by one of its
+ * ancestors, the program runs twice for one connect(). A global function, see rules_find().
+ */
+__attribute__((noinline)) int observe_again(__u64 cookie, const struct tproxy_endpoint *dst)
+{
+	const struct tproxy_observed *observed = bpf_map_lookup_elem(&map_observed, &cookie);
+
+	if (!observed || !dst)
+		return 0;
+	if (observed->flags & TPROXY_OBSERVED_SENT)
+		observe_report(cookie, observed, TPROXY_EVENT_UNSEEN);
+	else if (!endpoint_equal(&observed->dst, dst))
+		observe_report(cookie, observed, TPROXY_EVENT_NOT_SENT);
+	return 0;
+}
+
+/* The program closes the socket. The end of a connection whose SYN was sent is still to come. */
+static __always_inline void observe_released(struct bpf_sock *sk)
+{
+	struct tproxy_observed *observed;
+	__u64 cookie;
+
+	if (sk->protocol != IPPROTO_TCP || !is_observing())
+		return;
+	cookie = bpf_get_socket_cookie(sk);
+	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	if (!observed)
+		return;
+	if (observed->flags & TPROXY_OBSERVED_SENT)
+		observed->released_ns = bpf_ktime_get_ns();
+	else
+		observe_report(cookie, observed, TPROXY_EVENT_NOT_SENT);
+}
+
+#endif
