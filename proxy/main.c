@@ -36,6 +36,7 @@
 #include "relay/check.h"
 #include "relay/health.h"
 #include "relay/notify.h"
+#include "relay/observe.h"
 #include "relay/relay.h"
 #include "relay/reload.h"
 #include "relay/shutdown.h"
@@ -206,6 +207,7 @@ static void relay_finish(struct relay *relay)
 	free(relay->workers);
 	if (relay->base)
 		quota_finish(&relay->shared.sessions.per_cgroup);
+	observe_end(relay);
 	while (relay->n_events > 0)
 		event_free(relay->events[--relay->n_events]);
 	if (relay->base)
@@ -256,6 +258,7 @@ static int run(struct relay *relay)
 	r = relay_init(relay);
 	if (r == 0) {
 		relay_log_registered(relay, NULL);
+		observe_check(relay, /* serves= */ true);
 		notify(relay->supervisor_fd, "READY=1");
 		if (event_base_loop(relay->base, 0) < 0) {
 			r = -errno;

@@ -40,7 +40,8 @@ MAY_INCLUDE = {
 ONLY = {
     "tproxy.skel.h": ["loader/load/load.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
-    "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c"],
+    "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
+                       "proxy/kernel/events.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

@@ -7,11 +7,12 @@
  *   entry    registration_check(): renew the entry in map_config
  *   repair   make and register new listeners, if other maps are pinned or a listener is lost
  *   state    log the state of the registration if it has changed
+ *   observe  read the observed connections while this relay serves (observe.c)
  *
  * While the relay drains or hands over, the entry is not renewed: only the logs are checked.
  *
- * A problem that lasts is found again by each check. So all messages from "workers" on are subject
- * to one rate limit, except that of a successful repair.
+ * A problem that lasts is found again by each check. So all messages from "workers" to "state" are
+ * subject to one rate limit, except that of a successful repair.
  */
 #include "health.h"
 
@@ -26,6 +27,7 @@
 #include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
+#include "observe.h"
 #include "relay.h"
 #include "report/connlog.h"
 #include "worker/worker.h"
@@ -167,6 +169,8 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	if (workers_answer(relay))
 		check(relay);
 	log_limit_end();
+	observe_check(relay, relay->reg_state == REGISTRATION_GOOD ||
+				     relay->reg_state == REGISTRATION_FAILED);
 }
 
 /* Addresses or devices have changed. Checks now, without waiting for the next second: if one of our

@@ -18,8 +18,18 @@
 
 struct event;
 struct event_base;
+struct events;
 struct log_limit;
 struct timeval;
+
+/* See observe.c. Zeroed: this relay is not the reader of observed connections. */
+struct observe {
+	struct events *events; /* owned, like the two below */
+	struct event *readable;
+	struct event *poll;
+	unsigned int idle;  /* polls without an event in a row */
+	uint32_t config_id; /* registration::config_id at the start */
+};
 
 struct relay {
 	int argc;
@@ -44,6 +54,7 @@ struct relay {
 	int supervisor_fd; /* supervisor_child::fd; -1: no supervisor */
 	struct supervisor_child inherited;
 	struct event *supervisor_gone;
+	struct observe observe;
 	struct event *handover_poll;
 	uint64_t handover_until_ms; /* of monotonic_coarse_ms(); 0: no handover under way */
 };

@@ -27,6 +27,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "notify.h"
+#include "observe.h"
 #include "parse.h"
 #include "relay.h"
 #include "worker/worker.h"
@@ -62,6 +63,7 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 	log_info("%s: unregistered, draining %u connections%s%s", why, relay_sessions(relay),
 		 *how_long ? " for at most " : "", how_long);
 	registration_remove(&relay->reg);
+	observe_end(relay);
 	if (relay->supervisor_fd >= 0)
 		supervisor_hold(relay->supervisor_fd, NULL, 0);
 	for (i = 0; i < relay->n_workers; i++)

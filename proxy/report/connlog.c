@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "kernel/origdst.h"
+#include "line.h"
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
@@ -29,7 +30,7 @@ void connlog_init(enum connlog_format format)
 	atomic_store_explicit(&connlog_format, format, memory_order_relaxed);
 }
 
-static enum connlog_format wanted(void)
+enum connlog_format connlog_wanted(void)
 {
 	return atomic_load_explicit(&connlog_format, memory_order_relaxed);
 }
@@ -38,7 +39,7 @@ struct tproxy_conn *connlog_read_client(int client_fd)
 {
 	struct tproxy_conn *info;
 
-	if (wanted() == CONNLOG_NONE)
+	if (connlog_wanted() == CONNLOG_NONE)
 		return NULL;
 	info = malloc(sizeof(*info));
 	if (info && origdst_get_conn(client_fd, info) < 0) {
@@ -46,15 +47,6 @@ struct tproxy_conn *connlog_read_client(int client_fd)
 		return NULL;
 	}
 	return info;
-}
-
-static void printable(const struct tproxy_conn *info, char command[TPROXY_COMM_LEN + 1])
-{
-	size_t i;
-
-	for (i = 0; i < TPROXY_COMM_LEN && info->comm[i]; i++)
-		command[i] = info->comm[i] >= ' ' && info->comm[i] <= '~' ? info->comm[i] : '?';
-	command[i] = '\0';
 }
 
 /*
@@ -100,7 +92,7 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 	const bool connected = local_address(r, from);
 
 	if (r->client_info) {
-		printable(r->client_info, command);
+		line_command(r->client_info->comm, command);
 		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64,
 			 r->client_info->pid, command, r->client_info->uid,
 			 (uint64_t)r->client_info->cgroup_id);
@@ -116,32 +108,6 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 		 r->client_info && connected ? from : "", more);
 }
 
-/* value may be NULL. */
-static void add_string(struct json_object *to, const char *key, const char *value)
-{
-	json_object_object_add(to, key, value ? json_object_new_string(value) : NULL);
-}
-
-static void add_number(struct json_object *to, const char *key, uint64_t value)
-{
-	json_object_object_add(to, key, json_object_new_uint64(value));
-}
-
-/* Adds the time of the end of the connection, as in RFC 3339. */
-static void add_time(struct json_object *to)
-{
-	char text[64], seconds[32];
-	struct timespec now;
-	struct tm utc;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (!gmtime_r(&now.tv_sec, &utc) ||
-	    !strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc))
-		return;
-	snprintf(text, sizeof(text), "%s.%03dZ", seconds, (int)(now.tv_nsec / 1000000));
-	add_string(to, "time", text);
-}
-
 void connlog_report_lost(void)
 {
 	static struct log_limit limit;
@@ -155,52 +121,54 @@ void connlog_report_lost(void)
 			    sink_why(error));
 }
 
-static void print_line(const char *json)
+void connlog_print_json(struct json_object *line)
 {
+	const char *json = NULL;
 	char buf[1024];
 	int n;
 
-	n = snprintf(buf, sizeof(buf), "%s\n", json);
-	if (n > 0 && (size_t)n < sizeof(buf))
-		sink_write(STDOUT_FILENO, buf, (size_t)n);
-	connlog_report_lost();
+	if (line)
+		json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
+								    JSON_C_TO_STRING_NOSLASHESCAPE);
+	if (json) {
+		n = snprintf(buf, sizeof(buf), "%s\n", json);
+		if (n > 0 && (size_t)n < sizeof(buf))
+			sink_write(STDOUT_FILENO, buf, (size_t)n);
+		connlog_report_lost();
+	}
+	json_object_put(line);
 }
 
 static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
 	struct json_object *line = json_object_new_object();
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
-	const char *json;
+	struct timespec now;
 
 	if (!line)
 		return;
-	add_number(line, "version", CONNLOG_JSON_VERSION);
-	add_time(line);
-	add_string(line, "client", format_endpoint(r->client, text));
-	add_string(line, "destination", destination(r, text) ? text : NULL);
-	add_string(line, "from", local_address(r, text) ? text : NULL);
-	add_number(line, "bytes_up", r->bytes_up);
-	add_number(line, "bytes_down", r->bytes_down);
-	add_number(line, "duration_ms", duration_ms);
-	add_string(line, "reason", close_reason_name(r->reason));
-	if (r->error) {
-		add_number(line, "errno", (uint64_t)r->error);
-		add_string(line, "error", strerrorname_np(r->error));
-	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	line_add_number(line, "version", CONNLOG_JSON_VERSION);
+	line_add_time(line, &now);
+	line_add_string(line, "client", format_endpoint(r->client, text));
+	line_add_string(line, "destination", destination(r, text) ? text : NULL);
+	line_add_string(line, "from", local_address(r, text) ? text : NULL);
+	line_add_number(line, "bytes_up", r->bytes_up);
+	line_add_number(line, "bytes_down", r->bytes_down);
+	line_add_number(line, "duration_ms", duration_ms);
+	line_add_string(line, "reason", close_reason_name(r->reason));
+	if (r->error)
+		line_add_error(line, r->error);
 	if (left_out)
-		add_number(line, "left_out", left_out);
+		line_add_number(line, "left_out", left_out);
 	if (r->client_info) {
-		printable(r->client_info, command);
-		add_number(line, "pid", r->client_info->pid);
-		add_string(line, "command", command);
-		add_number(line, "uid", r->client_info->uid);
-		add_number(line, "cgroup_id", r->client_info->cgroup_id);
+		line_command(r->client_info->comm, command);
+		line_add_number(line, "pid", r->client_info->pid);
+		line_add_string(line, "command", command);
+		line_add_number(line, "uid", r->client_info->uid);
+		line_add_number(line, "cgroup_id", r->client_info->cgroup_id);
 	}
-	json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
-							    JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (json)
-		print_line(json);
-	json_object_put(line);
+	connlog_print_json(line);
 }
 
 /*
@@ -218,7 +186,7 @@ static bool is_left_out(enum close_reason reason, uint64_t *ret_left_out)
 
 void connlog_print(const struct conn_report *report)
 {
-	const enum connlog_format format = wanted();
+	const enum connlog_format format = connlog_wanted();
 	uint64_t duration_ms, left_out;
 
 	if (format == CONNLOG_NONE || is_left_out(report->reason, &left_out))

@@ -11,6 +11,7 @@
 #include "parse.h"
 #include "stats.h"
 
+struct json_object;
 struct tproxy_conn;
 
 /* Version of the members' meaning. New members do not change it. */
@@ -24,6 +25,7 @@ enum connlog_format {
 
 /* Sets the format for all threads. May be called again, by any thread. */
 void connlog_init(enum connlog_format format);
+enum connlog_format connlog_wanted(void);
 
 /* A connection that has ended. */
 struct conn_report {
@@ -44,6 +46,9 @@ struct conn_report {
 struct tproxy_conn *connlog_read_client(int client_fd);
 /* End of a connection: prints its line, if connections are logged. */
 void connlog_print(const struct conn_report *report);
+
+/* Prints one object to stdout, and frees it. line may be NULL: no memory. */
+void connlog_print_json(struct json_object *line);
 
 /*
  * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer

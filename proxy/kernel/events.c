@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See events.h. libbpf maps the ring: its pages of data are read-only, and the page with the
+ * position of reading can be written by the relay's group. So an event may hold anything if another
+ * member of the group has moved that position. Events of another size are skipped here; the log
+ * shows no byte of an event unchecked.
+ *
+ * A pinned array with BTF can be opened like a file, to be read as text. That gives a descriptor
+ * for flock(2) without any other file.
+ */
+#include "events.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+
+#include "bpffs.h"
+#include "util.h"
+
+struct events {
+	int lock_fd;
+	int texts_fd; /* map_rule_texts */
+	int stats_fd; /* map_stats */
+	struct ring_buffer *ring;
+	uint64_t lost; /* as last read */
+	/* set while events_read() runs */
+	void (*fn)(const struct tproxy_event *event, void *data);
+	void *data;
+	unsigned int n, most;
+};
+
+/* libbpf stops at a negative value. It has taken the event then, as any other one. */
+static int on_sample(void *ctx, void *data, size_t size)
+{
+	struct events *events = ctx;
+
+	if (size == sizeof(struct tproxy_event))
+		events->fn(data, events->data);
+	return ++events->n < events->most ? 0 : -ECANCELED;
+}
+
+static int take_lock(const char *pin_dir, int *ret_fd)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	int n;
+
+	n = snprintf(path, sizeof(path), "%s/%s", pin_dir, pinned_maps[PINNED_OBSERVING].name);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int open_all(const char *pin_dir, struct events *events)
+{
+	_cleanup_close_ int ring_fd = -1;
+	int r;
+
+	r = take_lock(pin_dir, &events->lock_fd);
+	if (r == 0)
+		r = bpffs_open_map(pin_dir, PINNED_RULE_TEXTS, /* writable= */ false,
+				   &events->texts_fd);
+	if (r == 0)
+		r = bpffs_open_map(pin_dir, PINNED_STATS, /* writable= */ false, &events->stats_fd);
+	if (r == 0)
+		r = bpffs_open_map(pin_dir, PINNED_EVENTS, /* writable= */ true, &ring_fd);
+	if (r < 0)
+		return r;
+	libbpf_set_print(NULL); /* the caller logs, in one line */
+	/* The mappings keep the map, its descriptor is not needed any more. */
+	events->ring = ring_buffer__new(ring_fd, on_sample, events, NULL);
+	return events->ring ? 0 : -errno;
+}
+
+int events_open(const char *pin_dir, struct events **ret_events)
+{
+	struct events *events = calloc(1, sizeof(*events));
+	int r;
+
+	if (!events)
+		return -ENOMEM;
+	events->lock_fd = events->texts_fd = events->stats_fd = -1;
+	r = open_all(pin_dir, events);
+	if (r < 0) {
+		events_close(events);
+		return r;
+	}
+	*ret_events = events;
+	return 0;
+}
+
+void events_close(struct events *events)
+{
+	if (!events)
+		return;
+	ring_buffer__free(events->ring);
+	util_closep(&events->texts_fd);
+	util_closep(&events->stats_fd);
+	util_closep(&events->lock_fd);
+	free(events);
+}
+
+int events_fd(const struct events *events)
+{
+	return ring_buffer__epoll_fd(events->ring);
+}
+
+int events_read(struct events *events, unsigned int most,
+		void (*fn)(const struct tproxy_event *event, void *data), void *data)
+{
+	int r;
+
+	events->fn = fn;
+	events->data = data;
+	events->most = most;
+	events->n = 0;
+	r = ring_buffer__consume(events->ring);
+	return r < 0 && r != -ECANCELED ? r : (int)events->n;
+}
+
+int events_rule(const struct events *events, uint32_t counter, struct tproxy_rule_text *ret_text)
+{
+	struct tproxy_rule_text text;
+	int r;
+
+	r = bpf_map_lookup_elem(events->texts_fd, &counter, &text);
+	if (r < 0)
+		return r;
+	if (text.generation == 0)
+		return -ENOENT;
+	*ret_text = text;
+	return 0;
+}
+
+/* Adds a counter of map_stats, of all CPUs. */
+static int add_counter(const struct events *events, __u32 key, uint64_t *sum)
+{
+	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	_cleanup_free_ __u64 *values = NULL;
+
+	if (n_cpus < 0)
+		return n_cpus;
+	values = calloc((size_t)n_cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = bpf_map_lookup_elem(events->stats_fd, &key, values);
+	for (i = 0; r == 0 && i < n_cpus; i++)
+		*sum += values[i];
+	return r;
+}
+
+uint64_t events_take_lost(struct events *events)
+{
+	uint64_t now = 0, lost;
+
+	if (add_counter(events, TPROXY_STAT_OBSERVE_FULL, &now) < 0 ||
+	    add_counter(events, TPROXY_STAT_EVENTS_LOST, &now) < 0)
+		return 0;
+	lost = now - events->lost;
+	events->lost = now;
+	return lost;
+}

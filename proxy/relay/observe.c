@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See observe.h. The reader waits until the ring is readable, which costs nothing while no
+ * connection is observed. Then it polls every POLL_MS, so that a busy host does not pay for a
+ * wakeup with each connection; the kernel half wakes nobody who does not wait. After IDLE_POLLS
+ * polls without an event it waits again. Waiting begins with a test for events, so none is missed.
+ *
+ * A relay that does not serve new connections gives the ring back: it drains, or another relay has
+ * replaced it. Without a reader the ring keeps events for the next one.
+ */
+#include "observe.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "kernel/events.h"
+#include "log.h"
+#include "relay.h"
+#include "report/connlog.h"
+#include "report/observed.h"
+
+#define POLL_MS	   50
+#define IDLE_POLLS 20
+/* Limit of events in one turn of the event loop: a few milliseconds. */
+#define EVENTS_MAX 256
+/* Limit of turns when the relay ends to be the reader: a full ring. */
+#define LAST_TURNS 32
+
+static void print_event(const struct tproxy_event *event, void *data)
+{
+	const struct relay *relay = data;
+	struct tproxy_rule_text rule;
+
+	observed_print(event,
+		       events_rule(relay->observe.events, event->conn.rule_counter, &rule) < 0
+			       ? NULL
+			       : &rule);
+}
+
+static int read_events(struct relay *relay)
+{
+	return events_read(relay->observe.events, EVENTS_MAX, print_event, relay);
+}
+
+static void poll_again(struct observe *observe, int n)
+{
+	static const struct timeval at_once, interval = { .tv_usec = POLL_MS * 1000 };
+
+	observe->idle = n > 0 ? 0 : observe->idle + 1;
+	if (observe->idle > IDLE_POLLS)
+		event_add(observe->readable, NULL);
+	else
+		event_add(observe->poll, n >= EVENTS_MAX ? &at_once : &interval);
+}
+
+static void on_poll(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	poll_again(&relay->observe, read_events(relay));
+}
+
+/* The ring has events, after a time without. */
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+
+	relay->observe.idle = 0;
+	on_poll(fd, what, arg);
+}
+
+static void stop(struct observe *observe)
+{
+	if (observe->readable)
+		event_free(observe->readable);
+	if (observe->poll)
+		event_free(observe->poll);
+	events_close(observe->events);
+	*observe = (struct observe){};
+}
+
+static void start(struct relay *relay)
+{
+	static struct log_limit limit; /* tried every second */
+	struct observe *observe = &relay->observe;
+	int r;
+
+	r = events_open(relay->options.pin_dir, &observe->events);
+	if (r < 0) {
+		if (r != -EBUSY)
+			log_limited(
+				&limit, LOG_LEVEL_WARNING,
+				"cannot read '%s/map_events': %s, observed connections are not logged",
+				relay->options.pin_dir, strerror(-r));
+		return;
+	}
+	observe->config_id = relay->reg.config_id;
+	observe->readable =
+		event_new(relay->base, events_fd(observe->events), EV_READ, on_readable, relay);
+	observe->poll = evtimer_new(relay->base, on_poll, relay);
+	if (!observe->readable || !observe->poll) {
+		stop(observe);
+		return;
+	}
+	log_debug("reading the observed connections");
+	on_readable(-1, 0, relay);
+}
+
+static void report_lost(struct observe *observe)
+{
+	static struct log_limit limit;
+	uint64_t lost = events_take_lost(observe->events);
+
+	if (lost)
+		log_limited(
+			&limit, LOG_LEVEL_WARNING,
+			"%" PRIu64
+			" observed connections were not reported: too many at a time, or no relay has read them",
+			lost);
+}
+
+void observe_check(struct relay *relay, bool serves)
+{
+	struct observe *observe = &relay->observe;
+	const bool wanted = serves && connlog_wanted() != CONNLOG_NONE;
+
+	/* Other maps are pinned if the programs were unloaded and loaded. */
+	if (observe->events && (!wanted || observe->config_id != relay->reg.config_id))
+		observe_end(relay);
+	if (!observe->events && wanted)
+		start(relay);
+	if (observe->events)
+		report_lost(observe);
+}
+
+void observe_end(struct relay *relay)
+{
+	int turns = LAST_TURNS;
+
+	if (!relay->observe.events)
+		return;
+	while (turns-- > 0 && read_events(relay) >= EVENTS_MAX)
+		;
+	stop(&relay->observe);
+}

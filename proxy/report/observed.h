@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The lines of the connection log for observed connections, which go direct: the kernel half
+ * reports their end.
+ */
+#ifndef TPROXY_OBSERVED_H
+#define TPROXY_OBSERVED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json_object;
+struct timespec;
+struct tproxy_event;
+struct tproxy_rule_text;
+
+/* How an observed connection has ended. */
+struct observed_end {
+	const char *reason; /* static; those of close_reason_name() mean the same there */
+	int error;	    /* errno that explains the reason, or 0 */
+	bool measured;	    /* the event has bytes, round trip time and retransmits */
+};
+
+struct observed_end observed_end(const struct tproxy_event *event);
+
+/*
+ * Writes the line for people to buf. rule may be NULL: unknown. now_ns is that of
+ * monotonic_kernel_ns(): a line that comes late says so. Returns buf.
+ */
+#define OBSERVED_TEXT_LEN 512
+char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
+		    uint64_t now_ns, char buf[OBSERVED_TEXT_LEN]);
+/*
+ * Returns the line for programs, which the caller frees, or NULL without memory. ended is the time
+ * of the end by CLOCK_REALTIME.
+ */
+struct json_object *observed_json(const struct tproxy_event *event,
+				  const struct tproxy_rule_text *rule,
+				  const struct timespec *ended);
+
+/* Prints the line of a connection in the format of the connection log. */
+void observed_print(const struct tproxy_event *event, const struct tproxy_rule_text *rule);
+
+#endif
