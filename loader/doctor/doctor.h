@@ -60,6 +60,7 @@ void doctor_cgroup2(struct doctor *d);
 void doctor_bpffs(struct doctor *d);
 void doctor_pinned(struct doctor *d);
 void doctor_scopes(struct doctor *d);
+void doctor_rules(struct doctor *d);
 void doctor_attached(struct doctor *d);
 void doctor_policies(struct doctor *d);
 void doctor_relay(struct doctor *d);
