@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/in6.h>
 #include <linux/types.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -32,10 +33,26 @@ struct sock_common {
 	atomic64_t skc_cookie;	 /* 0 = not asked for yet */
 } KERNEL_STRUCT;
 
+struct cgroup;
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup; /* in which the socket was made */
+} KERNEL_STRUCT;
+
+struct kernel_uid {
+	__u32 val; /* in the initial user namespace */
+} KERNEL_STRUCT;
+
 struct sock {
 	struct sock_common __sk_common;
 	struct dst_entry *sk_dst_cache;
 	int sk_err; /* an errno */
+	struct sock_cgroup_data sk_cgrp_data;
+	struct kernel_uid sk_uid; /* file system uid of the process that made the socket */
+} KERNEL_STRUCT;
+
+struct sk_buff {
+	struct sock *sk;
 } KERNEL_STRUCT;
 
 struct ip_options {
@@ -50,12 +67,45 @@ struct ipv6_pinfo {
 	__u8 min_hopcount; /* IPV6_MINHOPCOUNT */
 } KERNEL_STRUCT;
 
+union flowi_uli {
+	struct {
+		__be16 dport;
+	} ports;
+} KERNEL_STRUCT;
+
+struct flowi4 {
+	__be32 daddr;
+	union flowi_uli uli;
+} KERNEL_STRUCT;
+
+struct flowi6 {
+	struct in6_addr daddr;
+	union flowi_uli uli;
+} KERNEL_STRUCT;
+
+struct flowi {
+	union {
+		struct flowi4 ip4;
+		struct flowi6 ip6;
+	} u;
+} KERNEL_STRUCT;
+
+struct inet_cork_full {
+	struct flowi fl; /* where held back data (MSG_MORE, UDP_CORK) will go */
+} KERNEL_STRUCT;
+
 struct inet_sock {
 	struct sock sk;
 	struct ipv6_pinfo *pinet6; /* NULL for an AF_INET socket */
 	__u8 min_ttl;		   /* IP_MINTTL */
 	struct ip_options_rcu *inet_opt;
 	unsigned long inet_flags; /* since 6.6: bits, enum inet_flags */
+	struct inet_cork_full cork;
+} KERNEL_STRUCT;
+
+struct udp_sock {
+	struct inet_sock inet;
+	int pending; /* family of the held back data, 0 = none */
 } KERNEL_STRUCT;
 
 /* Before 6.6. */

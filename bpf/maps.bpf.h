@@ -235,4 +235,17 @@ struct {
 	__uint(max_entries, TPROXY_EVENTS_SIZE);
 } map_events SEC(".maps");
 
+/* The process that connected a UDP socket, in the socket's storage. Private, see udp.bpf.h. */
+struct rule_process {
+	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */
+	__u32 uid, gid;			 /* real ids in the initial user namespace */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct rule_process);
+} map_udp SEC(".maps");
+
 #endif

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -138,6 +139,17 @@ static __always_inline void read_sets(const struct tproxy_rules *rules,
 		f->sets = *bits;
 }
 
+/* Reads all facts about the calling process, also those that no row needs now. */
+static __always_inline void rule_process_read(struct rule_process *process)
+{
+	const struct task_struct *task = (void *)bpf_get_current_task();
+	const __u64 ids = bpf_get_current_uid_gid(); /* the real ones */
+
+	process->uid = (__u32)ids;
+	process->gid = ids >> 32;
+	BPF_CORE_READ_INTO(&process->comm, task, group_leader, comm);
+}
+
 /* Reads the facts that some row needs. The others stay zero. */
 static __always_inline void rule_facts_read(const struct tproxy_rules *rules,
 					    const struct tproxy_endpoint *dst, __u8 protocol,
@@ -176,6 +188,33 @@ __attribute__((noinline)) int rules_find(const struct tproxy_rules *rules,
 	if (!rules || !dst)
 		return RULES_NO_ROW;
 	rule_facts_read(rules, dst, protocol, named_only, cgroups, &f);
+	return rules_match(rules, &f);
+}
+
+/*
+ * As rules_find() for a UDP datagram, but process is the one that connected the socket. A global
+ * function too.
+ */
+__attribute__((noinline)) int rules_find_udp(const struct tproxy_rules *rules,
+					     const struct tproxy_endpoint *dst,
+					     const struct rule_process *process, __u32 named_only,
+					     __u64 cgroups)
+{
+	struct rule_facts f;
+
+	if (!rules || !dst || !process)
+		return RULES_NO_ROW;
+	f = (struct rule_facts){
+		.cgroups = cgroups,
+		.comm = { process->comm[0], process->comm[1] },
+		.uid = process->uid,
+		.gid = process->gid,
+		.port = dst->port,
+		.protocol = IPPROTO_UDP,
+		.named_only = named_only,
+	};
+	if (rules->needs & TPROXY_NEEDS_SETS)
+		read_sets(rules, dst, &f);
 	return rules_match(rules, &f);
 }
 

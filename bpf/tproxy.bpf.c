@@ -16,6 +16,8 @@
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
  * A connection that a rule observes goes direct; observe.bpf.h tells what these hooks do for it.
+ * UDP is not redirected. While a rule is about UDP, sendmsg4, sendmsg6 and egress refuse datagrams
+ * (udp.bpf.h).
  *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
  * the listener at the new address is alive and carries tproxy's mark. decide.bpf.h makes the
@@ -42,6 +44,7 @@
 #include "sockops.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
+#include "udp.bpf.h"
 
 SEC("cgroup/connect4")
 int tproxy_connect4(struct bpf_sock_addr *ctx)
@@ -51,8 +54,10 @@ int tproxy_connect4(struct bpf_sock_addr *ctx)
 	struct tproxy_endpoint dst;
 	int r;
 
-	if (!is_tcp(ctx) || !sk)
+	if (!is_tcp(ctx) || !sk) {
+		udp_connect(ctx, sk);
 		return CONNECT_PROCEED;
+	}
 	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
 	relay = connect_run(ctx, sk, &dst, &r);
 	if (relay) {
@@ -72,8 +77,10 @@ int tproxy_connect6(struct bpf_sock_addr *ctx)
 	__be32 ip[4];
 	int r;
 
-	if (!is_tcp(ctx) || !sk)
+	if (!is_tcp(ctx) || !sk) {
+		udp_connect(ctx, sk);
 		return CONNECT_PROCEED;
+	}
 	load_words(ip, ctx->user_ip6);
 	endpoint_set6(&dst, ip, bpf_ntohs((__be16)ctx->user_port));
 	relay = connect_run(ctx, sk, &dst, &r);
@@ -203,6 +210,40 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	barrier();
 	ctx->retval = 0;
 	return 1;
+}
+
+SEC("cgroup/sendmsg4")
+int tproxy_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	struct tproxy_endpoint dst;
+
+	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
+	return udp_sendmsg(ctx, &dst);
+}
+
+/* For an IPv4-mapped destination sendmsg4 runs. */
+SEC("cgroup/sendmsg6")
+int tproxy_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	struct tproxy_endpoint dst;
+	__be32 ip[4];
+
+	load_words(ip, ctx->user_ip6);
+	endpoint_set6(&dst, ip, bpf_ntohs((__be16)ctx->user_port));
+	return udp_sendmsg(ctx, &dst);
+}
+
+SEC("cgroup_skb/egress")
+int tproxy_egress(struct __sk_buff *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk)
+		return UDP_PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != IPPROTO_UDP)
+		return UDP_PASS;
+	return udp_egress(ctx, sk);
 }
 
 /*

@@ -6,7 +6,8 @@
  * with 0640. Maps with 0600 are for the BPF programs and root.
  *
  * getsockopt and the sweep are attached only where relays run, so that calls of other programs do
- * not pass through them.
+ * not pass through them. The hooks of UDP are attached only while a rule is about UDP, because
+ * egress costs each packet of a scope, those of TCP too.
  */
 #include "objects.h"
 
@@ -49,6 +50,7 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 			       0640 },
 	/* A ring buffer has no key and no value. Its reader writes its own position. */
 	[PINNED_EVENTS] = { "map_events", 0, 0, 0660 },
+	[PINNED_UDP] = { "map_udp", sizeof(int), 0, 0600 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {
@@ -65,6 +67,12 @@ const struct hook hooks[_HOOK_MAX] = {
 	/* Pinned but not attached: bpffs_sweep() runs it with BPF_PROG_TEST_RUN. */
 	[HOOK_SWEEP_NOW] = { "sweep_now", "tc", BPF_PROG_TYPE_SCHED_CLS,
 			     .scope = false },
+	[HOOK_EGRESS] = { "egress", "cgroup_skb/egress", BPF_PROG_TYPE_CGROUP_SKB,
+			  BPF_CGROUP_INET_EGRESS, .scope = true, .udp = true },
+	[HOOK_SENDMSG4] = { "sendmsg4", "cgroup/sendmsg4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_UDP4_SENDMSG, .scope = true, .udp = true },
+	[HOOK_SENDMSG6] = { "sendmsg6", "cgroup/sendmsg6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+			    BPF_CGROUP_UDP6_SENDMSG, .scope = true, .udp = true },
 	[HOOK_SOCKOPS] = { "sockops", "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
 			   .scope = true, .relay = true },
 	[HOOK_CONNECT4] = { "connect4", "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,

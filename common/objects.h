@@ -39,6 +39,7 @@ enum pinned_map_id {
 	PINNED_OBSERVED,
 	PINNED_OBSERVING,
 	PINNED_EVENTS,
+	PINNED_UDP,
 	_PINNED_MAP_MAX,
 };
 
@@ -74,6 +75,9 @@ enum hook_id {
 	HOOK_SOCKOPT,
 	HOOK_SWEEP,
 	HOOK_SWEEP_NOW,
+	HOOK_EGRESS,
+	HOOK_SENDMSG4,
+	HOOK_SENDMSG6,
 	HOOK_SOCKOPS,
 	HOOK_CONNECT4,
 	HOOK_CONNECT6,
@@ -88,6 +92,7 @@ struct hook {
 	enum bpf_attach_type attach_type;
 	bool scope; /* attached at scopes, where clients run; neither flag: pinned only */
 	bool relay; /* attached where relays run */
+	bool udp;   /* with scope: attached only while a rule in force is about UDP */
 };
 
 extern const struct hook hooks[_HOOK_MAX];

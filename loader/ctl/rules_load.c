@@ -99,8 +99,7 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 		r = log_held(options->pin_dir);
 	if (r < 0)
 		return r;
-	r = rules_file_check_enforced(&work.pins, compiled);
-	if (r == 0 && options->confirm_ms)
+	if (options->confirm_ms)
 		r = rules_store_hold(&work.store);
 	if (r == 0)
 		r = rules_store_replace(&work.store, compiled, file);

@@ -24,6 +24,7 @@
 #include "objects.h"
 #include "state/pins.h"
 #include "state/target_list.h"
+#include "state/udp_links.h"
 #include "tproxy_abi.h"
 
 struct check {
@@ -33,6 +34,7 @@ struct check {
 	size_t n_kept;		       /* not wanted by the last load, but in use */
 	struct tproxy_target *targets; /* cgroups of the last load; NULL: unknown */
 	size_t n_targets;
+	bool udp; /* a rule in force is about UDP */
 	bool good;
 };
 
@@ -84,6 +86,25 @@ static bool is_wanted(const struct check *check, uint64_t cgroup_id)
 	return check->n_targets == 0;
 }
 
+/*
+ * The hooks of UDP are attached while a rule is about UDP. A process that replaced the rules and
+ * died before it had detached them leaves them: each packet of the scope pays for it.
+ */
+static void report_needless(struct check *check, const struct pinned_link *link, const char *cgroup)
+{
+	doctor_add(check->d, DOCTOR_WARNING, "links",
+		   "%s is attached to %s, but no rule in force is about UDP", link->hook, cgroup);
+	doctor_fix(check->d, "%s", doctor_fix_load(check->d));
+	check->good = false;
+}
+
+static bool is_needless(const struct check *check, const struct pinned_link *link)
+{
+	const struct hook *hook = hook_by_name(link->hook);
+
+	return hook && hook->udp && !check->udp;
+}
+
 static void report_kept(const struct check *check)
 {
 	if (!check->n_kept)
@@ -118,6 +139,10 @@ static void check_link(struct check *check, const struct pinned_link *link)
 			   cgroup);
 		doctor_fix(d, "%s", doctor_fix_load(d));
 		check->good = false;
+		return;
+	}
+	if (is_needless(check, link)) {
+		report_needless(check, link, cgroup);
 		return;
 	}
 	snprintf(path, sizeof(path), "%s/prog_%s", d->pin_dir, link->hook);
@@ -155,9 +180,15 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 	return 0;
 }
 
+/* Returns true if this hook has to be attached now: at scopes, or where relays run. */
+static bool is_required(const struct check *check, const struct hook *hook)
+{
+	return hook_is_attached(hook) && (!hook->udp || check->udp);
+}
+
 /*
- * Where connect4 is, all hooks that serve a redirected connection must be. Hooks of relays must be
- * attached somewhere.
+ * Where connect4 is, all hooks that serve a redirected connection must be, and those of UDP if a
+ * rule is about UDP. Hooks of relays must be attached somewhere.
  */
 static void check_complete(struct check *check)
 {
@@ -171,8 +202,9 @@ static void check_complete(struct check *check)
 			continue;
 		scope = true;
 		for (j = 0; j < _HOOK_MAX; j++) {
-			if (!hooks[j].scope || pinned_links_have(&check->links, hooks[j].name,
-								 check->links.list[i].cgroup_id))
+			if (!hooks[j].scope || !is_required(check, &hooks[j]) ||
+			    pinned_links_have(&check->links, hooks[j].name,
+					      check->links.list[i].cgroup_id))
 				continue;
 			cgroup_name(check->links.list[i].cgroup_id, cgroup, sizeof(cgroup));
 			doctor_add(d, DOCTOR_ERROR, "links", "%s is missing at %s", hooks[j].name,
@@ -183,7 +215,7 @@ static void check_complete(struct check *check)
 	}
 	for (j = 0; j < _HOOK_MAX; j++) {
 		if (pinned_links_have(&check->links, hooks[j].name, 0) ||
-		    (scope && hooks[j].scope) || !hook_is_attached(&hooks[j]))
+		    (scope && hooks[j].scope) || !is_required(check, &hooks[j]))
 			continue;
 		doctor_add(d, DOCTOR_ERROR, "links", "%s is not attached anywhere", hooks[j].name);
 		doctor_fix(d, "%s", doctor_fix_load(d));
@@ -199,6 +231,7 @@ static void check_links(struct check *check)
 	if (pins_for_each(&pins, collect_link, check) < 0)
 		return;
 	read_targets(check);
+	check->udp = udp_links_wanted(check->d->pin_dir);
 	for (i = 0; i < check->links.n; i++)
 		check_link(check, &check->links.list[i]);
 	report_kept(check);

@@ -16,9 +16,12 @@ void filters_finish(struct filters *filters)
 		close(filters->list[--filters->n].fd);
 }
 
+/* The program of HOOK_EGRESS, which passes TCP. */
+#define OWN_NAME "tproxy_egress"
+
 /*
- * Adds the programs of one direction. A program that cannot be opened is left out: it has been
- * unloaded, or we lack the permission.
+ * Adds the foreign programs of one direction. A program that cannot be opened is left out: it has
+ * been unloaded, or we lack the permission.
  */
 static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 {
@@ -41,6 +44,10 @@ static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 			continue;
 		if (bpf_obj_get_info_by_fd(filter->fd, &info, &len) == 0)
 			memcpy(filter->name, info.name, sizeof(info.name));
+		if (strcmp(filter->name, OWN_NAME) == 0) {
+			close(filter->fd);
+			continue;
+		}
 		to->n++;
 	}
 }

@@ -208,12 +208,16 @@ static void check_foreign(struct doctor *d, const struct pinned_links *links, co
 		return;
 	}
 	for (i = 0; i < _HOOK_MAX; i++) {
-		if (hook_is_attached(&hooks[i]))
+		if (hook_is_attached(&hooks[i]) &&
+		    (!hooks[i].udp || pinned_links_have(links, hooks[i].name, target.id)))
 			check_cancelled(d, links, &target, &hooks[i], seen);
 	}
-	/* Programs on bind, the hook of the sweep, do not affect connect(): policies.c has them. */
+	/*
+	 * Programs on bind, the hook of the sweep, and on the hooks of UDP do not affect connect():
+	 * policies.c and filters.c have them.
+	 */
 	for (i = 0; i < _HOOK_MAX; i++) {
-		if (hook_is_attached(&hooks[i]) && i != HOOK_SWEEP)
+		if (hook_is_attached(&hooks[i]) && !hooks[i].udp && i != HOOK_SWEEP)
 			check_foreign_at(d, links, &target, root, &hooks[i], seen);
 	}
 	cgroup_close(&target);

@@ -50,6 +50,8 @@ enum {
 	IN_RELEASE = 1 << 4,
 	IN_BIND = 1 << 5,
 	IN_TC = 1 << 6,
+	IN_SENDMSG = 1 << 7,
+	IN_EGRESS = 1 << 8,
 };
 
 static const struct probe {
@@ -66,6 +68,9 @@ static const struct probe {
 	{ HOOK_RELEASE, -1, IN_RELEASE },
 	{ HOOK_SWEEP, offsetof(struct bpf_sock_addr, sk), IN_BIND },
 	{ HOOK_SWEEP_NOW, offsetof(struct __sk_buff, sk), IN_TC },
+	{ HOOK_SENDMSG4, offsetof(struct bpf_sock_addr, sk), IN_SENDMSG },
+	{ HOOK_SENDMSG6, offsetof(struct bpf_sock_addr, sk), IN_SENDMSG },
+	{ HOOK_EGRESS, offsetof(struct __sk_buff, sk), IN_EGRESS },
 };
 
 static const struct helper {
@@ -75,7 +80,8 @@ static const struct helper {
 	unsigned int used; /* IN_*: the programs that call it */
 } helpers[] = {
 	{ "bpf_sk_storage_get", BPF_FUNC_sk_storage_get, ARGS_STORAGE,
-	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE | IN_BIND | IN_TC },
+	  IN_CONNECT | IN_GETPEER | IN_SOCKOPS | IN_SOCKOPT | IN_RELEASE | IN_BIND | IN_TC |
+		  IN_SENDMSG | IN_EGRESS },
 	{ "bpf_get_socket_cookie", BPF_FUNC_get_socket_cookie, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPS | IN_RELEASE },
 	{ "bpf_get_netns_cookie", BPF_FUNC_get_netns_cookie, ARGS_CTX,
@@ -85,17 +91,20 @@ static const struct helper {
 	{ "bpf_skc_to_tcp_sock", BPF_FUNC_skc_to_tcp_sock, ARGS_SOCKET, IN_CONNECT | IN_SOCKOPS },
 	{ "bpf_getsockopt", BPF_FUNC_getsockopt, ARGS_OPTION, IN_CONNECT },
 	{ "bpf_setsockopt", BPF_FUNC_setsockopt, ARGS_OPTION, IN_SOCKOPS },
-	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT | IN_BIND },
+	{ "bpf_set_retval", BPF_FUNC_set_retval, ARGS_NUMBER,
+	  IN_CONNECT | IN_SOCKOPT | IN_BIND | IN_SENDMSG },
 	{ "bpf_get_current_cgroup_id", BPF_FUNC_get_current_cgroup_id, ARGS_CTX, IN_CONNECT },
 	{ "bpf_get_current_ancestor_cgroup_id", BPF_FUNC_get_current_ancestor_cgroup_id,
-	  ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT },
+	  ARGS_NUMBER, IN_CONNECT | IN_SOCKOPT | IN_SENDMSG },
 	{ "bpf_get_current_pid_tgid", BPF_FUNC_get_current_pid_tgid, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPT },
 	{ "bpf_get_current_uid_gid", BPF_FUNC_get_current_uid_gid, ARGS_CTX,
-	  IN_CONNECT | IN_SOCKOPT },
+	  IN_CONNECT | IN_SOCKOPT | IN_SENDMSG },
 	{ "bpf_get_current_comm", BPF_FUNC_get_current_comm, ARGS_BUFFER, IN_CONNECT },
 	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX,
-	  IN_CONNECT | IN_SOCKOPS | IN_BIND | IN_TC },
+	  IN_CONNECT | IN_SOCKOPS | IN_BIND | IN_TC | IN_SENDMSG | IN_EGRESS },
+	{ "bpf_sk_fullsock", BPF_FUNC_sk_fullsock, ARGS_SOCKET, IN_EGRESS },
+	{ "bpf_skb_ancestor_cgroup_id", BPF_FUNC_skb_ancestor_cgroup_id, ARGS_CTX_0, IN_EGRESS },
 	{ "bpf_sock_ops_cb_flags_set", BPF_FUNC_sock_ops_cb_flags_set, ARGS_CTX_0, IN_SOCKOPS },
 };
 

@@ -3,9 +3,10 @@
  * tproxy-load: the pinned links, see links.h.
  *
  * A link attaches the program of one hook to one cgroup. Its pin, link_NAME_<cgroup id>, keeps it
- * attached after the loader has ended. A load gives an existing link the new program in one step
- * (bpf_link_update), so the hook has a program at every moment. Missing links are attached in the
- * order of objects.h, connect last.
+ * attached after the loader has ended. A load gives an existing link the new program
+ * (pinned_link.h). Missing links are attached in the order of objects.h, connect last. The hooks of
+ * UDP are wanted only while a rule is about UDP; udp_links.c attaches and detaches them when rules
+ * are loaded later.
  *
  * A link is stale if the load does not want it, because its cgroup is no longer one of the targets.
  * A link is dead if the kernel has detached it, because its cgroup was removed; its pin stays until
@@ -16,8 +17,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -33,87 +32,19 @@
 #include "targets.h"
 #include "util.h"
 
-int links_remove(const struct pins *pins, const char *name)
-{
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-	int r;
-
-	r = pins_path(pins, name, path);
-	if (r < 0)
-		return r;
-	fd = bpf_obj_get(path);
-	/*
-	 * -EINVAL: not a link, or a kernel before 5.9; -EOPNOTSUPP: a link that cannot be detached.
-	 * Then only the pin is removed.
-	 */
-	if (fd >= 0) {
-		r = bpf_link_detach(fd);
-		if (r < 0 && r != -EOPNOTSUPP && r != -EINVAL) {
-			log_err("cannot detach '%s': %s", path, strerror(-r));
-			return r;
-		}
-	}
-	log_debug("detached and removed '%s'", name);
-	return pins_remove(pins, name);
-}
-
-/*
- * Replaces the program of a pinned link. Returns 0 if done, 1 if the link was dead because its
- * cgroup was removed, or -errno, logged. The pin of a dead link is removed.
- */
-static int update_link(const struct pins *pins, const char *name, const char *path, int prog_fd)
-{
-	_cleanup_close_ int fd = bpf_obj_get(path);
-	int r = fd < 0 ? fd : bpf_link_update(fd, prog_fd, NULL);
-
-	if (r == 0) {
-		log_debug("updated '%s'", name);
-		return 0;
-	}
-	if (r != -ENOLINK) {
-		log_err("cannot update '%s': %s", path, strerror(-r));
-		return r;
-	}
-	r = pins_remove(pins, name);
-	return r < 0 ? r : 1;
-}
-
 static int attach(const struct bpf_object *object, const struct hook *hook,
 		  const struct cgroup *cgroup, const struct pins *pins, struct created *created)
 {
-	struct bpf_program *prog = programs_find(object, hook);
-	struct bpf_link *link;
-	char name[PINS_LINK_LEN], path[PATH_MAX];
+	char name[PINS_LINK_LEN];
+	bool is_new;
 	int r;
 
+	r = pinned_link_attach(pins, hook, cgroup, bpf_program__fd(programs_find(object, hook)),
+			       &is_new);
 	pins_format_link(hook->name, cgroup->id, name);
-	r = pins_path(pins, name, path);
-	if (r < 0)
-		return r;
-	if (pins_exists(pins, name)) {
-		r = update_link(pins, name, path, bpf_program__fd(prog));
-		if (r <= 0)
-			return r;
-	}
-	link = bpf_program__attach_cgroup(prog, cgroup->fd);
-	if (!link) {
-		r = -errno;
-		log_err("cannot attach %s to '%s': %s%s", hook->name, cgroup->path, strerror(-r),
-			r == -EPERM
-				? "; 'tproxyctl doctor --cgroup' names the program that prevents it"
-				: "");
-		return r;
-	}
-	r = bpf_link__pin(link, path);
-	if (r < 0) {
-		log_err("cannot pin '%s': %s", path, strerror(-r));
-	} else {
+	if (is_new)
 		created_add(created, name);
-		log_debug("attached %s to '%s'", hook->name, cgroup->path);
-	}
-	bpf_link__destroy(link); /* closes the fd; the pinned link stays attached */
-	return r < 0 ? r : pins_set_access(pins, name, 0, PINNED_HOOK_MODE);
+	return r;
 }
 
 int links_attach(const struct bpf_object *object, const struct targets *targets,
@@ -174,10 +105,15 @@ struct stale {
 	int error; /* the first one; the other links are detached all the same */
 };
 
+/* True if the hook also serves, or cleans up after, connections that are redirected already. */
+static bool serves_connections(const struct hook *hook)
+{
+	return strncmp(hook->name, "connect", 7) != 0 && !hook->udp;
+}
+
 /*
  * A callback of pins_for_each(): detaches a link of an earlier load that this load does not want. A
- * link of connect is detached at once. The others also serve and clean up after connections that
- * are redirected already, so they stay as long as there are any.
+ * link that serves redirected connections stays as long as there are any.
  */
 static int detach_if_stale(struct pins *pins, const char *name, void *data)
 {
@@ -192,13 +128,13 @@ static int detach_if_stale(struct pins *pins, const char *name, void *data)
 	hook = hook_by_name(hook_name);
 	if (hook && is_wanted(stale->targets, hook, id))
 		return 0;
-	if (hook && strncmp(hook->name, "connect", 7) != 0 &&
-	    has_connections(pins, stale->socks_fd) && !is_dead_link(pins, name)) {
+	if (hook && serves_connections(hook) && has_connections(pins, stale->socks_fd) &&
+	    !is_dead_link(pins, name)) {
 		stale->n_kept++;
 		return 0;
 	}
 	log_debug("'%s' is wanted no more", name);
-	r = links_remove(pins, name);
+	r = pinned_link_remove(pins, name);
 	if (r < 0 && stale->error == 0)
 		stale->error = r;
 	return 0;

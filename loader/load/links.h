@@ -27,9 +27,4 @@ int links_attach(const struct bpf_object *object, const struct targets *targets,
 int links_detach_stale(struct pins *pins, const struct targets *targets, int socks_fd,
 		       size_t *ret_kept);
 
-/*
- * Detaches a pinned link at once, even if other processes hold it open, and removes the pin.
- */
-int links_remove(const struct pins *pins, const char *name);
-
 #endif

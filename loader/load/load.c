@@ -50,10 +50,12 @@
 #include "rules_step.h"
 #include "search_bit.h"
 #include "state/owned.h"
+#include "state/pinned_link.h"
 #include "state/pins.h"
 #include "state/policy.h"
 #include "state/relays.h"
 #include "state/target_list.h"
+#include "state/udp_links.h"
 #include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
@@ -313,6 +315,7 @@ static int load_steps(struct load *l)
 	r = rules_step_run(l->skel->obj, &l->pins, &l->rules);
 	if (r < 0)
 		return r;
+	l->targets.udp = l->rules.store.now->needs & TPROXY_NEEDS_UDP;
 	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->created);
 	if (r < 0)
 		return r;
@@ -333,7 +336,7 @@ static void undo(struct load *l)
 		search_bit_clear(&l->pins);
 	while ((name = created_take_newest(&l->created))) {
 		if (strncmp(name, "link_", 5) == 0)
-			links_remove(&l->pins, name);
+			pinned_link_remove(&l->pins, name);
 		else
 			pins_remove(&l->pins, name);
 	}
@@ -373,6 +376,8 @@ static int load_with(const struct load_options *options)
 	if (r < 0)
 		return r;
 	r = check_pinned(&l.pins);
+	l.targets.udp = l.rules.compiled ? l.rules.compiled->has_udp
+					 : r == 0 && udp_links_wanted(l.pins.path);
 	if (r == 0)
 		r = foreign_check(&l.pins, &l.targets, options->force);
 	if (r == 0)

@@ -53,9 +53,7 @@ int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 	r = rules_store_open(pins, store);
 	if (r < 0 || !step->compiled)
 		return r;
-	r = rules_file_check_enforced(pins, step->compiled);
-	if (r < 0)
-		return r;
+	store->links_later = true; /* links_attach() follows */
 	/* The configuration of the host ends the wait of `tproxyctl rules load --confirm`. */
 	if (store->held)
 		rules_store_settle(store);

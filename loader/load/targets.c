@@ -205,6 +205,8 @@ static bool in_scope(const struct targets *t, const struct cgroup *cgroup)
 /* Without --relay-cgroup relays run where clients do. */
 bool targets_want_scopes(const struct targets *t, const struct hook *hook)
 {
+	if (hook->udp && !t->udp)
+		return false;
 	return hook->scope || (hook->relay && t->relay.fd < 0);
 }
 

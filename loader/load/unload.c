@@ -15,10 +15,10 @@
 #include "bpffs.h"
 #include "escape.h"
 #include "handshakes.h"
-#include "links.h"
 #include "log.h"
 #include "search_bit.h"
 #include "state/owned.h"
+#include "state/pinned_link.h"
 #include "state/pins.h"
 #include "state/policy.h"
 #include "state/relays.h"
@@ -49,7 +49,7 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 	if (r <= 0)
 		return r;
 	if (strncmp(name, "link_", 5) == 0)
-		return links_remove(pins, name);
+		return pinned_link_remove(pins, name);
 	return pins_remove(pins, name);
 }
 

@@ -9,6 +9,9 @@
 
 #include "pins.h"
 
+struct cgroup;
+struct hook;
+
 struct pinned_link {
 	char hook[PINS_LINK_LEN];
 	uint64_t cgroup_id; /* as in the name of the pin */
@@ -23,5 +26,20 @@ struct pinned_link {
  * only. Not logged.
  */
 int pinned_link_read(const struct pins *pins, const char *name, struct pinned_link *ret_link);
+
+/*
+ * Attaches a program to a hook of @cgroup, and pins the link. A link that is pinned already gets
+ * the program in one step (bpf_link_update), so the hook has a program at every moment. The pins
+ * must be locked. *ret_created says whether the pin is new, also after a failure. Returns 0 or
+ * -errno, logged.
+ */
+int pinned_link_attach(const struct pins *pins, const struct hook *hook,
+		       const struct cgroup *cgroup, int prog_fd, bool *ret_created);
+
+/*
+ * Detaches a pinned link at once, even if other processes hold it open, and removes the pin. The
+ * pins must be locked. Returns 0 or -errno, logged.
+ */
+int pinned_link_remove(const struct pins *pins, const char *name);
 
 #endif

@@ -3,7 +3,6 @@
 #ifndef TPROXY_STATE_RULES_FILE_H
 #define TPROXY_STATE_RULES_FILE_H
 
-struct pins;
 struct rules_compiled;
 
 /*
@@ -11,10 +10,5 @@ struct rules_compiled;
  * in compiled->messages.
  */
 int rules_file_compile(const char *path, struct rules_compiled *ret_compiled);
-
-/*
- * Checks that what is loaded enforces these rules. Returns 0, or -EOPNOTSUPP, logged.
- */
-int rules_file_check_enforced(const struct pins *pins, const struct rules_compiled *compiled);
 
 #endif

@@ -5,11 +5,13 @@
  *   counters   give each new rule an index that the rules in force do not use
  *   sets       fill a new trie; write the names of its sets for the slot that is not in use
  *   policy     set TPROXY_RULES_LOOPBACK, if the new rules name a loopback address
+ *   links      attach the hooks of UDP, if a new rule is about UDP
  *   pins       pin the new rules and the new trie under second names
  *   slot       put the trie into the slot that is not in use
  *   map_rules  put the new rules into map_rules[0]: from here on they are in force
  *   pins       rename the second names to map_rules_active and map_sets_active
- *   settle     empty the slot that is no longer in use, clear TPROXY_RULES_LOOPBACK
+ *   settle     empty the slot that is no longer in use, clear TPROXY_RULES_LOOPBACK, detach the
+ *              hooks of UDP, if no rule is about UDP
  *
  * The update of map_rules[0] returns when no program uses the rules before any more. So the slot
  * that is emptied, and the counters that the next load reuses, have no reader.
@@ -34,6 +36,7 @@
 #include "policy.h"
 #include "rules/rules.h"
 #include "tproxy_abi.h"
+#include "udp_links.h"
 #include "util.h"
 
 static int log_error(const struct rules_store *s, const char *what, int r)
@@ -336,6 +339,8 @@ static int publish(struct rules_store *s, struct tproxy_rules **next, int *sets_
 	if (r < 0)
 		return log_error(s, "create a map of rules", r);
 	r = named ? set_loopback(s, true) : 0;
+	if (r == 0 && (*next)->needs & TPROXY_NEEDS_UDP && !s->links_later)
+		r = udp_links_attach(s->pins);
 	if (r == 0)
 		r = stage(s, PINNED_RULES_ACTIVE, fd);
 	if (r == 0)
@@ -496,4 +501,6 @@ void rules_store_settle(struct rules_store *s)
 			log_error(s, "free the sets of the rules before", r);
 	}
 	set_loopback(s, s->now->needs & TPROXY_NEEDS_LOOPBACK);
+	if (!(s->now->needs & TPROXY_NEEDS_UDP))
+		udp_links_detach(s->pins);
 }

@@ -30,7 +30,8 @@ struct rules_store {
 	struct tproxy_rules *now;    /* contents of inner_fd; generation 0: no rules */
 	/* The ones before, until rules_store_settle(); -1: none. */
 	int previous_fd, previous_sets_fd;
-	bool held; /* by rules_store_hold(), of this process or another one */
+	bool links_later; /* the caller attaches the hooks of UDP itself, afterwards */
+	bool held;	  /* by rules_store_hold(), of this process or another one */
 	/* Set by tproxy-load, which has the object, so that it needs no CAP_SYS_ADMIN. */
 	struct inner_map_types rules_types, sets_types;
 	struct rule_counters counters;

@@ -26,7 +26,7 @@ def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
     diagnosis = doctor().fine()
     for check in ("privileges", "kernel", "loaded", "pins", "links", "foreign", "relay"):
         assert diagnosis.about(check, "ok"), check
-    assert len(diagnosis.about("kernel", "ok")) == 10
+    assert len(diagnosis.about("kernel", "ok")) == 13
     text = ctl("doctor").succeeded().out
     for finding in diagnosis.findings:
         assert finding["what"] in text and finding.get("fix", "") in text

@@ -17,10 +17,11 @@ ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
 MAPS = ["map_cgroup_bits", "map_clients", "map_config", "map_failed", "map_listeners", "map_loads",
         "map_marks", "map_policy", "map_ports", "map_rule_stats", "map_rule_texts", "map_rules",
         "map_rules_active", "map_set_texts", "map_sets", "map_sets_active", "map_shares",
-        "map_socks", "map_stats", "map_strayed", "map_sweep", "map_targets"]
+        "map_socks", "map_stats", "map_strayed", "map_sweep", "map_targets", "map_udp"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
-PINNED_ONLY = ["sweep_now"]
+UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP
+PINNED_ONLY = ["sweep_now", *UDP_HOOKS]
 HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
 
 
@@ -56,7 +57,7 @@ def test_pins_and_links(bed):
     names = bed.pins.names()
     assert [name for name in names if name.startswith("map_")] == MAPS
     assert [name for name in names if name.startswith("prog_")] == [
-        f"prog_{hook}" for hook in [*HOOKS, *PINNED_ONLY]]
+        f"prog_{hook}" for hook in sorted([*HOOKS, *PINNED_ONLY])]
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxy-load and tproxyctl. See udp_links.h. */
+#include "udp_links.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "foreign.h"
+#include "host/cgroup.h"
+#include "log.h"
+#include "objects.h"
+#include "pinned_link.h"
+#include "pins.h"
+#include "rules_view.h"
+#include "target_list.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+bool udp_links_wanted(const char *pin_dir)
+{
+	_cleanup_free_ struct tproxy_rules *rules = malloc(sizeof(*rules));
+	_cleanup_close_ int fd = -1;
+	const __u32 key = 0;
+
+	return rules && rules_view_open(pin_dir, &fd) == 0 &&
+	       bpf_map_lookup_elem(fd, &key, rules) == 0 && rules->needs & TPROXY_NEEDS_UDP;
+}
+
+/* Refuses to stop a foreign program that runs for the cgroup, as load/foreign_check.c does. */
+static int check_foreign(const struct pins *pins, const struct hook *hook,
+			 const struct cgroup *cgroup)
+{
+	char text[FOREIGN_TEXT_LEN], fix[FOREIGN_FIX_LEN], name[PINS_LINK_LEN];
+	struct foreign foreign;
+	int r;
+
+	pins_format_link(hook->name, cgroup->id, name);
+	if (pins_exists(pins, name))
+		return 0;
+	r = foreign_find(cgroup, hook, /* own_prog_id= */ 0, &foreign);
+	if (r < 0) {
+		log_err("cannot look for other programs of %s at '%s': %s", hook->name,
+			cgroup->path, strerror(-r));
+		return r;
+	}
+	if (r == 0)
+		return 0;
+	foreign_describe(&foreign, cgroup, /* attached= */ false, text);
+	foreign_fix(&foreign, fix);
+	log_err("%s; run this first: %s", text, fix);
+	return -EPERM;
+}
+
+static int attach_at(const struct pins *pins, const struct hook *hook, int prog_fd,
+		     const struct tproxy_target *target)
+{
+	_cleanup_(cgroup_close) struct cgroup cgroup = CGROUP_NULL;
+	bool is_new;
+	int r;
+
+	if (target->flags != TPROXY_TARGET_SCOPE)
+		return 0;
+	r = cgroup_open(target->path, &cgroup);
+	if (r == -ENOENT || r == -ENOTDIR || (r == 0 && cgroup.id != target->cgroup_id))
+		return 0;
+	if (r < 0) {
+		log_err("cannot open the cgroup '%s': %s", target->path, cgroup_strerror(r));
+		return r;
+	}
+	r = check_foreign(pins, hook, &cgroup);
+	return r < 0 ? r : pinned_link_attach(pins, hook, &cgroup, prog_fd, &is_new);
+}
+
+static int attach_hook(const struct pins *pins, const struct hook *hook,
+		       const struct tproxy_target *targets, size_t n)
+{
+	char name[PINS_LINK_LEN], path[PATH_MAX];
+	_cleanup_close_ int prog_fd = -1;
+	size_t i;
+	int r;
+
+	snprintf(name, sizeof(name), "prog_%s", hook->name);
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	prog_fd = bpf_obj_get(path);
+	if (prog_fd < 0) {
+		log_err("cannot open '%s': %s", path, strerror(-prog_fd));
+		return prog_fd;
+	}
+	for (i = 0; i < n && r == 0; i++)
+		r = attach_at(pins, hook, prog_fd, &targets[i]);
+	return r;
+}
+
+int udp_links_attach(const struct pins *pins)
+{
+	_cleanup_free_ struct tproxy_target *targets = NULL;
+	size_t n = 0, i;
+	int r;
+
+	r = target_list_read_pinned(pins->path, &targets, &n);
+	if (r < 0)
+		log_err("cannot read the cgroups in '%s/map_targets': %s", pins->path,
+			strerror(-r));
+	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
+		if (hooks[i].udp)
+			r = attach_hook(pins, &hooks[i], targets, n);
+	}
+	return r;
+}
+
+/* A callback of pins_for_each(). */
+static int detach_if_udp(struct pins *pins, const char *name, void *data)
+{
+	char hook_name[PINS_LINK_LEN];
+	const struct hook *hook;
+	uint64_t id;
+	int *error = data, r;
+
+	if (pins_parse_link(name, hook_name, &id) < 0)
+		return 0;
+	hook = hook_by_name(hook_name);
+	if (!hook || !hook->udp)
+		return 0;
+	r = pinned_link_remove(pins, name);
+	if (*error == 0)
+		*error = r;
+	return 0;
+}
+
+int udp_links_detach(const struct pins *pins)
+{
+	struct pins all = { .path = pins->path, .fd = pins->fd };
+	int error = 0, r;
+
+	r = pins_for_each(&all, detach_if_udp, &error);
+	return r < 0 ? r : error;
+}
