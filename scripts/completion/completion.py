@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Writes the completion of a program for bash, zsh and fish, from the table of options that the
-program itself prints (--print-options, common/opthelp.h). A line of the type "command" is a command;
-one of the type "verb" is a word that follows the command in the field of commands.
+program itself prints (--print-options, common/opthelp.h). A line of the type "command" is a
+command; one of the type "verb" is a word that follows the command in the field of commands.
 
 The candidates for a value depend on its name in --help: see KINDS. The files are written to
 DIRECTORY as PROGRAM (bash), _PROGRAM (zsh) and PROGRAM.fish.
