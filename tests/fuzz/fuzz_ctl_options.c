@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The options of tproxyctl's commands, for the four kinds of commands: with the common options
- * only, with --cgroup, with --pid and its companions, with destinations.
+ * The options of tproxyctl's commands, for the five kinds of commands: with the common options
+ * only, with --cgroup, with --pid and its companions, with destinations, with a verb and a file.
  */
 #include "argv.h"
 
@@ -21,6 +21,7 @@ static const struct ctl_usage usages[] = {
 	{ CTL_DOCTOR, "[OPTION]...", "Looks closer.\n" },
 	{ CTL_REGISTER, "[OPTION]...", "Does.\n" },
 	{ CTL_EXPLAIN, "[OPTION]...", "Tells.\n" },
+	{ CTL_RULES, "[OPTION]...", "Rules.\n" },
 };
 
 static void check_process(const struct ctl_usage *usage, const struct ctl_options *o)
@@ -55,6 +56,15 @@ static void check_destinations(const struct ctl_usage *usage, const struct ctl_o
 			o->destinations[i].sa.sa_family == AF_INET6);
 }
 
+static void check_verb(const struct ctl_usage *usage, const struct ctl_options *o)
+{
+	require((usage->command == CTL_RULES) == (o->verb != CTL_RULES_NONE));
+	require(o->verb < _CTL_RULES_MAX);
+	require(!*o->file == !takes_file(o->verb));
+	require(!o->confirm_ms || o->verb == CTL_RULES_LOAD);
+	require(o->verb == CTL_RULES_CHECK || (!o->no_resolve && !o->verbose));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct ctl_options o, poison;
@@ -79,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				usages[i].command == CTL_EXPLAIN);
 			check_process(&usages[i], &o);
 			check_destinations(&usages[i], &o);
+			check_verb(&usages[i], &o);
 		}
 		fuzz_argv_finish(&a);
 	}

@@ -22,6 +22,7 @@ static const struct ctl_usage plain = { CTL_STATUS, "", "" };
 static const struct ctl_usage examining = { CTL_DOCTOR, "", "" };
 static const struct ctl_usage with_process = { CTL_REGISTER, "", "" };
 static const struct ctl_usage explaining = { CTL_EXPLAIN, "", "" };
+static const struct ctl_usage with_rules = { CTL_RULES, "", "" };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
 
@@ -104,6 +105,43 @@ static void test_process_option_errors(void **state)
 	assert_int_equal(parse(&with_process, &o, "--pid", "1", "-c", "/c"), -EINVAL);
 	assert_int_equal(parse(&examining, &o, "--pid", "1"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--remove"), -EINVAL);
+	assert_string_equal(o.pin_dir, "as before");
+}
+
+static void test_rules_options(void **state)
+{
+	struct ctl_options o;
+
+	assert_int_equal(parse(&with_rules, &o, "check", "f", "--json", "-v"), 0);
+	assert_int_equal(o.verb, CTL_RULES_CHECK);
+	assert_string_equal(o.file, "f");
+	assert_true(o.json && o.verbose);
+	assert_false(o.no_resolve);
+	assert_int_equal(parse(&with_rules, &o, "--no-resolve", "check", "f"), 0);
+	assert_true(o.no_resolve);
+	assert_int_equal(parse(&with_rules, &o, "load", "--confirm", "30s", "--", "-f"), 0);
+	assert_int_equal(o.verb, CTL_RULES_LOAD);
+	assert_string_equal(o.file, "-f");
+	assert_int_equal(o.confirm_ms, 30000);
+	assert_int_equal(parse(&with_rules, &o, "stats"), 0);
+	assert_int_equal(o.verb, CTL_RULES_STATS);
+	assert_string_equal(o.file, "");
+}
+
+static void test_rules_option_errors(void **state)
+{
+	struct ctl_options o = { .pin_dir = "as before" };
+
+	assert_int_equal(parse(&with_rules, &o), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "chec", "f"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "check"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "check", ""), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "check", "f", "g"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "show", "f"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "check", "f", "--confirm", "1s"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "load", "f", "--no-resolve"), -EINVAL);
+	assert_int_equal(parse(&with_rules, &o, "load", "f", "-v"), -EINVAL);
+	assert_int_equal(parse(&plain, &o, "--no-resolve"), -EINVAL);
 	assert_string_equal(o.pin_dir, "as before");
 }
 
@@ -328,6 +366,8 @@ int main(void)
 		cmocka_unit_test(test_option_errors),
 		cmocka_unit_test(test_process_options),
 		cmocka_unit_test(test_process_option_errors),
+		cmocka_unit_test(test_rules_options),
+		cmocka_unit_test(test_rules_option_errors),
 		cmocka_unit_test(test_explain_options),
 		cmocka_unit_test(test_explain_option_errors),
 		cmocka_unit_test(test_many_ports),
