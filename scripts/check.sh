@@ -144,9 +144,9 @@ check_claims()
 {
     {
         awk -F ' *[|] *' 'NF == 6 { print $5 }' SECURITY.md | tr ';' '\n' | sed 's/^ *//' |
-            grep -E '^[a-z0-9]+: ' | grep -v '^kernel: ' | sed 's/^/SECURITY.md:/'
+            grep -E '^[a-z0-9_]+: ' | grep -v '^kernel: ' | sed 's/^/SECURITY.md:/'
         awk -F ' *[|] *' '/^[|] I[0-9]+ / { print $5 }' ARCHITECTURE.md | tr -d '\140' |
-            tr ';' '\n' | sed -n 's/^ *test_\([a-z0-9]*\)\.py: /ARCHITECTURE.md:\1: /p'
+            tr ';' '\n' | sed -n 's/^ *test_\([a-z0-9_]*\)\.py: /ARCHITECTURE.md:\1: /p'
     } > "$tmp"
     for document in SECURITY.md ARCHITECTURE.md; do
         grep -q "^$document:" "$tmp" || finding "$document: no claim names a test"
