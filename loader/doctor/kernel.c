@@ -272,23 +272,40 @@ static int create_storage(void)
 	return r;
 }
 
+/* Creates an array of maps, or a map of a simpler type. Returns an fd or -errno. */
+static int create_map(enum bpf_map_type type, __u32 key_size, __u32 flags)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags);
+	_cleanup_close_ int inner_fd = -1;
+	__u32 value_size = sizeof(__u64);
+
+	if (type == BPF_MAP_TYPE_ARRAY_OF_MAPS) {
+		inner_fd = create_map(BPF_MAP_TYPE_ARRAY, sizeof(__u32), 0);
+		opts.inner_map_fd = (__u32)inner_fd;
+		value_size = sizeof(__u32);
+	}
+	return bpf_map_create(type, PROBE_NAME, key_size, value_size, 1, &opts);
+}
+
 static void check_maps(struct doctor *d, int storage_fd)
 {
 	static const struct {
 		const char *name;
 		enum bpf_map_type type;
+		__u32 key_size, flags;
 	} maps[] = {
-		{ "array", BPF_MAP_TYPE_ARRAY },
-		{ "per-CPU array", BPF_MAP_TYPE_PERCPU_ARRAY },
-		{ "hash", BPF_MAP_TYPE_HASH },
-		{ "LRU hash", BPF_MAP_TYPE_LRU_HASH },
+		{ "array", BPF_MAP_TYPE_ARRAY, sizeof(__u32), 0 },
+		{ "per-CPU array", BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(__u32), 0 },
+		{ "hash", BPF_MAP_TYPE_HASH, sizeof(__u32), 0 },
+		{ "LRU hash", BPF_MAP_TYPE_LRU_HASH, sizeof(__u32), 0 },
+		{ "LPM trie", BPF_MAP_TYPE_LPM_TRIE, sizeof(__u64), BPF_F_NO_PREALLOC },
+		{ "array of maps", BPF_MAP_TYPE_ARRAY_OF_MAPS, sizeof(__u32), 0 },
 	};
 	bool all = storage_fd >= 0;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(maps); i++) {
-		int fd = bpf_map_create(maps[i].type, PROBE_NAME, sizeof(__u32), sizeof(__u64), 1,
-					NULL);
+		int fd = create_map(maps[i].type, maps[i].key_size, maps[i].flags);
 
 		if (fd >= 0) {
 			close(fd);
@@ -305,8 +322,9 @@ static void check_maps(struct doctor *d, int storage_fd)
 		doctor_fix(d, FIX_KERNEL);
 	}
 	if (all)
-		doctor_add(d, DOCTOR_OK, "kernel",
-			   "maps: array, per-CPU array, hash, LRU hash, socket storage with BTF");
+		doctor_add(
+			d, DOCTOR_OK, "kernel",
+			"maps: array, per-CPU array, hash, LRU hash, LPM trie, array of maps, socket storage with BTF");
 }
 
 /* The BPF programs read fields of the kernel's sockets, whose offsets come from BTF. */
