@@ -24,8 +24,8 @@ static const char *find_line(const struct source *source, unsigned int number, s
 	return line;
 }
 
-static void add(const struct source *source, struct rules_place at, bool is_note, const char *fmt,
-		va_list ap)
+static void _printf_(4, 0) add(const struct source *source, struct rules_place at, bool is_note,
+			       const char *fmt, va_list ap)
 {
 	size_t *n = is_note ? &source->messages->n_notes : &source->messages->n_errors;
 	char *text = NULL;

@@ -32,12 +32,10 @@ static struct parsed parsed;
 static char text[65536];
 static size_t text_len;
 
-static __always_inline __u64 rules_name_word(const char *name, __u32 offset)
+static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
+					    __u32 offset, __u32 n)
 {
-	__u64 word;
-
-	memcpy(&word, name + offset, sizeof(word));
-	return word;
+	memcpy(chunk, name + offset, n);
 }
 
 /* xorshift64*, so that a failure can be repeated. */
@@ -110,10 +108,10 @@ struct connection {
 	bool include_loopback;
 	uint32_t level;		     /* of the process's cgroup, at most LEVELS - 1 */
 	uint64_t cgroup_ids[LEVELS]; /* by level */
-	const char *names[LEVELS];   /* from level 1 on */
+	const char *names[LEVELS];
 };
 
-static void print(const char *fmt, ...)
+static void _printf_(1, 2) print(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -232,6 +230,7 @@ static struct connection make_connection(void)
 		.include_loopback = any_of(8) == 0,
 		.level = any_of(LEVELS),
 		.cgroup_ids = { 1000 },
+		.names = { "" }, /* of the root */
 	};
 	uint32_t i;
 
@@ -312,7 +311,7 @@ static bool item_holds(const struct parsed_item *item, enum parsed_condition con
 		return item->cgroup_level <= c->level &&
 		       c->cgroup_ids[item->cgroup_level] == item->cgroup_id;
 	default:
-		for (i = 1; i <= c->level; i++) {
+		for (i = 0; i <= c->level; i++) {
 			if (fnmatch(item->word, c->names[i], FNM_NOESCAPE) == 0)
 				return true;
 		}
@@ -385,21 +384,6 @@ static struct tproxy_set_bits look_up(const __u8 addr[16])
 	return (struct tproxy_set_bits){};
 }
 
-static bool test_holds(const struct tproxy_cgroup_test *test, const struct connection *c)
-{
-	char name[512] = "";
-	uint32_t i;
-
-	if (test->cgroup_id)
-		return test->level <= c->level && c->cgroup_ids[test->level] == test->cgroup_id;
-	for (i = 1; i <= c->level; i++) {
-		strcpy(name, c->names[i]);
-		if (rules_name_matches(test, name, (__u32)strlen(name)))
-			return true;
-	}
-	return false;
-}
-
 static int decide_by_rows(const struct connection *c)
 {
 	struct rule_facts facts = {
@@ -416,8 +400,9 @@ static int decide_by_rows(const struct connection *c)
 
 	strcpy(comm, c->comm);
 	memcpy(facts.comm, comm, sizeof(comm));
-	for (i = 0; i < compiled.rules.n_cgroup_tests; i++)
-		facts.cgroups |= (uint64_t)test_holds(&compiled.rules.cgroup_tests[i], c) << i;
+	for (i = 0; i <= c->level; i++)
+		facts.cgroups |= rules_test_cgroup(&compiled.rules, c->cgroup_ids[i], c->names[i],
+						   (__u32)strlen(c->names[i]));
 	row = rules_match(&compiled.rules, &facts);
 	return row == RULES_NO_ROW ? -1 : compiled.rules.rows[row].group;
 }
