@@ -2,11 +2,11 @@
 /*
  * tproxyctl rules load --confirm: waits, see rules.h.
  *
- * A user who applies rules over the network may cut off the own connection by them. So the rules are
- * taken back unless they are confirmed: by Enter at the terminal, or by `tproxyctl rules confirm`,
- * which removes the pin of the rules before. SIGINT, the end of the terminal and every other end of
- * this process take them back at once. For SIGKILL there is a child in a session of its own, the
- * guard. It holds a pipe to this process, and acts when the pipe is closed.
+ * A user who applies rules over the network may cut off the own connection by them. So the rules
+ * are taken back unless they are confirmed: by Enter at the terminal, or by `tproxyctl rules
+ * confirm`, which removes the pin of the rules before. SIGINT, the end of the terminal and every
+ * other end of this process take them back at once. For SIGKILL there is a child in a session of
+ * its own, the guard. It holds a pipe to this process, and acts when the pipe is closed.
  *
  * The process does not stop: a stopped one could not keep the time.
  */
@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -222,6 +223,8 @@ int rules_confirm_wait(const char *pin_dir, uint32_t generation, uint64_t timeou
 		log_err("cannot wait for the confirmation: %s", strerror(pid < 0 ? -pid : errno));
 		answer = ANSWER_TAKE_BACK;
 	} else {
+		/* Keys that were pressed before the question are no answer. */
+		tcflush(STDIN_FILENO, TCIFLUSH);
 		log_prompt(&w, timeout_ms);
 	}
 	while (answer == ANSWER_NONE)
