@@ -345,12 +345,13 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 }
 
 /*
- * TCP_CONNECT_CB of an observed connection: source and destination are final. Another connect
- * program may have changed the destination.
+ * TCP_CONNECT_CB of an observed connection: source and destination are final. The entry keeps the
+ * destination that connect() asked for, if another connect program has changed it.
  */
 static __always_inline void observe_sent(struct bpf_sock_ops *ctx, const struct bpf_sock *sk)
 {
 	struct tproxy_observed *observed;
+	struct tproxy_endpoint dst;
 	__u64 cookie;
 
 	if (!is_observing())
@@ -359,7 +360,9 @@ static __always_inline void observe_sent(struct bpf_sock_ops *ctx, const struct 
 	observed = bpf_map_lookup_elem(&map_observed, &cookie);
 	if (!observed)
 		return;
-	ends_of(ctx, &observed->src, &observed->dst);
+	ends_of(ctx, &observed->src, &dst);
+	if (!endpoint_equal(&observed->dst, &dst))
+		observed->flags |= TPROXY_OBSERVED_MOVED;
 	if (sk->bound_dev_if)
 		observed->flags |= TPROXY_OBSERVED_DEVICE;
 	observed->flags |= TPROXY_OBSERVED_SENT;

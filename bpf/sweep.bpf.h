@@ -176,9 +176,10 @@ static __always_inline bool has_observed_socket(void *ctx, const struct tproxy_o
 
 /*
  * True if the connection of this entry may still exist. A socket that cannot be looked up, because
- * it is in another network namespace or bound to a device, is given time to end once its program
- * has closed it. A SYN that does not come is given up: no hook reports that the kernel has closed a
- * socket of its own (MPTCP). A deferred SYN (Fast Open) that comes later is not observed.
+ * it is in another network namespace, bound to a device or connected elsewhere, is given time to
+ * end once its program has closed it. A SYN that does not come is given up: no hook reports that
+ * the kernel has closed a socket of its own (MPTCP). A deferred SYN (Fast Open) that comes later is
+ * not observed.
  */
 static __always_inline bool may_be_alive(const struct tproxy_observed *observed, __u64 cookie,
 					 const struct sweep_step *step)
@@ -186,7 +187,7 @@ static __always_inline bool may_be_alive(const struct tproxy_observed *observed,
 	if (!(observed->flags & TPROXY_OBSERVED_SENT))
 		return step->now_ns < observed->started_ns + SWEEP_UNSENT_NS;
 	if (observed->netns_cookie == step->netns_cookie &&
-	    !(observed->flags & TPROXY_OBSERVED_DEVICE))
+	    !(observed->flags & (TPROXY_OBSERVED_DEVICE | TPROXY_OBSERVED_MOVED)))
 		return has_observed_socket(step->ctx, observed, cookie);
 	return !observed->released_ns || step->now_ns < observed->released_ns + SWEEP_RELEASED_NS;
 }

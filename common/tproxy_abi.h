@@ -433,6 +433,8 @@ struct tproxy_cgroup_key {
 enum tproxy_observed_flags {
 	TPROXY_OBSERVED_SENT = 1 << 0,	 /* the SYN is sent: src is valid */
 	TPROXY_OBSERVED_DEVICE = 1 << 1, /* bound to a device when the SYN was sent */
+	/* Another connect program has replaced dst: one of others, or of an instance above. */
+	TPROXY_OBSERVED_MOVED = 1 << 2,
 };
 
 struct tproxy_observed {
@@ -444,9 +446,9 @@ struct tproxy_observed {
 	__u32 uid;
 	char comm[TPROXY_COMM_LEN]; /* of the thread group leader */
 	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
-	struct tproxy_endpoint dst;
-	__u32 rule_counter; /* of the rule that observes: index in map_rule_texts */
-	__u32 flags;	    /* enum tproxy_observed_flags */
+	struct tproxy_endpoint dst; /* that connect() asked for */
+	__u32 rule_counter;	    /* of the rule that observes: index in map_rule_texts */
+	__u32 flags;		    /* enum tproxy_observed_flags */
 };
 
 /*
