@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "loader/doctor": ["loader/state", "loader/host", "common"],
     "loader/ctl": RULES + ["loader/doctor", "loader/state", "loader/host", "common",
                            "bpf/decide.bpf.h", "bpf/port.bpf.h", "bpf/share.bpf.h",
-                           "bpf/endpoint.bpf.h"],
+                           "bpf/endpoint.bpf.h", "loader/load/instance.h"],
     "proxy/kernel": ["common"],
     "proxy/report": ["proxy/kernel", "common"],
     "proxy/upstream": ["proxy/kernel", "common"],
@@ -38,7 +38,7 @@ MAY_INCLUDE = {
     "proxy": ["proxy/relay", "proxy/worker", "proxy/report", "proxy/kernel", "common"],
 }
 ONLY = {
-    "tproxy.skel.h": ["loader/load/load.c"],
+    "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
                        "proxy/kernel/events.c"],
