@@ -222,6 +222,32 @@ static const struct optable_row rows[] = {
 		.help = "check: look up no host name, user, group or cgroup",
 	},
 	{
+		.name = "rules",
+		.arg = "FILE",
+		OPTABLE_PATH(struct ctl_options, rules),
+		.commands = BIT(CTL_RUN),
+		.help = "rules for this command only; tproxy-rules(5)",
+	},
+	{
+		.name = "observe",
+		OPTABLE_FLAG(struct ctl_options, observe),
+		.commands = BIT(CTL_RUN),
+		.help = "log the connections that go direct; without --rules all of them do",
+	},
+	{
+		.name = "write-rules",
+		.arg = "FILE",
+		OPTABLE_PATH(struct ctl_options, write_rules),
+		.commands = BIT(CTL_RUN),
+		.help = "write rules that allow the observed connections and no others; with --observe",
+	},
+	{
+		.name = "fail-closed",
+		OPTABLE_FLAG(struct ctl_options, fail_closed),
+		.commands = BIT(CTL_RUN),
+		.help = "refuse connections that no relay can take",
+	},
+	{
 		.name = "pin-dir",
 		.short_name = 'p',
 		.arg = "DIR",
@@ -286,6 +312,18 @@ static int check_rules(const struct optable *of_command, const struct ctl_option
 	return 0;
 }
 
+static int check_run(const struct optable *of_command, const struct ctl_options *o)
+{
+	if (!o->n_words)
+		return optparse_usage_error(of_command, "the command is missing");
+	if (*o->write_rules && !o->observe)
+		return optparse_usage_error(of_command, "--write-rules goes with --observe only");
+	if (*o->write_rules && *o->rules)
+		return optparse_usage_error(of_command,
+					    "--write-rules and --rules are mutually exclusive");
+	return 0;
+}
+
 /* Checks that need all options. Returns 0 or -EINVAL, logged. */
 static int check(const struct optable *of_command, const struct ctl_options *o)
 {
@@ -296,8 +334,8 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 			of_command, "--remove removes all ports; it does not go with --port");
 	if (of_command->command == BIT(CTL_RULES))
 		return check_rules(of_command, o);
-	if (of_command->command == BIT(CTL_RUN) && !o->n_words)
-		return optparse_usage_error(of_command, "the command is missing");
+	if (of_command->command == BIT(CTL_RUN))
+		return check_run(of_command, o);
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))

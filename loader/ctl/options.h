@@ -70,6 +70,11 @@ struct ctl_options {
 	uint64_t confirm_ms; /* --confirm; 0: not given */
 	bool no_resolve;
 	bool verbose;
+	/* of `run`; the paths may be empty */
+	char rules[PATH_MAX];
+	char write_rules[PATH_MAX];
+	bool observe;
+	bool fail_closed;
 	size_t n_words; /* of the command that `run` runs */
 	char **argv;	/* these words, then NULL: the end of the command line */
 };

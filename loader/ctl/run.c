@@ -8,34 +8,49 @@
  *
  * This process enters the cgroup and becomes the command by execve(2). There is nothing between the
  * caller and the command, so what concerns processes is as without tproxyctl: PID, parent, signals,
- * job control, exit status. run_reaper.c cleans up.
+ * job control, exit status. run_reaper.c cleans up. Only to write rules does this process wait for
+ * the command (run_wait.c), because the caller wants to read them afterwards.
  *
- * If a cgroup above is in scope, the new one is too. Otherwise root attaches the programs to it
- * (run_attach.c). An ordinary user cannot: then the command is not run.
+ * If a cgroup above is in scope, the new one is too. Otherwise root attaches programs to it
+ * (run_attach.c). An ordinary user cannot: then the command is not run. Rules of the command's own
+ * are an instance of the kernel half for this cgroup.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "commands.h"
 #include "host/cgroup.h"
 #include "host/cgroup_child.h"
+#include "learned.h"
+#include "load/instance.h"
 #include "log.h"
 #include "options.h"
+#include "rules/rules.h"
 #include "run_attach.h"
+#include "run_events.h"
 #include "run_reaper.h"
 #include "run_unit.h"
+#include "run_wait.h"
 #include "sink.h"
 #include "state/probe.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
 /* As of env(1), timeout(1) and the shell. */
 #define EXIT_NOT_RUN	    125
 #define EXIT_NOT_EXECUTABLE 126
 #define EXIT_NOT_FOUND	    127
+
+/* Connections that the command has closed may take this long to end. */
+#define GRACE_MS 1000
+#define PAUSE_MS 10
 
 static const struct ctl_usage usage = {
 	.command = CTL_RUN,
@@ -52,6 +67,9 @@ struct run {
 	struct cgroup cgroup; /* the command's */
 	bool entered;
 	int reaper_fd;
+	struct rules_compiled *rules; /* owned; NULL: none of its own */
+	struct instance instance;
+	int file_fd; /* --write-rules, or -1 */
 };
 
 static void run_finish(struct run *run)
@@ -59,6 +77,43 @@ static void run_finish(struct run *run)
 	cgroup_close(&run->caller);
 	cgroup_close(&run->cgroup);
 	util_closep(&run->reaper_fd);
+	util_closep(&run->file_fd);
+	instance_close(&run->instance);
+	if (run->rules)
+		rules_compiled_finish(run->rules);
+	free(run->rules);
+}
+
+/* Reads and opens what the options name, before anything is made. */
+static int prepare(struct run *run)
+{
+	const struct ctl_options *o = run->options;
+	int r;
+
+	if (!run_attach_wants_rules(o))
+		return 0;
+	if (geteuid() != 0) {
+		log_err("run: %s is for root, because it loads BPF programs; rules of the host may be about 'cgroup name:tproxy-run-*'",
+			*o->rules    ? "--rules"
+			: o->observe ? "--observe"
+				     : "--fail-closed");
+		return -EPERM;
+	}
+	run->rules = calloc(1, sizeof(*run->rules));
+	if (!run->rules) {
+		log_err("out of memory");
+		return -ENOMEM;
+	}
+	r = run_attach_read_rules(o, run->rules);
+	if (r < 0 || !*o->write_rules)
+		return r;
+	run->file_fd = open(o->write_rules, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (run->file_fd < 0) {
+		r = -errno;
+		log_err("run: cannot write '%s': %s", o->write_rules, strerror(-r));
+		return r;
+	}
+	return 0;
 }
 
 /* Makes the cgroup below the caller's. Returns 0 or -errno, not logged. */
@@ -130,6 +185,13 @@ static int bring_into_scope(struct run *run)
 		log_err("run: cannot make a socket: %s", strerror(-r));
 		return r;
 	}
+	if (run->rules) {
+		r = run_attach_rules(run->options, run->rules, &run->cgroup, r > 0, &run->instance);
+		/* To write rules this process reads the events itself. */
+		if (r == 0 && run->rules->has_observe && run->file_fd < 0)
+			r = run_reaper_observe(run->reaper_fd, &run->instance);
+		return r;
+	}
 	if (r > 0)
 		return 0;
 	if (geteuid() == 0)
@@ -154,6 +216,92 @@ static int execute(const struct run *run)
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }
 
+static void on_event(const struct tproxy_event *event, void *data)
+{
+	learned_add(data, &event->conn);
+}
+
+static void on_open(const struct tproxy_observed *conn, void *data)
+{
+	learned_add(data, conn);
+}
+
+/* Runs the command as a child. Returns its status, or -1 if it could not be executed, logged. */
+static int run_child(struct run *run, struct run_events *events)
+{
+	struct run_wait_before before;
+	int failed[2], status;
+	char byte;
+	pid_t pid;
+
+	if (pipe2(failed, O_CLOEXEC) < 0) {
+		log_err("run: cannot make a pipe: %s", strerror(errno));
+		return -1;
+	}
+	run_wait_prepare(&before);
+	pid = fork();
+	if (pid == 0) {
+		run_wait_restore(&before);
+		status = enter_cgroup(run) < 0 ? EXIT_NOT_RUN : execute(run);
+		if (write(failed[1], "", 1) < 0)
+			log_debug("cannot tell that the command was not executed");
+		_exit(status);
+	}
+	if (pid < 0)
+		log_err("run: cannot start a process: %s", strerror(errno));
+	close(failed[1]);
+	status = pid < 0 ? -1 : run_wait(pid, events);
+	if (read(failed[0], &byte, 1) == 1)
+		status = -1;
+	close(failed[0]);
+	return status;
+}
+
+/* Reads what is left to be read, and writes the rules. */
+static int write_learned(const struct run *run, struct run_events *events, struct learned *learned)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+	const char *file = run->options->write_rules;
+	uint64_t lost;
+	int i, r;
+
+	for (i = 0; i < GRACE_MS / PAUSE_MS; i++) {
+		if (run_events_open_connections(events, NULL, NULL) == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	run_events_read(events);
+	run_events_open_connections(events, on_open, learned);
+	lost = run_events_lost(events);
+	if (lost > 0 || learned->no_memory) {
+		log_err("run: '%s' was not written: %" PRIu64 " connections were not seen%s", file,
+			lost, learned->no_memory ? ", and memory was short" : "");
+		return -ENOBUFS;
+	}
+	r = learned_write(learned, run->file_fd, run->options->argv);
+	if (r == -E2BIG)
+		log_err("run: '%s' was not written: %zu destinations are too many for one set of rules",
+			file, learned->n);
+	else if (r < 0)
+		log_err("run: cannot write '%s': %s", file, strerror(-r));
+	return r;
+}
+
+/* Runs the command, and writes rules that allow what it has done. Returns the exit status. */
+static int learn(struct run *run)
+{
+	_cleanup_(run_events_close) struct run_events events = {};
+	_cleanup_(learned_finish) struct learned learned = {};
+	int status;
+
+	if (run_events_open(&run->instance, on_event, &learned, &events) < 0)
+		return EXIT_NOT_RUN;
+	status = run_child(run, &events);
+	if (status < 0 || write_learned(run, &events, &learned) < 0)
+		return EXIT_NOT_RUN;
+	return run_wait_end_as(status);
+}
+
 int ctl_run(int argc, char **argv)
 {
 	struct ctl_options options;
@@ -162,18 +310,24 @@ int ctl_run(int argc, char **argv)
 		.caller = CGROUP_NULL,
 		.cgroup = CGROUP_NULL,
 		.reaper_fd = -1,
+		.instance = INSTANCE_NULL,
+		.file_fd = -1,
 	};
 	int r = ctl_options_parse(argc, argv, &usage, &options);
 
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (prepare(&run) < 0)
+		return EXIT_NOT_RUN;
 	run.reaper_fd = run_reaper_start();
 	if (run.reaper_fd < 0)
 		return EXIT_NOT_RUN;
 	r = make_cgroup(&run);
 	if (r == 0)
 		r = bring_into_scope(&run);
-	if (r == 0)
-		r = enter_cgroup(&run);
-	return r < 0 ? EXIT_NOT_RUN : execute(&run);
+	if (r < 0)
+		return EXIT_NOT_RUN;
+	if (run.file_fd >= 0)
+		return learn(&run);
+	return enter_cgroup(&run) < 0 ? EXIT_NOT_RUN : execute(&run);
 }

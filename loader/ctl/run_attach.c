@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl run: the programs at the command's cgroup, see run_attach.h.
- *
- * They are attached without a link: a program that is attached so belongs to the cgroup and goes
- * with it. So nothing is pinned, no process has to hold anything, and the processes that the
- * command leaves behind stay in scope as long as they are there.
+ * tproxyctl run: the programs at the command's cgroup, see run_attach.h. They are those that are
+ * pinned, or those of an instance for this cgroup (load/instance.h) if the command has rules of its
+ * own.
  */
 #include "run_attach.h"
 
@@ -17,10 +15,15 @@
 #include <string.h>
 
 #include "host/cgroup.h"
+#include "host/cgroup_programs.h"
+#include "load/instance.h"
 #include "log.h"
 #include "objects.h"
+#include "options.h"
+#include "rules/rules.h"
 #include "state/maps.h"
 #include "state/policy.h"
+#include "state/udp_links.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -28,19 +31,17 @@ static int attach(const char *pin_dir, const struct hook *hook, const struct cgr
 {
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	int n, r;
+	int n;
 
 	n = snprintf(path, sizeof(path), "%s/prog_%s", pin_dir, hook->name);
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return -ENAMETOOLONG;
 	fd = bpf_obj_get(path);
-	r = fd < 0 ? fd : bpf_prog_attach(fd, cgroup->fd, hook->attach_type, BPF_F_ALLOW_MULTI);
-	if (r < 0)
-		log_err("run: cannot attach '%s' to '%s': %s%s", path, cgroup->path, strerror(-r),
-			r == -EPERM && fd >= 0
-				? "; 'tproxyctl doctor --cgroup' names the program that prevents it"
-				: "");
-	return r;
+	if (fd < 0) {
+		log_err("run: cannot open '%s': %s", path, strerror(-fd));
+		return fd;
+	}
+	return instance_attach_program(fd, hook->name, hook->attach_type, cgroup);
 }
 
 int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
@@ -48,6 +49,7 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 	struct tproxy_policy policy;
 	uint32_t version;
 	size_t i;
+	bool udp;
 	int r;
 
 	r = maps_check_abi(pin_dir, &version);
@@ -58,10 +60,95 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 	r = policy_read_pinned(pin_dir, &policy);
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_POLICY, r);
+	udp = udp_links_wanted(pin_dir);
 	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
+		if (hooks[i].udp && !udp)
+			continue;
 		/* Without a relay cgroup relays run where clients do. */
 		if (hooks[i].scope || (hooks[i].relay && !policy.relay_cgroup_id))
 			r = attach(pin_dir, &hooks[i], cgroup);
 	}
 	return r;
+}
+
+bool run_attach_wants_rules(const struct ctl_options *options)
+{
+	return *options->rules || options->observe || options->fail_closed;
+}
+
+/* Rules that let a connection go direct observe it instead. */
+static void observe_direct(struct rules_compiled *compiled)
+{
+	struct tproxy_rules *rules = &compiled->rules;
+	size_t i;
+
+	for (i = 0; i < rules->n_rows; i++) {
+		if (rules->rows[i].action == TPROXY_RULE_DIRECT)
+			rules->rows[i].action = TPROXY_RULE_OBSERVE;
+	}
+	if (rules->default_action == TPROXY_RULE_DIRECT)
+		rules->default_action = TPROXY_RULE_OBSERVE;
+	compiled->has_observe = true;
+}
+
+int run_attach_read_rules(const struct ctl_options *options, struct rules_compiled *ret_compiled)
+{
+	const struct rules_options all = {};
+	int r = 0;
+
+	if (*options->rules) {
+		r = rules_compile_file(options->rules, &all, ret_compiled);
+		rules_messages_print(&ret_compiled->messages, stderr);
+	} else if (options->observe) {
+		ret_compiled->rules.default_action = TPROXY_RULE_DIRECT;
+	}
+	if (r == 0 && options->observe)
+		observe_direct(ret_compiled);
+	return r;
+}
+
+/* Returns true if the pinned programs run for the cgroup, with the policy to refuse. */
+static bool is_closed_above(const char *pin_dir, const struct cgroup *cgroup)
+{
+	struct cgroup_programs programs;
+	struct bpf_prog_info info = {};
+	_cleanup_close_ int fd = -1;
+	struct tproxy_policy policy;
+	__u32 len = sizeof(info);
+	char path[PATH_MAX];
+	int n;
+
+	n = snprintf(path, sizeof(path), "%s/prog_connect4", pin_dir);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return false;
+	fd = bpf_obj_get(path);
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
+	       cgroup_programs_query(cgroup->fd, BPF_CGROUP_INET4_CONNECT, BPF_F_QUERY_EFFECTIVE,
+				     &programs) == 0 &&
+	       cgroup_programs_have(&programs, info.id) &&
+	       policy_read_pinned(pin_dir, &policy) == 0 && policy.flags & TPROXY_FAIL_CLOSED;
+}
+
+int run_attach_rules(const struct ctl_options *options, const struct rules_compiled *compiled,
+		     const struct cgroup *cgroup, bool covered, struct instance *ret_instance)
+{
+	struct instance_options o = { .rules = compiled, .fail_closed = options->fail_closed };
+	uint32_t version;
+	int r;
+
+	if (covered && options->fail_closed) {
+		if (!is_closed_above(options->pin_dir, cgroup)) {
+			log_err("run: '%s' is in the scope of a load that is not fail-closed, which decides after the command's rules; load that one with --fail-closed",
+				cgroup->path);
+			return -EBUSY;
+		}
+		o.fail_closed = false;
+	}
+	if (!covered) {
+		r = maps_check_abi(options->pin_dir, &version);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		o.shared_dir = r == 0 ? options->pin_dir : NULL;
+	}
+	return instance_attach(&o, cgroup, ret_instance);
 }

@@ -5,9 +5,11 @@
  * The command takes the place of tproxyctl, so that signals, job control, exit status and parent
  * are as without tproxyctl. This process does what is left to do after the command: it is forked
  * twice, so it is no child of the command, and has a session of its own, so no key of the terminal
- * reaches it. It waits for events of three kinds:
+ * reaches it. It waits for events of four kinds:
  *
- *   the socket   the command's cgroup; end of file, because the command has been started
+ *   the socket   the command's cgroup, and its observed connections; end of file, because the
+ *                command has been started
+ *   the ring     an observed connection has ended: log it
  *   the pidfd    the command has ended: report the processes that it leaves in its cgroup
  *   the cgroup   it is empty: remove it and end
  *
@@ -17,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,16 +28,22 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/cgroup.h"
 #include "host/cgroup_child.h"
+#include "load/instance.h"
 #include "log.h"
+#include "run_events.h"
 #include "util.h"
 
 /* Processes that end with the command, such as the rest of a pipeline, may take this long. */
 #define GRACE_MS 200
+/* So may connections that the command has closed. */
+#define OBSERVED_GRACE_MS 1000
 
+/* Of two kinds: with a path, or with the descriptors of an instance. */
 struct message {
 	bool remove;
 	char path[PATH_MAX];
@@ -44,20 +53,51 @@ struct reaper {
 	int socket_fd, pid_fd, events_fd;
 	bool ended; /* the command */
 	struct message cgroup;
+	struct instance instance;
+	struct run_events observed;
 };
+
+/* Room for the descriptors of an instance. */
+union control {
+	struct cmsghdr header; /* for its alignment */
+	char data[CMSG_SPACE(sizeof(struct instance))];
+};
+
+static int receive_cgroup(struct reaper *r, const struct message *message)
+{
+	_cleanup_(cgroup_close) struct cgroup cgroup = CGROUP_NULL;
+	int error;
+
+	r->cgroup = *message;
+	error = cgroup_open(message->path, &cgroup);
+	return error < 0 ? error : cgroup_child_watch(&cgroup, &r->events_fd);
+}
 
 /* Returns false if the command was not started and never will be. */
 static bool read_socket(struct reaper *r)
 {
-	_cleanup_(cgroup_close) struct cgroup cgroup = CGROUP_NULL;
+	union control control;
+	struct message message;
+	struct iovec data = { .iov_base = &message, .iov_len = sizeof(message) };
+	struct msghdr header = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	const struct cmsghdr *rights;
 
-	if (recv(r->socket_fd, &r->cgroup, sizeof(r->cgroup), 0) != sizeof(r->cgroup)) {
+	if (recvmsg(r->socket_fd, &header, MSG_CMSG_CLOEXEC) != sizeof(message)) {
 		close(r->socket_fd);
 		r->socket_fd = -1;
 		return r->events_fd >= 0;
 	}
-	return cgroup_open(r->cgroup.path, &cgroup) == 0 &&
-	       cgroup_child_watch(&cgroup, &r->events_fd) == 0;
+	rights = CMSG_FIRSTHDR(&header);
+	if (!rights)
+		return receive_cgroup(r, &message) == 0;
+	memcpy(&r->instance, CMSG_DATA(rights), sizeof(r->instance));
+	run_events_open(&r->instance, run_events_log, NULL, &r->observed);
+	return true;
 }
 
 static void report_left(const struct reaper *r)
@@ -92,25 +132,58 @@ static bool wait_empty(const struct reaper *r, int timeout_ms)
 	return true;
 }
 
-static void serve(struct reaper *r)
+/* Connections end a moment after the process that has closed them. */
+static void log_last_observed(struct reaper *r)
 {
-	struct pollfd fds[] = {
-		{ .fd = r->socket_fd, .events = POLLIN },
-		{ .fd = r->pid_fd, .events = POLLIN },
-	};
+	const struct timespec pause = { .tv_nsec = 10 * 1000000 };
+	uint64_t n, lost;
+	int i;
+
+	if (!r->observed.ring)
+		return;
+	for (i = 0; i < OBSERVED_GRACE_MS / 10; i++) {
+		if (run_events_open_connections(&r->observed, NULL, NULL) == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	run_events_read(&r->observed);
+	n = run_events_open_connections(&r->observed, NULL, NULL);
+	lost = run_events_lost(&r->observed);
+	if (n > 0)
+		log_info("run: %" PRIu64 " observed connections have not ended, and are not logged",
+			 n);
+	if (lost > 0)
+		log_warning("run: %" PRIu64 " observed connections are missing in the log", lost);
+}
+
+static void wait_for_command(struct reaper *r)
+{
+	struct pollfd fds[3] = {};
 
 	while (!r->ended) {
-		fds[0].fd = r->socket_fd;
+		fds[0] = (struct pollfd){ .fd = r->socket_fd, .events = POLLIN };
+		fds[1] = (struct pollfd){ .fd = r->pid_fd, .events = POLLIN };
+		fds[2] = (struct pollfd){ .fd = -1, .events = POLLIN };
+		if (r->observed.ring)
+			fds[2].fd = run_events_fd(&r->observed);
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
 			continue;
 		r->ended = fds[1].revents;
-		if (r->socket_fd >= 0 && fds[0].revents && !read_socket(r))
+		if (fds[0].revents && !read_socket(r))
 			return;
+		if (fds[2].revents)
+			run_events_read(&r->observed);
 	}
+}
+
+static void serve(struct reaper *r)
+{
+	wait_for_command(r);
 	if (r->events_fd < 0)
 		return;
 	if (!wait_empty(r, GRACE_MS))
 		report_left(r);
+	log_last_observed(r);
 	close_stderr();
 	if (!r->cgroup.remove)
 		return;
@@ -153,7 +226,7 @@ static pid_t fork_silently(void)
 
 int run_reaper_start(void)
 {
-	struct reaper r = { .events_fd = -1 };
+	struct reaper r = { .events_fd = -1, .instance = INSTANCE_NULL };
 	int pair[2], error = 0;
 	pid_t pid;
 
@@ -187,16 +260,46 @@ int run_reaper_start(void)
 	return pair[0];
 }
 
+/* @instance may be NULL. */
+static int send_message(int socket_fd, const struct message *message,
+			const struct instance *instance)
+{
+	struct iovec data = { .iov_base = (void *)message, .iov_len = sizeof(*message) };
+	union control control = {
+		.header = {
+			.cmsg_len = CMSG_LEN(sizeof(*instance)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
+		},
+	};
+	struct msghdr header = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = instance ? &control : NULL,
+		.msg_controllen = instance ? sizeof(control) : 0,
+	};
+	int r;
+
+	if (instance)
+		memcpy(CMSG_DATA(&control.header), instance, sizeof(*instance));
+	if (sendmsg(socket_fd, &header, MSG_NOSIGNAL) >= 0)
+		return 0;
+	r = -errno;
+	log_err("run: the process in the background has ended: %s", strerror(-r));
+	return r;
+}
+
 int run_reaper_watch(int socket_fd, const char *path, bool remove)
 {
 	struct message message = { .remove = remove };
 
 	snprintf(message.path, sizeof(message.path), "%s", path);
-	if (send(socket_fd, &message, sizeof(message), MSG_NOSIGNAL) < 0) {
-		int r = -errno;
+	return send_message(socket_fd, &message, NULL);
+}
 
-		log_err("run: the process in the background has ended: %s", strerror(-r));
-		return r;
-	}
-	return 0;
+int run_reaper_observe(int socket_fd, const struct instance *instance)
+{
+	const struct message message = {};
+
+	return send_message(socket_fd, &message, instance);
 }

@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+struct instance;
+
 /*
  * Starts it for the calling process, which becomes the command by execve(2). It is no child of this
  * process, and stays in the cgroup in which this process is now. Returns a socket, to be closed by
@@ -20,5 +22,8 @@ int run_reaper_start(void);
  * systemd does. Returns 0 or -errno, logged.
  */
 int run_reaper_watch(int socket_fd, const char *path, bool remove);
+
+/* Lets it log the observed connections of the command. Returns 0 or -errno, logged. */
+int run_reaper_observe(int socket_fd, const struct instance *instance);
 
 #endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The rules that allow what a command has done, and nothing else. */
+#ifndef TPROXY_CTL_LEARNED_H
+#define TPROXY_CTL_LEARNED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tproxy_abi.h"
+
+/* Names of commands that are kept for each destination. */
+#define LEARNED_COMMANDS_MAX 8
+
+struct learned_place {
+	struct tproxy_endpoint dst;
+	uint64_t n; /* connections */
+	char commands[LEARNED_COMMANDS_MAX][TPROXY_COMM_LEN + 1];
+	size_t n_commands;
+};
+
+/* A zeroed struct is empty. */
+struct learned {
+	struct learned_place *places; /* owned */
+	size_t n;
+	bool no_memory; /* something is missing */
+};
+
+void learned_add(struct learned *learned, const struct tproxy_observed *conn);
+void learned_finish(struct learned *learned);
+
+/*
+ * Writes the rules to an open file, which is truncated first. argv is the command. Returns 0,
+ * -E2BIG if there are more destinations than a set of rules has room for, or another -errno. Not
+ * logged.
+ */
+int learned_write(struct learned *learned, int fd, char *const argv[]);
+
+#endif

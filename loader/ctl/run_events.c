@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxyctl run: the observed connections, see run_events.h. */
+#include "run_events.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "escape.h"
+#include "host/address.h"
+#include "load/instance.h"
+#include "log.h"
+#include "parse.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+#define NS_PER_MS 1000000
+
+static int on_sample(void *ctx, void *data, size_t size)
+{
+	struct run_events *events = ctx;
+
+	if (size == sizeof(struct tproxy_event))
+		events->fn(data, events->data);
+	return 0;
+}
+
+int run_events_open(const struct instance *instance,
+		    void (*fn)(const struct tproxy_event *event, void *data), void *data,
+		    struct run_events *events)
+{
+	*events = (struct run_events){ .instance = instance, .fn = fn, .data = data };
+	events->ring = ring_buffer__new(instance->events_fd, on_sample, events, NULL);
+	if (!events->ring) {
+		int r = -errno;
+
+		log_err("run: cannot read the observed connections: %s", strerror(-r));
+		return r;
+	}
+	return 0;
+}
+
+void run_events_close(struct run_events *events)
+{
+	ring_buffer__free(events->ring);
+	events->ring = NULL;
+}
+
+int run_events_fd(const struct run_events *events)
+{
+	return ring_buffer__epoll_fd(events->ring);
+}
+
+void run_events_read(struct run_events *events)
+{
+	ring_buffer__consume(events->ring);
+}
+
+uint64_t run_events_open_connections(const struct run_events *events,
+				     void (*fn)(const struct tproxy_observed *conn, void *data),
+				     void *data)
+{
+	const int fd = events->instance->observed_fd;
+	struct tproxy_observed conn;
+	struct tproxy_observing state;
+	__u64 cookie, *last = NULL;
+	const __u32 key = 0;
+
+	while (fn && bpf_map_get_next_key(fd, last, &cookie) == 0) {
+		last = &cookie;
+		if (bpf_map_lookup_elem(fd, &cookie, &conn) == 0)
+			fn(&conn, data);
+	}
+	if (bpf_map_lookup_elem(events->instance->observing_fd, &key, &state) < 0)
+		return 0;
+	return state.entries > 0 ? (uint64_t)state.entries : 0;
+}
+
+uint64_t run_events_lost(const struct run_events *events)
+{
+	static const __u32 keys[] = { TPROXY_STAT_OBSERVE_FULL, TPROXY_STAT_EVENTS_LOST };
+	const int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ __u64 *values = cpus > 0 ? calloc((size_t)cpus, sizeof(*values)) : NULL;
+	uint64_t sum = 0;
+	size_t i;
+	int cpu;
+
+	for (i = 0; values && i < ARRAY_SIZE(keys); i++) {
+		if (bpf_map_lookup_elem(events->instance->stats_fd, &keys[i], values) < 0)
+			continue;
+		for (cpu = 0; cpu < cpus; cpu++)
+			sum += values[cpu];
+	}
+	return sum;
+}
+
+/* Writes how the connection has ended, if that is worth a word. Returns buf. */
+static char *format_end(const struct tproxy_event *event, char buf[64])
+{
+	*buf = '\0';
+	if (event->state == TPROXY_EVENT_NOT_SENT)
+		strcpy(buf, ", not sent");
+	else if (event->state == TPROXY_EVENT_UNSEEN)
+		strcpy(buf, ", end not seen");
+	else if (event->state == TCP_SYN_SENT && !event->error)
+		strcpy(buf, ", given up");
+	else if (event->error)
+		snprintf(buf, 64, ", %s", strerror(event->error));
+	return buf;
+}
+
+void run_events_log(const struct tproxy_event *event, void *data)
+{
+	const struct tproxy_observed *conn = &event->conn;
+	char dst[ADDRESS_ENDPOINT_LEN], end[64], command[ESCAPE_LEN(TPROXY_COMM_LEN)];
+	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], time[FORMAT_DURATION_LEN];
+
+	escape_text(conn->comm, strnlen(conn->comm, sizeof(conn->comm)), command, sizeof(command));
+	log_info("observed %s: up %s, down %s, %s%s; pid %u (%s), uid %u",
+		 address_format_endpoint(&conn->dst, dst), format_bytes(event->bytes_up, up),
+		 format_bytes(event->bytes_down, down),
+		 format_duration_ms((event->ended_ns - conn->started_ns) / NS_PER_MS, time),
+		 format_end(event, end), conn->pid, command, conn->uid);
+}
