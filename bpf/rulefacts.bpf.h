@@ -20,9 +20,6 @@
 #include "rules.bpf.h"
 #include "tproxy_abi.h"
 
-/* Levels below the cgroup2 root whose names are tested. */
-#define CGROUP_LEVELS_MAX 32
-
 static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
 					    __u32 offset, __u32 n)
 {
@@ -117,7 +114,7 @@ __attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rul
 	if (known)
 		return *known;
 	level = BPF_CORE_READ(cgroup, level);
-	for (i = 0; i < CGROUP_LEVELS_MAX && i <= level; i++)
+	for (i = 0; i < TPROXY_CGROUP_LEVELS_MAX && i <= level; i++)
 		bits |= level_bits(rules, cgroup, i);
 	bpf_map_update_elem(&map_cgroup_bits, &key, &bits, BPF_ANY);
 	return bits;

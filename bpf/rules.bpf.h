@@ -34,11 +34,10 @@
 #define RULES_HIDE(value) asm volatile("" : "+r"(value))
 
 /*
- * Rows, and cgroup tests, that one global function tries. The verifier walks each path through all
- * of them, and its work grows faster than their number.
+ * Rows that one global function tries. The verifier walks each path through all of them, and its
+ * work grows faster than their number.
  */
-#define RULES_BLOCK	  16
-#define RULES_TESTS_BLOCK 8
+#define RULES_BLOCK 16
 
 /* One connection, as rules see it. */
 struct rule_facts {

@@ -304,6 +304,7 @@ struct tproxy_target {
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
+#define TPROXY_CGROUP_LEVELS_MAX   32  /* from the cgroup2 root on, that are tested */
 #define TPROXY_CGROUP_PATTERN_LEN  96  /* of each part; a multiple of 8 */
 #define TPROXY_CGROUP_NAME_MAX	   255 /* of the kernel */
 #define TPROXY_RULE_COUNTERS_MAX   1024

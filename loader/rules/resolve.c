@@ -21,6 +21,7 @@
 #include "parsed.h"
 #include "rules.h"
 #include "source.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
 /* A million addresses take some 16 MB as text. */
@@ -119,7 +120,12 @@ static int resolve_cgroup(const struct resolver *r, struct parsed_item *item)
 	item->cgroup_id = cgroup.id;
 	item->cgroup_level = cgroup.level;
 	cgroup_close(&cgroup);
-	return 0;
+	if (item->cgroup_level < TPROXY_CGROUP_LEVELS_MAX)
+		return 0;
+	source_error(r->source, item->at,
+		     "cgroup \"%s\" is %u levels below the root; rules see %d at most", item->word,
+		     item->cgroup_level, TPROXY_CGROUP_LEVELS_MAX - 1);
+	return -EINVAL;
 }
 
 static int resolve_item(struct resolver *r, struct parsed_list *list, size_t i)
