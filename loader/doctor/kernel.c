@@ -35,7 +35,7 @@ enum args {
 	ARGS_CTX,     /* the context, or nothing */
 	ARGS_CTX_0,   /* the context and a number */
 	ARGS_NUMBER,  /* a number */
-	ARGS_BUFFER,  /* a buffer and its size */
+	ARGS_BUFFER,  /* a buffer, its size, and an address in the kernel or nothing */
 	ARGS_LOOKUP,  /* a tuple; what it returns is given to bpf_sk_release() */
 	ARGS_STORAGE, /* a socket storage and the context's socket */
 	ARGS_SOCKET,  /* the context's socket */
@@ -101,6 +101,10 @@ static const struct helper {
 	{ "bpf_get_current_uid_gid", BPF_FUNC_get_current_uid_gid, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPT | IN_SENDMSG },
 	{ "bpf_get_current_comm", BPF_FUNC_get_current_comm, ARGS_BUFFER, IN_CONNECT },
+	{ "bpf_get_current_task", BPF_FUNC_get_current_task, ARGS_CTX, IN_CONNECT | IN_SENDMSG },
+	/* Not with lockdown=confidentiality. */
+	{ "bpf_probe_read_kernel", BPF_FUNC_probe_read_kernel, ARGS_BUFFER,
+	  IN_CONNECT | IN_SENDMSG | IN_EGRESS },
 	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPS | IN_BIND | IN_TC | IN_SENDMSG | IN_EGRESS },
 	{ "bpf_sk_fullsock", BPF_FUNC_sk_fullsock, ARGS_SOCKET, IN_EGRESS },
@@ -132,6 +136,7 @@ static size_t emit_args(struct bpf_insn *in, const struct probe *p, enum args ar
 		in[n++] = MOV(BPF_REG_1, BPF_REG_10);
 		in[n++] = ADD(BPF_REG_1, -BUFFER);
 		in[n++] = SET(BPF_REG_2, BUFFER);
+		in[n++] = SET(BPF_REG_3, 0);
 		break;
 	case ARGS_LOOKUP:
 		in[n++] = STORE64(BPF_REG_10, -16, 0);
