@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "loader/doctor": ["loader/state", "loader/host", "common"],
     "loader/ctl": RULES + ["loader/doctor", "loader/state", "loader/host", "common",
                            "bpf/decide.bpf.h", "bpf/port.bpf.h", "bpf/share.bpf.h",
-                           "bpf/endpoint.bpf.h", "loader/load/instance.h"],
+                           "bpf/endpoint.bpf.h", "bpf/rules.bpf.h", "loader/load/instance.h"],
     "proxy/kernel": ["common"],
     "proxy/report": ["proxy/kernel", "common"],
     "proxy/upstream": ["proxy/kernel", "common"],

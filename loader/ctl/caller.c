@@ -35,13 +35,19 @@ static int log_error(const char *what, pid_t pid, int r)
 	return r;
 }
 
+/* Reads the name of the process. A thread that --pid names may have another one. */
 static int read_command(struct caller *caller)
 {
 	_cleanup_close_ int fd = -1;
 	char path[64], text[TPROXY_COMM_LEN + 1]; /* a newline follows the name */
+	pid_t pid;
 	ssize_t n;
+	int r;
 
-	snprintf(path, sizeof(path), "/proc/%d/comm", caller->pid);
+	r = process_of_thread(caller->pid, &pid);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? -1 : read(fd, text, sizeof(text));
 	if (n < 0)

@@ -15,7 +15,7 @@ struct caller {
 	pid_t pid; /* 0: no process, the facts were given */
 	uid_t uid; /* the real ids */
 	gid_t gid;
-	char command[TPROXY_COMM_LEN];
+	char command[TPROXY_COMM_LEN]; /* padded with NULs */
 	struct cgroup cgroup;
 	uint64_t *cgroup_ids; /* by level, from the root to the cgroup itself */
 	uint64_t netns_cookie;

@@ -28,12 +28,12 @@
 
 static const struct ctl_usage usage = {
 	.command = CTL_EXPLAIN,
-	.synopsis = "[-p DIR] [--json] [--pid PID] ADDR:PORT...\n"
-		    "       tproxyctl explain [-p DIR] [--json] [--uid UID] [--gid GID]\n"
+	.synopsis = "[-p DIR] [--json] [--batch] [--pid PID] ADDR:PORT...\n"
+		    "       tproxyctl explain [-p DIR] [--json] [--batch] [--uid UID] [--gid GID]\n"
 		    "                         [-c PATH] [--command NAME] ADDR:PORT...",
 	.about =
-		"Tells what connect(2) of a process to this address would do now: redirect, direct\n"
-		"or refuse, why, and what that depends on. Takes the process that --pid names, or\n"
+		"Tells what connect(2) of a process to this address would do now: redirect, direct,\n"
+		"observe or refuse, why, by which rule, and what that depends on. Takes the process that --pid names, or\n"
 		"the given facts, and this process's own for the others. Changes nothing. An IPv6\n"
 		"address stands in brackets.\n",
 };
@@ -43,6 +43,7 @@ static const struct ctl_usage usage = {
 
 static const char *const verdict_names[] = {
 	[VERDICT_DIRECT] = "direct",
+	[VERDICT_OBSERVE] = "observe",
 	[VERDICT_REDIRECT] = "redirect",
 	[VERDICT_REFUSE] = "refuse",
 };
@@ -74,6 +75,9 @@ static const char *const texts[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_OVER_SHARE] =
 		"the user, cgroup or slice has used up its share of redirected connections",
 	[TPROXY_STAT_MAP_FULL] = "there is no room for one more redirected connection",
+	[TPROXY_STAT_RULE_DIRECT] = "the rules say direct",
+	[TPROXY_STAT_RULE_OBSERVE] = "the rules say direct, and observe the connection",
+	[TPROXY_STAT_RULE_REFUSED] = "the rules refuse it",
 };
 
 static const char *const class_names[] = {
@@ -216,6 +220,16 @@ static void add_reason(struct json_object *root, const struct gather *g,
 	json_add_string(root, "text", text);
 }
 
+/* Returns true if the verdict depends on the rules: no earlier question decides. */
+static bool is_by_rules(const struct gather *g, const struct gathered *found)
+{
+	const struct facts *facts = &found->facts;
+
+	return found->scope_level >= 0 && found->n_known > STAGE_RULES &&
+	       g->rules.rules->generation && !(facts->rule_default && facts->named_only) &&
+	       decide(facts, &g->policy, STAGE_SOCKET).verdict == VERDICT_MORE;
+}
+
 static struct json_object *object_of(const struct gather *g, const union sockaddr_any *dst,
 				     const struct gathered *found, const struct decision *decision)
 {
@@ -234,9 +248,15 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	}
 	if (decision->verdict == VERDICT_REDIRECT)
 		json_add_endpoint(root, "relay", &found->relay_ep);
+	if (is_by_rules(g, found))
+		rule_facts_add_rule(root, &g->rules, &found->rule);
 	add_caller(facts, g, found);
 	json_add_string(facts, "destination_class", class_names[found->facts.dst_class]);
 	json_add_bool(facts, "in_relay_cgroup", found->facts.exempt);
+	if (found->n_known > STAGE_RULES && g->rules.rules->generation) {
+		json_add_number(facts, "rules_generation", g->rules.rules->generation);
+		rule_facts_add_sets(facts, &g->rules, &found->rule);
+	}
 	if (found->n_known > STAGE_RELAY)
 		add_relay(facts, found);
 	add_room(facts, found);
@@ -247,10 +267,28 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	return root;
 }
 
+/* Prints "rule 2 (databases), line 7: direct to @corp", or "default, line 9: default redirect". */
+static void print_rule(struct json_object *rule)
+{
+	const char *name = json_get_string(rule, "name"), *text = json_get_string(rule, "text");
+	struct json_object *line = json_object_object_get(rule, "line");
+
+	if (json_get_bool(rule, "default"))
+		printf("no rule applies; default");
+	else
+		printf("rule %s", json_object_get_string(json_object_object_get(rule, "number")));
+	if (name)
+		printf(" (%s)", name);
+	if (line)
+		printf(", line %s", json_object_get_string(line));
+	printf(": %s\n", text && *text ? text : json_get_string(rule, "action"));
+}
+
 static void print_text(struct json_object *root)
 {
 	struct json_object *facts = json_object_object_get(root, "facts"),
-			   *array = json_object_object_get(root, "assumed");
+			   *array = json_object_object_get(root, "assumed"),
+			   *rule = json_object_object_get(root, "rule");
 	const char *error = json_get_string(root, "errno"), *relay = json_get_string(root, "relay");
 	size_t i;
 
@@ -259,8 +297,11 @@ static void print_text(struct json_object *root)
 		printf(" with %s", error);
 	if (relay)
 		printf(" to %s", relay);
-	printf("\n%s: %s%s\n\n", json_get_string(root, "reason"), json_get_string(root, "text"),
+	printf("\n%s: %s%s\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
+	if (rule)
+		print_rule(rule);
+	printf("\n");
 	json_object_object_foreach(facts, key, value)
 		printf("%-22s %s\n", key, value ? json_object_get_string(value) : "none");
 	for (i = 0; i < json_object_array_length(array); i++)
@@ -306,6 +347,40 @@ static int explain(struct gather *g, const union sockaddr_any *dst, bool json, b
 	return 0;
 }
 
+/* Explains the destinations on stdin. Returns 0 or -errno, logged. */
+static int explain_batch(struct gather *g, bool json, bool first)
+{
+	_cleanup_free_ char *line = NULL;
+	unsigned int number = 0;
+	union sockaddr_any dst;
+	size_t size = 0;
+	ssize_t len;
+	int r;
+
+	while ((len = getline(&line, &size, stdin)) >= 0) {
+		number++;
+		if (len > 0 && line[len - 1] == '\n')
+			line[--len] = '\0';
+		if (len == 0)
+			continue;
+		if (strlen(line) != (size_t)len || parse_endpoint(line, &dst) < 0) {
+			log_err("line %u of stdin is not ADDR:PORT, such as 192.0.2.1:443 or [2001:db8::1]:443",
+				number);
+			return -EINVAL;
+		}
+		r = explain(g, &dst, json, first);
+		if (r < 0)
+			return r;
+		first = false;
+	}
+	if (ferror(stdin)) {
+		r = -errno;
+		log_err("cannot read stdin: %s", strerror(-r));
+		return r;
+	}
+	return 0;
+}
+
 int ctl_explain(int argc, char **argv)
 {
 	_cleanup_(caller_finish) struct caller caller = CALLER_NULL;
@@ -329,6 +404,8 @@ int ctl_explain(int argc, char **argv)
 		return EXIT_FAILURE;
 	for (i = 0; i < options.n_destinations && r == 0; i++)
 		r = explain(&gather, &options.destinations[i], options.json, /* first= */ i == 0);
+	if (r == 0 && options.batch)
+		r = explain_batch(&gather, options.json, /* first= */ i == 0);
 	gather_finish(&gather);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

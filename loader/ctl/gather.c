@@ -32,7 +32,9 @@ int gather_init(struct gather *g, const char *pin_dir, const struct caller *call
 		.pin_dir = pin_dir,
 		.caller = caller,
 		.programs = LISTENER_MARK_NULL,
+		.rules = RULE_FACTS_SOURCE_NULL,
 	};
+	g->rules.pin_dir = pin_dir;
 	for (i = 0; i < ARRAY_SIZE(g->maps); i++)
 		g->maps[i] = -1;
 	r = policy_read_pinned(pin_dir, &g->policy);
@@ -46,6 +48,7 @@ void gather_finish(struct gather *g)
 	for (i = 0; i < ARRAY_SIZE(g->maps); i++)
 		util_closep(&g->maps[i]);
 	listener_mark_close(&g->programs);
+	rule_facts_finish(&g->rules);
 }
 
 static int open_map(struct gather *g, enum pinned_map_id id)
@@ -123,11 +126,32 @@ static int gather_socket(struct gather *g, struct gathered *out)
 	return 0;
 }
 
-/* Rules are not looked up yet. */
 static int gather_rules(struct gather *g, struct gathered *out)
 {
-	out->facts.rule_default = true;
-	out->facts.named_only = is_named_only(&out->facts, &g->policy);
+	struct facts *facts = &out->facts;
+	const struct tproxy_rules *rules;
+	const struct tproxy_rule *row;
+	int r;
+
+	facts->rule_default = true;
+	facts->named_only = is_named_only(facts, &g->policy);
+	r = rule_facts_refresh(&g->rules, g->caller, &g->failed_map);
+	if (r == 0)
+		r = rule_facts_find(&g->rules, g->caller, &out->dst, facts->named_only, &out->rule,
+				    &g->failed_map);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	rules = g->rules.rules;
+	if (!rules->generation)
+		return 0;
+	facts->rule_action = rules->default_action;
+	facts->rule_error = rules->default_error;
+	if (out->rule.row < 0)
+		return 0;
+	row = &rules->rows[out->rule.row];
+	facts->rule_default = false;
+	facts->rule_action = row->action;
+	facts->rule_error = row->error;
 	return 0;
 }
 
@@ -278,11 +302,15 @@ static void endpoint_from(const union sockaddr_any *addr, struct tproxy_endpoint
 void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gathered *ret)
 {
 	static int (*const stages[_STAGE_MAX])(struct gather * g, struct gathered * out) = {
-		[STAGE_DESTINATION] = gather_destination, [STAGE_CALLER] = gather_caller,
-		[STAGE_SOCKET] = gather_socket,		  [STAGE_RULES] = gather_rules,
+		[STAGE_DESTINATION] = gather_destination,
+		[STAGE_CALLER] = gather_caller,
+		[STAGE_SOCKET] = gather_socket,
+		[STAGE_RULES] = gather_rules,
 		[STAGE_RELAY] = gather_relay,
-		[STAGE_LISTENER] = gather_listener,	  [STAGE_HISTORY] = gather_history,
-		[STAGE_SHARES] = gather_shares,		  [STAGE_ROOM] = gather_room,
+		[STAGE_LISTENER] = gather_listener,
+		[STAGE_HISTORY] = gather_history,
+		[STAGE_SHARES] = gather_shares,
+		[STAGE_ROOM] = gather_room,
 	};
 
 	*ret = (struct gathered){};

@@ -10,6 +10,7 @@
 #include "decide.bpf.h"
 #include "objects.h"
 #include "parse.h"
+#include "rule_facts.h"
 #include "state/listener_mark.h"
 #include "state/pins.h"
 #include "tproxy_abi.h"
@@ -20,6 +21,7 @@ struct gather {
 	struct tproxy_policy policy;
 	int maps[_PINNED_MAP_MAX]; /* -1: not open yet */
 	struct listener_mark programs;
+	struct rule_facts_source rules;
 	enum pinned_map_id failed_map; /* the map that could not be read last */
 };
 
@@ -32,6 +34,7 @@ struct gathered {
 	enum stage n_known;		/* the stages before this one are known */
 	int error;			/* why stage n_known is not; 0: it was not needed */
 	char scope_link[PINS_LINK_LEN]; /* the pin that scope_error is about */
+	struct rule_found rule;		/* valid from STAGE_RULES on */
 	/* valid from STAGE_RELAY on */
 	struct tproxy_relay relay;
 	struct tproxy_endpoint relay_ep; /* the port that connect chooses */

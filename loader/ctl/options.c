@@ -196,6 +196,12 @@ static const struct optable_row rows[] = {
 		.help = "the command of the process",
 	},
 	{
+		.name = "batch",
+		OPTABLE_FLAG(struct ctl_options, batch),
+		.commands = BIT(CTL_EXPLAIN),
+		.help = "read destinations from stdin too, one ADDR:PORT a line",
+	},
+	{
 		.name = "strict",
 		OPTABLE_FLAG(struct ctl_options, strict),
 		.commands = BIT(CTL_DOCTOR),
@@ -341,7 +347,7 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))
 		return optparse_usage_error(
 			of_command, "--pid does not go with --uid, --gid, --cgroup and --command");
-	if (!o->n_destinations)
+	if (!o->n_destinations && !o->batch)
 		return optparse_usage_error(of_command, "ADDR:PORT is missing");
 	return 0;
 }

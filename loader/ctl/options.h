@@ -65,6 +65,7 @@ struct ctl_options {
 	char command[TPROXY_COMM_LEN]; /* --command */
 	union sockaddr_any destinations[CTL_DESTINATIONS_MAX];
 	size_t n_destinations;
+	bool batch; /* more destinations come on stdin */
 	enum ctl_rules_verb verb;
 	char file[PATH_MAX]; /* of `rules check` and `rules load`, or empty */
 	uint64_t confirm_ms; /* --confirm; 0: not given */

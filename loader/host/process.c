@@ -76,7 +76,7 @@ static int read_status(pid_t pid, const char *key, char *line, int size)
 	return -ESRCH;
 }
 
-/* Reads the first of the four ids after @key, which is the real one. */
+/* Reads the number after @key. Of the four ids of a user or group, it is the real one. */
 static int read_id(pid_t pid, const char *key, unsigned int *ret_id)
 {
 	char line[256];
@@ -95,6 +95,16 @@ int process_uid(pid_t pid, uid_t *ret_uid)
 int process_gid(pid_t pid, gid_t *ret_gid)
 {
 	return read_id(pid, "Gid:", ret_gid);
+}
+
+int process_of_thread(pid_t tid, pid_t *ret_pid)
+{
+	unsigned int pid;
+	int r = read_id(tid, "Tgid:", &pid);
+
+	if (r == 0)
+		*ret_pid = (pid_t)pid;
+	return r;
 }
 
 int process_capabilities(pid_t pid, uint64_t *ret_caps)

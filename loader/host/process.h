@@ -17,6 +17,12 @@ char process_state(pid_t pid);
 pid_t process_parent(pid_t pid);
 
 /*
+ * Reads the PID of the process that a thread belongs to. Returns 0, -ESRCH if there is no such
+ * thread, or another -errno.
+ */
+int process_of_thread(pid_t tid, pid_t *ret_pid);
+
+/*
  * Read the real UID and the real GID. The owner of /proc/PID is another user if the process is not
  * dumpable. Return 0, -ESRCH if there is no process, or another -errno.
  */

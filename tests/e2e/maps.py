@@ -94,14 +94,18 @@ class PinnedMap:
             return None
         return value.raw
 
-    def total(self, key):
-        """Returns the sum over all CPUs of a per-CPU map's 64-bit values."""
+    def lookup_per_cpu(self, key):
+        """Returns the values of a per-CPU map on all CPUs, one after the other."""
         cpus = int(Path("/sys/devices/system/cpu/possible").read_text().rpartition("-")[2]) + 1
         key = ctypes.create_string_buffer(key)
-        values = ctypes.create_string_buffer(8 * cpus)
+        values = ctypes.create_string_buffer(-(-self.value_size // 8) * 8 * cpus)
         _bpf(_MAP_LOOKUP_ELEM,
              struct.pack("=IIQQQ", self.fd, 0, _address(key), _address(values), 0))
-        return sum(struct.unpack(f"={cpus}Q", values.raw))
+        return values.raw
+
+    def total(self, key):
+        """Returns the sum over all CPUs of a per-CPU map's 64-bit values."""
+        return sum(value for value, in struct.iter_unpack("=Q", self.lookup_per_cpu(key)))
 
     def is_empty(self):
         try:

@@ -3,6 +3,7 @@
 #include "host/process.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,6 +25,30 @@ static void this_process(void **state)
 	assert_int_equal(uid, getuid());
 	assert_int_equal(process_gid(getpid(), &gid), 0);
 	assert_int_equal(gid, getgid());
+}
+
+static void *of_a_thread(void *data)
+{
+	pid_t *pid = data;
+
+	assert_int_not_equal(gettid(), getpid());
+	assert_int_equal(process_of_thread(gettid(), pid), 0);
+	return NULL;
+}
+
+/* To see it fail: read the line "Pid:". */
+static void process_of_a_thread(void **state)
+{
+	pthread_t thread;
+	pid_t pid = 0;
+
+	assert_int_equal(process_of_thread(getpid(), &pid), 0);
+	assert_int_equal(pid, getpid());
+	pid = 0;
+	assert_int_equal(pthread_create(&thread, NULL, of_a_thread, &pid), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(pid, getpid());
+	assert_int_equal(process_of_thread(4194304 + 1, &pid), -ESRCH);
 }
 
 /* To see it fail: return kill(pid, 0) == 0 && state is not 'Z'. */
@@ -53,6 +78,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(this_process),
+		cmocka_unit_test(process_of_a_thread),
 		cmocka_unit_test(child_until_it_is_waited_for),
 	};
 

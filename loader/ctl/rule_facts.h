@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The rule that applies to a caller and a destination. The rules and the sets are those in force,
+ * the facts are gathered as bpf/rulefacts.bpf.h does it, and rules_match() is the same code. The
+ * look-up of a destination is the kernel's own.
+ */
+#ifndef TPROXY_CTL_RULE_FACTS_H
+#define TPROXY_CTL_RULE_FACTS_H
+
+#include <stdbool.h>
+
+#include "objects.h"
+#include "tproxy_abi.h"
+
+struct caller;
+struct json_object;
+
+/* Rules of one generation, with their sets. Rules in force do not change; they are replaced. */
+struct rule_facts_source {
+	const char *pin_dir;
+	struct tproxy_rules *rules; /* generation 0: no rules are loaded */
+	int sets_fd;		    /* -1: not needed */
+	__u64 cgroups;		    /* the cgroup tests that hold for the caller */
+};
+
+#define RULE_FACTS_SOURCE_NULL                                                                     \
+	{                                                                                          \
+		.sets_fd = -1                                                                      \
+	}
+
+/* What the rules say. */
+struct rule_found {
+	int row; /* in tproxy_rules.rows; RULES_NO_ROW: the default, or no rules */
+	struct tproxy_set_bits sets;
+};
+
+/*
+ * Reads the rules again if others are in force. Returns 0 or -errno; then *ret_failed is the map
+ * that cannot be read. The caller calls rule_facts_finish() at the end.
+ */
+int rule_facts_refresh(struct rule_facts_source *source, const struct caller *caller,
+		       enum pinned_map_id *ret_failed);
+void rule_facts_finish(struct rule_facts_source *source);
+
+/* Finds the row for a TCP connection. As rule_facts_refresh(). */
+int rule_facts_find(const struct rule_facts_source *source, const struct caller *caller,
+		    const struct tproxy_endpoint *dst, bool named_only,
+		    struct rule_found *ret_found, enum pinned_map_id *ret_failed);
+
+/*
+ * Adds member "rule": name, line, text and action of the rule, or of the default, that applies.
+ * Names may be missing: they are in maps of their own.
+ */
+void rule_facts_add_rule(struct json_object *root, const struct rule_facts_source *source,
+			 const struct rule_found *found);
+/* Adds member "sets": the names of the sets that the destination is in, with blanks between. */
+void rule_facts_add_sets(struct json_object *facts, const struct rule_facts_source *source,
+			 const struct rule_found *found);
+
+#endif
