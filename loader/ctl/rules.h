@@ -4,9 +4,9 @@
 #define TPROXY_CTL_RULES_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 struct ctl_options;
-struct rules_store;
 
 int rules_check(const struct ctl_options *options);
 int rules_load(const struct ctl_options *options);
@@ -17,11 +17,28 @@ int rules_revert(const struct ctl_options *options);
 int rules_show(const struct ctl_options *options);
 
 /*
- * Waits until the rules of this generation, which rules_store_hold() can undo, are confirmed, or
- * until the time is over; then the rules before are put back. A second process does the latter if
- * this one is killed. The lock must not be held. Returns 0 if confirmed, 1 if taken back, or
- * -errno, logged.
+ * A load that is taken back unless it is confirmed. rules_confirm_begin() comes before the lock: it
+ * blocks the signals that end a process, and starts the guard, a second process, which takes the
+ * rules back if this one dies. rules_confirm_own() comes before rules_store_hold(): from here on
+ * the pin is that of this load. rules_confirm_wait() waits, without the lock, until the rules of
+ * this generation are confirmed, or takes them back. rules_confirm_end() ends the guard, after a
+ * failure too.
  */
-int rules_confirm_wait(const char *pin_dir, uint32_t generation, uint64_t timeout_ms);
+struct rules_confirm {
+	const char *pin_dir;
+	uint64_t timeout_ms;
+	uint64_t ends_ms;
+	uint32_t generation; /* 0: not known yet */
+	pid_t guard;	     /* 0: none */
+	int pipe_fd;	     /* the guard reads from it */
+	int signal_fd;
+};
+
+/* Returns 0 or -errno, logged. */
+int rules_confirm_begin(const struct ctl_options *options, struct rules_confirm *confirm);
+void rules_confirm_own(struct rules_confirm *confirm);
+/* Returns 0 if confirmed, 1 if taken back, or -errno, logged. */
+int rules_confirm_wait(struct rules_confirm *confirm, uint32_t generation);
+void rules_confirm_end(struct rules_confirm *confirm);
 
 #endif

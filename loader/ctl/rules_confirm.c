@@ -6,7 +6,8 @@
  * are taken back unless they are confirmed: by Enter at the terminal, or by `tproxyctl rules
  * confirm`, which removes the pin of the rules before. SIGINT, the end of the terminal and every
  * other end of this process take them back at once. For SIGKILL there is a child in a session of
- * its own, the guard. It holds a pipe to this process, and acts when the pipe is closed.
+ * its own, the guard. It holds a pipe to this process, and acts when the pipe is closed. It is
+ * started before the rules are replaced, so that there is no moment without it.
  *
  * The process does not stop: a stopped one could not keep the time.
  */
@@ -30,6 +31,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "objects.h"
+#include "options.h"
 #include "parse.h"
 #include "quote.h"
 #include "state/pins.h"
@@ -49,13 +51,6 @@ enum answer {
 	ANSWER_GONE,	  /* another process has confirmed, or replaced the rules */
 };
 
-struct wait {
-	const char *pin_dir;
-	uint32_t generation;
-	uint64_t ends_ms;
-	int signal_fd;
-};
-
 static bool is_held(const char *pin_dir)
 {
 	const struct pins pins = { .path = pin_dir, .fd = -1 };
@@ -68,20 +63,20 @@ static bool is_held(const char *pin_dir)
  * Confirms, or takes back, if the rules of this generation still wait. Returns 0 if it did that, 1
  * if they are in force and confirmed, 2 if others are in force, or -errno, logged.
  */
-static int finish(const struct wait *w, bool keep)
+static int finish(const struct rules_confirm *c, bool keep)
 {
 	struct rules_store store = RULES_STORE_NULL;
 	struct pins pins = PINS_NULL;
 	bool ours;
 	int r;
 
-	r = pins_open(w->pin_dir, /* create= */ false, &pins);
+	r = pins_open(c->pin_dir, /* create= */ false, &pins);
 	if (r == -ENOENT)
 		return 2;
 	if (r == 0)
 		r = rules_store_open(&pins, &store);
 	if (r == 0) {
-		ours = store.now->generation == w->generation;
+		ours = !c->generation || store.now->generation == c->generation;
 		if (!ours || !store.held)
 			r = ours ? 1 : 2;
 		else if (keep)
@@ -106,18 +101,18 @@ static enum answer read_terminal(void)
 }
 
 /* Waits for at most POLL_MS. */
-static enum answer look(const struct wait *w)
+static enum answer look(const struct rules_confirm *c)
 {
 	const bool terminal = isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp();
 	struct pollfd fds[] = {
-		{ .fd = w->signal_fd, .events = POLLIN },
+		{ .fd = c->signal_fd, .events = POLLIN },
 		{ .fd = terminal ? STDIN_FILENO : -1, .events = POLLIN },
 	};
 	const uint64_t now_ms = monotonic_coarse_ms();
 
-	if (now_ms >= w->ends_ms)
+	if (now_ms >= c->ends_ms)
 		return ANSWER_TAKE_BACK;
-	if (!is_held(w->pin_dir))
+	if (!is_held(c->pin_dir))
 		return ANSWER_GONE;
 	if (poll(fds, ARRAY_SIZE(fds), POLL_MS) <= 0)
 		return ANSWER_NONE;
@@ -145,58 +140,99 @@ static int open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* The child: waits for the end of its parent. What it does nobody reads. */
-_Noreturn static void guard(const struct wait *w, int pipe_fd)
+/*
+ * The child: waits for the end of its parent, which tells it the generation. What it does nobody
+ * reads. Without a word from the parent, which did not get to the replacement, it does nothing.
+ */
+_Noreturn static void guard(struct rules_confirm *c, int pipe_fd)
 {
-	struct pollfd pollfd = { .fd = pipe_fd };
+	struct pollfd pollfd = { .fd = pipe_fd, .events = POLLIN };
+	int timeout_ms = -1, r;
+	bool owns = false;
 
 	setsid();
-	while (poll(&pollfd, 1, (int)(w->ends_ms + GUARD_EXTRA_MS - monotonic_coarse_ms())) < 0 &&
-	       errno == EINTR)
-		;
-	finish(w, /* keep= */ false);
+	for (;;) {
+		r = poll(&pollfd, 1, timeout_ms);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0 || read(pipe_fd, &c->generation, sizeof(c->generation)) <= 0)
+			break;
+		owns = true;
+		if (c->generation)
+			timeout_ms = (int)(c->timeout_ms + GUARD_EXTRA_MS);
+	}
+	if (owns && is_held(c->pin_dir))
+		finish(c, /* keep= */ false);
 	_exit(0);
 }
 
-/* Starts the guard. Returns its PID and the end of the pipe that keeps it waiting, or -errno. */
-static pid_t start_guard(const struct wait *w, int *ret_fd)
+static int start_guard(struct rules_confirm *c)
 {
 	int fds[2], r;
-	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
-	pid = fork();
+	c->guard = fork();
 	r = -errno;
-	if (pid == 0) {
+	if (c->guard == 0) {
 		close(fds[1]);
-		guard(w, fds[0]);
+		guard(c, fds[0]);
 	}
 	close(fds[0]);
-	if (pid < 0) {
+	if (c->guard < 0) {
+		c->guard = 0;
 		close(fds[1]);
 		return r;
 	}
-	*ret_fd = fds[1];
-	return pid;
+	c->pipe_fd = fds[1];
+	return 0;
 }
 
-static void log_prompt(const struct wait *w, uint64_t timeout_ms)
+int rules_confirm_begin(const struct ctl_options *options, struct rules_confirm *c)
+{
+	int r;
+
+	*c = (struct rules_confirm){
+		.pin_dir = options->pin_dir,
+		.timeout_ms = options->confirm_ms,
+		.pipe_fd = -1,
+		.signal_fd = open_signals(),
+	};
+	r = c->signal_fd < 0 ? -errno : start_guard(c);
+	if (r < 0)
+		log_err("cannot wait for a confirmation: %s", strerror(-r));
+	return r;
+}
+
+static void tell_guard(struct rules_confirm *c, uint32_t generation)
+{
+	c->generation = generation;
+	/* SIGPIPE is ignored. Without a guard, this process alone keeps the time. */
+	if (write(c->pipe_fd, &generation, sizeof(generation)) < 0)
+		log_warning("the process that would take the rules back after SIGKILL has ended");
+}
+
+void rules_confirm_own(struct rules_confirm *c)
+{
+	tell_guard(c, 0);
+}
+
+static void log_prompt(const struct rules_confirm *c)
 {
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], time[FORMAT_DURATION_LEN];
 
 	log_info(
 		"the rules are in force; to keep them, %srun within %s: tproxyctl rules confirm -p %s",
 		isatty(STDIN_FILENO) ? "press Enter (Ctrl-C takes them back) or " : "",
-		format_duration_ms(timeout_ms, time),
-		shell_quote(w->pin_dir, quoted, sizeof(quoted)));
+		format_duration_ms(c->timeout_ms, time),
+		shell_quote(c->pin_dir, quoted, sizeof(quoted)));
 }
 
 static int log_outcome(int r, bool keep)
 {
 	if (r < 0)
-		log_err("cannot %s the rules; the next load, confirm or revert will",
-			keep ? "confirm" : "take back");
+		log_err("cannot %s the rules; tproxyctl rules %s does it",
+			keep ? "confirm" : "take back", keep ? "confirm" : "revert");
 	else if (r == 2)
 		log_err("other rules were loaded meanwhile");
 	else if (r == 1 || keep)
@@ -206,33 +242,27 @@ static int log_outcome(int r, bool keep)
 	return r < 0 ? r : r == 1 || (r == 0 && keep) ? 0 : 1;
 }
 
-int rules_confirm_wait(const char *pin_dir, uint32_t generation, uint64_t timeout_ms)
+int rules_confirm_wait(struct rules_confirm *c, uint32_t generation)
 {
-	struct wait w = {
-		.pin_dir = pin_dir,
-		.generation = generation,
-		.ends_ms = monotonic_coarse_ms() + timeout_ms,
-		.signal_fd = open_signals(),
-	};
 	enum answer answer = ANSWER_NONE;
-	int pipe_fd = -1, r;
-	pid_t pid;
 
-	pid = start_guard(&w, &pipe_fd);
-	if (pid < 0 || w.signal_fd < 0) {
-		log_err("cannot wait for the confirmation: %s", strerror(pid < 0 ? -pid : errno));
-		answer = ANSWER_TAKE_BACK;
-	} else {
-		/* Keys that were pressed before the question are no answer. */
-		tcflush(STDIN_FILENO, TCIFLUSH);
-		log_prompt(&w, timeout_ms);
-	}
+	c->ends_ms = monotonic_coarse_ms() + c->timeout_ms;
+	tell_guard(c, generation);
+	/* Keys that were pressed before the question are no answer. */
+	tcflush(STDIN_FILENO, TCIFLUSH);
+	log_prompt(c);
 	while (answer == ANSWER_NONE)
-		answer = look(&w);
-	r = log_outcome(finish(&w, answer == ANSWER_KEEP), answer == ANSWER_KEEP);
-	util_closep(&pipe_fd);
-	util_closep(&w.signal_fd);
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	return r;
+		answer = look(c);
+	return log_outcome(finish(c, answer == ANSWER_KEEP), answer == ANSWER_KEEP);
+}
+
+void rules_confirm_end(struct rules_confirm *c)
+{
+	util_closep(&c->pipe_fd);
+	util_closep(&c->signal_fd);
+	if (c->guard > 0)
+		waitpid(c->guard, NULL, 0);
+	c->pipe_fd = -1;
+	c->signal_fd = -1;
+	c->guard = 0;
 }

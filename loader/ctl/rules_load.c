@@ -56,7 +56,7 @@ static void work_end(struct work *work)
 }
 
 static void print_loaded(const struct ctl_options *options, const struct rules_compiled *compiled,
-			 uint32_t generation, bool confirmed)
+			 uint32_t generation, bool in_force)
 {
 	_cleanup_(json_put) struct json_object *root = NULL;
 
@@ -73,7 +73,7 @@ static void print_loaded(const struct ctl_options *options, const struct rules_c
 	json_add_number(root, "rows", compiled->rules.n_rows);
 	json_add_number(root, "sets", compiled->n_sets);
 	json_add_number(root, "prefixes", compiled->n_prefixes);
-	json_add_bool(root, "in_force", confirmed);
+	json_add_bool(root, "in_force", in_force);
 	json_print(root);
 }
 
@@ -89,7 +89,7 @@ static int log_held(const char *pin_dir)
 
 /* Replaces the rules. With --confirm the rules before are kept. */
 static int replace(const struct ctl_options *options, const struct rules_compiled *compiled,
-		   const char *file, uint32_t *ret_generation)
+		   const char *file, struct rules_confirm *confirm, uint32_t *ret_generation)
 {
 	_cleanup_(work_end) struct work work = WORK_NULL;
 	int r;
@@ -99,33 +99,52 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 		r = log_held(options->pin_dir);
 	if (r < 0)
 		return r;
-	if (options->confirm_ms)
+	if (confirm) {
+		rules_confirm_own(confirm);
 		r = rules_store_hold(&work.store);
+	}
 	if (r == 0)
 		r = rules_store_replace(&work.store, compiled, file);
-	if (r < 0 || !options->confirm_ms)
+	if (r < 0 || !confirm)
 		rules_store_settle(&work.store);
 	*ret_generation = work.store.now->generation;
 	return r;
 }
 
-static int load_compiled(const struct ctl_options *options, const struct rules_compiled *compiled)
+static int load_confirmed(const struct ctl_options *options, const struct rules_compiled *compiled,
+			  const char *file)
 {
-	_cleanup_free_ char *file = realpath(options->file, NULL);
-	uint32_t generation;
+	struct rules_confirm confirm;
+	uint32_t generation = 0;
 	int r;
 
-	r = replace(options, compiled, file ? file : options->file, &generation);
-	if (r < 0)
-		return r;
-	if (!options->json)
-		print_loaded(options, compiled, generation, /* confirmed= */ true);
-	if (options->confirm_ms) {
+	r = rules_confirm_begin(options, &confirm);
+	if (r == 0)
+		r = replace(options, compiled, file, &confirm, &generation);
+	if (r == 0) {
+		if (!options->json)
+			print_loaded(options, compiled, generation, /* in_force= */ true);
 		fflush(stdout);
-		r = rules_confirm_wait(options->pin_dir, generation, options->confirm_ms);
+		r = rules_confirm_wait(&confirm, generation);
+		if (options->json)
+			print_loaded(options, compiled, generation, r == 0);
 	}
-	if (options->json)
-		print_loaded(options, compiled, generation, r == 0);
+	rules_confirm_end(&confirm);
+	return r;
+}
+
+static int load_compiled(const struct ctl_options *options, const struct rules_compiled *compiled)
+{
+	_cleanup_free_ char *real = realpath(options->file, NULL);
+	const char *file = real ? real : options->file;
+	uint32_t generation = 0;
+	int r;
+
+	if (options->confirm_ms)
+		return load_confirmed(options, compiled, file);
+	r = replace(options, compiled, file, /* confirm= */ NULL, &generation);
+	if (r == 0)
+		print_loaded(options, compiled, generation, /* in_force= */ true);
 	return r;
 }
 
