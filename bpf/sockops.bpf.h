@@ -425,8 +425,11 @@ static __always_inline void observe_end(struct bpf_sock_ops *ctx, struct bpf_soc
 	if (!observed)
 		return;
 	event = event_begin(cookie, observed);
-	if (event)
-		event_measure(event, ctx, sk);
+	if (!event) {
+		event_lose(cookie);
+		return;
+	}
+	event_measure(event, ctx, sk);
 	event_send(event, cookie);
 }
 
