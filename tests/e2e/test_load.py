@@ -14,10 +14,11 @@ from maps import attached, bpftool, load_connect4
 
 ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
                             (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
-MAPS = ["map_cgroup_bits", "map_clients", "map_config", "map_failed", "map_listeners", "map_loads",
-        "map_marks", "map_policy", "map_ports", "map_rule_stats", "map_rule_texts", "map_rules",
-        "map_rules_active", "map_set_texts", "map_sets", "map_sets_active", "map_shares",
-        "map_socks", "map_stats", "map_strayed", "map_sweep", "map_targets", "map_udp"]
+MAPS = ["map_cgroup_bits", "map_clients", "map_config", "map_events", "map_failed", "map_listeners",
+        "map_loads", "map_marks", "map_observed", "map_observing", "map_policy", "map_ports",
+        "map_rule_stats", "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts",
+        "map_sets", "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed",
+        "map_sweep", "map_targets", "map_udp"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP
@@ -78,7 +79,7 @@ def test_only_the_relays_group_may_write_and_only_what_it_needs(bed):
         return info.st_uid, info.st_gid, info.st_mode & 0o777
 
     writable = {name for name in bed.pins.names() if access(name)[2] & 0o020}
-    assert writable == {"map_config", "map_failed", "map_marks"}
+    assert writable == {"map_config", "map_events", "map_failed", "map_marks"}
     assert access("map_config") == (0, programs.RELAY_GID, 0o660)
     assert all(access(name)[2] & 0o007 == 0 for name in bed.pins.names())
 
