@@ -189,12 +189,13 @@ class Tproxy(Redirected):
     def __init__(self, sandbox):
         super().__init__(sandbox)
         self.workers = os.cpu_count()
+        self.relay_options = ()
 
     def start(self):
         super().start()
         self.load()
         self.start_relay([self.program("proxy", "tproxy-relay"), "--pin-dir", self.pins,
-                          "--workers", str(self.workers)])
+                          "--workers", str(self.workers), *self.relay_options])
         wait_until(lambda: self.relay.check()
                    or re.search(r"registered pid \d+, listening on", self.relay.log()),
                    "it registers")

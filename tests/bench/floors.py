@@ -83,6 +83,9 @@ FLOORS = (
     Floor("churn", "map_socks_after", 0, digits=0),
     Floor("churn", "map_ports_after", 0, digits=0),
     Floor("bystander", "p50_us", 1.02, "outside, detached", variant="outside, attached"),
+    Floor("observe", "p50_us", 1.01, "direct", variant="observed"),
+    Floor("observe", "up_gbit_s", 0.99, "direct", variant="observed", at_least=True),
+    Floor("observe", "down_gbit_s", 0.99, "direct", variant="observed", at_least=True),
 )
 
 

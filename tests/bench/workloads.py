@@ -6,6 +6,7 @@ import resource
 
 from contenders import Redirected, Tproxy
 from hooks import Hooks
+from observed import Observe
 from small_talk import Fair, Patterns
 from sandbox import SERVER_PORT, Failure, wait_until
 from web import Http, HttpClose
@@ -242,4 +243,4 @@ class Bystander(Workload):
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander)}
+                                          Churn, Hooks, Bystander, Observe)}

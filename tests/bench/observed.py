@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The workload observe: direct connections that a rule observes and the relay logs, beside those of
+a host without tproxy's programs in their way."""
+
+import json
+import os
+
+from sandbox import Failure, command, wait_until
+from workload import Metric, Workload
+
+RULES = "observe name bench\n"
+
+
+class Observe(Workload):
+    """Both variants are direct. A turn of the observed one fails unless each of its connections has
+    a line in the relay's log."""
+
+    name = "observe"
+    title = "crr and bulk direct, and direct with a rule that observes"
+    metrics = (Metric("p50_us", "crr p50 µs"), Metric("p90_us", "crr p90 µs"),
+               Metric("up_gbit_s", "bulk-up Gbit/s", 2, "higher"),
+               Metric("down_gbit_s", "bulk-down Gbit/s", 2, "higher"),
+               Metric("relay_us", "relay CPU µs each"))
+    headlines = ("p50_us", "up_gbit_s", "down_gbit_s")
+    baselines = ("direct",)
+    finely = 8
+
+    def variants(self):
+        return ["direct", "observed"] if {"direct", "tproxy"} <= set(self.contenders) else []
+
+    def begin(self):
+        tproxy = self.contenders["tproxy"]
+        tproxy.relay_options = ("--connection-log", "json")
+        tproxy.restart()
+        path = os.path.join(tproxy.sandbox.directory, "observe.rules")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(RULES)
+        command(tproxy.program("loader", "tproxyctl"), "rules", "load", path, "-p", tproxy.pins)
+
+    def end(self):
+        """A fresh relay, and pins without rules."""
+        tproxy = self.contenders["tproxy"]
+        tproxy.relay_options = ()
+        tproxy.restart()
+
+    def recover(self, variant):
+        self.begin()
+
+    def measure(self, variant, scale):
+        if variant == "direct":
+            return self.run(self.contenders["direct"], scale)[0]
+        tproxy = self.contenders["tproxy"]
+        before, used = self.lines(tproxy), tproxy.relay_seconds()
+        result, count = self.run(tproxy, scale)
+        wait_until(lambda: self.lines(tproxy) >= before + count, "each connection has a line")
+        if (lost := self.lost(tproxy)):
+            raise Failure(f"{lost} connections were not reported")
+        result["relay_us"] = (tproxy.relay_seconds() - used) / count * 1e6
+        return result
+
+    @staticmethod
+    def run(contender, scale):
+        """Returns the numbers, and how many connections there were at least."""
+        short = contender.run_bench("crr", "--count", scale.crr, "--clients", 1)
+        up, down = (contender.run_bench(kind, "--seconds", scale.bulk_seconds, "--streams", 1)
+                    for kind in ("bulk-up", "bulk-down"))
+        return {"p50_us": short["p50_us"], "p90_us": short["p90_us"], "up_gbit_s": up["gbit_s"],
+                "down_gbit_s": down["gbit_s"]}, scale.crr + 2
+
+    @staticmethod
+    def lines(tproxy):
+        with open(tproxy.relay.log_path, "rb") as log:
+            return sum(b'"observed":true' in line for line in log)
+
+    @staticmethod
+    def lost(tproxy):
+        status = json.loads(command(tproxy.program("loader", "tproxyctl"), "status", "--json", "-p",
+                                    tproxy.pins))
+        return status["sums"]["not_reported"]
