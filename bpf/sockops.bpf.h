@@ -374,7 +374,7 @@ static __always_inline void observe_established(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie;
 
-	if (!is_observing())
+	if (ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG || !is_observing())
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
 	if (bpf_map_lookup_elem(&map_observed, &cookie))

@@ -192,7 +192,10 @@ static __always_inline bool may_be_alive(const struct tproxy_observed *observed,
 	return !observed->released_ns || step->now_ns < observed->released_ns + SWEEP_RELEASED_NS;
 }
 
-/* Callback for each entry of map_observed. */
+/*
+ * Callback for each entry of map_observed. The end of a connection is reported a moment after its
+ * socket has left the table: only the second pass that does not find it gives it up.
+ */
 static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *observed,
 			   struct sweep_step *step)
 {
@@ -201,9 +204,17 @@ static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *
 	if (observed->netns_cookie == step->netns_cookie)
 		step->n++;
 	if (cookie % step->parts != step->part ||
-	    step->now_ns < observed->started_ns + SWEEP_AGE_NS ||
-	    may_be_alive(observed, cookie, step))
+	    step->now_ns < observed->started_ns + SWEEP_AGE_NS)
 		return 0;
+	if (may_be_alive(observed, cookie, step)) {
+		observed->flags &= ~TPROXY_OBSERVED_MISSING;
+		return 0;
+	}
+	if (observed->flags & TPROXY_OBSERVED_SENT &&
+	    !(observed->flags & TPROXY_OBSERVED_MISSING)) {
+		observed->flags |= TPROXY_OBSERVED_MISSING;
+		return 0;
+	}
 	observe_report(cookie, observed,
 		       observed->flags & TPROXY_OBSERVED_SENT ? TPROXY_EVENT_UNSEEN
 							      : TPROXY_EVENT_NOT_SENT);

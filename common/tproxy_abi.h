@@ -436,6 +436,7 @@ enum tproxy_observed_flags {
 	TPROXY_OBSERVED_DEVICE = 1 << 1, /* bound to a device when the SYN was sent */
 	/* Another connect program has replaced dst: one of others, or of an instance above. */
 	TPROXY_OBSERVED_MOVED = 1 << 2,
+	TPROXY_OBSERVED_MISSING = 1 << 3, /* the last sweep did not find the socket */
 };
 
 struct tproxy_observed {
