@@ -121,8 +121,6 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 write_seq;
-	__u64 bytes_sent; /* of data, those sent again included */
-	__u64 bytes_retrans;
 	__u8 repair : 1;
 	void *md5sig_info;
 } KERNEL_STRUCT;

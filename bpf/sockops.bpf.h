@@ -381,35 +381,58 @@ static __always_inline void observe_established(struct bpf_sock_ops *ctx)
 		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* True in the states in which this side has queued its FIN. */
+static __always_inline bool has_queued_fin(__u32 state)
+{
+	return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 ||
+	       state == BPF_TCP_CLOSING || state == BPF_TCP_LAST_ACK;
+}
+
 /*
- * Adds the numbers of a connection that has ended. bytes_sent counts data only. bytes_received
- * counts the peer's FIN too, if it has come.
+ * Counts the data in both directions. Sequence numbers include the SYN and the FIN. bytes_sent of
+ * the socket is of no use: it also counts what could not be sent again.
  */
+static __always_inline void event_count_bytes(struct tproxy_event *event, struct bpf_sock_ops *ctx,
+					      const struct tcp_sock *tp)
+{
+	const unsigned long flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
+	const __u32 snd_nxt = ctx->snd_nxt, snd_una = ctx->snd_una;
+
+	event->bytes_up = ctx->bytes_acked + (__u32)(snd_nxt - snd_una);
+	if (event->bytes_up) /* the SYN */
+		event->bytes_up--;
+	if (has_queued_fin(event->state)) {
+		if (snd_nxt == tp->write_seq)
+			event->bytes_up--;
+		if (snd_una == tp->write_seq)
+			event->flags |= TPROXY_EVENT_ACKED;
+	}
+	event->bytes_down = ctx->bytes_received;
+	if (flags & (1UL << SOCK_DONE)) {
+		event->flags |= TPROXY_EVENT_FIN;
+		event->bytes_down--;
+	}
+	if (flags & (1UL << SOCK_DEAD))
+		event->flags |= TPROXY_EVENT_CLOSED;
+}
+
+/* Adds what is known of a connection that has ended. */
 static __always_inline void event_measure(struct tproxy_event *event, struct bpf_sock_ops *ctx,
 					  struct bpf_sock *sk)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	unsigned long flags;
 
 	event->state = (__u8)ctx->args[0];
-	/* The route was lost between this hook and the SYN. */
+	/* The route was lost between TCP_CONNECT_CB and the SYN. */
 	if (event->state == BPF_TCP_SYN_SENT && !ctx->segs_out)
 		event->state = TPROXY_EVENT_NOT_SENT;
-	event->bytes_down = ctx->bytes_received;
 	event->rtt_us = ctx->srtt_us >> 3;
 	event->rtt_min_us = ctx->rtt_min;
 	event->retransmits = ctx->total_retrans;
 	if (!tp)
 		return;
 	event->error = (__u16)tp->inet_conn.icsk_inet.sk.sk_err;
-	event->bytes_up = tp->bytes_sent - tp->bytes_retrans;
-	flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
-	if (flags & (1UL << SOCK_DEAD))
-		event->flags |= TPROXY_EVENT_CLOSED;
-	if (flags & (1UL << SOCK_DONE)) {
-		event->flags |= TPROXY_EVENT_FIN;
-		event->bytes_down--;
-	}
+	event_count_bytes(event, ctx, tp);
 }
 
 static __always_inline void observe_end(struct bpf_sock_ops *ctx, struct bpf_sock *sk)

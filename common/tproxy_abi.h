@@ -478,6 +478,7 @@ enum tproxy_event_state {
 enum tproxy_event_flags {
 	TPROXY_EVENT_FIN = 1 << 0,    /* the server's FIN has come */
 	TPROXY_EVENT_CLOSED = 1 << 1, /* the program had closed the socket before */
+	TPROXY_EVENT_ACKED = 1 << 2,  /* the server has acknowledged this side's FIN */
 };
 
 struct tproxy_event {

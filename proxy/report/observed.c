@@ -34,7 +34,7 @@ static bool is_closed(const struct tproxy_event *event)
 		return event->flags & (TPROXY_EVENT_FIN | TPROXY_EVENT_CLOSED);
 	case TCP_CLOSING:
 	case TCP_LAST_ACK:
-		return true;
+		return event->flags & TPROXY_EVENT_ACKED;
 	default:
 		return false;
 	}

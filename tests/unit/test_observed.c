@@ -37,7 +37,7 @@ static struct tproxy_event example(void)
 		.rtt_min_us = 950,
 		.retransmits = 3,
 		.state = TCP_LAST_ACK,
-		.flags = TPROXY_EVENT_FIN,
+		.flags = TPROXY_EVENT_FIN | TPROXY_EVENT_ACKED,
 	};
 
 	memcpy(event.conn.src.addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\x09", 16);
@@ -54,8 +54,11 @@ static void test_ends(void **state)
 		int told;
 		bool measured;
 	} cases[] = {
-		{ TCP_LAST_ACK, TPROXY_EVENT_FIN | TPROXY_EVENT_CLOSED, 0, "closed", 0, true },
-		{ TCP_CLOSING, TPROXY_EVENT_FIN, 0, "closed", 0, true },
+		{ TCP_LAST_ACK, TPROXY_EVENT_FIN | TPROXY_EVENT_ACKED, 0, "closed", 0, true },
+		{ TCP_CLOSING, TPROXY_EVENT_FIN | TPROXY_EVENT_ACKED, 0, "closed", 0, true },
+		/* It closed with data unread, or without waiting, before its FIN was acknowledged.
+		 */
+		{ TCP_LAST_ACK, TPROXY_EVENT_FIN, 0, "reset by client", 0, true },
 		{ TCP_FIN_WAIT2, TPROXY_EVENT_FIN, 0, "closed", 0, true },
 		/* The program is gone, and the kernel waits for the server's FIN. */
 		{ TCP_FIN_WAIT2, TPROXY_EVENT_CLOSED, 0, "closed", 0, true },
