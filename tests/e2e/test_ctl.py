@@ -157,7 +157,8 @@ def test_status_sums_up_the_counters(proxied, ctl):
         assert not proxied.visit(proxied.listen()).relayed
     status = json.loads(ctl("status", "--json").succeeded().out)
     assert status["sums"] == {"redirected": 3, "reset": 0, "bypassed": 1, "not_redirected": 2,
-                              "refused": 0, "failed": 0}
+                              "refused": 0, "failed": 0, "rules": 0, "datagrams": 0,
+                              "not_reported": 0}
     assert status.pop("sums") and status == proxied.tproxy_load.status()
     # Each counter is in one of the sums, and in the text.
     text = ctl("status").succeeded().out
@@ -228,7 +229,7 @@ def test_pins_that_cannot_be_read(loaded, ctl, command, name):
 def test_status_of_another_abi_version(loaded, ctl):
     for command in ("status", "connections"):
         with other_abi_version(loaded):
-            ctl(command).refused("99", "version 3")
+            ctl(command).refused("99", "version 4")
 
 
 # --- connections

@@ -353,7 +353,7 @@ def test_other_abi_version_is_refused(bed):
     with bed.pins.open("map_policy") as policy:
         policy.update(bytes(4), bytes([99]).ljust(policy.value_size, b"\0"))
     for check in ((), ("--check",)):
-        bed.tproxy_load("--cgroup", bed.scope, *check).refused("99", "version 3", "--unload")
+        bed.tproxy_load("--cgroup", bed.scope, *check).refused("99", "version 4", "--unload")
     assert bed.pins.names() == names
 
 
