@@ -203,6 +203,29 @@ static void test_operands(void **state)
 	expect_error(parse("--", "--", "x"), "unexpected argument '--'");
 }
 
+static int add_seen(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
+{
+	static const struct optable_row operand = { .name = "operand" };
+
+	return set_seen(&operand, options, value, 0, error);
+}
+
+/* A command line follows the options, and has options of its own. */
+static void test_command_line(void **state)
+{
+	table.add_operand = add_seen;
+	expect_seen(parse("x", "-v"), "operand=x ");
+	assert_true(v.verbose);
+	table.operands_last = true;
+	expect_seen(parse("-v", "x", "-v", "--", "--nonsense", ""),
+		    "operand=x operand=-v operand=-- operand=--nonsense operand= ");
+	expect_seen(parse("--", "-v", "--", "x"), "operand=-v operand=-- operand=x ");
+	assert_false(v.verbose);
+	expect_error(parse("--nonsense", "x"), "unknown option '--nonsense'");
+	table.add_operand = NULL;
+	table.operands_last = false;
+}
+
 /* To see it fail: leave out find_exact() in check_option(). */
 static void test_abbreviations(void **state)
 {
@@ -340,12 +363,12 @@ static void test_changed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),	 cmocka_unit_test(test_equals_after_short),
-		cmocka_unit_test(test_operands), cmocka_unit_test(test_abbreviations),
-		cmocka_unit_test(test_errors),	 cmocka_unit_test(test_long_words),
-		cmocka_unit_test(test_values),	 cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_commands), cmocka_unit_test(test_file),
-		cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_forms),	      cmocka_unit_test(test_equals_after_short),
+		cmocka_unit_test(test_operands),      cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_abbreviations), cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_long_words),    cmocka_unit_test(test_values),
+		cmocka_unit_test(test_ranges),	      cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_file),	      cmocka_unit_test(test_changed),
 	};
 
 	return cmocka_run_group_tests(tests, log_to_file, NULL);
