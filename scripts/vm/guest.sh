@@ -202,6 +202,62 @@ from_su()
     equal "$(su -l tester -c 'sh /vm/fetch.sh')" '200 10.213.7.2:80'
 }
 
+# --- commands in a cgroup of their own
+
+no_run_is_left()
+{
+    ! find /sys/fs/cgroup -type d -name 'tproxy-run-*' | grep .
+}
+
+# run_of_the_user COMMAND: in a session. Its cgroup belongs to root, so the user's systemd makes the
+# scope.
+run_of_the_user()
+{
+    su -l tester -c "/usr/sbin/tproxyctl run -- sh -c '$1'"
+}
+
+run_by_root()
+{
+    tproxyctl run -- sh -c 'cat /proc/self/cgroup; sh /vm/fetch.sh' > "$work/run"
+    cat "$work/run"
+    grep -q '/tproxy-run-[0-9]*\.scope$' "$work/run" && grep -qx '200 10.213.7.2:80' "$work/run" &&
+        wait_for 30 no_run_is_left
+}
+
+run_by_a_user()
+{
+    loginctl enable-linger tester &&
+        wait_for 120 test -S "/run/user/$(id -u tester)/systemd/private" || return 1
+    run_of_the_user 'cat /proc/self/cgroup; sh /vm/fetch.sh; exit 7' > "$work/run"
+    equal $? 7 && cat "$work/run" || return 1
+    grep -q '/user@[0-9]*\.service/.*/tproxy-run-[0-9]*\.scope$' "$work/run" &&
+        grep -qx '200 10.213.7.2:80' "$work/run" && wait_for 30 no_run_is_left
+}
+
+# The rules of the host are about the scope by its name. The user writes no map.
+run_by_a_user_is_narrowed()
+{
+    local said
+    printf '%s\n' 'direct cgroup name:tproxy-run-* to 10.213.7.2 port 81' \
+        'refuse EACCES cgroup name:tproxy-run-*' > "$work/rules"
+    tproxyctl rules load "$work/rules" || return 1
+    said=$(run_of_the_user 'sh /vm/fetch.sh' 2>&1) && said="it was not refused: $said"
+    tproxyctl rules unload
+    echo "$said"
+    echo "$said" | grep -q 'curl: (7)' && wait_for 30 no_run_is_left
+}
+
+# Learned in the scope of the host's load, and then enforced.
+run_learned()
+{
+    tproxyctl run --observe --write-rules "$work/learned" -- sh /vm/fetch.sh && cat "$work/learned" &&
+        grep -q '^direct to 10.213.7.2 port 80  # curl: 1 connection$' "$work/learned" &&
+        equal "$(tproxyctl run --rules "$work/learned" -- sh /vm/fetch.sh)" '200 10.213.7.2:80' ||
+        return 1
+    ! tproxyctl run --rules "$work/learned" -- sh /vm/fetch.sh "[fd00:213:7::2]" &&
+        wait_for 30 no_run_is_left
+}
+
 over_ipv6()
 {
     equal "$(sh /vm/fetch.sh "[fd00:213:7::2]")" '200 fd00:213:7::2:80'
@@ -576,6 +632,13 @@ boot)
     check "su's connection is redirected" changes_by redirected 1 from_su
     check "a sandboxed service's connection is redirected" \
         changes_by redirected 1 from_a_unit_of_its_own
+    check "tproxyctl run by root: redirected, nothing is left" changes_by redirected 1 run_by_root
+    check "tproxyctl run by a user: in a scope of the user's systemd" \
+        changes_by redirected 1 run_by_a_user
+    check "rules of the host narrow a user's tproxyctl run" \
+        changes_by redirected 0 run_by_a_user_is_narrowed
+    check "tproxyctl run learns rules, which allow the same and no more" \
+        changes_by redirected 2 run_learned
     check "a connection over IPv6 is redirected" changes_by redirected 1 over_ipv6
     check "one to an IPv4-mapped address is redirected" changes_by redirected 1 over_ipv4_mapped
     check "a slice stays while its service restarts" slice_stays
