@@ -18,6 +18,7 @@
 #include "port.bpf.h"
 #include "share.bpf.h"
 #include "state/conns.h"
+#include "state/direct.h"
 #include "state/maps.h"
 #include "state/pinned_link.h"
 #include "state/policy.h"
@@ -96,6 +97,8 @@ static void find_scope(const struct gather *g, enum hook_id hook, struct gathere
 			strcpy(out->scope_link, name);
 		}
 	}
+	if (out->scope_level < 0)
+		out->scope_level = direct_level(g->pin_dir, &hooks[hook], &g->caller->cgroup);
 }
 
 static int gather_destination(struct gather *g, struct gathered *out)

@@ -15,6 +15,7 @@
  * (run_attach.c). An ordinary user cannot: then the command is not run. Rules of the command's own
  * are an instance of the kernel half for this cgroup.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -28,6 +29,7 @@
 #include "commands.h"
 #include "host/cgroup.h"
 #include "host/cgroup_child.h"
+#include "host/process.h"
 #include "learned.h"
 #include "load/instance.h"
 #include "log.h"
@@ -136,6 +138,22 @@ static int make_child(struct run *run, const char *name)
 	return 0;
 }
 
+/*
+ * Removes empty cgroups of commands that have ended, whose background process was killed. The name
+ * of each has the PID of its command.
+ */
+static void remove_old(const struct cgroup *parent)
+{
+	_cleanup_closedir_ DIR *dir = opendir(parent->path);
+	const struct dirent *entry;
+	int pid;
+
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "tproxy-run-%d", &pid) == 1 && !process_exists(pid))
+			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+	}
+}
+
 /* Makes the cgroup, and lets the background process watch it. */
 static int make_cgroup(struct run *run)
 {
@@ -147,6 +165,7 @@ static int make_cgroup(struct run *run)
 		log_err("run: the cgroup of this process: %s", cgroup_strerror(r));
 		return r;
 	}
+	remove_old(&run->caller);
 	snprintf(name, sizeof(name), "tproxy-run-%d.scope", getpid());
 	r = make_child(run, name);
 	if (geteuid() != 0 && (r == -EACCES || r == -EPERM || r == -EROFS)) {

@@ -15,12 +15,12 @@
 #include <string.h>
 
 #include "host/cgroup.h"
-#include "host/cgroup_programs.h"
 #include "load/instance.h"
 #include "log.h"
 #include "objects.h"
 #include "options.h"
 #include "rules/rules.h"
+#include "state/direct.h"
 #include "state/maps.h"
 #include "state/policy.h"
 #include "state/udp_links.h"
@@ -110,22 +110,9 @@ int run_attach_read_rules(const struct ctl_options *options, struct rules_compil
 /* Returns true if the pinned programs run for the cgroup, with the policy to refuse. */
 static bool is_closed_above(const char *pin_dir, const struct cgroup *cgroup)
 {
-	struct cgroup_programs programs;
-	struct bpf_prog_info info = {};
-	_cleanup_close_ int fd = -1;
 	struct tproxy_policy policy;
-	__u32 len = sizeof(info);
-	char path[PATH_MAX];
-	int n;
 
-	n = snprintf(path, sizeof(path), "%s/prog_connect4", pin_dir);
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return false;
-	fd = bpf_obj_get(path);
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
-	       cgroup_programs_query(cgroup->fd, BPF_CGROUP_INET4_CONNECT, BPF_F_QUERY_EFFECTIVE,
-				     &programs) == 0 &&
-	       cgroup_programs_have(&programs, info.id) &&
+	return direct_level(pin_dir, &hooks[HOOK_CONNECT4], cgroup) >= 0 &&
 	       policy_read_pinned(pin_dir, &policy) == 0 && policy.flags & TPROXY_FAIL_CLOSED;
 }
 

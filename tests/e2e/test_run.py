@@ -22,7 +22,7 @@ import programs
 from harness import SERVER
 from host import wait_until
 from maps import attached
-from tproxyctl import binary  # a fixture
+from tproxyctl import binary, ctl  # fixtures
 
 NAME = re.compile(r"tproxy-run-\d+(-\d+)?\.scope")
 USER = (programs.RELAY_UID + 1, programs.RELAY_UID + 1)
@@ -50,7 +50,7 @@ print(json.dumps({
     "nice": os.nice(0), "children": open("/proc/self/task/%d/children" % os.getpid()).read(),
     "limits": {n: resource.getrlimit(getattr(resource, n)) for n in dir(resource)
                if n.startswith("RLIMIT_")},
-    "signals": {n: status[n] for n in ("SigQ", "SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")},
+    "signals": {n: status[n] for n in ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")},
     "ids": {n: status[n] for n in ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd",
                                    "CapAmb", "NoNewPrivs", "Seccomp")},
 }))
@@ -186,6 +186,28 @@ def test_in_another_run(proxied, binary, run):
     assert relayed and len(NAME.findall(visitor.cgroup)) == 2
     nothing_is_left(proxied)
     assert proxied.stats()["redirected"] == 1
+
+
+def test_explained(proxied, binary, ctl):
+    """explain knows programs without a link too. To see it fail: let direct_level() return -1."""
+    with programs.Program(*command(proxied, binary, "sleep", 1000), place=proxied.bystander,
+                          log=proxied.directory / "log") as program:
+        comm = Path(f"/proc/{program.pid}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n", "it is the command")
+        (answer,) = [json.loads(ctl("explain", "--json", "--pid", program.pid,
+                                    f"{SERVER}:80").succeeded().out)]
+        assert answer["verdict"] == "redirect"
+        assert NAME.fullmatch(Path(answer["facts"]["scope"]).name)
+    nothing_is_left(proxied)
+
+
+def test_cgroup_whose_background_process_was_killed(loaded, run):
+    """The next command removes it."""
+    gone = loaded.scope.child("tproxy-run-4194304.scope")
+    kept = loaded.scope.child(f"tproxy-run-{os.getpid()}.scope")
+    run("true").succeeded()
+    assert not gone.path.exists() and kept.path.exists()
+    kept.path.rmdir()
 
 
 def test_nothing_is_loaded(bed, run):
