@@ -23,7 +23,6 @@
 #include <linux/errno.h>
 #include <linux/in.h>
 #include <linux/types.h>
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
@@ -128,7 +127,7 @@ static __always_inline void observe_report(__u64 cookie, const struct tproxy_obs
 __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 					    const struct tproxy_endpoint *dst, __u32 rule_counter)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task();
+	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct tproxy_observed observed = {};
 	long r;
 
@@ -139,7 +138,7 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 	observed.cgroup_id = bpf_get_current_cgroup_id();
 	observed.pid = bpf_get_current_pid_tgid() >> 32;
 	observed.uid = (__u32)bpf_get_current_uid_gid();
-	BPF_CORE_READ_INTO(&observed.comm, task, group_leader, comm);
+	__builtin_memcpy(observed.comm, task->group_leader->comm, sizeof(observed.comm));
 	observed.dst = *dst;
 	observed.rule_counter = rule_counter;
 	r = bpf_map_update_elem(&map_observed, &cookie, &observed, BPF_NOEXIST);
