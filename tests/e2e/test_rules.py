@@ -314,7 +314,7 @@ def test_counters_survive_a_reload_of_the_same_rule(proxied, ctl, servers):
 def test_counters_are_not_confused_over_many_loads(proxied, ctl, servers):
     """More rules than there are indices, in turn. A new rule never has hits of an old one."""
     keep = f"refuse EACCES to {SERVER}"
-    for load in range(6):
+    for load in range(8):
         rules = [f"direct to 192.0.2.{load} port {port}" for port in range(1, 201)]
         load_rules(proxied, ctl, *rules[:100], keep, *rules[100:],
                    f"refuse EPERM to {SERVER2} name of-load-{load}")

@@ -325,7 +325,7 @@ def test_confirm_takes_back_when_it_is_killed_at_any_moment(proxied, ctl, binary
         process = subprocess.Popen([binary, "rules", "load", "--pin-dir", proxied.pins.path, path,
                                     "--confirm", "60s"], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
-        time.sleep(1.2 * duration * step / 24)  # the moment is under test
+        time.sleep(duration * step / 20)  # the moment is under test
         process.kill()
         process.wait()
         host.wait_until(lambda: not show(ctl)["unconfirmed"], "they were taken back", 10)
