@@ -465,19 +465,20 @@ def test_full_map(logging):
 
 
 def test_one_relay_reads(logging):
-    """Each connection has one line, whichever relay serves; a killed reader is replaced. Fails
-    without the lock in events_open()."""
+    """Each connection has one line, although relays of two network namespaces serve; a killed
+    reader is replaced. Fails without the lock in events_open()."""
     address, = logging.echo_server()
     first = logging.relay
-    second = logging.start_relay("--connection-log", "json")
-    logging.run_in(use, address, 20)
-    host.wait_until(lambda: len(observed(first)) + len(observed(second)) >= 20, "20 lines")
+    second = logging.start_relay("--connection-log", "json",
+                                 place=host.Place(logging.relay_cgroup, logging.server_net))
+    for _ in range(10):
+        logging.run_in(use, address, 10)
+    lines(logging, 100, first)
+    assert not observed(second)
     first.kill()
     host.wait_until(lambda: at_rest(logging), "they have ended")
     logging.run_in(use, address, 20)
-    host.wait_until(lambda: len(observed(first)) + len(observed(second)) >= 40, "40 lines")
-    assert len(observed(first)) + len(observed(second)) == 40
-    assert len(observed(second)) >= 20
+    lines(logging, 20, second)
 
 
 def test_restarted_relay(logging):
@@ -549,22 +550,24 @@ def test_bystanders(loaded):
     """A connection that no rule observes runs the same programs as often, also beside observed
     ones, and leaves nothing. Outside of the scope nothing runs. To see it fail: request the STATE
     callback for each socket in observe_sent()."""
-    observed_port = loaded.listen()
-    other, = loaded.echo_server()
-    set_rules(loaded, f"observe port {observed_port.getsockname()[1]}", "default direct")
+    watched, other = loaded.echo_server(2)
+    set_rules(loaded, f"observe port {watched[1]}", "default direct")
     with counted_runs(loaded) as alone:
         loaded.run_in(use, other, 20)
-    visit = loaded.visit(observed_port)
+    held = loaded.connect(watched)
     assert len(loaded.pins.dump("map_observed")) == 1
     with counted_runs(loaded) as beside:
         loaded.run_in(use, other, 20)
+    with counted_runs(loaded) as as_observed:
+        loaded.run_in(use, watched, 20)
     assert alone == beside and alone["prog_connect4"] == 20
+    assert as_observed["prog_sockops"] > alone["prog_sockops"], "no STATE callback"
     with counted_runs(loaded) as outside:
         loaded.run_in(use, other, 20, place=loaded.bystander)
     assert outside == {}
-    client_closes(visit.client, visit.server)
+    held.close()
     assert_at_rest(loaded)
-    assert loaded.stats()["rule_observe"] == 1
+    assert loaded.stats()["rule_observe"] == 21
 
 
 def test_rule_without_a_name(logging):
