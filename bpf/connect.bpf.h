@@ -346,7 +346,7 @@ static __always_inline void gather_rules(struct attempt *a)
 		return;
 	if (rules->n_rows) {
 		if (rules->needs & TPROXY_NEEDS_CGROUP)
-			cgroups = rules_cgroup_bits(rules, current_cgroup());
+			cgroups = rules_process_bits(rules);
 		row = rules_find(rules, a->dst, IPPROTO_TCP, a->facts.named_only, cgroups);
 		barrier_var(row); /* clang knows the bound, the verifier does not */
 	}

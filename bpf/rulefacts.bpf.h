@@ -120,6 +120,19 @@ __attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rul
 	return bits;
 }
 
+/*
+ * Returns the cgroup tests that hold for the calling process. If they are known, that is one helper
+ * and one look-up; the look-up in rules_cgroup_bits() reads pointers in the kernel before.
+ */
+static __always_inline __u64 rules_process_bits(const struct tproxy_rules *rules)
+{
+	const struct tproxy_cgroup_key key = { .cgroup_id = bpf_get_current_cgroup_id(),
+					       .generation = rules->generation };
+	const __u64 *known = bpf_map_lookup_elem(&map_cgroup_bits, &key);
+
+	return known ? *known : rules_cgroup_bits(rules, current_cgroup());
+}
+
 static __always_inline void read_sets(const struct tproxy_rules *rules,
 				      const struct tproxy_endpoint *dst, struct rule_facts *f)
 {
@@ -139,12 +152,12 @@ static __always_inline void read_sets(const struct tproxy_rules *rules,
 /* Reads all facts about the calling process, also those that no row needs now. */
 static __always_inline void rule_process_read(struct rule_process *process)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task();
+	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	const __u64 ids = bpf_get_current_uid_gid(); /* the real ones */
 
 	process->uid = (__u32)ids;
 	process->gid = ids >> 32;
-	BPF_CORE_READ_INTO(&process->comm, task, group_leader, comm);
+	__builtin_memcpy(process->comm, task->group_leader->comm, sizeof(process->comm));
 }
 
 /* Reads the facts that some row needs. The others stay zero. */
@@ -166,8 +179,8 @@ static __always_inline void rule_facts_read(const struct tproxy_rules *rules,
 	if (rules->needs & TPROXY_NEEDS_SETS)
 		read_sets(rules, dst, f);
 	if (rules->needs & TPROXY_NEEDS_COMM) {
-		task = (void *)bpf_get_current_task();
-		BPF_CORE_READ_INTO(&f->comm, task, group_leader, comm);
+		task = (void *)bpf_get_current_task_btf();
+		__builtin_memcpy(f->comm, task->group_leader->comm, sizeof(f->comm));
 	}
 }
 

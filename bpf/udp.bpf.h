@@ -115,7 +115,7 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 	if (!policy || udp_is_upstream(sk) || in_relay_cgroup(policy))
 		return UDP_PASS;
 	if (rules->needs & TPROXY_NEEDS_CGROUP)
-		cgroups = rules_cgroup_bits(rules, current_cgroup());
+		cgroups = rules_process_bits(rules);
 	error = udp_apply(rules, rules_find(rules, dst, IPPROTO_UDP, udp_is_named_only(dst, policy),
 					    cgroups));
 	if (!error)
