@@ -21,9 +21,12 @@
 #include "report/connlog.h"
 #include "report/observed.h"
 
-#define POLL_MS	   50
-#define IDLE_POLLS 20
-/* Limit of events in one turn of the event loop: a few milliseconds. */
+#define POLL_MS	   10
+#define IDLE_POLLS 100
+/*
+ * Limit of events in one turn of the event loop: a few milliseconds. The pause after it lets the
+ * thread of a log file write these lines: it holds some 600 of them.
+ */
 #define EVENTS_MAX 256
 /* Limit of turns when the relay ends to be the reader: a full ring. */
 #define LAST_TURNS 32
@@ -46,13 +49,14 @@ static int read_events(struct relay *relay)
 
 static void poll_again(struct observe *observe, int n)
 {
-	static const struct timeval at_once, interval = { .tv_usec = POLL_MS * 1000 };
+	static const struct timeval soon = { .tv_usec = 1000 };
+	static const struct timeval interval = { .tv_usec = POLL_MS * 1000 };
 
 	observe->idle = n > 0 ? 0 : observe->idle + 1;
 	if (observe->idle > IDLE_POLLS)
 		event_add(observe->readable, NULL);
 	else
-		event_add(observe->poll, n >= EVENTS_MAX ? &at_once : &interval);
+		event_add(observe->poll, n >= EVENTS_MAX ? &soon : &interval);
 }
 
 static void on_poll(evutil_socket_t fd, short what, void *arg)
