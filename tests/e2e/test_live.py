@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Rules, policy and relay are replaced, all of them and again and again, while clients connect
+without pause: no connection fails, and none reaches another destination."""
+
+import collections
+import errno
+import select
+import signal
+import socket
+import threading
+
+import pytest
+
+import wire
+from harness import SERVER, SERVER2
+from ruling import binary, ctl, show, write_rules  # fixtures too
+
+TASKS, THREADS = 8, 8
+ROUNDS = 12
+RIGHT, WRONG = "right", "wrong"
+# Both let all connections pass, in different ways.
+RULES = [[f"direct to {SERVER2}", "refuse EACCES to 192.0.2.0/24", "default redirect"],
+         [f"redirect to {SERVER2} port 1-65535", f"direct to {SERVER} command nobody"]]
+
+
+def serve_names(*listeners):
+    """Tells each client which listener it has reached."""
+    while True:
+        for listener in select.select(listeners, [], [])[0]:
+            sock, _ = listener.accept()
+            with sock:
+                sock.sendall("{} {}".format(*listener.getsockname()).encode())
+
+
+def outcome(address):
+    with socket.socket() as sock:
+        sock.settimeout(wire.TIMEOUT)
+        try:
+            sock.connect(address)
+            told = b"".join(iter(lambda: sock.recv(100), b"")).decode()
+        except OSError as error:
+            return errno.errorcode.get(error.errno, str(error))
+    return RIGHT if told == "{} {}".format(*address) else WRONG
+
+
+def connect_until_told(told, addresses):
+    enough, lock, seen = threading.Event(), threading.Lock(), collections.Counter()
+
+    def connect(number):
+        while not enough.is_set():
+            number += 1
+            result = outcome(addresses[number % len(addresses)])
+            with lock:
+                seen[result] += 1
+
+    clients = [threading.Thread(target=connect, args=(i,)) for i in range(THREADS)]
+    for client in clients:
+        client.start()
+    select.select([told], [], [])
+    enough.set()
+    for client in clients:
+        client.join()
+    return seen
+
+
+@pytest.mark.deadline(180)
+def test_everything_is_replaced_under_load(proxied, ctl):
+    """To see it fail: call relay_stop_workers() instead of worker_drain(), in drain()."""
+    paths = [write_rules(proxied, *lines, name=f"{number}.rules")
+             for number, lines in enumerate(RULES)]
+    listeners = [proxied.listen(address) for address in (SERVER, SERVER2, SERVER)]
+    proxied.task(serve_names, *listeners, place=proxied.server)
+    addresses = [listener.getsockname() for listener in listeners]
+    ours, theirs = map(proxied.keep, socket.socketpair())
+    tasks = [proxied.task(connect_until_told, theirs, addresses) for _ in range(TASKS)]
+    for number in range(ROUNDS):
+        ctl("rules", "load", paths[number % 2]).succeeded()
+        proxied.load(*(["--fail-closed"] if number % 2 else []))
+        if number % 3 == 0:
+            older, newer = proxied.relay, proxied.start_relay()
+            assert newer.running()
+            older.signal(signal.SIGTERM)
+    ours.sendall(b"enough")
+    seen = sum((task.result(timeout=60) for task in tasks), collections.Counter())
+    assert set(seen) == {RIGHT} and seen[RIGHT] > 1000, seen
+    stats = proxied.stats()
+    assert stats["redirected"] > 100 and stats["rule_direct"] > 100, stats
+    assert show(ctl)["generation"] == ROUNDS
