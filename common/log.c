@@ -52,13 +52,22 @@ void log_init(const char *name, enum log_level level)
 	log_set_level(level);
 }
 
+/* The first error of a write of the answer, -errno. */
+static int answer_error;
+
+void log_answer_failed(void)
+{
+	if (answer_error == 0)
+		answer_error = -errno;
+}
+
 int log_answered(void)
 {
-	int r = 0;
+	int r = answer_error;
 
-	if (fflush(stdout) != 0)
+	if (r == 0 && fflush(stdout) != 0)
 		r = -errno;
-	else if (ferror(stdout))
+	else if (r == 0 && ferror(stdout))
 		r = -EIO;
 	if (r < 0)
 		log_err("cannot write the answer: %s", strerror(-r));

@@ -30,6 +30,11 @@ void log_init(const char *name, enum log_level level);
  * logged: a full disk or a closed pipe must not look like a complete answer.
  */
 int log_answered(void);
+/*
+ * Call it when a write to stdout has failed, errno being the reason, for log_answered(): a longer
+ * answer is written in parts, and stdio does not keep the reason of a failure.
+ */
+void log_answer_failed(void);
 /* May be called at any time, from any thread. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);

@@ -41,11 +41,11 @@ static struct {
 	[STDERR_FILENO].lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
-/* What sink_init() changed. */
+/* What sink_init() found and changed. */
 static struct {
 	bool opened[STDERR_FILENO + 1];
 	void (*on_xfsz)(int);
-} before;
+} inherited;
 
 void sink_init(void)
 {
@@ -55,11 +55,11 @@ void sink_init(void)
 	do {
 		fd = open("/dev/null", O_RDONLY);
 		if (fd >= 0 && fd <= STDERR_FILENO)
-			before.opened[fd] = true;
+			inherited.opened[fd] = true;
 	} while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
-	before.on_xfsz = signal(SIGXFSZ, SIG_IGN);
+	inherited.on_xfsz = signal(SIGXFSZ, SIG_IGN);
 }
 
 void sink_restore(void)
@@ -67,10 +67,10 @@ void sink_restore(void)
 	int fd;
 
 	for (fd = 0; fd <= STDERR_FILENO; fd++) {
-		if (before.opened[fd])
+		if (inherited.opened[fd])
 			close(fd);
 	}
-	signal(SIGXFSZ, before.on_xfsz);
+	signal(SIGXFSZ, inherited.on_xfsz);
 }
 
 static void count_lost(int fd, uint64_t lines, int error)

@@ -9,6 +9,7 @@
 
 #include "address.h"
 #include "escape.h"
+#include "log.h"
 #include "names.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -61,7 +62,8 @@ bool json_get_bool(struct json_object *from, const char *key)
 
 void json_print(struct json_object *object)
 {
-	printf("%s\n", json_object_to_json_string_ext(object, JSON_FLAGS));
+	if (printf("%s\n", json_object_to_json_string_ext(object, JSON_FLAGS)) < 0)
+		log_answer_failed();
 }
 
 void json_put(struct json_object **object)
