@@ -46,7 +46,8 @@ static void check_destinations(const struct ctl_usage *usage, const struct ctl_o
 	const bool facts = o->has_uid || o->has_gid || *o->command;
 	size_t i;
 
-	require((usage->command == CTL_EXPLAIN) == (o->n_destinations > 0));
+	require(usage->command == CTL_EXPLAIN || !(o->n_destinations || o->batch));
+	require(usage->command != CTL_EXPLAIN || o->n_destinations || o->batch);
 	require(o->n_destinations <= CTL_DESTINATIONS_MAX);
 	require(usage->command == CTL_EXPLAIN || !facts);
 	require(!o->pid || !facts);
