@@ -23,6 +23,8 @@ packages_of()
             redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
             default-jdk-headless golang-go strace systemd zsh fish \
             rpm rpmlint makepkg
+        # Packages of nodejs that are not Debian's contain npm, and conflict with Debian's package.
+        command -v npm > /dev/null || echo npm
         ;;
     bench)
         echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \

@@ -97,8 +97,13 @@ static void test_cgroups(void **state)
 	char text[PATH_MAX + 64];
 	struct cgroup cgroup = CGROUP_NULL;
 
-	if (cgroup_root(&root) < 0 || cgroup_open(root, &cgroup) < 0)
+	if (cgroup_root(&root) < 0 || cgroup_open(root, &cgroup) < 0) {
+		const char *must_run = getenv("TPROXY_MUST_RUN");
+
+		print_message("SKIP: no cgroup2 is mounted\n");
+		assert_false(must_run && strcmp(must_run, "1") == 0);
 		skip();
+	}
 	snprintf(text, sizeof(text), "direct cgroup / unless cgroup %s\n", root);
 	must_compile(text);
 	/* Both are the root. */
