@@ -132,7 +132,9 @@ step "The loader pins programs and maps, attaches them to the client's cgroup, a
 show "$load" --cgroup "$cgroup/clients" --relay-cgroup "$cgroup/relay" --relay-group nogroup \
     --pin-dir "$pins"
 show ls "$pins"
-"$load" --status --json -p "$pins" | awk -F '[:,]' '/program_id/ { print $2 }' > "$run/programs"
+for pin in "$pins"/prog_*; do
+    bpftool prog show pinned "$pin" | sed -n 's/^\([0-9]*\): .*/\1/p'
+done > "$run/programs"
 
 step "The relay starts as user nobody, without any capability, and registers"
 start relay relay "$client_ns" \
@@ -183,7 +185,7 @@ for id in $programs; do
         left=$((left + 1))
     fi
 done
-echo "programs: $left of $(echo "$programs" | wc -w) that were attached"
+echo "programs: $left of $(echo "$programs" | wc -w) that were loaded"
 [ ! -e "$pins" ] && echo "pins: none, $pins is gone"
 clean_up
 echo "cgroups: $(find "$cgroup2" -maxdepth 1 -name tproxy-demo | wc -l)"
