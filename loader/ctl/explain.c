@@ -33,9 +33,9 @@ static const struct ctl_usage usage = {
 		    "                         [-c PATH] [--command NAME] ADDR:PORT...",
 	.about =
 		"Tells what connect(2) of a process to this address would do now: redirect, direct,\n"
-		"observe or refuse, why, by which rule, and what that depends on. Takes the process that --pid names, or\n"
-		"the given facts, and this process's own for the others. Changes nothing. An IPv6\n"
-		"address stands in brackets.\n",
+		"observe or refuse, why, by which rule, and what that depends on. Takes the process\n"
+		"that --pid names, or the given facts, and this process's own for the others.\n"
+		"Changes nothing. An IPv6 address stands in brackets.\n",
 };
 
 /* The reason that is not a counter: the hook does not run. */

@@ -10,7 +10,7 @@
 static const struct ctl_usage usage = {
 	.command = CTL_RULES,
 	.synopsis = "check FILE [--no-resolve] [-v] [--json]\n"
-		    "       tproxyctl rules load FILE [--confirm DURATION] [-p DIR]\n"
+		    "       tproxyctl rules load FILE [--confirm DURATION] [--json] [-p DIR]\n"
 		    "       tproxyctl rules unload|confirm|revert [-p DIR]\n"
 		    "       tproxyctl rules show|stats [--json] [-p DIR]",
 	.about =
