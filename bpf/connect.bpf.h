@@ -57,8 +57,7 @@ struct target {
 struct attempt {
 	struct bpf_sock_addr *ctx;
 	struct bpf_sock *sk;
-	const struct tproxy_policy *policy; /* the loader may change it meanwhile: no member is
-					       read twice */
+	const struct tproxy_policy *policy; /* in the map: the loader may change it meanwhile */
 	const struct tproxy_endpoint *dst;
 	struct facts facts;
 	enum tproxy_stat reason;

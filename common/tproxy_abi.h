@@ -37,8 +37,8 @@
 #define TPROXY_COMM_LEN 16
 
 /*
- * map_policy, an array of one entry. Written by the loader; read by the programs, the tools and the
- * relay.
+ * map_policy, an array of one entry. Written by the loader, and by `tproxyctl rules` for
+ * TPROXY_RULES_LOOPBACK; read by the programs, the tools and the relay.
  */
 enum tproxy_policy_flags {
 	TPROXY_FAIL_CLOSED = 1 << 0, /* without a relay, refuse instead of connecting directly */
@@ -398,7 +398,7 @@ struct tproxy_rule_stat {
 	__u64 last_ns; /* CLOCK_MONOTONIC */
 };
 
-/* map_rule_texts, an array with the same index. User space only. */
+/* map_rule_texts, an array with the same index. User space only: tools, and the relay's log. */
 struct tproxy_rule_text {
 	__u64 hash;	  /* of the whole text */
 	__u32 generation; /* the last one that has this rule; 0 = index not in use */
@@ -427,7 +427,7 @@ struct tproxy_cgroup_key {
 /*
  * map_observed: cookie of a client's socket -> a direct connection that a rule observes. Written by
  * connect and sockops, deleted at the connection's end, which is reported in map_events. Kernel
- * half and tools.
+ * half only; `tproxyctl run` reads that of its own instance.
  */
 #define TPROXY_OBSERVED_MAX 65536
 

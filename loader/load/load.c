@@ -18,8 +18,8 @@
  * next run. The directory is locked from the second step to the end.
  *
  * The work of the last four steps is in programs.c, withdraw.c, policy_renew.c, rules_step.c and
- * links.c. Only this file includes the skeleton; the others get the BPF object or the descriptor of
- * a map.
+ * links.c. Of these files only this one includes the skeleton; the others get the BPF object or the
+ * descriptor of a map.
  */
 #include "load.h"
 
