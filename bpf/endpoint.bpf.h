@@ -63,12 +63,21 @@ static inline int endpoint_is_mapped4(const struct tproxy_endpoint *ep)
 	       endpoint_word(ep, 2) == endpoint_mapped4_word();
 }
 
+/* addr: as in struct tproxy_endpoint. */
+static inline int endpoint_has_address(const struct tproxy_endpoint *ep, const __u8 addr[16])
+{
+	struct tproxy_endpoint other;
+
+	__builtin_memcpy(other.addr, addr, sizeof(other.addr));
+	return endpoint_word(ep, 0) == endpoint_word(&other, 0) &&
+	       endpoint_word(ep, 1) == endpoint_word(&other, 1) &&
+	       endpoint_word(ep, 2) == endpoint_word(&other, 2) &&
+	       endpoint_word(ep, 3) == endpoint_word(&other, 3);
+}
+
 static inline int endpoint_equal(const struct tproxy_endpoint *a, const struct tproxy_endpoint *b)
 {
-	return endpoint_word(a, 0) == endpoint_word(b, 0) &&
-	       endpoint_word(a, 1) == endpoint_word(b, 1) &&
-	       endpoint_word(a, 2) == endpoint_word(b, 2) &&
-	       endpoint_word(a, 3) == endpoint_word(b, 3) && a->port == b->port;
+	return endpoint_has_address(a, b->addr) && a->port == b->port;
 }
 
 /* Returns the IPv4 address of a mapped one in network byte order. */

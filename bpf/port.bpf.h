@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <linux/types.h>
 
+#include "endpoint.bpf.h"
 #include "tproxy_abi.h"
 
 /* Returns the index in map_loads of the relay with these ports. */
@@ -44,15 +45,19 @@ static inline __u32 port_next(const struct tproxy_listen *listen, __u32 index)
 }
 
 /*
- * True if this is a port of the relay. The destination may then be the relay itself, reached by any
- * local address.
+ * True if this is the registered address of the relay, with one of its ports. A relay that listens
+ * at 0.0.0.0 or :: is registered with the loopback address. A lookup finds its listener at every
+ * address, also at those of other hosts, and could not tell the relay from them.
  */
-static inline bool port_is_relays(const struct tproxy_listen *listen, __u16 port)
+static inline bool port_is_relays(const struct tproxy_listen *listen,
+				  const struct tproxy_endpoint *ep)
 {
 	__u32 i;
 
+	if (!endpoint_has_address(ep, listen->addr))
+		return false;
 	for (i = 0; i < TPROXY_PORTS_MAX && i < listen->n_ports; i++) {
-		if (listen->ports[i] == port)
+		if (listen->ports[i] == ep->port)
 			return true;
 	}
 	return false;

@@ -233,7 +233,7 @@ static int gather_listener(struct gather *g, struct gathered *out)
 		out->relay_ep.port = listen->ports[next];
 		r = find_listener(g, &out->relay_ep, &out->facts.has_listener);
 	}
-	if (r == 0 && port_is_relays(listen, out->dst.port))
+	if (r == 0 && port_is_relays(listen, &out->dst))
 		r = find_listener(g, &out->dst, &out->facts.dst_is_relay);
 	return r;
 }

@@ -207,3 +207,18 @@ def test_each_port_is_known_for_the_relay(loaded):
     relay.signal(signal.SIGUSR1)
     host.wait_until(lambda: "no recorded destination: 6" in relay.text(), "the relay reset six")
     assert loaded.visit(loaded.listen(SERVER)).relayed
+
+
+@pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["open", "closed"])
+@pytest.mark.parametrize("family", [0, 1], ids=["4", "6"])
+def test_other_hosts_at_the_port_of_a_wildcard_relay(bed, family, policy):
+    """A lookup finds the relay's listener at the address of every host. To see it fail: let
+    port_is_relays() compare ports only."""
+    host6.give_addresses(bed)
+    bed.load(*policy)
+    bed.start_relay("--workers", 1, "--listen", "0.0.0.0:0", "--listen", "[::]:0")
+    port = ports(bed.pins, family)[0]
+    visit = host6.visit(bed, host6.listen(bed, port=port)) if family else bed.visit(
+        bed.listen(SERVER, port))
+    assert visit.relayed
+    assert bed.stats()["bypass_listener"] == 0

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Tests bpf/port.bpf.h and bpf/share.bpf.h, built by the host's compiler. */
 #include "port.bpf.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
 #include "share.bpf.h"
 
 #include "unit.h"
@@ -42,14 +46,22 @@ static void test_next(void **state)
 static void test_is_relays(void **state)
 {
 	struct tproxy_listen listen = { .n_ports = 3, .ports = { 10, 20, 30, 40 } };
+	struct tproxy_endpoint relay, other;
 
-	assert_true(port_is_relays(&listen, 10));
-	assert_true(port_is_relays(&listen, 30));
-	assert_false(port_is_relays(&listen, 40));
+	endpoint_set4(&relay, htonl(INADDR_LOOPBACK), 10);
+	endpoint_set4(&other, htonl(INADDR_LOOPBACK + 1), 10);
+	memcpy(listen.addr, relay.addr, sizeof(listen.addr));
+	assert_true(port_is_relays(&listen, &relay));
+	assert_false(port_is_relays(&listen, &other));
+	relay.port = 30;
+	assert_true(port_is_relays(&listen, &relay));
+	relay.port = 40;
+	assert_false(port_is_relays(&listen, &relay));
 	listen.n_ports = 0xffff;
-	listen.ports[TPROXY_PORTS_MAX - 1] = 50;
-	assert_true(port_is_relays(&listen, 50));
-	assert_false(port_is_relays(&listen, 60));
+	listen.ports[TPROXY_PORTS_MAX - 1] = relay.port = 50;
+	assert_true(port_is_relays(&listen, &relay));
+	relay.port = 60;
+	assert_false(port_is_relays(&listen, &relay));
 }
 
 static void test_shares(void **state)
