@@ -14,8 +14,8 @@
  * the one place that chooses between fail-open and fail-closed.
  *
  * Rules are a stage before the first question that ends in apply_fail_policy(), because a rule may
- * exempt what cannot be redirected. rules.bpf.h finds the row that applies; its action is a fact
- * here.
+ * exempt what cannot be redirected. rules.bpf.h finds the row that applies. The action of that row
+ * is a fact here.
  */
 #ifndef TPROXY_DECIDE_BPF_H
 #define TPROXY_DECIDE_BPF_H
@@ -67,7 +67,9 @@ struct facts {
 	bool repair;	   /* TCP_REPAIR */
 	bool unsupported;  /* see is_unsupported() in connect.bpf.h */
 	bool bound_device; /* SO_BINDTODEVICE */
-	/* STAGE_RULES: of the row that applies, or the default. Without rules REDIRECT. */
+	/*
+	 * STAGE_RULES: action of the row that applies, or of the default. Without rules REDIRECT.
+	 */
 	enum tproxy_rule_action rule_action;
 	bool rule_default; /* no row applies */
 	bool named_only;   /* see is_named_only() */
@@ -163,9 +165,9 @@ static __always_inline enum tproxy_stat decide_socket(const struct facts *facts)
 }
 
 /*
- * True if only rules that name the destination apply to it, and the default does not: to loopback,
- * if it is not included. It is a fact, because the loader may change the policy meanwhile, and the
- * rules are searched by it.
+ * True if only rules that name the destination apply, and the default does not: the destination is
+ * a loopback address and --include-loopback is off. It is a fact, because the search of the rules
+ * depends on it and the loader may change the policy meanwhile.
  */
 static __always_inline bool is_named_only(const struct facts *facts,
 					  const struct tproxy_policy *policy)

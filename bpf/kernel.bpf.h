@@ -30,7 +30,7 @@ typedef struct {
 
 struct sock_common {
 	unsigned long skc_flags; /* bits, enum sock_flags */
-	atomic64_t skc_cookie;	 /* 0 = not asked for yet */
+	atomic64_t skc_cookie;	 /* 0 = none was requested yet */
 } KERNEL_STRUCT;
 
 struct cgroup;

@@ -8,12 +8,13 @@
  *   sockops STATE -> CLOSE     observe_end(): reports the end in map_events, deletes the entry
  *   connect, sock_release      observe_again(), observe_released(): an attempt without a SYN
  *
- * There is no socket storage: making it would cost more than all of this. So each hook looks the
- * socket's cookie up, but only while map_observing counts entries. Otherwise a socket costs one
+ * There is no socket storage: its creation would cost more than all of these steps. Each hook looks
+ * up the socket's cookie, but only while map_observing counts entries. Otherwise a hook costs one
  * read of an array.
  *
- * Whoever deletes the entry reports the connection, so each one is reported once. What cannot be
- * noted or reported is counted. The sweep finds entries whose socket is gone.
+ * The hook that deletes the entry reports the connection, so each connection is reported once.
+ * Connections that cannot be noted or reported are counted. The sweep finds entries whose socket is
+ * gone.
  */
 #ifndef TPROXY_OBSERVE_BPF_H
 #define TPROXY_OBSERVE_BPF_H
@@ -53,7 +54,10 @@ static __always_inline void observing_add(__s64 n)
 		__sync_fetch_and_add(&state->entries, n);
 }
 
-/* As count(), but no softirq makes it lose one: these numbers say what is missing in the log. */
+/*
+ * As count(), but atomic: a softirq cannot make it lose a count. The log reports these numbers as
+ * missing connections.
+ */
 static __always_inline void count_loss(enum tproxy_stat stat)
 {
 	__u32 key = stat;
@@ -64,9 +68,10 @@ static __always_inline void count_loss(enum tproxy_stat stat)
 }
 
 /*
- * Reserves the report of a connection, with what its entry knows. event_send() must follow. Returns
- * NULL if the ring is full; then event_lose() must. The caller tests the pointer once: a verifier
- * of 6.1 does not remember that it is not NULL, and sees a report that is never sent.
+ * Reserves a report, and fills in the entry of the connection. The caller must then call
+ * event_send(). Returns NULL if the ring is full; then the caller must call event_lose(). The
+ * caller may test the pointer only once: the verifier of 6.1 forgets the first test, and would find
+ * a path on which the report is never sent.
  */
 static __always_inline struct tproxy_event *event_begin(__u64 cookie,
 							const struct tproxy_observed *observed)
@@ -84,7 +89,7 @@ static __always_inline struct tproxy_event *event_begin(__u64 cookie,
 }
 
 /*
- * Deletes the entry and submits the report. If another CPU has deleted the entry, that one reports.
+ * Deletes the entry and submits the report. If another CPU has deleted the entry, that CPU reports.
  * The reader is woken only if it has read everything before: a busy reader polls.
  */
 static __always_inline void event_send(struct tproxy_event *event, __u64 cookie)
@@ -122,7 +127,7 @@ static __always_inline void observe_report(__u64 cookie, const struct tproxy_obs
 
 /*
  * VERDICT_OBSERVE: notes the connection of the calling process. A global function, see
- * rules_find(). Called again before the SYN, it keeps the entry of the first call.
+ * rules_find(). A second call before the SYN keeps the entry of the first call.
  */
 __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 					    const struct tproxy_endpoint *dst, __u32 rule_counter)
@@ -150,9 +155,10 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 }
 
 /*
- * The socket connects, and may have an entry of an earlier attempt. An attempt to the same
- * destination that has sent no SYN is continued: while a loader replaces a cgroup by one of its
- * ancestors, the program runs twice for one connect(). A global function, see rules_find().
+ * Called by connect for a socket that may have an entry of an earlier attempt. If that attempt had
+ * the same destination and has sent no SYN, the entry stays: while a loader replaces a cgroup by
+ * one of its ancestors, the program runs twice for one connect(). A global function, see
+ * rules_find().
  */
 __attribute__((noinline)) int observe_again(__u64 cookie, const struct tproxy_endpoint *dst)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The facts that rules ask for, and the row that applies. A fact is gathered only if some row needs
- * it. What the tests of cgroups say about a cgroup cannot change, so it is computed once for each
- * cgroup and generation of rules, and kept in map_cgroup_bits.
+ * it. The results of the cgroup tests for a cgroup cannot change. They are computed once for each
+ * cgroup and generation of rules, and cached in map_cgroup_bits.
  */
 #ifndef TPROXY_RULEFACTS_BPF_H
 #define TPROXY_RULEFACTS_BPF_H
@@ -41,8 +41,8 @@ static __always_inline const struct tproxy_rules *get_rules(void)
 }
 
 /*
- * Returns the length of a cgroup's name, whose memory is in units of a word. A global function, see
- * rules_find(). Those take no pointer to kernel memory, so the address is a number.
+ * Returns the length of a cgroup's name, which is stored in whole words. A global function, see
+ * rules_find(). Global functions take no pointer to kernel memory, so the address is a number.
  */
 __attribute__((noinline)) __u32 rules_name_length(__u64 address)
 {
@@ -94,9 +94,9 @@ static __always_inline __u64 current_cgroup(void)
 }
 
 /*
- * Returns the tests that hold for a cgroup, which is given as a number: bits, as in struct
- * rule_facts. A global function, see rules_find(). The id and the names are those of one cgroup,
- * also while the process is moved.
+ * Returns the bits of struct rule_facts for a cgroup, whose address is given as a number. A global
+ * function, see rules_find(). Id and names are read from the same cgroup, even if the process is
+ * moved meanwhile.
  */
 __attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rules, __u64 address)
 {
@@ -121,8 +121,8 @@ __attribute__((noinline)) __u64 rules_cgroup_bits(const struct tproxy_rules *rul
 }
 
 /*
- * Returns the cgroup tests that hold for the calling process. If they are known, that is one helper
- * and one look-up; the look-up in rules_cgroup_bits() reads pointers in the kernel before.
+ * Returns the cgroup tests that hold for the calling process. If they are cached, this takes one
+ * helper and one lookup. rules_cgroup_bits() has to read kernel memory before its lookup.
  */
 static __always_inline __u64 rules_process_bits(const struct tproxy_rules *rules)
 {
@@ -149,7 +149,7 @@ static __always_inline void read_sets(const struct tproxy_rules *rules,
 		f->sets = *bits;
 }
 
-/* Reads all facts about the calling process, also those that no row needs now. */
+/* Reads all facts about the calling process, even those that no row needs now. */
 static __always_inline void rule_process_read(struct rule_process *process)
 {
 	const struct task_struct *task = (void *)bpf_get_current_task_btf();
@@ -202,7 +202,7 @@ __attribute__((noinline)) int rules_find(const struct tproxy_rules *rules,
 }
 
 /*
- * As rules_find() for a UDP datagram, but process is the one that connected the socket. A global
+ * As rules_find(), for a UDP datagram; process is the process that connected the socket. A global
  * function too.
  */
 __attribute__((noinline)) int rules_find_udp(const struct tproxy_rules *rules,

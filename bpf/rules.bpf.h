@@ -4,9 +4,9 @@
  * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; rulefacts.bpf.h collects the facts,
  * and only those that tproxy_rules.needs names.
  *
- * The rows are tried one after the other, because that costs 2 ns a row and the order decides. The
- * destination is looked up once, whatever the number of prefixes: facts have the sets that it is
- * in, and a row tests one bit. The same holds for cgroups.
+ * The rows are tried in order, at 2 ns a row. The destination is looked up once, whatever the
+ * number of prefixes: the facts have a bit for each set that contains it, and a row tests one bit.
+ * The same holds for cgroups.
  */
 #ifndef TPROXY_RULES_BPF_H
 #define TPROXY_RULES_BPF_H
@@ -30,7 +30,10 @@
 #define RULES_GLOBAL static inline
 #endif
 
-/* Hides from the compiler that a value is bounded, so that the verifier sees the test of it. */
+/*
+ * Hides the bounds of a value from the compiler, so that the compiler keeps the test that the
+ * verifier needs.
+ */
 #define RULES_HIDE(value) asm volatile("" : "+r"(value))
 
 /*
@@ -212,7 +215,7 @@ static __always_inline __u64 rules_test_cgroup(const struct tproxy_rules *rules,
 	__u64 bits = 0;
 	__u32 i;
 
-	/* Without a branch for each result, which would be another path for the verifier. */
+	/* No branch on the result: each branch would be one more path for the verifier. */
 	for (i = 0; i < TPROXY_CGROUP_TESTS_MAX && i < rules->n_cgroup_tests; i++)
 		bits |= rules_test_holds(&rules->cgroup_tests[i], id, (__u64)name, name_len) << i;
 	return bits;

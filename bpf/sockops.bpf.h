@@ -389,8 +389,8 @@ static __always_inline bool has_queued_fin(__u32 state)
 }
 
 /*
- * Counts the data in both directions. Sequence numbers include the SYN and the FIN. bytes_sent of
- * the socket is of no use: it also counts what could not be sent again.
+ * Counts the data in both directions. Sequence numbers include the SYN and the FIN. The socket's
+ * bytes_sent is not used, because it also counts segments whose retransmission failed.
  */
 static __always_inline void event_count_bytes(struct tproxy_event *event, struct bpf_sock_ops *ctx,
 					      const struct tcp_sock *tp)
@@ -416,7 +416,7 @@ static __always_inline void event_count_bytes(struct tproxy_event *event, struct
 		event->flags |= TPROXY_EVENT_CLOSED;
 }
 
-/* Adds what is known of a connection that has ended. */
+/* Fills in the numbers and the error of a connection that has ended. */
 static __always_inline void event_measure(struct tproxy_event *event, struct bpf_sock_ops *ctx,
 					  struct bpf_sock *sk)
 {

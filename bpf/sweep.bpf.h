@@ -8,8 +8,8 @@
  * A pass walks map_ports, map_socks and map_observed and looks up each client's socket in the table
  * of connections, which works in the caller's network namespace only. An entry of another namespace
  * is deleted by its age, once that namespace has had no live relay for SWEEP_DESERTED_NS; observed
- * connections need no relay, so may_be_alive() has rules of its own for them. A large pass
- * runs in parts; map_sweep holds the position for each namespace.
+ * connections need no relay, so may_be_alive() applies other rules to them. A large pass runs in
+ * parts; map_sweep holds the position for each namespace.
  *
  * Relays run a pass every two seconds, less often if it is expensive (the bind hook). tproxyctl and
  * tproxy-load run one before they show or count entries (BPF_PROG_TEST_RUN). connect runs one part
@@ -41,9 +41,12 @@
  * without a live relay.
  */
 #define SWEEP_DESERTED_NS 15000000000ULL
-/* For an entry of map_observed whose SYN was not sent: its age. */
+/* Age at which an entry of map_observed whose SYN was not sent is given up. */
 #define SWEEP_UNSENT_NS SWEEP_DESERTED_NS
-/* For one that cannot be looked up: how long its program must have closed it. */
+/*
+ * Time since the program closed the socket, after which an entry that cannot be looked up is given
+ * up.
+ */
 #define SWEEP_RELEASED_NS 180000000000ULL
 /* A pass over more entries than this is split into parts, so that other work can run in between. */
 #define SWEEP_PART 8192
@@ -176,10 +179,10 @@ static __always_inline bool has_observed_socket(void *ctx, const struct tproxy_o
 
 /*
  * True if the connection of this entry may still exist. A socket that cannot be looked up, because
- * it is in another network namespace, bound to a device or connected elsewhere, is given time to
- * end once its program has closed it. A SYN that does not come is given up: no hook reports that
- * the kernel has closed a socket of its own (MPTCP). A deferred SYN (Fast Open) that comes later is
- * not observed.
+ * it is in another network namespace, bound to a device or connected elsewhere, counts as alive for
+ * SWEEP_RELEASED_NS after its program has closed it. An entry whose SYN does not come is given up,
+ * because no hook reports that the kernel closed an internal socket (MPTCP). A deferred SYN (Fast
+ * Open) that comes later is not observed.
  */
 static __always_inline bool may_be_alive(const struct tproxy_observed *observed, __u64 cookie,
 					 const struct sweep_step *step)
@@ -193,8 +196,9 @@ static __always_inline bool may_be_alive(const struct tproxy_observed *observed,
 }
 
 /*
- * Callback for each entry of map_observed. The end of a connection is reported a moment after its
- * socket has left the table: only the second pass that does not find it gives it up.
+ * Callback for each entry of map_observed. The end of a connection is reported shortly after its
+ * socket has left the table. So an entry is given up only by the second pass that does not find the
+ * socket.
  */
 static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *observed,
 			   struct sweep_step *step)

@@ -15,9 +15,9 @@
  *   sockops STATE -> CLOSE       both    delete the map entries; remove a listener
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
- * A connection that a rule observes goes direct; observe.bpf.h tells what these hooks do for it.
- * UDP is not redirected. While a rule is about UDP, sendmsg4, sendmsg6 and egress refuse datagrams
- * (udp.bpf.h).
+ * A connection that a rule observes goes direct; observe.bpf.h describes what these hooks do for
+ * it. UDP is not redirected. While a rule is about UDP, sendmsg4, sendmsg6 and egress refuse
+ * datagrams (udp.bpf.h).
  *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
  * the listener at the new address is alive and carries tproxy's mark. decide.bpf.h makes the

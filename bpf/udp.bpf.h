@@ -2,9 +2,9 @@
 /*
  * Rules about UDP. Their only action is to refuse a datagram; nothing here redirects.
  *
- * A connect() of a UDP socket is never refused: getaddrinfo() connects one to each address that it
- * found, to sort them, and sends nothing. So a datagram is refused when it is sent, at one of two
- * hooks:
+ * A connect() of a UDP socket is never refused: getaddrinfo() connects a socket to each address
+ * that it found, to sort them, and sends nothing. A datagram is refused when it is sent, at one of
+ * two hooks:
  *
  *   sendmsg4, sendmsg6   the call names the destination. The hook runs in the sending process, as
  *                        connect does for TCP, and fails the call with the errno of the rule.
@@ -12,13 +12,13 @@
  *                        socket's peer, not the packet's, which netfilter may have rewritten. The
  *                        kernel fails the call with EPERM; no hook of packets can choose an errno.
  *
- * egress may run for a packet that another task sends on (a queue of netfilter), so it asks nothing
- * about the current task. connect notes the process in map_udp. The cgroup is that of the socket. A
- * socket that was connected before the rules were loaded has a user and a cgroup, but neither group
- * nor command. Each datagram is decided by the rules in force, so a reload needs no further step.
+ * egress may run in another task (netfilter's queue), so it does not look at the current task.
+ * connect notes the process in map_udp. The cgroup is that of the socket. A socket that was
+ * connected before the rules were loaded has a user and a cgroup, but neither group nor command.
+ * The rules in force decide each datagram, so a reload needs no further step.
  *
- * The hooks are attached while a rule is about UDP (TPROXY_NEEDS_UDP). TCP passes them: a packet of
- * TCP dropped here would only be sent again.
+ * The hooks are attached while a rule is about UDP (TPROXY_NEEDS_UDP). They let TCP pass: a TCP
+ * packet dropped here would only be sent again.
  */
 #ifndef TPROXY_UDP_BPF_H
 #define TPROXY_UDP_BPF_H
@@ -57,7 +57,10 @@ static __always_inline const struct tproxy_rules *udp_rules(void)
 	return rules && rules->needs & TPROXY_NEEDS_UDP ? rules : NULL;
 }
 
-/* Runs for a connect() of a socket that is not TCP's: notes the process, for egress. */
+/*
+ * Runs for a connect() of a socket that is not a TCP socket. Notes the process of a UDP socket, for
+ * egress.
+ */
 static __always_inline void udp_connect(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
 {
 	struct rule_process *process;
@@ -105,9 +108,9 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 	int error;
 
 	/*
-	 * Without a port: the socket is connected and the call has control messages, which is why
-	 * the kernel runs this hook all the same. egress decides. A negative value: a program that
-	 * ran before has refused the datagram.
+	 * Port 0: the socket is connected, and the kernel runs this hook only because the call has
+	 * control messages. egress decides. A negative value: a program that ran before has refused
+	 * the datagram.
 	 */
 	if (!rules || !sk || ctx->protocol != IPPROTO_UDP || !dst->port || bpf_get_retval() < 0)
 		return UDP_PASS;
@@ -154,8 +157,9 @@ static __always_inline void udp_read_peer(struct bpf_sock *sk, struct tproxy_end
 }
 
 /*
- * Reads where data go that were held back with MSG_MORE or UDP_CORK: the peer of that time. They
- * may be sent after the socket was connected elsewhere. Returns false if there are none.
+ * Reads the destination of data held back by MSG_MORE or UDP_CORK: the peer at the time of the
+ * write. The data may be sent after the socket was connected elsewhere. Returns false if there are
+ * none.
  */
 static __always_inline bool udp_read_corked(const struct udp_sock *up, struct tproxy_endpoint *dst)
 {
@@ -196,8 +200,8 @@ static __always_inline bool udp_refuses(const struct udp_egress *e,
 }
 
 /*
- * Runs for each datagram that a socket in scope sends. A socket without a peer sends only what
- * sendmsg has passed, except data held back while it had one.
+ * Runs for each datagram that a socket in scope sends. A socket without a peer sends only datagrams
+ * that sendmsg has passed, or data held back while it had a peer.
  */
 static __always_inline int udp_egress(struct __sk_buff *skb, struct bpf_sock *sk)
 {

@@ -159,8 +159,8 @@ static bool read_text(struct reader *reader)
 }
 
 /*
- * libinih's reader: returns buf, or NULL to end the file. For a wrong line it returns an empty one,
- * which libinih ignores.
+ * Reader for libinih: returns buf, or NULL at the end of the file. It replaces a wrong line by an
+ * empty one, which libinih ignores.
  */
 static char *read_line(char *buf, int size, void *stream)
 {

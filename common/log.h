@@ -31,8 +31,8 @@ void log_init(const char *name, enum log_level level);
  */
 int log_answered(void);
 /*
- * Call it when a write to stdout has failed, errno being the reason, for log_answered(): a longer
- * answer is written in parts, and stdio does not keep the reason of a failure.
+ * Call it when a write to stdout has failed. It keeps errno for log_answered(), because a longer
+ * answer is written in parts and stdio does not keep the reason of a failure.
  */
 void log_answer_failed(void);
 /* May be called at any time, from any thread. */

@@ -100,7 +100,7 @@ struct optable {
 	const char *const *commands;
 	/* Takes an operand, as optable_row.set() takes a value. NULL: there are none. */
 	int (*add_operand)(void *options, const char *value, char error[OPTABLE_ERROR_LEN]);
-	bool operands_last; /* no option follows an operand: they are a command line */
+	bool operands_last; /* options end at the first operand: the operands are a command line */
 	const char *usage;  /* follows "Usage: " */
 	const char *about;  /* between the usage and the options */
 	const char *notes;  /* after the options, or NULL */

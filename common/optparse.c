@@ -156,8 +156,9 @@ static int refuse_option(const struct walk *w, const char *word, bool missing,
 	return optable_refuse(error, "unknown option '-%c'", optopt);
 }
 
-/* Refuses forms that getopt_long() accepts and we do not. word has the option, next_word its value
- * or NULL. */
+/*
+ * Refuses forms that only getopt_long() accepts. word has the option, next_word its value or NULL.
+ */
 static int check_option(const struct walk *w, const char *word, int c, const char *next_word,
 			char error[OPTABLE_ERROR_LEN])
 {

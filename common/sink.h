@@ -20,8 +20,8 @@
 void sink_init(void);
 
 /*
- * Undoes sink_init() before execve(2), so that the program starts as if this one had not been
- * there.
+ * Undoes sink_init() before execve(2), so that the new program finds everything as this program
+ * found it.
  */
 void sink_restore(void);
 

@@ -221,8 +221,8 @@ struct tproxy_whoami {
 };
 
 /*
- * A question that any process may ask: a TCP connect() to 255.255.255.255 and this port fails with
- * this errno in scope. Without tproxy it fails with another one.
+ * The probe that tells any process whether it is in scope. A TCP connect() to 255.255.255.255 and
+ * this port fails with this errno in scope, and with another errno out of scope.
  */
 #define TPROXY_PROBE_PORT  29808
 #define TPROXY_PROBE_ERRNO ESRMNT
@@ -289,16 +289,16 @@ struct tproxy_target {
 
 /*
  * Rules. map_rules[0] is the rule set in force, an inner map with one struct tproxy_rules;
- * map_rules_active is a pin of the same inner map. map_rules_previous is a pin of the one before,
- * while `tproxyctl rules load --confirm` waits. map_sets[0] and [1] are LPM tries: prefix of a
- * destination -> the sets that it is in; tproxy_rules.sets_slot says which one belongs to the
- * rules. A new generation fills the trie that is not in use and replaces map_rules[0] in one step,
+ * map_rules_active is a pin of the same inner map. map_rules_previous is a pin of the previous rule
+ * set, while `tproxyctl rules load --confirm` waits. map_sets[0] and [1] are LPM tries: prefix of a
+ * destination -> the sets that it is in. tproxy_rules.sets_slot selects the trie of the rules in
+ * force. A new generation fills the trie that is not in use and replaces map_rules[0] in one step,
  * so each connect() is decided by one generation. map_sets_active is a pin of the trie in use.
  * Written by `tproxyctl rules load` and tproxy-load, read by connect and the tools.
  *
- * A rule of the file becomes one or more rows, which have the same group and counter: one for each
- * combination of its lists. The first row decides whose conditions all hold. A row with the action
- * SKIP comes from `unless`: if it holds, the other rows of its group do not.
+ * A rule of the file becomes one row for each combination of its lists; its rows share a group and
+ * a counter. The first row whose conditions all hold decides. A row with the action SKIP comes from
+ * `unless`: if it holds, the other rows of its group are skipped.
  */
 #define TPROXY_RULES_MAX	   256
 #define TPROXY_SETS_MAX		   256
@@ -376,7 +376,7 @@ struct tproxy_rules {
 	__u32 reserved;
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
-	/* For the tools: when they were loaded (CLOCK_MONOTONIC); the absolute path of the file. */
+	/* For the tools: time of the load (CLOCK_MONOTONIC) and absolute path of the file. */
 	__u64 loaded_ns;
 	char file[4088]; /* ends with a NUL; empty: from no file */
 };
@@ -392,7 +392,7 @@ struct tproxy_set_bits {
 	__u64 words[TPROXY_SETS_MAX / 64];
 };
 
-/* map_rule_stats, a per-CPU array. A rule that a reload leaves as it was keeps its counter. */
+/* map_rule_stats, a per-CPU array. A rule that a reload does not change keeps its counter. */
 struct tproxy_rule_stat {
 	__u64 hits;
 	__u64 last_ns; /* CLOCK_MONOTONIC */
@@ -401,7 +401,7 @@ struct tproxy_rule_stat {
 /* map_rule_texts, an array with the same index. User space only: tools, and the relay's log. */
 struct tproxy_rule_text {
 	__u64 hash;	  /* of the whole text */
-	__u32 generation; /* the last one that has this rule; 0 = index not in use */
+	__u32 generation; /* the last generation that has this rule; 0 = index not in use */
 	__u32 line;	  /* in the rule file */
 	char name[TPROXY_RULE_NAME_LEN];
 	char text[464]; /* ends with a NUL; longer ones are cut */
@@ -409,14 +409,14 @@ struct tproxy_rule_text {
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */
 struct tproxy_set_text {
-	__u32 generation; /* that of the rules; another one = index not in use */
+	__u32 generation; /* generation of the rules; any other value = index not in use */
 	__u32 n_prefixes;
 	char name[56]; /* or the rule's line, for a set without a name */
 };
 
 /*
- * map_cgroup_bits, an LRU map: what the cgroup tests of a generation say about a cgroup. Kernel
- * half only.
+ * map_cgroup_bits, an LRU map: the results of a generation's cgroup tests for a cgroup. Kernel half
+ * only.
  */
 struct tproxy_cgroup_key {
 	__u64 cgroup_id;
@@ -434,7 +434,10 @@ struct tproxy_cgroup_key {
 enum tproxy_observed_flags {
 	TPROXY_OBSERVED_SENT = 1 << 0,	 /* the SYN is sent: src is valid */
 	TPROXY_OBSERVED_DEVICE = 1 << 1, /* bound to a device when the SYN was sent */
-	/* Another connect program has replaced dst: one of others, or of an instance above. */
+	/*
+	 * Another connect program has replaced dst: a foreign program, or that of an instance
+	 * above.
+	 */
 	TPROXY_OBSERVED_MOVED = 1 << 2,
 	TPROXY_OBSERVED_MISSING = 1 << 3, /* the last sweep did not find the socket */
 };
@@ -472,7 +475,7 @@ struct tproxy_observing {
 /* Other values of tproxy_event.state than those of the kernel. */
 enum tproxy_event_state {
 	TPROXY_EVENT_NOT_SENT = 0, /* connect() failed, or the socket was closed, before its SYN */
-	TPROXY_EVENT_UNSEEN = 255, /* the socket is gone, its end was not seen: no numbers */
+	TPROXY_EVENT_UNSEEN = 255, /* the socket is gone and its end was not reported: no numbers */
 };
 
 enum tproxy_event_flags {

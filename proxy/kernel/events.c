@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See events.h. libbpf maps the ring: its pages of data are read-only, and the page with the
- * position of reading can be written by the relay's group. So an event may hold anything if another
- * member of the group has moved that position. Events of another size are skipped here; the log
- * shows no byte of an event unchecked.
+ * See events.h. libbpf maps the ring. Its data pages are read-only, but the relay's group can write
+ * the page with the consumer position. So an event may hold anything if another member of the group
+ * has moved that position. Events of another size are skipped here, and the log checks every byte
+ * of an event that it shows.
  *
- * A pinned array with BTF can be opened like a file, to be read as text. That gives a descriptor
- * for flock(2) without any other file.
+ * A pinned array with BTF can be opened as a file that shows it as text. flock(2) works on that
+ * descriptor, so no other file is needed.
  */
 #include "events.h"
 
@@ -34,7 +34,7 @@ struct events {
 	unsigned int n, most;
 };
 
-/* libbpf stops at a negative value. It has taken the event then, as any other one. */
+/* A negative value makes libbpf stop. It consumes this event too. */
 static int on_sample(void *ctx, void *data, size_t size)
 {
 	struct events *events = ctx;
@@ -78,7 +78,7 @@ static int open_all(const char *pin_dir, struct events *events)
 	if (r < 0)
 		return r;
 	libbpf_set_print(NULL); /* the caller logs, in one line */
-	/* The mappings keep the map, its descriptor is not needed any more. */
+	/* The mappings hold a reference to the map, so its descriptor can be closed. */
 	events->ring = ring_buffer__new(ring_fd, on_sample, events, NULL);
 	return events->ring ? 0 : -errno;
 }
@@ -143,7 +143,7 @@ int events_rule(const struct events *events, uint32_t counter, struct tproxy_rul
 	return 0;
 }
 
-/* Adds a counter of map_stats, of all CPUs. */
+/* Adds the counts of all CPUs of a counter of map_stats. */
 static int add_counter(const struct events *events, __u32 key, uint64_t *sum)
 {
 	int n_cpus = libbpf_num_possible_cpus(), r, i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The map operations of workers. They mark their upstream sockets (map_marks), so that connect4
- * and connect6 do not redirect these, and add destinations that failed to the negative cache
+ * The map operations of workers. They mark their upstream sockets (map_marks), so that connect4 and
+ * connect6 do not redirect these sockets, and add destinations that failed to the negative cache
  * (map_failed). registration.c does the rest, and hands out struct marks. Functions do not log. Any
  * thread.
  */

@@ -465,7 +465,7 @@ static uint64_t thread_cpu_ns(void)
  * namespace. The pass removes entries whose socket is gone, one part for each bind(). EAGAIN: there
  * are more parts. The next pass comes two seconds later, or more after a long pass: a pass over
  * 10,000 live entries takes some 15 ms. Only CPU time counts: a thread that had to wait for the CPU
- * in the middle of a pass must not delay the next one.
+ * during a pass must not delay the next pass.
  */
 static void sweep(struct registration *reg)
 {

@@ -2,11 +2,12 @@
 /*
  * See observe.h. The reader waits until the ring is readable, which costs nothing while no
  * connection is observed. Then it polls every POLL_MS, so that a busy host does not pay for a
- * wakeup with each connection; the kernel half wakes nobody who does not wait. After IDLE_POLLS
- * polls without an event it waits again. Waiting begins with a test for events, so none is missed.
+ * wakeup with each connection. The kernel half wakes only a reader that waits. After IDLE_POLLS
+ * polls without an event the reader waits again. It tests for events before it sleeps, so it misses
+ * none.
  *
- * A relay that does not serve new connections gives the ring back: it drains, or another relay has
- * replaced it. Without a reader the ring keeps events for the next one.
+ * A relay that no longer serves new connections, because it drains or another relay has replaced
+ * it, releases the ring. Without a reader the ring keeps events for the next reader.
  */
 #include "observe.h"
 
@@ -24,11 +25,11 @@
 #define POLL_MS	   10
 #define IDLE_POLLS 100
 /*
- * Limit of events in one turn of the event loop: a few milliseconds. The pause after it lets the
- * thread of a log file write these lines: it holds some 600 of them.
+ * Limit of events in one turn of the event loop: a few milliseconds. During the pause that follows,
+ * the thread of a log file writes these lines: its buffer holds some 600 of them.
  */
 #define EVENTS_MAX 256
-/* Limit of turns when the relay ends to be the reader: a full ring. */
+/* Limit of turns when the relay stops being the reader. They are enough for a full ring. */
 #define LAST_TURNS 32
 
 static void print_event(const struct tproxy_event *event, void *data)
@@ -66,7 +67,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 	poll_again(&relay->observe, read_events(relay));
 }
 
-/* The ring has events, after a time without. */
+/* The ring has events again after an idle time. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct relay *relay = arg;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See observed.h. The kernel half reports the TCP state before the end and the error of the socket;
- * together they say who has ended the connection. The kernel sets the error before it closes the
- * socket, except for a reset that this side sends: that leaves no error.
+ * See observed.h. The kernel half reports the TCP state before the end and the error of the socket.
+ * Together they tell which side ended the connection. The kernel sets the error before it closes
+ * the socket, but a reset that this side sends leaves no error.
  */
 #include "observed.h"
 
@@ -23,7 +23,7 @@
 
 #define NS_PER_S  1000000000
 #define NS_PER_MS 1000000
-/* A line that comes later than this after the end of its connection says how much later. */
+/* A line that is logged later than this after the end of its connection gives the delay. */
 #define LATE_MS 1000
 
 /* Returns true if both sides have closed, or this side has and the kernel waits for the other. */
@@ -93,7 +93,7 @@ static bool has_source(const struct tproxy_event *event)
 	return event->conn.flags & TPROXY_OBSERVED_SENT;
 }
 
-/* Writes the name of the rule, or its line if it has none. Returns buf. */
+/* Writes the name of the rule, or its line if it has no name. Returns buf. */
 static char *format_rule(const struct tproxy_rule_text *rule, char buf[64])
 {
 	*buf = '\0';

@@ -25,15 +25,15 @@ struct observed_end {
 struct observed_end observed_end(const struct tproxy_event *event);
 
 /*
- * Writes the line for people to buf. rule may be NULL: unknown. now_ns is that of
- * monotonic_kernel_ns(): a line that comes late says so. Returns buf.
+ * Writes the line for people to buf. rule may be NULL: unknown. now_ns is the time of
+ * monotonic_kernel_ns(): a line that is logged late gives the delay. Returns buf.
  */
 #define OBSERVED_TEXT_LEN 512
 char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
 		    uint64_t now_ns, char buf[OBSERVED_TEXT_LEN]);
 /*
- * Returns the line for programs, which the caller frees, or NULL without memory. ended is the time
- * of the end by CLOCK_REALTIME.
+ * Returns the line for programs, which the caller frees, or NULL if memory is short. ended is the
+ * time of the end by CLOCK_REALTIME.
  */
 struct json_object *observed_json(const struct tproxy_event *event,
 				  const struct tproxy_rule_text *rule,

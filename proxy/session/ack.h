@@ -3,9 +3,9 @@
  * Acknowledgements that are owed to clients. A client has sent data and waits for an answer. Its
  * kernel may hold back more data until the first is acknowledged (Nagle's algorithm). On loopback
  * that includes data that would fill a segment elsewhere. Once there was an answer, the kernel on
- * our side delays the acknowledgement by 40 ms. Most answers come soon and carry it. If none has
- * come before the thread sleeps, or after 1 ms if it does not sleep, the acknowledgement is sent
- * alone.
+ * our side delays the acknowledgement by 40 ms. Most answers come soon and carry it. If no answer
+ * has come before the thread sleeps, or after 1 ms if it does not sleep, the acknowledgement is
+ * sent alone.
  *
  * A queue belongs to one thread.
  */

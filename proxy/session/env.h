@@ -77,8 +77,10 @@ void env_init(struct session_env *env);
 
 /* Puts a new session on the lists. */
 void env_add(struct session_env *env, struct session *s);
-/* Puts a session of another environment, which has taken it off its lists, on these lists. The
- * session has keepalive. */
+/*
+ * Adds a session to the lists of env after another environment has removed it from its own lists.
+ * The session has keepalive.
+ */
 void env_add_again(struct session_env *env, struct session *s);
 /* Takes s off all lists and queues. Without keepalive it is still counted as a new session. */
 void env_remove(struct session *s);

@@ -73,7 +73,7 @@ void half_finish(struct half *h, struct pump_env *env)
 	pump_finish(&h->pump, env);
 }
 
-/* Waits for what of fd, and for nothing else. */
+/* Waits for the events of the mask what on fd, and for no others. */
 static int wait_for(struct half *h, int fd, short what)
 {
 	half_stop(h);

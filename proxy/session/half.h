@@ -52,8 +52,8 @@ enum half_result {
 
 /*
  * h may continue. The owner (session.c) defines this function. It runs in the thread of h's base
- * and may free h. again: by an event that comes again as long as h does not run, so it may run
- * later. Otherwise it has to run now.
+ * and may free h. again: the event is reported again until h runs, so h may run later. Otherwise h
+ * has to run now.
  */
 void half_on_ready(struct half *h, bool again);
 
@@ -70,7 +70,7 @@ int half_wait_read(struct half *h);
  * For an owner that uses the sockets itself, before the first half_run(). half_wait_write() waits
  * until the destination is writable, half_back_off() for a short time: when it was writable and
  * took nothing. half_on_ready() is called after both, and after half_wait_read(). They return 0 or
- * -ENOMEM. Each ends the wait before it, and half_stop() ends any.
+ * -ENOMEM. Each replaces the wait before it, and half_stop() ends any wait.
  */
 int half_wait_write(struct half *h);
 int half_back_off(struct half *h);

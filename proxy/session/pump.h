@@ -32,7 +32,7 @@ struct pump_env {
 	size_t turn_bytes; /* limit of bytes in one call, exceeded by one buffer at most */
 };
 
-/* Bytes that were read, and that the destination has not taken yet. */
+/* Bytes that were read and are not yet written to the destination. */
 struct pump_kept {
 	uint32_t off, len; /* len bytes at data + off are left */
 	bool urgent;	   /* one urgent byte */

@@ -158,8 +158,8 @@ static bool half_end(struct half *h)
 }
 
 /*
- * The side by has been reset. Data that it sent before goes to the other side, as far as that side
- * takes it, but nothing passes before a handshake is done. Destroys the session.
+ * The side by has been reset. Passes on the data that it sent before, as far as the other side
+ * takes them; nothing passes before a handshake is done. Destroys the session.
  */
 static void reset_by(struct session *s, enum session_side by)
 {

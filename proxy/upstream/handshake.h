@@ -57,8 +57,8 @@ struct handshake_ops {
 struct handshake;
 
 /*
- * upstream: where the handshake will be made; dst: the original destination. Returns NULL without
- * memory.
+ * upstream: where the handshake will be made; dst: the original destination. Returns NULL if memory
+ * is short.
  */
 struct handshake *handshake_create(const struct handshake_ops *ops,
 				   const union sockaddr_any *upstream,
