@@ -220,7 +220,7 @@ static void add_reason(struct json_object *root, const struct gather *g,
 	json_add_string(root, "text", text);
 }
 
-/* Returns true if the verdict depends on the rules: no earlier question decides. */
+/* Returns true if the verdict depends on the rules, so that no earlier stage decides. */
 static bool is_by_rules(const struct gather *g, const struct gathered *found)
 {
 	const struct facts *facts = &found->facts;
@@ -238,7 +238,7 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	char destination[FORMAT_ENDPOINT_LEN];
 	size_t i;
 
-	/* As it was given: connect6 runs for an IPv4-mapped address. */
+	/* The address as given: connect6 runs for an IPv4-mapped address. */
 	json_add_string(root, "destination", format_endpoint(dst, destination));
 	json_add_string(root, "verdict", verdict_names[decision->verdict]);
 	add_reason(root, g, found, decision->reason);

@@ -64,7 +64,7 @@ static int lookup(struct gather *g, enum pinned_map_id id, const void *key, void
 {
 	int r = open_map(g, id);
 
-	/* -ENOENT means a missing entry to callers: return another error for a missing map. */
+	/* To callers -ENOENT means a missing entry. Return another error for a missing map. */
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	return bpf_map_lookup_elem(g->maps[id], key, ret_value);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * tproxyctl run --write-rules: see learned.h. There is one line for each destination and port. If
- * these were more than a set of rules has room for, the destinations of a port share lines.
+ * there are more lines than a rule file may have rules, the destinations of a port share lines.
  */
 #include "learned.h"
 
@@ -16,7 +16,7 @@
 #include "host/address.h"
 #include "util.h"
 
-/* Lines: each is a row and a set, and some room is left for lines of others. */
+/* Limit of lines. Each takes a row and a set; the user can still add some rules. */
 #define LINES_MAX 240
 /* Addresses of a shared line. */
 #define SHARED_MAX 64

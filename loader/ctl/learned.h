@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The rules that allow what a command has done, and nothing else. */
+/* The rules that allow the connections that a command has made, and no others. */
 #ifndef TPROXY_CTL_LEARNED_H
 #define TPROXY_CTL_LEARNED_H
 
@@ -9,7 +9,7 @@
 
 #include "tproxy_abi.h"
 
-/* Names of commands that are kept for each destination. */
+/* Limit of command names for each destination. */
 #define LEARNED_COMMANDS_MAX 8
 
 struct learned_place {
@@ -31,8 +31,7 @@ void learned_finish(struct learned *learned);
 
 /*
  * Writes the rules to an open file, which is truncated first. argv is the command. Returns 0,
- * -E2BIG if there are more destinations than a set of rules has room for, or another -errno. Not
- * logged.
+ * -E2BIG if there are more destinations than one rule file can list, or another -errno. Not logged.
  */
 int learned_write(struct learned *learned, int fd, char *const argv[]);
 

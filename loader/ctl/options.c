@@ -129,7 +129,7 @@ static int add_rules_operand(void *options, const char *value, char error[OPTABL
 	return 0;
 }
 
-/* The first word of a command line. The others follow it in argv, which ends with NULL. */
+/* The first word of a command line. The other words follow it in argv, which ends with NULL. */
 static int add_word(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
 {
 	struct ctl_options *o = options;

@@ -17,10 +17,10 @@
 #include "state/rules_view.h"
 #include "util.h"
 
-/* Loads that may come while the rules and their sets are read. */
+/* Limit of loads of rules while the rules and their sets are read. */
 #define READ_TRIES 10
 
-/* For rules.bpf.h: a name in this process. */
+/* For rules.bpf.h: reads a name in the memory of this process. */
 static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
 					    __u32 offset, __u32 n)
 {
@@ -38,7 +38,7 @@ static int read_rules(const char *pin_dir, struct tproxy_rules *ret_rules)
 }
 
 /*
- * The cgroup tests that hold for the caller: those of its cgroup and of the ones above. The name of
+ * Returns the cgroup tests that hold for the caller's cgroup and the cgroups above it. The name of
  * the root is empty.
  */
 static __u64 cgroup_bits(const struct tproxy_rules *rules, const struct caller *caller)
@@ -64,8 +64,8 @@ static __u64 cgroup_bits(const struct tproxy_rules *rules, const struct caller *
 }
 
 /*
- * Opens the sets of these rules. Returns 1 if the rules were replaced meanwhile, so that the sets
- * may be those of others.
+ * Opens the sets of these rules. Returns 1 if the rules were replaced meanwhile, because the sets
+ * may then belong to the new rules.
  */
 static int open_sets(const char *pin_dir, const struct tproxy_rules *rules, int *ret_fd,
 		     enum pinned_map_id *ret_failed)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The rule that applies to a caller and a destination. The rules and the sets are those in force,
- * the facts are gathered as bpf/rulefacts.bpf.h does it, and rules_match() is the same code. The
- * look-up of a destination is the kernel's own.
+ * The rule that applies to a caller and a destination. It uses the rules and the sets in force,
+ * gathers the facts as bpf/rulefacts.bpf.h does, and calls the same rules_match(). The kernel looks
+ * the destination up in the trie.
  */
 #ifndef TPROXY_CTL_RULE_FACTS_H
 #define TPROXY_CTL_RULE_FACTS_H
@@ -35,8 +35,8 @@ struct rule_found {
 };
 
 /*
- * Reads the rules again if others are in force. Returns 0 or -errno; then *ret_failed is the map
- * that cannot be read. The caller calls rule_facts_finish() at the end.
+ * Reads the rules again if they were replaced. Returns 0, or -errno with the map that cannot be
+ * read in *ret_failed. The caller calls rule_facts_finish() at the end.
  */
 int rule_facts_refresh(struct rule_facts_source *source, const struct caller *caller,
 		       enum pinned_map_id *ret_failed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* `tproxyctl rules`: what it does, by its first operand. Each returns the exit status. */
+/* The verbs of `tproxyctl rules`. Each function returns the exit status. */
 #ifndef TPROXY_CTL_RULES_H
 #define TPROXY_CTL_RULES_H
 
@@ -19,10 +19,10 @@ int rules_show(const struct ctl_options *options);
 /*
  * A load that is taken back unless it is confirmed. rules_confirm_begin() comes before the lock: it
  * blocks the signals that end a process, and starts the guard, a second process, which takes the
- * rules back if this one dies. rules_confirm_own() comes before rules_store_hold(): from here on
- * the pin is that of this load. rules_confirm_wait() waits, without the lock, until the rules of
- * this generation are confirmed, or takes them back. rules_confirm_end() ends the guard, after a
- * failure too.
+ * rules back if this process dies. rules_confirm_own() comes before rules_store_hold(): from then
+ * on the pin belongs to this load. rules_confirm_wait() waits, without the lock, until the rules of
+ * this generation are confirmed, or takes them back. rules_confirm_end() ends the guard. Call it
+ * after a failure too.
  */
 struct rules_confirm {
 	const char *pin_dir;

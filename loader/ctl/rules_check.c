@@ -42,7 +42,7 @@ static struct json_object *rule_object(const struct rules_rule *rule)
 	return object;
 }
 
-/* Adds what a file without errors has. */
+/* Adds the members that only a file without errors has. */
 static void add_contents(struct json_object *to, const struct rules_compiled *compiled)
 {
 	struct json_object *rules = json_object_new_array(), *sets = json_object_new_array();

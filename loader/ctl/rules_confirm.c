@@ -2,14 +2,15 @@
 /*
  * tproxyctl rules load --confirm: waits, see rules.h.
  *
- * A user who applies rules over the network may cut off the own connection by them. So the rules
- * are taken back unless they are confirmed: by Enter at the terminal, or by `tproxyctl rules
- * confirm`, which removes the pin of the rules before. SIGINT, the end of the terminal and every
- * other end of this process take them back at once. For SIGKILL there is a child in a session of
- * its own, the guard. It holds a pipe to this process, and acts when the pipe is closed. It is
- * started before the rules are replaced, so that there is no moment without it.
+ * A user who loads rules over the network may cut off the connection that carries the session. So
+ * the rules are taken back unless they are confirmed: by Enter at the terminal, or by `tproxyctl
+ * rules confirm`, which removes the pin of the previous rules. SIGINT, a hangup of the terminal and
+ * every other end of this process take them back at once. The guard, a child in its own session,
+ * covers SIGKILL: it takes the rules back when its pipe to this process is closed. It is started
+ * before the rules are replaced, so they are never in force without it.
  *
- * The process does not stop: a stopped one could not keep the time.
+ * The process ignores stop signals of the terminal, because a stopped process could not keep the
+ * time.
  */
 #include "rules.h"
 
@@ -39,7 +40,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* How often the pin of the rules before is looked for. */
+/* Interval of the checks for the pin of the previous rules. */
 #define POLL_MS 100
 /* The guard waits this much longer than its parent. */
 #define GUARD_EXTRA_MS 5000
@@ -47,7 +48,7 @@
 enum answer {
 	ANSWER_NONE,
 	ANSWER_KEEP,	  /* Enter */
-	ANSWER_TAKE_BACK, /* a signal, the end of the terminal, the time is over */
+	ANSWER_TAKE_BACK, /* a signal, a hangup of the terminal, the time has expired */
 	ANSWER_GONE,	  /* another process has confirmed, or replaced the rules */
 };
 
@@ -60,8 +61,9 @@ static bool is_held(const char *pin_dir)
 }
 
 /*
- * Confirms, or takes back, if the rules of this generation still wait. Returns 0 if it did that, 1
- * if they are in force and confirmed, 2 if others are in force, or -errno, logged.
+ * Confirms the rules of this generation, or takes them back, if they still wait. Returns 0 if it
+ * did, 1 if they are in force and already confirmed, 2 if other rules are in force, or -errno,
+ * logged.
  */
 static int finish(const struct rules_confirm *c, bool keep)
 {
@@ -89,7 +91,7 @@ static int finish(const struct rules_confirm *c, bool keep)
 	return r;
 }
 
-/* Reads a line. A process in the background must not read: it would be stopped. */
+/* Reads a line. Only a foreground process may call it: one in the background would be stopped. */
 static enum answer read_terminal(void)
 {
 	char line[256];
@@ -135,14 +137,15 @@ static int open_signals(void)
 	signal(SIGTSTP, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
-	/* The terminal may be gone by the time that something is printed. */
+	/* The terminal may be gone before the result is printed. */
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
 /*
- * The child: waits for the end of its parent, which tells it the generation. What it does nobody
- * reads. Without a word from the parent, which did not get to the replacement, it does nothing.
+ * The child: gets the generation from its parent and waits for the parent's end. Nobody reads its
+ * messages. If the parent ended before it replaced the rules, no generation comes and the child
+ * does nothing.
  */
 _Noreturn static void guard(struct rules_confirm *c, int pipe_fd)
 {
@@ -248,7 +251,7 @@ int rules_confirm_wait(struct rules_confirm *c, uint32_t generation)
 
 	c->ends_ms = monotonic_coarse_ms() + c->timeout_ms;
 	tell_guard(c, generation);
-	/* Keys that were pressed before the question are no answer. */
+	/* Discard keys that were pressed before the question. */
 	tcflush(STDIN_FILENO, TCIFLUSH);
 	log_prompt(c);
 	while (answer == ANSWER_NONE)

@@ -87,7 +87,7 @@ static int log_held(const char *pin_dir)
 	return -EBUSY;
 }
 
-/* Replaces the rules. With --confirm the rules before are kept. */
+/* Replaces the rules. With --confirm the previous rules are kept. */
 static int replace(const struct ctl_options *options, const struct rules_compiled *compiled,
 		   const char *file, struct rules_confirm *confirm, uint32_t *ret_generation)
 {

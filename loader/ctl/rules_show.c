@@ -49,7 +49,7 @@ static struct json_object *rule_object(const struct rules_view_rule *rule, uint6
 	return object;
 }
 
-/* Adds the sets that have a name, or come from a list of a rule. */
+/* Adds the sets in use: named sets, and lists of rules. */
 static void add_sets(struct json_object *root, const char *pin_dir,
 		     const struct tproxy_rules *rules)
 {

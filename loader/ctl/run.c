@@ -2,18 +2,18 @@
 /*
  * tproxyctl run: a command in a cgroup of its own, which is in scope of tproxy.
  *
- * The cgroup is a child of the one that the command would be in otherwise, so all limits and slices
- * of that one hold. For a user who may not make it, the user's systemd makes a scope. The name is
- * the same in both cases, tproxy-run-PID.scope, so that rules can name it before it exists.
+ * The cgroup is a child of the cgroup in which tproxyctl was started, so the limits and slices of
+ * the parent apply. If the user may not make a cgroup there, the user's systemd makes a scope. Both
+ * are named tproxy-run-PID.scope, so that rules can name them before they exist.
  *
- * This process enters the cgroup and becomes the command by execve(2). There is nothing between the
- * caller and the command, so what concerns processes is as without tproxyctl: PID, parent, signals,
- * job control, exit status. run_reaper.c cleans up. Only to write rules does this process wait for
- * the command (run_wait.c), because the caller wants to read them afterwards.
+ * This process enters the cgroup and becomes the command by execve(2). No process stands between
+ * the caller and the command, so PID, parent, signals, job control and exit status are as without
+ * tproxyctl. run_reaper.c cleans up. With --write-rules this process waits for the command
+ * (run_wait.c) instead, because the caller reads the rules next.
  *
- * If a cgroup above is in scope, the new one is too. Otherwise root attaches programs to it
- * (run_attach.c). An ordinary user cannot: then the command is not run. Rules of the command's own
- * are an instance of the kernel half for this cgroup.
+ * If a cgroup above is in scope, the new cgroup is too. Otherwise root attaches programs to it
+ * (run_attach.c); for an ordinary user the command is not run. Rules for this command alone are an
+ * instance of the kernel half, attached to this cgroup.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -45,12 +45,12 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* As of env(1), timeout(1) and the shell. */
+/* The exit statuses that env(1), timeout(1) and the shell use. */
 #define EXIT_NOT_RUN	    125
 #define EXIT_NOT_EXECUTABLE 126
 #define EXIT_NOT_FOUND	    127
 
-/* Connections that the command has closed may take this long to end. */
+/* Limit of the time that connections may take to end after the command has closed them. */
 #define GRACE_MS 1000
 #define PAUSE_MS 10
 
@@ -86,7 +86,7 @@ static void run_finish(struct run *run)
 	free(run->rules);
 }
 
-/* Reads and opens what the options name, before anything is made. */
+/* Reads and opens the files that the options name, before anything is created. */
 static int prepare(struct run *run)
 {
 	const struct ctl_options *o = run->options;
@@ -125,7 +125,10 @@ static int make_child(struct run *run, const char *name)
 
 	if (r < 0)
 		return r;
-	/* An ordinary user may own a cgroup, and still lack the right to leave another one. */
+	/*
+	 * An ordinary user may own this cgroup, and still lack the permission to leave the current
+	 * one.
+	 */
 	if (geteuid() == 0)
 		return 0;
 	r = cgroup_child_enter(&run->cgroup);
@@ -139,8 +142,8 @@ static int make_child(struct run *run, const char *name)
 }
 
 /*
- * Removes empty cgroups of commands that have ended, whose background process was killed. The name
- * of each has the PID of its command.
+ * Removes empty cgroups of earlier commands whose background process was killed. The name of a
+ * cgroup has the PID of its command.
  */
 static void remove_old(const struct cgroup *parent)
 {
@@ -195,7 +198,7 @@ static int enter_cgroup(struct run *run)
 	return r;
 }
 
-/* Sees to it that the command's connections are in scope. */
+/* Makes sure that the command's connections are in scope. */
 static int bring_into_scope(struct run *run)
 {
 	int r = probe_in_scope();
@@ -220,7 +223,7 @@ static int bring_into_scope(struct run *run)
 	return -EPERM;
 }
 
-/* Returns the exit status, if the command cannot be run. */
+/* Becomes the command. Returns the exit status if that fails. */
 static int execute(const struct run *run)
 {
 	char **argv = run->options->argv;
@@ -276,7 +279,7 @@ static int run_child(struct run *run, struct run_events *events)
 	return status;
 }
 
-/* Reads what is left to be read, and writes the rules. */
+/* Reads the remaining events, and writes the rules. */
 static int write_learned(const struct run *run, struct run_events *events, struct learned *learned)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
@@ -306,7 +309,7 @@ static int write_learned(const struct run *run, struct run_events *events, struc
 	return r;
 }
 
-/* Runs the command, and writes rules that allow what it has done. Returns the exit status. */
+/* Runs the command, and writes rules that allow its connections. Returns the exit status. */
 static int learn(struct run *run)
 {
 	_cleanup_(run_events_close) struct run_events events = {};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl run: the programs at the command's cgroup, see run_attach.h. They are those that are
- * pinned, or those of an instance for this cgroup (load/instance.h) if the command has rules of its
- * own.
+ * tproxyctl run: the programs at the command's cgroup, see run_attach.h. If the command has rules
+ * of its own, they are the programs of an instance for this cgroup (load/instance.h), otherwise the
+ * pinned programs.
  */
 #include "run_attach.h"
 
@@ -64,7 +64,7 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
 		if (hooks[i].udp && !udp)
 			continue;
-		/* Without a relay cgroup relays run where clients do. */
+		/* Without a relay cgroup, relays may run in the same cgroups as clients. */
 		if (hooks[i].scope || (hooks[i].relay && !policy.relay_cgroup_id))
 			r = attach(pin_dir, &hooks[i], cgroup);
 	}
@@ -76,7 +76,7 @@ bool run_attach_wants_rules(const struct ctl_options *options)
 	return *options->rules || options->observe || options->fail_closed;
 }
 
-/* Rules that let a connection go direct observe it instead. */
+/* Replaces the action direct by observe in all rules. */
 static void observe_direct(struct rules_compiled *compiled)
 {
 	struct tproxy_rules *rules = &compiled->rules;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The programs at the cgroup of a command: what is loaded, or rules for this command alone. */
+/*
+ * The programs at the cgroup of a command: the pinned ones, or an instance with rules for this
+ * command alone.
+ */
 #ifndef TPROXY_CTL_RUN_ATTACH_H
 #define TPROXY_CTL_RUN_ATTACH_H
 

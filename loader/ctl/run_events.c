@@ -98,7 +98,7 @@ uint64_t run_events_lost(const struct run_events *events)
 	return sum;
 }
 
-/* Writes how the connection has ended, if that is worth a word. Returns buf. */
+/* Writes how the connection has ended, or nothing for a normal end. Returns buf. */
 static char *format_end(const struct tproxy_event *event, char buf[64])
 {
 	*buf = '\0';

@@ -3,17 +3,17 @@
  * tproxyctl run: the background process, see run_reaper.h.
  *
  * The command takes the place of tproxyctl, so that signals, job control, exit status and parent
- * are as without tproxyctl. This process does what is left to do after the command: it is forked
- * twice, so it is no child of the command, and has a session of its own, so no key of the terminal
+ * are as without tproxyctl. This process does the work that remains after the command. It is forked
+ * twice, so it is no child of the command, and has its own session, so no key of the terminal
  * reaches it. It waits for events of four kinds:
  *
- *   the socket   the command's cgroup, and its observed connections; end of file, because the
- *                command has been started
+ *   the socket   the command's cgroup, and its observed connections; end of file when the command
+ *                has been started
  *   the ring     an observed connection has ended: log it
  *   the pidfd    the command has ended: report the processes that it leaves in its cgroup
  *   the cgroup   it is empty: remove it and end
  *
- * stderr is closed as soon as the command has ended, because whoever reads it may wait for its end.
+ * stderr is closed as soon as the command has ended, because its reader may wait for end of file.
  */
 #include "run_reaper.h"
 
@@ -38,12 +38,15 @@
 #include "run_events.h"
 #include "util.h"
 
-/* Processes that end with the command, such as the rest of a pipeline, may take this long. */
+/*
+ * Limit of the time that other processes of the command, such as the rest of a pipeline, may take
+ * to end after it.
+ */
 #define GRACE_MS 200
-/* So may connections that the command has closed. */
+/* Limit of the time that connections may take to end after the command has closed them. */
 #define OBSERVED_GRACE_MS 1000
 
-/* Of two kinds: with a path, or with the descriptors of an instance. */
+/* A message of one of two kinds: with a path, or with the descriptors of an instance. */
 struct message {
 	bool remove;
 	char path[PATH_MAX];
@@ -119,8 +122,10 @@ static void close_stderr(void)
 	util_closep(&fd);
 }
 
-/* Waits for the end of the cgroup's last process, timeout_ms at most, -1: without limit. Returns
- * true if it came. */
+/*
+ * Waits until the cgroup's last process has ended, for at most timeout_ms (-1: without limit).
+ * Returns true if it has.
+ */
 static bool wait_empty(const struct reaper *r, int timeout_ms)
 {
 	struct pollfd events = { .fd = r->events_fd, .events = POLLPRI };
@@ -132,7 +137,7 @@ static bool wait_empty(const struct reaper *r, int timeout_ms)
 	return true;
 }
 
-/* Connections end a moment after the process that has closed them. */
+/* Connections end shortly after the process that has closed them. */
 static void log_last_observed(struct reaper *r)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000000 };
@@ -191,7 +196,7 @@ static void serve(struct reaper *r)
 	cgroup_child_remove(r->cgroup.path);
 }
 
-/* Closes all that is the command's, but not stderr. */
+/* Leaves the session and the directory of the command, and closes its descriptors except stderr. */
 static void detach(const struct reaper *r)
 {
 	const unsigned int first =
@@ -216,7 +221,7 @@ static void detach(const struct reaper *r)
 }
 
 /*
- * fork(2) whose child sends no SIGCHLD at its end: one that is blocked now would be pending when
+ * fork(2) whose child sends no SIGCHLD at its end: a blocked SIGCHLD would still be pending when
  * the command starts.
  */
 static pid_t fork_silently(void)

@@ -11,19 +11,21 @@
 struct instance;
 
 /*
- * Starts it for the calling process, which becomes the command by execve(2). It is no child of this
- * process, and stays in the cgroup in which this process is now. Returns a socket, to be closed by
- * execve(2), or -errno, logged.
+ * Starts the background process for the caller, which becomes the command by execve(2). It is no
+ * child of the caller, and stays in the caller's present cgroup. Returns a socket, which execve(2)
+ * closes, or -errno, logged.
  */
 int run_reaper_start(void);
 
 /*
- * Tells it the cgroup, before the command enters it. @remove: remove it when it is empty; otherwise
- * systemd does. Returns 0 or -errno, logged.
+ * Sends the background process the cgroup, before the command enters it. @remove: remove the cgroup
+ * when it is empty; otherwise systemd does. Returns 0 or -errno, logged.
  */
 int run_reaper_watch(int socket_fd, const char *path, bool remove);
 
-/* Lets it log the observed connections of the command. Returns 0 or -errno, logged. */
+/*
+ * Makes the background process log the command's observed connections. Returns 0 or -errno, logged.
+ */
 int run_reaper_observe(int socket_fd, const struct instance *instance);
 
 #endif

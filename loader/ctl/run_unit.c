@@ -3,9 +3,9 @@
  * tproxyctl run: the scope that the user's systemd makes, see run_unit.h.
  *
  * A login session is in a cgroup of root. The user's own cgroup is user@UID.service, and only root
- * may move a process from the one to the other: systemd does, if the user's own instance asks it
- * to. That instance listens at a socket of its own, so no message bus is needed; a bus is tried
- * next. systemd removes the scope when it is empty.
+ * may move a process from the session to there. The user's instance of systemd asks the system's
+ * instance to do so. The user's instance listens on its own socket, so no message bus is needed; a
+ * bus is tried next. systemd removes the scope when it is empty.
  */
 #include "run_unit.h"
 
@@ -26,7 +26,7 @@
 #include <systemd/sd-bus.h>
 
 #define ANSWER_TIMEOUT_US 10000000
-/* After the answer systemd moves the process. */
+/* Limit of the wait for systemd, which moves the process after its answer. */
 #define MOVE_TIMEOUT_MS 10000
 #define MOVE_POLL_MS	5
 
@@ -36,7 +36,7 @@ static int connect_directly(sd_bus **ret_bus)
 	char address[256];
 	int n, r;
 
-	/* An address has %-escapes for all but these characters. */
+	/* In a bus address all other characters are %-escaped. */
 	if (!directory || directory[strspn(directory, "/-_.0123456789abcdefghijklmnopqrstuvwxyz"
 						      "ABCDEFGHIJKLMNOPQRSTUVWXYZ")])
 		n = snprintf(address, sizeof(address), "unix:path=/run/user/%u/systemd/private",

@@ -3,9 +3,9 @@
  * tproxyctl run --write-rules: the rules are written after the command has ended, and before the
  * caller goes on. So this process waits, and the command is a child in the same process group.
  *
- * What the terminal sends reaches both. This process does not follow such a signal: it stops when
- * the command has stopped, and ends when the command has ended. A signal that a process sent is
- * passed on. If it was sent to the whole group, the command gets it twice.
+ * What the terminal sends reaches both. This process does not act on such a signal: it stops when
+ * the command has stopped, and ends when the command has ended. A signal that a process has sent is
+ * forwarded. If it was sent to the whole group, the command gets it twice.
  */
 #include "run_wait.h"
 
@@ -49,7 +49,7 @@ static bool look_at_child(pid_t pid, int *ret_status)
 			*ret_status = status;
 			return true;
 		}
-		/* Returns when this process is continued. */
+		/* Stops this process. Returns when it is continued. */
 		raise(SIGSTOP);
 		kill(pid, SIGCONT);
 	}
@@ -91,7 +91,7 @@ int run_wait_end_as(int status)
 
 	if (!WIFSIGNALED(status))
 		return WEXITSTATUS(status);
-	/* The command has dumped core, if one was to be dumped. */
+	/* The command has already dumped core, so this process must not. */
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(WTERMSIG(status), SIG_DFL);
 	sigemptyset(&one);
