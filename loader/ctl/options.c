@@ -33,11 +33,11 @@ const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 static const struct {
 	const char *name, *description;
 } rules_verbs[_CTL_RULES_MAX] = {
-	[CTL_RULES_CHECK] = { "check", "find the errors of a file" },
+	[CTL_RULES_CHECK] = { "check", "report the errors of a file" },
 	[CTL_RULES_LOAD] = { "load", "put the rules of a file into force" },
-	[CTL_RULES_UNLOAD] = { "unload", "take all rules off" },
+	[CTL_RULES_UNLOAD] = { "unload", "remove all rules" },
 	[CTL_RULES_CONFIRM] = { "confirm", "keep rules that were loaded with --confirm" },
-	[CTL_RULES_REVERT] = { "revert", "take rules back that were loaded with --confirm" },
+	[CTL_RULES_REVERT] = { "revert", "take back rules that were loaded with --confirm" },
 	[CTL_RULES_SHOW] = { "show", "the rules in force" },
 	[CTL_RULES_STATS] = { "stats", "what each rule has decided, and when" },
 };

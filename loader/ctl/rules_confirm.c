@@ -241,7 +241,7 @@ static int log_outcome(int r, bool keep)
 	else if (r == 1 || keep)
 		log_info("confirmed");
 	else
-		log_err("not confirmed: the rules before are in force again");
+		log_err("not confirmed: the previous rules are in force again");
 	return r < 0 ? r : r == 1 || (r == 0 && keep) ? 0 : 1;
 }
 

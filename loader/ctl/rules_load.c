@@ -210,6 +210,6 @@ int rules_revert(const struct ctl_options *options)
 	}
 	if (rules_store_restore(&work.store) < 0)
 		return EXIT_FAILURE;
-	printf("taken back: the rules before are in force again\n");
+	printf("taken back: the previous rules are in force again\n");
 	return EXIT_SUCCESS;
 }

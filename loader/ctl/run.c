@@ -95,7 +95,7 @@ static int prepare(struct run *run)
 	if (!run_attach_wants_rules(o))
 		return 0;
 	if (geteuid() != 0) {
-		log_err("run: %s is for root, because it loads BPF programs; rules of the host may be about 'cgroup name:tproxy-run-*'",
+		log_err("run: %s is for root, because it loads BPF programs; the rules of the host can name 'cgroup name:tproxy-run-*'",
 			*o->rules    ? "--rules"
 			: o->observe ? "--observe"
 				     : "--fail-closed");

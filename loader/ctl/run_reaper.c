@@ -158,7 +158,7 @@ static void log_last_observed(struct reaper *r)
 		log_info("run: %" PRIu64 " observed connections have not ended, and are not logged",
 			 n);
 	if (lost > 0)
-		log_warning("run: %" PRIu64 " observed connections are missing in the log", lost);
+		log_warning("run: %" PRIu64 " observed connections are missing from the log", lost);
 }
 
 static void wait_for_command(struct reaper *r)

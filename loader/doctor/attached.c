@@ -88,7 +88,8 @@ static bool is_wanted(const struct check *check, uint64_t cgroup_id)
 
 /*
  * The hooks of UDP are attached while a rule is about UDP. A process that replaced the rules and
- * died before it had detached them leaves them: each packet of the scope pays for it.
+ * died before it detached the hooks leaves them attached, which costs time for each packet of the
+ * scope.
  */
 static void report_needless(struct check *check, const struct pinned_link *link, const char *cgroup)
 {
@@ -180,15 +181,15 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 	return 0;
 }
 
-/* Returns true if this hook has to be attached now: at scopes, or where relays run. */
+/* Returns true if this hook has to be attached now, at scopes or where relays run. */
 static bool is_required(const struct check *check, const struct hook *hook)
 {
 	return hook_is_attached(hook) && (!hook->udp || check->udp);
 }
 
 /*
- * Where connect4 is, all hooks that serve a redirected connection must be, and those of UDP if a
- * rule is about UDP. Hooks of relays must be attached somewhere.
+ * All hooks that serve a redirected connection must be attached where connect4 is, and the hooks of
+ * UDP too if a rule is about UDP. Hooks of relays must be attached somewhere.
  */
 static void check_complete(struct check *check)
 {

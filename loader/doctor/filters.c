@@ -21,7 +21,7 @@ void filters_finish(struct filters *filters)
 
 /*
  * Adds the foreign programs of one direction. A program that cannot be opened is left out: it has
- * been unloaded, or we lack the permission.
+ * been unloaded, or this process lacks the permission.
  */
 static void add_programs(struct filters *to, int cgroup_fd, bool egress)
 {

@@ -213,8 +213,8 @@ static void check_foreign(struct doctor *d, const struct pinned_links *links, co
 			check_cancelled(d, links, &target, &hooks[i], seen);
 	}
 	/*
-	 * Programs on bind, the hook of the sweep, and on the hooks of UDP do not affect connect():
-	 * policies.c and filters.c have them.
+	 * Programs on bind, the hook of the sweep, and on the hooks of UDP do not affect connect().
+	 * policies.c and filters.c report them.
 	 */
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (hook_is_attached(&hooks[i]) && !hooks[i].udp && i != HOOK_SWEEP)
@@ -238,7 +238,7 @@ void foreign_programs_report(struct doctor *d, const struct pinned_links *links)
 
 		for (j = 0; j < i && links->list[j].cgroup_id != links->list[i].cgroup_id; j++)
 			;
-		/* Once for each cgroup. A removed cgroup was reported with its links. */
+		/* Reports each cgroup once. A removed cgroup was reported with its links. */
 		if (j == i && cgroup_path_by_id(links->list[i].cgroup_id, &path) == 0)
 			check_foreign(d, links, path, &seen);
 	}

@@ -102,7 +102,7 @@ static const struct helper {
 	  IN_CONNECT | IN_SOCKOPT | IN_SENDMSG },
 	{ "bpf_get_current_comm", BPF_FUNC_get_current_comm, ARGS_BUFFER, IN_CONNECT },
 	{ "bpf_get_current_task", BPF_FUNC_get_current_task, ARGS_CTX, IN_CONNECT | IN_SENDMSG },
-	/* Not with lockdown=confidentiality. */
+	/* These helpers are not available with lockdown=confidentiality. */
 	{ "bpf_probe_read_kernel", BPF_FUNC_probe_read_kernel, ARGS_BUFFER,
 	  IN_CONNECT | IN_SENDMSG | IN_EGRESS },
 	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX,

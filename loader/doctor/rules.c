@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: the rules in force. A rule that names a cgroup by its path has the id that the
+ * tproxyctl doctor: the rules in force. A rule that names a cgroup by path holds the id that the
  * cgroup had when the rules were loaded. If the cgroup is removed, and perhaps created again, the
- * rule applies to no process any more. Patterns of names have no such fault.
+ * rule no longer applies to any process. Rules with patterns of names are not affected.
  */
 #include <errno.h>
 #include <limits.h>
@@ -73,7 +73,7 @@ static bool check_cgroup(struct doctor *d, const struct rules_view *view, size_t
 	return false;
 }
 
-/* The pins that the tools without root read. */
+/* Checks the pins, from which users other than root read the rules. */
 static bool check_pin(struct doctor *d, const struct rules_view *view)
 {
 	_cleanup_close_ int rules_fd = -1, pin_fd = -1;
@@ -86,7 +86,7 @@ static bool check_pin(struct doctor *d, const struct rules_view *view)
 		return true;
 	doctor_add(
 		d, DOCTOR_WARNING, "rules",
-		"the last load of rules did not finish: generation %u is in force, and users other than root see the one before",
+		"the last load of rules did not finish: generation %u is in force, and users other than root see the previous one",
 		view->rules.generation);
 	doctor_fix(d, "%s", doctor_fix_load(d));
 	return false;

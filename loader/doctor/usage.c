@@ -61,7 +61,7 @@ static const struct {
 	{ TPROXY_STAT_UNANSWERED,
 	  "got no answer from a relay that listened, and timed out: see the findings of policy and waiting" },
 	{ TPROXY_STAT_PUBLISH_FAILED, "could not be published to the relay, and failed" },
-	{ TPROXY_STAT_OBSERVE_FULL, "were to be observed and found map_observed full" },
+	{ TPROXY_STAT_OBSERVE_FULL, "were not observed, because map_observed was full" },
 	{ TPROXY_STAT_EVENTS_LOST,
 	  "were observed and not reported: map_events was full, because no relay with --connection-log read it" },
 	{ TPROXY_STAT_STALE,

@@ -16,9 +16,9 @@
 #include "escape.h"
 #include "util.h"
 
-/* Cgroups of one name: each process makes one, but PIDs repeat in other PID namespaces. */
+/* Limit of cgroups with the same PID in their name: PIDs repeat in other PID namespaces. */
 #define NAMES_MAX 100
-/* A command may make cgroups in its own. */
+/* Depth of the cgroups that a command may have made below its own. */
 #define DEPTH_MAX 16
 
 int cgroup_child_make(const struct cgroup *parent, const char *name, struct cgroup *ret_child)

@@ -18,19 +18,19 @@ int cgroup_child_make(const struct cgroup *parent, const char *name, struct cgro
 int cgroup_child_enter(const struct cgroup *cgroup);
 
 /*
- * Opens cgroup.events of a cgroup: poll(2) reports POLLPRI on it when the last process leaves.
- * cgroup_child_is_populated() reads it: returns 1 if a process is in the cgroup or below it,
- * otherwise 0. A removed cgroup has none.
+ * cgroup_child_watch() opens cgroup.events of a cgroup: poll(2) reports POLLPRI on it when the last
+ * process leaves. cgroup_child_is_populated() reads that file. It returns 1 if a process is in the
+ * cgroup or below it, otherwise 0, also for a removed cgroup.
  */
 int cgroup_child_watch(const struct cgroup *cgroup, int *ret_fd);
 int cgroup_child_is_populated(int events_fd);
 
-/* Removes a cgroup without processes, with those below it. No error if it does not exist. */
+/* Removes a cgroup without processes and the cgroups below it. Returns 0 if it does not exist. */
 int cgroup_child_remove(const char *path);
 
 /*
  * Writes the processes in a cgroup, "PID NAME, PID NAME", and "..." for those that do not fit.
- * Returns their number; those in cgroups below count too.
+ * Returns the number of processes, including those in cgroups below.
  */
 #define CGROUP_CHILD_LIST_LEN 512
 size_t cgroup_child_list(const char *path, char text[CGROUP_CHILD_LIST_LEN]);

@@ -17,7 +17,10 @@ int cgroup_programs_query(int cgroup_fd, enum bpf_attach_type type, __u32 flags,
 		    .prog_cnt = CGROUP_PROGRAMS_MAX);
 	int r = bpf_prog_query_opts(cgroup_fd, type, &opts);
 
-	/* -ENOSPC: there are more than we have room for, and the first ones are in the array. */
+	/*
+	 * -ENOSPC: there are more programs than the array has room for, and it holds the first
+	 * ones.
+	 */
 	if (r < 0 && r != -ENOSPC)
 		return r;
 	programs.n = opts.prog_cnt < CGROUP_PROGRAMS_MAX ? opts.prog_cnt : CGROUP_PROGRAMS_MAX;

@@ -7,21 +7,21 @@
 #include <stdbool.h>
 
 /*
- * The kernel attaches at most 64 programs to one hook of a cgroup. Those of the cgroups above are
- * in the list of BPF_F_QUERY_EFFECTIVE too.
+ * The kernel attaches at most 64 programs to one hook of a cgroup. The list of
+ * BPF_F_QUERY_EFFECTIVE also has the programs of the cgroups above.
  */
 #define CGROUP_PROGRAMS_MAX 256
 
 struct cgroup_programs {
 	__u32 id[CGROUP_PROGRAMS_MAX];
 	__u32 n;
-	__u32 flags; /* with which they were attached, such as BPF_F_ALLOW_MULTI */
+	__u32 flags; /* flags of the attachment, such as BPF_F_ALLOW_MULTI */
 };
 
 /*
  * Lists the programs that are attached to the cgroup itself or, if @flags is BPF_F_QUERY_EFFECTIVE,
- * those that run for it. If there are more than CGROUP_PROGRAMS_MAX, the list has the first ones.
- * Returns 0 or -errno, not logged.
+ * all programs that run for it. If there are more than CGROUP_PROGRAMS_MAX, the list has the first
+ * ones. Returns 0 or -errno, not logged.
  */
 int cgroup_programs_query(int cgroup_fd, enum bpf_attach_type type, __u32 flags,
 			  struct cgroup_programs *ret_programs);

@@ -76,7 +76,7 @@ static int read_status(pid_t pid, const char *key, char *line, int size)
 	return -ESRCH;
 }
 
-/* Reads the number after @key. Of the four ids of a user or group, it is the real one. */
+/* Reads the number after @key. Of the four ids of a user or group, the first is the real one. */
 static int read_id(pid_t pid, const char *key, unsigned int *ret_id)
 {
 	char line[256];

@@ -2,9 +2,9 @@
 /*
  * tproxyctl run: an instance for one cgroup, see instance.h.
  *
- * The programs are attached without links: a program that is attached so belongs to the cgroup and
- * goes with it, and the maps go with the programs. So no pin can be left behind, no process has to
- * hold anything, and the rules hold for what the command has started as long as it runs.
+ * The programs are attached without links. Such a program belongs to the cgroup and goes with it,
+ * and the maps go with the programs. So no pin can be left behind and no process has to hold a
+ * descriptor. The rules hold until the last process that the command has started ends.
  *
  * The rules are written before anything is attached, and never replaced.
  */
@@ -33,13 +33,15 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* The maps of connections and relays. The others are those of the rules, and of this instance. */
+/*
+ * The maps of connections and relays, which can be shared. All other maps belong to this instance.
+ */
 static const enum pinned_map_id shared_maps[] = {
 	PINNED_CONFIG,	  PINNED_MARKS, PINNED_FAILED, PINNED_SOCKS,   PINNED_PORTS, PINNED_CLIENTS,
 	PINNED_LISTENERS, PINNED_LOADS, PINNED_SHARES, PINNED_STRAYED, PINNED_SWEEP,
 };
 
-/* Maps that stay empty in an instance without relays, or are for the tools only. */
+/* Maps that are empty in an instance without relays, or that only the tools read. */
 static const enum pinned_map_id unused_maps[] = {
 	PINNED_FAILED, PINNED_SOCKS, PINNED_PORTS, PINNED_LISTENERS, PINNED_STRAYED,
 };
@@ -84,8 +86,8 @@ static void shrink_maps(struct tproxy_bpf *skel)
 }
 
 /*
- * Returns true if the instance needs the hook: those of UDP if a rule is about UDP, those of relays
- * if a relay may run there.
+ * Returns true if the instance needs the hook. It needs the hooks of UDP if a rule is about UDP,
+ * and the hooks of relays if a relay may run there.
  */
 static bool is_wanted(const struct hook *hook, const struct instance_options *o,
 		      const struct tproxy_policy *policy)
@@ -138,7 +140,7 @@ static int make_policy(const struct instance_options *o, struct tproxy_policy *r
 	return 0;
 }
 
-/* Each rule has its number as counter, and the default the number after the last one. */
+/* The counter of each rule is its number. The default has the number after the last rule. */
 static int write_rules(const struct rules_compiled *compiled, struct tproxy_bpf *skel)
 {
 	_cleanup_free_ struct tproxy_rules *rules = malloc(sizeof(*rules));

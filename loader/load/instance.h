@@ -3,10 +3,10 @@
  * An instance of the kernel half for one cgroup, with rules of its own. Nothing of it is pinned: it
  * goes with the cgroup.
  *
- * At a cgroup that no other instance covers it may share the connections of a loaded one: its
- * relays, records, shares. Then it decides as that one would with these rules. Without that, it has
- * no relay and can only narrow: what it does not refuse is decided by the instances above, whose
- * programs run after its own.
+ * At a cgroup that no other instance covers, it may share the relays, records and shares of a
+ * loaded instance. Then it decides as the loaded instance would with these rules. Otherwise it has
+ * no relay and can only refuse: connections that it lets pass are decided by the instances above,
+ * whose programs run after its own.
  */
 #ifndef TPROXY_LOAD_INSTANCE_H
 #define TPROXY_LOAD_INSTANCE_H
@@ -33,8 +33,8 @@ struct instance {
 	}
 
 /*
- * Loads an instance and attaches it. Returns 0, and the maps, or -errno, logged; what was attached
- * then goes with the cgroup. The caller calls instance_close().
+ * Loads an instance and attaches it. Returns 0 and the maps, or -errno, logged. Programs that were
+ * attached before a failure go with the cgroup. The caller calls instance_close().
  */
 int instance_attach(const struct instance_options *options, const struct cgroup *cgroup,
 		    struct instance *ret_instance);

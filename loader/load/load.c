@@ -8,7 +8,7 @@
  *   maps      adopt pinned maps with their contents, create the missing ones
  *   programs  let the kernel verify them, pin them by rename
  *   policy    withdraw registrations of relays that lose their hooks, write map_policy
- *   rules     put those of --rules into force
+ *   rules     put the rules of --rules into force
  *   links     update existing links in place, attach missing ones, connect last; then detach
  *             those that are no longer wanted
  *

@@ -54,7 +54,7 @@ int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 	if (r < 0 || !step->compiled)
 		return r;
 	store->links_later = true; /* links_attach() follows */
-	/* The configuration of the host ends the wait of `tproxyctl rules load --confirm`. */
+	/* A load of the host's configuration ends the wait of `tproxyctl rules load --confirm`. */
 	if (store->held)
 		rules_store_settle(store);
 	store->rules_types = types_of(object, PINNED_RULES_ACTIVE);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * tproxy-load: the step that loads rules (--rules). Without that option the rules in force stay,
- * and what a process that died has left of them is completed. Functions return 0 or -errno, logged.
+ * and a replacement that a dead process left unfinished is completed. Functions return 0 or -errno,
+ * logged.
  */
 #ifndef TPROXY_LOAD_RULES_STEP_H
 #define TPROXY_LOAD_RULES_STEP_H
@@ -32,11 +33,11 @@ int rules_step_compile(const struct load_options *options, struct rules_step *st
 /* Puts the rules into force. The policy must be written. */
 int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 		   struct rules_step *step);
-/* After a later step failed: puts the rules before back. */
+/* Puts the previous rules back after a later step has failed. */
 void rules_step_undo(struct rules_step *step);
-/* After the last step that can fail. */
+/* Frees the previous rules. Called after the last step that can fail. */
 void rules_step_settle(struct rules_step *step);
-/* Prints what rules are in force, if there are any. */
+/* Prints which rules are in force, if any. */
 void rules_step_report(const struct rules_step *step);
 void rules_step_finish(struct rules_step *step);
 

@@ -129,8 +129,8 @@ int unload(const char *path)
 	 */
 	r = pins_for_each(&pins, remove_prefix, "map_marks");
 	/*
-	 * Then the rules, before the sets that they use. map_rules is the truth, so it goes after
-	 * the other pins of rules, which may lag behind.
+	 * Then the rules, before the sets that they use. map_rules is the truth, so it is removed
+	 * after the other pins of rules, which may lag behind.
 	 */
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, "map_rules_");

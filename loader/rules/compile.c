@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Compiles a rule file, see compile.h: rows and cgroup tests by rows.c, prefixes by sets.c, and
- * what user space keeps about each rule and set.
+ * Compiles a parsed rule file whose names are looked up, see compile.h. The members of struct
+ * rules_compiled come from:
+ *
+ *   rules.rows          rows.c: in the order of the file, for each rule the rows of its exceptions,
+ *                       then one row for each combination of its lists
+ *   rules.cgroup_tests  rows.c: one test for each cgroup that a rule names
+ *   sets                sets.c: one bit for each different list of addresses
+ *   prefixes, bits      sets.c: the prefixes of all sets, sorted, each with the bits of its sets
+ *   list, by_default    this file: text, hash, name and line of each rule, for the tools
+ *
+ * The number of rows is checked before any row is written, the number of prefixes at the end.
  */
 #include "compile.h"
 
@@ -42,7 +51,7 @@ static int check_rows(const struct source *source, const struct parsed *parsed)
 	return -EINVAL;
 }
 
-/* Moves what is kept about a rule. Returns 0 or -ENOMEM. */
+/* Moves text, name and line of a rule. Returns 0 or -ENOMEM. */
 static int describe_rule(struct parsed_rule *rule, struct rules_rule *ret)
 {
 	*ret = (struct rules_rule){ .line = rule->at.line, .text = TAKE_PTR(rule->text) };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* From a parsed rule file, with its names looked up, to the compiled rules. Opens nothing. */
+/* Compiles a parsed rule file, whose names are looked up, to rules for the maps. Opens nothing. */
 #ifndef TPROXY_RULES_COMPILE_H
 #define TPROXY_RULES_COMPILE_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Parses a rule file by recursive descent, see grammar.h. One word is looked ahead: the token.
+ * Parses a rule file by recursive descent, see grammar.h, with one token of lookahead.
  *
  *   file       = { statement }
  *   statement  = "set" NAME "=" list | "set" NAME "file" PATH
@@ -10,9 +10,9 @@
  *   condition  = ( "to" | "port" | "uid" | "gid" | "command" | "cgroup" ) list
  *   list       = value { "," value }
  *
- * A function that parses a part returns true, or false after an error, of which the message was
- * added. The rest of the statement is skipped then, so each statement has one error at most. What
- * needs the whole file, such as the sets that are named, is checked at the end.
+ * A function that parses a part returns true, or adds a message and returns false. After an error
+ * the rest of the statement is skipped, so each statement has one error at most. Checks that need
+ * the whole file, such as whether each named set exists, are done at the end.
  */
 #include "grammar.h"
 
@@ -53,7 +53,7 @@ static const struct {
 	{ "refuse", TPROXY_RULE_REFUSE },
 };
 
-/* Longer text of the file is cut in messages; the line is shown below. */
+/* Limit of the file's text in a message. The whole line is shown below it. */
 #define FOUND_MAX 80
 
 static void advance(struct grammar *g)
@@ -72,14 +72,14 @@ static bool is_value(const struct token *token)
 	return token->type == TOKEN_WORD || token->type == TOKEN_QUOTED;
 }
 
-/* Adds the error that the token is another one than expected. Returns false. */
+/* Adds the error that the token is not what was expected. Returns false. */
 static bool expected(struct grammar *g, const char *what)
 {
 	const struct token *token = &g->token;
 
 	if (token->type == TOKEN_BAD)
 		what = token->expected;
-	/* A word that begins with a quote is bad because the other quote is missing. */
+	/* A word that begins with a quote is bad only if the closing quote is missing. */
 	if (token->type == TOKEN_END || (token->type == TOKEN_BAD && *token->text == '"'))
 		source_error(g->source, token->at, "expected %s, found the end of the line", what);
 	else
@@ -126,7 +126,7 @@ static bool parse_list(struct grammar *g, enum parsed_condition condition, struc
 	}
 }
 
-/* Returns the conditions that are being parsed: those behind the last "unless", if there is one. */
+/* Returns the conditions that are being parsed: those after the last "unless", if there is one. */
 static struct parsed_conditions *current(struct parsed_rule *rule)
 {
 	return rule->n_unless ? &rule->unless[rule->n_unless - 1] : &rule->conditions;
@@ -201,11 +201,11 @@ static bool parse_rule_name(struct grammar *g, struct parsed_rule *rule)
 	return true;
 }
 
-/* Checks that the conditions behind "unless" except something, but not everything. */
+/* Checks that "unless" is followed by a condition other than "to any". */
 static bool check_unless(struct grammar *g, struct parsed_rule *rule)
 {
 	if (rule->n_unless && parsed_is_empty(current(rule)))
-		return expected(g, "a condition behind \"unless\", other than \"to any\"");
+		return expected(g, "a condition after \"unless\", other than \"to any\"");
 	return true;
 }
 
@@ -240,7 +240,7 @@ static bool parse_part(struct grammar *g, struct parsed_rule *rule)
 		return false;
 	}
 	if (value_is_errno(&g->token) && rule->action == TPROXY_RULE_REFUSE)
-		return expected(g, "the errno directly behind \"refuse\"");
+		return expected(g, "the errno directly after \"refuse\"");
 	return expected(g, "a condition (to, port, uid, gid, command, cgroup), tcp, udp, name or "
 			   "unless, or a comma and one more value");
 }
@@ -262,7 +262,7 @@ static bool parse_errno(struct grammar *g, struct parsed_rule *rule)
 	return true;
 }
 
-/* Parses the words of an action. Without one it expects what the caller says. */
+/* Parses the words of an action. If there is none, the error says what the caller expected. */
 static bool parse_action(struct grammar *g, struct parsed_rule *rule, const char *what)
 {
 	size_t i;
@@ -433,7 +433,7 @@ static void find_sets(struct grammar *g, struct parsed_list *list)
 	}
 }
 
-/* Notes sets without use, and rules that are there twice. */
+/* Adds notes about unused sets and duplicate rules. */
 static void note_useless(struct grammar *g)
 {
 	const struct parsed *p = g->parsed;
@@ -454,7 +454,7 @@ static void note_useless(struct grammar *g)
 	}
 }
 
-/* Checks what needs the whole file. */
+/* Does the checks that need the whole file. */
 static void check_file(struct grammar *g)
 {
 	struct parsed *p = g->parsed;

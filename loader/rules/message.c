@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Messages about a rule file, see message.h. They are kept, not printed, because the file is parsed
- * without output: a fuzz target and unit tests do so too. All text from the file is escaped when a
- * message is made. An allocation that fails makes a message shorter; it is still counted.
+ * Messages about a rule file, see message.h. They are kept, not printed, so that the fuzz target
+ * and unit tests can parse without output. All text from the file is escaped when a message is
+ * made. If an allocation fails, the message is shortened, but still counted.
  */
 #include "message.h"
 
@@ -71,7 +71,10 @@ static void show_line(struct rules_message *message, const char *line, size_t le
 	free(copy);
 }
 
-/* Returns the offset of a column, which counts from 1; that of the end for one behind it. */
+/*
+ * Returns the offset of a column, which counts from 1. For a column past the end it returns the
+ * end.
+ */
 static size_t offset_of(const char *line, size_t len, unsigned int column)
 {
 	size_t i = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What is wrong with a rule file, and what its reader should know. Each message has a place in the
- * file. An error prevents that the rules are used; a note does not.
+ * Errors in a rule file, and notes for its author. Each message has a place in the file. Rules with
+ * an error cannot be used; notes do no harm.
  */
 #ifndef TPROXY_RULES_MESSAGE_H
 #define TPROXY_RULES_MESSAGE_H
@@ -12,7 +12,7 @@
 
 #include "util.h"
 
-/* Errors that are kept; more are counted only. The same number of notes. */
+/* Limit of errors that are kept, and of notes. Further ones are only counted. */
 #define RULES_MESSAGES_MAX 20
 
 /* A place in a file. The column counts characters from 1; a tab is one. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Reads list files, see netset.h. A published list is not written for this host: bits beyond the
- * length of a CIDR are cleared, and loopback addresses, which several lists of reserved networks
- * have, are left out. A rule that is to apply to loopback addresses has to name them itself.
+ * Reads list files, see netset.h. A published list is not written for this host. So bits beyond the
+ * length of a CIDR are cleared. Loopback addresses, which lists of reserved networks often contain,
+ * are left out: a rule for loopback addresses has to name them itself.
  */
 #include "netset.h"
 
@@ -36,7 +36,7 @@ static const char *trim(const char *line, const char **end)
 	return line;
 }
 
-/* Forgets the prefixes from the index @from on that are loopback addresses. */
+/* Removes the prefixes of loopback addresses from the index @from on. */
 static void drop_loopback(struct prefixes *prefixes, size_t from, struct netset_counts *counts)
 {
 	size_t i, kept = from;

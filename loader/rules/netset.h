@@ -13,12 +13,12 @@ struct source;
 
 struct netset_counts {
 	size_t n_masked;   /* entries whose bits beyond the length were cleared */
-	size_t n_loopback; /* entries that were left out, because they are loopback addresses */
+	size_t n_loopback; /* loopback addresses, which were left out */
 };
 
 /*
- * Appends the prefixes of a list. Other text is an error, which is added to the messages of
- * @source, and its line is skipped. Returns 0, or -ENOMEM.
+ * Appends the prefixes of a list. A line with other text is skipped, and an error is added to the
+ * messages of @source. Returns 0, or -ENOMEM.
  */
 int netset_read(const struct source *source, struct prefixes *prefixes,
 		struct netset_counts *ret_counts);

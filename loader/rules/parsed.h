@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * A rule file after parsing: its sets, its rules in order, its default. grammar.c makes it from
- * text alone; resolve.c replaces the names of host names, users, groups and cgroups by what they
- * mean on this host, and adds the contents of list files.
+ * text alone; resolve.c replaces host names, users, groups and cgroups by their addresses and ids
+ * on this host, and adds the contents of list files.
  */
 #ifndef TPROXY_RULES_PARSED_H
 #define TPROXY_RULES_PARSED_H
@@ -39,7 +39,10 @@ struct parsed_item {
 	uint32_t cgroup_level;
 };
 
-/* Elements of which one has to hold. Addresses are in prefixes, everything else in items. */
+/*
+ * Elements, of which at least one has to match. Addresses are in prefixes, everything else in
+ * items.
+ */
 struct parsed_list {
 	bool given;
 	bool any; /* `to any`: no condition */
@@ -71,7 +74,7 @@ struct parsed_rule {
 	uint16_t error;	       /* errno, for refuse */
 	char name[TPROXY_RULE_NAME_LEN];
 	struct parsed_conditions conditions;
-	struct parsed_conditions *unless; /* exceptions: any of them takes the rule out */
+	struct parsed_conditions *unless; /* exceptions: if one holds, the rule does not apply */
 	size_t n_unless;
 	char *text; /* as struct rules_rule has it */
 };

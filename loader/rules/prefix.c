@@ -124,7 +124,7 @@ char *prefix_format(const struct tproxy_prefix *prefix, char *buf, size_t size)
 	return buf;
 }
 
-/* Reads an address. *ret_mapped is how many bits come before it. */
+/* Reads an address. *ret_mapped is the number of bits before it. */
 static bool parse_address(const char *text, size_t len, __u8 ret_addr[16], unsigned int *ret_mapped)
 {
 	char copy[INET6_ADDRSTRLEN];
@@ -184,7 +184,7 @@ static enum prefix_result add_cidr(struct prefixes *prefixes, const char *text, 
 
 /*
  * Adds the prefixes below @prefix that make up its addresses from @first to @last. At each level at
- * most two halves are cut, so this ends after some 4 * 128 calls.
+ * most two prefixes are split, so this ends after some 4 * 128 calls.
  */
 static int add_part(struct prefixes *prefixes, struct tproxy_prefix prefix, const __u8 first[16],
 		    const __u8 last[16])
@@ -218,7 +218,7 @@ static enum prefix_result add_range(struct prefixes *prefixes, const char *text,
 		return PREFIX_NO_ADDRESS;
 	if (mapped != mapped_last || memcmp(first, last, sizeof(first)) > 0)
 		return PREFIX_BACKWARDS;
-	/* The shortest prefix that contains both. */
+	/* The longest prefix that contains both. */
 	memcpy(common.addr, first, sizeof(first));
 	while (common.n_bits < PREFIX_BITS_MAX &&
 	       !((first[common.n_bits / 8] ^ last[common.n_bits / 8]) & 0x80 >> common.n_bits % 8))

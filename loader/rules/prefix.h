@@ -23,7 +23,7 @@ enum prefix_result {
 	PREFIX_OK,
 	PREFIX_MASKED,	   /* read, with the bits beyond its length cleared; see prefixes_parse() */
 	PREFIX_NO_ADDRESS, /* text of another kind */
-	PREFIX_NO_LENGTH,  /* behind the '/' is no length that the family has */
+	PREFIX_NO_LENGTH,  /* the length after '/' is not valid for the family */
 	PREFIX_HOST_BITS,  /* bits beyond the length are set */
 	PREFIX_BACKWARDS,  /* a range whose end is before its start, or of the other family */
 	PREFIX_NO_MEMORY,
@@ -34,9 +34,9 @@ int prefixes_add(struct prefixes *prefixes, const struct tproxy_prefix *prefix);
 void prefixes_finish(struct prefixes *prefixes);
 
 /*
- * Reads an address, a CIDR, or a range "a-b", and appends the prefixes that it consists of. Bits
- * beyond the length of a CIDR are cleared if @mask, and refused otherwise. Appends nothing on
- * failure, except for PREFIX_NO_MEMORY.
+ * Reads an address, a CIDR, or a range "a-b", and appends its prefixes. Bits beyond the length of a
+ * CIDR are cleared if @mask, and refused otherwise. Appends nothing on failure, except for
+ * PREFIX_NO_MEMORY.
  */
 enum prefix_result prefixes_parse(struct prefixes *prefixes, const char *text, size_t len,
 				  bool mask);
@@ -50,15 +50,15 @@ bool prefix_is_within(const struct tproxy_prefix *prefix, const struct tproxy_pr
 int prefix_compare(const void *a, const void *b);
 /* Returns true if all addresses are loopback ones: 127.0.0.0/8, 0.0.0.0, ::1, ::. */
 bool prefix_is_loopback(const struct tproxy_prefix *prefix);
-/* Writes a CIDR, an IPv4 one with its own length; an address without one. Returns buf. */
+/* Writes a CIDR; an IPv4 CIDR has a length up to 32, a single address none. Returns buf. */
 #define PREFIX_FORMAT_LEN 52
 char *prefix_format(const struct tproxy_prefix *prefix, char *buf, size_t size);
 /* Clears the bits beyond the length. Returns true if one was set. */
 bool prefix_mask(struct tproxy_prefix *prefix);
 
 /*
- * Prefixes whose addresses do not belong to a shorter prefix that contains them: the loopback ones,
- * and all of IPv4, which is not a part of ::/0. Sorted.
+ * Prefixes that do not inherit the sets of a shorter prefix around them: the loopback prefixes, and
+ * all of IPv4, which is not a part of ::/0. Sorted.
  */
 #define PREFIX_BARRIERS 5
 extern const struct tproxy_prefix prefix_barriers[PREFIX_BARRIERS];

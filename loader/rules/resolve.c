@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Looks up names, see resolve.h. Each is looked up once, when the rules are compiled: connect() of
- * other processes cannot wait for a name server. A host name stands for all its addresses. All
- * names are tried, so that all errors are reported at once.
+ * Looks up names, see resolve.h. Each name is looked up once, when the rules are compiled, because
+ * connect() cannot wait for a name server. A host name stands for all its addresses. All names are
+ * tried, so that all errors are reported at once.
  */
 #include "resolve.h"
 
@@ -148,7 +148,7 @@ static int resolve_item(struct resolver *r, struct parsed_list *list, size_t i)
 	return resolve_id(r, item);
 }
 
-/* The first error is kept, but no memory goes before it. */
+/* Keeps the first error, but -ENOMEM takes precedence. */
 static int worst(int r, int other)
 {
 	return other == -ENOMEM || r == 0 ? other : r;

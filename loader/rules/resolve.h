@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Looks up what a parsed rule file names: list files, host names, users, groups, cgroups. What is
- * not there is an error with its place.
+ * Looks up what a parsed rule file names: list files, host names, users, groups, cgroups. A missing
+ * file or name is an error with its place.
  */
 #ifndef TPROXY_RULES_RESOLVE_H
 #define TPROXY_RULES_RESOLVE_H

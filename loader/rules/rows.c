@@ -17,7 +17,7 @@
 #include "text.h"
 #include "tproxy_abi.h"
 
-/* The list of a condition as it counts for rows: none, or its number of values. */
+/* Returns the number of values of a condition for the count of rows; 0 for destinations. */
 static size_t n_values(const struct parsed_conditions *conditions, size_t i)
 {
 	return i == PARSED_TO ? 0 : conditions->lists[i].n_items;
@@ -85,7 +85,7 @@ static void pattern_test(const struct parsed_item *item, struct tproxy_cgroup_te
 	}
 }
 
-/* Returns the index of the test for a cgroup, a new one if needed, or -ENOSPC. */
+/* Returns the index of the test for a cgroup, which is added if needed, or -ENOSPC. */
 static int test_of(struct tproxy_rules *rules, const struct parsed_item *item)
 {
 	struct tproxy_cgroup_test test = {};
@@ -94,7 +94,10 @@ static int test_of(struct tproxy_rules *rules, const struct parsed_item *item)
 	if (item->type == PARSED_CGROUP_NAME) {
 		pattern_test(item, &test);
 	} else {
-		/* A path that was not looked up has no id: any number of its own. */
+		/*
+		 * A path that was not looked up has no id. Any number that no other path has will
+		 * do.
+		 */
 		test.cgroup_id = item->cgroup_id ? item->cgroup_id : text_hash(item->word);
 		test.level = item->cgroup_level;
 	}
@@ -129,7 +132,7 @@ static int set_value(const struct source *source, struct tproxy_rules *rules,
 		     enum parsed_condition condition, const struct parsed_item *item,
 		     struct tproxy_rule *row)
 {
-	/* A name that was not looked up: an id that no process has. */
+	/* A name that was not looked up gets an id that no process has. */
 	const bool known = item->type == PARSED_NUMBERS;
 	const __u32 first = known ? item->number_first : UINT32_MAX;
 	const __u32 last = known ? item->number_last : UINT32_MAX;
@@ -182,7 +185,7 @@ static int set_destination(const struct source *source, struct tproxy_rules *rul
 	return 0;
 }
 
-/* Appends the rows of conditions, like @row otherwise. Returns 0 or -EINVAL. */
+/* Appends the rows of conditions; the other members are those of @row. Returns 0 or -EINVAL. */
 static int add_combinations(const struct source *source, struct tproxy_rules *rules,
 			    struct sets *sets, const struct parsed_conditions *conditions,
 			    struct tproxy_rule row)

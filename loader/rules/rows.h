@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The rows of a rule: one for each combination of its lists, and those of its exceptions before. */
+/*
+ * The rows of a rule: first the rows of its exceptions, then one row for each combination of its
+ * lists.
+ */
 #ifndef TPROXY_RULES_ROWS_H
 #define TPROXY_RULES_ROWS_H
 
@@ -9,9 +12,9 @@ struct sets;
 struct source;
 struct tproxy_rules;
 
-/* The number of rows that a rule takes; more than UINT32_MAX count as this. */
+/* Returns the number of rows that a rule takes, at most UINT32_MAX. */
 uint32_t rows_count(const struct parsed_rule *rule);
-/* Writes how they come about: "2 ports x 3 users + 1 for unless". Returns buf. */
+/* Writes how this number comes about: "2 ports x 3 users + 1 for unless". Returns buf. */
 char *rows_explain(const struct parsed_rule *rule, char *buf, size_t size);
 
 /*

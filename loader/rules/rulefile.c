@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Compiles a rule file, see rules.h, in three steps: grammar.c parses the text, resolve.c looks up
- * names and reads list files, compile.c makes what the maps hold. The first and the last open
- * nothing. An error ends the compilation after its step, so that each step may rely on the one
+ * names and reads list files, compile.c makes the contents of the maps. Only the second step opens
+ * files. If a step finds errors, the next step does not run, so each step may rely on the one
  * before.
  */
 #include "rules.h"
@@ -42,7 +42,7 @@ int rules_compile_file(const char *path, const struct rules_options *options,
 	*ret_compiled = (struct rules_compiled){};
 	r = file_read(path, RULE_FILE_MAX, &text, &source.len);
 	if (r < 0)
-		/* -EINVAL is an error in the file, not of reading it. */
+		/* -EINVAL means an error in the file, not a failure to read it. */
 		return fail(&source, r == -EINVAL ? -EIO : r);
 	source.text = text;
 	r = grammar_parse(&source, &parsed);

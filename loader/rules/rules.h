@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * From a rule file (tproxy-rules(5)) to what the kernel half reads. All that is needed from the
- * host is looked up here, once: list files, host names, users, groups and cgroups.
+ * Compiles a rule file (tproxy-rules(5)) to the structures that the kernel half reads. List files,
+ * host names, users, groups and cgroups are looked up here, once.
  *
- * A rule becomes rows, as tproxy_abi.h has them. Each list of CIDRs is a set, with or without a
- * name. The prefixes of all sets make one sorted array, in which each prefix has the bits of the
- * sets that contain it. The loader adds what it knows alone: the generation, the slot of the sets
- * and the counters.
+ * A rule becomes rows, see tproxy_abi.h. Each list of CIDRs is a set, with or without a name. The
+ * prefixes of all sets make one sorted array, in which each prefix has the bits of the sets that
+ * contain it. The loader adds the generation, the slot of the sets and the counters.
  */
 #ifndef TPROXY_RULES_RULES_H
 #define TPROXY_RULES_RULES_H

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Compiles sets, see sets.h. An LPM trie finds only the longest prefix that has an address, so each
- * prefix must have the bits of the shorter ones around it. The prefixes are sorted, so a prefix
- * follows all that contain it, and those are a stack: the prefixes that are still open. The work is
- * the sort; the rest is linear, whatever the number of sets.
+ * Compiles sets, see sets.h. An LPM trie finds only the longest prefix of an address, so each
+ * prefix must have the bits of all shorter prefixes that contain it. The prefixes are sorted, so a
+ * prefix follows all that contain it; a stack holds these open prefixes. The sort dominates the
+ * cost. The rest is linear, whatever the number of sets.
  *
- * A barrier (prefix.h) takes no bits from the prefixes around it. It is in the array if those have
- * bits, so that the trie finds the barrier instead of them.
+ * A barrier (prefix.h) inherits no bits from the prefixes around it. It is in the array if these
+ * have bits, so that the trie finds the barrier instead.
  */
 #include "sets.h"
 
@@ -174,7 +174,7 @@ static int collect(const struct sets *sets, struct work *work)
 	return 0;
 }
 
-/* The prefixes around the current one, each of which is within the one below it. */
+/* The open prefixes: each contains the prefix above it in the stack. */
 struct open {
 	struct {
 		struct tproxy_prefix prefix;
@@ -183,7 +183,9 @@ struct open {
 	size_t depth;
 };
 
-/* Closes the prefixes that do not contain this one. Returns the bits of the innermost other one. */
+/*
+ * Closes the prefixes that do not contain @prefix. Returns the bits of the innermost one that does.
+ */
 static struct tproxy_set_bits bits_around(struct open *open, const struct tproxy_prefix *prefix)
 {
 	while (open->depth && !prefix_is_within(prefix, &open->stack[open->depth - 1].prefix))

@@ -41,9 +41,9 @@ struct sets_prefixes {
 };
 
 /*
- * Makes the sorted array of prefixes. Each has the bits of all sets that contain it; one that has
- * the same bits as the shorter one around it is left out. Returns 0 or -ENOMEM. The caller frees
- * both arrays.
+ * Makes the sorted array of prefixes. Each prefix has the bits of all sets that contain it. A
+ * prefix with the same bits as the shorter prefix around it is left out. Returns 0 or -ENOMEM. The
+ * caller frees both arrays.
  */
 int sets_compile(const struct sets *sets, struct sets_prefixes *ret);
 

@@ -32,7 +32,7 @@ static void _printf_(4, 0) add(const struct source *source, struct rules_place a
 	const char *line;
 	size_t len = 0;
 
-	/* A list may have a million lines that are wrong. */
+	/* A list may have a million wrong lines, of which only the first are shown. */
 	if (*n >= RULES_MESSAGES_MAX) {
 		++*n;
 		return;

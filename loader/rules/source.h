@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The text of a rule file or list file, and where the messages about it go. */
+/* The text of a rule file or list file, and the destination of the messages about it. */
 #ifndef TPROXY_RULES_SOURCE_H
 #define TPROXY_RULES_SOURCE_H
 

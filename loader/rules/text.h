@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The text by which a rule is shown, and recognised after a reload. */
+/* The text of a rule, which the tools show and by which a reload recognises the rule. */
 #ifndef TPROXY_RULES_TEXT_H
 #define TPROXY_RULES_TEXT_H
 
@@ -8,7 +8,7 @@
 
 /*
  * Returns the words of a statement with one blank between them, none before a comma, and without
- * the comment, in printable ASCII. The caller frees it. NULL without memory.
+ * the comment, in printable ASCII. The caller frees it. Returns NULL if memory is short.
  */
 char *text_of_statement(const char *statement, size_t len);
 

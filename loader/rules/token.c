@@ -22,7 +22,7 @@ static bool is_special(char c)
 	return c == ',' || c == '=' || c == '"' || c == '#';
 }
 
-/* Returns the length of a backslash with the end of its line at s, or 0 if it is none. */
+/* Returns the length of a backslash and the end of its line at s, or 0 if there is none. */
 static size_t continuation_len(const char *s, const char *end)
 {
 	const char *p = s;
@@ -70,7 +70,7 @@ static struct rules_place place(struct tokens *t, size_t len)
 	return at;
 }
 
-/* Returns a word of len bytes at the position, and moves behind it. */
+/* Returns a word of len bytes at the position, and moves past it. */
 static struct token take(struct tokens *t, enum token_type type, size_t len)
 {
 	struct token token = { .type = type, .text = t->at, .len = len };

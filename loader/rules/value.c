@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Reads the values of a rule file, see value.h. No name is looked up here: what cannot be an
- * address is a host name, what is no number is a user.
+ * Reads the values of a rule file, see value.h. No name is looked up here. Text that cannot be an
+ * address is a host name; text that is no number is a user or group.
  */
 #include "value.h"
 
@@ -114,8 +114,7 @@ static int add_numbers(struct parsed_list *list, const struct token *token, uint
 }
 
 /*
- * Reads a number or a range "a-b" within [min, max]. Returns 0, -EINVAL if the text is another one,
- * or -ERANGE.
+ * Reads a number or a range "a-b" within [min, max]. Returns 0, -EINVAL for other text, or -ERANGE.
  */
 static int parse_numbers(const struct token *token, uint32_t min, uint32_t max, uint32_t *ret_first,
 			 uint32_t *ret_last)
@@ -181,7 +180,7 @@ static int read_cgroup(const struct token *token, struct parsed_list *list, char
 	len = token->len - prefix;
 	star = memchr(pattern, '*', len);
 	if (len == 0 || memchr(pattern, '/', len))
-		return expect(expected, "the name of a cgroup, without '/', behind \"name:\"");
+		return expect(expected, "the name of a cgroup, without '/', after \"name:\"");
 	if (star && memchr(star + 1, '*', (size_t)(pattern + len - star - 1)))
 		return expect(expected, "a name with at most one '*'");
 	before = star ? (size_t)(star - pattern) : len;
@@ -192,7 +191,7 @@ static int read_cgroup(const struct token *token, struct parsed_list *list, char
 	return add_item(list, token, PARSED_CGROUP_NAME, pattern, len);
 }
 
-/* Returns true for what is meant as an address, and can be no name. */
+/* Returns true if the text is meant as an address: it cannot be a name. */
 static bool is_like_address(const struct token *token)
 {
 	size_t i;
@@ -228,7 +227,7 @@ static int expect_masked(const struct token *token, char *expected)
 	char meant[128];
 	size_t used;
 
-	/* Only its network part was read differently. */
+	/* The default, in case memory is short. */
 	snprintf(meant, sizeof(meant), "a CIDR without bits beyond its length");
 	if (prefixes_parse(&prefixes, token->text, token->len, true) == PREFIX_MASKED) {
 		used = (size_t)snprintf(meant, sizeof(meant), "the CIDR ");
@@ -251,7 +250,7 @@ static int read_destination(const struct token *token, struct parsed_list *list,
 	case PREFIX_NO_MEMORY:
 		return -ENOMEM;
 	case PREFIX_NO_LENGTH:
-		return expect(expected, "a prefix length up to %d behind the '/'",
+		return expect(expected, "a prefix length up to %d after the '/'",
 			      memchr(token->text, ':', token->len) ? 128 : 32);
 	case PREFIX_BACKWARDS:
 		return expect(expected, "a range from a lower to a higher address of one family");

@@ -25,9 +25,9 @@ int value_read(enum parsed_condition condition, const struct token *token, struc
 
 /* Returns true if the word is written as errnos are: EACCES, say. */
 bool value_is_errno(const struct token *token);
-/* Returns 0 if this is no error that a rule can refuse with. */
+/* Returns 0 if a rule cannot refuse with this error. */
 uint16_t value_errno(const struct token *token);
-/* Writes the errnos that there are: "EACCES, EPERM or ECONNREFUSED". Returns buf. */
+/* Writes the errnos that a rule can refuse with: "EACCES, EPERM or ECONNREFUSED". Returns buf. */
 char *value_errnos(char *buf, size_t size);
 
 /* Returns true if a rule or a set may have this name, which with its NUL fits into @size bytes. */

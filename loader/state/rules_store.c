@@ -238,7 +238,7 @@ static int open_previous(struct rules_store *s)
 	fd = bpf_obj_get(path);
 	r = fd < 0 ? fd : read_inner(fd, &previous);
 	if (r < 0)
-		return log_error(s, "open the rules before", r);
+		return log_error(s, "open the previous rules", r);
 	if (previous->sets_slot == s->now->sets_slot)
 		return pins_remove(s->pins, PINNED_PREVIOUS);
 	s->previous_fd = TAKE_FD(fd);
@@ -468,7 +468,7 @@ int rules_store_restore(struct rules_store *s)
 	if (r == 0 && sets_fd < 0)
 		r = inner_map_open(s->sets_fd, previous->sets_slot, &sets_fd);
 	if (r < 0)
-		return log_error(s, "open the rules before", r);
+		return log_error(s, "open the previous rules", r);
 	/* A new generation: what is cached for the old number would be reused by the next load. */
 	next = new_rules(s, previous->generation ? previous : NULL, previous->sets_slot);
 	if (!next)
@@ -498,7 +498,7 @@ void rules_store_settle(struct rules_store *s)
 	if (inner_map_id(s->sets_fd, !s->now->sets_slot, &id) != -ENOENT) {
 		r = inner_map_remove(s->sets_fd, !s->now->sets_slot);
 		if (r < 0)
-			log_error(s, "free the sets of the rules before", r);
+			log_error(s, "free the sets of the previous rules", r);
 	}
 	set_loopback(s, s->now->needs & TPROXY_NEEDS_LOOPBACK);
 	if (!(s->now->needs & TPROXY_NEEDS_UDP))
