@@ -13,7 +13,7 @@ struct source;
 
 struct netset_counts {
 	size_t n_masked;   /* entries whose bits beyond the length were cleared */
-	size_t n_loopback; /* loopback addresses, which were left out */
+	size_t n_loopback; /* entries of loopback addresses, which were left out */
 };
 
 /*

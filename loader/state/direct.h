@@ -7,8 +7,8 @@ struct cgroup;
 struct hook;
 
 /*
- * Returns the level of the cgroup, @cgroup or the nearest one above it, to which the pinned program
- * of a hook is attached, or -1 if there is none or it cannot be found out.
+ * Returns the level of the nearest cgroup, @cgroup or one above it, to which the pinned program of
+ * a hook is attached. Returns -1 if there is none or the kernel does not tell.
  */
 int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup);
 

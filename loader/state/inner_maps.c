@@ -8,7 +8,7 @@
 
 #include "util.h"
 
-/* Entries of one system call. A signal ends the process between two of these. */
+/* Limit of entries for one system call. A signal can end the process between two calls. */
 #define BATCH_MAX 16384
 
 int inner_map_id(int outer_fd, uint32_t slot, uint32_t *ret_id)
@@ -43,7 +43,7 @@ int inner_map_create(int like_fd, const struct inner_map_types *types, int *ret_
 	r = bpf_obj_get_info_by_fd(like_fd, &info, &len);
 	if (r < 0)
 		return r;
-	/* Linux 6.1 takes no inner map without BTF if the first one had it. */
+	/* Linux 6.1 refuses an inner map without BTF if the first inner map had BTF. */
 	if (types->btf_fd < 0) {
 		btf_fd = bpf_btf_get_fd_by_id(info.btf_id);
 		if (btf_fd < 0)
@@ -79,7 +79,7 @@ int inner_map_fill(int fd, const void *keys, const void *values, size_t n)
 		if (r < 0)
 			break;
 	}
-	/* A kernel without batches for this type of map takes the rest one by one. */
+	/* Adds the rest one by one if the kernel has no batches for this type of map. */
 	for (; done < n; done++) {
 		r = bpf_map_update_elem(fd, key + done * info.key_size,
 					value + done * info.value_size, BPF_ANY);

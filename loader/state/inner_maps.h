@@ -25,20 +25,20 @@ struct inner_map_types {
 	}
 
 /*
- * Creates an empty map of the same kind as @like_fd, which a slot that takes that one takes too.
- * If the types are not known, they are those of @like_fd, which takes CAP_SYS_ADMIN.
+ * Creates an empty map of the same kind as @like_fd, which fits into the same slots. If the types
+ * are not known, the types of @like_fd are used, which takes CAP_SYS_ADMIN.
  */
 int inner_map_create(int like_fd, const struct inner_map_types *types, int *ret_fd);
 
 /*
  * Adds @n entries from arrays of keys and values, whose sizes are those of the map. Stops at the
- * first that the kernel refuses.
+ * first entry that the kernel refuses.
  */
 int inner_map_fill(int fd, const void *keys, const void *values, size_t n);
 
 /*
- * Put a map into a slot, or empty it. When they return, no program uses the map that was there
- * before: the kernel waits for those that run. Emptying an empty slot is no error.
+ * Put a map into a slot, or empty it. When they return, no program uses the previous map: the
+ * kernel waits for running programs. Emptying an empty slot returns 0.
  */
 int inner_map_put(int outer_fd, uint32_t slot, int fd);
 int inner_map_remove(int outer_fd, uint32_t slot);

@@ -60,8 +60,7 @@ int maps_open(const char *pin_dir, enum pinned_map_id id, bool writable, int *re
 
 /*
  * Returns 1 if maps, programs or links of tproxy-load are pinned, otherwise 0, or -errno if that
- * cannot be found out. The group of relays may not list the directory, but may look for maps by
- * name.
+ * cannot be found out. The relays' group may not list the directory, but may open maps by name.
  */
 static int holds_pins(const char *pin_dir)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl run. See probe.h. The programs that run for a cgroup can be listed by root only, but
- * every process may call connect(). No packet leaves: TCP knows no broadcast.
+ * tproxyctl run. See probe.h. Only root may list the programs that run for a cgroup, but every
+ * process may call connect(). No packet is sent, because TCP has no broadcast.
  */
 #include "probe.h"
 

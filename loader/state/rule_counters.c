@@ -2,12 +2,13 @@
 /*
  * tproxy-load and tproxyctl: the indices of the counters, see rule_counters.h.
  *
- * Nothing that the rules in force use is changed before the new rules are in force. An index is
- * given away in this order: never used, then the one whose rule was last loaded longest ago. Two
- * sets of rules use 514 indices at most, so those of the set before stay, for --confirm.
+ * Texts and counts of the rules in force do not change before the new rules are in force. A new
+ * rule gets an index that was never used, or else the index whose rule was loaded longest ago. Two
+ * generations of rules use 514 indices at most, so the indices of the previous generation stay, for
+ * --confirm.
  *
  * The count is cleared before the text is written. A loader that dies in between leaves an old text
- * without a count, and never a new text with the count of another rule.
+ * without a count, never a new text with another rule's count.
  */
 #include "rule_counters.h"
 
@@ -24,7 +25,7 @@
 
 #define NO_INDEX TPROXY_RULE_COUNTERS_MAX
 
-/* What is known of each index while they are given away. */
+/* State of each index during the assignment. */
 struct assignment {
 	uint16_t order[TPROXY_RULE_COUNTERS_MAX]; /* those of the rules in force come first */
 	bool in_force[TPROXY_RULE_COUNTERS_MAX];
@@ -72,8 +73,8 @@ uint32_t rule_counters_generation(const struct rule_counters *counters)
 }
 
 /*
- * Puts the indices in force first, in the order of their rules: of several rules with the same text
- * each keeps its own.
+ * Puts the indices in force first, in the order of their rules, so that each of several rules with
+ * the same text keeps its index.
  */
 static void begin(struct assignment *a, const struct tproxy_rules *now)
 {

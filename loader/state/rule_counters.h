@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The counters of rules: which index each rule has in map_rule_stats and map_rule_texts. A rule
- * keeps its index, and so its counts, for as long as its text stays the same. That also holds if a
- * load in between did not have the rule, until its index is needed for another one.
+ * keeps its index, and so its counts, while its text stays the same. That also holds if a load in
+ * between did not have the rule, until another rule needs the index.
  *
  * Functions return 0 or -errno, not logged.
  */
@@ -23,7 +23,7 @@ struct rule_counters {
 int rule_counters_open(int stats_fd, int texts_fd, struct rule_counters *ret_counters);
 void rule_counters_close(struct rule_counters *counters);
 
-/* Returns the highest generation that a text names: no cgroup is cached for a higher one. */
+/* Returns the highest generation that a text names. No cgroup is cached for a higher generation. */
 uint32_t rule_counters_generation(const struct rule_counters *counters);
 
 /*
@@ -34,8 +34,8 @@ int rule_counters_assign(struct rule_counters *counters, const struct rules_comp
 			 const struct tproxy_rules *now, struct tproxy_rules *next);
 
 /*
- * Marks the texts of @rules, which are in force, as those of their generation. @compiled has the
- * lines; NULL: they stay. An error does no harm: the index may be reused sooner.
+ * Writes the generation of @rules, which are in force, to their texts. @compiled has the line
+ * numbers; if it is NULL, they stay. An error only means that an index may be reused sooner.
  */
 void rule_counters_mark(struct rule_counters *counters, const struct rules_compiled *compiled,
 			const struct tproxy_rules *rules);

@@ -6,8 +6,8 @@
 struct rules_compiled;
 
 /*
- * As rules_compile_file(), with all names looked up. A file without a problem may still have notes
- * in compiled->messages.
+ * As rules_compile_file(), with all names looked up. Even after success compiled->messages may have
+ * notes.
  */
 int rules_file_compile(const char *path, struct rules_compiled *ret_compiled);
 

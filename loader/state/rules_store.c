@@ -13,7 +13,7 @@
  *   settle     empty the slot that is no longer in use, clear TPROXY_RULES_LOOPBACK, detach the
  *              hooks of UDP, if no rule is about UDP
  *
- * The update of map_rules[0] returns when no program uses the rules before any more. So the slot
+ * The update of map_rules[0] returns when no program uses the previous rules any more. So the slot
  * that is emptied, and the counters that the next load reuses, have no reader.
  */
 #include "rules_store.h"
@@ -46,7 +46,7 @@ static int log_error(const struct rules_store *s, const char *what, int r)
 	return r;
 }
 
-/* The name under which the pin of a map is replaced. */
+/* Writes the second name, under which a pin is staged before it is renamed. */
 static void staged_name(enum pinned_map_id id, char name[PINS_LINK_LEN])
 {
 	snprintf(name, PINS_LINK_LEN, "%s" PINNED_STAGED, pinned_maps[id].name);
@@ -205,8 +205,8 @@ static int open_in_use(const struct rules_store *s, int outer_fd, uint32_t slot,
 }
 
 /*
- * If map_sets was made again by a load, because its pin was missing, the trie that is pinned goes
- * into the slot.
+ * If a load has made map_sets again, because its pin was missing, puts the pinned trie into the
+ * slot.
  */
 static int open_sets(struct rules_store *s)
 {
@@ -220,8 +220,9 @@ static int open_sets(struct rules_store *s)
 }
 
 /*
- * Opens map_rules_previous. If it uses the same slot as the rules in force, it is those, or the
- * process that held it died after it had put them back: the pin is removed.
+ * Opens map_rules_previous. If it uses the same slot as the rules in force, the pin is stale and
+ * removed: it holds the rules in force, or the process that held it died after it had put them
+ * back.
  */
 static int open_previous(struct rules_store *s)
 {
@@ -293,7 +294,7 @@ int rules_store_hold(struct rules_store *s)
 	return r;
 }
 
-/* The generation after all that were ever in force. */
+/* Returns a generation above all that were ever in force. */
 static uint32_t next_generation(const struct rules_store *s)
 {
 	const uint32_t named = rule_counters_generation(&s->counters);
@@ -325,7 +326,10 @@ static void close_previous(struct rules_store *s)
 	s->previous_sets_fd = -1;
 }
 
-/* Puts both into force. Only the renaming of the pins can fail after that: the next run repairs. */
+/*
+ * Puts rules and sets into force. After that only the renaming of the pins can fail, which the next
+ * run repairs.
+ */
 static int publish(struct rules_store *s, struct tproxy_rules **next, int *sets_fd)
 {
 	const bool named = (*next)->needs & TPROXY_NEEDS_LOOPBACK;
@@ -436,7 +440,7 @@ int rules_store_clear(struct rules_store *s)
 	return r < 0 ? r : publish(s, &next, &sets_fd);
 }
 
-/* Gives the names of the sets of one generation to another one. */
+/* Makes the names of the sets of @previous those of @next. */
 static int renew_set_texts(const struct rules_store *s, const struct tproxy_rules *previous,
 			   const struct tproxy_rules *next)
 {
@@ -469,7 +473,10 @@ int rules_store_restore(struct rules_store *s)
 		r = inner_map_open(s->sets_fd, previous->sets_slot, &sets_fd);
 	if (r < 0)
 		return log_error(s, "open the previous rules", r);
-	/* A new generation: what is cached for the old number would be reused by the next load. */
+	/*
+	 * A new generation: the next load would reuse the old number, and the results cached for
+	 * it.
+	 */
 	next = new_rules(s, previous->generation ? previous : NULL, previous->sets_slot);
 	if (!next)
 		return log_error(s, "replace the rules", -ENOMEM);
@@ -494,7 +501,7 @@ void rules_store_settle(struct rules_store *s)
 	s->held = false;
 	close_previous(s);
 	remove_staged(s);
-	/* Removing waits for all programs, also from an empty slot. */
+	/* Skip an empty slot: even then the removal would wait for all programs. */
 	if (inner_map_id(s->sets_fd, !s->now->sets_slot, &id) != -ENOENT) {
 		r = inner_map_remove(s->sets_fd, !s->now->sets_slot);
 		if (r < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The rules in force, for those who replace them. Everything here happens under the lock of the pin
+ * The rules in force, for programs that replace them. All functions need the lock of the pin
  * directory.
  *
  * A replacement is one update of map_rules[0]. Before it, nothing that the rules in force use is
- * touched, so a failure leaves them as they were. After it, the rules before can be put back by
- * rules_store_restore(), until rules_store_settle() frees what they use. A process that dies in
- * between leaves a state that the next rules_store_open() completes: map_rules[0] is the truth.
+ * changed, so a failure leaves them as they were. After it, rules_store_restore() can put the
+ * previous rules back, until rules_store_settle() frees their sets. If a process dies in between,
+ * the next rules_store_open() completes the replacement: map_rules[0] is the truth.
  *
  * Functions return 0 or -errno, logged.
  */
@@ -28,7 +28,7 @@ struct rules_store {
 	int policy_fd, rules_fd, sets_fd, stats_fd, texts_fd, set_texts_fd;
 	int inner_fd, inner_sets_fd; /* in map_rules[0], and in its slot of map_sets */
 	struct tproxy_rules *now;    /* contents of inner_fd; generation 0: no rules */
-	/* The ones before, until rules_store_settle(); -1: none. */
+	/* The previous rules and sets, until rules_store_settle(); -1: none. */
 	int previous_fd, previous_sets_fd;
 	bool links_later; /* the caller attaches the hooks of UDP itself, afterwards */
 	bool held;	  /* by rules_store_hold(), of this process or another one */
@@ -46,7 +46,7 @@ struct rules_store {
 	}
 
 /*
- * Opens the rules, and completes what a process that died has left. *store must be
+ * Opens the rules, and completes the replacement of a process that died. *store must be
  * RULES_STORE_NULL. The maps of @pins must be those of our ABI version. The caller calls
  * rules_store_close(), after a failure too.
  */
@@ -55,23 +55,26 @@ void rules_store_close(struct rules_store *store);
 
 /*
  * Pins the rules in force as map_rules_previous, so that another process can put them back after
- * the next replacement. It lasts until rules_store_settle() or rules_store_restore().
+ * the next replacement. The pin stays until rules_store_settle() or rules_store_restore().
  */
 int rules_store_hold(struct rules_store *store);
 
 /*
- * Replaces the rules in force. @file is the absolute path that they come from. Call
- * rules_store_settle() or rules_store_restore() afterwards; after a failure rules_store_settle().
+ * Replaces the rules in force. @file is the absolute path of their file. Call rules_store_settle()
+ * or rules_store_restore() afterwards; after a failure rules_store_settle().
  */
 int rules_store_replace(struct rules_store *store, const struct rules_compiled *compiled,
 			const char *file);
-/* The same, with no rules at all: as before the first load. */
+/* The same with no rules, as before the first load. */
 int rules_store_clear(struct rules_store *store);
 
-/* Puts the rules before the replacement back, and settles. */
+/* Puts the previous rules back, and settles. */
 int rules_store_restore(struct rules_store *store);
 
-/* Frees what the rules in force do not use. Errors are logged only: the next run tries again. */
+/*
+ * Frees everything that the rules in force do not use. Errors are only logged, because the next run
+ * tries again.
+ */
 void rules_store_settle(struct rules_store *store);
 
 #endif

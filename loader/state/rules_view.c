@@ -2,10 +2,10 @@
 /*
  * tproxy-load and tproxyctl: the rules in force, see rules_view.h.
  *
- * The texts and counts are read after the rules. They belong to these rules for as long as the
- * generation is the same, and to those of the generation after it too: a load gives away only
- * indices that the rules before it do not use. So the view is consistent if the generation is still
- * the same after everything was read; otherwise it is read again.
+ * The texts and counts are read after the rules. They belong to these rules while the generation is
+ * the same or the next one, because a load assigns only indices that the previous rules do not use.
+ * So the view is consistent if the generation is still the same after everything was read;
+ * otherwise it is read again.
  */
 #include "rules_view.h"
 
@@ -24,7 +24,7 @@
 #include "pins.h"
 #include "util.h"
 
-/* Loads that may come while the rules are read. */
+/* Limit of loads of rules while the rules are read. */
 #define READ_TRIES 10
 
 /* Returns true if this process may not open a map by its id, or not open the map of maps. */
@@ -153,7 +153,7 @@ static int read_list(const char *pin_dir, struct rules_view *view)
 	return r < 0 ? r : read_counter(stats_fd, texts_fd, rules->default_counter, &view->list[i]);
 }
 
-/* Returns 1 if other rules came into force meanwhile. */
+/* Reads the view once. Returns 1 if other rules came into force meanwhile. */
 static int try_read(const char *pin_dir, struct rules_view *view)
 {
 	const struct pins pins = { .path = pin_dir, .fd = -1 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The rules in force, for those who only read them. No lock is taken: rules that are in force do
- * not change, they are replaced as a whole. Functions return 0 or -errno, not logged.
+ * The rules in force, for programs that only read them. No lock is needed: rules in force do not
+ * change, they are replaced as a whole. Functions return 0 or -errno, not logged.
  */
 #ifndef TPROXY_STATE_RULES_VIEW_H
 #define TPROXY_STATE_RULES_VIEW_H
@@ -16,7 +16,7 @@ struct json_object;
 
 /*
  * Open the rules in force, and the sets in use, read-only. Root gets what the kernel half uses.
- * Others get the pins, which lag behind if a load died; the next load repairs them.
+ * Other users get the pins, which lag behind if a load died; the next load repairs them.
  */
 int rules_view_open(const char *pin_dir, int *ret_fd);
 int rules_view_open_sets(const char *pin_dir, uint32_t sets_slot, int *ret_fd);
@@ -34,7 +34,7 @@ struct rules_view {
 	struct tproxy_rules rules; /* generation 0: no rules are loaded; then list is NULL */
 	struct rules_view_rule *list;
 	size_t n;	  /* rules; list[n] is the default */
-	bool unconfirmed; /* the rules before are kept, see rules_store_hold() */
+	bool unconfirmed; /* the previous rules are kept, see rules_store_hold() */
 };
 
 /* The caller calls rules_view_finish(). */
@@ -50,8 +50,7 @@ size_t rules_view_count(const struct tproxy_rules *rules);
 const char *rules_view_action(unsigned int action);
 
 /*
- * Adds what is in force as a whole: member "rules", with generation, number of rules, default and
- * file.
+ * Adds member "rules", with generation, number of rules, default and file.
  */
 int rules_view_add_summary(struct json_object *root, const char *pin_dir);
 

@@ -30,7 +30,10 @@ bool udp_links_wanted(const char *pin_dir)
 	       bpf_map_lookup_elem(fd, &key, rules) == 0 && rules->needs & TPROXY_NEEDS_UDP;
 }
 
-/* Refuses to stop a foreign program that runs for the cgroup, as load/foreign_check.c does. */
+/*
+ * Refuses if the attachment would stop a foreign program that runs for the cgroup, as
+ * load/foreign_check.c does.
+ */
 static int check_foreign(const struct pins *pins, const struct hook *hook,
 			 const struct cgroup *cgroup)
 {

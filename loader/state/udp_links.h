@@ -13,7 +13,7 @@
 
 struct pins;
 
-/* Returns true if a rule in force is about UDP. False too if the rules cannot be read. */
+/* Returns true if a rule in force is about UDP, and false if the rules cannot be read. */
 bool udp_links_wanted(const char *pin_dir);
 
 /*
