@@ -344,6 +344,16 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 	client_forget(client);
 }
 
+/* Returns the entry of the socket in map_observed, or NULL, and the cookie that is its key. */
+static __always_inline struct tproxy_observed *observed_of(struct bpf_sock_ops *ctx,
+							   __u64 *ret_cookie)
+{
+	if (!is_observing())
+		return NULL;
+	*ret_cookie = bpf_get_socket_cookie(ctx);
+	return bpf_map_lookup_elem(&map_observed, ret_cookie);
+}
+
 /*
  * TCP_CONNECT_CB of an observed connection: source and destination are final. The entry keeps the
  * destination that connect() asked for, if another connect program has changed it.
@@ -354,10 +364,7 @@ static __always_inline void observe_sent(struct bpf_sock_ops *ctx, const struct 
 	struct tproxy_endpoint dst;
 	__u64 cookie;
 
-	if (!is_observing())
-		return;
-	cookie = bpf_get_socket_cookie(ctx);
-	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	observed = observed_of(ctx, &cookie);
 	if (!observed)
 		return;
 	ends_of(ctx, &observed->src, &dst);
@@ -374,10 +381,9 @@ static __always_inline void observe_established(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie;
 
-	if (ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG || !is_observing())
+	if (ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG)
 		return;
-	cookie = bpf_get_socket_cookie(ctx);
-	if (bpf_map_lookup_elem(&map_observed, &cookie))
+	if (observed_of(ctx, &cookie))
 		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -441,10 +447,7 @@ static __always_inline void observe_end(struct bpf_sock_ops *ctx, struct bpf_soc
 	struct tproxy_event *event;
 	__u64 cookie;
 
-	if (!is_observing())
-		return;
-	cookie = bpf_get_socket_cookie(ctx);
-	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	observed = observed_of(ctx, &cookie);
 	if (!observed)
 		return;
 	event = event_begin(cookie, observed);
