@@ -49,6 +49,19 @@ static int work_begin(const char *pin_dir, struct work *work)
 	return r < 0 ? r : rules_store_open(&work->pins, &work->store);
 }
 
+/* As work_begin(). Fails if no rules wait for confirmation. */
+static int work_begin_held(const char *pin_dir, struct work *work)
+{
+	int r;
+
+	r = work_begin(pin_dir, work);
+	if (r == 0 && !work->store.held) {
+		log_err("no rules wait for confirmation");
+		r = -ENOENT;
+	}
+	return r;
+}
+
 static void work_end(struct work *work)
 {
 	rules_store_close(&work->store);
@@ -187,12 +200,8 @@ int rules_confirm(const struct ctl_options *options)
 {
 	_cleanup_(work_end) struct work work = WORK_NULL;
 
-	if (work_begin(options->pin_dir, &work) < 0)
+	if (work_begin_held(options->pin_dir, &work) < 0)
 		return EXIT_FAILURE;
-	if (!work.store.held) {
-		log_err("no rules wait for confirmation");
-		return EXIT_FAILURE;
-	}
 	rules_store_settle(&work.store);
 	printf("confirmed: generation %u stays\n", work.store.now->generation);
 	return EXIT_SUCCESS;
@@ -202,12 +211,8 @@ int rules_revert(const struct ctl_options *options)
 {
 	_cleanup_(work_end) struct work work = WORK_NULL;
 
-	if (work_begin(options->pin_dir, &work) < 0)
+	if (work_begin_held(options->pin_dir, &work) < 0)
 		return EXIT_FAILURE;
-	if (!work.store.held) {
-		log_err("no rules wait for confirmation");
-		return EXIT_FAILURE;
-	}
 	if (rules_store_restore(&work.store) < 0)
 		return EXIT_FAILURE;
 	printf("taken back: the previous rules are in force again\n");
