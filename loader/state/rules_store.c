@@ -154,19 +154,31 @@ static int open_maps(struct rules_store *s)
 	return 0;
 }
 
-/* Opens a pin if it is that of the map with this id. Returns -ENOENT if it is not. */
-static int open_pin_of(const struct rules_store *s, const char *name, uint32_t id, int *ret_fd)
+static int open_pin(const struct rules_store *s, const char *name, int *ret_fd)
 {
-	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	uint32_t pinned;
-	int r;
+	int fd, r;
 
 	r = pins_path(s->pins, name, path);
 	if (r < 0)
 		return r;
 	fd = bpf_obj_get(path);
-	r = fd < 0 ? fd : bpffs_map_id(fd, &pinned);
+	if (fd < 0)
+		return fd;
+	*ret_fd = fd;
+	return 0;
+}
+
+/* Opens a pin if it is that of the map with this id. Returns -ENOENT if it is not. */
+static int open_pin_of(const struct rules_store *s, const char *name, uint32_t id, int *ret_fd)
+{
+	_cleanup_close_ int fd = -1;
+	uint32_t pinned;
+	int r;
+
+	r = open_pin(s, name, &fd);
+	if (r == 0)
+		r = bpffs_map_id(fd, &pinned);
 	if (r < 0)
 		return r;
 	if (pinned != id)
@@ -188,10 +200,9 @@ static int open_in_use(const struct rules_store *s, int outer_fd, uint32_t slot,
 	int r;
 
 	r = inner_map_id(outer_fd, slot, &id);
-	if (r == 0)
-		r = open_pin_of(s, pinned_maps[pin].name, id, ret_fd);
-	else
+	if (r < 0)
 		return r;
+	r = open_pin_of(s, pinned_maps[pin].name, id, ret_fd);
 	if (r != -ENOENT)
 		return r;
 	staged_name(pin, staged);
@@ -228,16 +239,13 @@ static int open_previous(struct rules_store *s)
 {
 	_cleanup_free_ struct tproxy_rules *previous = NULL;
 	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
 	int r;
 
 	if (!pins_exists(s->pins, PINNED_PREVIOUS))
 		return 0;
-	r = pins_path(s->pins, PINNED_PREVIOUS, path);
-	if (r < 0)
-		return r;
-	fd = bpf_obj_get(path);
-	r = fd < 0 ? fd : read_inner(fd, &previous);
+	r = open_pin(s, PINNED_PREVIOUS, &fd);
+	if (r == 0)
+		r = read_inner(fd, &previous);
 	if (r < 0)
 		return log_error(s, "open the previous rules", r);
 	if (previous->sets_slot == s->now->sets_slot)
