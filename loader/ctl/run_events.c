@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "escape.h"
@@ -15,6 +14,7 @@
 #include "load/instance.h"
 #include "log.h"
 #include "parse.h"
+#include "state/counters.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -82,20 +82,11 @@ uint64_t run_events_open_connections(const struct run_events *events,
 
 uint64_t run_events_lost(const struct run_events *events)
 {
-	static const __u32 keys[] = { TPROXY_STAT_OBSERVE_FULL, TPROXY_STAT_EVENTS_LOST };
-	const int cpus = libbpf_num_possible_cpus();
-	_cleanup_free_ __u64 *values = cpus > 0 ? calloc((size_t)cpus, sizeof(*values)) : NULL;
-	uint64_t sum = 0;
-	size_t i;
-	int cpu;
+	uint64_t counts[_TPROXY_STAT_MAX];
 
-	for (i = 0; values && i < ARRAY_SIZE(keys); i++) {
-		if (bpf_map_lookup_elem(events->instance->stats_fd, &keys[i], values) < 0)
-			continue;
-		for (cpu = 0; cpu < cpus; cpu++)
-			sum += values[cpu];
-	}
-	return sum;
+	if (counters_read_map(events->instance->stats_fd, counts) < 0)
+		return 0;
+	return counts[TPROXY_STAT_OBSERVE_FULL] + counts[TPROXY_STAT_EVENTS_LOST];
 }
 
 /* Writes how the connection has ended, or nothing for a normal end. Returns buf. */

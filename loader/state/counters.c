@@ -49,11 +49,10 @@ const char *counters_name(unsigned int stat)
 	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
 }
 
-int counters_read(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
+int counters_read_map(int map_fd, uint64_t ret_counts[_TPROXY_STAT_MAX])
 {
-	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	int n_cpus = libbpf_num_possible_cpus(), r = 0, i;
 	_cleanup_free_ __u64 *values = NULL;
-	_cleanup_close_ int fd = -1;
 	__u32 key;
 
 	if (n_cpus < 0)
@@ -61,12 +60,20 @@ int counters_read(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
 	values = calloc((size_t)n_cpus, sizeof(*values));
 	if (!values)
 		return -ENOMEM;
-	r = bpffs_open_map(pin_dir, PINNED_STATS, /* writable= */ false, &fd);
 	for (key = 0; r == 0 && key < _TPROXY_STAT_MAX; key++) {
 		ret_counts[key] = 0;
-		r = bpf_map_lookup_elem(fd, &key, values);
+		r = bpf_map_lookup_elem(map_fd, &key, values);
 		for (i = 0; r == 0 && i < n_cpus; i++)
 			ret_counts[key] += values[i];
 	}
 	return r;
+}
+
+int counters_read(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX])
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	r = bpffs_open_map(pin_dir, PINNED_STATS, /* writable= */ false, &fd);
+	return r < 0 ? r : counters_read_map(fd, ret_counts);
 }

@@ -7,8 +7,12 @@
 
 #include "tproxy_abi.h"
 
-/* Reads the counters, each summed over all CPUs. Returns 0 or -errno, not logged. */
+/*
+ * Read the counters, each summed over all CPUs, of the pinned map, or of this one. Return 0 or
+ * -errno, not logged.
+ */
 int counters_read(const char *pin_dir, uint64_t ret_counts[_TPROXY_STAT_MAX]);
+int counters_read_map(int map_fd, uint64_t ret_counts[_TPROXY_STAT_MAX]);
 
 /* Returns the name of counter @stat (enum tproxy_stat), or NULL beyond the last one. */
 const char *counters_name(unsigned int stat);
