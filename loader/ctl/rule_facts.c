@@ -27,16 +27,6 @@ static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], cons
 	memcpy(chunk, name + offset, n);
 }
 
-static int read_rules(const char *pin_dir, struct tproxy_rules *ret_rules)
-{
-	_cleanup_close_ int fd = -1;
-	const __u32 key = 0;
-	int r;
-
-	r = rules_view_open(pin_dir, &fd);
-	return r < 0 ? r : bpf_map_lookup_elem(fd, &key, ret_rules);
-}
-
 /*
  * Returns the cgroup tests that hold for the caller's cgroup and the cgroups above it. The name of
  * the root is empty.
@@ -76,7 +66,7 @@ static int open_sets(const char *pin_dir, const struct tproxy_rules *rules, int 
 	if (!after)
 		return -ENOMEM;
 	opened = rules_view_open_sets(pin_dir, rules->sets_slot, ret_fd);
-	r = read_rules(pin_dir, after);
+	r = rules_view_read_rules(pin_dir, after);
 	if (r < 0)
 		return r;
 	if (after->generation != rules->generation)
@@ -113,7 +103,7 @@ int rule_facts_refresh(struct rule_facts_source *source, const struct caller *ca
 	if (!now)
 		return -ENOMEM;
 	for (tries = 0; r > 0 && tries < READ_TRIES; tries++) {
-		r = read_rules(source->pin_dir, now);
+		r = rules_view_read_rules(source->pin_dir, now);
 		if (r < 0)
 			return r;
 		if (source->rules && source->rules->generation == now->generation)
@@ -181,10 +171,8 @@ void rule_facts_add_rule(struct json_object *root, const struct rule_facts_sourc
 		json_add_number(rule, "number", row->group + (uint64_t)1);
 	json_add_number(rule, "counter", counter);
 	if (bpffs_open_map(source->pin_dir, PINNED_RULE_TEXTS, /* writable= */ false, &fd) < 0 ||
-	    bpf_map_lookup_elem(fd, &counter, &text) < 0)
+	    rules_view_rule_text(fd, counter, &text) < 0)
 		return;
-	text.name[sizeof(text.name) - 1] = '\0';
-	text.text[sizeof(text.text) - 1] = '\0';
 	if (*text.name)
 		json_add_string(rule, "name", text.name);
 	if (text.line)
@@ -195,23 +183,19 @@ void rule_facts_add_rule(struct json_object *root, const struct rule_facts_sourc
 void rule_facts_add_sets(struct json_object *facts, const struct rule_facts_source *source,
 			 const struct rule_found *found)
 {
-	const struct tproxy_rules *rules = source->rules;
 	char names[1024] = "";
 	_cleanup_close_ int fd = -1;
 	struct tproxy_set_text text;
 	size_t len = 0;
-	__u32 set, key;
+	__u32 set;
 
 	if (bpffs_open_map(source->pin_dir, PINNED_SET_TEXTS, /* writable= */ false, &fd) < 0)
 		return;
 	for (set = 0; set < TPROXY_SETS_MAX && len < sizeof(names) - sizeof(text.name); set++) {
 		if (!(found->sets.words[set / 64] >> set % 64 & 1))
 			continue;
-		key = rules->sets_slot % 2 * TPROXY_SETS_MAX + set;
-		if (bpf_map_lookup_elem(fd, &key, &text) < 0 ||
-		    text.generation != rules->generation)
+		if (rules_view_set_text(fd, source->rules, set, &text) < 0)
 			continue;
-		text.name[sizeof(text.name) - 1] = '\0';
 		len += (size_t)sprintf(names + len, "%s%s", len ? ", " : "", text.name);
 	}
 	json_add_string(facts, "sets", len ? names : "none");

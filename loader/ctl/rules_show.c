@@ -54,20 +54,18 @@ static void add_sets(struct json_object *root, const char *pin_dir,
 		     const struct tproxy_rules *rules)
 {
 	struct json_object *sets = json_object_new_array();
-	__u32 key = rules->sets_slot % 2 * TPROXY_SETS_MAX, i;
 	struct tproxy_set_text text;
 	_cleanup_close_ int fd = -1;
+	__u32 i;
 
 	json_object_object_add(root, "sets", sets);
 	if (bpffs_open_map(pin_dir, PINNED_SET_TEXTS, /* writable= */ false, &fd) < 0)
 		return;
-	for (i = 0; i < TPROXY_SETS_MAX; i++, key++) {
+	for (i = 0; i < TPROXY_SETS_MAX; i++) {
 		struct json_object *object;
 
-		if (bpf_map_lookup_elem(fd, &key, &text) < 0 ||
-		    text.generation != rules->generation)
+		if (rules_view_set_text(fd, rules, i, &text) < 0)
 			continue;
-		text.name[sizeof(text.name) - 1] = '\0';
 		object = json_object_new_object();
 		json_add_string(object, "name", text.name);
 		json_add_number(object, "prefixes", text.n_prefixes);

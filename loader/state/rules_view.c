@@ -47,23 +47,18 @@ static int open_inner(const char *pin_dir, enum pinned_map_id outer, uint32_t sl
 	return r;
 }
 
-int rules_view_open(const char *pin_dir, int *ret_fd)
-{
-	return open_inner(pin_dir, PINNED_RULES, 0, PINNED_RULES_ACTIVE, ret_fd);
-}
-
 int rules_view_open_sets(const char *pin_dir, uint32_t sets_slot, int *ret_fd)
 {
 	return open_inner(pin_dir, PINNED_SETS, sets_slot, PINNED_SETS_ACTIVE, ret_fd);
 }
 
-static int read_rules(const char *pin_dir, struct tproxy_rules *ret_rules)
+int rules_view_read_rules(const char *pin_dir, struct tproxy_rules *ret_rules)
 {
 	_cleanup_close_ int fd = -1;
 	const __u32 key = 0;
 	int r;
 
-	r = rules_view_open(pin_dir, &fd);
+	r = open_inner(pin_dir, PINNED_RULES, 0, PINNED_RULES_ACTIVE, &fd);
 	return r < 0 ? r : bpf_map_lookup_elem(fd, &key, ret_rules);
 }
 
@@ -112,12 +107,33 @@ static int read_stat(int stats_fd, __u32 index, struct tproxy_rule_stat *ret_sta
 	return 0;
 }
 
+int rules_view_rule_text(int texts_fd, uint32_t counter, struct tproxy_rule_text *ret_text)
+{
+	int r = bpf_map_lookup_elem(texts_fd, &counter, ret_text);
+
+	if (r < 0)
+		return r;
+	ret_text->name[sizeof(ret_text->name) - 1] = '\0';
+	ret_text->text[sizeof(ret_text->text) - 1] = '\0';
+	return 0;
+}
+
+int rules_view_set_text(int set_texts_fd, const struct tproxy_rules *rules, uint32_t set,
+			struct tproxy_set_text *ret_text)
+{
+	const __u32 key = rules->sets_slot % 2 * TPROXY_SETS_MAX + set;
+	int r = bpf_map_lookup_elem(set_texts_fd, &key, ret_text);
+
+	if (r < 0)
+		return r;
+	ret_text->name[sizeof(ret_text->name) - 1] = '\0';
+	return ret_text->generation == rules->generation ? 0 : -ENOENT;
+}
+
 static int read_counter(int stats_fd, int texts_fd, __u32 index, struct rules_view_rule *rule)
 {
-	int r = bpf_map_lookup_elem(texts_fd, &index, &rule->text);
+	int r = rules_view_rule_text(texts_fd, index, &rule->text);
 
-	rule->text.name[sizeof(rule->text.name) - 1] = '\0';
-	rule->text.text[sizeof(rule->text.text) - 1] = '\0';
 	return r < 0 ? r : read_stat(stats_fd, index, &rule->stat);
 }
 
@@ -163,7 +179,7 @@ static int try_read(const char *pin_dir, struct rules_view *view)
 
 	if (!after)
 		return -ENOMEM;
-	r = read_rules(pin_dir, &view->rules);
+	r = rules_view_read_rules(pin_dir, &view->rules);
 	if (r < 0)
 		return r;
 	view->unconfirmed = pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0;
@@ -171,7 +187,7 @@ static int try_read(const char *pin_dir, struct rules_view *view)
 		return 0;
 	r = read_list(pin_dir, view);
 	if (r == 0)
-		r = read_rules(pin_dir, after);
+		r = rules_view_read_rules(pin_dir, after);
 	return r < 0 ? r : after->generation != view->rules.generation;
 }
 

@@ -15,10 +15,10 @@
 struct json_object;
 
 /*
- * Open the rules in force, and the sets in use, read-only. Root gets what the kernel half uses.
- * Other users get the pins, which lag behind if a load died; the next load repairs them.
+ * Read the rules in force, and open the sets in use, read-only. Root gets what the kernel half
+ * uses. Other users get the pins, which lag behind if a load died; the next load repairs them.
  */
-int rules_view_open(const char *pin_dir, int *ret_fd);
+int rules_view_read_rules(const char *pin_dir, struct tproxy_rules *ret_rules);
 int rules_view_open_sets(const char *pin_dir, uint32_t sets_slot, int *ret_fd);
 
 /* A rule, or the default. */
@@ -40,6 +40,15 @@ struct rules_view {
 /* The caller calls rules_view_finish(). */
 int rules_view_read(const char *pin_dir, struct rules_view *ret_view);
 void rules_view_finish(struct rules_view *view);
+
+/*
+ * Read the text of a rule or of the default from map_rule_texts, and that of a set from
+ * map_set_texts. The strings end with a NUL. rules_view_set_text() returns -ENOENT if these rules
+ * have no such set.
+ */
+int rules_view_rule_text(int texts_fd, uint32_t counter, struct tproxy_rule_text *ret_text);
+int rules_view_set_text(int set_texts_fd, const struct tproxy_rules *rules, uint32_t set,
+			struct tproxy_set_text *ret_text);
 
 /* Returns the first row of a rule that is not an exception, or NULL. */
 const struct tproxy_rule *rules_view_row(const struct tproxy_rules *rules, size_t group);

@@ -23,11 +23,9 @@
 bool udp_links_wanted(const char *pin_dir)
 {
 	_cleanup_free_ struct tproxy_rules *rules = malloc(sizeof(*rules));
-	_cleanup_close_ int fd = -1;
-	const __u32 key = 0;
 
-	return rules && rules_view_open(pin_dir, &fd) == 0 &&
-	       bpf_map_lookup_elem(fd, &key, rules) == 0 && rules->needs & TPROXY_NEEDS_UDP;
+	return rules && rules_view_read_rules(pin_dir, rules) == 0 &&
+	       rules->needs & TPROXY_NEEDS_UDP;
 }
 
 /*
