@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,10 +12,10 @@
 #include "host/address.h"
 #include "load/instance.h"
 #include "log.h"
+#include "observed_end.h"
 #include "parse.h"
 #include "state/counters.h"
 #include "tproxy_abi.h"
-#include "util.h"
 
 #define NS_PER_MS 1000000
 
@@ -89,31 +88,22 @@ uint64_t run_events_lost(const struct run_events *events)
 	return counts[TPROXY_STAT_OBSERVE_FULL] + counts[TPROXY_STAT_EVENTS_LOST];
 }
 
-/* Writes how the connection has ended, or nothing for a normal end. Returns buf. */
-static char *format_end(const struct tproxy_event *event, char buf[64])
-{
-	*buf = '\0';
-	if (event->state == TPROXY_EVENT_NOT_SENT)
-		strcpy(buf, ", not sent");
-	else if (event->state == TPROXY_EVENT_UNSEEN)
-		strcpy(buf, ", end not seen");
-	else if (event->state == TCP_SYN_SENT && !event->error)
-		strcpy(buf, ", given up");
-	else if (event->error)
-		snprintf(buf, 64, ", %s", strerror(event->error));
-	return buf;
-}
-
 void run_events_log(const struct tproxy_event *event, void *data)
 {
 	const struct tproxy_observed *conn = &event->conn;
-	char dst[ADDRESS_ENDPOINT_LEN], end[64], command[ESCAPE_LEN(TPROXY_COMM_LEN)];
+	const struct observed_end end = observed_end(event);
+	char dst[ADDRESS_ENDPOINT_LEN], command[ESCAPE_LEN(TPROXY_COMM_LEN)];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], time[FORMAT_DURATION_LEN];
+	char bytes[64] = "", why[80] = "";
 
 	escape_text(conn->comm, strnlen(conn->comm, sizeof(conn->comm)), command, sizeof(command));
-	log_info("observed %s: up %s, down %s, %s%s; pid %u (%s), uid %u",
-		 address_format_endpoint(&conn->dst, dst), format_bytes(event->bytes_up, up),
-		 format_bytes(event->bytes_down, down),
+	if (end.measured)
+		snprintf(bytes, sizeof(bytes), "up %s, down %s, ",
+			 format_bytes(event->bytes_up, up), format_bytes(event->bytes_down, down));
+	if (end.error)
+		snprintf(why, sizeof(why), " (%s)", strerror(end.error));
+	log_info("observed %s: %s%s, %s%s; pid %u (%s), uid %u",
+		 address_format_endpoint(&conn->dst, dst), bytes,
 		 format_duration_ms((event->ended_ns - conn->started_ns) / NS_PER_MS, time),
-		 format_end(event, end), conn->pid, command, conn->uid);
+		 end.reason, why, conn->pid, command, conn->uid);
 }

@@ -6,23 +6,12 @@
 #ifndef TPROXY_OBSERVED_H
 #define TPROXY_OBSERVED_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 struct json_object;
 struct timespec;
 struct tproxy_event;
 struct tproxy_rule_text;
-
-/* How an observed connection has ended. */
-struct observed_end {
-	const char *reason; /* static; those of close_reason_name() mean the same there */
-	int error;	    /* errno that explains the reason, or 0 */
-	bool measured;	    /* the event has bytes, round trip time and retransmits */
-};
-
-struct observed_end observed_end(const struct tproxy_event *event);
 
 /*
  * Writes the line for people to buf. rule may be NULL: unknown. now_ns is the time of

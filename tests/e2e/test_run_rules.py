@@ -241,7 +241,8 @@ def test_observe(proxied, binary, place):
     assert relayed(listener, visitor) == (place == "client")
     ((destination, text),) = observed(result)
     assert destination == "{}:{}".format(*address)
-    assert re.fullmatch(r"up 0 B, down 0 B, \d+\.\d+ s; pid \d+ \(python3[\d.]*\), uid 0", text)
+    assert re.fullmatch(r"up 0 B, down 0 B, \d+\.\d+ s, closed; "
+                        r"pid \d+ \(python3[\d.]*\), uid 0", text)
 
 
 def test_observe_with_rules(bed, binary, attempt):

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "observed_end.h"
 #include "report/observed.h"
 #include "tproxy_abi.h"
 #include "unit.h"
