@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Many clients that connect without pause while a test acts on the relay."""
 
+import collections
 import contextlib
 import dataclasses
 import random
@@ -40,10 +41,33 @@ def _visit(address, timeout, data):
     return len(answer)
 
 
-def _connect_until_told(told, address, threads, timeout, pause, size):
-    enough, lock, outcome = threading.Event(), threading.Lock(), Outcome()
+def run_until_told(told, client, threads):
+    """Runs client(number, enough) in this many threads, until the socket @told is readable: then
+    the event @enough is set. Returns when they have ended."""
+    enough = threading.Event()
+    clients = [threading.Thread(target=client, args=(number, enough)) for number in range(threads)]
+    for thread in clients:
+        thread.start()
+    select.select([told], [], [])
+    enough.set()
+    for thread in clients:
+        thread.join()
 
-    def connect():
+
+def count_during(bed, act, tasks, connect_until_told, *args):
+    """Runs connect_until_told(told, *args) in this many processes while act() runs. Returns the sum
+    of their Counters."""
+    ours, theirs = map(bed.keep, socket.socketpair())
+    running = [bed.task(connect_until_told, theirs, *args) for _ in range(tasks)]
+    act()
+    ours.sendall(b"enough")
+    return sum((task.result(timeout=60) for task in running), collections.Counter())
+
+
+def _connect_until_told(told, address, threads, timeout, pause, size):
+    lock, outcome = threading.Lock(), Outcome()
+
+    def connect(_, enough):
         good, count, failed, data = 0, 0, [], random.randbytes(size)
         while not enough.is_set():
             try:
@@ -57,13 +81,7 @@ def _connect_until_told(told, address, threads, timeout, pause, size):
             outcome.bytes += count
             outcome.failed += failed
 
-    clients = [threading.Thread(target=connect) for _ in range(threads)]
-    for client in clients:
-        client.start()
-    select.select([told], [], [])
-    enough.set()
-    for client in clients:
-        client.join()
+    run_until_told(told, connect, threads)
     return outcome.good, outcome.bytes, outcome.failed
 
 

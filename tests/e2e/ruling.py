@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Rules in tests: loading them, and what becomes of a connection under them."""
 
-import contextlib
 import errno
 import json
 import os
-import selectors
 import socket
 from functools import partial
 
@@ -40,15 +38,8 @@ def hits(ctl):
 
 def serve_peers(*listeners):
     """Tells each client the address that it comes from, and closes."""
-    with selectors.DefaultSelector() as selector:
-        for listener in listeners:
-            selector.register(listener, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                with contextlib.suppress(OSError):
-                    sock, peer = key.fileobj.accept()
-                    with sock:
-                        sock.sendall(f"{peer[0]} {peer[1]}".encode())
+    wire.serve_each(lambda sock: sock.sendall("{} {}".format(*sock.getpeername()[:2]).encode()),
+                    *listeners)
 
 
 def attempt(address, uid=0, gid=0, command=None, family=socket.AF_INET):

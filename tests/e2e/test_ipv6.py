@@ -3,7 +3,6 @@
 
 import errno
 import os
-import selectors
 import socket
 import struct
 
@@ -412,17 +411,12 @@ def test_own_original_destination_is_as_before(proxied6):
 
 def serve_http(*listeners):
     """Serves one page forever, which ends with the address of the server."""
-    with selectors.DefaultSelector() as selector:
-        for sock in listeners:
-            selector.register(sock, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                conn, _ = key.fileobj.accept()
-                with conn:
-                    conn.recv(1 << 16)
-                    body = conn.getsockname()[0].encode() + b"\n"
-                    conn.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-                                 + body)
+    def answer(sock):
+        sock.recv(1 << 16)
+        body = sock.getsockname()[0].encode() + b"\n"
+        sock.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    wire.serve_each(answer, *listeners)
 
 
 @pytest.fixture

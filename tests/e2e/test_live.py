@@ -4,13 +4,13 @@ without pause: no connection fails, and none reaches another destination."""
 
 import collections
 import errno
-import select
 import signal
 import socket
 import threading
 
 import pytest
 
+import clients
 import wire
 from harness import SERVER, SERVER2
 from ruling import binary, ctl, show, write_rules  # fixtures too
@@ -25,11 +25,8 @@ RULES = [[f"direct to {SERVER2}", "refuse EACCES to 192.0.2.0/24", "default redi
 
 def serve_names(*listeners):
     """Tells each client which listener it has reached."""
-    while True:
-        for listener in select.select(listeners, [], [])[0]:
-            sock, _ = listener.accept()
-            with sock:
-                sock.sendall("{} {}".format(*listener.getsockname()).encode())
+    wire.serve_each(lambda sock: sock.sendall("{} {}".format(*sock.getsockname()).encode()),
+                    *listeners)
 
 
 def outcome(address):
@@ -44,22 +41,16 @@ def outcome(address):
 
 
 def connect_until_told(told, addresses):
-    enough, lock, seen = threading.Event(), threading.Lock(), collections.Counter()
+    lock, seen = threading.Lock(), collections.Counter()
 
-    def connect(number):
+    def connect(number, enough):
         while not enough.is_set():
             number += 1
             result = outcome(addresses[number % len(addresses)])
             with lock:
                 seen[result] += 1
 
-    clients = [threading.Thread(target=connect, args=(i,)) for i in range(THREADS)]
-    for client in clients:
-        client.start()
-    select.select([told], [], [])
-    enough.set()
-    for client in clients:
-        client.join()
+    clients.run_until_told(told, connect, THREADS)
     return seen
 
 
@@ -71,17 +62,17 @@ def test_everything_is_replaced_under_load(proxied, ctl):
     listeners = [proxied.listen(address) for address in (SERVER, SERVER2, SERVER)]
     proxied.task(serve_names, *listeners, place=proxied.server)
     addresses = [listener.getsockname() for listener in listeners]
-    ours, theirs = map(proxied.keep, socket.socketpair())
-    tasks = [proxied.task(connect_until_told, theirs, addresses) for _ in range(TASKS)]
-    for number in range(ROUNDS):
-        ctl("rules", "load", paths[number % 2]).succeeded()
-        proxied.load(*(["--fail-closed"] if number % 2 else []))
-        if number % 3 == 0:
-            older, newer = proxied.relay, proxied.start_relay()
-            assert newer.running()
-            older.signal(signal.SIGTERM)
-    ours.sendall(b"enough")
-    seen = sum((task.result(timeout=60) for task in tasks), collections.Counter())
+
+    def replace():
+        for number in range(ROUNDS):
+            ctl("rules", "load", paths[number % 2]).succeeded()
+            proxied.load(*(["--fail-closed"] if number % 2 else []))
+            if number % 3 == 0:
+                older, newer = proxied.relay, proxied.start_relay()
+                assert newer.running()
+                older.signal(signal.SIGTERM)
+
+    seen = clients.count_during(proxied, replace, TASKS, connect_until_told, addresses)
     assert set(seen) == {RIGHT} and seen[RIGHT] > 1000, seen
     stats = proxied.stats()
     assert stats["redirected"] > 100 and stats["rule_direct"] > 100, stats

@@ -7,7 +7,6 @@ import errno
 import os
 import pty
 import random
-import select
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ import time
 
 import pytest
 
+import clients
 import host
 import programs
 import wire
@@ -45,7 +45,7 @@ ALLOWED = {X: {"EACCES", "EPERM"}, Y: {"ENETUNREACH", "EHOSTUNREACH"}, SERVER: {
 
 def connect_until_told(told, address, threads):
     """Connects to X, Y and, now and then, to a server. Returns how often each outcome was seen."""
-    enough, lock, seen = threading.Event(), threading.Lock(), collections.Counter()
+    lock, seen = threading.Lock(), collections.Counter()
 
     def outcome(target):
         with socket.socket() as sock:
@@ -55,7 +55,7 @@ def connect_until_told(told, address, threads):
                 wire.reset(sock)
         return errno.errorcode[code] if code else "connected"
 
-    def connect():
+    def connect(_, enough):
         own = collections.Counter()
         for number in range(1 << 62):
             if enough.is_set():
@@ -65,24 +65,14 @@ def connect_until_told(told, address, threads):
         with lock:
             seen.update(own)
 
-    clients = [threading.Thread(target=connect) for _ in range(threads)]
-    for client in clients:
-        client.start()
-    select.select([told], [], [])
-    enough.set()
-    for client in clients:
-        client.join()
+    clients.run_until_told(told, connect, threads)
     return seen
 
 
 def outcomes_during(bed, act):
     """What 64 clients see while act() runs."""
     (address,) = bed.echo_server()
-    ours, theirs = map(bed.keep, socket.socketpair())
-    tasks = [bed.task(connect_until_told, theirs, address, THREADS) for _ in range(TASKS)]
-    act()
-    ours.sendall(b"enough")
-    return sum((task.result(timeout=60) for task in tasks), collections.Counter())
+    return clients.count_during(bed, act, TASKS, connect_until_told, address, THREADS)
 
 
 def mixtures(seen):
@@ -285,6 +275,11 @@ def new_rules(bed):
     return write_rules(bed, "refuse EPERM", "refuse to 127.0.0.1", name="new.rules")
 
 
+def wait_in_force(ctl):
+    """The pin for which Waiting() waits is there a moment before the new rules are in force."""
+    host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
+
+
 def check_taken_back(bed, ctl, servers):
     assert servers.outcomes() == OLD
     check_pins(bed)
@@ -298,7 +293,8 @@ def check_taken_back(bed, ctl, servers):
 
 def test_confirm_takes_back_after_the_time(proxied, ctl, binary, before):
     """To see it fail: leave the second process away, and kill the first one."""
-    waiting = Waiting(proxied, binary, new_rules(proxied), 2)
+    waiting = Waiting(proxied, binary, new_rules(proxied), 3)
+    wait_in_force(ctl)
     assert before.outcomes() == NEW
     assert show(ctl)["unconfirmed"]
     assert waiting.wait() == 1
@@ -308,7 +304,7 @@ def test_confirm_takes_back_after_the_time(proxied, ctl, binary, before):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_confirm_takes_back_when_it_is_ended(proxied, ctl, binary, before, number):
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
-    host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
+    wait_in_force(ctl)
     os.kill(waiting.pid, number)
     assert waiting.wait() == (-number if number == signal.SIGKILL else 1)
     host.wait_until(lambda: not show(ctl)["unconfirmed"], "they were taken back", 10)
@@ -360,7 +356,7 @@ def test_confirm_at_a_terminal(proxied, ctl, binary, before, key, status, outcom
 def test_confirm_by_command(proxied, ctl, binary, before):
     """Meanwhile nothing else is loaded, and nothing is left of the wait."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
-    host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
+    wait_in_force(ctl)
     refused = ctl("rules", "load", new_rules(proxied))
     assert refused.status == 1 and "rules confirm" in refused.err, refused
     ctl("rules", "confirm").succeeded()
@@ -373,7 +369,7 @@ def test_confirm_by_command(proxied, ctl, binary, before):
 
 def test_revert_by_command(proxied, ctl, binary, before):
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
-    host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
+    wait_in_force(ctl)
     ctl("rules", "revert").succeeded()
     assert waiting.wait() == 1
     check_taken_back(proxied, ctl, before)
@@ -382,7 +378,7 @@ def test_revert_by_command(proxied, ctl, binary, before):
 def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
     """A load without rules leaves it; one with rules replaces them."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
-    host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
+    wait_in_force(ctl)
     proxied.load()
     assert show(ctl)["unconfirmed"] and before.outcomes() == NEW
     proxied.load("--rules", write_rules(proxied, f"direct to {SERVER}", "default refuse"))

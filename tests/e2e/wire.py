@@ -192,6 +192,17 @@ def swap_streams(sock, outgoing, **reading):
 # --- servers
 
 
+def serve_each(answer, *listeners):
+    """Calls answer(sock) for each client, one after the other, and closes, forever."""
+    with selectors.DefaultSelector() as selector:
+        for sock in listeners:
+            selector.register(sock, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                with contextlib.suppress(OSError), key.fileobj.accept()[0] as sock:
+                    answer(sock)
+
+
 def serve_echo(*listeners):
     """Echoes what any number of connections send, forever."""
     with selectors.DefaultSelector() as selector:
