@@ -435,7 +435,8 @@ def load_rules(bed, ctl, text):
 
 
 def test_rule_and_sets_are_shown(bed, ctl):
-    """In JSON and in the text. To see it fail: name the rule after the number of its row."""
+    """The rule and the sets are in JSON and in the text. To see it fail: name the rule after the
+    number of its row."""
     bed.load()
     load_rules(bed, ctl, "set corp = 10.0.0.0/8\nset wide = 0.0.0.0/0\n\n"
                          "refuse EACCES uid 1,2,3 port 1,2,3\n"
@@ -457,7 +458,7 @@ def test_rule_and_sets_are_shown(bed, ctl):
 
 
 def test_no_rules_no_rule(bed, ctl):
-    """Neither before the first load, nor where the rules do not decide."""
+    """explain names no rule before the first load, nor where the rules do not decide."""
     bed.load()
     arguments = ["--cgroup", bed.scope.path, "192.0.2.1:80", "127.0.0.1:80", "192.0.2.1:0"]
     for document in explain(ctl, *arguments):

@@ -265,8 +265,8 @@ def test_given_up(logging):
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 def test_fails_before_its_syn(logging, family):
-    """Neither sockops nor the state of the socket shows it: sock_release does. To see it fail:
-    leave out observe_released()."""
+    """sock_release reports a connect() that failed before its SYN; sockops does not see it. To see
+    it fail: leave out observe_released()."""
     address = UNROUTABLE if family == socket.AF_INET else ("2001:db9::1", 80)
     code = logging.run_in(partial(failed_connect, address, family=family))
     assert code == errno.ENETUNREACH
@@ -384,7 +384,7 @@ def test_entries_without_a_socket(logging):
 
 
 def test_live_connections_are_not_swept(logging):
-    """Also if they are bound to a device, which the sweep cannot look up."""
+    """The sweep keeps live connections, also those bound to a device, which it cannot look up."""
     def connect_bound(address):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tproxy0\0")
@@ -414,7 +414,7 @@ def use(address, count):
 
 
 def test_no_relay(observing):
-    """Connections need none, and the next relay logs those that have ended before."""
+    """Connections need no relay, and the next relay logs those that have ended before."""
     address, = observing.echo_server()
     observing.run_in(use, address, 3)
     host.wait_until(lambda: at_rest(observing), "they have ended")
@@ -434,8 +434,8 @@ def refused_often(count):
 
 @pytest.mark.deadline(60)
 def test_full_ring(observing):
-    """What does not fit is counted, and the next reader says so. Fails if event_send() does not
-    count."""
+    """Events that do not fit are counted, and the next reader logs their number. Fails if
+    event_send() does not count."""
     count = KEPT + 500
     observing.run_in(refused_often, count, timeout=40)
     host.wait_until(lambda: at_rest(observing), "they have ended")
@@ -482,7 +482,7 @@ def test_one_relay_reads(logging):
 
 
 def test_restarted_relay(logging):
-    """A relay that drains gives the ring back. Its end does not lose an event."""
+    """A draining relay releases the ring, and its end loses no event."""
     address, = logging.echo_server()
     logging.run_in(use, address, 5)
     lines(logging, 5)
@@ -512,7 +512,8 @@ def test_loaded_again_and_new(logging):
 
 
 def test_relay_that_does_not_log(observing, path):  # noqa: F811
-    """It does not read, so that another one may. SIGHUP changes that."""
+    """A relay that does not log is not the reader, so another one can be. SIGHUP can change
+    that."""
     config(path, "connection-log = none")
     relay = observing.start_relay("--config", path, verbose=False)
     address, = observing.echo_server()
@@ -571,7 +572,7 @@ def test_bystanders(loaded):
 
 
 def test_rule_without_a_name(logging):
-    """It is told by its line."""
+    """A rule without a name is given by its line."""
     set_rules(logging, "refuse port 1", "observe uid root")
     address = host6.listen(logging).getsockname()[:2]
     assert address[0] == SERVER6

@@ -34,7 +34,8 @@ def servers(proxied):
     ("refuse EHOSTUNREACH", "EHOSTUNREACH"), ("refuse ETIMEDOUT", "ETIMEDOUT"),
 ])
 def test_actions(proxied, ctl, servers, action, outcome):
-    """As a rule, and as the default. To see it fail: exchange two cases in decide_rules()."""
+    """Each action decides, both in a rule and as the default. To see it fail: exchange two cases in
+    decide_rules()."""
     other = "direct" if outcome == RELAYED else "redirect"
     load_rules(proxied, ctl, f"{action} to {SERVER}", f"default {other}")
     rest = DIRECT if other == "direct" else RELAYED
@@ -167,8 +168,8 @@ def test_cgroup_by_name_that_comes_after_the_load(proxied, ctl, servers):
 
 
 def test_cgroup_tests_are_those_of_the_generation(proxied, ctl, servers):
-    """What is cached about a cgroup is not used for other rules, also after rules were taken back
-    or unloaded. To see it fail: leave the generation out of struct tproxy_cgroup_key."""
+    """Results that are cached for a cgroup are not used for other rules, also after rules were
+    taken back or unloaded. To see it fail: leave the generation out of struct tproxy_cgroup_key."""
     first = in_cgroup(proxied, proxied.scope.child("first"))
     second = in_cgroup(proxied, proxied.scope.child("second"))
     for name in ("first", "second", "first"):
@@ -179,7 +180,7 @@ def test_cgroup_tests_are_those_of_the_generation(proxied, ctl, servers):
 
 
 def test_unless(proxied, ctl, servers):
-    """An exception takes out its own rule only. To see it fail: return a SKIP row in
+    """An exception excludes only its own rule. To see it fail: return a SKIP row in
     rules_match()."""
     low, high = servers.ports
     load_rules(proxied, ctl, f"refuse EACCES to {SERVER} unless uid root",
@@ -401,7 +402,8 @@ def test_status(proxied, ctl):
 
 
 def test_rules_of_the_loader(bed, ctl):
-    """At the first load; a second one keeps or replaces them; --again keeps them."""
+    """The first load puts rules into force. A second one keeps or replaces them; --again keeps
+    them."""
     bed.load("--rules", write_rules(bed, f"refuse EACCES to {SERVER}"))
     servers = Servers(bed)
     bed.start_relay()

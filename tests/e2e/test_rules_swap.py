@@ -81,8 +81,8 @@ def mixtures(seen):
 
 @pytest.mark.deadline(180)
 def test_each_connection_sees_one_generation(proxied, ctl):
-    """I13, and no connection fails that should not. To see it fail: put the new trie into the slot
-    in use, in rules_store_replace()."""
+    """I13. Each connection succeeds or fails as one of the two generations decides. To see it fail:
+    put the new trie into the slot in use, in rules_store_replace()."""
     paths = [write_rules(proxied, *generation(other), name=f"{other}.rules")
              for other in (False, True)]
     ctl("rules", "load", paths[1]).succeeded()
@@ -214,7 +214,8 @@ def test_missing_pins_are_made_again(proxied, ctl):
 
 
 def test_loads_at_once(proxied, ctl, binary):
-    """They wait for each other, and one of them is the last."""
+    """Loads at the same time wait for each other, and the rules of one of them are in force at the
+    end."""
     texts = [f"refuse EACCES to {SERVER} name number-{number}" for number in range(6)]
     paths = [write_rules(proxied, text, name=f"{number}.rules")
              for number, text in enumerate(texts)]
@@ -354,7 +355,7 @@ def test_confirm_at_a_terminal(proxied, ctl, binary, before, key, status, outcom
 
 
 def test_confirm_by_command(proxied, ctl, binary, before):
-    """Meanwhile nothing else is loaded, and nothing is left of the wait."""
+    """During the wait no other rules are loaded, and the wait leaves no pin."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
     wait_in_force(ctl)
     refused = ctl("rules", "load", new_rules(proxied))
@@ -376,7 +377,8 @@ def test_revert_by_command(proxied, ctl, binary, before):
 
 
 def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
-    """A load without rules leaves it; one with rules replaces them."""
+    """tproxy-load without --rules leaves the wait; with --rules it ends it and replaces the
+    rules."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
     wait_in_force(ctl)
     proxied.load()
@@ -388,7 +390,7 @@ def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
 
 
 def test_first_rules_are_taken_back(proxied, ctl, binary):
-    """Before them there were none."""
+    """If the first rules are taken back, no rules are in force."""
     servers = Servers(proxied)
     assert Waiting(proxied, binary, new_rules(proxied), 1).wait() == 1
     assert servers.outcomes() == [RELAYED] * 4

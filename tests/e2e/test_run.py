@@ -99,8 +99,9 @@ def visit(run, listener, *before, **options):
 
 @pytest.mark.parametrize("where", ["client", "bystander"])
 def test_is_redirected(proxied, run, where):
-    """In a cgroup in scope, and in one that is not. The cgroup is a child of the caller's own, and
-    goes with the command, with all that was attached to it. To see it fail: attach nothing."""
+    """The connections of the command are redirected, in a cgroup in scope and in one out of scope.
+    The new cgroup is a child of the caller's, and goes with the command and the attached programs.
+    To see it fail: attach nothing."""
     place = getattr(proxied, where)
     visitor, relayed = visit(run, proxied.listen(), place=place)
     assert relayed
@@ -143,7 +144,8 @@ def test_what_is_left_is_told(loaded, run):
 
 
 def test_setuid_program(proxied, run):
-    """Its user has no way to load or attach anything."""
+    """The connections of a setuid program are redirected, although its user may not load or attach
+    programs."""
     python = proxied.directory / "python"
     shutil.copy(os.path.realpath("/usr/bin/python3"), python)
     python.chmod(0o4755)
@@ -180,7 +182,7 @@ func main() {
 
 
 def test_in_another_run(proxied, binary, run):
-    """The programs run once for each connection."""
+    """In a run inside a run, the programs run once for each connection."""
     inner = command(proxied, binary)
     visitor, relayed = visit(run, proxied.listen(), *inner, place=proxied.bystander)
     assert relayed and len(NAME.findall(visitor.cgroup)) == 2
@@ -202,7 +204,7 @@ def test_explained(proxied, binary, ctl):
 
 
 def test_cgroup_whose_background_process_was_killed(loaded, run):
-    """The next command removes it."""
+    """The next command removes a cgroup whose background process was killed."""
     gone = loaded.scope.child("tproxy-run-4194304.scope")
     kept = loaded.scope.child(f"tproxy-run-{os.getpid()}.scope")
     run("true").succeeded()
@@ -260,7 +262,7 @@ def test_cannot_be_executed(loaded, run, name, status, needle):
 
 
 def test_signals_go_to_the_command(loaded, binary):
-    """The caller's child is the command: nothing is between them that could be killed alone."""
+    """The caller's child is the command itself: no process between them could be killed alone."""
     with programs.Program(*command(loaded, binary, "sleep", 1000), place=loaded.client,
                           log=loaded.directory / "sleep.log") as program:
         wait_until(lambda: own_cgroups(loaded), "it is started")
@@ -275,7 +277,7 @@ def test_signals_go_to_the_command(loaded, binary):
 
 
 def test_output_ends_with_the_command(loaded, run):
-    """The background process, and with it whatever is left, keeps no pipe open."""
+    """The background process keeps no pipe of the command open."""
     begin = time.monotonic()
     run("sh", "-c", "sleep 1000 > /dev/null 2>&1 &", timeout=20)
     assert time.monotonic() - begin < 20
@@ -398,7 +400,7 @@ def test_shell_with_job_control(loaded, binary, terminal):
 
 
 def test_in_the_background(loaded, binary, terminal):
-    """It has no terminal to take away, and stops when it reads from it."""
+    """A command in the background does not take the terminal, and stops when it reads from it."""
     terminal.type(line_of(loaded, binary, "cat") + " &\n")
     wait_until(lambda: any(host.thread_states(pid) == {"T"} for cgroup in own_cgroups(loaded)
                            for pid in (cgroup / "cgroup.procs").read_text().split()),
@@ -447,7 +449,7 @@ def test_user_out_of_scope(proxied, run):
 
 
 def test_user_without_a_cgroup(proxied, run, place):
-    """Nor with a systemd."""
+    """A user without a cgroup and without a systemd gets an error, and the command is not run."""
     run("true", place=place, user=USER, env={"XDG_RUNTIME_DIR": str(proxied.directory)}).refused(
         "may not make a cgroup", "login session", status=125)
     nothing_is_left(proxied)
@@ -492,7 +494,7 @@ def fake_systemd(listener, directory):
 
 
 def test_user_with_a_systemd(proxied, run, place):
-    """A real one is in scripts/vm-matrix.sh."""
+    """The user's systemd makes the scope. scripts/vm-matrix.sh tests a real systemd."""
     runtime = proxied.directory / "runtime"
     (runtime / "systemd").mkdir(parents=True)
     listener = proxied.keep(socket.socket(socket.AF_UNIX))

@@ -65,7 +65,8 @@ ONLY = "direct to {} port {}\ndefault refuse EACCES\n"
 
 
 def test_without_a_load(bed, attempt):
-    """Nothing needs to be loaded or to run. To see it fail: let write_rules() write nothing."""
+    """The rules of a command need neither a load nor a relay. To see it fail: let write_rules()
+    write nothing."""
     allowed, other = (bed.listen().getsockname() for _ in range(2))
     rules = ONLY.format(*allowed)
     assert attempt(rules, allowed, other, (SERVER2, allowed[1])) == ["done", "EACCES", "EACCES"]
@@ -90,7 +91,8 @@ def test_children_and_survivors(bed, binary, run):
 
 
 def test_all_is_decided_by_the_rules(proxied, binary):
-    """Out of scope of any load, its relay serves what the rules redirect, and only that."""
+    """Out of scope of any load, the relay serves the connections that the command's rules redirect,
+    and no others."""
     rules = proxied.directory / "rules"
     for action in ("redirect", "direct", "observe"):
         listener = proxied.listen()
@@ -124,7 +126,7 @@ def test_rules_narrow_those_of_the_host(bed, attempt):
 
 
 def test_run_in_a_run(bed, binary, attempt):
-    """The rules of both hold."""
+    """In a run inside a run, the rules of both hold."""
     a, b, c = (bed.listen().getsockname() for _ in range(3))
     outer, inner = bed.directory / "outer", bed.directory / "inner"
     outer.write_text("direct to {} port {},{}\nrefuse EACCES\n".format(*a, b[1]))
@@ -136,7 +138,7 @@ def test_run_in_a_run(bed, binary, attempt):
 
 
 def test_fail_closed(proxied, attempt):
-    """Without a relay nothing is direct that the rules do not call direct."""
+    """With --fail-closed and without a relay, only connections with the action direct go direct."""
     a, b = (proxied.listen().getsockname() for _ in range(2))
     closed = ["--fail-closed"]
     assert attempt(None, a, options=closed) == ["done"]
@@ -148,7 +150,8 @@ def test_fail_closed(proxied, attempt):
 
 
 def test_fail_closed_in_the_scope_of_a_load(loaded, binary, attempt):
-    """The load decides last, so it must be fail-closed too."""
+    """--fail-closed is refused in scope of a load that is not fail-closed, because the load decides
+    last."""
     words = of_rules(loaded, binary, ["--fail-closed"], "true")
     loaded.run(*words).refused("not fail-closed", "--fail-closed", status=125)
     nothing_is_left(loaded)
@@ -181,7 +184,7 @@ def test_udp(bed, binary):
 
 @pytest.mark.parametrize("text, needle", [("direct too 192.0.2.1\n", ":1:8:"), (None, "No such")])
 def test_rules_that_cannot_be_read(bed, binary, text, needle):
-    """The command is not run, and nothing is made."""
+    """If the rules cannot be read, the command is not run and no cgroup is made."""
     rules, mark = bed.directory / "rules", bed.directory / "mark"
     if text:
         rules.write_text(text)
@@ -212,7 +215,7 @@ def test_rules_of_the_host_for_runs(bed, run):
 
 
 def test_same_as_without(bed, binary):
-    """Also with rules, and while connections are logged."""
+    """With rules and a log too, the command runs as without tproxyctl."""
     rules = bed.directory / "rules"
     rules.write_text("default observe\n")
     script = [sys.executable, "-c", INHERITED, "", "-x"]
@@ -246,7 +249,7 @@ def test_observe(proxied, binary, place):
 
 
 def test_observe_with_rules(bed, binary, attempt):
-    """What is not direct is not logged."""
+    """Connections that do not go direct are not logged."""
     address = bed.listen().getsockname()
     rules = bed.directory / "rules"
     rules.write_text(ONLY.format(*address))
@@ -331,7 +334,8 @@ def test_status_of_a_learned_command(bed, binary, status):
 
 
 def test_command_that_cannot_be_learned(bed, binary):
-    """What was in the file stays. The error is that of the command, and the status ours."""
+    """If the command cannot be executed, the file stays as it was. The error is the command's, and
+    the exit status is tproxyctl's."""
     learning = Learning(bed, binary, bed.bystander)
     learning.rules.write_text("direct\n")
     learning.learn("no-such-command").refused("no-such-command", status=125)
@@ -341,7 +345,7 @@ def test_command_that_cannot_be_learned(bed, binary):
 
 
 def test_many_destinations(bed, binary):
-    """More than one rule each: the destinations of a port share rules."""
+    """There are more destinations than rules: the destinations of a port share rules."""
     learning = Learning(bed, binary, bed.bystander)
     addresses = [(f"198.51.100.{last}", port) for last in range(10, 250) for port in (9, 11)]
     script = """
@@ -361,7 +365,7 @@ for last in range(10, 250):
 
 
 def test_signals_while_learning(bed, binary):
-    """tproxyctl waits for the command, and passes on what it gets."""
+    """tproxyctl waits for the command, and forwards signals to it."""
     learned = bed.directory / "learned"
     script = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.1; done"
     argv = of_rules(bed, binary, ["--observe", "--write-rules", learned], "bash", "-c", script)

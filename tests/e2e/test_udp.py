@@ -230,7 +230,7 @@ def _connected(address):
 @pytest.mark.parametrize("condition, refused", [("", True), ("uid 0", True), ("uid 47001", False),
                                                 ("gid 0", False), ("command python3", False)])
 def test_connected_before_the_rules(bed, guard, condition, refused):
-    """The kernel half did not see the connect(): it knows the socket's user only."""
+    """The kernel half did not see the connect(), so it knows only the socket's user."""
     bed.load()
     sock = bed.keep(bed.run_in(_connected, (SERVER, 443)))
     guard(f"refuse udp port 443 {condition}\n")
@@ -426,7 +426,7 @@ def test_doctor_knows_them(proxied, guard, doctor):
 
 
 def test_doctor_finds_needless_links(guarded, doctor):
-    """As a process leaves them that dies before it has detached them."""
+    """doctor finds the links that a process left because it died before it had detached them."""
     mask = Layout(guarded.pins.path / "map_rules_active").pack(needs=b"\xff" * 4)
     with guarded.pins.open("map_rules_active") as active:
         value = active.lookup(bytes(4))
