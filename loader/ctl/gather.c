@@ -158,7 +158,7 @@ static int gather_rules(struct gather *g, struct gathered *out)
 	return 0;
 }
 
-/* As take_port() in bpf/connect.bpf.h. Returns the index of the port. */
+/* As take_port() in bpf/target.bpf.h. Returns the index of the port. */
 static __u32 choose_port(const struct tproxy_listen *listen, const struct tproxy_loads *loads)
 {
 	struct port_least least = { .loads = loads->n, .load = INT_MAX };

@@ -2,7 +2,7 @@
 /*
  * tproxyctl explain. See listener_mark.h. The program gets the address behind the Ethernet header
  * of its packet, as a struct bpf_sock_tuple whose source is 0. is_our_listener() in
- * bpf/connect.bpf.h makes the same call. BPF_PROG_RUN cannot run a program of type connect,
+ * bpf/target.bpf.h makes the same call. BPF_PROG_RUN cannot run a program of type connect,
  * so this program is of type tc. Its lookup is made at lo, whereas the lookup of connect has no
  * device. A socket that is bound to a device does not count as found.
  */

@@ -116,7 +116,7 @@ def test_connection_to_the_port_itself(loaded, haproxy, register):
 def test_haproxy_killed(loaded, haproxy, register, options):
     """Another process that binds its port gets no connections.
 
-    To see it fail: let is_our_listener() in connect.bpf.h ignore the mark.
+    To see it fail: let is_our_listener() in target.bpf.h ignore the mark.
     """
     loaded.load(*options)
     relay = haproxy()
