@@ -32,9 +32,9 @@ static const struct ctl_usage usage = {
 		    "       tproxyctl explain [-p DIR] [--json] [--batch] [--uid UID] [--gid GID]\n"
 		    "                         [-c PATH] [--command NAME] ADDR:PORT...",
 	.about =
-		"Tells what connect(2) of a process to this address would do now: redirect, direct,\n"
-		"observe or refuse, why, by which rule, and what that depends on. Takes the process\n"
-		"that --pid names, or the given facts, and this process's own for the others.\n"
+		"Tells what connect(2) of a process to this address would do now (redirect, direct,\n"
+		"observe or refuse), why, by which rule, and what that depends on. --pid names the\n"
+		"process. Without it, options give facts, and this process has all others.\n"
 		"Changes nothing. An IPv6 address stands in brackets.\n",
 };
 

@@ -58,9 +58,9 @@ static const struct ctl_usage usage = {
 	.command = CTL_RUN,
 	.synopsis = "[-p DIR] [--] COMMAND [ARGUMENT]...",
 	.about =
-		"Runs a command whose connections are redirected, with those of all processes that\n"
-		"it starts. Exit status: that of the command; 125 if it was not run, 126 if it cannot\n"
-		"be executed, 127 if it was not found.\n",
+		"Runs a command, and redirects its connections and those of all processes that it\n"
+		"starts. Exit status: that of the command; 125 if it was not run, 126 if it cannot be\n"
+		"executed, 127 if it was not found.\n",
 };
 
 struct run {

@@ -49,7 +49,7 @@ static void check_message(const struct source *source, const struct rules_messag
 	if (!m->source)
 		return;
 	check_printable(m->source);
-	/* At the end of the line a caret is behind it. */
+	/* A caret for the end of the line is past it. */
 	require(strlen(m->caret) <= strlen(m->source) + 1);
 	require(m->caret[strspn(m->caret, " ")] == '^');
 }
@@ -65,7 +65,7 @@ static void check_messages(const struct source *source)
 		check_message(source, &messages->notes[i]);
 }
 
-/* The text of a rule is its own text, and has no line's end. */
+/* The text of a rule, parsed again, gives the same text, and has no end of line. */
 static void check_text(const char *text)
 {
 	char *again = text_of_statement(text, strlen(text));
@@ -135,7 +135,7 @@ static bool is_barrier(const struct tproxy_prefix *prefix)
 	return false;
 }
 
-/* A prefix has the bits of the one around it, and others; behind a barrier there may be fewer. */
+/* A prefix has all bits of the prefix around it. Inside a barrier it may have fewer. */
 static void check_prefixes(const struct rules_compiled *c)
 {
 	size_t i, k, w;

@@ -156,7 +156,7 @@ static void test_handshake_then_much(void **state)
 	assert_int_equal(closed(f, CLOSE_DONE), 1);
 }
 
-/* An urgent byte right behind the handshake stays urgent. */
+/* An urgent byte right after the handshake stays urgent. */
 static void test_handshake_then_urgent(void **state)
 {
 	struct fixture *f = *state;

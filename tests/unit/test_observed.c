@@ -80,7 +80,10 @@ static void test_ends(void **state)
 		{ TCP_SYN_SENT, TPROXY_EVENT_CLOSED, 0, "given up", 0, true },
 		{ TPROXY_EVENT_NOT_SENT, 0, 0, "not sent", 0, false },
 		{ TPROXY_EVENT_UNSEEN, 0, 0, "end not seen", 0, false },
-		/* No state of the kernel: another member of the group may have moved the ring. */
+		/*
+		 * Not a state of the kernel: another member of the group may have moved the
+		 * position of the ring.
+		 */
 		{ 200, 0xff, 0, "reset by client", 0, true },
 	};
 	size_t i;

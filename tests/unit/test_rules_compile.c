@@ -96,7 +96,7 @@ static void test_sets(void **state)
 	assert_int_equal(compiled.sets[2].n_prefixes, 3);
 	assert_string_equal(compiled.sets[3].name, "b");
 	assert_int_equal(compiled.rules.rows[3].set, compiled.rules.rows[1].set);
-	/* 10.0.0.1 says nothing that 10.0.0.0/8 does not say. */
+	/* 10.0.0.1 is left out: it has the same bits as 10.0.0.0/8. */
 	assert_int_equal(compiled.n_prefixes, 3);
 	assert_int_equal(compiled.prefixes[0].n_bits, 96 + 8);
 	assert_true(compiled.bits[0].words[0] == (1 << 0 | 1 << 1 | 1 << 2));
