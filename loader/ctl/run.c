@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,7 +72,7 @@ struct run {
 	int reaper_fd;
 	struct rules_compiled *rules; /* owned; NULL: none of its own */
 	struct instance instance;
-	int file_fd; /* --write-rules, or -1 */
+	int file_fd; /* --write-rules; -1: the file does not exist yet */
 };
 
 static void run_finish(struct run *run)
@@ -84,6 +85,55 @@ static void run_finish(struct run *run)
 	if (run->rules)
 		rules_compiled_finish(run->rules);
 	free(run->rules);
+}
+
+/* Opens a regular file to write it. Returns a descriptor or -errno, not logged. */
+static int open_regular(const char *path, int flags)
+{
+	int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags, 0644);
+	struct stat st;
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ENXIO ? -EINVAL : -errno; /* a FIFO that nobody reads */
+	if (fstat(fd, &st) < 0)
+		r = -errno;
+	else if (!S_ISREG(st.st_mode))
+		r = -EINVAL;
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+static int log_unwritable(const char *path, int r)
+{
+	log_err("run: cannot write '%s': %s", path,
+		r == -EINVAL ? "it is not a regular file" : strerror(-r));
+	return r;
+}
+
+/*
+ * Opens the file of --write-rules. One that does not exist is made and removed, to find out that it
+ * can be made. It must not exist before the rules are known: an empty file is valid, and its rules
+ * refuse nothing.
+ */
+static int open_file(const char *path, int *ret_fd)
+{
+	int fd = open_regular(path, 0);
+
+	if (fd == -ENOENT) {
+		fd = open_regular(path, O_CREAT | O_EXCL);
+		if (fd >= 0) {
+			close(fd);
+			return unlink(path) < 0 ? log_unwritable(path, -errno) : 0;
+		}
+	}
+	if (fd < 0)
+		return log_unwritable(path, fd);
+	*ret_fd = fd;
+	return 0;
 }
 
 /* Reads and opens the files that the options name, before anything is created. */
@@ -107,15 +157,7 @@ static int prepare(struct run *run)
 		return -ENOMEM;
 	}
 	r = run_attach_read_rules(o, run->rules);
-	if (r < 0 || !*o->write_rules)
-		return r;
-	run->file_fd = open(o->write_rules, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	if (run->file_fd < 0) {
-		r = -errno;
-		log_err("run: cannot write '%s': %s", o->write_rules, strerror(-r));
-		return r;
-	}
-	return 0;
+	return r < 0 || !*o->write_rules ? r : open_file(o->write_rules, &run->file_fd);
 }
 
 /* Makes the cgroup below the caller's. Returns 0 or -errno, not logged. */
@@ -210,7 +252,7 @@ static int bring_into_scope(struct run *run)
 	if (run->rules) {
 		r = run_attach_rules(run->options, run->rules, &run->cgroup, r > 0, &run->instance);
 		/* To write rules this process reads the events itself. */
-		if (r == 0 && run->rules->has_observe && run->file_fd < 0)
+		if (r == 0 && run->rules->has_observe && !*run->options->write_rules)
 			r = run_reaper_observe(run->reaper_fd, &run->instance);
 		return r;
 	}
@@ -280,7 +322,7 @@ static int run_child(struct run *run, struct run_events *events)
 }
 
 /* Reads the remaining events, and writes the rules. */
-static int write_learned(const struct run *run, struct run_events *events, struct learned *learned)
+static int write_learned(struct run *run, struct run_events *events, struct learned *learned)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
 	const char *file = run->options->write_rules;
@@ -300,12 +342,15 @@ static int write_learned(const struct run *run, struct run_events *events, struc
 			lost, learned->no_memory ? ", and memory was short" : "");
 		return -ENOBUFS;
 	}
-	r = learned_write(learned, run->file_fd, run->options->argv);
+	if (run->file_fd < 0)
+		run->file_fd = open_regular(file, O_CREAT);
+	r = run->file_fd < 0 ? run->file_fd
+			     : learned_write(learned, run->file_fd, run->options->argv);
 	if (r == -E2BIG)
 		log_err("run: '%s' was not written: %zu destinations are too many for one set of rules",
 			file, learned->n);
 	else if (r < 0)
-		log_err("run: cannot write '%s': %s", file, strerror(-r));
+		log_unwritable(file, r);
 	return r;
 }
 
@@ -349,7 +394,7 @@ int ctl_run(int argc, char **argv)
 		r = bring_into_scope(&run);
 	if (r < 0)
 		return EXIT_NOT_RUN;
-	if (run.file_fd >= 0)
+	if (*options.write_rules)
 		return learn(&run);
 	return enter_cgroup(&run) < 0 ? EXIT_NOT_RUN : execute(&run);
 }

@@ -340,8 +340,23 @@ def test_command_that_cannot_be_learned(bed, binary):
     learning.rules.write_text("direct\n")
     learning.learn("no-such-command").refused("no-such-command", status=125)
     assert learning.rules.read_text() == "direct\n"
+    learning.rules = bed.directory / "new"
+    learning.learn("no-such-command").refused("no-such-command", status=125)
+    assert not learning.rules.exists(), "empty rules refuse nothing"
     learning.rules = bed.directory / "missing" / "learned"
     learning.learn("true").refused("cannot write", learning.rules, status=125)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_rules_are_written_to_a_regular_file(bed, binary, kind):
+    """The command is not run. To see it fail: leave out O_NONBLOCK, or S_ISREG()."""
+    learning = Learning(bed, binary, bed.bystander)
+    mark = bed.directory / "mark"
+    learning.rules = bed.directory / "fifo" if kind == "fifo" else Path("/dev/null")
+    if kind == "fifo":
+        os.mkfifo(learning.rules)
+    learning.learn("touch", mark, timeout=10).refused("not a regular file", status=125)
+    assert not mark.exists()
 
 
 def test_many_destinations(bed, binary):
@@ -378,7 +393,7 @@ def test_signals_while_learning(bed, binary):
 
 
 def test_killed_while_learning(bed, binary):
-    """The command goes on, and takes its cgroup with it."""
+    """The command goes on, and takes its cgroup with it. No file is made."""
     learned = bed.directory / "learned"
     argv = of_rules(bed, binary, ["--observe", "--write-rules", learned], "sleep", 1000)
     with programs.Program(*argv, place=bed.bystander, log=bed.directory / "log") as program:
@@ -387,6 +402,7 @@ def test_killed_while_learning(bed, binary):
         program.kill()
         os.kill(int(pid), signal.SIGKILL)
     nothing_is_left(bed)
+    assert not learned.exists()
 
 
 def test_keys_of_the_terminal_while_learning(loaded, binary, terminal):
