@@ -55,6 +55,9 @@
 #define GRACE_MS 1000
 #define PAUSE_MS 10
 
+/* A cgroup that is empty for so long has been left, see remove_old(). */
+#define OLD_S 60
+
 static const struct ctl_usage usage = {
 	.command = CTL_RUN,
 	.synopsis = "[-p DIR] [--] COMMAND [ARGUMENT]...",
@@ -183,9 +186,19 @@ static int make_child(struct run *run, const char *name)
 	return 0;
 }
 
+/* True if the cgroup is older than any command takes to enter its own. */
+static bool is_old(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_mtime < time(NULL) - OLD_S;
+}
+
 /*
  * Removes empty cgroups of earlier commands whose background process was killed. The name of a
- * cgroup has the PID of its command.
+ * cgroup has the PID of its command, in the command's PID namespace. In this namespace another
+ * process may have that PID, so the age decides too.
  */
 static void remove_old(const struct cgroup *parent)
 {
@@ -194,7 +207,8 @@ static void remove_old(const struct cgroup *parent)
 	int pid;
 
 	while (dir && (entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "tproxy-run-%d", &pid) == 1 && !process_exists(pid))
+		if (sscanf(entry->d_name, "tproxy-run-%d", &pid) == 1 &&
+		    (!process_exists(pid) || is_old(dirfd(dir), entry->d_name)))
 			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
 	}
 }

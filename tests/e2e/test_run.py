@@ -204,12 +204,17 @@ def test_explained(proxied, binary, ctl):
 
 
 def test_cgroup_whose_background_process_was_killed(loaded, run):
-    """The next command removes a cgroup whose background process was killed."""
+    """The next command removes a cgroup whose background process was killed. Fails if is_old()
+    returns false."""
     gone = loaded.scope.child("tproxy-run-4194304.scope")
     kept = loaded.scope.child(f"tproxy-run-{os.getpid()}.scope")
     run("true").succeeded()
     assert not gone.path.exists() and kept.path.exists()
-    kept.path.rmdir()
+    # A PID of another namespace, which is that of another process here.
+    long_ago = time.time() - 3600
+    os.utime(kept.path, (long_ago, long_ago))
+    run("true").succeeded()
+    assert not kept.path.exists()
 
 
 def test_nothing_is_loaded(bed, run):
