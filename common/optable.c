@@ -89,18 +89,20 @@ static int set_duration(const struct optable_row *row, uint64_t *ms, const char 
 			char error[OPTABLE_ERROR_LEN])
 {
 	const uint64_t unit = row->unit ? row->unit : 1;
+	const bool zero = !(row->flags & OPTABLE_POSITIVE);
 	char min[OPTABLE_VALUE_LEN], max[OPTABLE_VALUE_LEN];
 	uint64_t parsed;
 
 	if (parse_duration_ms(value, &parsed) == 0 && parsed % unit == 0 &&
-	    (parsed == 0 || (parsed >= row->min && parsed <= row->max))) {
+	    ((parsed == 0 && zero) || (parsed >= row->min && parsed <= row->max))) {
 		*ms = parsed;
 		return 0;
 	}
-	return optable_refuse(
-		error, "'%s' is not a duration%s from %s to %s, such as %s5m, or 0 for never",
-		value, unit == 1000 ? " of whole seconds" : "", optable_format(row, row->min, min),
-		optable_format(row, row->max, max), unit == 1 ? "500ms, 10s, " : "10s, ");
+	return optable_refuse(error, "'%s' is not a duration%s from %s to %s, such as %s5m%s",
+			      value, unit == 1000 ? " of whole seconds" : "",
+			      optable_format(row, row->min, min),
+			      optable_format(row, row->max, max),
+			      unit == 1 ? "500ms, 10s, " : "10s, ", zero ? ", or 0 for never" : "");
 }
 
 static int set_word(const struct optable_row *row, void *index, const char *value,

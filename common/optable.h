@@ -36,6 +36,7 @@ enum optable_type {
 #define OPTABLE_FIXED	 (1U << 1) /* a reload cannot change it */
 #define OPTABLE_ZERO	 (1U << 2) /* 0 is valid too, whatever min is */
 #define OPTABLE_REPEATED (1U << 3) /* may be given more than once; at most one key has it */
+#define OPTABLE_POSITIVE (1U << 4) /* a duration: 0 is not valid */
 
 struct optable_row {
 	const char *name; /* the long option, and the key of the file */
@@ -70,7 +71,10 @@ struct optable_row {
 	.type = OPTABLE_TYPE_NUMBER, OPTABLE_MEMBER(s, m, uint32_t), .min = (least), .max = (most)
 #define OPTABLE_SIZE(s, m, least, most)                                                            \
 	.type = OPTABLE_TYPE_SIZE, OPTABLE_MEMBER(s, m, uint32_t), .min = (least), .max = (most)
-/* Without its own range a duration is 1 ms to PARSE_DURATION_MAX_MS. 0 is always valid. */
+/*
+ * Without its own range a duration is 1 ms to PARSE_DURATION_MAX_MS. Without OPTABLE_POSITIVE 0 is
+ * valid too.
+ */
 #define OPTABLE_DURATION(s, m) OPTABLE_DURATION_IN(s, m, 1, PARSE_DURATION_MAX_MS)
 #define OPTABLE_DURATION_IN(s, m, least, most)                                                     \
 	.type = OPTABLE_TYPE_DURATION, OPTABLE_MEMBER(s, m, uint64_t), .min = (least), .max = (most)

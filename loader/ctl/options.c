@@ -211,6 +211,7 @@ static const struct optable_row rows[] = {
 		.name = "confirm",
 		.arg = "DURATION",
 		OPTABLE_DURATION_IN(struct ctl_options, confirm_ms, 1000, 3600 * 1000),
+		.flags = OPTABLE_POSITIVE,
 		.commands = BIT(CTL_RULES),
 		.help = "load: take the rules back unless they are confirmed within this time",
 	},
