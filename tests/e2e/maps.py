@@ -278,6 +278,11 @@ def load_harmless(path, hook):
     _load(path, program_type, attach_type, (0xB7, 0, 0, 1), _RETURN)
 
 
+def load_sendmsg4_denial(path):
+    """For cgroup/sendmsg4: denies everything."""
+    _load(path, _PROG_TYPE_CGROUP_SOCK_ADDR, 14, (0xB7, 0, 0, 0), _RETURN)
+
+
 def load_connect4_but(path, address, port):
     """For cgroup/connect4: denies this destination."""
     wanted, = struct.unpack("=i", socket.inet_aton(address))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import host
 import host6
 import wire
 from harness import SERVER, SERVER2
 from host6 import SERVER6, mapped
-from maps import Layout, bpftool, load_loopback_filter
+from maps import Layout, bpftool, load_loopback_filter, load_sendmsg4_denial
 from test_load import SCOPE_HOOKS, UDP_HOOKS, links
 from tproxyctl import binary, ctl, doctor  # fixtures too
 
@@ -216,6 +217,21 @@ def test_relays_are_exempt(bed, guard):
     for send, code in SENDS.values():
         assert bed.run_in(send, (SERVER, 443)) == code
         assert bed.run_in(send, (SERVER, 443), place=bed.relay_place) is None
+
+
+def test_refused_by_another_program(guarded):
+    """A datagram that a foreign program has refused keeps its error, and no rule counts it. Fails
+    if udp_sendmsg() does not ask for the return value."""
+    inner = guarded.scope.child("inner")
+    place = host.Place(inner, guarded.client_net)
+    pin = guarded.directory / "bpf" / "foreign"
+    load_sendmsg4_denial(pin)
+    bpftool("cgroup", "attach", inner, "cgroup_udp4_sendmsg", "pinned", pin, "multi")
+    assert guarded.run_in(send_to, (SERVER, 443), place=place) == errno.EPERM
+    assert guarded.stats()["rule_udp"] == 0
+    bpftool("cgroup", "detach", inner, "cgroup_udp4_sendmsg", "pinned", pin)
+    assert guarded.run_in(send_to, (SERVER, 443), place=place) == errno.ECONNREFUSED
+    inner.path.rmdir()
 
 
 # --- connected sockets
