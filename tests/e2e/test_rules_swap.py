@@ -228,6 +228,16 @@ def test_loads_at_once(proxied, ctl, binary):
     check_pins(proxied)
 
 
+def test_cgroups_are_tested_again(loaded, ctl):
+    """The tests of a cgroup are those of the rules in force, not those of earlier ones. Fails
+    if rules_cgroup_bits() leaves the generation out of its key."""
+    servers = Servers(loaded)
+    for name, expected in [("scope", "EACCES"), ("none", DIRECT)] * 2 + [("none", DIRECT)] * 2 + [
+            ("scope", "EACCES")] * 2:
+        load_rules(loaded, ctl, f"refuse EACCES cgroup name:{name}", "default direct")
+        assert servers.try_at() == expected
+
+
 # --- --confirm
 
 
