@@ -135,6 +135,8 @@ int learned_write(struct learned *learned, int fd, char *const argv[])
 	f = copy < 0 || ftruncate(fd, 0) < 0 ? NULL : fdopen(copy, "w");
 	if (!f)
 		return -errno;
+	/* First, so that a file that ends too early, on a full disk, refuses what it lacks. */
+	fputs("default refuse\n", f);
 	fputs("# written by tproxyctl run --write-rules for:", f);
 	for (; *argv; argv++) {
 		fputc(' ', f);
@@ -142,7 +144,6 @@ int learned_write(struct learned *learned, int fd, char *const argv[])
 	}
 	fputc('\n', f);
 	print_rules(f, learned, most);
-	fputs("default refuse\n", f);
 	if (ferror(f)) {
 		fclose(f);
 		return -EIO;
