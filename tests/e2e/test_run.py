@@ -349,6 +349,17 @@ class Terminal:
         """The process group that has the terminal."""
         return os.tcgetpgrp(self.fd)
 
+    def wait_for(self, name):
+        """Waits until a program has the terminal, and returns its PID. Until a shell's child has
+        called execve(), it ignores the signals of the terminal as the shell does."""
+        def comm():
+            try:
+                return Path(f"/proc/{self.foreground()}/comm").read_text().strip()
+            except FileNotFoundError:
+                return None
+        wait_until(lambda: comm() == name, f"{name} has the terminal")
+        return self.foreground()
+
 
 @pytest.fixture
 def terminal(loaded):
@@ -362,16 +373,15 @@ def line_of(bed, binary, *words):
 
 def test_keys_of_the_terminal(loaded, binary, terminal):
     terminal.type(line_of(loaded, binary, "sleep", 1000) + "\n")
-    wait_until(lambda: own_cgroups(loaded), "it is started")
-    wait_until(lambda: terminal.foreground() != terminal.pid, "it has the terminal")
+    pid = terminal.wait_for("sleep")
     terminal.type("\x1a")
     terminal.expect("Stopped")
     terminal.expect(terminal.PROMPT)
     (cgroup,) = own_cgroups(loaded)
-    (pid,) = (cgroup / "cgroup.procs").read_text().split()
+    assert (cgroup / "cgroup.procs").read_text() == f"{pid}\n"
     assert host.thread_states(pid) == {"T"}
     terminal.type("fg\n")
-    wait_until(lambda: terminal.foreground() == int(pid), "it has the terminal again")
+    wait_until(lambda: terminal.foreground() == pid, "it has the terminal again")
     wait_until(lambda: host.thread_states(pid) == {"S"}, "it goes on")
     terminal.type("\x03")
     terminal.expect(terminal.PROMPT)
@@ -387,13 +397,13 @@ def test_shell_with_job_control(loaded, binary, terminal):
     inner = terminal.foreground()
     assert inner != terminal.pid
     terminal.type("sleep 1000\n")
-    wait_until(lambda: terminal.foreground() not in (inner, terminal.pid), "the job has it")
+    job = terminal.wait_for("sleep")
     terminal.type("\x1a")
     terminal.expect("Stopped")
     terminal.expect(terminal.PROMPT)
     assert "sleep" in terminal.run("jobs")
     terminal.type("fg\n")
-    wait_until(lambda: terminal.foreground() not in (inner, terminal.pid), "the job has it again")
+    wait_until(lambda: terminal.foreground() == job, "the job has it again")
     terminal.type("\x03")
     terminal.expect(terminal.PROMPT)
     assert terminal.foreground() == inner
