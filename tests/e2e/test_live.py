@@ -11,8 +11,10 @@ import threading
 import pytest
 
 import clients
+import host
 import wire
 from harness import SERVER, SERVER2
+from registering import haproxy, register, registered  # fixtures too
 from ruling import binary, ctl, show, write_rules  # fixtures too
 
 TASKS, THREADS = 8, 8
@@ -54,14 +56,19 @@ def connect_until_told(told, addresses):
     return seen
 
 
+def start_servers(bed):
+    """Returns their addresses."""
+    listeners = [bed.listen(address) for address in (SERVER, SERVER2, SERVER)]
+    bed.task(serve_names, *listeners, place=bed.server)
+    return [listener.getsockname() for listener in listeners]
+
+
 @pytest.mark.deadline(180)
 def test_everything_is_replaced_under_load(proxied, ctl):
     """To see it fail: call relay_stop_workers() instead of worker_drain(), in drain()."""
     paths = [write_rules(proxied, *lines, name=f"{number}.rules")
              for number, lines in enumerate(RULES)]
-    listeners = [proxied.listen(address) for address in (SERVER, SERVER2, SERVER)]
-    proxied.task(serve_names, *listeners, place=proxied.server)
-    addresses = [listener.getsockname() for listener in listeners]
+    addresses = start_servers(proxied)
 
     def replace():
         for number in range(ROUNDS):
@@ -77,3 +84,34 @@ def test_everything_is_replaced_under_load(proxied, ctl):
     stats = proxied.stats()
     assert stats["redirected"] > 100 and stats["rule_direct"] > 100, stats
     assert show(ctl)["generation"] == ROUNDS
+
+
+@pytest.mark.needs("haproxy")
+@pytest.mark.deadline(180)
+def test_proxies_come_and_go_under_load(proxied, ctl, haproxy, register):
+    """HAProxy takes the connections of a relay and gives them back, each time between two loads of
+    rules.
+
+    To see it fail: call unmark() in `register --remove` before the entry is deleted.
+    """
+    paths = [write_rules(proxied, *lines, name=f"{number}.rules")
+             for number, lines in enumerate(RULES)]
+    addresses = start_servers(proxied)
+    proxy = haproxy()
+
+    def pids():
+        return [entry["pid"] for entry in registered(proxied)]
+
+    def exchange():
+        for number in range(4):
+            register("--pid", proxy.pid).succeeded()
+            ctl("rules", "load", paths[number % 2]).succeeded()
+            assert pids() == [proxy.pid]
+            register("--remove", "--pid", proxy.pid).succeeded()
+            ctl("rules", "load", paths[(number + 1) % 2]).succeeded()
+            host.wait_until(lambda: pids() == [proxied.relay.pid], "the relay registers again", 10)
+
+    seen = clients.count_during(proxied, exchange, TASKS, connect_until_told, addresses)
+    assert set(seen) == {RIGHT} and seen[RIGHT] > 300, seen
+    stats = proxied.stats()
+    assert stats["redirected"] > 100 and stats["no_listener"] == 0, stats
