@@ -127,9 +127,9 @@ static __always_inline bool is_unsupported(const struct bpf_sock *sk, struct tcp
  */
 static __always_inline bool has_room(const struct client *client)
 {
-	if (bpf_map_update_elem(&map_socks, &client->cookie, &client->conn, BPF_ANY))
+	if (bpf_map_update_elem(&map_socks, &client->conn.cookie, &client->conn, BPF_ANY))
 		return false;
-	bpf_map_delete_elem(&map_socks, &client->cookie);
+	bpf_map_delete_elem(&map_socks, &client->conn.cookie);
 	return true;
 }
 
@@ -145,6 +145,7 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	__builtin_memset(conn, 0, sizeof(*conn));
 	conn->started_ns = bpf_ktime_get_ns();
 	conn->netns_cookie = a->netns_cookie;
+	conn->cookie = bpf_get_socket_cookie(a->ctx);
 	conn->cgroup_id = bpf_get_current_cgroup_id();
 	conn->pid = bpf_get_current_pid_tgid() >> 32;
 	conn->uid = (__u32)bpf_get_current_uid_gid();
@@ -155,7 +156,6 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->shares[TPROXY_SHARE_CGROUP] = share_index(seed, TPROXY_SHARE_CGROUP, conn->cgroup_id);
 	conn->shares[TPROXY_SHARE_SLICE] = share_index(
 		seed, TPROXY_SHARE_SLICE, bpf_get_current_ancestor_cgroup_id(SLICE_LEVEL));
-	client->cookie = bpf_get_socket_cookie(a->ctx);
 }
 
 static __always_inline void gather_caller(struct attempt *a)

@@ -78,7 +78,6 @@ struct client {
 	__u32 published; /* map_socks and map_ports have it; conn.src is valid from here on */
 	__u32 nowhere;	 /* client_abort() or client_give_up() changed options of the socket */
 	__u32 reserved;
-	__u64 cookie;
 	__u64 listener; /* key in map_listeners, 0 = unknown */
 	struct tproxy_conn conn;
 };

@@ -154,7 +154,7 @@ static __always_inline void client_forget(struct client *client)
 
 	if (client->published) {
 		tuple_of(&client->conn, &tuple);
-		entries_delete(&tuple, client->cookie, &counted);
+		entries_delete(&tuple, client->conn.cookie, &counted);
 	}
 	client->published = 0;
 	client->recorded = 0;
@@ -172,7 +172,7 @@ static __always_inline void client_released(struct client *client, bool syn_sent
 	struct tproxy_conn *conn;
 
 	if (client->published && !syn_sent) {
-		conn = bpf_map_lookup_elem(&map_socks, &client->cookie);
+		conn = bpf_map_lookup_elem(&map_socks, &client->conn.cookie);
 		if (conn &&
 		    !(__sync_fetch_and_or(&conn->flags, TPROXY_CONN_CLOSED) & TPROXY_CONN_TAKEN))
 			return;

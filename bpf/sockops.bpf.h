@@ -192,7 +192,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 	}
 	client->conn.isn = tp->write_seq;
 	tuple_of(&client->conn, &tuple);
-	if (!entries_make(&tuple, client->cookie, &client->conn)) {
+	if (!entries_make(&tuple, client->conn.cookie, &client->conn)) {
 		count(TPROXY_STAT_PUBLISH_FAILED);
 		client_abort(ctx, client);
 		return;

@@ -97,7 +97,7 @@ static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of,
 		return false;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client)
-		found = client->published && client->cookie == cookie;
+		found = client->published && client->conn.cookie == cookie;
 	bpf_sk_release(sk);
 	return found;
 }

@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 4
+#define TPROXY_ABI_VERSION 5
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -123,6 +123,7 @@ enum tproxy_share {
 struct tproxy_conn {
 	__u64 started_ns; /* CLOCK_MONOTONIC, when connect() was called */
 	__u64 netns_cookie;
+	__u64 cookie;	 /* of the client's socket: the id of the connection, key of map_socks */
 	__u64 cgroup_id; /* of the process that called connect() */
 	__u32 pid;	 /* thread group id in the initial PID namespace */
 	__u32 uid;
@@ -539,12 +540,12 @@ _Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
 _Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 144, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 152, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 160, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 168, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");

@@ -15,6 +15,7 @@ from maps import Layout, pack_listen
 LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
 SO_NETNS_COOKIE = 71
+SO_COOKIE = 57
 TPROXY_SO_WHOAMI, TPROXY_SO_CONN = 0x74700001, 0x74700002
 MARK_LISTENER, MARK_ATTACHED, MARK_HAS_CONN = 1, 4, 8
 
@@ -95,6 +96,8 @@ def test_connection(loaded, accepted):
     assert unpack_endpoint(*conn.unpack(answer, "dst", "20s")) == (SERVER, 80)
     assert conn.unpack(answer, "netns_cookie", "8s")[0] == sock.getsockopt(
         socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    assert conn.unpack(answer, "cookie", "8s")[0] == client.getsockopt(
+        socket.SOL_SOCKET, SO_COOKIE, 8)
     assert conn.unpack(answer, "cgroup_id", "=Q")[0] == loaded.scope.path.stat().st_ino
     assert conn.unpack(answer, "pid", "=I")[0] > 0
     assert conn.unpack(answer, "uid", "=I")[0] == 0
@@ -135,7 +138,7 @@ def test_who_am_i(relay, accepted):
     for sock, flags in ((relay, MARK_LISTENER | MARK_ATTACHED),
                         (accepted[0], MARK_LISTENER | MARK_ATTACHED | MARK_HAS_CONN)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
-        assert WHOAMI.unpack(answer) == (4, os.getpid(), 0, flags)
+        assert WHOAMI.unpack(answer) == (5, os.getpid(), 0, flags)
 
 
 def test_only_these_three_options_are_answered(loaded, accepted):
