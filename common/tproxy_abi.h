@@ -499,6 +499,92 @@ struct tproxy_event {
 	__u8 flags;	   /* enum tproxy_event_flags */
 };
 
+/* What became of a connect(), in the words of the tools: TPROXY_VERDICT_WORDS. */
+enum tproxy_verdict {
+	TPROXY_VERDICT_REDIRECTED,
+	TPROXY_VERDICT_DIRECT,
+	TPROXY_VERDICT_OBSERVED, /* direct, and its end is logged */
+	TPROXY_VERDICT_REFUSED,
+	_TPROXY_VERDICT_MAX,
+};
+
+#define TPROXY_VERDICT_WORDS                                                                       \
+	{                                                                                          \
+		"redirected", "direct", "observed", "refused", NULL                                \
+	}
+
+/*
+ * map_watch, an array of one entry that `tproxyctl watch` maps into its memory, and
+ * map_watch_rings, an array of maps: the ring buffer of each watcher, which it makes itself. A
+ * watcher owns a slot while it holds the lock of byte SLOT of the pin of map_watch (F_OFD_SETLK),
+ * which ends with the process. Every TPROXY_WATCH_ALIVE_NS / 10 at least it sets alive_ns, then its
+ * bit in slots. The kernel half clears the bits of a watcher whose alive_ns is older than
+ * TPROXY_WATCH_ALIVE_NS. It writes an event to the rings of all watchers, and counts in lost each
+ * event that did not fit.
+ */
+#define TPROXY_WATCHERS_MAX   4
+#define TPROXY_WATCH_ALIVE_NS 5000000000ULL
+
+struct tproxy_watcher {
+	__u64 alive_ns; /* CLOCK_MONOTONIC; written by the watcher */
+	__u64 lost;	/* events; written by the kernel half */
+};
+
+struct tproxy_watching {
+	__u32 slots;   /* bit SLOT: this watcher is there. 0: the hooks do nothing else */
+	__u32 inbound; /* bit SLOT: it asks for accepted connections too */
+	struct tproxy_watcher watchers[TPROXY_WATCHERS_MAX];
+};
+
+/* The kinds of events in the rings of watchers. All begin with struct tproxy_watch_head. */
+enum tproxy_watch_kind {
+	TPROXY_WATCH_CONNECT = 1, /* connect() was decided: struct tproxy_watch_start */
+	TPROXY_WATCH_SENT,	  /* the SYN is about to be sent: struct tproxy_watch_sent */
+	TPROXY_WATCH_ACCEPTED,	  /* struct tproxy_watch_start */
+	TPROXY_WATCH_ENDED,	  /* struct tproxy_watch_end */
+	TPROXY_WATCH_RELEASED,	  /* a socket without a connection is closed: the head alone */
+};
+
+enum tproxy_watch_flags {
+	TPROXY_WATCH_COUNTED = 1 << 0, /* ENDED: one sequence number of this side was the SYN's */
+};
+
+/* Values of reason beside those of enum tproxy_stat. */
+#define TPROXY_WATCH_BY_OTHER	 254 /* another program has refused it before tproxy's ran */
+#define TPROXY_WATCH_BY_INSTANCE 255 /* an instance of `tproxyctl run` has redirected it */
+
+struct tproxy_watch_head {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 cookie;  /* of this host's socket */
+	__u8 kind;     /* enum tproxy_watch_kind */
+	__u8 verdict;  /* CONNECT: enum tproxy_verdict */
+	__u8 reason;   /* CONNECT: enum tproxy_stat */
+	__u8 flags;    /* enum tproxy_watch_flags */
+	__u32 error;   /* CONNECT that was refused: the errno */
+};
+
+/*
+ * conn has the process, the destination and the counter of the rule. Of an accepted connection src
+ * is this side and dst the peer, uid that of the process that made the listening socket, cgroup_id
+ * that of the socket; pid and comm are not known.
+ */
+struct tproxy_watch_start {
+	struct tproxy_watch_head head;
+	struct tproxy_observed conn;
+};
+
+struct tproxy_watch_sent {
+	struct tproxy_watch_head head;
+	struct tproxy_endpoint src;
+	struct tproxy_endpoint dst; /* the relay's, if the connection is redirected */
+};
+
+/* Of event.conn only src and dst are set. */
+struct tproxy_watch_end {
+	struct tproxy_watch_head head;
+	struct tproxy_event event;
+};
+
 /*
  * map_stats, a per-CPU array of __u64: outcomes of TCP connect() calls in scope, and events of the
  * kernel half.
@@ -560,5 +646,9 @@ _Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_observed) == 104, "ABI");
 _Static_assert(sizeof(struct tproxy_observing) == 8, "ABI");
 _Static_assert(sizeof(struct tproxy_event) == 152, "ABI");
+_Static_assert(sizeof(struct tproxy_watching) == 72, "ABI");
+_Static_assert(sizeof(struct tproxy_watch_start) == 128, "ABI");
+_Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
+_Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");
 
 #endif
