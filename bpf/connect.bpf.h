@@ -37,6 +37,7 @@
 #include "sweep.bpf.h"
 #include "target.bpf.h"
 #include "tproxy_abi.h"
+#include "watch.bpf.h"
 
 /* Return values of cgroup connect programs. */
 enum {
@@ -374,6 +375,25 @@ static __always_inline bool is_probe(const struct attempt *a)
 	       endpoint_is_mapped4(a->dst) && endpoint_get4(a->dst) == 0xffffffff;
 }
 
+/* Tells the watchers what was decided. */
+static __always_inline void tell_watchers(const struct attempt *a, const struct decision *decision)
+{
+	const __u32 error = decision->verdict == VERDICT_REFUSE ? (__u32)decision->error : 0;
+	enum tproxy_verdict verdict = TPROXY_VERDICT_DIRECT;
+
+	/* The second half of a connection that was reported. */
+	if (decision->reason == TPROXY_STAT_BYPASS_RELAY)
+		return;
+	if (decision->verdict == VERDICT_REDIRECT)
+		verdict = TPROXY_VERDICT_REDIRECTED;
+	else if (decision->verdict == VERDICT_OBSERVE)
+		verdict = TPROXY_VERDICT_OBSERVED;
+	else if (decision->verdict == VERDICT_REFUSE)
+		verdict = TPROXY_VERDICT_REFUSED;
+	watch_connect(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
+		      a->rule_counter, watch_outcome(verdict, (__u8)decision->reason, error));
+}
+
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
 static __always_inline int conclude(const struct attempt *a)
 {
@@ -384,6 +404,8 @@ static __always_inline int conclude(const struct attempt *a)
 		return CONNECT_REJECT;
 	}
 	count(decision.reason);
+	if (is_watched())
+		tell_watchers(a, &decision);
 	if (decision.verdict == VERDICT_OBSERVE)
 		observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
 			      a->rule_counter);
@@ -431,12 +453,19 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	const struct tproxy_policy *policy;
 	struct client *client;
 	struct attempt a;
+	int refused;
 
 	*ret_value = CONNECT_PROCEED;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
-		if (is_redirected(client, dst))
+		if (is_redirected(client, dst)) {
+			if (is_watched())
+				watch_connect(bpf_get_socket_cookie(ctx), client->conn.netns_cookie,
+					      &client->conn.dst, 0,
+					      watch_outcome(TPROXY_VERDICT_REDIRECTED,
+							    TPROXY_WATCH_BY_INSTANCE, 0));
 			return NULL;
+		}
 		if (client->nowhere)
 			unbind(ctx, client);
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
@@ -459,8 +488,16 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		 * below, which `tproxyctl run --rules` makes. Programs of the cgroups below run
 		 * first.
 		 */
-		if (bpf_get_retval() < 0)
+		refused = bpf_get_retval();
+		if (refused < 0) {
+			if (is_watched())
+				watch_connect(bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx),
+					      dst, 0,
+					      watch_outcome(TPROXY_VERDICT_REFUSED,
+							    TPROXY_WATCH_BY_OTHER,
+							    (__u32)-refused));
 			return NULL;
+		}
 		investigate(&a);
 	}
 	*ret_value = conclude(&a);

@@ -234,6 +234,28 @@ struct {
 	__uint(max_entries, TPROXY_EVENTS_SIZE);
 } map_events SEC(".maps");
 
+/* The hooks read this first, as map_observing. The watchers map it into their memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tproxy_watching);
+} map_watch SEC(".maps");
+
+/* The rings of watchers, of any size. A slot without a watcher is empty. */
+struct watch_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TPROXY_WATCHERS_MAX);
+	__type(key, __u32);
+	__array(values, struct watch_ring);
+} map_watch_rings SEC(".maps");
+
 /* The process that connected a UDP socket, in the socket's storage. Private, see udp.bpf.h. */
 struct rule_process {
 	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */

@@ -45,6 +45,8 @@
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
 #include "udp.bpf.h"
+#include "watch.bpf.h"
+#include "watchops.bpf.h"
 
 SEC("cgroup/connect4")
 int tproxy_connect4(struct bpf_sock_addr *ctx)
@@ -102,13 +104,16 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		client_publish(ctx, sk);
 		observe_sent(ctx, sk);
+		watch_sent(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		accepted_record(ctx, sk);
+		watch_accepted(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		client_established(ctx, sk);
 		observe_established(ctx);
+		watch_established(ctx);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listener_begins(ctx, sk);
@@ -123,6 +128,7 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 			listener_ends(ctx);
 			break;
 		}
+		watch_end(ctx);
 		client_close(ctx, sk);
 		observe_end(ctx, sk);
 		break;
@@ -138,6 +144,7 @@ int tproxy_release(struct bpf_sock *sk)
 	if (client && client->recorded)
 		client_released(client, sk->state == BPF_TCP_SYN_SENT);
 	observe_released(sk);
+	watch_released(sk);
 	return 1;
 }
 

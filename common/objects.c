@@ -51,6 +51,8 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	/* A ring buffer has no key and no value. Its reader writes its own position. */
 	[PINNED_EVENTS] = { "map_events", 0, 0, 0660 },
 	[PINNED_UDP] = { "map_udp", sizeof(int), 0, 0600 },
+	[PINNED_WATCH] = { "map_watch", sizeof(__u32), sizeof(struct tproxy_watching), 0600 },
+	[PINNED_WATCH_RINGS] = { "map_watch_rings", sizeof(__u32), sizeof(__u32), 0600 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {

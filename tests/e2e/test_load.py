@@ -18,7 +18,7 @@ MAPS = ["map_cgroup_bits", "map_clients", "map_config", "map_events", "map_faile
         "map_loads", "map_marks", "map_observed", "map_observing", "map_policy", "map_ports",
         "map_rule_stats", "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts",
         "map_sets", "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed",
-        "map_sweep", "map_targets", "map_udp"]
+        "map_sweep", "map_targets", "map_udp", "map_watch", "map_watch_rings"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP
