@@ -12,7 +12,7 @@
 #define LINE_LEN   80
 #define COLUMN_MAX 34 /* of the help texts; a longer option has a line of its own */
 #define TEXT_LEN   512
-#define RANGE_LEN  128
+#define RANGE_LEN  256
 
 static int format_names(const struct optable_row *row, char text[TEXT_LEN])
 {

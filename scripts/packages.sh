@@ -11,7 +11,8 @@ packages_of()
     case $1 in
     build)
         echo build-essential clang llvm meson ninja-build pkg-config libbpf-dev libelf-dev \
-            zlib1g-dev libevent-dev libjson-c-dev libinih-dev libsystemd-dev linux-libc-dev bpftool scdoc
+            zlib1g-dev libevent-dev libjson-c-dev libinih-dev libncurses-dev libsystemd-dev \
+            linux-libc-dev bpftool scdoc
         ;;
     demo)
         echo iproute2 util-linux procps curl nginx-light
@@ -21,7 +22,7 @@ packages_of()
             python3-pytest python3-pytest-xdist iproute2 util-linux procps iptables nftables \
             e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
             redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
-            default-jdk-headless golang-go strace systemd zsh fish \
+            default-jdk-headless golang-go strace systemd zsh fish tmux \
             rpm rpmlint makepkg
         # Packages of nodejs that are not Debian's contain npm, and conflict with Debian's package.
         command -v npm > /dev/null || echo npm

@@ -15,6 +15,7 @@ int ctl_register(int argc, char **argv);
 int ctl_explain(int argc, char **argv);
 int ctl_rules(int argc, char **argv);
 int ctl_run(int argc, char **argv);
+int ctl_top(int argc, char **argv);
 
 /* Groups of counters by what became of the connections, as `status` sums them up. */
 enum ctl_group {

@@ -14,6 +14,7 @@
 #include "opthelp.h"
 #include "optparse.h"
 #include "parse.h"
+#include "top_table.h"
 #include "util.h"
 #include "version.h"
 
@@ -27,7 +28,7 @@
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
-	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",
+	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",	      [CTL_TOP] = "top",
 };
 
 static const struct {
@@ -83,6 +84,17 @@ static int set_command(const struct optable_row *row, void *options, const char 
 		return optable_refuse(error, "'%s' is longer than the %zu bytes of a command",
 				      value, sizeof(o->command) - 1);
 	strcpy(o->command, value);
+	return 0;
+}
+
+static int set_delay(const struct optable_row *row, void *options, const char *value,
+		     unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (top_parse_delay(value, &o->delay_ms) < 0)
+		return optable_refuse(error, "'%s' is not a number of seconds from 0.1 to 3600",
+				      value);
 	return 0;
 }
 
@@ -255,6 +267,37 @@ static const struct optable_row rows[] = {
 		.help = "refuse connections that no relay can take",
 	},
 	{
+		.name = "by",
+		.arg = "WHAT",
+		OPTABLE_WORD(struct ctl_options, by, enum top_by, top_by_names),
+		.by_default = "connection",
+		.commands = BIT(CTL_TOP),
+		.help = "what a line is: a connection, or all of a program, destination, cgroup or user",
+	},
+	{
+		.name = "sort",
+		.arg = "COLUMN",
+		OPTABLE_WORD(struct ctl_options, sort, enum top_column, top_column_names),
+		.by_default = "rate",
+		.commands = BIT(CTL_TOP),
+		.help = "the column that orders the lines",
+	},
+	{
+		.name = "delay",
+		.short_name = 'd',
+		.arg = "DELAY",
+		OPTABLE_CUSTOM(set_delay),
+		.by_default = "1",
+		.commands = BIT(CTL_TOP),
+		.help = "time between two samples; seconds, such as 0.5",
+	},
+	{
+		.name = "once",
+		OPTABLE_FLAG(struct ctl_options, once),
+		.commands = BIT(CTL_TOP),
+		.help = "print one table to stdout after one interval",
+	},
+	{
 		.name = "pin-dir",
 		.short_name = 'p',
 		.arg = "DIR",
@@ -343,6 +386,9 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 		return check_rules(of_command, o);
 	if (of_command->command == BIT(CTL_RUN))
 		return check_run(of_command, o);
+	if (of_command->command == BIT(CTL_TOP) && !top_table_has(o->by, o->sort))
+		return optparse_usage_error(of_command, "--by %s has no column '%s'",
+					    top_by_names[o->by], top_column_names[o->sort]);
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))

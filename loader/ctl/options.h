@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "parse.h"
+#include "top_model.h"
 #include "tproxy_abi.h"
 
 /* A new command is also in ctl_command_names, in commands[] of main.c and in the man page. */
@@ -22,6 +23,7 @@ enum ctl_command {
 	CTL_EXPLAIN,
 	CTL_RULES,
 	CTL_RUN,
+	CTL_TOP,
 	_CTL_COMMAND_MAX,
 };
 
@@ -76,6 +78,11 @@ struct ctl_options {
 	char write_rules[PATH_MAX];
 	bool observe;
 	bool fail_closed;
+	/* of `top` */
+	enum top_by by;
+	enum top_column sort;
+	uint64_t delay_ms;
+	bool once;
 	size_t n_words; /* of the command that `run` runs */
 	char **argv;	/* these words, then NULL: the end of the command line */
 };

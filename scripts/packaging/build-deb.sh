@@ -31,7 +31,7 @@ install_packages()
 {
     missing=
     for package in debhelper dpkg-dev fakeroot lintian build-essential clang meson bpftool \
-        libbpf-dev libelf-dev libevent-dev libinih-dev libjson-c-dev libsystemd-dev \
+        libbpf-dev libelf-dev libevent-dev libinih-dev libjson-c-dev libncurses-dev libsystemd-dev \
         linux-libc-dev pkg-config scdoc; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2> /dev/null | grep -qx installed ||
             missing="$missing $package"

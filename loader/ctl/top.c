@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * tproxyctl top: live connections with their rates, as a screen, as one table (--once) or as JSON.
+ * The screen is in top_screen.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "commands.h"
+#include "config.h"
+#include "host/address.h"
+#include "host/json.h"
+#include "log.h"
+#include "options.h"
+#include "state/maps.h"
+#include "top_screen.h"
+#include "top_source.h"
+#include "top_state.h"
+#include "util.h"
+
+static const struct ctl_usage usage = {
+	.command = CTL_TOP,
+	.synopsis = "[--by WHAT] [--sort COLUMN] [-d DELAY] [--once] [--json] [-p DIR]",
+	.about =
+		"Shows the live connections with their rates, by connection, program, destination,\n"
+		"cgroup or user. On the screen, h lists the keys. With --once prints one table after\n"
+		"one interval, with --json one object for each interval.\n",
+};
+
+static void wait_ms(uint64_t ms)
+{
+	struct timespec left = { .tv_sec = (time_t)(ms / 1000),
+				 .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	while (nanosleep(&left, &left) < 0 && errno == EINTR)
+		;
+}
+
+/* --- the table of --once */
+
+static int print_table(struct top *top)
+{
+	const struct top_line *lines;
+	struct top_line sum;
+	char row[TOP_ROW_LEN];
+	size_t n, i;
+
+	if (top_model_view(top->model, &top->view, &lines, &n, &sum) < 0)
+		return -ENOMEM;
+	top_table_measure(&top->table, lines, n);
+	printf("%s\n", top_table_sum(&top->table, &sum, row));
+	if (*top->note)
+		printf("%s\n", top->note);
+	printf("\n%s\n", top_table_head(&top->table, row));
+	for (i = 0; i < n; i++)
+		printf("%s\n", top_table_row(&top->table, &lines[i], row));
+	return 0;
+}
+
+/* --- JSON */
+
+/* Adds {"address": "...", "port": N}, or null while there is none. */
+static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
+{
+	struct json_object *object = ep->port ? json_object_new_object() : NULL;
+	char address[ADDRESS_LEN];
+
+	if (object) {
+		json_add_string(object, "address", address_format(ep, address));
+		json_add_number(object, "port", ep->port);
+	}
+	json_object_object_add(to, key, object);
+}
+
+static void add_text(struct json_object *to, const char *key, const struct top *top,
+		     const struct conn_row *conn, enum top_column column)
+{
+	char text[TOP_TEXT_LEN];
+
+	json_add_string(to, key, top_model_text(&top->names, conn, column, text));
+}
+
+static void add_user(struct json_object *to, const struct top *top, const struct conn_row *conn)
+{
+	json_add_number(to, "uid", conn->uid);
+	add_text(to, "user", top, conn, TOP_USER);
+}
+
+static void add_cgroup(struct json_object *to, const struct top *top, const struct conn_row *conn)
+{
+	json_add_number(to, "cgroup_id", conn->cgroup_id);
+	add_text(to, "cgroup", top, conn, TOP_CGROUP);
+}
+
+static void add_connection(struct json_object *to, const struct top *top,
+			   const struct conn_row *conn)
+{
+	add_text(to, "id", top, conn, TOP_ID);
+	json_add_number(to, "pid", conn->pid);
+	add_text(to, "command", top, conn, TOP_COMMAND);
+	add_user(to, top, conn);
+	add_cgroup(to, top, conn);
+	add_endpoint(to, "source", &conn->src);
+	add_endpoint(to, "destination", &conn->dst);
+	add_text(to, "verdict", top, conn, TOP_VERDICT);
+	add_text(to, "rule", top, conn, TOP_RULE);
+	add_text(to, "state", top, conn, TOP_STATE);
+	json_add_number(to, "rtt_us", conn->rtt_us);
+	json_add_number(to, "age_ms", conn->age_ms);
+}
+
+static void add_subject(struct json_object *to, const struct top *top, const struct conn_row *conn)
+{
+	switch (top->view.by) {
+	case TOP_BY_PROGRAM:
+		add_text(to, "command", top, conn, TOP_COMMAND);
+		break;
+	case TOP_BY_DESTINATION:
+		add_endpoint(to, "destination", &conn->dst);
+		break;
+	case TOP_BY_CGROUP:
+		add_cgroup(to, top, conn);
+		break;
+	case TOP_BY_USER:
+		add_user(to, top, conn);
+		break;
+	default:
+		add_connection(to, top, conn);
+	}
+}
+
+/* A source without counters has no members about bytes. */
+static void add_numbers(struct json_object *to, const struct top *top, const struct top_line *line,
+			bool counts)
+{
+	const struct top_model *model = top->model;
+
+	if (counts) {
+		json_add_number(to, "connections", line->connections);
+		json_object_object_add(
+			to, "new_per_s",
+			json_object_new_double(top_model_per_second(model, line->opened)));
+	}
+	if (!top->table.has_bytes)
+		return;
+	json_add_number(to, "tx_per_s", (uint64_t)top_model_per_second(model, line->tx_new));
+	json_add_number(to, "rx_per_s", (uint64_t)top_model_per_second(model, line->rx_new));
+	json_add_number(to, "tx", line->tx);
+	json_add_number(to, "rx", line->rx);
+}
+
+/* Prints an object in one line, one member of "lines" at a time: all of them may be 100,000. */
+static int print_json(struct top *top)
+{
+	_cleanup_(json_put) struct json_object *head = json_new_document();
+	const int plain = JSON_C_TO_STRING_NOSLASHESCAPE | JSON_C_TO_STRING_PLAIN;
+	const struct top_line *lines;
+	struct top_line sum;
+	const char *text;
+	size_t n, i;
+
+	if (top_model_view(top->model, &top->view, &lines, &n, &sum) < 0)
+		return -ENOMEM;
+	json_add_number(head, "time_ms", (uint64_t)time(NULL) * 1000);
+	json_add_number(head, "interval_ms", top_model_interval_ms(top->model));
+	json_add_string(head, "by", top_by_names[top->view.by]);
+	if (*top->note)
+		json_add_string(head, "note", top->note);
+	add_numbers(head, top, &sum, /* counts= */ true);
+	text = json_object_to_json_string_ext(head, plain);
+	/* The members of the head, without its closing bracket. */
+	printf("%.*s,\"lines\":[", (int)strlen(text) - 1, text);
+	for (i = 0; i < n; i++) {
+		_cleanup_(json_put) struct json_object *object = json_object_new_object();
+
+		add_subject(object, top, lines[i].conn);
+		add_numbers(object, top, &lines[i], top->view.by != TOP_BY_CONNECTION);
+		printf("%s%s", i ? "," : "", json_object_to_json_string_ext(object, plain));
+	}
+	printf("]}\n");
+	return 0;
+}
+
+/* --- the command */
+
+/* Prints one interval, or one after the other until stdout cannot be written or a sample fails. */
+static int print_intervals(struct top *top, bool once, bool json)
+{
+	int r = top->sample(top);
+
+	while (r == 0) {
+		wait_ms(top->delay_ms);
+		r = top->sample(top);
+		if (r == 0)
+			r = json ? print_json(top) : print_table(top);
+		if (once || fflush(stdout) != 0)
+			break;
+	}
+	if (r < 0)
+		log_err("%s", *top->note ? top->note : strerror(-r));
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Returns false, logged, if a screen is wanted and there is none. */
+static bool has_screen(void)
+{
+	if (HAVE_NCURSES)
+		return true;
+	log_err("built without ncurses, which the screen needs; use --once or --json");
+	return false;
+}
+
+static int show_screen(struct top *top)
+{
+#if HAVE_NCURSES
+	return top_screen(top);
+#else
+	return EXIT_FAILURE;
+#endif
+}
+
+int ctl_top(int argc, char **argv)
+{
+	_cleanup_(top_source_finish) struct top_source source = {};
+	_cleanup_(top_model_destroyp) struct top_model *model = NULL;
+	struct ctl_options options;
+	struct top top = {};
+	uint32_t version;
+	int r;
+
+	r = ctl_options_parse(argc, argv, &usage, &options);
+	if (r)
+		return r < 0 ? 2 : EXIT_SUCCESS;
+	if (!options.once && !options.json && !has_screen())
+		return EXIT_FAILURE;
+	r = maps_check_abi(options.pin_dir, &version);
+	if (r == -ENOENT)
+		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	if (r < 0)
+		return EXIT_FAILURE;
+	top_source_init(&source, &options, &top);
+	model = top_model_create(&top.names);
+	if (!model) {
+		log_err("%s", strerror(ENOMEM));
+		return EXIT_FAILURE;
+	}
+	top.model = model;
+	top.view.by = options.by;
+	top.view.sort = options.sort;
+	top.delay_ms = options.delay_ms;
+	top.table = (struct top_table){ .model = model, .names = &top.names, .by = options.by };
+	if (options.once || options.json)
+		return print_intervals(&top, options.once, options.json);
+	return show_screen(&top);
+}

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxyctl top: samples, rates, groups, order and filter. See top_model.h. */
+#include "top_model.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "escape.h"
+#include "host/address.h"
+#include "parse.h"
+#include "util.h"
+
+/* A connection of a sample, or the sum of ended ones. */
+struct entry {
+	struct conn_row conn;
+	uint64_t tx_new, rx_new;
+	bool alive, opened;
+};
+
+struct entries {
+	struct entry *list;
+	size_t n, size;
+};
+
+struct top_model {
+	const struct top_names *names;
+	struct entries live; /* the last complete sample, sorted by id */
+	struct entries next; /* the sample that is being given */
+	struct entries ended;
+	bool sampled;
+	uint64_t sampled_ms, interval_ms;
+	struct top_line *lines;
+};
+
+struct top_model *top_model_create(const struct top_names *names)
+{
+	struct top_model *model = calloc(1, sizeof(*model));
+
+	if (model)
+		model->names = names;
+	return model;
+}
+
+void top_model_destroy(struct top_model *model)
+{
+	if (!model)
+		return;
+	free(model->live.list);
+	free(model->next.list);
+	free(model->ended.list);
+	free(model->lines);
+	free(model);
+}
+
+void top_model_destroyp(struct top_model **model)
+{
+	top_model_destroy(*model);
+}
+
+static int reserve(struct entries *entries, size_t n)
+{
+	size_t size = entries->size ? entries->size : 256;
+	struct entry *list;
+
+	while (size < n)
+		size *= 2;
+	if (size == entries->size)
+		return 0;
+	list = reallocarray(entries->list, size, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	entries->list = list;
+	entries->size = size;
+	return 0;
+}
+
+/* The comparisons return a number below, at or above 0, as for qsort(3). */
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+static int compare_endpoints(const struct tproxy_endpoint *a, const struct tproxy_endpoint *b)
+{
+	int r = memcmp(a->addr, b->addr, sizeof(a->addr));
+
+	return r ? r : compare_numbers(a->port, b->port);
+}
+
+static int compare_groups(const struct conn_row *a, const struct conn_row *b, enum top_by by)
+{
+	switch (by) {
+	case TOP_BY_PROGRAM:
+		return strncmp(a->comm, b->comm, sizeof(a->comm));
+	case TOP_BY_DESTINATION:
+		return compare_endpoints(&a->dst, &b->dst);
+	case TOP_BY_CGROUP:
+		return compare_numbers(a->cgroup_id, b->cgroup_id);
+	case TOP_BY_USER:
+		return compare_numbers(a->uid, b->uid);
+	default:
+		return compare_numbers(a->id, b->id);
+	}
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	return compare_numbers(x->conn.id, y->conn.id);
+}
+
+/* Ended connections that have everything in common by which a view groups are one entry. */
+static int by_all_groups(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+	enum top_by by;
+	int r = 0;
+
+	for (by = TOP_BY_PROGRAM; by < _TOP_BY_MAX && r == 0; by++)
+		r = compare_groups(&x->conn, &y->conn, by);
+	return r;
+}
+
+static int by_bytes_downwards(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	return compare_numbers(y->conn.tx_bytes + y->conn.rx_bytes,
+			       x->conn.tx_bytes + x->conn.rx_bytes);
+}
+
+void top_model_begin(struct top_model *model)
+{
+	model->next.n = 0;
+}
+
+int top_model_add(struct top_model *model, const struct conn_row *conn)
+{
+	int r = reserve(&model->next, model->next.n + 1);
+
+	if (r < 0)
+		return r;
+	model->next.list[model->next.n++] = (struct entry){ .conn = *conn, .alive = true };
+	return 0;
+}
+
+/* Sorts the sample by id. An id that was given twice stays once. */
+static void sort_sample(struct entries *sample)
+{
+	size_t i, n = 0;
+
+	qsort(sample->list, sample->n, sizeof(*sample->list), by_id);
+	for (i = 0; i < sample->n; i++) {
+		if (n == 0 || sample->list[n - 1].conn.id != sample->list[i].conn.id)
+			sample->list[n++] = sample->list[i];
+	}
+	sample->n = n;
+}
+
+/* A counter that goes back is that of another source, which has no counters: nothing is new. */
+static uint64_t grown(uint64_t now, uint64_t before)
+{
+	return now > before ? now - before : 0;
+}
+
+static void measure_new(struct entry *entry, uint64_t interval_ms)
+{
+	entry->opened = entry->conn.age_ms <= interval_ms;
+	if (!entry->opened)
+		return;
+	entry->tx_new = entry->conn.tx_bytes;
+	entry->rx_new = entry->conn.rx_bytes;
+}
+
+/*
+ * Compares the sample with the one before. Appends the connections that have ended to the ended
+ * ones, for which there is room.
+ */
+static void compare_samples(struct top_model *model, uint64_t interval_ms)
+{
+	const struct entry *old = model->live.list, *end = old + model->live.n;
+	size_t i;
+
+	for (i = 0; i < model->next.n; i++) {
+		struct entry *entry = &model->next.list[i];
+
+		for (; old < end && old->conn.id < entry->conn.id; old++)
+			model->ended.list[model->ended.n++] = *old;
+		if (old < end && old->conn.id == entry->conn.id) {
+			entry->tx_new = grown(entry->conn.tx_bytes, old->conn.tx_bytes);
+			entry->rx_new = grown(entry->conn.rx_bytes, old->conn.rx_bytes);
+			old++;
+		} else {
+			measure_new(entry, interval_ms);
+		}
+	}
+	for (; old < end; old++)
+		model->ended.list[model->ended.n++] = *old;
+}
+
+/* Sums up what has ended. If there are too many entries, those with the fewest bytes go. */
+static void sum_up_ended(struct entries *ended)
+{
+	size_t i, n = 0;
+
+	qsort(ended->list, ended->n, sizeof(*ended->list), by_all_groups);
+	for (i = 0; i < ended->n; i++) {
+		struct entry *last = n ? &ended->list[n - 1] : NULL, *entry = &ended->list[i];
+
+		entry->alive = entry->opened = false;
+		entry->tx_new = entry->rx_new = 0;
+		if (last && by_all_groups(last, entry) == 0) {
+			last->conn.tx_bytes += entry->conn.tx_bytes;
+			last->conn.rx_bytes += entry->conn.rx_bytes;
+		} else {
+			ended->list[n++] = *entry;
+		}
+	}
+	ended->n = n;
+	if (n <= TOP_ENDED_MAX)
+		return;
+	qsort(ended->list, n, sizeof(*ended->list), by_bytes_downwards);
+	ended->n = TOP_ENDED_MAX;
+}
+
+int top_model_end(struct top_model *model, uint64_t now_ms)
+{
+	uint64_t interval_ms = now_ms > model->sampled_ms ? now_ms - model->sampled_ms : 1;
+	struct entries swap;
+
+	if (reserve(&model->ended, model->ended.n + model->live.n) < 0)
+		return -ENOMEM;
+	sort_sample(&model->next);
+	if (model->sampled) {
+		compare_samples(model, interval_ms);
+		sum_up_ended(&model->ended);
+		model->interval_ms = interval_ms;
+	}
+	swap = model->live;
+	model->live = model->next;
+	model->next = swap;
+	model->sampled = true;
+	model->sampled_ms = now_ms;
+	return 0;
+}
+
+uint64_t top_model_interval_ms(const struct top_model *model)
+{
+	return model->interval_ms;
+}
+
+double top_model_per_second(const struct top_model *model, uint64_t count)
+{
+	return model->interval_ms ? (double)count * 1000 / (double)model->interval_ms : 0;
+}
+
+int top_parse_delay(const char *text, uint64_t *ret_ms)
+{
+	const char *point = strchr(text, '.');
+	char whole[16];
+	uint32_t seconds;
+	uint64_t ms = 0;
+	int digits, r;
+
+	if (!point) {
+		r = parse_duration_ms(text, &ms);
+	} else {
+		snprintf(whole, sizeof(whole), "%.*s", (int)(point - text), text);
+		r = parse_u32(whole, 0, TOP_DELAY_MAX_MS, &seconds);
+		for (digits = 1; r == 0 && isdigit((unsigned char)point[digits]); digits++) {
+			static const unsigned int units[] = { 0, 100, 10, 1 };
+
+			if (digits < (int)ARRAY_SIZE(units))
+				ms += units[digits] * (unsigned int)(point[digits] - '0');
+		}
+		if (r == 0 && (digits == 1 || point[digits]))
+			r = -EINVAL;
+		if (r == 0)
+			ms += (uint64_t)seconds * 1000;
+	}
+	if (r == 0 && (ms < TOP_DELAY_MIN_MS || ms > TOP_DELAY_MAX_MS))
+		r = -ERANGE;
+	if (r == 0)
+		*ret_ms = ms;
+	return r;
+}
+
+const char *top_model_text(const struct top_names *names, const struct conn_row *conn,
+			   enum top_column column, char buf[TOP_TEXT_LEN])
+{
+	switch (column) {
+	case TOP_COMMAND:
+		return escape_text(conn->comm, sizeof(conn->comm), buf, TOP_TEXT_LEN);
+	case TOP_DESTINATION:
+		return address_format_endpoint(&conn->dst, buf);
+	case TOP_SOURCE:
+		return address_format_endpoint(&conn->src, buf);
+	case TOP_CGROUP:
+		snprintf(buf, TOP_TEXT_LEN, "%s", names->cgroup(names->data, conn->cgroup_id));
+		return buf;
+	case TOP_USER:
+		snprintf(buf, TOP_TEXT_LEN, "%s", names->user(names->data, conn->uid));
+		return buf;
+	case TOP_RULE:
+		snprintf(buf, TOP_TEXT_LEN, "%s", *conn->rule ? conn->rule : "-");
+		return buf;
+	case TOP_VERDICT:
+		snprintf(buf, TOP_TEXT_LEN, "%s", conn_verdict_name(conn->verdict));
+		return buf;
+	case TOP_STATE:
+		snprintf(buf, TOP_TEXT_LEN, "%s", conn_state_name(conn->state));
+		return buf;
+	case TOP_PID:
+		snprintf(buf, TOP_TEXT_LEN, "%u", conn->pid);
+		return buf;
+	case TOP_ID:
+		return conn_row_id(conn->id, buf);
+	default:
+		*buf = '\0';
+		return buf;
+	}
+}
+
+static bool matches(const struct top_model *model, const struct top_view *view,
+		    const struct conn_row *conn)
+{
+	static const enum top_column searched[] = { TOP_COMMAND, TOP_DESTINATION, TOP_CGROUP,
+						    TOP_USER,	 TOP_PID,	  TOP_VERDICT,
+						    TOP_RULE,	 TOP_STATE,	  TOP_SOURCE,
+						    TOP_ID };
+	char buf[TOP_TEXT_LEN], number[16];
+	size_t i;
+
+	snprintf(number, sizeof(number), "%u", conn->uid);
+	if (*view->user && strcmp(view->user, number) != 0 &&
+	    strcmp(view->user, model->names->user(model->names->data, conn->uid)) != 0)
+		return false;
+	if (!*view->text)
+		return true;
+	for (i = 0; i < ARRAY_SIZE(searched); i++) {
+		if (strcasestr(top_model_text(model->names, conn, searched[i], buf), view->text))
+			return true;
+	}
+	return false;
+}
+
+static void add_line(struct top_line *to, const struct top_line *line)
+{
+	to->connections += line->connections;
+	to->opened += line->opened;
+	to->tx += line->tx;
+	to->rx += line->rx;
+	to->tx_new += line->tx_new;
+	to->rx_new += line->rx_new;
+}
+
+/* Appends a line for each entry that is not filtered out. Returns the number of lines. */
+static size_t add_entries(struct top_model *model, const struct top_view *view,
+			  const struct entries *entries, size_t n, struct top_line *sum)
+{
+	size_t i;
+
+	for (i = 0; i < entries->n; i++) {
+		const struct entry *entry = &entries->list[i];
+
+		if (!matches(model, view, &entry->conn))
+			continue;
+		model->lines[n] = (struct top_line){
+			.conn = &entry->conn,
+			.connections = entry->alive,
+			.opened = entry->opened,
+			.tx = entry->conn.tx_bytes,
+			.rx = entry->conn.rx_bytes,
+			.tx_new = entry->tx_new,
+			.rx_new = entry->rx_new,
+		};
+		add_line(sum, &model->lines[n]);
+		if (entry->alive || view->by != TOP_BY_CONNECTION)
+			n++;
+	}
+	return n;
+}
+
+static int by_group(const void *a, const void *b, void *view)
+{
+	const struct top_line *x = a, *y = b;
+
+	return compare_groups(x->conn, y->conn, ((const struct top_view *)view)->by);
+}
+
+static size_t group_lines(struct top_line *lines, size_t n, const struct top_view *view)
+{
+	size_t i, groups = 0;
+
+	qsort_r(lines, n, sizeof(*lines), by_group, (void *)view);
+	for (i = 0; i < n; i++) {
+		if (groups && by_group(&lines[groups - 1], &lines[i], (void *)view) == 0)
+			add_line(&lines[groups - 1], &lines[i]);
+		else
+			lines[groups++] = lines[i];
+	}
+	return groups;
+}
+
+struct order {
+	const struct top_view *view;
+	const struct top_names *names;
+};
+
+static uint64_t number_of(const struct top_line *line, enum top_column column)
+{
+	switch (column) {
+	case TOP_PID:
+		return line->conn->pid;
+	case TOP_CONNECTIONS:
+		return line->connections;
+	case TOP_NEW_RATE:
+		return line->opened;
+	case TOP_TX_RATE:
+		return line->tx_new;
+	case TOP_RX_RATE:
+		return line->rx_new;
+	case TOP_TX:
+		return line->tx;
+	case TOP_RX:
+		return line->rx;
+	case TOP_RTT:
+		return line->conn->rtt_us;
+	case TOP_AGE:
+		return line->conn->age_ms;
+	case TOP_ID:
+		return line->conn->id;
+	default:
+		return line->tx_new + line->rx_new;
+	}
+}
+
+static int compare_texts(const struct top_names *names, const struct conn_row *a,
+			 const struct conn_row *b, enum top_column column)
+{
+	switch (column) {
+	case TOP_COMMAND:
+		return strncmp(a->comm, b->comm, sizeof(a->comm));
+	case TOP_USER:
+		return strcmp(names->user(names->data, a->uid), names->user(names->data, b->uid));
+	case TOP_CGROUP:
+		return strcmp(names->cgroup(names->data, a->cgroup_id),
+			      names->cgroup(names->data, b->cgroup_id));
+	case TOP_RULE:
+		return strcmp(a->rule, b->rule);
+	case TOP_VERDICT:
+		return strcmp(conn_verdict_name(a->verdict), conn_verdict_name(b->verdict));
+	case TOP_STATE:
+		return strcmp(conn_state_name(a->state), conn_state_name(b->state));
+	case TOP_SOURCE:
+		return compare_endpoints(&a->src, &b->src);
+	default:
+		return compare_endpoints(&a->dst, &b->dst);
+	}
+}
+
+static bool is_text(enum top_column column)
+{
+	switch (column) {
+	case TOP_COMMAND:
+	case TOP_DESTINATION:
+	case TOP_CGROUP:
+	case TOP_USER:
+	case TOP_VERDICT:
+	case TOP_RULE:
+	case TOP_STATE:
+	case TOP_SOURCE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Lines that are equal in the column keep their order, by total and then by group. */
+static int by_column(const void *a, const void *b, void *data)
+{
+	const struct top_line *x = a, *y = b;
+	const struct order *order = data;
+	enum top_column column = order->view->sort;
+	int r;
+
+	if (is_text(column))
+		r = compare_texts(order->names, x->conn, y->conn, column);
+	else
+		r = compare_numbers(number_of(y, column), number_of(x, column));
+	if (order->view->reversed)
+		r = -r;
+	if (r == 0)
+		r = compare_numbers(y->tx + y->rx, x->tx + x->rx);
+	return r ? r : compare_groups(x->conn, y->conn, order->view->by);
+}
+
+static size_t keep_busy(struct top_line *lines, size_t n)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		if (lines[i].tx_new || lines[i].rx_new || lines[i].opened)
+			lines[kept++] = lines[i];
+	}
+	return kept;
+}
+
+int top_model_view(struct top_model *model, const struct top_view *view,
+		   const struct top_line **ret_lines, size_t *ret_n, struct top_line *ret_sum)
+{
+	struct order order = { .view = view, .names = model->names };
+	struct top_line *lines, sum = {};
+	size_t n;
+
+	lines = reallocarray(model->lines, model->live.n + model->ended.n + 1, sizeof(*lines));
+	if (!lines)
+		return -ENOMEM;
+	model->lines = lines;
+	n = add_entries(model, view, &model->live, 0, &sum);
+	n = add_entries(model, view, &model->ended, n, &sum);
+	if (view->by != TOP_BY_CONNECTION)
+		n = group_lines(lines, n, view);
+	if (view->busy_only)
+		n = keep_busy(lines, n);
+	qsort_r(lines, n, sizeof(*lines), by_column, &order);
+	*ret_lines = lines;
+	*ret_n = n;
+	*ret_sum = sum;
+	return 0;
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* tproxyctl top: samples of the live connections, and names for them. See top_source.h. */
+#include "top_source.h"
+
+#include <stdio.h>
+
+#include "bpffs.h"
+#include "host/names.h"
+#include "monotonic.h"
+#include "options.h"
+#include "state/connections.h"
+#include "state/maps.h"
+#include "top_state.h"
+
+static const char *user_name(void *data, uint32_t uid)
+{
+	struct top_source *source = data;
+
+	return name_cache_get(&source->users, uid);
+}
+
+static const char *cgroup_name(void *data, uint64_t id)
+{
+	struct top_source *source = data;
+
+	return name_cache_get(&source->cgroups, id);
+}
+
+static int add_connection(const struct conn_row *row, void *data)
+{
+	struct top *top = data;
+
+	return top_model_add(top->model, row);
+}
+
+static int sample(struct top *top)
+{
+	struct top_source *source = top->source;
+	const char *pin_dir = source->options->pin_dir;
+	enum connections_source from;
+	char why[MAPS_ERROR_LEN];
+	int r;
+
+	name_cache_trim(&source->users);
+	name_cache_trim(&source->cgroups);
+	bpffs_sweep(pin_dir);
+	top->note[0] = '\0';
+	top_model_begin(top->model);
+	r = connections_read(pin_dir, add_connection, top, &from);
+	if (r == 0)
+		r = top_model_end(top->model, monotonic_kernel_ns() / 1000000);
+	top->table.has_bytes = r == 0 && from == CONNECTIONS_LIVE;
+	if (r < 0)
+		snprintf(top->note, sizeof(top->note), "%s",
+			 maps_strerror(pin_dir, pinned_maps[PINNED_SOCKS].name, r, why));
+	else if (from == CONNECTIONS_MAPS)
+		snprintf(top->note, sizeof(top->note), "no bytes, states and RTT: %s",
+			 connections_why_maps(pin_dir));
+	return r;
+}
+
+void top_source_init(struct top_source *source, const struct ctl_options *options, struct top *top)
+{
+	*source = (struct top_source){
+		.options = options,
+		.users = { .lookup = names_user },
+		.cgroups = { .lookup = names_cgroup },
+	};
+	top->names = (struct top_names){
+		.user = user_name,
+		.cgroup = cgroup_name,
+		.data = source,
+	};
+	top->sample = sample;
+	top->source = source;
+}
+
+void top_source_finish(struct top_source *source)
+{
+	name_cache_finish(&source->users);
+	name_cache_finish(&source->cgroups);
+}
