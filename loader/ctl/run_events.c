@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conn_row.h"
 #include "escape.h"
 #include "host/address.h"
 #include "load/instance.h"
@@ -94,7 +95,7 @@ void run_events_log(const struct tproxy_event *event, void *data)
 	const struct observed_end end = observed_end(event);
 	char dst[ADDRESS_ENDPOINT_LEN], command[ESCAPE_LEN(TPROXY_COMM_LEN)];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], time[FORMAT_DURATION_LEN];
-	char bytes[64] = "", why[80] = "";
+	char bytes[64] = "", why[80] = "", id[CONN_ROW_ID_LEN];
 
 	escape_text(conn->comm, strnlen(conn->comm, sizeof(conn->comm)), command, sizeof(command));
 	if (end.measured)
@@ -102,8 +103,8 @@ void run_events_log(const struct tproxy_event *event, void *data)
 			 format_bytes(event->bytes_up, up), format_bytes(event->bytes_down, down));
 	if (end.error)
 		snprintf(why, sizeof(why), " (%s)", strerror(end.error));
-	log_info("observed %s: %s%s, %s%s; pid %u (%s), uid %u",
+	log_info("observed %s: %s%s, %s%s; pid %u (%s), uid %u, id %s",
 		 address_format_endpoint(&conn->dst, dst), bytes,
 		 format_duration_ms((event->ended_ns - conn->started_ns) / NS_PER_MS, time),
-		 end.reason, why, conn->pid, command, conn->uid);
+		 end.reason, why, conn->pid, command, conn->uid, conn_row_id(event->cookie, id));
 }

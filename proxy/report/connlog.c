@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "conn_row.h"
 #include "kernel/origdst.h"
 #include "line.h"
 #include "log.h"
@@ -88,14 +89,16 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 {
 	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
-	char command[TPROXY_COMM_LEN + 1], who[96] = "", why[128], more[48] = "";
+	char command[TPROXY_COMM_LEN + 1], id[CONN_ROW_ID_LEN], who[128] = "", why[128],
+								more[48] = "";
 	const bool connected = local_address(r, from);
 
 	if (r->client_info) {
 		line_command(r->client_info->comm, command);
-		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64,
+		snprintf(who, sizeof(who), "; pid %u (%s), uid %u, cgroup %" PRIu64 ", id %s",
 			 r->client_info->pid, command, r->client_info->uid,
-			 (uint64_t)r->client_info->cgroup_id);
+			 (uint64_t)r->client_info->cgroup_id,
+			 conn_row_id(r->client_info->cookie, id));
 	}
 	explain(r, why);
 	if (left_out)
@@ -167,6 +170,7 @@ static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64
 		line_add_string(line, "command", command);
 		line_add_number(line, "uid", r->client_info->uid);
 		line_add_number(line, "cgroup_id", r->client_info->cgroup_id);
+		line_add_id(line, r->client_info->cookie);
 	}
 	connlog_print_json(line);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conn_row.h"
+
 void line_add_string(struct json_object *to, const char *key, const char *value)
 {
 	json_object_object_add(to, key, value ? json_object_new_string(value) : NULL);
@@ -26,6 +28,13 @@ void line_add_time(struct json_object *to, const struct timespec *time)
 		return;
 	snprintf(text, sizeof(text), "%s.%03dZ", seconds, (int)(time->tv_nsec / 1000000));
 	line_add_string(to, "time", text);
+}
+
+void line_add_id(struct json_object *to, uint64_t cookie)
+{
+	char id[CONN_ROW_ID_LEN];
+
+	line_add_string(to, "id", conn_row_id(cookie, id));
 }
 
 void line_add_error(struct json_object *to, int error)

@@ -16,6 +16,8 @@ void line_add_string(struct json_object *to, const char *key, const char *value)
 void line_add_number(struct json_object *to, const char *key, uint64_t value);
 /* Adds a time of CLOCK_REALTIME as in RFC 3339. */
 void line_add_time(struct json_object *to, const struct timespec *time);
+/* Adds the id of the connection, as text: a number of JSON has 53 bits only. */
+void line_add_id(struct json_object *to, uint64_t cookie);
 /* Adds the errno and its name. */
 void line_add_error(struct json_object *to, int error);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "conn_row.h"
 #include "connlog.h"
 #include "line.h"
 #include "log.h"
@@ -62,6 +63,7 @@ char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_t
 	char src[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], time[FORMAT_DURATION_LEN];
 	char bytes[64] = "", why[80] = "", path[80] = "", late[64] = "", name[64];
+	char id[CONN_ROW_ID_LEN];
 
 	line_command(conn->comm, command);
 	if (end.measured) {
@@ -74,11 +76,13 @@ char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_t
 	if (now_ns > event->ended_ns && late_ms > LATE_MS)
 		snprintf(late, sizeof(late), ", ended %s ago", format_duration_ms(late_ms, time));
 	snprintf(buf, OBSERVED_TEXT_LEN,
-		 "observed %s -> %s: %s%s, %s%s; pid %u (%s), uid %u, cgroup %" PRIu64 "%s%s%s",
+		 "observed %s -> %s: %s%s, %s%s; pid %u (%s), uid %u, cgroup %" PRIu64
+		 ", id %s%s%s%s",
 		 has_source(event) ? line_endpoint(&conn->src, src) : "unconnected",
 		 line_endpoint(&conn->dst, dst), bytes,
 		 format_duration_ms(duration_ms(event), time), end.reason, why, conn->pid, command,
-		 conn->uid, (uint64_t)conn->cgroup_id, path, format_rule(rule, name), late);
+		 conn->uid, (uint64_t)conn->cgroup_id, conn_row_id(event->cookie, id), path,
+		 format_rule(rule, name), late);
 	return buf;
 }
 
@@ -131,6 +135,7 @@ struct json_object *observed_json(const struct tproxy_event *event,
 	line_add_string(line, "command", command);
 	line_add_number(line, "uid", conn->uid);
 	line_add_number(line, "cgroup_id", conn->cgroup_id);
+	line_add_id(line, event->cookie);
 	line_add_number(line, "netns_cookie", conn->netns_cookie);
 	add_rule(line, rule);
 	return line;

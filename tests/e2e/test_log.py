@@ -64,6 +64,7 @@ def test_json(loaded):
     assert line["uid"] == os.getuid()
     assert line["cgroup_id"] == loaded.scope.path.stat().st_ino
     assert line["pid"] > 1
+    assert line["id"] == wire.connection_id(client)
 
 
 def named_visit(name, address):

@@ -101,6 +101,7 @@ def test_line(logging, form):
     task = logging.task(wire.swap_streams, server, down, place=logging.server)
     assert wire.swap_streams(client, up) == (down.size, down.sha256())
     assert task.result() == (up.size, up.sha256())
+    connection = wire.connection_id(client)
     server.close()
     client.close()
     line, = lines(logging)
@@ -111,6 +112,7 @@ def test_line(logging, form):
     assert (line["rule"], line["rule_line"]) == ("build", 2)
     assert line["command"] == "python3" and line["pid"] > 1 and line["uid"] == os.getuid()
     assert line["cgroup_id"] == logging.scope.path.stat().st_ino
+    assert line["id"] == connection
     assert line["retransmits"] >= 0 and 0 < line["rtt_min_us"] <= line["rtt_us"] < 10_000_000
     assert line["duration_ms"] < 60000
     ended = datetime.datetime.fromisoformat(line["time"].replace("Z", "+00:00"))
@@ -126,7 +128,7 @@ def test_text(observing):
     assert not visit.relayed
     assert relay.says("rule build")
     assert re.search(r"observed 198\.51\.100\.1:\d+ -> 198\.51\.100\.2:\d+: up 6 B, down 6 B, "
-                     r"[0-9.]+ s, closed; pid \d+ \(python3\), uid 0, cgroup \d+, "
+                     r"[0-9.]+ s, closed; pid \d+ \(python3\), uid 0, cgroup \d+, id [0-9a-f]+, "
                      r"rtt [0-9.]+ ms, retransmits 0, rule build\n", relay.text())
 
 

@@ -608,7 +608,8 @@ def test_line_for_each_connection(proxied):
     names = [r"{}:{}".format(*end) for end in (client.getsockname(), listener.getsockname())]
     assert re.fullmatch(
         r"connection {} -> {}: up 78 B, down 200 B, \d+\.\d+ s, closed; "
-        r"pid \d+ \(python3\), uid 0, cgroup \d+, from [\d.]+:\d+".format(*names),
+        r"pid \d+ \(python3\), uid 0, cgroup \d+, id {}, from [\d.]+:\d+".format(
+            *names, wire.connection_id(client)),
         proxied.relay.connections()[0])
 
 

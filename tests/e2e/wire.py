@@ -19,6 +19,7 @@ EOF = "eof"
 RESET = "reset"
 
 ESTABLISHED, SYN_SENT = "01", "02"
+SO_COOKIE = 57
 TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 30, 34
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +45,12 @@ def connect(address, source=None, timeout=TIMEOUT):
         sock.close()
         raise
     return sock
+
+
+def connection_id(sock):
+    """The id of the connection in logs and tools."""
+    cookie, = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))
+    return f"{cookie:x}"
 
 
 def connect_deferred(address):

@@ -31,6 +31,7 @@ static struct tproxy_event example(void)
 			.dst = { .port = 443 },
 			.flags = TPROXY_OBSERVED_SENT,
 		},
+		.cookie = 0x1a2b,
 		.ended_ns = 2234 * MS,
 		.bytes_up = 78,
 		.bytes_down = 200000000,
@@ -110,7 +111,7 @@ static void test_text(void **state)
 	assert_string_equal(
 		observed_text(&event, &named, event.ended_ns + 50 * MS, buf),
 		"observed 192.0.2.9:51000 -> [2001:db8::1]:443: up 78 B, down 200.0 MB, 1.234 s, closed; "
-		"pid 99 (curl), uid 1000, cgroup 4711, rtt 1.042 ms, retransmits 3, rule build");
+		"pid 99 (curl), uid 1000, cgroup 4711, id 1a2b, rtt 1.042 ms, retransmits 3, rule build");
 	event.state = TCP_SYN_SENT;
 	event.error = ECONNREFUSED;
 	event.bytes_down = event.rtt_us = event.retransmits = 0;
@@ -118,7 +119,7 @@ static void test_text(void **state)
 	assert_string_equal(
 		observed_text(&event, &unnamed, event.ended_ns - 1, buf),
 		"observed 192.0.2.9:51000 -> [2001:db8::1]:443: up 0 B, down 0 B, 1.234 s, destination "
-		"failed (Connection refused); pid 99 (curl), uid 1000, cgroup 4711, rule in line 7");
+		"failed (Connection refused); pid 99 (curl), uid 1000, cgroup 4711, id 1a2b, rule in line 7");
 	event = example();
 	event.state = TPROXY_EVENT_NOT_SENT;
 	event.conn.flags = 0;
@@ -126,9 +127,10 @@ static void test_text(void **state)
 	       "a\n\x1b\xff"
 	       "0123456789ab",
 	       16);
-	assert_string_equal(observed_text(&event, NULL, event.ended_ns + 12000 * MS, buf),
-			    "observed unconnected -> [2001:db8::1]:443: 1.234 s, not sent; pid 99 "
-			    "(a???0123456789ab), uid 1000, cgroup 4711, ended 12.000 s ago");
+	assert_string_equal(
+		observed_text(&event, NULL, event.ended_ns + 12000 * MS, buf),
+		"observed unconnected -> [2001:db8::1]:443: 1.234 s, not sent; pid 99 "
+		"(a???0123456789ab), uid 1000, cgroup 4711, id 1a2b, ended 12.000 s ago");
 }
 
 /* The longest values of all fit. */
@@ -168,7 +170,7 @@ static void test_json(void **state)
 		"\"client\":\"192.0.2.9:51000\",\"destination\":\"[2001:db8::1]:443\","
 		"\"from\":\"192.0.2.9:51000\",\"bytes_up\":78,\"bytes_down\":200000000,"
 		"\"retransmits\":3,\"rtt_us\":1042,\"rtt_min_us\":950,\"duration_ms\":1234,"
-		"\"reason\":\"closed\",\"pid\":99,\"command\":\"curl\",\"uid\":1000,\"cgroup_id\":4711,"
+		"\"reason\":\"closed\",\"pid\":99,\"command\":\"curl\",\"uid\":1000,\"cgroup_id\":4711,\"id\":\"1a2b\","
 		"\"netns_cookie\":5,\"rule\":\"build\",\"rule_line\":7}");
 	event.state = TPROXY_EVENT_UNSEEN;
 	event.conn.flags = 0;
@@ -177,19 +179,20 @@ static void test_json(void **state)
 		"{\"version\":1,\"time\":\"2001-09-09T01:46:40.005Z\",\"observed\":true,"
 		"\"client\":null,\"destination\":\"[2001:db8::1]:443\",\"from\":null,"
 		"\"duration_ms\":1234,\"reason\":\"end not seen\",\"pid\":99,\"command\":\"curl\","
-		"\"uid\":1000,\"cgroup_id\":4711,\"netns_cookie\":5}");
+		"\"uid\":1000,\"cgroup_id\":4711,\"id\":\"1a2b\",\"netns_cookie\":5}");
 	event = example();
 	event.state = TCP_ESTABLISHED;
 	event.error = ETIMEDOUT;
 	event.rtt_us = 0;
 	event.rtt_min_us = UINT32_MAX;
-	assert_json(&event, &unnamed,
-		    "{\"version\":1,\"time\":\"2001-09-09T01:46:40.005Z\",\"observed\":true,"
-		    "\"client\":\"192.0.2.9:51000\",\"destination\":\"[2001:db8::1]:443\","
-		    "\"from\":\"192.0.2.9:51000\",\"bytes_up\":78,\"bytes_down\":200000000,"
-		    "\"retransmits\":3,\"duration_ms\":1234,\"reason\":\"timed out\",\"errno\":110,"
-		    "\"error\":\"ETIMEDOUT\",\"pid\":99,\"command\":\"curl\",\"uid\":1000,"
-		    "\"cgroup_id\":4711,\"netns_cookie\":5,\"rule\":null,\"rule_line\":7}");
+	assert_json(
+		&event, &unnamed,
+		"{\"version\":1,\"time\":\"2001-09-09T01:46:40.005Z\",\"observed\":true,"
+		"\"client\":\"192.0.2.9:51000\",\"destination\":\"[2001:db8::1]:443\","
+		"\"from\":\"192.0.2.9:51000\",\"bytes_up\":78,\"bytes_down\":200000000,"
+		"\"retransmits\":3,\"duration_ms\":1234,\"reason\":\"timed out\",\"errno\":110,"
+		"\"error\":\"ETIMEDOUT\",\"pid\":99,\"command\":\"curl\",\"uid\":1000,"
+		"\"cgroup_id\":4711,\"id\":\"1a2b\",\"netns_cookie\":5,\"rule\":null,\"rule_line\":7}");
 }
 
 int main(void)
