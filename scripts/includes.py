@@ -40,13 +40,14 @@ MAY_INCLUDE = {
 }
 ONLY = {
     "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c"],
+    "capture.skel.h": ["loader/capture/tap.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
                        "proxy/kernel/events.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],
-             "tproxy.skel.h": ["loader"]}
+             "tproxy.skel.h": ["loader"], "capture.skel.h": ["loader"]}
 
 
 def folder_of(path):

@@ -12,40 +12,50 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "capture.skel.h"
 #include "tproxy.skel.h"
 #include "util.h"
 
-static int load_only(size_t wanted, const char **ret_name, struct bpf_prog_info *ret_info)
+/* The objects, as ELF files in memory. */
+static const void *(*const elf_files[])(size_t *ret_size) = {
+	tproxy_bpf__elf_bytes,
+	capture_bpf__elf_bytes,
+};
+
+/* Loads one program of an object. Returns 1 if it has no such program. */
+static int load_only(size_t of, size_t wanted, const char **ret_name,
+		     struct bpf_prog_info *ret_info)
 {
-	struct tproxy_bpf *skel = tproxy_bpf__open();
+	size_t size, i = 0;
+	const void *elf = elf_files[of](&size);
+	struct bpf_object *object = bpf_object__open_mem(elf, size, NULL);
 	__u32 len = sizeof(*ret_info);
 	struct bpf_program *prog;
-	size_t i = 0;
 	int r = 1;
 
-	if (!skel)
+	if (!object)
 		return -errno;
-	bpf_object__for_each_program(prog, skel->obj)
+	bpf_object__for_each_program(prog, object)
 	{
 		bpf_program__set_autoload(prog, i == wanted);
 		if (i++ == wanted)
 			*ret_name = strdup(bpf_program__name(prog));
 	}
 	if (wanted < i)
-		r = tproxy_bpf__load(skel);
-	bpf_object__for_each_program(prog, skel->obj)
+		r = bpf_object__load(object);
+	bpf_object__for_each_program(prog, object)
 	{
 		if (r == 0 && strcmp(bpf_program__name(prog), *ret_name) == 0)
 			r = bpf_obj_get_info_by_fd(bpf_program__fd(prog), ret_info, &len);
 	}
-	tproxy_bpf__destroy(skel);
+	bpf_object__close(object);
 	return r;
 }
 
 int main(void)
 {
 	int passed = 0, failed = 0;
-	size_t i;
+	size_t of = 0, i = 0;
 
 	if (geteuid() != 0) {
 		const char *must_run = getenv("TPROXY_MUST_RUN");
@@ -53,20 +63,21 @@ int main(void)
 		printf("SKIP: not root, the kernel would take no program\n");
 		return must_run && strcmp(must_run, "1") == 0 ? EXIT_FAILURE : 77;
 	}
-	for (i = 0;; i++) {
+	while (of < ARRAY_SIZE(elf_files)) {
 		struct bpf_prog_info info = {};
 		const char *name = NULL;
-		int r = load_only(i, &name, &info);
+		int r = load_only(of, i, &name, &info);
 
-		if (r > 0)
-			break;
-		if (r < 0) {
-			printf("not ok %zu - %s: %s\n", i + 1, name ? name : "?", strerror(-r));
-			failed++;
+		i++;
+		if (r > 0) {
+			of++;
+			i = 0;
+		} else if (r < 0) {
+			printf("not ok %d - %s: %s\n", passed + ++failed, name ? name : "?",
+			       strerror(-r));
 		} else {
-			printf("ok %zu - %s: %u instructions verified, %u bytes of machine code\n",
-			       i + 1, name, info.verified_insns, info.jited_prog_len);
-			passed++;
+			printf("ok %d - %s: %u instructions verified, %u bytes of machine code\n",
+			       ++passed + failed, name, info.verified_insns, info.jited_prog_len);
 		}
 		free((char *)name);
 	}
