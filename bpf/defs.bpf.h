@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Shared by all programs: constants that UAPI headers lack, access to IPv6 addresses in a context.
+ * Shared by all programs: constants that UAPI headers lack, access to addresses in a context.
  */
 #ifndef TPROXY_DEFS_BPF_H
 #define TPROXY_DEFS_BPF_H
 
 #include <linux/bpf.h>
 #include <linux/types.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
@@ -47,6 +48,32 @@ static __always_inline void store_words(volatile __u32 *ctx_words, const struct 
 	ctx_words[1] = endpoint_word(ep, 1);
 	ctx_words[2] = endpoint_word(ep, 2);
 	ctx_words[3] = endpoint_word(ep, 3);
+}
+
+/*
+ * ctx->remote_port is 32 bits wide and holds the 16-bit port in network byte order, in its upper
+ * half: bpf_ntohl() converts it.
+ */
+static __always_inline __u16 remote_port(const struct bpf_sock_ops *ctx)
+{
+	return (__u16)bpf_ntohl(ctx->remote_port);
+}
+
+/* Reads both ends of the socket: local is this socket's own address and port, remote its peer's. */
+static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tproxy_endpoint *local,
+				    struct tproxy_endpoint *remote)
+{
+	__be32 ip[4];
+
+	if (ctx->family == AF_INET) {
+		endpoint_set4(local, ctx->local_ip4, (__u16)ctx->local_port);
+		endpoint_set4(remote, ctx->remote_ip4, remote_port(ctx));
+		return;
+	}
+	load_words(ip, ctx->local_ip6);
+	endpoint_set6(local, ip, (__u16)ctx->local_port);
+	load_words(ip, ctx->remote_ip6);
+	endpoint_set6(remote, ip, remote_port(ctx));
 }
 
 #endif

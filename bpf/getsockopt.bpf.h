@@ -13,6 +13,7 @@
 
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "flow.bpf.h"
 #include "policy.bpf.h"
 #include "tproxy_abi.h"
 
@@ -46,6 +47,8 @@ static __always_inline __s32 getsockopt_conn(void *optval, void *end,
 	if (!(mark->flags & TPROXY_MARK_HAS_CONN) || (void *)(conn + 1) > end)
 		return 0;
 	*conn = mark->conn;
+	if (capture_is_alive())
+		conn->flags |= TPROXY_CONN_CAPTURED;
 	return sizeof(*conn);
 }
 

@@ -146,6 +146,7 @@ struct css_set {
 } KERNEL_STRUCT;
 
 struct task_struct {
+	int tgid; /* in the initial PID namespace */
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
 	char comm[16];

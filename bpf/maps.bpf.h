@@ -256,6 +256,23 @@ struct {
 	__array(values, struct watch_ring);
 } map_watch_rings SEC(".maps");
 
+/* The hooks of all sockets read this first, too. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, _TPROXY_CAPTURE_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} map_capture SEC(".maps");
+
+/* Not preallocated: empty while nobody captures. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TPROXY_FLOWS_MAX);
+	__type(key, struct tproxy_flow_key);
+	__type(value, struct tproxy_flow);
+} map_flows SEC(".maps");
+
 /* The process that connected a UDP socket, in the socket's storage. Private, see udp.bpf.h. */
 struct rule_process {
 	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */

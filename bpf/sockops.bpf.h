@@ -13,7 +13,8 @@
  * accepted socket's mark, where getsockopt finds it even after the client has closed.
  *
  * The socket of an observed connection: observe_sent(), observe_established(), observe_end(); see
- * observe.bpf.h.
+ * observe.bpf.h. While a capture runs, flow_begin() and flow_end() note the addresses of
+ * all of these sockets; see flow.bpf.h.
  *
  * A redirected SYN reaches the relay's own listener or nobody. Wherever the SYN could leave the
  * host, or reach a process that has bound the relay's port since, these steps stop it.
@@ -28,6 +29,7 @@
 
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "flow.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -41,32 +43,6 @@
 
 #define LO_IS_UP     (IFF_LOOPBACK | IFF_UP)
 #define CLIENT_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG)
-
-/*
- * ctx->remote_port is 32 bits wide and holds the 16-bit port in network byte order, in its upper
- * half: bpf_ntohl() converts it.
- */
-static __always_inline __u16 remote_port(const struct bpf_sock_ops *ctx)
-{
-	return (__u16)bpf_ntohl(ctx->remote_port);
-}
-
-/* Reads both ends of the socket: local is this socket's own address and port, remote its peer's. */
-static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tproxy_endpoint *local,
-				    struct tproxy_endpoint *remote)
-{
-	__be32 ip[4];
-
-	if (ctx->family == AF_INET) {
-		endpoint_set4(local, ctx->local_ip4, (__u16)ctx->local_port);
-		endpoint_set4(remote, ctx->remote_ip4, remote_port(ctx));
-		return;
-	}
-	load_words(ip, ctx->local_ip6);
-	endpoint_set6(local, ip, (__u16)ctx->local_port);
-	load_words(ip, ctx->remote_ip6);
-	endpoint_set6(remote, ip, remote_port(ctx));
-}
 
 /*
  * True if the SYN would leave this host, or be dropped because lo is down. The route is already

@@ -25,6 +25,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
+#include "flow.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -255,6 +256,7 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 		if (!at_once && step.now_ns < state->begun_ns + SWEEP_PAUSE_NS)
 			return false;
 		state->begun_ns = step.now_ns;
+		flow_sweep();
 		bpf_for_each_map_elem(&map_ports, sweep_port, &step, 0);
 	}
 	bpf_for_each_map_elem(&map_socks, sweep_sock, &step, 0);

@@ -16,8 +16,8 @@
  *   bind4                        relay   run one part of the sweep: delete stale entries
  *
  * A connection that a rule observes goes direct; observe.bpf.h describes what these hooks do for
- * it. UDP is not redirected. While a rule is about UDP, sendmsg4, sendmsg6 and egress refuse
- * datagrams (udp.bpf.h).
+ * it, and flow.bpf.h what sockops does while a capture runs. UDP is not redirected.
+ * While a rule is about UDP, sendmsg4, sendmsg6 and egress refuse datagrams (udp.bpf.h).
  *
  * The invariant: an address is replaced only after its destination has been recorded, and only if
  * the listener at the new address is alive and carries tproxy's mark. decide.bpf.h makes the
@@ -37,6 +37,7 @@
 #include "connect.bpf.h"
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "flow.bpf.h"
 #include "getsockopt.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -105,6 +106,8 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 		client_publish(ctx, sk);
 		observe_sent(ctx, sk);
 		watch_sent(ctx);
+		if (capture_is_noted() && flow_begin(ctx))
+			request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		accepted_record(ctx, sk);
@@ -131,6 +134,8 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 		watch_end(ctx);
 		client_close(ctx, sk);
 		observe_end(ctx, sk);
+		if (capture_is_noted())
+			flow_end(ctx);
 		break;
 	}
 	return 1;

@@ -53,6 +53,9 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_UDP] = { "map_udp", sizeof(int), 0, 0600 },
 	[PINNED_WATCH] = { "map_watch", sizeof(__u32), sizeof(struct tproxy_watching), 0600 },
 	[PINNED_WATCH_RINGS] = { "map_watch_rings", sizeof(__u32), sizeof(__u32), 0600 },
+	[PINNED_CAPTURE] = { "map_capture", sizeof(__u32), sizeof(__u64), 0600 },
+	[PINNED_FLOWS] = { "map_flows", sizeof(struct tproxy_flow_key), sizeof(struct tproxy_flow),
+			   0600 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {

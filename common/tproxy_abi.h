@@ -110,6 +110,11 @@ enum tproxy_conn_flags {
 	TPROXY_CONN_TAKEN = 1 << 0, /* the accepted socket has its copy */
 	TPROXY_CONN_CLOSED =
 		1 << 1, /* the client's socket is closed; if not TAKEN, the copy is still to come */
+	/*
+	 * In the answer of TPROXY_SO_CONN only: a capture runs. The relay then tells the
+	 * kernel half which connection an upstream socket serves, see TPROXY_MARK_UPSTREAM.
+	 */
+	TPROXY_CONN_CAPTURED = 1 << 2,
 };
 
 /* The kinds of owners whose connections map_shares counts. */
@@ -137,7 +142,7 @@ struct tproxy_conn {
 	__u8 keep_probes;	    /* all three are 0 without SO_KEEPALIVE */
 	__u8 keep_alive;	    /* SO_KEEPALIVE is set */
 	__u16 shares[_TPROXY_SHARE_MAX]; /* kernel half only: its counters in map_shares */
-	__u32 flags;			 /* kernel half only: enum tproxy_conn_flags */
+	__u32 flags;			 /* enum tproxy_conn_flags */
 	struct tproxy_endpoint relay;	 /* the relay's address and port that replaced it */
 	__u16 port_index;		 /* index of this port among the relay's */
 	__u16 loads;			 /* kernel half only: index in map_loads */
@@ -185,12 +190,16 @@ struct tproxy_failed {
  */
 enum tproxy_mark_flags {
 	TPROXY_MARK_LISTENER = 1 << 0, /* connections may be redirected to it */
-	TPROXY_MARK_UPSTREAM = 1 << 1, /* never redirected */
+	/*
+	 * Never redirected. With HAS_CONN, conn is the connection that the socket serves; the relay
+	 * sets it while a capture runs.
+	 */
+	TPROXY_MARK_UPSTREAM = 1 << 1,
 	TPROXY_MARK_ATTACHED = 1 << 2, /* sockops sees it: set at listen() or by register */
 	/* All of these together: connect redirects to this listener. */
 	TPROXY_MARK_READY = TPROXY_MARK_LISTENER | TPROXY_MARK_ATTACHED,
 	TPROXY_MARK_SWEEP = 1 << 5,    /* bind() runs one part of the sweep, and fails */
-	TPROXY_MARK_HAS_CONN = 1 << 3, /* set by sockops on an accepted socket: conn is valid */
+	TPROXY_MARK_HAS_CONN = 1 << 3, /* conn is valid; set by sockops on an accepted socket */
 	/*
 	 * In struct tproxy_whoami only: the caller is in the relay cgroup, so its sockets need no
 	 * mark.
@@ -586,6 +595,62 @@ struct tproxy_watch_end {
 };
 
 /*
+ * map_capture, an array of __u64, by enum tproxy_capture: whether a capture runs. Each
+ * `tproxyctl capture` writes ALIVE_NS every second. flock(2) on the pin, shared, lets one that ends
+ * find out whether it was the last one. Read by sockops, getsockopt and the sweep.
+ */
+enum tproxy_capture {
+	/*
+	 * CLOCK_MONOTONIC of the last sign of life of a capture; 0: nobody captures. Older than
+	 * TPROXY_STALE_NS: the captures were killed or stopped.
+	 */
+	TPROXY_CAPTURE_ALIVE_NS,
+	/*
+	 * Connections that are not in map_flows, because it was full or the captures were stopped.
+	 * Counted by sockops.
+	 */
+	TPROXY_CAPTURE_MISSED,
+	_TPROXY_CAPTURE_MAX,
+};
+
+/*
+ * map_flows: addresses of a TCP connection of a scope or of a relay -> the connection whose packets
+ * have these addresses. sockops inserts entries before the SYN is sent, while a capture runs;
+ * `tproxyctl capture` inserts those of older connections. Packets may follow after the end, so
+ * sockops only notes the time. `tproxyctl capture` deletes entries; the sweep deletes those that a
+ * killed one has left.
+ */
+#define TPROXY_FLOWS_MAX 65536
+
+struct tproxy_flow_key {
+	__u64 netns_cookie;
+	struct tproxy_endpoint local; /* of the socket that has called connect() */
+	struct tproxy_endpoint remote;
+};
+
+enum tproxy_leg {
+	TPROXY_LEG_CLIENT,   /* from the client to the relay */
+	TPROXY_LEG_UPSTREAM, /* from the relay to the server */
+	TPROXY_LEG_DIRECT,   /* from the client to the server, not redirected */
+	TPROXY_LEG_OBSERVED, /* the same, by a rule that observes */
+	_TPROXY_LEG_MAX,
+};
+
+struct tproxy_flow {
+	__u64 cookie;	  /* of the client's socket: the id of the connection, in both legs */
+	__u64 started_ns; /* CLOCK_MONOTONIC */
+	__u64 ended_ns;	  /* CLOCK_MONOTONIC of the socket's end, 0 = alive */
+	__u64 cgroup_id;  /* of the client */
+	__u32 pid;	  /* of the client: thread group id in the initial PID namespace */
+	__u32 uid;
+	char comm[TPROXY_COMM_LEN];
+	struct tproxy_endpoint src; /* the client's address and port */
+	struct tproxy_endpoint dst; /* the destination that the client asked for */
+	__u32 leg;		    /* enum tproxy_leg */
+	__u32 reserved;
+};
+
+/*
  * map_stats, a per-CPU array of __u64: outcomes of TCP connect() calls in scope, and events of the
  * kernel half.
  */
@@ -650,5 +715,7 @@ _Static_assert(sizeof(struct tproxy_watching) == 72, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_start) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");
+_Static_assert(sizeof(struct tproxy_flow_key) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_flow) == 104, "ABI");
 
 #endif

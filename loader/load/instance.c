@@ -37,8 +37,9 @@
  * The maps of connections and relays, which can be shared. All other maps belong to this instance.
  */
 static const enum pinned_map_id shared_maps[] = {
-	PINNED_CONFIG,	  PINNED_MARKS, PINNED_FAILED, PINNED_SOCKS,   PINNED_PORTS, PINNED_CLIENTS,
-	PINNED_LISTENERS, PINNED_LOADS, PINNED_SHARES, PINNED_STRAYED, PINNED_SWEEP,
+	PINNED_CONFIG,	PINNED_MARKS,	  PINNED_FAILED, PINNED_SOCKS,	PINNED_PORTS,
+	PINNED_CLIENTS, PINNED_LISTENERS, PINNED_LOADS,	 PINNED_SHARES, PINNED_STRAYED,
+	PINNED_SWEEP,	PINNED_CAPTURE,	  PINNED_FLOWS,
 };
 
 /* Maps that are empty in an instance without relays, or that only the tools read. */

@@ -30,6 +30,16 @@ int marks_set_upstream(const struct marks *marks, int fd)
 	return marks_set(marks->marks_fd, fd, TPROXY_MARK_UPSTREAM);
 }
 
+int marks_set_upstream_of(const struct marks *marks, int fd, const struct tproxy_conn *conn)
+{
+	const struct tproxy_mark value = {
+		.flags = TPROXY_MARK_UPSTREAM | TPROXY_MARK_HAS_CONN,
+		.conn = *conn,
+	};
+
+	return bpf_map_update_elem(marks->marks_fd, &fd, &value, BPF_ANY);
+}
+
 bool marks_is_exempt(int listen_fd)
 {
 	struct tproxy_whoami who;

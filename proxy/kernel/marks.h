@@ -34,6 +34,11 @@ int marks_set(int marks_fd, int fd, uint32_t flags);
 /* Marks a socket as UPSTREAM, before connect(). Returns 0 or -errno. */
 int marks_set_upstream(const struct marks *marks, int fd);
 /*
+ * As marks_set_upstream(), and records the connection that the socket will serve: its packets
+ * belong to that connection's captures. Returns 0 or -errno.
+ */
+int marks_set_upstream_of(const struct marks *marks, int fd, const struct tproxy_conn *conn);
+/*
  * True if this process is in the relay cgroup now: connect4 and connect6 then do not redirect its
  * sockets, marked or not. Queried through one of the relay's listeners. Returns false also if the
  * query fails.

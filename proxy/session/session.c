@@ -549,6 +549,9 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
+	/* On failure a capture lacks these packets, which is no reason to end the connection. */
+	if (conn.flags & TPROXY_CONN_CAPTURED)
+		marks_set_upstream_of(&env->marks, upstream_fd, &conn);
 	if (count_client(s, conn.cgroup_id) && choose_route(s, &conn) && pass_mark(s, conn.mark))
 		connect_upstream(s, under_load);
 }
