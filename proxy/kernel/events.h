@@ -33,12 +33,17 @@ int events_fd(const struct events *events);
 int events_read(struct events *events, unsigned int most,
 		void (*fn)(const struct tproxy_event *event, void *data), void *data);
 
-/* Reads the text of a rule. Returns -ENOENT if no rule has that counter. */
-int events_rule(const struct events *events, uint32_t counter, struct tproxy_rule_text *ret_text);
+/*
+ * Reads the text of the rule that observed a connection. Returns -ENOENT if its counter belongs to
+ * another rule by now.
+ */
+int events_rule(const struct events *events, const struct tproxy_observed *conn,
+		struct tproxy_rule_text *ret_text);
 
 /*
  * Returns the number of observed connections that were not reported since the last call. The first
- * call counts from the load on. Returns 0 if the counters cannot be read.
+ * call counts from events_open() on; if the ring was full then, from the load on. Returns 0 if the
+ * counters cannot be read.
  */
 uint64_t events_take_lost(struct events *events);
 

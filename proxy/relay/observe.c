@@ -38,9 +38,7 @@ static void print_event(const struct tproxy_event *event, void *data)
 	struct tproxy_rule_text rule;
 
 	observed_print(event,
-		       events_rule(relay->observe.events, event->conn.rule_counter, &rule) < 0
-			       ? NULL
-			       : &rule);
+		       events_rule(relay->observe.events, &event->conn, &rule) < 0 ? NULL : &rule);
 }
 
 static int read_events(struct relay *relay)
@@ -86,21 +84,35 @@ static void stop(struct observe *observe)
 	*observe = (struct observe){};
 }
 
+/* Tried every second. */
+static void log_not_started(struct relay *relay, int r)
+{
+	static struct log_limit limit;
+
+	if (r != -EBUSY) {
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "cannot read '%s/map_events': %s, observed connections are not logged",
+			    relay->options.pin_dir, strerror(-r));
+		return;
+	}
+	if (!relay->observe.waits)
+		log_info(
+			"another process logs the observed connections of '%s'; this relay does so when that process ends",
+			relay->options.pin_dir);
+	relay->observe.waits = true;
+}
+
 static void start(struct relay *relay)
 {
-	static struct log_limit limit; /* tried every second */
 	struct observe *observe = &relay->observe;
 	int r;
 
 	r = events_open(relay->options.pin_dir, &observe->events);
 	if (r < 0) {
-		if (r != -EBUSY)
-			log_limited(
-				&limit, LOG_LEVEL_WARNING,
-				"cannot read '%s/map_events': %s, observed connections are not logged",
-				relay->options.pin_dir, strerror(-r));
+		log_not_started(relay, r);
 		return;
 	}
+	observe->waits = false;
 	observe->config_id = relay->reg.config_id;
 	observe->readable =
 		event_new(relay->base, events_fd(observe->events), EV_READ, on_readable, relay);

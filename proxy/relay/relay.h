@@ -24,6 +24,7 @@ struct timeval;
 
 /* See observe.c. Zeroed: this relay is not the reader of observed connections. */
 struct observe {
+	bool waits;	       /* for the end of another reader */
 	struct events *events; /* owned, like the two below */
 	struct event *readable;
 	struct event *poll;
