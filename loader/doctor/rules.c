@@ -99,9 +99,12 @@ static bool check_confirmed(struct doctor *d, const struct rules_view *view)
 	if (!view->unconfirmed)
 		return true;
 	shell_quote(d->pin_dir, pin_dir, sizeof(pin_dir));
-	doctor_add(d, DOCTOR_WARNING, "rules",
-		   "generation %u waits for confirmation, and no other rules can be loaded",
-		   view->rules.generation);
+	doctor_add(
+		d, DOCTOR_WARNING, "rules",
+		view->abandoned
+			? "generation %u was not confirmed, and the command that waited was killed: no process takes it back"
+			: "generation %u waits for confirmation, and no other rules can be loaded",
+		view->rules.generation);
 	doctor_fix(
 		d,
 		"tproxyctl rules confirm --pin-dir %s; or, to take it back: tproxyctl rules revert --pin-dir %s",
