@@ -365,7 +365,8 @@ def test_too_many_rows(proxied, ctl):
 @pytest.mark.parametrize("command", [["load"], ["load", "a", "b"], ["show", "a"], [], ["nonsense"],
                                      ["show", "--confirm", "3s"], ["load", "a", "--confirm", "0.5"],
                                      ["load", "a", "--confirm", "0s"],
-                                     ["load", "a", "--no-resolve"]])
+                                     ["load", "a", "--no-resolve"], ["unload", "--json"],
+                                     ["confirm", "--json"], ["revert", "--json"]])
 def test_usage(loaded, ctl, command):
     ctl("rules", *command).refused(status=2)
 
