@@ -184,7 +184,7 @@ int rules_load(const struct ctl_options *options)
 	struct rules_compiled compiled = {};
 	int r;
 
-	r = rules_file_compile(options->file, &compiled);
+	r = rules_file_compile_loaded(options->file, options->pin_dir, &compiled);
 	rules_messages_print(&compiled.messages, stderr);
 	if (r == 0)
 		r = load_compiled(options, &compiled);

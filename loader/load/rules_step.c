@@ -16,9 +16,11 @@
 #include "state/rules_file.h"
 #include "state/rules_view.h"
 #include "state/rules_wait.h"
+#include "targets.h"
 #include "tproxy_abi.h"
 
-int rules_step_compile(const struct load_options *options, struct rules_step *step)
+int rules_step_compile(const struct load_options *options, const struct targets *targets,
+		       struct rules_step *step)
 {
 	int r;
 
@@ -29,7 +31,7 @@ int rules_step_compile(const struct load_options *options, struct rules_step *st
 		log_err("out of memory");
 		return -ENOMEM;
 	}
-	r = rules_file_compile(options->rules, step->compiled);
+	r = rules_file_compile(options->rules, targets->scopes, targets->n_scopes, step->compiled);
 	rules_messages_log(&step->compiled->messages);
 	step->file = realpath(options->rules, NULL);
 	return r;
