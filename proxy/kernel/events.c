@@ -32,19 +32,23 @@ struct events {
 	struct ring_buffer *ring;
 	uint64_t lost; /* as last returned by events_take_lost() */
 	/* set while events_read() runs */
-	void (*fn)(const struct tproxy_event *event, void *data);
+	bool (*fn)(const struct tproxy_event *event, void *data);
 	void *data;
 	unsigned int n, most;
+	bool has_text; /* text is that of counter */
+	uint32_t counter;
+	struct tproxy_rule_text text;
 };
 
 /* A negative value makes libbpf stop. It consumes this event too. */
 static int on_sample(void *ctx, void *data, size_t size)
 {
 	struct events *events = ctx;
+	bool more = true;
 
 	if (size == sizeof(struct tproxy_event))
-		events->fn(data, events->data);
-	return ++events->n < events->most ? 0 : -ECANCELED;
+		more = events->fn(data, events->data);
+	return ++events->n < events->most && more ? 0 : -ECANCELED;
 }
 
 static int take_lock(const char *pin_dir, int *ret_fd)
@@ -181,7 +185,7 @@ int events_fd(const struct events *events)
 }
 
 int events_read(struct events *events, unsigned int most,
-		void (*fn)(const struct tproxy_event *event, void *data), void *data)
+		bool (*fn)(const struct tproxy_event *event, void *data), void *data)
 {
 	int r;
 
@@ -189,23 +193,24 @@ int events_read(struct events *events, unsigned int most,
 	events->data = data;
 	events->most = most;
 	events->n = 0;
+	events->has_text = false;
 	r = ring_buffer__consume(events->ring);
 	return r < 0 && r != -ECANCELED ? r : (int)events->n;
 }
 
-int events_rule(const struct events *events, const struct tproxy_observed *conn,
-		struct tproxy_rule_text *ret_text)
+const struct tproxy_rule_text *events_rule(struct events *events,
+					   const struct tproxy_observed *conn)
 {
-	struct tproxy_rule_text text;
-	int r;
+	const struct tproxy_rule_text *text = &events->text;
 
-	r = bpf_map_lookup_elem(events->texts_fd, &conn->rule_counter, &text);
-	if (r < 0)
-		return r;
-	if (text.generation == 0 || text.since_ns > conn->started_ns)
-		return -ENOENT;
-	*ret_text = text;
-	return 0;
+	if (!events->has_text || events->counter != conn->rule_counter) {
+		events->counter = conn->rule_counter;
+		events->has_text = bpf_map_lookup_elem(events->texts_fd, &conn->rule_counter,
+						       &events->text) == 0;
+	}
+	if (!events->has_text || text->generation == 0 || text->since_ns > conn->started_ns)
+		return NULL;
+	return text;
 }
 
 uint64_t events_take_lost(struct events *events)

@@ -9,6 +9,7 @@
 #ifndef TPROXY_EVENTS_H
 #define TPROXY_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tproxy_abi.h"
@@ -29,16 +30,20 @@ void events_close(struct events *events);
  */
 int events_fd(const struct events *events);
 
-/* Calls fn for each event in the ring, most times at most. Returns the number, or -errno. */
+/*
+ * Calls fn for each event in the ring, most times at most, until fn returns false. Returns the
+ * number, or -errno.
+ */
 int events_read(struct events *events, unsigned int most,
-		void (*fn)(const struct tproxy_event *event, void *data), void *data);
+		bool (*fn)(const struct tproxy_event *event, void *data), void *data);
 
 /*
- * Reads the text of the rule that observed a connection. Returns -ENOENT if its counter belongs to
- * another rule by now.
+ * Returns the text of the rule that observed a connection, or NULL if its counter belongs to
+ * another rule by now. For use in fn: the text is valid until the next call. events_read() reads
+ * the text of a rule once for all events that follow each other.
  */
-int events_rule(const struct events *events, const struct tproxy_observed *conn,
-		struct tproxy_rule_text *ret_text);
+const struct tproxy_rule_text *events_rule(struct events *events,
+					   const struct tproxy_observed *conn);
 
 /*
  * Returns the number of observed connections that were not reported since the last call. The first

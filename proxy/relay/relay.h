@@ -28,7 +28,6 @@ struct observe {
 	struct events *events; /* owned, like the two below */
 	struct event *readable;
 	struct event *poll;
-	unsigned int idle;  /* polls without an event in a row */
 	uint32_t config_id; /* registration::config_id at the start */
 };
 

@@ -126,6 +126,11 @@ void connlog_print_json(const struct line *line)
 	connlog_report_lost();
 }
 
+bool connlog_has_room(void)
+{
+	return sink_has_room(connlog_wanted() == CONNLOG_JSON ? STDOUT_FILENO : STDERR_FILENO);
+}
+
 static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];

@@ -50,6 +50,11 @@ void connlog_print(const struct conn_report *report);
 
 /* Prints a complete line to stdout. */
 void connlog_print_json(const struct line *line);
+/*
+ * True if the log takes one more line. If it does not, a caller that can wait should wait, because
+ * the line would be dropped.
+ */
+bool connlog_has_room(void);
 
 /*
  * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer

@@ -22,7 +22,7 @@ from harness import BLACKHOLE, CLIENT, NOBODY, SERVER
 from host6 import SERVER6
 from maps import bpftool
 from test_entries import ACTIVE_ESTABLISHED_CB, TCP_CONNECT_CB, load_foreign_sockops
-from test_log import config, json_lines, path, reload  # noqa: F401 (a fixture)
+from test_log import config, json_lines, path, reader, reload  # noqa: F401 (fixtures)
 
 SENT = 1  # TPROXY_OBSERVED_SENT
 KEPT = (1 << 20) // 160  # events in the ring
@@ -453,6 +453,17 @@ def test_full_ring(observing):
         observing.run_in(failed_connect, NOBODY)
         lines(observing, number, second)
     assert "not reported" not in second.text()
+
+
+def test_log_that_nobody_reads(observing, reader):  # noqa: F811
+    """Lines wait until the log has room. To see it fail: let connlog_has_room() return true."""
+    reader.stop()
+    relay = observing.start_relay("--connection-log", "json", out=reader.end)
+    observing.run_in(refused_often, 100)
+    host.wait_until(reader.is_full, "no more room")
+    reader.start()
+    lines(observing, 100)
+    assert "dropped" not in relay.text()
 
 
 def test_full_map(logging):
