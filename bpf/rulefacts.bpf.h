@@ -235,13 +235,17 @@ __attribute__((noinline)) int rules_find_udp(const struct tproxy_rules *rules,
 	return rules_match(rules, &f);
 }
 
+/*
+ * Atomic, because the counters are per CPU and egress may run in a softirq that interrupts connect,
+ * or in a task that preempts it.
+ */
 static __always_inline void rule_count(__u32 counter)
 {
 	struct tproxy_rule_stat *stat = bpf_map_lookup_elem(&map_rule_stats, &counter);
 
 	if (!stat)
 		return;
-	stat->hits++;
+	__sync_fetch_and_add(&stat->hits, 1);
 	stat->last_ns = bpf_ktime_get_ns();
 }
 

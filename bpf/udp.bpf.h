@@ -72,13 +72,6 @@ static __always_inline void udp_connect(struct bpf_sock_addr *ctx, struct bpf_so
 		rule_process_read(process);
 }
 
-static __always_inline bool udp_is_upstream(struct bpf_sock *sk)
-{
-	const struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
-
-	return mark && mark->flags & TPROXY_MARK_UPSTREAM;
-}
-
 /* As is_named_only() in decide.bpf.h. */
 static __always_inline bool udp_is_named_only(const struct tproxy_endpoint *dst,
 					      const struct tproxy_policy *policy)
@@ -103,7 +96,6 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 {
 	const struct tproxy_rules *rules = udp_rules();
 	const struct tproxy_policy *policy;
-	struct bpf_sock *sk = ctx->sk;
 	__u64 cgroups = 0;
 	int error;
 
@@ -112,10 +104,10 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 	 * control messages. egress decides. A negative value: a program that ran before has refused
 	 * the datagram.
 	 */
-	if (!rules || !sk || ctx->protocol != IPPROTO_UDP || !dst->port || bpf_get_retval() < 0)
+	if (!rules || ctx->protocol != IPPROTO_UDP || !dst->port || bpf_get_retval() < 0)
 		return UDP_PASS;
 	policy = get_policy();
-	if (!policy || udp_is_upstream(sk) || in_relay_cgroup(policy))
+	if (!policy || in_relay_cgroup(policy))
 		return UDP_PASS;
 	if (rules->needs & TPROXY_NEEDS_CGROUP)
 		cgroups = rules_process_bits(rules);
@@ -213,8 +205,7 @@ static __always_inline int udp_egress(struct __sk_buff *skb, struct bpf_sock *sk
 		return UDP_PASS;
 	e.noted = bpf_sk_storage_get(&map_udp, sk, NULL, 0);
 	e.policy = get_policy();
-	if ((!connected && !e.noted) || !e.policy || udp_is_upstream(sk) ||
-	    udp_in_relay_cgroup(skb, e.policy))
+	if ((!connected && !e.noted) || !e.policy || udp_in_relay_cgroup(skb, e.policy))
 		return UDP_PASS;
 	e.up = (const struct udp_sock *)BPF_CORE_READ((const struct sk_buff *)skb, sk);
 	udp_read_peer(sk, &peer);

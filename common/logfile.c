@@ -24,6 +24,7 @@
 /* Some 800 lines of the connection log, which a busy relay writes in 50 ms. */
 #define BUFFER_SIZE (256 * 1024)
 #define STACK_SIZE  (128 * 1024)
+#define PAUSE_NS    1000000
 
 struct file {
 	int fd;
@@ -132,6 +133,19 @@ static int reopen(const struct file *file)
 	return dup2(fd, file->fd) < 0 ? -errno : 0;
 }
 
+/*
+ * Lines come in bursts. A pause before each write lets more of them come, so that a burst takes one
+ * write and one wakeup of this thread. Called with the lock held.
+ */
+static void collect(struct file *file)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+
+	pthread_mutex_unlock(&file->lock);
+	nanosleep(&pause, NULL);
+	pthread_mutex_lock(&file->lock);
+}
+
 static void *run(void *arg)
 {
 	struct file *file = arg;
@@ -143,6 +157,8 @@ static void *run(void *arg)
 	for (;;) {
 		while (file->len == 0 && !file->reopen && !file->stop)
 			pthread_cond_wait(&file->changed, &file->lock);
+		if (!file->reopen && !file->stop)
+			collect(file);
 		if (file->len == 0 && !file->reopen)
 			break;
 		data = file->filling;
@@ -212,6 +228,17 @@ int logfile_write(int fd, const char *line, size_t len)
 	}
 	pthread_mutex_unlock(&file->lock);
 	return r;
+}
+
+bool logfile_has_room(int fd)
+{
+	struct file *file = file_of(fd);
+	bool has_room;
+
+	pthread_mutex_lock(&file->lock);
+	has_room = file->len <= BUFFER_SIZE - PIPE_BUF;
+	pthread_mutex_unlock(&file->lock);
+	return has_room;
 }
 
 bool logfile_is_failing(int fd)

@@ -31,6 +31,9 @@ void logfile_remember(void);
  */
 int logfile_write(int fd, const char *line, size_t len);
 
+/* True if logfile_write() would now take a line of PIPE_BUF bytes. */
+bool logfile_has_room(int fd);
+
 /* True if the last write to the file failed: the next lines are likely to be lost too. */
 bool logfile_is_failing(int fd);
 

@@ -180,6 +180,18 @@ int sink_try(int fd, const char *line, size_t len)
 	return r;
 }
 
+bool sink_has_room(int fd)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLOUT };
+	struct stat st;
+
+	if (!atomic_load_explicit(&never_wait, memory_order_relaxed) || fstat(fd, &st) < 0)
+		return true;
+	if (S_ISREG(st.st_mode))
+		return logfile_has_room(fd);
+	return poll(&ready, 1, 0) != 0;
+}
+
 bool sink_write(int fd, const char *line, size_t len)
 {
 	int r = sink_try(fd, line, len);

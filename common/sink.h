@@ -41,6 +41,12 @@ bool sink_write(int fd, const char *line, size_t len);
  */
 int sink_try(int fd, const char *line, size_t len);
 
+/*
+ * True if sink_write() would now take one more line, unless another thread writes meanwhile: for a
+ * caller that can write it later. Also true if the write would fail and waiting does not help.
+ */
+bool sink_has_room(int fd);
+
 /* Returns the number of lines dropped since the start, on all descriptors. */
 uint64_t sink_dropped(void);
 

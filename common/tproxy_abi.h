@@ -413,8 +413,9 @@ struct tproxy_rule_text {
 	__u64 hash;	  /* of the whole text */
 	__u32 generation; /* the last generation that has this rule; 0 = index not in use */
 	__u32 line;	  /* in the rule file */
+	__u64 since_ns;	  /* CLOCK_MONOTONIC; earlier the index belonged to another rule */
 	char name[TPROXY_RULE_NAME_LEN];
-	char text[464]; /* ends with a NUL; longer ones are cut */
+	char text[456]; /* ends with a NUL; longer ones are cut */
 };
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */

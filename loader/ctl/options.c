@@ -359,6 +359,10 @@ static int check_rules(const struct optable *of_command, const struct ctl_option
 		return optparse_usage_error(of_command, "--no-resolve goes with check only");
 	if (o->verbose && o->verb != CTL_RULES_CHECK)
 		return optparse_usage_error(of_command, "--verbose goes with check only");
+	if (o->json && (o->verb == CTL_RULES_UNLOAD || o->verb == CTL_RULES_CONFIRM ||
+			o->verb == CTL_RULES_REVERT))
+		return optparse_usage_error(of_command,
+					    "--json goes with check, load, show and stats only");
 	return 0;
 }
 

@@ -20,9 +20,10 @@ int rules_show(const struct ctl_options *options);
  * A load that is taken back unless it is confirmed. rules_confirm_begin() comes before the lock: it
  * blocks the signals that end a process, and starts the guard, a second process, which takes the
  * rules back if this process dies. rules_confirm_own() comes before rules_store_hold(): from then
- * on the pin belongs to this load. rules_confirm_wait() waits, without the lock, until the rules of
- * this generation are confirmed, or takes them back. rules_confirm_end() ends the guard. Call it
- * after a failure too.
+ * on the pin belongs to this load. rules_confirm_held() comes after it, and shows other programs
+ * that somebody waits. rules_confirm_wait() waits, without the lock, until the rules of this
+ * generation are confirmed, or takes them back. rules_confirm_end() ends the guard. Call it after a
+ * failure too.
  */
 struct rules_confirm {
 	const char *pin_dir;
@@ -31,11 +32,13 @@ struct rules_confirm {
 	uint32_t generation; /* 0: not known yet */
 	pid_t guard;	     /* 0: none */
 	int pipe_fd;	     /* the guard reads from it */
+	int wait_fd;	     /* see rules_wait_begin(); the guard has its own */
 	int signal_fd;
 };
 
-/* Returns 0 or -errno, logged. */
+/* These two return 0 or -errno, logged. */
 int rules_confirm_begin(const struct ctl_options *options, struct rules_confirm *confirm);
+int rules_confirm_held(struct rules_confirm *confirm);
 void rules_confirm_own(struct rules_confirm *confirm);
 /* Returns 0 if confirmed, 1 if taken back, or -errno, logged. */
 int rules_confirm_wait(struct rules_confirm *confirm, uint32_t generation);

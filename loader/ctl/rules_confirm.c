@@ -37,6 +37,7 @@
 #include "quote.h"
 #include "state/pins.h"
 #include "state/rules_store.h"
+#include "state/rules_wait.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -61,6 +62,17 @@ static bool is_held(const char *pin_dir)
 }
 
 /*
+ * True if the rules in force are those of this load. A guard whose parent died early does not know
+ * their generation. Then its own load has nobody else who waits, and that of another process has.
+ */
+static bool is_ours(const struct rules_confirm *c, const struct rules_store *store)
+{
+	if (c->generation)
+		return store->now->generation == c->generation;
+	return !store->held || !rules_wait_is_attended(c->pin_dir);
+}
+
+/*
  * Confirms the rules of this generation, or takes them back, if they still wait. Returns 0 if it
  * did, 1 if they are in force and already confirmed, 2 if other rules are in force, or -errno,
  * logged.
@@ -78,7 +90,7 @@ static int finish(const struct rules_confirm *c, bool keep)
 	if (r == 0)
 		r = rules_store_open(&pins, &store);
 	if (r == 0) {
-		ours = !c->generation || store.now->generation == c->generation;
+		ours = is_ours(c, &store);
 		if (!ours || !store.held)
 			r = ours ? 1 : 2;
 		else if (keep)
@@ -161,8 +173,10 @@ _Noreturn static void guard(struct rules_confirm *c, int pipe_fd)
 		if (r <= 0 || read(pipe_fd, &c->generation, sizeof(c->generation)) <= 0)
 			break;
 		owns = true;
-		if (c->generation)
-			timeout_ms = (int)(c->timeout_ms + GUARD_EXTRA_MS);
+		if (!c->generation)
+			continue;
+		timeout_ms = (int)(c->timeout_ms + GUARD_EXTRA_MS);
+		rules_wait_begin(c->pin_dir);
 	}
 	if (owns && is_held(c->pin_dir))
 		finish(c, /* keep= */ false);
@@ -199,6 +213,7 @@ int rules_confirm_begin(const struct ctl_options *options, struct rules_confirm 
 		.pin_dir = options->pin_dir,
 		.timeout_ms = options->confirm_ms,
 		.pipe_fd = -1,
+		.wait_fd = -1,
 		.signal_fd = open_signals(),
 	};
 	r = c->signal_fd < 0 ? -errno : start_guard(c);
@@ -218,6 +233,15 @@ static void tell_guard(struct rules_confirm *c, uint32_t generation)
 void rules_confirm_own(struct rules_confirm *c)
 {
 	tell_guard(c, 0);
+}
+
+int rules_confirm_held(struct rules_confirm *c)
+{
+	c->wait_fd = rules_wait_begin(c->pin_dir);
+	if (c->wait_fd < 0)
+		log_err("cannot lock '%s/" PINNED_PREVIOUS "': %s", c->pin_dir,
+			strerror(-c->wait_fd));
+	return c->wait_fd < 0 ? c->wait_fd : 0;
 }
 
 static void log_prompt(const struct rules_confirm *c)
@@ -263,9 +287,11 @@ void rules_confirm_end(struct rules_confirm *c)
 {
 	util_closep(&c->pipe_fd);
 	util_closep(&c->signal_fd);
+	util_closep(&c->wait_fd);
 	if (c->guard > 0)
 		waitpid(c->guard, NULL, 0);
 	c->pipe_fd = -1;
 	c->signal_fd = -1;
+	c->wait_fd = -1;
 	c->guard = 0;
 }

@@ -23,6 +23,7 @@
 #include "state/rules_file.h"
 #include "state/rules_store.h"
 #include "state/rules_view.h"
+#include "state/rules_wait.h"
 #include "util.h"
 
 /* The rules in force, with the directory locked. */
@@ -100,6 +101,21 @@ static int log_held(const char *pin_dir)
 	return -EBUSY;
 }
 
+/*
+ * Ends an earlier load that was not confirmed: takes its rules back if the processes that would
+ * have done so were killed, and refuses if one of them waits.
+ */
+static int end_held(const char *pin_dir, struct rules_store *store)
+{
+	if (!store->held)
+		return 0;
+	if (rules_wait_is_attended(pin_dir))
+		return log_held(pin_dir);
+	log_warning(
+		"the rules in force were not confirmed, and the command that waited was killed: they are taken back first");
+	return rules_store_restore(store);
+}
+
 /* Replaces the rules. With --confirm the previous rules are kept. */
 static int replace(const struct ctl_options *options, const struct rules_compiled *compiled,
 		   const char *file, struct rules_confirm *confirm, uint32_t *ret_generation)
@@ -108,13 +124,15 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 	int r;
 
 	r = work_begin(options->pin_dir, &work);
-	if (r == 0 && work.store.held)
-		r = log_held(options->pin_dir);
+	if (r == 0)
+		r = end_held(options->pin_dir, &work.store);
 	if (r < 0)
 		return r;
 	if (confirm) {
 		rules_confirm_own(confirm);
 		r = rules_store_hold(&work.store);
+		if (r == 0)
+			r = rules_confirm_held(confirm);
 	}
 	if (r == 0)
 		r = rules_store_replace(&work.store, compiled, file);
@@ -140,7 +158,7 @@ static int load_confirmed(const struct ctl_options *options, const struct rules_
 		fflush(stdout);
 		r = rules_confirm_wait(&confirm, generation);
 		if (options->json)
-			print_loaded(options, compiled, generation, r == 0);
+			print_loaded(options, compiled, generation, /* in_force= */ r <= 0);
 	}
 	rules_confirm_end(&confirm);
 	return r;
@@ -166,7 +184,7 @@ int rules_load(const struct ctl_options *options)
 	struct rules_compiled compiled = {};
 	int r;
 
-	r = rules_file_compile(options->file, &compiled);
+	r = rules_file_compile_loaded(options->file, options->pin_dir, &compiled);
 	rules_messages_print(&compiled.messages, stderr);
 	if (r == 0)
 		r = load_compiled(options, &compiled);

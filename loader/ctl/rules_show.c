@@ -112,7 +112,7 @@ static int read_rules(const char *pin_dir, struct json_object **ret_root)
 		json_add_number(root, "loaded_ms_ago",
 				(monotonic_kernel_ns() - view.rules.loaded_ns) / NSEC_PER_MSEC);
 	}
-	json_add_bool(root, "unconfirmed", view.unconfirmed);
+	rules_view_add_unconfirmed(root, &view);
 	add_rules(root, &view);
 	if (view.rules.generation)
 		add_sets(root, pin_dir, &view.rules);
@@ -172,8 +172,7 @@ static void print_text(struct json_object *root, bool stats)
 	printf("generation %" PRIu64 ", loaded %s ago from %s%s\n\n",
 	       json_get_number(root, "generation"),
 	       format_ago(json_get_number(root, "loaded_ms_ago"), ago),
-	       json_get_string(root, "file"),
-	       json_get_bool(root, "unconfirmed") ? "; NOT CONFIRMED YET" : "");
+	       json_get_string(root, "file"), rules_view_unconfirmed(root));
 	if (stats)
 		printf(" NO  %-16s %12s  %-12s %s\n", "NAME", "HITS", "LAST HIT", "RULE");
 	else

@@ -19,6 +19,7 @@
 #include "tproxy_abi.h"
 
 #define NS_PER_MS 1000000
+#define PAUSE_MS  20
 
 static int on_sample(void *ctx, void *data, size_t size)
 {
@@ -52,12 +53,18 @@ void run_events_close(struct run_events *events)
 
 int run_events_fd(const struct run_events *events)
 {
-	return ring_buffer__epoll_fd(events->ring);
+	return events->ring && !events->rests ? ring_buffer__epoll_fd(events->ring) : -1;
+}
+
+int run_events_timeout(const struct run_events *events)
+{
+	return events->rests ? PAUSE_MS : -1;
 }
 
 void run_events_read(struct run_events *events)
 {
-	ring_buffer__consume(events->ring);
+	if (events->ring)
+		events->rests = ring_buffer__consume(events->ring) > 0;
 }
 
 uint64_t run_events_open_connections(const struct run_events *events,

@@ -3,6 +3,7 @@
 #ifndef TPROXY_CTL_RUN_EVENTS_H
 #define TPROXY_CTL_RUN_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct instance;
@@ -15,6 +16,7 @@ struct run_events {
 	struct ring_buffer *ring;
 	void (*fn)(const struct tproxy_event *event, void *data);
 	void *data;
+	bool rests; /* the last read found events: read again after a pause */
 };
 
 /*
@@ -26,8 +28,16 @@ int run_events_open(const struct instance *instance,
 		    struct run_events *ret_events);
 void run_events_close(struct run_events *events);
 
-/* Returns a descriptor that is readable while there are events. */
+/*
+ * For poll(2): call run_events_read() when it returns, for whatever reason. The descriptor is
+ * readable while there are events. After a read that found some it is -1 for a pause, so that a
+ * busy command does not pay for a wakeup with each connection. No event stays unread: the first
+ * read that finds none is followed by a wait for the descriptor, which is readable if an event has
+ * come since.
+ */
 int run_events_fd(const struct run_events *events);
+int run_events_timeout(const struct run_events *events);
+/* Does nothing for a zeroed struct. */
 void run_events_read(struct run_events *events);
 
 /*

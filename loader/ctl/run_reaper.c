@@ -168,16 +168,13 @@ static void wait_for_command(struct reaper *r)
 	while (!r->ended) {
 		fds[0] = (struct pollfd){ .fd = r->socket_fd, .events = POLLIN };
 		fds[1] = (struct pollfd){ .fd = r->pid_fd, .events = POLLIN };
-		fds[2] = (struct pollfd){ .fd = -1, .events = POLLIN };
-		if (r->observed.ring)
-			fds[2].fd = run_events_fd(&r->observed);
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+		fds[2] = (struct pollfd){ .fd = run_events_fd(&r->observed), .events = POLLIN };
+		if (poll(fds, ARRAY_SIZE(fds), run_events_timeout(&r->observed)) < 0)
 			continue;
 		r->ended = fds[1].revents;
 		if (fds[0].revents && !read_socket(r))
 			return;
-		if (fds[2].revents)
-			run_events_read(&r->observed);
+		run_events_read(&r->observed);
 	}
 }
 

@@ -76,9 +76,9 @@ int run_wait(pid_t pid, struct run_events *events)
 	sigfillset(&all);
 	signal_fd = signalfd(-1, &all, SFD_NONBLOCK | SFD_CLOEXEC);
 	fds[0] = (struct pollfd){ .fd = signal_fd, .events = POLLIN };
-	fds[1] = (struct pollfd){ .fd = run_events_fd(events), .events = POLLIN };
 	while (!look_at_child(pid, &status)) {
-		poll(fds, ARRAY_SIZE(fds), -1);
+		fds[1] = (struct pollfd){ .fd = run_events_fd(events), .events = POLLIN };
+		poll(fds, ARRAY_SIZE(fds), run_events_timeout(events));
 		pass_on(pid, signal_fd);
 		run_events_read(events);
 	}

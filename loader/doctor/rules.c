@@ -15,6 +15,7 @@
 #include "quote.h"
 #include "state/inner_maps.h"
 #include "state/rules_view.h"
+#include "state/target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -28,8 +29,9 @@ static void fix_load(struct doctor *d, const struct tproxy_rules *rules, const c
 		   shell_quote(d->pin_dir, pin_dir, sizeof(pin_dir)));
 }
 
-/* Returns the rule that has this cgroup test, or NULL. */
-static const struct rules_view_rule *find_rule(const struct rules_view *view, size_t test)
+/* Returns the rule that has this cgroup test, or NULL. @exceptions: also one after unless. */
+static const struct rules_view_rule *find_rule(const struct rules_view *view, size_t test,
+					       bool exceptions)
 {
 	const struct tproxy_rules *rules = &view->rules;
 	size_t i;
@@ -38,17 +40,44 @@ static const struct rules_view_rule *find_rule(const struct rules_view *view, si
 		const struct tproxy_rule *row = &rules->rows[i];
 
 		if (row->conditions & TPROXY_RULE_CGROUP && row->cgroup == test &&
-		    row->group < view->n)
+		    (exceptions || row->action != TPROXY_RULE_SKIP) && row->group < view->n)
 			return &view->list[row->group];
 	}
 	return NULL;
+}
+
+/*
+ * A load with other cgroups may leave that of a rule out. Returns true if there is no finding.
+ * @rule: NULL if the cgroup is only in exceptions, which may name any.
+ */
+static bool check_scope(struct doctor *d, const struct rules_view_rule *rule, char *path)
+{
+	const struct cgroup cgroup = { .path = path, .fd = -1 };
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	size_t n = 0, i;
+
+	if (!rule || target_list_read_pinned(d->pin_dir, &list, &n) < 0)
+		return true;
+	for (i = 0; i < n; i++) {
+		const struct cgroup scope = { .path = list[i].path, .fd = -1 };
+
+		if (list[i].flags == TPROXY_TARGET_SCOPE &&
+		    (cgroup_is_within(&cgroup, &scope) || cgroup_is_within(&scope, &cgroup)))
+			return true;
+	}
+	doctor_add(
+		d, DOCTOR_WARNING, "rules",
+		"the cgroup of '%s', '%s', is outside of all cgroups of tproxy-load: the rule applies to no process",
+		rule->text.text, path);
+	doctor_fix(d, "load that cgroup too, with --cgroup; or remove the rule");
+	return false;
 }
 
 /* Returns true if there is no finding. */
 static bool check_cgroup(struct doctor *d, const struct rules_view *view, size_t test)
 {
 	const uint64_t id = view->rules.cgroup_tests[test].cgroup_id;
-	const struct rules_view_rule *rule = find_rule(view, test);
+	const struct rules_view_rule *rule = find_rule(view, test, /* exceptions= */ true);
 	_cleanup_free_ char *path = NULL;
 	int r;
 
@@ -56,7 +85,7 @@ static bool check_cgroup(struct doctor *d, const struct rules_view *view, size_t
 		return true;
 	r = cgroup_path_by_id(id, &path);
 	if (r == 0)
-		return true;
+		return check_scope(d, find_rule(view, test, /* exceptions= */ false), path);
 	if (r != -ESTALE) {
 		doctor_add(d, DOCTOR_INFO, "rules",
 			   "the cgroup of '%s' is not visible here: whether it exists is unknown",
@@ -99,9 +128,12 @@ static bool check_confirmed(struct doctor *d, const struct rules_view *view)
 	if (!view->unconfirmed)
 		return true;
 	shell_quote(d->pin_dir, pin_dir, sizeof(pin_dir));
-	doctor_add(d, DOCTOR_WARNING, "rules",
-		   "generation %u waits for confirmation, and no other rules can be loaded",
-		   view->rules.generation);
+	doctor_add(
+		d, DOCTOR_WARNING, "rules",
+		view->abandoned
+			? "generation %u was not confirmed, and the command that waited was killed: no process takes it back"
+			: "generation %u waits for confirmation, and no other rules can be loaded",
+		view->rules.generation);
 	doctor_fix(
 		d,
 		"tproxyctl rules confirm --pin-dir %s; or, to take it back: tproxyctl rules revert --pin-dir %s",

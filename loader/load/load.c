@@ -369,7 +369,7 @@ static int load_with(const struct load_options *options)
 
 	r = targets_open(options, &l.targets);
 	if (r == 0)
-		r = rules_step_compile(options, &l.rules);
+		r = rules_step_compile(options, &l.targets, &l.rules);
 	if (r < 0)
 		return r;
 	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
@@ -425,7 +425,7 @@ int load_check(const struct load_options *options)
 
 	r = targets_open(options, &l.targets);
 	if (r == 0)
-		r = rules_step_compile(options, &l.rules);
+		r = rules_step_compile(options, &l.targets, &l.rules);
 	if (r == 0)
 		r = pins_check(options->pin_dir);
 	/* Take no lock, so that a check does not wait for a loader. Only root may read the pins. */

@@ -12,11 +12,15 @@
 #include "log.h"
 #include "objects.h"
 #include "options.h"
+#include "state/pins.h"
 #include "state/rules_file.h"
 #include "state/rules_view.h"
+#include "state/rules_wait.h"
+#include "targets.h"
 #include "tproxy_abi.h"
 
-int rules_step_compile(const struct load_options *options, struct rules_step *step)
+int rules_step_compile(const struct load_options *options, const struct targets *targets,
+		       struct rules_step *step)
 {
 	int r;
 
@@ -27,7 +31,7 @@ int rules_step_compile(const struct load_options *options, struct rules_step *st
 		log_err("out of memory");
 		return -ENOMEM;
 	}
-	r = rules_file_compile(options->rules, step->compiled);
+	r = rules_file_compile(options->rules, targets->scopes, targets->n_scopes, step->compiled);
 	rules_messages_log(&step->compiled->messages);
 	step->file = realpath(options->rules, NULL);
 	return r;
@@ -44,6 +48,19 @@ static struct inner_map_types types_of(const struct bpf_object *object, enum pin
 	};
 }
 
+/*
+ * Takes back rules that were not confirmed, if the processes that would have done so were killed.
+ * This takes CAP_SYS_ADMIN, which the unit lacks: a failure is logged, and the load goes on.
+ */
+static void take_back_abandoned(const struct pins *pins, struct rules_store *store)
+{
+	if (!store->held || rules_wait_is_attended(pins->path))
+		return;
+	log_warning(
+		"the rules in force were not confirmed, and the command that waited was killed: they are taken back");
+	rules_store_restore(store);
+}
+
 int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 		   struct rules_step *step)
 {
@@ -51,14 +68,17 @@ int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 	int r;
 
 	r = rules_store_open(pins, store);
-	if (r < 0 || !step->compiled)
+	if (r < 0)
 		return r;
 	store->links_later = true; /* links_attach() follows */
+	store->rules_types = types_of(object, PINNED_RULES_ACTIVE);
+	store->sets_types = types_of(object, PINNED_SETS_ACTIVE);
+	take_back_abandoned(pins, store);
+	if (!step->compiled)
+		return 0;
 	/* A load of the host's configuration ends the wait of `tproxyctl rules load --confirm`. */
 	if (store->held)
 		rules_store_settle(store);
-	store->rules_types = types_of(object, PINNED_RULES_ACTIVE);
-	store->sets_types = types_of(object, PINNED_SETS_ACTIVE);
 	r = rules_store_replace(store, step->compiled, step->file ? step->file : "");
 	if (r < 0)
 		rules_store_settle(store);

@@ -15,6 +15,7 @@
 struct bpf_object;
 struct load_options;
 struct pins;
+struct targets;
 
 struct rules_step {
 	struct rules_compiled *compiled; /* owned; NULL: no --rules */
@@ -28,8 +29,9 @@ struct rules_step {
 		.store = RULES_STORE_NULL                                                          \
 	}
 
-/* Compiles the file of --rules, if there is one. Changes nothing. */
-int rules_step_compile(const struct load_options *options, struct rules_step *step);
+/* Compiles the file of --rules, if there is one, for these scopes. Changes nothing. */
+int rules_step_compile(const struct load_options *options, const struct targets *targets,
+		       struct rules_step *step);
 /* Puts the rules into force. The policy must be written. */
 int rules_step_run(const struct bpf_object *object, const struct pins *pins,
 		   struct rules_step *step);

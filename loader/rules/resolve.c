@@ -30,7 +30,8 @@
 struct resolver {
 	const struct source *source;
 	const struct rules_options *options;
-	size_t n_skipped; /* names that were not looked up */
+	bool is_exception; /* the conditions after unless: they may name any cgroup */
+	size_t n_skipped;  /* names that were not looked up */
 	struct rules_place skipped_at;
 };
 
@@ -98,8 +99,22 @@ static int open_cgroup(const char *path, struct cgroup *ret_cgroup)
 	return cgroup_open(below, ret_cgroup);
 }
 
+/* Returns true if processes of the cgroup, or of one below it, can be in scope. */
+static bool is_in_scope(const struct rules_options *options, const struct cgroup *cgroup)
+{
+	size_t i;
+
+	for (i = 0; options->scopes && i < options->n_scopes; i++) {
+		if (cgroup_is_within(cgroup, &options->scopes[i]) ||
+		    cgroup_is_within(&options->scopes[i], cgroup))
+			return true;
+	}
+	return !options->scopes;
+}
+
 static int resolve_cgroup(const struct resolver *r, struct parsed_item *item)
 {
+	bool in_scope;
 	struct cgroup cgroup = CGROUP_NULL;
 	const int error = open_cgroup(item->word, &cgroup);
 
@@ -119,7 +134,15 @@ static int resolve_cgroup(const struct resolver *r, struct parsed_item *item)
 		return error == -ENOMEM ? error : -EINVAL;
 	item->cgroup_id = cgroup.id;
 	item->cgroup_level = cgroup.level;
+	in_scope = r->is_exception || is_in_scope(r->options, &cgroup);
 	cgroup_close(&cgroup);
+	if (!in_scope) {
+		source_error(r->source, item->at,
+			     "cgroup \"%s\" is outside of all cgroups of tproxy-load, so the rule "
+			     "would apply to no process",
+			     item->word);
+		return -EINVAL;
+	}
 	if (item->cgroup_level < TPROXY_CGROUP_LEVELS_MAX)
 		return 0;
 	source_error(r->source, item->at,
@@ -233,8 +256,10 @@ int resolve_names(const struct source *source, const struct rules_options *optio
 		struct parsed_rule *rule = &parsed->rules[i];
 
 		result = worst(result, resolve_conditions(&r, &rule->conditions));
+		r.is_exception = true;
 		for (k = 0; k < rule->n_unless; k++)
 			result = worst(result, resolve_conditions(&r, &rule->unless[k]));
+		r.is_exception = false;
 	}
 	if (r.n_skipped)
 		source_note(

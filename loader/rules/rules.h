@@ -17,12 +17,20 @@
 #include "message.h"
 #include "tproxy_abi.h"
 
+struct cgroup;
+
 struct rules_options {
 	/*
 	 * Look up no host name, user, group or cgroup: for a check on another host. The result
 	 * cannot be loaded. List files are read.
 	 */
 	bool no_resolve;
+	/*
+	 * The cgroups in scope. A rule about another cgroup by its path is an error, because no
+	 * process there is decided by rules. NULL: not known.
+	 */
+	const struct cgroup *scopes;
+	size_t n_scopes;
 };
 
 /* A rule of the file, or its default. */

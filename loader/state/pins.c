@@ -138,7 +138,9 @@ static int lock(const char *path, int fd)
 		if (errno != EWOULDBLOCK)
 			return -errno;
 		if (waited_ms == 0)
-			log_info("waiting for another tproxy-load, which has locked '%s'", path);
+			log_info(
+				"waiting for another tproxy-load or tproxyctl, which has locked '%s'",
+				path);
 		if (waited_ms >= LOCK_TIMEOUT_MS)
 			return -EBUSY;
 		nanosleep(&pause, NULL);
@@ -172,7 +174,8 @@ static int open_dir(const char *path, int *ret_fd)
 		*ret_fd = TAKE_FD(fd);
 	else if (r != -ESTALE)
 		log_err("cannot lock pin directory '%s': %s", path,
-			r == -EBUSY ? "another tproxy-load holds the lock" : strerror(-r));
+			r == -EBUSY ? "another tproxy-load or tproxyctl holds the lock"
+				    : strerror(-r));
 	return r;
 }
 

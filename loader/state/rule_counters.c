@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "monotonic.h"
 #include "rules/rules.h"
 #include "util.h"
 
@@ -149,6 +150,7 @@ static int begin_counter(struct rule_counters *counters, __u32 index, const stru
 		.hash = rule->hash,
 		.generation = generation,
 		.line = rule->line,
+		.since_ns = monotonic_kernel_ns(),
 	};
 	snprintf(text->name, sizeof(text->name), "%s", rule->name);
 	snprintf(text->text, sizeof(text->text), "%s", rule->text);

@@ -3,12 +3,19 @@
 #ifndef TPROXY_STATE_RULES_FILE_H
 #define TPROXY_STATE_RULES_FILE_H
 
+#include <stddef.h>
+
+struct cgroup;
 struct rules_compiled;
 
 /*
- * As rules_compile_file(), with all names looked up. Even after success compiled->messages may have
- * notes.
+ * As rules_compile_file(), with all names looked up, for these scopes. Even after success
+ * compiled->messages may have notes.
  */
-int rules_file_compile(const char *path, struct rules_compiled *ret_compiled);
+int rules_file_compile(const char *path, const struct cgroup *scopes, size_t n_scopes,
+		       struct rules_compiled *ret_compiled);
+/* The same, for the scopes of the last load. */
+int rules_file_compile_loaded(const char *path, const char *pin_dir,
+			      struct rules_compiled *ret_compiled);
 
 #endif

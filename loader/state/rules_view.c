@@ -22,6 +22,7 @@
 #include "inner_maps.h"
 #include "objects.h"
 #include "pins.h"
+#include "rules_wait.h"
 #include "util.h"
 
 /* Limit of loads of rules while the rules are read. */
@@ -183,6 +184,7 @@ static int try_read(const char *pin_dir, struct rules_view *view)
 	if (r < 0)
 		return r;
 	view->unconfirmed = pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0;
+	view->abandoned = view->unconfirmed && !rules_wait_is_attended(pin_dir);
 	if (!view->rules.generation)
 		return 0;
 	r = read_list(pin_dir, view);
@@ -222,6 +224,22 @@ const char *rules_view_action(unsigned int action)
 	return action < ARRAY_SIZE(names) ? names[action] : "?";
 }
 
+void rules_view_add_unconfirmed(struct json_object *object, const struct rules_view *view)
+{
+	json_add_bool(object, "unconfirmed", view->unconfirmed);
+	if (view->unconfirmed)
+		json_add_bool(object, "abandoned", view->abandoned);
+}
+
+const char *rules_view_unconfirmed(struct json_object *object)
+{
+	if (!json_get_bool(object, "unconfirmed"))
+		return "";
+	return json_get_bool(object, "abandoned")
+		       ? "; NOT CONFIRMED, and no process waits to take them back"
+		       : "; NOT CONFIRMED YET";
+}
+
 int rules_view_add_summary(struct json_object *root, const char *pin_dir)
 {
 	struct json_object *summary = json_object_new_object();
@@ -233,7 +251,7 @@ int rules_view_add_summary(struct json_object *root, const char *pin_dir)
 	if (r < 0)
 		return r;
 	json_add_number(summary, "generation", view.rules.generation);
-	json_add_bool(summary, "unconfirmed", view.unconfirmed);
+	rules_view_add_unconfirmed(summary, &view);
 	if (!view.rules.generation)
 		return 0;
 	json_add_number(summary, "count", view.n);

@@ -35,6 +35,7 @@ struct rules_view {
 	struct rules_view_rule *list;
 	size_t n;	  /* rules; list[n] is the default */
 	bool unconfirmed; /* the previous rules are kept, see rules_store_hold() */
+	bool abandoned;	  /* the same, and no process takes them back, see rules_wait.h */
 };
 
 /* The caller calls rules_view_finish(). */
@@ -57,6 +58,11 @@ size_t rules_view_count(const struct tproxy_rules *rules);
 
 /* "redirect", "direct", "observe", "refuse", or "?". */
 const char *rules_view_action(unsigned int action);
+
+/* Adds members "unconfirmed" and, if it is true, "abandoned". */
+void rules_view_add_unconfirmed(struct json_object *object, const struct rules_view *view);
+/* Returns what follows the name of the file in a line about the rules. */
+const char *rules_view_unconfirmed(struct json_object *object);
 
 /*
  * Adds member "rules", with generation, number of rules, default and file.

@@ -294,8 +294,7 @@ static void print_rules(struct json_object *root)
 	}
 	printf("rules          %" PRIu64 ", default %s; generation %" PRIu64 ", from %s%s\n",
 	       json_get_number(rules, "count"), json_get_string(rules, "default"), generation,
-	       json_get_string(rules, "file"),
-	       json_get_bool(rules, "unconfirmed") ? "; NOT CONFIRMED YET" : "");
+	       json_get_string(rules, "file"), rules_view_unconfirmed(rules));
 }
 
 void status_print_state(struct json_object *root, const char *pin_dir)

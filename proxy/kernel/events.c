@@ -15,9 +15,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "bpffs.h"
 #include "util.h"
@@ -27,21 +30,25 @@ struct events {
 	int texts_fd; /* map_rule_texts */
 	int stats_fd; /* map_stats */
 	struct ring_buffer *ring;
-	uint64_t lost; /* as last read */
+	uint64_t lost; /* as last returned by events_take_lost() */
 	/* set while events_read() runs */
-	void (*fn)(const struct tproxy_event *event, void *data);
+	bool (*fn)(const struct tproxy_event *event, void *data);
 	void *data;
 	unsigned int n, most;
+	bool has_text; /* text is that of counter */
+	uint32_t counter;
+	struct tproxy_rule_text text;
 };
 
 /* A negative value makes libbpf stop. It consumes this event too. */
 static int on_sample(void *ctx, void *data, size_t size)
 {
 	struct events *events = ctx;
+	bool more = true;
 
 	if (size == sizeof(struct tproxy_event))
-		events->fn(data, events->data);
-	return ++events->n < events->most ? 0 : -ECANCELED;
+		more = events->fn(data, events->data);
+	return ++events->n < events->most && more ? 0 : -ECANCELED;
 }
 
 static int take_lock(const char *pin_dir, int *ret_fd)
@@ -62,6 +69,66 @@ static int take_lock(const char *pin_dir, int *ret_fd)
 	return 0;
 }
 
+/* Adds the counts of all CPUs of a counter of map_stats. */
+static int add_counter(const struct events *events, __u32 key, uint64_t *sum)
+{
+	int n_cpus = libbpf_num_possible_cpus(), r, i;
+	_cleanup_free_ __u64 *values = NULL;
+
+	if (n_cpus < 0)
+		return n_cpus;
+	values = calloc((size_t)n_cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = bpf_map_lookup_elem(events->stats_fd, &key, values);
+	for (i = 0; r == 0 && i < n_cpus; i++)
+		*sum += values[i];
+	return r;
+}
+
+/* Reads the number of lost connections since the load. */
+static int read_lost(const struct events *events, uint64_t *ret_lost)
+{
+	uint64_t sum = 0;
+	int r;
+
+	r = add_counter(events, TPROXY_STAT_OBSERVE_FULL, &sum);
+	if (r == 0)
+		r = add_counter(events, TPROXY_STAT_EVENTS_LOST, &sum);
+	if (r == 0)
+		*ret_lost = sum;
+	return r;
+}
+
+/* Returns true if the ring has no room for one more event. */
+static bool is_full(int ring_fd)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	const unsigned long *consumer, *producer;
+	unsigned long used;
+	void *pages;
+
+	/* The first page has the consumer position, the second one the producer position. */
+	pages = mmap(NULL, 2 * page, PROT_READ, MAP_SHARED, ring_fd, 0);
+	if (pages == MAP_FAILED)
+		return false;
+	consumer = pages;
+	producer = consumer + page / sizeof(*consumer);
+	used = *producer - *consumer;
+	munmap(pages, 2 * page);
+	return used + BPF_RINGBUF_HDR_SZ + sizeof(struct tproxy_event) > TPROXY_EVENTS_SIZE;
+}
+
+/*
+ * A ring that is full has lost events that no reader has reported. Otherwise previous readers have
+ * reported the losses so far.
+ */
+static void begin_lost(struct events *events, int ring_fd)
+{
+	if (!is_full(ring_fd))
+		read_lost(events, &events->lost);
+}
+
 static int open_all(const char *pin_dir, struct events *events)
 {
 	_cleanup_close_ int ring_fd = -1;
@@ -78,6 +145,7 @@ static int open_all(const char *pin_dir, struct events *events)
 	if (r < 0)
 		return r;
 	libbpf_set_print(NULL); /* the caller logs, in one line */
+	begin_lost(events, ring_fd);
 	/* The mappings hold a reference to the map, so its descriptor can be closed. */
 	events->ring = ring_buffer__new(ring_fd, on_sample, events, NULL);
 	return events->ring ? 0 : -errno;
@@ -117,7 +185,7 @@ int events_fd(const struct events *events)
 }
 
 int events_read(struct events *events, unsigned int most,
-		void (*fn)(const struct tproxy_event *event, void *data), void *data)
+		bool (*fn)(const struct tproxy_event *event, void *data), void *data)
 {
 	int r;
 
@@ -125,47 +193,31 @@ int events_read(struct events *events, unsigned int most,
 	events->data = data;
 	events->most = most;
 	events->n = 0;
+	events->has_text = false;
 	r = ring_buffer__consume(events->ring);
 	return r < 0 && r != -ECANCELED ? r : (int)events->n;
 }
 
-int events_rule(const struct events *events, uint32_t counter, struct tproxy_rule_text *ret_text)
+const struct tproxy_rule_text *events_rule(struct events *events,
+					   const struct tproxy_observed *conn)
 {
-	struct tproxy_rule_text text;
-	int r;
+	const struct tproxy_rule_text *text = &events->text;
 
-	r = bpf_map_lookup_elem(events->texts_fd, &counter, &text);
-	if (r < 0)
-		return r;
-	if (text.generation == 0)
-		return -ENOENT;
-	*ret_text = text;
-	return 0;
-}
-
-/* Adds the counts of all CPUs of a counter of map_stats. */
-static int add_counter(const struct events *events, __u32 key, uint64_t *sum)
-{
-	int n_cpus = libbpf_num_possible_cpus(), r, i;
-	_cleanup_free_ __u64 *values = NULL;
-
-	if (n_cpus < 0)
-		return n_cpus;
-	values = calloc((size_t)n_cpus, sizeof(*values));
-	if (!values)
-		return -ENOMEM;
-	r = bpf_map_lookup_elem(events->stats_fd, &key, values);
-	for (i = 0; r == 0 && i < n_cpus; i++)
-		*sum += values[i];
-	return r;
+	if (!events->has_text || events->counter != conn->rule_counter) {
+		events->counter = conn->rule_counter;
+		events->has_text = bpf_map_lookup_elem(events->texts_fd, &conn->rule_counter,
+						       &events->text) == 0;
+	}
+	if (!events->has_text || text->generation == 0 || text->since_ns > conn->started_ns)
+		return NULL;
+	return text;
 }
 
 uint64_t events_take_lost(struct events *events)
 {
 	uint64_t now = 0, lost;
 
-	if (add_counter(events, TPROXY_STAT_OBSERVE_FULL, &now) < 0 ||
-	    add_counter(events, TPROXY_STAT_EVENTS_LOST, &now) < 0)
+	if (read_lost(events, &now) < 0)
 		return 0;
 	lost = now - events->lost;
 	events->lost = now;

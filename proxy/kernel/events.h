@@ -9,6 +9,7 @@
 #ifndef TPROXY_EVENTS_H
 #define TPROXY_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tproxy_abi.h"
@@ -29,16 +30,25 @@ void events_close(struct events *events);
  */
 int events_fd(const struct events *events);
 
-/* Calls fn for each event in the ring, most times at most. Returns the number, or -errno. */
+/*
+ * Calls fn for each event in the ring, most times at most, until fn returns false. Returns the
+ * number, or -errno.
+ */
 int events_read(struct events *events, unsigned int most,
-		void (*fn)(const struct tproxy_event *event, void *data), void *data);
+		bool (*fn)(const struct tproxy_event *event, void *data), void *data);
 
-/* Reads the text of a rule. Returns -ENOENT if no rule has that counter. */
-int events_rule(const struct events *events, uint32_t counter, struct tproxy_rule_text *ret_text);
+/*
+ * Returns the text of the rule that observed a connection, or NULL if its counter belongs to
+ * another rule by now. For use in fn: the text is valid until the next call. events_read() reads
+ * the text of a rule once for all events that follow each other.
+ */
+const struct tproxy_rule_text *events_rule(struct events *events,
+					   const struct tproxy_observed *conn);
 
 /*
  * Returns the number of observed connections that were not reported since the last call. The first
- * call counts from the load on. Returns 0 if the counters cannot be read.
+ * call counts from events_open() on; if the ring was full then, from the load on. Returns 0 if the
+ * counters cannot be read.
  */
 uint64_t events_take_lost(struct events *events);
 

@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See observe.h. The reader waits until the ring is readable, which costs nothing while no
- * connection is observed. Then it polls every POLL_MS, so that a busy host does not pay for a
- * wakeup with each connection. The kernel half wakes only a reader that waits. After IDLE_POLLS
- * polls without an event the reader waits again. It tests for events before it sleeps, so it misses
- * none.
+ * connection is observed. Then it reads every POLL_MS, so that a busy host does not pay for a
+ * wakeup with each connection. When it finds nothing, it waits again.
  *
- * A relay that no longer serves new connections, because it drains or another relay has replaced
- * it, releases the ring. Without a reader the ring keeps events for the next reader.
+ * No event stays unread: epoll reports the descriptor as readable while the ring has an event, also
+ * if the event came before the reader began to wait. The kernel wakes whoever waits if it adds an
+ * event to a ring that has been read to the end.
+ *
+ * Events stay in the ring while the log has no room for their lines, so a slow disk or log reader
+ * loses none until the ring is full. A relay that no longer serves new connections, because it
+ * drains or another relay has replaced it, releases the ring. Without a reader the ring keeps
+ * events for the next reader.
  */
 #include "observe.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernel/events.h"
 #include "log.h"
@@ -22,58 +28,46 @@
 #include "report/connlog.h"
 #include "report/observed.h"
 
-#define POLL_MS	   10
-#define IDLE_POLLS 100
-/*
- * Limit of events in one turn of the event loop: a few milliseconds. During the pause that follows,
- * the thread of a log file writes these lines: its buffer holds some 600 of them.
- */
+#define POLL_MS 20
+/* Limit of events in one turn of the event loop: some two milliseconds. */
 #define EVENTS_MAX 256
-/* Limit of turns when the relay stops being the reader. They are enough for a full ring. */
-#define LAST_TURNS 32
+/*
+ * When the relay stops being the reader: limit of turns, and the pause after a turn that has filled
+ * the log. A full ring takes 26 turns, and some more for a log that is a file.
+ */
+#define LAST_TURNS    64
+#define LAST_PAUSE_NS 1000000
 
-static void print_event(const struct tproxy_event *event, void *data)
+static bool print_event(const struct tproxy_event *event, void *data)
 {
 	const struct relay *relay = data;
-	struct tproxy_rule_text rule;
 
-	observed_print(event,
-		       events_rule(relay->observe.events, event->conn.rule_counter, &rule) < 0
-			       ? NULL
-			       : &rule);
+	observed_print(event, events_rule(relay->observe.events, &event->conn));
+	return connlog_has_room();
 }
 
-static int read_events(struct relay *relay)
+/* Returns true if the log has no room for the events that are left, if any. */
+static bool read_events(struct relay *relay, int *ret_n)
 {
-	return events_read(relay->observe.events, EVENTS_MAX, print_event, relay);
-}
-
-static void poll_again(struct observe *observe, int n)
-{
-	static const struct timeval soon = { .tv_usec = 1000 };
-	static const struct timeval interval = { .tv_usec = POLL_MS * 1000 };
-
-	observe->idle = n > 0 ? 0 : observe->idle + 1;
-	if (observe->idle > IDLE_POLLS)
-		event_add(observe->readable, NULL);
-	else
-		event_add(observe->poll, n >= EVENTS_MAX ? &soon : &interval);
+	*ret_n = 0;
+	if (connlog_has_room())
+		*ret_n = events_read(relay->observe.events, EVENTS_MAX, print_event, relay);
+	return !connlog_has_room();
 }
 
 static void on_poll(evutil_socket_t fd, short what, void *arg)
 {
+	static const struct timeval soon = { .tv_usec = 1000 };
+	static const struct timeval interval = { .tv_usec = POLL_MS * 1000 };
 	struct relay *relay = arg;
+	int n;
 
-	poll_again(&relay->observe, read_events(relay));
-}
-
-/* The ring has events again after an idle time. */
-static void on_readable(evutil_socket_t fd, short what, void *arg)
-{
-	struct relay *relay = arg;
-
-	relay->observe.idle = 0;
-	on_poll(fd, what, arg);
+	if (read_events(relay, &n))
+		event_add(relay->observe.poll, &interval);
+	else if (n > 0)
+		event_add(relay->observe.poll, n >= EVENTS_MAX ? &soon : &interval);
+	else
+		event_add(relay->observe.readable, NULL);
 }
 
 static void stop(struct observe *observe)
@@ -86,31 +80,45 @@ static void stop(struct observe *observe)
 	*observe = (struct observe){};
 }
 
+/* Tried every second. */
+static void log_not_started(struct relay *relay, int r)
+{
+	static struct log_limit limit;
+
+	if (r != -EBUSY) {
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "cannot read '%s/map_events': %s, observed connections are not logged",
+			    relay->options.pin_dir, strerror(-r));
+		return;
+	}
+	if (!relay->observe.waits)
+		log_info(
+			"another process logs the observed connections of '%s'; this relay does so when that process ends",
+			relay->options.pin_dir);
+	relay->observe.waits = true;
+}
+
 static void start(struct relay *relay)
 {
-	static struct log_limit limit; /* tried every second */
 	struct observe *observe = &relay->observe;
 	int r;
 
 	r = events_open(relay->options.pin_dir, &observe->events);
 	if (r < 0) {
-		if (r != -EBUSY)
-			log_limited(
-				&limit, LOG_LEVEL_WARNING,
-				"cannot read '%s/map_events': %s, observed connections are not logged",
-				relay->options.pin_dir, strerror(-r));
+		log_not_started(relay, r);
 		return;
 	}
+	observe->waits = false;
 	observe->config_id = relay->reg.config_id;
 	observe->readable =
-		event_new(relay->base, events_fd(observe->events), EV_READ, on_readable, relay);
+		event_new(relay->base, events_fd(observe->events), EV_READ, on_poll, relay);
 	observe->poll = evtimer_new(relay->base, on_poll, relay);
 	if (!observe->readable || !observe->poll) {
 		stop(observe);
 		return;
 	}
 	log_debug("reading the observed connections");
-	on_readable(-1, 0, relay);
+	on_poll(-1, 0, relay);
 }
 
 static void report_lost(struct observe *observe)
@@ -142,11 +150,16 @@ void observe_check(struct relay *relay, bool serves)
 
 void observe_end(struct relay *relay)
 {
-	int turns = LAST_TURNS;
+	const struct timespec pause = { .tv_nsec = LAST_PAUSE_NS };
+	int turns = LAST_TURNS, n;
+	bool full;
 
 	if (!relay->observe.events)
 		return;
-	while (turns-- > 0 && read_events(relay) >= EVENTS_MAX)
-		;
+	do {
+		full = read_events(relay, &n);
+		if (full)
+			nanosleep(&pause, NULL);
+	} while (--turns > 0 && (full || n >= EVENTS_MAX));
 	stop(&relay->observe);
 }

@@ -24,10 +24,10 @@ struct timeval;
 
 /* See observe.c. Zeroed: this relay is not the reader of observed connections. */
 struct observe {
+	bool waits;	       /* for the end of another reader */
 	struct events *events; /* owned, like the two below */
 	struct event *readable;
 	struct event *poll;
-	unsigned int idle;  /* polls without an event in a row */
 	uint32_t config_id; /* registration::config_id at the start */
 };
 

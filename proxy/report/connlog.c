@@ -7,7 +7,6 @@
 #include "connlog.h"
 
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,55 +123,48 @@ void connlog_report_lost(void)
 			    sink_why(error));
 }
 
-void connlog_print_json(struct json_object *line)
+void connlog_print_json(const struct line *line)
 {
-	const char *json = NULL;
-	char buf[1024];
-	int n;
+	sink_write(STDOUT_FILENO, line->text, line->len);
+	connlog_report_lost();
+}
 
-	if (line)
-		json = json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN |
-								    JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (json) {
-		n = snprintf(buf, sizeof(buf), "%s\n", json);
-		if (n > 0 && (size_t)n < sizeof(buf))
-			sink_write(STDOUT_FILENO, buf, (size_t)n);
-		connlog_report_lost();
-	}
-	json_object_put(line);
+bool connlog_has_room(void)
+{
+	return sink_has_room(connlog_wanted() == CONNLOG_JSON ? STDOUT_FILENO : STDERR_FILENO);
 }
 
 static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
-	struct json_object *line = json_object_new_object();
 	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
 	struct timespec now;
+	struct line line;
 
-	if (!line)
-		return;
 	clock_gettime(CLOCK_REALTIME, &now);
-	line_add_number(line, "version", CONNLOG_JSON_VERSION);
-	line_add_time(line, &now);
-	line_add_string(line, "client", format_endpoint(r->client, text));
-	line_add_string(line, "destination", destination(r, text) ? text : NULL);
-	line_add_string(line, "from", local_address(r, text) ? text : NULL);
-	line_add_number(line, "bytes_up", r->bytes_up);
-	line_add_number(line, "bytes_down", r->bytes_down);
-	line_add_number(line, "duration_ms", duration_ms);
-	line_add_string(line, "reason", close_reason_name(r->reason));
+	line_begin(&line);
+	line_add_number(&line, "version", CONNLOG_JSON_VERSION);
+	line_add_time(&line, &now);
+	line_add_string(&line, "client", format_endpoint(r->client, text));
+	line_add_string(&line, "destination", destination(r, text) ? text : NULL);
+	line_add_string(&line, "from", local_address(r, text) ? text : NULL);
+	line_add_number(&line, "bytes_up", r->bytes_up);
+	line_add_number(&line, "bytes_down", r->bytes_down);
+	line_add_number(&line, "duration_ms", duration_ms);
+	line_add_string(&line, "reason", close_reason_name(r->reason));
 	if (r->error)
-		line_add_error(line, r->error);
+		line_add_error(&line, r->error);
 	if (left_out)
-		line_add_number(line, "left_out", left_out);
+		line_add_number(&line, "left_out", left_out);
 	if (r->client_info) {
 		line_command(r->client_info->comm, command);
-		line_add_number(line, "pid", r->client_info->pid);
-		line_add_string(line, "command", command);
-		line_add_number(line, "uid", r->client_info->uid);
-		line_add_number(line, "cgroup_id", r->client_info->cgroup_id);
-		line_add_id(line, r->client_info->cookie);
+		line_add_number(&line, "pid", r->client_info->pid);
+		line_add_string(&line, "command", command);
+		line_add_number(&line, "uid", r->client_info->uid);
+		line_add_number(&line, "cgroup_id", r->client_info->cgroup_id);
+		line_add_id(&line, r->client_info->cookie);
 	}
-	connlog_print_json(line);
+	if (line_end(&line))
+		connlog_print_json(&line);
 }
 
 /*

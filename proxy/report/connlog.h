@@ -6,12 +6,13 @@
 #ifndef TPROXY_CONNLOG_H
 #define TPROXY_CONNLOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "parse.h"
 #include "stats.h"
 
-struct json_object;
+struct line;
 struct tproxy_conn;
 
 /* Version of the members' meaning. New members do not change it. */
@@ -47,8 +48,13 @@ struct tproxy_conn *connlog_read_client(int client_fd);
 /* End of a connection: prints its line, if connections are logged. */
 void connlog_print(const struct conn_report *report);
 
-/* Prints one object to stdout, and frees it. line may be NULL: no memory. */
-void connlog_print_json(struct json_object *line);
+/* Prints a complete line to stdout. */
+void connlog_print_json(const struct line *line);
+/*
+ * True if the log takes one more line. If it does not, a caller that can wait should wait, because
+ * the line would be dropped.
+ */
+bool connlog_has_room(void);
 
 /*
  * Logs how many lines to stdout were lost since the last call. If stdout is a file, its writer

@@ -1,25 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Parts of the lines of the connection log: members of the JSON object, names of commands. */
+/*
+ * A line of the connection log for programs: one JSON object, written member by member. It takes no
+ * memory from the heap and no library, because a busy host logs ten thousand connections a second.
+ * Also parts of the line for people.
+ */
 #ifndef TPROXY_LINE_H
 #define TPROXY_LINE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
 #include "parse.h"
 #include "tproxy_abi.h"
 
-struct json_object;
+/* The longest line has some 700 bytes. */
+struct line {
+	size_t len;
+	bool too_long; /* something did not fit */
+	char text[1024];
+};
 
-/* value may be NULL. */
-void line_add_string(struct json_object *to, const char *key, const char *value);
-void line_add_number(struct json_object *to, const char *key, uint64_t value);
+void line_begin(struct line *line);
+/* Keys are written as they are, values escaped. value may be NULL. */
+void line_add_string(struct line *line, const char *key, const char *value);
+void line_add_number(struct line *line, const char *key, uint64_t value);
+void line_add_true(struct line *line, const char *key);
 /* Adds a time of CLOCK_REALTIME as in RFC 3339. */
-void line_add_time(struct json_object *to, const struct timespec *time);
+void line_add_time(struct line *line, const struct timespec *time);
 /* Adds the id of the connection, as text: a number of JSON has 53 bits only. */
-void line_add_id(struct json_object *to, uint64_t cookie);
+void line_add_id(struct line *line, uint64_t cookie);
 /* Adds the errno and its name. */
-void line_add_error(struct json_object *to, int error);
+void line_add_error(struct line *line, int error);
+/* Ends the object and the line. Returns false if it did not fit. */
+bool line_end(struct line *line);
 
 /* Copies the name of a command, with a '?' for each byte that is not printable ASCII. */
 void line_command(const char comm[TPROXY_COMM_LEN], char ret_command[TPROXY_COMM_LEN + 1]);

@@ -3,7 +3,6 @@
 #include "observed.h"
 
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -86,7 +85,7 @@ char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_t
 	return buf;
 }
 
-static void add_numbers(struct json_object *line, const struct tproxy_event *event)
+static void add_numbers(struct line *line, const struct tproxy_event *event)
 {
 	line_add_number(line, "bytes_up", event->bytes_up);
 	line_add_number(line, "bytes_down", event->bytes_down);
@@ -97,7 +96,7 @@ static void add_numbers(struct json_object *line, const struct tproxy_event *eve
 		line_add_number(line, "rtt_min_us", event->rtt_min_us);
 }
 
-static void add_rule(struct json_object *line, const struct tproxy_rule_text *rule)
+static void add_rule(struct line *line, const struct tproxy_rule_text *rule)
 {
 	char name[sizeof(rule->name) + 1];
 
@@ -108,22 +107,22 @@ static void add_rule(struct json_object *line, const struct tproxy_rule_text *ru
 	line_add_number(line, "rule_line", rule->line);
 }
 
-struct json_object *observed_json(const struct tproxy_event *event,
-				  const struct tproxy_rule_text *rule, const struct timespec *ended)
+bool observed_json(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
+		   const struct timespec *ended, struct line *line)
 {
 	const struct observed_end end = observed_end(event);
 	const struct tproxy_observed *conn = &event->conn;
-	struct json_object *line = json_object_new_object();
-	char text[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1];
+	char src_text[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN];
+	char command[TPROXY_COMM_LEN + 1];
+	const char *src = has_source(event) ? line_endpoint(&conn->src, src_text) : NULL;
 
-	if (!line)
-		return NULL;
+	line_begin(line);
 	line_add_number(line, "version", CONNLOG_JSON_VERSION);
 	line_add_time(line, ended);
-	json_object_object_add(line, "observed", json_object_new_boolean(true));
-	line_add_string(line, "client", has_source(event) ? line_endpoint(&conn->src, text) : NULL);
-	line_add_string(line, "destination", line_endpoint(&conn->dst, text));
-	line_add_string(line, "from", has_source(event) ? line_endpoint(&conn->src, text) : NULL);
+	line_add_true(line, "observed");
+	line_add_string(line, "client", src);
+	line_add_string(line, "destination", line_endpoint(&conn->dst, dst));
+	line_add_string(line, "from", src);
 	if (end.measured)
 		add_numbers(line, event);
 	line_add_number(line, "duration_ms", duration_ms(event));
@@ -138,7 +137,7 @@ struct json_object *observed_json(const struct tproxy_event *event,
 	line_add_id(line, event->cookie);
 	line_add_number(line, "netns_cookie", conn->netns_cookie);
 	add_rule(line, rule);
-	return line;
+	return line_end(line);
 }
 
 /* Returns the CLOCK_REALTIME of a moment of monotonic_kernel_ns(). */
@@ -159,9 +158,10 @@ void observed_print(const struct tproxy_event *event, const struct tproxy_rule_t
 	const uint64_t now_ns = monotonic_kernel_ns();
 	struct timespec ended = real_time_of(event->ended_ns, now_ns);
 	char text[OBSERVED_TEXT_LEN];
+	struct line line;
 
 	if (format == CONNLOG_TEXT)
 		log_info("%s", observed_text(event, rule, now_ns, text));
-	else if (format == CONNLOG_JSON)
-		connlog_print_json(observed_json(event, rule, &ended));
+	else if (format == CONNLOG_JSON && observed_json(event, rule, &ended, &line))
+		connlog_print_json(&line);
 }

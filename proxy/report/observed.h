@@ -6,9 +6,10 @@
 #ifndef TPROXY_OBSERVED_H
 #define TPROXY_OBSERVED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-struct json_object;
+struct line;
 struct timespec;
 struct tproxy_event;
 struct tproxy_rule_text;
@@ -21,12 +22,11 @@ struct tproxy_rule_text;
 char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
 		    uint64_t now_ns, char buf[OBSERVED_TEXT_LEN]);
 /*
- * Returns the line for programs, which the caller frees, or NULL if memory is short. ended is the
- * time of the end by CLOCK_REALTIME.
+ * Writes the line for programs. ended is the time of the end by CLOCK_REALTIME. Returns false if it
+ * does not fit.
  */
-struct json_object *observed_json(const struct tproxy_event *event,
-				  const struct tproxy_rule_text *rule,
-				  const struct timespec *ended);
+bool observed_json(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
+		   const struct timespec *ended, struct line *line);
 
 /* Prints the line of a connection in the format of the connection log. */
 void observed_print(const struct tproxy_event *event, const struct tproxy_rule_text *rule);

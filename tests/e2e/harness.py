@@ -88,8 +88,8 @@ class Bed:
                     relays.push(relay)
                 self._started.close()
             self.unload()
-            alive = self.top.pids()
-            assert not alive, f"processes are left: {alive}"
+            # The background process of `tproxyctl run` ends after the command.
+            host.wait_until(lambda: not self.top.pids(), "no process is left")
 
     def unload(self):
         """Unloads, and asserts that this leaves no pin and no program."""

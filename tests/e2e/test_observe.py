@@ -22,7 +22,7 @@ from harness import BLACKHOLE, CLIENT, NOBODY, SERVER
 from host6 import SERVER6
 from maps import bpftool
 from test_entries import ACTIVE_ESTABLISHED_CB, TCP_CONNECT_CB, load_foreign_sockops
-from test_log import config, json_lines, path, reload  # noqa: F401 (a fixture)
+from test_log import config, json_lines, path, reader, reload  # noqa: F401 (fixtures)
 
 SENT = 1  # TPROXY_OBSERVED_SENT
 KEPT = (1 << 20) // 160  # events in the ring
@@ -436,8 +436,8 @@ def refused_often(count):
 
 @pytest.mark.deadline(60)
 def test_full_ring(observing):
-    """Events that do not fit are counted, and the next reader logs their number. Fails if
-    event_send() does not count."""
+    """Events that do not fit are counted. The next reader logs their number, and the one after it
+    does not. Fails if event_lose() does not count, or without begin_lost()."""
     count = KEPT + 500
     observing.run_in(refused_often, count, timeout=40)
     host.wait_until(lambda: at_rest(observing), "they have ended")
@@ -448,6 +448,24 @@ def test_full_ring(observing):
     lines(observing, count - lost)
     observing.run_in(failed_connect, NOBODY)
     lines(observing, count - lost + 1)
+    relay.signal(signal.SIGTERM)
+    relay.wait()
+    second = observing.start_relay("--connection-log", "json")
+    for number in (1, 2):
+        observing.run_in(failed_connect, NOBODY)
+        lines(observing, number, second)
+    assert "not reported" not in second.text()
+
+
+def test_log_that_nobody_reads(observing, reader):  # noqa: F811
+    """Lines wait until the log has room. To see it fail: let connlog_has_room() return true."""
+    reader.stop()
+    relay = observing.start_relay("--connection-log", "json", out=reader.end)
+    observing.run_in(refused_often, 100)
+    host.wait_until(reader.is_full, "no more room")
+    reader.start()
+    lines(observing, 100)
+    assert "dropped" not in relay.text()
 
 
 def test_full_map(logging):
@@ -467,8 +485,8 @@ def test_full_map(logging):
 
 
 def test_one_relay_reads(logging):
-    """Each connection has one line, although relays of two network namespaces serve; a killed
-    reader is replaced. Fails without the lock in events_open()."""
+    """Each connection has one line, although relays of two network namespaces serve. The second
+    one says so, and replaces a killed reader. Fails without the lock in events_open()."""
     address, = logging.echo_server()
     first = logging.relay
     second = logging.start_relay("--connection-log", "json",
@@ -476,6 +494,7 @@ def test_one_relay_reads(logging):
     for _ in range(10):
         logging.run_in(use, address, 10)
     lines(logging, 100, first)
+    assert second.says("another process logs the observed connections")
     assert not observed(second)
     first.kill()
     host.wait_until(lambda: at_rest(logging), "they have ended")
@@ -571,6 +590,35 @@ def test_bystanders(loaded):
     held.close()
     assert_at_rest(loaded)
     assert loaded.stats()["rule_observe"] == 21
+
+
+def test_rule_that_is_gone(observing):
+    """A connection that lives longer than its rule's counter has a line without a rule. To see it
+    fail: do not compare the times in events_rule()."""
+    observing.start_relay("--connection-log", "json")
+    visit = observing.visit(observing.listen())
+    for load in range(6):
+        set_rules(observing, *(f"direct to 192.0.2.{load} port {port}" for port in range(1, 251)))
+    client_closes(visit.client, visit.server)
+    line, = lines(observing)
+    assert not {"rule", "rule_line"} & set(line)
+
+
+def test_program_that_runs_twice(logging):
+    """As while a loader replaces a cgroup by one above it: the second run finds the entry of the
+    first one. To see it fail: count -EEXIST in observe_begin()."""
+    inner = logging.scope.child("inner")
+    place = host.Place(inner, logging.client_net)
+    address, = logging.echo_server()
+    bpftool("cgroup", "attach", inner, "connect4", "pinned", logging.pins.path / "prog_connect4",
+            "multi")
+    logging.run_in(use, address, 1, place=place)
+    line, = lines(logging)
+    assert line["reason"] == "closed"
+    stats = logging.stats()
+    assert (stats["rule_observe"], stats["observe_full"]) == (2, 0)
+    assert_at_rest(logging)
+    inner.remove()
 
 
 def test_rule_without_a_name(logging):

@@ -357,6 +357,25 @@ def test_file_with_an_error_changes_nothing(proxied, ctl, servers):
     assert servers.outcomes() == ["EACCES"] * 4
 
 
+def test_cgroup_outside_of_all_scopes(bed, ctl, doctor):
+    """Its rule would not be enforced. An exception, or a cgroup above a scope, is no error. To see
+    it fail: let is_in_scope() return true."""
+    path = write_rules(bed, "direct", f"refuse port 1 cgroup {bed.outside.path}",
+                       name="outside.rules")
+    error = f"{path}:2:22: cgroup \"{bed.outside.path}\" is outside"
+    result = bed.tproxy_load("--cgroup", bed.scope, "--rules", path)
+    assert result.status == 1 and error in result.err and not bed.pins.path.exists()
+    bed.load(scopes=[bed.scope])
+    assert error in unchanged(bed, ctl, lambda: ctl("rules", "load", path))
+    load_rules(bed, ctl, f"refuse port 1 unless cgroup {bed.outside.path}",
+               f"refuse port 2 cgroup {bed.top.path}")
+    assert not doctor().about("rules", "warning")
+    bed.load(scopes=[bed.scope, bed.outside])
+    ctl("rules", "load", path).succeeded()
+    bed.load(scopes=[bed.scope])
+    assert doctor().about("rules", "warning"), "the load has left it out"
+
+
 def test_too_many_rows(proxied, ctl):
     path = write_rules(proxied, f"direct port {','.join(map(str, range(1, 258)))}")
     assert "257" in unchanged(proxied, ctl, lambda: ctl("rules", "load", path))
@@ -365,7 +384,8 @@ def test_too_many_rows(proxied, ctl):
 @pytest.mark.parametrize("command", [["load"], ["load", "a", "b"], ["show", "a"], [], ["nonsense"],
                                      ["show", "--confirm", "3s"], ["load", "a", "--confirm", "0.5"],
                                      ["load", "a", "--confirm", "0s"],
-                                     ["load", "a", "--no-resolve"]])
+                                     ["load", "a", "--no-resolve"], ["unload", "--json"],
+                                     ["confirm", "--json"], ["revert", "--json"]])
 def test_usage(loaded, ctl, command):
     ctl("rules", *command).refused(status=2)
 

@@ -4,6 +4,7 @@ leaves one, --confirm takes back, and how long a million CIDRs take."""
 
 import collections
 import errno
+import json
 import os
 import pty
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -262,6 +264,9 @@ class Waiting:
             self.pid = self._process.pid
         host.wait_until(lambda: (bed.pins.path / "map_rules_previous").exists(), "it waits")
 
+    def wait_prompt(self):
+        host.wait_until(lambda: "to keep them" in self._log.read_text(), "it has asked")
+
     def wait(self):
         """Returns the exit status, or the negative number of the signal."""
         if self._process:
@@ -341,6 +346,38 @@ def test_confirm_takes_back_when_it_is_killed_at_any_moment(proxied, ctl, binary
     check_pins(proxied)
 
 
+def children_of(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("then", ["rules load", "tproxy-load", "revert"])
+def test_confirm_when_both_processes_are_killed(proxied, ctl, binary, before, doctor, then):
+    """Nobody takes the rules back. This is said, and the next load does it first. To see it fail:
+    let rules_wait_is_attended() return true."""
+    waiting = Waiting(proxied, binary, new_rules(proxied), 60)
+    waiting.wait_prompt()
+    assert not show(ctl)["abandoned"]
+    (guard,) = children_of(waiting.pid)
+    for pid in (guard, waiting.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert waiting.wait() == -signal.SIGKILL
+    host.wait_until(lambda: show(ctl)["abandoned"], "the lock is released")
+    assert before.outcomes() == NEW
+    assert "no process waits" in ctl("rules", "show").succeeded().out
+    doctor().only("warning", "rules", "no process takes it back")
+    if then == "rules load":
+        again = Waiting(proxied, binary, write_rules(proxied, "refuse ETIMEDOUT", name="third"), 60)
+        again.wait_prompt()
+        assert before.outcomes() == ["ETIMEDOUT"] * 4 and not show(ctl)["abandoned"]
+        os.kill(again.pid, signal.SIGTERM)
+        assert again.wait() == 1
+    elif then == "tproxy-load":
+        proxied.load()
+    else:
+        ctl("rules", "revert").succeeded()
+    check_taken_back(proxied, ctl, before)
+
+
 def test_confirm_takes_back_when_the_terminal_ends(proxied, ctl, binary, before):
     waiting = Waiting(proxied, binary, new_rules(proxied), 60, terminal=True)
     os.close(waiting.master)
@@ -397,6 +434,11 @@ def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
     assert waiting.wait() == 1
     assert before.outcomes() == [DIRECT, DIRECT, "ECONNREFUSED", "ECONNREFUSED"]
     check_pins(proxied)
+
+
+def test_json_of_rules_that_were_taken_back(proxied, ctl):
+    result = ctl("rules", "load", new_rules(proxied), "--confirm", "1s", "--json")
+    assert result.status == 1 and not json.loads(result.out)["in_force"]
 
 
 def test_first_rules_are_taken_back(proxied, ctl, binary):
