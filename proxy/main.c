@@ -32,6 +32,7 @@
 #include "log.h"
 #include "logfile.h"
 #include "options.h"
+#include "relay/admin.h"
 #include "relay/capacity.h"
 #include "relay/check.h"
 #include "relay/health.h"
@@ -191,7 +192,9 @@ static int relay_init(struct relay *relay)
 		log_err("cannot start workers: %s", strerror(-r));
 		return r;
 	}
-	return relay_listen(relay);
+	/* Before the registration: from then on the relay before closes its admin socket. */
+	r = admin_start(relay);
+	return r < 0 ? r : relay_listen(relay);
 }
 
 static void relay_finish(struct relay *relay)
@@ -208,6 +211,7 @@ static void relay_finish(struct relay *relay)
 	if (relay->base)
 		quota_finish(&relay->shared.sessions.per_cgroup);
 	observe_end(relay);
+	admin_end(relay);
 	while (relay->n_events > 0)
 		event_free(relay->events[--relay->n_events]);
 	if (relay->base)
@@ -276,6 +280,7 @@ int main(int argc, char **argv)
 {
 	struct relay relay = {
 		.reg = REGISTRATION_NULL,
+		.admin = { .socket = ADMIN_SOCKET_NULL },
 		.done_fd = -1,
 		.watch_fd = -1,
 		.supervisor_fd = -1,

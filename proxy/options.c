@@ -72,6 +72,15 @@ static int set_listen(const struct optable_row *row, void *options, const char *
 	return 0;
 }
 
+static int set_admin(const struct optable_row *row, void *options, const char *value,
+		     unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct options *o = options;
+	const char *why = admin_address_parse(value, &o->admin);
+
+	return why ? optable_refuse(error, "'%s' is %s", value, why) : 0;
+}
+
 static const char *const connection_logs[] = {
 	[CONNLOG_NONE] = "none",
 	[CONNLOG_TEXT] = "text",
@@ -240,6 +249,14 @@ static const struct optable_row rows[] = {
 		.default_text = "none; text with -v",
 		.flags = OPTABLE_KEY,
 		.help = "log each connection when it ends; text to stderr, json to stdout",
+	},
+	{
+		.name = "admin",
+		.arg = "ADDRESS",
+		OPTABLE_CUSTOM(set_admin),
+		OPTABLE_MEMBER(struct options, admin, struct admin_address),
+		.flags = OPTABLE_KEY | OPTABLE_FIXED,
+		.help = "serve metrics over HTTP; ADDRESS is the path of a UNIX socket, or a loopback ADDR:PORT",
 	},
 	{
 		.name = "check",

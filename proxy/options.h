@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "admin/address.h"
 #include "parse.h"
 #include "report/connlog.h"
 #include "tproxy_abi.h"
@@ -42,6 +43,7 @@ struct options {
 	uint64_t drain_timeout_ms;
 	uint64_t error_memory_ms;
 	enum connlog_format connection_log; /* default: NONE; TEXT with verbose */
+	struct admin_address admin;	    /* see admin_address_is_set() */
 	bool drain_in_background;
 	bool pass_mark;		/* copy SO_MARK of the client's socket to the server's */
 	bool check;		/* check the options and exit */

@@ -34,16 +34,18 @@ MAY_INCLUDE = {
     "proxy/upstream": ["proxy/kernel", "common"],
     "proxy/session": ["proxy/upstream", "proxy/report", "proxy/kernel", "common"],
     "proxy/worker": ["proxy/session", "proxy/report", "proxy/kernel", "common"],
-    "proxy/relay": ["proxy/worker", "proxy/session", "proxy/report", "proxy/kernel", "common",
-                    "proxy/options.h"],
-    "proxy": ["proxy/relay", "proxy/worker", "proxy/report", "proxy/kernel", "common"],
+    "proxy/admin": ["common"],
+    "proxy/relay": ["proxy/admin", "proxy/worker", "proxy/session", "proxy/report", "proxy/kernel",
+                    "common", "proxy/options.h"],
+    "proxy": ["proxy/relay", "proxy/admin", "proxy/worker", "proxy/report", "proxy/kernel",
+              "common"],
 }
 ONLY = {
     "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c"],
     "capture.skel.h": ["loader/capture/tap.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
-                       "proxy/kernel/events.c"],
+                       "proxy/kernel/counters.c", "proxy/kernel/events.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

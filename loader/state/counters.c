@@ -8,45 +8,12 @@
 #include <stdlib.h>
 
 #include "bpffs.h"
+#include "stat_name.h"
 #include "util.h"
-
-/* Names of the counters in --status, in --json and in the man page. */
-static const char *const stat_names[] = {
-	[TPROXY_STAT_REDIRECTED] = "redirected",
-	[TPROXY_STAT_BYPASS_RELAY] = "bypass_relay",
-	[TPROXY_STAT_BYPASS_LOOPBACK] = "bypass_loopback",
-	[TPROXY_STAT_BYPASS_MULTICAST] = "bypass_multicast",
-	[TPROXY_STAT_BYPASS_LISTENER] = "bypass_listener",
-	[TPROXY_STAT_NO_RELAY] = "no_relay",
-	[TPROXY_STAT_NO_LISTENER] = "no_listener",
-	[TPROXY_STAT_STALLED] = "stalled",
-	[TPROXY_STAT_MAP_FULL] = "map_full",
-	[TPROXY_STAT_BOUND_DEVICE] = "bound_device",
-	[TPROXY_STAT_LINK_LOCAL] = "link_local",
-	[TPROXY_STAT_REFUSED] = "refused",
-	[TPROXY_STAT_NEGATIVE_CACHE] = "negative_cache",
-	[TPROXY_STAT_PUBLISH_FAILED] = "publish_failed",
-	[TPROXY_STAT_NO_STORAGE] = "no_storage",
-	[TPROXY_STAT_OVER_SHARE] = "over_share",
-	[TPROXY_STAT_STRAYED] = "strayed",
-	[TPROXY_STAT_UNSUPPORTED] = "unsupported",
-	[TPROXY_STAT_BYPASS_REPAIR] = "bypass_repair",
-	[TPROXY_STAT_BYPASS_PORT0] = "bypass_port0",
-	[TPROXY_STAT_ABORTED] = "aborted",
-	[TPROXY_STAT_STALE] = "stale",
-	[TPROXY_STAT_UNANSWERED] = "unanswered",
-	[TPROXY_STAT_RULE_DIRECT] = "rule_direct",
-	[TPROXY_STAT_RULE_OBSERVE] = "rule_observe",
-	[TPROXY_STAT_RULE_REFUSED] = "rule_refused",
-	[TPROXY_STAT_RULE_UDP] = "rule_udp",
-	[TPROXY_STAT_OBSERVE_FULL] = "observe_full",
-	[TPROXY_STAT_EVENTS_LOST] = "events_lost",
-};
-_Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 
 const char *counters_name(unsigned int stat)
 {
-	return stat < ARRAY_SIZE(stat_names) ? stat_names[stat] : NULL;
+	return stat_name(stat);
 }
 
 int counters_read_map(int map_fd, uint64_t ret_counts[_TPROXY_STAT_MAX])

@@ -72,6 +72,8 @@ int check_options(const struct options *o)
 	}
 	one = check_mark(o);
 	r = r < 0 ? r : one;
+	one = admin_address_is_set(&o->admin) ? admin_address_check(&o->admin) : 0;
+	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;
 	printf("good: would listen on %s and %s, with %u workers\n",

@@ -12,10 +12,13 @@
 #include <stdint.h>
 
 #include "supervisor.h"
+#include "admin/address.h"
 #include "kernel/registration.h"
 #include "options.h"
+#include "report/verdicts.h"
 #include "worker/worker.h"
 
+struct admin_server;
 struct event;
 struct event_base;
 struct events;
@@ -29,6 +32,14 @@ struct observe {
 	struct event *readable;
 	struct event *poll;
 	uint32_t config_id; /* registration::config_id at the start */
+};
+
+/* See admin.c. Zeroed, with fd -1: no admin address. */
+struct admin {
+	struct admin_socket socket;
+	struct admin_server *server; /* owned */
+	struct verdicts verdicts;
+	double started_s; /* Unix time */
 };
 
 struct relay {
@@ -55,6 +66,7 @@ struct relay {
 	struct supervisor_child inherited;
 	struct event *supervisor_gone;
 	struct observe observe;
+	struct admin admin;
 	struct event *handover_poll;
 	uint64_t handover_until_ms; /* of monotonic_coarse_ms(); 0: no handover under way */
 };

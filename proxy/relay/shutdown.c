@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "admin.h"
 #include "supervisor.h"
 #include "kernel/registration.h"
 #include "log.h"
@@ -64,6 +65,7 @@ static void drain(struct relay *relay, const char *why, const char *how_long)
 		 *how_long ? " for at most " : "", how_long);
 	registration_remove(&relay->reg);
 	observe_end(relay);
+	admin_end(relay);
 	if (relay->supervisor_fd >= 0)
 		supervisor_hold(relay->supervisor_fd, NULL, 0);
 	for (i = 0; i < relay->n_workers; i++)

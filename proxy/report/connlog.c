@@ -187,7 +187,7 @@ void connlog_print(const struct conn_report *report)
 
 	if (format == CONNLOG_NONE || is_left_out(report->reason, &left_out))
 		return;
-	duration_ms = monotonic_coarse_ms() - report->started_ms;
+	duration_ms = report->ended_ms - report->started_ms;
 	if (format == CONNLOG_TEXT)
 		print_text(report, duration_ms, left_out);
 	else

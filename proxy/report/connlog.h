@@ -33,7 +33,7 @@ struct conn_report {
 	const union sockaddr_any *client;
 	const union sockaddr_any *dst; /* original destination; AF_UNSPEC: unknown */
 	int upstream_fd;	       /* the server's socket, still open; -1: never connected */
-	uint64_t started_ms;	       /* of monotonic_coarse_ms() */
+	uint64_t started_ms, ended_ms; /* of monotonic_coarse_ms() */
 	uint64_t bytes_up, bytes_down;
 	enum close_reason reason;
 	int error;			       /* errno of a failed connect(), or 0 */

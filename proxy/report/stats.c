@@ -29,22 +29,20 @@ const char *close_reason_name(enum close_reason reason)
 	return close_reason_names[reason];
 }
 
-static uint64_t get(const _Atomic uint64_t *counter)
-{
-	return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 void stats_sum(struct stats *to, const struct stats *from)
 {
 	size_t i;
 
-	stats_add(&to->accepted, get(&from->accepted));
-	stats_add(&to->bytes_up, get(&from->bytes_up));
-	stats_add(&to->bytes_down, get(&from->bytes_down));
-	stats_add(&to->accept_paused, get(&from->accept_paused));
-	stats_add(&to->spliced, get(&from->spliced));
+	stats_add(&to->accepted, stats_get(&from->accepted));
+	stats_add(&to->bytes_up, stats_get(&from->bytes_up));
+	stats_add(&to->bytes_down, stats_get(&from->bytes_down));
+	stats_add(&to->accept_paused, stats_get(&from->accept_paused));
+	stats_add(&to->spliced, stats_get(&from->spliced));
+	stats_add(&to->sessions, stats_get(&from->sessions));
 	for (i = 0; i < _CLOSE_REASON_MAX; i++)
-		stats_add(&to->closed[i], get(&from->closed[i]));
+		stats_add(&to->closed[i], stats_get(&from->closed[i]));
+	for (i = 0; i < _HISTOGRAM_MAX; i++)
+		histogram_sum(&to->times[i], &from->times[i]);
 }
 
 void stats_log(const struct stats *stats, uint64_t sessions)
@@ -53,16 +51,17 @@ void stats_log(const struct stats *stats, uint64_t sessions)
 	size_t i;
 
 	log_info("connections: %" PRIu64 " now, %" PRIu64 " accepted; up %s, down %s, spliced %s",
-		 sessions, get(&stats->accepted), format_bytes(get(&stats->bytes_up), up),
-		 format_bytes(get(&stats->bytes_down), down),
-		 format_bytes(get(&stats->spliced), spliced));
+		 sessions, stats_get(&stats->accepted),
+		 format_bytes(stats_get(&stats->bytes_up), up),
+		 format_bytes(stats_get(&stats->bytes_down), down),
+		 format_bytes(stats_get(&stats->spliced), spliced));
 	for (i = 0; i < _CLOSE_REASON_MAX; i++) {
-		if (get(&stats->closed[i]))
+		if (stats_get(&stats->closed[i]))
 			log_info("connections ended, %s: %" PRIu64, close_reason_names[i],
-				 get(&stats->closed[i]));
+				 stats_get(&stats->closed[i]));
 	}
-	if (get(&stats->accept_paused))
-		log_info("accepting paused: %" PRIu64 " times", get(&stats->accept_paused));
+	if (stats_get(&stats->accept_paused))
+		log_info("accepting paused: %" PRIu64 " times", stats_get(&stats->accept_paused));
 	if (sink_dropped())
 		log_info("lines of the log that were dropped: %" PRIu64, sink_dropped());
 }

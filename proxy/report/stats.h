@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "histogram.h"
+
 enum close_reason {
 	CLOSE_DONE, /* both sides sent their FIN */
 	CLOSE_RESET_BY_CLIENT,
@@ -30,16 +32,22 @@ struct stats {
 	_Atomic uint64_t bytes_down; /* server to client */
 	_Atomic uint64_t closed[_CLOSE_REASON_MAX];
 	_Atomic uint64_t
-		accept_paused;	  /* pauses for lack of descriptors or memory, or at the limit */
-	_Atomic uint64_t spliced; /* the part of the bytes above that went through a pipe */
+		accept_paused;	   /* pauses for lack of descriptors or memory, or at the limit */
+	_Atomic uint64_t spliced;  /* the part of the bytes of ended sessions that was spliced */
+	_Atomic uint64_t sessions; /* number of sessions now */
+	struct histogram times[_HISTOGRAM_MAX];
 };
 
 /* Adds n to a counter. There is one writer, so no atomic read-modify-write is needed. */
 static inline void stats_add(_Atomic uint64_t *counter, uint64_t n)
 {
-	uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+	histogram_count(counter, n);
+}
 
-	atomic_store_explicit(counter, value + n, memory_order_relaxed);
+/* Reads a counter, in any thread. */
+static inline uint64_t stats_get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 /* Returns a static string, for logs. */

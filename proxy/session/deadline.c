@@ -23,12 +23,17 @@ static uint64_t wait_ms(const struct deadline_queue *queue)
 	return part_ms >= PART_LEAST_MS ? part_ms : queue->timeout_ms;
 }
 
-void deadline_set(struct deadline *deadline, struct deadline_queue *queue)
+void deadline_set_at(struct deadline *deadline, struct deadline_queue *queue, uint64_t now_ms)
 {
 	deadline_clear(deadline);
 	deadline->queue = queue;
-	deadline->touched_ms = monotonic_coarse_ms();
+	deadline->touched_ms = now_ms;
 	TAILQ_INSERT_TAIL(&queue->entries, deadline, entry);
+}
+
+void deadline_set(struct deadline *deadline, struct deadline_queue *queue)
+{
+	deadline_set_at(deadline, queue, monotonic_coarse_ms());
 }
 
 void deadline_touch(struct deadline *deadline)

@@ -36,6 +36,8 @@ void deadline_queue_init(struct deadline_queue *queue);
 
 /* Puts the entry at the tail of queue, with activity now. Takes it off its queue before. */
 void deadline_set(struct deadline *deadline, struct deadline_queue *queue);
+/* The same for a caller that has just read monotonic_coarse_ms(). */
+void deadline_set_at(struct deadline *deadline, struct deadline_queue *queue, uint64_t now_ms);
 /* Notes activity now. Does nothing if the entry is in no queue. */
 void deadline_touch(struct deadline *deadline);
 /* Takes the entry off its queue, if it is in one. */

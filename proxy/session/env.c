@@ -33,6 +33,7 @@ void env_init(struct session_env *env)
 void env_add(struct session_env *env, struct session *s)
 {
 	s->env = env;
+	stats_add(&env->stats.sessions, 1);
 	TAILQ_INSERT_HEAD(&env->sessions, s, entry);
 	if (!env->oldest_new)
 		env->oldest_new = s;
@@ -42,6 +43,7 @@ void env_add(struct session_env *env, struct session *s)
 void env_add_again(struct session_env *env, struct session *s)
 {
 	s->env = env;
+	stats_add(&env->stats.sessions, 1);
 	/* At the tail: sessions without keepalive are at the head. */
 	TAILQ_INSERT_TAIL(&env->sessions, s, entry);
 }
@@ -60,6 +62,7 @@ void env_remove(struct session *s)
 		s->unpolled = false;
 	}
 	TAILQ_REMOVE(&env->sessions, s, entry);
+	stats_add(&env->stats.sessions, (uint64_t)-1);
 }
 
 void env_end_new(struct session *s)

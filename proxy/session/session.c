@@ -97,6 +97,7 @@ static void report(const struct session *s, enum close_reason reason)
 		.dst = &s->dst,
 		.upstream_fd = s->phase <= SESSION_CONNECTING ? -1 : session_upstream_fd(s),
 		.started_ms = s->started_ms,
+		.ended_ms = monotonic_coarse_ms(),
 		.bytes_up = s->c2s.pump.bytes,
 		.bytes_down = s->s2c.pump.bytes,
 		.reason = reason,
@@ -106,8 +107,7 @@ static void report(const struct session *s, enum close_reason reason)
 
 	connlog_print(&report);
 	count_end(s->env, reason);
-	stats_add(&stats->bytes_up, s->c2s.pump.bytes);
-	stats_add(&stats->bytes_down, s->s2c.pump.bytes);
+	histogram_add(stats->times, HISTOGRAM_LIFE, report.ended_ms - report.started_ms);
 	stats_add(&stats->spliced, s->c2s.pump.spliced + s->s2c.pump.spliced);
 }
 
@@ -131,6 +131,14 @@ void session_destroy(struct session *s, enum close_reason reason)
 	close_side(upstream_fd, reason != CLOSE_DONE);
 	free(s);
 	note_end(env);
+}
+
+/* Counts the bytes that h has moved since it had moved @before. */
+static void count_bytes(struct half *h, uint64_t before)
+{
+	struct stats *stats = &half_session(h)->env->stats;
+
+	stats_add(h->from_server ? &stats->bytes_down : &stats->bytes_up, h->pump.bytes - before);
 }
 
 static void set_timeout(struct session *s, struct deadline_queue *queue)
@@ -163,17 +171,25 @@ static bool half_end(struct half *h)
  */
 static void reset_by(struct session *s, enum session_side by)
 {
+	struct half *from = by == SESSION_CLIENT ? &s->c2s : &s->s2c;
+	const uint64_t before = from->pump.bytes;
+
 	if (!s->handshake)
-		half_flush(by == SESSION_CLIENT ? &s->c2s : &s->s2c, &s->env->pump_env);
+		half_flush(from, &s->env->pump_env);
+	count_bytes(from, before);
 	session_destroy(s, reset_reason(by));
 }
 
-/* Bytes of h have moved. */
-static void note_moved(struct half *h)
+/* Bytes of h have moved: it had moved @before until now. */
+static void note_moved(struct half *h, uint64_t before)
 {
 	struct session *s = half_session(h);
 
+	count_bytes(h, before);
 	deadline_touch(&s->deadline);
+	if (before == 0 && h == &s->s2c)
+		histogram_add(s->env->stats.times, HISTOGRAM_FIRST_BYTE,
+			      s->deadline.touched_ms - s->started_ms);
 	other_half(h)->pump.unanswered = 0;
 	/* The client waits for an answer, and there was one before (ack.h). */
 	if (h == &s->s2c)
@@ -190,7 +206,7 @@ static bool run(struct half *h)
 	enum half_result r = half_run(h, &s->env->pump_env);
 
 	if (h->pump.bytes != bytes)
-		note_moved(h);
+		note_moved(h, bytes);
 	switch (r) {
 	case HALF_WAITS:
 		env_watch(s);
@@ -256,6 +272,8 @@ static void start_relaying(struct session *s)
 
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle);
+	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT,
+		      s->deadline.touched_ms - s->started_ms);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */
 	if (!run(&s->c2s))
 		return;
@@ -411,7 +429,8 @@ static void connect_upstream(struct session *s, bool under_load)
 	} else if (r == -EINPROGRESS) {
 		if (early)
 			sock_set_quickack(session_upstream_fd(s), true);
-		deadline_set(&s->deadline, &s->env->connecting);
+		/* started_ms is from this same pass of the event loop. */
+		deadline_set_at(&s->deadline, &s->env->connecting, s->started_ms);
 		wait_upstream(s, half_wait_write(&s->c2s));
 	} else {
 		connect_failed(s, -r);

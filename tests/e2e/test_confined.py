@@ -20,6 +20,7 @@ import programs
 import wire
 from confine import confined, unit
 from harness import NOBODY
+from test_admin import TCP, Admin
 from test_handover import Service
 from test_hostile import OBJ_GET, RDONLY, ask_for_ids, bpf, member_access
 
@@ -85,8 +86,8 @@ def errno_of(address):
 
 @pytest.mark.needs("systemd-analyze", "cc")
 def test_all_that_a_relay_does(loaded, config):
-    """Both families, bulk, the negative cache, signals, new maps and the end work as without
-    the confinement.
+    """Both families, bulk, the negative cache, metrics, signals, new maps and the end work as
+    without the confinement.
 
     To see it fail: start(…, without={"bpf"}), or without "splice", "epoll_wait" or "sendmsg".
     """
@@ -96,13 +97,15 @@ def test_all_that_a_relay_does(loaded, config):
     notify.chmod(0o777)
     sock.settimeout(wire.TIMEOUT)
     relay = start(loaded, "--config", config, "--connection-log", "json", "--workers", 2,
-                  "--buffer-size", "8K", env={"NOTIFY_SOCKET": str(notify)})
+                  "--buffer-size", "8K", "--admin", TCP, env={"NOTIFY_SOCKET": str(notify)})
     assert b"READY=1" in sock.recv(4096)
     assert_confined(relay.pid)
 
     listener, listener6 = loaded.listen(), host6.listen(loaded)
     assert loaded.visit(listener).relayed
     assert host6.visit(loaded, listener6).relayed
+    found = Admin(loaded, TCP).metrics()
+    assert found["tproxy_loaded"] == found["tproxy_relay_registered"] == 1
     swap(loaded, *loaded.pair(listener))
     assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
     assert loaded.run_in(errno_of, NOBODY) == errno.ECONNREFUSED

@@ -24,6 +24,7 @@ static void check_sense(const struct options *o)
 	require(o->listen[TPROXY_INET].sa.sa_family == AF_INET);
 	require(o->listen[TPROXY_INET6].sa.sa_family == AF_INET6);
 	require(o->workers >= 1 && o->workers <= OPTIONS_WORKERS_MAX);
+	require(!*o->admin.path || *o->admin.path == '/');
 	require(o->max_connections <= 10000000);
 	require(o->buffer_size >= 4 << 10 && o->buffer_size <= 1 << 20);
 	require(o->pipe_size == 0 || (o->pipe_size >= 64 << 10 && o->pipe_size <= 1 << 20));
@@ -58,6 +59,7 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->drain_timeout_ms == b->drain_timeout_ms);
 	require(a->error_memory_ms == b->error_memory_ms);
 	require(a->verbose == b->verbose && a->connection_log == b->connection_log);
+	require(memcmp(&a->admin, &b->admin, sizeof(a->admin)) == 0);
 }
 
 static void add(struct fuzz_argv *a, const char *fmt, ...) _printf_(2, 3);
@@ -103,6 +105,9 @@ static void check_round_trip(const struct options *o)
 	if (o->verbose)
 		add(&a, "--verbose");
 	add(&a, "--connection-log=%s", formats[o->connection_log]);
+	if (admin_address_is_set(&o->admin))
+		add(&a, "--admin=%s",
+		    *o->admin.path ? o->admin.path : format_endpoint(&o->admin.tcp, addr));
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		if (o->listen_given[i])
 			add(&a, "--listen=%s", format_endpoint(&o->listen[i], addr));

@@ -19,7 +19,8 @@ CONF, LOAD, RELAY = sys.argv[1:4]
 del sys.argv[1:4]
 PROGRAMS = {"load": (LOAD, "--all"), "relay": (RELAY,)}
 # Without a fixed default.
-NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules"}, "relay": {"workers", "listeners"}}
+NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules"},
+              "relay": {"workers", "listeners", "admin"}}
 
 
 def shipped():

@@ -49,6 +49,7 @@ static void test_defaults(void **state)
 	assert_int_equal(o.half_closed_timeout_ms, 300000);
 	assert_int_equal(o.drain_timeout_ms, 30000);
 	assert_false(o.verbose);
+	assert_false(admin_address_is_set(&o.admin));
 }
 
 static void test_values(void **state)
@@ -306,6 +307,45 @@ static void test_listen_addresses(void **state)
 		assert_int_equal(parse(&o, "-l", (char *)good[i]), 0);
 }
 
+/* To see it fail: let admin_address_parse() take any address. */
+static void test_admin(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"admin.sock",
+		"127.0.0.1",
+		"127.0.0.1:0",
+		"0.0.0.0:1",
+		"192.0.2.1:1",
+		"localhost:1",
+		"[::]:1",
+		"[::1]:0",
+		"[fe80::1]:1",
+		"128.0.0.1:1",
+		"255.0.0.1:1",
+		"[::ffff:127.0.0.1]:1",
+	};
+	static const char *const good[] = { "127.0.0.1:1", "127.255.255.255:65535", "[::1]:1" };
+	char path[200] = "/";
+	struct options o;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(parse(&o, "--admin", (char *)bad[i]), -EINVAL);
+	for (i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(parse(&o, "--admin", (char *)good[i]), 0);
+		assert_true(admin_address_is_set(&o.admin));
+		assert_string_equal(o.admin.path, "");
+	}
+	/* The last one is the one that counts; with ".new" it must fit into sun_path. */
+	memset(path + 1, 'x', 103);
+	assert_int_equal(parse(&o, "--admin", "[::1]:1", "--admin", path), -EINVAL);
+	path[103] = '\0';
+	assert_int_equal(parse(&o, "--admin", "[::1]:1", "--admin", path), 0);
+	assert_string_equal(o.admin.path, path);
+	assert_int_equal(o.admin.tcp.sa.sa_family, AF_UNSPEC);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -314,6 +354,7 @@ int main(void)
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_never),	    cmocka_unit_test(test_listen_addresses),
 		cmocka_unit_test(test_long_lines),  cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_admin),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The admin address: metrics as Prometheus reads them, on a UNIX socket or a loopback address."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+from functools import partial
+
+import pytest
+
+import host
+import programs
+import wire
+from harness import NOBODY
+from test_log import config, path, reload  # noqa: F401 (a fixture)
+
+PORT = 9101
+TCP = f"127.0.0.1:{PORT}"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Admin:
+    """The admin address of a relay of a bed: a path, or ADDR:PORT in the clients' namespace."""
+
+    def __init__(self, bed, address):
+        self.bed = bed
+        self.address = address
+
+    def connection(self):
+        timeout = 10 * host.patience
+        if str(self.address).startswith("/"):
+            return UnixConnection(self.address, timeout)
+        name, _, port = self.address.rpartition(":")
+        return http.client.HTTPConnection(name.strip("[]"), int(port), timeout=timeout)
+
+    def request(self, method, path, **headers):
+        """The response and its body."""
+        with self.bed.client_net.inside(), contextlib.closing(self.connection()) as connection:
+            connection.request(method, path, headers=headers)
+            response = connection.getresponse()
+            return response, response.read()
+
+    def get(self, path):
+        response, body = self.request("GET", path)
+        assert response.status == 200, (response.status, body)
+        return body.decode()
+
+    def metrics(self):
+        """{name with labels: value}."""
+        return parse(self.get("/metrics"))
+
+    def raw(self):
+        """A socket that is connected to the address."""
+        with self.bed.client_net.inside():
+            connection = self.connection()
+            connection.connect()
+            return self.bed.keep(connection.sock)
+
+
+def parse(text):
+    return {name: float(value) for name, value in
+            (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
+
+@pytest.fixture
+def directory(bed):
+    """A directory that the relay's user may write to."""
+    directory = bed.directory / "run"
+    directory.mkdir()
+    os.chown(directory, programs.RELAY_UID, programs.RELAY_GID)
+    return directory
+
+
+@pytest.fixture
+def unix(loaded, directory):
+    loaded.start_relay("--admin", directory / "admin.sock")
+    return Admin(loaded, directory / "admin.sock")
+
+
+@pytest.fixture
+def tcp(loaded):
+    loaded.start_relay("--admin", TCP)
+    return Admin(loaded, TCP)
+
+
+def serves(admin):
+    try:
+        return admin.metrics()["tproxy_relay_registered"] == 1
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+# --- metrics
+
+
+def visit(bed, up, down):
+    """A relayed connection that has passed these numbers of bytes, and is still open."""
+    client, server = bed.pair()
+    client.sendall(bytes(up))
+    wire.read_exactly(server, up)
+    server.sendall(bytes(down))
+    wire.read_exactly(client, down)
+    return client, server
+
+
+def test_metrics(unix):
+    """Each number is that of the connections made, bytes of running ones included.
+
+    To see it fail: add the bytes in report() of session.c, when a session ends.
+    """
+    bed, name = unix.bed, "tproxy_relay_{}"
+    client, server = visit(bed, 70, 200)
+    # The client may have read before the worker has counted.
+    host.wait_until(lambda: unix.metrics()['tproxy_relay_bytes_total{direction="down"}'] == 200,
+                    "the answer is counted")
+    running = unix.metrics()
+    assert running['tproxy_relay_bytes_total{direction="up"}'] == 70
+    assert sum(value for key, value in running.items()
+               if key.startswith("tproxy_relay_sessions{")) == 1
+    assert running[name.format("connection_seconds_count")] == 0
+    for sock in (client, server):
+        sock.close()
+    with pytest.raises(ConnectionResetError):
+        wire.read_exactly(bed.connect(NOBODY), 1)
+    host.wait_until(lambda: unix.metrics()[name.format("connection_seconds_count")] == 2, "the end")
+    ended = unix.metrics()
+    assert ended['tproxy_relay_connections_ended_total{reason="closed"}'] == 1
+    assert ended['tproxy_relay_connections_ended_total{reason="destination failed"}'] == 1
+    assert ended['tproxy_connections_total{verdict="redirected"}'] == 2
+    assert ended['tproxy_connect_reasons_total{reason="redirected"}'] == 2
+    assert ended[name.format("connections_accepted_total")] == 2
+    # The failed one has neither connected nor had a byte.
+    assert ended[name.format("connect_seconds_count")] == 1
+    assert ended[name.format("first_byte_seconds_count")] == 1
+    assert sum(value for key, value in ended.items()
+               if key.startswith("tproxy_relay_sessions{")) == 0
+    assert ended["tproxy_loaded"] == 1
+
+
+def test_histograms(unix):
+    """A server that waits for 300 ms is slow to its first byte, and not to connect. To see it fail:
+    let note_moved() count the first byte of the client."""
+    client, server = unix.bed.pair()
+    client.sendall(b"x")
+    wire.read_exactly(server, 1)
+    time.sleep(0.3)
+    server.sendall(b"y")
+    wire.read_exactly(client, 1)
+    host.wait_until(lambda: unix.metrics()["tproxy_relay_first_byte_seconds_count"], "the byte")
+    found = unix.metrics()
+    assert found['tproxy_relay_first_byte_seconds_bucket{le="0.25"}'] == 0
+    assert found['tproxy_relay_first_byte_seconds_bucket{le="+Inf"}'] == 1
+    assert found["tproxy_relay_first_byte_seconds_sum"] >= 0.28
+    assert (found["tproxy_relay_first_byte_seconds_sum"] -
+            found["tproxy_relay_connect_seconds_sum"]) >= 0.28
+
+
+def test_metrics_of_rules(unix):
+    """Hits by name or line, and the verdicts of rules. A rule may have the name "default".
+
+    To see it fail: leave out sum_hits() in write_rules().
+    """
+    bed = unix.bed
+    file = bed.directory / "rules"
+    file.write_text("observe port 81 name build\nredirect port 83 name default\nrefuse port 82\n")
+    bed.load("--rules", file)
+    for port in (81, 82, 82, 83, 84):
+        with contextlib.suppress(OSError):
+            bed.run_in(partial(wire.connect, ("198.51.100.2", port))).close()
+    found = unix.metrics()
+    assert found['tproxy_rule_hits_total{rule="build",action="observe"}'] == 1
+    assert found['tproxy_rule_hits_total{rule="line:3",action="refuse"}'] == 2
+    assert found['tproxy_rule_hits_total{rule="default",action="redirect"}'] == 2
+    assert {verdict: found[f'tproxy_connections_total{{verdict="{verdict}"}}']
+            for verdict in ("redirected", "direct", "observed", "refused")} == {
+                "redirected": 2, "direct": 0, "observed": 1, "refused": 2}
+    assert found["tproxy_rules_generation"] == 1
+
+
+def connect_bound(address):
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tproxy0")
+        sock.settimeout(wire.TIMEOUT)
+        return sock.connect_ex(address)
+
+
+@pytest.mark.parametrize("options, verdict", [([], "direct"), (["--fail-closed"], "refused")])
+def test_verdict_of_the_fail_policy(unix, options, verdict):
+    """The reason is the same, the policy decides the verdict. To see it fail: let verdict_of() say
+    VERDICT_DIRECT for TPROXY_STAT_BOUND_DEVICE."""
+    unix.bed.load(*options)
+    before = unix.metrics()
+    failed = unix.bed.run_in(connect_bound, unix.bed.listen().getsockname())
+    assert bool(failed) == bool(options)
+    after = unix.metrics()
+    changed = {name for name in after if name.startswith("tproxy_conn") and
+               after[name] != before[name]}
+    assert changed == {f'tproxy_connections_total{{verdict="{verdict}"}}',
+                       'tproxy_connect_reasons_total{reason="bound_device"}'}
+    assert after["tproxy_fail_closed"] == len(options)
+
+
+def test_metrics_when_nothing_is_loaded(unix):
+    """The relay's own metrics stay. To see it fail: let write_metrics() write nothing without the
+    maps."""
+    assert "tproxy_connections_total" in unix.get("/metrics")
+    unix.bed.unload()
+    text = unix.get("/metrics")
+    assert parse(text)["tproxy_loaded"] == 0 and "tproxy_relay_bytes_total" in text
+    assert "tproxy_connections_total" not in text
+    unix.bed.load()
+    host.wait_until(lambda: serves(unix), "it has registered again", 10)
+    assert unix.metrics()["tproxy_loaded"] == 1
+
+
+@pytest.mark.needs("promtool")
+def test_promtool(unix):
+    """promtool finds nothing to criticise. Labels have no process, address or command."""
+    visit(unix.bed, 1, 1)
+    text = unix.get("/metrics")
+    result = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+                            capture_output=True, check=False)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    labels = set(re.findall(r'[{,](\w+)="', text))
+    assert labels <= {"version", "abi", "worker", "thread", "reason", "direction", "le", "verdict",
+                      "event", "rule", "action"}, labels
+    assert "python3" not in text and "198.51.100" not in text
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.deadline(60)
+def test_prometheus(tcp, directory):
+    """A real Prometheus scrapes the relay, and answers a query with its numbers."""
+    bed = tcp.bed
+    visit(bed, 70, 200)
+    web = f"127.0.0.1:{PORT + 1}"
+    file = directory / "prometheus.yml"
+    file.write_text(json.dumps({  # which is YAML too
+        "global": {"scrape_interval": "200ms"},
+        "scrape_configs": [{"job_name": "tproxy", "static_configs": [{"targets": [TCP]}]}]}))
+    bed.start("prometheus", f"--config.file={file}", f"--storage.tsdb.path={directory}/data",
+              f"--web.listen-address={web}", place=bed.bystander)
+    prometheus = Admin(bed, web)
+
+    def ask(query):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            response, body = prometheus.request("GET", "/api/v1/query?query=" + query)
+            if response.status == 200:
+                return json.loads(body)["data"]["result"]
+        return None
+
+    name = "tproxy_relay_bytes_total"
+    host.wait_until(lambda: ask(name), "Prometheus has scraped", 20)
+    assert {row["metric"]["direction"]: row["value"][1] for row in ask(name)} == {
+        "up": "70", "down": "200"}
+    assert [row["value"][1] for row in ask("up")] == ["1"]
+    assert len(ask("tproxy_relay_connect_seconds_bucket")) == 14
+
+
+MONITORING = programs.REPOSITORY / "scripts/monitoring"
+
+
+def metrics_of(text):
+    """Names of metrics in queries."""
+    return set(re.findall(r"\b(?:tproxy|process)_[a-z_]+[a-z]\b", text))
+
+
+@pytest.mark.needs("promtool")
+def test_dashboard_and_alerts(unix):
+    """Their queries are valid, and the relay has each metric that they name.
+
+    To see it fail: rename a metric in proxy/report/metrics.c.
+    """
+    rules = MONITORING / "tproxy.rules.yml"
+    result = subprocess.run(["promtool", "check", "rules", rules], text=True, capture_output=True,
+                            check=False)
+    assert result.returncode == 0 and "9 rules found" in result.stdout, result
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    queries += [row["query"] for row in dashboard["templating"]["list"]]
+    queries.append(re.sub(r"#.*", "", rules.read_text()))
+    asked = {re.sub("_bucket$", "", name) for name in metrics_of("\n".join(queries))}
+    names = set(re.findall("^# TYPE ([a-z_]+) ", unix.get("/metrics"), re.MULTILINE))
+    assert len(asked) > 15 and asked <= names, asked - names
+
+
+# --- the address
+
+
+def test_socket_file(unix):
+    """The group of the relay may connect, and nobody else. To see it fail: leave out chmod() in
+    bind_unix()."""
+    found = os.lstat(unix.address)
+    assert stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o660
+    assert (found.st_uid, found.st_gid) == (programs.RELAY_UID, programs.RELAY_GID)
+    assert os.listdir(unix.address.parent) == [unix.address.name]
+    unix.bed.relay.signal(signal.SIGTERM)
+    unix.bed.relay.wait()
+    assert not unix.address.exists()
+
+
+@pytest.mark.parametrize("address, why", [
+    ("192.0.2.1:9101", "no loopback address"),
+    ("0.0.0.0:9101", "no loopback address"),
+    ("[::]:9101", "no loopback address"),
+    ("[::ffff:127.0.0.1]:9101", "no loopback address"),
+    ("127.0.0.1:0", "without a port"),
+    ("localhost:9101", "neither an absolute path nor ADDR:PORT"),
+    ("admin.sock", "neither an absolute path nor ADDR:PORT"),
+    ("/" + 120 * "x", "too long"),
+])
+def test_refused_address(bed, address, why):
+    bed.run_relay("--admin", address).refused(f"'{address}' is {why}", status=2)
+
+
+def foreign_file(path):
+    path.write_text("mine")
+
+
+def foreign_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    os.chown(path, 1, 1)
+
+
+@contextlib.contextmanager
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        os.chown(path, programs.RELAY_UID, programs.RELAY_GID)
+        yield
+
+
+@pytest.mark.parametrize("make, why", [(foreign_file, "no socket"),
+                                       (foreign_socket, "socket of another user")])
+def test_foreign_file_stays(loaded, directory, make, why):
+    """To see it fail: let check_path() return 0."""
+    file = directory / "admin.sock"
+    make(file)
+    before = os.lstat(file)
+    for options in ([], ["--check"]):
+        result = loaded.run_relay("--admin", file, *options)
+        assert result.status == 1 and why in result.err, result
+    assert os.lstat(file) == before
+
+
+def test_socket_of_another_program_stays(loaded, directory):
+    """It is of the same user, and a program listens there. To see it fail: let is_taken() return
+    false."""
+    file = directory / "admin.sock"
+    with listening(file):
+        loaded.run_relay("--admin", file).refused("socket of another program")
+
+
+def test_stale_socket_is_replaced(loaded, directory):
+    """Killed relays leave their socket. To see it fail: let is_taken() return true."""
+    file = directory / "admin.sock"
+    loaded.start_relay("--admin", file).kill()
+    assert file.exists()
+    loaded.start_relay("--admin", file)
+    assert serves(Admin(loaded, file))
+
+
+def test_port_of_another_program(loaded):
+    loaded.listen("127.0.0.1", PORT, netns=loaded.client_net)
+    result = loaded.run_relay("--admin", TCP)
+    assert result.status == 1 and f"--admin {TCP}: Address already in use" in result.err, result
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_next_relay_takes_the_address(loaded, directory, kind):
+    """Requests without a pause while one relay follows another: each is answered. The old relay,
+    which drains, leaves the socket file of the new one.
+
+    To see it fail: bind to the path itself, or leave out the inode in admin_socket_close().
+    """
+    admin = Admin(loaded, directory / "admin.sock" if kind == "unix" else TCP)
+    old = loaded.start_relay("--admin", admin.address)
+    started = []
+    for _ in range(2):
+        started.append(admin.metrics()["process_start_time_seconds"])
+        new = loaded.start_relay("--admin", admin.address)
+        assert serves(admin) or kind == "tcp"
+        old.signal(signal.SIGQUIT)
+        assert old.wait() == 0
+        assert admin.metrics()["process_start_time_seconds"] > started[-1]
+        old = new
+
+
+def test_reload(loaded, directory, path):  # noqa: F811
+    """It goes on, and a reload cannot change it."""
+    admin = Admin(loaded, directory / "admin.sock")
+    config(path, f"admin = {admin.address}")
+    relay = loaded.start_relay("--config", path)
+    before = os.lstat(admin.address)
+    reload(relay, "read the configuration again")
+    assert serves(admin) and os.lstat(admin.address).st_ino == before.st_ino
+    config(path, f"admin = {TCP}")
+    reload(relay, "'admin' cannot change while the relay runs")
+    assert serves(admin)
+
+
+# --- what a client may do
+
+
+def exchange(admin, request):
+    """Sends bytes and reads all of the answer."""
+    sock = admin.raw()
+    with contextlib.suppress(OSError):
+        sock.sendall(request)
+    answer = b""
+    with contextlib.suppress(OSError):
+        while part := sock.recv(65536):
+            answer += part
+    return answer
+
+
+HOSTS = {"localhost": 200, "LocalHost:9101": 200, "127.0.0.1:9101": 200, "127.1.2.3": 200,
+         "[::1]:9101": 200, "[::1]": 200, "localhost:": 200, "evil.example": 421,
+         "localhost.evil.example": 421, "127.0.0.1.evil.example:9101": 421, "": 421,
+         "198.51.100.1:9101": 421, "[::2]": 421, "127.0.0.1:9101@evil.example": 421,
+         "localhost:x": 421}
+
+
+def test_host_header(tcp):
+    """A page of another site cannot make a browser read ours. To see it fail: let
+    admin_host_is_loopback() return true."""
+    for name, status in HOSTS.items():
+        response, body = tcp.request("GET", "/metrics", Host=name)
+        assert response.status == status, name
+        assert (status == 200) == (b"tproxy_loaded" in body), name
+
+
+LOCAL = b" HTTP/1.1\r\nHost: localhost\r\n"
+HOSTILE = [
+    (b"GET /metrics HTTP/1.1\r\n\r\n", b"421 "),
+    (b"GET http://localhost/metrics" + LOCAL + b"\r\n", b"421 "),
+    (b"POST /metrics" + LOCAL + b"\r\n", b"405 "),
+    (b"DELETE /metrics" + LOCAL + b"\r\n", b"405 "),
+    (b"OPTIONS *" + LOCAL + b"\r\n", b"4"),
+    (b"GET /../etc/passwd" + LOCAL + b"\r\n", b"404 "),
+    (b"GET /metrics%00" + LOCAL + b"\r\n", b"404 "),
+    (b"GET /" + 9000 * b"x" + LOCAL + b"\r\n", b"4"),
+    (b"GET /metrics" + LOCAL + 900 * b"X-Header: value\r\n" + b"\r\n", b"4"),
+    (b"GET /metrics" + LOCAL + b"Content-Length: 99999999\r\n\r\n", b""),
+    (b"GET /metrics" + LOCAL + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", b""),
+    (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b""),
+]
+
+
+def test_hostile_requests(tcp):
+    """Each is refused, and the next one is served."""
+    for request, first in HOSTILE:
+        answer = exchange(tcp, request)
+        assert not first or answer.partition(b" ")[2].startswith(first), (request, answer)
+        assert b"tproxy_loaded" not in answer, request
+        tcp.raw().close()
+    assert serves(tcp)
+
+
+def test_head(tcp):
+    """The headers of GET, and no body. Nothing may be stored or embedded."""
+    response, body = tcp.request("HEAD", "/metrics")
+    assert response.status == 200 and body == b"" and int(response.headers["Content-Length"]) > 1000
+    for name, value in [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"),
+                        ("X-Frame-Options", "DENY"), ("Connection", "close"),
+                        ("Cross-Origin-Resource-Policy", "same-origin")]:
+        assert response.headers[name] == value
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_slow_clients(tcp):
+    """Clients that send nothing, or a byte now and then, or do not read, take all places. Others
+    are served all the same, and the relay gives up each of the slow ones.
+
+    To see it fail: leave out shutdown() in on_timer() of admin/server.c.
+    """
+    slow = [tcp.raw() for _ in range(40)]
+    for number, sock in enumerate(slow):
+        with contextlib.suppress(OSError):  # the relay may have given it up
+            if number % 3:
+                sock.sendall(b"GET /metrics" + LOCAL)
+            if number % 3 == 2:
+                sock.sendall(b"\r\n")
+    wire.exchange(*tcp.bed.pair())
+    host.wait_until(lambda: serves(tcp), "another client is served", 30)
+    for sock in slow:
+        with contextlib.suppress(OSError):
+            sock.settimeout(10 * host.patience)
+            while sock.recv(65536):
+                pass
+    assert tcp.bed.relay.running() and serves(tcp)
+
+
+def test_descriptors(unix):
+    """Connections leave nothing. To see it fail: do not call bufferevent_decref() in reap()."""
+    serves(unix)
+    before = unix.bed.relay.descriptors_at_rest()
+    for _ in range(60):
+        assert exchange(unix, b"GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
+        unix.raw().close()
+    host.wait_until(lambda: unix.bed.relay.descriptors_at_rest() <= before, "all are closed")
