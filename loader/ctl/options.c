@@ -25,6 +25,9 @@
 #define BIT(command) (1U << (command))
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
+/* Commands that show connections, and take the options of filter.h. */
+#define FILTERED (BIT(CTL_TOP))
+
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
@@ -43,12 +46,19 @@ static const struct {
 	[CTL_RULES_STATS] = { "stats", "what each rule has decided, and when" },
 };
 
+static bool is_filtered(const struct ctl_options *o)
+{
+	return FILTERED & BIT(o->of_command);
+}
+
 static int set_pid(const struct optable_row *row, void *options, const char *value,
 		   unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
 	struct ctl_options *o = options;
 	uint32_t pid;
 
+	if (is_filtered(o))
+		return filter_add_pid(&o->filter, value, error);
 	if (optable_number(row, value, &pid, error) < 0)
 		return -EINVAL;
 	o->pid = (pid_t)pid;
@@ -62,6 +72,8 @@ static int add_port(const struct optable_row *row, void *options, const char *va
 	uint32_t port;
 	size_t i;
 
+	if (is_filtered(o))
+		return filter_add_port(&o->filter, value, error);
 	if (optable_number(row, value, &port, error) < 0)
 		return -EINVAL;
 	for (i = 0; i < o->n_ports; i++) {
@@ -75,11 +87,45 @@ static int add_port(const struct optable_row *row, void *options, const char *va
 	return 0;
 }
 
+static int set_cgroup(const struct optable_row *row, void *options, const char *value,
+		      unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (is_filtered(o))
+		return filter_add_cgroup(&o->filter, value, error);
+	return optable_path(value, o->cgroup, error);
+}
+
+static int set_uid(const struct optable_row *row, void *options, const char *value,
+		   unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+
+	if (is_filtered(o))
+		return filter_add_uid(&o->filter, value, error);
+	return optable_number(row, value, &o->uid, error);
+}
+
+static int add_to(const struct optable_row *row, void *options, const char *value,
+		  unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	return filter_add_to(&((struct ctl_options *)options)->filter, value, error);
+}
+
+static int add_verdict(const struct optable_row *row, void *options, const char *value,
+		       unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	return filter_add_verdict(&((struct ctl_options *)options)->filter, value, error);
+}
+
 static int set_command(const struct optable_row *row, void *options, const char *value,
 		       unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
 	struct ctl_options *o = options;
 
+	if (is_filtered(o))
+		return filter_add_command(&o->filter, value, error);
 	if (strlen(value) >= sizeof(o->command))
 		return optable_refuse(error, "'%s' is longer than the %zu bytes of a command",
 				      value, sizeof(o->command) - 1);
@@ -159,7 +205,8 @@ static const struct optable_row rows[] = {
 		OPTABLE_CUSTOM(set_pid),
 		.min = 1,
 		.max = PID_MAX,
-		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN) | FILTERED,
 		.help = "the process; register: the one that listens, or whose children do",
 	},
 	{
@@ -169,8 +216,8 @@ static const struct optable_row rows[] = {
 		.min = 1,
 		.max = UINT16_MAX,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_REGISTER),
-		.help = "only sockets that listen on this port; may be repeated",
+		.commands = BIT(CTL_REGISTER) | FILTERED,
+		.help = "the port of the destination, or FIRST-LAST; register: at which it listens",
 	},
 	{
 		.name = "remove",
@@ -182,15 +229,19 @@ static const struct optable_row rows[] = {
 		.name = "cgroup",
 		.short_name = 'c',
 		.arg = "PATH",
-		OPTABLE_PATH(struct ctl_options, cgroup),
-		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN),
-		.help = "a cgroup; doctor: to check too; explain: that of the process",
+		OPTABLE_CUSTOM(set_cgroup),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | FILTERED,
+		.help = "the cgroup of the process; doctor: one to check too",
 	},
 	{
 		.name = "uid",
 		.arg = "UID",
-		OPTABLE_NUMBER(struct ctl_options, uid, 0, UINT32_MAX - 1),
-		.commands = BIT(CTL_EXPLAIN),
+		OPTABLE_CUSTOM(set_uid),
+		.min = 0,
+		.max = UINT32_MAX - 1,
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_EXPLAIN) | FILTERED,
 		.help = "the user of the process",
 	},
 	{
@@ -204,8 +255,25 @@ static const struct optable_row rows[] = {
 		.name = "command",
 		.arg = "NAME",
 		OPTABLE_CUSTOM(set_command),
-		.commands = BIT(CTL_EXPLAIN),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_EXPLAIN) | FILTERED,
 		.help = "the command of the process",
+	},
+	{
+		.name = "to",
+		.arg = "ADDR[/BITS]",
+		OPTABLE_CUSTOM(add_to),
+		.flags = OPTABLE_REPEATED,
+		.commands = FILTERED,
+		.help = "the address of the destination, or its network",
+	},
+	{
+		.name = "verdict",
+		.arg = "VERDICT",
+		OPTABLE_CUSTOM(add_verdict),
+		.flags = OPTABLE_REPEATED,
+		.commands = FILTERED,
+		.help = "what was decided; redirected, direct, observed or refused",
 	},
 	{
 		.name = "batch",
@@ -408,7 +476,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 {
 	const char *name = ctl_command_names[usage->command];
 	struct optable of_command = table;
-	struct ctl_options o = {};
+	struct ctl_options o = { .of_command = usage->command };
 	struct optparse_given given;
 	char synopsis[512];
 	int r;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "filter.h"
 #include "parse.h"
 #include "top_model.h"
 #include "tproxy_abi.h"
@@ -53,6 +54,7 @@ struct ctl_usage {
 };
 
 struct ctl_options {
+	enum ctl_command of_command;
 	char pin_dir[PATH_MAX];
 	char cgroup[PATH_MAX]; /* --cgroup, or empty */
 	bool json;
@@ -78,6 +80,8 @@ struct ctl_options {
 	char write_rules[PATH_MAX];
 	bool observe;
 	bool fail_closed;
+	/* of commands that show connections; the caller calls filter_finish() */
+	struct conn_filter filter;
 	/* of `top` */
 	enum top_by by;
 	enum top_column sort;

@@ -25,11 +25,14 @@
 
 static const struct ctl_usage usage = {
 	.command = CTL_TOP,
-	.synopsis = "[--by WHAT] [--sort COLUMN] [-d DELAY] [--once] [--json] [-p DIR]",
+	.synopsis = "[--by WHAT] [--sort COLUMN] [-d DELAY] [--once] [--json] [-p DIR] "
+		    "[FILTER]...",
 	.about =
 		"Shows the live connections with their rates, by connection, program, destination,\n"
 		"cgroup or user. On the screen, h lists the keys. With --once prints one table after\n"
-		"one interval, with --json one object for each interval.\n",
+		"one interval, with --json one object for each interval. FILTER is --pid, --port,\n"
+		"--cgroup, --uid, --command, --to or --verdict: each value of one option that is\n"
+		"given, and all of these options.\n",
 };
 
 static void wait_ms(uint64_t ms)
@@ -198,7 +201,11 @@ static int print_intervals(struct top *top, bool once, bool json)
 		r = top->sample(top);
 		if (r == 0)
 			r = json ? print_json(top) : print_table(top);
-		if (once || fflush(stdout) != 0)
+		if (fflush(stdout) != 0) {
+			log_answer_failed();
+			break;
+		}
+		if (once)
 			break;
 	}
 	if (r < 0)
@@ -224,12 +231,31 @@ static int show_screen(struct top *top)
 #endif
 }
 
-int ctl_top(int argc, char **argv)
+static int run(const struct ctl_options *options)
 {
 	_cleanup_(top_source_finish) struct top_source source = {};
 	_cleanup_(top_model_destroyp) struct top_model *model = NULL;
-	struct ctl_options options;
 	struct top top = {};
+
+	top_source_init(&source, options, &top);
+	model = top_model_create(&top.names);
+	if (!model) {
+		log_err("%s", strerror(ENOMEM));
+		return EXIT_FAILURE;
+	}
+	top.model = model;
+	top.view.by = options->by;
+	top.view.sort = options->sort;
+	top.delay_ms = options->delay_ms;
+	top.table = (struct top_table){ .model = model, .names = &top.names, .by = options->by };
+	if (options->once || options->json)
+		return print_intervals(&top, options->once, options->json);
+	return show_screen(&top);
+}
+
+int ctl_top(int argc, char **argv)
+{
+	struct ctl_options options;
 	uint32_t version;
 	int r;
 
@@ -241,20 +267,9 @@ int ctl_top(int argc, char **argv)
 	r = maps_check_abi(options.pin_dir, &version);
 	if (r == -ENOENT)
 		log_err(MAPS_NOT_LOADED, options.pin_dir);
-	if (r < 0)
-		return EXIT_FAILURE;
-	top_source_init(&source, &options, &top);
-	model = top_model_create(&top.names);
-	if (!model) {
-		log_err("%s", strerror(ENOMEM));
-		return EXIT_FAILURE;
-	}
-	top.model = model;
-	top.view.by = options.by;
-	top.view.sort = options.sort;
-	top.delay_ms = options.delay_ms;
-	top.table = (struct top_table){ .model = model, .names = &top.names, .by = options.by };
-	if (options.once || options.json)
-		return print_intervals(&top, options.once, options.json);
-	return show_screen(&top);
+	if (r == 0)
+		r = filter_prepare(&options.filter);
+	r = r < 0 ? EXIT_FAILURE : run(&options);
+	filter_finish(&options.filter);
+	return r;
 }

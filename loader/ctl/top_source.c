@@ -29,7 +29,10 @@ static const char *cgroup_name(void *data, uint64_t id)
 static int add_connection(const struct conn_row *row, void *data)
 {
 	struct top *top = data;
+	const struct top_source *source = top->source;
 
+	if (!filter_matches(&source->options->filter, row))
+		return 0;
 	return top_model_add(top->model, row);
 }
 
@@ -43,7 +46,9 @@ static int sample(struct top *top)
 
 	name_cache_trim(&source->users);
 	name_cache_trim(&source->cgroups);
-	bpffs_sweep(pin_dir);
+	/* The maps may have entries without a socket. The pinned list reads sockets. */
+	if (!top->table.has_bytes)
+		bpffs_sweep(pin_dir);
 	top->note[0] = '\0';
 	top_model_begin(top->model);
 	r = connections_read(pin_dir, add_connection, top, &from);

@@ -251,12 +251,15 @@ char *top_table_sum(const struct top_table *table, const struct top_line *sum,
 {
 	char rate[TOP_TEXT_LEN], tx_rate[TOP_TEXT_LEN], rx_rate[TOP_TEXT_LEN];
 	char tx[TOP_TEXT_LEN], rx[TOP_TEXT_LEN];
+	int used;
 
-	snprintf(row, TOP_ROW_LEN,
-		 "%" PRIu64 " connection%s, %s new/s; TX %s/s, RX %s/s; total TX %s, RX %s",
-		 sum->connections, sum->connections == 1 ? "" : "s",
-		 cell(table, sum, TOP_NEW_RATE, rate), cell(table, sum, TOP_TX_RATE, tx_rate),
-		 cell(table, sum, TOP_RX_RATE, rx_rate), cell(table, sum, TOP_TX, tx),
-		 cell(table, sum, TOP_RX, rx));
+	used = snprintf(row, TOP_ROW_LEN, "%" PRIu64 " connection%s, %s new/s", sum->connections,
+			sum->connections == 1 ? "" : "s", cell(table, sum, TOP_NEW_RATE, rate));
+	if (table->has_bytes)
+		snprintf(row + used, TOP_ROW_LEN - (size_t)used,
+			 "; TX %s/s, RX %s/s; total TX %s, RX %s",
+			 cell(table, sum, TOP_TX_RATE, tx_rate),
+			 cell(table, sum, TOP_RX_RATE, rx_rate), cell(table, sum, TOP_TX, tx),
+			 cell(table, sum, TOP_RX, rx));
 	return row;
 }

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+import harness
 import host
 import programs
 import wire
@@ -44,6 +45,9 @@ def column(rows, number):
     (["--delay", "0"], "'0'"),
     (["--delay", "0.01"], "'0.01'"),
     (["-d", "1x"], "'1x'"),
+    (["--to", "x"], "'x'"),
+    (["--port", "2-1"], "'2-1'"),
+    (["--verdict", "open"], "'open'"),
     (["stray"], "'stray'"),
 ], ids=lambda value: "_".join(value) if isinstance(value, list) else None)
 def test_usage_error(binary, args, named):
@@ -94,6 +98,28 @@ def test_lines_of_connections_are_those_of_the_command_connections(proxied, ctl)
     assert line["verdict"] == "redirected"
 
 
+def test_filter(proxied, ctl):
+    """Values of an option are alternatives, options add up."""
+    one, other = (proxied.listen().getsockname()[1] for _ in range(2))
+    here, pid = (harness.SERVER, one), os.getpid()
+
+    def shown(*options):
+        answer = json.loads(ctl("top", *DELAY, "--once", "--json", *options).succeeded().out)
+        return sorted(line["destination"]["port"] for line in answer["lines"])
+
+    proxied.connect(here)
+    proxied.connect((harness.SERVER, other))
+    assert shown() == sorted([one, other])
+    assert shown("--port", one) == [one]
+    assert shown("--port", one, "--port", other) == sorted([one, other])
+    assert shown("--port", one, "--uid", 4711) == []
+    assert shown("--to", "198.51.100.0/24", "--verdict", "redirected") == sorted([one, other])
+    assert shown("--to", "192.0.2.1") == [] and shown("--verdict", "observed") == []
+    assert shown("--cgroup", proxied.scope.path, "--command", "py*") == sorted([one, other])
+    assert shown("--cgroup", proxied.outside.path) == [] and shown("--pid", pid) == []
+    ctl("top", "--once", "--cgroup", "/no/such").refused("/no/such")
+
+
 def test_stream(proxied, binary):
     """An object in each line, until nobody reads any more."""
     listener = proxied.listen()
@@ -109,6 +135,15 @@ def test_stream(proxied, binary):
         top.stdout.close()
         top.wait(10 * host.patience)
     assert top.returncode != 0
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--json"]], ids=" ".join)
+def test_answer_that_cannot_be_written(loaded, binary, options):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        result = subprocess.run([binary, "top", "-p", loaded.pins.path, *DELAY, *options],
+                                stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1 and "No space left" in result.stderr, result
 
 
 # --- the screen

@@ -409,6 +409,7 @@ static void test_rows(void **state)
 		"2 connections, 0.0 new/s; TX 2.0 kB/s, RX 0 B/s; total TX 5.0 kB, RX 5 B");
 	/* A source without counters. */
 	table.has_bytes = false;
+	assert_string_equal(top_table_sum(&table, &sum, row), "2 connections, 0.0 new/s");
 	assert_string_equal(top_table_row(&table, &lines[0], row),
 			    "curl                 1     0.0        -        -        -        -");
 }
