@@ -107,6 +107,13 @@ static int compare_groups(const struct conn_row *a, const struct conn_row *b, en
 	}
 }
 
+/* qsort(3) may not be given NULL, which is the list before its first entry. */
+static void sort_entries(struct entries *entries, int (*compare)(const void *, const void *))
+{
+	if (entries->n)
+		qsort(entries->list, entries->n, sizeof(*entries->list), compare);
+}
+
 static int by_id(const void *a, const void *b)
 {
 	const struct entry *x = a, *y = b;
@@ -154,7 +161,7 @@ static void sort_sample(struct entries *sample)
 {
 	size_t i, n = 0;
 
-	qsort(sample->list, sample->n, sizeof(*sample->list), by_id);
+	sort_entries(sample, by_id);
 	for (i = 0; i < sample->n; i++) {
 		if (n == 0 || sample->list[n - 1].conn.id != sample->list[i].conn.id)
 			sample->list[n++] = sample->list[i];
@@ -208,7 +215,7 @@ static void sum_up_ended(struct entries *ended)
 {
 	size_t i, n = 0;
 
-	qsort(ended->list, ended->n, sizeof(*ended->list), by_all_groups);
+	sort_entries(ended, by_all_groups);
 	for (i = 0; i < ended->n; i++) {
 		struct entry *last = n ? &ended->list[n - 1] : NULL, *entry = &ended->list[i];
 
@@ -224,7 +231,7 @@ static void sum_up_ended(struct entries *ended)
 	ended->n = n;
 	if (n <= TOP_ENDED_MAX)
 		return;
-	qsort(ended->list, n, sizeof(*ended->list), by_bytes_downwards);
+	sort_entries(ended, by_bytes_downwards);
 	ended->n = TOP_ENDED_MAX;
 }
 
