@@ -16,6 +16,10 @@ int ctl_explain(int argc, char **argv);
 int ctl_rules(int argc, char **argv);
 int ctl_run(int argc, char **argv);
 int ctl_top(int argc, char **argv);
+int ctl_watch(int argc, char **argv);
+
+/* The exit status of watch if --exit-over was reached. */
+#define CTL_WATCH_OVER 3
 
 /* Groups of counters by what became of the connections, as `status` sums them up. */
 enum ctl_group {

@@ -361,13 +361,24 @@ bool filter_matches(const struct conn_filter *filter, const struct conn_row *row
 	       address_fits(filter, &row->dst) && cgroup_fits(filter->in, row->cgroup_id);
 }
 
-bool filter_matches_fate(const struct conn_filter *filter, const char *fate)
+/* Returns true if the fate is one of these, bits by enum fate. */
+static bool is_one_of(uint32_t fates, const char *fate)
 {
 	enum fate i;
 
-	for (i = 0; filter->fates && i < _FATE_MAX; i++) {
-		if (filter->fates & 1U << i && strcmp(fate, fate_names[i]) == 0)
+	for (i = 0; i < _FATE_MAX; i++) {
+		if (fates & 1U << i && strcmp(fate, fate_names[i]) == 0)
 			return true;
 	}
-	return filter->fates == 0;
+	return false;
+}
+
+bool filter_matches_fate(const struct conn_filter *filter, const char *fate)
+{
+	return !filter->fates || is_one_of(filter->fates, fate);
+}
+
+bool filter_is_failure(const char *fate)
+{
+	return is_one_of(FATES_FAILED, fate);
 }

@@ -92,5 +92,7 @@ bool filter_matches(const struct conn_filter *filter, const struct conn_row *row
  * "refused". Without --fate every fate does.
  */
 bool filter_matches_fate(const struct conn_filter *filter, const char *fate);
+/* Returns true if --fate failed stands for this fate. */
+bool filter_is_failure(const char *fate);
 
 #endif

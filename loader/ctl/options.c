@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config.h"
@@ -26,12 +27,13 @@
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
 /* Commands that show connections, and take the options of filter.h. */
-#define FILTERED (BIT(CTL_TOP))
+#define FILTERED (BIT(CTL_TOP) | BIT(CTL_WATCH))
 
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
 	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",	      [CTL_TOP] = "top",
+	[CTL_WATCH] = "watch",
 };
 
 static const struct {
@@ -141,6 +143,48 @@ static int set_delay(const struct optable_row *row, void *options, const char *v
 	if (top_parse_delay(value, &o->delay_ms) < 0)
 		return optable_refuse(error, "'%s' is not a number of seconds from 0.1 to 3600",
 				      value);
+	return 0;
+}
+
+static int add_fate(const struct optable_row *row, void *options, const char *value,
+		    unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	return filter_add_fate(&((struct ctl_options *)options)->filter, value, error);
+}
+
+/* Parses "N", or "N" and a unit: K, M, G or T, which "B" or "iB" may follow. All are of 1024. */
+static int set_exit_over(const struct optable_row *row, void *options, const char *value,
+			 unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	static const char units[] = "KMGT";
+	const size_t digits = strspn(value, "0123456789");
+	const char *rest = value + digits, *unit = *rest ? strchr(units, *rest) : NULL;
+	struct ctl_options *o = options;
+	uint64_t bytes;
+
+	if (unit)
+		rest++;
+	if (!digits || digits > 7 ||
+	    (*rest && strcmp(rest, "B") != 0 && !(unit && strcmp(rest, "iB") == 0)))
+		return optable_refuse(error, "'%s' is not a size such as 512K, 100MiB or 1G",
+				      value);
+	bytes = strtoul(value, NULL, 10) << (unit ? 10 * (unit - units + 1) : 0);
+	if (!bytes)
+		return optable_refuse(error, "'%s' is 0", value);
+	o->exit_over = bytes;
+	return 0;
+}
+
+static int set_buffer(const struct optable_row *row, void *options, const char *value,
+		      unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct ctl_options *o = options;
+	uint32_t size;
+
+	if (parse_size(value, (uint32_t)row->min, (uint32_t)row->max, &size) < 0 ||
+	    size & (size - 1))
+		return optable_refuse(error, "'%s' is not a power of 2 from 64K to 256M", value);
+	o->buffer = size;
 	return 0;
 }
 
@@ -364,6 +408,46 @@ static const struct optable_row rows[] = {
 		OPTABLE_FLAG(struct ctl_options, once),
 		.commands = BIT(CTL_TOP),
 		.help = "print one table to stdout after one interval",
+	},
+	{
+		.name = "fate",
+		.arg = "FATE",
+		OPTABLE_CUSTOM(add_fate),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_WATCH),
+		.help = "only those that end so; such as failed, closed, reset-by-server, refused",
+	},
+	{
+		.name = "inbound",
+		OPTABLE_FLAG(struct ctl_options, inbound),
+		.commands = BIT(CTL_WATCH),
+		.help = "accepted connections too",
+	},
+	{
+		.name = "for",
+		.arg = "DURATION",
+		OPTABLE_DURATION(struct ctl_options, for_ms),
+		.flags = OPTABLE_POSITIVE,
+		.commands = BIT(CTL_WATCH),
+		.help = "end after this time",
+	},
+	{
+		.name = "exit-over",
+		.arg = "SIZE",
+		OPTABLE_CUSTOM(set_exit_over),
+		.commands = BIT(CTL_WATCH),
+		.help = "end with status 3 when the connections have moved this many bytes; such as 1GiB",
+	},
+	{
+		.name = "buffer",
+		.arg = "SIZE",
+		OPTABLE_CUSTOM(set_buffer),
+		.min = 64 * 1024,
+		.max = 256 * 1024 * 1024,
+		.by_default = "4M",
+		.default_text = "4M",
+		.commands = BIT(CTL_WATCH),
+		.help = "size of the ring in which the kernel keeps events; a power of 2",
 	},
 	{
 		.name = "pin-dir",

@@ -25,6 +25,7 @@ enum ctl_command {
 	CTL_RULES,
 	CTL_RUN,
 	CTL_TOP,
+	CTL_WATCH,
 	_CTL_COMMAND_MAX,
 };
 
@@ -87,8 +88,13 @@ struct ctl_options {
 	enum top_column sort;
 	uint64_t delay_ms;
 	bool once;
-	size_t n_words; /* of the command that `run` runs */
-	char **argv;	/* these words, then NULL: the end of the command line */
+	/* of `watch` */
+	bool inbound;
+	uint64_t for_ms;    /* --for; 0: no limit */
+	uint64_t exit_over; /* --exit-over, bytes; 0: no limit */
+	uint32_t buffer;    /* --buffer */
+	size_t n_words;	    /* of the command that `run` runs */
+	char **argv;	    /* these words, then NULL: the end of the command line */
 };
 
 /* Prints the options of all commands, for people or as a table for scripts. */
