@@ -308,7 +308,7 @@ const char *top_model_text(const struct top_names *names, const struct conn_row 
 	case TOP_SOURCE:
 		return address_format_endpoint(&conn->src, buf);
 	case TOP_CGROUP:
-		snprintf(buf, TOP_TEXT_LEN, "%s", names->cgroup(names->data, conn->cgroup_id));
+		snprintf(buf, TOP_TEXT_LEN, "%s", names->cgroup(names->data, conn));
 		return buf;
 	case TOP_USER:
 		snprintf(buf, TOP_TEXT_LEN, "%s", names->user(names->data, conn->uid));
@@ -456,8 +456,7 @@ static int compare_texts(const struct top_names *names, const struct conn_row *a
 	case TOP_USER:
 		return strcmp(names->user(names->data, a->uid), names->user(names->data, b->uid));
 	case TOP_CGROUP:
-		return strcmp(names->cgroup(names->data, a->cgroup_id),
-			      names->cgroup(names->data, b->cgroup_id));
+		return strcmp(names->cgroup(names->data, a), names->cgroup(names->data, b));
 	case TOP_RULE:
 		return strcmp(a->rule, b->rule);
 	case TOP_VERDICT:

@@ -69,7 +69,7 @@ struct top_line {
 /* Names for people, in printable ASCII. A result is valid until the next sample. */
 struct top_names {
 	const char *(*user)(void *data, uint32_t uid);
-	const char *(*cgroup)(void *data, uint64_t id);
+	const char *(*cgroup)(void *data, const struct conn_row *conn);
 	void *data;
 };
 

@@ -3,8 +3,11 @@
 #include "top_source.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "bpffs.h"
+#include "escape.h"
 #include "host/names.h"
 #include "monotonic.h"
 #include "options.h"
@@ -12,18 +15,39 @@
 #include "state/maps.h"
 #include "top_state.h"
 
+static char *look_up_user(uint64_t uid, const void *hint)
+{
+	return names_user(uid);
+}
+
+/*
+ * Returns the path. If it cannot be read, or the cgroup is removed, the last part that the pinned
+ * list has tells more than the id.
+ */
+static char *look_up_cgroup(uint64_t id, const void *hint)
+{
+	const struct conn_row *conn = hint;
+	char last[ESCAPE_LEN(CONN_ROW_CGROUP_LEN)];
+	char *path = names_cgroup(id);
+
+	if (!path || *path == '/' || !*conn->cgroup)
+		return path;
+	free(path);
+	return strdup(escape_text(conn->cgroup, sizeof(conn->cgroup), last, sizeof(last)));
+}
+
 static const char *user_name(void *data, uint32_t uid)
 {
 	struct top_source *source = data;
 
-	return name_cache_get(&source->users, uid);
+	return name_cache_get(&source->users, uid, NULL);
 }
 
-static const char *cgroup_name(void *data, uint64_t id)
+static const char *cgroup_name(void *data, const struct conn_row *conn)
 {
 	struct top_source *source = data;
 
-	return name_cache_get(&source->cgroups, id);
+	return name_cache_get(&source->cgroups, conn->cgroup_id, conn);
 }
 
 static int add_connection(const struct conn_row *row, void *data)
@@ -68,8 +92,8 @@ void top_source_init(struct top_source *source, const struct ctl_options *option
 {
 	*source = (struct top_source){
 		.options = options,
-		.users = { .lookup = names_user },
-		.cgroups = { .lookup = names_cgroup },
+		.users = { .lookup = look_up_user },
+		.cgroups = { .lookup = look_up_cgroup },
 	};
 	top->names = (struct top_names){
 		.user = user_name,

@@ -35,7 +35,7 @@ static bool grow(struct name_cache *cache)
 	return true;
 }
 
-const char *name_cache_get(struct name_cache *cache, uint64_t id)
+const char *name_cache_get(struct name_cache *cache, uint64_t id, const void *hint)
 {
 	struct name_cache_slot *slot;
 
@@ -44,7 +44,7 @@ const char *name_cache_get(struct name_cache *cache, uint64_t id)
 	slot = slot_of(cache->slots, cache->size, id);
 	if (!slot->name) {
 		slot->id = id;
-		slot->name = cache->lookup(id);
+		slot->name = cache->lookup(id, hint);
 		cache->n += slot->name != NULL;
 	}
 	return slot->name ? slot->name : "?";

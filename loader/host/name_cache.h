@@ -19,16 +19,16 @@ struct name_cache_slot {
 };
 
 struct name_cache {
-	char *(*lookup)(uint64_t id); /* returns a text to free(), or NULL */
+	char *(*lookup)(uint64_t id, const void *hint); /* returns a text to free(), or NULL */
 	struct name_cache_slot *slots;
 	size_t n, size;
 };
 
 /*
- * Returns the name, or "?" without memory. The result is valid until name_cache_trim() or
- * name_cache_finish().
+ * Returns the name, or "?" without memory. @hint is passed to lookup() if the name is not kept. The
+ * result is valid until name_cache_trim() or name_cache_finish().
  */
-const char *name_cache_get(struct name_cache *cache, uint64_t id);
+const char *name_cache_get(struct name_cache *cache, uint64_t id, const void *hint);
 
 /* Forgets all names if there are too many. Call it now and then. */
 void name_cache_trim(struct name_cache *cache);

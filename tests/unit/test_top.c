@@ -22,9 +22,9 @@ static const char *user_name(void *data, uint32_t uid)
 	return uid == 0 ? "root" : uid == 1000 ? "alice" : "1001";
 }
 
-static const char *cgroup_name(void *data, uint64_t id)
+static const char *cgroup_name(void *data, const struct conn_row *conn)
 {
-	return id == 1 ? "/sys/fs/cgroup/web" : "/sys/fs/cgroup/batch";
+	return conn->cgroup_id == 1 ? "/sys/fs/cgroup/web" : "/sys/fs/cgroup/batch";
 }
 
 static const struct top_names names = {
@@ -435,7 +435,7 @@ static void test_wide(void **state)
 
 static unsigned int lookups;
 
-static char *look_up(uint64_t id)
+static char *look_up(uint64_t id, const void *hint)
 {
 	char text[32];
 
@@ -456,15 +456,15 @@ static void test_name_cache(void **state)
 			char text[32];
 
 			snprintf(text, sizeof(text), "name %llu", (unsigned long long)id << 32);
-			assert_string_equal(name_cache_get(&cache, id << 32), text);
+			assert_string_equal(name_cache_get(&cache, id << 32, NULL), text);
 		}
 		name_cache_trim(&cache);
 	}
 	assert_int_equal(lookups, NAME_CACHE_MAX);
-	name_cache_get(&cache, 1);
+	name_cache_get(&cache, 1, NULL);
 	name_cache_trim(&cache);
 	assert_int_equal(cache.n, 0);
-	assert_string_equal(name_cache_get(&cache, 1), "name 1");
+	assert_string_equal(name_cache_get(&cache, 1, NULL), "name 1");
 }
 
 int main(void)
