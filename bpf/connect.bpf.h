@@ -151,6 +151,7 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->pid = bpf_get_current_pid_tgid() >> 32;
 	conn->uid = (__u32)bpf_get_current_uid_gid();
 	conn->dst = *a->dst;
+	conn->rule_counter = a->rule_counter;
 	bpf_get_current_comm(conn->comm, sizeof(conn->comm));
 	note_options(a->ctx, a->sk, conn);
 	conn->shares[TPROXY_SHARE_USER] = share_index(seed, TPROXY_SHARE_USER, conn->uid);
@@ -481,7 +482,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	a.policy = policy;
 	a.dst = dst;
 	a.redirected_to = NULL;
-	a.rule_counter = 0;
+	a.rule_counter = TPROXY_NO_RULE;
 	if (!is_decided_by_destination(&a)) {
 		/*
 		 * A program that ran before has refused it: one of others, or that of an instance

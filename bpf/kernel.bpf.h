@@ -31,6 +31,7 @@ typedef struct {
 struct sock_common {
 	unsigned long skc_flags; /* bits, enum sock_flags */
 	atomic64_t skc_cookie;	 /* 0 = none was requested yet */
+	volatile unsigned char skc_state;
 } KERNEL_STRUCT;
 
 struct cgroup;
@@ -120,7 +121,9 @@ struct inet_connection_sock {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
-	__u32 write_seq;
+	__u32 write_seq, snd_nxt, snd_una;
+	__u64 bytes_acked, bytes_received;
+	__u32 srtt_us; /* smoothed round trip time, times 8 */
 	__u8 repair : 1;
 	void *md5sig_info;
 } KERNEL_STRUCT;
@@ -145,10 +148,19 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the cgroup2 hierarchy */
 } KERNEL_STRUCT;
 
+struct net {
+	__u64 net_cookie;
+} KERNEL_STRUCT;
+
+struct nsproxy {
+	struct net *net_ns;
+} KERNEL_STRUCT;
+
 struct task_struct {
 	int tgid; /* in the initial PID namespace */
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	struct nsproxy *nsproxy;
 	char comm[16];
 } KERNEL_STRUCT;
 
@@ -162,7 +174,28 @@ struct task_struct {
 #define INET_FLAGS_FREEBIND    11
 #define INET_FLAGS_TRANSPARENT 15
 
+/* True in the states in which this side has queued its FIN. */
+static __always_inline bool tcp_has_queued_fin(__u32 state)
+{
+	return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 ||
+	       state == BPF_TCP_CLOSING || state == BPF_TCP_LAST_ACK;
+}
+
 #define IFF_UP	     (1 << 0)
 #define IFF_LOOPBACK (1 << 3)
+
+/* The contexts of iterators, as the kernel passes them. */
+struct seq_file {
+	long long index; /* of the object; for sockets from 1 */
+} KERNEL_STRUCT;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} KERNEL_STRUCT;
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common; /* NULL: all sockets were visited */
+} KERNEL_STRUCT;
 
 #endif

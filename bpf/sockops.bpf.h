@@ -363,13 +363,6 @@ static __always_inline void observe_established(struct bpf_sock_ops *ctx)
 		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-/* True in the states in which this side has queued its FIN. */
-static __always_inline bool has_queued_fin(__u32 state)
-{
-	return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 ||
-	       state == BPF_TCP_CLOSING || state == BPF_TCP_LAST_ACK;
-}
-
 /*
  * Counts the data in both directions. Sequence numbers include the SYN and the FIN. The socket's
  * bytes_sent is not used, because it also counts segments whose retransmission failed.
@@ -383,7 +376,7 @@ static __always_inline void event_count_bytes(struct tproxy_event *event, struct
 	event->bytes_up = ctx->bytes_acked + (__u32)(snd_nxt - snd_una);
 	if (event->bytes_up) /* the SYN */
 		event->bytes_up--;
-	if (has_queued_fin(event->state)) {
+	if (tcp_has_queued_fin(event->state)) {
 		if (snd_nxt == tp->write_seq)
 			event->bytes_up--;
 		if (snd_una == tp->write_seq)

@@ -39,6 +39,7 @@
 #include "endpoint.bpf.h"
 #include "flow.bpf.h"
 #include "getsockopt.bpf.h"
+#include "list.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
 #include "record.bpf.h"
@@ -287,6 +288,23 @@ SEC("tc")
 int tproxy_sweep_now(struct __sk_buff *ctx)
 {
 	return sweep(ctx, (__u64)ctx->cb[1] << 32 | ctx->cb[0], /* at_once= */ true);
+}
+
+/* The pinned list of connections, see list.bpf.h. Runs once for each socket and once at the end. */
+SEC("iter/tcp")
+int tproxy_list(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct seq_file *seq = ctx->meta->seq;
+
+	/* The first socket, or the end of a list without sockets. */
+	if (seq->index == 1)
+		list_header(seq);
+	if (skc)
+		list_socket(seq, skc);
+	else
+		list_others(seq);
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -67,8 +67,9 @@ extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
  * The pin of the iterator that lists the live connections (bpf/list.bpf.h), readable by the group
  * of --relay-group. It is missing if the kernel refuses the iterator.
  */
-#define PINNED_LIST	 "connections"
-#define PINNED_LIST_MODE 0440
+#define PINNED_LIST	    "connections"
+#define PINNED_LIST_MODE    0440
+#define PINNED_LIST_PROGRAM "tproxy_list"
 
 /* Returns the map of that name, or NULL if this version has none. */
 const struct pinned_map *pinned_map_by_name(const char *name);

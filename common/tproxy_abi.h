@@ -147,6 +147,8 @@ struct tproxy_conn {
 	__u16 port_index;		 /* index of this port among the relay's */
 	__u16 loads;			 /* kernel half only: index in map_loads */
 	__u32 isn;			 /* see struct tproxy_tuple */
+	__u32 rule_counter;		 /* of the rule that redirects, or TPROXY_NO_RULE */
+	__u32 reserved;
 };
 
 /*
@@ -320,6 +322,8 @@ struct tproxy_target {
 #define TPROXY_RULE_COUNTERS_MAX   1024
 #define TPROXY_RULE_NAME_LEN	   32
 #define TPROXY_CGROUP_BITS_ENTRIES 4096
+/* No counter: no rules were loaded, or the rule is one of `tproxyctl run`, which have none. */
+#define TPROXY_NO_RULE 0xffff
 
 enum tproxy_rule_action {
 	TPROXY_RULE_REDIRECT,
@@ -692,12 +696,12 @@ _Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
 _Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 152, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 160, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 168, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 176, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* tproxyctl connections: prints map_socks, as a table or as JSON. */
+/* tproxyctl connections: prints the live connections, as a table or as JSON. */
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +14,9 @@
 #include "host/json.h"
 #include "host/names.h"
 #include "log.h"
-#include "monotonic.h"
 #include "options.h"
 #include "parse.h"
-#include "state/conns.h"
+#include "state/connections.h"
 #include "state/maps.h"
 #include "tproxy_abi.h"
 #include "util.h"
@@ -26,7 +24,8 @@
 static const struct ctl_usage usage = {
 	.command = CTL_CONNECTIONS,
 	.synopsis = "[--json] [-p DIR]",
-	.about = "Prints the redirected connections that are alive, the oldest first.\n",
+	.about =
+		"Prints the redirected and observed connections that are alive, the oldest first.\n",
 };
 
 /*
@@ -62,36 +61,77 @@ static void name_cache_finish(struct name_cache *cache)
 		free(cache->slots[i].name);
 }
 
+/* The connections, in a table that grows. */
+struct table {
+	struct conn_row *rows;
+	size_t n, size;
+};
+
+static void table_finish(struct table *table)
+{
+	free(table->rows);
+}
+
+/* A callback of connections_read(). */
+static int add_row(const struct conn_row *row, void *data)
+{
+	struct table *table = data;
+
+	if (table->n == table->size) {
+		const size_t size = table->size ? 2 * table->size : 64;
+		struct conn_row *rows = reallocarray(table->rows, size, sizeof(*rows));
+
+		if (!rows)
+			return -ENOMEM;
+		table->rows = rows;
+		table->size = size;
+	}
+	table->rows[table->n++] = *row;
+	return 0;
+}
+
 static int by_age(const void *a, const void *b)
 {
-	const struct conns_entry *x = a, *y = b;
+	const struct conn_row *x = a, *y = b;
 
-	return (x->conn.started_ns > y->conn.started_ns) -
-	       (x->conn.started_ns < y->conn.started_ns);
+	if (x->age_ms != y->age_ms)
+		return x->age_ms < y->age_ms ? 1 : -1;
+	return (x->id > y->id) - (x->id < y->id);
 }
 
-static uint64_t age_ms(const struct tproxy_conn *conn, uint64_t now)
+/* "12.345 ms", or "-" if no round trip time was measured. */
+static char *format_rtt(const struct conn_row *row, char buf[32])
 {
-	return now > conn->started_ns ? (now - conn->started_ns) / 1000000 : 0;
+	if (row->rtt_us)
+		snprintf(buf, 32, "%u.%03u ms", row->rtt_us / 1000, row->rtt_us % 1000);
+	else
+		strcpy(buf, "-");
+	return buf;
 }
 
-static void print_text(const struct conns_entry *entries, size_t n, uint64_t now,
-		       struct name_cache *users, struct name_cache *cgroups)
+static void print_text(const struct table *table, struct name_cache *users,
+		       struct name_cache *cgroups)
 {
-	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN];
+	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN], rtt[32];
 	char src[ADDRESS_ENDPOINT_LEN], dst[ADDRESS_ENDPOINT_LEN];
+	char tx[FORMAT_BYTES_LEN], rx[FORMAT_BYTES_LEN];
 	size_t i;
 
-	printf("%-12s %8s %-16s %-12s %-22s %-22s %s\n", "AGE", "PID", "COMMAND", "USER", "SOURCE",
-	       "DESTINATION", "CGROUP");
-	for (i = 0; i < n; i++) {
-		const struct tproxy_conn *conn = &entries[i].conn;
+	printf("%-12s %8s %-16s %-12s %-10s %-11s %-22s %-22s %10s %10s %11s %-12s %s\n", "AGE",
+	       "PID", "COMMAND", "USER", "VERDICT", "STATE", "SOURCE", "DESTINATION", "SENT",
+	       "RECEIVED", "RTT", "RULE", "CGROUP");
+	for (i = 0; i < table->n; i++) {
+		const struct conn_row *row = &table->rows[i];
 
-		printf("%-12s %8u %-16s %-12s %-22s %-22s %s\n",
-		       format_duration_ms(age_ms(conn, now), age), conn->pid,
-		       escape_text(conn->comm, sizeof(conn->comm), comm, sizeof(comm)),
-		       name_of(users, conn->uid), address_format_endpoint(&conn->src, src),
-		       address_format_endpoint(&conn->dst, dst), name_of(cgroups, conn->cgroup_id));
+		printf("%-12s %8u %-16s %-12s %-10s %-11s %-22s %-22s %10s %10s %11s %-12s %s\n",
+		       format_duration_ms(row->age_ms, age), row->pid,
+		       escape_text(row->comm, sizeof(row->comm), comm, sizeof(comm)),
+		       name_of(users, row->uid), conn_verdict_name(row->verdict),
+		       conn_state_name(row->state), address_format_endpoint(&row->src, src),
+		       address_format_endpoint(&row->dst, dst),
+		       row->live ? format_bytes(row->tx_bytes, tx) : "-",
+		       row->live ? format_bytes(row->rx_bytes, rx) : "-", format_rtt(row, rtt),
+		       *row->rule ? row->rule : "-", name_of(cgroups, row->cgroup_id));
 	}
 }
 
@@ -108,20 +148,57 @@ static void add_endpoint(struct json_object *to, const char *key, const struct t
 	json_object_object_add(to, key, object);
 }
 
-/* conn->comm may lack the NUL at its end. */
-static void add_command(struct json_object *to, const struct tproxy_conn *conn)
+/* The members that the socket's own numbers fill in; null if the socket was not read. */
+static void add_live(struct json_object *to, const struct conn_row *row)
 {
-	char comm[TPROXY_COMM_LEN + 1] = "";
+	static const char *const keys[] = { "state", "tx_bytes", "rx_bytes", "rtt_us" };
+	size_t i;
 
-	memcpy(comm, conn->comm, TPROXY_COMM_LEN);
-	json_add_string(to, "command", comm);
+	if (row->live) {
+		json_add_string(to, "state", conn_state_name(row->state));
+		json_add_number(to, "tx_bytes", row->tx_bytes);
+		json_add_number(to, "rx_bytes", row->rx_bytes);
+		if (row->rtt_us)
+			json_add_number(to, "rtt_us", row->rtt_us);
+	}
+	for (i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (!json_object_object_get_ex(to, keys[i], NULL))
+			json_object_object_add(to, keys[i], NULL);
+	}
+}
+
+static struct json_object *row_object(const struct conn_row *row, struct name_cache *users,
+				      struct name_cache *cgroups)
+{
+	struct json_object *object = json_object_new_object();
+	char id[CONN_ROW_ID_LEN];
+
+	json_add_string(object, "id", conn_row_id(row->id, id));
+	json_add_number(object, "cookie", row->id);
+	json_add_number(object, "netns_cookie", row->netns_cookie);
+	json_add_number(object, "pid", row->pid);
+	json_add_string(object, "command", row->comm);
+	json_add_number(object, "uid", row->uid);
+	json_add_string(object, "user", name_of(users, row->uid));
+	json_add_number(object, "cgroup_id", row->cgroup_id);
+	json_add_string(object, "cgroup", name_of(cgroups, row->cgroup_id));
+	add_endpoint(object, "source", &row->src);
+	add_endpoint(object, "destination", &row->dst);
+	json_add_string(object, "verdict", conn_verdict_name(row->verdict));
+	json_object_object_add(object, "rule",
+			       *row->rule ? json_object_new_string(row->rule) : NULL);
+	if (row->relay_pid)
+		json_add_number(object, "relay_pid", row->relay_pid);
+	json_add_number(object, "age_ms", row->age_ms);
+	add_live(object, row);
+	return object;
 }
 
 /*
  * Prints one object at a time: all of them at once would take a hundred times the size of the map.
  */
-static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
-		       const char *pin_dir, uint64_t now, struct name_cache *users,
+static void print_json(const struct table *table, bool loaded, const char *pin_dir,
+		       enum connections_source source, struct name_cache *users,
 		       struct name_cache *cgroups)
 {
 	_cleanup_(json_put) struct json_object *head = json_new_document();
@@ -130,40 +207,30 @@ static void print_json(const struct conns_entry *entries, size_t n, bool loaded,
 
 	json_add_bool(head, "loaded", loaded);
 	json_add_string(head, "pin_dir", pin_dir);
+	if (loaded)
+		json_add_bool(head, "live", source == CONNECTIONS_LIVE);
 	text = json_object_to_json_string_ext(head, JSON_C_TO_STRING_NOSLASHESCAPE |
 							    JSON_C_TO_STRING_PLAIN);
 	/* The members of the head, without its closing bracket. */
 	printf("%.*s,\n\"connections\":[", (int)strlen(text) - 1, text);
-	for (i = 0; i < n; i++) {
-		_cleanup_(json_put) struct json_object *object = json_object_new_object();
-		const struct tproxy_conn *conn = &entries[i].conn;
+	for (i = 0; i < table->n; i++) {
+		_cleanup_(json_put) struct json_object *object =
+			row_object(&table->rows[i], users, cgroups);
 
-		json_add_number(object, "cookie", entries[i].cookie);
-		json_add_number(object, "netns_cookie", conn->netns_cookie);
-		json_add_number(object, "pid", conn->pid);
-		add_command(object, conn);
-		json_add_number(object, "uid", conn->uid);
-		json_add_string(object, "user", name_of(users, conn->uid));
-		json_add_number(object, "cgroup_id", conn->cgroup_id);
-		json_add_string(object, "cgroup", name_of(cgroups, conn->cgroup_id));
-		add_endpoint(object, "source", &conn->src);
-		add_endpoint(object, "destination", &conn->dst);
-		json_add_number(object, "age_ms", age_ms(conn, now));
 		printf("%s\n    %s", i ? "," : "",
 		       json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
 	}
-	printf("%s]}\n", n ? "\n" : "");
+	printf("%s]}\n", table->n ? "\n" : "");
 }
 
 int ctl_connections(int argc, char **argv)
 {
 	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = names_cgroup };
 	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = names_user };
-	_cleanup_free_ struct conns_entry *entries = NULL;
+	_cleanup_(table_finish) struct table table = {};
+	enum connections_source source = CONNECTIONS_MAPS;
 	struct ctl_options options;
 	uint32_t version;
-	uint64_t now;
-	size_t n = 0;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
@@ -171,22 +238,25 @@ int ctl_connections(int argc, char **argv)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	r = maps_check_abi(options.pin_dir, &version);
 	if (r == -ENOENT && options.json)
-		print_json(NULL, 0, /* loaded= */ false, options.pin_dir, 0, &users, &cgroups);
+		print_json(&table, /* loaded= */ false, options.pin_dir, source, &users, &cgroups);
 	else if (r == -ENOENT)
 		log_err(MAPS_NOT_LOADED, options.pin_dir);
 	if (r < 0)
 		return EXIT_FAILURE;
 	bpffs_sweep(options.pin_dir);
-	r = conns_read(options.pin_dir, &entries, &n);
+	r = connections_read(options.pin_dir, add_row, &table, &source);
 	if (r < 0) {
 		maps_log_error(options.pin_dir, PINNED_SOCKS, r);
 		return EXIT_FAILURE;
 	}
-	now = monotonic_kernel_ns();
-	qsort(entries, n, sizeof(*entries), by_age);
+	if (table.n)
+		qsort(table.rows, table.n, sizeof(*table.rows), by_age);
+	if (source == CONNECTIONS_MAPS && !options.json)
+		log_warning("state and bytes are unknown: %s",
+			    connections_why_maps(options.pin_dir));
 	if (options.json)
-		print_json(entries, n, /* loaded= */ true, options.pin_dir, now, &users, &cgroups);
+		print_json(&table, /* loaded= */ true, options.pin_dir, source, &users, &cgroups);
 	else
-		print_text(entries, n, now, &users, &cgroups);
+		print_text(&table, &users, &cgroups);
 	return EXIT_SUCCESS;
 }

@@ -39,6 +39,12 @@
 
 #define UID_NOBODY 65534
 
+/* True for a pin of the list, which belongs to the relays' group as the maps do. */
+static bool is_list(const char *name)
+{
+	return strncmp(name, PINNED_LIST, strlen(PINNED_LIST)) == 0;
+}
+
 /* Returns the mode that a pin must have, 0 for a map that this version does not have. */
 static mode_t wanted_mode(const char *name)
 {
@@ -46,6 +52,8 @@ static mode_t wanted_mode(const char *name)
 
 	if (map)
 		return map->mode;
+	if (is_list(name))
+		return PINNED_LIST_MODE;
 	return strncmp(name, "map_", 4) == 0 ? 0 : PINNED_HOOK_MODE;
 }
 
@@ -95,7 +103,8 @@ static bool check_pin(struct doctor *d, const char *name)
 			   shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
-	return check_access(d, path, &st, mode, strncmp(name, "map_", 4) == 0 ? d->relay_gid : 0);
+	return check_access(d, path, &st, mode,
+			    strncmp(name, "map_", 4) == 0 || is_list(name) ? d->relay_gid : 0);
 }
 
 static bool check_maps_there(struct doctor *d)
@@ -113,6 +122,19 @@ static bool check_maps_there(struct doctor *d)
 		good = false;
 	}
 	return good;
+}
+
+/* The kernel may have refused the iterator. Nothing but the tools needs it. */
+static void check_list_there(struct doctor *d)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" PINNED_LIST, d->pin_dir);
+	if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0 || errno != ENOENT)
+		return;
+	doctor_add(d, DOCTOR_WARNING, "pins",
+		   "'%s' is missing: the tools do not know state and bytes of connections", path);
+	doctor_fix(d, "%s", doctor_fix_load(d));
 }
 
 /*
@@ -162,6 +184,7 @@ static void check_files(struct doctor *d)
 			good &= check_pin(d, entry->d_name);
 	}
 	good &= check_maps_there(d);
+	check_list_there(d);
 	good &= check_way(d);
 	if (good && d->relay_gid)
 		doctor_add(

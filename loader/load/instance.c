@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "host/cgroup.h"
+#include "list.h"
 #include "log.h"
 #include "monotonic.h"
 #include "objects.h"
@@ -104,6 +105,7 @@ static int load_object(const struct instance_options *o, const struct tproxy_pol
 	size_t i;
 	int r;
 
+	list_leave_out(skel->obj);
 	for (i = 0; i < _HOOK_MAX; i++)
 		bpf_program__set_autoload(programs_find(skel->obj, &hooks[i]),
 					  is_wanted(&hooks[i], o, policy));
@@ -141,7 +143,7 @@ static int make_policy(const struct instance_options *o, struct tproxy_policy *r
 	return 0;
 }
 
-/* The counter of each rule is its number. The default has the number after the last rule. */
+/* The rules have no counters: those of a shared directory belong to its own rules. */
 static int write_rules(const struct rules_compiled *compiled, struct tproxy_bpf *skel)
 {
 	_cleanup_free_ struct tproxy_rules *rules = malloc(sizeof(*rules));
@@ -154,9 +156,9 @@ static int write_rules(const struct rules_compiled *compiled, struct tproxy_bpf 
 	*rules = compiled->rules;
 	rules->generation = 1;
 	rules->sets_slot = 0;
-	rules->default_counter = (__u32)compiled->n_rules;
+	rules->default_counter = TPROXY_NO_RULE;
 	for (i = 0; i < rules->n_rows; i++)
-		rules->rows[i].counter = rules->rows[i].group;
+		rules->rows[i].counter = TPROXY_NO_RULE;
 	r = inner_map_fill(bpf_map__fd(skel->maps.map_sets_active), compiled->prefixes,
 			   compiled->bits, compiled->n_prefixes);
 	if (r == 0)

@@ -40,6 +40,7 @@
 #include "handshakes.h"
 #include "host/namespaces.h"
 #include "links.h"
+#include "list.h"
 #include "log.h"
 #include "objects.h"
 #include "options.h"
@@ -142,21 +143,13 @@ static int check_pinned(struct pins *pins)
 	return r < 0 ? r : -EPROTO;
 }
 
-static int load_object(struct load *l)
+/* Opens the object and sets the pins of its maps. Returns 0 or -errno, logged. */
+static int open_object(struct load *l)
 {
 	struct bpf_map *map;
 	char path[PATH_MAX];
 	int r;
 
-	/*
-	 * At most one pin for each map and program, and one link of each hook for each scope and
-	 * the relay cgroup.
-	 */
-	r = created_init(&l->created, _PINNED_MAP_MAX + _HOOK_MAX * (l->targets.n_scopes + 2));
-	if (r < 0) {
-		log_err("out of memory");
-		return r;
-	}
 	l->skel = tproxy_bpf__open();
 	if (!l->skel) {
 		r = -errno;
@@ -165,6 +158,8 @@ static int load_object(struct load *l)
 	}
 	bpf_object__for_each_map(map, l->skel->obj)
 	{
+		if (bpf_map__is_internal(map))
+			continue; /* constants of the programs */
 		r = pins_path(&l->pins, bpf_map__name(map), path);
 		if (r < 0)
 			return r;
@@ -173,11 +168,62 @@ static int load_object(struct load *l)
 			log_err("cannot set the pin of %s: %s", bpf_map__name(map), strerror(-r));
 			return r;
 		}
-		/* libbpf pins maps while it loads. It unpins them if the load fails. */
-		if (!pins_exists(&l->pins, bpf_map__name(map)))
-			created_add(&l->created, bpf_map__name(map));
 	}
+	return 0;
+}
+
+/* libbpf pins maps while it loads. It unpins them if the load fails. */
+static void note_missing_maps(struct load *l)
+{
+	size_t i;
+
+	for (i = 0; i < _PINNED_MAP_MAX; i++) {
+		if (!pins_exists(&l->pins, pinned_maps[i].name))
+			created_add(&l->created, pinned_maps[i].name);
+	}
+}
+
+/*
+ * The list of connections is not worth a failure: if the kernel refuses the programs, they are
+ * loaded without it.
+ */
+static int load_without_list(struct load *l, int error)
+{
+	int r;
+
+	tproxy_bpf__destroy(l->skel);
+	r = open_object(l);
+	if (r < 0)
+		return r;
+	list_leave_out(l->skel->obj);
+	if (tproxy_bpf__load(l->skel) < 0)
+		return error;
+	log_warning(
+		"the kernel rejected the list of connections: %s; 'tproxyctl connections' will lack state and bytes",
+		strerror(-error));
+	return 0;
+}
+
+static int load_object(struct load *l)
+{
+	int r;
+
+	/*
+	 * At most one pin for each map and program, one for the list, and one link of each hook for
+	 * each scope and the relay cgroup.
+	 */
+	r = created_init(&l->created, _PINNED_MAP_MAX + 1 + _HOOK_MAX * (l->targets.n_scopes + 2));
+	if (r < 0) {
+		log_err("out of memory");
+		return r;
+	}
+	r = open_object(l);
+	if (r < 0)
+		return r;
+	note_missing_maps(l);
 	r = tproxy_bpf__load(l->skel);
+	if (r < 0)
+		r = load_without_list(l, r);
 	if (r < 0)
 		log_err("the kernel rejected the BPF programs: %s%s", strerror(-r),
 			l->options->verbose ? ""
@@ -219,6 +265,9 @@ static int set_map_access(struct load *l, gid_t gid)
 		if (r < 0)
 			return r;
 	}
+	r = list_set_access(&l->pins, gid);
+	if (r < 0)
+		return r;
 	r = open_bpffs(l);
 	if (r < 0)
 		return r;
@@ -300,6 +349,8 @@ static int load_steps(struct load *l)
 	if (r < 0)
 		return r;
 	r = programs_pin(l->skel->obj, &l->pins, &l->created);
+	if (r == 0)
+		r = list_pin(l->skel->obj, &l->pins, l->options->relay_gid, &l->created);
 	if (r < 0)
 		return r;
 	/*

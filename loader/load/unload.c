@@ -16,6 +16,7 @@
 #include "escape.h"
 #include "handshakes.h"
 #include "log.h"
+#include "objects.h"
 #include "search_bit.h"
 #include "state/owned.h"
 #include "state/pinned_link.h"
@@ -115,6 +116,8 @@ int unload(const char *path)
 		return r;
 	let_handshakes_end(pins.path);
 	r = pins_for_each(&pins, remove_prefix, "link_");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, PINNED_LIST);
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, "prog_");
 	if (r < 0)

@@ -2,23 +2,31 @@
 /*
  * tproxyctl: the live connections, see connections.h.
  *
- * The iterator prints lines, of which one read(2) may end anywhere. getline(3) puts them together.
- * If the first line is not our header, another version of the programs is pinned, and the maps are
- * read. So they are if the pin is missing or may not be opened.
+ * The maps say which connections there are, in all network namespaces. The iterator sees the
+ * sockets of the namespace in which its file was opened. So the list is read here, then in each
+ * other namespace that has connections and can be entered, which takes root. Connections of the
+ * remaining ones come from the maps, without the numbers of their sockets.
+ *
+ * A connection of a namespace that was visited, which is in the maps and not in the list, has ended
+ * meanwhile. Entries that other programs than tproxy's wrote belong to no namespace.
+ *
+ * One read(2) of the list may end anywhere; getline(3) puts the lines together. If the first line
+ * is not our header, another version is pinned, and the maps alone are used.
  */
 #include "connections.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bpffs.h"
 #include "conns.h"
+#include "host/netns_tour.h"
 #include "monotonic.h"
 #include "objects.h"
 #include "rules_view.h"
@@ -27,17 +35,6 @@
 
 #define NSEC_PER_MSEC 1000000
 #define BATCH_MAX     4096
-
-static FILE *open_list(const char *pin_dir)
-{
-	char path[PATH_MAX];
-	int n = snprintf(path, sizeof(path), "%s/" PINNED_LIST, pin_dir);
-
-	if (n >= 0 && (size_t)n < sizeof(path))
-		return fopen(path, "re");
-	errno = ENAMETOOLONG;
-	return NULL;
-}
 
 /* Reads a line, without its newline. Returns 1, 0 at the end, or -errno. */
 static int read_line(FILE *file, char **line, size_t *size)
@@ -53,40 +50,152 @@ static int read_line(FILE *file, char **line, size_t *size)
 	return 1;
 }
 
-/* Returns 1 if the first line is our header, or 0 or -errno if the list cannot be read. */
-static int read_header(FILE *file, char **line, size_t *size)
-{
-	int r = read_line(file, line, size);
-
-	return r == 1 && strcmp(*line, CONN_ROW_HEADER) != 0 ? -EPROTO : r;
-}
-
 /*
- * Reads the iterator. Returns as connections_read(). *ret_began tells whether it could be read: the
- * maps can be read instead until then.
+ * Passes the lines of a list, whose header was read. Returns 0, the result of @fn or -errno. A line
+ * that begins with '#' is a comment.
  */
-static int read_list(const char *pin_dir, connections_fn fn, void *data, bool *ret_began)
+static int pass_list(FILE *file, connections_fn fn, void *data)
 {
-	_cleanup_fclose_ FILE *file = open_list(pin_dir);
 	_cleanup_free_ char *line = NULL;
 	struct conn_row row;
 	size_t size = 0;
 	int r;
 
-	*ret_began = false;
-	if (!file)
-		return -errno;
-	r = read_header(file, &line, &size);
-	if (r <= 0)
-		return r < 0 ? r : -ENODATA;
-	*ret_began = true;
 	while ((r = read_line(file, &line, &size)) > 0) {
-		r = conn_row_parse(line, &row);
-		r = r < 0 ? -EBADMSG : fn(&row, data);
+		if (*line == '#')
+			continue;
+		r = conn_row_parse(line, &row) < 0 ? -EBADMSG : fn(&row, data);
 		if (r)
 			return r;
 	}
 	return r;
+}
+
+/* Opens the list of this namespace, and reads its header. Returns 0 or -errno. */
+static int open_list(const char *pin_dir, FILE **ret_file)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	_cleanup_free_ char *line = NULL;
+	char path[PATH_MAX];
+	size_t size = 0;
+	int n, r;
+
+	n = snprintf(path, sizeof(path), "%s/" PINNED_LIST, pin_dir);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	r = read_line(file, &line, &size);
+	if (r < 0)
+		return r;
+	if (r == 0 || strcmp(line, CONN_ROW_HEADER) != 0)
+		return -EPROTO;
+	*ret_file = TAKE_PTR(file);
+	return 0;
+}
+
+/* The namespaces whose list was read, and those that are still wanted. */
+struct visits {
+	const char *pin_dir;
+	connections_fn fn;
+	void *data;
+	uint64_t *wanted; /* cookies, sorted */
+	bool *visited;	  /* the list of wanted[i] was read */
+	size_t n, n_left;
+	int result; /* of @fn, or an error after the first line */
+};
+
+static int by_cookie(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static bool *visit_of(const struct visits *visits, uint64_t cookie)
+{
+	const uint64_t *found =
+		bsearch(&cookie, visits->wanted, visits->n, sizeof(cookie), by_cookie);
+
+	return found ? &visits->visited[found - visits->wanted] : NULL;
+}
+
+static bool was_visited(const struct visits *visits, uint64_t cookie)
+{
+	const bool *visited = visit_of(visits, cookie);
+
+	return visited && *visited;
+}
+
+/*
+ * Passes the connections of the namespace that this thread is in. Returns 0, 1 at the end of the
+ * work, or -errno.
+ */
+static int visit(uint64_t cookie, void *data)
+{
+	struct visits *visits = data;
+	bool *visited = visit_of(visits, cookie);
+	_cleanup_fclose_ FILE *file = NULL;
+	int r;
+
+	if (!visited || *visited)
+		return 0;
+	r = open_list(visits->pin_dir, &file);
+	if (r < 0)
+		return r;
+	visits->result = pass_list(file, visits->fn, visits->data);
+	*visited = true;
+	visits->n_left--;
+	return visits->result || visits->n_left == 0;
+}
+
+/* A snapshot of both maps. */
+struct snapshot {
+	struct conn_row *rows;
+	size_t n, size;
+};
+
+static int add_row(const struct conn_row *row, void *data)
+{
+	struct snapshot *snapshot = data;
+
+	if (snapshot->n == snapshot->size) {
+		const size_t size = snapshot->size ? 2 * snapshot->size : 64;
+		struct conn_row *rows = reallocarray(snapshot->rows, size, sizeof(*rows));
+
+		if (!rows)
+			return -ENOMEM;
+		snapshot->rows = rows;
+		snapshot->size = size;
+	}
+	snapshot->rows[snapshot->n++] = *row;
+	return 0;
+}
+
+/* Fills in the namespaces of these connections, and @own. Returns 0 or -ENOMEM. */
+static int find_wanted(const struct snapshot *snapshot, uint64_t own, struct visits *visits)
+{
+	size_t i, n = 0;
+
+	visits->wanted = calloc(snapshot->n + 1, sizeof(*visits->wanted));
+	visits->visited = calloc(snapshot->n + 1, sizeof(*visits->visited));
+	if (!visits->wanted || !visits->visited)
+		return -ENOMEM;
+	visits->wanted[n++] = own;
+	for (i = 0; i < snapshot->n; i++) {
+		const uint64_t cookie = snapshot->rows[i].netns_cookie;
+
+		if (cookie && cookie != visits->wanted[n - 1])
+			visits->wanted[n++] = cookie;
+	}
+	qsort(visits->wanted, n, sizeof(*visits->wanted), by_cookie);
+	for (i = 0; i < n; i++) {
+		if (visits->n == 0 || visits->wanted[i] != visits->wanted[visits->n - 1])
+			visits->wanted[visits->n++] = visits->wanted[i];
+	}
+	visits->n_left = visits->n;
+	return 0;
 }
 
 static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
@@ -94,13 +203,29 @@ static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
 	return now_ns > started_ns ? (now_ns - started_ns) / NSEC_PER_MSEC : 0;
 }
 
+static void set_rule(int texts_fd, uint32_t counter, struct conn_row *row)
+{
+	struct tproxy_rule_text text;
+
+	if (texts_fd < 0 || rules_view_rule_text(texts_fd, counter, &text) < 0 || !text.generation)
+		return;
+	if (*text.name)
+		snprintf(row->rule, sizeof(row->rule), "%s", text.name);
+	else if (text.line && strncmp(text.text, "default ", 8) != 0)
+		snprintf(row->rule, sizeof(row->rule), "line:%u", text.line);
+	else
+		strcpy(row->rule, "default");
+}
+
 static int read_redirected(const char *pin_dir, connections_fn fn, void *data)
 {
 	_cleanup_free_ struct conns_entry *entries = NULL;
 	const uint64_t now_ns = monotonic_kernel_ns();
+	_cleanup_close_ int texts_fd = -1;
 	size_t n = 0, i;
 	int r;
 
+	bpffs_open_map(pin_dir, PINNED_RULE_TEXTS, /* writable= */ false, &texts_fd);
 	r = conns_read(pin_dir, &entries, &n);
 	for (i = 0; i < n && r == 0; i++) {
 		const struct tproxy_conn *conn = &entries[i].conn;
@@ -117,23 +242,10 @@ static int read_redirected(const char *pin_dir, connections_fn fn, void *data)
 		};
 
 		memcpy(row.comm, conn->comm, sizeof(conn->comm));
+		set_rule(texts_fd, conn->rule_counter, &row);
 		r = fn(&row, data);
 	}
 	return r;
-}
-
-static void set_rule(int texts_fd, uint32_t counter, struct conn_row *row)
-{
-	struct tproxy_rule_text text;
-
-	if (texts_fd < 0 || rules_view_rule_text(texts_fd, counter, &text) < 0 || !text.generation)
-		return;
-	if (*text.name)
-		snprintf(row->rule, sizeof(row->rule), "%s", text.name);
-	else if (text.line)
-		snprintf(row->rule, sizeof(row->rule), "line:%u", text.line);
-	else
-		strcpy(row->rule, "default");
 }
 
 static int pass_observed(uint64_t cookie, const struct tproxy_observed *conn, int texts_fd,
@@ -188,40 +300,74 @@ static int read_observed(const char *pin_dir, connections_fn fn, void *data)
 	return done;
 }
 
-int connections_read(const char *pin_dir, connections_fn fn, void *data,
-		     enum connections_source *ret_source)
+/* Reads both maps. Returns 0, the result of @fn, or -errno. */
+static int read_maps(const char *pin_dir, connections_fn fn, void *data)
 {
-	bool began;
-	int r;
+	int r = read_redirected(pin_dir, fn, data);
 
-	r = read_list(pin_dir, fn, data, &began);
-	if (ret_source)
-		*ret_source = began ? CONNECTIONS_LIVE : CONNECTIONS_MAPS;
-	if (began)
-		return r;
-	r = read_redirected(pin_dir, fn, data);
 	if (r)
 		return r;
 	r = read_observed(pin_dir, fn, data);
-	/* Pins of an earlier load may lack map_observed, and its mode may exclude this user. */
-	return r == -ENOENT || r == -EACCES || r == -EPERM ? 0 : r;
+	/* Its mode may exclude this user. */
+	return r == -EACCES || r == -EPERM ? 0 : r;
 }
 
-static int stop(const struct conn_row *row, void *data)
+/*
+ * Reads the lists of all namespaces of these connections. Returns 0, -errno if no list can be read,
+ * or what ended it.
+ */
+static int read_lists(const struct snapshot *snapshot, struct visits *visits)
 {
-	return 1;
+	uint64_t own;
+	int r;
+
+	r = netns_tour_cookie(&own);
+	if (r == 0)
+		r = find_wanted(snapshot, own, visits);
+	if (r == 0)
+		r = visit(own, visits);
+	if (r < 0 || visits->result)
+		return r < 0 ? r : visits->result;
+	/* Namespaces that cannot be entered are not visited. */
+	if (visits->n_left > 0 && geteuid() == 0)
+		netns_tour(visit, visits);
+	return visits->result;
+}
+
+int connections_read(const char *pin_dir, connections_fn fn, void *data,
+		     enum connections_source *ret_source)
+{
+	struct visits visits = { .pin_dir = pin_dir, .fn = fn, .data = data };
+	struct snapshot snapshot = {};
+	size_t i;
+	int r;
+
+	r = read_maps(pin_dir, add_row, &snapshot);
+	if (r == 0) {
+		/* Without a list all of them come from the maps. */
+		read_lists(&snapshot, &visits);
+		r = visits.result;
+	}
+	if (ret_source)
+		*ret_source = visits.n_left < visits.n ? CONNECTIONS_LIVE : CONNECTIONS_MAPS;
+	for (i = 0; i < snapshot.n && r == 0; i++) {
+		if (!was_visited(&visits, snapshot.rows[i].netns_cookie))
+			r = fn(&snapshot.rows[i], data);
+	}
+	free(snapshot.rows);
+	free(visits.wanted);
+	free(visits.visited);
+	return r;
 }
 
 const char *connections_why_maps(const char *pin_dir)
 {
-	bool began;
-	int r = read_list(pin_dir, stop, NULL, &began);
+	_cleanup_fclose_ FILE *file = NULL;
+	const int r = open_list(pin_dir, &file);
 
 	if (r == -ENOENT)
-		return "the load found no support for the pinned list in this kernel";
+		return "tproxy-load has pinned no list of connections, or it was removed";
 	if (r == -EACCES || r == -EPERM)
-		return "the pinned list may not be read by this user";
-	if (r == -EPROTO || r == -EINVAL)
-		return "another version has pinned the list";
-	return strerror(r < 0 ? -r : EIO);
+		return "this user may not read the list of connections";
+	return r == -EPROTO ? "another version has pinned the list of connections" : strerror(-r);
 }

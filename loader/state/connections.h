@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The live connections, redirected and observed, in no particular order: from the pinned iterator,
- * which also reads their sockets, or from map_socks and map_observed if there is no iterator.
+ * The live connections, redirected and observed, in no particular order. The pinned list tells what
+ * their sockets do, in the reader's network namespace. Root reads it in all others too, as far as
+ * some process runs there. The remaining connections come from map_socks and map_observed: all of
+ * them, if no list is pinned.
  */
 #ifndef TPROXY_STATE_CONNECTIONS_H
 #define TPROXY_STATE_CONNECTIONS_H
@@ -9,8 +11,8 @@
 #include "conn_row.h"
 
 enum connections_source {
-	CONNECTIONS_LIVE, /* the iterator: state, bytes and round trip time too */
-	CONNECTIONS_MAPS, /* the maps: row->live is false */
+	CONNECTIONS_LIVE, /* the list: state, bytes and round trip time of the rows that are live */
+	CONNECTIONS_MAPS, /* the maps only: no row is live */
 };
 
 /* Called for each connection; the row is valid during the call. A result other than 0 ends it. */

@@ -81,13 +81,11 @@ static bool is_our_map(int fd, const char *name)
 	       is_named(info.name, name);
 }
 
-static bool is_our_program(int fd, const struct hook *hook)
+static bool is_our_program(int fd, const char *name)
 {
 	struct bpf_prog_info info = {};
 	__u32 len = sizeof(info);
-	char name[PINS_LINK_LEN];
 
-	snprintf(name, sizeof(name), "tproxy_%s", hook->name);
 	return is_kind(fd, "bpf-prog") && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 &&
 	       is_named(info.name, name);
 }
@@ -98,8 +96,11 @@ static bool is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
-/* Returns 1, 0 or -errno, as owned_by_tproxy(). */
-static int is_our_link(int fd, const struct hook *hook)
+/*
+ * Tells whether a pinned link is of this type, and runs the program of this name. Returns 1, 0 or
+ * -errno, as owned_by_tproxy().
+ */
+static int is_our_link(int fd, enum bpf_link_type type, const char *program)
 {
 	struct bpf_link_info info = {};
 	__u32 len = sizeof(info);
@@ -107,12 +108,17 @@ static int is_our_link(int fd, const struct hook *hook)
 
 	if (!is_kind(fd, "bpf_link") && !is_kind(fd, "bpf-link"))
 		return 0;
-	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.type != BPF_LINK_TYPE_CGROUP)
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0 || info.type != type)
 		return 0;
 	prog_fd = bpf_prog_get_fd_by_id(info.prog_id);
 	if (prog_fd < 0)
 		return is_shortage(errno) ? -errno : errno == EPERM;
-	return is_our_program(prog_fd, hook);
+	return is_our_program(prog_fd, program);
+}
+
+static bool is_list(const char *name)
+{
+	return strcmp(name, PINNED_LIST) == 0 || strcmp(name, PINNED_LIST PINNED_STAGED) == 0;
 }
 
 bool owned_is_other_file(const struct pins *pins, const char *name)
@@ -128,17 +134,23 @@ int owned_by_tproxy(const struct pins *pins, const char *name)
 {
 	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
 	const struct pinned_map *map = pinned_map_of_pin(name);
+	const bool list = is_list(name);
+	char path[PATH_MAX], program_name[PINS_LINK_LEN] = PINNED_LIST_PROGRAM;
 	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
 
-	if ((!map && !program && !link) || pins_path(pins, name, path) < 0)
+	if ((!map && !program && !link && !list) || pins_path(pins, name, path) < 0)
 		return 0;
 	fd = bpf_obj_get(path);
 	if (fd < 0 && is_shortage(errno))
 		return -errno;
 	if (fd < 0)
 		return errno == EACCES || errno == EPERM || errno == EROFS;
+	if (map)
+		return is_our_map(fd, map->name);
+	if (list)
+		return is_our_link(fd, BPF_LINK_TYPE_ITER, program_name);
+	snprintf(program_name, sizeof(program_name), "tproxy_%s", (program ? program : link)->name);
 	if (program)
-		return is_our_program(fd, program);
-	return link ? is_our_link(fd, link) : is_our_map(fd, map->name);
+		return is_our_program(fd, program_name);
+	return is_our_link(fd, BPF_LINK_TYPE_CGROUP, program_name);
 }

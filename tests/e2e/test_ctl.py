@@ -266,7 +266,10 @@ def test_connections(proxied, ctl):
     age = one.pop("age_ms")
     assert 0 <= age < 30_000
     assert one.pop("cookie") > 0 and one.pop("netns_cookie") > 0
+    assert one.pop("rtt_us") > 0
     assert one == {
+        "id": wire.connection_id(client), "verdict": "redirected", "rule": None,
+        "state": "established", "tx_bytes": 0, "rx_bytes": 0, "relay_pid": proxied.relay.pid,
         "pid": pid, "command": Path("/proc/self/comm").read_text().rstrip("\n"),
         "uid": 12345, "user": "12345", "cgroup": str(proxied.scope),
         "cgroup_id": proxied.scope.path.stat().st_ino,
@@ -274,7 +277,8 @@ def test_connections(proxied, ctl):
         "destination": {"address": destination[0], "port": destination[1]},
     }
     heading, line = ctl("connections").succeeded().out.splitlines()
-    assert heading.split() == ["AGE", "PID", "COMMAND", "USER", "SOURCE", "DESTINATION", "CGROUP"]
+    assert heading.split() == ["AGE", "PID", "COMMAND", "USER", "VERDICT", "STATE", "SOURCE",
+                               "DESTINATION", "SENT", "RECEIVED", "RTT", "RULE", "CGROUP"]
     for value in (f" {pid} ", " 12345 ", "{}:{}".format(*source), "{}:{}".format(*destination),
                   f" {proxied.scope}"):
         assert value in line + " "

@@ -128,7 +128,7 @@ def test_second_load_adjusts_scopes_and_policy(bed):
 
 
 def test_second_load_repairs(bed):
-    """A missing link, a detached one, a missing program and a removed cgroup."""
+    """A missing link, a detached one, a missing program and list, and a removed cgroup."""
     doomed = bed.top.child("doomed")
     bed.load(scopes=[bed.scope, doomed])
     bed.pins.remove_link(f"link_connect4_{bed.scope.path.stat().st_ino:x}")
@@ -136,11 +136,12 @@ def test_second_load_repairs(bed):
     bpftool("link", "detach", "pinned",
             bed.pins.path / f"link_release_{bed.scope.path.stat().st_ino:x}")
     doomed.remove()
+    (bed.pins.path / "connections").unlink()
     bed.load()
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
     assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS,
-                                        *RELAY_HOOKS])
+                                        *RELAY_HOOKS, "connections"])
     bed.start_relay()
     assert bed.visit(bed.listen()).relayed
 
