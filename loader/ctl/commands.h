@@ -14,6 +14,7 @@ int ctl_doctor(int argc, char **argv);
 int ctl_register(int argc, char **argv);
 int ctl_explain(int argc, char **argv);
 int ctl_rules(int argc, char **argv);
+int ctl_capture(int argc, char **argv);
 int ctl_run(int argc, char **argv);
 int ctl_top(int argc, char **argv);
 int ctl_watch(int argc, char **argv);

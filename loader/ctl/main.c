@@ -30,6 +30,7 @@ static const struct {
 	[CTL_EXPLAIN] = { ctl_explain, "what would happen to a connect(), and why" },
 	[CTL_RULES] = { ctl_rules, "check, load and show rules, see tproxy-rules(5)" },
 	[CTL_RUN] = { ctl_run, "run a command whose connections are redirected" },
+	[CTL_CAPTURE] = { ctl_capture, "the packets of connections, with their programs" },
 	[CTL_TOP] = { ctl_top, "live connections with their rates, as a screen" },
 	[CTL_WATCH] = { ctl_watch, "each connection as it begins and ends, with its process" },
 	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture/pcapng.h"
 #include "config.h"
 #include "optable.h"
 #include "opthelp.h"
@@ -27,13 +28,13 @@
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
 /* Commands that show connections, and take the options of filter.h. */
-#define FILTERED (BIT(CTL_TOP) | BIT(CTL_WATCH))
+#define FILTERED (BIT(CTL_TOP) | BIT(CTL_WATCH) | BIT(CTL_CAPTURE))
 
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
 	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",	      [CTL_TOP] = "top",
-	[CTL_WATCH] = "watch",
+	[CTL_WATCH] = "watch",	 [CTL_CAPTURE] = "capture",
 };
 
 static const struct {
@@ -275,8 +276,17 @@ static const struct optable_row rows[] = {
 		.arg = "PATH",
 		OPTABLE_CUSTOM(set_cgroup),
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | FILTERED,
+		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | (FILTERED & ~BIT(CTL_CAPTURE)),
 		.help = "the cgroup of the process; doctor: one to check too",
+	},
+	/* capture has -c for --count, as other programs that capture. */
+	{
+		.name = "cgroup",
+		.arg = "PATH",
+		OPTABLE_CUSTOM(set_cgroup),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_CAPTURE),
+		.help = "the cgroup of the process",
 	},
 	{
 		.name = "uid",
@@ -450,6 +460,47 @@ static const struct optable_row rows[] = {
 		.help = "size of the ring in which the kernel keeps events; a power of 2",
 	},
 	{
+		.name = "write",
+		.short_name = 'w',
+		.arg = "FILE",
+		OPTABLE_PATH(struct ctl_options, write),
+		.commands = BIT(CTL_CAPTURE),
+		.help = "write pcapng to this file, or with - to stdout",
+	},
+	{
+		.name = "count",
+		.short_name = 'c',
+		.arg = "NUMBER",
+		OPTABLE_NUMBER(struct ctl_options, count, 1, UINT32_MAX),
+		.commands = BIT(CTL_CAPTURE),
+		.help = "end after this number of packets",
+	},
+	{
+		.name = "snap-length",
+		.short_name = 's',
+		.arg = "SIZE",
+		OPTABLE_SIZE(struct ctl_options, snap_length, 1, PCAPNG_SNAP_MAX),
+		.by_default = "256K",
+		.commands = BIT(CTL_CAPTURE),
+		.help = "bytes of each packet that are kept, from the IP header on",
+	},
+	{
+		.name = "file-size",
+		.short_name = 'C',
+		.arg = "SIZE",
+		OPTABLE_SIZE(struct ctl_options, file_size, 4096, 1U << 31),
+		.commands = BIT(CTL_CAPTURE),
+		.help = "begin another file when one has this size; FILE, FILE1, FILE2, ...",
+	},
+	{
+		.name = "files",
+		.short_name = 'W',
+		.arg = "NUMBER",
+		OPTABLE_NUMBER(struct ctl_options, n_files, 1, 100000),
+		.commands = BIT(CTL_CAPTURE),
+		.help = "keep this number of files, the newest ones; with --file-size",
+	},
+	{
 		.name = "pin-dir",
 		.short_name = 'p',
 		.arg = "DIR",
@@ -461,7 +512,7 @@ static const struct optable_row rows[] = {
 	{
 		.name = "json",
 		OPTABLE_FLAG(struct ctl_options, json),
-		.commands = ALL_COMMANDS & ~BIT(CTL_RUN),
+		.commands = ALL_COMMANDS & ~(BIT(CTL_RUN) | BIT(CTL_CAPTURE)),
 		.help = "print JSON",
 	},
 	OPTABLE_ROW_HELP,
@@ -530,6 +581,16 @@ static int check_run(const struct optable *of_command, const struct ctl_options 
 	return 0;
 }
 
+static int check_capture(const struct optable *of_command, const struct ctl_options *o)
+{
+	if ((o->file_size || o->n_files) && (!*o->write || strcmp(o->write, "-") == 0))
+		return optparse_usage_error(of_command,
+					    "--file-size and --files go with --write FILE only");
+	if (o->n_files && !o->file_size)
+		return optparse_usage_error(of_command, "--files goes with --file-size only");
+	return 0;
+}
+
 /* Checks that need all options. Returns 0 or -EINVAL, logged. */
 static int check(const struct optable *of_command, const struct ctl_options *o)
 {
@@ -542,6 +603,8 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 		return check_rules(of_command, o);
 	if (of_command->command == BIT(CTL_RUN))
 		return check_run(of_command, o);
+	if (of_command->command == BIT(CTL_CAPTURE))
+		return check_capture(of_command, o);
 	if (of_command->command == BIT(CTL_TOP) && !top_table_has(o->by, o->sort))
 		return optparse_usage_error(of_command, "--by %s has no column '%s'",
 					    top_by_names[o->by], top_column_names[o->sort]);

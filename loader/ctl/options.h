@@ -26,6 +26,7 @@ enum ctl_command {
 	CTL_RUN,
 	CTL_TOP,
 	CTL_WATCH,
+	CTL_CAPTURE,
 	_CTL_COMMAND_MAX,
 };
 
@@ -93,8 +94,14 @@ struct ctl_options {
 	uint64_t for_ms;    /* --for; 0: no limit */
 	uint64_t exit_over; /* --exit-over, bytes; 0: no limit */
 	uint32_t buffer;    /* --buffer */
-	size_t n_words;	    /* of the command that `run` runs */
-	char **argv;	    /* these words, then NULL: the end of the command line */
+	/* of `capture` */
+	char write[PATH_MAX]; /* or empty */
+	uint32_t count;	      /* --count; 0: no limit */
+	uint32_t snap_length; /* --snap-length */
+	uint32_t file_size;   /* --file-size, bytes; 0: no limit */
+	uint32_t n_files;     /* --files; 0: no limit */
+	size_t n_words;	      /* of the command that `run` runs */
+	char **argv;	      /* these words, then NULL: the end of the command line */
 };
 
 /* Prints the options of all commands, for people or as a table for scripts. */
