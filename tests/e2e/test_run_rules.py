@@ -310,6 +310,40 @@ def test_learn(learning, bed):
     nothing_is_left(bed)
 
 
+@pytest.mark.parametrize("script", ['rm "$0"', 'rm "$0" && mkdir -p x', ': > "$0"'])
+def test_command_that_removes_the_file(bed, binary, script):
+    """Fails if the file is opened before the command runs."""
+    learning = Learning(bed, binary, bed.bystander)
+    learning.rules.write_text("direct\n")
+    learning.rules.chmod(0o640)
+    learning.learn("sh", "-c", script, learning.rules).succeeded()
+    assert learning.lines() == ["default refuse"]
+    assert not list(bed.directory.glob("learned.*"))
+
+
+WRITE = """mount -t tmpfs -o size=8k,mode=755 tmpfs "$0" && cd "$0" && {} && shift 0 &&
+"$@" -- true; status=$?; cat learned; exit $status"""
+
+
+@pytest.mark.parametrize("before, status, text", [
+    ("echo direct > learned && head -c 8000 /dev/zero > rest; true", 125, "direct\n"),
+    ("touch ../other && echo direct > learned && mount --bind ../other learned", 0, "default refuse"),
+    ("echo direct > learned && mount --bind learned learned && mount -o remount,bind,ro .", 0,
+     "default refuse"),
+    ("echo direct > real && ln -s real learned", 0, "default refuse"),
+], ids=["full-disk", "mount-point", "read-only", "link"])
+def test_file_on_odd_disks(bed, binary, before, status, text):
+    """A full disk leaves the old rules. A file that cannot be replaced is written. To see it fail:
+    call write_in_place() always, or never."""
+    disk = bed.directory / "disk"
+    disk.mkdir()
+    words = of_rules(bed, binary, ["--observe", "--write-rules", "learned"])[:-1]
+    result = bed.run("unshare", "--mount", "sh", "-c", WRITE.format(before), disk, *words,
+                     place=bed.bystander)
+    assert result.status == status and result.out.startswith(text), result
+    assert ("No space left" in result.err) == (status == 125)
+
+
 def test_learn_from_a_connection_that_goes_on(bed, binary):
     """The rules are written when the command has ended, whatever its children do."""
     learning = Learning(bed, binary, bed.bystander)
