@@ -30,7 +30,6 @@
 #include "commands.h"
 #include "host/cgroup.h"
 #include "host/cgroup_child.h"
-#include "host/process.h"
 #include "learned.h"
 #include "load/instance.h"
 #include "log.h"
@@ -56,7 +55,7 @@
 #define GRACE_MS 1000
 #define PAUSE_MS 10
 
-/* A cgroup that is empty for so long has been left, see remove_old(). */
+/* An empty cgroup of this age has been left, see remove_old(). */
 #define OLD_S 60
 
 static const struct ctl_usage usage = {
