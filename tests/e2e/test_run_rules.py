@@ -327,7 +327,8 @@ WRITE = """mount -t tmpfs -o size=8k,mode=755 tmpfs "$0" && cd "$0" && {} && shi
 
 @pytest.mark.parametrize("before, status, text", [
     ("echo direct > learned && head -c 8000 /dev/zero > rest; true", 125, "direct\n"),
-    ("touch ../other && echo direct > learned && mount --bind ../other learned", 0, "default refuse"),
+    ("touch ../other && echo direct > learned && mount --bind ../other learned", 0,
+     "default refuse"),
     ("echo direct > learned && mount --bind learned learned && mount -o remount,bind,ro .", 0,
      "default refuse"),
     ("echo direct > real && ln -s real learned", 0, "default refuse"),
