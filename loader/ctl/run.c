@@ -162,6 +162,16 @@ static void remove_old(const struct cgroup *parent)
 	}
 }
 
+/* Returns why a cgroup cannot be made or entered. */
+static const char *child_strerror(int r)
+{
+	if (r == -EAGAIN)
+		return "the limit of cgroups is reached (cgroup.max.descendants, cgroup.max.depth)";
+	if (r == -EOPNOTSUPP)
+		return "the cgroup above it is threaded (cgroup.type), so no process can be in it";
+	return strerror(-r);
+}
+
 /* Makes the cgroup, and lets the background process watch it. */
 static int make_cgroup(struct run *run)
 {
@@ -170,7 +180,9 @@ static int make_cgroup(struct run *run)
 
 	r = cgroup_open_of(0, &run->caller);
 	if (r < 0) {
-		log_err("run: the cgroup of this process: %s", cgroup_strerror(r));
+		log_err("run: the cgroup of this process: %s", access("/proc/self", F_OK) < 0
+								       ? "/proc is not mounted"
+								       : cgroup_strerror(r));
 		return r;
 	}
 	remove_old(&run->caller);
@@ -184,7 +196,8 @@ static int make_cgroup(struct run *run)
 		return r;
 	}
 	if (r < 0) {
-		log_err("run: cannot make a cgroup in '%s': %s", run->caller.path, strerror(-r));
+		log_err("run: cannot make a cgroup in '%s': %s", run->caller.path,
+			child_strerror(r));
 		return r;
 	}
 	r = run_reaper_watch(run->reaper_fd, run->cgroup.path, true);
@@ -198,7 +211,7 @@ static int enter_cgroup(struct run *run)
 	int r = run->entered ? 0 : cgroup_child_enter(&run->cgroup);
 
 	if (r < 0)
-		log_err("run: cannot enter '%s': %s", run->cgroup.path, strerror(-r));
+		log_err("run: cannot enter '%s': %s", run->cgroup.path, child_strerror(r));
 	run->entered = r == 0;
 	return r;
 }

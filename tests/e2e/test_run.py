@@ -224,6 +224,29 @@ def test_nothing_is_loaded(bed, run):
     nothing_is_left(bed)
 
 
+@pytest.mark.parametrize("before, needle", [
+    ("echo 0 > $0/cgroup.max.descendants", "cgroup.max"),
+    ("echo threaded > $0/cgroup.type", "threaded"), ("umount -l /proc", "/proc is not mounted")],
+    ids=["limit", "threaded", "no-proc"])
+def test_where_no_cgroup_can_be_made(loaded, binary, before, needle):
+    """One clear line, and the command is not run."""
+    inner, mark = loaded.scope.child("inner"), loaded.directory / "mark"
+    result = loaded.run("unshare", "--mount", "sh", "-c",
+                        f'{before} && echo $$ > $0/cgroup.procs && exec "$@"', inner,
+                        *command(loaded, binary, "touch", mark))
+    nothing_is_left(loaded)
+
+    def is_removed():
+        with contextlib.suppress(OSError):  # the background process is in it for a moment
+            inner.path.rmdir()
+        return not inner.path.exists()
+
+    # Before the bed's end, which cannot list the processes of a threaded one.
+    wait_until(is_removed, "it is empty")
+    assert result.status == 125 and needle in result.err and result.err.count("\n") == 1, result
+    assert not mark.exists()
+
+
 # --- as without tproxyctl
 
 
