@@ -160,6 +160,17 @@ def test_fail_closed_in_the_scope_of_a_load(loaded, binary, attempt):
         "ECONNREFUSED"]
 
 
+def test_explain_warns_of_them(loaded, binary):
+    """explain cannot read the rules of a command. To see it fail: let direct_count_others() return
+    0."""
+    explain = [binary, "explain", "--pin-dir", loaded.pins.path, "--json", "{}:{}".format(*NOBODY)]
+    result = loaded.run(*of_rules(loaded, binary, ["--rules", "/dev/null"], *explain))
+    assert json.loads(result.out)["facts"]["other_instances"] == 1
+    assert "1 other instance of tproxy" in result.err
+    result = loaded.run(*explain).succeeded()
+    assert "other_instances" not in json.loads(result.out)["facts"] and not result.err
+
+
 SEND = """
 import errno, socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
