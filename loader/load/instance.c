@@ -113,8 +113,7 @@ static int load_object(const struct instance_options *o, const struct tproxy_pol
 		return r;
 	r = tproxy_bpf__load(skel);
 	if (r < 0)
-		log_err("the kernel rejected the BPF programs: %s; 'tproxyctl doctor' tells why",
-			strerror(-r));
+		programs_log_rejected(r, "; 'tproxyctl doctor' tells why");
 	return r;
 }
 
