@@ -222,7 +222,7 @@ struct {
 	__type(value, struct tproxy_observed);
 } map_observed SEC(".maps");
 
-/* The hooks of all sockets read this first. If it counts no entries, they skip the lookup. */
+/* The hooks of all sockets read this first. Mostly it tells them to skip the lookup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

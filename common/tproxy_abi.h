@@ -458,11 +458,11 @@ struct tproxy_observed {
 };
 
 /*
- * map_observing, an array of one entry: number of entries in map_observed. Written by the kernel
- * half. flock(2) on its pin makes a process the reader of map_events.
+ * map_observing, an array of one entry: whether map_observed may have entries. Written by the
+ * kernel half. flock(2) on its pin makes a process the reader of map_events.
  */
 struct tproxy_observing {
-	__s64 entries;
+	__u64 last_ns; /* CLOCK_MONOTONIC, of the last entry, to a second; 0 = there is none */
 };
 
 /*

@@ -229,7 +229,6 @@ int instance_attach(const struct instance_options *options, const struct cgroup 
 	*ret_instance = (struct instance){
 		.events_fd = copy_fd(skel, "map_events"),
 		.observed_fd = copy_fd(skel, "map_observed"),
-		.observing_fd = copy_fd(skel, "map_observing"),
 		.stats_fd = copy_fd(skel, "map_stats"),
 	};
 	return 0;
@@ -239,6 +238,5 @@ void instance_close(struct instance *instance)
 {
 	util_closep(&instance->events_fd);
 	util_closep(&instance->observed_fd);
-	util_closep(&instance->observing_fd);
 	util_closep(&instance->stats_fd);
 }
