@@ -217,6 +217,27 @@ def test_cgroup_whose_background_process_was_killed(loaded, run):
     kept.path.rmdir()
 
 
+def test_unloaded_meanwhile(proxied, binary):
+    """The programs of the command stay, and redirect nothing to a relay that cannot ask for the
+    destination any more. Fails for 5 s if withdraw() leaves the registrations."""
+    listener = proxied.listen()
+    fifo, log = proxied.directory / "go", proxied.directory / "log"
+    os.mkfifo(fifo)
+    script = 'read line < "$0"; exec "$@"'
+    argv = command(proxied, binary, "bash", "-c", script, fifo, sys.executable, "-c", CONNECT,
+                   *listener.getsockname())
+    with programs.Program(*argv, place=proxied.bystander, log=log) as program:
+        wait_until(lambda: own_cgroups(proxied), "it is started")
+        comm = Path(f"/proc/{program.pid}/comm")
+        wait_until(lambda: comm.read_text() == "bash\n", "it is the command")
+        proxied.tproxy_load.unload()
+        fifo.write_text("\n")
+        sock, peer = listener.accept()
+        sock.close()
+        assert program.wait() == 0
+        assert peer == Visitor(program.text()).address, "direct"
+
+
 def test_nothing_is_loaded(bed, run):
     result = run("touch", bed.directory / "mark")
     result.refused("nothing is loaded", bed.pins.path, status=125)
