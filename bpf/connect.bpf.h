@@ -472,7 +472,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
 		client_forget(client);
 	}
-	if (is_observing())
+	if (is_observing() && !is_unknown(sk))
 		observe_again(bpf_get_socket_cookie(ctx), dst);
 	policy = get_policy();
 	if (!policy)

@@ -221,7 +221,7 @@ struct {
 	__type(value, struct tproxy_observed);
 } map_observed SEC(".maps");
 
-/* The hooks of all sockets read this first. If it counts no entries, they skip the lookup. */
+/* The hooks of all sockets read this first. Mostly it tells them to skip the lookup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -273,17 +273,24 @@ struct {
 	__type(value, struct tproxy_flow);
 } map_flows SEC(".maps");
 
-/* The process that connected a UDP socket, in the socket's storage. Private, see udp.bpf.h. */
+/* The process that rules look at. */
 struct rule_process {
 	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */
 	__u32 uid, gid;			 /* real ids in the initial user namespace */
+};
+
+/* A UDP socket that was connected, in its storage. Private, see udp.bpf.h. */
+struct udp_connection {
+	struct rule_process process; /* that connected it last */
+	__u32 refused;		     /* 1: a rule refuses datagrams to a peer that it has or had */
+	__u32 reserved;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct rule_process);
+	__type(value, struct udp_connection);
 } map_udp SEC(".maps");
 
 #endif

@@ -9,8 +9,9 @@
  *   connect, sock_release      observe_again(), observe_released(): an attempt without a SYN
  *
  * There is no socket storage: its creation would cost more than all of these steps. Each hook looks
- * up the socket's cookie, but only while map_observing counts entries. Otherwise a hook costs one
- * read of an array.
+ * up the socket's cookie, but only while map_observing says that there may be entries. Otherwise a
+ * hook costs one read of an array. map_observing has no number of entries: all CPUs would write to
+ * it at each connection, and that cost as much as the event.
  *
  * The hook that deletes the entry reports the connection, so each connection is reported once.
  * Connections that cannot be noted or reported are counted. The sweep finds entries whose socket is
@@ -31,6 +32,11 @@
 #include "maps.bpf.h"
 #include "tproxy_abi.h"
 
+/* Precision of the time in map_observing. */
+#define OBSERVING_STEP_NS 1000000000ULL
+/* Time without a new entry after which the hooks stop looking, if no entry is left. */
+#define OBSERVING_IDLE_NS 60000000000ULL
+
 static __always_inline struct tproxy_observing *observing(void)
 {
 	__u32 key = 0;
@@ -38,20 +44,37 @@ static __always_inline struct tproxy_observing *observing(void)
 	return bpf_map_lookup_elem(&map_observing, &key);
 }
 
-/* True if map_observed has entries. */
+/* True if map_observed may have entries. */
 static __always_inline bool is_observing(void)
 {
 	const struct tproxy_observing *state = observing();
 
-	return state && state->entries > 0;
+	return state && state->last_ns;
 }
 
-static __always_inline void observing_add(__s64 n)
+/*
+ * Called before an entry is inserted. observing_ends() resets a time that is older than
+ * OBSERVING_IDLE_NS, and only if it is still the same. So the time is either renewed here, and not
+ * reset, or too young to be reset.
+ */
+static __always_inline void observing_begins(__u64 now_ns)
 {
 	struct tproxy_observing *state = observing();
 
-	if (state)
-		__sync_fetch_and_add(&state->entries, n);
+	if (state && now_ns - state->last_ns > OBSERVING_STEP_NS)
+		state->last_ns = now_ns;
+}
+
+/*
+ * Called by a sweep that has found no entry. last_ns is the time in map_observing before the sweep
+ * began to look.
+ */
+static __always_inline void observing_ends(__u64 last_ns, __u64 now_ns)
+{
+	struct tproxy_observing *state = observing();
+
+	if (state && now_ns > last_ns + OBSERVING_IDLE_NS)
+		__sync_val_compare_and_swap(&state->last_ns, last_ns, 0);
 }
 
 /*
@@ -98,17 +121,14 @@ static __always_inline void event_send(struct tproxy_event *event, __u64 cookie)
 		bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
 		return;
 	}
-	observing_add(-1);
 	bpf_ringbuf_submit(event, 0);
 }
 
 /* Deletes the entry of a connection whose end cannot be reported. */
 static __always_inline void event_lose(__u64 cookie)
 {
-	if (bpf_map_delete_elem(&map_observed, &cookie))
-		return;
-	observing_add(-1);
-	count_loss(TPROXY_STAT_EVENTS_LOST);
+	if (!bpf_map_delete_elem(&map_observed, &cookie))
+		count_loss(TPROXY_STAT_EVENTS_LOST);
 }
 
 /* Reports a connection of which only the entry is known. */
@@ -146,12 +166,19 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 	__builtin_memcpy(observed.comm, task->group_leader->comm, sizeof(observed.comm));
 	observed.dst = *dst;
 	observed.rule_counter = rule_counter;
+	observing_begins(observed.started_ns);
 	r = bpf_map_update_elem(&map_observed, &cookie, &observed, BPF_NOEXIST);
-	if (r == 0)
-		observing_add(1);
-	else if (r != -EEXIST)
+	if (r && r != -EEXIST)
 		count_loss(TPROXY_STAT_OBSERVE_FULL);
 	return 0;
+}
+
+/* True if the socket has no entry, because nobody has asked for its cookie, which is the key. */
+static __always_inline bool is_unknown(struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	return tp && tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter == 0;
 }
 
 /*
@@ -186,7 +213,7 @@ static __always_inline void observe_released(struct bpf_sock *sk)
 	if (!observed)
 		return;
 	if (observed->flags & TPROXY_OBSERVED_SENT)
-		observed->released_ns = bpf_ktime_get_ns();
+		observed->released_ns = bpf_ktime_get_coarse_ns();
 	else
 		observe_report(cookie, observed, TPROXY_EVENT_NOT_SENT);
 }

@@ -246,7 +246,7 @@ static __always_inline void rule_count(__u32 counter)
 	if (!stat)
 		return;
 	__sync_fetch_and_add(&stat->hits, 1);
-	stat->last_ns = bpf_ktime_get_ns();
+	stat->last_ns = bpf_ktime_get_coarse_ns();
 }
 
 #endif

@@ -58,6 +58,7 @@ struct sweep_step {
 	__u64 now_ns;
 	__u32 part, parts; /* this part has the entries with cookie % parts == part */
 	__u32 n;	   /* entries of this namespace, in all parts */
+	__u32 n_observed;  /* entries of map_observed, of all namespaces */
 };
 
 /*
@@ -206,6 +207,7 @@ static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *
 {
 	__u64 cookie = *key;
 
+	step->n_observed++;
 	if (observed->netns_cookie == step->netns_cookie)
 		step->n++;
 	if (cookie % step->parts != step->part ||
@@ -225,6 +227,18 @@ static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *
 							      : TPROXY_EVENT_NOT_SENT);
 	count(TPROXY_STAT_STALE);
 	return 0;
+}
+
+static __always_inline void sweep_all_observed(struct sweep_step *step)
+{
+	const struct tproxy_observing *state = observing();
+	__u64 last_ns = state ? state->last_ns : 0;
+
+	if (!last_ns)
+		return;
+	bpf_for_each_map_elem(&map_observed, sweep_observed, step, 0);
+	if (!step->n_observed)
+		observing_ends(last_ns, step->now_ns);
 }
 
 /*
@@ -260,8 +274,7 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 		bpf_for_each_map_elem(&map_ports, sweep_port, &step, 0);
 	}
 	bpf_for_each_map_elem(&map_socks, sweep_sock, &step, 0);
-	if (is_observing())
-		bpf_for_each_map_elem(&map_observed, sweep_observed, &step, 0);
+	sweep_all_observed(&step);
 	state->entries = step.n;
 	state->part = step.part + 1;
 	return state->part < step.parts;

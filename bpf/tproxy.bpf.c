@@ -58,11 +58,11 @@ int tproxy_connect4(struct bpf_sock_addr *ctx)
 	struct tproxy_endpoint dst;
 	int r;
 
+	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
 	if (!is_tcp(ctx) || !sk) {
-		udp_connect(ctx, sk);
+		udp_connect(ctx, sk, &dst);
 		return CONNECT_PROCEED;
 	}
-	endpoint_set4(&dst, ctx->user_ip4, bpf_ntohs((__be16)ctx->user_port));
 	relay = connect_run(ctx, sk, &dst, &r);
 	if (relay) {
 		ctx->user_ip4 = endpoint_get4(relay);
@@ -81,12 +81,12 @@ int tproxy_connect6(struct bpf_sock_addr *ctx)
 	__be32 ip[4];
 	int r;
 
-	if (!is_tcp(ctx) || !sk) {
-		udp_connect(ctx, sk);
-		return CONNECT_PROCEED;
-	}
 	load_words(ip, ctx->user_ip6);
 	endpoint_set6(&dst, ip, bpf_ntohs((__be16)ctx->user_port));
+	if (!is_tcp(ctx) || !sk) {
+		udp_connect(ctx, sk, &dst);
+		return CONNECT_PROCEED;
+	}
 	relay = connect_run(ctx, sk, &dst, &r);
 	if (relay) {
 		store_words(ctx->user_ip6, relay);

@@ -12,6 +12,9 @@
  *                        socket's peer, not the packet's, which netfilter may have rewritten. The
  *                        kernel fails the call with EPERM; no hook of packets can choose an errno.
  *
+ * A thread may connect the socket elsewhere between another thread's send() and egress. So if a
+ * rule refuses a peer that the socket ever had, the packet's destination decides too.
+ *
  * egress may run in another task (netfilter's queue), so it does not look at the current task.
  * connect notes the process in map_udp. The cgroup is that of the socket. A socket that was
  * connected before the rules were loaded has a user and a cgroup, but neither group nor command.
@@ -25,6 +28,7 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_core_read.h>
@@ -46,6 +50,15 @@ enum {
 	UDP_PASS = 1,
 };
 
+/* Offsets in the headers of a packet. */
+enum {
+	UDP_IPV4_DADDR = 16,
+	UDP_IPV6_NEXT_HEADER = 6,
+	UDP_IPV6_DADDR = 24,
+	UDP_IPV6_HEADER = 40, /* its length */
+	UDP_DPORT = 2,	      /* in the UDP header */
+};
+
 /* A gid that no process has: setgid(2) refuses it. */
 #define UDP_GID_UNKNOWN 0xffffffff
 
@@ -57,27 +70,45 @@ static __always_inline const struct tproxy_rules *udp_rules(void)
 	return rules && rules->needs & TPROXY_NEEDS_UDP ? rules : NULL;
 }
 
-/*
- * Runs for a connect() of a socket that is not a TCP socket. Notes the process of a UDP socket, for
- * egress.
- */
-static __always_inline void udp_connect(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
-{
-	struct rule_process *process;
-
-	if (ctx->protocol != IPPROTO_UDP || !sk || !udp_rules())
-		return;
-	process = bpf_sk_storage_get(&map_udp, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (process)
-		rule_process_read(process);
-}
-
 /* As is_named_only() in decide.bpf.h. */
 static __always_inline bool udp_is_named_only(const struct tproxy_endpoint *dst,
 					      const struct tproxy_policy *policy)
 {
 	return endpoint_class(dst) == ENDPOINT_LOOPBACK &&
 	       !(policy->flags & TPROXY_INCLUDE_LOOPBACK);
+}
+
+/* Returns the row that refuses datagrams of the calling process to dst, or RULES_NO_ROW. */
+static __always_inline int udp_find(const struct tproxy_rules *rules,
+				    const struct tproxy_policy *policy,
+				    const struct tproxy_endpoint *dst)
+{
+	__u64 cgroups = 0;
+
+	if (rules->needs & TPROXY_NEEDS_CGROUP)
+		cgroups = rules_process_bits(rules);
+	return rules_find(rules, dst, IPPROTO_UDP, udp_is_named_only(dst, policy), cgroups);
+}
+
+/*
+ * Runs for a connect() to dst of a socket that is not a TCP socket. Notes the process of a UDP
+ * socket for egress, and whether a rule refuses dst.
+ */
+static __always_inline void udp_connect(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					const struct tproxy_endpoint *dst)
+{
+	const struct tproxy_rules *rules = udp_rules();
+	const struct tproxy_policy *policy = get_policy();
+	struct udp_connection *connection;
+
+	if (ctx->protocol != IPPROTO_UDP || !sk || !rules || !policy)
+		return;
+	connection = bpf_sk_storage_get(&map_udp, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!connection)
+		return;
+	rule_process_read(&connection->process);
+	if (udp_find(rules, policy, dst) != RULES_NO_ROW)
+		connection->refused = 1;
 }
 
 /* Counts a datagram that a row refuses. Returns the row's errno, or 0 for RULES_NO_ROW. */
@@ -96,7 +127,6 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 {
 	const struct tproxy_rules *rules = udp_rules();
 	const struct tproxy_policy *policy;
-	__u64 cgroups = 0;
 	int error;
 
 	/*
@@ -109,10 +139,7 @@ static __always_inline int udp_sendmsg(struct bpf_sock_addr *ctx, const struct t
 	policy = get_policy();
 	if (!policy || in_relay_cgroup(policy))
 		return UDP_PASS;
-	if (rules->needs & TPROXY_NEEDS_CGROUP)
-		cgroups = rules_process_bits(rules);
-	error = udp_apply(rules, rules_find(rules, dst, IPPROTO_UDP, udp_is_named_only(dst, policy),
-					    cgroups));
+	error = udp_apply(rules, udp_find(rules, policy, dst));
 	if (!error)
 		return UDP_PASS;
 	bpf_set_retval(-error);
@@ -124,7 +151,7 @@ struct udp_egress {
 	const struct udp_sock *up; /* the socket, for CO-RE */
 	const struct tproxy_rules *rules;
 	const struct tproxy_policy *policy;
-	const struct rule_process *noted; /* by udp_connect(), or NULL */
+	const struct udp_connection *noted; /* by udp_connect(), or NULL */
 };
 
 /* True if a socket of the relay cgroup sends it. */
@@ -146,6 +173,35 @@ static __always_inline void udp_read_peer(struct bpf_sock *sk, struct tproxy_end
 	}
 	load_words(ip, sk->dst_ip6);
 	endpoint_set6(dst, ip, bpf_ntohs(sk->dst_port));
+}
+
+/*
+ * Reads the destination of the packet. Returns false for an IPv6 packet with extension headers,
+ * which only a process with CAP_NET_RAW can send.
+ */
+static __always_inline bool udp_read_packet(struct __sk_buff *skb, struct tproxy_endpoint *dst)
+{
+	__u32 header_len = UDP_IPV6_HEADER;
+	__be16 port;
+	__be32 ip[4];
+	__u8 byte;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, &byte, sizeof(byte)) ||
+		    bpf_skb_load_bytes(skb, UDP_IPV4_DADDR, ip, sizeof(ip[0])))
+			return false;
+		header_len = (byte & 0xf) * 4;
+	} else if (bpf_skb_load_bytes(skb, UDP_IPV6_NEXT_HEADER, &byte, sizeof(byte)) ||
+		   byte != IPPROTO_UDP || bpf_skb_load_bytes(skb, UDP_IPV6_DADDR, ip, sizeof(ip))) {
+		return false;
+	}
+	if (bpf_skb_load_bytes(skb, header_len + UDP_DPORT, &port, sizeof(port)))
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		endpoint_set4(dst, ip[0], bpf_ntohs(port));
+	else
+		endpoint_set6(dst, ip, bpf_ntohs(port));
+	return true;
 }
 
 /*
@@ -179,7 +235,7 @@ static __always_inline bool udp_refuses(const struct udp_egress *e,
 	__u64 cgroups = 0;
 
 	if (e->noted) {
-		process = *e->noted;
+		process = e->noted->process;
 	} else {
 		process.uid = BPF_CORE_READ(up, inet.sk.sk_uid.val);
 		process.gid = UDP_GID_UNKNOWN;
@@ -199,7 +255,7 @@ static __always_inline int udp_egress(struct __sk_buff *skb, struct bpf_sock *sk
 {
 	const bool connected = sk->state == BPF_TCP_ESTABLISHED;
 	struct udp_egress e = { .rules = udp_rules() };
-	struct tproxy_endpoint peer, corked;
+	struct tproxy_endpoint peer, corked, packet;
 
 	if (!e.rules)
 		return UDP_PASS;
@@ -213,6 +269,9 @@ static __always_inline int udp_egress(struct __sk_buff *skb, struct bpf_sock *sk
 		return UDP_REFUSE;
 	if (udp_read_corked(e.up, &corked) && !(connected && endpoint_equal(&corked, &peer)) &&
 	    udp_refuses(&e, &corked))
+		return UDP_REFUSE;
+	if (e.noted && e.noted->refused && udp_read_packet(skb, &packet) &&
+	    !(connected && endpoint_equal(&packet, &peer)) && udp_refuses(&e, &packet))
 		return UDP_REFUSE;
 	return UDP_PASS;
 }

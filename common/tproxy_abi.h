@@ -414,12 +414,14 @@ struct tproxy_rule_stat {
 
 /* map_rule_texts, an array with the same index. User space only: tools, and the relay's log. */
 struct tproxy_rule_text {
-	__u64 hash;	  /* of the whole text */
-	__u32 generation; /* the last generation that has this rule; 0 = index not in use */
-	__u32 line;	  /* in the rule file */
-	__u64 since_ns;	  /* CLOCK_MONOTONIC; earlier the index belonged to another rule */
+	__u64 hash;	   /* of the whole text */
+	__u32 generation;  /* the last generation that has this rule; 0 = index not in use */
+	__u32 line;	   /* in the rule file */
+	__u64 since_ns;	   /* CLOCK_MONOTONIC; earlier the index belonged to another rule */
+	__u32 line_before; /* in the previous rules, if they had this rule */
+	__u32 reserved;
 	char name[TPROXY_RULE_NAME_LEN];
-	char text[456]; /* ends with a NUL; longer ones are cut */
+	char text[448]; /* ends with a NUL; longer ones are cut */
 };
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */
@@ -472,11 +474,11 @@ struct tproxy_observed {
 };
 
 /*
- * map_observing, an array of one entry: number of entries in map_observed. Written by the kernel
- * half. flock(2) on its pin makes a process the reader of map_events.
+ * map_observing, an array of one entry: whether map_observed may have entries. Written by the
+ * kernel half. flock(2) on its pin makes a process the reader of map_events.
  */
 struct tproxy_observing {
-	__s64 entries;
+	__u64 last_ns; /* CLOCK_MONOTONIC, of the last entry, to a second; 0 = there is none */
 };
 
 /*

@@ -22,6 +22,7 @@
 #include "log.h"
 #include "options.h"
 #include "state/counters.h"
+#include "state/direct.h"
 #include "state/maps.h"
 #include "state/target_list.h"
 #include "util.h"
@@ -122,6 +123,8 @@ static void add_caller(struct json_object *to, const struct gather *g, const str
 	json_add_string(to, "command", caller->command);
 	json_add_string(to, "cgroup", caller->cgroup.path);
 	add_scope(to, &caller->cgroup, found->scope_level);
+	if (g->n_others)
+		json_add_number(to, "other_instances", g->n_others);
 	json_add_number(to, "netns_cookie", caller->netns_cookie);
 	json_add_string(to, "policy",
 			g->policy.flags & TPROXY_FAIL_CLOSED ? "fail-closed" : "fail-open");
@@ -381,6 +384,22 @@ static int explain_batch(struct gather *g, bool json, bool first)
 	return 0;
 }
 
+/*
+ * The rules of another instance are in maps without a pin. It decides first if it is attached
+ * below, as that of `tproxyctl run` is.
+ */
+static void count_others(struct gather *g)
+{
+	const struct cgroup *cgroup = &g->caller->cgroup;
+
+	g->n_others = direct_count_others(g->pin_dir, &hooks[HOOK_CONNECT4], cgroup);
+	if (g->n_others)
+		log_warning(
+			"%u other instance%s of tproxy, as of tproxyctl run --rules, also decide%s for '%s'; the verdict does not consider that",
+			g->n_others, g->n_others == 1 ? "" : "s", g->n_others == 1 ? "s" : "",
+			cgroup->path);
+}
+
 int ctl_explain(int argc, char **argv)
 {
 	_cleanup_(caller_finish) struct caller caller = CALLER_NULL;
@@ -402,6 +421,7 @@ int ctl_explain(int argc, char **argv)
 		r = gather_init(&gather, options.pin_dir, &caller);
 	if (r < 0)
 		return EXIT_FAILURE;
+	count_others(&gather);
 	for (i = 0; i < options.n_destinations && r == 0; i++)
 		r = explain(&gather, &options.destinations[i], options.json, /* first= */ i == 0);
 	if (r == 0 && options.batch)

@@ -23,6 +23,7 @@ struct gather {
 	struct listener_mark programs;
 	struct rule_facts_source rules;
 	enum pinned_map_id failed_map; /* the map that could not be read last */
+	unsigned int n_others;	       /* see direct_count_others() */
 };
 
 /* What is known about one destination. */

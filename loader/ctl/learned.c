@@ -5,12 +5,10 @@
  */
 #include "learned.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "escape.h"
 #include "host/address.h"
@@ -121,21 +119,22 @@ static size_t print_rules(FILE *f, const struct learned *learned, size_t most)
 	return lines;
 }
 
-int learned_write(struct learned *learned, int fd, char *const argv[])
+/* Returns the limit of places in one line. */
+static size_t places_in_a_line(const struct learned *learned)
 {
-	size_t most = learned->n <= LINES_MAX ? 1 : SHARED_MAX;
-	FILE *f;
-	int copy;
+	return learned->n <= LINES_MAX ? 1 : SHARED_MAX;
+}
 
+bool learned_sort(struct learned *learned)
+{
 	if (learned->n)
 		qsort(learned->places, learned->n, sizeof(*learned->places), compare_places);
-	if (print_rules(NULL, learned, most) > LINES_MAX)
-		return -E2BIG;
-	copy = dup(fd);
-	f = copy < 0 || ftruncate(fd, 0) < 0 ? NULL : fdopen(copy, "w");
-	if (!f)
-		return -errno;
-	/* First, so that a file that ends too early, on a full disk, refuses what it lacks. */
+	return print_rules(NULL, learned, places_in_a_line(learned)) <= LINES_MAX;
+}
+
+void learned_print(FILE *f, const struct learned *learned, char *const argv[])
+{
+	/* First, so that a file that ends too early refuses what it lacks. */
 	fputs("default refuse\n", f);
 	fputs("# written by tproxyctl run --write-rules for:", f);
 	for (; *argv; argv++) {
@@ -143,10 +142,5 @@ int learned_write(struct learned *learned, int fd, char *const argv[])
 		print_escaped(f, *argv);
 	}
 	fputc('\n', f);
-	print_rules(f, learned, most);
-	if (ferror(f)) {
-		fclose(f);
-		return -EIO;
-	}
-	return fclose(f) ? -errno : 0;
+	print_rules(f, learned, places_in_a_line(learned));
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "tproxy_abi.h"
 
@@ -30,9 +31,11 @@ void learned_add(struct learned *learned, const struct tproxy_observed *conn);
 void learned_finish(struct learned *learned);
 
 /*
- * Writes the rules to an open file, which is truncated first. argv is the command. Returns 0,
- * -E2BIG if there are more destinations than one rule file can list, or another -errno. Not logged.
+ * Sorts the destinations, for learned_print(). Returns false if there are more than one rule file
+ * can list.
  */
-int learned_write(struct learned *learned, int fd, char *const argv[]);
+bool learned_sort(struct learned *learned);
+/* Prints the rules. argv is the command. */
+void learned_print(FILE *f, const struct learned *learned, char *const argv[]);
 
 #endif

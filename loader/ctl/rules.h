@@ -21,7 +21,7 @@ int rules_show(const struct ctl_options *options);
  * blocks the signals that end a process, and starts the guard, a second process, which takes the
  * rules back if this process dies. rules_confirm_own() comes before rules_store_hold(): from then
  * on the pin belongs to this load. rules_confirm_held() comes after it, and shows other programs
- * that this load waits. rules_confirm_wait() waits, without the lock, until the rules of this
+ * that a process waits. rules_confirm_wait() waits, without the lock, until the rules of this
  * generation are confirmed, or takes them back. rules_confirm_end() ends the guard. Call it after a
  * failure too.
  */

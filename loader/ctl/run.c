@@ -30,7 +30,6 @@
 #include "commands.h"
 #include "host/cgroup.h"
 #include "host/cgroup_child.h"
-#include "host/process.h"
 #include "learned.h"
 #include "load/instance.h"
 #include "log.h"
@@ -38,6 +37,7 @@
 #include "rules/rules.h"
 #include "run_attach.h"
 #include "run_events.h"
+#include "run_file.h"
 #include "run_reaper.h"
 #include "run_unit.h"
 #include "run_wait.h"
@@ -55,7 +55,7 @@
 #define GRACE_MS 1000
 #define PAUSE_MS 10
 
-/* A cgroup that is empty for so long has been left, see remove_old(). */
+/* An empty cgroup of this age has been left, see remove_old(). */
 #define OLD_S 60
 
 static const struct ctl_usage usage = {
@@ -75,7 +75,6 @@ struct run {
 	int reaper_fd;
 	struct rules_compiled *rules; /* owned; NULL: none of its own */
 	struct instance instance;
-	int file_fd; /* --write-rules; -1: the file does not exist yet */
 };
 
 static void run_finish(struct run *run)
@@ -83,63 +82,13 @@ static void run_finish(struct run *run)
 	cgroup_close(&run->caller);
 	cgroup_close(&run->cgroup);
 	util_closep(&run->reaper_fd);
-	util_closep(&run->file_fd);
 	instance_close(&run->instance);
 	if (run->rules)
 		rules_compiled_finish(run->rules);
 	free(run->rules);
 }
 
-/* Opens a regular file to write it. Returns a descriptor or -errno, not logged. */
-static int open_regular(const char *path, int flags)
-{
-	int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags, 0644);
-	struct stat st;
-	int r = 0;
-
-	if (fd < 0)
-		return errno == ENXIO ? -EINVAL : -errno; /* a FIFO that nobody reads */
-	if (fstat(fd, &st) < 0)
-		r = -errno;
-	else if (!S_ISREG(st.st_mode))
-		r = -EINVAL;
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
-static int log_unwritable(const char *path, int r)
-{
-	log_err("run: cannot write '%s': %s", path,
-		r == -EINVAL ? "it is not a regular file" : strerror(-r));
-	return r;
-}
-
-/*
- * Opens the file of --write-rules. One that does not exist is made and removed, to find out that it
- * can be made. It must not exist before the rules are known: an empty file is valid, and its rules
- * refuse nothing.
- */
-static int open_file(const char *path, int *ret_fd)
-{
-	int fd = open_regular(path, 0);
-
-	if (fd == -ENOENT) {
-		fd = open_regular(path, O_CREAT | O_EXCL);
-		if (fd >= 0) {
-			close(fd);
-			return unlink(path) < 0 ? log_unwritable(path, -errno) : 0;
-		}
-	}
-	if (fd < 0)
-		return log_unwritable(path, fd);
-	*ret_fd = fd;
-	return 0;
-}
-
-/* Reads and opens the files that the options name, before anything is created. */
+/* Reads and checks the files that the options name, before anything is created. */
 static int prepare(struct run *run)
 {
 	const struct ctl_options *o = run->options;
@@ -160,7 +109,7 @@ static int prepare(struct run *run)
 		return -ENOMEM;
 	}
 	r = run_attach_read_rules(o, run->rules);
-	return r < 0 || !*o->write_rules ? r : open_file(o->write_rules, &run->file_fd);
+	return r < 0 || !*o->write_rules ? r : run_file_check(o->write_rules);
 }
 
 /* Makes the cgroup below the caller's. Returns 0 or -errno, not logged. */
@@ -196,9 +145,9 @@ static bool is_old(int dir_fd, const char *name)
 }
 
 /*
- * Removes empty cgroups of earlier commands whose background process was killed. The name of a
- * cgroup has the PID of its command, in the command's PID namespace. In this namespace another
- * process may have that PID, so the age decides too.
+ * Removes empty cgroups of earlier commands whose background process was killed. Only the age tells
+ * them from the cgroup that a command is about to enter: the PID in the name may belong to another
+ * PID namespace.
  */
 static void remove_old(const struct cgroup *parent)
 {
@@ -208,9 +157,19 @@ static void remove_old(const struct cgroup *parent)
 
 	while (dir && (entry = readdir(dir))) {
 		if (sscanf(entry->d_name, "tproxy-run-%d", &pid) == 1 &&
-		    (!process_exists(pid) || is_old(dirfd(dir), entry->d_name)))
+		    is_old(dirfd(dir), entry->d_name))
 			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
 	}
+}
+
+/* Returns why a cgroup cannot be made or entered. */
+static const char *child_strerror(int r)
+{
+	if (r == -EAGAIN)
+		return "the limit of cgroups is reached (cgroup.max.descendants, cgroup.max.depth)";
+	if (r == -EOPNOTSUPP)
+		return "the cgroup above it is threaded (cgroup.type), so no process can be in it";
+	return strerror(-r);
 }
 
 /* Makes the cgroup, and lets the background process watch it. */
@@ -221,7 +180,9 @@ static int make_cgroup(struct run *run)
 
 	r = cgroup_open_of(0, &run->caller);
 	if (r < 0) {
-		log_err("run: the cgroup of this process: %s", cgroup_strerror(r));
+		log_err("run: the cgroup of this process: %s", access("/proc/self", F_OK) < 0
+								       ? "/proc is not mounted"
+								       : cgroup_strerror(r));
 		return r;
 	}
 	remove_old(&run->caller);
@@ -235,7 +196,8 @@ static int make_cgroup(struct run *run)
 		return r;
 	}
 	if (r < 0) {
-		log_err("run: cannot make a cgroup in '%s': %s", run->caller.path, strerror(-r));
+		log_err("run: cannot make a cgroup in '%s': %s", run->caller.path,
+			child_strerror(r));
 		return r;
 	}
 	r = run_reaper_watch(run->reaper_fd, run->cgroup.path, true);
@@ -249,7 +211,7 @@ static int enter_cgroup(struct run *run)
 	int r = run->entered ? 0 : cgroup_child_enter(&run->cgroup);
 
 	if (r < 0)
-		log_err("run: cannot enter '%s': %s", run->cgroup.path, strerror(-r));
+		log_err("run: cannot enter '%s': %s", run->cgroup.path, child_strerror(r));
 	run->entered = r == 0;
 	return r;
 }
@@ -335,13 +297,26 @@ static int run_child(struct run *run, struct run_events *events)
 	return status;
 }
 
+/* What print_learned() prints. */
+struct learned_file {
+	const struct learned *learned;
+	char *const *argv;
+};
+
+static void print_learned(FILE *f, const void *data)
+{
+	const struct learned_file *file = data;
+
+	learned_print(f, file->learned, file->argv);
+}
+
 /* Reads the remaining events, and writes the rules. */
 static int write_learned(struct run *run, struct run_events *events, struct learned *learned)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
 	const char *file = run->options->write_rules;
 	uint64_t lost;
-	int i, r;
+	int i;
 
 	for (i = 0; i < GRACE_MS / PAUSE_MS; i++) {
 		if (run_events_open_connections(events, NULL, NULL) == 0)
@@ -356,16 +331,13 @@ static int write_learned(struct run *run, struct run_events *events, struct lear
 			lost, learned->no_memory ? ", and memory was short" : "");
 		return -ENOBUFS;
 	}
-	if (run->file_fd < 0)
-		run->file_fd = open_regular(file, O_CREAT);
-	r = run->file_fd < 0 ? run->file_fd
-			     : learned_write(learned, run->file_fd, run->options->argv);
-	if (r == -E2BIG)
+	if (!learned_sort(learned)) {
 		log_err("run: '%s' was not written: %zu destinations are too many for one set of rules",
 			file, learned->n);
-	else if (r < 0)
-		log_unwritable(file, r);
-	return r;
+		return -E2BIG;
+	}
+	return run_file_write(file, print_learned,
+			      &(struct learned_file){ learned, run->options->argv });
 }
 
 /* Runs the command, and writes rules that allow its connections. Returns the exit status. */
@@ -392,7 +364,6 @@ int ctl_run(int argc, char **argv)
 		.cgroup = CGROUP_NULL,
 		.reaper_fd = -1,
 		.instance = INSTANCE_NULL,
-		.file_fd = -1,
 	};
 	int r = ctl_options_parse(argc, argv, &usage, &options);
 

@@ -73,18 +73,17 @@ uint64_t run_events_open_connections(const struct run_events *events,
 {
 	const int fd = events->instance->observed_fd;
 	struct tproxy_observed conn;
-	struct tproxy_observing state;
 	__u64 cookie, *last = NULL;
-	const __u32 key = 0;
+	uint64_t n = 0;
 
-	while (fn && bpf_map_get_next_key(fd, last, &cookie) == 0) {
+	/* The map may change meanwhile. The kernel then may return some keys again. */
+	while (n < TPROXY_OBSERVED_MAX && bpf_map_get_next_key(fd, last, &cookie) == 0) {
+		n++;
 		last = &cookie;
-		if (bpf_map_lookup_elem(fd, &cookie, &conn) == 0)
+		if (fn && bpf_map_lookup_elem(fd, &cookie, &conn) == 0)
 			fn(&conn, data);
 	}
-	if (bpf_map_lookup_elem(events->instance->observing_fd, &key, &state) < 0)
-		return 0;
-	return state.entries > 0 ? (uint64_t)state.entries : 0;
+	return n;
 }
 
 uint64_t run_events_lost(const struct run_events *events)

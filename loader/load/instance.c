@@ -116,8 +116,7 @@ static int load_object(const struct instance_options *o, const struct tproxy_pol
 		return r;
 	r = tproxy_bpf__load(skel);
 	if (r < 0)
-		log_err("the kernel rejected the BPF programs: %s; 'tproxyctl doctor' tells why",
-			strerror(-r));
+		programs_log_rejected(r, "; 'tproxyctl doctor' tells why");
 	return r;
 }
 
@@ -233,7 +232,6 @@ int instance_attach(const struct instance_options *options, const struct cgroup 
 	*ret_instance = (struct instance){
 		.events_fd = copy_fd(skel, "map_events"),
 		.observed_fd = copy_fd(skel, "map_observed"),
-		.observing_fd = copy_fd(skel, "map_observing"),
 		.stats_fd = copy_fd(skel, "map_stats"),
 	};
 	return 0;
@@ -243,6 +241,5 @@ void instance_close(struct instance *instance)
 {
 	util_closep(&instance->events_fd);
 	util_closep(&instance->observed_fd);
-	util_closep(&instance->observing_fd);
 	util_closep(&instance->stats_fd);
 }

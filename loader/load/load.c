@@ -225,9 +225,10 @@ static int load_object(struct load *l)
 	if (r < 0)
 		r = load_without_list(l, r);
 	if (r < 0)
-		log_err("the kernel rejected the BPF programs: %s%s", strerror(-r),
-			l->options->verbose ? ""
-					    : "; -v shows the messages of libbpf and the verifier");
+		programs_log_rejected(
+			r, l->options->verbose
+				   ? ""
+				   : "; -v shows the messages of libbpf and the verifier");
 	return r;
 }
 

@@ -19,6 +19,24 @@
 #include "log.h"
 #include "objects.h"
 #include "state/pins.h"
+#include "util.h"
+
+/* Returns true if kernel lockdown denies programs to read kernel memory. */
+static bool is_confidential(void)
+{
+	_cleanup_fclose_ FILE *f = fopen("/sys/kernel/security/lockdown", "re");
+	char line[128] = "";
+
+	return f && fgets(line, sizeof(line), f) && strstr(line, "[confidentiality]");
+}
+
+void programs_log_rejected(int r, const char *advice)
+{
+	if (is_confidential())
+		advice =
+			"; kernel lockdown is 'confidentiality', under which no program can read the names of cgroups: boot with lockdown=integrity";
+	log_err("the kernel rejected the BPF programs: %s%s", strerror(-r), advice);
+}
 
 struct bpf_program *programs_find(const struct bpf_object *object, const struct hook *hook)
 {

@@ -13,6 +13,12 @@ struct pins;
 struct bpf_program *programs_find(const struct bpf_object *object, const struct hook *hook);
 
 /*
+ * Logs that the kernel has rejected the programs with the error @r, and kernel lockdown if that is
+ * why; otherwise @advice.
+ */
+void programs_log_rejected(int r, const char *advice);
+
+/*
  * Pins the program of each hook. The pin of an earlier load is replaced, and is there at every
  * moment. New pins are noted in *created. Returns 0 or -errno, logged.
  */

@@ -32,6 +32,16 @@ void withdraw_dead(int map_fd)
 	}
 }
 
+void withdraw_all(int map_fd)
+{
+	_cleanup_free_ struct relays_entry *list = NULL;
+	size_t n = 0, i;
+
+	relays_read(map_fd, &list, &n);
+	for (i = 0; i < n; i++)
+		bpf_map_delete_elem(map_fd, &list[i].netns_cookie);
+}
+
 static bool is_outside(const struct tproxy_relay *relay, const struct targets *targets, bool moved)
 {
 	struct cgroup cgroup = CGROUP_NULL;

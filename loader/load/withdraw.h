@@ -27,6 +27,9 @@ struct withdrawn {
  */
 void withdraw_dead(int map_fd);
 
+/* Deletes all registrations. */
+void withdraw_all(int map_fd);
+
 /*
  * Withdraws registrations of relays that @targets do not serve: such a relay cannot learn
  * destinations, and would reset every connection. The same holds for relays that cannot renew their

@@ -44,3 +44,24 @@ int direct_level(const char *pin_dir, const struct hook *hook, const struct cgro
 	}
 	return -1;
 }
+
+unsigned int direct_count_others(const char *pin_dir, const struct hook *hook,
+				 const struct cgroup *cgroup)
+{
+	const __u32 id = id_of_pinned(pin_dir, hook);
+	char ours[BPF_OBJ_NAME_LEN], name[BPF_OBJ_NAME_LEN];
+	struct cgroup_programs programs;
+	unsigned int n = 0;
+	__u32 i;
+
+	snprintf(ours, sizeof(ours), "tproxy_%s", hook->name);
+	if (cgroup_programs_query_at(cgroup->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE,
+				     &programs) < 0)
+		return 0;
+	for (i = 0; i < programs.n; i++) {
+		if (programs.id[i] != id && cgroup_programs_name(programs.id[i], name) == 0 &&
+		    strncmp(name, ours, sizeof(name)) == 0)
+			n++;
+	}
+	return n;
+}

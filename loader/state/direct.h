@@ -12,4 +12,11 @@ struct hook;
  */
 int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup);
 
+/*
+ * Returns the number of programs of other instances that run for the cgroup at this hook: of
+ * `tproxyctl run` with rules of its own, or of a load with another pin directory.
+ */
+unsigned int direct_count_others(const char *pin_dir, const struct hook *hook,
+				 const struct cgroup *cgroup);
+
 #endif

@@ -196,7 +196,7 @@ int rule_counters_assign(struct rule_counters *counters, const struct rules_comp
 }
 
 static void mark(struct rule_counters *counters, __u32 index, const struct rules_rule *rule,
-		 uint32_t generation)
+		 uint32_t generation, uint32_t before)
 {
 	struct tproxy_rule_text *text;
 
@@ -205,9 +205,13 @@ static void mark(struct rule_counters *counters, __u32 index, const struct rules
 	text = &counters->texts[index];
 	if (text->generation == generation)
 		return;
-	text->generation = generation;
-	if (rule)
+	if (rule) {
+		text->line_before = text->line;
 		text->line = rule->line;
+	} else if (text->generation != before) {
+		text->line = text->line_before;
+	}
+	text->generation = generation;
 	bpf_map_update_elem(counters->texts_fd, &index, text, BPF_ANY);
 }
 
@@ -217,8 +221,17 @@ void rule_counters_mark(struct rule_counters *counters, const struct rules_compi
 	size_t i;
 
 	for (i = 0; i < rules->n_rows; i++)
-		mark(counters, rules->rows[i].counter,
-		     compiled ? &compiled->list[rules->rows[i].group] : NULL, rules->generation);
-	mark(counters, rules->default_counter, compiled ? &compiled->by_default : NULL,
-	     rules->generation);
+		mark(counters, rules->rows[i].counter, &compiled->list[rules->rows[i].group],
+		     rules->generation, 0);
+	mark(counters, rules->default_counter, &compiled->by_default, rules->generation, 0);
+}
+
+void rule_counters_mark_restored(struct rule_counters *counters, const struct tproxy_rules *rules,
+				 uint32_t before)
+{
+	size_t i;
+
+	for (i = 0; i < rules->n_rows; i++)
+		mark(counters, rules->rows[i].counter, NULL, rules->generation, before);
+	mark(counters, rules->default_counter, NULL, rules->generation, before);
 }

@@ -34,10 +34,13 @@ int rule_counters_assign(struct rule_counters *counters, const struct rules_comp
 			 const struct tproxy_rules *now, struct tproxy_rules *next);
 
 /*
- * Writes the generation of @rules, which are in force, to their texts. @compiled has the line
- * numbers; if it is NULL, they stay. An error only means that an index may be reused sooner.
+ * Writes the generation of @rules, which are in force, and their lines to their texts. An error
+ * only means that an index may be reused sooner.
  */
 void rule_counters_mark(struct rule_counters *counters, const struct rules_compiled *compiled,
 			const struct tproxy_rules *rules);
+/* The same for rules that were taken back. @before: the generation that they had before. */
+void rule_counters_mark_restored(struct rule_counters *counters, const struct tproxy_rules *rules,
+				 uint32_t before);
 
 #endif

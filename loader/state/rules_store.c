@@ -494,7 +494,7 @@ int rules_store_restore(struct rules_store *s)
 	if (r < 0)
 		return r;
 	if (s->now->generation)
-		rule_counters_mark(&s->counters, NULL, s->now);
+		rule_counters_mark_restored(&s->counters, s->now, previous->generation);
 	rules_store_settle(s);
 	return 0;
 }

@@ -123,7 +123,6 @@ static int read_rules(const char *pin_dir, int cpus, struct counters *c)
 
 int counters_read(const char *pin_dir, struct counters *ret_counters)
 {
-	struct tproxy_observing observing = {};
 	struct tproxy_policy policy = {};
 	struct counters c = {};
 	int cpus = libbpf_num_possible_cpus(), r;
@@ -134,8 +133,6 @@ int counters_read(const char *pin_dir, struct counters *ret_counters)
 	if (r == 0 && policy.abi_version != TPROXY_ABI_VERSION)
 		r = -EPROTO;
 	if (r == 0)
-		r = read_value(pin_dir, PINNED_OBSERVING, &observing);
-	if (r == 0)
 		r = read_stats(pin_dir, cpus, c.stats);
 	if (r == 0)
 		r = read_rules(pin_dir, cpus, &c);
@@ -145,7 +142,6 @@ int counters_read(const char *pin_dir, struct counters *ret_counters)
 	}
 	c.policy_flags = policy.flags;
 	c.loaded_ns = policy.loaded_ns;
-	c.observed = observing.entries > 0 ? (uint64_t)observing.entries : 0;
 	*ret_counters = c;
 	return 0;
 }

@@ -24,7 +24,6 @@ struct counters {
 	uint32_t policy_flags; /* enum tproxy_policy_flags */
 	uint64_t loaded_ns;    /* CLOCK_MONOTONIC: the counts start here */
 	uint64_t stats[_TPROXY_STAT_MAX];
-	uint64_t observed;	    /* observed connections now */
 	uint32_t generation;	    /* of the rules; 0 = none were loaded */
 	struct counted_rule *rules; /* owned; in the order of the file, the default last */
 	size_t n_rules;

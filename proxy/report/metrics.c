@@ -238,8 +238,6 @@ static void write_kernel(FILE *out, const struct metrics *m)
 	labelled(out, "tproxy_events_lost_total", "reason", stat_name(TPROXY_STAT_EVENTS_LOST),
 		 kernel->stats[TPROXY_STAT_EVENTS_LOST]);
 	write_rules(out, kernel);
-	single(out, "tproxy_observed_connections", "gauge",
-	       "Connections that a rule observes and that are open now.", kernel->observed);
 	single(out, "tproxy_rules_generation", "gauge",
 	       "Number of the load of rules in force; 0: none were loaded.", kernel->generation);
 	single(out, "tproxy_fail_closed", "gauge",

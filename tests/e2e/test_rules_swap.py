@@ -423,6 +423,20 @@ def test_revert_by_command(proxied, ctl, binary, before):
     check_taken_back(proxied, ctl, before)
 
 
+def test_lines_are_taken_back(proxied, ctl, binary, before):
+    """Those of rules that are in both files, too. Fails if mark() keeps the lines of the newer
+    file."""
+    assert show(ctl)["rules"][0]["line"] == 2
+    newer = write_rules(proxied, "direct port 1", "", f"set old = {SERVER}",
+                        "refuse EACCES to @old", name="newer.rules")
+    waiting = Waiting(proxied, binary, newer, 60)
+    waiting.wait_prompt()
+    assert [rule["line"] for rule in show(ctl)["rules"]] == [1, 4]
+    ctl("rules", "revert").succeeded()
+    assert waiting.wait() == 1
+    assert [rule["line"] for rule in show(ctl)["rules"]] == [2]
+
+
 def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
     """tproxy-load without --rules leaves the wait; with --rules it ends it and replaces the
     rules."""

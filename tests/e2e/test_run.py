@@ -68,7 +68,9 @@ def run(bed, binary):
 
 
 def own_cgroups(bed):
-    return [path for path in bed.top.path.rglob("*") if NAME.fullmatch(path.name)]
+    # Not rglob(): it fails if a cgroup is removed meanwhile.
+    return [Path(path) for path, _, _ in os.walk(bed.top.path)
+            if NAME.fullmatch(os.path.basename(path))]
 
 
 def nothing_is_left(bed):
@@ -204,17 +206,36 @@ def test_explained(proxied, binary, ctl):
 
 
 def test_cgroup_whose_background_process_was_killed(loaded, run):
-    """The next command removes a cgroup whose background process was killed. Fails if is_old()
-    returns false."""
-    gone = loaded.scope.child("tproxy-run-4194304.scope")
-    kept = loaded.scope.child(f"tproxy-run-{os.getpid()}.scope")
-    run("true").succeeded()
-    assert not gone.path.exists() and kept.path.exists()
-    # A PID of another namespace, which is that of another process here.
+    """A command removes the old cgroup of one whose background process was killed. Fails if
+    is_old() returns a constant."""
+    gone, kept = (loaded.scope.child(f"tproxy-run-{pid}.scope") for pid in (4194304, os.getpid()))
     long_ago = time.time() - 3600
-    os.utime(kept.path, (long_ago, long_ago))
+    os.utime(gone.path, (long_ago, long_ago))
     run("true").succeeded()
-    assert not kept.path.exists()
+    # A new one may be that of a command of another PID namespace, which is about to enter it.
+    assert not gone.path.exists() and kept.path.exists()
+    kept.path.rmdir()
+
+
+def test_unloaded_meanwhile(proxied, binary):
+    """The programs of the command stay, and redirect nothing to a relay that cannot ask for the
+    destination any more. Fails for 5 s if withdraw() leaves the registrations."""
+    listener = proxied.listen()
+    fifo, log = proxied.directory / "go", proxied.directory / "log"
+    os.mkfifo(fifo)
+    script = 'read line < "$0"; exec "$@"'
+    argv = command(proxied, binary, "bash", "-c", script, fifo, sys.executable, "-c", CONNECT,
+                   *listener.getsockname())
+    with programs.Program(*argv, place=proxied.bystander, log=log) as program:
+        wait_until(lambda: own_cgroups(proxied), "it is started")
+        comm = Path(f"/proc/{program.pid}/comm")
+        wait_until(lambda: comm.read_text() == "bash\n", "it is the command")
+        proxied.tproxy_load.unload()
+        fifo.write_text("\n")
+        sock, peer = listener.accept()
+        sock.close()
+        assert program.wait() == 0
+        assert peer == Visitor(program.text()).address, "direct"
 
 
 def test_nothing_is_loaded(bed, run):
@@ -222,6 +243,29 @@ def test_nothing_is_loaded(bed, run):
     result.refused("nothing is loaded", bed.pins.path, status=125)
     assert not (bed.directory / "mark").exists()
     nothing_is_left(bed)
+
+
+@pytest.mark.parametrize("before, needle", [
+    ("echo 0 > $0/cgroup.max.descendants", "cgroup.max"),
+    ("echo threaded > $0/cgroup.type", "threaded"), ("umount -l /proc", "/proc is not mounted")],
+    ids=["limit", "threaded", "no-proc"])
+def test_where_no_cgroup_can_be_made(loaded, binary, before, needle):
+    """One clear line, and the command is not run."""
+    inner, mark = loaded.scope.child("inner"), loaded.directory / "mark"
+    result = loaded.run("unshare", "--mount", "sh", "-c",
+                        f'{before} && echo $$ > $0/cgroup.procs && exec "$@"', inner,
+                        *command(loaded, binary, "touch", mark))
+    nothing_is_left(loaded)
+
+    def is_removed():
+        with contextlib.suppress(OSError):  # the background process is in it for a moment
+            inner.path.rmdir()
+        return not inner.path.exists()
+
+    # Before the bed's end, which cannot list the processes of a threaded one.
+    wait_until(is_removed, "it is empty")
+    assert result.status == 125 and needle in result.err and result.err.count("\n") == 1, result
+    assert not mark.exists()
 
 
 # --- as without tproxyctl

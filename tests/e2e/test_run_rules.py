@@ -160,6 +160,17 @@ def test_fail_closed_in_the_scope_of_a_load(loaded, binary, attempt):
         "ECONNREFUSED"]
 
 
+def test_explain_warns_of_them(loaded, binary):
+    """explain cannot read the rules of a command. To see it fail: let direct_count_others() return
+    0."""
+    explain = [binary, "explain", "--pin-dir", loaded.pins.path, "--json", "{}:{}".format(*NOBODY)]
+    result = loaded.run(*of_rules(loaded, binary, ["--rules", "/dev/null"], *explain))
+    assert json.loads(result.out)["facts"]["other_instances"] == 1
+    assert "1 other instance of tproxy" in result.err
+    result = loaded.run(*explain).succeeded()
+    assert "other_instances" not in json.loads(result.out)["facts"] and not result.err
+
+
 SEND = """
 import errno, socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -308,6 +319,41 @@ def test_learn(learning, bed):
     words += other
     assert learning.run(*words).succeeded().out.split() == [*seen[:3], "ECONNREFUSED"]
     nothing_is_left(bed)
+
+
+@pytest.mark.parametrize("script", ['rm "$0"', 'rm "$0" && mkdir -p x', ': > "$0"'])
+def test_command_that_removes_the_file(bed, binary, script):
+    """Fails if the file is opened before the command runs."""
+    learning = Learning(bed, binary, bed.bystander)
+    learning.rules.write_text("direct\n")
+    learning.rules.chmod(0o640)
+    learning.learn("sh", "-c", script, learning.rules).succeeded()
+    assert learning.lines() == ["default refuse"]
+    assert not list(bed.directory.glob("learned.*"))
+
+
+WRITE = """mount -t tmpfs -o size=8k,mode=755 tmpfs "$0" && cd "$0" && {} && shift 0 &&
+"$@" -- true; status=$?; cat learned; exit $status"""
+
+
+@pytest.mark.parametrize("before, status, text", [
+    ("echo direct > learned && head -c 8000 /dev/zero > rest; true", 125, "direct\n"),
+    ("touch ../other && echo direct > learned && mount --bind ../other learned", 0,
+     "default refuse"),
+    ("echo direct > learned && mount --bind learned learned && mount -o remount,bind,ro .", 0,
+     "default refuse"),
+    ("echo direct > real && ln -s real learned", 0, "default refuse"),
+], ids=["full-disk", "mount-point", "read-only", "link"])
+def test_file_on_odd_disks(bed, binary, before, status, text):
+    """A full disk leaves the old rules. A file that cannot be replaced is written. To see it fail:
+    call write_in_place() always, or never."""
+    disk = bed.directory / "disk"
+    disk.mkdir()
+    words = of_rules(bed, binary, ["--observe", "--write-rules", "learned"])[:-1]
+    result = bed.run("unshare", "--mount", "sh", "-c", WRITE.format(before), disk, *words,
+                     place=bed.bystander)
+    assert result.status == status and result.out.startswith(text), result
+    assert ("No space left" in result.err) == (status == 125)
 
 
 def test_learn_from_a_connection_that_goes_on(bed, binary):

@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import signal
 import socket
 import struct
 import threading
@@ -288,6 +289,30 @@ def _send_elsewhere(peer, address):
 def test_connected_socket_sends_elsewhere(guarded):
     assert guarded.run_in(_send_elsewhere, (SERVER, 4433), (SERVER, 443)) == errno.ECONNREFUSED
     assert guarded.run_in(_send_elsewhere, (SERVER, 4433), (SERVER2, 4433)) is None
+
+
+def _send_while_another_connects(peer, other, sends):
+    """Another process connects the same socket to the peer and to @other in turn."""
+    with _socket(peer) as sock:
+        child = os.fork()
+        while child == 0:
+            sock.connect(peer)
+            sock.connect(other)
+        for _ in range(sends):
+            _outcome(lambda: sock.send(b"x"))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("address", [SERVER, SERVER6])
+def test_connected_elsewhere_while_sending(guarded, address):
+    """A datagram belongs to the peer at the time of send(), and egress may run after the socket was
+    connected elsewhere. To see it fail: leave out udp_read_packet()."""
+    server, other = (Server(guarded, address, port) for port in (443, 4433))
+    guarded.run_in(_send_while_another_connects, server.address, other.address, 10000)
+    guarded.run_in(partial(send_to, data=b"out of scope"), server.address,
+                   place=guarded.bystander)
+    assert server.receives(b"out of scope")
 
 
 def _hold_back(peer, leave):
