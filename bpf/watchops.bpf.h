@@ -91,11 +91,25 @@ static __always_inline void watch_sent(struct bpf_sock_ops *ctx)
 		watch_report_sent(ctx);
 }
 
+/* A global function, see rules_find(). */
+__attribute__((noinline)) int watch_request_again(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct tcp_sock *tp;
+
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && !is_of_relay(sk, tp))
+		watch_request(ctx);
+	return 0;
+}
+
 /* Another sockops program may have replaced the callback flags: request them again. */
 static __always_inline void watch_established(struct bpf_sock_ops *ctx)
 {
-	if (is_watched())
-		watch_request(ctx);
+	if (is_watched() && !(ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG))
+		watch_request_again(ctx);
 }
 
 /* PASSIVE_ESTABLISHED_CB. A global function, see rules_find(). */

@@ -170,7 +170,7 @@ static const char *cell(const struct top_table *table, const struct top_line *li
 	case TOP_RTT:
 		if (!line->conn->rtt_us)
 			return strcpy(buf, "-");
-		snprintf(buf, TOP_TEXT_LEN, "%.1f ms", (double)line->conn->rtt_us / 1000);
+		snprintf(buf, TOP_TEXT_LEN, "%.2f ms", (double)line->conn->rtt_us / 1000);
 		return buf;
 	case TOP_AGE:
 		return format_duration_ms(line->conn->age_ms, buf);

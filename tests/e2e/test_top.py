@@ -98,6 +98,36 @@ def test_lines_of_connections_are_those_of_the_command_connections(proxied, ctl)
     assert line["verdict"] == "redirected"
 
 
+def test_bytes(proxied, binary, ctl):
+    """Totals are exact, and the rates of all intervals add up to what was transferred."""
+    client, server = proxied.pair()
+
+    def line():
+        (found,) = json.loads(ctl("top", *DELAY, "--once", "--json").succeeded().out)["lines"]
+        return found
+
+    def transfer(size, sender, receiver):
+        sender.sendall(bytes(size))
+        wire.read_exactly(receiver, size)
+
+    transfer(10000, client, server)
+    transfer(3000, server, client)
+    host.wait_until(lambda: (line()["tx"], line()["rx"]) == (10000, 3000), "totals are exact")
+    assert line()["state"] == "established" and line()["rtt_us"] > 0
+
+    argv = [binary, "top", "-p", proxied.pins.path, *DELAY, "--json", "--by", "user"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=programs.ENVIRONMENT) as top:
+        samples = [json.loads(top.stdout.readline())]
+        transfer(50000, client, server)
+        while samples[-1]["tx"] < 60000:
+            samples.append(json.loads(top.stdout.readline()))
+        top.kill()
+    sent = sum(sample["tx_per_s"] * sample["interval_ms"] / 1000 for sample in samples)
+    # Rates are cut to whole bytes.
+    assert 50000 - len(samples) <= sent <= 50000
+    assert samples[-1]["lines"][0]["tx"] == 60000
+
+
 def test_filter(proxied, ctl):
     """Values of an option are alternatives, options add up."""
     one, other = (proxied.listen().getsockname()[1] for _ in range(2))
