@@ -8,7 +8,7 @@
  * locks each one, so the numbers of a line are those of one moment. A socket is listed if its
  * storage has a published record (redirected), or its cookie an entry in map_observed. All others
  * cost a test of the cookie and two look-ups at most. After the last socket a comment tells how
- * many connections of other namespaces the maps hold.
+ * many connections the maps hold, in all namespaces.
  *
  * One line is one connection; common/conn_row.h has its columns and parses it. A line that does not
  * fit into the reader's buffer is printed again by the next read. Names that users choose are
@@ -281,43 +281,32 @@ static __always_inline bool list_get_observed(__u64 cookie, struct list_conn *re
 }
 
 /*
- * Connections of other network namespaces than the reader's. The counter is added to atomically,
- * although nobody else does: the verifier would follow each of its values.
+ * Callbacks that count the entries of both maps. They add atomically, although nobody else does:
+ * otherwise the verifier would follow each value of the sum.
  */
-struct list_others {
-	__u64 netns_cookie;
-	__u64 n;
-};
-
-static long list_count_sock(void *map, const __u64 *key, const struct tproxy_conn *conn,
-			    struct list_others *others)
+static long list_count_sock(void *map, const __u64 *key, const struct tproxy_conn *conn, __u64 *n)
 {
-	if (conn->netns_cookie != others->netns_cookie)
-		__sync_fetch_and_add(&others->n, 1);
+	__sync_fetch_and_add(n, 1);
 	return 0;
 }
 
 static long list_count_observed(void *map, const __u64 *key, const struct tproxy_observed *conn,
-				struct list_others *others)
+				__u64 *n)
 {
-	if (conn->netns_cookie != others->netns_cookie && conn->flags & TPROXY_OBSERVED_SENT)
-		__sync_fetch_and_add(&others->n, 1);
+	if (conn->flags & TPROXY_OBSERVED_SENT)
+		__sync_fetch_and_add(n, 1);
 	return 0;
 }
 
-/* After the last socket. */
-static __always_inline void list_others(struct seq_file *seq)
+/* After the last socket: a reader that got fewer lines looks into the other namespaces. */
+static __always_inline void list_total(struct seq_file *seq)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct list_others others = { .netns_cookie = task->nsproxy->net_ns->net_cookie };
+	__u64 n = 0;
 
-	bpf_for_each_map_elem(&map_socks, list_count_sock, &others, 0);
+	bpf_for_each_map_elem(&map_socks, list_count_sock, &n, 0);
 	if (is_observing())
-		bpf_for_each_map_elem(&map_observed, list_count_observed, &others, 0);
-	if (!others.n)
-		return;
-	list_print(seq, "# %llu more in other network namespaces: read this file there\n",
-		   others.n);
+		bpf_for_each_map_elem(&map_observed, list_count_observed, &n, 0);
+	list_print(seq, "# total in all network namespaces: %llu\n", n);
 }
 
 static __always_inline void list_socket(struct seq_file *seq, struct sock_common *skc)

@@ -303,7 +303,7 @@ int tproxy_list(struct bpf_iter__tcp *ctx)
 	if (skc)
 		list_socket(seq, skc);
 	else
-		list_others(seq);
+		list_total(seq);
 	return 0;
 }
 

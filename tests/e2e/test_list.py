@@ -234,12 +234,12 @@ def test_while_connections_come_and_go(proxied):
 
 
 def test_other_namespaces(proxied, ctl):  # noqa: F811
-    """The file tells how many it does not list. Root's tproxyctl lists them with their numbers."""
+    """The file tells how many there are. Root's tproxyctl lists them with their numbers."""
     client = proxied.connect(proxied.listen())
     path = str(proxied.pins.path / "connections")
     heading, comment = cat(path).splitlines()
     assert heading == HEADER
-    assert comment == "# 1 more in other network namespaces: read this file there"
+    assert comment == "# total in all network namespaces: 1"
     client.sendall(b"12345")
     host.wait_until(lambda: only(proxied)["TX"] == "5", "5 bytes are sent")
 
