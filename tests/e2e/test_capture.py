@@ -285,6 +285,7 @@ def test_files(proxied, capture, tmp_path):
     assert {p.data for p in ring} <= {p.data for p in packets} and len(ring) < len(packets)
 
 
+@pytest.mark.needs("tshark")
 def test_pipe(proxied, capture, tmp_path):
     """-w -: tshark reads the packets as they come."""
     reading, writing = os.pipe()
