@@ -6,8 +6,8 @@ in a bed, and each command of the page is run there. To write the outputs of thi
 
     sudo TPROXY_WRITE_PAGE=1 /usr/bin/python3 -m pytest tests/e2e/test_who.py
 
-The bed has other paths than a host; they are replaced both ways. It has neither systemd nor the
-journal: journalctl stands for grep in the log of the relay.
+The bed has other paths than a host, and another interface; these are replaced both ways. It has
+neither systemd nor the journal: journalctl stands for grep in the log of the relay.
 """
 
 import contextlib
@@ -92,8 +92,12 @@ class Services:
     def __init__(self, bed, ctl_binary):
         rules = write_rules(bed, *RULES, name="host.rules")
         bed.load("--rules", rules)
+        # Where the relay's user may make its socket.
+        run = bed.directory / "run"
+        run.mkdir()
+        os.chown(run, programs.RELAY_UID, programs.RELAY_GID)
         # The negative cache forgets before mailer tries again: each attempt takes the same way.
-        bed.start_relay("--error-memory", "200ms")
+        bed.start_relay("--error-memory", "200ms", "--admin", run / "admin.sock")
         bed.task(_drain, bed.listen(SERVER, 873), place=bed.server)
         bed.task(wire.serve_echo, bed.listen(SERVER2, 5432), bed.listen(SERVER, 443),
                  place=bed.server)
@@ -107,6 +111,8 @@ class Services:
         # What the page calls it, and what it is here.
         self._names = {
             "/sys/fs/bpf/tproxy": str(bed.pins.path),
+            "/run/tproxy": str(run),
+            "eth0   ": "tproxy0",
             "/etc/tproxy": str(bed.directory),
             "/sys/fs/cgroup/system.slice": str(bed.scope.path),
             "/sys/fs/cgroup/tproxy.slice": str(bed.relay_cgroup.path),
@@ -147,7 +153,8 @@ class Services:
                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                 preexec_fn=self._bed.bystander.enter,
                                 timeout=30 * host.patience, cwd=self._bed.directory)
-        output = self._replace(result.stdout, {here: name for name, here in self._names.items()})
+        output = self._replace(result.stdout, {here: name for name, here in
+                                               self._names.items()})
         assert "Sanitizer" not in output and "invalid" not in output, output
         assert output, f"no output: {command}"
         return output
