@@ -459,14 +459,8 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	*ret_value = CONNECT_PROCEED;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client) {
-		if (is_redirected(client, dst)) {
-			if (is_watched())
-				watch_connect(bpf_get_socket_cookie(ctx), client->conn.netns_cookie,
-					      &client->conn.dst, 0,
-					      watch_outcome(TPROXY_VERDICT_REDIRECTED,
-							    TPROXY_WATCH_BY_INSTANCE, 0));
+		if (is_redirected(client, dst))
 			return NULL;
-		}
 		if (client->nowhere)
 			unbind(ctx, client);
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */

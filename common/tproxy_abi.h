@@ -565,9 +565,8 @@ enum tproxy_watch_flags {
 	TPROXY_WATCH_COUNTED = 1 << 0, /* ENDED: one sequence number of this side was the SYN's */
 };
 
-/* Values of reason beside those of enum tproxy_stat. */
-#define TPROXY_WATCH_BY_OTHER	 254 /* another program has refused it before tproxy's ran */
-#define TPROXY_WATCH_BY_INSTANCE 255 /* an instance of `tproxyctl run` has redirected it */
+/* A value of reason beside those of enum tproxy_stat: another program has refused it before. */
+#define TPROXY_WATCH_BY_OTHER 255
 
 struct tproxy_watch_head {
 	__u64 time_ns; /* CLOCK_MONOTONIC */

@@ -65,7 +65,7 @@ struct watch {
 	struct watch_owners *owners;
 	struct watch_lines lines;
 	int texts_fd, failed_fd; /* map_rule_texts, map_failed */
-	uint64_t began_ms, checked_ms;
+	uint64_t began_ms, checked_ms, reported_ms;
 	uint64_t counts[_CONN_VERDICT_MAX], inbound, failed, lost;
 	uint64_t bytes_up, bytes_down;		 /* of connections that have ended */
 	uint64_t live_bytes_up, live_bytes_down; /* of those that have not, as last read */
@@ -299,14 +299,20 @@ static void print_totals_json(const struct watch *watch)
 
 /* --- the loop */
 
-/* Logs what is missing, and prints it as JSON. */
-static void report_lost(struct watch *watch)
+/* Logs what is missing, and prints it as JSON. At most once in CHECK_MS, unless it is the last
+ * time. */
+static void report_lost(struct watch *watch, bool is_last)
 {
-	const uint64_t lost = watch_rings_take_lost(watch->rings);
-	const uint64_t gap_ms = watch_rings_take_gap_ms(watch->rings);
+	const uint64_t now_ms = monotonic_coarse_ms();
 	struct json_object *object;
 	char time[FORMAT_DURATION_LEN];
+	uint64_t lost, gap_ms;
 
+	if (!is_last && now_ms - watch->reported_ms < CHECK_MS)
+		return;
+	watch->reported_ms = now_ms;
+	lost = watch_rings_take_lost(watch->rings);
+	gap_ms = watch_rings_take_gap_ms(watch->rings);
 	watch->lost += lost;
 	if (lost)
 		log_warning("%" PRIu64 " events were lost: the ring was full; see --buffer", lost);
@@ -322,14 +328,14 @@ static void report_lost(struct watch *watch)
 }
 
 /* Reads the ring once, and prints. */
-static int pass(struct watch *watch)
+static int pass(struct watch *watch, bool is_last)
 {
 	int r;
 
 	watch_lines_set_clock(&watch->lines);
 	r = watch_rings_read(watch->rings, on_event, watch);
 	watch_join_settle(watch->join);
-	report_lost(watch);
+	report_lost(watch, is_last);
 	if (r < 0)
 		log_err("cannot read the ring: %s", strerror(-r));
 	if (r == 0 && fflush(stdout) == EOF) {
@@ -383,14 +389,14 @@ static int run(struct watch *watch)
 	sigaction(SIGTERM, &action, NULL);
 	watch_lines_print_head(&watch->lines);
 	while (status < 0) {
-		if (pass(watch) < 0)
+		if (pass(watch, /* is_last= */ false) < 0)
 			return EXIT_FAILURE;
 		status = stopped ? EXIT_SUCCESS : check(watch);
 		/* Signals arrive only here. */
 		if (status < 0)
 			ppoll(NULL, 0, &interval, &before);
 	}
-	if (pass(watch) < 0)
+	if (pass(watch, /* is_last= */ true) < 0)
 		return EXIT_FAILURE;
 	if (watch->lines.json)
 		print_totals_json(watch);

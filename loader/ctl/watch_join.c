@@ -4,9 +4,9 @@
  * source, and the SYN, which knows the source. Both are usually in the same pass over the ring, so
  * a connection waits for its SYN until the next pass has ended.
  *
- * One connect() may be decided twice, by the programs of an instance of `tproxyctl run` and then by
- * those of the load above it. The second decision replaces the first one, unless it only says that
- * the first one has refused.
+ * One connect() may be decided twice: while a loader replaces a cgroup by one of its ancestors, the
+ * program may be attached to both. The second decision replaces the first one, unless it only says
+ * that the first one has refused.
  *
  * An end of which nothing is known is ignored: its beginning was lost, which is counted elsewhere.
  */

@@ -20,7 +20,7 @@ struct watch_conn {
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 	uint32_t rule_counter, rule_line;
 	int error;	/* errno of a refused connection */
-	uint8_t reason; /* enum tproxy_stat, or TPROXY_WATCH_BY_OTHER, TPROXY_WATCH_BY_INSTANCE */
+	uint8_t reason; /* enum tproxy_stat, or TPROXY_WATCH_BY_OTHER */
 	bool inbound;
 	bool earlier; /* it had begun before */
 	bool sent;    /* its SYN was sent: row.src is valid */

@@ -51,8 +51,6 @@ static const char *reason_text(const struct watch_conn *conn)
 {
 	if (conn->reason == TPROXY_WATCH_BY_OTHER)
 		return "by another program";
-	if (conn->reason == TPROXY_WATCH_BY_INSTANCE)
-		return "by tproxyctl run";
 	return conn->reason < _TPROXY_STAT_MAX ? reasons[conn->reason] : NULL;
 }
 
@@ -234,9 +232,7 @@ static struct json_object *conn_object(const struct watch_lines *lines,
 static void add_decision(struct json_object *to, const struct watch_conn *conn)
 {
 	const char *counter = conn->reason == TPROXY_WATCH_BY_OTHER ? "other_program"
-			      : conn->reason == TPROXY_WATCH_BY_INSTANCE
-				      ? "instance"
-				      : counters_name(conn->reason);
+								    : counters_name(conn->reason);
 
 	if (counter)
 		json_add_string(to, "counter", counter);

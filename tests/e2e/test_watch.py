@@ -243,6 +243,25 @@ def test_other_program(proxied, watch, foreign_refusal):
     assert (refused["verdict"], refused["counter"]) == ("refused", "other_program")
 
 
+def test_command_with_rules_of_its_own(proxied, binary, watch):
+    """tproxyctl run --rules, in scope: its programs run first, those of the scope afterwards."""
+    listener = proxied.listen()
+    address = listener.getsockname()
+    path = proxied.directory / "rules"
+    path.write_text(f"redirect port {address[1]}\ndefault refuse EPERM\n")
+    watcher = watch()
+    script = ("import socket; first = socket.socket(); second = socket.socket(); "
+              f"first.connect({address}); second.connect_ex({NOBODY})")
+    proxied.run(binary, "run", "--pin-dir", proxied.pins.path, "--rules", path, "--", "python3",
+                "-c", script).succeeded()
+    found = {line["destination"]: line for line in watcher.wait("connect", count=2)}
+    redirected, refused = found[plain(address)], found[plain(NOBODY)]
+    assert (redirected["verdict"], redirected["counter"]) == ("redirected", "redirected")
+    assert (refused["verdict"], refused["counter"], refused["error"]) == (
+        "refused", "other_program", "EPERM")
+    assert watcher.wait("end")[0]["id"] == redirected["id"]
+
+
 @pytest.fixture
 def foreign_refusal(proxied):
     """A place in scope where a program of others refuses every connect()."""
@@ -461,18 +480,20 @@ def test_for(loaded, ctl):
     assert "0 connections in 0." in result.out and result.err == ""
 
 
-def test_exit_over(proxied, watch):
+@pytest.mark.parametrize("ended", [True, False])
+def test_exit_over(proxied, watch, ended):
+    """The bytes of live connections count too."""
     watcher = watch("--exit-over", "1MiB")
     client, server = proxied.pair()
-    task = proxied.task(wire.read_to_end, server, place=proxied.server)
+    task = proxied.task(wire.read_exactly, server, 1 << 20, place=proxied.server)
     client.sendall(bytes(1 << 20))
-    client.shutdown(socket.SHUT_WR)
     task.result()
-    server.close()
-    wire.read_to_end(client)
-    client.close()
+    if ended:
+        client.close()
+        server.close()
     assert programs.Program.wait(watcher) == 3
-    assert watcher.lines("totals")[0]["bytes_up"] == 1 << 20
+    totals, = watcher.lines("totals")
+    assert (totals["open"], totals["bytes_up"]) == ((0, 1 << 20) if ended else (1, 0))
 
 
 def test_unloaded(loaded, watch):
