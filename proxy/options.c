@@ -256,7 +256,7 @@ static const struct optable_row rows[] = {
 		OPTABLE_CUSTOM(set_admin),
 		OPTABLE_MEMBER(struct options, admin, struct admin_address),
 		.flags = OPTABLE_KEY | OPTABLE_FIXED,
-		.help = "serve metrics over HTTP; ADDRESS is the path of a UNIX socket, or a loopback ADDR:PORT",
+		.help = "serve a page and metrics over HTTP; ADDRESS is the path of a UNIX socket, or a loopback ADDR:PORT",
 	},
 	{
 		.name = "check",

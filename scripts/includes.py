@@ -46,7 +46,8 @@ ONLY = {
     "capture.skel.h": ["loader/capture/tap.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
-                       "proxy/kernel/counters.c", "proxy/kernel/events.c"],
+                       "proxy/kernel/counters.c", "proxy/kernel/events.c",
+                       "proxy/kernel/live.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

@@ -23,7 +23,7 @@ packages_of()
             e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
             redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
             default-jdk-headless golang-go strace systemd zsh fish tmux \
-            rpm rpmlint makepkg prometheus tcpdump tshark
+            rpm rpmlint makepkg prometheus chromium-headless-shell tcpdump tshark
         # Packages of nodejs that are not Debian's contain npm, and conflict with Debian's package.
         command -v npm > /dev/null || echo npm
         ;;

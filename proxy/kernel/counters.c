@@ -121,7 +121,7 @@ static int read_rules(const char *pin_dir, int cpus, struct counters *c)
 	return r;
 }
 
-int counters_read(const char *pin_dir, struct counters *ret_counters)
+int counters_read_stats(const char *pin_dir, struct counters *ret_counters)
 {
 	struct tproxy_policy policy = {};
 	struct counters c = {};
@@ -134,14 +134,27 @@ int counters_read(const char *pin_dir, struct counters *ret_counters)
 		r = -EPROTO;
 	if (r == 0)
 		r = read_stats(pin_dir, cpus, c.stats);
-	if (r == 0)
-		r = read_rules(pin_dir, cpus, &c);
+	if (r < 0)
+		return r;
+	c.policy_flags = policy.flags;
+	c.loaded_ns = policy.loaded_ns;
+	*ret_counters = c;
+	return 0;
+}
+
+int counters_read(const char *pin_dir, struct counters *ret_counters)
+{
+	struct counters c;
+	int r;
+
+	r = counters_read_stats(pin_dir, &c);
+	if (r < 0)
+		return r;
+	r = read_rules(pin_dir, libbpf_num_possible_cpus(), &c);
 	if (r < 0) {
 		counters_finish(&c);
 		return r;
 	}
-	c.policy_flags = policy.flags;
-	c.loaded_ns = policy.loaded_ns;
 	*ret_counters = c;
 	return 0;
 }

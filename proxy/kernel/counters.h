@@ -33,4 +33,10 @@ struct counters {
 int counters_read(const char *pin_dir, struct counters *ret_counters);
 void counters_finish(struct counters *counters);
 
+/*
+ * Reads policy_flags, loaded_ns and stats only, into *ret_counters, which owns nothing. Returns 0
+ * or -errno.
+ */
+int counters_read_stats(const char *pin_dir, struct counters *ret_counters);
+
 #endif

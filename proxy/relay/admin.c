@@ -7,21 +7,32 @@
 #include "admin.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "admin/page.h"
 #include "admin/server.h"
 #include "kernel/counters.h"
+#include "kernel/live.h"
 #include "log.h"
+#include "monotonic.h"
 #include "relay.h"
 #include "report/metrics.h"
+#include "report/snapshot.h"
 #include "sink.h"
 #include "util.h"
+
+/* Limit of connections that are read for the page: some 20 ms. */
+#define LIVE_MAX 5000
+/* Age at which the state for the page is made again. */
+#define SNAPSHOT_MS 900
 
 static double cpu_seconds(void)
 {
@@ -57,13 +68,20 @@ static bool is_registered(const struct relay *relay)
 	       (relay->reg_state == REGISTRATION_GOOD || relay->reg_state == REGISTRATION_FAILED);
 }
 
-static void write_metrics(FILE *out, void *data)
-{
-	struct relay *relay = data;
+/* What the pages show. Everything is read when it is asked for. */
+struct view {
 	const struct stats *workers[2 * OPTIONS_WORKERS_MAX];
 	struct counters counters;
-	struct metrics metrics = {
-		.workers = workers,
+	struct metrics metrics;
+};
+
+static void view_init(struct relay *relay, struct view *view)
+{
+	struct metrics *m = &view->metrics;
+	uint32_t i;
+
+	*m = (struct metrics){
+		.workers = view->workers,
 		.n_workers = relay->options.workers,
 		.sessions_max =
 			atomic_load_explicit(&relay->shared.limit.max, memory_order_relaxed),
@@ -74,29 +92,136 @@ static void write_metrics(FILE *out, void *data)
 		.cpu_s = cpu_seconds(),
 		.resident_bytes = resident_bytes(),
 	};
-	uint32_t i;
-
 	for (i = 0; i < relay->n_workers; i++)
-		workers[i] = &relay->workers[i].env.stats;
-	if (counters_read(relay->options.pin_dir, &counters) == 0) {
-		verdicts_update(&relay->admin.verdicts, counters.loaded_ns, counters.stats);
-		metrics.verdicts = relay->admin.verdicts;
-		metrics.kernel = &counters;
+		view->workers[i] = &relay->workers[i].env.stats;
+	if (counters_read(relay->options.pin_dir, &view->counters) == 0) {
+		verdicts_update(&relay->admin.verdicts, view->counters.loaded_ns,
+				view->counters.stats);
+		m->verdicts = relay->admin.verdicts;
+		m->kernel = &view->counters;
 	}
-	metrics_write(out, &metrics);
-	if (metrics.kernel)
-		counters_finish(&counters);
+}
+
+static void view_finish(struct view *view)
+{
+	if (view->metrics.kernel)
+		counters_finish(&view->counters);
+}
+
+static void write_metrics(FILE *out, void *data)
+{
+	struct view view;
+
+	view_init(data, &view);
+	metrics_write(out, &view.metrics);
+	view_finish(&view);
+}
+
+static void make_snapshot(struct relay *relay, FILE *out)
+{
+	struct live live;
+	struct view view;
+	const bool has_live = live_read(relay->options.pin_dir, LIVE_MAX, &live) == 0;
+
+	view_init(relay, &view);
+	snapshot_write(out, &(struct snapshot){
+				    .metrics = &view.metrics,
+				    .history = &relay->admin.history,
+				    .live = has_live ? &live : NULL,
+				    .pid = relay->reg.pid,
+				    .uptime_s = (uint64_t)(unix_time() - relay->admin.started_s),
+				    .now_ns = monotonic_kernel_ns(),
+			    });
+	view_finish(&view);
+	if (has_live)
+		live_finish(&live);
+}
+
+/* Many pages may be open: all of them get the state of one moment, SNAPSHOT_MS old at most. */
+static void write_snapshot(FILE *out, void *data)
+{
+	struct relay *relay = data;
+	struct admin *admin = &relay->admin;
+	const uint64_t now_ms = monotonic_coarse_ms();
+	FILE *memory;
+
+	if (!admin->snapshot || now_ms - admin->snapshot_ms >= SNAPSHOT_MS) {
+		free(TAKE_PTR(admin->snapshot));
+		memory = open_memstream(&admin->snapshot, &admin->snapshot_len);
+		if (!memory)
+			return;
+		make_snapshot(relay, memory);
+		fclose(memory);
+		admin->snapshot_ms = now_ms;
+	}
+	fwrite(admin->snapshot, 1, admin->snapshot_len, out);
+}
+
+static void write_page(FILE *out, void *data)
+{
+	fwrite(admin_page_html, 1, admin_page_html_len, out);
+}
+
+static void write_script(FILE *out, void *data)
+{
+	fwrite(admin_page_js, 1, admin_page_js_len, out);
+}
+
+static void write_style(FILE *out, void *data)
+{
+	fwrite(admin_page_css, 1, admin_page_css_len, out);
 }
 
 static const struct admin_page pages[] = {
+	{ "/", "text/html; charset=utf-8", write_page },
+	{ "/page.js", "text/javascript; charset=utf-8", write_script },
+	{ "/page.css", "text/css; charset=utf-8", write_style },
+	{ "/state.json", SNAPSHOT_CONTENT_TYPE, write_snapshot },
 	{ "/metrics", METRICS_CONTENT_TYPE, write_metrics },
 };
+
+/* Every second: a sample of the counters that the page plots. */
+static void on_sample(evutil_socket_t fd, short what, void *arg)
+{
+	struct relay *relay = arg;
+	struct admin *admin = &relay->admin;
+	struct counters kernel;
+	struct stats sum = {};
+	uint64_t counters[_HISTORY_MAX];
+	uint32_t i;
+
+	for (i = 0; i < relay->n_workers; i++)
+		stats_sum(&sum, &relay->workers[i].env.stats);
+	if (counters_read_stats(relay->options.pin_dir, &kernel) == 0)
+		verdicts_update(&admin->verdicts, kernel.loaded_ns, kernel.stats);
+	counters[HISTORY_REDIRECTED] = admin->verdicts.sums[CONN_REDIRECTED];
+	counters[HISTORY_DIRECT] =
+		admin->verdicts.sums[CONN_DIRECT] + admin->verdicts.sums[CONN_OBSERVED];
+	counters[HISTORY_REFUSED] = admin->verdicts.sums[CONN_REFUSED];
+	counters[HISTORY_FAILED] = stats_get(&sum.closed[CLOSE_CONNECT_FAILED]) +
+				   stats_get(&sum.closed[CLOSE_CONNECT_TIMEOUT]);
+	counters[HISTORY_UP] = stats_get(&sum.bytes_up);
+	counters[HISTORY_DOWN] = stats_get(&sum.bytes_down);
+	history_add(&admin->history, counters);
+}
+
+static int start_sampling(struct relay *relay)
+{
+	static const struct timeval second = { .tv_sec = 1 };
+	struct admin *admin = &relay->admin;
+
+	admin->sampling = event_new(relay->base, -1, EV_PERSIST, on_sample, relay);
+	if (!admin->sampling || event_add(admin->sampling, &second) < 0)
+		return -ENOMEM;
+	on_sample(-1, 0, relay);
+	return 0;
+}
 
 static void log_address(const struct admin_address *address)
 {
 	char text[FORMAT_ENDPOINT_LEN];
 
-	log_info("metrics are served on %s",
+	log_info("page and metrics are served on %s",
 		 *address->path ? address->path : format_endpoint(&address->tcp, text));
 }
 
@@ -112,8 +237,10 @@ int admin_start(struct relay *relay)
 	r = admin_socket_open(address, &admin->socket);
 	if (r < 0)
 		return r;
-	r = admin_server_start(relay->base, admin->socket.fd, !*address->path, pages,
-			       ARRAY_SIZE(pages), relay, &admin->server);
+	r = start_sampling(relay);
+	if (r == 0)
+		r = admin_server_start(relay->base, admin->socket.fd, !*address->path, pages,
+				       ARRAY_SIZE(pages), relay, &admin->server);
 	if (r < 0)
 		log_err("--admin: %s", strerror(-r));
 	else
@@ -123,6 +250,11 @@ int admin_start(struct relay *relay)
 
 void admin_end(struct relay *relay)
 {
-	admin_server_stop(TAKE_PTR(relay->admin.server));
-	admin_socket_close(&relay->admin.socket);
+	struct admin *admin = &relay->admin;
+
+	admin_server_stop(TAKE_PTR(admin->server));
+	admin_socket_close(&admin->socket);
+	if (admin->sampling)
+		event_free(TAKE_PTR(admin->sampling));
+	free(TAKE_PTR(admin->snapshot));
 }

@@ -15,6 +15,7 @@
 #include "admin/address.h"
 #include "kernel/registration.h"
 #include "options.h"
+#include "report/history.h"
 #include "report/verdicts.h"
 #include "worker/worker.h"
 
@@ -38,8 +39,13 @@ struct observe {
 struct admin {
 	struct admin_socket socket;
 	struct admin_server *server; /* owned */
+	struct event *sampling;	     /* owned */
 	struct verdicts verdicts;
+	struct history history;
 	double started_s; /* Unix time */
+	char *snapshot;	  /* the state as it was sent last, owned; or NULL */
+	size_t snapshot_len;
+	uint64_t snapshot_ms; /* of monotonic_coarse_ms() */
 };
 
 struct relay {

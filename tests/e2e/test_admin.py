@@ -2,14 +2,17 @@
 """The admin address: metrics as Prometheus reads them, on a UNIX socket or a loopback address."""
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
 import re
+import selectors
 import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from functools import partial
 
@@ -18,8 +21,9 @@ import pytest
 import host
 import programs
 import wire
-from harness import NOBODY
-from test_log import config, path, reload  # noqa: F401 (a fixture)
+from browser import PROGRAM, Browser
+from harness import NOBODY, SERVER, SERVER2
+from test_log import PR_SET_NAME, config, path, reload  # noqa: F401 (a fixture)
 
 PORT = 9101
 TCP = f"127.0.0.1:{PORT}"
@@ -316,18 +320,21 @@ def test_socket_file(unix):
     assert not unix.address.exists()
 
 
-@pytest.mark.parametrize("address, why", [
-    ("192.0.2.1:9101", "no loopback address"),
-    ("0.0.0.0:9101", "no loopback address"),
-    ("[::]:9101", "no loopback address"),
-    ("[::ffff:127.0.0.1]:9101", "no loopback address"),
-    ("127.0.0.1:0", "without a port"),
-    ("localhost:9101", "neither an absolute path nor ADDR:PORT"),
-    ("admin.sock", "neither an absolute path nor ADDR:PORT"),
-    ("/" + 120 * "x", "too long"),
-])
-def test_refused_address(bed, address, why):
-    bed.run_relay("--admin", address).refused(f"'{address}' is {why}", status=2)
+REFUSED = {
+    "192.0.2.1:9101": "no loopback address",
+    "0.0.0.0:9101": "no loopback address",
+    "[::]:9101": "no loopback address",
+    "[::ffff:127.0.0.1]:9101": "no loopback address",
+    "127.0.0.1:0": "without a port",
+    "localhost:9101": "neither an absolute path nor ADDR:PORT",
+    "admin.sock": "neither an absolute path nor ADDR:PORT",
+    "/" + 120 * "x": "too long",
+}
+
+
+def test_refused_addresses(bed):
+    for address, why in REFUSED.items():
+        bed.run_relay("--admin", address).refused(f"'{address}' is {why}", status=2)
 
 
 def foreign_file(path):
@@ -488,27 +495,40 @@ def test_head(tcp):
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
+@contextlib.contextmanager
+def dripping(socks):
+    """Each sends a byte of a header now and then, while the block runs."""
+    done = threading.Event()
+
+    def drip():
+        while not done.wait(0.2):
+            for sock in socks:
+                with contextlib.suppress(OSError):  # the relay has given it up
+                    sock.send(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_slow_clients(tcp):
-    """Clients that send nothing, or a byte now and then, or do not read, take all places. Others
-    are served all the same, and the relay gives up each of the slow ones.
+    """Clients that never complete their request take all places. Others are served all the same,
+    and the relay gives up the slow ones.
 
     To see it fail: leave out shutdown() in on_timer() of admin/server.c.
     """
-    slow = [tcp.raw() for _ in range(40)]
-    for number, sock in enumerate(slow):
-        with contextlib.suppress(OSError):  # the relay may have given it up
-            if number % 3:
-                sock.sendall(b"GET /metrics" + LOCAL)
-            if number % 3 == 2:
-                sock.sendall(b"\r\n")
-    wire.exchange(*tcp.bed.pair())
-    host.wait_until(lambda: serves(tcp), "another client is served", 30)
+    slow = [tcp.raw() for _ in range(20)]
     for sock in slow:
-        with contextlib.suppress(OSError):
-            sock.settimeout(10 * host.patience)
-            while sock.recv(65536):
-                pass
-    assert tcp.bed.relay.running() and serves(tcp)
+        sock.sendall(b"GET /metrics" + LOCAL + b"X-Header: ")
+    with dripping(slow):
+        wire.exchange(*tcp.bed.pair())
+        host.wait_until(lambda: serves(tcp), "another client is served", 30)
+        assert wire.ended_by(slow[0]) in (wire.EOF, wire.RESET)
+    assert tcp.bed.relay.running()
 
 
 def test_descriptors(unix):
@@ -519,3 +539,139 @@ def test_descriptors(unix):
         assert exchange(unix, b"GET /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200")
         unix.raw().close()
     host.wait_until(lambda: unix.bed.relay.descriptors_at_rest() <= before, "all are closed")
+
+
+# --- the page
+
+
+def state(admin):
+    return json.loads(admin.get("/state.json"))
+
+
+PROGRAMS = [  # name, port, bytes up, bytes down
+    (b"postgres", 5432, 48_300, 912_000), (b"git", 443, 22_100, 24_500_000),
+    (b"node", 6379, 310_000, 1_240_000), (b"python3", 443, 5_200, 18_000),
+    (b"apt", 80, 1_900, 11_000_000), (b"ssh", 22, 96_000, 210_000),
+    (b"<script>", 8080, 300, 1_200),
+]
+RULES = """observe port 22 name admin
+refuse port 25 name no-mail
+redirect port 5432 name database
+redirect to 198.51.100.0/24 port 443 name build
+direct to 198.51.100.3 port 123
+"""
+
+
+def talk(name, address, up, down, pause):
+    """Names itself, passes these bytes each way, and goes on with a small one now and then."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name)
+    with wire.connect(address) as sock:
+        sock.sendall(bytes(up))
+        wire.read_exactly(sock, down)
+        while True:
+            time.sleep(pause)
+            sock.sendall(b"x")
+
+
+def serve(listeners):
+    """For each listener: reads what comes, and sends a number of bytes at the first byte."""
+    ready = selectors.DefaultSelector()
+    for listener, down in listeners:
+        ready.register(listener, selectors.EVENT_READ, (True, down))
+    while True:
+        for key, _ in ready.select():
+            is_listener, down = key.data
+            if is_listener:
+                ready.register(key.fileobj.accept()[0], selectors.EVENT_READ, (False, down))
+                continue
+            data = b""
+            with contextlib.suppress(OSError):
+                data = key.fileobj.recv(1 << 20)
+                key.fileobj.sendall(bytes(down))
+            ready.modify(key.fileobj, selectors.EVENT_READ, (False, 0))
+            if not data:
+                ready.unregister(key.fileobj)
+                key.fileobj.close()
+
+
+def fail(address):
+    with contextlib.suppress(OSError), wire.connect(address) as sock:
+        sock.recv(1)
+
+
+@pytest.fixture
+def busy(tcp):
+    """Programs of several names, rules, refusals and failures."""
+    bed = tcp.bed
+    file = bed.directory / "rules"
+    file.write_text(RULES)
+    bed.load("--rules", file)
+    ports = {port: down for _, port, _, down in PROGRAMS}
+    bed.task(serve, [(bed.listen(address, port), down) for port, down in ports.items()
+                     for address in (SERVER, SERVER2)], place=bed.server)
+    for number, (name, port, up, down) in enumerate(PROGRAMS):
+        for i in range(1 + number % 3):
+            bed.task(talk, name, ((SERVER, SERVER2)[i % 2], port), up, ports[port], 0.1 * (i + 1))
+    for port in (25, 25, 25, 9, 9, 8081):
+        bed.run_in(fail, (SERVER, port))
+    bed.run_in(connect_bound, (SERVER, 443))
+    names = {name.decode() for name, *_ in PROGRAMS}
+    host.wait_until(lambda: {row["command"] for row in state(tcp)["connections"]} >= names,
+                    "all programs are connected", 10)
+    return tcp
+
+
+@pytest.fixture
+def page(busy):
+    """The page in a browser, when it has shown the state."""
+    with Browser(busy.bed) as browser:
+        browser.admin = busy
+        browser.resize(1280, 1340)
+        browser.open(f"http://{busy.address}/")
+        browser.wait("document.body?.dataset.shown", "the page shows the state")
+        yield browser
+        assert not browser.complaints, browser.complaints
+
+
+@pytest.mark.needs(PROGRAM)
+@pytest.mark.deadline(90)
+def test_page(page):
+    """Programs, destinations, rules, refusals and failures are there, as text. The page loads
+    nothing from elsewhere, works by itself, on a phone, in the dark, and while the relay is away.
+
+    To see it fail: set innerHTML in make() of page.js, or leave out "connect-src" in server.c.
+    """
+    connections = page.text("#connections")
+    for name, port, *_ in PROGRAMS:
+        assert name.decode() in connections and f":{port}" in connections
+    assert page.evaluate("document.querySelectorAll('script').length") == 1
+    assert "<script>" in page.text("#programs") and f"{SERVER}:443" in page.text("#destinations")
+    assert re.search(r"no-mail refuse port 25\s+3\s", page.text("#rules"))
+    assert re.search(r"refused by a rule rule_refused\s+3\b", page.text("#reasons"))
+    assert re.search(r"destination failed\s+\d", page.text("#reasons"))
+    assert "bound_device" in page.text("#reasons")
+    assert page.text("#badge") == "all well" and "all 2 workers answer" in page.text("#checks")
+
+    page.evaluate("""byId('filter').value = 'git 443';
+                     byId('filter').dispatchEvent(new Event('input'))""")
+    rows = page.evaluate("[...document.querySelectorAll('#connections tbody tr')]"
+                         ".map((row) => row.innerText)")
+    assert rows and all("git" in row and ":443" in row for row in rows)
+    page.evaluate("byId('filter').value = ''")
+
+    page.bed = page.admin.bed
+    client, server = page.bed.pair()
+    wire.exchange(client, server)
+    port = server.getsockname()[1]
+    page.wait(f"byId('connections').innerText.includes(':{port}')", "it shows a new connection")
+
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.prefer("dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.resize(360, 800, mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "it scrolls sideways"
+
+    with page.bed.relay.stopped():
+        page.evaluate("fetch = () => Promise.reject(new Error('gone'))")
+        page.wait("!byId('offline').hidden", "it says that the relay does not answer")
+    assert "No answer from the relay since" in page.text("#offline")

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See live.h. The number of connections that are read is limited, because the main thread reads
+ * them and has other work: the iterator takes 2 to 4 µs for each.
+ *
+ * A first line that is not our header is that of another version of the programs; then the maps are
+ * read. Without BPF_MAP_LOOKUP_BATCH the maps would take a system call for each connection.
+ */
+#include "live.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bpffs.h"
+#include "monotonic.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+#define NSEC_PER_MSEC 1000000
+#define BATCH_MAX     1024
+
+/* --- the iterator */
+
+/* Reads a line without its newline. Returns false at the end, or after an error. */
+static bool read_line(FILE *file, char line[CONN_ROW_LINE_MAX])
+{
+	if (!fgets(line, CONN_ROW_LINE_MAX, file))
+		return false;
+	line[strcspn(line, "\n")] = '\0';
+	return true;
+}
+
+static int read_list(const char *pin_dir, size_t most, struct live *live)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[PATH_MAX], line[CONN_ROW_LINE_MAX];
+	int n = snprintf(path, sizeof(path), "%s/" PINNED_LIST, pin_dir);
+
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	if (!read_line(file, line) || strcmp(line, CONN_ROW_HEADER) != 0)
+		return -EPROTO;
+	while (read_line(file, line)) {
+		if (live->n == most) {
+			live->more = true;
+			break;
+		}
+		if (conn_row_parse(line, &live->rows[live->n]) == 0)
+			live->n++;
+	}
+	return ferror(file) ? -EIO : 0;
+}
+
+/* --- the maps */
+
+static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
+{
+	return now_ns > started_ns ? (now_ns - started_ns) / NSEC_PER_MSEC : 0;
+}
+
+static void add_redirected(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
+{
+	const struct tproxy_conn *conn = value;
+	struct conn_row *row = &live->rows[live->n++];
+
+	*row = (struct conn_row){
+		.id = cookie,
+		.cgroup_id = conn->cgroup_id,
+		.netns_cookie = conn->netns_cookie,
+		.age_ms = age_ms(conn->started_ns, now_ns),
+		.pid = conn->pid,
+		.uid = conn->uid,
+		.verdict = CONN_REDIRECTED,
+		.src = conn->src,
+		.dst = conn->dst,
+	};
+	memcpy(row->comm, conn->comm, sizeof(conn->comm));
+}
+
+static void add_observed(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
+{
+	const struct tproxy_observed *conn = value;
+	struct conn_row *row = &live->rows[live->n++];
+
+	*row = (struct conn_row){
+		.id = cookie,
+		.cgroup_id = conn->cgroup_id,
+		.netns_cookie = conn->netns_cookie,
+		.age_ms = age_ms(conn->started_ns, now_ns),
+		.pid = conn->pid,
+		.uid = conn->uid,
+		.verdict = CONN_OBSERVED,
+		.src = conn->src,
+		.dst = conn->dst,
+	};
+	memcpy(row->comm, conn->comm, sizeof(conn->comm));
+}
+
+/* Reads one of the two maps. value_size is the size of its values. */
+static int read_map(const char *pin_dir, enum pinned_map_id id, size_t most, struct live *live,
+		    void (*add)(struct live *live, uint64_t cookie, const void *value,
+				uint64_t now_ns))
+{
+	const size_t value_size = pinned_maps[id].value_size;
+	_cleanup_free_ __u64 *cookies = calloc(BATCH_MAX, sizeof(*cookies));
+	_cleanup_free_ char *values = calloc(BATCH_MAX, value_size);
+	const uint64_t now_ns = monotonic_kernel_ns();
+	/* Where the next batch begins, in the kernel's own form: a bucket's number. */
+	__u64 position = 0, *from = NULL;
+	_cleanup_close_ int fd = -1;
+	__u32 count, i;
+	int r;
+
+	if (!cookies || !values)
+		return -ENOMEM;
+	r = bpffs_open_map(pin_dir, id, /* writable= */ false, &fd);
+	while (r == 0) {
+		count = BATCH_MAX;
+		r = bpf_map_lookup_batch(fd, from, &position, cookies, values, &count, NULL);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		from = &position;
+		for (i = 0; i < count && live->n < most; i++)
+			add(live, cookies[i], values + i * value_size, now_ns);
+		live->more |= i < count;
+		if (live->n == most)
+			return 0;
+	}
+	return r == -ENOENT && from ? 0 : r;
+}
+
+int live_read(const char *pin_dir, size_t most, struct live *ret_live)
+{
+	struct live live = { .rows = calloc(most, sizeof(*live.rows)) };
+	int r;
+
+	if (!live.rows)
+		return -ENOMEM;
+	r = read_list(pin_dir, most, &live);
+	if (r < 0) {
+		live.n = 0;
+		r = read_map(pin_dir, PINNED_SOCKS, most, &live, add_redirected);
+		if (r == 0)
+			r = read_map(pin_dir, PINNED_OBSERVED, most, &live, add_observed);
+	}
+	if (r < 0)
+		live_finish(&live);
+	else
+		*ret_live = live;
+	return r;
+}
+
+void live_finish(struct live *live)
+{
+	free(live->rows);
+	*live = (struct live){};
+}
