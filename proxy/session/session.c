@@ -141,10 +141,10 @@ static void count_bytes(struct half *h, uint64_t before)
 	stats_add(h->from_server ? &stats->bytes_down : &stats->bytes_up, h->pump.bytes - before);
 }
 
-static void set_timeout(struct session *s, struct deadline_queue *queue)
+static void set_timeout(struct session *s, struct deadline_queue *queue, uint64_t now_ms)
 {
-	deadline_set(&s->deadline, queue);
-	progress_start(&s->progress, s->deadline.touched_ms);
+	deadline_set_at(&s->deadline, queue, now_ms);
+	progress_start(&s->progress, now_ms);
 }
 
 /* h is done. Passes the FIN on, or ends the session. Returns false if it destroyed the session. */
@@ -160,7 +160,7 @@ static bool half_end(struct half *h)
 	/* ENOTCONN: the destination has just been reset. The other half will see that. */
 	shutdown(h->pump.dst_fd, SHUT_WR);
 	s->phase = SESSION_HALF_CLOSED;
-	set_timeout(s, &s->env->half_closed);
+	set_timeout(s, &s->env->half_closed, monotonic_coarse_ms());
 	env_watch(s);
 	return true;
 }
@@ -266,14 +266,13 @@ void session_probe(struct session *s)
 }
 
 /* Starts both halves. May destroy the session. */
-static void start_relaying(struct session *s)
+static void start_relaying(struct session *s, uint64_t now_ms)
 {
 	bool acks_late = s->c2s.pump.kept;
 
 	s->phase = SESSION_RELAYING;
-	set_timeout(s, &s->env->idle);
-	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT,
-		      s->deadline.touched_ms - s->started_ms);
+	set_timeout(s, &s->env->idle, now_ms);
+	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT, now_ms - s->started_ms);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */
 	if (!run(&s->c2s))
 		return;
@@ -355,7 +354,7 @@ static void run_handshake(struct session *s)
 		half_stop(&s->c2s);
 		handshake_destroy(TAKE_PTR(s->handshake));
 		s->progress.excused = false;
-		start_relaying(s);
+		start_relaying(s, monotonic_coarse_ms());
 		break;
 	case HANDSHAKE_REFUSED:
 		handshake_failed(s, error, /* refused= */ true);
@@ -367,16 +366,16 @@ static void run_handshake(struct session *s)
 }
 
 /* connect() has succeeded. May destroy the session. */
-static void upstream_connected(struct session *s)
+static void upstream_connected(struct session *s, uint64_t now_ms)
 {
 	if (!s->handshake) {
-		start_relaying(s);
+		start_relaying(s, now_ms);
 		return;
 	}
 	s->phase = SESSION_HANDSHAKE;
 	/* One timeout, --connect-timeout, is for connect() and handshake together. */
 	if (!s->deadline.queue)
-		deadline_set(&s->deadline, &s->env->connecting);
+		deadline_set_at(&s->deadline, &s->env->connecting, now_ms);
 	run_handshake(s);
 }
 
@@ -391,7 +390,7 @@ static void on_connect_result(struct half *h, bool again)
 		return;
 	}
 	half_stop(&s->c2s);
-	upstream_connected(s);
+	upstream_connected(s, monotonic_coarse_ms());
 }
 
 /* HANDSHAKE: the upstream's socket is readable or writable. */
@@ -424,12 +423,12 @@ static void connect_upstream(struct session *s, bool under_load)
 	if (early)
 		sock_set_quickack(session_upstream_fd(s), false);
 	r = connect_start(session_upstream_fd(s), upstream_address(s));
+	/* started_ms is now: it was read in this same pass of the event loop. */
 	if (r == 0) {
-		upstream_connected(s);
+		upstream_connected(s, s->started_ms);
 	} else if (r == -EINPROGRESS) {
 		if (early)
 			sock_set_quickack(session_upstream_fd(s), true);
-		/* started_ms is from this same pass of the event loop. */
 		deadline_set_at(&s->deadline, &s->env->connecting, s->started_ms);
 		wait_upstream(s, half_wait_write(&s->c2s));
 	} else {
