@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Makes the picture of the page for README.md, from programs that run for two minutes. pngquant must
-be installed:
+"""Makes the picture of the page for README.md, from programs that run for two minutes. pngquant
+must be installed:
 
     sudo TPROXY_PICTURE=proxy/admin/page.png /usr/bin/python3 -m pytest tests/e2e/picture.py
 """
