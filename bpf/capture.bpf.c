@@ -38,6 +38,18 @@
 const volatile __u64 netns_cookie = 0;
 const volatile __u32 snap_length = 0; /* bytes of a packet that are kept */
 
+/*
+ * Filter options: a connection passes if, for each kind that has values, one of them fits. Kinds
+ * with more values, and all others, are left to user space, see map_unwanted. A command is compared
+ * in two words under a mask: its bytes and the NUL after them, or those before '*'.
+ */
+#define VALUES_MAX 4
+
+const volatile __u32 n_pids = 0, n_uids = 0, n_ports = 0, n_commands = 0;
+const volatile __u32 pids[VALUES_MAX] = {}, uids[VALUES_MAX] = {};
+const volatile __u16 first_ports[VALUES_MAX] = {}, last_ports[VALUES_MAX] = {};
+const volatile __u64 commands[VALUES_MAX][2] = {}, command_masks[VALUES_MAX][2] = {};
+
 /* As the pinned map, whose descriptor the loader puts here. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -115,6 +127,32 @@ static __always_inline bool read_ipv6(struct __sk_buff *skb, struct packet *p)
 	return read_ports(skb, offset, p);
 }
 
+static __always_inline bool fits(const volatile __u32 *values, __u32 n, __u32 number)
+{
+	bool fit = n == 0;
+	__u32 i;
+
+	for (i = 0; i < VALUES_MAX; i++)
+		fit |= i < n && values[i] == number;
+	return fit;
+}
+
+static __always_inline bool passes(const struct tproxy_flow *flow)
+{
+	bool port = n_ports == 0, command = n_commands == 0;
+	__u64 words[2];
+	__u32 i;
+
+	__builtin_memcpy(words, flow->comm, sizeof(words));
+	for (i = 0; i < VALUES_MAX; i++) {
+		port |= i < n_ports && flow->dst.port >= first_ports[i] &&
+			flow->dst.port <= last_ports[i];
+		command |= i < n_commands && (words[0] & command_masks[i][0]) == commands[i][0] &&
+			   (words[1] & command_masks[i][1]) == commands[i][1];
+	}
+	return port && command && fits(pids, n_pids, flow->pid) && fits(uids, n_uids, flow->uid);
+}
+
 static __always_inline bool is_wanted(const struct tproxy_endpoint *local,
 				      const struct tproxy_endpoint *remote)
 {
@@ -124,7 +162,7 @@ static __always_inline bool is_wanted(const struct tproxy_endpoint *local,
 	const struct tproxy_flow *flow = bpf_map_lookup_elem(&map_flows, &key);
 	__u64 cookie;
 
-	if (!flow)
+	if (!flow || !passes(flow))
 		return false;
 	cookie = flow->cookie;
 	return !bpf_map_lookup_elem(&map_unwanted, &cookie);

@@ -17,11 +17,13 @@
 #include <linux/if_ether.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "capture.skel.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
 /* A block holds at least one packet of the longest snap length. */
@@ -38,7 +40,42 @@ struct tap {
 	uint64_t delivered, received, dropped;
 };
 
-static int open_filter(struct tap *tap, int flows_fd, uint64_t netns_cookie, uint32_t snap_length)
+/* A command as two words and the mask of the bytes that must be equal. */
+static void set_command(const char *command, __u64 ret_words[2], __u64 ret_masks[2])
+{
+	const size_t len = strlen(command);
+	const bool is_prefix = len > 0 && command[len - 1] == '*';
+	const size_t n = is_prefix ? len - 1 : len;
+	char bytes[TPROXY_COMM_LEN] = "", mask[TPROXY_COMM_LEN] = "";
+
+	memcpy(bytes, command, n < sizeof(bytes) ? n : sizeof(bytes));
+	/* The NUL at the end too, unless anything may follow. */
+	memset(mask, 0xff, n + !is_prefix < sizeof(mask) ? n + !is_prefix : sizeof(mask));
+	memcpy(ret_words, bytes, sizeof(bytes));
+	memcpy(ret_masks, mask, sizeof(mask));
+}
+
+static void set_filter(struct capture_bpf *skel, const struct tap_filter *filter)
+{
+	size_t i;
+
+	skel->rodata->n_pids = (__u32)filter->n_pids;
+	skel->rodata->n_uids = (__u32)filter->n_uids;
+	skel->rodata->n_ports = (__u32)filter->n_ports;
+	skel->rodata->n_commands = (__u32)filter->n_commands;
+	for (i = 0; i < TAP_VALUES_MAX; i++) {
+		skel->rodata->pids[i] = filter->pids[i];
+		skel->rodata->uids[i] = filter->uids[i];
+		skel->rodata->first_ports[i] = filter->first_ports[i];
+		skel->rodata->last_ports[i] = filter->last_ports[i];
+	}
+	for (i = 0; i < filter->n_commands; i++)
+		set_command(filter->commands[i], skel->rodata->commands[i],
+			    skel->rodata->command_masks[i]);
+}
+
+static int open_filter(struct tap *tap, int flows_fd, uint64_t netns_cookie, uint32_t snap_length,
+		       const struct tap_filter *filter)
 {
 	int r;
 
@@ -47,6 +84,7 @@ static int open_filter(struct tap *tap, int flows_fd, uint64_t netns_cookie, uin
 		return -errno;
 	tap->skel->rodata->netns_cookie = netns_cookie;
 	tap->skel->rodata->snap_length = snap_length;
+	set_filter(tap->skel, filter);
 	r = bpf_map__reuse_fd(tap->skel->maps.map_flows, flows_fd);
 	return r < 0 ? r : capture_bpf__load(tap->skel);
 }
@@ -90,7 +128,7 @@ static int start(struct tap *tap)
 }
 
 static int open_all(struct tap *tap, int flows_fd, uint64_t netns_cookie, uint32_t snap_length,
-		    const char **ret_what)
+		    const struct tap_filter *filter, const char **ret_what)
 {
 	int r;
 
@@ -99,7 +137,7 @@ static int open_all(struct tap *tap, int flows_fd, uint64_t netns_cookie, uint32
 	if (tap->fd < 0)
 		return -errno;
 	*ret_what = "cannot load the filter of packets";
-	r = open_filter(tap, flows_fd, netns_cookie, snap_length);
+	r = open_filter(tap, flows_fd, netns_cookie, snap_length, filter);
 	if (r < 0)
 		return r;
 	*ret_what = "cannot make the ring of packets";
@@ -110,8 +148,8 @@ static int open_all(struct tap *tap, int flows_fd, uint64_t netns_cookie, uint32
 	return start(tap);
 }
 
-int tap_open(int flows_fd, uint64_t netns_cookie, uint32_t snap_length, struct tap **ret_tap,
-	     const char **ret_what)
+int tap_open(int flows_fd, uint64_t netns_cookie, uint32_t snap_length,
+	     const struct tap_filter *filter, struct tap **ret_tap, const char **ret_what)
 {
 	struct tap *tap = calloc(1, sizeof(*tap));
 	int r;
@@ -120,7 +158,7 @@ int tap_open(int flows_fd, uint64_t netns_cookie, uint32_t snap_length, struct t
 	if (!tap)
 		return -ENOMEM;
 	tap->fd = -1;
-	r = open_all(tap, flows_fd, netns_cookie, snap_length, ret_what);
+	r = open_all(tap, flows_fd, netns_cookie, snap_length, filter, ret_what);
 	if (r < 0) {
 		tap_close(tap);
 		return r;

@@ -26,12 +26,26 @@ struct tap_packet {
 typedef int (*tap_fn)(const struct tap_packet *packet, void *data);
 
 /*
+ * What the socket filter tests by itself: for each kind that has values, one of them must fit the
+ * connection. It lets more pass than the filter options do, so the caller tests again.
+ */
+#define TAP_VALUES_MAX 4
+struct tap_filter {
+	uint32_t pids[TAP_VALUES_MAX], uids[TAP_VALUES_MAX];
+	size_t n_pids, n_uids;
+	uint16_t first_ports[TAP_VALUES_MAX], last_ports[TAP_VALUES_MAX];
+	size_t n_ports;
+	const char *commands[TAP_VALUES_MAX]; /* a '*' at the end stands for any rest */
+	size_t n_commands;
+};
+
+/*
  * Opens the socket. @flows_fd is map_flows, @netns_cookie that of this network namespace. Up to
  * @snap_length bytes of each packet are kept. *ret_what names the step that has failed. The caller
  * calls tap_close().
  */
-int tap_open(int flows_fd, uint64_t netns_cookie, uint32_t snap_length, struct tap **ret_tap,
-	     const char **ret_what);
+int tap_open(int flows_fd, uint64_t netns_cookie, uint32_t snap_length,
+	     const struct tap_filter *filter, struct tap **ret_tap, const char **ret_what);
 /* Frees it. NULL is accepted. */
 void tap_close(struct tap *tap);
 

@@ -3,9 +3,9 @@
  * tproxyctl capture: the packets of the connections of the scopes, with the programs that they
  * belong to. Writes a line for each packet, or pcapng files.
  *
- * The socket filter lets packets of all known connections pass. Which connections are wanted is
- * decided here, by the first packet of each (filter.h); the filter then keeps the others out. The
- * socket receives before the connections are published, so no SYN is missed.
+ * The socket filter tests the simple filter options. Whether a connection is wanted is decided
+ * here, by its first packet (filter.h); the socket filter then keeps the others out. The socket
+ * receives before the connections are published, so no SYN is missed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -371,17 +371,43 @@ static int open_output(struct capture *c)
 	return output_open(&options, &c->output);
 }
 
+/* Kinds of filter options with more values than the socket filter takes are left out. */
+static void set_tap_filter(const struct conn_filter *filter, struct tap_filter *ret_filter)
+{
+	struct tap_filter tap = {};
+	size_t i;
+
+	if (filter->n_pids <= TAP_VALUES_MAX)
+		tap.n_pids = filter->n_pids;
+	if (filter->n_uids <= TAP_VALUES_MAX)
+		tap.n_uids = filter->n_uids;
+	if (filter->n_ports <= TAP_VALUES_MAX)
+		tap.n_ports = filter->n_ports;
+	if (filter->n_commands <= TAP_VALUES_MAX)
+		tap.n_commands = filter->n_commands;
+	for (i = 0; i < TAP_VALUES_MAX; i++) {
+		tap.pids[i] = filter->pids[i];
+		tap.uids[i] = filter->uids[i];
+		tap.first_ports[i] = filter->ports[i].first;
+		tap.last_ports[i] = filter->ports[i].last;
+		tap.commands[i] = filter->commands[i];
+	}
+	*ret_filter = tap;
+}
+
 static int open_all(struct capture *c)
 {
 	const uint32_t snap = c->options->snap_length;
+	struct tap_filter filter;
 	const char *what;
 	int r;
 
 	r = flows_open(c->options->pin_dir, &c->flows);
 	if (r < 0)
 		return r;
+	set_tap_filter(&c->options->filter, &filter);
 	r = tap_open(flows_fd(c->flows), flows_netns_cookie(c->flows),
-		     snap < SNAP_MIN ? SNAP_MIN : snap, &c->tap, &what);
+		     snap < SNAP_MIN ? SNAP_MIN : snap, &filter, &c->tap, &what);
 	if (r < 0) {
 		log_err("%s: %s%s", what, strerror(-r),
 			r == -EPERM

@@ -196,15 +196,18 @@ def as_command(name, function, *args):
 
 def test_filters(proxied, capture, tmp_path):
     """Captures at the same time, each with the packets of the connections that pass its filter,
-    from the SYN on."""
+    from the SYN on. With more than four values of an option tproxyctl decides, not the kernel."""
     listener, other = proxied.listen(), proxied.listen(harness.SERVER2)
-    only = {"command": ["chosen"], "port": [listener.getsockname()[1]],
+    port = listener.getsockname()[1]
+    only = {"command": ["chosen"], "command=": ["cho*"], "command==": [*"abcd", "chosen"],
+            "port": [port], "port=": [1, 2, 3, 4, f"{port}-{port}"],
             "to": [harness.SERVER + "/32"]}
     both = {"uid": [4711, "root"], "cgroup": [proxied.top.path], "verdict": ["redirected"]}
     none = {"pid": [os.getpid()]}
     with contextlib.ExitStack() as stack:
         for name, values in {**only, **both, **none}.items():
-            options = [word for value in values for word in (f"--{name}", value)]
+            option = "--" + name.rstrip("=")
+            options = [word for value in values for word in (option, value)]
             stack.enter_context(capture("-w", tmp_path / name, *options))
         wanted = proxied.keep(proxied.run_in(partial(as_command, "chosen", wire.connect,
                                                      listener.getsockname())))
