@@ -384,7 +384,7 @@ static void test_ranges(void **state)
 
 static void test_netset(void **state)
 {
-	static const char text[] = "# a list\r\n; also a comment\n\n"
+	static const char text[] = "\xef\xbb\xbf# a list\r\n; also a comment\n\n"
 				   "192.0.2.1\r\n 198.51.100.0/24 ; SBL1\n2001:db8::/32\t# x\n"
 				   "203.0.113.9/24\n127.0.0.0/8\n0.0.0.0/8\n::1\n"
 				   "126.255.255.255-128.0.0.0\n192.0.2.2";
