@@ -129,6 +129,22 @@ static void describe_sets(const struct sets *sets, struct rules_compiled *compil
 	compiled->n_sets = sets->n;
 }
 
+/* Returns the place of the set with the most prefixes. */
+static struct rules_place largest_set(const struct sets *sets)
+{
+	struct rules_place at = {};
+	size_t i, most = 0;
+
+	for (i = 0; i < sets->n; i++) {
+		if (sets_count(sets, i) <= most)
+			continue;
+		most = sets_count(sets, i);
+		at = sets->bits[i].list ? sets->bits[i].list->at
+					: sets->parsed->sets[sets->bits[i].named].at;
+	}
+	return at;
+}
+
 static int compile_prefixes(const struct source *source, const struct sets *sets,
 			    struct rules_compiled *compiled)
 {
@@ -145,9 +161,9 @@ static int compile_prefixes(const struct source *source, const struct sets *sets
 		compiled->rules.needs |= TPROXY_NEEDS_LOOPBACK;
 	if (prefixes.n <= TPROXY_PREFIXES_MAX)
 		return 0;
-	source_error(source, (struct rules_place){},
-		     "expected at most %d prefixes in all sets, found %zu", TPROXY_PREFIXES_MAX,
-		     prefixes.n);
+	source_error(source, largest_set(sets),
+		     "expected at most %d prefixes in all sets, found %zu; this one has most",
+		     TPROXY_PREFIXES_MAX, prefixes.n);
 	return -EINVAL;
 }
 
