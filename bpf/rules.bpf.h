@@ -59,18 +59,14 @@ struct rule_facts {
 /* Not a group. */
 #define RULES_NO_GROUP 0xffff
 
+/* All conditions must hold. The tests that exclude most rows of usual rule sets come first. */
 static __always_inline bool rule_matches(const struct tproxy_rule *row, const struct rule_facts *f)
 {
-	const __u32 conditions = row->conditions;
+	__u32 conditions = row->conditions;
 
-	if (row->protocol != f->protocol)
+	if (conditions & TPROXY_RULE_SET &&
+	    !(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
 		return false;
-	if (conditions & TPROXY_RULE_SET) {
-		if (!(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
-			return false;
-	} else if (f->named_only && row->action != TPROXY_RULE_SKIP) {
-		return false;
-	}
 	if (conditions & TPROXY_RULE_PORT &&
 	    (f->port < row->port_first || f->port > row->port_last))
 		return false;
@@ -87,7 +83,11 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 		if (comm[0] != f->comm[0] || comm[1] != f->comm[1])
 			return false;
 	}
-	return true;
+	/* Otherwise the verifier would walk the tests above twice, with a set and without one. */
+	RULES_HIDE(conditions);
+	if (f->named_only && !(conditions & TPROXY_RULE_SET) && row->action != TPROXY_RULE_SKIP)
+		return false;
+	return row->protocol == f->protocol;
 }
 
 /*
@@ -97,22 +97,19 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first, __u32 skipped,
 				   const struct rule_facts *f)
 {
-	__u32 i, k;
+	const struct tproxy_rule *row;
+	__u32 k, n;
 
-	if (!rules || !f)
+	if (!rules || !f || first > TPROXY_RULES_MAX - RULES_BLOCK || first >= rules->n_rows)
 		return -1 - RULES_NO_GROUP;
-	for (k = 0; k < RULES_BLOCK; k++) {
-		const struct tproxy_rule *row;
-
-		i = first + k;
-		if (i >= TPROXY_RULES_MAX || i >= rules->n_rows)
-			break;
-		RULES_HIDE(i);
-		row = &rules->rows[i % TPROXY_RULES_MAX];
-		if (row->group == skipped || !rule_matches(row, f))
+	row = &rules->rows[first];
+	n = rules->n_rows - first;
+	for (k = 0; k < RULES_BLOCK && k < n; k++, row++) {
+		RULES_HIDE(row);
+		if (!rule_matches(row, f) || row->group == skipped)
 			continue;
 		if (row->action != TPROXY_RULE_SKIP)
-			return (int)i;
+			return (int)(first + k);
 		skipped = row->group;
 	}
 	return -1 - (int)(skipped & 0xffff);
