@@ -407,7 +407,7 @@ struct tproxy_rule_text {
 	__u32 line_before; /* in the previous rules, if they had this rule */
 	__u32 reserved;
 	char name[TPROXY_RULE_NAME_LEN];
-	char text[448]; /* ends with a NUL; longer ones are cut */
+	char text[448]; /* ends with a NUL; longer ones are cut and end with " ..." */
 };
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */
