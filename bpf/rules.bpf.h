@@ -4,9 +4,10 @@
  * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; rulefacts.bpf.h collects the facts,
  * and only those that tproxy_rules.needs names.
  *
- * The rows are tried in order, at 2 ns a row. The destination is looked up once, whatever the
- * number of prefixes: the facts have a bit for each set that contains it, and a row tests one bit.
- * The same holds for cgroups.
+ * The rows are tried in order, at 2 ns a row. Rows are left out, 16 at once, if all of them need a
+ * set that the destination is not in, or another port. The destination is looked up once, whatever
+ * the number of prefixes: the facts have a bit for each set that contains it, and a row tests one
+ * bit. The same holds for cgroups.
  */
 #ifndef TPROXY_RULES_BPF_H
 #define TPROXY_RULES_BPF_H
@@ -40,7 +41,7 @@
  * Rows that one global function tries. The verifier walks each path through all of them, and its
  * work grows faster than their number.
  */
-#define RULES_BLOCK 16
+#define RULES_BLOCK TPROXY_RULES_BLOCK
 
 /* One connection, as rules see it. */
 struct rule_facts {
@@ -59,18 +60,14 @@ struct rule_facts {
 /* Not a group. */
 #define RULES_NO_GROUP 0xffff
 
+/* All conditions must hold. The tests that exclude most rows of usual rule sets come first. */
 static __always_inline bool rule_matches(const struct tproxy_rule *row, const struct rule_facts *f)
 {
-	const __u32 conditions = row->conditions;
+	__u32 conditions = row->conditions;
 
-	if (row->protocol != f->protocol)
+	if (conditions & TPROXY_RULE_SET &&
+	    !(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
 		return false;
-	if (conditions & TPROXY_RULE_SET) {
-		if (!(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
-			return false;
-	} else if (f->named_only && row->action != TPROXY_RULE_SKIP) {
-		return false;
-	}
 	if (conditions & TPROXY_RULE_PORT &&
 	    (f->port < row->port_first || f->port > row->port_last))
 		return false;
@@ -87,7 +84,26 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 		if (comm[0] != f->comm[0] || comm[1] != f->comm[1])
 			return false;
 	}
-	return true;
+	/* Otherwise the verifier would walk the tests above twice, with a set and without one. */
+	RULES_HIDE(conditions);
+	if (f->named_only && !(conditions & TPROXY_RULE_SET) && row->action != TPROXY_RULE_SKIP)
+		return false;
+	return row->protocol == f->protocol;
+}
+
+/* True if no row of the block can match. */
+static __always_inline bool rules_excludes(const struct tproxy_rules_block *block,
+					   const struct rule_facts *f)
+{
+	__u64 common = 0;
+	__u32 i;
+
+	if (block->conditions & TPROXY_RULE_PORT &&
+	    (f->port < block->port_first || f->port > block->port_last))
+		return true;
+	for (i = 0; i < TPROXY_SETS_MAX / 64; i++)
+		common |= block->sets.words[i] & f->sets.words[i];
+	return block->conditions & TPROXY_RULE_SET && !common;
 }
 
 /*
@@ -97,22 +113,21 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first, __u32 skipped,
 				   const struct rule_facts *f)
 {
-	__u32 i, k;
+	const struct tproxy_rule *row;
+	__u32 k, n;
 
-	if (!rules || !f)
+	if (!rules || !f || first > TPROXY_RULES_MAX - RULES_BLOCK || first >= rules->n_rows)
 		return -1 - RULES_NO_GROUP;
-	for (k = 0; k < RULES_BLOCK; k++) {
-		const struct tproxy_rule *row;
-
-		i = first + k;
-		if (i >= TPROXY_RULES_MAX || i >= rules->n_rows)
-			break;
-		RULES_HIDE(i);
-		row = &rules->rows[i % TPROXY_RULES_MAX];
-		if (row->group == skipped || !rule_matches(row, f))
+	if (rules_excludes(&rules->blocks[first / RULES_BLOCK], f))
+		return -1 - (int)(skipped & 0xffff);
+	row = &rules->rows[first];
+	n = rules->n_rows - first;
+	for (k = 0; k < RULES_BLOCK && k < n; k++, row++) {
+		RULES_HIDE(row);
+		if (!rule_matches(row, f) || row->group == skipped)
 			continue;
 		if (row->action != TPROXY_RULE_SKIP)
-			return (int)i;
+			return (int)(first + k);
 		skipped = row->group;
 	}
 	return -1 - (int)(skipped & 0xffff);

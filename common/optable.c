@@ -102,7 +102,8 @@ static int set_duration(const struct optable_row *row, uint64_t *ms, const char 
 			      value, unit == 1000 ? " of whole seconds" : "",
 			      optable_format(row, row->min, min),
 			      optable_format(row, row->max, max),
-			      unit == 1 ? "500ms, 10s, " : "10s, ", zero ? ", or 0 for never" : "");
+			      unit == 1 && row->min <= 500 ? "500ms, 10s, " : "10s, ",
+			      zero ? ", or 0 for never" : "");
 }
 
 static int set_word(const struct optable_row *row, void *index, const char *value,

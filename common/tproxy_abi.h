@@ -313,6 +313,7 @@ struct tproxy_target {
  * `unless`: if it holds, the other rows of its group are skipped.
  */
 #define TPROXY_RULES_MAX	   256
+#define TPROXY_RULES_BLOCK	   16
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
@@ -378,6 +379,21 @@ enum tproxy_rules_needs {
 	TPROXY_NEEDS_UDP = 1 << 4,	/* some row refuses UDP: the hooks of UDP; no fact */
 };
 
+/* The sets that an address is in. A prefix has the bits of all shorter ones that contain it. */
+struct tproxy_set_bits {
+	__u64 words[TPROXY_SETS_MAX / 64];
+};
+
+/*
+ * What all of TPROXY_RULES_BLOCK rows have in common, so that a connection that none of them can
+ * match skips them at once. conditions names the members that are valid.
+ */
+struct tproxy_rules_block {
+	struct tproxy_set_bits sets; /* each row needs one of these */
+	__u16 port_first, port_last; /* the ports of each row are within these */
+	__u32 conditions;	     /* TPROXY_RULE_SET, TPROXY_RULE_PORT: of each row; or 0 */
+};
+
 struct tproxy_rules {
 	__u32 generation; /* counts loads; 0 = no rules were loaded yet */
 	__u32 n_rows;
@@ -389,6 +405,7 @@ struct tproxy_rules {
 	__u32 default_counter;
 	__u32 reserved;
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
+	struct tproxy_rules_block blocks[TPROXY_RULES_MAX / TPROXY_RULES_BLOCK];
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
 	/* For the tools: time of the load (CLOCK_MONOTONIC) and absolute path of the file. */
 	__u64 loaded_ns;
@@ -399,11 +416,6 @@ struct tproxy_rules {
 struct tproxy_prefix {
 	__u32 n_bits;
 	__u8 addr[16];
-};
-
-/* The sets that an address is in. A prefix has the bits of all shorter ones that contain it. */
-struct tproxy_set_bits {
-	__u64 words[TPROXY_SETS_MAX / 64];
 };
 
 /* map_rule_stats, a per-CPU array. A rule that a reload does not change keeps its counter. */
@@ -421,7 +433,7 @@ struct tproxy_rule_text {
 	__u32 line_before; /* in the previous rules, if they had this rule */
 	__u32 reserved;
 	char name[TPROXY_RULE_NAME_LEN];
-	char text[448]; /* ends with a NUL; longer ones are cut */
+	char text[448]; /* ends with a NUL; longer ones are cut and end with " ..." */
 };
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */
@@ -707,7 +719,7 @@ _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
-_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 64 * 216 + 4096, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 16 * 40 + 64 * 216 + 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");

@@ -103,7 +103,10 @@ static int finish(const struct rules_confirm *c, bool keep)
 	return r;
 }
 
-/* Reads a line. Only a foreground process may call it: one in the background would be stopped. */
+/*
+ * Reads a line. Enter alone confirms: a user who types "no" does not want to keep the rules. Only a
+ * foreground process may call it: one in the background would be stopped.
+ */
 static enum answer read_terminal(void)
 {
 	char line[256];
@@ -111,7 +114,12 @@ static enum answer read_terminal(void)
 
 	if (n < 0 && errno == EINTR)
 		return ANSWER_NONE;
-	return n > 0 ? ANSWER_KEEP : ANSWER_TAKE_BACK;
+	if (n <= 0)
+		return ANSWER_TAKE_BACK;
+	if (n == 1 && *line == '\n')
+		return ANSWER_KEEP;
+	log_info("press Enter alone to keep the rules, or Ctrl-C to take them back");
+	return ANSWER_NONE;
 }
 
 /* Waits for at most POLL_MS. */

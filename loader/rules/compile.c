@@ -129,6 +129,22 @@ static void describe_sets(const struct sets *sets, struct rules_compiled *compil
 	compiled->n_sets = sets->n;
 }
 
+/* Returns the place of the set with the most prefixes. */
+static struct rules_place largest_set(const struct sets *sets)
+{
+	struct rules_place at = {};
+	size_t i, most = 0;
+
+	for (i = 0; i < sets->n; i++) {
+		if (sets_count(sets, i) <= most)
+			continue;
+		most = sets_count(sets, i);
+		at = sets->bits[i].list ? sets->bits[i].list->at
+					: sets->parsed->sets[sets->bits[i].named].at;
+	}
+	return at;
+}
+
 static int compile_prefixes(const struct source *source, const struct sets *sets,
 			    struct rules_compiled *compiled)
 {
@@ -145,10 +161,40 @@ static int compile_prefixes(const struct source *source, const struct sets *sets
 		compiled->rules.needs |= TPROXY_NEEDS_LOOPBACK;
 	if (prefixes.n <= TPROXY_PREFIXES_MAX)
 		return 0;
-	source_error(source, (struct rules_place){},
-		     "expected at most %d prefixes in all sets, found %zu", TPROXY_PREFIXES_MAX,
-		     prefixes.n);
+	source_error(source, largest_set(sets),
+		     "expected at most %d prefixes in all sets, found %zu; this one has most",
+		     TPROXY_PREFIXES_MAX, prefixes.n);
 	return -EINVAL;
+}
+
+/* Fills in what all rows of a block have in common. */
+static void compile_block(const struct tproxy_rules *rules, __u32 first,
+			  struct tproxy_rules_block *block)
+{
+	__u32 i;
+
+	*block = (struct tproxy_rules_block){
+		.port_first = UINT16_MAX,
+		.conditions = TPROXY_RULE_SET | TPROXY_RULE_PORT,
+	};
+	for (i = first; i < first + TPROXY_RULES_BLOCK && i < rules->n_rows; i++) {
+		const struct tproxy_rule *row = &rules->rows[i];
+
+		block->conditions &= row->conditions;
+		block->sets.words[row->set / 64] |= UINT64_C(1) << row->set % 64;
+		if (row->port_first < block->port_first)
+			block->port_first = row->port_first;
+		if (row->port_last > block->port_last)
+			block->port_last = row->port_last;
+	}
+}
+
+static void compile_blocks(struct tproxy_rules *rules)
+{
+	__u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(rules->blocks); i++)
+		compile_block(rules, i * TPROXY_RULES_BLOCK, &rules->blocks[i]);
 }
 
 int compile_rules(const struct source *source, struct parsed *parsed,
@@ -168,6 +214,8 @@ int compile_rules(const struct source *source, struct parsed *parsed,
 		r = compile_prefixes(source, sets, compiled);
 	if (r == 0)
 		describe_sets(sets, compiled);
+	if (r == 0)
+		compile_blocks(&compiled->rules);
 	return r;
 }
 

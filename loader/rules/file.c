@@ -7,21 +7,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util.h"
 
 #define FIRST_ROOM 65536
 
-int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len)
+int file_read(const char *path, size_t max, bool may_wait, char **ret_text, size_t *ret_len)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | (may_wait ? 0 : O_NONBLOCK));
 	_cleanup_free_ char *text = NULL;
 	size_t room = 0, len = 0;
+	struct stat st;
 	ssize_t n;
 
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
+	if (!may_wait && S_ISFIFO(st.st_mode))
+		return -ESPIPE;
 	for (;;) {
 		if (len == room) {
 			char *grown;

@@ -3,13 +3,15 @@
 #ifndef TPROXY_RULES_FILE_H
 #define TPROXY_RULES_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
- * Reads a file, which may be a pipe, of at most max bytes. Returns 0, -EFBIG, or another -errno.
- * The caller frees *ret_text.
+ * Reads a file of at most max bytes, which may be a pipe if @may_wait: one without a writer keeps
+ * the caller waiting. Returns 0, -EFBIG, -ESPIPE for a pipe, or another -errno. The caller frees
+ * *ret_text.
  */
-int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len);
+int file_read(const char *path, size_t max, bool may_wait, char **ret_text, size_t *ret_len);
 
 /* Returns @path as seen from the directory of the file @from. The caller frees it. */
 char *file_beside(const char *from, const char *path);

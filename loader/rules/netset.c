@@ -2,7 +2,8 @@
 /*
  * Reads list files, see netset.h. A published list is not written for this host. So bits beyond the
  * length of a CIDR are cleared. Loopback addresses, which lists of reserved networks often contain,
- * are left out: a rule for loopback addresses has to name them itself.
+ * are left out: a rule for loopback addresses has to name them itself. A byte order mark is
+ * skipped, as in a rule file.
  */
 #include "netset.h"
 
@@ -12,6 +13,7 @@
 
 #include "prefix.h"
 #include "source.h"
+#include "token.h"
 
 static bool is_blank(char c)
 {
@@ -64,7 +66,8 @@ static const char *explain(enum prefix_result result)
 int netset_read(const struct source *source, struct prefixes *prefixes,
 		struct netset_counts *ret_counts)
 {
-	const char *line = source->text, *end = source->text + source->len, *newline, *word, *stop;
+	const char *line = tokens_begin(source->text, source->len);
+	const char *end = source->text + source->len, *newline, *word, *stop;
 	struct rules_place at = {};
 	enum prefix_result result;
 	size_t before;

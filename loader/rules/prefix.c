@@ -14,6 +14,9 @@
 /* Bits that the mapped form of an IPv4 address has before the address. */
 #define MAPPED_BITS 96
 
+/* The two loopback prefixes that are neighbours, :: and ::1. */
+static const struct tproxy_prefix loopback_pair = { PREFIX_BITS_MAX - 1, { 0 } };
+
 static const struct tproxy_prefix barrier_of_ipv4 = { MAPPED_BITS, { [10] = 0xff, 0xff } };
 
 const struct tproxy_prefix prefix_barriers[PREFIX_BARRIERS] = {
@@ -24,7 +27,7 @@ const struct tproxy_prefix prefix_barriers[PREFIX_BARRIERS] = {
 	{ MAPPED_BITS + 8, { [10] = 0xff, 0xff, [12] = 127 } }, /* 127.0.0.0/8 */
 };
 
-int prefixes_add(struct prefixes *prefixes, const struct tproxy_prefix *prefix)
+static int add(struct prefixes *prefixes, const struct tproxy_prefix *prefix)
 {
 	if (prefixes->n == prefixes->room) {
 		const size_t room = prefixes->room ? 2 * prefixes->room : 4;
@@ -38,6 +41,20 @@ int prefixes_add(struct prefixes *prefixes, const struct tproxy_prefix *prefix)
 	}
 	prefixes->list[prefixes->n++] = *prefix;
 	return 0;
+}
+
+/* ::/127 is added as its two addresses, because each of them is a barrier. */
+int prefixes_add(struct prefixes *prefixes, const struct tproxy_prefix *prefix)
+{
+	struct tproxy_prefix half = *prefix;
+
+	if (prefix_compare(prefix, &loopback_pair) != 0)
+		return add(prefixes, prefix);
+	half.n_bits++;
+	if (add(prefixes, &half) < 0)
+		return -ENOMEM;
+	half.addr[15] = 1;
+	return add(prefixes, &half);
 }
 
 void prefixes_finish(struct prefixes *prefixes)
@@ -124,6 +141,12 @@ char *prefix_format(const struct tproxy_prefix *prefix, char *buf, size_t size)
 	return buf;
 }
 
+/* Returns true for an IPv4 address, in whichever form it was written. */
+static bool is_ipv4(const __u8 addr[16])
+{
+	return memcmp(addr, barrier_of_ipv4.addr, MAPPED_BITS / 8) == 0;
+}
+
 /* Reads an address. *ret_mapped is the number of bits before it. */
 static bool parse_address(const char *text, size_t len, __u8 ret_addr[16], unsigned int *ret_mapped)
 {
@@ -182,13 +205,30 @@ static enum prefix_result add_cidr(struct prefixes *prefixes, const char *text, 
 	return masked ? PREFIX_MASKED : PREFIX_OK;
 }
 
+struct range {
+	__u8 first[16], last[16];
+	bool ipv4;     /* both ends are IPv4 addresses */
+	bool loopback; /* all addresses are loopback ones */
+};
+
 /*
- * Adds the prefixes below @prefix that make up its addresses from @first to @last. At each level at
- * most two prefixes are split, so this ends after some 4 * 128 calls.
+ * Returns true if a part of a range is IPv4 in a range of IPv6 addresses, or loopback in a range
+ * that contains other addresses: a CIDR contains neither (prefix_barriers).
  */
-static int add_part(struct prefixes *prefixes, struct tproxy_prefix prefix, const __u8 first[16],
-		    const __u8 last[16])
+static bool is_left_out(const struct range *range, const struct tproxy_prefix *part)
 {
+	return (!range->ipv4 && prefix_is_within(part, &barrier_of_ipv4)) ||
+	       (!range->loopback && prefix_is_loopback(part));
+}
+
+/*
+ * Adds the prefixes below @prefix that make up its addresses in the range. At each level at most
+ * two prefixes are split, so this ends after some 4 * 128 calls.
+ */
+static int add_part(struct prefixes *prefixes, struct tproxy_prefix prefix,
+		    const struct range *range)
+{
+	const __u8 *first = range->first, *last = range->last;
 	__u8 end[16];
 	unsigned int i;
 
@@ -197,34 +237,47 @@ static int add_part(struct prefixes *prefixes, struct tproxy_prefix prefix, cons
 	if (memcmp(end, first, sizeof(end)) < 0 || memcmp(prefix.addr, last, sizeof(end)) > 0)
 		return 0;
 	if (memcmp(prefix.addr, first, sizeof(end)) >= 0 && memcmp(end, last, sizeof(end)) <= 0)
-		return prefixes_add(prefixes, &prefix);
+		return is_left_out(range, &prefix) ? 0 : prefixes_add(prefixes, &prefix);
 	prefix.n_bits++;
-	if (add_part(prefixes, prefix, first, last) < 0)
+	if (add_part(prefixes, prefix, range) < 0)
 		return -ENOMEM;
 	i = prefix.n_bits - 1;
 	prefix.addr[i / 8] |= (__u8)(0x80 >> i % 8);
-	return add_part(prefixes, prefix, first, last);
+	return add_part(prefixes, prefix, range);
+}
+
+/* Returns the longest prefix that contains the range. */
+static struct tproxy_prefix prefix_around(const struct range *range)
+{
+	struct tproxy_prefix around = {};
+
+	memcpy(around.addr, range->first, sizeof(around.addr));
+	while (around.n_bits < PREFIX_BITS_MAX &&
+	       !((range->first[around.n_bits / 8] ^ range->last[around.n_bits / 8]) &
+		 0x80 >> around.n_bits % 8))
+		around.n_bits++;
+	prefix_mask(&around);
+	return around;
 }
 
 static enum prefix_result add_range(struct prefixes *prefixes, const char *text, size_t len,
 				    const char *hyphen)
 {
-	struct tproxy_prefix common = {};
-	__u8 first[16], last[16];
+	struct tproxy_prefix around;
+	struct range range;
 	unsigned int mapped, mapped_last;
 
-	if (!parse_address(text, (size_t)(hyphen - text), first, &mapped) ||
-	    !parse_address(hyphen + 1, (size_t)(text + len - hyphen - 1), last, &mapped_last))
+	if (!parse_address(text, (size_t)(hyphen - text), range.first, &mapped) ||
+	    !parse_address(hyphen + 1, (size_t)(text + len - hyphen - 1), range.last, &mapped_last))
 		return PREFIX_NO_ADDRESS;
-	if (mapped != mapped_last || memcmp(first, last, sizeof(first)) > 0)
+	range.ipv4 = is_ipv4(range.first);
+	if (mapped != mapped_last || range.ipv4 != is_ipv4(range.last) ||
+	    memcmp(range.first, range.last, sizeof(range.first)) > 0)
 		return PREFIX_BACKWARDS;
-	/* The longest prefix that contains both. */
-	memcpy(common.addr, first, sizeof(first));
-	while (common.n_bits < PREFIX_BITS_MAX &&
-	       !((first[common.n_bits / 8] ^ last[common.n_bits / 8]) & 0x80 >> common.n_bits % 8))
-		common.n_bits++;
-	prefix_mask(&common);
-	return add_part(prefixes, common, first, last) < 0 ? PREFIX_NO_MEMORY : PREFIX_OK;
+	around = prefix_around(&range);
+	range.loopback =
+		prefix_is_loopback(&around) || prefix_compare(&around, &loopback_pair) == 0;
+	return add_part(prefixes, around, &range) < 0 ? PREFIX_NO_MEMORY : PREFIX_OK;
 }
 
 enum prefix_result prefixes_parse(struct prefixes *prefixes, const char *text, size_t len,

@@ -225,9 +225,11 @@ static int read_list(const struct resolver *r, struct parsed_set *set)
 
 	if (!path)
 		return -ENOMEM;
-	error = file_read(path, LIST_FILE_MAX, &text, &list.len);
+	/* Whoever may write the directory of a list must not be able to keep a loader waiting. */
+	error = file_read(path, LIST_FILE_MAX, /* may_wait= */ false, &text, &list.len);
 	if (error < 0) {
-		source_error(r->source, set->file_at, "list \"%s\": %s", path, strerror(-error));
+		source_error(r->source, set->file_at, "list \"%s\": %s", path,
+			     error == -ESPIPE ? "is a pipe" : strerror(-error));
 		return error == -ENOMEM ? error : -EINVAL;
 	}
 	list.text = text;

@@ -40,7 +40,7 @@ int rules_compile_file(const char *path, const struct rules_options *options,
 	int r;
 
 	*ret_compiled = (struct rules_compiled){};
-	r = file_read(path, RULE_FILE_MAX, &text, &source.len);
+	r = file_read(path, RULE_FILE_MAX, /* may_wait= */ true, &text, &source.len);
 	if (r < 0)
 		/* -EINVAL means an error in the file, not a failure to read it. */
 		return fail(&source, r == -EINVAL ? -EIO : r);

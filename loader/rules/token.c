@@ -137,14 +137,18 @@ static void skip_blanks(struct tokens *t)
 	}
 }
 
-void tokens_init(struct tokens *tokens, const char *text, size_t len)
+const char *tokens_begin(const char *text, size_t len)
 {
 	static const char byte_order_mark[3] = "\xef\xbb\xbf";
+	const bool has_mark = len >= sizeof(byte_order_mark) &&
+			      memcmp(text, byte_order_mark, sizeof(byte_order_mark)) == 0;
 
-	*tokens = (struct tokens){ .at = text, .end = text + len };
-	if (len >= sizeof(byte_order_mark) &&
-	    memcmp(text, byte_order_mark, sizeof(byte_order_mark)) == 0)
-		tokens->at += sizeof(byte_order_mark);
+	return has_mark ? text + sizeof(byte_order_mark) : text;
+}
+
+void tokens_init(struct tokens *tokens, const char *text, size_t len)
+{
+	*tokens = (struct tokens){ .at = tokens_begin(text, len), .end = text + len };
 	begin_line(tokens);
 }
 

@@ -36,6 +36,8 @@ struct tokens {
 	unsigned int column;
 };
 
+/* Returns where the text begins after a byte order mark, if it has one. */
+const char *tokens_begin(const char *text, size_t len);
 void tokens_init(struct tokens *tokens, const char *text, size_t len);
 /* Returns the next word. At the end of the file it returns TOKEN_END, and so on. */
 struct token tokens_next(struct tokens *tokens);

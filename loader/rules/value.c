@@ -165,6 +165,10 @@ static int read_id(const struct token *token, struct parsed_list *list, enum par
 
 static int read_command(const struct token *token, struct parsed_list *list, char *expected)
 {
+	if (token->type == TOKEN_WORD && memchr(token->text, '*', token->len))
+		return expect(expected,
+			      "a name without '*', which is no pattern here (in quotes it "
+			      "stands for itself)");
 	return add_item(list, token, PARSED_COMMAND, token->text, token->len);
 }
 
@@ -206,6 +210,26 @@ static bool is_like_address(const struct token *token)
 	return true;
 }
 
+/*
+ * Returns true if the last label of a name is a number, decimal or hexadecimal. There is no such
+ * top level domain, and getaddrinfo() takes 0x7f.1 for 127.0.0.1.
+ */
+static bool ends_in_number(const char *name, size_t len)
+{
+	size_t begin, i;
+	bool hex;
+
+	len -= len > 0 && name[len - 1] == '.';
+	for (begin = len; begin > 0 && name[begin - 1] != '.'; begin--)
+		;
+	hex = len - begin >= 2 && name[begin] == '0' && tolower(name[begin + 1]) == 'x';
+	for (i = hex ? begin + 2 : begin;
+	     i < len && (hex ? isxdigit((unsigned char)name[i]) : isdigit((unsigned char)name[i]));
+	     i++)
+		;
+	return i == len;
+}
+
 static int read_host(const struct token *token, struct parsed_list *list, char *expected)
 {
 	if (is_like_address(token))
@@ -215,7 +239,7 @@ static int read_host(const struct token *token, struct parsed_list *list, char *
 				      : "");
 	if (!is_name_char(token->text[0]) || token->text[0] == '-' || token->text[0] == '.' ||
 	    !value_is_name(token->text, token->len, HOST_NAME_MAX_LEN + 1) ||
-	    token_is(token, "any"))
+	    ends_in_number(token->text, token->len) || token_is(token, "any"))
 		return expect(expected, VALUE_DESTINATION);
 	return add_item(list, token, PARSED_HOST, token->text, token->len);
 }
@@ -229,7 +253,8 @@ static int expect_masked(const struct token *token, char *expected)
 
 	/* The default, in case memory is short. */
 	snprintf(meant, sizeof(meant), "a CIDR without bits beyond its length");
-	if (prefixes_parse(&prefixes, token->text, token->len, true) == PREFIX_MASKED) {
+	if (prefixes_parse(&prefixes, token->text, token->len, true) == PREFIX_MASKED &&
+	    prefixes.n == 1) {
 		used = (size_t)snprintf(meant, sizeof(meant), "the CIDR ");
 		prefix_format(&prefixes.list[0], meant + used, sizeof(meant) - used);
 	}

@@ -138,6 +138,16 @@ static int clear_count(int stats_fd, __u32 index)
 	return zero ? bpf_map_update_elem(stats_fd, &index, zero, BPF_ANY) : -ENOMEM;
 }
 
+/* Copies a rule's text. A text that is cut ends with three dots. */
+static void copy_text(struct tproxy_rule_text *to, const char *text)
+{
+	static const char dots[] = " ...";
+	const int n = snprintf(to->text, sizeof(to->text), "%s", text);
+
+	if (n < 0 || (size_t)n >= sizeof(to->text))
+		memcpy(to->text + sizeof(to->text) - sizeof(dots), dots, sizeof(dots));
+}
+
 static int begin_counter(struct rule_counters *counters, __u32 index, const struct rules_rule *rule,
 			 uint32_t generation)
 {
@@ -153,7 +163,7 @@ static int begin_counter(struct rule_counters *counters, __u32 index, const stru
 		.since_ns = monotonic_kernel_ns(),
 	};
 	snprintf(text->name, sizeof(text->name), "%s", rule->name);
-	snprintf(text->text, sizeof(text->text), "%s", rule->text);
+	copy_text(text, rule->text);
 	return bpf_map_update_elem(counters->texts_fd, &index, text, BPF_ANY);
 }
 

@@ -326,6 +326,15 @@ def test_counters_are_not_confused_over_many_loads(proxied, ctl, servers):
         assert set(counted.values()) == {0}
 
 
+def test_long_text_is_cut_visibly(proxied, ctl):
+    """To see it fail: let copy_text() add no dots."""
+    addresses = ", ".join(f"192.0.2.{last}" for last in range(1, 100))
+    load_rules(proxied, ctl, f"direct to {addresses} name long")
+    (rule,) = show(ctl)["rules"]
+    assert rule["text"].startswith("direct to 192.0.2.1, ") and rule["text"].endswith(" ...")
+    assert "name long" not in rule["text"] and rule["name"] == "long"
+
+
 def test_rules_with_the_same_text_have_their_own_counters(proxied, ctl, servers):
     rule = f"refuse to {SERVER}"
     for _ in range(2):

@@ -387,8 +387,9 @@ def test_confirm_takes_back_when_the_terminal_ends(proxied, ctl, binary, before)
 
 
 @pytest.mark.parametrize("key, status, outcomes",
-                         [(b"\n", 0, NEW), (b"\4", 1, OLD), (b"\3", 1, OLD)],
-                         ids=["enter", "end", "interrupt"])
+                         [(b"\n", 0, NEW), (b"\4", 1, OLD), (b"\3", 1, OLD),
+                          (b"no\n\4", 1, OLD), (b"no\4\4", 1, OLD), (b"what\n\n", 0, NEW)],
+                         ids=["enter", "end", "interrupt", "text", "text-end", "text-enter"])
 def test_confirm_at_a_terminal(proxied, ctl, binary, before, key, status, outcomes):
     waiting = Waiting(proxied, binary, new_rules(proxied), 60, terminal=True)
     text = b""

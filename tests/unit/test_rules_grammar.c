@@ -171,6 +171,12 @@ static const struct {
 	{ "direct to 10.0.0.9-::1", 1, 11, "from a lower to a higher address of one family" },
 	{ "direct to 10.0.0.1:80", 1, 11, "a port is a condition of its own: port 443" },
 	{ "direct to http://example.org/", 1, 11, "expected an address" },
+	{ "direct to ::1/127", 1, 11, "expected a CIDR without bits beyond its length" },
+	{ "direct to 0x7f.1", 1, 11, "expected an address" },
+	{ "direct to 0x7f000001.", 1, 11, "expected an address" },
+	{ "direct to example.0X1f", 1, 11, "expected an address" },
+	{ "direct to a.7", 1, 11, "expected an address" },
+	{ "direct command git*", 1, 16, "expected a name without '*'" },
 	{ "direct to any, 10.0.0.1", 1, 14, "expected a condition" },
 	{ "direct to 10.0.0.1, any", 1, 21, "expected an address" },
 	{ "direct to @", 1, 11, "@ and the name of a set" },
@@ -352,6 +358,21 @@ static void test_ranges(void **state)
 		{ "10.0.0.0/0", "error 4" },
 		{ "0.0.0.0/0", "0.0.0.0/0" },
 		{ "::ffff:10.0.0.0/104", "10.0.0.0/8" },
+		/* Both addresses of ::/127 are loopback ones. */
+		{ "::/127", ":: ::1" },
+		{ "::-::1", ":: ::1" },
+		/* A range with other addresses has no loopback ones, as a CIDR. */
+		{ "::-::3", "::/126" },
+		{ "::1-::2", "::2" },
+		{ "126.0.0.0-127.0.0.255", "126.0.0.0/8" },
+		{ "0.0.0.0-0.0.0.2", "0.0.0.0/31 0.0.0.2" },
+		{ "127.0.0.1-127.0.0.3", "127.0.0.1 127.0.0.2/31" },
+		{ "127.0.0.0-127.255.255.255", "127.0.0.0/8" },
+		/* A range of IPv6 addresses has no IPv4 ones. */
+		{ "::fffe:ffff:ffff-::1:0:0:0", "::fffe:ffff:ffff ::1:0:0:0" },
+		{ "::fffe:0:0-::ffff:c000:201", "error 5" },
+		{ "::ffff:c000:201-::1:0:0:0", "error 5" },
+		{ "::ffff:192.0.2.0-::ffff:192.0.2.1", "192.0.2.0/31" },
 	};
 	char buf[1024];
 	size_t i;
@@ -363,7 +384,7 @@ static void test_ranges(void **state)
 
 static void test_netset(void **state)
 {
-	static const char text[] = "# a list\r\n; also a comment\n\n"
+	static const char text[] = "\xef\xbb\xbf# a list\r\n; also a comment\n\n"
 				   "192.0.2.1\r\n 198.51.100.0/24 ; SBL1\n2001:db8::/32\t# x\n"
 				   "203.0.113.9/24\n127.0.0.0/8\n0.0.0.0/8\n::1\n"
 				   "126.255.255.255-128.0.0.0\n192.0.2.2";
@@ -374,7 +395,7 @@ static void test_netset(void **state)
 	assert_int_equal(netset_read(&source, &prefixes, &counts), 0);
 	assert_int_equal(messages.n_errors, 0);
 	assert_int_equal(counts.n_masked, 1);
-	assert_int_equal(counts.n_loopback, 3);
+	assert_int_equal(counts.n_loopback, 2);
 	/* 0.0.0.0/8 is more than loopback; the range has one address on each side of it. */
 	assert_int_equal(prefixes.n, 8);
 	prefixes_finish(&prefixes);

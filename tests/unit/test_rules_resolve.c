@@ -33,6 +33,14 @@ static void write_file(const char *name, const char *text, size_t len)
 	assert_int_equal(fclose(out), 0);
 }
 
+static void make_pipe(const char *name)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s/%s", folder, name);
+	assert_int_equal(mkfifo(file, 0600), 0);
+}
+
 static int compile(bool no_resolve, const char *text)
 {
 	const struct rules_options options = { .no_resolve = no_resolve };
@@ -136,6 +144,8 @@ static void test_list_files(void **state)
 	finish(NULL);
 	must_fail("set a file none.netset\ndirect to @a", 1, 12, "none.netset\": No such file");
 	must_fail("set a file .\ndirect to @a", 1, 12, "Is a directory");
+	make_pipe("pipe.netset");
+	must_fail("set a file pipe.netset\ndirect to @a", 1, 12, "pipe.netset\": is a pipe");
 
 	/* An error of the list has its place in the list. */
 	write_file("a.netset", "192.0.2.1\n  x\n", 14);
@@ -202,7 +212,7 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-	static const char *const names[] = { "f.rules", "a.netset", "empty.netset" };
+	static const char *const names[] = { "f.rules", "a.netset", "empty.netset", "pipe.netset" };
 	char file[64];
 	size_t i;
 
