@@ -148,14 +148,17 @@ void line_command(const char comm[TPROXY_COMM_LEN], char ret_command[TPROXY_COMM
 char *line_endpoint(const struct tproxy_endpoint *endpoint, char buf[FORMAT_ENDPOINT_LEN])
 {
 	union sockaddr_any addr = {};
+	struct in6_addr a6;
 
+	/* An endpoint is aligned less than struct in6_addr. */
+	memcpy(&a6, endpoint->addr, sizeof(a6));
 	addr.in.sin_port = htons(endpoint->port);
-	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)endpoint->addr)) {
+	if (IN6_IS_ADDR_V4MAPPED(&a6)) {
 		addr.sa.sa_family = AF_INET;
 		memcpy(&addr.in.sin_addr, &endpoint->addr[12], sizeof(addr.in.sin_addr));
 	} else {
 		addr.sa.sa_family = AF_INET6;
-		memcpy(&addr.in6.sin6_addr, endpoint->addr, sizeof(addr.in6.sin6_addr));
+		addr.in6.sin6_addr = a6;
 	}
 	return format_endpoint(&addr, buf);
 }
