@@ -86,6 +86,7 @@ FLOORS = (
     Floor("observe", "p50_us", 1.01, "direct", variant="observed"),
     Floor("observe", "up_gbit_s", 0.99, "direct", variant="observed", at_least=True),
     Floor("observe", "down_gbit_s", 0.99, "direct", variant="observed", at_least=True),
+    Floor("watch", "p50_us", 1.07, "unwatched", variant="watched"),
 )
 
 

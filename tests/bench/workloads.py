@@ -9,6 +9,7 @@ from hooks import Hooks
 from observed import Observe
 from small_talk import Fair, Patterns
 from sandbox import SERVER_PORT, Failure, wait_until
+from watched import Watch
 from web import Http, HttpClose
 from workload import GBIT, PERCENTILES, RATE, RELAY_S, RELAY_US, Metric, Workload
 
@@ -243,4 +244,4 @@ class Bystander(Workload):
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander, Observe)}
+                                          Churn, Hooks, Bystander, Observe, Watch)}
