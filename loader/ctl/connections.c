@@ -10,6 +10,7 @@
 #include "bpffs.h"
 #include "commands.h"
 #include "escape.h"
+#include "filter.h"
 #include "host/address.h"
 #include "host/json.h"
 #include "host/names.h"
@@ -23,7 +24,7 @@
 
 static const struct ctl_usage usage = {
 	.command = CTL_CONNECTIONS,
-	.synopsis = "[--json] [-p DIR]",
+	.synopsis = "[--json] [-p DIR] [FILTER]...",
 	.about =
 		"Prints the redirected and observed connections that are alive, the oldest first.\n",
 };
@@ -61,8 +62,9 @@ static void name_cache_finish(struct name_cache *cache)
 		free(cache->slots[i].name);
 }
 
-/* The connections, in a table that grows. */
+/* The connections that the filter selects, in a table that grows. */
 struct table {
+	const struct conn_filter *filter;
 	struct conn_row *rows;
 	size_t n, size;
 };
@@ -77,6 +79,8 @@ static int add_row(const struct conn_row *row, void *data)
 {
 	struct table *table = data;
 
+	if (!filter_matches(table->filter, row))
+		return 0;
 	if (table->n == table->size) {
 		const size_t size = table->size ? 2 * table->size : 64;
 		struct conn_row *rows = reallocarray(table->rows, size, sizeof(*rows));
@@ -223,40 +227,50 @@ static void print_json(const struct table *table, bool loaded, const char *pin_d
 	printf("%s]}\n", table->n ? "\n" : "");
 }
 
-int ctl_connections(int argc, char **argv)
+static int print(const struct ctl_options *options)
 {
 	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = names_cgroup };
 	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = names_user };
-	_cleanup_(table_finish) struct table table = {};
+	_cleanup_(table_finish) struct table table = { .filter = &options->filter };
 	enum connections_source source = CONNECTIONS_MAPS;
-	struct ctl_options options;
 	uint32_t version;
+	int r;
+
+	r = maps_check_abi(options->pin_dir, &version);
+	if (r == -ENOENT && options->json)
+		print_json(&table, /* loaded= */ false, options->pin_dir, source, &users, &cgroups);
+	else if (r == -ENOENT)
+		log_err(MAPS_NOT_LOADED, options->pin_dir);
+	if (r < 0)
+		return EXIT_FAILURE;
+	bpffs_sweep(options->pin_dir);
+	r = connections_read(options->pin_dir, add_row, &table, &source);
+	if (r < 0) {
+		maps_log_error(options->pin_dir, PINNED_SOCKS, r);
+		return EXIT_FAILURE;
+	}
+	if (table.n)
+		qsort(table.rows, table.n, sizeof(*table.rows), by_age);
+	if (source == CONNECTIONS_MAPS && !options->json)
+		log_warning("state and bytes are unknown: %s",
+			    connections_why_maps(options->pin_dir));
+	if (options->json)
+		print_json(&table, /* loaded= */ true, options->pin_dir, source, &users, &cgroups);
+	else
+		print_text(&table, &users, &cgroups);
+	return EXIT_SUCCESS;
+}
+
+int ctl_connections(int argc, char **argv)
+{
+	struct ctl_options options;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	r = maps_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT && options.json)
-		print_json(&table, /* loaded= */ false, options.pin_dir, source, &users, &cgroups);
-	else if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, options.pin_dir);
-	if (r < 0)
-		return EXIT_FAILURE;
-	bpffs_sweep(options.pin_dir);
-	r = connections_read(options.pin_dir, add_row, &table, &source);
-	if (r < 0) {
-		maps_log_error(options.pin_dir, PINNED_SOCKS, r);
-		return EXIT_FAILURE;
-	}
-	if (table.n)
-		qsort(table.rows, table.n, sizeof(*table.rows), by_age);
-	if (source == CONNECTIONS_MAPS && !options.json)
-		log_warning("state and bytes are unknown: %s",
-			    connections_why_maps(options.pin_dir));
-	if (options.json)
-		print_json(&table, /* loaded= */ true, options.pin_dir, source, &users, &cgroups);
-	else
-		print_text(&table, &users, &cgroups);
-	return EXIT_SUCCESS;
+	r = filter_prepare(&options.filter);
+	r = r < 0 ? EXIT_FAILURE : print(&options);
+	filter_finish(&options.filter);
+	return r;
 }

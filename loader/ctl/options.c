@@ -28,7 +28,7 @@
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
 /* Commands that show connections, and take the options of filter.h. */
-#define FILTERED (BIT(CTL_TOP) | BIT(CTL_WATCH) | BIT(CTL_CAPTURE))
+#define FILTERED (BIT(CTL_CONNECTIONS) | BIT(CTL_TOP) | BIT(CTL_WATCH) | BIT(CTL_CAPTURE))
 
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",

@@ -85,7 +85,7 @@ def test_help_of_a_command(binary, command):
     result = programs.call(binary, command, "--help").succeeded()
     assert result.out.startswith(f"Usage: tproxyctl {command} ") and result.err == ""
     assert "--pin-dir" in result.out
-    assert ("--cgroup" in result.out) == (command in ("doctor", "explain"))
+    assert ("--cgroup" in result.out) == (command in ("connections", "doctor", "explain"))
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["status", "--help"], ["status"],
