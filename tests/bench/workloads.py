@@ -4,6 +4,7 @@
 import os
 import resource
 
+from captured import Capture
 from contenders import Redirected, Tproxy
 from hooks import Hooks
 from observed import Observe
@@ -244,4 +245,4 @@ class Bystander(Workload):
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander, Observe, Watch)}
+                                          Churn, Hooks, Bystander, Observe, Watch, Capture)}

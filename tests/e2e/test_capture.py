@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import re
 import signal
@@ -366,3 +367,30 @@ def test_refusals(loaded, ctl, tmp_path):  # noqa: F811 (the fixture)
     ctl("capture", "-w", "/nowhere/x").refused("/nowhere/x", "No such file")
     ctl("capture", pin_dir="/sys/fs/bpf/nowhere").refused("nothing is loaded")
     assert at_rest(loaded)
+
+
+def test_bulk(proxied, capture, tmp_path):
+    """Segments of 64 KiB, both ways at the same time: every byte is there, in both legs. The ring
+    of 16 MiB has room for all of them."""
+    up, down = wire.Stream("up", 1_500_001), wire.Stream("down", 1_000_003)
+    listener = proxied.listen()
+    with capture("-w", tmp_path / "c.pcapng"):
+        client = proxied.connect(listener)
+        server, peer = proxied.accept(listener)
+        task = proxied.task(wire.swap_streams, server, down, place=proxied.server)
+        assert wire.swap_streams(client, up) == (down.size, down.sha256())
+        assert task.result() == (up.size, up.sha256())
+    got = pcapng.read(tmp_path / "c.pcapng")
+    assert got.statistics["dropped"] == 0
+    for leg, source in (("client", client.getsockname()), ("upstream", peer)):
+        packets = got.of(wire.connection_id(client), leg)
+        for sender, sent in ((source, up), (packets[0].dst, down)):
+            data = pcapng.stream(packets, sender)
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (sent.size, sent.sha256()), leg
+
+
+def test_namespace(proxied, capture, tmp_path):
+    """The server's namespace has the same packets, but not these programs."""
+    with capture("-w", tmp_path / "c.pcapng", place=proxied.server):
+        talk(proxied, proxied.listen())
+    assert pcapng.read(tmp_path / "c.pcapng").packets == []
