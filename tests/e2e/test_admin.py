@@ -23,6 +23,7 @@ import programs
 import wire
 from browser import PROGRAM, Browser
 from harness import NOBODY, SERVER, SERVER2
+from test_handover import LIFE_LEAST, start  # noqa: F401 (a fixture)
 from test_log import PR_SET_NAME, config, path, reload  # noqa: F401 (a fixture)
 
 PORT = 9101
@@ -410,6 +411,35 @@ def test_next_relay_takes_the_address(loaded, directory, kind):
         assert old.wait() == 0
         assert admin.metrics()["process_start_time_seconds"] > started[-1]
         old = new
+
+
+def test_service(loaded, directory, start):  # noqa: F811
+    """With --drain-in-background: the child that follows a killed one has the address, and then the
+    service that follows a restart. The drained child leaves the file of the next one.
+
+    To see it fail: leave out the inode in admin_socket_close().
+    """
+    admin = Admin(loaded, directory / "admin.sock")
+
+    def started_after(before):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            started = admin.metrics()["process_start_time_seconds"]
+            return started if started > before else 0
+        return 0
+
+    service = start("--admin", admin.address)
+    first = started_after(0)
+    time.sleep(LIFE_LEAST)
+    os.kill(service.relay_pid, signal.SIGKILL)
+    second = host.wait_until(lambda: started_after(first), "the next child serves", 10)
+    service.wait_registered(2)
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert started_after(0) == second, "the child serves until the next service is there"
+    start("--admin", admin.address)
+    assert started_after(second)
+    host.wait_until(service.gone, "the child has ended", 10)
+    assert started_after(second)
 
 
 def test_reload(loaded, directory, path):  # noqa: F811
