@@ -35,6 +35,8 @@
 #include "log.h"
 #include "maps.h"
 #include "monotonic.h"
+#include "objects.h"
+#include "owned.h"
 #include "pinned_link.h"
 #include "pins.h"
 #include "policy.h"
@@ -313,8 +315,9 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 	print_rules(root);
 	printf("counting since %s\n", json_get_string(root, "counters_since"));
 	print_targets(root, pin_dir);
-	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports\n",
-	       json_get_number(root, "map_socks"), json_get_number(root, "map_ports"));
+	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports%s\n",
+	       json_get_number(root, "map_socks"), json_get_number(root, "map_ports"),
+	       json_get_bool(root, "list") ? "" : "; NO LIST is pinned");
 
 	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
 	list = json_object_object_get(root, "links");
@@ -357,6 +360,14 @@ static void print_counters(struct json_object *root)
 		       json_get_number(object, counters_name((unsigned int)i)));
 }
 
+/* Adds whether the list of live connections is pinned. */
+static void add_list(struct json_object *root, const char *pin_dir)
+{
+	const struct pins pins = { .path = pin_dir, .fd = -1 };
+
+	json_add_bool(root, "list", owned_by_tproxy(&pins, PINNED_LIST) > 0);
+}
+
 static int add_rules(struct json_object *root, const char *pin_dir)
 {
 	int r = rules_view_add_summary(root, pin_dir);
@@ -389,6 +400,7 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	r = add_entries(root, pin_dir, PINNED_PORTS);
 	if (r < 0)
 		return r;
+	add_list(root, pin_dir);
 	return add_counters(root, pin_dir);
 }
 

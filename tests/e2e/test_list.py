@@ -278,10 +278,13 @@ def test_without_the_list(proxied, ctl):  # noqa: F811
             assert other[member] is None
             other[member] = one[member]
     assert live["connections"] == maps["connections"]
+    assert not proxied.tproxy_load.status()["list"]
+    assert "NO LIST" in ctl("status").succeeded().out
     result = ctl("connections").succeeded()
     assert "state and bytes are unknown" in result.err and result.out.count("\n") == 4
     proxied.load()
-    assert answer() == live and pin.exists()
+    assert answer() == live and pin.exists() and proxied.tproxy_load.status()["list"]
+    assert "NO LIST" not in ctl("status").succeeded().out
 
 
 def test_loads_again_in_place(proxied):
