@@ -256,7 +256,7 @@ def test_observe(proxied, binary, place):
     ((destination, text),) = observed(result)
     assert destination == "{}:{}".format(*address)
     assert re.fullmatch(r"up 0 B, down 0 B, \d+\.\d+ s, closed; "
-                        r"pid \d+ \(python3[\d.]*\), uid 0", text)
+                        r"pid \d+ \(python3[\d.]*\), uid 0, id [0-9a-f]+", text)
 
 
 def test_observe_with_rules(bed, binary, attempt):
