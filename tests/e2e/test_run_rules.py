@@ -107,6 +107,20 @@ def test_all_is_decided_by_the_rules(proxied, binary):
     wait_until(lambda: proxied.pins.dump("map_socks") == [], "the records are deleted")
 
 
+def test_cgroup_outside_of_the_command(bed, binary):
+    """A rule about a cgroup where no process of the command is would refuse nothing."""
+    rules, mark = bed.directory / "rules", bed.directory / "mark"
+    argv = of_rules(bed, binary, ["--rules", rules], "touch", mark)
+    rules.write_text(f"refuse cgroup {bed.servers}\n")
+    result = bed.run(*argv, place=bed.bystander)
+    assert (result.status, mark.exists()) == (125, False), result
+    assert "rules:1:15: cgroup" in result.err and "apply to no process" in result.err, result
+    for line in (f"refuse cgroup {bed.outside}", f"refuse unless cgroup {bed.servers}"):
+        rules.write_text(line)
+        bed.run(*argv, place=bed.bystander).succeeded()
+    nothing_is_left(bed)
+
+
 HOSTS = "refuse EPERM to {} port {}\n"
 
 
