@@ -5,6 +5,7 @@ import os
 import resource
 
 from contenders import Redirected, Tproxy
+from decide import Decide
 from hooks import Hooks
 from observed import Observe
 from small_talk import Fair, Patterns
@@ -243,4 +244,4 @@ class Bystander(Workload):
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander, Observe)}
+                                          Churn, Hooks, Bystander, Observe, Decide)}
