@@ -37,6 +37,7 @@ enum optable_type {
 #define OPTABLE_ZERO	 (1U << 2) /* 0 is valid too, whatever min is */
 #define OPTABLE_REPEATED (1U << 3) /* may be given more than once; at most one key has it */
 #define OPTABLE_POSITIVE (1U << 4) /* a duration: 0 is not valid */
+#define OPTABLE_ONCE	 (1U << 5) /* a path: given at most once on the command line */
 
 struct optable_row {
 	const char *name; /* the long option, and the key of the file */

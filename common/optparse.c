@@ -322,6 +322,10 @@ static int walk(const struct optable *table, int argc, char **argv, void *option
 		}
 		if (!options)
 			continue;
+		if (row->flags & OPTABLE_ONCE && given->on_command_line & UINT64_C(1) << i)
+			return optparse_usage_error(table, "--%s was given twice: '%s' and '%s'",
+						    row->name, (const char *)options + row->offset,
+						    value);
 		given->on_command_line |= UINT64_C(1) << i;
 		if (optable_set(row, options, value ? value : "yes", 0, error) < 0)
 			return optparse_usage_error(table, "--%s: %s", row->name, error);

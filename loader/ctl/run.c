@@ -88,6 +88,17 @@ static void run_finish(struct run *run)
 	free(run->rules);
 }
 
+static int open_caller(struct run *run)
+{
+	int r = cgroup_open_of(0, &run->caller);
+
+	if (r < 0)
+		log_err("run: the cgroup of this process: %s", access("/proc/self", F_OK) < 0
+								       ? "/proc is not mounted"
+								       : cgroup_strerror(r));
+	return r;
+}
+
 /* Reads and checks the files that the options name, before anything is created. */
 static int prepare(struct run *run)
 {
@@ -108,7 +119,7 @@ static int prepare(struct run *run)
 		log_err("out of memory");
 		return -ENOMEM;
 	}
-	r = run_attach_read_rules(o, run->rules);
+	r = run_attach_read_rules(o, &run->caller, run->rules);
 	return r < 0 || !*o->write_rules ? r : run_file_check(o->write_rules);
 }
 
@@ -178,13 +189,6 @@ static int make_cgroup(struct run *run)
 	char name[64];
 	int r;
 
-	r = cgroup_open_of(0, &run->caller);
-	if (r < 0) {
-		log_err("run: the cgroup of this process: %s", access("/proc/self", F_OK) < 0
-								       ? "/proc is not mounted"
-								       : cgroup_strerror(r));
-		return r;
-	}
 	remove_old(&run->caller);
 	snprintf(name, sizeof(name), "tproxy-run-%d.scope", getpid());
 	r = make_child(run, name);
@@ -369,7 +373,7 @@ int ctl_run(int argc, char **argv)
 
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	if (prepare(&run) < 0)
+	if (open_caller(&run) < 0 || prepare(&run) < 0)
 		return EXIT_NOT_RUN;
 	run.reaper_fd = run_reaper_start();
 	if (run.reaper_fd < 0)

@@ -91,13 +91,14 @@ static void observe_direct(struct rules_compiled *compiled)
 	compiled->has_observe = true;
 }
 
-int run_attach_read_rules(const struct ctl_options *options, struct rules_compiled *ret_compiled)
+int run_attach_read_rules(const struct ctl_options *options, const struct cgroup *parent,
+			  struct rules_compiled *ret_compiled)
 {
-	const struct rules_options all = {};
+	const struct rules_options here = { .scopes = parent, .n_scopes = 1 };
 	int r = 0;
 
 	if (*options->rules) {
-		r = rules_compile_file(options->rules, &all, ret_compiled);
+		r = rules_compile_file(options->rules, &here, ret_compiled);
 		rules_messages_print(&ret_compiled->messages, stderr);
 	} else if (options->observe) {
 		ret_compiled->rules.default_action = TPROXY_RULE_DIRECT;

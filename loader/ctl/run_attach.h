@@ -23,10 +23,11 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup);
 bool run_attach_wants_rules(const struct ctl_options *options);
 
 /*
- * Reads the rules that the options ask for. Returns 0 or -errno, printed. The caller calls
- * rules_compiled_finish(), after a failure too.
+ * Reads the rules that the options ask for, for a command below the cgroup @parent. Returns 0 or
+ * -errno, printed. The caller calls rules_compiled_finish(), after a failure too.
  */
-int run_attach_read_rules(const struct ctl_options *options, struct rules_compiled *ret_compiled);
+int run_attach_read_rules(const struct ctl_options *options, const struct cgroup *parent,
+			  struct rules_compiled *ret_compiled);
 
 /*
  * Attaches an instance with these rules to a cgroup. @covered: another instance sees the cgroup

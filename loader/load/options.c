@@ -209,7 +209,7 @@ static const struct optable_row rows[] = {
 		.name = "rules",
 		.arg = "FILE",
 		OPTABLE_PATH(struct load_options, rules),
-		.flags = OPTABLE_KEY,
+		.flags = OPTABLE_KEY | OPTABLE_ONCE,
 		.commands = IN_LOADS,
 		.help = "load the rules of this file, see tproxy-rules(5); by default those in force stay",
 	},

@@ -122,7 +122,7 @@ bool prefix_is_loopback(const struct tproxy_prefix *prefix)
 		    prefix_is_within(prefix, &prefix_barriers[i]))
 			return true;
 	}
-	return false;
+	return prefix_is_within(prefix, &loopback_pair);
 }
 
 char *prefix_format(const struct tproxy_prefix *prefix, char *buf, size_t size)
@@ -275,8 +275,7 @@ static enum prefix_result add_range(struct prefixes *prefixes, const char *text,
 	    memcmp(range.first, range.last, sizeof(range.first)) > 0)
 		return PREFIX_BACKWARDS;
 	around = prefix_around(&range);
-	range.loopback =
-		prefix_is_loopback(&around) || prefix_compare(&around, &loopback_pair) == 0;
+	range.loopback = prefix_is_loopback(&around);
 	return add_part(prefixes, around, &range) < 0 ? PREFIX_NO_MEMORY : PREFIX_OK;
 }
 

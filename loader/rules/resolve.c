@@ -138,8 +138,8 @@ static int resolve_cgroup(const struct resolver *r, struct parsed_item *item)
 	cgroup_close(&cgroup);
 	if (!in_scope) {
 		source_error(r->source, item->at,
-			     "cgroup \"%s\" is outside of all cgroups of tproxy-load, so the rule "
-			     "would apply to no process",
+			     "cgroup \"%s\" is outside of the cgroups that the rules are for, so "
+			     "the rule would apply to no process",
 			     item->word);
 		return -EINVAL;
 	}

@@ -45,6 +45,7 @@ static const char usage[] =
 	"  --seconds N   that bulk-up and bulk-down last (10), hold at most (10), rr and\n"
 	"                shape at most (no limit)\n"
 	"  --pause-us N  between two exchanges of rr, in microseconds (none)\n"
+	"  --addresses N of connect, used in turn: every 16381st from ADDR on (1)\n"
 	"  --shape NAME  one of those that 'tproxy-bench shapes' prints\n"
 	"  --buffers N   SO_SNDBUF and SO_RCVBUF of the server's listener, in bytes\n"
 	"  --help        this text\n";
@@ -103,6 +104,7 @@ static int parse_options(int argc, char **argv, struct client_options *options,
 		{ "streams", required_argument, NULL, 'c' },
 		{ "seconds", required_argument, NULL, 's' },
 		{ "pause-us", required_argument, NULL, 'p' },
+		{ "addresses", required_argument, NULL, 'a' },
 		{ "shape", required_argument, NULL, 'f' },
 		{ "buffers", required_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
@@ -127,6 +129,10 @@ static int parse_options(int argc, char **argv, struct client_options *options,
 		case 'p':
 			if (!parse_number(optarg, CLIENT_PAUSE_US_MAX, &options->pause_us))
 				return usage_error("bad pause", optarg);
+			break;
+		case 'a':
+			if (!parse_number(optarg, CLIENT_ADDRESSES_MAX, &options->addresses))
+				return usage_error("bad number of addresses", optarg);
 			break;
 		case 'f':
 			options->shape = shape_find(optarg);
@@ -164,7 +170,7 @@ static void run_workload(enum workload workload, struct client_options *options)
 
 int main(int argc, char **argv)
 {
-	struct client_options options = { .count = 10000, .clients = 1 };
+	struct client_options options = { .count = 10000, .clients = 1, .addresses = 1 };
 	unsigned int buffers = 0;
 	int r = parse_options(argc, argv, &options, &buffers);
 

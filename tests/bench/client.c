@@ -53,7 +53,11 @@ void client_progress(struct client *c, uint64_t amount)
 
 int client_connect(struct client *c)
 {
-	const struct sockaddr_in *address = &c->options->address;
+	return client_connect_to(c, &c->options->address);
+}
+
+int client_connect_to(struct client *c, const struct sockaddr_in *address)
+{
 	const struct shape *shape = c->options->shape;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 

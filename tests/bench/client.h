@@ -23,13 +23,15 @@ struct client_options {
 	unsigned int clients;  /* concurrent clients or streams */
 	unsigned int seconds;  /* duration of a bulk transfer; upper limit for rr, shape and hold */
 	unsigned int pause_us; /* pause between two exchanges of rr, in microseconds */
+	unsigned int addresses;	   /* of the workload connect, from address on, used in turn */
 	const struct shape *shape; /* for the workload shape only */
 };
 
-#define CLIENT_COUNT_MAX    10000000
-#define CLIENT_CLIENTS_MAX  1024
-#define CLIENT_SECONDS_MAX  300
-#define CLIENT_PAUSE_US_MAX 999999
+#define CLIENT_COUNT_MAX     10000000
+#define CLIENT_CLIENTS_MAX   1024
+#define CLIENT_SECONDS_MAX   300
+#define CLIENT_PAUSE_US_MAX  999999
+#define CLIENT_ADDRESSES_MAX 65536
 
 #define NS_PER_SECOND 1000000000ULL
 
@@ -64,9 +66,11 @@ void client_progress(struct client *c, uint64_t amount);
 
 /*
  * Returns a socket that is connected to the server: with the options of options->shape if it is
- * set, otherwise with TCP_NODELAY. Returns -1 after a failure. These three count the failure.
+ * set, otherwise with TCP_NODELAY. Returns -1 after a failure. These four count the failure.
  */
 int client_connect(struct client *c);
+/* The same, to another address. */
+int client_connect_to(struct client *c, const struct sockaddr_in *address);
 /* Receives exactly @size bytes. Returns 0 or -1. */
 int client_receive(struct client *c, int fd, void *ret_bytes, size_t size);
 /* One request, one response; counts 1 as progress. The number detects a response to an earlier

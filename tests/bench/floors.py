@@ -83,9 +83,14 @@ FLOORS = (
     Floor("churn", "map_socks_after", 0, digits=0),
     Floor("churn", "map_ports_after", 0, digits=0),
     Floor("bystander", "p50_us", 1.02, "outside, detached", variant="outside, attached"),
-    Floor("observe", "p50_us", 1.01, "direct", variant="observed"),
+    Floor("observe", "p50_us", 1.07, "direct", variant="observed"),
     Floor("observe", "up_gbit_s", 0.99, "direct", variant="observed", at_least=True),
     Floor("observe", "down_gbit_s", 0.99, "direct", variant="observed", at_least=True),
+    Floor("decide", "connect4_ns", 900, variant="10 rules, 10k CIDRs", digits=0),
+    Floor("decide", "connect4_ns", 900, variant="256 rules, 10k CIDRs, unlisted", digits=0),
+    Floor("decide", "connect4_ns", 1800, variant="256 rules, 10k CIDRs", digits=0),
+    Floor("decide", "p50_us", 1.02, "0 rules", variant="256 rules"),
+    Floor("decide", "p50_us", 1.02, "0 rules", variant="256 rules, 10k CIDRs, unlisted"),
     Floor("watch", "p50_us", 1.07, "unwatched", variant="watched"),
 )
 

@@ -19,6 +19,7 @@
 #include "client.h"
 #include "shape.h"
 
+#define ADDRESS_STEP 16381
 #define FAILURES_MAX 100 /* crr gives up after this many */
 
 /*
@@ -114,14 +115,29 @@ void latency_crr(struct client *c)
 
 static int listen_here(struct client *c)
 {
-	const struct sockaddr_in *address = &c->options->address;
+	struct sockaddr_in address = c->options->address;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return client_fail_errno(c, "socket");
-	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 || listen(fd, 1) < 0)
+	if (c->options->addresses > 1)
+		address.sin_addr.s_addr = htonl(INADDR_ANY);
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0)
 		client_fail_errno(c, "listen");
 	return fd;
+}
+
+/*
+ * The addresses are spread over 2^24, and not neighbours, because those would share the path to
+ * them in a table of prefixes.
+ */
+static struct sockaddr_in address_of(const struct client *c, unsigned int number)
+{
+	struct sockaddr_in address = c->options->address;
+
+	address.sin_addr.s_addr = htonl(ntohl(address.sin_addr.s_addr) +
+					number % c->options->addresses * ADDRESS_STEP % (1U << 24));
+	return address;
 }
 
 /*
@@ -135,8 +151,9 @@ void latency_connect(struct client *c)
 	int listen_fd = listen_here(c);
 
 	for (unsigned int i = 0; i < c->quota && c->failures == 0; i++) {
+		const struct sockaddr_in address = address_of(c, i);
 		uint64_t begin = client_now_ns();
-		int fd = client_connect(c);
+		int fd = client_connect_to(c, &address);
 
 		if (fd < 0)
 			break;

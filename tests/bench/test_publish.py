@@ -105,7 +105,7 @@ class Published(unittest.TestCase):
         # crr twice, idle; bystander was run without a variant.
         self.assertIn("Floors (tests/bench/floors.py): 3 of 3 are met; not measured: rr, crr64, "
                       "bulk-up, bulk-down, patterns, fair, churn, bystander, observe, "
-                      "watch.", content)
+                      "decide, watch.", content)
         content = read(self.readme)
         self.assertIn("\n| direct | 60.0 µs |\n| tproxy / direct | 2.00 |\n"
                       "| HAProxy / direct | 4.00 |\n| redsocks / direct | – |\n\n", content)
@@ -117,6 +117,43 @@ class Published(unittest.TestCase):
         before = read(self.readme), read(self.tables)
         self.publish()
         self.assertEqual((read(self.readme), read(self.tables)), before)
+
+    def add(self, about):
+        later = Report(about, 7, QUICK, False)
+        later.add(Bystander({}), {"outside, detached": series("p50_us", 10.0),
+                                  "outside, attached": series("p50_us", 11.0)})
+        self.publish_added(later)
+
+    def publish_added(self, later):
+        path = os.path.join(self.tree, "later.json")
+        write(path, to_json(later.document()))
+        publish.publish(path, self.tree, add=True)
+
+    def test_added(self):
+        """The rest stays as it was, and the added workload has the commit of its run."""
+        self.publish()
+        before = read(self.readme)
+        commit = "abcdef0123" * 4
+        for _ in range(2):
+            self.add({**ABOUT, "commit": commit})
+            publish.check(self.tree)
+        content = read(self.tables)
+        self.assertIn("Measured separately: bystander, 2026-01-02 03:04 UTC, commit "
+                      f"{commit[:12]}, at least 7 rounds.", content)
+        self.assertIn("| crr, p50 µs, lower is better | 2.00 (1.10–4.00) | 0.50 |", content)
+        self.assertIn("| bystander, p50 µs | outside, attached / outside, detached | 1.10 |",
+                      content)
+        self.assertEqual(read(self.readme), before)
+
+    def test_added_from_elsewhere(self):
+        self.publish()
+        with self.assertRaisesRegex(publish.Disagreement, "kernel is 6.2.0"):
+            self.add({**ABOUT, "kernel": "6.2.0"})
+
+    def test_added_to_the_small_table(self):
+        self.publish()
+        with self.assertRaisesRegex(publish.Disagreement, "crr is in README.md's table"):
+            self.publish_added(report())
 
     def test_readme_edited(self):
         self.publish()

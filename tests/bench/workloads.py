@@ -6,6 +6,7 @@ import resource
 
 from captured import Capture
 from contenders import Redirected, Tproxy
+from decide import Decide
 from hooks import Hooks
 from observed import Observe
 from small_talk import Fair, Patterns
@@ -245,4 +246,5 @@ class Bystander(Workload):
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander, Observe, Watch, Capture)}
+                                          Churn, Hooks, Bystander, Observe, Decide, Watch,
+                                          Capture)}

@@ -355,15 +355,16 @@ def test_callback_flags_of_others(bed, op, reason):
 # --- entries without a socket
 
 
-def add_entry(bed, cookie, age_s, flags, netns=None):
+def add_entry(bed, cookie, age_s, flags, netns=None, ends=((SERVER, 80), (SERVER, 80))):
     layout = maps.Layout(bed.pins.path / "map_observed")
     with bed.client_net.inside(), socket.socket() as sock:
         netns = netns or sock.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
     started = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - age_s * 1_000_000_000
-    end = struct.pack("=16sHH", maps.pack_address(SERVER), 80, 0)
+    src, dst = (struct.pack("=16sHH", maps.pack_address(address), port, 0)
+                for address, port in ends)
     with bed.pins.open("map_observed") as entries:
         entries.update(struct.pack("=Q", cookie), layout.pack(
-            started_ns=struct.pack("=Q", started), netns_cookie=netns, src=end, dst=end,
+            started_ns=struct.pack("=Q", started), netns_cookie=netns, src=src, dst=dst,
             flags=struct.pack("=I", flags)))
     if not last_observed(bed):
         set_last_observed(bed, 0)
@@ -381,15 +382,18 @@ def set_last_observed(bed, age_s):
 
 
 def test_entries_without_a_socket(logging):
-    """I4: the sweep finds them within seconds. To see it fail: leave out sweep_observed()."""
+    """I4: the sweep finds them within seconds, also one whose addresses another socket uses by now.
+    To see it fail: leave out sweep_observed(), or the cookie in has_observed_socket()."""
     visit = logging.visit(logging.listen())
     add_entry(logging, 1 << 40, 20, 0)
     add_entry(logging, 1 << 41, 20, SENT)
-    found = lines(logging, 2)
-    assert sorted(line["reason"] for line in found) == ["end not seen", "not sent"]
-    assert logging.stats()["stale"] == 2
+    add_entry(logging, 1 << 42, 20, SENT,
+              ends=(visit.client.getsockname(), visit.client.getpeername()))
+    found = lines(logging, 3)
+    assert sorted(line["reason"] for line in found) == ["end not seen"] * 2 + ["not sent"]
+    assert logging.stats()["stale"] == 3
     client_closes(visit.client, visit.server)
-    assert lines(logging, 3)[2]["reason"] == "closed", "a live one stays"
+    assert lines(logging, 4)[3]["reason"] == "closed", "a live one stays"
     assert_at_rest(logging)
 
 

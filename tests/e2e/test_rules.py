@@ -250,6 +250,7 @@ def test_loopback_is_left_alone_unless_named(proxied, ctl):
                   [f"refuse port {address[1]}"], ["refuse to 127.0.0.2"]):
         load_rules(proxied, ctl, *rules)
         assert proxied.run_in(attempt, address) == DIRECT, rules
+        assert set(hits(ctl).values()) == {0}, "no rule and no default has decided"
     for rules in (["refuse EACCES to 127.0.0.1"], ["refuse EACCES to 10.0.0.0/8, 127.0.0.0/8"]):
         load_rules(proxied, ctl, *rules, "default refuse")
         assert proxied.run_in(attempt, address) == "EACCES", rules

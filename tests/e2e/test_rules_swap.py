@@ -296,6 +296,11 @@ def wait_in_force(ctl):
     host.wait_until(lambda: show(ctl)["generation"] == 2, "they are in force")
 
 
+def policy_flags(bed):
+    (policy,) = bed.pins.dump("map_policy")
+    return policy["value"]["flags"]
+
+
 def check_taken_back(bed, ctl, servers):
     assert servers.outcomes() == OLD
     check_pins(bed)
@@ -303,14 +308,15 @@ def check_taken_back(bed, ctl, servers):
     assert hits(ctl)["refuse EACCES to @old"] == 4
     assert show(ctl)["sets"] == [{"name": "old", "prefixes": 1}]
     assert not show(ctl)["unconfirmed"]
-    (policy,) = bed.pins.dump("map_policy")
-    assert policy["value"]["flags"] == 0
+    assert policy_flags(bed) == 0
 
 
 def test_confirm_takes_back_after_the_time(proxied, ctl, binary, before):
-    """To see it fail: leave the second process away, and kill the first one."""
+    """To see it fail: leave the second process away, and kill the first one; or do not set
+    TPROXY_RULES_LOOPBACK in publish()."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 3)
     wait_in_force(ctl)
+    assert policy_flags(proxied) == 4
     assert before.outcomes() == NEW
     assert show(ctl)["unconfirmed"]
     assert waiting.wait() == 1
@@ -454,6 +460,51 @@ def test_the_loader_ends_the_wait(proxied, ctl, binary, before):
 def test_json_of_rules_that_were_taken_back(proxied, ctl):
     result = ctl("rules", "load", new_rules(proxied), "--confirm", "1s", "--json")
     assert result.status == 1 and not json.loads(result.out)["in_force"]
+
+
+def test_generation_of_rules_that_were_taken_back(proxied, ctl, binary):
+    """No number is used twice, because results are cached under it. To see it fail: let
+    rules_store_restore() keep the number of the previous rules."""
+    servers, cgroup = Servers(proxied), proxied.scope.child("first")
+    first = host.Place(cgroup, proxied.client_net)
+    rules = ["refuse EACCES cgroup name:first", "direct cgroup name:second"]
+    load_rules(proxied, ctl, *rules)
+    waiting = Waiting(proxied, binary, write_rules(proxied, *reversed(rules), name="reversed"), 60)
+    waiting.wait_prompt()
+    assert servers.try_at(place=first) == "EACCES"
+    ctl("rules", "revert").succeeded()
+    assert waiting.wait() == 1
+    load_rules(proxied, ctl, "refuse EPERM cgroup name:first")
+    assert servers.try_at(place=first) == "EPERM"
+
+
+def test_stale_pin_of_previous_rules(proxied, ctl, before):
+    """As after a process that died before it had replaced the rules, or after it had taken them
+    back. To see it fail: do not compare the slots in open_previous()."""
+    bpftool("map", "pin", "pinned", proxied.pins.path / "map_rules_active",
+            proxied.pins.path / "map_rules_previous")
+    ctl("rules", "confirm").refused("no rules wait")
+    check_pins(proxied)
+    assert before.outcomes() == OLD
+
+
+def test_rules_of_another_load_are_not_taken_back(proxied, ctl, binary, before):
+    """A load whose wait was ended takes nothing back, also while the next one waits. To see it
+    fail: let is_ours() return true."""
+    first = Waiting(proxied, binary, new_rules(proxied), 60)
+    first.wait_prompt()
+    os.kill(first.pid, signal.SIGSTOP)
+    host.wait_until(lambda: host.thread_states(first.pid) == {"T"}, "it is stopped")
+    proxied.load("--rules", write_rules(proxied, "refuse EACCES", name="host.rules"))
+    second = Waiting(proxied, binary, write_rules(proxied, "refuse ETIMEDOUT", name="second"), 60)
+    second.wait_prompt()
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        os.kill(first.pid, number)
+    assert first.wait() == 1
+    assert before.outcomes() == ["ETIMEDOUT"] * 4 and not show(ctl)["abandoned"]
+    os.kill(second.pid, signal.SIGTERM)
+    assert second.wait() == 1
+    assert before.outcomes() == ["EACCES"] * 4
 
 
 def test_first_rules_are_taken_back(proxied, ctl, binary):

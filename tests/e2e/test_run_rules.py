@@ -74,6 +74,12 @@ def test_without_a_load(bed, attempt):
     assert attached(bed.outside) == []
 
 
+def test_loopback_that_is_named(bed, attempt):
+    """Fails if make_policy() leaves TPROXY_RULES_LOOPBACK out."""
+    rules = "refuse EACCES to 127.0.0.1\nrefuse EPERM\n"
+    assert attempt(rules, ("127.0.0.1", 9), ("127.0.0.2", 9)) == ["EACCES", "ECONNREFUSED"]
+
+
 def test_children_and_survivors(bed, binary, run):
     """The rules hold as long as a process of the command is there, whatever has ended before."""
     allowed = bed.listen().getsockname()
@@ -105,6 +111,20 @@ def test_all_is_decided_by_the_rules(proxied, binary):
         assert relayed(listener, visitor) == (action == "redirect")
     nothing_is_left(proxied)
     wait_until(lambda: proxied.pins.dump("map_socks") == [], "the records are deleted")
+
+
+def test_cgroup_outside_of_the_command(bed, binary):
+    """A rule about a cgroup where no process of the command is would refuse nothing."""
+    rules, mark = bed.directory / "rules", bed.directory / "mark"
+    argv = of_rules(bed, binary, ["--rules", rules], "touch", mark)
+    rules.write_text(f"refuse cgroup {bed.servers}\n")
+    result = bed.run(*argv, place=bed.bystander)
+    assert (result.status, mark.exists()) == (125, False), result
+    assert "rules:1:15: cgroup" in result.err and "apply to no process" in result.err, result
+    for line in (f"refuse cgroup {bed.outside}", f"refuse unless cgroup {bed.servers}"):
+        rules.write_text(line)
+        bed.run(*argv, place=bed.bystander).succeeded()
+    nothing_is_left(bed)
 
 
 HOSTS = "refuse EPERM to {} port {}\n"
@@ -354,6 +374,28 @@ def test_file_on_odd_disks(bed, binary, before, status, text):
                      place=bed.bystander)
     assert result.status == status and result.out.startswith(text), result
     assert ("No space left" in result.err) == (status == 125)
+
+
+# Fills the ring while its reader is stopped.
+TOO_MANY = """
+import os, signal, socket, sys
+os.kill(os.getppid(), signal.SIGSTOP)
+for _ in range(7000):
+    with socket.socket() as sock:
+        sock.connect_ex((sys.argv[1], int(sys.argv[2])))
+os.kill(os.getppid(), signal.SIGCONT)
+"""
+
+
+@pytest.mark.deadline(60)
+def test_connections_that_were_missed(bed, binary):
+    """The rules would refuse them, so none are written. To see it fail: do not look at the losses
+    in write_learned()."""
+    learning = Learning(bed, binary, bed.bystander)
+    learning.rules.write_text("direct\n")
+    learning.learn(sys.executable, "-c", TOO_MANY, *NOBODY, timeout=40).refused(
+        "was not written", "connections were not seen", status=125)
+    assert learning.rules.read_text() == "direct\n"
 
 
 def test_learn_from_a_connection_that_goes_on(bed, binary):

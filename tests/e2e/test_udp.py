@@ -280,6 +280,15 @@ def test_connected_again(guarded):
     assert guarded.run_in(_connect_again, other, refused) == (None, errno.EPERM)
 
 
+def test_control_messages_of_a_connected_socket(bed, guard):
+    """The hook of sendmsg() gets no address then, and leaves the decision to egress. To see it
+    fail: do not ask for the port in udp_sendmsg()."""
+    bed.load("--include-loopback")  # 0.0.0.0, which the hook gets, is a loopback address
+    guard(f"refuse EACCES udp unless to {SERVER2}\n")
+    assert bed.run_in(send_with_cmsg, (SERVER2, 443)) is None
+    assert bed.run_in(send_with_cmsg, (SERVER, 443)) == errno.EPERM
+
+
 def _send_elsewhere(peer, address):
     with _socket(peer) as sock:
         sock.connect(peer)

@@ -23,6 +23,7 @@ static const struct ctl_usage examining = { CTL_DOCTOR, "", "" };
 static const struct ctl_usage with_process = { CTL_REGISTER, "", "" };
 static const struct ctl_usage explaining = { CTL_EXPLAIN, "", "" };
 static const struct ctl_usage with_rules = { CTL_RULES, "", "" };
+static const struct ctl_usage running = { CTL_RUN, "", "" };
 
 #define parse(u, o, ...) parse_args(u, o, (char *[]){ "command", ##__VA_ARGS__, NULL })
 
@@ -142,6 +143,7 @@ static void test_rules_option_errors(void **state)
 	assert_int_equal(parse(&with_rules, &o, "load", "f", "--no-resolve"), -EINVAL);
 	assert_int_equal(parse(&with_rules, &o, "load", "f", "-v"), -EINVAL);
 	assert_int_equal(parse(&plain, &o, "--no-resolve"), -EINVAL);
+	assert_int_equal(parse(&running, &o, "--rules", "a", "--rules", "b", "true"), -EINVAL);
 	assert_string_equal(o.pin_dir, "as before");
 }
 

@@ -216,6 +216,7 @@ static void test_errors(void **state)
 {
 	struct load_options o;
 
+	assert_int_equal(parse(&o, "--all", "--rules", "/a", "--rules=/b"), -EINVAL);
 	assert_int_equal(parse(&o, "--json", "-c/a"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--json"), -EINVAL);
 	assert_int_equal(parse(&o, "--unload", "--status"), -EINVAL);

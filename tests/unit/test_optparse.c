@@ -24,7 +24,7 @@ enum colour {
 struct values {
 	char seen[256]; /* what set_seen() got: "NAME=VALUE " for each */
 	bool verbose;
-	char path[PATH_MAX];
+	char path[PATH_MAX], once[PATH_MAX];
 	uint32_t number, size;
 	uint64_t duration, seconds;
 	enum colour colour;
@@ -73,6 +73,7 @@ static const struct optable_row rows[] = {
 		.by_default = "/default",
 		.flags = OPTABLE_FIXED,
 	},
+	{ .name = "once", .arg = "FILE", OPTABLE_PATH(struct values, once), .flags = OPTABLE_ONCE },
 	{
 		.name = "number",
 		.arg = "N",
@@ -254,6 +255,7 @@ static void test_errors(void **state)
 	expect_error(parse("-:"), "unknown option '-:'");
 	expect_error(parse("-\1"), "unknown option '-\\x01'");
 	expect_error(parse("-f", "/a", "--config=/b"), "--config was given twice: '/a' and '/b'");
+	expect_error(parse("--once=/a", "--once", "/b"), "--once was given twice: '/a' and '/b'");
 }
 
 /* The message holds as much of a long word as fits. */

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The workload decide: what rules cost a connect(), by their number and that of their CIDRs.
+
+Each rule set has pins and a cgroup of its own, and all are loaded during the whole workload, so
+that a turn loads nothing. All connections go direct.
+"""
+
+import ipaddress
+import json
+import os
+import random
+import time
+from typing import NamedTuple
+
+from hooks import run_time_stats
+from sandbox import SERVER_PORT, Failure, command, write
+from workload import Metric, Workload
+
+RULE = "direct {to}port {port} name n{number}\n"
+# Destinations: local in the client's namespace, but not loopback, which lists cannot have.
+FIRST, NETWORK = ipaddress.ip_address("11.0.0.0"), "11.0.0.0/8"
+ADDRESSES, STEP = 1024, 16381  # of tproxy-bench connect
+SEED = 1
+
+
+class Case(NamedTuple):
+    """Each rule tests a port, and a set if there are CIDRs. The worst case: the destination is in
+    the set, the port is not that of any rule, and all rules are tried because the ports of 16
+    successive rules enclose it."""
+
+    rules: int
+    cidrs: int
+    special: str = ""
+
+    def name(self):
+        cidrs = {0: "", 10_000: ", 10k CIDRs", 1_000_000: ", 1M CIDRs"}[self.cidrs]
+        return f"{self.rules} rules{cidrs}{self.special and ', '}{self.special}"
+
+    def port(self, number):
+        if self.special == HIT and number == self.rules - 1:
+            return SERVER_PORT
+        return 1 + number if number % 2 else 60000 + number
+
+
+HIT, UNLISTED = "hit", "unlisted"
+CASES = {case.name(): case for case in (
+    Case(0, 0), Case(10, 0), Case(256, 0), Case(10, 10_000), Case(256, 10_000),
+    Case(256, 10_000, HIT), Case(256, 10_000, UNLISTED), Case(10, 1_000_000),
+    Case(256, 1_000_000))}
+
+
+def destinations(server):
+    return {f"{FIRST + number * STEP}/32" for number in range(ADDRESSES)} | {f"{server}/32"}
+
+
+def networks(count, listed):
+    """The listed ones, and CIDRs as lists of addresses have them, the same in each run."""
+    found = set(listed)
+    generator = random.Random(SEED)
+    while len(found) < count:
+        length = generator.choice((32, 32, 32, 32, 30, 28, 26, 24))
+        bits = generator.getrandbits(length) << (32 - length)
+        if bits >> 24 not in (10, 11):
+            found.add(f"{ipaddress.ip_address(bits)}/{length}")
+    return sorted(found)
+
+
+class Instance:
+    """The programs and the rules of one case, attached to a cgroup without a relay."""
+
+    def __init__(self, tproxy, case, number):
+        self.tproxy, self.case = tproxy, case
+        self.cgroup = tproxy.sandbox.add_cgroup(f"decide-{number}")
+        self.pins = os.path.join(tproxy.sandbox.bpffs, f"decide{number}")
+        self.path = os.path.join(tproxy.sandbox.directory, f"decide{number}.rules")
+        self.write_rules()
+        command(tproxy.program("loader", "tproxy-load"), "--pin-dir", self.pins, "--cgroup",
+                tproxy.sandbox.cgroup_path(self.cgroup))
+        begin = time.monotonic()
+        command(tproxy.program("loader", "tproxyctl"), "rules", "load", self.path, "-p", self.pins)
+        self.load_seconds = time.monotonic() - begin
+        self.sets_bytes = self.size_of_sets()
+
+    def write_rules(self):
+        case, text = self.case, ""
+        if case.cidrs:
+            netset = os.path.join(self.tproxy.sandbox.directory,
+                                  f"{case.cidrs}{case.special and '-'}{case.special}.netset")
+            listed = set() if case.special == UNLISTED else destinations(self.tproxy.host)
+            if not os.path.exists(netset):
+                write(netset, "\n".join([*networks(case.cidrs, listed), ""]))
+            text = f'set listed file "{netset}"\n'
+        for number in range(case.rules):
+            text += RULE.format(number=number, to="to @listed " if case.cidrs else "",
+                                port=case.port(number))
+        write(self.path, f"{text}default direct\n")
+
+    def unload(self):
+        command(self.tproxy.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
+
+    def connect4(self):
+        """Nanoseconds and runs so far. bpftool prints neither while they are zero."""
+        shown = json.loads(command("bpftool", "-j", "prog", "show", "pinned",
+                                   os.path.join(self.pins, "prog_connect4")))
+        return shown.get("run_time_ns", 0), shown.get("run_cnt", 0)
+
+    def size_of_sets(self):
+        shown = json.loads(command("bpftool", "-j", "map", "show", "pinned",
+                                   os.path.join(self.pins, "map_sets_active")))
+        return shown["bytes_memlock"]
+
+    def hits(self):
+        """Of the rule that decides."""
+        stats = json.loads(command(self.tproxy.program("loader", "tproxyctl"), "rules", "stats",
+                                   "--json", "-p", self.pins))
+        return (stats["rules"][-1] if self.case.special == HIT else stats["default"])["hits"]
+
+
+class Decide(Workload):
+    """A turn fails unless the rule that should decide has decided each of its connections."""
+
+    name = "decide"
+    title = ("connections that go direct by rules\n  all rules are tried, the last one is a hit, or"
+             " the destination is not in the CIDRs of any\n  connect4 and connect, close: 1,024"
+             " destinations in turn; connect4 includes some 20 to 40 ns a run for measuring it")
+    metrics = (Metric("connect4_ns", "connect4 ns", 0),
+               Metric("connect_us", "connect, close p50 µs"),
+               Metric("p50_us", "crr p50 µs"), Metric("load_s", "load of the rules, s", 2),
+               Metric("sets_mib", "memory of the sets, MiB", 1))
+    headlines = ("connect4_ns", "connect_us", "p50_us", "load_s", "sets_mib")
+    baselines = ("0 rules",)
+
+    def __init__(self, contenders):
+        super().__init__(contenders)
+        self.tproxy = contenders.get("tproxy")
+        self.instances = {}
+
+    def variants(self):
+        return list(CASES) if self.tproxy else []
+
+    def begin(self):
+        command("ip", "-n", self.tproxy.netns, "route", "replace", "local", NETWORK, "dev", "lo")
+        for number, (name, case) in enumerate(CASES.items()):
+            self.instances[name] = Instance(self.tproxy, case, number)
+
+    def end(self):
+        while self.instances:
+            self.instances.popitem()[1].unload()
+
+    def recover(self, variant):
+        """The rules stay in force: a turn changes nothing."""
+
+    def measure(self, variant, scale):
+        instance = self.instances[variant]
+        many = ("--count", scale.connects, "--addresses", ADDRESSES)
+        hits = instance.hits()
+        with run_time_stats():
+            before = instance.connect4()
+            self.connect(instance, *many)
+            ns, runs = (now - then for now, then in zip(instance.connect4(), before))
+        connect = self.connect(instance, *many)
+        crr = self.tproxy.run_bench("crr", "--count", 2 * scale.crr, cgroup=instance.cgroup)
+        expected = 2 * (scale.connects + scale.crr)
+        if (hits := instance.hits() - hits) != expected:
+            raise Failure(f"{hits} of {expected} connections were decided by the rule that should")
+        return {"connect4_ns": ns / runs, "connect_us": connect["p50_us"], "p50_us": crr["p50_us"],
+                "load_s": instance.load_seconds, "sets_mib": instance.sets_bytes / 2**20}
+
+    def connect(self, instance, *options):
+        return self.tproxy.run_bench("connect", *options, server=f"{FIRST}:{SERVER_PORT}",
+                                     cgroup=instance.cgroup)
