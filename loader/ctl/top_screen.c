@@ -6,7 +6,8 @@
  * printable ASCII (names are escaped), so no locale is needed.
  *
  * Signals are blocked except while the loop waits. SIGTERM and the like end the loop, restore the
- * terminal and take effect after that. ncurses handles SIGTSTP.
+ * terminal and take effect after that. So does SIGTSTP, and the loop goes on after it. ncurses
+ * would handle SIGTSTP too, but ignores it while it draws, which also drops one that is blocked.
  */
 #include "top_screen.h"
 
@@ -83,11 +84,16 @@ struct screen {
 	uint64_t next_ms;
 };
 
-static volatile sig_atomic_t ended_by;
+static volatile sig_atomic_t ended_by, stopped;
 
 static void on_end(int number)
 {
 	ended_by = number;
+}
+
+static void on_stop(int number)
+{
+	stopped = 1;
 }
 
 /* Its delivery ends ppoll(); the loop then asks for the size. */
@@ -95,37 +101,52 @@ static void on_resize(int number)
 {
 }
 
-static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+static const struct {
+	int number;
+	void (*handler)(int number);
+} caught[] = {
+	{ SIGINT, on_end },  { SIGTERM, on_end },  { SIGHUP, on_end },
+	{ SIGQUIT, on_end }, { SIGTSTP, on_stop }, { SIGWINCH, on_resize },
+};
 
 /*
  * Blocks the signals that the loop handles, and sets *ret_waiting to the mask for the time when it
- * waits. A signal that the caller ignores (nohup(1)) stays ignored.
+ * waits. A signal that the caller ignores (nohup(1)) stays ignored. ncurses leaves alone a signal
+ * that has a handler when it starts.
  */
 static void catch_signals(sigset_t *ret_waiting)
 {
-	struct sigaction action = { .sa_handler = on_end }, before;
+	struct sigaction action = {}, before;
 	sigset_t blocked;
 	size_t i;
 
 	sigemptyset(&blocked);
-	for (i = 0; i < ARRAY_SIZE(ending); i++) {
-		if (sigaction(ending[i], NULL, &before) < 0 || before.sa_handler == SIG_IGN)
+	for (i = 0; i < ARRAY_SIZE(caught); i++) {
+		if (sigaction(caught[i].number, NULL, &before) < 0 || before.sa_handler == SIG_IGN)
 			continue;
-		sigaction(ending[i], &action, NULL);
-		sigaddset(&blocked, ending[i]);
+		action.sa_handler = caught[i].handler;
+		sigaction(caught[i].number, &action, NULL);
+		sigaddset(&blocked, caught[i].number);
 	}
-	action.sa_handler = on_resize;
-	sigaction(SIGWINCH, &action, NULL);
-	sigaddset(&blocked, SIGWINCH);
-	/* Handled by ncurses, but not in the middle of drawing. */
-	sigaddset(&blocked, SIGTSTP);
 	sigprocmask(SIG_BLOCK, &blocked, ret_waiting);
-	for (i = 0; i < ARRAY_SIZE(ending); i++) {
-		if (sigismember(&blocked, ending[i]))
-			sigdelset(ret_waiting, ending[i]);
-	}
-	sigdelset(ret_waiting, SIGWINCH);
-	sigdelset(ret_waiting, SIGTSTP);
+	for (i = 0; i < ARRAY_SIZE(caught); i++)
+		sigdelset(ret_waiting, caught[i].number);
+}
+
+/* Gives the terminal back and stops, until SIGCONT. The next refresh() restores the screen. */
+static void stop(const sigset_t *waiting)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL }, ours;
+	sigset_t blocked;
+
+	stopped = 0;
+	endwin();
+	sigaction(SIGTSTP, &action, &ours);
+	raise(SIGTSTP);
+	/* The signal is blocked, and takes effect here. */
+	sigprocmask(SIG_SETMASK, waiting, &blocked);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	sigaction(SIGTSTP, &ours, NULL);
 }
 
 /* SIGINT is a way to quit. The other signals end the process as if they had not been caught. */
@@ -520,6 +541,8 @@ static int loop(struct screen *s, const sigset_t *waiting)
 	int key, r;
 
 	while (!s->quit && !ended_by) {
+		if (stopped)
+			stop(waiting);
 		follow_size();
 		take_sample(s);
 		r = redraw(s);

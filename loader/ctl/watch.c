@@ -223,7 +223,8 @@ static int add_earlier(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 
-	watch_join_add(watch->join, row, monotonic_kernel_ns() - row->age_ms * NS_PER_MS);
+	watch_join_add(watch->join, row, monotonic_kernel_ns() - row->age_ms * NS_PER_MS,
+		       watch->rings != NULL);
 	return 0;
 }
 
@@ -388,6 +389,9 @@ static int run(struct watch *watch)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	watch_lines_print_head(&watch->lines);
+	if (pass(watch, /* is_last= */ false) < 0)
+		return EXIT_FAILURE;
+	watch_join_drop_gone(watch->join);
 	while (status < 0) {
 		if (pass(watch, /* is_last= */ false) < 0)
 			return EXIT_FAILURE;
@@ -437,11 +441,12 @@ static int begin(struct watch *watch)
 	}
 	bpffs_open_map(dir, PINNED_RULE_TEXTS, /* writable= */ false, &watch->texts_fd);
 	bpffs_open_map(dir, PINNED_FAILED, /* writable= */ false, &watch->failed_fd);
+	/* These have an end that is reported, as all that begin from now on. */
+	connections_read(dir, add_earlier, watch, NULL);
 	r = open_rings(watch);
 	if (r < 0)
 		return r;
 	watch->began_ms = watch->checked_ms = monotonic_coarse_ms();
-	/* These have an end that is reported, as all that begin from now on. */
 	connections_read(dir, add_earlier, watch, NULL);
 	return 0;
 }

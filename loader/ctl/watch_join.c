@@ -281,15 +281,35 @@ void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *e
 	}
 }
 
-void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns)
+void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns,
+		    bool watched)
 {
-	struct entry *entry = find(join, row->id) ? NULL : add(join, row->id);
+	struct entry *entry = find(join, row->id);
 
+	if (entry && watched)
+		entry->conn.unsure = false;
 	if (!entry)
+		entry = add(join, row->id);
+	if (!entry || entry->conn.shown)
 		return;
 	entry->conn.row = *row;
 	entry->conn.started_ns = started_ns;
 	entry->conn.earlier = entry->conn.sent = entry->conn.shown = true;
+	entry->conn.unsure = !watched;
+}
+
+void watch_join_drop_gone(struct watch_join *join)
+{
+	struct entry *entry, *next;
+	size_t i;
+
+	for (i = 0; i < BUCKETS; i++) {
+		for (entry = join->buckets[i]; entry; entry = next) {
+			next = entry->next;
+			if (entry->conn.unsure)
+				drop(join, entry);
+		}
+	}
 }
 
 void watch_join_settle(struct watch_join *join)

@@ -23,6 +23,7 @@ struct watch_conn {
 	uint8_t reason; /* enum tproxy_stat, or TPROXY_WATCH_BY_OTHER */
 	bool inbound;
 	bool earlier; /* it had begun before */
+	bool unsure;  /* earlier, and may have ended before the rings were opened */
 	bool sent;    /* its SYN was sent: row.src is valid */
 	bool moved;   /* another program has replaced the destination by sent_to */
 	bool shown;   /* started() was called */
@@ -45,10 +46,13 @@ void watch_join_free(struct watch_join *join);
 /* Takes an event of watch_rings_read(). */
 void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *event, size_t size);
 /*
- * Takes a connection that has begun before, of which started() is not called. Call it after the
- * rings were opened, and before events are read.
+ * Takes a connection that has begun before, of which started() is not called. Call it for all
+ * connections before the rings are opened, and again with @watched afterwards. Those that ended in
+ * between have an event or not; after the first pass, watch_join_drop_gone() drops those without.
  */
-void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns);
+void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns,
+		    bool watched);
+void watch_join_drop_gone(struct watch_join *join);
 /*
  * Call it after each pass over the ring. A connection that has sent no SYN since the pass before is
  * reported without its source.

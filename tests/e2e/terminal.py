@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""A terminal that tests type into and read: a tmux server of its own."""
+"""A terminal that tests type into and read: a tmux server of its own, which ends with the test,
+also if that is killed."""
 
 import re
 import subprocess
 from pathlib import Path
 
+import host
 import programs
 from host import wait_until
 
@@ -18,15 +20,21 @@ class Terminal:
     def __init__(self, directory, columns=100, lines=24):
         self._socket = Path(directory) / "tmux"
         self._size = ["-x", str(columns), "-y", str(lines)]
+        self._argv = ["tmux", "-f", "/dev/null", "-S", str(self._socket)]
+        self._environment = {**programs.ENVIRONMENT, "TERM": "screen"}
 
     def _tmux(self, *args):
-        result = subprocess.run(["tmux", "-f", "/dev/null", "-S", str(self._socket), *args],
-                                capture_output=True, text=True, check=False,
-                                env={**programs.ENVIRONMENT, "TERM": "screen"})
+        result = subprocess.run([*self._argv, *args], capture_output=True, text=True, check=False,
+                                env=self._environment)
         assert result.returncode == 0, (args, result.stderr)
         return result.stdout
 
     def __enter__(self):
+        # -D: not a daemon.
+        self._server = subprocess.Popen([*self._argv, "-D"], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        preexec_fn=host.die_with_parent, env=self._environment)
+        wait_until(self._socket.exists, "tmux listens")
         self._tmux("new-session", "-d", *self._size,
                    "env PS1='ready> ' HISTFILE= bash --norc --noprofile -i")
         try:
@@ -37,7 +45,8 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
-        self._tmux("kill-server")
+        self._server.terminate()
+        self._server.wait(10 * host.patience)
 
     def screen(self):
         """The lines that are visible, without spaces at their ends."""

@@ -310,7 +310,8 @@ def test_terminal_is_restored(loaded, binary, terminal, how, number):
 
 
 def test_stopped_and_continued(loaded, binary, terminal):
-    """Ctrl-Z gives the terminal back; after fg the screen has the size of then."""
+    """Ctrl-Z gives the terminal back; after fg the screen has the size of then. To see it fail,
+    once in some tens of runs: let ncurses handle SIGTSTP."""
     terminal.command(binary, "top", "-p", loaded.pins.path, *DELAY)
     terminal.wait("^by connection")
     terminal.keys("C-z")

@@ -96,8 +96,8 @@ def plain(sock_name):
     return "{}:{}".format(*sock_name)
 
 
-def serve_nothing(address):
-    """connect() to this address fails."""
+def try_connect(address):
+    """Returns the name of the errno of connect(), or None."""
     with socket.socket() as sock:
         sock.settimeout(wire.TIMEOUT)
         return errno.errorcode.get(sock.connect_ex(address))
@@ -155,7 +155,7 @@ def test_rules(loaded, ctl, watch, rule, verdict, counter, error):
     load_rules(loaded, ctl, "direct to 192.0.2.0/24", rule, "default redirect")
     watcher = watch()
     listener = loaded.listen()
-    assert loaded.run_in(lambda: serve_nothing(listener.getsockname())) == error
+    assert loaded.run_in(lambda: try_connect(listener.getsockname())) == error
     begun, = watcher.wait("connect")
     assert (begun["verdict"], begun["counter"]) == (verdict, counter)
     assert (begun["rule"], begun["rule_line"], begun.get("error")) == ("mine", 2, error)
@@ -171,7 +171,7 @@ def test_rules(loaded, ctl, watch, rule, verdict, counter, error):
 def test_default_rule(loaded, ctl, watch):
     load_rules(loaded, ctl, "direct to 192.0.2.0/24 name other", "default refuse EPERM")
     watcher = watch()
-    assert loaded.run_in(lambda: serve_nothing(loaded.listen().getsockname())) == "EPERM"
+    assert loaded.run_in(lambda: try_connect(loaded.listen().getsockname())) == "EPERM"
     assert watcher.wait("connect")[0]["rule"] == "default"
 
 
@@ -179,8 +179,8 @@ def test_reasons(bed, watch):
     """Without a rule the counter tells why."""
     bed.load("--fail-closed")
     watcher = watch()
-    assert bed.run_in(lambda: serve_nothing(NOBODY)) == "ECONNREFUSED"
-    bed.run_in(lambda: serve_nothing(("127.0.0.1", 9)))
+    assert bed.run_in(lambda: try_connect(NOBODY)) == "ECONNREFUSED"
+    bed.run_in(lambda: try_connect(("127.0.0.1", 9)))
     found = {line["destination"]: line for line in watcher.wait("connect", count=2)}
     refused, loopback = found[plain(NOBODY)], found["127.0.0.1:9"]
     assert (refused["verdict"], refused["counter"], refused["error"]) == (
@@ -191,8 +191,8 @@ def test_reasons(bed, watch):
 def test_failures(loaded, watch):
     """How a direct connection fails: by the server, and before a SYN, where no errno is known."""
     watcher = watch()
-    assert loaded.run_in(lambda: serve_nothing(NOBODY)) == "ECONNREFUSED"
-    assert loaded.run_in(lambda: serve_nothing(UNROUTABLE)) == "ENETUNREACH"
+    assert loaded.run_in(lambda: try_connect(NOBODY)) == "ECONNREFUSED"
+    assert loaded.run_in(lambda: try_connect(UNROUTABLE)) == "ENETUNREACH"
     found = {line["destination"]: line for line in watcher.wait("end", count=2)}
     assert (found[plain(NOBODY)]["reason"], found[plain(NOBODY)]["error"]) == (
         "destination failed", "ECONNREFUSED")
@@ -201,14 +201,15 @@ def test_failures(loaded, watch):
     assert watcher.end()["failed"] == 2
 
 
-def test_relay_cannot_reach(proxied, watch):
+def test_relay_cannot_reach(loaded, watch):
     """The client's socket has seen a reset. The relay's error is in the negative cache."""
+    loaded.start_relay("--error-memory", "1m")
     watcher = watch()
 
-    assert proxied.run_in(lambda: wire.fate(NOBODY)) == wire.RESET
+    assert loaded.run_in(lambda: wire.fate(NOBODY)) == wire.RESET
     ended, = watcher.wait("end")
     assert (ended["reason"], ended["error"]) == ("destination failed", "ECONNREFUSED")
-    assert proxied.run_in(lambda: serve_nothing(NOBODY)) == "ECONNREFUSED"
+    assert loaded.run_in(lambda: try_connect(NOBODY)) == "ECONNREFUSED"
     second = watcher.wait("connect", count=2)[1]
     assert (second["verdict"], second["counter"], second["error"]) == (
         "refused", "negative_cache", "ECONNREFUSED")
@@ -238,7 +239,7 @@ def test_socket_connects_again(loaded, watch):
 def test_other_program(proxied, watch, foreign_refusal):
     """connect() that another program has refused."""
     watcher = watch()
-    assert proxied.run_in(lambda: serve_nothing(NOBODY), place=foreign_refusal) == "EPERM"
+    assert proxied.run_in(lambda: try_connect(NOBODY), place=foreign_refusal) == "EPERM"
     refused, = watcher.wait("connect")
     assert (refused["verdict"], refused["counter"]) == ("refused", "other_program")
 
@@ -347,8 +348,7 @@ def test_text(proxied, watch):
 # --- filters
 
 
-@pytest.mark.parametrize("options, passes", [
-    ([], {"first", "second", "refused"}),
+FILTERS = [
     (["--to", SERVER], {"first"}),
     (["--to", f"{SERVER2}/32"], {"second"}),
     (["--command", "pyth*"], {"first", "second", "refused"}),
@@ -358,27 +358,37 @@ def test_text(proxied, watch):
     (["--cgroup", "outside"], set()),
     (["--cgroup", "scope"], {"first", "second", "refused"}),
     (["--verdict", "refused"], {"refused"}),
-])
-def test_filters(loaded, ctl, watch, options, passes):
+]
+
+
+def test_filters(loaded, ctl, watch):
+    """Watchers with filters beside one without, which has seen all when they are ended."""
     first, second = loaded.listen(SERVER), loaded.listen(SERVER2)
+    refused = ("192.0.2.9", 99)
     names = {plain(first.getsockname()): "first", plain(second.getsockname()): "second",
-             "192.0.2.9:99": "refused"}
+             plain(refused): "refused"}
     load_rules(loaded, ctl, "refuse to 192.0.2.9", "default direct")
-    options = [str((loaded.top.path / word)) if word in ("scope", "outside") else word
-               for word in options]
-    everything, watcher = watch(), watch(*options)
+    everything = watch()
 
     def connect():
-        for address in (first.getsockname(), second.getsockname(), ("192.0.2.9", 99)):
-            serve_nothing(address)
+        for address in (first.getsockname(), second.getsockname(), refused):
+            try_connect(address)
 
-    loaded.run_in(connect)
-    everything.wait("end", count=2)
-    everything.wait("connect", count=3)
-    totals = watcher.end()
-    assert {names[line["destination"]] for line in watcher.lines("connect")} == passes
-    assert {names[line["destination"]] for line in watcher.lines("end")} == passes - {"refused"}
-    assert totals["connections"] == len(passes)
+    for number in range(0, len(FILTERS), WATCHERS_MAX - 1):
+        watchers = [(options, passes, watch(*(
+            str(loaded.top.path / word) if word in ("scope", "outside") else word
+            for word in options)))
+            for options, passes in FILTERS[number:number + WATCHERS_MAX - 1]]
+        loaded.run_in(connect)
+        round_ = number // (WATCHERS_MAX - 1) + 1
+        everything.wait("end", count=2 * round_)
+        everything.wait("connect", count=3 * round_)
+        for options, passes, watcher in watchers:
+            totals = watcher.end()
+            seen = {event: {names[line["destination"]] for line in watcher.lines(event)}
+                    for event in ("connect", "end")}
+            assert seen == {"connect": passes, "end": passes - {"refused"}}, options
+            assert totals["connections"] == len(passes), options
 
 
 def test_fate(loaded, watch):
@@ -386,7 +396,7 @@ def test_fate(loaded, watch):
     everything, watcher = watch(), watch("--fate", "destination-failed", "--fate", "not sent")
     listener = loaded.listen()
     for address in (listener.getsockname(), NOBODY, UNROUTABLE):
-        loaded.run_in(lambda address=address: serve_nothing(address))
+        loaded.run_in(lambda address=address: try_connect(address))
     everything.wait("end", count=3)
     totals = watcher.end()
     assert not watcher.lines("connect")
@@ -410,13 +420,13 @@ def test_several_watchers(loaded, ctl, watch):
     """Four at a time, each of which sees all. The fifth is refused. A slot is used again."""
     watchers = [watch() for _ in range(WATCHERS_MAX)]
     ctl("watch", "--for", "1s").refused("4 other processes watch")
-    loaded.run_in(lambda: serve_nothing(NOBODY))
+    loaded.run_in(lambda: try_connect(NOBODY))
     assert len({watcher.wait("end")[0]["id"] for watcher in watchers}) == 1
     watchers[1].end()
     assert slots(loaded) == 0b1101
     watchers.append(watch())
     assert slots(loaded) == 0b1111
-    loaded.run_in(lambda: serve_nothing(NOBODY))
+    loaded.run_in(lambda: try_connect(NOBODY))
     watchers[0].wait("end", count=2)
     watchers[-1].wait("end")
 
@@ -434,28 +444,29 @@ def test_killed_watcher(loaded, watch):
     other.kill()
     with loaded.pins.open("map_watch") as state:
         state.update(bytes(4), struct.pack(SLOTS, 1, 0, *[1, 0] * WATCHERS_MAX))
-    loaded.run_in(lambda: serve_nothing(NOBODY))
+    loaded.run_in(lambda: try_connect(NOBODY))
     assert slots(loaded) == 0
 
 
 def test_lost_events(loaded, watch):
     """A watcher that stands still loses what its ring cannot keep. All is counted."""
-    count = 500
+    count = 300
     watcher = watch("--buffer", "64K")
 
     def connect():
         for _ in range(count):
-            serve_nothing(("127.0.0.1", 9))
+            try_connect(("127.0.0.1", 9))
 
     with watcher.stopped():
         loaded.run_in(connect, timeout=60)
-    watcher.wait("lost")
+    lost, = watcher.wait("lost")
     totals = watcher.end()
     seen = len(watcher.lines("connect"))
-    assert 0 < seen < count and totals["lost"] == watcher.lines("lost")[0]["events"] > 0
+    assert 0 < seen < count and totals["lost"] == lost["events"] > 0
     # Four events for each connection: connect(), SYN, end, close(). The last one is small, and
     # may still fit when the others do not.
-    assert abs(4 * count - totals["lost"] - 4 * seen) <= 8
+    # A gap: on a slow machine it stood still for so long that it was given up.
+    assert lost["gap_ms"] or abs(4 * count - totals["lost"] - 4 * seen) <= 8
     assert "events were lost" in watcher.errors.read_text()
 
 
@@ -466,7 +477,7 @@ def test_many(loaded, watch):
 
     def connect():
         for _ in range(count):
-            serve_nothing(("127.0.0.1", 9))
+            try_connect(("127.0.0.1", 9))
 
     loaded.run_in(connect, timeout=60)
     host.wait_until(lambda: len(watcher.complete_lines()) >= 2 * count, "all lines", 20)
@@ -477,7 +488,7 @@ def test_many(loaded, watch):
 
 def test_for(loaded, ctl):
     result = ctl("watch", "--for", "100ms").succeeded()
-    assert "0 connections in 0." in result.out and result.err == ""
+    assert "\n0 connections in " in result.out and result.err == ""
 
 
 @pytest.mark.parametrize("ended", [True, False])

@@ -209,7 +209,12 @@ static void begun_before(void **state)
 {
 	const struct conn_row row = { .id = COOKIE, .pid = 7, .verdict = CONN_REDIRECTED };
 
-	watch_join_add(*state, &row, 500);
+	watch_join_add(*state, &row, 500, /* watched= */ false);
+	watch_join_drop_gone(*state);
+	assert_int_equal(watch_join_count(*state), 0);
+	watch_join_add(*state, &row, 500, /* watched= */ false);
+	watch_join_add(*state, &row, 600, /* watched= */ true);
+	watch_join_drop_gone(*state);
 	watch_join_settle(*state);
 	assert_string_equal(said, "");
 	assert_int_equal(watch_join_find(*state, COOKIE)->row.pid, 7);
