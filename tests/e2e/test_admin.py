@@ -306,6 +306,76 @@ def test_dashboard_and_alerts(unix):
     assert len(asked) > 15 and asked <= names, asked - names
 
 
+# By instance: metrics, with the values that they have from then on every 15 seconds. "0+2x80" rises
+# by 2 each time.
+CAUSES = {
+    "down": {"up": "0x80"},
+    "not loaded": {"tproxy_loaded": "0x80"},
+    "idle": {"tproxy_loaded": "1x80", "tproxy_relay_registered": "0x80"},
+    "busy": {
+        "up": "1x80", "tproxy_loaded": "1x80", "tproxy_relay_registered": "1x80",
+        "tproxy_relay_worker_stuck": "1x80",
+        'tproxy_connect_reasons_total{reason="no_relay"}': "0+1x80",
+        'tproxy_connect_reasons_total{reason="negative_cache"}': "0+20x80",
+        'tproxy_relay_connections_ended_total{reason="destination failed"}': "0+1x80",
+        "tproxy_relay_connections_accepted_total": "0+100x80",
+        'tproxy_relay_connect_seconds_bucket{le="1"}': "0+90x80",
+        'tproxy_relay_connect_seconds_bucket{le="2.5"}': "0+100x80",
+        'tproxy_relay_connect_seconds_bucket{le="+Inf"}': "0+100x80",
+        'tproxy_relay_sessions{worker="0",thread="worker"}': "91x80",
+        'tproxy_relay_sessions{worker="0",thread="bulk"}': "4x80",
+        "tproxy_relay_sessions_limit": "100x80",
+        'tproxy_events_lost_total{reason="events_lost"}': "0x75 5x5"},
+    "well": {
+        "up": "1x80", "tproxy_loaded": "1x80", "tproxy_relay_registered": "1x80",
+        "tproxy_relay_worker_stuck": "0x80",
+        'tproxy_connect_reasons_total{reason="no_relay"}': "7x80",
+        'tproxy_connect_reasons_total{reason="negative_cache"}': "0+1x80",
+        'tproxy_relay_connections_ended_total{reason="destination failed"}': "0+1x80",
+        "tproxy_relay_connections_accepted_total": "0+100x80",
+        'tproxy_relay_connect_seconds_bucket{le="1"}': "0+99x80",
+        'tproxy_relay_connect_seconds_bucket{le="2.5"}': "0+100x80",
+        'tproxy_relay_connect_seconds_bucket{le="+Inf"}': "0+100x80",
+        'tproxy_relay_sessions{worker="0",thread="worker"}': "80x80",
+        'tproxy_relay_sessions{worker="0",thread="bulk"}': "4x80",
+        "tproxy_relay_sessions_limit": "100x80",
+        'tproxy_events_lost_total{reason="events_lost"}': "5x80"}}
+FIRED = {"down": {"RelayDown"}, "not loaded": {"NotLoaded"}, "idle": {"RelayNotRegistered"},
+         "busy": {"WorkerStuck", "Bypassed", "DestinationsFail", "SlowConnects", "NearLimit",
+                  "EventsLost"}}
+
+
+def series_of(instance, name):
+    metric, _, labels = name.rstrip("}").partition("{")
+    labels = ",".join(filter(None, [labels, f'job="tproxy",instance="{instance}"']))
+    return f"{metric}{{{labels}}}"
+
+
+@pytest.mark.needs("promtool")
+def test_alerts_fire(tmp_path):
+    """Each alert has a cause for which it fires, and none fires without.
+
+    To see it fail: compare with tproxy_relay_sessions_limit without the sum: its labels differ.
+    """
+    fired = [{"labels": f'{{alertname="Tproxy{name}",instance="{instance}"}}', "value": 1}
+             for instance, names in FIRED.items() for name in names]
+    file = tmp_path / "tests.yml"
+    file.write_text(json.dumps({
+        "rule_files": [str(MONITORING / "tproxy.rules.yml")],
+        "evaluation_interval": "15s",
+        "tests": [{
+            "interval": "15s",
+            "input_series": [{"series": series_of(instance, name), "values": values}
+                             for instance, metrics in CAUSES.items()
+                             for name, values in metrics.items()],
+            "promql_expr_test": [{
+                "expr": 'count by (alertname, instance) (ALERTS{alertstate="firing"})',
+                "eval_time": "20m", "exp_samples": fired}]}]}))
+    result = subprocess.run(["promtool", "test", "rules", file], text=True, capture_output=True,
+                            check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 # --- the address
 
 
