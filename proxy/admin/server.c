@@ -49,7 +49,7 @@ struct admin_server {
 	struct event *timer;
 	struct client clients[CLIENTS_MAX]; /* the oldest first */
 	size_t n_clients;
-	bool check_host;
+	bool need_host;
 	const struct admin_page *pages;
 	size_t n_pages;
 	void *data;
@@ -167,7 +167,7 @@ static bool is_for_us(const struct admin_server *server, struct evhttp_request *
 	/* A URI with a host is for a proxy. */
 	if (!uri || evhttp_uri_get_host(uri))
 		return false;
-	return !server->check_host || (host && admin_host_is_loopback(host));
+	return host ? admin_host_is_loopback(host) : !server->need_host;
 }
 
 /* Headers of every answer: nothing is stored, embedded elsewhere, or loaded from elsewhere. */
@@ -294,7 +294,7 @@ static int start(struct admin_server *server, struct event_base *base, int fd)
 	return -ENOMEM;
 }
 
-int admin_server_start(struct event_base *base, int fd, bool check_host,
+int admin_server_start(struct event_base *base, int fd, bool need_host,
 		       const struct admin_page *pages, size_t n_pages, void *data,
 		       struct admin_server **ret_server)
 {
@@ -303,7 +303,7 @@ int admin_server_start(struct event_base *base, int fd, bool check_host,
 
 	if (!server)
 		return -ENOMEM;
-	server->check_host = check_host;
+	server->need_host = need_host;
 	server->pages = pages;
 	server->n_pages = n_pages;
 	server->data = data;

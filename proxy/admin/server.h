@@ -27,11 +27,11 @@ struct admin_server;
 
 /*
  * Serves the pages, which must outlive the server, on a listening socket, which stays the caller's.
- * check_host: refuse requests whose Host header does not name this host's loopback, as a page of
- * another site can make a browser send them (DNS rebinding). data is for the pages. Returns 0 or
- * -ENOMEM.
+ * Requests whose Host header does not name this host's loopback are refused: a page of another site
+ * can make a browser send them (DNS rebinding), also through a tunnel to a UNIX socket. need_host:
+ * refuse those without that header too. data is for the pages. Returns 0 or -ENOMEM.
  */
-int admin_server_start(struct event_base *base, int fd, bool check_host,
+int admin_server_start(struct event_base *base, int fd, bool need_host,
 		       const struct admin_page *pages, size_t n_pages, void *data,
 		       struct admin_server **ret_server);
 /* Ends all connections. Accepts NULL. */

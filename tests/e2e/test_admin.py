@@ -547,13 +547,20 @@ HOSTS = {"localhost": 200, "LocalHost:9101": 200, "127.0.0.1:9101": 200, "127.1.
          "localhost:x": 421}
 
 
-def test_host_header(tcp):
-    """A page of another site cannot make a browser read ours. To see it fail: let
-    admin_host_is_loopback() return true."""
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_host_header(request, kind):
+    """A page of another site cannot make a browser read ours, nor through a tunnel to the UNIX
+    socket. Only there a request may have no Host header.
+
+    To see it fail: let admin_host_is_loopback() return true.
+    """
+    admin = request.getfixturevalue(kind)
     for name, status in HOSTS.items():
-        response, body = tcp.request("GET", "/metrics", Host=name)
+        response, body = admin.request("GET", "/metrics", Host=name)
         assert response.status == status, name
         assert (status == 200) == (b"tproxy_loaded" in body), name
+    status = exchange(admin, b"GET /metrics HTTP/1.0\r\n\r\n").split()[1]
+    assert status == (b"200" if kind == "unix" else b"421")
 
 
 LOCAL = b" HTTP/1.1\r\nHost: localhost\r\n"
