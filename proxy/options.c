@@ -322,12 +322,32 @@ static void format_where(const struct options *o, const struct optparse_given *g
 		snprintf(text, WHERE_LEN, "%s:%u: ", o->config, a > b ? a : b);
 }
 
+/*
+ * The port of --admin must not be one of the n ports of a family. Both are shared with other
+ * sockets of the user (SO_REUSEPORT), so the kernel would give clients of the one to the other.
+ */
+static int check_admin_port(const struct options *o, const struct optparse_given *given,
+			    enum tproxy_family family, uint32_t n)
+{
+	const uint32_t first = ntohs(o->listen[family].in.sin_port);
+	const uint32_t port = *o->admin.path ? 0 : ntohs(o->admin.tcp.in.sin_port);
+	char addr[FORMAT_ENDPOINT_LEN], where[WHERE_LEN];
+
+	if (first == 0 || port < first || port >= first + n)
+		return 0;
+	format_where(o, given, "admin", "listen", where);
+	return optparse_usage_error(
+		&table, "%sadmin: port %u is one of the ports of --listen: %u from %s on",
+		*where ? where : "--", port, n, format_endpoint(&o->listen[family], addr));
+}
+
 /* Checks the options that depend on each other. Returns 0 or -EINVAL, logged. */
 static int check(const struct options *o, const struct optparse_given *given)
 {
 	char addr[FORMAT_ENDPOINT_LEN], where[WHERE_LEN];
 	enum tproxy_family family;
 	uint32_t n, port;
+	int r;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
 		n = o->workers * options_listeners(o, family);
@@ -345,6 +365,9 @@ static int check(const struct options *o, const struct optparse_given *given)
 				&table, "%slisten: no %u ports from %s on, one for each listener",
 				*where ? where : "--", n,
 				format_endpoint(&o->listen[family], addr));
+		r = check_admin_port(o, given, family, n);
+		if (r)
+			return r;
 	}
 	return 0;
 }

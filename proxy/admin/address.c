@@ -8,6 +8,7 @@
 #include "address.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -157,9 +158,27 @@ static int open_tcp(const union sockaddr_any *addr, int fd)
 	return r;
 }
 
-int admin_address_check(const struct admin_address *address)
+/* Returns 0 if this process can make files in the directory of the path. */
+static int check_directory(const char *path)
 {
-	return *address->path ? check_path(address->path) : 0;
+	char directory[sizeof(((struct admin_address *)0)->path)];
+	const size_t len = (size_t)(strrchr(path, '/') - path);
+	int r;
+
+	snprintf(directory, sizeof(directory), "%.*s", len ? (int)len : 1, path);
+	/* The systemd unit makes it at its start. */
+	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) == 0 || errno == ENOENT)
+		return 0;
+	r = -errno;
+	log_err("--admin %s: %s", path, strerror(-r));
+	return r;
+}
+
+int admin_path_check(const char *path)
+{
+	int r = check_path(path);
+
+	return r < 0 ? r : check_directory(path);
 }
 
 int admin_socket_open(const struct admin_address *address, struct admin_socket *ret_socket)

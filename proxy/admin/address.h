@@ -48,10 +48,10 @@ struct admin_socket {
 	}
 
 /*
- * Checks that admin_socket_open() would not refuse the address. Changes nothing. Returns 0 or
- * -errno, logged.
+ * Checks that admin_socket_open() would not refuse the path, except that its directory may be
+ * missing. Changes nothing. Returns 0 or -errno, logged.
  */
-int admin_address_check(const struct admin_address *address);
+int admin_path_check(const char *path);
 
 /* Binds and listens. A TCP socket listens already when the old relay still does. Returns 0 or
  * -errno, logged. */

@@ -20,7 +20,7 @@
 #include "quote.h"
 #include "util.h"
 
-static int check_address(const union sockaddr_any *addr)
+static int check_address(const char *option, const union sockaddr_any *addr)
 {
 	_cleanup_close_ int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char text[FORMAT_ENDPOINT_LEN];
@@ -29,13 +29,13 @@ static int check_address(const union sockaddr_any *addr)
 	if (fd < 0 || bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
 		r = -errno;
 	if (local_is_broadcast(addr)) {
-		log_err("--listen %s: it is a broadcast address, to which no client can connect",
-			format_endpoint(addr, text));
+		log_err("--%s %s: it is a broadcast address, to which no client can connect",
+			option, format_endpoint(addr, text));
 		return -EADDRNOTAVAIL;
 	}
 	if (r == 0 || r == -EADDRINUSE)
 		return 0;
-	log_err("--listen %s: %s%s", format_endpoint(addr, text), strerror(-r),
+	log_err("--%s %s: %s%s", option, format_endpoint(addr, text), strerror(-r),
 		r == -EACCES ? "; ports below 1024 need CAP_NET_BIND_SERVICE" : "");
 	return r;
 }
@@ -60,6 +60,13 @@ int check_mark(const struct options *o)
 	return r;
 }
 
+static int check_admin(const struct admin_address *admin)
+{
+	if (!admin_address_is_set(admin))
+		return 0;
+	return *admin->path ? admin_path_check(admin->path) : check_address("admin", &admin->tcp);
+}
+
 int check_options(const struct options *o)
 {
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
@@ -67,12 +74,12 @@ int check_options(const struct options *o)
 	int family, r = 0, one;
 
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
-		one = o->listen_given[family] ? check_address(&o->listen[family]) : 0;
+		one = o->listen_given[family] ? check_address("listen", &o->listen[family]) : 0;
 		r = r < 0 ? r : one;
 	}
 	one = check_mark(o);
 	r = r < 0 ? r : one;
-	one = admin_address_is_set(&o->admin) ? admin_address_check(&o->admin) : 0;
+	one = check_admin(&o->admin);
 	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;

@@ -408,6 +408,29 @@ def test_refused_addresses(bed):
         bed.run_relay("--admin", address).refused(f"'{address}' is {why}", status=2)
 
 
+def test_port_of_the_relay_itself(bed):
+    """Both share their ports with other sockets of their user (SO_REUSEPORT), so the kernel would
+    give some clients of the relay to the page. To see it fail: leave out
+    check_admin_port()."""
+    for listen in (TCP, f"0.0.0.0:{PORT}", f"127.0.0.1:{PORT - 1}"):
+        result = bed.run_relay("--listen", listen, "--admin", TCP, "--workers", 2)
+        result.refused(f"--admin: port {PORT} is one of the ports of --listen", status=2)
+
+
+def test_check_finds_what_a_start_would(loaded, directory):
+    """A missing directory is none of its business: the unit makes it. To see it fail: let
+    check_directory() return 0."""
+    shut = directory / "shut"
+    shut.mkdir(mode=0o755)
+    for address in (shut / "admin.sock", "127.0.0.1:80"):
+        for options in ([], ["--check"]):
+            loaded.run_relay("--admin", address, *options).refused(
+                f"--admin {address}: Permission denied")
+    missing = directory / "none/admin.sock"
+    loaded.run_relay("--admin", missing).refused(f"--admin {missing}: No such file")
+    loaded.run_relay("--admin", missing, "--check").succeeded()
+
+
 def foreign_file(path):
     path.write_text("mine")
 
