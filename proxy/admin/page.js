@@ -6,6 +6,8 @@
 "use strict";
 
 const INTERVAL = 2000;
+/* The relay answers within 5 seconds, or gives the request up. */
+const PATIENCE = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 
 /* Words for the counters of the kernel half, see STATUS in tproxy-load(8). */
@@ -78,6 +80,9 @@ function time(ms) {
 	return Math.floor(s / 86400) + " d";
 }
 
+/* A program may choose an empty name. */
+const visible = (name) => (name.trim() === "" ? "(no name)" : name);
+
 const sum = (list) => list.reduce((a, b) => a + b, 0);
 /* The mean of the last samples: one second alone flickers. */
 const recent = (list) => (list.length ? sum(list.slice(-3)) / Math.min(3, list.length) : 0);
@@ -126,6 +131,9 @@ function ceiling(value, step) {
 	return value;
 }
 
+/* Observed connections are direct ones. */
+const LEGENDS = { direct: "direct or observed" };
+
 class Plot {
 	constructor(title, series, format, step) {
 		this.series = series;
@@ -142,7 +150,7 @@ class Plot {
 		this.figure = make("figure", {},
 			make("figcaption", {}, make("b", {}, title, this.top),
 				...series.map((name, i) => make("span", { class: "key " + name },
-					make("span", {}, name + " ", this.keys[i])))),
+					make("span", {}, (LEGENDS[name] || name) + " ", this.keys[i])))),
 			this.svg);
 		this.over = null;
 		this.svg.addEventListener("pointermove", (event) => {
@@ -259,7 +267,7 @@ function connectionRow(c) {
 	const rtt = c.rtt_us ? (c.rtt_us / 1000).toFixed(c.rtt_us < 10000 ? 2 : 0) + " ms" : "–";
 
 	return make("tr", { title: "id " + c.id + (c.source ? ", from " + c.source : "") },
-		make("td", { class: "name" }, make("b", {}, c.command), " ",
+		make("td", { class: "name" }, make("b", {}, visible(c.command)), " ",
 			make("small", {}, "pid " + c.pid + ", uid " + c.uid +
 				(c.cgroup ? ", " + c.cgroup : ""))),
 		make("td", { class: "name" }, c.destination),
@@ -301,7 +309,7 @@ function showSums(id, list) {
 	fill(id, [heading(""), heading("Connections", "number"),
 		  ...(most ? [heading("Up", "number"), heading("Down", "number")] : [])],
 		list.map((row) => make("tr", {},
-			named(most ? row.up + row.down : row.connections, most || mostN, row.name),
+			named(most ? row.up + row.down : row.connections, most || mostN, visible(row.name)),
 			number(count(row.connections)),
 			...(most ? [number(bytes(row.up)), number(bytes(row.down))] : []))), "none");
 }
@@ -412,18 +420,23 @@ function offline(why) {
 	byId("offline").textContent = "No answer from the relay" +
 		(answered ? " since " + answered.toLocaleTimeString() : "") + ": " + why;
 	byId("offline").hidden = false;
+	byId("badge").textContent = "no answer";
+	byId("badge").className = "badge bad";
+	/* What it shows was true then. */
+	document.body.classList.add("stale");
 }
 
 async function update() {
 	try {
 		const response = await fetch("state.json", { cache: "no-store",
-							     signal: AbortSignal.timeout(10000) });
+							     signal: AbortSignal.timeout(PATIENCE) });
 
 		if (!response.ok)
 			throw new Error("status " + response.status);
 		show(await response.json());
 		answered = new Date();
 		byId("offline").hidden = true;
+		document.body.classList.remove("stale");
 	} catch (error) {
 		offline(error.message);
 	}

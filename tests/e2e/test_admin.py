@@ -788,6 +788,8 @@ def test_page(page):
                          ".map((row) => row.innerText)")
     assert rows and all("git" in row and ":443" in row for row in rows)
     page.evaluate("byId('filter').value = ''")
+    assert page.evaluate("connectionRow({ ...state.connections[0], command: ' ' }).textContent"
+                         ).startswith("(no name)")
 
     page.bed = page.admin.bed
     client, server = page.bed.pair()
@@ -805,3 +807,4 @@ def test_page(page):
         page.evaluate("fetch = () => Promise.reject(new Error('gone'))")
         page.wait("!byId('offline').hidden", "it says that the relay does not answer")
     assert "No answer from the relay since" in page.text("#offline")
+    assert page.text("#badge") == "no answer", "what it says of the health is old"
