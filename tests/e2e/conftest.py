@@ -62,7 +62,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "deadline(seconds): how long the test may take")
     config.addinivalue_line("markers", "needs(program, ...): skipped if one is not installed")
     config.addinivalue_line("markers", "alone: what it measures, tests beside it would disturb")
-    config.addinivalue_line("markers", "plain_allocator: not for a build with a sanitizer")
+    config.addinivalue_line("markers", "plain_build: not for a build with a sanitizer")
 
 
 def _starts_workers(config):
@@ -115,13 +115,13 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of memory limits run with the plain build only. A sanitizer has its own allocator, and
-    ends a process that has no memory. pytest counts these tests as deselected, and the summary
+    """Tests of memory limits, and one without /proc, run with the plain build only. A sanitizer has
+    its own allocator, ends a process that has no memory, and needs /proc. pytest counts these tests as deselected, and the summary
     names them."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not programs.SANITIZED:
         return
-    plain = [item for item in items if item.get_closest_marker("plain_allocator")]
+    plain = [item for item in items if item.get_closest_marker("plain_build")]
     config.hook.pytest_deselected(items=plain)
     items[:] = [item for item in items if item not in plain]
     _deselected.extend(item.nodeid for item in plain)
@@ -129,7 +129,8 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter):
     for name in _deselected:
-        terminalreporter.write_line(f"DESELECTED {name} - a sanitizer has its own allocator")
+        terminalreporter.write_line(
+            f"DESELECTED {name} - not with a sanitizer: it has its own allocator, and needs /proc")
 
 
 # --- beside others, or alone

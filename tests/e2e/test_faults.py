@@ -221,7 +221,7 @@ def check_fault(bed, call, code, count, **rule):
 @pytest.mark.needs("cc")
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("call", [
-    pytest.param(call, marks=pytest.mark.plain_allocator) if call == "malloc" else call
+    pytest.param(call, marks=pytest.mark.plain_build) if call == "malloc" else call
     for call in FAULTS])
 def test_call_fails(faulty, call):
     """Once, early or late in a connection, and repeatedly: connections are whole or reset,
@@ -320,7 +320,7 @@ def test_reset_that_cannot_be_asked_for(faulty):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("call, name", [
     ("accept4", "EMFILE"), ("socket", "EACCES"), ("bpf_update", "ENOMEM"),
-    pytest.param("malloc", "ENOMEM", marks=pytest.mark.plain_allocator),
+    pytest.param("malloc", "ENOMEM", marks=pytest.mark.plain_build),
     ("accept4", "EPERM"), ("accept4", "EINVAL")])
 def test_fault_that_lasts(faulty, call, name):
     """The relay waits without spinning, logs one line, and continues when the fault has ended.
@@ -451,8 +451,8 @@ def assert_all_ports_serve(bed):
 @pytest.mark.needs("cc")
 @pytest.mark.parametrize("call, code", [
     ("epoll_add", errno.ENOSPC), ("epoll_add", errno.ENOMEM),
-    pytest.param("malloc", errno.ENOMEM, marks=pytest.mark.plain_allocator),
-    pytest.param("worker_malloc", errno.ENOMEM, marks=pytest.mark.plain_allocator)])
+    pytest.param("malloc", errno.ENOMEM, marks=pytest.mark.plain_build),
+    pytest.param("worker_malloc", errno.ENOMEM, marks=pytest.mark.plain_build)])
 def test_new_listeners_meet_a_fault(faulty, call, code):
     """Other maps are pinned, and a call fails that the relay needs to listen again. It still
     serves.
@@ -474,7 +474,7 @@ def test_new_listeners_meet_a_fault(faulty, call, code):
 
 
 @pytest.mark.needs("cc")
-@pytest.mark.plain_allocator
+@pytest.mark.plain_build
 def test_lost_listeners_cannot_be_replaced_at_once(faulty):
     """There is no memory for them, and then no descriptor to examine the pins: the relay tries
     again.

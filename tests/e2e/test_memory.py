@@ -23,7 +23,7 @@ KIB, MIB = 1 << 10, 1 << 20
 EACH = 8 * KIB
 START = 1 * MIB
 
-pytestmark = pytest.mark.plain_allocator
+pytestmark = pytest.mark.plain_build
 
 
 @pytest.mark.deadline(60)

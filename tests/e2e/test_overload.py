@@ -223,7 +223,7 @@ def test_descriptors_taken_away_and_given_back(loaded):
 # --- too little memory
 
 
-@pytest.mark.plain_allocator
+@pytest.mark.plain_build
 def test_no_memory(loaded):
     """The data segment may not grow: some connections are reset, which is logged once.
     Established ones continue, the relay does not spin, and it serves all when there is memory

@@ -521,7 +521,7 @@ def test_first_rules_are_taken_back(proxied, ctl, binary):
 
 
 @pytest.mark.deadline(180)
-@pytest.mark.plain_allocator
+@pytest.mark.plain_build
 def test_a_million_cidrs(proxied, ctl, binary, capsys):
     """States the time and the memory. Each address and each gap beside it is found as listed."""
     chosen = random.Random(1)
