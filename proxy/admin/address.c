@@ -204,6 +204,13 @@ int admin_socket_open(const struct admin_address *address, struct admin_socket *
 	return 0;
 }
 
+bool admin_socket_is_gone(const struct admin_socket *socket)
+{
+	struct stat st;
+
+	return *socket->address.path && lstat(socket->address.path, &st) < 0 && errno == ENOENT;
+}
+
 void admin_socket_close(struct admin_socket *socket)
 {
 	struct stat st;

@@ -56,6 +56,8 @@ int admin_path_check(const char *path);
 /* Binds and listens. A TCP socket listens already when the old relay still does. Returns 0 or
  * -errno, logged. */
 int admin_socket_open(const struct admin_address *address, struct admin_socket *ret_socket);
+/* True if the socket has a path at which there is nothing any more. */
+bool admin_socket_is_gone(const struct admin_socket *socket);
 /* Closes the socket, and removes its file unless another relay has replaced it. */
 void admin_socket_close(struct admin_socket *socket);
 

@@ -180,6 +180,51 @@ static const struct admin_page pages[] = {
 	{ "/metrics", METRICS_CONTENT_TYPE, write_metrics },
 };
 
+static void log_address(const struct admin_address *address)
+{
+	char text[FORMAT_ENDPOINT_LEN];
+
+	log_info("page and metrics are served on %s",
+		 *address->path ? address->path : format_endpoint(&address->tcp, text));
+}
+
+/* Opens the socket and serves. Returns 0 or -errno, logged. */
+static int serve(struct relay *relay)
+{
+	const struct admin_address *address = &relay->options.admin;
+	struct admin *admin = &relay->admin;
+	int r = admin_socket_open(address, &admin->socket);
+
+	if (r < 0)
+		return r;
+	r = admin_server_start(relay->base, admin->socket.fd, !*address->path, pages,
+			       ARRAY_SIZE(pages), relay, &admin->server);
+	if (r < 0)
+		log_err("--admin: %s", strerror(-r));
+	else
+		log_address(address);
+	return r;
+}
+
+/*
+ * Makes the socket's file again when it is gone: a relay that was started later with the same path
+ * has replaced it, and removed it at its end. While another relay is to take over, the path is left
+ * to that one.
+ */
+static void restore_path(struct relay *relay)
+{
+	static struct log_limit limit;
+	struct admin *admin = &relay->admin;
+
+	if (relay->handover_until_ms || !admin_socket_is_gone(&admin->socket))
+		return;
+	admin_server_stop(TAKE_PTR(admin->server));
+	admin_socket_close(&admin->socket);
+	log_limit_begin(&limit);
+	serve(relay);
+	log_limit_end();
+}
+
 /* Every second: a sample of the counters that the page plots. */
 static void on_sample(evutil_socket_t fd, short what, void *arg)
 {
@@ -190,6 +235,7 @@ static void on_sample(evutil_socket_t fd, short what, void *arg)
 	uint64_t counters[_HISTORY_MAX];
 	uint32_t i;
 
+	restore_path(relay);
 	for (i = 0; i < relay->n_workers; i++)
 		stats_sum(&sum, &relay->workers[i].env.stats);
 	if (counters_read_stats(relay->options.pin_dir, &kernel) == 0)
@@ -211,41 +257,23 @@ static int start_sampling(struct relay *relay)
 	struct admin *admin = &relay->admin;
 
 	admin->sampling = event_new(relay->base, -1, EV_PERSIST, on_sample, relay);
-	if (!admin->sampling || event_add(admin->sampling, &second) < 0)
+	if (!admin->sampling || event_add(admin->sampling, &second) < 0) {
+		log_err("--admin: %s", strerror(ENOMEM));
 		return -ENOMEM;
+	}
 	on_sample(-1, 0, relay);
 	return 0;
 }
 
-static void log_address(const struct admin_address *address)
-{
-	char text[FORMAT_ENDPOINT_LEN];
-
-	log_info("page and metrics are served on %s",
-		 *address->path ? address->path : format_endpoint(&address->tcp, text));
-}
-
 int admin_start(struct relay *relay)
 {
-	const struct admin_address *address = &relay->options.admin;
-	struct admin *admin = &relay->admin;
 	int r;
 
-	if (!admin_address_is_set(address))
+	if (!admin_address_is_set(&relay->options.admin))
 		return 0;
-	admin->started_s = unix_time();
-	r = admin_socket_open(address, &admin->socket);
-	if (r < 0)
-		return r;
-	r = start_sampling(relay);
-	if (r == 0)
-		r = admin_server_start(relay->base, admin->socket.fd, !*address->path, pages,
-				       ARRAY_SIZE(pages), relay, &admin->server);
-	if (r < 0)
-		log_err("--admin: %s", strerror(-r));
-	else
-		log_address(address);
-	return r;
+	relay->admin.started_s = unix_time();
+	r = serve(relay);
+	return r < 0 ? r : start_sampling(relay);
 }
 
 void admin_end(struct relay *relay)

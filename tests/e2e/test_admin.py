@@ -506,6 +506,20 @@ def test_next_relay_takes_the_address(loaded, directory, kind):
         old = new
 
 
+def test_relay_that_outlives_the_next(loaded, directory):
+    """The first relay has its path again when the second one has ended, as it has its clients. To
+    see it fail: leave out restore_path()."""
+    admin = Admin(loaded, directory / "admin.sock")
+    loaded.start_relay("--admin", admin.address)
+    started = admin.metrics()["process_start_time_seconds"]
+    second = loaded.start_relay("--admin", admin.address)
+    assert admin.metrics()["process_start_time_seconds"] > started
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0
+    host.wait_until(lambda: serves(admin), "the first one serves", 10)
+    assert admin.metrics()["process_start_time_seconds"] == started
+
+
 def test_service(loaded, directory, start):  # noqa: F811
     """With --drain-in-background: the child that follows a killed one has the address, and then the
     service that follows a restart. The drained child leaves the file of the next one.
