@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "escape.h"
 #include "host/json.h"
 #include "parse.h"
 #include "util.h"
@@ -113,9 +114,11 @@ static const struct watch_total **sorted(const struct watch_totals *totals)
 
 static void print_line(const char *key, const struct watch_total *total)
 {
-	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN];
+	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], text[ESCAPE_LEN(WATCH_TOTAL_KEY_LEN)];
 
-	printf("%-46s %11" PRIu64 " %8" PRIu64 " %10s %10s\n", key, total->connections,
+	/* A program chooses the name of its command. */
+	escape_text(key, strlen(key), text, sizeof(text));
+	printf("%-46s %11" PRIu64 " %8" PRIu64 " %10s %10s\n", text, total->connections,
 	       total->failed, format_bytes(total->bytes_up, up),
 	       format_bytes(total->bytes_down, down));
 }

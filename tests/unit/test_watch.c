@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ctl/watch_totals.h"
@@ -261,6 +262,27 @@ static void totals(void **state)
 	watch_totals_finish(&sums);
 }
 
+/* A program chooses its name, and the sums go to a terminal. */
+static void totals_are_printable(void **state)
+{
+	struct watch_totals sums = {};
+	FILE *before = stdout;
+	char *text = NULL;
+	size_t len = 0, i;
+
+	watch_totals_at(&sums, "\033[31m\n\377")->connections++;
+	stdout = open_memstream(&text, &len);
+	assert_non_null(stdout);
+	watch_totals_print(&sums, "PROGRAM", 10);
+	fclose(stdout);
+	stdout = before;
+	assert_non_null(strstr(text, "\n\\x1b[31m\\x0a\\xff "));
+	for (i = 0; i < len; i++)
+		assert_true(text[i] == '\n' || (text[i] >= ' ' && text[i] <= '~'));
+	free(text);
+	watch_totals_finish(&sums);
+}
+
 int main(void)
 {
 #define WITH_JOIN(f) cmocka_unit_test_setup_teardown(f, make_join, free_join)
@@ -275,6 +297,7 @@ int main(void)
 		WITH_JOIN(begun_before),
 		WITH_JOIN(events_of_other_sizes),
 		cmocka_unit_test(totals),
+		cmocka_unit_test(totals_are_printable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
