@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,15 +69,23 @@ struct flows {
 	struct cached *cache;
 };
 
+static int lock_path(const char *pin_dir, char ret_path[PATH_MAX])
+{
+	const int n =
+		snprintf(ret_path, PATH_MAX, "%s/%s", pin_dir, pinned_maps[PINNED_CAPTURE].name);
+
+	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
 static int take_lock(const char *pin_dir, int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	int n;
+	int r;
 
-	n = snprintf(path, sizeof(path), "%s/%s", pin_dir, pinned_maps[PINNED_CAPTURE].name);
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return -ENAMETOOLONG;
+	r = lock_path(pin_dir, path);
+	if (r < 0)
+		return r;
 	/* A pinned array with BTF can be opened as a file, and so be locked. */
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || flock(fd, LOCK_SH) < 0)
@@ -156,6 +165,16 @@ int flows_open(const char *pin_dir, struct flows **ret_flows)
 	}
 	*ret_flows = f;
 	return 0;
+}
+
+bool flows_are_pinned(const struct flows *f)
+{
+	struct stat opened, pinned;
+	char path[PATH_MAX];
+
+	return lock_path(f->pin_dir, path) == 0 && fstat(f->lock_fd, &opened) == 0 &&
+	       stat(path, &pinned) == 0 && opened.st_dev == pinned.st_dev &&
+	       opened.st_ino == pinned.st_ino;
 }
 
 static int set_alive(const struct flows *f, uint64_t alive_ns)

@@ -35,6 +35,9 @@ int flows_open(const char *pin_dir, struct flows **ret_flows);
 /* Stops the publication, unless another capture runs. NULL is accepted. */
 void flows_close(struct flows *flows);
 
+/* Returns false if the maps were unloaded, also if others are loaded by now. */
+bool flows_are_pinned(const struct flows *flows);
+
 /* map_flows, and the cookie of the network namespace. */
 int flows_fd(const struct flows *flows);
 uint64_t flows_netns_cookie(const struct flows *flows);

@@ -13,6 +13,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ struct capture {
 	uint64_t begin_ns;
 	uint64_t n_packets, n_ipv6, n_unknown;
 	int error; /* -errno of the output, logged */
+	bool unloaded;
 	struct {
 		int index;
 		char name[IF_NAMESIZE];
@@ -302,6 +304,11 @@ static void run(struct capture *c, const sigset_t *unblocked)
 
 	while (!stopped) {
 		if (now_ns(CLOCK_MONOTONIC) - ticked_ns >= FLOWS_TICK_MS * 1000000ULL) {
+			if (!flows_are_pinned(c->flows)) {
+				log_err("'%s' was unloaded", c->options->pin_dir);
+				c->unloaded = true;
+				break;
+			}
 			flows_tick(c->flows);
 			ticked_ns = now_ns(CLOCK_MONOTONIC);
 		}
@@ -448,6 +455,8 @@ static int capture(const struct ctl_options *options)
 	if (c.error == 0 && *options->write)
 		c.error = output_end(&c.output, &statistics);
 	report(&c);
+	if (c.error == 0 && c.unloaded)
+		return -ENOENT;
 	/* The reader of a pipe has seen enough. */
 	return c.error == -EPIPE ? 0 : c.error;
 }

@@ -343,6 +343,23 @@ def test_stopped(proxied, capture, tmp_path):
     assert got.of(number) and not got.of(missing)
 
 
+def test_unloaded(loaded, capture, tmp_path):
+    """A load in place changes nothing. After an unload the capture ends, and its file is whole.
+
+    To see it fail: leave out flows_are_pinned().
+    """
+    with capture("-w", tmp_path / "c.pcapng", ends=False) as process:
+        loaded.load()
+        number, _, _ = talk(loaded, loaded.listen())
+        host.wait_until(lambda: f"id={number}".encode() in (tmp_path / "c.pcapng").read_bytes(),
+                        "packets")
+        loaded.unload()
+        assert process.wait() == 1
+    assert "was unloaded" in process.text()
+    got = pcapng.read(tmp_path / "c.pcapng")
+    assert got.of(number) and got.statistics
+
+
 def test_full_disk(proxied, capture, tmp_path):
     """The capture ends, says why, and leaves a file that other programs read."""
     with host.mounted("tmpfs", tmp_path / "small", "size=64k") as small:
