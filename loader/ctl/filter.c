@@ -77,8 +77,8 @@ int filter_add_command(struct conn_filter *filter, const char *value, char error
 		return -EINVAL;
 	if (!*value)
 		return optable_refuse(error, "the name is empty");
-	/* One byte more than a command has is for '*'. */
-	if (strlen(value) > TPROXY_COMM_LEN)
+	/* Without the '*' at the end. */
+	if (strlen(value) - (value[strlen(value) - 1] == '*') >= TPROXY_COMM_LEN)
 		return optable_refuse(error, "'%s' is longer than the %d bytes of a command", value,
 				      TPROXY_COMM_LEN - 1);
 	strcpy(filter->commands[filter->n_commands++], value);

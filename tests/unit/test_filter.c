@@ -113,7 +113,8 @@ static void wrong_values_are_refused(void **state)
 	size_t i;
 
 	assert_int_equal(filter_add_command(&filter, "", error), -EINVAL);
-	assert_int_equal(filter_add_command(&filter, "0123456789abcdefg", error), -EINVAL);
+	assert_int_equal(filter_add_command(&filter, "0123456789abcdef", error), -EINVAL);
+	assert_int_equal(filter_add_command(&filter, "0123456789abcdef*", error), -EINVAL);
 	assert_int_equal(filter_add_pid(&filter, "0", error), -EINVAL);
 	assert_int_equal(filter_add_uid(&filter, "no such user", error), -EINVAL);
 	assert_int_equal(filter_add_cgroup(&filter, "", error), -EINVAL);
