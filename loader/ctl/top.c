@@ -157,6 +157,14 @@ static void add_numbers(struct json_object *to, const struct top *top, const str
 	json_add_number(to, "rx", line->rx);
 }
 
+static uint64_t real_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* Prints an object in one line, one member of "lines" at a time: all of them may be 100,000. */
 static int print_json(struct top *top)
 {
@@ -169,7 +177,7 @@ static int print_json(struct top *top)
 
 	if (top_model_view(top->model, &top->view, &lines, &n, &sum) < 0)
 		return -ENOMEM;
-	json_add_number(head, "time_ms", (uint64_t)time(NULL) * 1000);
+	json_add_number(head, "time_ms", real_ms());
 	json_add_number(head, "interval_ms", top_model_interval_ms(top->model));
 	json_add_string(head, "by", top_by_names[top->view.by]);
 	if (*top->note)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -76,8 +77,10 @@ def test_once(proxied, ctl):
     one, other = proxied.listen(), proxied.listen()
     for listener in (one, one, other):
         assert proxied.visit(listener).relayed
+    before = time.time_ns() // 10**6
     answer = json.loads(ctl("top", *DELAY, "--once", "--json", "--by", "destination", "--sort",
                             "connections").succeeded().out)
+    assert before <= answer["time_ms"] <= time.time_ns() // 10**6
     assert answer["version"] == 1 and answer["by"] == "destination"
     assert answer["connections"] == 3 and answer["interval_ms"] >= 100
     assert [(line["destination"]["port"], line["connections"]) for line in answer["lines"]] == [
