@@ -571,6 +571,13 @@ static bool start_screen(SCREEN **ret_terminal)
 			name ? name : "");
 		return false;
 	}
+	if (!tigetstr("cup")) {
+		endwin();
+		delscreen(*ret_terminal);
+		log_err("the terminal '%s' cannot move its cursor: set TERM, or use --once or --json",
+			name ? name : "");
+		return false;
+	}
 	set_escdelay(25);
 	cbreak();
 	noecho();

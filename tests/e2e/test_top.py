@@ -68,6 +68,9 @@ def test_unknown_terminal(loaded, binary, terminal):
     terminal.command(f"TERM=no-such-one {binary} top -p {loaded.pins.path}; echo status:$?")
     terminal.wait(r"^tproxyctl: the terminal 'no-such-one' is unknown: set TERM")
     terminal.wait(r"^status:1$")
+    terminal.command(f"clear; TERM=dumb {binary} top -p {loaded.pins.path}; echo status:$?")
+    terminal.wait(r"^tproxyctl: the terminal 'dumb' cannot move its cursor: set TERM")
+    terminal.wait(r"^status:1$")
 
 
 # --- --once and --json
