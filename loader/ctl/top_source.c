@@ -80,7 +80,7 @@ static int sample(struct top *top)
 		r = top_model_end(top->model, monotonic_kernel_ns() / 1000000);
 	top->table.has_bytes = r == 0 && from == CONNECTIONS_LIVE;
 	if (r < 0)
-		snprintf(top->note, sizeof(top->note), "%s",
+		snprintf(top->note, sizeof(top->note), "cannot read the connections: %s",
 			 maps_strerror(pin_dir, pinned_maps[PINNED_SOCKS].name, r, why));
 	else if (from == CONNECTIONS_MAPS)
 		snprintf(top->note, sizeof(top->note), "no bytes, states and RTT: %s",

@@ -338,9 +338,9 @@ def test_unloaded_meanwhile(loaded, binary, terminal):
     terminal.command(binary, "top", "-p", loaded.pins.path, *DELAY)
     terminal.wait("^by connection")
     loaded.unload()
-    terminal.wait("No such file or directory")
+    terminal.wait("^cannot read the connections: No such file or directory")
     loaded.load()
-    terminal.wait_for(lambda: "No such file" not in terminal.text(), "the message is gone")
+    terminal.wait_for(lambda: "cannot read" not in terminal.text(), "the message is gone")
     terminal.type("q")
     terminal.wait(PROMPT)
 
