@@ -131,9 +131,6 @@ function ceiling(value, step) {
 	return value;
 }
 
-/* Observed connections are direct ones. */
-const LEGENDS = { direct: "direct or observed" };
-
 class Plot {
 	constructor(title, series, format, step) {
 		this.series = series;
@@ -150,7 +147,7 @@ class Plot {
 		this.figure = make("figure", {},
 			make("figcaption", {}, make("b", {}, title, this.top),
 				...series.map((name, i) => make("span", { class: "key " + name },
-					make("span", {}, (LEGENDS[name] || name) + " ", this.keys[i])))),
+					make("span", {}, name + " ", this.keys[i])))),
 			this.svg);
 		this.over = null;
 		this.svg.addEventListener("pointermove", (event) => {
