@@ -116,8 +116,8 @@ def pytest_sessionfinish(session, exitstatus):
 
 def pytest_collection_modifyitems(config, items):
     """Tests of memory limits, and one without /proc, run with the plain build only. A sanitizer has
-    its own allocator, ends a process that has no memory, and needs /proc. pytest counts these tests as deselected, and the summary
-    names them."""
+    its own allocator, ends a process that has no memory, and needs /proc. pytest counts these tests
+    as deselected, and the summary names them."""
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not programs.SANITIZED:
         return
