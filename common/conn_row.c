@@ -5,6 +5,8 @@
  * The kernel half writes the lines, and their last columns hold names that any user may choose. So
  * a line is taken only if each column has the form that the kernel half writes. The line is cut
  * into columns first, in a copy.
+ *
+ * The rows of connections that are read from the maps are made here too.
  */
 #include "conn_row.h"
 
@@ -18,6 +20,8 @@
 #include <string.h>
 
 #include "util.h"
+
+#define NSEC_PER_MSEC 1000000
 
 enum column {
 	COLUMN_ID,
@@ -61,6 +65,45 @@ static const char *const state_names[] = {
 	[TCP_LISTEN] = "listen",
 	[TCP_CLOSING] = "closing",
 };
+
+static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
+{
+	return now_ns > started_ns ? (now_ns - started_ns) / NSEC_PER_MSEC : 0;
+}
+
+void conn_row_of_redirected(uint64_t cookie, const struct tproxy_conn *conn, uint64_t now_ns,
+			    struct conn_row *ret_row)
+{
+	*ret_row = (struct conn_row){
+		.id = cookie,
+		.cgroup_id = conn->cgroup_id,
+		.netns_cookie = conn->netns_cookie,
+		.age_ms = age_ms(conn->started_ns, now_ns),
+		.pid = conn->pid,
+		.uid = conn->uid,
+		.verdict = CONN_REDIRECTED,
+		.src = conn->src,
+		.dst = conn->dst,
+	};
+	memcpy(ret_row->comm, conn->comm, sizeof(conn->comm));
+}
+
+void conn_row_of_observed(uint64_t cookie, const struct tproxy_observed *conn, uint64_t now_ns,
+			  struct conn_row *ret_row)
+{
+	*ret_row = (struct conn_row){
+		.id = cookie,
+		.cgroup_id = conn->cgroup_id,
+		.netns_cookie = conn->netns_cookie,
+		.age_ms = age_ms(conn->started_ns, now_ns),
+		.pid = conn->pid,
+		.uid = conn->uid,
+		.verdict = CONN_OBSERVED,
+		.src = conn->src,
+		.dst = conn->dst,
+	};
+	memcpy(ret_row->comm, conn->comm, sizeof(conn->comm));
+}
 
 char *conn_row_id(uint64_t id, char buf[CONN_ROW_ID_LEN])
 {

@@ -61,6 +61,15 @@ struct conn_row {
  */
 int conn_row_parse(const char *line, struct conn_row *ret_row);
 
+/*
+ * Set *ret_row from an entry of map_socks or of map_observed. @now_ns is monotonic_kernel_ns(). The
+ * row is not live, and its rule, relay and cgroup name are empty.
+ */
+void conn_row_of_redirected(uint64_t cookie, const struct tproxy_conn *conn, uint64_t now_ns,
+			    struct conn_row *ret_row);
+void conn_row_of_observed(uint64_t cookie, const struct tproxy_observed *conn, uint64_t now_ns,
+			  struct conn_row *ret_row);
+
 /* Writes the id as all programs show it: hexadecimal, without leading zeros. Returns buf. */
 #define CONN_ROW_ID_LEN 17
 char *conn_row_id(uint64_t id, char buf[CONN_ROW_ID_LEN]);

@@ -33,8 +33,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define NSEC_PER_MSEC 1000000
-#define BATCH_MAX     4096
+#define BATCH_MAX 4096
 
 /* Reads a line, without its newline. Returns 1, 0 at the end, or -errno. */
 static int read_line(FILE *file, char **line, size_t *size)
@@ -198,11 +197,6 @@ static int find_wanted(const struct snapshot *snapshot, uint64_t own, struct vis
 	return 0;
 }
 
-static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
-{
-	return now_ns > started_ns ? (now_ns - started_ns) / NSEC_PER_MSEC : 0;
-}
-
 static void set_rule(int texts_fd, uint32_t counter, struct conn_row *row)
 {
 	struct tproxy_rule_text text;
@@ -229,19 +223,9 @@ static int read_redirected(const char *pin_dir, connections_fn fn, void *data)
 	r = conns_read(pin_dir, &entries, &n);
 	for (i = 0; i < n && r == 0; i++) {
 		const struct tproxy_conn *conn = &entries[i].conn;
-		struct conn_row row = {
-			.id = entries[i].cookie,
-			.cgroup_id = conn->cgroup_id,
-			.netns_cookie = conn->netns_cookie,
-			.age_ms = age_ms(conn->started_ns, now_ns),
-			.pid = conn->pid,
-			.uid = conn->uid,
-			.verdict = CONN_REDIRECTED,
-			.src = conn->src,
-			.dst = conn->dst,
-		};
+		struct conn_row row;
 
-		memcpy(row.comm, conn->comm, sizeof(conn->comm));
+		conn_row_of_redirected(entries[i].cookie, conn, now_ns, &row);
 		set_rule(texts_fd, conn->rule_counter, &row);
 		r = fn(&row, data);
 	}
@@ -251,21 +235,11 @@ static int read_redirected(const char *pin_dir, connections_fn fn, void *data)
 static int pass_observed(uint64_t cookie, const struct tproxy_observed *conn, int texts_fd,
 			 connections_fn fn, void *data)
 {
-	struct conn_row row = {
-		.id = cookie,
-		.cgroup_id = conn->cgroup_id,
-		.netns_cookie = conn->netns_cookie,
-		.age_ms = age_ms(conn->started_ns, monotonic_kernel_ns()),
-		.pid = conn->pid,
-		.uid = conn->uid,
-		.verdict = CONN_OBSERVED,
-		.src = conn->src,
-		.dst = conn->dst,
-	};
+	struct conn_row row;
 
 	if (!(conn->flags & TPROXY_OBSERVED_SENT))
 		return 0;
-	memcpy(row.comm, conn->comm, sizeof(conn->comm));
+	conn_row_of_observed(cookie, conn, monotonic_kernel_ns(), &row);
 	set_rule(texts_fd, conn->rule_counter, &row);
 	return fn(&row, data);
 }

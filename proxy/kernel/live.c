@@ -21,8 +21,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define NSEC_PER_MSEC 1000000
-#define BATCH_MAX     1024
+#define BATCH_MAX 1024
 
 /* --- the iterator */
 
@@ -61,47 +60,14 @@ static int read_list(const char *pin_dir, size_t most, struct live *live)
 
 /* --- the maps */
 
-static uint64_t age_ms(uint64_t started_ns, uint64_t now_ns)
-{
-	return now_ns > started_ns ? (now_ns - started_ns) / NSEC_PER_MSEC : 0;
-}
-
 static void add_redirected(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
 {
-	const struct tproxy_conn *conn = value;
-	struct conn_row *row = &live->rows[live->n++];
-
-	*row = (struct conn_row){
-		.id = cookie,
-		.cgroup_id = conn->cgroup_id,
-		.netns_cookie = conn->netns_cookie,
-		.age_ms = age_ms(conn->started_ns, now_ns),
-		.pid = conn->pid,
-		.uid = conn->uid,
-		.verdict = CONN_REDIRECTED,
-		.src = conn->src,
-		.dst = conn->dst,
-	};
-	memcpy(row->comm, conn->comm, sizeof(conn->comm));
+	conn_row_of_redirected(cookie, value, now_ns, &live->rows[live->n++]);
 }
 
 static void add_observed(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
 {
-	const struct tproxy_observed *conn = value;
-	struct conn_row *row = &live->rows[live->n++];
-
-	*row = (struct conn_row){
-		.id = cookie,
-		.cgroup_id = conn->cgroup_id,
-		.netns_cookie = conn->netns_cookie,
-		.age_ms = age_ms(conn->started_ns, now_ns),
-		.pid = conn->pid,
-		.uid = conn->uid,
-		.verdict = CONN_OBSERVED,
-		.src = conn->src,
-		.dst = conn->dst,
-	};
-	memcpy(row->comm, conn->comm, sizeof(conn->comm));
+	conn_row_of_observed(cookie, value, now_ns, &live->rows[live->n++]);
 }
 
 /* Reads one of the two maps. value_size is the size of its values. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The parser of the list of connections (common/conn_row.c): every column, and lines that are none.
- * To see it fail: take a column for its neighbour, or leave out a test of a form.
+ * The parser of the list of connections (common/conn_row.c): every column, and lines that are none;
+ * and the rows that come from the maps. To see it fail: take a column for its neighbour, or leave
+ * out a test of a form.
  */
 #include "conn_row.h"
 
@@ -167,6 +168,57 @@ static void takes_the_longest_names(void **state)
 	assert_string_equal(row.rule, form);
 }
 
+static void makes_rows_from_the_maps(void **state)
+{
+	static const char comm[] = "sixteen-letters!";
+	struct tproxy_conn conn = {
+		.started_ns = 5000000,
+		.netns_cookie = 2,
+		.cookie = 3,
+		.cgroup_id = 4,
+		.pid = 5,
+		.uid = 6,
+		.src = { .addr = { 7 }, .port = 8 },
+		.dst = { .addr = { 9 }, .port = 10 },
+	};
+	struct tproxy_observed observed = {
+		.started_ns = conn.started_ns,
+		.netns_cookie = conn.netns_cookie,
+		.cgroup_id = conn.cgroup_id,
+		.pid = conn.pid,
+		.uid = conn.uid,
+		.src = conn.src,
+		.dst = conn.dst,
+	};
+	struct conn_row rows[2];
+	size_t i;
+
+	/* The name fills the member, so no null byte ends it. */
+	memcpy(conn.comm, comm, sizeof(conn.comm));
+	memcpy(observed.comm, comm, sizeof(observed.comm));
+	conn_row_of_redirected(1, &conn, 12000000, &rows[0]);
+	conn_row_of_observed(1, &observed, 12000000, &rows[1]);
+	assert_int_equal(rows[0].verdict, CONN_REDIRECTED);
+	assert_int_equal(rows[1].verdict, CONN_OBSERVED);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(rows[i].id, 1);
+		assert_int_equal(rows[i].netns_cookie, 2);
+		assert_int_equal(rows[i].cgroup_id, 4);
+		assert_int_equal(rows[i].pid, 5);
+		assert_int_equal(rows[i].uid, 6);
+		assert_int_equal(rows[i].age_ms, 7);
+		assert_memory_equal(&rows[i].src, &conn.src, sizeof(conn.src));
+		assert_memory_equal(&rows[i].dst, &conn.dst, sizeof(conn.dst));
+		assert_string_equal(rows[i].comm, comm);
+		assert_false(rows[i].live);
+		assert_int_equal(rows[i].relay_pid, 0);
+		assert_string_equal(rows[i].rule, "");
+	}
+	/* The connection began after the time was read. */
+	conn_row_of_redirected(1, &conn, 4000000, &rows[0]);
+	assert_int_equal(rows[0].age_ms, 0);
+}
+
 static void names_verdicts_and_states(void **state)
 {
 	enum conn_verdict verdict;
@@ -192,6 +244,7 @@ int main(void)
 		cmocka_unit_test(refuses_other_forms),
 		cmocka_unit_test(refuses_long_lines),
 		cmocka_unit_test(takes_the_longest_names),
+		cmocka_unit_test(makes_rows_from_the_maps),
 		cmocka_unit_test(names_verdicts_and_states),
 	};
 
