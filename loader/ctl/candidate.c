@@ -191,6 +191,7 @@ static int add_listener(const struct candidate *c, const struct listening_socket
 			struct tproxy_listen listen[_TPROXY_FAMILY_MAX])
 {
 	char text[ADDRESS_ENDPOINT_LEN];
+	struct in6_addr ip;
 	int r;
 
 	if (l->mptcp) {
@@ -213,7 +214,9 @@ static int add_listener(const struct candidate *c, const struct listening_socket
 	}
 	if (address_is_ipv4(l->ep.addr))
 		return add_port(c, &listen[TPROXY_INET], l->ep.addr, l->ep.port);
-	if (IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)l->ep.addr)) {
+	/* The address in *l is aligned for bytes only; the macro reads words. */
+	memcpy(&ip, l->ep.addr, sizeof(ip));
+	if (IN6_IS_ADDR_LINKLOCAL(&ip)) {
 		log_err("process %d listens on the link-local address %s, which tproxy cannot redirect to; choose another with --port",
 			c->options->pid, address_format_endpoint(&l->ep, text));
 		return -EADDRNOTAVAIL;
