@@ -464,15 +464,12 @@ static int capture(const struct ctl_options *options)
 int ctl_capture(int argc, char **argv)
 {
 	struct ctl_options options;
-	uint32_t version;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	r = maps_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	r = maps_check_loaded(options.pin_dir);
 	if (r == 0)
 		r = filter_prepare(&options.filter);
 	if (r == 0)

@@ -405,16 +405,13 @@ int ctl_explain(int argc, char **argv)
 	_cleanup_(caller_finish) struct caller caller = CALLER_NULL;
 	struct ctl_options options;
 	struct gather gather;
-	uint32_t version;
 	size_t i;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	r = maps_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	r = maps_check_loaded(options.pin_dir);
 	if (r == 0)
 		r = caller_read(&options, &caller);
 	if (r == 0)

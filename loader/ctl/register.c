@@ -72,12 +72,9 @@ static int open_pins(struct job *job)
 {
 	const char *dir = job->options->pin_dir;
 	struct tproxy_policy policy;
-	uint32_t version;
 	int r;
 
-	r = maps_check_abi(dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, dir);
+	r = maps_check_loaded(dir);
 	if (r < 0)
 		return r;
 	r = policy_read_pinned(dir, &policy);

@@ -6,7 +6,6 @@
 #include "rules.h"
 
 #include <bpf/bpf.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <netinet/in.h>
@@ -16,7 +15,6 @@
 
 #include "bpffs.h"
 #include "host/json.h"
-#include "log.h"
 #include "monotonic.h"
 #include "options.h"
 #include "state/maps.h"
@@ -93,12 +91,9 @@ static int read_rules(const char *pin_dir, struct json_object **ret_root)
 {
 	_cleanup_(rules_view_finish) struct rules_view view = {};
 	struct json_object *root;
-	uint32_t version;
 	int r;
 
-	r = maps_check_abi(pin_dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, pin_dir);
+	r = maps_check_loaded(pin_dir);
 	if (r < 0)
 		return r;
 	r = rules_view_read(pin_dir, &view);

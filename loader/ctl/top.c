@@ -264,7 +264,6 @@ static int run(const struct ctl_options *options)
 int ctl_top(int argc, char **argv)
 {
 	struct ctl_options options;
-	uint32_t version;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
@@ -272,9 +271,7 @@ int ctl_top(int argc, char **argv)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	if (!options.once && !options.json && !has_screen())
 		return EXIT_FAILURE;
-	r = maps_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	r = maps_check_loaded(options.pin_dir);
 	if (r == 0)
 		r = filter_prepare(&options.filter);
 	r = r < 0 ? EXIT_FAILURE : run(&options);

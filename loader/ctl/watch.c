@@ -466,16 +466,13 @@ int ctl_watch(int argc, char **argv)
 {
 	struct ctl_options options;
 	struct watch watch = { .options = &options, .texts_fd = -1, .failed_fd = -1 };
-	uint32_t version;
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
 	watch.lines.json = options.json;
-	r = maps_check_abi(options.pin_dir, &version);
-	if (r == -ENOENT)
-		log_err(MAPS_NOT_LOADED, options.pin_dir);
+	r = maps_check_loaded(options.pin_dir);
 	if (r == 0)
 		r = filter_prepare(&options.filter);
 	if (r == 0)

@@ -112,3 +112,13 @@ int maps_check_abi(const char *pin_dir, uint32_t *ret_version)
 	*ret_version = version;
 	return 0;
 }
+
+int maps_check_loaded(const char *pin_dir)
+{
+	uint32_t version;
+	int r = maps_check_abi(pin_dir, &version);
+
+	if (r == -ENOENT)
+		log_err(MAPS_NOT_LOADED, pin_dir);
+	return r;
+}

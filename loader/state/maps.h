@@ -37,4 +37,7 @@ int maps_check_abi(const char *pin_dir, uint32_t *ret_version);
 /* The message of a command that needs loaded pins. The argument is the pin directory. */
 #define MAPS_NOT_LOADED "nothing is loaded in '%s'; see 'tproxy-load --help'"
 
+/* As maps_check_abi(), but logs MAPS_NOT_LOADED if nothing is loaded. */
+int maps_check_loaded(const char *pin_dir);
+
 #endif
