@@ -3,8 +3,8 @@
  * One live connection, as every tool shows it, and the line in which the kernel half prints it.
  *
  * The pinned iterator (bpf/list.bpf.h) prints CONN_ROW_HEADER and then one connection in a line.
- * This line is a contract: tproxyctl(8) describes the columns. One blank separates two columns. A
- * column without a value holds "-". The command is last.
+ * This line is a contract: tproxy-load(8), FILES, describes the columns. One blank separates two
+ * columns. A column without a value holds "-". The command is last.
  */
 #ifndef TPROXY_CONN_ROW_H
 #define TPROXY_CONN_ROW_H

@@ -4,7 +4,7 @@
  *
  * The capture renews ALIVE_NS in map_capture. If it is killed, the kernel half stops by itself
  * after TPROXY_STALE_NS, and the sweep deletes the entries. A shared lock on the pin of map_capture
- * tells a capture that ends whether it is the last one: only then can it take the lock for itself.
+ * tells a capture that ends whether it is the last one: only the last one gets an exclusive lock.
  *
  * Sockets do not delete their entries, because packets may follow. flows_tick() deletes them when
  * LINGER_NS have passed since the socket's end, which is as long as TIME_WAIT lasts, and earlier
@@ -282,8 +282,8 @@ static void add_observed(struct flows *f, uint64_t cookie, const struct tproxy_o
 }
 
 /*
- * Adds the connections of the maps. One that ends meanwhile leaves an entry that has no socket: its
- * addresses are checked once more, and else it stays until the capture ends.
+ * Adds the connections of the maps. A connection that ends meanwhile would leave an entry without a
+ * socket until the capture ends, so its addresses are checked once more.
  */
 static int add_existing(struct flows *f)
 {
@@ -361,8 +361,7 @@ static void pass(struct flows *f, uint64_t now_ns)
 	f->passed_ns = now_ns;
 }
 
-/* True if the kernel half has given up, because neither this capture nor another one has renewed.
- */
+/* True if the kernel half stopped publishing, because no capture has renewed ALIVE_NS in time. */
 static bool has_stalled(const struct flows *f, uint64_t now_ns)
 {
 	const __u32 key = TPROXY_CAPTURE_ALIVE_NS;

@@ -4,8 +4,8 @@
  * then bound to all protocols. So no packet is in the ring that the filter has not seen.
  *
  * The ring is that of TPACKET_V3 (Documentation/networking/packet_mmap.rst): the kernel fills
- * blocks with packets of any length, and hands a block over when it is full or RETIRE_MS old. Of
- * this file and others only this one includes the skeleton of the filter.
+ * blocks with packets of any length, and hands a block over when it is full or RETIRE_MS old. Only
+ * this file includes the skeleton of the filter.
  */
 #include "tap.h"
 

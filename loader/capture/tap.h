@@ -27,7 +27,8 @@ typedef int (*tap_fn)(const struct tap_packet *packet, void *data);
 
 /*
  * What the socket filter tests by itself: for each kind that has values, one of them must fit the
- * connection. It lets more pass than the filter options do, so the caller tests again.
+ * connection. The socket filter lets more packets pass than the filter options do, so the caller
+ * tests again.
  */
 #define TAP_VALUES_MAX 4
 struct tap_filter {

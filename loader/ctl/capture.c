@@ -38,16 +38,16 @@
 #include "version.h"
 
 #define NS_PER_S 1000000000ULL
-/* Packets that are in the ring at the end are read for so long at most. */
+/* Limit of the time for reading the packets that are in the ring at the end. */
 #define DRAIN_NS (5 * NS_PER_S)
-/* Bytes that are captured of each packet at least, to find its connection. */
+/* Least number of bytes to capture of each packet, so that its connection is found. */
 #define SNAP_MIN 128
-/* Names of interfaces that are remembered. */
+/* Number of interfaces whose names are cached. */
 #define NAMES 64
 
 static const struct ctl_usage usage = {
 	.command = CTL_CAPTURE,
-	.synopsis = "[-w FILE [-C SIZE [-W NUMBER]]] [-c NUMBER] [-s BYTES] [FILTER]... [-p DIR]",
+	.synopsis = "[-w FILE [-C SIZE [-W NUMBER]]] [-c NUMBER] [-s SIZE] [FILTER]... [-p DIR]",
 	.about =
 		"Captures the packets of the connections of the scopes, or of those that pass the\n"
 		"filters, in this network namespace. Both legs of a redirected connection are\n"
@@ -116,7 +116,7 @@ static enum conn_verdict verdict_of(uint32_t leg)
 	return leg == TPROXY_LEG_OBSERVED ? CONN_OBSERVED : CONN_REDIRECTED;
 }
 
-/* True if the filters let the connection pass. Asked once for each. */
+/* Returns true if the filters let the connection pass. Called once for each connection. */
 static bool is_wanted(struct capture *c, struct flow *flow)
 {
 	const struct tproxy_flow *of = &flow->of;

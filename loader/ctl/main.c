@@ -25,8 +25,9 @@ static const struct {
 	const char *description;
 } commands[_CTL_COMMAND_MAX] = {
 	[CTL_STATUS] = { ctl_status, "what is loaded, attached and registered; counters" },
-	[CTL_CONNECTIONS] = { ctl_connections, "the redirected connections that are alive" },
-	[CTL_DOCTOR] = { ctl_doctor, "can this host run tproxy, what is wrong, and how to fix it" },
+	[CTL_CONNECTIONS] = { ctl_connections, "the live connections, redirected and observed" },
+	[CTL_DOCTOR] = { ctl_doctor,
+			 "whether this host can run tproxy, what is wrong, and how to fix it" },
 	[CTL_EXPLAIN] = { ctl_explain, "what would happen to a connect(), and why" },
 	[CTL_RULES] = { ctl_rules, "check, load and show rules, see tproxy-rules(5)" },
 	[CTL_RUN] = { ctl_run, "run a command whose connections are redirected" },
@@ -74,7 +75,7 @@ static void print_help(void)
 		printf("  %-12s %s\n", ctl_command_names[c], commands[c].description);
 	printf("\n");
 	ctl_options_print_help();
-	printf("\nExit status: 0, 1 after a failure, 2 for a usage error.\n");
+	printf("\nExit status: 0, 1 after a failure, 2 for a usage error; watch and run have more.\n");
 }
 
 /* Options precede the command: logs how to write them. */

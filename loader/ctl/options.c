@@ -427,13 +427,13 @@ static const struct optable_row rows[] = {
 		OPTABLE_CUSTOM(add_fate),
 		.flags = OPTABLE_REPEATED,
 		.commands = BIT(CTL_WATCH),
-		.help = "only those that end so; such as failed, closed, reset-by-server, refused",
+		.help = "only ends of this kind; such as failed, closed, reset-by-server, refused",
 	},
 	{
 		.name = "inbound",
 		OPTABLE_FLAG(struct ctl_options, inbound),
 		.commands = BIT(CTL_WATCH),
-		.help = "accepted connections too",
+		.help = "print accepted connections too",
 	},
 	{
 		.name = "for",
@@ -467,7 +467,7 @@ static const struct optable_row rows[] = {
 		.arg = "FILE",
 		OPTABLE_PATH(struct ctl_options, write),
 		.commands = BIT(CTL_CAPTURE),
-		.help = "write pcapng to this file, or with - to stdout",
+		.help = "write pcapng to this file; - is stdout",
 	},
 	{
 		.name = "count",

@@ -55,12 +55,12 @@
 #define GRACE_MS 1000
 #define PAUSE_MS 10
 
-/* An empty cgroup of this age has been left, see remove_old(). */
+/* An empty cgroup of this age is abandoned, see remove_old(). */
 #define OLD_S 60
 
 static const struct ctl_usage usage = {
 	.command = CTL_RUN,
-	.synopsis = "[-p DIR] [--] COMMAND [ARGUMENT]...",
+	.synopsis = "[OPTION]... [--] COMMAND [ARGUMENT]...",
 	.about =
 		"Runs a command, and redirects its connections and those of all processes that it\n"
 		"starts. Exit status: that of the command; 125 if it was not run, 126 if it cannot be\n"

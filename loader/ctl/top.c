@@ -31,8 +31,8 @@ static const struct ctl_usage usage = {
 		"Shows the live connections with their rates, by connection, program, destination,\n"
 		"cgroup or user. On the screen, h lists the keys. With --once prints one table after\n"
 		"one interval, with --json one object for each interval. FILTER is --pid, --port,\n"
-		"--cgroup, --uid, --command, --to or --verdict: each value of one option that is\n"
-		"given, and all of these options.\n",
+		"--cgroup, --uid, --command, --to or --verdict. A connection passes if it fits one\n"
+		"value of each option that was given.\n",
 };
 
 static void wait_ms(uint64_t ms)
@@ -221,7 +221,7 @@ static int print_intervals(struct top *top, bool once, bool json)
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Returns false, logged, if a screen is wanted and there is none. */
+/* Returns false, logged, if a screen is wanted and the terminal cannot show one. */
 static bool has_screen(void)
 {
 	if (HAVE_NCURSES)

@@ -21,8 +21,8 @@ static char *look_up_user(uint64_t uid, const void *hint)
 }
 
 /*
- * Returns the path. If it cannot be read, or the cgroup is removed, the last part that the pinned
- * list has tells more than the id.
+ * Returns the path of a cgroup. If it cannot be read, or the cgroup was removed, returns the last
+ * part of the path from the pinned list, which tells more than the id.
  */
 static char *look_up_cgroup(uint64_t id, const void *hint)
 {

@@ -43,7 +43,7 @@
 
 #define POLL_MS	  50
 #define NS_PER_MS UINT64_C(1000000)
-/* How often the pins, and the bytes of live connections, are looked at. */
+/* Interval between checks of the pins and of the bytes of live connections. */
 #define CHECK_MS 1000
 /* Lines of each table of sums. JSON has all. */
 #define TOTALS_LINES 20
@@ -152,8 +152,8 @@ static void on_started(struct watch_conn *conn, void *data)
 
 /*
  * Returns the errno with which the relay could not reach the destination, or 0. An entry of the
- * negative cache that holds at the end of the connection is not older than the connection, because
- * it would have refused it.
+ * negative cache that is valid at the end of the connection is not older than the connection: an
+ * older one would have refused the connection.
  */
 static int relay_error(const struct watch *watch, const struct watch_conn *conn,
 		       const struct tproxy_event *event)
@@ -300,8 +300,7 @@ static void print_totals_json(const struct watch *watch)
 
 /* --- the loop */
 
-/* Logs what is missing, and prints it as JSON. At most once in CHECK_MS, unless it is the last
- * time. */
+/* Logs lost events, and prints them as JSON: at most once in CHECK_MS, and at the end. */
 static void report_lost(struct watch *watch, bool is_last)
 {
 	const uint64_t now_ms = monotonic_coarse_ms();
@@ -318,7 +317,7 @@ static void report_lost(struct watch *watch, bool is_last)
 	if (lost)
 		log_warning("%" PRIu64 " events were lost: the ring was full; see --buffer", lost);
 	if (gap_ms)
-		log_warning("this process stood still for %s, what happened then is missing",
+		log_warning("this process was stopped for %s; events of that time are missing",
 			    format_duration_ms(gap_ms, time));
 	if (!watch->lines.json || (!lost && !gap_ms))
 		return;

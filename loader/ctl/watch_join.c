@@ -8,7 +8,8 @@
  * program may be attached to both. The second decision replaces the first one, unless it only says
  * that the first one has refused.
  *
- * An end of which nothing is known is ignored: its beginning was lost, which is counted elsewhere.
+ * The end of an unknown connection is ignored: it began before the watch, or its first event was
+ * lost, which the kernel half has counted.
  */
 #include "watch_join.h"
 
@@ -133,7 +134,7 @@ static void finish(struct watch_join *join, struct entry *entry, const struct tp
 	drop(join, entry);
 }
 
-/* Ends a connection of whose end there is no event with numbers. */
+/* Ends a connection for which no event has the final numbers. */
 static void finish_at(struct watch_join *join, struct entry *entry, uint64_t time_ns)
 {
 	const struct tproxy_event event = {

@@ -46,9 +46,9 @@ void watch_join_free(struct watch_join *join);
 /* Takes an event of watch_rings_read(). */
 void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *event, size_t size);
 /*
- * Takes a connection that has begun before, of which started() is not called. Call it for all
- * connections before the rings are opened, and again with @watched afterwards. Those that ended in
- * between have an event or not; after the first pass, watch_join_drop_gone() drops those without.
+ * Takes a connection that began before the watch; started() is not called for it. Call it for all
+ * connections before the rings are opened, and again with @watched afterwards. A connection that
+ * ended in between may have no event: watch_join_drop_gone() drops it after the first pass.
  */
 void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns,
 		    bool watched);

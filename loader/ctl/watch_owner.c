@@ -12,9 +12,9 @@
 #include "monotonic.h"
 #include "util.h"
 
-/* For this long a result is not looked up again. */
+/* How long a result is cached. */
 #define REMEMBER_MS 5000
-/* Processes of one cgroup that are searched. */
+/* Limit of the processes of one cgroup that are searched. */
 #define PROCESSES_MAX 256
 
 struct owner {

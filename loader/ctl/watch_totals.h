@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The sums that tproxyctl watch prints at its end, by destination and by program. A table has a
- * limited number of lines; what comes after that is summed in one.
+ * limited number of lines; further keys share one line.
  */
 #ifndef TPROXY_CTL_WATCH_TOTALS_H
 #define TPROXY_CTL_WATCH_TOTALS_H

@@ -60,7 +60,7 @@ static int on_sample(void *ctx, void *data, size_t size)
 	return 0;
 }
 
-/* Says that this watcher lives. The kernel half clears the bit of one that was stopped. */
+/* Renews alive_ns, and sets the bit again if the kernel half has cleared it. */
 static void renew(struct watch_rings *rings)
 {
 	struct tproxy_watching *state = rings->state;

@@ -36,8 +36,8 @@ int watch_rings_read(struct watch_rings *rings,
 /* Returns the number of events that did not fit into the ring since the last call. */
 uint64_t watch_rings_take_lost(struct watch_rings *rings);
 /*
- * Returns for how many milliseconds the kernel half has not reported, nor counted, because this
- * process stood still; since the last call.
+ * Returns the number of milliseconds since the last call in which the kernel half reported and
+ * counted nothing, because this process was stopped.
  */
 uint64_t watch_rings_take_gap_ms(struct watch_rings *rings);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See address.h. A path may name something that is no relay's. So a file is replaced only if it is
- * a socket of the relay's own user, and if no other program is seen to listen there: the process
- * that listens (SO_PEERCRED) has another command name. With PrivateUsers= and ProtectProc=, as in
+ * See address.h. A path may name a file of another program. So a file is replaced only if it is a
+ * socket of the relay's own user, and if no other program is seen to listen there: a listening
+ * process (SO_PEERCRED) with another command name. With PrivateUsers= and ProtectProc=, as in
  * the unit, an earlier relay cannot be seen.
  */
 #include "address.h"

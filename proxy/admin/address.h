@@ -2,7 +2,7 @@
 /*
  * The admin address: the path of a UNIX socket, or a loopback address with a port.
  *
- * One relay follows another on the same address without a moment at which nobody listens. A UNIX
+ * While one relay replaces another, one of them listens at the address at every moment. A UNIX
  * socket is made under another name and renamed over the path; what has connected to the old socket
  * stays with the old relay. A TCP port is shared (SO_REUSEPORT, same user) until the old relay
  * closes its socket. A socket that a killed relay has left is replaced.

@@ -36,8 +36,8 @@ static int read_stat(int fd, __u32 key, int cpus, __u64 *values, uint64_t *sum)
 }
 
 /*
- * Reads TPROXY_STAT_REFUSED last. The kernel half counts the reason first, so the reasons that were
- * read are never more than the refusals by what is under way.
+ * Reads TPROXY_STAT_REFUSED last. The kernel half counts the reason first, so the reasons
+ * exceed the refusals only by calls that take longer than the reading.
  */
 static int read_stats(const char *pin_dir, int cpus, uint64_t stats[_TPROXY_STAT_MAX])
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See histogram.h. The bounds are fixed, because a change of bounds breaks the queries of whoever
- * stores the numbers. A session counts in three histograms once, so a linear search is enough.
+ * See histogram.h. The bounds are fixed, because a change of bounds breaks queries over stored
+ * numbers. A session counts in three histograms once, so a linear search is enough.
  */
 #include "histogram.h"
 
