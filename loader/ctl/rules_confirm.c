@@ -63,7 +63,8 @@ static bool is_held(const char *pin_dir)
 
 /*
  * True if the rules in force are those of this load. A guard whose parent died early does not know
- * their generation. Then its own load has nobody else who waits, and that of another process has.
+ * their generation. Then no other process waits for its own load; for the load of another process,
+ * that process waits.
  */
 static bool is_ours(const struct rules_confirm *c, const struct rules_store *store)
 {

@@ -4,8 +4,8 @@
  * end. The kernel half reports into a ring of this process (state/watch_rings.c), watch_join.c
  * joins the events of a connection, watch_line.c prints them.
  *
- * The ring is read every POLL_MS: the kernel half wakes nobody, because that would cost more than
- * the connection. What did not fit into the ring meanwhile is counted and shown.
+ * The ring is read every POLL_MS: the kernel half wakes no watcher, because that would cost more
+ * than the connection. Events that did not fit into the ring are counted and shown.
  *
  * The kernel half sees a redirected connection on the client's side only. If the relay could not
  * reach the destination, this is a reset, and the true reason is in the negative cache.

@@ -2,9 +2,9 @@
 /*
  * tproxy-load: the pin of the list of connections, see list.h.
  *
- * A link of an iterator attaches to nothing: whoever opens its pin runs the program. The pin gets
- * its owner and mode under a second name and is then renamed, so nobody else can open it meanwhile,
- * and a reader of the previous program goes on with that one.
+ * A link of an iterator attaches to nothing: a process that opens its pin runs the program. The pin
+ * gets its owner and mode under a second name and is then renamed, so no other user can open it
+ * before that. A reader of the previous program goes on with that program.
  */
 #include "list.h"
 

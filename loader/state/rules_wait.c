@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load and tproxyctl: who waits for a confirmation, see rules_wait.h.
+ * tproxy-load and tproxyctl: the lock of a process that waits for a confirmation, see rules_wait.h.
  *
  * A pinned array with BTF can be opened as a file that shows it as text, and that file can be
- * locked. The lock is one for reading of an open file description: it conflicts with no other
- * process that waits, and F_OFD_GETLK finds it without taking a lock.
+ * locked. A waiting process holds a read lock of its open file description, which does not conflict
+ * with the lock of another waiting process. F_OFD_GETLK finds it without taking a lock.
  */
 #include "rules_wait.h"
 

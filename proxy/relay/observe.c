@@ -5,8 +5,8 @@
  * wakeup with each connection. When it finds nothing, it waits again.
  *
  * No event stays unread: epoll reports the descriptor as readable while the ring has an event, also
- * if the event came before the reader began to wait. The kernel wakes whoever waits if it adds an
- * event to a ring that has been read to the end.
+ * if the event came before the reader began to wait. The kernel wakes the waiting reader if it adds
+ * an event to a ring that has been read to the end.
  *
  * Events stay in the ring while the log has no room for their lines, so a slow disk or log reader
  * loses none until the ring is full. A relay that no longer serves new connections, because it
