@@ -448,6 +448,24 @@ def test_killed_watcher(loaded, watch):
     assert slots(loaded) == 0
 
 
+def test_relay_in_the_scope(bed):
+    """A relay's own sockets are left out: a redirected connection is a connect() and a SYN.
+
+    A watcher without a ring loses each event, which is counted. To see it fail: leave out the test
+    of BYPASS_RELAY in tell_watchers(), or is_of_relay() in watch_report_sent() or
+    watch_report_accepted().
+    """
+    bed.load(relay_cgroup=False)
+    bed.start_relay(place=bed.client)
+    with bed.pins.open("map_watch") as state:
+        alive_ns = time.monotonic_ns() + 600 * 10**9
+        slot = [alive_ns, 0] + [0, 0] * (WATCHERS_MAX - 1)
+        state.update(bytes(4), struct.pack(SLOTS, 1, 1, *slot))
+        bed.pair()
+        bits, inbound, _, lost, *_ = struct.unpack(SLOTS, state.lookup(bytes(4)))
+    assert (bits, inbound, lost) == (1, 1, 2)
+
+
 def test_lost_events(loaded, watch):
     """A watcher that stands still loses what its ring cannot keep. All is counted."""
     count = 300
