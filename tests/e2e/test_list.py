@@ -172,6 +172,18 @@ def test_pending(loaded):
     task.stop()
 
 
+def test_half_closed(proxied):
+    """The server has sent its FIN, and the client goes on. To see it fail: leave out CLOSE_WAIT in
+    list_states."""
+    client, server = proxied.pair()
+    server.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(client) == (b"", wire.EOF)
+    row = only(proxied)
+    assert (row["STATE"], row["RX"]) == ("close-wait", "0")
+    client.sendall(b"x")
+    becomes(proxied, "TX", "1")
+
+
 @pytest.mark.parametrize("name", [b"a b\n\x1b[2J\\\xff", b"", b"-", b"tmux: server", b"%s%n"],
                          ids=["wild", "empty", "dash", "blank", "format"])
 def test_commands_are_escaped(proxied, ctl, name):  # noqa: F811
