@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import select
 import selectors
 import signal
 import socket
@@ -23,6 +24,7 @@ import programs
 import wire
 from browser import PROGRAM, Browser
 from harness import NOBODY, SERVER, SERVER2
+from test_faults import descriptors
 from test_handover import LIFE_LEAST, start  # noqa: F401 (a fixture)
 from test_log import PR_SET_NAME, config, path, reload  # noqa: F401 (a fixture)
 
@@ -639,6 +641,9 @@ def test_head(tcp):
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
+CLIENTS_MAX = 16  # of admin/server.c
+
+
 @contextlib.contextmanager
 def dripping(socks):
     """Each sends a byte of a header now and then, while the block runs."""
@@ -663,16 +668,28 @@ def test_slow_clients(tcp):
     """Clients that never complete their request take all places. Others are served all the same,
     and the relay gives up the slow ones.
 
-    To see it fail: leave out shutdown() in on_timer() of admin/server.c.
+    To see it fail: leave out shutdown() in on_timer() of admin/server.c, or
+    evconnlistener_disable() in on_client().
     """
-    slow = [tcp.raw() for _ in range(20)]
+    relay = tcp.bed.relay
+    before = host.settled(lambda: descriptors(relay, "socket"), "sockets of the relay")
+    slow = [tcp.raw() for _ in range(24)]
     for sock in slow:
         sock.sendall(b"GET /metrics" + LOCAL + b"X-Header: ")
+    most = 0
+
+    def ended():
+        nonlocal most
+        most = max(most, descriptors(relay, "socket") - before)
+        return select.select(slow[:1], [], [], 0)[0]
+
     with dripping(slow):
+        host.wait_until(ended, "the oldest one is given up", 30)
         wire.exchange(*tcp.bed.pair())
         host.wait_until(lambda: serves(tcp), "another client is served", 30)
         assert wire.ended_by(slow[0]) in (wire.EOF, wire.RESET)
-    assert tcp.bed.relay.running()
+    assert most <= CLIENTS_MAX
+    assert relay.running()
 
 
 def test_descriptors(unix):

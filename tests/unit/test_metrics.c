@@ -59,6 +59,7 @@ static void test_sum(void **state)
 	histogram_add(one.times, HISTOGRAM_LIFE, 10);
 	histogram_add(two.times, HISTOGRAM_LIFE, 10);
 	histogram_add(two.times, HISTOGRAM_LIFE, 11);
+	histogram_add(two.times, HISTOGRAM_CONNECT, UINT32_MAX);
 	stats_add(&one.sessions, 2);
 	stats_add(&one.sessions, (uint64_t)-1);
 	stats_sum(&sum, &one);
@@ -66,6 +67,7 @@ static void test_sum(void **state)
 	assert_int_equal(bucket(&sum.times[HISTOGRAM_LIFE], 0), 2);
 	assert_int_equal(bucket(&sum.times[HISTOGRAM_LIFE], 1), 1);
 	assert_int_equal(stats_get(&sum.times[HISTOGRAM_LIFE].sum_ms), 31);
+	assert_int_equal(bucket(&sum.times[HISTOGRAM_CONNECT], HISTOGRAM_BOUNDS_MAX), 1);
 	assert_int_equal(stats_get(&sum.sessions), 1);
 }
 
