@@ -193,7 +193,7 @@ static void serve(struct reaper *r)
 	cgroup_child_remove(r->cgroup.path);
 }
 
-/* Leaves the session and the directory of the command, and closes its descriptors except stderr. */
+/* Leaves the directory of the command, and closes its descriptors except stderr. */
 static void detach(const struct reaper *r)
 {
 	const unsigned int first =
@@ -202,7 +202,6 @@ static void detach(const struct reaper *r)
 		(unsigned int)(r->pid_fd < r->socket_fd ? r->socket_fd : r->pid_fd);
 	int null = open("/dev/null", O_RDWR);
 
-	setsid();
 	signal(SIGPIPE, SIG_IGN);
 	if (chdir("/") < 0)
 		log_debug("cannot leave the directory: %s", strerror(errno));
@@ -243,6 +242,11 @@ int run_reaper_start(void)
 	pid = fork_silently();
 	if (pid == 0) {
 		close(pair[0]);
+		/*
+		 * Before this child ends, for which the caller waits: a signal to the command's
+		 * process group must not reach the process in the background.
+		 */
+		setsid();
 		if (fork_silently() == 0) {
 			detach(&r);
 			serve(&r);

@@ -461,7 +461,9 @@ def test_shell_with_job_control(loaded, binary, terminal):
 
 
 def test_in_the_background(loaded, binary, terminal):
-    """A command in the background does not take the terminal, and stops when it reads from it."""
+    """A command in the background does not take the terminal, and stops when it reads from it.
+    kill(1) then reaches nothing but the command. To see it fail: call setsid() in detach(), after a
+    pause."""
     terminal.type(line_of(loaded, binary, "cat") + " &\n")
     wait_until(lambda: any(host.thread_states(pid) == {"T"} for cgroup in own_cgroups(loaded)
                            for pid in (cgroup / "cgroup.procs").read_text().split()),
