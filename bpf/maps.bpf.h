@@ -273,6 +273,62 @@ struct {
 	__type(value, struct tproxy_flow);
 } map_flows SEC(".maps");
 
+/* The hooks read this first, too. User space maps it into its memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tproxy_block);
+} map_block SEC(".maps");
+
+/* tproxy_abi.h tells how the tries are used and replaced. */
+struct block_trie {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TPROXY_BLOCK_ENTRIES_MAX);
+	__type(key, struct tproxy_prefix);
+	__type(value, struct tproxy_block_entry);
+};
+
+struct block_trie map_block_0 SEC(".maps");
+struct block_trie map_allow_0 SEC(".maps");
+struct block_trie map_block_1 SEC(".maps");
+struct block_trie map_allow_1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * _TPROXY_BLOCK_KIND_MAX);
+	__type(key, __u32);
+	__array(values, struct block_trie);
+} map_block_tries SEC(".maps") = {
+	.values = { &map_block_0, &map_allow_0, &map_block_1, &map_allow_1 },
+};
+
+/* The programs do not read this map. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TPROXY_BLOCK_TEXTS_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_block_text);
+} map_block_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, _TPROXY_PLACE_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_block_stat);
+} map_block_stats SEC(".maps");
+
+/* Not preallocated: empty while no traffic is counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TPROXY_TRAFFIC_MAX);
+	__type(key, __u64);
+	__type(value, struct tproxy_traffic);
+} map_traffic SEC(".maps");
+
 /* The process that rules look at. */
 struct rule_process {
 	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */

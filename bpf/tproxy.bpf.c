@@ -259,6 +259,24 @@ int tproxy_egress(struct __sk_buff *ctx)
 	return udp_egress(ctx, sk);
 }
 
+SEC("cgroup_skb/ingress")
+int tproxy_block_in(struct __sk_buff *ctx)
+{
+	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int tproxy_block_out(struct __sk_buff *ctx)
+{
+	return 1;
+}
+
+SEC("xdp.frags")
+int tproxy_xdp(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
 /*
  * The sweep as a relay asks for it: bind() on a socket with the SWEEP mark. bind() always fails:
  * with EAGAIN while parts of the pass are left, otherwise with EPERM.

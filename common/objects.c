@@ -7,7 +7,9 @@
  *
  * getsockopt and the sweep are attached only where relays run, so that calls of other programs do
  * not pass through them. The hooks of UDP are attached only while a rule is about UDP, because
- * egress costs each packet of a scope, those of TCP too.
+ * egress costs each packet of a scope, those of TCP too. So do block_in and block_out, which are
+ * attached only while the block list has entries or traffic is counted. They are attached where
+ * relays run too, because a relay's sockets carry the packets of redirected connections.
  */
 #include "objects.h"
 
@@ -56,6 +58,21 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_CAPTURE] = { "map_capture", sizeof(__u32), sizeof(__u64), 0600 },
 	[PINNED_FLOWS] = { "map_flows", sizeof(struct tproxy_flow_key), sizeof(struct tproxy_flow),
 			   0600 },
+	[PINNED_BLOCK] = { "map_block", sizeof(__u32), sizeof(struct tproxy_block), 0640 },
+	[PINNED_BLOCK_TRIES] = { "map_block_tries", sizeof(__u32), sizeof(__u32), 0600 },
+	[PINNED_BLOCK_0] = { "map_block_0", sizeof(struct tproxy_prefix),
+			     sizeof(struct tproxy_block_entry), 0600 },
+	[PINNED_ALLOW_0] = { "map_allow_0", sizeof(struct tproxy_prefix),
+			     sizeof(struct tproxy_block_entry), 0600 },
+	[PINNED_BLOCK_1] = { "map_block_1", sizeof(struct tproxy_prefix),
+			     sizeof(struct tproxy_block_entry), 0600 },
+	[PINNED_ALLOW_1] = { "map_allow_1", sizeof(struct tproxy_prefix),
+			     sizeof(struct tproxy_block_entry), 0600 },
+	[PINNED_BLOCK_TEXTS] = { "map_block_texts", sizeof(__u32), sizeof(struct tproxy_block_text),
+				 0600 },
+	[PINNED_BLOCK_STATS] = { "map_block_stats", sizeof(__u32), sizeof(struct tproxy_block_stat),
+				 0640 },
+	[PINNED_TRAFFIC] = { "map_traffic", sizeof(__u64), sizeof(struct tproxy_traffic), 0640 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {
@@ -73,11 +90,19 @@ const struct hook hooks[_HOOK_MAX] = {
 	[HOOK_SWEEP_NOW] = { "sweep_now", "tc", BPF_PROG_TYPE_SCHED_CLS,
 			     .scope = false },
 	[HOOK_EGRESS] = { "egress", "cgroup_skb/egress", BPF_PROG_TYPE_CGROUP_SKB,
-			  BPF_CGROUP_INET_EGRESS, .scope = true, .udp = true },
+			  BPF_CGROUP_INET_EGRESS, .scope = true, .need = HOOK_NEED_UDP },
 	[HOOK_SENDMSG4] = { "sendmsg4", "cgroup/sendmsg4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-			    BPF_CGROUP_UDP4_SENDMSG, .scope = true, .udp = true },
+			    BPF_CGROUP_UDP4_SENDMSG, .scope = true, .need = HOOK_NEED_UDP },
 	[HOOK_SENDMSG6] = { "sendmsg6", "cgroup/sendmsg6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-			    BPF_CGROUP_UDP6_SENDMSG, .scope = true, .udp = true },
+			    BPF_CGROUP_UDP6_SENDMSG, .scope = true, .need = HOOK_NEED_UDP },
+	[HOOK_BLOCK_IN] = { "block_in", "cgroup_skb/ingress", BPF_PROG_TYPE_CGROUP_SKB,
+			    BPF_CGROUP_INET_INGRESS, .scope = true, .relay = true,
+			    .need = HOOK_NEED_BLOCK },
+	[HOOK_BLOCK_OUT] = { "block_out", "cgroup_skb/egress", BPF_PROG_TYPE_CGROUP_SKB,
+			     BPF_CGROUP_INET_EGRESS, .scope = true, .relay = true,
+			     .need = HOOK_NEED_BLOCK },
+	/* Pinned, and attached to interfaces instead of cgroups. */
+	[HOOK_XDP] = { "xdp", "xdp.frags", BPF_PROG_TYPE_XDP, BPF_XDP, .scope = false },
 	[HOOK_SOCKOPS] = { "sockops", "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
 			   .scope = true, .relay = true },
 	[HOOK_CONNECT4] = { "connect4", "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
@@ -100,7 +125,10 @@ const struct pinned_map *pinned_map_by_name(const char *name)
 
 const struct pinned_map *pinned_map_of_pin(const char *name)
 {
-	static const enum pinned_map_id replaced[] = { PINNED_RULES_ACTIVE, PINNED_SETS_ACTIVE };
+	static const enum pinned_map_id replaced[] = {
+		PINNED_RULES_ACTIVE, PINNED_SETS_ACTIVE, PINNED_BLOCK_0,
+		PINNED_ALLOW_0,	     PINNED_BLOCK_1,	 PINNED_ALLOW_1,
+	};
 	size_t i, len;
 
 	if (strcmp(name, PINNED_PREVIOUS) == 0)

@@ -44,6 +44,16 @@ enum pinned_map_id {
 	PINNED_WATCH_RINGS,
 	PINNED_CAPTURE,
 	PINNED_FLOWS,
+	PINNED_BLOCK,
+	PINNED_BLOCK_TRIES,
+	/* The tries in map_block_tries, in the order of its indices. */
+	PINNED_BLOCK_0,
+	PINNED_ALLOW_0,
+	PINNED_BLOCK_1,
+	PINNED_ALLOW_1,
+	PINNED_BLOCK_TEXTS,
+	PINNED_BLOCK_STATS,
+	PINNED_TRAFFIC,
 	_PINNED_MAP_MAX,
 };
 
@@ -57,8 +67,9 @@ struct pinned_map {
 extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
 
 /*
- * The pins of map_rules_active and map_sets_active are replaced by rename, from a second name with
- * this suffix. PINNED_PREVIOUS is a further pin of a map like map_rules_active, see tproxy_abi.h.
+ * The pins of map_rules_active, map_sets_active and the tries of the block list are replaced by
+ * rename, from a second name with this suffix. PINNED_PREVIOUS is a further pin of a map like
+ * map_rules_active, see tproxy_abi.h.
  */
 #define PINNED_STAGED	"_new"
 #define PINNED_PREVIOUS "map_rules_previous"
@@ -90,10 +101,20 @@ enum hook_id {
 	HOOK_EGRESS,
 	HOOK_SENDMSG4,
 	HOOK_SENDMSG6,
+	HOOK_BLOCK_IN,
+	HOOK_BLOCK_OUT,
+	HOOK_XDP,
 	HOOK_SOCKOPS,
 	HOOK_CONNECT4,
 	HOOK_CONNECT6,
 	_HOOK_MAX,
+};
+
+/* When a hook is attached to cgroups. */
+enum hook_need {
+	HOOK_NEED_NONE,	 /* always */
+	HOOK_NEED_UDP,	 /* while a rule in force is about UDP */
+	HOOK_NEED_BLOCK, /* while tproxy_block.state has ENTRIES or TRAFFIC */
 };
 
 struct hook {
@@ -104,7 +125,7 @@ struct hook {
 	enum bpf_attach_type attach_type;
 	bool scope; /* attached at scopes, where clients run; neither flag: pinned only */
 	bool relay; /* attached where relays run */
-	bool udp;   /* with scope: attached only while a rule in force is about UDP */
+	enum hook_need need;
 };
 
 extern const struct hook hooks[_HOOK_MAX];

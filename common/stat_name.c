@@ -37,6 +37,7 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_RULE_UDP] = "rule_udp",
 	[TPROXY_STAT_OBSERVE_FULL] = "observe_full",
 	[TPROXY_STAT_EVENTS_LOST] = "events_lost",
+	[TPROXY_STAT_BLOCKED] = "blocked",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 

@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 5
+#define TPROXY_ABI_VERSION 6
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -281,22 +281,30 @@ struct tproxy_sweep {
 };
 
 /*
- * map_targets: 0, 1, … -> a cgroup that tproxy-load was asked for. Written and read by the loader,
- * read by tproxyctl. A cgroup that was removed and created again has another id: compare the id
- * that its path has now with cgroup_id.
+ * map_targets: 0, 1, … -> a cgroup or an interface that tproxy-load was asked for. Written and read
+ * by the loader, read by tproxyctl. A cgroup that was removed and created again has another id:
+ * compare the id that its path has now with cgroup_id.
  */
 #define TPROXY_TARGETS_MAX 256
 
 enum tproxy_target_kind {
 	TPROXY_TARGET_SCOPE = 1, /* --cgroup */
 	TPROXY_TARGET_RELAY = 2, /* --relay-cgroup */
+	TPROXY_TARGET_XDP = 3,	 /* --xdp */
+};
+
+enum tproxy_xdp_mode {
+	TPROXY_XDP_AUTO, /* native if the driver can, otherwise generic */
+	TPROXY_XDP_NATIVE,
+	TPROXY_XDP_GENERIC,
 };
 
 struct tproxy_target {
-	__u64 cgroup_id; /* 0 = no cgroup existed at that path */
+	__u64 cgroup_id; /* 0 = no cgroup existed at that path; XDP: cookie of the netns */
 	__u32 flags;	 /* one of enum tproxy_target_kind */
-	__u32 reserved;
-	char path[4080]; /* ends with a NUL */
+	__u16 xdp_mode;	 /* XDP: enum tproxy_xdp_mode that was asked for */
+	__u16 xdp_error; /* XDP: errno of the native mode, for which generic is used; or 0 */
+	char path[4080]; /* of the cgroup, or name of the interface; ends with a NUL */
 };
 
 /*
@@ -669,6 +677,108 @@ struct tproxy_flow {
 };
 
 /*
+ * The block list. map_block, an array of one entry, selects the list in force. Written by
+ * `tproxyctl block`, `unblock` and `allow`, the loader and tproxy-load --follow, which map it into
+ * their memory. Read by connect, block_in, block_out and xdp.
+ *
+ * map_block_tries, an array of maps, has two LPM tries for each of two slots, at the index
+ * TPROXY_BLOCK_TRIE(slot, kind): prefix (struct tproxy_prefix) -> struct tproxy_block_entry.
+ * map_block_0, map_allow_0, map_block_1 and map_allow_1 are pins of the same tries. An address is
+ * blocked if the block trie has an entry for it, and the allow trie has none. An entry that is
+ * shorter than the prefix of IPv4-mapped addresses (96 bits) never matches an IPv4 address.
+ *
+ * A whole list is replaced by filling the slot that is not in use and storing state. The hooks read
+ * state once for each connect() or packet, so one list decides it. A hook may still use the other
+ * slot until an RCU grace period has passed, which an update of map_block_tries waits for.
+ */
+#define TPROXY_BLOCK_ENTRIES_MAX TPROXY_PREFIXES_MAX /* of each trie */
+#define TPROXY_BLOCK_TEXTS_MAX	 1024
+/* Entries in a row, each within the next one, that may have ended before the look-up gives up. */
+#define TPROXY_BLOCK_ENDED_MAX 8
+#define TPROXY_TRAFFIC_MAX     4096
+
+/* All flags are in the lowest byte of state, so that no reader sees a part of them. */
+enum tproxy_block_state {
+	TPROXY_BLOCK_ENTRIES = 1 << 0, /* the block trie of the slot in use has entries */
+	TPROXY_BLOCK_ALLOWS = 1 << 1,  /* the allow trie has entries too */
+	TPROXY_BLOCK_SLOT = 1 << 2,    /* slot 1 is in use, otherwise slot 0 */
+	TPROXY_BLOCK_TRAFFIC = 1 << 3, /* block_in and block_out count in map_traffic */
+};
+
+enum tproxy_block_kind {
+	TPROXY_BLOCK,
+	TPROXY_ALLOW,
+	_TPROXY_BLOCK_KIND_MAX,
+};
+
+#define TPROXY_BLOCK_TRIE(slot, kind) (_TPROXY_BLOCK_KIND_MAX * (slot) + (kind))
+
+struct tproxy_block {
+	__u32 state;	      /* enum tproxy_block_state; 0: the hooks do nothing */
+	__u32 generation;     /* counts lists */
+	__u32 error;	      /* errno of connect() to a blocked address; 0 = EACCES */
+	__u32 previous;	      /* user space only: state of the list before, 0xffffffff = none */
+	__u64 loaded_ns;      /* CLOCK_MONOTONIC */
+	__u32 previous_error; /* user space only */
+	__u32 reserved;
+};
+
+enum tproxy_block_entry_flags {
+	/* For user space only. */
+	TPROXY_BLOCK_BY_FILE = 1 << 0,	 /* of a list that was loaded as a whole */
+	TPROXY_BLOCK_BY_SAFETY = 1 << 1, /* added so that nobody locks himself out */
+};
+
+struct tproxy_block_entry {
+	__u64 ends_ns; /* CLOCK_MONOTONIC; 0 = it stays */
+	/* Block trie: what it stopped. Allow trie: what would have been stopped without it. */
+	__u64 packets; /* and connect() calls */
+	__u64 bytes;
+	__u64 last_ns; /* CLOCK_MONOTONIC of the last one, to a few ms */
+	__u32 n_bits;  /* as in the key */
+	__u16 comment; /* index in map_block_texts, 0 = none */
+	__u16 flags;   /* enum tproxy_block_entry_flags */
+};
+
+/* map_block_texts, an array: comments of entries. Index 0 is not used. User space only. */
+struct tproxy_block_text {
+	__u32 reserved;
+	char text[124]; /* ends with a NUL; empty: index not in use */
+};
+
+/* map_block_stats, a per-CPU array by place. Counted while the list has entries. */
+enum tproxy_place {
+	TPROXY_PLACE_CONNECT, /* connect() in a scope, by destination */
+	TPROXY_PLACE_INGRESS, /* block_in: packets to sockets of a scope, by source */
+	TPROXY_PLACE_EGRESS,  /* block_out: packets of sockets of a scope, by destination */
+	TPROXY_PLACE_XDP,     /* packets that an interface receives, by source */
+	_TPROXY_PLACE_MAX,
+};
+
+/* Passed: seen - dropped - invalid. Packets of the loopback device are not seen. */
+struct tproxy_block_stat {
+	__u64 seen; /* connect() calls, or packets, of any protocol */
+	__u64 dropped;
+	__u64 dropped_bytes;
+	__u64 invalid; /* not parsed: the header is cut or wrong; passed on to the kernel */
+	__u64 allowed; /* blocked, but passed by the allow list */
+	__u64 control; /* blocked, but passed: ND, MLD, IGMP, DHCP */
+};
+
+/*
+ * map_traffic, a per-CPU hash: id of a socket's cgroup -> its packets and bytes, those of the
+ * loopback device too, while TPROXY_BLOCK_TRAFFIC is set. Counted by block_in and block_out. User
+ * space deletes entries of removed cgroups, and inserts the entry 0, which counts what finds no
+ * room. Bytes begin with the IP header.
+ */
+struct tproxy_traffic {
+	__u64 packets_in;
+	__u64 bytes_in;
+	__u64 packets_out;
+	__u64 bytes_out;
+};
+
+/*
  * map_stats, a per-CPU array of __u64: outcomes of TCP connect() calls in scope, and events of the
  * kernel half.
  */
@@ -702,6 +812,7 @@ enum tproxy_stat {
 	TPROXY_STAT_RULE_UDP,	  /* UDP datagrams, not connections: refused by a rule */
 	TPROXY_STAT_OBSERVE_FULL, /* map_observed was full: direct, and not reported */
 	TPROXY_STAT_EVENTS_LOST,  /* map_events was full: the end is not reported */
+	TPROXY_STAT_BLOCKED,	  /* refused by the block list */
 	_TPROXY_STAT_MAX,
 };
 
@@ -735,5 +846,11 @@ _Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");
 _Static_assert(sizeof(struct tproxy_flow_key) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_flow) == 104, "ABI");
+_Static_assert(sizeof(struct tproxy_block) == 32, "ABI");
+/* A node of the trie then takes 96 bytes. */
+_Static_assert(sizeof(struct tproxy_block_entry) == 40, "ABI");
+_Static_assert(sizeof(struct tproxy_block_text) == 128, "ABI");
+_Static_assert(sizeof(struct tproxy_block_stat) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_traffic) == 32, "ABI");
 
 #endif

@@ -35,6 +35,7 @@ enum ctl_group {
 	 */
 	CTL_GROUP_FAILED,
 	CTL_GROUP_RULES,
+	CTL_GROUP_BLOCKED,
 	CTL_GROUP_DATAGRAMS,  /* of UDP, not connections */
 	CTL_GROUP_UNREPORTED, /* a part of the bypassed */
 	CTL_GROUP_RESET,      /* a part of the redirected; also failed before the SYN */

@@ -79,6 +79,7 @@ static const char *const texts[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_RULE_DIRECT] = "the rules say direct",
 	[TPROXY_STAT_RULE_OBSERVE] = "the rules say direct, and observe the connection",
 	[TPROXY_STAT_RULE_REFUSED] = "the rules refuse it",
+	[TPROXY_STAT_BLOCKED] = "the block list has its address",
 };
 
 static const char *const class_names[] = {

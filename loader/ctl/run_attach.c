@@ -62,7 +62,7 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 		return maps_log_error(pin_dir, PINNED_POLICY, r);
 	udp = udp_links_wanted(pin_dir);
 	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
-		if (hooks[i].udp && !udp)
+		if (hooks[i].need == HOOK_NEED_BLOCK || (hooks[i].need == HOOK_NEED_UDP && !udp))
 			continue;
 		/* Without a relay cgroup, relays may run in the same cgroups as clients. */
 		if (hooks[i].scope || (hooks[i].relay && !policy.relay_cgroup_id))

@@ -53,6 +53,7 @@ static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_RULE_UDP] = CTL_GROUP_DATAGRAMS,
 	[TPROXY_STAT_OBSERVE_FULL] = CTL_GROUP_UNREPORTED,
 	[TPROXY_STAT_EVENTS_LOST] = CTL_GROUP_UNREPORTED,
+	[TPROXY_STAT_BLOCKED] = CTL_GROUP_BLOCKED,
 };
 
 /* Names of the groups in JSON, and their headings in text. */
@@ -66,15 +67,16 @@ static const struct {
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
 	[CTL_GROUP_FAILED] = { "failed", "failed at once (negative cache)" },
 	[CTL_GROUP_RULES] = { "rules", "refused by a rule" },
+	[CTL_GROUP_BLOCKED] = { "blocked", "refused by the block list" },
 	[CTL_GROUP_DATAGRAMS] = { "datagrams", "UDP datagrams refused by a rule" },
 	[CTL_GROUP_UNREPORTED] = { "not_reported", "observed, but not reported" },
 };
 
 /* The order in text: a part follows its whole. */
 static const enum ctl_group order[] = {
-	CTL_GROUP_REDIRECTED,	  CTL_GROUP_RESET,     CTL_GROUP_BYPASSED,
-	CTL_GROUP_NOT_REDIRECTED, CTL_GROUP_REFUSED,   CTL_GROUP_FAILED,
-	CTL_GROUP_RULES,	  CTL_GROUP_DATAGRAMS, CTL_GROUP_UNREPORTED,
+	CTL_GROUP_REDIRECTED, CTL_GROUP_RESET,	    CTL_GROUP_BYPASSED, CTL_GROUP_NOT_REDIRECTED,
+	CTL_GROUP_REFUSED,    CTL_GROUP_FAILED,	    CTL_GROUP_RULES,	CTL_GROUP_BLOCKED,
+	CTL_GROUP_DATAGRAMS,  CTL_GROUP_UNREPORTED,
 };
 
 enum ctl_group ctl_group_of(enum tproxy_stat stat)

@@ -103,7 +103,7 @@ static bool is_needless(const struct check *check, const struct pinned_link *lin
 {
 	const struct hook *hook = hook_by_name(link->hook);
 
-	return hook && hook->udp && !check->udp;
+	return hook && hook->need == HOOK_NEED_UDP && !check->udp;
 }
 
 static void report_kept(const struct check *check)
@@ -184,7 +184,8 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 /* Returns true if this hook has to be attached now, at scopes or where relays run. */
 static bool is_required(const struct check *check, const struct hook *hook)
 {
-	return hook_is_attached(hook) && (!hook->udp || check->udp);
+	return hook_is_attached(hook) &&
+	       (hook->need == HOOK_NEED_NONE || (hook->need == HOOK_NEED_UDP && check->udp));
 }
 
 /*

@@ -209,7 +209,8 @@ static void check_foreign(struct doctor *d, const struct pinned_links *links, co
 	}
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (hook_is_attached(&hooks[i]) &&
-		    (!hooks[i].udp || pinned_links_have(links, hooks[i].name, target.id)))
+		    (hooks[i].need == HOOK_NEED_NONE ||
+		     pinned_links_have(links, hooks[i].name, target.id)))
 			check_cancelled(d, links, &target, &hooks[i], seen);
 	}
 	/*
@@ -217,7 +218,8 @@ static void check_foreign(struct doctor *d, const struct pinned_links *links, co
 	 * policies.c and filters.c report them.
 	 */
 	for (i = 0; i < _HOOK_MAX; i++) {
-		if (hook_is_attached(&hooks[i]) && !hooks[i].udp && i != HOOK_SWEEP)
+		if (hook_is_attached(&hooks[i]) && hooks[i].need == HOOK_NEED_NONE &&
+		    i != HOOK_SWEEP)
 			check_foreign_at(d, links, &target, root, &hooks[i], seen);
 	}
 	cgroup_close(&target);

@@ -94,7 +94,7 @@ static void shrink_maps(struct tproxy_bpf *skel)
 static bool is_wanted(const struct hook *hook, const struct instance_options *o,
 		      const struct tproxy_policy *policy)
 {
-	if (hook->udp && !o->rules->has_udp)
+	if (hook->need == HOOK_NEED_BLOCK || (hook->need == HOOK_NEED_UDP && !o->rules->has_udp))
 		return false;
 	return hook->scope || (hook->relay && o->shared_dir && !policy->relay_cgroup_id);
 }

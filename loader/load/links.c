@@ -108,7 +108,7 @@ struct stale {
 /* True if the hook also serves, or cleans up after, connections that are redirected already. */
 static bool serves_connections(const struct hook *hook)
 {
-	return strncmp(hook->name, "connect", 7) != 0 && !hook->udp;
+	return strncmp(hook->name, "connect", 7) != 0 && hook->need == HOOK_NEED_NONE;
 }
 
 /*

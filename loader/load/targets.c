@@ -205,13 +205,15 @@ static bool in_scope(const struct targets *t, const struct cgroup *cgroup)
 /* Without --relay-cgroup relays run where clients do. */
 bool targets_want_scopes(const struct targets *t, const struct hook *hook)
 {
-	if (hook->udp && !t->udp)
+	if (hook->need == HOOK_NEED_BLOCK || (hook->need == HOOK_NEED_UDP && !t->udp))
 		return false;
 	return hook->scope || (hook->relay && t->relay.fd < 0);
 }
 
 bool targets_want_relay(const struct targets *t, const struct hook *hook)
 {
+	if (hook->need == HOOK_NEED_BLOCK)
+		return false;
 	return hook->relay && t->relay.fd >= 0 && !(hook->scope && in_scope(t, &t->relay));
 }
 

@@ -109,7 +109,7 @@ int udp_links_attach(const struct pins *pins)
 		log_err("cannot read the cgroups in '%s/map_targets': %s", pins->path,
 			strerror(-r));
 	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
-		if (hooks[i].udp)
+		if (hooks[i].need == HOOK_NEED_UDP)
 			r = attach_hook(pins, &hooks[i], targets, n);
 	}
 	return r;
@@ -126,7 +126,7 @@ static int detach_if_udp(struct pins *pins, const char *name, void *data)
 	if (pins_parse_link(name, hook_name, &id) < 0)
 		return 0;
 	hook = hook_by_name(hook_name);
-	if (!hook || !hook->udp)
+	if (!hook || hook->need != HOOK_NEED_UDP)
 		return 0;
 	r = pinned_link_remove(pins, name);
 	if (*error == 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The links of the hooks of UDP (hook->udp), which exist only while a rule in force is about UDP.
- * rules_store.c attaches them before such rules are in force, and detaches them after the last such
- * rule is gone. A load of the programs attaches them with all others, see load/links.c.
+ * The links of the hooks of UDP (HOOK_NEED_UDP), which exist only while a rule in force is about
+ * UDP. rules_store.c attaches them before such rules are in force, and detaches them after the last
+ * such rule is gone. A load of the programs attaches them with all others, see load/links.c.
  *
  * Functions return 0 or -errno, logged. The pins must be locked, except for udp_links_wanted().
  */

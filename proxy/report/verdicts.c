@@ -39,6 +39,7 @@ static const unsigned char verdict_of_stat[] = {
 	[TPROXY_STAT_RULE_UDP] = VERDICT_NONE,
 	[TPROXY_STAT_OBSERVE_FULL] = VERDICT_NONE, /* RULE_OBSERVE counts it too */
 	[TPROXY_STAT_EVENTS_LOST] = VERDICT_NONE,
+	[TPROXY_STAT_BLOCKED] = CONN_REFUSED,
 };
 _Static_assert(ARRAY_SIZE(verdict_of_stat) == _TPROXY_STAT_MAX, "a counter without a verdict");
 

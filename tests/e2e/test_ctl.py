@@ -157,8 +157,8 @@ def test_status_sums_up_the_counters(proxied, ctl):
         assert not proxied.visit(proxied.listen()).relayed
     status = json.loads(ctl("status", "--json").succeeded().out)
     assert status["sums"] == {"redirected": 3, "reset": 0, "bypassed": 1, "not_redirected": 2,
-                              "refused": 0, "failed": 0, "rules": 0, "datagrams": 0,
-                              "not_reported": 0}
+                              "refused": 0, "failed": 0, "rules": 0, "blocked": 0,
+                              "datagrams": 0, "not_reported": 0}
     assert status.pop("sums") and status == proxied.tproxy_load.status()
     # Each counter is in one of the sums, and in the text.
     text = ctl("status").succeeded().out
@@ -169,7 +169,7 @@ def test_status_sums_up_the_counters(proxied, ctl):
     assert re.search(r"^  no_listener +2$", text, re.MULTILINE)
     assert all(re.search(rf"^  {name} +\d+$", text, re.MULTILINE) for name in status["counters"]
                if name not in ("redirected", "publish_failed", "refused", "negative_cache",
-                               "rule_refused", "rule_udp"))
+                               "rule_refused", "rule_udp", "blocked"))
 
 
 def test_status_says_since_when_it_counts(bed, ctl):
@@ -230,7 +230,7 @@ def test_pins_that_cannot_be_read(loaded, ctl, command, name):
 def test_status_of_another_abi_version(loaded, ctl):
     for command in ("status", "connections"):
         with other_abi_version(loaded):
-            ctl(command).refused("99", "version 5")
+            ctl(command).refused("99", "version 6")
 
 
 # --- connections
