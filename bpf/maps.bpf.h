@@ -329,6 +329,14 @@ struct {
 	__type(value, struct tproxy_traffic);
 } map_traffic SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, TPROXY_TARGETS_MAX);
+	__type(key, __u64);
+	__type(value, struct tproxy_traffic);
+} map_traffic_sums SEC(".maps");
+
 /* The process that rules look at. */
 struct rule_process {
 	__u64 comm[TPROXY_COMM_LEN / 8]; /* of the thread group leader */

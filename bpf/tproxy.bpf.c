@@ -46,6 +46,7 @@
 #include "sockops.bpf.h"
 #include "sweep.bpf.h"
 #include "tproxy_abi.h"
+#include "traffic.bpf.h"
 #include "udp.bpf.h"
 #include "watch.bpf.h"
 #include "watchops.bpf.h"
@@ -262,12 +263,16 @@ int tproxy_egress(struct __sk_buff *ctx)
 SEC("cgroup_skb/ingress")
 int tproxy_block_in(struct __sk_buff *ctx)
 {
+	if (traffic_is_counted())
+		traffic_count(ctx, /* in= */ true);
 	return 1;
 }
 
 SEC("cgroup_skb/egress")
 int tproxy_block_out(struct __sk_buff *ctx)
 {
+	if (traffic_is_counted())
+		traffic_count(ctx, /* in= */ false);
 	return 1;
 }
 

@@ -73,6 +73,8 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_BLOCK_STATS] = { "map_block_stats", sizeof(__u32), sizeof(struct tproxy_block_stat),
 				 0640 },
 	[PINNED_TRAFFIC] = { "map_traffic", sizeof(__u64), sizeof(struct tproxy_traffic), 0640 },
+	[PINNED_TRAFFIC_SUMS] = { "map_traffic_sums", sizeof(__u64), sizeof(struct tproxy_traffic),
+				  0640 },
 };
 
 const struct hook hooks[_HOOK_MAX] = {

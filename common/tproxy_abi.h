@@ -720,7 +720,7 @@ struct tproxy_block {
 	__u32 previous;	      /* user space only: state of the list before, 0xffffffff = none */
 	__u64 loaded_ns;      /* CLOCK_MONOTONIC */
 	__u32 previous_error; /* user space only */
-	__u32 reserved;
+	__u32 n_entries;      /* user space only: entries of the block trie in use */
 };
 
 enum tproxy_block_entry_flags {
@@ -767,15 +767,23 @@ struct tproxy_block_stat {
 
 /*
  * map_traffic, a per-CPU hash: id of a socket's cgroup -> its packets and bytes, those of the
- * loopback device too, while TPROXY_BLOCK_TRAFFIC is set. Counted by block_in and block_out. User
- * space deletes entries of removed cgroups, and inserts the entry 0, which counts what finds no
- * room. Bytes begin with the IP header.
+ * loopback device too, while TPROXY_BLOCK_TRAFFIC is set. Counted by block_in and block_out, which
+ * insert the entry with the first packet. User space deletes entries of removed cgroups, and
+ * inserts the entry 0, which counts what finds no room. Dropped packets do not count. Bytes begin
+ * with the IP header. A packet that stands for many (GSO, GRO) counts as many packets; its bytes
+ * are those that it has, with one header.
+ *
+ * map_traffic_sums, a per-CPU hash: id of a cgroup of map_targets -> the sum of all cgroups in and
+ * below it. A cgroup counts for the deepest target that it is in. User space inserts and deletes
+ * the entries.
  */
 struct tproxy_traffic {
 	__u64 packets_in;
 	__u64 bytes_in;
 	__u64 packets_out;
 	__u64 bytes_out;
+	/* map_traffic, kernel half only: key in map_traffic_sums; 0 = not looked for yet */
+	__u64 target_id;
 };
 
 /*
@@ -851,6 +859,6 @@ _Static_assert(sizeof(struct tproxy_block) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_block_entry) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_block_text) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_block_stat) == 48, "ABI");
-_Static_assert(sizeof(struct tproxy_traffic) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_traffic) == 40, "ABI");
 
 #endif
