@@ -713,14 +713,19 @@ enum tproxy_block_kind {
 
 #define TPROXY_BLOCK_TRIE(slot, kind) (_TPROXY_BLOCK_KIND_MAX * (slot) + (kind))
 
+struct tproxy_block_slot {
+	__u64 loaded_ns;   /* CLOCK_MONOTONIC of the last change */
+	__u64 next_end_ns; /* CLOCK_MONOTONIC: no entry ends before; 0 = none ends */
+	__u32 n_entries[_TPROXY_BLOCK_KIND_MAX];
+	__u32 error;	  /* errno of connect() to a blocked address; 0 = EACCES */
+	__u32 generation; /* counts lists that were replaced as a whole */
+};
+
+/* The kernel half reads state, and error of the slot in use. */
 struct tproxy_block {
-	__u32 state;	      /* enum tproxy_block_state; 0: the hooks do nothing */
-	__u32 generation;     /* counts lists */
-	__u32 error;	      /* errno of connect() to a blocked address; 0 = EACCES */
-	__u32 previous;	      /* user space only: state of the list before, 0xffffffff = none */
-	__u64 loaded_ns;      /* CLOCK_MONOTONIC */
-	__u32 previous_error; /* user space only */
-	__u32 n_entries;      /* user space only: entries of the block trie in use */
+	__u32 state; /* enum tproxy_block_state; 0: the hooks do nothing */
+	__u32 held;  /* 1: the other slot has the previous list until this one is confirmed */
+	struct tproxy_block_slot slots[2];
 };
 
 enum tproxy_block_entry_flags {
@@ -854,7 +859,7 @@ _Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");
 _Static_assert(sizeof(struct tproxy_flow_key) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_flow) == 104, "ABI");
-_Static_assert(sizeof(struct tproxy_block) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_block) == 72, "ABI");
 /* A node of the trie then takes 96 bytes. */
 _Static_assert(sizeof(struct tproxy_block_entry) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_block_text) == 128, "ABI");

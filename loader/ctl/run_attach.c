@@ -22,8 +22,8 @@
 #include "rules/rules.h"
 #include "state/direct.h"
 #include "state/maps.h"
+#include "state/on_demand.h"
 #include "state/policy.h"
-#include "state/udp_links.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -49,7 +49,7 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 	struct tproxy_policy policy;
 	uint32_t version;
 	size_t i;
-	bool udp;
+	unsigned int needs;
 	int r;
 
 	r = maps_check_abi(pin_dir, &version);
@@ -60,9 +60,9 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 	r = policy_read_pinned(pin_dir, &policy);
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_POLICY, r);
-	udp = udp_links_wanted(pin_dir);
+	needs = on_demand_needs(pin_dir);
 	for (i = 0; i < _HOOK_MAX && r == 0; i++) {
-		if (hooks[i].need == HOOK_NEED_BLOCK || (hooks[i].need == HOOK_NEED_UDP && !udp))
+		if (!on_demand_wants(needs, &hooks[i]))
 			continue;
 		/* Without a relay cgroup, relays may run in the same cgroups as clients. */
 		if (hooks[i].scope || (hooks[i].relay && !policy.relay_cgroup_id))

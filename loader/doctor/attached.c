@@ -22,9 +22,9 @@
 #include "foreign_programs.h"
 #include "host/cgroup.h"
 #include "objects.h"
+#include "state/on_demand.h"
 #include "state/pins.h"
 #include "state/target_list.h"
-#include "state/udp_links.h"
 #include "tproxy_abi.h"
 
 struct check {
@@ -34,7 +34,7 @@ struct check {
 	size_t n_kept;		       /* not wanted by the last load, but in use */
 	struct tproxy_target *targets; /* cgroups of the last load; NULL: unknown */
 	size_t n_targets;
-	bool udp; /* a rule in force is about UDP */
+	unsigned int needs; /* see state/on_demand.h */
 	bool good;
 };
 
@@ -87,14 +87,19 @@ static bool is_wanted(const struct check *check, uint64_t cgroup_id)
 }
 
 /*
- * The hooks of UDP are attached while a rule is about UDP. A process that replaced the rules and
- * died before it detached the hooks leaves them attached, which costs time for each packet of the
- * scope.
+ * Some hooks are attached only while rules or the block list need them. A process that replaced
+ * these and died before it detached the hooks leaves them attached, which costs time for each
+ * packet of the scope.
  */
 static void report_needless(struct check *check, const struct pinned_link *link, const char *cgroup)
 {
+	const struct hook *hook = hook_by_name(link->hook);
+
 	doctor_add(check->d, DOCTOR_WARNING, "links",
-		   "%s is attached to %s, but no rule in force is about UDP", link->hook, cgroup);
+		   hook->need == HOOK_NEED_UDP
+			   ? "%s is attached to %s, but no rule in force is about UDP"
+			   : "%s is attached to %s, but the block list is empty",
+		   link->hook, cgroup);
 	doctor_fix(check->d, "%s", doctor_fix_load(check->d));
 	check->good = false;
 }
@@ -103,7 +108,7 @@ static bool is_needless(const struct check *check, const struct pinned_link *lin
 {
 	const struct hook *hook = hook_by_name(link->hook);
 
-	return hook && hook->need == HOOK_NEED_UDP && !check->udp;
+	return hook && !on_demand_wants(check->needs, hook);
 }
 
 static void report_kept(const struct check *check)
@@ -184,8 +189,7 @@ static int collect_link(struct pins *pins, const char *name, void *data)
 /* Returns true if this hook has to be attached now, at scopes or where relays run. */
 static bool is_required(const struct check *check, const struct hook *hook)
 {
-	return hook_is_attached(hook) &&
-	       (hook->need == HOOK_NEED_NONE || (hook->need == HOOK_NEED_UDP && check->udp));
+	return hook_is_attached(hook) && on_demand_wants(check->needs, hook);
 }
 
 /*
@@ -233,7 +237,7 @@ static void check_links(struct check *check)
 	if (pins_for_each(&pins, collect_link, check) < 0)
 		return;
 	read_targets(check);
-	check->udp = udp_links_wanted(check->d->pin_dir);
+	check->needs = on_demand_needs(check->d->pin_dir);
 	for (i = 0; i < check->links.n; i++)
 		check_link(check, &check->links.list[i]);
 	report_kept(check);

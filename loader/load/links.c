@@ -5,8 +5,8 @@
  * A link attaches the program of one hook to one cgroup. Its pin, link_NAME_<cgroup id>, keeps it
  * attached after the loader has ended. A load gives an existing link the new program
  * (pinned_link.h). Missing links are attached in the order of objects.h, connect last. The hooks of
- * UDP are wanted only while a rule is about UDP; udp_links.c attaches and detaches them when rules
- * are loaded later.
+ * UDP and of the block list are wanted only while something needs them; state/on_demand.c attaches
+ * and detaches them when rules or lists are loaded later.
  *
  * A link is stale if the load does not want it, because its cgroup is no longer one of the targets.
  * A link is dead if the kernel has detached it, because its cgroup was removed; its pin stays until

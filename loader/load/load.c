@@ -50,13 +50,13 @@
 #include "report.h"
 #include "rules_step.h"
 #include "search_bit.h"
+#include "state/on_demand.h"
 #include "state/owned.h"
 #include "state/pinned_link.h"
 #include "state/pins.h"
 #include "state/policy.h"
 #include "state/relays.h"
 #include "state/target_list.h"
-#include "state/udp_links.h"
 #include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
@@ -334,6 +334,13 @@ static int finish_steps(struct load *l)
 	return r;
 }
 
+static void set_need(struct targets *targets, enum hook_need need, bool exists)
+{
+	targets->needs &= ~ON_DEMAND_BIT(need);
+	if (exists)
+		targets->needs |= ON_DEMAND_BIT(need);
+}
+
 /* Runs the steps from need_btf() on. Each step logs its own error. */
 static int load_steps(struct load *l)
 {
@@ -367,7 +374,7 @@ static int load_steps(struct load *l)
 	r = rules_step_run(l->skel->obj, &l->pins, &l->rules);
 	if (r < 0)
 		return r;
-	l->targets.udp = l->rules.store.now->needs & TPROXY_NEEDS_UDP;
+	set_need(&l->targets, HOOK_NEED_UDP, l->rules.store.now->needs & TPROXY_NEEDS_UDP);
 	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->created);
 	if (r < 0)
 		return r;
@@ -428,8 +435,9 @@ static int load_with(const struct load_options *options)
 	if (r < 0)
 		return r;
 	r = check_pinned(&l.pins);
-	l.targets.udp = l.rules.compiled ? l.rules.compiled->has_udp
-					 : r == 0 && udp_links_wanted(l.pins.path);
+	l.targets.needs = r == 0 ? on_demand_needs(l.pins.path) : 0;
+	if (r == 0 && l.rules.compiled)
+		set_need(&l.targets, HOOK_NEED_UDP, l.rules.compiled->has_udp);
 	if (r == 0)
 		r = foreign_check(&l.pins, &l.targets, options->force);
 	if (r == 0)

@@ -24,6 +24,7 @@
 #include "log.h"
 #include "objects.h"
 #include "options.h"
+#include "state/on_demand.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -205,14 +206,14 @@ static bool in_scope(const struct targets *t, const struct cgroup *cgroup)
 /* Without --relay-cgroup relays run where clients do. */
 bool targets_want_scopes(const struct targets *t, const struct hook *hook)
 {
-	if (hook->need == HOOK_NEED_BLOCK || (hook->need == HOOK_NEED_UDP && !t->udp))
+	if (!on_demand_wants(t->needs, hook))
 		return false;
 	return hook->scope || (hook->relay && t->relay.fd < 0);
 }
 
 bool targets_want_relay(const struct targets *t, const struct hook *hook)
 {
-	if (hook->need == HOOK_NEED_BLOCK)
+	if (!on_demand_wants(t->needs, hook))
 		return false;
 	return hook->relay && t->relay.fd >= 0 && !(hook->scope && in_scope(t, &t->relay));
 }

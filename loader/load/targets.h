@@ -21,7 +21,7 @@ struct targets {
 	struct cgroup relay; /* fd -1: no --relay-cgroup */
 	char **absent;	     /* scopes that do not exist now; paths as given */
 	size_t n_absent;
-	bool udp; /* a rule is about UDP: its hooks are wanted; set by load.c */
+	unsigned int needs; /* see state/on_demand.h; set by load.c */
 };
 
 #define TARGETS_NULL                                                                               \

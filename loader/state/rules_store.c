@@ -20,23 +20,21 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "bpffs.h"
 #include "inner_maps.h"
 #include "log.h"
 #include "maps.h"
 #include "monotonic.h"
 #include "objects.h"
+#include "on_demand.h"
 #include "pins.h"
 #include "policy.h"
 #include "rules/rules.h"
+#include "slot_pins.h"
 #include "tproxy_abi.h"
-#include "udp_links.h"
 #include "util.h"
 
 static int log_error(const struct rules_store *s, const char *what, int r)
@@ -46,56 +44,10 @@ static int log_error(const struct rules_store *s, const char *what, int r)
 	return r;
 }
 
-/* Writes the second name, under which a pin is staged before it is renamed. */
-static void staged_name(enum pinned_map_id id, char name[PINS_LINK_LEN])
-{
-	snprintf(name, PINS_LINK_LEN, "%s" PINNED_STAGED, pinned_maps[id].name);
-}
-
-/* Pins a map under a further name, with the owner and the mode that its pin has. */
-static int pin_as(const struct rules_store *s, const char *name, enum pinned_map_id id, int fd)
-{
-	char path[PATH_MAX];
-	struct stat st;
-	int r;
-
-	r = pins_remove(s->pins, name);
-	if (r < 0)
-		return r;
-	r = pins_path(s->pins, name, path);
-	if (r < 0)
-		return r;
-	if (bpf_obj_pin(fd, path) < 0 || fstat(s->pins->fd, &st) < 0)
-		return log_error(s, "pin rules", -errno);
-	return pins_set_access(s->pins, name, st.st_gid, pinned_maps[id].mode);
-}
-
-static int stage(const struct rules_store *s, enum pinned_map_id id, int fd)
-{
-	char name[PINS_LINK_LEN];
-
-	staged_name(id, name);
-	return pin_as(s, name, id, fd);
-}
-
-static int rename_staged(const struct rules_store *s, enum pinned_map_id id)
-{
-	char name[PINS_LINK_LEN];
-
-	staged_name(id, name);
-	if (renameat(s->pins->fd, name, s->pins->fd, pinned_maps[id].name) < 0)
-		return log_error(s, "rename the pin of the rules", -errno);
-	return 0;
-}
-
 static void remove_staged(const struct rules_store *s)
 {
-	char name[PINS_LINK_LEN];
-
-	staged_name(PINNED_RULES_ACTIVE, name);
-	pins_remove(s->pins, name);
-	staged_name(PINNED_SETS_ACTIVE, name);
-	pins_remove(s->pins, name);
+	slot_pins_remove_staged(s->pins, PINNED_RULES_ACTIVE);
+	slot_pins_remove_staged(s->pins, PINNED_SETS_ACTIVE);
 }
 
 /* Sets or clears TPROXY_RULES_LOOPBACK. */
@@ -154,75 +106,14 @@ static int open_maps(struct rules_store *s)
 	return 0;
 }
 
-static int open_pin(const struct rules_store *s, const char *name, int *ret_fd)
-{
-	char path[PATH_MAX];
-	int fd, r;
-
-	r = pins_path(s->pins, name, path);
-	if (r < 0)
-		return r;
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return fd;
-	*ret_fd = fd;
-	return 0;
-}
-
-/* Opens a pin if it is that of the map with this id. Returns -ENOENT if it is not. */
-static int open_pin_of(const struct rules_store *s, const char *name, uint32_t id, int *ret_fd)
-{
-	_cleanup_close_ int fd = -1;
-	uint32_t pinned;
-	int r;
-
-	r = open_pin(s, name, &fd);
-	if (r == 0)
-		r = bpffs_map_id(fd, &pinned);
-	if (r < 0)
-		return r;
-	if (pinned != id)
-		return -ENOENT;
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
-/*
- * Opens the map in a slot, and completes its pin. A process that died between the update of the
- * slot and the renaming of the pins has left the second name. Without it the map is found by its
- * id.
- */
-static int open_in_use(const struct rules_store *s, int outer_fd, uint32_t slot,
-		       enum pinned_map_id pin, int *ret_fd)
-{
-	char staged[PINS_LINK_LEN];
-	uint32_t id;
-	int r;
-
-	r = inner_map_id(outer_fd, slot, &id);
-	if (r < 0)
-		return r;
-	r = open_pin_of(s, pinned_maps[pin].name, id, ret_fd);
-	if (r != -ENOENT)
-		return r;
-	staged_name(pin, staged);
-	r = open_pin_of(s, staged, id, ret_fd);
-	if (r == 0)
-		return rename_staged(s, pin);
-	r = inner_map_open(outer_fd, slot, ret_fd);
-	if (r == 0)
-		r = stage(s, pin, *ret_fd);
-	return r < 0 ? r : rename_staged(s, pin);
-}
-
 /*
  * If a load has made map_sets again, because its pin was missing, puts the pinned trie into the
  * slot.
  */
 static int open_sets(struct rules_store *s)
 {
-	int r = open_in_use(s, s->sets_fd, s->now->sets_slot, PINNED_SETS_ACTIVE,
-			    &s->inner_sets_fd);
+	int r = slot_pins_open_used(s->pins, s->sets_fd, s->now->sets_slot, PINNED_SETS_ACTIVE,
+				    &s->inner_sets_fd);
 
 	if (r != -ENOENT)
 		return r;
@@ -243,7 +134,7 @@ static int open_previous(struct rules_store *s)
 
 	if (!pins_exists(s->pins, PINNED_PREVIOUS))
 		return 0;
-	r = open_pin(s, PINNED_PREVIOUS, &fd);
+	r = slot_pins_open_name(s->pins, PINNED_PREVIOUS, &fd);
 	if (r == 0)
 		r = read_inner(fd, &previous);
 	if (r < 0)
@@ -263,7 +154,7 @@ int rules_store_open(const struct pins *pins, struct rules_store *s)
 	r = open_maps(s);
 	if (r < 0)
 		return r;
-	r = open_in_use(s, s->rules_fd, 0, PINNED_RULES_ACTIVE, &s->inner_fd);
+	r = slot_pins_open_used(pins, s->rules_fd, 0, PINNED_RULES_ACTIVE, &s->inner_fd);
 	if (r == 0)
 		r = read_inner(s->inner_fd, &s->now);
 	if (r < 0)
@@ -296,7 +187,7 @@ void rules_store_close(struct rules_store *s)
 
 int rules_store_hold(struct rules_store *s)
 {
-	int r = pin_as(s, PINNED_PREVIOUS, PINNED_RULES_ACTIVE, s->inner_fd);
+	int r = slot_pins_pin_as(s->pins, PINNED_PREVIOUS, PINNED_RULES_ACTIVE, s->inner_fd);
 
 	s->held = r == 0;
 	return r;
@@ -352,11 +243,11 @@ static int publish(struct rules_store *s, struct tproxy_rules **next, int *sets_
 		return log_error(s, "create a map of rules", r);
 	r = named ? set_loopback(s, true) : 0;
 	if (r == 0 && (*next)->needs & TPROXY_NEEDS_UDP && !s->links_later)
-		r = udp_links_attach(s->pins);
+		r = on_demand_attach(s->pins, HOOK_NEED_UDP);
 	if (r == 0)
-		r = stage(s, PINNED_RULES_ACTIVE, fd);
+		r = slot_pins_stage(s->pins, PINNED_RULES_ACTIVE, fd);
 	if (r == 0)
-		r = stage(s, PINNED_SETS_ACTIVE, *sets_fd);
+		r = slot_pins_stage(s->pins, PINNED_SETS_ACTIVE, *sets_fd);
 	if (r < 0)
 		return r;
 	r = inner_map_put(s->sets_fd, (*next)->sets_slot, *sets_fd);
@@ -371,8 +262,8 @@ static int publish(struct rules_store *s, struct tproxy_rules **next, int *sets_
 	s->inner_sets_fd = TAKE_FD(*sets_fd);
 	free(s->now);
 	s->now = TAKE_PTR(*next);
-	rename_staged(s, PINNED_RULES_ACTIVE);
-	rename_staged(s, PINNED_SETS_ACTIVE);
+	slot_pins_rename(s->pins, PINNED_RULES_ACTIVE);
+	slot_pins_rename(s->pins, PINNED_SETS_ACTIVE);
 	return 0;
 }
 
@@ -517,5 +408,5 @@ void rules_store_settle(struct rules_store *s)
 	}
 	set_loopback(s, s->now->needs & TPROXY_NEEDS_LOOPBACK);
 	if (!(s->now->needs & TPROXY_NEEDS_UDP))
-		udp_links_detach(s->pins);
+		on_demand_detach(s->pins, HOOK_NEED_UDP);
 }

@@ -144,7 +144,7 @@ def check_pins(bed):
 def test_killed_at_any_moment(proxied, ctl, binary):
     """I7. Before the next run, the connections see one of the two generations; that run works, and
     leaves nothing behind. To see it fail: rename the pins before map_rules is updated, and do not
-    repair them in open_in_use()."""
+    repair them in slot_pins_open_used()."""
     servers = Servers(proxied)
     rules = {"EACCES": [f"set s = {SERVER}", "refuse EACCES to @s"],
              "EPERM": [f"set s = {SERVER2}", "refuse ETIMEDOUT to @s", "default refuse EPERM"]}

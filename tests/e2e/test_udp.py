@@ -439,7 +439,7 @@ def test_resolver_of_libc(bed, guard):
 
 
 def test_attached_only_while_a_rule_is_about_udp(bed, guard):
-    """To see it fail: let udp_links_wanted() return true."""
+    """To see it fail: let on_demand_needs() return ~0."""
     bed.load(scopes=[bed.scope])
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     guard("refuse to 192.0.2.1\n")
@@ -490,7 +490,7 @@ def test_doctor_finds_needless_links(guarded, doctor):
 
 
 def test_rules_that_would_stop_a_foreign_program(bed, guard, ctl):
-    """Attached above, without BPF_F_ALLOW_MULTI. Fails if udp_links.c does not look for it."""
+    """Attached above, without BPF_F_ALLOW_MULTI. Fails if on_demand.c does not look for it."""
     bed.load()
     pin = bed.directory / "bpf" / "foreign"
     load_loopback_filter(pin, "egress", passes=False)
