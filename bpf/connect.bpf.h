@@ -22,6 +22,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "blockops.bpf.h"
 #include "decide.bpf.h"
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
@@ -158,6 +159,12 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->shares[TPROXY_SHARE_CGROUP] = share_index(seed, TPROXY_SHARE_CGROUP, conn->cgroup_id);
 	conn->shares[TPROXY_SHARE_SLICE] = share_index(
 		seed, TPROXY_SHARE_SLICE, bpf_get_current_ancestor_cgroup_id(SLICE_LEVEL));
+}
+
+static __always_inline void gather_block(struct attempt *a)
+{
+	if (a->facts.dst_class != ENDPOINT_LOOPBACK && is_blocking())
+		a->facts.block_error = (__u32)block_connect(a->dst);
 }
 
 static __always_inline void gather_caller(struct attempt *a)
@@ -367,6 +374,9 @@ static __always_inline bool is_decided_by_destination(struct attempt *a)
 /* Gathers further facts until they decide. */
 static __always_inline void investigate(struct attempt *a)
 {
+	gather_block(a);
+	if (is_decided(a, STAGE_BLOCK))
+		return;
 	gather_caller(a);
 	if (is_decided(a, STAGE_CALLER))
 		return;

@@ -45,6 +45,7 @@ struct decision {
 
 enum stage {
 	STAGE_DESTINATION, /* the address: needs neither the socket nor the process */
+	STAGE_BLOCK,
 	STAGE_CALLER,
 	STAGE_SOCKET,
 	STAGE_RULES,
@@ -61,6 +62,8 @@ struct facts {
 	/* STAGE_DESTINATION */
 	enum endpoint_class dst_class;
 	__u16 dst_port;
+	/* STAGE_BLOCK: errno of the block list, 0 = not blocked */
+	__u32 block_error;
 	/* STAGE_CALLER: the socket has the UPSTREAM mark, or the process is in the relay cgroup */
 	bool exempt;
 	/* STAGE_SOCKET */
@@ -145,6 +148,17 @@ static __always_inline enum tproxy_stat decide_destination(const struct facts *f
 	/* The kernel fails such a connect() at once. Redirected, it would seem to succeed. */
 	if (facts->dst_class == ENDPOINT_MULTICAST)
 		return TPROXY_STAT_BYPASS_MULTICAST;
+	return REASON_NONE;
+}
+
+/*
+ * Before the question whether the caller is a relay: a relay must not reach a blocked address
+ * either, for a client that asked before it was blocked. Loopback is never blocked.
+ */
+static __always_inline enum tproxy_stat decide_block(const struct facts *facts)
+{
+	if (facts->block_error && facts->dst_class != ENDPOINT_LOOPBACK)
+		return TPROXY_STAT_BLOCKED;
 	return REASON_NONE;
 }
 
@@ -252,6 +266,8 @@ decide_stage(const struct facts *facts, const struct tproxy_policy *policy, enum
 	switch (stage) {
 	case STAGE_DESTINATION:
 		return decide_destination(facts, policy);
+	case STAGE_BLOCK:
+		return decide_block(facts);
 	case STAGE_CALLER:
 		return decide_caller(facts);
 	case STAGE_SOCKET:
@@ -307,6 +323,12 @@ static __always_inline struct decision decide_by(enum tproxy_stat reason, const 
 			.verdict = VERDICT_REFUSE,
 			.reason = reason,
 			.error = (int)facts->rule_error,
+		};
+	case TPROXY_STAT_BLOCKED:
+		return (struct decision){
+			.verdict = VERDICT_REFUSE,
+			.reason = reason,
+			.error = (int)facts->block_error,
 		};
 	case TPROXY_STAT_NEGATIVE_CACHE:
 		return (struct decision){

@@ -34,6 +34,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "blockops.bpf.h"
 #include "connect.bpf.h"
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
@@ -263,23 +264,19 @@ int tproxy_egress(struct __sk_buff *ctx)
 SEC("cgroup_skb/ingress")
 int tproxy_block_in(struct __sk_buff *ctx)
 {
-	if (traffic_is_counted())
-		traffic_count(ctx, /* in= */ true);
-	return 1;
+	return block_skb(ctx, /* in= */ true);
 }
 
 SEC("cgroup_skb/egress")
 int tproxy_block_out(struct __sk_buff *ctx)
 {
-	if (traffic_is_counted())
-		traffic_count(ctx, /* in= */ false);
-	return 1;
+	return block_skb(ctx, /* in= */ false);
 }
 
 SEC("xdp.frags")
 int tproxy_xdp(struct xdp_md *ctx)
 {
-	return XDP_PASS;
+	return block_xdp(ctx);
 }
 
 /*

@@ -65,14 +65,6 @@ static __always_inline void traffic_add(struct tproxy_traffic *traffic, __u64 pa
 	__sync_fetch_and_add(in ? &traffic->bytes_in : &traffic->bytes_out, bytes);
 }
 
-static __always_inline bool traffic_is_counted(void)
-{
-	const __u32 key = 0;
-	const struct tproxy_block *block = bpf_map_lookup_elem(&map_block, &key);
-
-	return block && block->state & TPROXY_BLOCK_TRAFFIC;
-}
-
 /* Counts a packet that passes block_in, or block_out. */
 static __always_inline void traffic_count(struct __sk_buff *ctx, bool in)
 {

@@ -21,6 +21,7 @@
 #include "host/json.h"
 #include "log.h"
 #include "options.h"
+#include "rules/prefix.h"
 #include "state/counters.h"
 #include "state/direct.h"
 #include "state/maps.h"
@@ -224,6 +225,21 @@ static void add_reason(struct json_object *root, const struct gather *g,
 	json_add_string(root, "text", text);
 }
 
+/* Adds the entry of the block list that decides about the destination, if it has one. */
+static void add_block(struct json_object *root, const struct gathered *found)
+{
+	struct json_object *block;
+	char prefix[PREFIX_FORMAT_LEN];
+
+	if (found->n_known <= STAGE_BLOCK || !found->block.listed)
+		return;
+	block = json_object_new_object();
+	json_add_string(block, "prefix",
+			prefix_format(&found->block.prefix, prefix, sizeof(prefix)));
+	json_add_string(block, "kind", found->block.allowed ? "allow" : "block");
+	json_object_object_add(root, "block", block);
+}
+
 /* Returns true if the verdict depends on the rules, so that no earlier stage decides. */
 static bool is_by_rules(const struct gather *g, const struct gathered *found)
 {
@@ -252,6 +268,7 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	}
 	if (decision->verdict == VERDICT_REDIRECT)
 		json_add_endpoint(root, "relay", &found->relay_ep);
+	add_block(root, found);
 	if (is_by_rules(g, found))
 		rule_facts_add_rule(root, &g->rules, &found->rule);
 	add_caller(facts, g, found);
@@ -292,6 +309,7 @@ static void print_text(struct json_object *root)
 {
 	struct json_object *facts = json_object_object_get(root, "facts"),
 			   *array = json_object_object_get(root, "assumed"),
+			   *block = json_object_object_get(root, "block"),
 			   *rule = json_object_object_get(root, "rule");
 	const char *error = json_get_string(root, "errno"), *relay = json_get_string(root, "relay");
 	size_t i;
@@ -303,6 +321,9 @@ static void print_text(struct json_object *root)
 		printf(" to %s", relay);
 	printf("\n%s: %s%s\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
+	if (block)
+		printf("block list: %s %s\n", json_get_string(block, "kind"),
+		       json_get_string(block, "prefix"));
 	if (rule)
 		print_rule(rule);
 	printf("\n");

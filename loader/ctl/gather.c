@@ -108,6 +108,32 @@ static int gather_destination(struct gather *g, struct gathered *out)
 	return 0;
 }
 
+static int gather_block(struct gather *g, struct gathered *out)
+{
+	struct block_facts_maps maps = { .allow = -1 };
+	struct tproxy_block block;
+	const __u32 key = 0;
+	int slot, r;
+
+	if (out->facts.dst_class == ENDPOINT_LOOPBACK)
+		return 0;
+	r = lookup(g, PINNED_BLOCK, &key, &block);
+	if (r < 0 || !(block.state & TPROXY_BLOCK_ENTRIES))
+		return r;
+	slot = block.state & TPROXY_BLOCK_SLOT ? 1 : 0;
+	r = open_map(g, PINNED_BLOCK_0 + TPROXY_BLOCK_TRIE(slot, TPROXY_BLOCK));
+	if (r == 0 && block.state & TPROXY_BLOCK_ALLOWS) {
+		r = open_map(g, PINNED_BLOCK_0 + TPROXY_BLOCK_TRIE(slot, TPROXY_ALLOW));
+		maps.allow = g->maps[PINNED_BLOCK_0 + TPROXY_BLOCK_TRIE(slot, TPROXY_ALLOW)];
+	}
+	maps.block = g->maps[PINNED_BLOCK_0 + TPROXY_BLOCK_TRIE(slot, TPROXY_BLOCK)];
+	if (r == 0)
+		r = block_facts_find(&maps, &out->dst, &out->block);
+	if (r == 0 && out->block.listed && !out->block.allowed)
+		out->facts.block_error = block_facts_error(&block, block.state);
+	return r == -ENOENT ? -ESTALE : r;
+}
+
 static uint64_t cgroup_id_at(const struct caller *caller, uint32_t level)
 {
 	return level <= caller->cgroup.level ? caller->cgroup_ids[level] : 0;
@@ -306,6 +332,7 @@ void gather_facts(struct gather *g, const union sockaddr_any *dst, struct gather
 {
 	static int (*const stages[_STAGE_MAX])(struct gather * g, struct gathered * out) = {
 		[STAGE_DESTINATION] = gather_destination,
+		[STAGE_BLOCK] = gather_block,
 		[STAGE_CALLER] = gather_caller,
 		[STAGE_SOCKET] = gather_socket,
 		[STAGE_RULES] = gather_rules,

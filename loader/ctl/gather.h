@@ -6,6 +6,7 @@
 #ifndef TPROXY_CTL_GATHER_H
 #define TPROXY_CTL_GATHER_H
 
+#include "block_facts.h"
 #include "caller.h"
 #include "decide.bpf.h"
 #include "objects.h"
@@ -35,6 +36,7 @@ struct gathered {
 	enum stage n_known;		/* the stages before this one are known */
 	int error;			/* why stage n_known is not; 0: it was not needed */
 	char scope_link[PINS_LINK_LEN]; /* the pin that scope_error is about */
+	struct block_facts block;	/* valid from STAGE_BLOCK on */
 	struct rule_found rule;		/* valid from STAGE_RULES on */
 	/* valid from STAGE_RELAY on */
 	struct tproxy_relay relay;

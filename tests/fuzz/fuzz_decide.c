@@ -27,6 +27,7 @@ static void facts_from(const struct input *in, struct facts *facts)
 	*facts = (struct facts){
 		.dst_class = in->dst_class % (ENDPOINT_LINK_LOCAL + 1),
 		.dst_port = in->dst_port,
+		.block_error = in->bits & 1 << 10 ? EACCES : 0,
 		.exempt = in->bits & 1 << 0,
 		.repair = in->bits & 1 << 1,
 		.unsupported = in->bits & 1 << 2,
@@ -91,6 +92,7 @@ static void check_redirect(const struct facts *facts, const struct tproxy_policy
 	require(facts->rule_action == TPROXY_RULE_REDIRECT);
 	require(facts->dst_port);
 	require(!facts->exempt && !facts->dst_is_relay);
+	require(!facts->block_error || facts->dst_class == ENDPOINT_LOOPBACK);
 	require(!facts->repair && !facts->unsupported && !facts->bound_device);
 	require(facts->has_relay && facts->has_listener);
 	require(!facts->alive_ns || facts->now_ns <= facts->alive_ns + TPROXY_STALE_NS);
@@ -112,6 +114,10 @@ static void check(const struct decision *d, const struct facts *facts,
 		check_redirect(facts, policy);
 	} else if (is_by_rule(d->reason)) {
 		check_rule(d, facts);
+	} else if (d->reason == TPROXY_STAT_BLOCKED) {
+		require(d->verdict == VERDICT_REFUSE && !d->fail_closed);
+		require(d->error == (int)facts->block_error);
+		require(facts->dst_class != ENDPOINT_LOOPBACK);
 	} else if (d->reason == TPROXY_STAT_NEGATIVE_CACHE) {
 		require(d->verdict == VERDICT_REFUSE && !d->fail_closed);
 		require(d->error == (int)facts->failed_error);

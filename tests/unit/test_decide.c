@@ -43,7 +43,8 @@ static void check(struct facts facts, const struct tproxy_policy *policy, enum v
 	assert_int_equal(d.error, error);
 	assert_int_equal(d.fail_closed, verdict == VERDICT_REFUSE &&
 						reason != TPROXY_STAT_NEGATIVE_CACHE &&
-						reason != TPROXY_STAT_RULE_REFUSED);
+						reason != TPROXY_STAT_RULE_REFUSED &&
+						reason != TPROXY_STAT_BLOCKED);
 }
 
 /* Direct or refused, as the policy says. */
@@ -91,6 +92,25 @@ static void test_direct(void **state)
 	facts = good();
 	facts.dst_is_relay = true;
 	check_direct(facts, TPROXY_STAT_BYPASS_LISTENER);
+}
+
+/* Before the relay, the rules and all else; only loopback goes before. */
+static void test_block(void **state)
+{
+	struct facts facts = good();
+
+	facts.block_error = ENETUNREACH;
+	facts.exempt = true;
+	facts.dst_port = 0;
+	facts.repair = true;
+	facts.rule_action = TPROXY_RULE_DIRECT;
+	check(facts, &fail_open, VERDICT_REFUSE, TPROXY_STAT_BLOCKED, ENETUNREACH);
+	check(facts, &fail_closed, VERDICT_REFUSE, TPROXY_STAT_BLOCKED, ENETUNREACH);
+	facts.dst_class = ENDPOINT_LOOPBACK;
+	check_direct(facts, TPROXY_STAT_BYPASS_LOOPBACK);
+	check(facts, &include_loopback, VERDICT_DIRECT, TPROXY_STAT_BYPASS_RELAY, 0);
+	facts.dst_class = ENDPOINT_MULTICAST;
+	check_direct(facts, TPROXY_STAT_BYPASS_MULTICAST);
 }
 
 static void test_policy(void **state)
@@ -298,6 +318,7 @@ static struct facts random_facts(void)
 		facts.dst_class = (enum endpoint_class)(random() % 4);
 	if (rarely())
 		facts.dst_port = 0;
+	facts.block_error = rarely() ? EACCES : 0;
 	facts.exempt = rarely();
 	facts.repair = rarely();
 	facts.unsupported = rarely();
@@ -364,8 +385,7 @@ static void test_stages(void **state)
 		bool other = stat == TPROXY_STAT_REFUSED || stat == TPROXY_STAT_PUBLISH_FAILED ||
 			     stat == TPROXY_STAT_ABORTED || stat == TPROXY_STAT_STALE ||
 			     stat == TPROXY_STAT_UNANSWERED || stat == TPROXY_STAT_RULE_UDP ||
-			     stat == TPROXY_STAT_OBSERVE_FULL || stat == TPROXY_STAT_EVENTS_LOST ||
-			     stat == TPROXY_STAT_BLOCKED;
+			     stat == TPROXY_STAT_OBSERVE_FULL || stat == TPROXY_STAT_EVENTS_LOST;
 
 		assert_int_equal(reached[stat], !other);
 	}
@@ -375,10 +395,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_redirect),       cmocka_unit_test(test_direct),
-		cmocka_unit_test(test_policy),	       cmocka_unit_test(test_strayed),
-		cmocka_unit_test(test_negative_cache), cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_rule_error),     cmocka_unit_test(test_rules_loopback),
-		cmocka_unit_test(test_order),	       cmocka_unit_test(test_stages),
+		cmocka_unit_test(test_block),	       cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_strayed),	       cmocka_unit_test(test_negative_cache),
+		cmocka_unit_test(test_rules),	       cmocka_unit_test(test_rule_error),
+		cmocka_unit_test(test_rules_loopback), cmocka_unit_test(test_order),
+		cmocka_unit_test(test_stages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The places that apply the block list (block.bpf.h):
+ *
+ *   connect     TCP connect() in a scope, by destination. Fails the call with the list's errno.
+ *   block_in    packets to the sockets of scopes and relays, by source
+ *   block_out   packets of these sockets, by destination
+ *   xdp         packets that an interface receives, by source
+ *
+ * Nothing comes from a blocked address, and nothing goes to it, on connections that exist already
+ * too. The relay's packets are no exception: they are those of redirected connections. connect
+ * refuses first, so that a program gets an error instead of a timeout. A connect() that was under
+ * way when the address was blocked waits for its timeout, because no hook of packets can fail it.
+ * A datagram that block_out drops fails the call with EPERM.
+ *
+ * map_block.state is read once for each packet or connect(). It is 0 while the list is empty and no
+ * traffic is counted. A slot without a trie blocks nothing.
+ */
+#ifndef TPROXY_BLOCKOPS_BPF_H
+#define TPROXY_BLOCKOPS_BPF_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "block.bpf.h"
+#include "endpoint.bpf.h"
+#include "maps.bpf.h"
+#include "packet.bpf.h"
+#include "tproxy_abi.h"
+#include "traffic.bpf.h"
+
+/* Return values of cgroup_skb programs. 2 and 3 would signal congestion. */
+enum {
+	SKB_DROP = 0,
+	SKB_PASS = 1,
+};
+
+/* Index of lo, in each network namespace. */
+#define BLOCK_IFINDEX_LO 1
+
+static __always_inline struct tproxy_block_entry *block_lookup(void *trie,
+							       const struct tproxy_prefix *key)
+{
+	return bpf_map_lookup_elem(trie, key);
+}
+
+static __always_inline __u64 block_now(void)
+{
+	return bpf_ktime_get_coarse_ns();
+}
+
+/* Returns the list in force, whose state the caller reads with block_state(). */
+static __always_inline const struct tproxy_block *get_block(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&map_block, &key);
+}
+
+static __always_inline __u32 block_state(const struct tproxy_block *block)
+{
+	return block ? *(const volatile __u32 *)&block->state : 0;
+}
+
+static __always_inline void *block_trie(__u32 state, enum tproxy_block_kind kind)
+{
+	__u32 key = TPROXY_BLOCK_TRIE(state & TPROXY_BLOCK_SLOT ? 1 : 0, kind);
+
+	return bpf_map_lookup_elem(&map_block_tries, &key);
+}
+
+static __always_inline void block_count_entry(struct tproxy_block_entry *entry, __u64 packets,
+					      __u64 bytes)
+{
+	__sync_fetch_and_add(&entry->packets, packets);
+	__sync_fetch_and_add(&entry->bytes, bytes);
+	entry->last_ns = bpf_ktime_get_coarse_ns();
+}
+
+static __always_inline struct tproxy_block_stat *block_stat(enum tproxy_place place)
+{
+	__u32 key = place;
+
+	return bpf_map_lookup_elem(&map_block_stats, &key);
+}
+
+/*
+ * Adds to a counter of this CPU. Atomically, because a softirq may interrupt a process that sends;
+ * nothing interrupts xdp.
+ */
+static __always_inline void block_add(enum tproxy_place place, __u64 *counter, __u64 n)
+{
+	if (place == TPROXY_PLACE_XDP)
+		*counter += n;
+	else
+		__sync_fetch_and_add(counter, n);
+}
+
+/* One packet, or segments that the kernel handles as one; or one connect(). */
+struct block_load {
+	__u64 packets, bytes;
+};
+
+/*
+ * Looks an address up, and counts. packet: NULL for a connect(). Returns true if it is blocked. The
+ * state must have ENTRIES.
+ */
+static __always_inline bool block_check(__u32 state, enum tproxy_place place,
+					struct tproxy_prefix *key, const struct packet *packet,
+					const struct block_load *load)
+{
+	struct tproxy_block_stat *stat = block_stat(place);
+	struct tproxy_block_entry *entry = NULL;
+	enum block_verdict verdict = BLOCK_PASS;
+	struct block_tries tries = {};
+
+	if (!stat)
+		return false;
+	block_add(place, &stat->seen, load->packets);
+	tries.block = block_trie(state, TPROXY_BLOCK);
+	if (state & TPROXY_BLOCK_ALLOWS)
+		tries.allow = block_trie(state, TPROXY_ALLOW);
+	if (tries.block)
+		verdict = block_decide(&tries, key, &entry);
+	if (verdict == BLOCK_PASS || !entry)
+		return false;
+	if (verdict == BLOCK_DROP && packet && packet_is_control(packet)) {
+		block_add(place, &stat->control, load->packets);
+		return false;
+	}
+	block_count_entry(entry, load->packets, load->bytes);
+	if (verdict == BLOCK_ALLOWED) {
+		block_add(place, &stat->allowed, load->packets);
+		return false;
+	}
+	block_add(place, &stat->dropped, load->packets);
+	block_add(place, &stat->dropped_bytes, load->bytes);
+	return true;
+}
+
+/*
+ * Checks the destination of a connect(). Returns the errno, or 0 if it is not blocked. A global
+ * function, see rules_find().
+ */
+__attribute__((noinline)) int block_connect(const struct tproxy_endpoint *dst)
+{
+	const struct tproxy_block *block = get_block();
+	const struct block_load load = { .packets = 1 };
+	const __u32 state = block_state(block);
+	struct tproxy_prefix key;
+
+	if (!dst || !block || !(state & TPROXY_BLOCK_ENTRIES))
+		return 0;
+	__builtin_memcpy(key.addr, dst->addr, sizeof(key.addr));
+	if (!block_check(state, TPROXY_PLACE_CONNECT, &key, NULL, &load))
+		return 0;
+	return (int)block_error_of(block, state);
+}
+
+/* True if the list has entries. All that a connect() pays for an empty list. */
+static __always_inline bool is_blocking(void)
+{
+	return block_state(get_block()) & TPROXY_BLOCK_ENTRIES;
+}
+
+static __always_inline void block_count_other(enum tproxy_place place)
+{
+	struct tproxy_block_stat *stat = block_stat(place);
+
+	if (stat)
+		block_add(place, &stat->seen, 1);
+}
+
+static __always_inline void block_count_invalid(enum tproxy_place place, __u64 packets)
+{
+	struct tproxy_block_stat *stat = block_stat(place);
+
+	if (!stat)
+		return;
+	block_add(place, &stat->seen, packets);
+	block_add(place, &stat->invalid, packets);
+}
+
+/* True if a packet of a socket is blocked. */
+static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, __u32 state, bool in,
+						 const struct block_load *load)
+{
+	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	const enum tproxy_place place = in ? TPROXY_PLACE_INGRESS : TPROXY_PLACE_EGRESS;
+	enum packet_version version;
+	struct tproxy_prefix key;
+	struct packet packet;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		version = PACKET_IPV4;
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		version = PACKET_IPV6;
+	else
+		return false;
+	if (packet_open_ip(data, end, version, &packet) != PACKET_IP) {
+		block_count_invalid(place, load->packets);
+		return false;
+	}
+	packet_address(&packet, /* source= */ in, &key);
+	return block_check(state, place, &key, &packet, load);
+}
+
+/* block_in and block_out. Returns the program's return value. */
+static __always_inline int block_skb(struct __sk_buff *skb, bool in)
+{
+	const __u32 state = block_state(get_block());
+	struct block_load load;
+
+	if (!(state & (TPROXY_BLOCK_ENTRIES | TPROXY_BLOCK_TRAFFIC)))
+		return SKB_PASS;
+	load.packets = skb->gso_segs ? skb->gso_segs : 1;
+	load.bytes = skb->len;
+	if (state & TPROXY_BLOCK_ENTRIES && skb->ifindex != BLOCK_IFINDEX_LO &&
+	    block_skb_is_blocked(skb, state, in, &load))
+		return SKB_DROP;
+	if (state & TPROXY_BLOCK_TRAFFIC)
+		traffic_count(skb, in);
+	return SKB_PASS;
+}
+
+/* Returns XDP_PASS or XDP_DROP. The headers are in the first buffer of a frame. */
+static __always_inline int block_xdp(struct xdp_md *xdp)
+{
+	const __u8 *data = (const __u8 *)(long)xdp->data, *end = (const __u8 *)(long)xdp->data_end;
+	const __u32 state = block_state(get_block());
+	struct tproxy_prefix key;
+	struct block_load load;
+	struct packet packet;
+
+	if (!(state & TPROXY_BLOCK_ENTRIES) || xdp->ingress_ifindex == BLOCK_IFINDEX_LO)
+		return XDP_PASS;
+	load.packets = 1;
+	load.bytes = bpf_xdp_get_buff_len(xdp);
+	switch (packet_open_frame(data, end, &packet)) {
+	case PACKET_IP:
+		break;
+	case PACKET_INVALID:
+		block_count_invalid(TPROXY_PLACE_XDP, 1);
+		return XDP_PASS;
+	default:
+		block_count_other(TPROXY_PLACE_XDP);
+		return XDP_PASS;
+	}
+	packet_address(&packet, /* source= */ true, &key);
+	return block_check(state, TPROXY_PLACE_XDP, &key, &packet, &load) ? XDP_DROP : XDP_PASS;
+}
+
+#endif
