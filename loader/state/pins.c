@@ -287,12 +287,17 @@ void pins_format_link(const char *hook, uint64_t cgroup_id, char buf[PINS_LINK_L
 
 int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *ret_cgroup_id)
 {
+	/* The name of a hook may have an underscore, so the id follows the last one. */
+	const char *last = strrchr(name, '_');
 	char hook[PINS_LINK_LEN];
+	int end = 0, hook_end = 0;
 	uint64_t id;
-	int end = 0;
 
-	if (sscanf(name, "link_%31[a-z0-9]_%" SCNx64 "%n", hook, &id, &end) != 2 || name[end])
+	if (!last || sscanf(name, "link_%50[a-z0-9_]%n", hook, &hook_end) != 1 || name[hook_end])
 		return -EINVAL;
+	if (last < name + 6 || sscanf(last, "_%" SCNx64 "%n", &id, &end) != 1 || last[end])
+		return -EINVAL;
+	hook[last - name - 5] = '\0';
 	strcpy(ret_hook, hook);
 	*ret_cgroup_id = id;
 	return 0;
