@@ -190,19 +190,20 @@ static char *read_line(char *buf, int size, void *stream)
 }
 
 /*
- * Passes on a key, once only unless it is config->many. Returns 0, or -EINVAL with the reason in
+ * Passes on a key, once only unless it may be repeated. Returns 0, or -EINVAL with the reason in
  * error.
  */
 static int set(struct reader *reader, const char *key, const char *value,
 	       char error[CONFIGFILE_ERROR_LEN])
 {
 	const struct configfile *config = reader->config;
+	const bool many = config->may_repeat && config->may_repeat(config->data, key);
 	size_t i;
 
 	if (config->set(config->data, key, value, reader->line, error) < 0)
 		return -EINVAL;
 	for (i = 0; i < reader->n_keys; i++) {
-		if (strcmp(key, reader->keys[i].name) != 0 || strcmp(key, config->many) == 0)
+		if (many || strcmp(key, reader->keys[i].name) != 0)
 			continue;
 		snprintf(error, CONFIGFILE_ERROR_LEN, "given twice, first at %s:%u", config->path,
 			 reader->keys[i].line);

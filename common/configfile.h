@@ -17,7 +17,8 @@
 struct configfile {
 	const char *path;
 	const char *section;
-	const char *many; /* the one key that may be repeated */
+	/* Returns true if the key may be given more than once. NULL: none may. */
+	bool (*may_repeat)(const void *data, const char *key);
 	/*
 	 * Called for each key of the section; line counts from 1. Returns 0, or -EINVAL with a
 	 * message in error.

@@ -35,7 +35,7 @@ enum optable_type {
 #define OPTABLE_KEY	 (1U << 0) /* is a key of the configuration file too */
 #define OPTABLE_FIXED	 (1U << 1) /* a reload cannot change it */
 #define OPTABLE_ZERO	 (1U << 2) /* 0 is valid too, whatever min is */
-#define OPTABLE_REPEATED (1U << 3) /* may be given more than once; at most one key has it */
+#define OPTABLE_REPEATED (1U << 3) /* may be given more than once */
 #define OPTABLE_POSITIVE (1U << 4) /* a duration: 0 is not valid */
 #define OPTABLE_ONCE	 (1U << 5) /* a path: given at most once on the command line */
 

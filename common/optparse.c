@@ -245,19 +245,34 @@ static int set_key(void *data, const char *key, const char *value, unsigned int 
 	return optable_refuse(error, "unknown key");
 }
 
+static bool may_repeat(const void *data, const char *key)
+{
+	const struct key_target *target = data;
+	const struct optable *table = target->table;
+	size_t i;
+
+	for (i = 0; i < table->n_rows; i++) {
+		if (table->rows[i].flags & OPTABLE_KEY && strcmp(key, table->rows[i].name) == 0)
+			return table->rows[i].flags & OPTABLE_REPEATED;
+	}
+	return false;
+}
+
 static int read_config(const struct optable *table, const char *path, void *options,
 		       struct optparse_given *given)
 {
 	struct key_target target = { .table = table, .options = options, .given = given };
 	struct configfile file = {
-		.path = path, .section = table->section, .many = "", .set = set_key, .data = &target
+		.path = path,
+		.section = table->section,
+		.may_repeat = may_repeat,
+		.set = set_key,
+		.data = &target,
 	};
 	const struct optable_row *row;
 	char error[OPTABLE_ERROR_LEN];
 
 	for (row = table->rows; row < table->rows + table->n_rows; row++) {
-		if ((row->flags & OPTABLE_KEY) && (row->flags & OPTABLE_REPEATED))
-			file.many = row->name;
 		if (row->type != OPTABLE_TYPE_CONFIG)
 			continue;
 		if (optable_path(path, (char *)options + row->offset, error) < 0)

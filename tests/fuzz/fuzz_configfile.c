@@ -61,11 +61,16 @@ static int on_key(void *data, const char *key, const char *value, unsigned int n
 	return -EINVAL;
 }
 
+static bool may_repeat(const void *data, const char *key)
+{
+	return strcmp(key, "cgroup") == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct reading reading = {};
 	struct configfile file = {
-		.path = "fuzz.conf", .many = "cgroup", .set = on_key, .data = &reading
+		.path = "fuzz.conf", .may_repeat = may_repeat, .set = on_key, .data = &reading
 	};
 	bool has_nul;
 	int r;
