@@ -62,6 +62,7 @@ void doctor_pinned(struct doctor *d);
 void doctor_scopes(struct doctor *d);
 void doctor_rules(struct doctor *d);
 void doctor_attached(struct doctor *d);
+void doctor_xdp(struct doctor *d);
 void doctor_policies(struct doctor *d);
 void doctor_relay(struct doctor *d);
 void doctor_waiting(struct doctor *d);

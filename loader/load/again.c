@@ -65,6 +65,26 @@ static int add_targets(const struct load_options *given, const struct tproxy_tar
 	return r;
 }
 
+/* All interfaces of a load have the same mode. */
+static int add_interfaces(struct load_options *o)
+{
+	_cleanup_free_ struct tproxy_target *list = NULL;
+	size_t n = 0, i;
+	int r;
+
+	r = target_list_read_xdp_pinned(o->pin_dir, &list, &n);
+	if (r < 0 || n == 0)
+		return r;
+	o->xdp = calloc(n, sizeof(*o->xdp));
+	if (!o->xdp)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
+		snprintf(o->xdp[i], sizeof(o->xdp[i]), "%.*s", IFNAMSIZ - 1, list[i].path);
+	o->n_xdp = n;
+	o->xdp_mode = (enum tproxy_xdp_mode)list[0].xdp_mode;
+	return 0;
+}
+
 static int read_targets(const struct load_options *given, struct load_options *o)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
@@ -76,6 +96,8 @@ static int read_targets(const struct load_options *given, struct load_options *o
 		r = -ENODATA;
 	if (r == 0)
 		r = add_targets(given, list, n, o);
+	if (r == 0)
+		r = add_interfaces(o);
 	if (r < 0)
 		log_err("cannot read the cgroups of the previous load from '%s/map_targets': %s; load again with all options",
 			given->pin_dir, strerror(-r));

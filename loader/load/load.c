@@ -9,6 +9,7 @@
  *   programs  let the kernel verify them, pin them by rename
  *   policy    withdraw registrations of relays that lose their hooks, write map_policy
  *   rules     put the rules of --rules into force
+ *   xdp       attach to the interfaces of --xdp, or update the links there
  *   links     update existing links in place, attach missing ones, connect last; then detach
  *             those that are no longer wanted
  *
@@ -17,7 +18,7 @@
  * Once all links are attached, nothing is undone: a link that cannot be detached stays until the
  * next run. The directory is locked from the second step to the end.
  *
- * The work of the last four steps is in programs.c, withdraw.c, policy_renew.c, rules_step.c and
+ * The work of the last steps is in programs.c, withdraw.c, policy_renew.c, rules_step.c, xdp.c and
  * links.c. Of these files only this one includes the skeleton; the others get the BPF object or the
  * descriptor of a map.
  */
@@ -57,11 +58,13 @@
 #include "state/policy.h"
 #include "state/relays.h"
 #include "state/target_list.h"
+#include "state/xdp_link.h"
 #include "targets.h"
 #include "tproxy.skel.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "withdraw.h"
+#include "xdp.h"
 
 #define BTF_PATH "/sys/kernel/btf/vmlinux"
 
@@ -78,6 +81,7 @@ struct load {
 	struct tproxy_policy policy;
 	struct withdrawn outside; /* relays whose registration this run withdrew */
 	struct rules_step rules;
+	struct xdp_step xdp;
 };
 
 /* Attaching needs privilege. Check first, to report it in one line. */
@@ -209,10 +213,11 @@ static int load_object(struct load *l)
 	int r;
 
 	/*
-	 * At most one pin for each map and program, one for the list, and one link of each hook for
-	 * each scope and the relay cgroup.
+	 * At most one pin for each map and program, one for the list, one link of each hook for
+	 * each scope and the relay cgroup, and one link for each interface.
 	 */
-	r = created_init(&l->created, _PINNED_MAP_MAX + 1 + _HOOK_MAX * (l->targets.n_scopes + 2));
+	r = created_init(&l->created,
+			 _PINNED_MAP_MAX + 1 + _HOOK_MAX * (l->targets.n_scopes + 2) + l->xdp.n);
 	if (r < 0) {
 		log_err("out of memory");
 		return r;
@@ -286,6 +291,7 @@ static void read_before(struct load *l)
 	if (!before->loaded)
 		return;
 	before->relay_gid = fstat(l->pins.fd, &st) == 0 ? st.st_gid : l->options->relay_gid;
+	xdp_step_read_before(bpf_map__fd(l->skel->maps.map_targets), &l->xdp);
 	if (target_list_read(bpf_map__fd(l->skel->maps.map_targets), &before->list, &before->n) <
 		    0 ||
 	    before->n > 0)
@@ -310,9 +316,10 @@ static void withdraw_and_wait(struct load *l)
 /* The last steps. undo() does not attach again what they detach. */
 static int finish_steps(struct load *l)
 {
-	int r;
+	int r, xdp;
 
-	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets);
+	r = targets_write(bpf_map__fd(l->skel->maps.map_targets), &l->targets, l->xdp.list,
+			  l->xdp.n);
 	if (r < 0) {
 		log_err("cannot write the cgroups to '%s/map_targets': %s", l->pins.path,
 			strerror(-r));
@@ -326,6 +333,8 @@ static int finish_steps(struct load *l)
 	rules_step_settle(&l->rules);
 	r = links_detach_stale(&l->pins, &l->targets, bpf_map__fd(l->skel->maps.map_socks),
 			       &l->n_kept);
+	xdp = xdp_step_detach(&l->pins, &l->xdp);
+	r = r < 0 ? r : xdp;
 	/* Again, for a relay that registered once more while its programs were still attached. */
 	withdraw_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
 			 report_moved(&l->before, &l->targets), l->options->relay_gid, &l->outside);
@@ -375,6 +384,9 @@ static int load_steps(struct load *l)
 	if (r < 0)
 		return r;
 	set_need(&l->targets, HOOK_NEED_UDP, l->rules.store.now->needs & TPROXY_NEEDS_UDP);
+	r = xdp_step_attach(l->skel->obj, &l->pins, &l->xdp, &l->created);
+	if (r < 0)
+		return r;
 	r = links_attach(l->skel->obj, &l->targets, &l->pins, &l->created);
 	if (r < 0)
 		return r;
@@ -394,7 +406,8 @@ static void undo(struct load *l)
 	if (l->opened_bpffs)
 		search_bit_clear(&l->pins);
 	while ((name = created_take_newest(&l->created))) {
-		if (strncmp(name, "link_", 5) == 0)
+		if (strncmp(name, "link_", 5) == 0 ||
+		    strncmp(name, XDP_LINK_PREFIX, strlen(XDP_LINK_PREFIX)) == 0)
 			pinned_link_remove(&l->pins, name);
 		else
 			pins_remove(&l->pins, name);
@@ -406,6 +419,7 @@ static void undo(struct load *l)
 static void load_finish(struct load *l)
 {
 	rules_step_finish(&l->rules);
+	xdp_step_finish(&l->xdp);
 	tproxy_bpf__destroy(l->skel);
 	targets_close(&l->targets);
 	pins_close(&l->pins);
@@ -429,6 +443,8 @@ static int load_with(const struct load_options *options)
 	r = targets_open(options, &l.targets);
 	if (r == 0)
 		r = rules_step_compile(options, &l.targets, &l.rules);
+	if (r == 0)
+		r = xdp_step_open(options, &l.xdp);
 	if (r < 0)
 		return r;
 	r = pins_open(options->pin_dir, /* create= */ true, &l.pins);
@@ -441,6 +457,8 @@ static int load_with(const struct load_options *options)
 	if (r == 0)
 		r = foreign_check(&l.pins, &l.targets, options->force);
 	if (r == 0)
+		r = xdp_step_check(&l.pins, &l.xdp);
+	if (r == 0)
 		r = load_steps(&l);
 	if (r < 0) {
 		if (!l.complete)
@@ -450,6 +468,7 @@ static int load_with(const struct load_options *options)
 	relays_read(bpf_map__fd(l.skel->maps.map_config), &relays, &n_relays);
 	report_load(&l.before, &l.targets, &l.policy, options, n_relays, &l.outside);
 	rules_step_report(&l.rules);
+	xdp_step_report(&l.pins, &l.xdp);
 	if (l.n_kept > 0)
 		printf("kept %zu links of cgroups that are no longer in scope, for their running connections; a tproxy-load after these have ended removes them\n",
 		       l.n_kept);
@@ -487,10 +506,14 @@ int load_check(const struct load_options *options)
 	if (r == 0)
 		r = rules_step_compile(options, &l.targets, &l.rules);
 	if (r == 0)
+		r = xdp_step_open(options, &l.xdp);
+	if (r == 0)
 		r = pins_check(options->pin_dir);
 	/* Take no lock, so that a check does not wait for a loader. Only root may read the pins. */
 	if (r == 0 && geteuid() == 0 && access(options->pin_dir, F_OK) == 0)
 		r = check_pinned(&l.pins);
+	if (r == 0 && geteuid() == 0)
+		r = xdp_step_check(&l.pins, &l.xdp);
 	if (r < 0)
 		return r;
 	report_check(&l.targets, options->fail_closed, options->pin_dir);

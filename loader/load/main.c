@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxy-load: main(). It reads the command line and does one of load, check, unload and status. It
- * exits with 0, 1 after a failure, or 2 for a usage error. The program keeps no state of its own:
- * all state is in the kernel, under the pins.
+ * tproxy-load: main(). It reads the command line and does one of load, check, unload, status and
+ * follow. It exits with 0, 1 after a failure, or 2 for a usage error. The program keeps no state of
+ * its own: all state is in the kernel, under the pins.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "follow.h"
 #include "load.h"
 #include "log.h"
 #include "options.h"
@@ -74,6 +75,9 @@ int main(int argc, char **argv)
 		break;
 	case OPTIONS_UNLOAD:
 		r = unload(options.pin_dir);
+		break;
+	case OPTIONS_FOLLOW:
+		r = follow(options.pin_dir);
 		break;
 	case OPTIONS_STATUS:
 		r = status(options.pin_dir, options.json);

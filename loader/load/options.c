@@ -6,6 +6,7 @@
  */
 #include "options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <grp.h>
 #include <stdint.h>
@@ -115,21 +116,67 @@ static int set_all(const struct optable_row *row, void *options, const char *val
 	return line ? check_scope_of_file(o, error) : 0;
 }
 
+/* The rules of the kernel for names: dev_valid_name(). */
+static bool is_interface_name(const char *s)
+{
+	const char *p;
+
+	if (!*s || strlen(s) >= IFNAMSIZ || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+		return false;
+	for (p = s; *p; p++) {
+		if (*p == '/' || *p == ':' || isspace((unsigned char)*p))
+			return false;
+	}
+	return true;
+}
+
+/* The first --xdp on the command line replaces those of the file. */
+static int add_xdp(const struct optable_row *row, void *options, const char *value,
+		   unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct load_options *o = options;
+	char(*names)[IFNAMSIZ];
+	size_t i;
+
+	if (!is_interface_name(value))
+		return optable_refuse(error, "'%s' is not the name of an interface", value);
+	if (!line && o->n_xdp_of_file > 0)
+		o->n_xdp = o->n_xdp_of_file = 0;
+	for (i = 0; i < o->n_xdp; i++) {
+		if (strcmp(o->xdp[i], value) == 0)
+			return 0;
+	}
+	if (o->n_xdp == LOAD_OPTIONS_XDP_MAX)
+		return optable_refuse(error, "more than %d interfaces", LOAD_OPTIONS_XDP_MAX);
+	names = reallocarray(o->xdp, o->n_xdp + 1, sizeof(*names));
+	if (!names)
+		return optable_refuse(error, "out of memory");
+	o->xdp = names;
+	strcpy(o->xdp[o->n_xdp++], value);
+	o->n_xdp_of_file += line > 0;
+	return 0;
+}
+
+static const char *const xdp_modes[] = {
+	[TPROXY_XDP_AUTO] = "auto",
+	[TPROXY_XDP_NATIVE] = "native",
+	[TPROXY_XDP_GENERIC] = "generic",
+	NULL,
+};
+
 static int set_mode(const struct optable_row *row, void *options, const char *value,
 		    unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
 	static const char *const names[] = {
-		[OPTIONS_LOAD] = "",
-		[OPTIONS_UNLOAD] = "unload",
-		[OPTIONS_STATUS] = "status",
-		[OPTIONS_CHECK] = "check",
+		[OPTIONS_LOAD] = "",	   [OPTIONS_UNLOAD] = "unload", [OPTIONS_STATUS] = "status",
+		[OPTIONS_CHECK] = "check", [OPTIONS_FOLLOW] = "follow",
 	};
 	struct load_options *o = options;
 	size_t i;
 
 	if (o->mode != OPTIONS_LOAD)
-		return optable_refuse(error,
-				      "--check, --unload and --status are mutually exclusive");
+		return optable_refuse(
+			error, "--check, --unload, --status and --follow are mutually exclusive");
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(row->name, names[i]) == 0)
 			o->mode = (enum options_mode)i;
@@ -188,7 +235,7 @@ static const struct optable_row rows[] = {
 		.arg = "FILE",
 		.type = OPTABLE_TYPE_CONFIG,
 		OPTABLE_MEMBER(struct load_options, config, char[PATH_MAX]),
-		.commands = IN_LOADS | IN(UNLOAD) | IN(STATUS),
+		.commands = IN_LOADS | IN(UNLOAD) | IN(STATUS) | IN(FOLLOW),
 		.help = "read these options from section [load] of a file; the command line takes precedence",
 	},
 	{
@@ -212,6 +259,23 @@ static const struct optable_row rows[] = {
 		.flags = OPTABLE_KEY | OPTABLE_ONCE,
 		.commands = IN_LOADS,
 		.help = "load the rules of this file, see tproxy-rules(5); by default those in force stay",
+	},
+	{
+		.name = "xdp",
+		.arg = "IFACE",
+		OPTABLE_CUSTOM(add_xdp),
+		.flags = OPTABLE_KEY | OPTABLE_REPEATED,
+		.commands = IN_LOADS,
+		.help = "drop packets from blocked addresses as this interface receives them; may be given many times",
+	},
+	{
+		.name = "xdp-mode",
+		.arg = "MODE",
+		OPTABLE_WORD(struct load_options, xdp_mode, enum tproxy_xdp_mode, xdp_modes),
+		.by_default = "auto",
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "where --xdp runs: native in the driver, generic after it, auto native if the driver can",
 	},
 	{
 		.name = "again",
@@ -244,6 +308,12 @@ static const struct optable_row rows[] = {
 		.help = "print what is loaded and attached; exit status 1 if nothing is loaded",
 	},
 	{
+		.name = "follow",
+		OPTABLE_CUSTOM(set_mode),
+		.commands = IN(FOLLOW),
+		.help = "run until a signal: attach to the interfaces of --xdp as they appear, and end what has a time limit",
+	},
+	{
 		.name = "json",
 		OPTABLE_FLAG(struct load_options, json),
 		.commands = IN(STATUS),
@@ -270,7 +340,8 @@ static const struct optable table = {
 		"       tproxy-load --again [-c PATH]... [-p DIR] with the options of the last load\n"
 		"       tproxy-load --check [OPTION]...           check the options and the files\n"
 		"       tproxy-load --unload [-p DIR]             detach and remove what was pinned\n"
-		"       tproxy-load --status [--json] [-p DIR]    print what is loaded\n",
+		"       tproxy-load --status [--json] [-p DIR]    print what is loaded\n"
+		"       tproxy-load --follow [-p DIR]             attach to interfaces as they appear\n",
 	.about =
 		"Redirects the TCP connections of cgroups to a relay (tproxy-relay), once one has\n"
 		"registered. Loading again repairs or upgrades in place and keeps live state.\n",
@@ -294,7 +365,7 @@ static int check_together(const struct load_options *o, const struct optparse_gi
 	if (wrong && !loads)
 		return optparse_usage_error(
 			&table,
-			"only --config, --pin-dir and --verbose may be combined with --unload and --status, and --json with --status");
+			"only --config, --pin-dir and --verbose may be combined with --unload, --status and --follow, and --json with --status");
 	if (wrong)
 		return optparse_usage_error(
 			&table,
@@ -344,5 +415,6 @@ void load_options_finish(struct load_options *options)
 		free(options->cgroups[--options->n_cgroups]);
 	free(options->cgroups);
 	free(options->cgroup_lines);
+	free(options->xdp);
 	*options = (struct load_options){};
 }

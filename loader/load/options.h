@@ -4,18 +4,25 @@
 #define TPROXY_LOAD_OPTIONS_H
 
 #include <limits.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+
+#include "tproxy_abi.h"
 
 enum options_mode {
 	OPTIONS_LOAD,
 	OPTIONS_UNLOAD,
 	OPTIONS_STATUS,
 	OPTIONS_CHECK,
+	OPTIONS_FOLLOW,
 };
 
-/* cgroups is owned; load_options_finish() frees it. */
+/* cgroups and xdp are owned; load_options_finish() frees them. */
+/* Limit of --xdp, so that there is room for cgroups in map_targets. */
+#define LOAD_OPTIONS_XDP_MAX 64
+
 struct load_options {
 	enum options_mode mode;
 	bool all;	/* --all: the cgroup2 root; then cgroups is empty */
@@ -29,8 +36,12 @@ struct load_options {
 	size_t n_cgroups;
 	char relay_cgroup[PATH_MAX]; /* or empty */
 	char pin_dir[PATH_MAX];
-	char rules[PATH_MAX]; /* or empty: the rules in force stay */
-	gid_t relay_gid;      /* 0: only root may register */
+	char rules[PATH_MAX];  /* or empty: the rules in force stay */
+	char (*xdp)[IFNAMSIZ]; /* --xdp, each name once */
+	size_t n_xdp;
+	size_t n_xdp_of_file; /* how many of them are from config */
+	enum tproxy_xdp_mode xdp_mode;
+	gid_t relay_gid; /* 0: only root may register */
 	bool fail_closed;
 	bool include_loopback;
 	bool force;

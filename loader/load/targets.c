@@ -122,8 +122,9 @@ static int open_scopes(const struct load_options *o, const char *root, struct ta
 	unsigned int line;
 	int r = 0, one;
 
-	if (n > TPROXY_TARGETS_MAX - 1) {
-		log_err("%zu cgroups are given, the maximum is %d", n, TPROXY_TARGETS_MAX - 1);
+	if (n > TPROXY_TARGETS_MAX - 1 - o->n_xdp) {
+		log_err("%zu cgroups are given, the maximum is %zu", n,
+			TPROXY_TARGETS_MAX - 1 - o->n_xdp);
 		return -E2BIG;
 	}
 	t->scopes = calloc(n + 1, sizeof(*t->scopes));
@@ -231,7 +232,8 @@ static int write_one(int map_fd, __u32 key, __u64 id, __u32 flags, const char *p
 	return bpf_map_update_elem(map_fd, &key, &target, BPF_ANY);
 }
 
-int targets_write(int map_fd, const struct targets *t)
+int targets_write(int map_fd, const struct targets *t, const struct tproxy_target *xdp,
+		  size_t n_xdp)
 {
 	__u32 key = 0;
 	size_t i;
@@ -244,6 +246,8 @@ int targets_write(int map_fd, const struct targets *t)
 		r = write_one(map_fd, key++, 0, TPROXY_TARGET_SCOPE, t->absent[i]);
 	if (t->relay.fd >= 0 && r == 0)
 		r = write_one(map_fd, key++, t->relay.id, TPROXY_TARGET_RELAY, t->relay.path);
+	for (i = 0; i < n_xdp && r == 0; i++, key++)
+		r = bpf_map_update_elem(map_fd, &key, &xdp[i], BPF_ANY);
 	for (; key < TPROXY_TARGETS_MAX && r == 0; key++) {
 		r = bpf_map_delete_elem(map_fd, &key);
 		if (r == -ENOENT)

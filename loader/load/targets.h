@@ -13,6 +13,7 @@
 
 struct hook;
 struct load_options;
+struct tproxy_target;
 
 struct targets {
 	struct cgroup *scopes; /* no scope is within another one */
@@ -46,7 +47,10 @@ bool targets_want_relay(const struct targets *targets, const struct hook *hook);
  */
 bool targets_serve(const struct targets *targets, const struct cgroup *cgroup);
 
-/* Replaces the contents of map_targets. Returns 0 or -errno, not logged. */
-int targets_write(int map_fd, const struct targets *targets);
+/*
+ * Replaces the contents of map_targets; @xdp are the interfaces. Returns 0 or -errno, not logged.
+ */
+int targets_write(int map_fd, const struct targets *targets, const struct tproxy_target *xdp,
+		  size_t n_xdp);
 
 #endif

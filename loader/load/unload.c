@@ -24,6 +24,7 @@
 #include "state/pins.h"
 #include "state/policy.h"
 #include "state/relays.h"
+#include "state/xdp_link.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "withdraw.h"
@@ -51,7 +52,8 @@ static int remove_prefix(struct pins *pins, const char *name, void *data)
 	r = examine(pins, name);
 	if (r <= 0)
 		return r;
-	if (strncmp(name, "link_", 5) == 0)
+	if (strncmp(name, "link_", 5) == 0 ||
+	    strncmp(name, XDP_LINK_PREFIX, strlen(XDP_LINK_PREFIX)) == 0)
 		return pinned_link_remove(pins, name);
 	return pins_remove(pins, name);
 }
@@ -162,6 +164,8 @@ int unload(const char *path)
 		return r;
 	let_handshakes_end(pins.path, relays, n_relays);
 	r = pins_for_each(&pins, remove_prefix, "link_");
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, XDP_LINK_PREFIX);
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, PINNED_LIST);
 	if (r == 0)

@@ -4,8 +4,8 @@
  *
  * A pin is tproxy's if this version pins something by that name, and the object there has the right
  * kind and kernel name. Nothing else is replaced or removed. objects.h has the names of maps. Each
- * hook there has a program, prog_NAME, and links, link_NAME_<cgroup id>. A link has no kernel
- * name, so the name of its program is compared.
+ * hook there has a program, prog_NAME, and links, link_NAME_<cgroup id>; the links of xdp are
+ * xdp_<index of the interface>. A link has no kernel name, so the name of its program is compared.
  */
 #include "owned.h"
 
@@ -21,6 +21,7 @@
 #include "host/bpffs_mount.h"
 #include "objects.h"
 #include "pins.h"
+#include "xdp_link.h"
 #include "util.h"
 
 /* Also accepts the temporary name under which a program is pinned first. */
@@ -134,11 +135,12 @@ int owned_by_tproxy(const struct pins *pins, const char *name)
 {
 	const struct hook *program = hook_of_program(name), *link = hook_of_link(name);
 	const struct pinned_map *map = pinned_map_of_pin(name);
-	const bool list = is_list(name);
+	int index;
+	const bool list = is_list(name), xdp = xdp_link_parse(name, &index) == 0;
 	char path[PATH_MAX], program_name[PINS_LINK_LEN] = PINNED_LIST_PROGRAM;
 	_cleanup_close_ int fd = -1;
 
-	if ((!map && !program && !link && !list) || pins_path(pins, name, path) < 0)
+	if ((!map && !program && !link && !list && !xdp) || pins_path(pins, name, path) < 0)
 		return 0;
 	fd = bpf_obj_get(path);
 	if (fd < 0 && is_shortage(errno))
@@ -149,6 +151,8 @@ int owned_by_tproxy(const struct pins *pins, const char *name)
 		return is_our_map(fd, map->name);
 	if (list)
 		return is_our_link(fd, BPF_LINK_TYPE_ITER, program_name);
+	if (xdp)
+		return is_our_link(fd, BPF_LINK_TYPE_XDP, "tproxy_xdp");
 	snprintf(program_name, sizeof(program_name), "tproxy_%s", (program ? program : link)->name);
 	if (program)
 		return is_our_program(fd, program_name);

@@ -45,6 +45,7 @@
 #include "target_list.h"
 #include "tproxy_abi.h"
 #include "util.h"
+#include "xdp_status.h"
 
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
@@ -330,6 +331,8 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 		       json_get_string(object, "cgroup"));
 	}
 
+	xdp_status_print(root);
+
 	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
 	list = json_object_object_get(root, "relays");
 	for (i = 0; i < json_object_array_length(list); i++) {
@@ -391,6 +394,9 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	r = add_rules(root, pin_dir);
 	if (r < 0)
 		return r;
+	r = xdp_status_add(root, pin_dir);
+	if (r < 0)
+		return maps_log_error(pin_dir, PINNED_BLOCK_STATS, r);
 	r = add_relays(root, pin_dir);
 	if (r < 0)
 		return r;

@@ -4,32 +4,48 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bpffs.h"
 #include "host/cgroup.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
-int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n)
+/* Reads the interfaces, or the cgroups. */
+static int read_kind(int map_fd, bool xdp, struct tproxy_target **ret_list, size_t *ret_n)
 {
 	_cleanup_free_ struct tproxy_target *list = calloc(TPROXY_TARGETS_MAX, sizeof(*list));
+	struct tproxy_target *next = list;
 	__u32 key;
 	int r;
 
 	if (!list)
 		return -ENOMEM;
 	for (key = 0; key < TPROXY_TARGETS_MAX; key++) {
-		r = bpf_map_lookup_elem(map_fd, &key, &list[key]);
+		r = bpf_map_lookup_elem(map_fd, &key, next);
 		if (r == -ENOENT)
 			break;
 		if (r < 0)
 			return r;
-		list[key].path[sizeof(list[key].path) - 1] = '\0';
+		next->path[sizeof(next->path) - 1] = '\0';
+		if ((next->flags == TPROXY_TARGET_XDP) == xdp)
+			next++;
 	}
+	*ret_n = (size_t)(next - list);
 	*ret_list = TAKE_PTR(list);
-	*ret_n = key;
 	return 0;
+}
+
+int target_list_read(int map_fd, struct tproxy_target **ret_list, size_t *ret_n)
+{
+	return read_kind(map_fd, /* xdp= */ false, ret_list, ret_n);
+}
+
+int target_list_read_xdp(int map_fd, struct tproxy_target **ret_list, size_t *ret_n)
+{
+	return read_kind(map_fd, /* xdp= */ true, ret_list, ret_n);
 }
 
 int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list, size_t *ret_n)
@@ -38,6 +54,31 @@ int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list
 	int r = bpffs_open_map(pin_dir, PINNED_TARGETS, /* writable= */ false, &fd);
 
 	return r < 0 ? r : target_list_read(fd, ret_list, ret_n);
+}
+
+int target_list_read_xdp_pinned(const char *pin_dir, struct tproxy_target **ret_list, size_t *ret_n)
+{
+	_cleanup_close_ int fd = -1;
+	int r = bpffs_open_map(pin_dir, PINNED_TARGETS, /* writable= */ false, &fd);
+
+	return r < 0 ? r : target_list_read_xdp(fd, ret_list, ret_n);
+}
+
+int target_list_update_xdp(int map_fd, const struct tproxy_target *target)
+{
+	_cleanup_free_ struct tproxy_target *old = malloc(sizeof(*old));
+	__u32 key;
+	int r = 0;
+
+	if (!old)
+		return -ENOMEM;
+	for (key = 0; key < TPROXY_TARGETS_MAX && r == 0; key++) {
+		r = bpf_map_lookup_elem(map_fd, &key, old);
+		if (r == 0 && old->flags == TPROXY_TARGET_XDP &&
+		    strncmp(old->path, target->path, sizeof(old->path)) == 0)
+			return bpf_map_update_elem(map_fd, &key, target, BPF_EXIST);
+	}
+	return r < 0 ? r : -ENOENT;
 }
 
 /*

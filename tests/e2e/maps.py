@@ -28,6 +28,8 @@ _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO, _LINK_GET_FD_BY_ID = 6, 7, 15, 30
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
 _PROG_TYPE_CGROUP_SKB = 8
+_PROG_TYPE_XDP, _ATTACH_XDP, _LINK_CREATE = 6, 37, 28
+_XDP_GENERIC, _XDP_NATIVE = 1 << 1, 1 << 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -276,6 +278,36 @@ def load_harmless(path, hook):
     """For any hook: changes nothing."""
     program_type, attach_type, _ = HOOKS[hook]
     _load(path, program_type, attach_type, (0xB7, 0, 0, 1), _RETURN)
+
+
+def load_xdp(path, name=b"foreign"):
+    """For an interface: passes everything."""
+    _load(path, _PROG_TYPE_XDP, _ATTACH_XDP, (0xB7, 0, 0, 2), _RETURN, name=name)
+
+
+class XdpLink:
+    """A link of a pinned program on an interface of this namespace, which this process holds."""
+
+    def __init__(self, path, interface, generic):
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        program = _bpf(_OBJ_GET, struct.pack("=QII", _address(name), 0, 0))
+        try:
+            self.fd = _bpf(_LINK_CREATE, struct.pack(
+                "=4I", program, socket.if_nametoindex(interface), _ATTACH_XDP,
+                _XDP_GENERIC if generic else _XDP_NATIVE))
+        finally:
+            os.close(program)
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def load_sendmsg4_denial(path):

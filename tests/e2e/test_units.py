@@ -8,7 +8,8 @@ import pytest
 
 import programs
 
-UNITS = {"tproxy-load": programs.LOAD, "tproxy-relay": programs.RELAY}
+UNITS = {"tproxy-load": programs.LOAD, "tproxy-follow": programs.LOAD,
+         "tproxy-relay": programs.RELAY}
 
 
 def built(name):
@@ -34,7 +35,7 @@ def test_nothing_to_complain_of(tmp_path, name):
     """systemd finds no fault, and no program that some hosts lack is named. To see it fail: remove
     the quotes from a value with a blank in Environment=."""
     text = built(name)
-    text = re.sub(rf"/\S*/{name}(?= )", str(UNITS[name]), text)
+    text = re.sub(rf"/\S*/{UNITS[name].name}(?= )", str(UNITS[name]), text)
     text = re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE)
     unit = tmp_path / f"{name}.service"
     unit.write_text(text)
@@ -57,8 +58,8 @@ def test_exposure_is_as_published(tmp_path, name):
         "security", "--offline=true", unit))[1]
     section = (programs.REPOSITORY / "SECURITY.md").read_text().partition("## The units")[2]
     text = section.partition("## ")[0]
-    relay, load = re.findall(r"rate[sd] (?:it )?([0-9]\.[0-9])", text)
-    assert level == {"tproxy-load": load, "tproxy-relay": relay}[name]
+    relay, load, follow = re.findall(r"rate[sd] (?:it )?([0-9]\.[0-9])", text)
+    assert level == {"tproxy-load": load, "tproxy-follow": follow, "tproxy-relay": relay}[name]
 
 
 def test_options_of_the_loaders_unit(bed):

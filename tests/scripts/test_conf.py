@@ -19,7 +19,7 @@ CONF, LOAD, RELAY = sys.argv[1:4]
 del sys.argv[1:4]
 PROGRAMS = {"load": (LOAD, "--all"), "relay": (RELAY,)}
 # Without a fixed default.
-NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules"},
+NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules", "xdp"},
               "relay": {"workers", "listeners", "admin"}}
 
 

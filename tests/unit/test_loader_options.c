@@ -233,13 +233,49 @@ static void test_errors(void **state)
 	assert_int_equal(parse(&o, "-c/a", "extra"), -EINVAL);
 }
 
+/* Names of interfaces: each once; the command line replaces the file; as the kernel allows. */
+static void test_xdp(void **state)
+{
+	const char *path = file("[load]\nall = yes\nxdp = eth0\nxdp = eth1\nxdp-mode = native\n");
+	struct load_options o;
+
+	assert_int_equal(parse(&o, "-f", (char *)path), 0);
+	assert_int_equal(o.n_xdp, 2);
+	assert_string_equal(o.xdp[1], "eth1");
+	assert_int_equal(o.xdp_mode, TPROXY_XDP_NATIVE);
+	load_options_finish(&o);
+
+	assert_int_equal(parse(&o, "-f", (char *)path, "--xdp", "a", "--xdp=b", "--xdp", "a"), 0);
+	assert_int_equal(o.n_xdp, 2);
+	assert_string_equal(o.xdp[0], "a");
+	assert_string_equal(o.xdp[1], "b");
+	load_options_finish(&o);
+
+	assert_int_equal(parse(&o, "--all", "--xdp", "fifteen-letters"), 0);
+	assert_int_equal(o.xdp_mode, TPROXY_XDP_AUTO);
+	load_options_finish(&o);
+	assert_int_equal(parse(&o, "--all", "--xdp", "sixteen-letters."), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "--xdp", ""), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "--xdp", "a b"), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "--xdp", "a/b"), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "--xdp", ".."), -EINVAL);
+	assert_int_equal(parse(&o, "--all", "--xdp", "a", "--xdp-mode", "fast"), -EINVAL);
+	assert_int_equal(parse(&o, "--xdp", "a"), -EINVAL);
+	assert_int_equal(parse(&o, "--again", "--xdp", "a"), -EINVAL);
+	assert_int_equal(parse(&o, "--follow", "--xdp", "a"), -EINVAL);
+	assert_int_equal(parse(&o, "--follow", "--unload"), -EINVAL);
+	assert_int_equal(parse(&o, "--follow", "-p", "/d"), 0);
+	assert_int_equal(o.mode, OPTIONS_FOLLOW);
+	load_options_finish(&o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_load),  cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_file),  cmocka_unit_test(test_file_errors),
 		cmocka_unit_test(test_again), cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_scope),
+		cmocka_unit_test(test_scope), cmocka_unit_test(test_xdp),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
