@@ -181,11 +181,13 @@ def test_reasons(bed, watch):
     watcher = watch()
     assert bed.run_in(lambda: try_connect(NOBODY)) == "ECONNREFUSED"
     bed.run_in(lambda: try_connect(("127.0.0.1", 9)))
-    found = {line["destination"]: line for line in watcher.wait("connect", count=2)}
-    refused, loopback = found[plain(NOBODY)], found["127.0.0.1:9"]
+    bed.run_in(lambda: try_connect((SERVER, 0)))
+    found = {line["destination"]: line for line in watcher.wait("connect", count=3)}
+    refused, loopback, port0 = found[plain(NOBODY)], found["127.0.0.1:9"], found[f"{SERVER}:0"]
     assert (refused["verdict"], refused["counter"], refused["error"]) == (
         "refused", "no_relay", "ECONNREFUSED")
     assert (loopback["verdict"], loopback["counter"]) == ("direct", "bypass_loopback")
+    assert (port0["verdict"], port0["counter"]) == ("direct", "bypass_port0")
 
 
 def test_failures(loaded, watch):
