@@ -223,8 +223,7 @@ static int add_earlier(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 
-	watch_join_add(watch->join, row, monotonic_kernel_ns() - row->age_ms * NS_PER_MS,
-		       watch->rings != NULL);
+	watch_join_add(watch->join, row, row->started_ns, watch->rings != NULL);
 	return 0;
 }
 
