@@ -18,7 +18,8 @@
 #include "log.h"
 #include "util.h"
 
-#define BACKLOG	 16
+/* A client that finds it full sends its SYN again, after 1, 2 and 4 s. */
+#define BACKLOG	 1024
 #define COMM_LEN 32
 
 const char *admin_address_parse(const char *text, struct admin_address *ret_address)

@@ -4,8 +4,8 @@
  * HEAD for some fixed paths, one request for each connection.
  *
  * What a client can take is bounded: number of connections, bytes of a request, time. Clients that
- * come when all places are taken wait in the backlog; the oldest connection gives up its place
- * after a second.
+ * come when all places are taken wait in the backlog; connections without a complete request then
+ * give up their places at once.
  */
 #ifndef TPROXY_ADMIN_SERVER_H
 #define TPROXY_ADMIN_SERVER_H

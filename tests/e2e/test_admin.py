@@ -692,6 +692,20 @@ def test_slow_clients(tcp):
     assert relay.running()
 
 
+def test_many_silent_clients(tcp):
+    """A scrape behind 1,000 clients that send nothing takes some 2 s.
+
+    To see it fail: listen with a backlog of 16, so that SYNs are sent again after 1, 2 and 4 s, or
+    end only the oldest client at a time.
+    """
+    silent = [tcp.raw() for _ in range(1000)]
+    began = time.monotonic()
+    assert serves(tcp)
+    assert time.monotonic() - began < 5 * host.patience
+    for sock in silent:
+        sock.close()
+
+
 def test_descriptors(unix):
     """Connections leave nothing. To see it fail: do not call bufferevent_decref() in reap()."""
     serves(unix)
