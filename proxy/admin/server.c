@@ -99,11 +99,12 @@ static void schedule(struct admin_server *server)
 		event_add(server->timer, server->n_clients > 0 ? &busy : &idle);
 }
 
-static bool is_waited_for(const struct admin_server *server)
+/* True if a client waits in the backlog. */
+static bool has_waiting(const struct admin_server *server)
 {
 	struct pollfd queue = { .fd = evconnlistener_get_fd(server->listener), .events = POLLIN };
 
-	return server->n_clients == CLIENTS_MAX && poll(&queue, 1, 0) > 0;
+	return poll(&queue, 1, 0) > 0;
 }
 
 static uint64_t most_ms(const struct client *client, bool waited_for)
@@ -121,7 +122,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	size_t i;
 
 	reap(server);
-	waited_for = is_waited_for(server);
+	waited_for = server->n_clients == CLIENTS_MAX && has_waiting(server);
 	for (i = 0; i < server->n_clients; i++) {
 		const struct client *client = &server->clients[i];
 
@@ -340,6 +341,12 @@ int admin_server_start(struct event_base *base, int fd, bool need_host,
 	else
 		*ret_server = server;
 	return r;
+}
+
+bool admin_server_is_idle(struct admin_server *server)
+{
+	reap(server);
+	return server->n_clients == 0 && !has_waiting(server);
 }
 
 void admin_server_stop(struct admin_server *server)
