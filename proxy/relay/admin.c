@@ -121,7 +121,8 @@ static void make_snapshot(struct relay *relay, FILE *out)
 {
 	struct live live;
 	struct view view;
-	const bool has_live = live_read(relay->options.pin_dir, LIVE_MAX, &live) == 0;
+	const bool has_live =
+		live_read(relay->options.pin_dir, relay->reg.netns_cookie, LIVE_MAX, &live) == 0;
 
 	view_init(relay, &view);
 	snapshot_write(out, &(struct snapshot){
