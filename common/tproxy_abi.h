@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 5
+#define TPROXY_ABI_VERSION 6
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -486,18 +486,10 @@ struct tproxy_observed {
 };
 
 /*
- * map_observing, an array of one entry: whether map_observed may have entries. Written by the
- * kernel half. flock(2) on its pin makes a process the reader of map_events.
- */
-struct tproxy_observing {
-	__u64 last_ns; /* CLOCK_MONOTONIC, of the last entry, to a second; 0 = there is none */
-};
-
-/*
  * map_events, a ring buffer of struct tproxy_event: one for each observed connection that has
- * ended. Written by the kernel half, read by one process at a time: a relay that logs connections.
- * Without a reader the ring keeps the oldest events, and the others are counted
- * (TPROXY_STAT_EVENTS_LOST).
+ * ended. Written by the kernel half, read by one process at a time: a relay that logs connections
+ * and holds flock(2) on the pin of map_observed. Without a reader the ring keeps the oldest events,
+ * and the others are counted (TPROXY_STAT_EVENTS_LOST).
  */
 #define TPROXY_EVENTS_SIZE (1 << 20)
 
@@ -542,13 +534,18 @@ enum tproxy_verdict {
 	}
 
 /*
- * map_watch, an array of one entry that `tproxyctl watch` maps into its memory, and
- * map_watch_rings, an array of maps: the ring buffer of each watcher, which it makes itself. A
- * watcher owns a slot while it holds the lock of byte SLOT of the pin of map_watch (F_OFD_SETLK),
- * which ends with the process. Every TPROXY_WATCH_ALIVE_NS / 10 at least it sets alive_ns, then its
- * bit in slots. The kernel half clears the bits of a watcher whose alive_ns is older than
- * TPROXY_WATCH_ALIVE_NS. It writes an event to the rings of all watchers, and counts in lost each
- * event that did not fit.
+ * map_interest, an array of one entry that `tproxyctl watch` maps into its memory: whether the
+ * hooks have more to do for a connection than to redirect it. While both watching and observed_s
+ * are 0, they have not. watching is written by watchers and the kernel half, by atomic operations;
+ * observed_s (CLOCK_MONOTONIC) by the kernel half alone. They are different words, so no writer of
+ * one undoes a change of the other.
+ *
+ * map_watch_rings, an array of maps, has the ring buffer of each watcher, which it makes itself. A
+ * watcher owns a slot while it holds the lock of byte SLOT of the pin of map_interest
+ * (F_OFD_SETLK), which ends with the process. Every TPROXY_WATCH_ALIVE_NS / 10 at least it sets
+ * alive_ns, then its bit in watching. The kernel half clears the bit of a watcher whose alive_ns is
+ * older than TPROXY_WATCH_ALIVE_NS. It writes an event to the rings of all watchers, and counts in
+ * lost each event that did not fit.
  */
 #define TPROXY_WATCHERS_MAX   4
 #define TPROXY_WATCH_ALIVE_NS 5000000000ULL
@@ -558,9 +555,11 @@ struct tproxy_watcher {
 	__u64 lost;	/* events; written by the kernel half */
 };
 
-struct tproxy_watching {
-	__u32 slots;   /* bit SLOT: this watcher is there. 0: the hooks do nothing else */
-	__u32 inbound; /* bit SLOT: it asks for accepted connections too */
+struct tproxy_interest {
+	__u32 watching;	  /* bit SLOT: this watcher is there */
+	__u32 observed_s; /* when map_observed got its last entry, plus 1; 0 = it has none */
+	__u32 inbound;	  /* bit SLOT: this watcher asks for accepted connections too */
+	__u32 reserved;
 	struct tproxy_watcher watchers[TPROXY_WATCHERS_MAX];
 };
 
@@ -727,9 +726,8 @@ _Static_assert(sizeof(struct tproxy_rule_text) == 512, "ABI");
 _Static_assert(sizeof(struct tproxy_set_text) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_observed) == 104, "ABI");
-_Static_assert(sizeof(struct tproxy_observing) == 8, "ABI");
 _Static_assert(sizeof(struct tproxy_event) == 152, "ABI");
-_Static_assert(sizeof(struct tproxy_watching) == 72, "ABI");
+_Static_assert(sizeof(struct tproxy_interest) == 80, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_start) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");

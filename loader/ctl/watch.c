@@ -421,7 +421,7 @@ static int open_rings(struct watch *watch)
 			TPROXY_WATCHERS_MAX, o->pin_dir);
 	else if (r < 0)
 		log_err("cannot watch '%s': %s", o->pin_dir,
-			maps_strerror(o->pin_dir, pinned_maps[PINNED_WATCH].name, r, text));
+			maps_strerror(o->pin_dir, pinned_maps[PINNED_INTEREST].name, r, text));
 	return r;
 }
 

@@ -261,9 +261,9 @@ def test_relay_taken_over(proxied):
                          place=confined(proxied))
     assert got == {
         "maps": (["map_config", "map_events", "map_failed", "map_marks"],
-                 ["map_observed", "map_observing", "map_policy", "map_ports", "map_rule_stats",
-                  "map_rule_texts", "map_rules_active", "map_set_texts", "map_sets_active",
-                  "map_socks", "map_stats", "map_targets"], "EPERM"),
+                 ["map_observed", "map_policy", "map_ports", "map_rule_stats", "map_rule_texts",
+                  "map_rules_active", "map_set_texts", "map_sets_active", "map_socks",
+                  "map_stats", "map_targets"], "EPERM"),
         "files": {"EROFS"},
         "a pin removed": "EROFS",
         "a pin made": "EROFS",

@@ -17,11 +17,10 @@ import host
 import programs
 import wire
 from harness import CLIENT, NOBODY, SERVER, SERVER2
+from interest import WATCHERS_MAX, Interest, change
 from ruling import load_rules
 from tproxyctl import binary, ctl  # fixtures, for the tests too
 
-WATCHERS_MAX = 4
-SLOTS = "=II" + "QQ" * WATCHERS_MAX  # struct tproxy_watching
 UNROUTABLE = ("192.0.2.1", 80)
 
 
@@ -56,21 +55,16 @@ class Watcher(programs.Program):
         return None
 
 
-def watchers_state(bed):
-    """The bits of the watchers, and their times."""
-    with bed.pins.open("map_watch") as state:
-        bits, _, *watchers = struct.unpack(SLOTS, state.lookup(bytes(4)))
-    return bits, watchers[::2]
-
-
 def slots(bed):
-    return watchers_state(bed)[0]
+    """The bits of the watchers."""
+    return Interest(bed.pins).watching
 
 
 def alive_since(bed, then):
     """How many watchers have said since then that they live."""
-    bits, times = watchers_state(bed)
-    return sum(bits >> slot & 1 and time >= then for slot, time in enumerate(times))
+    interest = Interest(bed.pins)
+    return sum(interest.watching >> slot & 1 and alive_ns >= then
+               for slot, alive_ns in enumerate(interest.alive_ns))
 
 
 @pytest.fixture
@@ -444,28 +438,29 @@ def test_killed_watcher(loaded, watch):
     other = watch()
     assert slots(loaded) == 1, "the slot of the killed one"
     other.kill()
-    with loaded.pins.open("map_watch") as state:
-        state.update(bytes(4), struct.pack(SLOTS, 1, 0, *[1, 0] * WATCHERS_MAX))
+    change(loaded.pins, watching=1, alive_ns=[1] * WATCHERS_MAX)
     loaded.run_in(lambda: try_connect(NOBODY))
     assert slots(loaded) == 0
+
+
+def pretend_to_watch(bed):
+    """As a watcher that has no ring, and so loses each event."""
+    change(bed.pins, watching=1, inbound=1,
+           alive_ns=[time.monotonic_ns() + 600 * 10**9] + [0] * (WATCHERS_MAX - 1))
 
 
 def test_relay_in_the_scope(bed):
     """A relay's own sockets are left out: a redirected connection is a connect() and a SYN.
 
     A watcher without a ring loses each event, which is counted. To see it fail: leave out the test
-    of BYPASS_RELAY in tell_watchers(), or is_of_relay() in watch_report_sent() or
-    watch_report_accepted().
+    of BYPASS_RELAY in tell_watchers(), or is_marked_of_relay() in watch_socket().
     """
     bed.load(relay_cgroup=False)
     bed.start_relay(place=bed.client)
-    with bed.pins.open("map_watch") as state:
-        alive_ns = time.monotonic_ns() + 600 * 10**9
-        slot = [alive_ns, 0] + [0, 0] * (WATCHERS_MAX - 1)
-        state.update(bytes(4), struct.pack(SLOTS, 1, 1, *slot))
-        bed.pair()
-        bits, inbound, _, lost, *_ = struct.unpack(SLOTS, state.lookup(bytes(4)))
-    assert (bits, inbound, lost) == (1, 1, 2)
+    pretend_to_watch(bed)
+    bed.pair()
+    interest = Interest(bed.pins)
+    assert (interest.watching, interest.inbound, interest.lost[0]) == (1, 1, 2)
 
 
 def test_lost_events(loaded, watch):
