@@ -27,6 +27,7 @@
 #include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "policy.bpf.h"
 #include "tproxy_abi.h"
 
 /* Writes an event to the rings of these watchers, a part of interest->watching. */
@@ -89,6 +90,14 @@ __attribute__((noinline)) int watch_connect(__u64 cookie, __u64 netns_cookie,
 	return 0;
 }
 
+/* True if the socket that the calling process closes is a relay's. */
+static __always_inline bool closes_for_relay(struct bpf_sock *sk)
+{
+	const struct tproxy_policy *policy = get_policy();
+
+	return is_marked_of_relay(sk) || (policy && in_relay_cgroup(policy));
+}
+
 /*
  * The program closes a TCP socket that is not connected. If its SYN was never sent, no other hook
  * tells the watchers that this connection has ended.
@@ -98,7 +107,7 @@ static __always_inline void watch_released(struct bpf_sock *sk)
 	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_head event = {};
 
-	if (sk->state != BPF_TCP_CLOSE || !interest || !interest->watching)
+	if (sk->state != BPF_TCP_CLOSE || !interest || !interest->watching || closes_for_relay(sk))
 		return;
 	event.time_ns = bpf_ktime_get_ns();
 	event.cookie = bpf_get_socket_cookie(sk);
