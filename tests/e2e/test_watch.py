@@ -18,7 +18,9 @@ import programs
 import wire
 from harness import CLIENT, NOBODY, SERVER, SERVER2
 from interest import WATCHERS_MAX, Interest, change
-from ruling import load_rules
+from maps import bpftool
+from ruling import load_rules, write_rules
+from test_entries import TCP_CONNECT_CB, load_foreign_sockops
 from tproxyctl import binary, ctl  # fixtures, for the tests too
 
 UNROUTABLE = ("192.0.2.1", 80)
@@ -486,6 +488,25 @@ def test_sockets_that_a_relay_closes(bed, marked):
     assert relay.wait() == 0
     interest = Interest(bed.pins)
     assert (interest.watching, interest.lost[0]) == (1, 5 if marked else 4)
+
+
+def test_callback_flags_of_others(bed, watch):
+    """Another sockops program clears tproxy's flags before the SYN. They are set again after it.
+    The connection is direct, so nobody but the watcher asks for its end. To see it fail: leave out
+    watch_established()."""
+    bed.load("--rules", write_rules(bed, "direct"))
+    pin = bed.directory / "bpf" / "foreign"
+    load_foreign_sockops(pin, TCP_CONNECT_CB, 0)
+    bpftool("cgroup", "attach", bed.scope, "sock_ops", "pinned", pin, "multi")
+    try:
+        watcher = watch()
+        visit = bed.visit(bed.listen())
+        assert not visit.relayed
+        visit.client.close()
+        visit.server.close()
+        watcher.wait("end")
+    finally:
+        bpftool("cgroup", "detach", bed.scope, "sock_ops", "pinned", pin)
 
 
 def test_lost_events(loaded, watch):
