@@ -12,8 +12,6 @@ import host
 import programs
 from maps import attached, bpftool, load_connect4
 
-ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
-                            (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
 MAPS = ["map_capture", "map_cgroup_bits", "map_clients", "map_config", "map_events",
         "map_failed", "map_flows", "map_interest", "map_listeners", "map_loads", "map_marks",
         "map_observed", "map_policy", "map_ports", "map_rule_stats", "map_rule_texts",
@@ -203,7 +201,7 @@ def test_status_json(bed):
     relay = bed.start_relay()
     bed.visit(bed.listen())
     status = bed.tproxy_load.status()
-    assert status["loaded"] is True and status["abi_version"] == ABI_VERSION
+    assert status["loaded"] is True and status["abi_version"] == programs.ABI_VERSION
     assert status["pin_dir"] == str(bed.pins.path)
     assert status["policy"] == "fail-open" and status["include_loopback"] is False
     assert status["relay_cgroup"] == str(bed.relay_cgroup)
@@ -355,7 +353,8 @@ def test_other_abi_version_is_refused(bed):
     with bed.pins.open("map_policy") as policy:
         policy.update(bytes(4), bytes([99]).ljust(policy.value_size, b"\0"))
     for check in ((), ("--check",)):
-        bed.tproxy_load("--cgroup", bed.scope, *check).refused("99", "version 5", "--unload")
+        bed.tproxy_load("--cgroup", bed.scope, *check).refused(
+            "99", f"version {programs.ABI_VERSION}", "--unload")
     assert bed.pins.names() == names
 
 
