@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 6
+#define TPROXY_ABI_VERSION 7
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -313,7 +313,7 @@ struct tproxy_target {
  * `unless`: if it holds, the other rows of its group are skipped.
  */
 #define TPROXY_RULES_MAX	   256
-#define TPROXY_RULES_BLOCK	   16
+#define TPROXY_RULE_RANGES_MAX	   512
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
@@ -384,14 +384,44 @@ struct tproxy_set_bits {
 	__u64 words[TPROXY_SETS_MAX / 64];
 };
 
+/* Bit i: row i of tproxy_rules.rows. */
+struct tproxy_row_bits {
+	__u64 words[TPROXY_RULES_MAX / 64];
+};
+
 /*
- * What all of TPROXY_RULES_BLOCK rows have in common, so that a connection that none of them can
- * match skips them at once. conditions names the members that are valid.
+ * The index of a rule set: which rows can match, by one fact at a time. Row i can match if its bit
+ * is in all results. tproxy_rules.conditions has the conditions that some row has; the parts of the
+ * index for others are not valid, and are not read. The protocol is always valid.
+ *
+ * Each enum tproxy_rule_range is a fact that is a number, with the condition
+ * TPROXY_RULE_PORT << range. Its values are divided into ranges. Range k ends with ends[k] and
+ * begins after ends[k - 1]. All values in a range satisfy the conditions of the same rows, rows[k],
+ * which include the rows without this condition. The last end, and each unused one, is UINT32_MAX.
+ * If there would be too many ranges, the last one has the rows of several.
  */
-struct tproxy_rules_block {
-	struct tproxy_set_bits sets; /* each row needs one of these */
-	__u16 port_first, port_last; /* the ports of each row are within these */
-	__u32 conditions;	     /* TPROXY_RULE_SET, TPROXY_RULE_PORT: of each row; or 0 */
+enum tproxy_rule_range {
+	TPROXY_RANGE_PORT,
+	TPROXY_RANGE_UID,
+	TPROXY_RANGE_GID,
+	TPROXY_RANGE_COMM, /* a hash of the command, see bpf/ruleindex.bpf.h */
+	_TPROXY_RANGE_MAX,
+};
+
+struct tproxy_rule_ranges {
+	__u32 ends[TPROXY_RULE_RANGES_MAX];
+	struct tproxy_row_bits rows[TPROXY_RULE_RANGES_MAX];
+};
+
+/* The facts that are members of something: sets first, then cgroups. */
+#define TPROXY_RULE_MEMBERS_MAX (TPROXY_SETS_MAX + TPROXY_CGROUP_TESTS_MAX)
+
+struct tproxy_rule_index {
+	struct tproxy_rule_ranges ranges[_TPROXY_RANGE_MAX];
+	/* The rows that need set i, or TPROXY_SETS_MAX + i: for which cgroup test i must hold. */
+	struct tproxy_row_bits members[TPROXY_RULE_MEMBERS_MAX];
+	struct tproxy_row_bits without_set, without_cgroup; /* the rows without this condition */
+	struct tproxy_row_bits protocols[2];		    /* by IPPROTO_TCP or _UDP, modulo 2 */
 };
 
 struct tproxy_rules {
@@ -403,9 +433,9 @@ struct tproxy_rules {
 	__u16 default_action; /* if no row decides: enum tproxy_rule_action, not SKIP */
 	__u16 default_error;  /* errno, for REFUSE */
 	__u32 default_counter;
-	__u32 reserved;
+	__u32 conditions; /* enum tproxy_rule_conditions: for which index is valid */
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
-	struct tproxy_rules_block blocks[TPROXY_RULES_MAX / TPROXY_RULES_BLOCK];
+	struct tproxy_rule_index index;
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
 	/* For the tools: time of the load (CLOCK_MONOTONIC) and absolute path of the file. */
 	__u64 loaded_ns;
@@ -718,7 +748,11 @@ _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
-_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 16 * 40 + 64 * 216 + 4096, "ABI");
+_Static_assert(sizeof(struct tproxy_row_bits) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_rule_index) == 4 * 512 * 36 + 324 * 32, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) ==
+		       32 + 256 * 48 + sizeof(struct tproxy_rule_index) + 64 * 216 + 4096,
+	       "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
