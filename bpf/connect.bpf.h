@@ -26,6 +26,7 @@
 #include "decide.bpf.h"
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -57,6 +58,7 @@ struct attempt {
 	const struct tproxy_endpoint *dst;
 	struct facts facts;
 	enum tproxy_stat reason;
+	const struct tproxy_interest *interest;	     /* in the map */
 	const struct tproxy_endpoint *redirected_to; /* the relay's address in the record */
 	__u32 rule_counter;			     /* set by gather_rules() with rule_action */
 	/* set by gather_relay() */
@@ -425,7 +427,7 @@ static __always_inline int conclude(const struct attempt *a)
 		return CONNECT_REJECT;
 	}
 	count(decision.reason);
-	if (is_watched())
+	if (a->interest->watching)
 		tell_watchers(a, &decision);
 	if (decision.verdict == VERDICT_OBSERVE)
 		observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
@@ -486,7 +488,10 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
 		client_forget(client);
 	}
-	if (is_observing() && !is_unknown(sk))
+	a.interest = get_interest();
+	if (!a.interest)
+		return NULL;
+	if (a.interest->observed_s && !is_unknown(sk))
 		observe_again(bpf_get_socket_cookie(ctx), dst);
 	policy = get_policy();
 	if (!policy)
@@ -505,7 +510,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		 */
 		refused = bpf_get_retval();
 		if (refused < 0) {
-			if (is_watched())
+			if (a.interest->watching)
 				watch_connect(bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx),
 					      dst, 0,
 					      watch_outcome(TPROXY_VERDICT_REFUSED,

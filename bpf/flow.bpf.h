@@ -25,11 +25,11 @@
 
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
 #include "policy.bpf.h"
-#include "rulefacts.bpf.h"
 #include "tproxy_abi.h"
 
 /* Returns a member of map_capture. NULL cannot happen, but the verifier demands the test. */
@@ -67,24 +67,6 @@ static __always_inline void flow_set_conn(struct tproxy_flow *flow, const struct
 	flow->src = conn->src;
 	flow->dst = conn->dst;
 	flow->leg = leg;
-}
-
-/* True if the socket was made in the relay cgroup or below it. */
-static __always_inline bool socket_in_relay_cgroup(const struct tcp_sock *tp)
-{
-	const struct tproxy_policy *policy = get_policy();
-	const struct cgroup *cgroup, *ancestor;
-	__u32 level;
-
-	if (!policy || !policy->relay_cgroup_id)
-		return false;
-	cgroup = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup);
-	level = policy->relay_cgroup_level;
-	if (level > (__u32)BPF_CORE_READ(cgroup, level))
-		return false;
-	ancestor = (const struct cgroup *)read_kernel(
-		__builtin_preserve_access_index(&cgroup->ancestors[level]));
-	return BPF_CORE_READ(ancestor, kn, id) == policy->relay_cgroup_id;
 }
 
 /*

@@ -195,4 +195,13 @@ struct bpf_iter__tcp {
 	__u32 uid;
 };
 
+/* Reads a pointer or a number at an address in the kernel. */
+static __always_inline __u64 read_kernel(const void *address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), address);
+	return value;
+}
+
 #endif

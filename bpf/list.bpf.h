@@ -25,6 +25,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"

@@ -221,27 +221,22 @@ struct {
 	__type(value, struct tproxy_observed);
 } map_observed SEC(".maps");
 
-/* The hooks of all sockets read this first. Mostly it tells them to skip the lookup. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct tproxy_observing);
-} map_observing SEC(".maps");
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, TPROXY_EVENTS_SIZE);
 } map_events SEC(".maps");
 
-/* The hooks read this first, as map_observing. The watchers map it into their memory. */
+/*
+ * The hooks of all sockets read this first, and mostly nothing else. The watchers map it into their
+ * memory.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct tproxy_watching);
-} map_watch SEC(".maps");
+	__type(value, struct tproxy_interest);
+} map_interest SEC(".maps");
 
 /* The rings of watchers, of any size. A slot without a watcher is empty. */
 struct watch_ring {
@@ -256,7 +251,7 @@ struct {
 	__array(values, struct watch_ring);
 } map_watch_rings SEC(".maps");
 
-/* The hooks of all sockets read this first, too. */
+/* Apart from map_interest, because instances share it: see loader/load/instance.c. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, _TPROXY_CAPTURE_MAX);

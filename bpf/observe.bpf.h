@@ -9,9 +9,9 @@
  *   connect, sock_release      observe_again(), observe_released(): an attempt without a SYN
  *
  * There is no socket storage: its creation would cost more than all of these steps. Each hook looks
- * up the socket's cookie, but only while map_observing says that there may be entries. Otherwise a
- * hook costs one read of an array. map_observing has no number of entries: all CPUs would write to
- * it at each connection, and that cost as much as the event.
+ * up the socket's cookie, but only while map_interest says that there may be entries. It has a time
+ * and no number of entries: all CPUs would write to a number at each connection, and that cost as
+ * much as the event.
  *
  * The hook that deletes the entry reports the connection, so each connection is reported once.
  * Connections that cannot be noted or reported are counted. The sweep finds entries whose socket is
@@ -23,58 +23,49 @@
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/errno.h>
-#include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
 #include "endpoint.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "tproxy_abi.h"
 
-/* Precision of the time in map_observing. */
-#define OBSERVING_STEP_NS 1000000000ULL
+#define NS_PER_S 1000000000ULL
 /* Time without a new entry after which the hooks stop looking, if no entry is left. */
-#define OBSERVING_IDLE_NS 60000000000ULL
+#define OBSERVING_IDLE_S 60
 
-static __always_inline struct tproxy_observing *observing(void)
+/* Never 0, and no overflow for 136 years of uptime. */
+static __always_inline __u32 observing_seconds(__u64 ns)
 {
-	__u32 key = 0;
-
-	return bpf_map_lookup_elem(&map_observing, &key);
-}
-
-/* True if map_observed may have entries. */
-static __always_inline bool is_observing(void)
-{
-	const struct tproxy_observing *state = observing();
-
-	return state && state->last_ns;
+	return (__u32)(ns / NS_PER_S) + 1;
 }
 
 /*
  * Called before an entry is inserted. observing_ends() resets a time that is older than
- * OBSERVING_IDLE_NS, and only if it is still the same. So the time is either renewed here, and not
+ * OBSERVING_IDLE_S, and only if it is still the same. So the time is either renewed here, and not
  * reset, or too young to be reset.
  */
 static __always_inline void observing_begins(__u64 now_ns)
 {
-	struct tproxy_observing *state = observing();
+	struct tproxy_interest *interest = get_interest();
+	const __u32 now_s = observing_seconds(now_ns);
 
-	if (state && now_ns - state->last_ns > OBSERVING_STEP_NS)
-		state->last_ns = now_ns;
+	if (interest && interest->observed_s != now_s)
+		interest->observed_s = now_s;
 }
 
 /*
- * Called by a sweep that has found no entry. last_ns is the time in map_observing before the sweep
+ * Called by a sweep that has found no entry. last_s is the time in map_interest before the sweep
  * began to look.
  */
-static __always_inline void observing_ends(__u64 last_ns, __u64 now_ns)
+static __always_inline void observing_ends(__u32 last_s, __u64 now_ns)
 {
-	struct tproxy_observing *state = observing();
+	struct tproxy_interest *interest = get_interest();
 
-	if (state && now_ns > last_ns + OBSERVING_IDLE_NS)
-		__sync_val_compare_and_swap(&state->last_ns, last_ns, 0);
+	if (interest && observing_seconds(now_ns) > last_s + OBSERVING_IDLE_S)
+		__sync_val_compare_and_swap(&interest->observed_s, last_s, 0);
 }
 
 /*
@@ -200,13 +191,13 @@ __attribute__((noinline)) int observe_again(__u64 cookie, const struct tproxy_en
 	return 0;
 }
 
-/* The program closes the socket. The end of a connection whose SYN was sent is still to come. */
+/* The program closes a TCP socket. The end of a connection whose SYN was sent is still to come. */
 static __always_inline void observe_released(struct bpf_sock *sk)
 {
 	struct tproxy_observed *observed;
 	__u64 cookie;
 
-	if (sk->protocol != IPPROTO_TCP || !is_observing())
+	if (!is_observing())
 		return;
 	cookie = bpf_get_socket_cookie(sk);
 	observed = bpf_map_lookup_elem(&map_observed, &cookie);

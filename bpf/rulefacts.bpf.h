@@ -61,15 +61,6 @@ __attribute__((noinline)) __u32 rules_name_length(__u64 address)
 	return TPROXY_CGROUP_NAME_MAX;
 }
 
-/* Reads a pointer or a number at an address in the kernel. */
-static __always_inline __u64 read_kernel(const void *address)
-{
-	__u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), address);
-	return value;
-}
-
 /*
  * Returns the tests that hold for the ancestor of a cgroup at this level. A global function, see
  * rules_find(): otherwise the verifier would walk through all tests again for each level, and that

@@ -30,6 +30,7 @@
 #include "defs.bpf.h"
 #include "endpoint.bpf.h"
 #include "flow.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"

@@ -26,6 +26,7 @@
 
 #include "endpoint.bpf.h"
 #include "flow.bpf.h"
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -231,14 +232,14 @@ static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *
 
 static __always_inline void sweep_all_observed(struct sweep_step *step)
 {
-	const struct tproxy_observing *state = observing();
-	__u64 last_ns = state ? state->last_ns : 0;
+	const struct tproxy_interest *interest = get_interest();
+	const __u32 last_s = interest ? *(volatile const __u32 *)&interest->observed_s : 0;
 
-	if (!last_ns)
+	if (!last_s)
 		return;
 	bpf_for_each_map_elem(&map_observed, sweep_observed, step, 0);
 	if (!step->n_observed)
-		observing_ends(last_ns, step->now_ns);
+		observing_ends(last_s, step->now_ns);
 }
 
 /*

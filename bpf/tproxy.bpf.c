@@ -30,6 +30,7 @@
 #include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/errno.h>
+#include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -40,6 +41,7 @@
 #include "endpoint.bpf.h"
 #include "flow.bpf.h"
 #include "getsockopt.bpf.h"
+#include "interest.bpf.h"
 #include "list.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
@@ -107,8 +109,10 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		client_publish(ctx, sk);
-		observe_sent(ctx, sk);
-		watch_sent(ctx);
+		if (has_interest()) {
+			observe_sent(ctx, sk);
+			watch_sent(ctx);
+		}
 		if (capture_is_noted() && flow_begin(ctx))
 			request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		break;
@@ -118,8 +122,10 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		client_established(ctx, sk);
-		observe_established(ctx);
-		watch_established(ctx);
+		if (has_interest()) {
+			observe_established(ctx);
+			watch_established(ctx);
+		}
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listener_begins(ctx, sk);
@@ -147,12 +153,17 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 SEC("cgroup/sock_release")
 int tproxy_release(struct bpf_sock *sk)
 {
-	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	struct client *client;
 
+	if (sk->protocol != IPPROTO_TCP)
+		return 1;
+	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 	if (client && client->recorded)
 		client_released(client, sk->state == BPF_TCP_SYN_SENT);
-	observe_released(sk);
-	watch_released(sk);
+	if (has_interest()) {
+		observe_released(sk);
+		watch_released(sk);
+	}
 	return 1;
 }
 

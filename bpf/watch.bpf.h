@@ -2,17 +2,16 @@
 /*
  * Watched connections: while `tproxyctl watch` runs, every hook reports what it sees.
  *
- *   connect                 watch_connect(): the process, the destination, the verdict and its
- * reason sockops                 watchops.bpf.h: the SYN, an accepted connection, the end
- *   sock_release            watch_released(): a socket that has no connection any more, or had none
+ *   connect        watch_connect(): the process, the destination, the verdict and its reason
+ *   sockops        watchops.bpf.h: the SYN, an accepted connection, the end
+ *   sock_release   watch_released(): a socket that has no connection any more, or had none
  *
  * A watcher joins these events by the cookie of the socket. There is no socket storage and no entry
  * in a map: their creation would cost more than all events of a connection together.
  *
- * Each watcher has a ring buffer of its own, in a slot of map_watch_rings, and a bit in map_watch.
- * If no bit is set, a hook costs one read of an array. The events wake nobody: the watchers poll. A
- * watcher that was killed or stopped does not renew its alive_ns, and the next event clears its
- * bit.
+ * Each watcher has a ring buffer of its own, in a slot of map_watch_rings, and a bit in
+ * map_interest. The events wake nobody: the watchers poll. A watcher that was killed or stopped
+ * does not renew its alive_ns, and the next event clears its bit.
  *
  * The sockets of relays are left out. Each of their connections is the second half of one that was
  * reported.
@@ -22,31 +21,17 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
-#include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "policy.bpf.h"
 #include "tproxy_abi.h"
 
-static __always_inline struct tproxy_watching *watching(void)
-{
-	__u32 key = 0;
-
-	return bpf_map_lookup_elem(&map_watch, &key);
-}
-
-/* True if there is a watcher. */
-static __always_inline bool is_watched(void)
-{
-	const struct tproxy_watching *state = watching();
-
-	return state && state->slots;
-}
-
-/* Writes an event to the rings of these watchers, a part of state->slots. */
-static __always_inline void watch_write(struct tproxy_watching *state, __u32 slots,
+/* Writes an event to the rings of these watchers, a part of interest->watching. */
+static __always_inline void watch_write(struct tproxy_interest *interest, __u32 slots,
 					const struct tproxy_watch_head *event, __u64 size)
 {
 	__u32 slot, key;
@@ -56,14 +41,14 @@ static __always_inline void watch_write(struct tproxy_watching *state, __u32 slo
 	for (slot = 0; slot < TPROXY_WATCHERS_MAX; slot++) {
 		if (!(slots & (1U << slot)))
 			continue;
-		if (state->watchers[slot].alive_ns + TPROXY_WATCH_ALIVE_NS < event->time_ns) {
-			__sync_fetch_and_and(&state->slots, ~(1U << slot));
+		if (interest->watchers[slot].alive_ns + TPROXY_WATCH_ALIVE_NS < event->time_ns) {
+			__sync_fetch_and_and(&interest->watching, ~(1U << slot));
 			continue;
 		}
 		key = slot;
 		ring = bpf_map_lookup_elem(&map_watch_rings, &key);
 		if (!ring || bpf_ringbuf_output(ring, (void *)event, size, BPF_RB_NO_WAKEUP))
-			__sync_fetch_and_add(&state->watchers[slot].lost, 1);
+			__sync_fetch_and_add(&interest->watchers[slot].lost, 1);
 	}
 }
 
@@ -82,10 +67,10 @@ __attribute__((noinline)) int watch_connect(__u64 cookie, __u64 netns_cookie,
 					    __u64 outcome)
 {
 	const struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct tproxy_watching *state = watching();
+	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_start event = {};
 
-	if (!state || !dst)
+	if (!interest || !dst)
 		return 0;
 	event.head.time_ns = bpf_ktime_get_ns();
 	event.head.cookie = cookie;
@@ -101,28 +86,33 @@ __attribute__((noinline)) int watch_connect(__u64 cookie, __u64 netns_cookie,
 	__builtin_memcpy(event.conn.comm, task->group_leader->comm, sizeof(event.conn.comm));
 	event.conn.dst = *dst;
 	event.conn.rule_counter = rule_counter;
-	watch_write(state, state->slots, &event.head, sizeof(event));
+	watch_write(interest, interest->watching, &event.head, sizeof(event));
 	return 0;
 }
 
+/* True if the socket that the calling process closes is a relay's. */
+static __always_inline bool closes_for_relay(struct bpf_sock *sk)
+{
+	const struct tproxy_policy *policy = get_policy();
+
+	return is_marked_of_relay(sk) || (policy && in_relay_cgroup(policy));
+}
+
 /*
- * The program closes a socket that is not connected. If its SYN was never sent, no other hook tells
- * the watchers that this connection has ended.
+ * The program closes a TCP socket that is not connected. If its SYN was never sent, no other hook
+ * tells the watchers that this connection has ended.
  */
 static __always_inline void watch_released(struct bpf_sock *sk)
 {
+	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_head event = {};
-	struct tproxy_watching *state;
 
-	if (sk->protocol != IPPROTO_TCP || sk->state != BPF_TCP_CLOSE)
-		return;
-	state = watching();
-	if (!state || !state->slots)
+	if (sk->state != BPF_TCP_CLOSE || !interest || !interest->watching || closes_for_relay(sk))
 		return;
 	event.time_ns = bpf_ktime_get_ns();
 	event.cookie = bpf_get_socket_cookie(sk);
 	event.kind = TPROXY_WATCH_RELEASED;
-	watch_write(state, state->slots, &event, sizeof(event));
+	watch_write(interest, interest->watching, &event, sizeof(event));
 }
 
 #endif

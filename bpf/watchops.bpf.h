@@ -15,46 +15,32 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
+#include "interest.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "policy.bpf.h"
-#include "rulefacts.bpf.h"
 #include "sockops.bpf.h"
 #include "tproxy_abi.h"
 #include "watch.bpf.h"
 
-/* Returns the cgroup of a socket, as a number: see rules_cgroup_bits(). */
-static __always_inline __u64 watch_cgroup(const struct tcp_sock *tp)
+/* Returns the socket, or NULL if it is a relay's. */
+static __always_inline struct tcp_sock *watch_socket(struct bpf_sock_ops *ctx)
 {
-	return (__u64)tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	struct bpf_sock *sk = ctx->sk;
+	struct tcp_sock *tp;
+
+	if (!sk)
+		return NULL;
+	tp = bpf_skc_to_tcp_sock(sk);
+	return tp && !is_marked_of_relay(sk) && !socket_in_relay_cgroup(tp) ? tp : NULL;
 }
 
-/* True if the socket was made in the relay cgroup or below it. */
-static __always_inline bool is_of_relay_cgroup(const struct tcp_sock *tp)
+static __always_inline void watch_head(struct bpf_sock_ops *ctx, enum tproxy_watch_kind kind,
+				       struct tproxy_watch_head *event)
 {
-	const struct cgroup *cgroup = (const struct cgroup *)watch_cgroup(tp), *ancestor;
-	const struct tproxy_policy *policy = get_policy();
-	const struct kernfs_node *kn;
-	__u32 level;
-
-	if (!policy || !policy->relay_cgroup_id)
-		return false;
-	level = policy->relay_cgroup_level;
-	if (BPF_CORE_READ(cgroup, level) < (int)level)
-		return false;
-	ancestor = (void *)read_kernel(__builtin_preserve_access_index(&cgroup->ancestors[level]));
-	kn = (void *)read_kernel(__builtin_preserve_access_index(&ancestor->kn));
-	return read_kernel(__builtin_preserve_access_index(&kn->id)) == policy->relay_cgroup_id;
-}
-
-/* True if the socket belongs to a relay: it is marked, or was made in the relay cgroup. */
-static __always_inline bool is_of_relay(struct bpf_sock *sk, const struct tcp_sock *tp)
-{
-	const struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
-
-	if (mark && mark->flags & (TPROXY_MARK_UPSTREAM | TPROXY_MARK_LISTENER))
-		return true;
-	return is_of_relay_cgroup(tp);
+	event->time_ns = bpf_ktime_get_ns();
+	event->cookie = bpf_get_socket_cookie(ctx);
+	event->kind = kind;
 }
 
 static __always_inline void watch_request(struct bpf_sock_ops *ctx)
@@ -66,22 +52,15 @@ static __always_inline void watch_request(struct bpf_sock_ops *ctx)
 /* TCP_CONNECT_CB: the source is chosen. A global function, see rules_find(). */
 __attribute__((noinline)) int watch_report_sent(struct bpf_sock_ops *ctx)
 {
-	struct tproxy_watching *state = watching();
+	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_sent event = {};
-	struct bpf_sock *sk = ctx->sk;
-	struct tcp_sock *tp;
 
-	if (!state || !sk)
+	if (!interest || !watch_socket(ctx))
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || is_of_relay(sk, tp))
-		return 0;
-	event.head.time_ns = bpf_ktime_get_ns();
-	event.head.cookie = bpf_get_socket_cookie(ctx);
-	event.head.kind = TPROXY_WATCH_SENT;
+	watch_head(ctx, TPROXY_WATCH_SENT, &event.head);
 	ends_of(ctx, &event.src, &event.dst);
 	watch_request(ctx);
-	watch_write(state, state->slots, &event.head, sizeof(event));
+	watch_write(interest, interest->watching, &event.head, sizeof(event));
 	return 0;
 }
 
@@ -94,13 +73,7 @@ static __always_inline void watch_sent(struct bpf_sock_ops *ctx)
 /* A global function, see rules_find(). */
 __attribute__((noinline)) int watch_request_again(struct bpf_sock_ops *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct tcp_sock *tp;
-
-	if (!sk)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && !is_of_relay(sk, tp))
+	if (watch_socket(ctx))
 		watch_request(ctx);
 	return 0;
 }
@@ -115,53 +88,42 @@ static __always_inline void watch_established(struct bpf_sock_ops *ctx)
 /* PASSIVE_ESTABLISHED_CB. A global function, see rules_find(). */
 __attribute__((noinline)) int watch_report_accepted(struct bpf_sock_ops *ctx)
 {
-	struct tproxy_watching *state = watching();
+	struct tproxy_interest *interest = get_interest();
+	const struct tcp_sock *tp = watch_socket(ctx);
 	struct tproxy_watch_start event = {};
-	struct bpf_sock *sk = ctx->sk;
-	struct tcp_sock *tp;
 
-	if (!state || !sk)
+	if (!interest || !tp)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || is_of_relay(sk, tp))
-		return 0;
-	event.head.time_ns = bpf_ktime_get_ns();
-	event.head.cookie = bpf_get_socket_cookie(ctx);
-	event.head.kind = TPROXY_WATCH_ACCEPTED;
+	watch_head(ctx, TPROXY_WATCH_ACCEPTED, &event.head);
 	event.conn.started_ns = event.head.time_ns;
 	event.conn.netns_cookie = bpf_get_netns_cookie(ctx);
-	event.conn.cgroup_id = BPF_CORE_READ((struct cgroup *)watch_cgroup(tp), kn, id);
+	event.conn.cgroup_id =
+		BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup, kn, id);
 	event.conn.uid = tp->inet_conn.icsk_inet.sk.sk_uid.val;
 	ends_of(ctx, &event.conn.src, &event.conn.dst);
 	watch_request(ctx);
-	watch_write(state, state->slots & state->inbound, &event.head, sizeof(event));
+	watch_write(interest, interest->watching & interest->inbound, &event.head, sizeof(event));
 	return 0;
 }
 
 static __always_inline void watch_accepted(struct bpf_sock_ops *ctx)
 {
-	const struct tproxy_watching *state = watching();
+	const struct tproxy_interest *interest = get_interest();
 
-	if (state && state->slots & state->inbound)
+	if (interest && interest->watching & interest->inbound)
 		watch_report_accepted(ctx);
 }
 
 /* STATE -> CLOSE of a connection. A global function, see rules_find(). */
 __attribute__((noinline)) int watch_report_end(struct bpf_sock_ops *ctx)
 {
-	struct tproxy_watching *state = watching();
+	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_end event = {};
 	struct bpf_sock *sk = ctx->sk;
-	struct tcp_sock *tp;
 
-	if (!state || !sk)
+	if (!interest || !sk || !watch_socket(ctx))
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || is_of_relay(sk, tp))
-		return 0;
-	event.head.time_ns = bpf_ktime_get_ns();
-	event.head.cookie = bpf_get_socket_cookie(ctx);
-	event.head.kind = TPROXY_WATCH_ENDED;
+	watch_head(ctx, TPROXY_WATCH_ENDED, &event.head);
 	event.event.cookie = event.head.cookie;
 	event.event.ended_ns = event.head.time_ns;
 	ends_of(ctx, &event.event.conn.src, &event.event.conn.dst);
@@ -169,7 +131,7 @@ __attribute__((noinline)) int watch_report_end(struct bpf_sock_ops *ctx)
 	/* event_count_bytes() has subtracted the SYN of this side, which an accepted one lacks. */
 	if (ctx->bytes_acked || ctx->snd_nxt != ctx->snd_una)
 		event.head.flags |= TPROXY_WATCH_COUNTED;
-	watch_write(state, state->slots, &event.head, sizeof(event));
+	watch_write(interest, interest->watching, &event.head, sizeof(event));
 	return 0;
 }
 

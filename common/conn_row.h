@@ -32,7 +32,8 @@ struct conn_row {
 	uint64_t id;	    /* cookie of the client's socket; shown by conn_row_id() */
 	uint64_t cgroup_id; /* of the process that called connect() */
 	uint64_t netns_cookie;
-	uint64_t age_ms; /* since connect() */
+	uint64_t age_ms;     /* since connect() */
+	uint64_t started_ns; /* CLOCK_MONOTONIC; 0: not known, the line has the age only */
 	uint64_t tx_bytes, rx_bytes;
 	uint32_t rtt_us; /* smoothed round trip time, 0 = none was measured */
 	uint32_t pid;	 /* thread group id in the initial PID namespace */

@@ -48,12 +48,10 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_CGROUP_BITS] = { "map_cgroup_bits", sizeof(struct tproxy_cgroup_key), sizeof(__u64),
 				 0600 },
 	[PINNED_OBSERVED] = { "map_observed", sizeof(__u64), sizeof(struct tproxy_observed), 0640 },
-	[PINNED_OBSERVING] = { "map_observing", sizeof(__u32), sizeof(struct tproxy_observing),
-			       0640 },
 	/* A ring buffer has no key and no value. Its reader writes its own position. */
 	[PINNED_EVENTS] = { "map_events", 0, 0, 0660 },
 	[PINNED_UDP] = { "map_udp", sizeof(int), 0, 0600 },
-	[PINNED_WATCH] = { "map_watch", sizeof(__u32), sizeof(struct tproxy_watching), 0600 },
+	[PINNED_INTEREST] = { "map_interest", sizeof(__u32), sizeof(struct tproxy_interest), 0600 },
 	[PINNED_WATCH_RINGS] = { "map_watch_rings", sizeof(__u32), sizeof(__u32), 0600 },
 	[PINNED_CAPTURE] = { "map_capture", sizeof(__u32), sizeof(__u64), 0600 },
 	[PINNED_FLOWS] = { "map_flows", sizeof(struct tproxy_flow_key), sizeof(struct tproxy_flow),

@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 6
+#define TPROXY_ABI_VERSION 8
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -321,7 +321,7 @@ struct tproxy_target {
  * `unless`: if it holds, the other rows of its group are skipped.
  */
 #define TPROXY_RULES_MAX	   256
-#define TPROXY_RULES_BLOCK	   16
+#define TPROXY_RULE_RANGES_MAX	   512
 #define TPROXY_SETS_MAX		   256
 #define TPROXY_PREFIXES_MAX	   (1 << 20) /* of all sets of a generation */
 #define TPROXY_CGROUP_TESTS_MAX	   64
@@ -392,14 +392,44 @@ struct tproxy_set_bits {
 	__u64 words[TPROXY_SETS_MAX / 64];
 };
 
+/* Bit i: row i of tproxy_rules.rows. */
+struct tproxy_row_bits {
+	__u64 words[TPROXY_RULES_MAX / 64];
+};
+
 /*
- * What all of TPROXY_RULES_BLOCK rows have in common, so that a connection that none of them can
- * match skips them at once. conditions names the members that are valid.
+ * The index of a rule set: which rows can match, by one fact at a time. Row i can match if its bit
+ * is in all results. tproxy_rules.conditions has the conditions that some row has; the parts of the
+ * index for others are not valid, and are not read. The protocol is always valid.
+ *
+ * Each enum tproxy_rule_range is a fact that is a number, with the condition
+ * TPROXY_RULE_PORT << range. Its values are divided into ranges. Range k ends with ends[k] and
+ * begins after ends[k - 1]. All values in a range satisfy the conditions of the same rows, rows[k],
+ * which include the rows without this condition. The last end, and each unused one, is UINT32_MAX.
+ * If there would be too many ranges, the last one has the rows of several.
  */
-struct tproxy_rules_block {
-	struct tproxy_set_bits sets; /* each row needs one of these */
-	__u16 port_first, port_last; /* the ports of each row are within these */
-	__u32 conditions;	     /* TPROXY_RULE_SET, TPROXY_RULE_PORT: of each row; or 0 */
+enum tproxy_rule_range {
+	TPROXY_RANGE_PORT,
+	TPROXY_RANGE_UID,
+	TPROXY_RANGE_GID,
+	TPROXY_RANGE_COMM, /* a hash of the command, see bpf/ruleindex.bpf.h */
+	_TPROXY_RANGE_MAX,
+};
+
+struct tproxy_rule_ranges {
+	__u32 ends[TPROXY_RULE_RANGES_MAX];
+	struct tproxy_row_bits rows[TPROXY_RULE_RANGES_MAX];
+};
+
+/* The facts that are members of something: sets first, then cgroups. */
+#define TPROXY_RULE_MEMBERS_MAX (TPROXY_SETS_MAX + TPROXY_CGROUP_TESTS_MAX)
+
+struct tproxy_rule_index {
+	struct tproxy_rule_ranges ranges[_TPROXY_RANGE_MAX];
+	/* The rows that need set i, or TPROXY_SETS_MAX + i: for which cgroup test i must hold. */
+	struct tproxy_row_bits members[TPROXY_RULE_MEMBERS_MAX];
+	struct tproxy_row_bits without_set, without_cgroup; /* the rows without this condition */
+	struct tproxy_row_bits protocols[2];		    /* by IPPROTO_TCP or _UDP, modulo 2 */
 };
 
 struct tproxy_rules {
@@ -411,9 +441,9 @@ struct tproxy_rules {
 	__u16 default_action; /* if no row decides: enum tproxy_rule_action, not SKIP */
 	__u16 default_error;  /* errno, for REFUSE */
 	__u32 default_counter;
-	__u32 reserved;
+	__u32 conditions; /* enum tproxy_rule_conditions: for which index is valid */
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
-	struct tproxy_rules_block blocks[TPROXY_RULES_MAX / TPROXY_RULES_BLOCK];
+	struct tproxy_rule_index index;
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
 	/* For the tools: time of the load (CLOCK_MONOTONIC) and absolute path of the file. */
 	__u64 loaded_ns;
@@ -494,18 +524,10 @@ struct tproxy_observed {
 };
 
 /*
- * map_observing, an array of one entry: whether map_observed may have entries. Written by the
- * kernel half. flock(2) on its pin makes a process the reader of map_events.
- */
-struct tproxy_observing {
-	__u64 last_ns; /* CLOCK_MONOTONIC, of the last entry, to a second; 0 = there is none */
-};
-
-/*
  * map_events, a ring buffer of struct tproxy_event: one for each observed connection that has
- * ended. Written by the kernel half, read by one process at a time: a relay that logs connections.
- * Without a reader the ring keeps the oldest events, and the others are counted
- * (TPROXY_STAT_EVENTS_LOST).
+ * ended. Written by the kernel half, read by one process at a time: a relay that logs connections
+ * and holds flock(2) on the pin of map_observed. Without a reader the ring keeps the oldest events,
+ * and the others are counted (TPROXY_STAT_EVENTS_LOST).
  */
 #define TPROXY_EVENTS_SIZE (1 << 20)
 
@@ -550,13 +572,18 @@ enum tproxy_verdict {
 	}
 
 /*
- * map_watch, an array of one entry that `tproxyctl watch` maps into its memory, and
- * map_watch_rings, an array of maps: the ring buffer of each watcher, which it makes itself. A
- * watcher owns a slot while it holds the lock of byte SLOT of the pin of map_watch (F_OFD_SETLK),
- * which ends with the process. Every TPROXY_WATCH_ALIVE_NS / 10 at least it sets alive_ns, then its
- * bit in slots. The kernel half clears the bits of a watcher whose alive_ns is older than
- * TPROXY_WATCH_ALIVE_NS. It writes an event to the rings of all watchers, and counts in lost each
- * event that did not fit.
+ * map_interest, an array of one entry that `tproxyctl watch` maps into its memory: whether the
+ * hooks have more to do for a connection than to redirect it. While both watching and observed_s
+ * are 0, they have not. watching is written by watchers and the kernel half, by atomic operations;
+ * observed_s (CLOCK_MONOTONIC) by the kernel half alone. They are different words, so no writer of
+ * one undoes a change of the other.
+ *
+ * map_watch_rings, an array of maps, has the ring buffer of each watcher, which it makes itself. A
+ * watcher owns a slot while it holds the lock of byte SLOT of the pin of map_interest
+ * (F_OFD_SETLK), which ends with the process. Every TPROXY_WATCH_ALIVE_NS / 10 at least it sets
+ * alive_ns, then its bit in watching. The kernel half clears the bit of a watcher whose alive_ns is
+ * older than TPROXY_WATCH_ALIVE_NS. It writes an event to the rings of all watchers, and counts in
+ * lost each event that did not fit.
  */
 #define TPROXY_WATCHERS_MAX   4
 #define TPROXY_WATCH_ALIVE_NS 5000000000ULL
@@ -566,9 +593,11 @@ struct tproxy_watcher {
 	__u64 lost;	/* events; written by the kernel half */
 };
 
-struct tproxy_watching {
-	__u32 slots;   /* bit SLOT: this watcher is there. 0: the hooks do nothing else */
-	__u32 inbound; /* bit SLOT: it asks for accepted connections too */
+struct tproxy_interest {
+	__u32 watching;	  /* bit SLOT: this watcher is there */
+	__u32 observed_s; /* when map_observed got its last entry, plus 1; 0 = it has none */
+	__u32 inbound;	  /* bit SLOT: this watcher asks for accepted connections too */
+	__u32 reserved;
 	struct tproxy_watcher watchers[TPROXY_WATCHERS_MAX];
 };
 
@@ -843,7 +872,11 @@ _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
-_Static_assert(sizeof(struct tproxy_rules) == 32 + 256 * 48 + 16 * 40 + 64 * 216 + 4096, "ABI");
+_Static_assert(sizeof(struct tproxy_row_bits) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_rule_index) == 4 * 512 * 36 + 324 * 32, "ABI");
+_Static_assert(sizeof(struct tproxy_rules) ==
+		       32 + 256 * 48 + sizeof(struct tproxy_rule_index) + 64 * 216 + 4096,
+	       "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_stat) == 16, "ABI");
@@ -851,9 +884,8 @@ _Static_assert(sizeof(struct tproxy_rule_text) == 512, "ABI");
 _Static_assert(sizeof(struct tproxy_set_text) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_observed) == 104, "ABI");
-_Static_assert(sizeof(struct tproxy_observing) == 8, "ABI");
 _Static_assert(sizeof(struct tproxy_event) == 152, "ABI");
-_Static_assert(sizeof(struct tproxy_watching) == 72, "ABI");
+_Static_assert(sizeof(struct tproxy_interest) == 80, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_start) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_sent) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_end) == 176, "ABI");

@@ -164,6 +164,8 @@ check_hygiene()
     grep -rn bpf_printk bpf && finding "bpf_printk in a shipped program"
     [ "$(wc -l < ARCHITECTURE.md)" -le 180 ] ||
         finding "ARCHITECTURE.md: over 180 lines; move detail to the README.md of a folder"
+    [ "$(wc -l < README.md)" -le 150 ] ||
+        finding "README.md: over 150 lines; move detail to the man pages"
     grep -rnE '[[:space:]]+$' bpf common loader proxy scripts tests .ci --include='*.[ch]' \
         --include='*.sh' --include='*.py' --include='*.scd' --include=meson.build |
         grep -v Binary && finding "white space at the end of a line"

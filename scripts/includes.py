@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "bpf": ["common/tproxy_abi.h"],
     "common": [],
     "loader/host": ["common"],
-    "loader/rules": ["loader/host", "common"],
+    "loader/rules": ["loader/host", "common", "bpf/ruleindex.bpf.h"],
     "loader/state": RULES + ["loader/host", "common"],
     "loader/block": RULES + ["loader/rules/file.h", "loader/rules/prefix.h",
                              "loader/rules/source.h", "loader/rules/token.h", "loader/state",

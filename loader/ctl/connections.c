@@ -94,12 +94,13 @@ static int add_row(const struct conn_row *row, void *data)
 	return 0;
 }
 
+/* The order of ages in milliseconds is another one in each reading. */
 static int by_age(const void *a, const void *b)
 {
 	const struct conn_row *x = a, *y = b;
 
-	if (x->age_ms != y->age_ms)
-		return x->age_ms < y->age_ms ? 1 : -1;
+	if (x->started_ns != y->started_ns)
+		return x->started_ns > y->started_ns ? 1 : -1;
 	return (x->id > y->id) - (x->id < y->id);
 }
 

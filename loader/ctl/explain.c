@@ -153,7 +153,8 @@ static void add_relay(struct json_object *to, const struct gathered *found)
 	add_age(to, "heartbeat_age_ms", facts->alive_ns, facts->now_ns);
 	if (found->n_known <= STAGE_LISTENER)
 		return;
-	json_add_endpoint(to, "relay_address", &found->relay_ep);
+	if (found->relay_ep.port)
+		json_add_endpoint(to, "relay_address", &found->relay_ep);
 	json_add_bool(to, "relay_listens", facts->has_listener);
 	json_add_bool(to, "destination_is_relay", facts->dst_is_relay);
 	if (found->n_known <= STAGE_HISTORY)

@@ -7,13 +7,14 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "capture/pcapng.h"
 #include "config.h"
+#include "operand.h"
 #include "optable.h"
 #include "opthelp.h"
+#include "option_values.h"
 #include "optparse.h"
 #include "parse.h"
 #include "top_table.h"
@@ -27,9 +28,6 @@
 #define BIT(command) (1U << (command))
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
-/* Commands that show connections, and take the options of filter.h. */
-#define FILTERED (BIT(CTL_CONNECTIONS) | BIT(CTL_TOP) | BIT(CTL_WATCH) | BIT(CTL_CAPTURE))
-
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
 	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
@@ -37,231 +35,25 @@ const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_WATCH] = "watch",	 [CTL_CAPTURE] = "capture",
 };
 
-static const struct {
-	const char *name, *description;
-} rules_verbs[_CTL_RULES_MAX] = {
-	[CTL_RULES_CHECK] = { "check", "report the errors of a file" },
-	[CTL_RULES_LOAD] = { "load", "put the rules of a file into force" },
-	[CTL_RULES_UNLOAD] = { "unload", "remove all rules" },
-	[CTL_RULES_CONFIRM] = { "confirm", "keep rules that were loaded with --confirm" },
-	[CTL_RULES_REVERT] = { "revert", "take back rules that were loaded with --confirm" },
-	[CTL_RULES_SHOW] = { "show", "the rules in force" },
-	[CTL_RULES_STATS] = { "stats", "what each rule has decided, and when" },
-};
-
-static bool is_filtered(const struct ctl_options *o)
-{
-	return FILTERED & BIT(o->of_command);
-}
-
-static int set_pid(const struct optable_row *row, void *options, const char *value,
-		   unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-	uint32_t pid;
-
-	if (is_filtered(o))
-		return filter_add_pid(&o->filter, value, error);
-	if (optable_number(row, value, &pid, error) < 0)
-		return -EINVAL;
-	o->pid = (pid_t)pid;
-	return 0;
-}
-
-static int add_port(const struct optable_row *row, void *options, const char *value,
-		    unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-	uint32_t port;
-	size_t i;
-
-	if (is_filtered(o))
-		return filter_add_port(&o->filter, value, error);
-	if (optable_number(row, value, &port, error) < 0)
-		return -EINVAL;
-	for (i = 0; i < o->n_ports; i++) {
-		if (o->ports[i] == port)
-			return 0;
-	}
-	if (o->n_ports == TPROXY_PORTS_MAX)
-		return optable_refuse(error, "'%s' is one more than the %d that a relay has", value,
-				      TPROXY_PORTS_MAX);
-	o->ports[o->n_ports++] = (uint16_t)port;
-	return 0;
-}
-
-static int set_cgroup(const struct optable_row *row, void *options, const char *value,
-		      unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (is_filtered(o))
-		return filter_add_cgroup(&o->filter, value, error);
-	return optable_path(value, o->cgroup, error);
-}
-
-static int set_uid(const struct optable_row *row, void *options, const char *value,
-		   unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (is_filtered(o))
-		return filter_add_uid(&o->filter, value, error);
-	return optable_number(row, value, &o->uid, error);
-}
-
-static int add_to(const struct optable_row *row, void *options, const char *value,
-		  unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	return filter_add_to(&((struct ctl_options *)options)->filter, value, error);
-}
-
-static int add_verdict(const struct optable_row *row, void *options, const char *value,
-		       unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	return filter_add_verdict(&((struct ctl_options *)options)->filter, value, error);
-}
-
-static int set_command(const struct optable_row *row, void *options, const char *value,
-		       unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (is_filtered(o))
-		return filter_add_command(&o->filter, value, error);
-	if (strlen(value) >= sizeof(o->command))
-		return optable_refuse(error, "'%s' is longer than the %zu bytes of a command",
-				      value, sizeof(o->command) - 1);
-	strcpy(o->command, value);
-	return 0;
-}
-
-static int set_delay(const struct optable_row *row, void *options, const char *value,
-		     unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (top_parse_delay(value, &o->delay_ms) < 0)
-		return optable_refuse(error, "'%s' is not a number of seconds from 0.1 to 3600",
-				      value);
-	return 0;
-}
-
-static int add_fate(const struct optable_row *row, void *options, const char *value,
-		    unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	return filter_add_fate(&((struct ctl_options *)options)->filter, value, error);
-}
-
-/* Parses "N", or "N" and a unit: K, M, G or T, which "B" or "iB" may follow. All are of 1024. */
-static int set_exit_over(const struct optable_row *row, void *options, const char *value,
-			 unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	static const char units[] = "KMGT";
-	const size_t digits = strspn(value, "0123456789");
-	const char *rest = value + digits, *unit = *rest ? strchr(units, *rest) : NULL;
-	struct ctl_options *o = options;
-	uint64_t bytes;
-
-	if (unit)
-		rest++;
-	if (!digits || digits > 7 ||
-	    (*rest && strcmp(rest, "B") != 0 && !(unit && strcmp(rest, "iB") == 0)))
-		return optable_refuse(error, "'%s' is not a size such as 512K, 100MiB or 1G",
-				      value);
-	bytes = strtoul(value, NULL, 10) << (unit ? 10 * (unit - units + 1) : 0);
-	if (!bytes)
-		return optable_refuse(error, "'%s' is 0", value);
-	o->exit_over = bytes;
-	return 0;
-}
-
-static int set_buffer(const struct optable_row *row, void *options, const char *value,
-		      unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-	uint32_t size;
-
-	if (parse_size(value, (uint32_t)row->min, (uint32_t)row->max, &size) < 0 ||
-	    size & (size - 1))
-		return optable_refuse(error, "'%s' is not a power of 2 from 64K to 256M", value);
-	o->buffer = size;
-	return 0;
-}
-
-static int add_destination(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (o->n_destinations == CTL_DESTINATIONS_MAX)
-		return optable_refuse(error, "'%s' is one more than %d destinations", value,
-				      CTL_DESTINATIONS_MAX);
-	if (parse_endpoint(value, &o->destinations[o->n_destinations]) < 0)
-		return optable_refuse(error,
-				      "'%s' is not ADDR:PORT, such as 192.0.2.1:443 or "
-				      "[2001:db8::1]:443",
-				      value);
-	o->n_destinations++;
-	return 0;
-}
-
-static bool takes_file(enum ctl_rules_verb verb)
-{
-	return verb == CTL_RULES_CHECK || verb == CTL_RULES_LOAD;
-}
-
-/* The first operand is the verb, the second one the file. */
-static int add_rules_operand(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-	enum ctl_rules_verb verb;
-
-	if (o->verb != CTL_RULES_NONE && takes_file(o->verb) && !*o->file)
-		return optable_path(value, o->file, error);
-	if (o->verb != CTL_RULES_NONE)
-		return optable_refuse(error, "unexpected argument '%s'", value);
-	for (verb = CTL_RULES_NONE + 1; verb < _CTL_RULES_MAX; verb++) {
-		if (strcmp(value, rules_verbs[verb].name) == 0)
-			o->verb = verb;
-	}
-	if (o->verb == CTL_RULES_NONE)
-		return optable_refuse(
-			error,
-			"'%s' is none of check, load, unload, confirm, revert, show and stats",
-			value);
-	return 0;
-}
-
-/* The first word of a command line. The other words follow it in argv, which ends with NULL. */
-static int add_word(void *options, const char *value, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-
-	if (!*value && !o->n_words)
-		return optable_refuse(error, "the command is empty");
-	o->n_words++;
-	return 0;
-}
-
 static const struct optable_row rows[] = {
 	{
 		.name = "pid",
 		.arg = "PID",
-		OPTABLE_CUSTOM(set_pid),
+		OPTABLE_CUSTOM(option_set_pid),
 		.min = 1,
 		.max = PID_MAX,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN) | FILTERED,
+		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN) | CTL_FILTERED,
 		.help = "the process; register: the one that listens, or whose children do",
 	},
 	{
 		.name = "port",
 		.arg = "PORT",
-		OPTABLE_CUSTOM(add_port),
+		OPTABLE_CUSTOM(option_add_port),
 		.min = 1,
 		.max = UINT16_MAX,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_REGISTER) | FILTERED,
+		.commands = BIT(CTL_REGISTER) | CTL_FILTERED,
 		.help = "the port of the destination, or FIRST-LAST; register: at which it listens",
 	},
 	{
@@ -274,16 +66,16 @@ static const struct optable_row rows[] = {
 		.name = "cgroup",
 		.short_name = 'c',
 		.arg = "PATH",
-		OPTABLE_CUSTOM(set_cgroup),
+		OPTABLE_CUSTOM(option_set_cgroup),
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | (FILTERED & ~BIT(CTL_CAPTURE)),
+		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | (CTL_FILTERED & ~BIT(CTL_CAPTURE)),
 		.help = "the cgroup of the process; doctor: one to check too",
 	},
 	/* capture has -c for --count, as other programs that capture. */
 	{
 		.name = "cgroup",
 		.arg = "PATH",
-		OPTABLE_CUSTOM(set_cgroup),
+		OPTABLE_CUSTOM(option_set_cgroup),
 		.flags = OPTABLE_REPEATED,
 		.commands = BIT(CTL_CAPTURE),
 		.help = "the cgroup of the process",
@@ -291,11 +83,11 @@ static const struct optable_row rows[] = {
 	{
 		.name = "uid",
 		.arg = "UID",
-		OPTABLE_CUSTOM(set_uid),
+		OPTABLE_CUSTOM(option_set_uid),
 		.min = 0,
 		.max = UINT32_MAX - 1,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_EXPLAIN) | FILTERED,
+		.commands = BIT(CTL_EXPLAIN) | CTL_FILTERED,
 		.help = "the user of the process",
 	},
 	{
@@ -308,25 +100,25 @@ static const struct optable_row rows[] = {
 	{
 		.name = "command",
 		.arg = "NAME",
-		OPTABLE_CUSTOM(set_command),
+		OPTABLE_CUSTOM(option_set_command),
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_EXPLAIN) | FILTERED,
+		.commands = BIT(CTL_EXPLAIN) | CTL_FILTERED,
 		.help = "the command of the process",
 	},
 	{
 		.name = "to",
 		.arg = "ADDR[/BITS]",
-		OPTABLE_CUSTOM(add_to),
+		OPTABLE_CUSTOM(option_add_to),
 		.flags = OPTABLE_REPEATED,
-		.commands = FILTERED,
+		.commands = CTL_FILTERED,
 		.help = "the address of the destination, or its network",
 	},
 	{
 		.name = "verdict",
 		.arg = "VERDICT",
-		OPTABLE_CUSTOM(add_verdict),
+		OPTABLE_CUSTOM(option_add_verdict),
 		.flags = OPTABLE_REPEATED,
-		.commands = FILTERED,
+		.commands = CTL_FILTERED,
 		.help = "what was decided; redirected, direct, observed or refused",
 	},
 	{
@@ -410,7 +202,7 @@ static const struct optable_row rows[] = {
 		.name = "delay",
 		.short_name = 'd',
 		.arg = "DELAY",
-		OPTABLE_CUSTOM(set_delay),
+		OPTABLE_CUSTOM(option_set_delay),
 		.by_default = "1",
 		.commands = BIT(CTL_TOP),
 		.help = "time between two samples; seconds, such as 0.5",
@@ -424,7 +216,7 @@ static const struct optable_row rows[] = {
 	{
 		.name = "fate",
 		.arg = "FATE",
-		OPTABLE_CUSTOM(add_fate),
+		OPTABLE_CUSTOM(option_add_fate),
 		.flags = OPTABLE_REPEATED,
 		.commands = BIT(CTL_WATCH),
 		.help = "only ends of this kind; such as failed, closed, reset-by-server, refused",
@@ -446,14 +238,14 @@ static const struct optable_row rows[] = {
 	{
 		.name = "exit-over",
 		.arg = "SIZE",
-		OPTABLE_CUSTOM(set_exit_over),
+		OPTABLE_CUSTOM(option_set_exit_over),
 		.commands = BIT(CTL_WATCH),
 		.help = "end with status 3 when the connections have moved this many bytes; such as 1GiB",
 	},
 	{
 		.name = "buffer",
 		.arg = "SIZE",
-		OPTABLE_CUSTOM(set_buffer),
+		OPTABLE_CUSTOM(option_set_buffer),
 		.min = 64 * 1024,
 		.max = 256 * 1024 * 1024,
 		.by_default = "4M",
@@ -542,11 +334,7 @@ void ctl_options_print_help(void)
 
 void ctl_options_print_table(void)
 {
-	enum ctl_rules_verb verb;
-
-	for (verb = CTL_RULES_NONE + 1; verb < _CTL_RULES_MAX; verb++)
-		printf("%s\t\t%s\tverb\t\t\t\trules\t%s\n", rules_verbs[verb].name,
-		       takes_file(verb) ? "FILE" : "", rules_verbs[verb].description);
+	operand_print_verbs();
 	opthelp_print_table(&table);
 }
 
@@ -556,7 +344,7 @@ static int check_rules(const struct optable *of_command, const struct ctl_option
 		return optparse_usage_error(
 			of_command,
 			"one of check, load, unload, confirm, revert, show and stats is missing");
-	if (takes_file(o->verb) && !*o->file)
+	if (operand_takes_file(o->verb) && !*o->file)
 		return optparse_usage_error(of_command, "FILE is missing");
 	if (o->confirm_ms && o->verb != CTL_RULES_LOAD)
 		return optparse_usage_error(of_command, "--confirm goes with load only");
@@ -636,11 +424,11 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 	of_command.command = BIT(usage->command);
 	of_command.command_name = name;
 	if (usage->command == CTL_EXPLAIN)
-		of_command.add_operand = add_destination;
+		of_command.add_operand = operand_add_destination;
 	if (usage->command == CTL_RULES)
-		of_command.add_operand = add_rules_operand;
+		of_command.add_operand = operand_add_rules;
 	if (usage->command == CTL_RUN) {
-		of_command.add_operand = add_word;
+		of_command.add_operand = operand_add_word;
 		of_command.operands_last = true;
 	}
 	r = optparse_read(&of_command, argc, argv, &o, &given);

@@ -439,7 +439,7 @@ static uint64_t number_of(const struct top_line *line, enum top_column column)
 	case TOP_RTT:
 		return line->conn->rtt_us;
 	case TOP_AGE:
-		return line->conn->age_ms;
+		return UINT64_MAX - line->conn->started_ns;
 	case TOP_ID:
 		return line->conn->id;
 	default:

@@ -223,8 +223,7 @@ static int add_earlier(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 
-	watch_join_add(watch->join, row, monotonic_kernel_ns() - row->age_ms * NS_PER_MS,
-		       watch->rings != NULL);
+	watch_join_add(watch->join, row, row->started_ns, watch->rings != NULL);
 	return 0;
 }
 
@@ -422,7 +421,7 @@ static int open_rings(struct watch *watch)
 			TPROXY_WATCHERS_MAX, o->pin_dir);
 	else if (r < 0)
 		log_err("cannot watch '%s': %s", o->pin_dir,
-			maps_strerror(o->pin_dir, pinned_maps[PINNED_WATCH].name, r, text));
+			maps_strerror(o->pin_dir, pinned_maps[PINNED_INTEREST].name, r, text));
 	return r;
 }
 

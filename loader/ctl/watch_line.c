@@ -214,7 +214,8 @@ static struct json_object *conn_object(const struct watch_lines *lines,
 	char id[CONN_ROW_ID_LEN];
 
 	json_add_string(object, "id", conn_row_id(conn->row.id, id));
-	json_add_endpoint(object, "client", &conn->row.src);
+	if (conn->row.src.port)
+		json_add_endpoint(object, "client", &conn->row.src);
 	json_add_endpoint(object, "destination", &conn->row.dst);
 	if (conn->row.pid)
 		json_add_number(object, "pid", conn->row.pid);

@@ -64,10 +64,7 @@ char *address_format_endpoint(const struct tproxy_endpoint *ep, char buf[ADDRESS
 {
 	char ip[ADDRESS_LEN];
 
-	if (ep->port)
-		snprintf(buf, ADDRESS_ENDPOINT_LEN, address_is_ipv4(ep->addr) ? "%s:%u" : "[%s]:%u",
-			 address_format(ep, ip), ep->port);
-	else
-		snprintf(buf, ADDRESS_ENDPOINT_LEN, "-");
+	snprintf(buf, ADDRESS_ENDPOINT_LEN, address_is_ipv4(ep->addr) ? "%s:%u" : "[%s]:%u",
+		 address_format(ep, ip), ep->port);
 	return buf;
 }

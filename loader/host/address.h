@@ -29,7 +29,7 @@ struct tproxy_endpoint address_of_listen(const struct tproxy_listen *listen, __u
 /* Writes the address alone, an IPv4-mapped address as IPv4. Returns @buf. */
 #define ADDRESS_LEN 46
 char *address_format(const struct tproxy_endpoint *ep, char buf[ADDRESS_LEN]);
-/* Writes "a.b.c.d:port" or "[v6]:port", "-" for port 0. Returns @buf. */
+/* Writes "a.b.c.d:port" or "[v6]:port"; the port may be 0. Returns @buf. */
 #define ADDRESS_ENDPOINT_LEN (ADDRESS_LEN + 8)
 char *address_format_endpoint(const struct tproxy_endpoint *ep, char buf[ADDRESS_ENDPOINT_LEN]);
 

@@ -75,8 +75,7 @@ void json_add_endpoint(struct json_object *to, const char *key, const struct tpr
 {
 	char text[ADDRESS_ENDPOINT_LEN];
 
-	if (ep->port)
-		json_add_string(to, key, address_format_endpoint(ep, text));
+	json_add_string(to, key, address_format_endpoint(ep, text));
 }
 
 void json_add_listen(struct json_object *to, const char *key, const struct tproxy_listen *listen)

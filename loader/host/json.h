@@ -32,7 +32,7 @@ void json_add_string(struct json_object *to, const char *key, const char *value)
 void json_add_number(struct json_object *to, const char *key, uint64_t value);
 void json_add_bool(struct json_object *to, const char *key, bool value);
 
-/* Adds "a.b.c.d:port" or "[v6]:port", or nothing if the port is 0, which means no endpoint. */
+/* Adds "a.b.c.d:port" or "[v6]:port". A caller that may have no endpoint tests for that. */
 void json_add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep);
 
 /* Adds an array of such strings, or nothing if there are no ports. */

@@ -6,6 +6,7 @@
  *   rules.rows          rows.c: in the order of the file, for each rule the rows of its exceptions,
  *                       then one row for each combination of its lists
  *   rules.cgroup_tests  rows.c: one test for each cgroup that a rule names
+ *   rules.index         index.c: from the rows
  *   sets                sets.c: one bit for each different list of addresses
  *   prefixes, bits      sets.c: the prefixes of all sets, sorted, each with the bits of its sets
  *   list, by_default    this file: text, hash, name and line of each rule, for the tools
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index.h"
 #include "parsed.h"
 #include "rows.h"
 #include "rules.h"
@@ -167,36 +169,6 @@ static int compile_prefixes(const struct source *source, const struct sets *sets
 	return -EINVAL;
 }
 
-/* Fills in what all rows of a block have in common. */
-static void compile_block(const struct tproxy_rules *rules, __u32 first,
-			  struct tproxy_rules_block *block)
-{
-	__u32 i;
-
-	*block = (struct tproxy_rules_block){
-		.port_first = UINT16_MAX,
-		.conditions = TPROXY_RULE_SET | TPROXY_RULE_PORT,
-	};
-	for (i = first; i < first + TPROXY_RULES_BLOCK && i < rules->n_rows; i++) {
-		const struct tproxy_rule *row = &rules->rows[i];
-
-		block->conditions &= row->conditions;
-		block->sets.words[row->set / 64] |= UINT64_C(1) << row->set % 64;
-		if (row->port_first < block->port_first)
-			block->port_first = row->port_first;
-		if (row->port_last > block->port_last)
-			block->port_last = row->port_last;
-	}
-}
-
-static void compile_blocks(struct tproxy_rules *rules)
-{
-	__u32 i;
-
-	for (i = 0; i < ARRAY_SIZE(rules->blocks); i++)
-		compile_block(rules, i * TPROXY_RULES_BLOCK, &rules->blocks[i]);
-}
-
 int compile_rules(const struct source *source, struct parsed *parsed,
 		  struct rules_compiled *compiled)
 {
@@ -215,7 +187,7 @@ int compile_rules(const struct source *source, struct parsed *parsed,
 	if (r == 0)
 		describe_sets(sets, compiled);
 	if (r == 0)
-		compile_blocks(&compiled->rules);
+		index_build(&compiled->rules);
 	return r;
 }
 

@@ -10,6 +10,9 @@
  * A connection of a namespace that was visited, which is in the maps and not in the list, has ended
  * meanwhile. Entries that other programs than tproxy's wrote belong to no namespace.
  *
+ * The list has ages in milliseconds, each as of the moment of its line. The maps have the time of
+ * each connect(), which orders connections in the same way in each reading.
+ *
  * One read(2) of the list may end anywhere; getline(3) puts the lines together. If the first line
  * is not our header, another version is pinned, and the maps alone are used.
  */
@@ -33,7 +36,8 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define BATCH_MAX 4096
+#define BATCH_MAX     4096
+#define NSEC_PER_MSEC 1000000
 
 /* Reads a line, without its newline. Returns 1, 0 at the end, or -errno. */
 static int read_line(FILE *file, char **line, size_t *size)
@@ -47,27 +51,6 @@ static int read_line(FILE *file, char **line, size_t *size)
 	if ((*line)[len - 1] == '\n')
 		(*line)[len - 1] = '\0';
 	return 1;
-}
-
-/*
- * Passes the lines of a list, whose header was read. Returns 0, the result of @fn or -errno. A line
- * that begins with '#' is a comment.
- */
-static int pass_list(FILE *file, connections_fn fn, void *data)
-{
-	_cleanup_free_ char *line = NULL;
-	struct conn_row row;
-	size_t size = 0;
-	int r;
-
-	while ((r = read_line(file, &line, &size)) > 0) {
-		if (*line == '#')
-			continue;
-		r = conn_row_parse(line, &row) < 0 ? -EBADMSG : fn(&row, data);
-		if (r)
-			return r;
-	}
-	return r;
 }
 
 /* Opens the list of this namespace, and reads its header. Returns 0 or -errno. */
@@ -94,6 +77,11 @@ static int open_list(const char *pin_dir, FILE **ret_file)
 	return 0;
 }
 
+/* When a connection of the maps began. */
+struct beginning {
+	uint64_t id, started_ns;
+};
+
 /* The namespaces whose list was read, and those that are still wanted. */
 struct visits {
 	const char *pin_dir;
@@ -102,20 +90,55 @@ struct visits {
 	uint64_t *wanted; /* cookies, sorted */
 	bool *visited;	  /* the list of wanted[i] was read */
 	size_t n, n_left;
+	struct beginning *beginnings; /* sorted by id */
+	size_t n_beginnings;
 	int result; /* of @fn, or an error after the first line */
 };
 
-static int by_cookie(const void *a, const void *b)
+/* Compares members that are the first of their struct. */
+static int by_u64(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;
 
 	return (*x > *y) - (*x < *y);
 }
 
+/* Passes a row of the list, with the time of its connect(). */
+static int pass_row(struct visits *visits, struct conn_row *row)
+{
+	const struct beginning *found =
+		bsearch(&row->id, visits->beginnings, visits->n_beginnings, sizeof(*found), by_u64);
+
+	/* Not in the snapshot: it has just begun, or this user may not read map_observed. */
+	row->started_ns =
+		found ? found->started_ns : monotonic_kernel_ns() - row->age_ms * NSEC_PER_MSEC;
+	return visits->fn(row, visits->data);
+}
+
+/*
+ * Passes the lines of a list, whose header was read. Returns 0, the result of visits->fn or -errno.
+ * A line that begins with '#' is a comment.
+ */
+static int pass_list(FILE *file, struct visits *visits)
+{
+	_cleanup_free_ char *line = NULL;
+	struct conn_row row;
+	size_t size = 0;
+	int r;
+
+	while ((r = read_line(file, &line, &size)) > 0) {
+		if (*line == '#')
+			continue;
+		r = conn_row_parse(line, &row) < 0 ? -EBADMSG : pass_row(visits, &row);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
 static bool *visit_of(const struct visits *visits, uint64_t cookie)
 {
-	const uint64_t *found =
-		bsearch(&cookie, visits->wanted, visits->n, sizeof(cookie), by_cookie);
+	const uint64_t *found = bsearch(&cookie, visits->wanted, visits->n, sizeof(cookie), by_u64);
 
 	return found ? &visits->visited[found - visits->wanted] : NULL;
 }
@@ -143,7 +166,7 @@ static int visit(uint64_t cookie, void *data)
 	r = open_list(visits->pin_dir, &file);
 	if (r < 0)
 		return r;
-	visits->result = pass_list(file, visits->fn, visits->data);
+	visits->result = pass_list(file, visits);
 	*visited = true;
 	visits->n_left--;
 	return visits->result || visits->n_left == 0;
@@ -188,12 +211,30 @@ static int find_wanted(const struct snapshot *snapshot, uint64_t own, struct vis
 		if (cookie && cookie != visits->wanted[n - 1])
 			visits->wanted[n++] = cookie;
 	}
-	qsort(visits->wanted, n, sizeof(*visits->wanted), by_cookie);
+	qsort(visits->wanted, n, sizeof(*visits->wanted), by_u64);
 	for (i = 0; i < n; i++) {
 		if (visits->n == 0 || visits->wanted[i] != visits->wanted[visits->n - 1])
 			visits->wanted[visits->n++] = visits->wanted[i];
 	}
 	visits->n_left = visits->n;
+	return 0;
+}
+
+/* Notes when these connections began. Returns 0 or -ENOMEM. */
+static int find_beginnings(const struct snapshot *snapshot, struct visits *visits)
+{
+	size_t i;
+
+	visits->beginnings = calloc(snapshot->n + 1, sizeof(*visits->beginnings));
+	if (!visits->beginnings)
+		return -ENOMEM;
+	for (i = 0; i < snapshot->n; i++)
+		visits->beginnings[i] = (struct beginning){
+			.id = snapshot->rows[i].id,
+			.started_ns = snapshot->rows[i].started_ns,
+		};
+	visits->n_beginnings = snapshot->n;
+	qsort(visits->beginnings, snapshot->n, sizeof(*visits->beginnings), by_u64);
 	return 0;
 }
 
@@ -299,6 +340,8 @@ static int read_lists(const struct snapshot *snapshot, struct visits *visits)
 	if (r == 0)
 		r = find_wanted(snapshot, own, visits);
 	if (r == 0)
+		r = find_beginnings(snapshot, visits);
+	if (r == 0)
 		r = visit(own, visits);
 	if (r < 0 || visits->result)
 		return r < 0 ? r : visits->result;
@@ -331,6 +374,7 @@ int connections_read(const char *pin_dir, connections_fn fn, void *data,
 	free(snapshot.rows);
 	free(visits.wanted);
 	free(visits.visited);
+	free(visits.beginnings);
 	return r;
 }
 

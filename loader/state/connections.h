@@ -15,7 +15,10 @@ enum connections_source {
 	CONNECTIONS_MAPS, /* the maps only: no row is live */
 };
 
-/* Called for each connection; the row is valid during the call. A result other than 0 ends it. */
+/*
+ * Called for each connection. The row is valid during the call, and started_ns is set. A result
+ * other than 0 ends it.
+ */
 typedef int (*connections_fn)(const struct conn_row *row, void *data);
 
 /*

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See watch_rings.h, and map_watch in tproxy_abi.h.
+ * See watch_rings.h, and map_interest in tproxy_abi.h.
  *
- * The pin of map_watch is opened twice: as a map, which is mapped into memory, and as a file, for
- * the locks. A lock of byte SLOT proves that the owner of a slot lives. It belongs to the open file
- * and ends with it, however the process ends. Bits and times are written to the map's memory,
+ * The pin of map_interest is opened twice: as a map, which is mapped into memory, and as a file,
+ * for the locks. A lock of byte SLOT proves that the owner of a slot lives. It belongs to the open
+ * file and ends with it, however the process ends. Bits and times are written to the map's memory,
  * because an update of the map would overwrite what the kernel half counts at the same time.
  *
  * The order at the start: the ring is put into its slot, then alive_ns is set, then the bit. At the
@@ -32,12 +32,12 @@
 #define NS_PER_MS 1000000
 
 struct watch_rings {
-	char path[PATH_MAX]; /* of the pin of map_watch */
+	char path[PATH_MAX]; /* of the pin of map_interest */
 	int lock_fd;
 	int rings_fd; /* map_watch_rings */
 	uint32_t slot;
 	bool has_slot, inbound;
-	struct tproxy_watching *state; /* MAP_FAILED: not mapped */
+	struct tproxy_interest *state; /* MAP_FAILED: not mapped */
 	struct ring_buffer *ring;
 	uint64_t lost; /* as last read */
 	uint64_t renewed_ns, gap_ns;
@@ -63,7 +63,7 @@ static int on_sample(void *ctx, void *data, size_t size)
 /* Renews alive_ns, and sets the bit again if the kernel half has cleared it. */
 static void renew(struct watch_rings *rings)
 {
-	struct tproxy_watching *state = rings->state;
+	struct tproxy_interest *state = rings->state;
 	const uint64_t now = monotonic_kernel_ns();
 	const uint32_t bit = 1U << rings->slot;
 
@@ -73,14 +73,14 @@ static void renew(struct watch_rings *rings)
 	__atomic_store_n(&state->watchers[rings->slot].alive_ns, now, __ATOMIC_SEQ_CST);
 	if (rings->inbound)
 		__atomic_fetch_or(&state->inbound, bit, __ATOMIC_SEQ_CST);
-	__atomic_fetch_or(&state->slots, bit, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&state->watching, bit, __ATOMIC_SEQ_CST);
 }
 
 static void clear_bits(struct watch_rings *rings)
 {
 	const uint32_t bit = 1U << rings->slot;
 
-	__atomic_fetch_and(&rings->state->slots, ~bit, __ATOMIC_SEQ_CST);
+	__atomic_fetch_and(&rings->state->watching, ~bit, __ATOMIC_SEQ_CST);
 	__atomic_fetch_and(&rings->state->inbound, ~bit, __ATOMIC_SEQ_CST);
 }
 
@@ -111,10 +111,10 @@ static int open_maps(const char *pin_dir, struct watch_rings *rings)
 	int r;
 
 	r = snprintf(rings->path, sizeof(rings->path), "%s/%s", pin_dir,
-		     pinned_maps[PINNED_WATCH].name);
+		     pinned_maps[PINNED_INTEREST].name);
 	if (r < 0 || (size_t)r >= sizeof(rings->path))
 		return -ENAMETOOLONG;
-	r = bpffs_open_map(pin_dir, PINNED_WATCH, /* writable= */ true, &fd);
+	r = bpffs_open_map(pin_dir, PINNED_INTEREST, /* writable= */ true, &fd);
 	if (r == 0)
 		r = bpffs_open_map(pin_dir, PINNED_WATCH_RINGS, /* writable= */ true,
 				   &rings->rings_fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A watcher: a slot of map_watch and a ring buffer, in which the kernel half reports connections
+ * A watcher: a slot of map_interest and a ring buffer, in which the kernel half reports connections
  * while the watcher lives. Takes root. Functions do not log.
  */
 #ifndef TPROXY_STATE_WATCH_RINGS_H

@@ -18,7 +18,8 @@
 #include "log.h"
 #include "util.h"
 
-#define BACKLOG	 16
+/* A client that finds it full sends its SYN again, after 1, 2 and 4 s. */
+#define BACKLOG	 1024
 #define COMM_LEN 32
 
 const char *admin_address_parse(const char *text, struct admin_address *ret_address)
@@ -143,8 +144,19 @@ static int open_unix(const char *path, int fd, struct stat *ret_stat)
 	return r;
 }
 
+/* True if a socket listens at the address: without SO_REUSEPORT nothing else can bind to it. */
+static bool is_shared(const union sockaddr_any *addr)
+{
+	_cleanup_close_ int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const int on = 1;
+
+	return fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	       bind(fd, &addr->sa, sockaddr_len(addr)) < 0 && errno == EADDRINUSE;
+}
+
 static int open_tcp(const union sockaddr_any *addr, int fd)
 {
+	const bool shared = is_shared(addr);
 	const int on = 1;
 	char text[FORMAT_ENDPOINT_LEN];
 	int r = 0;
@@ -155,6 +167,10 @@ static int open_tcp(const union sockaddr_any *addr, int fd)
 		r = -errno;
 	if (r < 0)
 		log_err("--admin %s: %s", format_endpoint(addr, text), strerror(-r));
+	else if (shared)
+		log_info(
+			"--admin %s: another relay listens there too; with the same pins it stops within some seconds, with others each needs an address",
+			format_endpoint(addr, text));
 	return r;
 }
 

@@ -5,7 +5,8 @@
  * While one relay replaces another, one of them listens at the address at every moment. A UNIX
  * socket is made under another name and renamed over the path; what has connected to the old socket
  * stays with the old relay. A TCP port is shared (SO_REUSEPORT, same user) until the old relay
- * closes its socket. A socket that a killed relay has left is replaced.
+ * closes its socket, which it does when it sees the registration of the new one. A socket that a
+ * killed relay has left is replaced.
  */
 #ifndef TPROXY_ADMIN_ADDRESS_H
 #define TPROXY_ADMIN_ADDRESS_H

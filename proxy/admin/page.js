@@ -259,7 +259,8 @@ function columnHeading([key, text, , style]) {
 	return cell;
 }
 
-function connectionRow(c) {
+/* Connections of other network namespaces come from the maps, and have no numbers. */
+function connectionRow(c, hasNumbers = true) {
 	const known = c.up !== undefined;
 	const rtt = c.rtt_us ? (c.rtt_us / 1000).toFixed(c.rtt_us < 10000 ? 2 : 0) + " ms" : "–";
 
@@ -270,8 +271,10 @@ function connectionRow(c) {
 		make("td", { class: "name" }, c.destination),
 		make("td", {}, make("span", { class: c.verdict }, c.verdict), " ",
 			make("small", {}, c.rule || "")),
-		...(known ? [number(bytes(c.up), "up"), number(bytes(c.down), "down"),
-			     number(bytes(c.rate) + "/s", "rate"), number(rtt, "rtt")] : []),
+		...(hasNumbers ? [number(known ? bytes(c.up) : "–", "up"),
+				  number(known ? bytes(c.down) : "–", "down"),
+				  number(known ? bytes(c.rate) + "/s" : "–", "rate"),
+				  number(rtt, "rtt")] : []),
 		number(time(c.age_ms), "age"));
 }
 
@@ -295,7 +298,7 @@ function showConnections(s) {
 	].filter(Boolean).join(", ");
 	const columns = COLUMNS.filter(([, , , , live]) => !live || s.live_bytes);
 
-	fill("connections", columns.map(columnHeading), found.map(connectionRow),
+	fill("connections", columns.map(columnHeading), found.map((c) => connectionRow(c, s.live_bytes)),
 		s.connections ? (words.length ? "none matches" : "none") : "cannot be read");
 }
 

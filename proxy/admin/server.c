@@ -7,7 +7,7 @@
  *
  * evhttp does not report that it has freed a connection. bufferevent_free() takes the callbacks off
  * the bufferevent; that is how reap() finds out. It runs every REAP_MS while there are connections,
- * every IDLE_MS otherwise, and when a client comes.
+ * every FULL_MS while all places are taken, every IDLE_MS otherwise, and when a client comes.
  */
 #include "server.h"
 
@@ -19,6 +19,7 @@
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +33,17 @@
 #define HEADERS_MAX 8192
 /* Limit of what is read ahead of evhttp. */
 #define INPUT_MAX 16384
-#define REAP_MS	  100
 #define IDLE_MS	  1000
-/* A connection is ended after this time, and after YIELD_MS if others wait for its place. */
-#define LIFE_MS	 5000
-#define YIELD_MS 1000
+#define REAP_MS	  100
+#define FULL_MS	  10
+/*
+ * A connection is ended after LIFE_MS. If others wait for its place, it is ended after SILENT_MS
+ * without a complete request, and after SLOW_MS with an answer that is not read. Who has waited
+ * for a place has sent its request by then.
+ */
+#define LIFE_MS	  5000
+#define SLOW_MS	  1000
+#define SILENT_MS 20
 
 struct client {
 	struct bufferevent *bev; /* a reference is owned */
@@ -47,7 +54,7 @@ struct admin_server {
 	struct evhttp *http;
 	struct evconnlistener *listener; /* owned by http */
 	struct event *timer;
-	struct client clients[CLIENTS_MAX]; /* the oldest first */
+	struct client clients[CLIENTS_MAX];
 	size_t n_clients;
 	bool need_host;
 	const struct admin_page *pages;
@@ -82,24 +89,45 @@ static void reap(struct admin_server *server)
 
 static void schedule(struct admin_server *server)
 {
+	static const struct timeval full = { .tv_usec = FULL_MS * 1000 };
 	static const struct timeval busy = { .tv_usec = REAP_MS * 1000 };
 	static const struct timeval idle = { .tv_sec = IDLE_MS / 1000 };
 
-	event_add(server->timer, server->n_clients > 0 ? &busy : &idle);
+	if (server->n_clients == CLIENTS_MAX)
+		event_add(server->timer, &full);
+	else
+		event_add(server->timer, server->n_clients > 0 ? &busy : &idle);
+}
+
+/* True if a client waits in the backlog. */
+static bool has_waiting(const struct admin_server *server)
+{
+	struct pollfd queue = { .fd = evconnlistener_get_fd(server->listener), .events = POLLIN };
+
+	return poll(&queue, 1, 0) > 0;
+}
+
+static uint64_t most_ms(const struct client *client, bool waited_for)
+{
+	if (!waited_for)
+		return LIFE_MS;
+	return evbuffer_get_length(bufferevent_get_output(client->bev)) ? SLOW_MS : SILENT_MS;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct admin_server *server = arg;
 	const uint64_t now_ms = monotonic_coarse_ms();
-	uint64_t most_ms;
+	bool waited_for;
 	size_t i;
 
 	reap(server);
+	waited_for = server->n_clients == CLIENTS_MAX && has_waiting(server);
 	for (i = 0; i < server->n_clients; i++) {
-		most_ms = i == 0 && server->n_clients == CLIENTS_MAX ? YIELD_MS : LIFE_MS;
-		if (now_ms - server->clients[i].since_ms > most_ms)
-			shutdown(bufferevent_getfd(server->clients[i].bev), SHUT_RDWR);
+		const struct client *client = &server->clients[i];
+
+		if (now_ms - client->since_ms > most_ms(client, waited_for))
+			shutdown(bufferevent_getfd(client->bev), SHUT_RDWR);
 	}
 	if (server->n_clients < CLIENTS_MAX)
 		evconnlistener_enable(server->listener);
@@ -121,7 +149,7 @@ static struct bufferevent *on_client(struct event_base *base, void *arg)
 		(struct client){ .bev = bev, .since_ms = monotonic_coarse_ms() };
 	if (server->n_clients == CLIENTS_MAX)
 		evconnlistener_disable(server->listener);
-	if (server->n_clients == 1)
+	if (server->n_clients == 1 || server->n_clients == CLIENTS_MAX)
 		schedule(server);
 	return bev;
 }
@@ -313,6 +341,12 @@ int admin_server_start(struct event_base *base, int fd, bool need_host,
 	else
 		*ret_server = server;
 	return r;
+}
+
+bool admin_server_is_idle(struct admin_server *server)
+{
+	reap(server);
+	return server->n_clients == 0 && !has_waiting(server);
 }
 
 void admin_server_stop(struct admin_server *server)

@@ -4,8 +4,8 @@
  * HEAD for some fixed paths, one request for each connection.
  *
  * What a client can take is bounded: number of connections, bytes of a request, time. Clients that
- * come when all places are taken wait in the backlog; the oldest connection gives up its place
- * after a second.
+ * come when all places are taken wait in the backlog; connections without a complete request then
+ * give up their places at once.
  */
 #ifndef TPROXY_ADMIN_SERVER_H
 #define TPROXY_ADMIN_SERVER_H
@@ -34,6 +34,8 @@ struct admin_server;
 int admin_server_start(struct event_base *base, int fd, bool need_host,
 		       const struct admin_page *pages, size_t n_pages, void *data,
 		       struct admin_server **ret_server);
+/* True if there is no client that admin_server_stop() would cut off. */
+bool admin_server_is_idle(struct admin_server *server);
 /* Ends all connections. Accepts NULL. */
 void admin_server_stop(struct admin_server *server);
 

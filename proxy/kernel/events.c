@@ -5,7 +5,7 @@
  * has moved that position. Events of another size are skipped here, and the log checks every byte
  * of an event that it shows.
  *
- * A pinned array with BTF can be opened as a file that shows it as text. flock(2) works on that
+ * A pinned map with BTF can be opened as a file that shows it as text. flock(2) works on that
  * descriptor, so no other file is needed.
  */
 #include "events.h"
@@ -57,7 +57,7 @@ static int take_lock(const char *pin_dir, int *ret_fd)
 	char path[PATH_MAX];
 	int n;
 
-	n = snprintf(path, sizeof(path), "%s/%s", pin_dir, pinned_maps[PINNED_OBSERVING].name);
+	n = snprintf(path, sizeof(path), "%s/%s", pin_dir, pinned_maps[PINNED_OBSERVED].name);
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return -ENAMETOOLONG;
 	fd = open(path, O_RDONLY | O_CLOEXEC);

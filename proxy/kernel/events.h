@@ -3,7 +3,7 @@
  * The ends of observed connections, as the kernel half reports them in the ring buffer map_events.
  *
  * All network namespaces share one ring with one consumer position, so it can have one reader only.
- * The reader holds flock(2) on the pin of map_observing. The kernel releases the lock when the
+ * The reader holds flock(2) on the pin of map_observed. The kernel releases the lock when the
  * process ends, so no lock is ever stale. Functions belong to the main thread, and do not log.
  */
 #ifndef TPROXY_EVENTS_H

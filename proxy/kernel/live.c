@@ -3,6 +3,10 @@
  * See live.h. The number of connections that are read is limited, because the main thread reads
  * them and has other work: the iterator takes 2 to 4 µs for each.
  *
+ * The list has the connections of the relay's network namespace, and the number of all. If there
+ * are others, they are read from the maps, without the numbers of their sockets: entering another
+ * namespace takes root.
+ *
  * A first line that is not our header is that of another version of the programs; then the maps are
  * read. Without BPF_MAP_LOOKUP_BATCH the maps would take a system call for each connection.
  */
@@ -10,8 +14,8 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +38,8 @@ static bool read_line(FILE *file, char line[CONN_ROW_LINE_MAX])
 	return true;
 }
 
-static int read_list(const char *pin_dir, size_t most, struct live *live)
+/* *ret_total: connections of all network namespaces, 0 if the list was not read to its end. */
+static int read_list(const char *pin_dir, size_t most, struct live *live, uint64_t *ret_total)
 {
 	_cleanup_fclose_ FILE *file = NULL;
 	char path[PATH_MAX], line[CONN_ROW_LINE_MAX];
@@ -48,6 +53,8 @@ static int read_list(const char *pin_dir, size_t most, struct live *live)
 	if (!read_line(file, line) || strcmp(line, CONN_ROW_HEADER) != 0)
 		return -EPROTO;
 	while (read_line(file, line)) {
+		if (sscanf(line, "# total in all network namespaces: %" SCNu64, ret_total) == 1)
+			break;
 		if (live->n == most) {
 			live->more = true;
 			break;
@@ -60,20 +67,26 @@ static int read_list(const char *pin_dir, size_t most, struct live *live)
 
 /* --- the maps */
 
-static void add_redirected(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
+typedef void (*row_fn)(uint64_t cookie, const void *value, uint64_t now_ns, struct conn_row *row);
+
+static void row_of_redirected(uint64_t cookie, const void *value, uint64_t now_ns,
+			      struct conn_row *row)
 {
-	conn_row_of_redirected(cookie, value, now_ns, &live->rows[live->n++]);
+	conn_row_of_redirected(cookie, value, now_ns, row);
 }
 
-static void add_observed(struct live *live, uint64_t cookie, const void *value, uint64_t now_ns)
+static void row_of_observed(uint64_t cookie, const void *value, uint64_t now_ns,
+			    struct conn_row *row)
 {
-	conn_row_of_observed(cookie, value, now_ns, &live->rows[live->n++]);
+	conn_row_of_observed(cookie, value, now_ns, row);
 }
 
-/* Reads one of the two maps. value_size is the size of its values. */
-static int read_map(const char *pin_dir, enum pinned_map_id id, size_t most, struct live *live,
-		    void (*add)(struct live *live, uint64_t cookie, const void *value,
-				uint64_t now_ns))
+/*
+ * Reads one of the two maps, without connections of the network namespace @but, unless it is 0.
+ * value_size is the size of its values.
+ */
+static int read_map(const char *pin_dir, enum pinned_map_id id, row_fn row_of, uint64_t but,
+		    size_t most, struct live *live)
 {
 	const size_t value_size = pinned_maps[id].value_size;
 	_cleanup_free_ __u64 *cookies = calloc(BATCH_MAX, sizeof(*cookies));
@@ -94,8 +107,10 @@ static int read_map(const char *pin_dir, enum pinned_map_id id, size_t most, str
 		if (r < 0 && r != -ENOENT)
 			return r;
 		from = &position;
-		for (i = 0; i < count && live->n < most; i++)
-			add(live, cookies[i], values + i * value_size, now_ns);
+		for (i = 0; i < count && live->n < most; i++) {
+			row_of(cookies[i], values + i * value_size, now_ns, &live->rows[live->n]);
+			live->n += !but || live->rows[live->n].netns_cookie != but;
+		}
 		live->more |= i < count;
 		if (live->n == most)
 			return 0;
@@ -103,19 +118,27 @@ static int read_map(const char *pin_dir, enum pinned_map_id id, size_t most, str
 	return r == -ENOENT && from ? 0 : r;
 }
 
-int live_read(const char *pin_dir, size_t most, struct live *ret_live)
+static int read_maps(const char *pin_dir, uint64_t but, size_t most, struct live *live)
+{
+	int r = read_map(pin_dir, PINNED_SOCKS, row_of_redirected, but, most, live);
+
+	return r < 0 ? r : read_map(pin_dir, PINNED_OBSERVED, row_of_observed, but, most, live);
+}
+
+int live_read(const char *pin_dir, uint64_t netns_cookie, size_t most, struct live *ret_live)
 {
 	struct live live = { .rows = calloc(most, sizeof(*live.rows)) };
+	uint64_t total = 0;
 	int r;
 
 	if (!live.rows)
 		return -ENOMEM;
-	r = read_list(pin_dir, most, &live);
+	r = read_list(pin_dir, most, &live, &total);
 	if (r < 0) {
 		live.n = 0;
-		r = read_map(pin_dir, PINNED_SOCKS, most, &live, add_redirected);
-		if (r == 0)
-			r = read_map(pin_dir, PINNED_OBSERVED, most, &live, add_observed);
+		r = read_maps(pin_dir, /* but= */ 0, most, &live);
+	} else if (total > live.n) {
+		read_maps(pin_dir, netns_cookie, most, &live);
 	}
 	if (r < 0)
 		live_finish(&live);

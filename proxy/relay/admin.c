@@ -121,7 +121,8 @@ static void make_snapshot(struct relay *relay, FILE *out)
 {
 	struct live live;
 	struct view view;
-	const bool has_live = live_read(relay->options.pin_dir, LIVE_MAX, &live) == 0;
+	const bool has_live =
+		live_read(relay->options.pin_dir, relay->reg.netns_cookie, LIVE_MAX, &live) == 0;
 
 	view_init(relay, &view);
 	snapshot_write(out, &(struct snapshot){
@@ -206,20 +207,40 @@ static int serve(struct relay *relay)
 	return r;
 }
 
+static void stop_serving(struct admin *admin)
+{
+	admin_server_stop(TAKE_PTR(admin->server));
+	admin_socket_close(&admin->socket);
+}
+
+/* Stops listening on a port that the relay that was started later has too. */
+static void leave_port(struct admin *admin)
+{
+	if (!admin->server || !admin_server_is_idle(admin->server))
+		return;
+	stop_serving(admin);
+	log_info("page and metrics are left to the relay that is registered now");
+}
+
 /*
- * Makes the socket's file again when it is gone: a relay that was started later with the same path
- * has replaced it, and removed it at its end. While another relay is to take over, the path is left
- * to that one.
+ * The relay that was started last answers, until its end. A UNIX socket is gone then, as the later
+ * relay has replaced and removed its file: makes it again. A TCP port is left while the later relay
+ * is registered, and served again afterwards. While another relay is to take over, nothing changes.
  */
-static void restore_path(struct relay *relay)
+static void follow_other_relays(struct relay *relay)
 {
 	static struct log_limit limit;
 	struct admin *admin = &relay->admin;
 
-	if (relay->handover_until_ms || !admin_socket_is_gone(&admin->socket))
+	if (relay->handover_until_ms)
 		return;
-	admin_server_stop(TAKE_PTR(admin->server));
-	admin_socket_close(&admin->socket);
+	if (!*relay->options.admin.path && relay->reg_state == REGISTRATION_OTHER) {
+		leave_port(admin);
+		return;
+	}
+	if (admin->server && !admin_socket_is_gone(&admin->socket))
+		return;
+	stop_serving(admin);
 	log_limit_begin(&limit);
 	serve(relay);
 	log_limit_end();
@@ -235,7 +256,7 @@ static void on_sample(evutil_socket_t fd, short what, void *arg)
 	uint64_t counters[_HISTORY_MAX];
 	uint32_t i;
 
-	restore_path(relay);
+	follow_other_relays(relay);
 	for (i = 0; i < relay->n_workers; i++)
 		stats_sum(&sum, &relay->workers[i].env.stats);
 	if (counters_read_stats(relay->options.pin_dir, &kernel) == 0)
@@ -280,8 +301,7 @@ void admin_end(struct relay *relay)
 {
 	struct admin *admin = &relay->admin;
 
-	admin_server_stop(TAKE_PTR(admin->server));
-	admin_socket_close(&admin->socket);
+	stop_serving(admin);
 	if (admin->sampling)
 		event_free(TAKE_PTR(admin->sampling));
 	free(TAKE_PTR(admin->snapshot));

@@ -143,13 +143,15 @@ static void write_row(struct jsonout *json, const struct conn_row *row)
 static void write_live(struct jsonout *json, const struct live *live)
 {
 	_cleanup_free_ struct sum *sums = calloc(live->n + 1, sizeof(*sums));
-	size_t observed = 0, i;
+	size_t observed = 0, with_bytes = 0, i;
 
-	jsonout_bool(json, "live_bytes", live->n == 0 || live->rows[0].live);
+	for (i = 0; i < live->n; i++) {
+		observed += live->rows[i].verdict == CONN_OBSERVED;
+		with_bytes += live->rows[i].live;
+	}
+	jsonout_bool(json, "live_bytes", live->n == 0 || with_bytes > 0);
 	jsonout_number(json, "read", live->n);
 	jsonout_bool(json, "more", live->more);
-	for (i = 0; i < live->n; i++)
-		observed += live->rows[i].verdict == CONN_OBSERVED;
 	jsonout_number(json, "observed", observed);
 	if (sums) {
 		write_sums(json, "programs", live, sums, by_program, program_of);

@@ -16,7 +16,10 @@ from hooks import run_time_stats
 from sandbox import SERVER_PORT, Failure, command, write
 from workload import Metric, Workload
 
-RULE = "direct {to}port {port} name n{number}\n"
+RULE = "direct {condition} name n{number}\n"
+# Conditions that a connection of the benchmark does not meet.
+MIXED_CONDITIONS = ("to @listed port {port}", "uid {id}", "gid {id}", "command none-{number}",
+                    "cgroup name:none-{number}.service")
 # Destinations: local in the client's namespace, but not loopback, which lists cannot have.
 FIRST, NETWORK = ipaddress.ip_address("11.0.0.0"), "11.0.0.0/8"
 ADDRESSES, STEP = 1024, 16381  # of tproxy-bench connect
@@ -24,9 +27,8 @@ SEED = 1
 
 
 class Case(NamedTuple):
-    """Each rule tests a port, and a set if there are CIDRs. The worst case: the destination is in
-    the set, the port is not that of any rule, and all rules are tried because the ports of 16
-    successive rules enclose it."""
+    """Each rule tests a port, and a set if there are CIDRs. The destination is in the set, the port
+    is not that of any rule. The ports of successive rules are far apart."""
 
     rules: int
     cidrs: int
@@ -41,12 +43,24 @@ class Case(NamedTuple):
             return SERVER_PORT
         return 1 + number if number % 2 else 60000 + number
 
+    def rule(self, number):
+        if self.special == MIXED:
+            condition = MIXED_CONDITIONS[number % len(MIXED_CONDITIONS)]
+        elif self.special == UNLESS:
+            condition = f"unless port {SERVER_PORT}"
+        else:
+            condition = "to @listed port {port}" if self.cidrs else "port {port}"
+        condition = condition.format(number=number, port=self.port(number), id=100_000 + number)
+        return RULE.format(condition=condition, number=number)
 
-HIT, UNLISTED = "hit", "unlisted"
+
+# The last rule applies; the destination is not in the CIDRs; conditions of all kinds; each rule has
+# an exception that holds, so that all its rows are tried.
+HIT, UNLISTED, MIXED, UNLESS = "hit", "unlisted", "mixed", "unless"
 CASES = {case.name(): case for case in (
-    Case(0, 0), Case(10, 0), Case(256, 0), Case(10, 10_000), Case(256, 10_000),
-    Case(256, 10_000, HIT), Case(256, 10_000, UNLISTED), Case(10, 1_000_000),
-    Case(256, 1_000_000))}
+    Case(0, 0), Case(10, 0), Case(256, 0), Case(128, 0, UNLESS), Case(10, 10_000),
+    Case(256, 10_000), Case(256, 10_000, HIT), Case(256, 10_000, UNLISTED),
+    Case(256, 10_000, MIXED), Case(10, 1_000_000), Case(256, 1_000_000))}
 
 
 def destinations(server):
@@ -91,8 +105,7 @@ class Instance:
                 write(netset, "\n".join([*networks(case.cidrs, listed), ""]))
             text = f'set listed file "{netset}"\n'
         for number in range(case.rules):
-            text += RULE.format(number=number, to="to @listed " if case.cidrs else "",
-                                port=case.port(number))
+            text += case.rule(number)
         write(self.path, f"{text}default direct\n")
 
     def unload(self):
@@ -120,8 +133,9 @@ class Decide(Workload):
     """A turn fails unless the rule that should decide has decided each of its connections."""
 
     name = "decide"
-    title = ("connections that go direct by rules\n  all rules are tried, the last one is a hit, or"
-             " the destination is not in the CIDRs of any\n  connect4 and connect, close: 1,024"
+    title = ("connections that go direct by rules\n  no rule applies; the last one does (hit); the"
+             " destination is in no CIDR (unlisted); conditions of\n  all kinds (mixed); each rule"
+             " has an exception that holds (unless)\n  connect4 and connect, close: 1,024"
              " destinations in turn; connect4 includes some 20 to 40 ns a run for measuring it")
     metrics = (Metric("connect4_ns", "connect4 ns", 0),
                Metric("connect_us", "connect, close p50 µs"),

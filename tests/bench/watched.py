@@ -54,7 +54,7 @@ class Watch(Workload):
     def is_watched(pins):
         """The kernel half reports to a watcher."""
         shown = subprocess.run(
-            ["bpftool", "-j", "map", "dump", "pinned", os.path.join(pins, "map_watch")],
+            ["bpftool", "-j", "map", "dump", "pinned", os.path.join(pins, "map_interest")],
             capture_output=True, text=True, check=True).stdout
         entry, = json.loads(shown)
-        return entry["formatted"]["value"]["slots"] != 0
+        return entry["formatted"]["value"]["watching"] != 0

@@ -27,6 +27,7 @@ _PROG_LOAD = 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO, _LINK_GET_FD_BY_ID = 6, 7, 15, 30
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
+_PROG_TYPE_SCHED_CLS = 3
 _PROG_TYPE_CGROUP_SKB = 8
 _PROG_TYPE_XDP, _ATTACH_XDP, _LINK_CREATE = 6, 37, 28
 _XDP_GENERIC, _XDP_NATIVE = 1 << 1, 1 << 2
@@ -345,6 +346,21 @@ def load_getsockopt(path, most):
           (0x63, 0x31, optlen, 0),  # ctx->optlen = r3
           (0x63, 0x31, retval, 0),  # ctx->retval = r3
           _RETURN)
+
+
+def load_vlan_push(path, number):
+    """For tc: gives a packet an 802.1Q tag."""
+    _load(path, _PROG_TYPE_SCHED_CLS, 0,
+          (0xB4, 2, 0, socket.htons(0x8100)), (0xB4, 3, 0, number),
+          (0x85, 0, 0, 18),  # bpf_skb_vlan_push()
+          (0xB7, 0, 0, 0), _RETURN)
+
+
+def load_vlan_pop(path):
+    """For tc: takes the outer tag off."""
+    _load(path, _PROG_TYPE_SCHED_CLS, 0,
+          (0x85, 0, 0, 19),  # bpf_skb_vlan_pop()
+          (0xB7, 0, 0, 0), _RETURN)
 
 
 # For egress and ingress: the attach type, and the offset of the remote address in the IPv4 header.

@@ -17,6 +17,8 @@ import host
 from host import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
+ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
+                            (REPOSITORY / "common/tproxy_abi.h").read_text())[1])
 LOAD = Path(os.environ.get("TPROXY_LOAD", REPOSITORY / "build/loader/tproxy-load")).absolute()
 RELAY = Path(os.environ.get("TPROXY_RELAY", REPOSITORY / "build/proxy/tproxy-relay")).absolute()
 

@@ -11,6 +11,7 @@ import pytest
 import wire
 from harness import SERVER
 from maps import Layout, pack_listen
+from programs import ABI_VERSION
 
 LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
@@ -138,7 +139,7 @@ def test_who_am_i(relay, accepted):
     for sock, flags in ((relay, MARK_LISTENER | MARK_ATTACHED),
                         (accepted[0], MARK_LISTENER | MARK_ATTACHED | MARK_HAS_CONN)):
         answer = sock.getsockopt(socket.SOL_IP, TPROXY_SO_WHOAMI, WHOAMI.size)
-        assert WHOAMI.unpack(answer) == (6, os.getpid(), 0, flags)
+        assert WHOAMI.unpack(answer) == (ABI_VERSION, os.getpid(), 0, flags)
 
 
 def test_only_these_three_options_are_answered(loaded, accepted):

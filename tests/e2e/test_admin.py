@@ -508,14 +508,23 @@ def test_next_relay_takes_the_address(loaded, directory, kind):
         old = new
 
 
-def test_relay_that_outlives_the_next(loaded, directory):
-    """The first relay has its path again when the second one has ended, as it has its clients. To
-    see it fail: leave out restore_path()."""
-    admin = Admin(loaded, directory / "admin.sock")
-    loaded.start_relay("--admin", admin.address)
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_relay_that_outlives_the_next(loaded, directory, kind):
+    """The first relay has its address again when the second one has ended, as it has its clients.
+    Until then the second one alone answers, and the log tells of a shared port.
+
+    To see it fail: leave out follow_other_relays().
+    """
+    admin = Admin(loaded, directory / "admin.sock" if kind == "unix" else TCP)
+    first = loaded.start_relay("--admin", admin.address)
     started = admin.metrics()["process_start_time_seconds"]
     second = loaded.start_relay("--admin", admin.address)
-    assert admin.metrics()["process_start_time_seconds"] > started
+    shared = f"--admin {TCP}: another relay listens there too"
+    if kind == "tcp":
+        assert shared in second.text() and shared not in first.text()
+        assert first.says("page and metrics are left to the relay that is registered now")
+    for _ in range(10):
+        assert admin.metrics()["process_start_time_seconds"] > started
     second.signal(signal.SIGTERM)
     assert second.wait() == 0
     host.wait_until(lambda: serves(admin), "the first one serves", 10)
@@ -690,6 +699,20 @@ def test_slow_clients(tcp):
         assert wire.ended_by(slow[0]) in (wire.EOF, wire.RESET)
     assert most <= CLIENTS_MAX
     assert relay.running()
+
+
+def test_many_silent_clients(tcp):
+    """A scrape behind 1,000 clients that send nothing takes some 2 s.
+
+    To see it fail: listen with a backlog of 16, so that SYNs are sent again after 1, 2 and 4 s, or
+    end only the oldest client at a time.
+    """
+    silent = [tcp.raw() for _ in range(1000)]
+    began = time.monotonic()
+    assert serves(tcp)
+    assert time.monotonic() - began < 5 * host.patience
+    for sock in silent:
+        sock.close()
 
 
 def test_descriptors(unix):

@@ -3,10 +3,13 @@
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 from functools import partial
 
@@ -15,6 +18,7 @@ import pytest
 import harness
 import host
 import host6
+import maps
 import pcapng
 import programs
 import wire
@@ -446,6 +450,81 @@ def test_bulk(proxied, capture, tmp_path):
         for sender, sent in ((source, up), (packets[0].dst, down)):
             data = pcapng.stream(packets, sender)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (sent.size, sent.sha256()), leg
+
+
+VLAN = 5
+ETHTOOL = 0x8946  # SIOCETHTOOL
+GET_FLAGS, SET_FLAGS, TX_VLAN = 0x25, 0x26, 1 << 7
+PACKET, AUXDATA = 263, 8  # SOL_PACKET, PACKET_AUXDATA
+TAG_VALID = 16  # TP_STATUS_VLAN_VALID
+
+
+def give_tags(bed, in_frame):
+    """All packets between the namespaces have a tag of 802.1Q: from tc's egress to its ingress. The
+    packet sockets see it between the two. A device that does not take the tag in the metadata of
+    the packet gets it in the frame, as after ethtool -K DEVICE txvlan off."""
+    push, pop = bed.directory / "bpf" / "push", bed.directory / "bpf" / "pop"
+    maps.load_vlan_push(push, VLAN)
+    maps.load_vlan_pop(pop)
+    for netns in (bed.client_net, bed.server_net):
+        if in_frame:
+            refuse_tags(netns)
+        for command in ("qdisc add dev {} clsact",
+                        f"filter add dev {{}} egress bpf da object-pinned {push}",
+                        f"filter add dev {{}} ingress bpf da object-pinned {pop}"):
+            subprocess.run(["nsenter", f"--net={netns.path}", "tc",
+                            *command.format(host6.DEVICE).split()], check=True)
+
+
+def refuse_tags(netns):
+    value = ctypes.create_string_buffer(struct.pack("=II", GET_FLAGS, 0))
+    request = struct.pack("=16sQ16x", host6.DEVICE.encode(), ctypes.addressof(value))
+    with netns.inside(), socket.socket() as sock:
+        fcntl.ioctl(sock, ETHTOOL, request)
+        flags, = struct.unpack_from("=I", value, 4)
+        struct.pack_into("=II", value, 0, SET_FLAGS, flags & ~TX_VLAN)
+        fcntl.ioctl(sock, ETHTOOL, request)
+
+
+def tag_of(sock):
+    """The tag of the next packet that leaves: from the frame and from the metadata, 0 for none."""
+    while True:
+        frame, messages, _, source = sock.recvmsg(65536, 64)
+        status, *_, metadata, _ = struct.unpack_from("=IIIHHHH", messages[0][2])
+        if source[2] == socket.PACKET_OUTGOING:
+            kind, tag = struct.unpack_from("!HH", frame, 12)
+            return tag if kind == 0x8100 else 0, metadata if status & TAG_VALID else 0
+
+
+@pytest.mark.parametrize("in_frame", [False, True])
+def test_vlan(loaded, capture, tmp_path, in_frame):
+    """Packets with a tag of 802.1Q are captured like others, without the tag: the metadata of the
+    packets have it, or the frames.
+
+    To see it fail: read with BPF_HDR_START_MAC from byte 14 on in bpf/capture.bpf.c.
+    """
+    give_tags(loaded, in_frame)
+    host6.give_addresses(loaded)
+    loaded.start_relay()  # it has the addresses of IPv6 from the start
+    with loaded.client_net.inside():
+        tap = loaded.keep(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+    tap.bind((host6.DEVICE, 3))
+    tap.settimeout(wire.TIMEOUT)
+    tap.setsockopt(PACKET, AUXDATA, 1)
+    with capture("-w", tmp_path / "c.pcapng"):
+        number, _, relay = talk(loaded, loaded.listen())
+        number6, _, relay6 = talk6(loaded)
+    assert tag_of(tap) == ((VLAN, 0) if in_frame else (0, VLAN))
+    got = pcapng.read(tmp_path / "c.pcapng")
+    sent = {(number, 4, relay): (b"up" * 5000, b"down" * 4000), (number6, 6, relay6): (b"up", b"")}
+    for (connection, version, source), (up, down) in sent.items():
+        packets = got.of(connection, "upstream")
+        assert {(p.version, p.interface) for p in packets} == {(version, host6.DEVICE)}
+        assert packets[0].flags == pcapng.SYN and packets[0].src == source
+        assert all(p.outgoing == (p.src == source) for p in packets)
+        destination, = {p.dst for p in packets} - {source}
+        assert pcapng.stream(packets, source) == up
+        assert pcapng.stream(packets, destination) == down
 
 
 def test_namespace(proxied, capture, tmp_path):

@@ -230,7 +230,7 @@ def test_pins_that_cannot_be_read(loaded, ctl, command, name):
 def test_status_of_another_abi_version(loaded, ctl):
     for command in ("status", "connections"):
         with other_abi_version(loaded):
-            ctl(command).refused("99", "version 6")
+            ctl(command).refused("99", f"version {programs.ABI_VERSION}")
 
 
 # --- connections

@@ -12,7 +12,7 @@ import pytest
 
 import host
 import wire
-from programs import RELAY_GID, RELAY_UID
+from programs import ABI_VERSION, RELAY_GID, RELAY_UID
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def test_relay_whose_address_is_not_here(loaded):
 def test_relay_of_another_abi_version(loaded):
     with loaded.pins.open("map_policy") as policy:
         policy.update(bytes(4), struct.pack("=I", 99).ljust(policy.value_size, b"\0"))
-    loaded.run_relay().refused("99", "version 6")
+    loaded.run_relay().refused("99", f"version {ABI_VERSION}")
 
 
 def test_relay_where_the_hooks_do_not_see_it(loaded):

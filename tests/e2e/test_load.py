@@ -12,16 +12,13 @@ import host
 import programs
 from maps import attached, bpftool, load_connect4
 
-ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
-                            (programs.REPOSITORY / "common/tproxy_abi.h").read_text())[1])
 MAPS = ["map_allow_0", "map_allow_1", "map_block", "map_block_0", "map_block_1", "map_block_stats",
         "map_block_texts", "map_block_tries", "map_capture", "map_cgroup_bits", "map_clients",
-        "map_config", "map_events", "map_failed", "map_flows", "map_listeners", "map_loads",
-        "map_marks", "map_observed", "map_observing", "map_policy", "map_ports", "map_rule_stats",
+        "map_config", "map_events", "map_failed", "map_flows", "map_interest", "map_listeners",
+        "map_loads", "map_marks", "map_observed", "map_policy", "map_ports", "map_rule_stats",
         "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts", "map_sets",
         "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed", "map_sweep",
-        "map_targets", "map_traffic", "map_traffic_sums", "map_udp", "map_watch",
-        "map_watch_rings"]
+        "map_targets", "map_traffic", "map_traffic_sums", "map_udp", "map_watch_rings"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP
@@ -206,7 +203,7 @@ def test_status_json(bed):
     relay = bed.start_relay()
     bed.visit(bed.listen())
     status = bed.tproxy_load.status()
-    assert status["loaded"] is True and status["abi_version"] == ABI_VERSION
+    assert status["loaded"] is True and status["abi_version"] == programs.ABI_VERSION
     assert status["pin_dir"] == str(bed.pins.path)
     assert status["policy"] == "fail-open" and status["include_loopback"] is False
     assert status["relay_cgroup"] == str(bed.relay_cgroup)
@@ -358,7 +355,8 @@ def test_other_abi_version_is_refused(bed):
     with bed.pins.open("map_policy") as policy:
         policy.update(bytes(4), bytes([99]).ljust(policy.value_size, b"\0"))
     for check in ((), ("--check",)):
-        bed.tproxy_load("--cgroup", bed.scope, *check).refused("99", "version 6", "--unload")
+        bed.tproxy_load("--cgroup", bed.scope, *check).refused(
+            "99", f"version {programs.ABI_VERSION}", "--unload")
     assert bed.pins.names() == names
 
 

@@ -3,6 +3,8 @@
 
 import dataclasses
 import errno
+import json
+import os
 import selectors
 import signal
 import socket
@@ -11,9 +13,12 @@ import pytest
 
 import host
 import host6
+import programs
 import wire
 from harness import CLIENT, SERVER, SERVER2
 from host6 import CLIENT6, SERVER6, SERVER6_2
+from test_admin import Admin
+from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
 
 FAIL_OPEN = pytest.param([], id="fail-open")
 FAIL_CLOSED = pytest.param(["--fail-closed"], id="fail-closed")
@@ -182,6 +187,38 @@ def test_relay_that_ends_leaves_the_other_namespace_alone(bed, networks):
     listener = bed.listen(netns=networks[1].server.netns)
     assert bed.visit(listener, place=networks[1].client).relayed
     assert bed.run_in(host6.errno_of, (SERVER6, 80)) == errno.ECONNREFUSED
+
+
+def test_tools_show_all_namespaces(bed, networks, ctl):  # noqa: F811
+    """connections, top, the page and the metrics have the connections of both; with the numbers of
+    their sockets, where the reader can enter a namespace: root both, the relay its own.
+
+    To see it fail: leave out read_maps() for other namespaces in live_read().
+    """
+    bed.load()
+    directory = bed.directory / "run"
+    directory.mkdir()
+    os.chown(directory, programs.RELAY_UID, programs.RELAY_GID)
+    admin = Admin(bed, directory / "admin.sock")
+    bed.start_relay("--admin", admin.address, place=networks[0].relay)
+    bed.start_relay(place=networks[1].relay)
+    sent = {}
+    for size, network in zip((100, 2000), networks):
+        listener = bed.listen(netns=network.server.netns)
+        client, server = bed.pair(listener, place=network.client)
+        client.sendall(bytes(size))
+        wire.read_exactly(server, size)
+        sent[wire.connection_id(client)] = size
+
+    for list_, size, *command in (("connections", "tx_bytes", "connections"),
+                                  ("lines", "tx", "top", "--delay", "0.1", "--once")):
+        answer = json.loads(ctl(*command, "--json").succeeded().out)
+        assert {one["id"]: one[size] for one in answer[list_]} == sent, command
+    own, other = sent
+    page = json.loads(admin.get("/state.json"))
+    rows = {row["id"]: row.get("up") for row in page["connections"]}
+    assert rows == {own: 100, other: None} and page["live_bytes"] and page["read"] == 2
+    assert admin.metrics()['tproxy_connections_total{verdict="redirected"}'] == 2
 
 
 def connect_from_elsewhere(address):

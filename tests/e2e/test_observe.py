@@ -16,6 +16,7 @@ import pytest
 
 import host
 import host6
+import interest
 import maps
 import wire
 from harness import BLACKHOLE, CLIENT, NOBODY, SERVER
@@ -371,14 +372,12 @@ def add_entry(bed, cookie, age_s, flags, netns=None, ends=((SERVER, 80), (SERVER
 
 
 def last_observed(bed):
-    with bed.pins.open("map_observing") as state:
-        return struct.unpack("=Q", state.lookup(bytes(4)))[0]
+    """In seconds, plus 1; 0: nothing is observed."""
+    return interest.Interest(bed.pins).observed_s
 
 
 def set_last_observed(bed, age_s):
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    with bed.pins.open("map_observing") as state:
-        state.update(bytes(4), struct.pack("=Q", now - age_s * 1_000_000_000))
+    interest.change(bed.pins, observed_s=int(time.monotonic()) + 1 - age_s)
 
 
 def test_entries_without_a_socket(logging):

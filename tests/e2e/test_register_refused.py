@@ -59,7 +59,7 @@ def test_nothing_is_loaded(bed, register):
 
 def test_another_abi_version(loaded, register):
     with other_abi_version(loaded):
-        register("--pid", os.getpid()).refused("99", "version 6")
+        register("--pid", os.getpid()).refused("99", f"version {programs.ABI_VERSION}")
         register("--remove", "--pid", os.getpid()).refused("99")
 
 

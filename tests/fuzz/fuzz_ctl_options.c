@@ -61,7 +61,7 @@ static void check_verb(const struct ctl_usage *usage, const struct ctl_options *
 {
 	require((usage->command == CTL_RULES) == (o->verb != CTL_RULES_NONE));
 	require(o->verb < _CTL_RULES_MAX);
-	require(!*o->file == !takes_file(o->verb));
+	require(!*o->file == !operand_takes_file(o->verb));
 	require(!o->confirm_ms || o->verb == CTL_RULES_LOAD);
 	require(o->verb == CTL_RULES_CHECK || (!o->no_resolve && !o->verbose));
 }

@@ -207,6 +207,7 @@ static void makes_rows_from_the_maps(void **state)
 		assert_int_equal(rows[i].pid, 5);
 		assert_int_equal(rows[i].uid, 6);
 		assert_int_equal(rows[i].age_ms, 7);
+		assert_int_equal(rows[i].started_ns, 5000000);
 		assert_memory_equal(&rows[i].src, &conn.src, sizeof(conn.src));
 		assert_memory_equal(&rows[i].dst, &conn.dst, sizeof(conn.dst));
 		assert_string_equal(rows[i].comm, comm);

@@ -347,6 +347,9 @@ static void test_endpoints(void **state)
 		.addr = { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 },
 		.port = 65535,
 	};
+	const struct tproxy_endpoint port0 = {
+		.addr = { [10] = 0xff, [11] = 0xff, [12] = 192, 0, 2, 1 },
+	};
 	struct tproxy_endpoint longest = { .port = 65535 };
 	const struct tproxy_endpoint none = {};
 	char buf[ADDRESS_ENDPOINT_LEN], address[ADDRESS_LEN];
@@ -355,7 +358,8 @@ static void test_endpoints(void **state)
 	assert_string_equal(address_format(&v4, address), "192.0.2.1");
 	assert_string_equal(address_format_endpoint(&v6, buf), "[2001:db8::1]:65535");
 	assert_string_equal(address_format(&v6, address), "2001:db8::1");
-	assert_string_equal(address_format_endpoint(&none, buf), "-");
+	assert_string_equal(address_format_endpoint(&port0, buf), "192.0.2.1:0");
+	assert_string_equal(address_format_endpoint(&none, buf), "[::]:0");
 	memset(longest.addr, 0xee, sizeof(longest.addr));
 	assert_string_equal(address_format_endpoint(&longest, buf),
 			    "[eeee:eeee:eeee:eeee:eeee:eeee:eeee:eeee]:65535");

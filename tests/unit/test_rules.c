@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Tests bpf/rules.bpf.h, built by the host's compiler: each condition alone, the order of rows, the
- * exceptions of `unless`, names of cgroups; and random rule sets against a second implementation,
- * which tries rules in place of rows and has no blocks.
+ * exceptions of `unless`, names of cgroups; and random rule sets, with the index that
+ * loader/rules/index.c makes of them, against a second implementation, which tries rules in place
+ * of rows and has no index.
  */
 #include "rules.bpf.h"
 
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rules/index.h"
 #include "unit.h"
 #include "util.h"
 
@@ -56,6 +58,7 @@ static const struct rule_facts some = {
 
 static int match(struct rule_facts facts)
 {
+	index_build(&rules);
 	return rules_match(&rules, &facts);
 }
 
@@ -345,27 +348,43 @@ static __u32 below(__u32 n)
 	return (__u32)random() % n;
 }
 
-static void random_row(__u16 group, bool exception)
+/* A bound of a range: few different numbers, or wide apart, or the largest ones. */
+static __u32 random_bound(bool wide, __u32 most)
+{
+	if (!wide)
+		return below(8);
+	return below(8) ? (__u32)random() * 3 & most : most - below(2);
+}
+
+static void random_range(bool wide, __u32 most, __u32 *ret_first, __u32 *ret_last)
+{
+	const __u32 first = random_bound(wide, most), more = below(4) ? below(3) : below(most >> 3);
+
+	*ret_first = first;
+	*ret_last = more < most - first ? first + more : most;
+}
+
+static void random_row(__u16 group, bool exception, bool wide)
 {
 	struct tproxy_rule *row =
 		add(exception ? TPROXY_RULE_SKIP : below(TPROXY_RULE_SKIP), group);
+	__u32 first, last;
 
 	row->conditions = (__u8)(random() & random() & 0x3f);
 	row->protocol = below(8) ? IPPROTO_TCP : IPPROTO_UDP;
-	row->set = (__u8)(below(4) * 64 + below(2));
-	row->cgroup = (__u8)below(3);
-	row->port_first = (__u16)below(5);
-	row->port_last = (__u16)(row->port_first + below(3));
-	row->uid_first = below(5);
-	row->uid_last = row->uid_first + below(3);
-	row->gid_first = below(5);
-	row->gid_last = row->gid_first + below(3);
-	row->comm[below(2) * 15] = (char)below(2);
+	row->set = (__u8)(wide ? below(TPROXY_SETS_MAX) : below(4) * 64 + below(2));
+	row->cgroup = (__u8)below(wide ? TPROXY_CGROUP_TESTS_MAX : 3);
+	random_range(wide, UINT16_MAX, &first, &last);
+	row->port_first = (__u16)first;
+	row->port_last = (__u16)last;
+	random_range(wide, UINT32_MAX, &row->uid_first, &row->uid_last);
+	random_range(wide, UINT32_MAX, &row->gid_first, &row->gid_last);
+	row->comm[below(2) * 15] = (char)below(wide ? 100 : 2);
 }
 
-static void random_rules(void)
+static void random_rules(bool wide)
 {
-	const __u32 most = below(8) ? below(40) : TPROXY_RULES_MAX;
+	const __u32 most = below(4) ? below(40) : TPROXY_RULES_MAX;
 	__u16 group = 0;
 
 	clear(NULL);
@@ -373,36 +392,114 @@ static void random_rules(void)
 		__u32 n_exceptions = below(3) ? 0 : below(3), n = 1 + below(4);
 
 		for (; n_exceptions && rules.n_rows < most; n_exceptions--)
-			random_row(group, true);
+			random_row(group, true, wide);
 		for (; n && rules.n_rows < most; n--)
-			random_row(group, false);
+			random_row(group, false, wide);
 		group++;
 	}
+	index_build(&rules);
 }
 
+/* Facts that the conditions of some row are about: at the bounds of its ranges, or beside them. */
+static struct rule_facts random_facts(void)
+{
+	const struct tproxy_rule *row = &rules.rows[below(rules.n_rows + 1) % TPROXY_RULES_MAX];
+	struct rule_facts facts = {
+		.cgroups = below(2) ? 1ULL << row->cgroup : (__u64)random() * (__u64)random(),
+		.uid = (below(2) ? row->uid_first : row->uid_last) + below(3) - 1,
+		.gid = (below(2) ? row->gid_first : row->gid_last) + below(3) - 1,
+		.port = (__u16)((below(2) ? row->port_first : row->port_last) + below(3) - 1),
+		.protocol = below(8) ? IPPROTO_TCP : IPPROTO_UDP,
+		.named_only = !below(4),
+	};
+	int n;
+
+	for (n = below(4) ? (int)below(4) : (int)below(100); n > 0; n--)
+		facts.sets.words[below(4)] |= 1ULL << below(below(2) ? 2 : 64);
+	if (below(2))
+		facts.sets.words[row->set / 64] |= 1ULL << row->set % 64;
+	memcpy(facts.comm, row->comm, sizeof(facts.comm));
+	return facts;
+}
+
+/*
+ * To see it fail: let ruleindex_search() compare with value + 1, or build_members() use without_set
+ * in place of without_cgroup, or leave out the second loop of ruleindex_add().
+ */
 static void test_random(void **state)
 {
-	struct rule_facts facts = {};
-	int round, i, found, n_found = 0;
+	int round, i, found, n_found = 0, n_late = 0;
 
 	srandom(1);
 	for (round = 0; round < ROUNDS; round++) {
-		random_rules();
+		random_rules(round % 2);
 		for (i = 0; i < 8; i++) {
-			facts.sets.words[below(4)] = below(4);
-			facts.cgroups = below(8);
-			facts.comm[0] = below(2);
-			facts.uid = below(6);
-			facts.gid = below(6);
-			facts.port = (__u16)below(6);
-			facts.protocol = below(8) ? IPPROTO_TCP : IPPROTO_UDP;
-			facts.named_only = !below(4);
+			const struct rule_facts facts = random_facts();
+
 			found = match_simply(&facts);
-			assert_int_equal(match(facts), found);
+			assert_int_equal(rules_match(&rules, &facts), found);
 			n_found += found != RULES_NO_ROW;
+			n_late += found >= RULES_BLOCK;
 		}
 	}
 	assert_in_range(n_found, ROUNDS, 7 * ROUNDS);
+	assert_in_range(n_late, ROUNDS / 10, n_found);
+}
+
+/*
+ * The index leaves the rows that hold, and no others if memberships are few and no hashes collide.
+ * To see it fail: let find_ends() take range.first in place of range.first - 1.
+ */
+static void test_index_is_exact(void **state)
+{
+	struct tproxy_row_bits rows;
+	int round, n_left = 0;
+	__u32 i;
+
+	srandom(1);
+	for (round = 0; round < ROUNDS; round++) {
+		struct rule_facts facts;
+
+		random_rules(round % 2);
+		facts = random_facts();
+		facts.cgroups &= 0xff;
+		for (i = 0; i < ARRAY_SIZE(facts.sets.words); i++)
+			facts.sets.words[i] &= 0x8000000000000007;
+		rules_candidates(&rules, &facts, &rows);
+		for (i = 0; i < rules.n_rows; i++) {
+			const bool left = rows.words[i / 64] >> i % 64 & 1;
+
+			assert_int_equal(left, holds(&rules.rows[i], &facts));
+			n_left += left;
+		}
+	}
+	assert_true(n_left > ROUNDS);
+}
+
+/*
+ * One range more than the index has room for.
+ * To see it fail: let build_ranges() leave out the last range.
+ */
+static void test_most_ranges(void **state)
+{
+	struct rule_facts facts = some;
+	unsigned int i;
+
+	for (i = 0; i < TPROXY_RULES_MAX; i++) {
+		struct tproxy_rule *row = add(TPROXY_RULE_DIRECT, (__u16)i);
+
+		row->conditions = TPROXY_RULE_PORT;
+		row->port_first = (__u16)(4 * i + 1);
+		row->port_last = (__u16)(4 * i + 2);
+	}
+	index_build(&rules);
+	for (i = 0; i <= UINT16_MAX; i++) {
+		facts.port = (__u16)i;
+		assert_int_equal(rules_match(&rules, &facts),
+				 i < 4 * TPROXY_RULES_MAX && (i % 4 == 1 || i % 4 == 2)
+					 ? (int)i / 4
+					 : RULES_NO_ROW);
+	}
 }
 
 /* --- names of cgroups */
@@ -566,6 +663,8 @@ int main(void)
 		cmocka_unit_test_setup(test_several_unless, clear),
 		cmocka_unit_test_setup(test_named_only, clear),
 		cmocka_unit_test_setup(test_random, clear),
+		cmocka_unit_test_setup(test_index_is_exact, clear),
+		cmocka_unit_test_setup(test_most_ranges, clear),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_random_names),
 		cmocka_unit_test_setup(test_cgroup_bits, clear),

@@ -128,7 +128,7 @@ static void print_file(void)
 {
 	static const char *const words[] = { "redirect", "direct", "observe", "refuse EACCES",
 					     "refuse udp" };
-	unsigned int n = 1 + any_of(12), exceptions;
+	unsigned int n = 1 + any_of(any_of(4) ? 12 : 40), exceptions;
 
 	rule_text_len = 0;
 	print("set one = %s, %s\n", destinations[any_of(15)], destinations[any_of(15)]);

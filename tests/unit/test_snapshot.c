@@ -97,14 +97,14 @@ static void test_list(void **state)
 	struct live live;
 
 	write_list(list);
-	assert_int_equal(live_read(directory, 10, &live), 0);
+	assert_int_equal(live_read(directory, 1, 10, &live), 0);
 	assert_int_equal(live.n, 3);
 	assert_false(live.more);
 	assert_int_equal(live.rows[0].id, 0x1a);
 	assert_string_equal(live.rows[2].rule, "line:3");
 	live_finish(&live);
 
-	assert_int_equal(live_read(directory, 2, &live), 0);
+	assert_int_equal(live_read(directory, 1, 2, &live), 0);
 	assert_int_equal(live.n, 2);
 	assert_true(live.more);
 	live_finish(&live);
@@ -117,9 +117,9 @@ static void test_list_of_another_version(void **state)
 	struct live live;
 
 	write_list("ANOTHER HEADER\n");
-	assert_true(live_read(directory, 10, &live) < 0);
+	assert_true(live_read(directory, 1, 10, &live) < 0);
 	write_list("");
-	assert_true(live_read(directory, 10, &live) < 0);
+	assert_true(live_read(directory, 1, 10, &live) < 0);
 }
 
 static struct json_object *member(struct json_object *object, const char *key)
@@ -180,7 +180,7 @@ static void test_snapshot(void **state)
 
 	kernel.stats[TPROXY_STAT_NO_RELAY] = 2;
 	write_list(list);
-	assert_int_equal(live_read(directory, 10, &live), 0);
+	assert_int_equal(live_read(directory, 1, 10, &live), 0);
 	root = snapshot_of(&live, &kernel);
 	assert_int_equal(number_of(root, "version"), SNAPSHOT_JSON_VERSION);
 

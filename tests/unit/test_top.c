@@ -250,7 +250,9 @@ static void test_sort(void **state)
 
 	first.rtt_us = 100;
 	first.state = TCP_SYN_SENT;
-	second.age_ms = 9000;
+	/* The ages in milliseconds may be equal. */
+	first.started_ns = 2000;
+	second.started_ns = 1000;
 	sample(1000, first, second);
 	first.tx_bytes += 5;
 	second.rx_bytes += 50;
