@@ -45,7 +45,7 @@ MAY_INCLUDE = {
               "common"],
 }
 ONLY = {
-    "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c"],
+    "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c", "loader/load/types.c"],
     "capture.skel.h": ["loader/capture/tap.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import re
 import socket
 import struct
 import subprocess
@@ -50,19 +49,11 @@ def state(bed, place):
     return read
 
 
-def with_capabilities_of(name):
-    """The start of a command line that has no more than this unit grants."""
-    unit = (programs.REPOSITORY / f"loader/{name}.service.in").read_text()
-    granted = re.search(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)[1].lower().split()
-    return ["setpriv", "--bounding-set=-all," + ",".join(
-        capability.replace("cap_", "+") for capability in granted)]
-
-
 @pytest.fixture
 def follow(bed, place):
     """Starts tproxy-load --follow as its unit does, and waits until it serves."""
     def start():
-        program = bed.start(*with_capabilities_of("tproxy-follow"), bed.tproxy_load.binary,
+        program = bed.start(*programs.with_capabilities_of("tproxy-follow"), bed.tproxy_load.binary,
                             "--pin-dir", bed.pins.path, "--follow", place=place)
         wait_until(lambda: "nothing is loaded" in program.text() or os.path.exists(
             bed.pins.path) and follower(bed, place) == program.pid, "it follows")
@@ -165,7 +156,7 @@ def test_no_gap(bed, place, load, state):
     """While loads replace the program, no packet from a blocked address passes. With the
     capabilities of the unit. To see it fail: detach and attach instead of bpf_link_update()."""
     def loads():
-        programs.call(*with_capabilities_of("tproxy-load"), bed.tproxy_load.binary, "--pin-dir",
+        programs.call(*programs.with_capabilities_of("tproxy-load"), bed.tproxy_load.binary, "--pin-dir",
                       bed.pins.path, "--cgroup", bed.scope, "--xdp", VETH,
                       place=place).succeeded()
 
