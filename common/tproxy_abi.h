@@ -703,6 +703,8 @@ enum tproxy_block_state {
 	TPROXY_BLOCK_ALLOWS = 1 << 1,  /* the allow trie has entries too */
 	TPROXY_BLOCK_SLOT = 1 << 2,    /* slot 1 is in use, otherwise slot 0 */
 	TPROXY_BLOCK_TRAFFIC = 1 << 3, /* block_in and block_out count in map_traffic */
+	/* User space only: TRAFFIC is set by the load, and stays when `tproxyctl top` ends. */
+	TPROXY_BLOCK_TRAFFIC_STAYS = 1 << 4,
 };
 
 enum tproxy_block_kind {

@@ -50,7 +50,7 @@ ONLY = {
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
     "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
                        "proxy/kernel/counters.c", "proxy/kernel/events.c",
-                       "proxy/kernel/live.c"],
+                       "proxy/kernel/live.c", "proxy/kernel/packets.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

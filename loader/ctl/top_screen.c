@@ -26,6 +26,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
+#include "top_source.h"
 #include "top_state.h"
 #include "util.h"
 
@@ -58,6 +59,7 @@ static const char *const help[] = {
 	"3          by destination",
 	"4          by cgroup",
 	"5          by user",
+	"6          traffic by cgroup: packets and bytes of all sockets",
 	"tab        by the next of these",
 	"< >        sort by the column to the left, to the right",
 	"R          reverse the order",
@@ -257,12 +259,11 @@ static void draw_table(struct screen *s)
 		s->first = s->n > shown ? s->n - shown : 0;
 	if (shown > s->n - s->first)
 		shown = s->n - s->first;
-	table->by = s->top->view.by;
 	top_table_measure(table, s->lines + s->first, shown);
 	draw(HEAD_LINES - 1, A_REVERSE, top_table_head(table, row), s->shift);
 	for (i = 0; i < shown; i++) {
 		const struct top_line *line = &s->lines[s->first + i];
-		attr_t attributes = line->tx_new || line->rx_new ? A_BOLD : A_NORMAL;
+		attr_t attributes = line->recent.tx || line->recent.rx ? A_BOLD : A_NORMAL;
 
 		if (table->by == TOP_BY_CONNECTION && line->conn->state > TCP_ESTABLISHED)
 			attributes |= colour(COLOUR_UNSETTLED);
@@ -314,7 +315,14 @@ static void set_by(struct screen *s, enum top_by by)
 {
 	struct top_view *view = &s->top->view;
 
-	view->by = by;
+	if (by == TOP_BY_TRAFFIC && !s->top->has_traffic) {
+		snprintf(s->message, sizeof(s->message),
+			 "Traffic can be filtered by --cgroup only");
+		return;
+	}
+	if ((by == TOP_BY_TRAFFIC) != (view->by == TOP_BY_TRAFFIC))
+		s->next_ms = 0;
+	top_source_select(s->top, by);
 	s->first = s->shift = 0;
 	if (!top_table_has(by, view->sort)) {
 		view->sort = TOP_RATE;
