@@ -503,15 +503,18 @@ struct tproxy_observing {
 
 /*
  * map_events, a ring buffer of struct tproxy_event: one for each observed connection that has
- * ended. Written by the kernel half, read by one process at a time: a relay that logs connections.
+ * ended, and one for a connect() that the block list refused, up to TPROXY_BLOCKED_EVENTS_MAX in a
+ * second. Written by the kernel half, read by one process at a time: a relay that logs connections.
  * Without a reader the ring keeps the oldest events, and the others are counted
  * (TPROXY_STAT_EVENTS_LOST).
  */
-#define TPROXY_EVENTS_SIZE (1 << 20)
+#define TPROXY_EVENTS_SIZE	  (1 << 20)
+#define TPROXY_BLOCKED_EVENTS_MAX 100
 
 /* Other values of tproxy_event.state than those of the kernel. */
 enum tproxy_event_state {
-	TPROXY_EVENT_NOT_SENT = 0, /* connect() failed, or the socket was closed, before its SYN */
+	TPROXY_EVENT_NOT_SENT = 0,  /* connect() failed, or the socket was closed, before its SYN */
+	TPROXY_EVENT_BLOCKED = 254, /* the block list refused connect(), with tproxy_event.error */
 	TPROXY_EVENT_UNSEEN = 255, /* the socket is gone and its end was not reported: no numbers */
 };
 
