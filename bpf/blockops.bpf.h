@@ -28,6 +28,7 @@
 
 #include "block.bpf.h"
 #include "endpoint.bpf.h"
+#include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "tproxy_abi.h"
@@ -41,6 +42,7 @@ enum {
 
 /* Index of lo, in each network namespace. */
 #define BLOCK_IFINDEX_LO 1
+#define BLOCK_SECOND_NS	 1000000000ULL
 
 static __always_inline struct tproxy_block_entry *block_lookup(void *trie,
 							       const struct tproxy_prefix *key)
@@ -159,6 +161,56 @@ __attribute__((noinline)) int block_connect(const struct tproxy_endpoint *dst)
 	if (!block_check(state, TPROXY_PLACE_CONNECT, &key, NULL, &load))
 		return 0;
 	return (int)block_error_of(block, state);
+}
+
+/*
+ * Limits the reports of refused connects: a program that tries again and again must not fill the
+ * ring, where the ends of observed connections wait. Not exact, as CPUs do not wait for each other.
+ */
+static __u64 block_second;
+static __u32 block_reports;
+
+static __always_inline bool block_may_report(__u64 now_ns)
+{
+	if (now_ns - block_second > BLOCK_SECOND_NS) {
+		block_second = now_ns;
+		block_reports = 0;
+	}
+	return block_reports < TPROXY_BLOCKED_EVENTS_MAX &&
+	       __sync_fetch_and_add(&block_reports, 1) < TPROXY_BLOCKED_EVENTS_MAX;
+}
+
+/*
+ * Reports a refused connect() to the log of a relay. A report without room is dropped, and the
+ * counters have it all the same. A global function, see rules_find().
+ */
+__attribute__((noinline)) int block_report(__u64 cookie, __u64 netns_cookie,
+					   const struct tproxy_endpoint *dst, __u32 error)
+{
+	const struct task_struct *task = (void *)bpf_get_current_task_btf();
+	const __u64 now_ns = bpf_ktime_get_ns();
+	struct tproxy_event *event;
+
+	if (!dst || !block_may_report(now_ns))
+		return 0;
+	event = bpf_ringbuf_reserve(&map_events, sizeof(*event), 0);
+	if (!event)
+		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->conn.started_ns = event->ended_ns = now_ns;
+	event->conn.netns_cookie = netns_cookie;
+	event->conn.cgroup_id = bpf_get_current_cgroup_id();
+	event->conn.pid = bpf_get_current_pid_tgid() >> 32;
+	event->conn.uid = (__u32)bpf_get_current_uid_gid();
+	__builtin_memcpy(event->conn.comm, task->group_leader->comm, sizeof(event->conn.comm));
+	event->conn.dst = *dst;
+	event->conn.rule_counter = TPROXY_NO_RULE;
+	event->cookie = cookie;
+	event->rtt_min_us = ~0U;
+	event->error = (__u16)error;
+	event->state = TPROXY_EVENT_BLOCKED;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
 }
 
 /* True if the list has entries. All that a connect() pays for an empty list. */

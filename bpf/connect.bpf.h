@@ -436,6 +436,9 @@ static __always_inline int conclude(const struct attempt *a)
 		return CONNECT_PROCEED;
 	if (decision.fail_closed)
 		count(TPROXY_STAT_REFUSED);
+	if (decision.reason == TPROXY_STAT_BLOCKED)
+		block_report(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
+			     (__u32)decision.error);
 	/* Since 5.18. A plain rejection is EPERM. */
 	bpf_set_retval(-decision.error);
 	return CONNECT_REJECT;

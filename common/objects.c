@@ -133,6 +133,8 @@ const struct pinned_map *pinned_map_of_pin(const char *name)
 
 	if (strcmp(name, PINNED_PREVIOUS) == 0)
 		return &pinned_maps[PINNED_RULES_ACTIVE];
+	if (strcmp(name, PINNED_PREVIOUS_SETS) == 0)
+		return &pinned_maps[PINNED_SETS_ACTIVE];
 	for (i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
 		len = strlen(pinned_maps[replaced[i]].name);
 		if (strncmp(name, pinned_maps[replaced[i]].name, len) == 0 &&

@@ -69,10 +69,12 @@ extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
 /*
  * The pins of map_rules_active, map_sets_active and the tries of the block list are replaced by
  * rename, from a second name with this suffix. PINNED_PREVIOUS is a further pin of a map like
- * map_rules_active, see tproxy_abi.h.
+ * map_rules_active, see tproxy_abi.h, and PINNED_PREVIOUS_SETS one of its trie: the trie is in a
+ * slot too, but opening it there takes CAP_SYS_ADMIN.
  */
-#define PINNED_STAGED	"_new"
-#define PINNED_PREVIOUS "map_rules_previous"
+#define PINNED_STAGED	     "_new"
+#define PINNED_PREVIOUS	     "map_rules_previous"
+#define PINNED_PREVIOUS_SETS "map_sets_previous"
 
 /*
  * The pin of the iterator that lists the live connections (bpf/list.bpf.h), readable by the group

@@ -52,6 +52,8 @@ struct observed_end observed_end(const struct tproxy_event *event)
 	switch (event->state) {
 	case TPROXY_EVENT_NOT_SENT:
 		return (struct observed_end){ .reason = "not sent" };
+	case TPROXY_EVENT_BLOCKED:
+		return (struct observed_end){ .reason = "blocked", .error = event->error };
 	case TPROXY_EVENT_UNSEEN:
 		return (struct observed_end){ .reason = "end not seen" };
 	case TCP_SYN_SENT:

@@ -525,15 +525,18 @@ struct tproxy_observed {
 
 /*
  * map_events, a ring buffer of struct tproxy_event: one for each observed connection that has
- * ended. Written by the kernel half, read by one process at a time: a relay that logs connections
+ * ended, and one for a connect() that the block list refused, up to TPROXY_BLOCKED_EVENTS_MAX in a
+ * second. Written by the kernel half, read by one process at a time: a relay that logs connections
  * and holds flock(2) on the pin of map_observed. Without a reader the ring keeps the oldest events,
  * and the others are counted (TPROXY_STAT_EVENTS_LOST).
  */
-#define TPROXY_EVENTS_SIZE (1 << 20)
+#define TPROXY_EVENTS_SIZE	  (1 << 20)
+#define TPROXY_BLOCKED_EVENTS_MAX 100
 
 /* Other values of tproxy_event.state than those of the kernel. */
 enum tproxy_event_state {
-	TPROXY_EVENT_NOT_SENT = 0, /* connect() failed, or the socket was closed, before its SYN */
+	TPROXY_EVENT_NOT_SENT = 0,  /* connect() failed, or the socket was closed, before its SYN */
+	TPROXY_EVENT_BLOCKED = 254, /* the block list refused connect(), with tproxy_event.error */
 	TPROXY_EVENT_UNSEEN = 255, /* the socket is gone and its end was not reported: no numbers */
 };
 
@@ -732,6 +735,8 @@ enum tproxy_block_state {
 	TPROXY_BLOCK_ALLOWS = 1 << 1,  /* the allow trie has entries too */
 	TPROXY_BLOCK_SLOT = 1 << 2,    /* slot 1 is in use, otherwise slot 0 */
 	TPROXY_BLOCK_TRAFFIC = 1 << 3, /* block_in and block_out count in map_traffic */
+	/* User space only: TRAFFIC is set by the load, and stays when `tproxyctl top` ends. */
+	TPROXY_BLOCK_TRAFFIC_STAYS = 1 << 4,
 };
 
 enum tproxy_block_kind {

@@ -261,8 +261,13 @@ void filter_finish(struct conn_filter *filter)
 
 bool filter_is_empty(const struct conn_filter *filter)
 {
-	return !filter->n_commands && !filter->n_pids && !filter->n_uids && !filter->n_cgroups &&
-	       !filter->n_ports && !filter->n_prefixes && !filter->verdicts && !filter->fates;
+	return !filter->n_cgroups && filter_is_of_cgroups(filter);
+}
+
+bool filter_is_of_cgroups(const struct conn_filter *filter)
+{
+	return !filter->n_commands && !filter->n_pids && !filter->n_uids && !filter->n_ports &&
+	       !filter->n_prefixes && !filter->verdicts && !filter->fates;
 }
 
 static bool command_fits(const struct conn_filter *filter, const char *comm)

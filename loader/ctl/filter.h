@@ -80,6 +80,8 @@ void filter_finish(struct conn_filter *filter);
 
 /* Returns true if the filter has no option: every connection passes. */
 bool filter_is_empty(const struct conn_filter *filter);
+/* Returns true if it has no option but --cgroup. */
+bool filter_is_of_cgroups(const struct conn_filter *filter);
 
 /*
  * Returns true if a connection passes. Its fate is not tested: a connection that is alive has none.

@@ -188,7 +188,7 @@ static const struct optable_row rows[] = {
 		OPTABLE_WORD(struct ctl_options, by, enum top_by, top_by_names),
 		.by_default = "connection",
 		.commands = BIT(CTL_TOP),
-		.help = "what a line is: a connection, or all of a program, destination, cgroup or user",
+		.help = "what a line is; a connection, or all of a program, destination, cgroup or user; traffic: all packets of a cgroup",
 	},
 	{
 		.name = "sort",
@@ -398,6 +398,9 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 	if (of_command->command == BIT(CTL_TOP) && !top_table_has(o->by, o->sort))
 		return optparse_usage_error(of_command, "--by %s has no column '%s'",
 					    top_by_names[o->by], top_column_names[o->sort]);
+	if (of_command->command == BIT(CTL_TOP) && o->by == TOP_BY_TRAFFIC &&
+	    !filter_is_of_cgroups(&o->filter))
+		return optparse_usage_error(of_command, "--by traffic has no filter but --cgroup");
 	if (of_command->command != BIT(CTL_EXPLAIN))
 		return 0;
 	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))

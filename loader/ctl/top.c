@@ -29,10 +29,11 @@ static const struct ctl_usage usage = {
 		    "[FILTER]...",
 	.about =
 		"Shows the live connections with their rates, by connection, program, destination,\n"
-		"cgroup or user. On the screen, h lists the keys. With --once prints one table after\n"
-		"one interval, with --json one object for each interval. FILTER is --pid, --port,\n"
-		"--cgroup, --uid, --command, --to or --verdict. A connection passes if it fits one\n"
-		"value of each option that was given.\n",
+		"cgroup or user; or the packets and bytes of each cgroup, with --by traffic. On the\n"
+		"screen, h lists the keys. With --once prints one table after one interval, with\n"
+		"--json one object for each interval. FILTER is --pid, --port, --cgroup, --uid,\n"
+		"--command, --to or --verdict. A connection passes if it fits one value of each\n"
+		"option that was given.\n",
 };
 
 static void wait_ms(uint64_t ms)
@@ -127,6 +128,7 @@ static void add_subject(struct json_object *to, const struct top *top, const str
 		add_endpoint(to, "destination", &conn->dst);
 		break;
 	case TOP_BY_CGROUP:
+	case TOP_BY_TRAFFIC:
 		add_cgroup(to, top, conn);
 		break;
 	case TOP_BY_USER:
@@ -141,9 +143,10 @@ static void add_subject(struct json_object *to, const struct top *top, const str
 static void add_numbers(struct json_object *to, const struct top *top, const struct top_line *line,
 			bool counts)
 {
+	const struct top_amount *recent = &line->recent, *total = &line->total;
 	const struct top_model *model = top->model;
 
-	if (counts) {
+	if (counts && top->view.by != TOP_BY_TRAFFIC) {
 		json_add_number(to, "connections", line->connections);
 		json_object_object_add(
 			to, "new_per_s",
@@ -151,10 +154,18 @@ static void add_numbers(struct json_object *to, const struct top *top, const str
 	}
 	if (!top->table.has_bytes)
 		return;
-	json_add_number(to, "tx_per_s", (uint64_t)top_model_per_second(model, line->tx_new));
-	json_add_number(to, "rx_per_s", (uint64_t)top_model_per_second(model, line->rx_new));
-	json_add_number(to, "tx", line->tx);
-	json_add_number(to, "rx", line->rx);
+	json_add_number(to, "tx_per_s", (uint64_t)top_model_per_second(model, recent->tx));
+	json_add_number(to, "rx_per_s", (uint64_t)top_model_per_second(model, recent->rx));
+	json_add_number(to, "tx", total->tx);
+	json_add_number(to, "rx", total->rx);
+	if (top->view.by != TOP_BY_TRAFFIC)
+		return;
+	json_add_number(to, "tx_packets_per_s",
+			(uint64_t)top_model_per_second(model, recent->tx_packets));
+	json_add_number(to, "rx_packets_per_s",
+			(uint64_t)top_model_per_second(model, recent->rx_packets));
+	json_add_number(to, "tx_packets", total->tx_packets);
+	json_add_number(to, "rx_packets", total->rx_packets);
 }
 
 static uint64_t real_ms(void)
@@ -242,20 +253,15 @@ static int show_screen(struct top *top)
 static int run(const struct ctl_options *options)
 {
 	_cleanup_(top_source_finish) struct top_source source = {};
-	_cleanup_(top_model_destroyp) struct top_model *model = NULL;
 	struct top top = {};
 
-	top_source_init(&source, options, &top);
-	model = top_model_create(&top.names);
-	if (!model) {
+	if (top_source_init(&source, options, &top) < 0) {
 		log_err("%s", strerror(ENOMEM));
 		return EXIT_FAILURE;
 	}
-	top.model = model;
-	top.view.by = options->by;
 	top.view.sort = options->sort;
 	top.delay_ms = options->delay_ms;
-	top.table = (struct top_table){ .model = model, .names = &top.names, .by = options->by };
+	top.has_traffic = filter_is_of_cgroups(&options->filter);
 	if (options->once || options->json)
 		return print_intervals(&top, options->once, options->json);
 	return show_screen(&top);

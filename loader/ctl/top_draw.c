@@ -36,6 +36,7 @@ static const char *const help[] = {
 	"3          by destination",
 	"4          by cgroup",
 	"5          by user",
+	"6          traffic by cgroup: packets and bytes of all sockets",
 	"tab        by the next of these",
 	"< >        sort by the column to the left, to the right",
 	"R          reverse the order",
@@ -141,12 +142,11 @@ static void draw_table(struct top_screen *s)
 		s->first = s->n > shown ? s->n - shown : 0;
 	if (shown > s->n - s->first)
 		shown = s->n - s->first;
-	table->by = s->top->view.by;
 	top_table_measure(table, s->lines + s->first, shown);
 	draw(HEAD_LINES - 1, A_REVERSE, top_table_head(table, row), s->shift);
 	for (i = 0; i < shown; i++) {
 		const struct top_line *line = &s->lines[s->first + i];
-		attr_t attributes = line->tx_new || line->rx_new ? A_BOLD : A_NORMAL;
+		attr_t attributes = line->recent.tx || line->recent.rx ? A_BOLD : A_NORMAL;
 
 		if (table->by == TOP_BY_CONNECTION && line->conn->state > TCP_ESTABLISHED)
 			attributes |= colour(COLOUR_UNSETTLED);

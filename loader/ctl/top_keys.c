@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "top_draw.h"
+#include "top_source.h"
 #include "top_state.h"
 
 #define KEY_ESCAPE 27
@@ -30,7 +31,14 @@ static void set_by(struct top_screen *s, enum top_by by)
 {
 	struct top_view *view = &s->top->view;
 
-	view->by = by;
+	if (by == TOP_BY_TRAFFIC && !s->top->has_traffic) {
+		snprintf(s->message, sizeof(s->message),
+			 "Traffic can be filtered by --cgroup only");
+		return;
+	}
+	if ((by == TOP_BY_TRAFFIC) != (view->by == TOP_BY_TRAFFIC))
+		s->next_ms = 0;
+	top_source_select(s->top, by);
 	s->first = s->shift = 0;
 	if (!top_table_has(by, view->sort)) {
 		view->sort = TOP_RATE;

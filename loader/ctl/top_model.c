@@ -17,8 +17,9 @@
 /* A connection of a sample, or the sum of ended ones. */
 struct entry {
 	struct conn_row conn;
-	uint64_t tx_new, rx_new;
+	struct top_amount total, recent;
 	bool alive, opened;
+	bool inherited; /* traffic of a cgroup below conn.cgroup_id */
 };
 
 struct entries {
@@ -99,6 +100,7 @@ static int compare_groups(const struct conn_row *a, const struct conn_row *b, en
 	case TOP_BY_DESTINATION:
 		return compare_endpoints(&a->dst, &b->dst);
 	case TOP_BY_CGROUP:
+	case TOP_BY_TRAFFIC:
 		return compare_numbers(a->cgroup_id, b->cgroup_id);
 	case TOP_BY_USER:
 		return compare_numbers(a->uid, b->uid);
@@ -126,7 +128,7 @@ static int by_all_groups(const void *a, const void *b)
 {
 	const struct entry *x = a, *y = b;
 	enum top_by by;
-	int r = 0;
+	int r = x->inherited - y->inherited;
 
 	for (by = TOP_BY_PROGRAM; by < _TOP_BY_MAX && r == 0; by++)
 		r = compare_groups(&x->conn, &y->conn, by);
@@ -137,8 +139,7 @@ static int by_bytes_downwards(const void *a, const void *b)
 {
 	const struct entry *x = a, *y = b;
 
-	return compare_numbers(y->conn.tx_bytes + y->conn.rx_bytes,
-			       x->conn.tx_bytes + x->conn.rx_bytes);
+	return compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
 }
 
 void top_model_begin(struct top_model *model)
@@ -146,14 +147,39 @@ void top_model_begin(struct top_model *model)
 	model->next.n = 0;
 }
 
-int top_model_add(struct top_model *model, const struct conn_row *conn)
+static int add_entry(struct top_model *model, const struct entry *entry)
 {
 	int r = reserve(&model->next, model->next.n + 1);
 
 	if (r < 0)
 		return r;
-	model->next.list[model->next.n++] = (struct entry){ .conn = *conn, .alive = true };
+	model->next.list[model->next.n++] = *entry;
 	return 0;
+}
+
+int top_model_add(struct top_model *model, const struct conn_row *conn)
+{
+	const struct entry entry = {
+		.conn = *conn,
+		.total = { .tx = conn->tx_bytes, .rx = conn->rx_bytes },
+		.alive = true,
+	};
+
+	return add_entry(model, &entry);
+}
+
+/* Ids of cgroups are far below 2^56. */
+int top_model_add_traffic(struct top_model *model, uint64_t cgroup_id, uint64_t line_id,
+			  unsigned int steps, const struct top_amount *amount)
+{
+	const struct entry entry = {
+		.conn = { .id = (uint64_t)steps << 56 | cgroup_id, .cgroup_id = line_id },
+		.total = *amount,
+		.alive = true,
+		.inherited = steps > 0,
+	};
+
+	return add_entry(model, &entry);
 }
 
 /* Sorts the sample by id. An id that was given twice stays once. */
@@ -178,10 +204,26 @@ static uint64_t grown(uint64_t now, uint64_t before)
 static void measure_new(struct entry *entry, uint64_t interval_ms)
 {
 	entry->opened = entry->conn.age_ms <= interval_ms;
-	if (!entry->opened)
-		return;
-	entry->tx_new = entry->conn.tx_bytes;
-	entry->rx_new = entry->conn.rx_bytes;
+	if (entry->opened)
+		entry->recent = entry->total;
+}
+
+static struct top_amount grown_by(const struct top_amount *now, const struct top_amount *before)
+{
+	return (struct top_amount){
+		.tx = grown(now->tx, before->tx),
+		.rx = grown(now->rx, before->rx),
+		.tx_packets = grown(now->tx_packets, before->tx_packets),
+		.rx_packets = grown(now->rx_packets, before->rx_packets),
+	};
+}
+
+static void add_amount(struct top_amount *to, const struct top_amount *amount)
+{
+	to->tx += amount->tx;
+	to->rx += amount->rx;
+	to->tx_packets += amount->tx_packets;
+	to->rx_packets += amount->rx_packets;
 }
 
 /*
@@ -199,8 +241,7 @@ static void compare_samples(struct top_model *model, uint64_t interval_ms)
 		for (; old < end && old->conn.id < entry->conn.id; old++)
 			model->ended.list[model->ended.n++] = *old;
 		if (old < end && old->conn.id == entry->conn.id) {
-			entry->tx_new = grown(entry->conn.tx_bytes, old->conn.tx_bytes);
-			entry->rx_new = grown(entry->conn.rx_bytes, old->conn.rx_bytes);
+			entry->recent = grown_by(&entry->total, &old->total);
 			old++;
 		} else {
 			measure_new(entry, interval_ms);
@@ -220,13 +261,11 @@ static void sum_up_ended(struct entries *ended)
 		struct entry *last = n ? &ended->list[n - 1] : NULL, *entry = &ended->list[i];
 
 		entry->alive = entry->opened = false;
-		entry->tx_new = entry->rx_new = 0;
-		if (last && by_all_groups(last, entry) == 0) {
-			last->conn.tx_bytes += entry->conn.tx_bytes;
-			last->conn.rx_bytes += entry->conn.rx_bytes;
-		} else {
+		entry->recent = (struct top_amount){};
+		if (last && by_all_groups(last, entry) == 0)
+			add_amount(&last->total, &entry->total);
+		else
 			ended->list[n++] = *entry;
-		}
 	}
 	ended->n = n;
 	if (n <= TOP_ENDED_MAX)
@@ -336,20 +375,22 @@ const char *top_model_text(const struct top_names *names, const struct conn_row 
 static bool matches(const struct top_model *model, const struct top_view *view,
 		    const struct conn_row *conn)
 {
-	static const enum top_column searched[] = { TOP_COMMAND, TOP_DESTINATION, TOP_CGROUP,
-						    TOP_USER,	 TOP_PID,	  TOP_VERDICT,
-						    TOP_RULE,	 TOP_STATE,	  TOP_SOURCE,
+	/* The first one is all that the view by traffic has. */
+	static const enum top_column searched[] = { TOP_CGROUP, TOP_COMMAND, TOP_DESTINATION,
+						    TOP_USER,	TOP_PID,     TOP_VERDICT,
+						    TOP_RULE,	TOP_STATE,   TOP_SOURCE,
 						    TOP_ID };
+	const size_t n = view->by == TOP_BY_TRAFFIC ? 1 : ARRAY_SIZE(searched);
 	char buf[TOP_TEXT_LEN], number[16];
 	size_t i;
 
 	snprintf(number, sizeof(number), "%u", conn->uid);
-	if (*view->user && strcmp(view->user, number) != 0 &&
+	if (view->by != TOP_BY_TRAFFIC && *view->user && strcmp(view->user, number) != 0 &&
 	    strcmp(view->user, model->names->user(model->names->data, conn->uid)) != 0)
 		return false;
 	if (!*view->text)
 		return true;
-	for (i = 0; i < ARRAY_SIZE(searched); i++) {
+	for (i = 0; i < n; i++) {
 		if (strcasestr(top_model_text(model->names, conn, searched[i], buf), view->text))
 			return true;
 	}
@@ -360,10 +401,8 @@ static void add_line(struct top_line *to, const struct top_line *line)
 {
 	to->connections += line->connections;
 	to->opened += line->opened;
-	to->tx += line->tx;
-	to->rx += line->rx;
-	to->tx_new += line->tx_new;
-	to->rx_new += line->rx_new;
+	add_amount(&to->total, &line->total);
+	add_amount(&to->recent, &line->recent);
 }
 
 /* Appends a line for each entry that is not filtered out. Returns the number of lines. */
@@ -381,12 +420,11 @@ static size_t add_entries(struct top_model *model, const struct top_view *view,
 			.conn = &entry->conn,
 			.connections = entry->alive,
 			.opened = entry->opened,
-			.tx = entry->conn.tx_bytes,
-			.rx = entry->conn.rx_bytes,
-			.tx_new = entry->tx_new,
-			.rx_new = entry->rx_new,
+			.total = entry->total,
+			.recent = entry->recent,
 		};
-		add_line(sum, &model->lines[n]);
+		if (!entry->inherited)
+			add_line(sum, &model->lines[n]);
 		if (entry->alive || view->by != TOP_BY_CONNECTION)
 			n++;
 	}
@@ -429,13 +467,21 @@ static uint64_t number_of(const struct top_line *line, enum top_column column)
 	case TOP_NEW_RATE:
 		return line->opened;
 	case TOP_TX_RATE:
-		return line->tx_new;
+		return line->recent.tx;
 	case TOP_RX_RATE:
-		return line->rx_new;
+		return line->recent.rx;
 	case TOP_TX:
-		return line->tx;
+		return line->total.tx;
 	case TOP_RX:
-		return line->rx;
+		return line->total.rx;
+	case TOP_TX_PACKET_RATE:
+		return line->recent.tx_packets;
+	case TOP_RX_PACKET_RATE:
+		return line->recent.rx_packets;
+	case TOP_TX_PACKETS:
+		return line->total.tx_packets;
+	case TOP_RX_PACKETS:
+		return line->total.rx_packets;
 	case TOP_RTT:
 		return line->conn->rtt_us;
 	case TOP_AGE:
@@ -443,7 +489,7 @@ static uint64_t number_of(const struct top_line *line, enum top_column column)
 	case TOP_ID:
 		return line->conn->id;
 	default:
-		return line->tx_new + line->rx_new;
+		return line->recent.tx + line->recent.rx;
 	}
 }
 
@@ -502,7 +548,7 @@ static int by_column(const void *a, const void *b, void *data)
 	if (order->view->reversed)
 		r = -r;
 	if (r == 0)
-		r = compare_numbers(y->tx + y->rx, x->tx + x->rx);
+		r = compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
 	return r ? r : compare_groups(x->conn, y->conn, order->view->by);
 }
 
@@ -511,7 +557,7 @@ static size_t keep_busy(struct top_line *lines, size_t n)
 	size_t i, kept = 0;
 
 	for (i = 0; i < n; i++) {
-		if (lines[i].tx_new || lines[i].rx_new || lines[i].opened)
+		if (lines[i].recent.tx || lines[i].recent.rx || lines[i].opened)
 			lines[kept++] = lines[i];
 	}
 	return kept;

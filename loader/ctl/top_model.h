@@ -12,6 +12,9 @@
  *
  * A view is a sorted list of lines: one for each connection, or one for each group of connections
  * that have the program, the destination, the cgroup or the user in common.
+ *
+ * The view by traffic has a model of its own. Its samples are the traffic of cgroups in place of
+ * connections, see top_model_add_traffic().
  */
 #ifndef TPROXY_CTL_TOP_MODEL_H
 #define TPROXY_CTL_TOP_MODEL_H
@@ -31,6 +34,7 @@ enum top_by {
 	TOP_BY_DESTINATION,
 	TOP_BY_CGROUP,
 	TOP_BY_USER,
+	TOP_BY_TRAFFIC,
 	_TOP_BY_MAX,
 };
 
@@ -48,6 +52,10 @@ enum top_column {
 	TOP_RX_RATE,
 	TOP_TX,
 	TOP_RX,
+	TOP_TX_PACKET_RATE,
+	TOP_RX_PACKET_RATE,
+	TOP_TX_PACKETS,
+	TOP_RX_PACKETS,
 	TOP_RTT,
 	TOP_AGE,
 	TOP_VERDICT,
@@ -58,12 +66,18 @@ enum top_column {
 	_TOP_COLUMN_MAX,
 };
 
+/* Packets are counted for TOP_BY_TRAFFIC only. */
+struct top_amount {
+	uint64_t tx, rx; /* bytes */
+	uint64_t tx_packets, rx_packets;
+};
+
 struct top_line {
 	const struct conn_row *conn; /* the connection, or one of the group */
 	uint64_t connections;	     /* alive */
 	uint64_t opened;	     /* new in the last interval */
-	uint64_t tx, rx;	     /* in total */
-	uint64_t tx_new, rx_new;     /* in the last interval */
+	struct top_amount total;
+	struct top_amount recent; /* in the last interval */
 };
 
 /* Names for people, in printable ASCII. A result is valid until the next sample. */
@@ -96,6 +110,13 @@ void top_model_destroyp(struct top_model **model);
  */
 void top_model_begin(struct top_model *model);
 int top_model_add(struct top_model *model, const struct conn_row *conn);
+/*
+ * Adds what the sockets of a cgroup have transferred to the line of @line_id: the cgroup itself, or
+ * an ancestor that is @steps above it. The sum of a view counts it once, for the cgroup. Returns as
+ * top_model_add().
+ */
+int top_model_add_traffic(struct top_model *model, uint64_t cgroup_id, uint64_t line_id,
+			  unsigned int steps, const struct top_amount *amount);
 int top_model_end(struct top_model *model, uint64_t now_ms);
 
 /* Milliseconds between the last two samples; 0: there are no rates yet. */

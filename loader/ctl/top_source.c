@@ -2,6 +2,7 @@
 /* tproxyctl top: samples of the live connections, and names for them. See top_source.h. */
 #include "top_source.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,9 @@ static const char *cgroup_name(void *data, const struct conn_row *conn)
 {
 	struct top_source *source = data;
 
+	/* Traffic that found no room in the map, or is of a socket without a cgroup. */
+	if (!conn->cgroup_id)
+		return "(others)";
 	return name_cache_get(&source->cgroups, conn->cgroup_id, conn);
 }
 
@@ -60,7 +64,7 @@ static int add_connection(const struct conn_row *row, void *data)
 	return top_model_add(top->model, row);
 }
 
-static int sample(struct top *top)
+static int sample_connections(struct top *top)
 {
 	struct top_source *source = top->source;
 	const char *pin_dir = source->options->pin_dir;
@@ -68,8 +72,6 @@ static int sample(struct top *top)
 	char why[MAPS_ERROR_LEN];
 	int r;
 
-	name_cache_trim(&source->users);
-	name_cache_trim(&source->cgroups);
 	/* The maps may have entries without a socket. The pinned list reads sockets. */
 	if (!top->table.has_bytes)
 		bpffs_sweep(pin_dir);
@@ -88,24 +90,53 @@ static int sample(struct top *top)
 	return r;
 }
 
-void top_source_init(struct top_source *source, const struct ctl_options *options, struct top *top)
+static int sample(struct top *top)
+{
+	struct top_source *source = top->source;
+
+	name_cache_trim(&source->users);
+	name_cache_trim(&source->cgroups);
+	if (top->view.by == TOP_BY_TRAFFIC)
+		return top_traffic_sample(top, &source->counts, source->options);
+	return sample_connections(top);
+}
+
+void top_source_select(struct top *top, enum top_by by)
+{
+	const struct top_source *source = top->source;
+
+	top->view.by = top->table.by = by;
+	top->model = by == TOP_BY_TRAFFIC ? source->traffic : source->connections;
+	top->table.model = top->model;
+}
+
+int top_source_init(struct top_source *source, const struct ctl_options *options, struct top *top)
 {
 	*source = (struct top_source){
 		.options = options,
 		.users = { .lookup = look_up_user },
 		.cgroups = { .lookup = look_up_cgroup },
+		.connections = top_model_create(&top->names),
+		.traffic = top_model_create(&top->names),
 	};
+	top_traffic_init(&source->counts);
 	top->names = (struct top_names){
 		.user = user_name,
 		.cgroup = cgroup_name,
 		.data = source,
 	};
+	top->table.names = &top->names;
 	top->sample = sample;
 	top->source = source;
+	top_source_select(top, options->by);
+	return source->connections && source->traffic ? 0 : -ENOMEM;
 }
 
 void top_source_finish(struct top_source *source)
 {
+	top_traffic_finish(&source->counts);
+	top_model_destroy(source->connections);
+	top_model_destroy(source->traffic);
 	name_cache_finish(&source->users);
 	name_cache_finish(&source->cgroups);
 }

@@ -7,11 +7,12 @@
 #include "top_table.h"
 
 struct top {
-	struct top_model *model;
+	struct top_model *model; /* of the view, see top_source_select() */
 	struct top_names names;
 	struct top_table table;
 	struct top_view view;
 	uint64_t delay_ms;
+	bool has_traffic; /* the options allow TOP_BY_TRAFFIC */
 	/* Takes a sample. Returns 0 or -errno: then note has the reason. */
 	int (*sample)(struct top *top);
 	void *source;	/* of sample() */

@@ -15,6 +15,7 @@ const char *const top_by_names[_TOP_BY_MAX + 1] = {
 	[TOP_BY_DESTINATION] = "destination",
 	[TOP_BY_CGROUP] = "cgroup",
 	[TOP_BY_USER] = "user",
+	[TOP_BY_TRAFFIC] = "traffic",
 };
 
 const char *const top_column_names[_TOP_COLUMN_MAX + 1] = {
@@ -30,6 +31,10 @@ const char *const top_column_names[_TOP_COLUMN_MAX + 1] = {
 	[TOP_RX_RATE] = "rx-rate",
 	[TOP_TX] = "tx",
 	[TOP_RX] = "rx",
+	[TOP_TX_PACKET_RATE] = "tx-packet-rate",
+	[TOP_RX_PACKET_RATE] = "rx-packet-rate",
+	[TOP_TX_PACKETS] = "tx-packets",
+	[TOP_RX_PACKETS] = "rx-packets",
 	[TOP_RTT] = "rtt",
 	[TOP_AGE] = "age",
 	[TOP_VERDICT] = "verdict",
@@ -56,6 +61,10 @@ static const struct {
 	[TOP_RX_RATE] = { "RX/s", 8, true },
 	[TOP_TX] = { "TX", 8, true },
 	[TOP_RX] = { "RX", 8, true },
+	[TOP_TX_PACKET_RATE] = { "TXPKT/s", 8, true },
+	[TOP_RX_PACKET_RATE] = { "RXPKT/s", 8, true },
+	[TOP_TX_PACKETS] = { "TXPKTS", 8, true },
+	[TOP_RX_PACKETS] = { "RXPKTS", 8, true },
 	[TOP_RTT] = { "RTT", 8, true },
 	[TOP_AGE] = { "AGE", 8, true },
 	[TOP_VERDICT] = { "VERDICT", 10, false },
@@ -82,6 +91,10 @@ static const enum top_column of_cgroup[] = {
 static const enum top_column of_user[] = {
 	TOP_USER, TOP_CONNECTIONS, TOP_NEW_RATE, TOP_TX_RATE, TOP_RX_RATE, TOP_TX, TOP_RX,
 };
+static const enum top_column of_traffic[] = {
+	TOP_TX_RATE, TOP_RX_RATE,    TOP_TX_PACKET_RATE, TOP_RX_PACKET_RATE, TOP_TX,
+	TOP_RX,	     TOP_TX_PACKETS, TOP_RX_PACKETS,	 TOP_CGROUP,
+};
 
 static const struct {
 	const enum top_column *columns;
@@ -92,6 +105,7 @@ static const struct {
 	[TOP_BY_DESTINATION] = { of_destination, ARRAY_SIZE(of_destination) },
 	[TOP_BY_CGROUP] = { of_cgroup, ARRAY_SIZE(of_cgroup) },
 	[TOP_BY_USER] = { of_user, ARRAY_SIZE(of_user) },
+	[TOP_BY_TRAFFIC] = { of_traffic, ARRAY_SIZE(of_traffic) },
 };
 
 const enum top_column *top_table_columns(enum top_by by, size_t *ret_n)
@@ -141,32 +155,68 @@ static const char *format_if(bool known, uint64_t bytes, char buf[TOP_TEXT_LEN])
 	return strcpy(buf, "-");
 }
 
+static const char *format_count(uint64_t count, char buf[TOP_TEXT_LEN])
+{
+	snprintf(buf, TOP_TEXT_LEN, "%" PRIu64, count);
+	return buf;
+}
+
+/* Formats a column of a line that is a number of bytes or packets, or a rate of them. */
+static const char *amount_cell(const struct top_table *table, const struct top_line *line,
+			       enum top_column column, char buf[TOP_TEXT_LEN])
+{
+	const struct top_model *model = table->model;
+	const bool has_rates = top_model_interval_ms(model) > 0;
+	const struct top_amount rate = {
+		.tx = (uint64_t)top_model_per_second(model, line->recent.tx),
+		.rx = (uint64_t)top_model_per_second(model, line->recent.rx),
+		.tx_packets = (uint64_t)top_model_per_second(model, line->recent.tx_packets),
+		.rx_packets = (uint64_t)top_model_per_second(model, line->recent.rx_packets),
+	};
+
+	switch (column) {
+	case TOP_TX_RATE:
+		return format_if(has_rates && table->has_bytes, rate.tx, buf);
+	case TOP_RX_RATE:
+		return format_if(has_rates && table->has_bytes, rate.rx, buf);
+	case TOP_TX:
+		return format_if(table->has_bytes, line->total.tx, buf);
+	case TOP_RX:
+		return format_if(table->has_bytes, line->total.rx, buf);
+	case TOP_TX_PACKET_RATE:
+		return has_rates ? format_count(rate.tx_packets, buf) : strcpy(buf, "-");
+	case TOP_RX_PACKET_RATE:
+		return has_rates ? format_count(rate.rx_packets, buf) : strcpy(buf, "-");
+	case TOP_TX_PACKETS:
+		return format_count(line->total.tx_packets, buf);
+	default:
+		return format_count(line->total.rx_packets, buf);
+	}
+}
+
 static const char *cell(const struct top_table *table, const struct top_line *line,
 			enum top_column column, char buf[TOP_TEXT_LEN])
 {
 	const struct top_model *model = table->model;
 	const bool has_rates = top_model_interval_ms(model) > 0;
-	const bool has_byte_rates = has_rates && table->has_bytes;
 
 	switch (column) {
 	case TOP_CONNECTIONS:
-		snprintf(buf, TOP_TEXT_LEN, "%" PRIu64, line->connections);
-		return buf;
+		return format_count(line->connections, buf);
 	case TOP_NEW_RATE:
 		if (!has_rates)
 			return strcpy(buf, "-");
 		snprintf(buf, TOP_TEXT_LEN, "%.1f", top_model_per_second(model, line->opened));
 		return buf;
 	case TOP_TX_RATE:
-		return format_if(has_byte_rates,
-				 (uint64_t)top_model_per_second(model, line->tx_new), buf);
 	case TOP_RX_RATE:
-		return format_if(has_byte_rates,
-				 (uint64_t)top_model_per_second(model, line->rx_new), buf);
 	case TOP_TX:
-		return format_if(table->has_bytes, line->tx, buf);
 	case TOP_RX:
-		return format_if(table->has_bytes, line->rx, buf);
+	case TOP_TX_PACKET_RATE:
+	case TOP_RX_PACKET_RATE:
+	case TOP_TX_PACKETS:
+	case TOP_RX_PACKETS:
+		return amount_cell(table, line, column, buf);
 	case TOP_RTT:
 		if (!line->conn->rtt_us)
 			return strcpy(buf, "-");
@@ -253,6 +303,16 @@ char *top_table_sum(const struct top_table *table, const struct top_line *sum,
 	char tx[TOP_TEXT_LEN], rx[TOP_TEXT_LEN];
 	int used;
 
+	if (table->by == TOP_BY_TRAFFIC) {
+		snprintf(row, TOP_ROW_LEN,
+			 "TX %s/s, RX %s/s; total TX %s, %" PRIu64 " packets, RX %s, %" PRIu64
+			 " packets",
+			 cell(table, sum, TOP_TX_RATE, tx_rate),
+			 cell(table, sum, TOP_RX_RATE, rx_rate), cell(table, sum, TOP_TX, tx),
+			 sum->total.tx_packets, cell(table, sum, TOP_RX, rx),
+			 sum->total.rx_packets);
+		return row;
+	}
 	used = snprintf(row, TOP_ROW_LEN, "%" PRIu64 " connection%s, %s new/s", sum->connections,
 			sum->connections == 1 ? "" : "s", cell(table, sum, TOP_NEW_RATE, rate));
 	if (table->has_bytes)

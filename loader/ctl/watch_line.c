@@ -45,6 +45,7 @@ static const char *const reasons[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_OVER_SHARE] = "over the share",
 	[TPROXY_STAT_STRAYED] = "a SYN to the relay has strayed",
 	[TPROXY_STAT_UNSUPPORTED] = "a socket option",
+	[TPROXY_STAT_BLOCKED] = "by the block list",
 };
 
 static const char *reason_text(const struct watch_conn *conn)

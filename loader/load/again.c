@@ -14,6 +14,7 @@
 #include "state/maps.h"
 #include "state/policy.h"
 #include "state/target_list.h"
+#include "state/traffic.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -33,6 +34,7 @@ static int read_policy(const char *pin_dir, struct load_options *o)
 	o->fail_closed = policy.flags & TPROXY_FAIL_CLOSED;
 	o->include_loopback = policy.flags & TPROXY_INCLUDE_LOOPBACK;
 	o->relay_gid = st.st_gid;
+	o->traffic = traffic_state(pin_dir) == TRAFFIC_STAYS;
 	return 0;
 }
 

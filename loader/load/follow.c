@@ -42,10 +42,12 @@
 #include "state/follow_lock.h"
 #include "state/pinned_link.h"
 #include "state/pins.h"
+#include "state/rules_wait.h"
 #include "state/target_list.h"
 #include "state/xdp_holder.h"
 #include "state/xdp_link.h"
 #include "tproxy_abi.h"
+#include "types.h"
 #include "util.h"
 
 #define LOOK_MS	    1000
@@ -63,7 +65,8 @@ struct seen {
 struct follow {
 	const char *pin_dir;
 	int watch_fd, signal_fd, lock_fd;
-	bool idle; /* it was logged that there is nothing to serve */
+	bool idle;	   /* it was logged that there is nothing to serve */
+	bool rules_failed; /* rules that nobody confirmed could not be taken back */
 	struct seen seen[LOAD_OPTIONS_XDP_MAX];
 	size_t n_seen;
 };
@@ -216,6 +219,21 @@ static int look_at_interfaces(struct follow *f)
 	return 0;
 }
 
+/* Takes rules back that nobody confirmed. A failure is logged once, and tried again by a load. */
+static void look_at_rules(struct follow *f)
+{
+	const bool abandoned = rules_wait_is_abandoned(f->pin_dir);
+	struct types types;
+
+	if (abandoned && !f->rules_failed) {
+		f->rules_failed = types_open(&types) < 0 ||
+				  rules_wait_take_back(f->pin_dir, &types.rules, &types.sets) < 0;
+		types_close(&types);
+	} else if (!abandoned) {
+		f->rules_failed = false;
+	}
+}
+
 static void log_idle(struct follow *f, int r)
 {
 	if (!f->idle)
@@ -243,6 +261,8 @@ static int look(struct follow *f)
 	}
 	if (r == 0)
 		r = look_at_interfaces(f);
+	if (r == 0)
+		look_at_rules(f);
 	if (r == -ENOENT || r == -EPROTO) {
 		log_idle(f, r);
 		return 0;

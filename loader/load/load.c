@@ -58,6 +58,7 @@
 #include "state/policy.h"
 #include "state/relays.h"
 #include "state/target_list.h"
+#include "state/traffic.h"
 #include "state/xdp_link.h"
 #include "targets.h"
 #include "tproxy.skel.h"
@@ -325,6 +326,9 @@ static int finish_steps(struct load *l)
 			strerror(-r));
 		return r;
 	}
+	r = traffic_set(&l->pins, l->options->traffic ? TRAFFIC_STAYS : TRAFFIC_OFF);
+	if (r < 0)
+		return r;
 	/*
 	 * Detach last: a cgroup that stays in scope must be covered at every moment. Once some old
 	 * links are gone, undoing the new ones could leave such a cgroup uncovered.
@@ -452,6 +456,8 @@ static int load_with(const struct load_options *options)
 		return r;
 	r = check_pinned(&l.pins);
 	l.targets.needs = r == 0 ? on_demand_needs(l.pins.path) : 0;
+	if (options->traffic)
+		set_need(&l.targets, HOOK_NEED_BLOCK, true);
 	if (r == 0 && l.rules.compiled)
 		set_need(&l.targets, HOOK_NEED_UDP, l.rules.compiled->has_udp);
 	if (r == 0)

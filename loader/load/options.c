@@ -253,6 +253,13 @@ static const struct optable_row rows[] = {
 		.help = "redirect connections to loopback addresses too",
 	},
 	{
+		.name = "traffic",
+		OPTABLE_FLAG(struct load_options, traffic),
+		.flags = OPTABLE_KEY,
+		.commands = IN_LOADS,
+		.help = "count packets and bytes by cgroup, for the metrics of the relay and 'tproxyctl top --by traffic'",
+	},
+	{
 		.name = "rules",
 		.arg = "FILE",
 		OPTABLE_PATH(struct load_options, rules),

@@ -44,6 +44,7 @@ struct load_options {
 	gid_t relay_gid; /* 0: only root may register */
 	bool fail_closed;
 	bool include_loopback;
+	bool traffic; /* count by cgroup */
 	bool force;
 	bool again; /* --again: policy, group and relay cgroup come from the pins */
 	bool json;

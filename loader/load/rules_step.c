@@ -50,7 +50,7 @@ static struct inner_map_types types_of(const struct bpf_object *object, enum pin
 
 /*
  * Takes back rules that were not confirmed, if the processes that would have done so were killed.
- * This takes CAP_SYS_ADMIN, which the unit lacks: a failure is logged, and the load goes on.
+ * A failure is logged, and the load goes on.
  */
 static void take_back_abandoned(const struct pins *pins, struct rules_store *store)
 {

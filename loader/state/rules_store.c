@@ -121,6 +121,14 @@ static int open_sets(struct rules_store *s)
 	return r < 0 ? r : inner_map_put(s->sets_fd, s->now->sets_slot, s->inner_sets_fd);
 }
 
+/* The pin of the rules goes first: without it, that of their sets means nothing. */
+static int remove_previous(const struct rules_store *s)
+{
+	int r = pins_remove(s->pins, PINNED_PREVIOUS);
+
+	return r < 0 ? r : pins_remove(s->pins, PINNED_PREVIOUS_SETS);
+}
+
 /*
  * Opens map_rules_previous. If it uses the same slot as the rules in force, the pin is stale and
  * removed: it holds the rules in force, or the process that held it died after it had put them
@@ -140,10 +148,12 @@ static int open_previous(struct rules_store *s)
 	if (r < 0)
 		return log_error(s, "open the previous rules", r);
 	if (previous->sets_slot == s->now->sets_slot)
-		return pins_remove(s->pins, PINNED_PREVIOUS);
+		return remove_previous(s);
 	s->previous_fd = TAKE_FD(fd);
 	s->held = true;
-	return 0;
+	/* Without the pin rules_store_restore() finds the sets by their slot. */
+	r = slot_pins_open_name(s->pins, PINNED_PREVIOUS_SETS, &s->previous_sets_fd);
+	return r == -ENOENT || r == 0 ? 0 : log_error(s, "open the previous sets", r);
 }
 
 int rules_store_open(const struct pins *pins, struct rules_store *s)
@@ -187,8 +197,11 @@ void rules_store_close(struct rules_store *s)
 
 int rules_store_hold(struct rules_store *s)
 {
-	int r = slot_pins_pin_as(s->pins, PINNED_PREVIOUS, PINNED_RULES_ACTIVE, s->inner_fd);
+	int r = slot_pins_pin_as(s->pins, PINNED_PREVIOUS_SETS, PINNED_SETS_ACTIVE,
+				 s->inner_sets_fd);
 
+	if (r == 0)
+		r = slot_pins_pin_as(s->pins, PINNED_PREVIOUS, PINNED_RULES_ACTIVE, s->inner_fd);
 	s->held = r == 0;
 	return r;
 }
@@ -395,8 +408,7 @@ void rules_store_settle(struct rules_store *s)
 	uint32_t id;
 	int r;
 
-	if (pins_exists(s->pins, PINNED_PREVIOUS))
-		pins_remove(s->pins, PINNED_PREVIOUS);
+	remove_previous(s);
 	s->held = false;
 	close_previous(s);
 	remove_staged(s);

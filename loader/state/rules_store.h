@@ -54,8 +54,9 @@ int rules_store_open(const struct pins *pins, struct rules_store *store);
 void rules_store_close(struct rules_store *store);
 
 /*
- * Pins the rules in force as map_rules_previous, so that another process can put them back after
- * the next replacement. The pin stays until rules_store_settle() or rules_store_restore().
+ * Pins the rules in force as map_rules_previous, and their sets as map_sets_previous, so that
+ * another process can put them back after the next replacement. The pin stays until
+ * rules_store_settle() or rules_store_restore().
  */
 int rules_store_hold(struct rules_store *store);
 

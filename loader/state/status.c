@@ -43,6 +43,7 @@
 #include "relays.h"
 #include "rules_view.h"
 #include "target_list.h"
+#include "traffic.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "xdp_status.h"
@@ -286,6 +287,23 @@ static void print_targets(struct json_object *root, const char *pin_dir)
 	}
 }
 
+/* The member "traffic". */
+static const char *const traffic_names[] = {
+	[TRAFFIC_OFF] = "off",
+	[TRAFFIC_FOR_NOW] = "top",
+	[TRAFFIC_STAYS] = "load",
+};
+
+static void print_traffic(struct json_object *root)
+{
+	const char *state = json_get_string(root, "traffic");
+
+	if (strcmp(state, traffic_names[TRAFFIC_OFF]) != 0)
+		printf("traffic        counted by cgroup, %s\n",
+		       strcmp(state, traffic_names[TRAFFIC_STAYS]) ? "while tproxyctl top shows it"
+								   : "by --traffic");
+}
+
 static void print_rules(struct json_object *root)
 {
 	struct json_object *rules = json_object_object_get(root, "rules");
@@ -314,6 +332,7 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 	if (json_object_object_get_ex(root, "relay_group", NULL))
 		printf("relay group    %s\n", json_get_string(root, "relay_group"));
 	print_rules(root);
+	print_traffic(root);
 	printf("counting since %s\n", json_get_string(root, "counters_since"));
 	print_targets(root, pin_dir);
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports%s\n",
@@ -407,6 +426,7 @@ static int read_all(struct json_object *root, const char *pin_dir)
 	if (r < 0)
 		return r;
 	add_list(root, pin_dir);
+	json_add_string(root, "traffic", traffic_names[traffic_state(pin_dir)]);
 	return add_counters(root, pin_dir);
 }
 

@@ -20,6 +20,7 @@
 #include "admin/page.h"
 #include "admin/server.h"
 #include "kernel/counters.h"
+#include "kernel/packets.h"
 #include "kernel/live.h"
 #include "log.h"
 #include "monotonic.h"
@@ -110,10 +111,15 @@ static void view_finish(struct view *view)
 
 static void write_metrics(FILE *out, void *data)
 {
+	const struct relay *relay = data;
+	struct packets packets = {};
 	struct view view;
 
 	view_init(data, &view);
+	if (packets_read(relay->options.pin_dir, &packets) == 0)
+		view.metrics.packets = &packets;
 	metrics_write(out, &view.metrics);
+	packets_finish(&packets);
 	view_finish(&view);
 }
 

@@ -12,32 +12,17 @@
 
 #include "conn_row.h"
 #include "kernel/counters.h"
+#include "metrics_packets.h"
+#include "promtext.h"
 #include "stat_name.h"
 #include "tproxy_abi.h"
 #include "util.h"
 #include "version.h"
 
-static void head(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 static void single(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
 {
-	head(out, name, type, help);
+	promtext_head(out, name, type, help);
 	fprintf(out, "%s %" PRIu64 "\n", name, value);
-}
-
-void metrics_write_label(FILE *out, const char *text)
-{
-	for (; *text; text++) {
-		if (*text == '\n')
-			fputs("\\n", out);
-		else if (*text == '\\' || *text == '"')
-			fprintf(out, "\\%c", *text);
-		else
-			putc(*text, out);
-	}
 }
 
 /* A value with one label. */
@@ -45,7 +30,7 @@ static void labelled(FILE *out, const char *name, const char *label, const char 
 		     uint64_t value)
 {
 	fprintf(out, "%s{%s=\"", name, label);
-	metrics_write_label(out, text);
+	promtext_label(out, text);
 	fprintf(out, "\"} %" PRIu64 "\n", value);
 }
 
@@ -62,7 +47,7 @@ static void write_histogram(FILE *out, const char *name, const char *help, enum 
 	size_t n, i;
 	const uint32_t *bounds = histogram_bounds(id, &n);
 
-	head(out, name, "histogram", help);
+	promtext_head(out, name, "histogram", help);
 	for (i = 0; i < n; i++) {
 		count += stats_get(&h->buckets[i]);
 		fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds[i] / 1000.0, count);
@@ -77,8 +62,9 @@ static void write_workers(FILE *out, const struct metrics *m)
 {
 	uint32_t i;
 
-	head(out, "tproxy_relay_sessions", "gauge",
-	     "Connections that the relay serves now, by worker; bulk: by its thread for bulk data.");
+	promtext_head(
+		out, "tproxy_relay_sessions", "gauge",
+		"Connections that the relay serves now, by worker; bulk: by its thread for bulk data.");
 	for (i = 0; i < 2 * m->n_workers; i++)
 		fprintf(out,
 			"tproxy_relay_sessions{worker=\"%" PRIu32 "\",thread=\"%s\"} %" PRIu64 "\n",
@@ -92,13 +78,14 @@ static void write_sessions(FILE *out, const struct stats *sum)
 
 	single(out, "tproxy_relay_connections_accepted_total", "counter",
 	       "Connections that the relay has accepted.", stats_get(&sum->accepted));
-	head(out, "tproxy_relay_connections_ended_total", "counter",
-	     "Connections of the relay that have ended, by the reason that its log gives.");
+	promtext_head(
+		out, "tproxy_relay_connections_ended_total", "counter",
+		"Connections of the relay that have ended, by the reason that its log gives.");
 	for (i = 0; i < _CLOSE_REASON_MAX; i++)
 		labelled(out, "tproxy_relay_connections_ended_total", "reason",
 			 close_reason_name(i), stats_get(&sum->closed[i]));
-	head(out, "tproxy_relay_bytes_total", "counter",
-	     "Bytes passed on; up: from the client to the server.");
+	promtext_head(out, "tproxy_relay_bytes_total", "counter",
+		      "Bytes passed on; up: from the client to the server.");
 	labelled(out, "tproxy_relay_bytes_total", "direction", "up", stats_get(&sum->bytes_up));
 	labelled(out, "tproxy_relay_bytes_total", "direction", "down", stats_get(&sum->bytes_down));
 	single(out, "tproxy_relay_spliced_bytes_total", "counter",
@@ -189,13 +176,13 @@ static void write_rules(FILE *out, const struct counters *kernel)
 	uint64_t hits;
 	size_t i;
 
-	head(out, "tproxy_rule_hits_total", "counter",
-	     "Connections, or UDP datagrams, that a rule in force has decided.");
+	promtext_head(out, "tproxy_rule_hits_total", "counter",
+		      "Connections, or UDP datagrams, that a rule in force has decided.");
 	for (i = 0; i < kernel->n_rules; i++) {
 		if (!sum_hits(kernel, i, metrics_rule_label(kernel, i, label), &hits))
 			continue;
 		fputs("tproxy_rule_hits_total{rule=\"", out);
-		metrics_write_label(out, label);
+		promtext_label(out, label);
 		fprintf(out, "\",action=\"%s\"} %" PRIu64 "\n",
 			metrics_action_name(kernel->rules[i].action), hits);
 	}
@@ -220,19 +207,20 @@ static void write_kernel(FILE *out, const struct metrics *m)
 	const struct counters *kernel = m->kernel;
 	unsigned int i;
 
-	head(out, "tproxy_connections_total", "counter",
-	     "TCP connect() calls in scope since the load, by what became of them.");
+	promtext_head(out, "tproxy_connections_total", "counter",
+		      "TCP connect() calls in scope since the load, by what became of them.");
 	for (i = 0; i < _CONN_VERDICT_MAX; i++)
 		labelled(out, "tproxy_connections_total", "verdict", conn_verdict_name(i),
 			 m->verdicts.sums[i]);
-	head(out, "tproxy_connect_reasons_total", "counter",
-	     "The same calls by reason, see STATUS in tproxy-load(8).");
+	promtext_head(out, "tproxy_connect_reasons_total", "counter",
+		      "The same calls by reason, see STATUS in tproxy-load(8).");
 	write_stats(out, "tproxy_connect_reasons_total", "reason", kernel, true);
-	head(out, "tproxy_kernel_events_total", "counter",
-	     "Other events in the kernel half, see STATUS in tproxy-load(8).");
+	promtext_head(out, "tproxy_kernel_events_total", "counter",
+		      "Other events in the kernel half, see STATUS in tproxy-load(8).");
 	write_stats(out, "tproxy_kernel_events_total", "event", kernel, false);
-	head(out, "tproxy_events_lost_total", "counter",
-	     "Observed connections whose end is not reported, by the counter that says why.");
+	promtext_head(
+		out, "tproxy_events_lost_total", "counter",
+		"Observed connections whose end is not reported, by the counter that says why.");
 	labelled(out, "tproxy_events_lost_total", "reason", stat_name(TPROXY_STAT_OBSERVE_FULL),
 		 kernel->stats[TPROXY_STAT_OBSERVE_FULL]);
 	labelled(out, "tproxy_events_lost_total", "reason", stat_name(TPROXY_STAT_EVENTS_LOST),
@@ -247,19 +235,20 @@ static void write_kernel(FILE *out, const struct metrics *m)
 
 static void write_process(FILE *out, const struct metrics *m)
 {
-	head(out, "process_cpu_seconds_total", "counter", "CPU time of the relay.");
+	promtext_head(out, "process_cpu_seconds_total", "counter", "CPU time of the relay.");
 	fprintf(out, "process_cpu_seconds_total %.3f\n", m->cpu_s);
 	single(out, "process_resident_memory_bytes", "gauge", "Resident memory of the relay.",
 	       m->resident_bytes);
-	head(out, "process_start_time_seconds", "gauge", "Start of the relay, Unix time.");
+	promtext_head(out, "process_start_time_seconds", "gauge", "Start of the relay, Unix time.");
 	fprintf(out, "process_start_time_seconds %.3f\n", m->started_s);
 }
 
 void metrics_write(FILE *out, const struct metrics *m)
 {
-	head(out, "tproxy_build_info", "gauge", "Version of the relay and of the pinned maps.");
+	promtext_head(out, "tproxy_build_info", "gauge",
+		      "Version of the relay and of the pinned maps.");
 	fputs("tproxy_build_info{version=\"", out);
-	metrics_write_label(out, TPROXY_VERSION);
+	promtext_label(out, TPROXY_VERSION);
 	fprintf(out, "\",abi=\"%d\"} 1\n", TPROXY_ABI_VERSION);
 	write_process(out, m);
 	write_relay(out, m);
@@ -268,4 +257,6 @@ void metrics_write(FILE *out, const struct metrics *m)
 	       m->kernel != NULL);
 	if (m->kernel)
 		write_kernel(out, m);
+	if (m->packets)
+		metrics_write_packets(out, m->packets);
 }

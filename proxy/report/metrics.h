@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The relay's metrics in the text format of Prometheus. Labels have few values, which the
- * configuration bounds: reasons, names of rules, numbers of workers. No label is a process, a
- * command, an address or a port.
+ * configuration bounds: reasons, names of rules, numbers of workers, the cgroups of the load. No
+ * label is a process, a command, an address or a port.
  */
 #ifndef TPROXY_METRICS_H
 #define TPROXY_METRICS_H
@@ -16,6 +16,7 @@
 #include "verdicts.h"
 
 struct counters;
+struct packets;
 
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,6 +29,7 @@ struct metrics {
 	bool stuck;		       /* a worker does not answer */
 	uint64_t lines_dropped;	       /* of the log */
 	const struct counters *kernel; /* NULL: the maps cannot be read */
+	const struct packets *packets; /* NULL: the maps cannot be read */
 	struct verdicts verdicts;      /* valid unless kernel is NULL */
 	double started_s;	       /* start of the process, Unix time */
 	double cpu_s;		       /* CPU time of the process */
@@ -35,9 +37,6 @@ struct metrics {
 };
 
 void metrics_write(FILE *out, const struct metrics *m);
-
-/* Writes the value of a label: a backslash before each backslash and quote, \n for a newline. */
-void metrics_write_label(FILE *out, const char *text);
 
 /* Formats how rule i of counters::rules is shown: its name, its line or "default". Returns buf. */
 #define METRICS_RULE_LEN CONN_ROW_RULE_LEN

@@ -53,6 +53,21 @@ static char *format_path(const struct tproxy_event *event, char buf[80])
 	return buf;
 }
 
+/* "blocked connect to 192.0.2.1:443: Permission denied; pid 12 (curl), ...". */
+static char *blocked_text(const struct tproxy_event *event, const char *late,
+			  char buf[OBSERVED_TEXT_LEN])
+{
+	char dst[FORMAT_ENDPOINT_LEN], command[TPROXY_COMM_LEN + 1], id[CONN_ROW_ID_LEN];
+	const struct tproxy_observed *conn = &event->conn;
+
+	line_command(conn->comm, command);
+	snprintf(buf, OBSERVED_TEXT_LEN,
+		 "blocked connect to %s: %s; pid %u (%s), uid %u, cgroup %" PRIu64 ", id %s%s",
+		 line_endpoint(&conn->dst, dst), strerror(event->error), conn->pid, command,
+		 conn->uid, (uint64_t)conn->cgroup_id, conn_row_id(event->cookie, id), late);
+	return buf;
+}
+
 char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_text *rule,
 		    uint64_t now_ns, char buf[OBSERVED_TEXT_LEN])
 {
@@ -64,6 +79,10 @@ char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_t
 	char bytes[64] = "", why[80] = "", path[80] = "", late[64] = "", name[64];
 	char id[CONN_ROW_ID_LEN];
 
+	if (now_ns > event->ended_ns && late_ms > LATE_MS)
+		snprintf(late, sizeof(late), ", ended %s ago", format_duration_ms(late_ms, time));
+	if (event->state == TPROXY_EVENT_BLOCKED)
+		return blocked_text(event, late, buf);
 	line_command(conn->comm, command);
 	if (end.measured) {
 		snprintf(bytes, sizeof(bytes), "up %s, down %s, ",
@@ -72,8 +91,6 @@ char *observed_text(const struct tproxy_event *event, const struct tproxy_rule_t
 	}
 	if (end.error)
 		snprintf(why, sizeof(why), " (%s)", strerror(end.error));
-	if (now_ns > event->ended_ns && late_ms > LATE_MS)
-		snprintf(late, sizeof(late), ", ended %s ago", format_duration_ms(late_ms, time));
 	snprintf(buf, OBSERVED_TEXT_LEN,
 		 "observed %s -> %s: %s%s, %s%s; pid %u (%s), uid %u, cgroup %" PRIu64
 		 ", id %s%s%s%s",
@@ -119,7 +136,7 @@ bool observed_json(const struct tproxy_event *event, const struct tproxy_rule_te
 	line_begin(line);
 	line_add_number(line, "version", CONNLOG_JSON_VERSION);
 	line_add_time(line, ended);
-	line_add_true(line, "observed");
+	line_add_true(line, event->state == TPROXY_EVENT_BLOCKED ? "blocked" : "observed");
 	line_add_string(line, "client", src);
 	line_add_string(line, "destination", line_endpoint(&conn->dst, dst));
 	line_add_string(line, "from", src);

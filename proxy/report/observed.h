@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The lines of the connection log for observed connections, which go direct: the kernel half
- * reports their end.
+ * reports their end. And for those that the block list refused.
  */
 #ifndef TPROXY_OBSERVED_H
 #define TPROXY_OBSERVED_H

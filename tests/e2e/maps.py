@@ -159,7 +159,7 @@ class Pins:
         not formatted, and the entry is left out."""
         entries = bpftool("map", "dump", "pinned", self.path / name)
         gone = {"error": os.strerror(errno.ENOENT)}
-        return [entry.get("formatted", entry) for entry in entries if entry["value"] != gone]
+        return [entry.get("formatted", entry) for entry in entries if entry.get("value") != gone]
 
     def count(self, name):
         return len(self.dump(name))

@@ -98,6 +98,14 @@ def unprivileged(uid, gid):
             "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"]
 
 
+def with_capabilities_of(name):
+    """The start of a command line that runs a program with what this unit of the loader grants."""
+    unit = (REPOSITORY / f"loader/{name}.service.in").read_text()
+    granted = re.search(r"^CapabilityBoundingSet=(.+)$", unit, re.MULTILINE)[1].lower().split()
+    return ["setpriv", "--bounding-set=-all," + ",".join(
+        capability.replace("cap_", "+") for capability in granted)]
+
+
 class Program:
     """A program that runs until it is stopped. Its output goes to a log file, or to @out and
     @err."""

@@ -18,7 +18,7 @@ SO_ORIGINAL_DST = 80
 SO_NETNS_COOKIE = 71
 SO_COOKIE = 57
 TPROXY_SO_WHOAMI, TPROXY_SO_CONN = 0x74700001, 0x74700002
-MARK_LISTENER, MARK_ATTACHED, MARK_HAS_CONN = 1, 4, 8
+MARK_LISTENER, MARK_UPSTREAM, MARK_ATTACHED, MARK_HAS_CONN = 1, 2, 4, 8
 
 ENDPOINT = struct.Struct("=10x2s4sHH")
 WHOAMI = struct.Struct("=IIII")
@@ -30,9 +30,9 @@ def unpack_endpoint(data):
     return socket.inet_ntoa(address), port
 
 
-def mark(pins, sock):
+def mark(pins, sock, flags=MARK_LISTENER):
     with pins.open("map_marks") as marks:
-        value = struct.pack("=I", MARK_LISTENER).ljust(marks.value_size, b"\0")
+        value = struct.pack("=I", flags).ljust(marks.value_size, b"\0")
         marks.update(struct.pack("=i", sock.fileno()), value)
 
 

@@ -247,7 +247,7 @@ def test_promtool(unix):
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
     labels = set(re.findall(r'[{,](\w+)="', text))
     assert labels <= {"version", "abi", "worker", "thread", "reason", "direction", "le", "verdict",
-                      "event", "rule", "action"}, labels
+                      "event", "rule", "action", "place", "kind", "cgroup", "role"}, labels
     assert "python3" not in text and "198.51.100" not in text
 
 

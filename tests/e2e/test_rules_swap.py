@@ -356,10 +356,11 @@ def children_of(pid):
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("then", ["rules load", "tproxy-load", "revert"])
+@pytest.mark.parametrize("then", ["rules load", "tproxy-load", "follow", "revert"])
 def test_confirm_when_both_processes_are_killed(proxied, ctl, binary, before, doctor, then):
-    """Nobody takes the rules back. This is said, and the next load does it first. To see it fail:
-    let rules_wait_is_attended() return true."""
+    """Nobody takes the rules back. This is said, and the next load does it first, or --follow; the
+    capabilities of their units suffice. To see it fail: let rules_wait_is_attended() return true;
+    or do not open PINNED_PREVIOUS_SETS."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
     waiting.wait_prompt()
     assert not show(ctl)["abandoned"]
@@ -378,7 +379,15 @@ def test_confirm_when_both_processes_are_killed(proxied, ctl, binary, before, do
         os.kill(again.pid, signal.SIGTERM)
         assert again.wait() == 1
     elif then == "tproxy-load":
-        proxied.load()
+        result = programs.call(
+            *programs.with_capabilities_of("tproxy-load"), programs.LOAD, "--pin-dir",
+            proxied.pins.path, "--cgroup", proxied.scope, "--relay-cgroup", proxied.relay_cgroup,
+            "--relay-group", programs.RELAY_GID).succeeded()
+        assert result.err.count("\n") == 1 and "they are taken back" in result.err
+    elif then == "follow":
+        proxied.start(*programs.with_capabilities_of("tproxy-follow"), programs.LOAD, "--pin-dir",
+                      proxied.pins.path, "--follow")
+        host.wait_until(lambda: not show(ctl)["unconfirmed"], "they were taken back", 10)
     else:
         ctl("rules", "revert").succeeded()
     check_taken_back(proxied, ctl, before)

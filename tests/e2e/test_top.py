@@ -247,6 +247,13 @@ def test_screen(proxied, binary, terminal):
     terminal.keys("Tab")
     terminal.wait("^COMMAND +CONNS")
 
+    terminal.type("6")
+    terminal.wait("^by traffic, sorted by rate")
+    proxied.visit(one)
+    terminal.wait(rf"\d {host.cgroup2_root()}")
+    terminal.type("2")
+    terminal.wait("^COMMAND +CONNS")
+
     terminal.type("h")
     terminal.wait("^q +quit$")
     terminal.type("x")

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-load --xdp: the links on interfaces, in load, unload, status and doctor, and --follow."""
 
+import contextlib
 import json
 import os
-import re
+import socket
+import struct
 import subprocess
 import time
 
 import pytest
 
+import harness
 import host
 import programs
+import wire
 from host import wait_until
 from maps import XdpLink, bpftool, load_xdp
 from tproxyctl import binary, ctl, doctor, foreign  # fixtures
@@ -47,10 +51,10 @@ def state(bed, place):
 
 @pytest.fixture
 def follow(bed, place):
-    """Starts tproxy-load --follow, and waits until it serves."""
+    """Starts tproxy-load --follow as its unit does, and waits until it serves."""
     def start():
-        program = bed.start(str(bed.tproxy_load.binary), "--pin-dir", bed.pins.path, "--follow",
-                            place=place)
+        program = bed.start(*programs.with_capabilities_of("tproxy-follow"), bed.tproxy_load.binary,
+                            "--pin-dir", bed.pins.path, "--follow", place=place)
         wait_until(lambda: "nothing is loaded" in program.text() or os.path.exists(
             bed.pins.path) and follower(bed, place) == program.pid, "it follows")
         return program
@@ -131,6 +135,57 @@ def test_another_load(bed, load, state):
     said = load("--xdp-mode", "generic", xdp=[VETH]).succeeded().out
     assert "interface 'lo': no longer filtered" in said
     assert attached(bed, "lo") is None and attached(bed)[0] == "generic" and len(pins(bed)) == 1
+
+
+def block(bed, address):
+    """Puts an address into the list in force, as its programs see it."""
+    prefix = struct.pack("=I", 128) + bytes(10) + b"\xff\xff" + socket.inet_aton(address)
+    with bed.pins.open("map_block_0") as trie, bed.pins.open("map_block") as head:
+        trie.update(prefix, struct.pack("=4QI4x", 0, 0, 0, 0, 128))
+        head.update(bytes(4), struct.pack("=I", 1) + head.lookup(bytes(4))[4:])
+
+
+def send_for_ever(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        while True:
+            sock.sendto(b"datagram", address)
+            time.sleep(0.0002)
+
+
+def test_no_gap(bed, place, load, state):
+    """While loads replace the program, no packet from a blocked address passes. With the
+    capabilities of the unit. To see it fail: detach and attach instead of bpf_link_update()."""
+    def loads():
+        programs.call(*programs.with_capabilities_of("tproxy-load"), bed.tproxy_load.binary, "--pin-dir",
+                      bed.pins.path, "--cgroup", bed.scope, "--xdp", VETH,
+                      place=place).succeeded()
+
+    def dropped():
+        return state()["counters"]["dropped"]
+
+    loads()
+    with bed.server_net.inside():
+        sock = bed.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock.bind((harness.SERVER, 0))
+    sock.settimeout(wire.TIMEOUT)
+    bed.task(send_for_ever, sock.getsockname(), place=bed.bystander)
+    assert sock.recv(100) == b"datagram"
+    block(bed, harness.CLIENT)
+    wait_until(lambda: dropped() > 0, "packets are dropped")
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.recv(100)
+    for _ in range(4):
+        before, program = dropped(), pinned_program(bed)
+        loads()
+        assert pinned_program(bed) != program
+        wait_until(lambda before=before: dropped() > before, "packets came meanwhile")
+    with pytest.raises(BlockingIOError):
+        sock.recv(100)
+    counters = state()["counters"]
+    assert counters["seen"] == counters["passed"] + counters["dropped"] + counters["invalid"]
+    assert counters["dropped_bytes"] >= 36 * counters["dropped"]
 
 
 def test_again(bed, place, load):

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernel/counters.h"
+#include "kernel/packets.h"
 #include "stat_name.h"
 #include "unit.h"
 #include "util.h"
@@ -179,6 +180,38 @@ static void test_text(void **state)
 	assert_null(strstr(text, "tproxy_connect_reasons_total{reason=\"refused\"}"));
 }
 
+static void test_packets(void **state)
+{
+	struct packets_target targets[] = {
+		{ .path = (char *)"/a\"b", .sum = { .packets_in = 1, .bytes_out = 4 } },
+		{ .path = (char *)"/c", .relay = true, .sum = { .packets_out = 3 } },
+	};
+	struct packets packets = {
+		.n_entries = { [TPROXY_BLOCK] = 7, [TPROXY_ALLOW] = 2 },
+		.places[TPROXY_PLACE_XDP] = { .seen = 9, .dropped = 3, .invalid = 1 },
+		.counts_traffic = true,
+		.targets = targets,
+		.n_targets = ARRAY_SIZE(targets),
+	};
+	struct stats worker = {}, bulk = {};
+	const struct stats *workers[] = { &worker, &bulk };
+	struct metrics m = { .workers = workers, .n_workers = 1, .packets = &packets };
+	_cleanup_free_ char *text = written(&m);
+
+	assert_line(text, "tproxy_block_entries{kind=\"block\"} 7");
+	assert_line(text, "tproxy_block_seen_total{place=\"xdp\"} 9");
+	assert_line(text, "tproxy_block_dropped_total{place=\"xdp\"} 3");
+	assert_line(text, "tproxy_block_invalid_total{place=\"xdp\"} 1");
+	assert_line(text, "tproxy_block_dropped_total{place=\"connect\"} 0");
+	assert_line(text, "tproxy_traffic_counted 1");
+	assert_line(text, "tproxy_traffic_packets_total{cgroup=\"/a\\\"b\",role=\"scope\","
+			  "direction=\"in\"} 1");
+	assert_line(text, "tproxy_traffic_bytes_total{cgroup=\"/a\\\"b\",role=\"scope\","
+			  "direction=\"out\"} 4");
+	assert_line(text, "tproxy_traffic_packets_total{cgroup=\"/c\",role=\"relay\","
+			  "direction=\"out\"} 3");
+}
+
 static void test_text_without_the_maps(void **state)
 {
 	struct stats worker = {}, bulk = {};
@@ -199,6 +232,7 @@ int main(void)
 		cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_every_counter_has_a_place),
 		cmocka_unit_test(test_text),
+		cmocka_unit_test(test_packets),
 		cmocka_unit_test(test_text_without_the_maps),
 	};
 

@@ -80,6 +80,7 @@ static void test_ends(void **state)
 		{ TCP_SYN_SENT, 0, 0, "given up", 0, true },
 		{ TCP_SYN_SENT, TPROXY_EVENT_CLOSED, 0, "given up", 0, true },
 		{ TPROXY_EVENT_NOT_SENT, 0, 0, "not sent", 0, false },
+		{ TPROXY_EVENT_BLOCKED, 0, EACCES, "blocked", EACCES, false },
 		{ TPROXY_EVENT_UNSEEN, 0, 0, "end not seen", 0, false },
 		/*
 		 * Not a state of the kernel: another member of the group may have moved the
@@ -120,6 +121,18 @@ static void test_text(void **state)
 		observed_text(&event, &unnamed, event.ended_ns - 1, buf),
 		"observed 192.0.2.9:51000 -> [2001:db8::1]:443: up 0 B, down 0 B, 1.234 s, destination "
 		"failed (Connection refused); pid 99 (curl), uid 1000, cgroup 4711, id 1a2b, rule in line 7");
+	event = example();
+	event.state = TPROXY_EVENT_BLOCKED;
+	event.conn.flags = 0;
+	event.error = EACCES;
+	assert_string_equal(
+		observed_text(&event, NULL, event.ended_ns, buf),
+		"blocked connect to [2001:db8::1]:443: Permission denied; pid 99 (curl), uid 1000, "
+		"cgroup 4711, id 1a2b");
+	assert_string_equal(
+		observed_text(&event, NULL, event.ended_ns + 5000 * MS, buf),
+		"blocked connect to [2001:db8::1]:443: Permission denied; pid 99 (curl), uid 1000, "
+		"cgroup 4711, id 1a2b, ended 5.000 s ago");
 	event = example();
 	event.state = TPROXY_EVENT_NOT_SENT;
 	event.conn.flags = 0;

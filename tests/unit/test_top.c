@@ -119,7 +119,7 @@ static void test_rates(void **state)
 	assert_int_equal(top_model_interval_ms(model), 0);
 	assert_true(per_second(5) == 0);
 	assert_int_equal(n, 1);
-	assert_int_equal(lines[0].tx, 10);
+	assert_int_equal(lines[0].total.tx, 10);
 	assert_int_equal(lines[0].opened, 0);
 
 	/* Given out of order, and twice. */
@@ -128,9 +128,9 @@ static void test_rates(void **state)
 	assert_int_equal(top_model_interval_ms(model), 2000);
 	assert_int_equal(n, 2);
 	assert_int_equal(lines[0].conn->id, 1);
-	assert_int_equal(lines[0].tx_new, 1000);
-	assert_int_equal(lines[0].rx_new, 0);
-	assert_true(per_second(lines[0].tx_new) == 500);
+	assert_int_equal(lines[0].recent.tx, 1000);
+	assert_int_equal(lines[0].recent.rx, 0);
+	assert_true(per_second(lines[0].recent.tx) == 500);
 	assert_int_equal(sum.connections, 2);
 }
 
@@ -146,10 +146,10 @@ static void test_new(void **state)
 	view(.by = TOP_BY_CONNECTION, .sort = TOP_ID, .reversed = true);
 	assert_int_equal(n, 3);
 	assert_int_equal(lines[1].opened, 1);
-	assert_int_equal(lines[1].tx_new, 300);
+	assert_int_equal(lines[1].recent.tx, 300);
 	assert_int_equal(lines[2].opened, 0);
-	assert_int_equal(lines[2].rx_new, 0);
-	assert_int_equal(lines[2].rx, 600);
+	assert_int_equal(lines[2].recent.rx, 0);
+	assert_int_equal(lines[2].total.rx, 600);
 	assert_int_equal(sum.opened, 1);
 }
 
@@ -159,8 +159,8 @@ static void test_backwards(void **state)
 	sample(1000, curl(1, 500, 500));
 	sample(2000, curl(1, 0, 600));
 	view(.by = TOP_BY_CONNECTION);
-	assert_int_equal(lines[0].tx_new, 0);
-	assert_int_equal(lines[0].rx_new, 100);
+	assert_int_equal(lines[0].recent.tx, 0);
+	assert_int_equal(lines[0].recent.rx, 100);
 }
 
 static void test_ended(void **state)
@@ -170,13 +170,13 @@ static void test_ended(void **state)
 	view(.by = TOP_BY_CONNECTION);
 	assert_int_equal(n, 1);
 	assert_int_equal(sum.connections, 1);
-	assert_int_equal(sum.tx, 161);
+	assert_int_equal(sum.total.tx, 161);
 
 	view(.by = TOP_BY_PROGRAM, .sort = TOP_COMMAND);
 	assert_int_equal(n, 2);
 	assert_int_equal(lines[0].connections, 1);
-	assert_int_equal(lines[0].tx, 160);
-	assert_int_equal(lines[0].tx_new, 10);
+	assert_int_equal(lines[0].total.tx, 160);
+	assert_int_equal(lines[0].recent.tx, 10);
 	assert_string_equal(lines[1].conn->comm, "git");
 	assert_int_equal(lines[1].connections, 0);
 
@@ -184,11 +184,11 @@ static void test_ended(void **state)
 	sample(3000, git(4, 9, 9));
 	sample(4000, git(4, 9, 9));
 	view(.by = TOP_BY_PROGRAM, .sort = TOP_COMMAND);
-	assert_int_equal(lines[0].tx, 160);
-	assert_int_equal(lines[0].rx, 15);
-	assert_int_equal(lines[0].tx_new, 0);
+	assert_int_equal(lines[0].total.tx, 160);
+	assert_int_equal(lines[0].total.rx, 15);
+	assert_int_equal(lines[0].recent.tx, 0);
 	assert_int_equal(lines[1].connections, 1);
-	assert_int_equal(lines[1].tx, 10);
+	assert_int_equal(lines[1].total.tx, 10);
 }
 
 /* What has transferred most stays if the ended ones are too many. */
@@ -209,8 +209,8 @@ static void test_many_ended(void **state)
 	sample(2000, git(many + 1, 0, 0));
 	view(.by = TOP_BY_DESTINATION, .sort = TOP_TX, .reversed = true);
 	assert_int_equal(n, TOP_ENDED_MAX + 1);
-	assert_int_equal(lines[0].tx, 0);
-	assert_int_equal(lines[1].tx, 10);
+	assert_int_equal(lines[0].total.tx, 0);
+	assert_int_equal(lines[1].total.tx, 10);
 }
 
 static void test_groups(void **state)
@@ -226,7 +226,7 @@ static void test_groups(void **state)
 	assert_int_equal(n, 2);
 	assert_string_equal(lines[0].conn->comm, "git");
 	assert_int_equal(lines[1].connections, 3);
-	assert_int_equal(lines[1].tx_new, 3);
+	assert_int_equal(lines[1].recent.tx, 3);
 	view(.by = TOP_BY_DESTINATION, .sort = TOP_DESTINATION);
 	assert_int_equal(n, 2);
 	assert_int_equal(lines[0].conn->dst.port, 443);
@@ -321,6 +321,65 @@ static void test_busy_only(void **state)
 	assert_int_equal(n, 1);
 	assert_string_equal(lines[0].conn->comm, "curl");
 	assert_int_equal(sum.connections, 2);
+}
+
+static void add_traffic(uint64_t cgroup_id, uint64_t line_id, unsigned int steps, uint64_t packets)
+{
+	const struct top_amount amount = { .tx = 100 * packets,
+					   .rx = 10 * packets,
+					   .tx_packets = packets,
+					   .rx_packets = packets };
+
+	assert_int_equal(top_model_add_traffic(model, cgroup_id, line_id, steps, &amount), 0);
+}
+
+static void sample_traffic(uint64_t now_ms, uint64_t packets, uint64_t packets_below)
+{
+	top_model_begin(model);
+	add_traffic(1, 1, 0, packets);
+	if (packets_below) {
+		add_traffic(2, 2, 0, packets_below);
+		add_traffic(2, 1, 1, packets_below);
+	}
+	assert_int_equal(top_model_end(model, now_ms), 0);
+}
+
+/* Cgroup 2 is in cgroup 1, which has sockets of its own. The sum has each packet once. */
+static void test_traffic(void **state)
+{
+	struct top_table table = {
+		.model = model, .names = &names, .by = TOP_BY_TRAFFIC, .has_bytes = true
+	};
+	char row[TOP_ROW_LEN];
+
+	sample_traffic(1000, 5, 7);
+	sample_traffic(3000, 6, 27);
+	view(.by = TOP_BY_TRAFFIC);
+	assert_int_equal(n, 2);
+	assert_int_equal(lines[0].conn->cgroup_id, 1);
+	assert_int_equal(lines[0].total.tx, 3300);
+	assert_int_equal(lines[0].recent.rx_packets, 21);
+	assert_int_equal(lines[1].total.rx_packets, 27);
+	assert_int_equal(sum.total.tx_packets, 33);
+	assert_int_equal(sum.recent.rx, 210);
+	assert_non_null(strstr(top_table_sum(&table, &sum, row), "33 packets"));
+	top_table_measure(&table, lines, n);
+	assert_non_null(strstr(top_table_row(&table, &lines[1], row), "/sys/fs/cgroup/batch"));
+
+	/* A cgroup that was removed keeps its totals, and those of the cgroups above it. */
+	sample_traffic(4000, 6, 0);
+	view(.by = TOP_BY_TRAFFIC, .sort = TOP_TX_PACKETS);
+	assert_int_equal(n, 2);
+	assert_int_equal(lines[0].total.tx_packets, 33);
+	assert_int_equal(lines[1].total.tx_packets, 27);
+	assert_int_equal(sum.total.tx_packets, 33);
+
+	/* Only the path is searched, not what a connection would have. */
+	view(.by = TOP_BY_TRAFFIC, .text = "batch");
+	assert_int_equal(n, 1);
+	assert_int_equal(sum.total.tx_packets, 27);
+	view(.by = TOP_BY_TRAFFIC, .text = "redirected");
+	assert_int_equal(n, 0);
 }
 
 static void test_empty(void **state)
@@ -482,6 +541,7 @@ int main(void)
 		in_model(test_sort),
 		in_model(test_filter),
 		in_model(test_busy_only),
+		in_model(test_traffic),
 		in_model(test_empty),
 		in_model(test_rows),
 		in_model(test_wide),
