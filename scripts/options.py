@@ -48,7 +48,7 @@ def entries_of(man):
 
 
 def check_man(page, man, options):
-    entries = entries_of(man)
+    entries, used = entries_of(man), set()
     for option in options:
         # The words that are commands too follow: "*--version*, *version*".
         found = [heading for heading in entries
@@ -56,12 +56,14 @@ def check_man(page, man, options):
         if not found:
             yield f"{page}: no entry {option.heading()}"
             continue
-        text = entries.pop(found[0]).replace("_", "")
+        # Several commands may have an option of this name, each with a row of its own.
+        used.add(found[0])
+        text = entries[found[0]].replace("_", "")
         default = option.default.split(";")[0].split(" ")[0]
         # A default that is described in words, or that is no value, has no fixed text.
         if default and default != "one" and default != "enough" and default not in text:
             yield f"{page}: {option.heading()} does not have the default {default}"
-    for heading in entries:
+    for heading in entries.keys() - used:
         yield f"{page}: {heading} is no option of the program"
 
 

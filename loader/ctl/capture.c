@@ -51,7 +51,7 @@ static const struct ctl_usage usage = {
 	.about =
 		"Captures the packets of the connections of the scopes, or of those that pass the\n"
 		"filters, in this network namespace. Both legs of a redirected connection are\n"
-		"captured: to the relay, and from the relay to the server.\n",
+		"captured: to the relay, and from the relay to the server.\n" FILTER_ABOUT,
 };
 
 struct capture {

@@ -26,7 +26,7 @@ static const struct ctl_usage usage = {
 	.command = CTL_CONNECTIONS,
 	.synopsis = "[--json] [-p DIR] [FILTER]...",
 	.about =
-		"Prints the redirected and observed connections that are alive, the oldest first.\n",
+		"Prints the redirected and observed connections that are alive, the oldest first.\n" FILTER_ABOUT,
 };
 
 /*

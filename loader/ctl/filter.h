@@ -22,6 +22,11 @@
 struct conn_row;
 struct filter_cgroups;
 
+/* For the --help of commands that show connections. */
+#define FILTER_ABOUT                                                                               \
+	"FILTER is --pid, --port, --cgroup, --uid, --command, --to or --verdict. A connection\n"   \
+	"passes if it fits one value of each option that was given.\n"
+
 /* Values of one option. */
 #define FILTER_VALUES_MAX 32
 

@@ -138,20 +138,7 @@ int option_set_exit_over(const struct optable_row *row, void *options, const cha
 				      value);
 	bytes = strtoul(value, NULL, 10) << (unit ? 10 * (unit - units + 1) : 0);
 	if (!bytes)
-		return optable_refuse(error, "'%s' is 0", value);
+		return optable_refuse(error, "'%s' is no size: it must be over 0", value);
 	o->exit_over = bytes;
-	return 0;
-}
-
-int option_set_buffer(const struct optable_row *row, void *options, const char *value,
-		      unsigned int line, char error[OPTABLE_ERROR_LEN])
-{
-	struct ctl_options *o = options;
-	uint32_t size;
-
-	if (parse_size(value, (uint32_t)row->min, (uint32_t)row->max, &size) < 0 ||
-	    size & (size - 1))
-		return optable_refuse(error, "'%s' is not a power of 2 from 64K to 256M", value);
-	o->buffer = size;
 	return 0;
 }

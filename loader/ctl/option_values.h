@@ -28,7 +28,5 @@ int option_add_fate(const struct optable_row *row, void *options, const char *va
 		    unsigned int line, char error[OPTABLE_ERROR_LEN]);
 int option_set_exit_over(const struct optable_row *row, void *options, const char *value,
 			 unsigned int line, char error[OPTABLE_ERROR_LEN]);
-int option_set_buffer(const struct optable_row *row, void *options, const char *value,
-		      unsigned int line, char error[OPTABLE_ERROR_LEN]);
 
 #endif

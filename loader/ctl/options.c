@@ -43,8 +43,18 @@ static const struct optable_row rows[] = {
 		.min = 1,
 		.max = PID_MAX,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_REGISTER) | BIT(CTL_EXPLAIN) | CTL_FILTERED,
-		.help = "the process; register: the one that listens, or whose children do",
+		.commands = BIT(CTL_EXPLAIN) | CTL_FILTERED,
+		.help = "the process",
+	},
+	{
+		.name = "pid",
+		.arg = "PID",
+		OPTABLE_CUSTOM(option_set_pid),
+		.min = 1,
+		.max = PID_MAX,
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_REGISTER),
+		.help = "the process that listens, or whose children do",
 	},
 	{
 		.name = "port",
@@ -53,8 +63,16 @@ static const struct optable_row rows[] = {
 		.min = 1,
 		.max = UINT16_MAX,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_REGISTER) | CTL_FILTERED,
-		.help = "the port of the destination, or FIRST-LAST; register: at which it listens",
+		.commands = BIT(CTL_REGISTER),
+		.help = "a port at which it listens",
+	},
+	{
+		.name = "port",
+		.arg = "PORT",
+		OPTABLE_CUSTOM(option_add_port),
+		.flags = OPTABLE_REPEATED,
+		.commands = CTL_FILTERED,
+		.help = "the port of the destination, or FIRST-LAST",
 	},
 	{
 		.name = "remove",
@@ -68,8 +86,17 @@ static const struct optable_row rows[] = {
 		.arg = "PATH",
 		OPTABLE_CUSTOM(option_set_cgroup),
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_DOCTOR) | BIT(CTL_EXPLAIN) | (CTL_FILTERED & ~BIT(CTL_CAPTURE)),
-		.help = "the cgroup of the process; doctor: one to check too",
+		.commands = BIT(CTL_EXPLAIN) | (CTL_FILTERED & ~BIT(CTL_CAPTURE)),
+		.help = "the cgroup of the process",
+	},
+	{
+		.name = "cgroup",
+		.short_name = 'c',
+		.arg = "PATH",
+		OPTABLE_CUSTOM(option_set_cgroup),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_DOCTOR),
+		.help = "a cgroup to check too",
 	},
 	/* capture has -c for --count, as other programs that capture. */
 	{
@@ -87,8 +114,16 @@ static const struct optable_row rows[] = {
 		.min = 0,
 		.max = UINT32_MAX - 1,
 		.flags = OPTABLE_REPEATED,
-		.commands = BIT(CTL_EXPLAIN) | CTL_FILTERED,
+		.commands = BIT(CTL_EXPLAIN),
 		.help = "the user of the process",
+	},
+	{
+		.name = "uid",
+		.arg = "USER",
+		OPTABLE_CUSTOM(option_set_uid),
+		.flags = OPTABLE_REPEATED,
+		.commands = CTL_FILTERED,
+		.help = "the user of the process, by number or name",
 	},
 	{
 		.name = "gid",
@@ -245,11 +280,8 @@ static const struct optable_row rows[] = {
 	{
 		.name = "buffer",
 		.arg = "SIZE",
-		OPTABLE_CUSTOM(option_set_buffer),
-		.min = 64 * 1024,
-		.max = 256 * 1024 * 1024,
+		OPTABLE_SIZE(struct ctl_options, buffer, 64 * 1024, 256 * 1024 * 1024),
 		.by_default = "4M",
-		.default_text = "4M",
 		.commands = BIT(CTL_WATCH),
 		.help = "size of the ring in which the kernel keeps events; a power of 2",
 	},
@@ -395,6 +427,9 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 		return check_run(of_command, o);
 	if (of_command->command == BIT(CTL_CAPTURE))
 		return check_capture(of_command, o);
+	if (of_command->command == BIT(CTL_WATCH) && o->buffer & (o->buffer - 1))
+		return optparse_usage_error(of_command, "--buffer: '%u' is not a power of 2",
+					    o->buffer);
 	if (of_command->command == BIT(CTL_TOP) && !top_table_has(o->by, o->sort))
 		return optparse_usage_error(of_command, "--by %s has no column '%s'",
 					    top_by_names[o->by], top_column_names[o->sort]);

@@ -31,9 +31,7 @@ static const struct ctl_usage usage = {
 		"Shows the live connections with their rates, by connection, program, destination,\n"
 		"cgroup or user; or the packets and bytes of each cgroup, with --by traffic. On the\n"
 		"screen, h lists the keys. With --once prints one table after one interval, with\n"
-		"--json one object for each interval. FILTER is --pid, --port, --cgroup, --uid,\n"
-		"--command, --to or --verdict. A connection passes if it fits one value of each\n"
-		"option that was given.\n",
+		"--json one object for each interval.\n" FILTER_ABOUT,
 };
 
 static void wait_ms(uint64_t ms)
@@ -89,6 +87,18 @@ static void add_text(struct json_object *to, const char *key, const struct top *
 	json_add_string(to, key, top_model_text(&top->names, conn, column, text));
 }
 
+/* A column shows "-" if there is nothing, as with `tproxyctl connections`, whose JSON has null. */
+static void add_text_or_null(struct json_object *to, const char *key, const struct top *top,
+			     const struct conn_row *conn, enum top_column column)
+{
+	char text[TOP_TEXT_LEN];
+
+	if (strcmp(top_model_text(&top->names, conn, column, text), "-") == 0)
+		json_object_object_add(to, key, NULL);
+	else
+		add_text(to, key, top, conn, column);
+}
+
 static void add_user(struct json_object *to, const struct top *top, const struct conn_row *conn)
 {
 	json_add_number(to, "uid", conn->uid);
@@ -112,8 +122,8 @@ static void add_connection(struct json_object *to, const struct top *top,
 	add_endpoint(to, "source", &conn->src);
 	add_endpoint(to, "destination", &conn->dst);
 	add_text(to, "verdict", top, conn, TOP_VERDICT);
-	add_text(to, "rule", top, conn, TOP_RULE);
-	add_text(to, "state", top, conn, TOP_STATE);
+	add_text_or_null(to, "rule", top, conn, TOP_RULE);
+	add_text_or_null(to, "state", top, conn, TOP_STATE);
 	json_add_number(to, "rtt_us", conn->rtt_us);
 	json_add_number(to, "age_ms", conn->age_ms);
 }

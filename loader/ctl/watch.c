@@ -55,7 +55,7 @@ static const struct ctl_usage usage = {
 	.about =
 		"Prints each connect() of the scopes as it happens: the process, the addresses, and\n"
 		"whether the connection is redirected, direct, observed or refused, and why; then\n"
-		"how it has ended. Ctrl-C ends it and prints sums by destination and program.\n",
+		"how it has ended. Ctrl-C ends it and prints sums by destination and program.\n" FILTER_ABOUT,
 };
 
 struct watch {
@@ -227,12 +227,20 @@ static int add_earlier(const struct conn_row *row, void *data)
 	return 0;
 }
 
+/* True if the filters let a connection pass that has not ended. */
+static bool is_wanted(const struct watch_conn *conn, void *data)
+{
+	const struct watch *watch = data;
+
+	return conn->earlier ? filter_matches(&watch->options->filter, &conn->row) : conn->wanted;
+}
+
 static int add_live_bytes(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 	const struct watch_conn *conn = watch_join_find(watch->join, row->id);
 
-	if (!conn || !(conn->earlier ? filter_matches(&watch->options->filter, row) : conn->wanted))
+	if (!conn || !is_wanted(conn, watch))
 		return 0;
 	watch->live_bytes_up += row->tx_bytes;
 	watch->live_bytes_down += row->rx_bytes;
@@ -257,12 +265,18 @@ static uint64_t sum_of(const struct watch *watch)
 	return sum;
 }
 
-static void print_totals(const struct watch *watch)
+static size_t count_open(struct watch *watch)
 {
+	return watch_join_count(watch->join, is_wanted, watch);
+}
+
+static void print_totals(struct watch *watch)
+{
+	const uint64_t sum = sum_of(watch);
 	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], time[FORMAT_DURATION_LEN];
 	size_t i;
 
-	printf("\n%" PRIu64 " connections in %s: ", sum_of(watch),
+	printf("\n%" PRIu64 " connection%s in %s: ", sum, sum == 1 ? "" : "s",
 	       format_duration_ms(monotonic_coarse_ms() - watch->began_ms, time));
 	for (i = 0; i < _CONN_VERDICT_MAX; i++)
 		printf("%s%" PRIu64 " %s", i ? ", " : "", watch->counts[i], conn_verdict_name(i));
@@ -270,14 +284,16 @@ static void print_totals(const struct watch *watch)
 		printf(", %" PRIu64 " accepted", watch->inbound);
 	printf("; %" PRIu64 " failed; up %s, down %s; %zu still open\n", watch->failed,
 	       format_bytes(watch->bytes_up, up), format_bytes(watch->bytes_down, down),
-	       watch_join_count(watch->join));
+	       count_open(watch));
 	if (watch->lost)
 		printf("%" PRIu64 " events were lost, so the sums are too small\n", watch->lost);
+	if (!sum)
+		return;
 	watch_totals_print(&watch->destinations, "DESTINATION", TOTALS_LINES);
 	watch_totals_print(&watch->programs, "PROGRAM", TOTALS_LINES);
 }
 
-static void print_totals_json(const struct watch *watch)
+static void print_totals_json(struct watch *watch)
 {
 	struct json_object *object = watch_lines_object(&watch->lines, 0, "totals");
 	size_t i;
@@ -289,7 +305,7 @@ static void print_totals_json(const struct watch *watch)
 	json_add_number(object, "failed", watch->failed);
 	json_add_number(object, "bytes_up", watch->bytes_up);
 	json_add_number(object, "bytes_down", watch->bytes_down);
-	json_add_number(object, "open", watch_join_count(watch->join));
+	json_add_number(object, "open", count_open(watch));
 	json_add_number(object, "lost", watch->lost);
 	json_add_number(object, "duration_ms", monotonic_coarse_ms() - watch->began_ms);
 	watch_totals_add_json(&watch->destinations, object, "destinations", "destination");

@@ -337,9 +337,16 @@ struct watch_conn *watch_join_find(const struct watch_join *join, uint64_t id)
 	return entry ? &entry->conn : NULL;
 }
 
-size_t watch_join_count(const struct watch_join *join)
+size_t watch_join_count(const struct watch_join *join, watch_join_counts_fn counts, void *data)
 {
-	return join->n;
+	const struct entry *entry;
+	size_t n = 0, i;
+
+	for (i = 0; i < BUCKETS; i++) {
+		for (entry = join->buckets[i]; entry; entry = entry->next)
+			n += counts(&entry->conn, data);
+	}
+	return n;
 }
 
 uint64_t watch_join_forgotten(const struct watch_join *join)

@@ -61,8 +61,9 @@ void watch_join_settle(struct watch_join *join);
 
 /* Returns the connection of this id that has not ended, or NULL. */
 struct watch_conn *watch_join_find(const struct watch_join *join, uint64_t id);
-/* Returns the number of connections that have not ended. */
-size_t watch_join_count(const struct watch_join *join);
+/* Returns the number of connections that have not ended and for which @counts returns true. */
+typedef bool (*watch_join_counts_fn)(const struct watch_conn *conn, void *data);
+size_t watch_join_count(const struct watch_join *join, watch_join_counts_fn counts, void *data);
 /* Returns the number of connections that were dropped because there is no memory for them. */
 uint64_t watch_join_forgotten(const struct watch_join *join);
 

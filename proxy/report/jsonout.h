@@ -2,7 +2,8 @@
 /*
  * Writes JSON to a stream, member by member. Text may hold any bytes: what is not printable ASCII
  * is shown as \xNN (escape.h), and <, > and & are written as \u00NN, so that the text is harmless
- * in HTML too. In an array key is NULL.
+ * in HTML too. In an array key is NULL. line.h is the writer for the connection log: one flat
+ * object in a buffer of fixed size, which must be fast.
  */
 #ifndef TPROXY_JSONOUT_H
 #define TPROXY_JSONOUT_H

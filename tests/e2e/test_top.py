@@ -99,7 +99,8 @@ def test_lines_of_connections_are_those_of_the_command_connections(proxied, ctl)
     proxied.visit(proxied.listen())
     (line,) = json.loads(ctl("top", *DELAY, "--once", "--json").succeeded().out)["lines"]
     (other,) = json.loads(ctl("connections", "--json").succeeded().out)["connections"]
-    same = ["pid", "command", "uid", "user", "cgroup_id", "cgroup", "source", "destination"]
+    same = ["pid", "command", "uid", "user", "cgroup_id", "cgroup", "source", "destination", "rule",
+            "state"]
     assert {key: line[key] for key in same} == {key: other[key] for key in same}
     assert line["verdict"] == "redirected"
 

@@ -337,7 +337,7 @@ def test_text(proxied, watch):
     assert re.search(rf"^{columns}127\.0\.0\.1:\d+ -> [\d.]+:\d+: redirected; id [0-9a-f]+$|"
                      rf"^{columns}{place}: redirected; id [0-9a-f]+$", text, re.MULTILINE)
     assert re.search(r": up 6 B, down 6 B, [\d.]+ s, closed; id [0-9a-f]+$", text, re.MULTILINE)
-    assert re.search(r"^1 connections in .*: 1 redirected, 0 direct, 0 observed, 0 refused; 0 "
+    assert re.search(r"^1 connection in .*: 1 redirected, 0 direct, 0 observed, 0 refused; 0 "
                      r"failed; up 6 B, down 6 B; 0 still open$", text, re.MULTILINE)
     assert re.search(r"^DESTINATION +CONNECTIONS +FAILED +UP +DOWN$", text, re.MULTILINE)
     assert re.search(r"^python3 +1 +0 +6 B +6 B$", text, re.MULTILINE)
@@ -387,6 +387,19 @@ def test_filters(loaded, ctl, watch):
                     for event in ("connect", "end")}
             assert seen == {"connect": passes, "end": passes - {"refused"}}, options
             assert totals["connections"] == len(passes), options
+
+
+def test_open_connections_of_a_filter(proxied, watch):
+    """Only those that pass the filters are counted as open, earlier ones too."""
+    listener, other = proxied.listen(SERVER), proxied.listen(SERVER2)
+    proxied.pair(listener)
+    proxied.pair(other)
+    all_, one = watch(), watch("--to", SERVER)
+    proxied.pair(listener)
+    proxied.pair(other)
+    all_.wait("connect", count=2)
+    one.wait("connect")
+    assert (all_.end()["open"], one.end()["open"]) == (4, 2)
 
 
 def test_fate(loaded, watch):
