@@ -42,6 +42,7 @@
 #include "state/follow_lock.h"
 #include "state/pinned_link.h"
 #include "state/pins.h"
+#include "state/rules_abandoned.h"
 #include "state/rules_wait.h"
 #include "state/target_list.h"
 #include "state/xdp_holder.h"
@@ -226,8 +227,9 @@ static void look_at_rules(struct follow *f)
 	struct types types;
 
 	if (abandoned && !f->rules_failed) {
-		f->rules_failed = types_open(&types) < 0 ||
-				  rules_wait_take_back(f->pin_dir, &types.rules, &types.sets) < 0;
+		f->rules_failed =
+			types_open(&types) < 0 ||
+			rules_abandoned_take_back(f->pin_dir, &types.rules, &types.sets) < 0;
 		types_close(&types);
 	} else if (!abandoned) {
 		f->rules_failed = false;

@@ -14,9 +14,7 @@
 #include <unistd.h>
 
 #include "objects.h"
-#include "log.h"
 #include "pins.h"
-#include "rules_store.h"
 #include "util.h"
 
 static int open_previous(const char *pin_dir)
@@ -59,30 +57,4 @@ bool rules_wait_is_abandoned(const char *pin_dir)
 
 	return pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0 &&
 	       !rules_wait_is_attended(pin_dir);
-}
-
-int rules_wait_take_back(const char *pin_dir, const struct inner_map_types *rules_types,
-			 const struct inner_map_types *sets_types)
-{
-	struct rules_store store = RULES_STORE_NULL;
-	struct pins pins = PINS_NULL;
-	int r;
-
-	r = pins_open(pin_dir, /* create= */ false, &pins);
-	if (r == -ENOENT)
-		return 0;
-	/* A command that has just pinned them takes its lock before it releases the pins. */
-	if (r == 0 && !rules_wait_is_attended(pin_dir))
-		r = rules_store_open(&pins, &store);
-	store.rules_types = *rules_types;
-	store.sets_types = *sets_types;
-	if (r == 0 && store.held) {
-		log_warning(
-			"the rules in force were not confirmed, and the command that waited was killed: they are taken back");
-		r = rules_store_restore(&store);
-		r = r < 0 ? r : 1;
-	}
-	rules_store_close(&store);
-	pins_close(&pins);
-	return r;
 }

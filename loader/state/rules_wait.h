@@ -9,8 +9,6 @@
 
 #include <stdbool.h>
 
-struct inner_map_types;
-
 /*
  * Takes the lock, after rules_store_hold(). Returns a descriptor, which keeps it, or -errno, not
  * logged. Several processes can hold it.
@@ -25,12 +23,5 @@ bool rules_wait_is_attended(const char *pin_dir);
 
 /* Returns true if rules wait for a confirmation, and no process will take them back. */
 bool rules_wait_is_abandoned(const char *pin_dir);
-
-/*
- * Takes such rules back. The types are those of rules_store.h, which spare CAP_SYS_ADMIN. Returns 1
- * if it did, 0 if there was nothing to do, or -errno, logged.
- */
-int rules_wait_take_back(const char *pin_dir, const struct inner_map_types *rules_types,
-			 const struct inner_map_types *sets_types);
 
 #endif

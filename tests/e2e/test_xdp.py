@@ -156,8 +156,8 @@ def test_no_gap(bed, place, load, state):
     """While loads replace the program, no packet from a blocked address passes. With the
     capabilities of the unit. To see it fail: detach and attach instead of bpf_link_update()."""
     def loads():
-        programs.call(*programs.with_capabilities_of("tproxy-load"), bed.tproxy_load.binary, "--pin-dir",
-                      bed.pins.path, "--cgroup", bed.scope, "--xdp", VETH,
+        programs.call(*programs.with_capabilities_of("tproxy-load"), bed.tproxy_load.binary,
+                      "--pin-dir", bed.pins.path, "--cgroup", bed.scope, "--xdp", VETH,
                       place=place).succeeded()
 
     def dropped():

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Rules that wait for a confirmation while no process waits with them, see rules_wait.h. */
+#ifndef TPROXY_STATE_RULES_ABANDONED_H
+#define TPROXY_STATE_RULES_ABANDONED_H
+
+struct inner_map_types;
+
+/*
+ * Takes such rules back. The types are those of rules_store.h, which spare CAP_SYS_ADMIN. Returns 1
+ * if it did, 0 if there was nothing to do, or -errno, logged.
+ */
+int rules_abandoned_take_back(const char *pin_dir, const struct inner_map_types *rules_types,
+			      const struct inner_map_types *sets_types);
+
+#endif
