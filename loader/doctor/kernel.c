@@ -52,6 +52,8 @@ enum {
 	IN_TC = 1 << 6,
 	IN_SENDMSG = 1 << 7,
 	IN_EGRESS = 1 << 8,
+	IN_INGRESS = 1 << 9,
+	IN_XDP = 1 << 10,
 };
 
 static const struct probe {
@@ -71,6 +73,8 @@ static const struct probe {
 	{ HOOK_SENDMSG4, offsetof(struct bpf_sock_addr, sk), IN_SENDMSG },
 	{ HOOK_SENDMSG6, offsetof(struct bpf_sock_addr, sk), IN_SENDMSG },
 	{ HOOK_EGRESS, offsetof(struct __sk_buff, sk), IN_EGRESS },
+	{ HOOK_BLOCK_IN, offsetof(struct __sk_buff, sk), IN_INGRESS },
+	{ HOOK_XDP, -1, IN_XDP },
 };
 
 static const struct helper {
@@ -108,7 +112,12 @@ static const struct helper {
 	{ "bpf_ktime_get_ns", BPF_FUNC_ktime_get_ns, ARGS_CTX,
 	  IN_CONNECT | IN_SOCKOPS | IN_BIND | IN_TC | IN_SENDMSG | IN_EGRESS },
 	{ "bpf_sk_fullsock", BPF_FUNC_sk_fullsock, ARGS_SOCKET, IN_EGRESS },
-	{ "bpf_skb_ancestor_cgroup_id", BPF_FUNC_skb_ancestor_cgroup_id, ARGS_CTX_0, IN_EGRESS },
+	{ "bpf_skb_ancestor_cgroup_id", BPF_FUNC_skb_ancestor_cgroup_id, ARGS_CTX_0,
+	  IN_EGRESS | IN_INGRESS },
+	{ "bpf_skb_cgroup_id", BPF_FUNC_skb_cgroup_id, ARGS_CTX, IN_EGRESS | IN_INGRESS },
+	{ "bpf_ktime_get_coarse_ns", BPF_FUNC_ktime_get_coarse_ns, ARGS_CTX,
+	  IN_CONNECT | IN_EGRESS | IN_INGRESS | IN_XDP },
+	{ "bpf_xdp_get_buff_len", BPF_FUNC_xdp_get_buff_len, ARGS_CTX, IN_XDP },
 	{ "bpf_sock_ops_cb_flags_set", BPF_FUNC_sock_ops_cb_flags_set, ARGS_CTX_0, IN_SOCKOPS },
 };
 

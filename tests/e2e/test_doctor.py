@@ -26,7 +26,7 @@ def test_doctor_of_a_running_proxy(proxied, doctor, ctl):
     diagnosis = doctor().fine()
     for check in ("privileges", "kernel", "loaded", "pins", "links", "foreign", "relay"):
         assert diagnosis.about(check, "ok"), check
-    assert len(diagnosis.about("kernel", "ok")) == 13
+    assert len(diagnosis.about("kernel", "ok")) == 15
     text = ctl("doctor").succeeded().out
     for finding in diagnosis.findings:
         assert finding["what"] in text and finding.get("fix", "") in text
@@ -464,7 +464,7 @@ def test_every_counter_is_explained(loaded, doctor):
     assert all(loaded.stats().values())
     told = [finding["what"].partition(":")[0] for finding in doctor().about("counters", "info")]
     assert sorted(told) == sorted(name for name in names
-                                  if name != "redirected"
+                                  if name not in ("redirected", "blocked")
                                   and not name.startswith(("bypass_", "rule_")))
     page = Path(__file__).parents[2].joinpath("loader/tproxy-load.8.scd").read_text()
     assert [name for name in names if f"\n*{name}*\n\t" not in page] == []
