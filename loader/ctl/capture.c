@@ -324,9 +324,10 @@ static void report(struct capture *c)
 	uint64_t received, dropped;
 
 	tap_count(c->tap, &received, &dropped);
-	log_info("captured %" PRIu64 " packets: IPv4 %" PRIu64 ", IPv6 %" PRIu64 "; %" PRIu64
+	log_info("captured %" PRIu64 " packet%s: IPv4 %" PRIu64 ", IPv6 %" PRIu64 "; %" PRIu64
 		 " dropped",
-		 c->n_packets, c->n_packets - c->n_ipv6, c->n_ipv6, dropped);
+		 c->n_packets, c->n_packets == 1 ? "" : "s", c->n_packets - c->n_ipv6, c->n_ipv6,
+		 dropped);
 	if (c->n_unknown)
 		log_info("%" PRIu64
 			 " packets are left out, because their connections are not known any more",

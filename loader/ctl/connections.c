@@ -13,6 +13,7 @@
 #include "filter.h"
 #include "host/address.h"
 #include "host/json.h"
+#include "host/name_cache.h"
 #include "host/names.h"
 #include "log.h"
 #include "options.h"
@@ -29,37 +30,14 @@ static const struct ctl_usage usage = {
 		"Prints the redirected and observed connections that are alive, the oldest first.\n" FILTER_ABOUT,
 };
 
-/*
- * A cache of names of users, or of cgroups. Many connections share a few, and looking up each one's
- * would take long.
- */
-struct name_cache {
-	char *(*lookup)(uint64_t id);
-	struct {
-		uint64_t id;
-		char *name; /* NULL: free */
-	} slots[64];
-};
-
-/* The result is valid until the next call with this cache. */
-static const char *name_of(struct name_cache *cache, uint64_t id)
+static char *look_up_user(uint64_t uid, const void *hint)
 {
-	size_t i = id % ARRAY_SIZE(cache->slots);
-
-	if (!cache->slots[i].name || cache->slots[i].id != id) {
-		free(cache->slots[i].name);
-		cache->slots[i].id = id;
-		cache->slots[i].name = cache->lookup(id);
-	}
-	return cache->slots[i].name ? cache->slots[i].name : "?";
+	return names_user(uid);
 }
 
-static void name_cache_finish(struct name_cache *cache)
+static char *look_up_cgroup(uint64_t id, const void *hint)
 {
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(cache->slots); i++)
-		free(cache->slots[i].name);
+	return names_cgroup(id);
 }
 
 /* The connections that the filter selects, in a table that grows. */
@@ -131,26 +109,14 @@ static void print_text(const struct table *table, struct name_cache *users,
 		printf("%-12s %8u %-16s %-12s %-10s %-11s %-22s %-22s %10s %10s %11s %-12s %s\n",
 		       format_duration_ms(row->age_ms, age), row->pid,
 		       escape_text(row->comm, sizeof(row->comm), comm, sizeof(comm)),
-		       name_of(users, row->uid), conn_verdict_name(row->verdict),
-		       conn_state_name(row->state), address_format_endpoint(&row->src, src),
+		       name_cache_get(users, row->uid, NULL), conn_verdict_name(row->verdict),
+		       conn_state_name(row->state),
+		       row->src.port ? address_format_endpoint(&row->src, src) : "-",
 		       address_format_endpoint(&row->dst, dst),
 		       row->live ? format_bytes(row->tx_bytes, tx) : "-",
 		       row->live ? format_bytes(row->rx_bytes, rx) : "-", format_rtt(row, rtt),
-		       *row->rule ? row->rule : "-", name_of(cgroups, row->cgroup_id));
+		       *row->rule ? row->rule : "-", name_cache_get(cgroups, row->cgroup_id, NULL));
 	}
-}
-
-/* Adds {"address": "...", "port": N}, or null while there is none. */
-static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
-{
-	struct json_object *object = ep->port ? json_object_new_object() : NULL;
-	char address[ADDRESS_LEN];
-
-	if (object) {
-		json_add_string(object, "address", address_format(ep, address));
-		json_add_number(object, "port", ep->port);
-	}
-	json_object_object_add(to, key, object);
 }
 
 /* The members that the socket's own numbers fill in; null if the socket was not read. */
@@ -184,11 +150,11 @@ static struct json_object *row_object(const struct conn_row *row, struct name_ca
 	json_add_number(object, "pid", row->pid);
 	json_add_string(object, "command", row->comm);
 	json_add_number(object, "uid", row->uid);
-	json_add_string(object, "user", name_of(users, row->uid));
+	json_add_string(object, "user", name_cache_get(users, row->uid, NULL));
 	json_add_number(object, "cgroup_id", row->cgroup_id);
-	json_add_string(object, "cgroup", name_of(cgroups, row->cgroup_id));
-	add_endpoint(object, "source", &row->src);
-	add_endpoint(object, "destination", &row->dst);
+	json_add_string(object, "cgroup", name_cache_get(cgroups, row->cgroup_id, NULL));
+	json_add_address(object, "source", row->src.port ? &row->src : NULL);
+	json_add_address(object, "destination", &row->dst);
 	json_add_string(object, "verdict", conn_verdict_name(row->verdict));
 	json_object_object_add(object, "rule",
 			       *row->rule ? json_object_new_string(row->rule) : NULL);
@@ -230,8 +196,8 @@ static void print_json(const struct table *table, bool loaded, const char *pin_d
 
 static int print(const struct ctl_options *options)
 {
-	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = names_cgroup };
-	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = names_user };
+	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = look_up_cgroup };
+	_cleanup_(name_cache_finish) struct name_cache users = { .lookup = look_up_user };
 	_cleanup_(table_finish) struct table table = { .filter = &options->filter };
 	enum connections_source source = CONNECTIONS_MAPS;
 	uint32_t version;

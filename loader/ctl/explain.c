@@ -19,11 +19,11 @@
 #include "gather.h"
 #include "host/address.h"
 #include "host/json.h"
+#include "instances.h"
 #include "log.h"
 #include "options.h"
 #include "rules/prefix.h"
 #include "state/counters.h"
-#include "state/direct.h"
 #include "state/maps.h"
 #include "state/target_list.h"
 #include "util.h"
@@ -263,6 +263,8 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	json_add_string(root, "destination", format_endpoint(dst, destination));
 	json_add_string(root, "verdict", verdict_names[decision->verdict]);
 	add_reason(root, g, found, decision->reason);
+	if (g->other)
+		json_add_bool(root, "other_instance", true);
 	if (decision->verdict == VERDICT_REFUSE) {
 		json_add_string(root, "errno", strerrorname_np(decision->error));
 		json_add_bool(root, "fail_closed", decision->fail_closed);
@@ -325,6 +327,8 @@ static void print_text(struct json_object *root)
 	if (block)
 		printf("block list: %s %s\n", json_get_string(block, "kind"),
 		       json_get_string(block, "prefix"));
+	if (json_object_object_get(root, "other_instance"))
+		printf("decided by another instance of tproxy, as of tproxyctl run\n");
 	if (rule)
 		print_rule(rule);
 	printf("\n");
@@ -347,22 +351,64 @@ static int log_unknown(const struct gather *g, const union sockaddr_any *dst, co
 	return r;
 }
 
+/* What one instance decides. Returns 0 or -errno, logged. */
+static int decide_by_instance(struct gather *g, const union sockaddr_any *dst,
+			      struct gathered *ret_found, struct decision *ret_decision)
+{
+	struct decision decision = { .verdict = VERDICT_DIRECT };
+
+	gather_facts(g, dst, ret_found);
+	if (ret_found->scope_level >= 0)
+		decision = decide(&ret_found->facts, &g->policy, ret_found->n_known - 1);
+	if (decision.verdict == VERDICT_MORE)
+		return log_unknown(g, dst, pinned_maps[g->failed_map].name, ret_found->error);
+	/* The link decides whether the caller is in scope. Out of scope a connection is direct. */
+	if (ret_found->scope_error && decision.verdict != VERDICT_DIRECT)
+		return log_unknown(g, dst, ret_found->scope_link, ret_found->scope_error);
+	*ret_decision = decision;
+	return 0;
+}
+
+/*
+ * What all instances decide. One that lets a connection go direct leaves it to those above. If the
+ * pinned one is not among these, the first one tells how the connection goes direct. Returns 0 and
+ * the instance, or -errno, logged.
+ */
+static int decide_by_all(struct instances *all, const union sockaddr_any *dst,
+			 struct gather **ret_by, struct gathered *ret_found,
+			 struct decision *ret_decision)
+{
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < all->n_others; i++) {
+		*ret_by = &all->others[i];
+		r = decide_by_instance(*ret_by, dst, ret_found, ret_decision);
+		if (r < 0 || ret_decision->verdict == VERDICT_REFUSE ||
+		    ret_decision->verdict == VERDICT_REDIRECT)
+			return r;
+	}
+	*ret_by = &all->pinned;
+	r = decide_by_instance(*ret_by, dst, ret_found, ret_decision);
+	if (r < 0 || ret_found->scope_level >= 0 || all->n_others == 0)
+		return r;
+	*ret_by = &all->others[0];
+	return decide_by_instance(*ret_by, dst, ret_found, ret_decision);
+}
+
 /* Explains one destination. Returns 0 or -errno, logged. */
-static int explain(struct gather *g, const union sockaddr_any *dst, bool json, bool first)
+static int explain(struct instances *all, const union sockaddr_any *dst, bool json, bool first)
 {
 	_cleanup_(json_put) struct json_object *root = NULL;
-	struct decision decision = { .verdict = VERDICT_DIRECT };
+	struct decision decision;
 	struct gathered found;
+	struct gather *by;
+	int r;
 
-	gather_facts(g, dst, &found);
-	if (found.scope_level >= 0)
-		decision = decide(&found.facts, &g->policy, found.n_known - 1);
-	if (decision.verdict == VERDICT_MORE)
-		return log_unknown(g, dst, pinned_maps[g->failed_map].name, found.error);
-	/* The link decides whether the caller is in scope. Out of scope a connection is direct. */
-	if (found.scope_error && decision.verdict != VERDICT_DIRECT)
-		return log_unknown(g, dst, found.scope_link, found.scope_error);
-	root = object_of(g, dst, &found, &decision);
+	r = decide_by_all(all, dst, &by, &found, &decision);
+	if (r < 0)
+		return r;
+	root = object_of(by, dst, &found, &decision);
 	if (json) {
 		json_print(root);
 		return 0;
@@ -374,7 +420,7 @@ static int explain(struct gather *g, const union sockaddr_any *dst, bool json, b
 }
 
 /* Explains the destinations on stdin. Returns 0 or -errno, logged. */
-static int explain_batch(struct gather *g, bool json, bool first)
+static int explain_batch(struct instances *all, bool json, bool first)
 {
 	_cleanup_free_ char *line = NULL;
 	unsigned int number = 0;
@@ -394,7 +440,7 @@ static int explain_batch(struct gather *g, bool json, bool first)
 				number);
 			return -EINVAL;
 		}
-		r = explain(g, &dst, json, first);
+		r = explain(all, &dst, json, first);
 		if (r < 0)
 			return r;
 		first = false;
@@ -407,27 +453,11 @@ static int explain_batch(struct gather *g, bool json, bool first)
 	return 0;
 }
 
-/*
- * The rules of another instance are in maps without a pin. It decides first if it is attached
- * below, as that of `tproxyctl run` is.
- */
-static void count_others(struct gather *g)
-{
-	const struct cgroup *cgroup = &g->caller->cgroup;
-
-	g->n_others = direct_count_others(g->pin_dir, &hooks[HOOK_CONNECT4], cgroup);
-	if (g->n_others)
-		log_warning(
-			"%u other instance%s of tproxy, as of tproxyctl run --rules, also decide%s for '%s'; the verdict does not consider that",
-			g->n_others, g->n_others == 1 ? "" : "s", g->n_others == 1 ? "s" : "",
-			cgroup->path);
-}
-
 int ctl_explain(int argc, char **argv)
 {
 	_cleanup_(caller_finish) struct caller caller = CALLER_NULL;
 	struct ctl_options options;
-	struct gather gather;
+	struct instances all = {};
 	size_t i;
 	int r;
 
@@ -438,14 +468,13 @@ int ctl_explain(int argc, char **argv)
 	if (r == 0)
 		r = caller_read(&options, &caller);
 	if (r == 0)
-		r = gather_init(&gather, options.pin_dir, &caller);
+		r = instances_init(&all, options.pin_dir, &caller);
 	if (r < 0)
 		return EXIT_FAILURE;
-	count_others(&gather);
 	for (i = 0; i < options.n_destinations && r == 0; i++)
-		r = explain(&gather, &options.destinations[i], options.json, /* first= */ i == 0);
+		r = explain(&all, &options.destinations[i], options.json, /* first= */ i == 0);
 	if (r == 0 && options.batch)
-		r = explain_batch(&gather, options.json, /* first= */ i == 0);
-	gather_finish(&gather);
+		r = explain_batch(&all, options.json, /* first= */ i == 0);
+	instances_finish(&all);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -24,10 +24,9 @@
 #include "state/policy.h"
 #include "util.h"
 
-int gather_init(struct gather *g, const char *pin_dir, const struct caller *caller)
+void gather_prepare(struct gather *g, const char *pin_dir, const struct caller *caller)
 {
 	size_t i;
-	int r;
 
 	*g = (struct gather){
 		.pin_dir = pin_dir,
@@ -35,9 +34,16 @@ int gather_init(struct gather *g, const char *pin_dir, const struct caller *call
 		.programs = LISTENER_MARK_NULL,
 		.rules = RULE_FACTS_SOURCE_NULL,
 	};
-	g->rules.pin_dir = pin_dir;
 	for (i = 0; i < ARRAY_SIZE(g->maps); i++)
 		g->maps[i] = -1;
+}
+
+int gather_init(struct gather *g, const char *pin_dir, const struct caller *caller)
+{
+	int r;
+
+	gather_prepare(g, pin_dir, caller);
+	g->rules.pin_dir = pin_dir;
 	r = policy_read_pinned(pin_dir, &g->policy);
 	return r < 0 ? maps_log_error(pin_dir, PINNED_POLICY, r) : 0;
 }
@@ -55,6 +61,8 @@ void gather_finish(struct gather *g)
 static int open_map(struct gather *g, enum pinned_map_id id)
 {
 	g->failed_map = id;
+	if (g->other)
+		return g->maps[id] < 0 ? -ESTALE : 0;
 	return g->maps[id] < 0 ? bpffs_open_map(g->pin_dir, id, /* writable= */ false, &g->maps[id])
 			       : 0;
 }
@@ -83,6 +91,11 @@ static void find_scope(const struct gather *g, enum hook_id hook, struct gathere
 	int level, r;
 
 	out->scope_level = -1;
+	if (g->other) {
+		out->scope_level =
+			direct_level_of(g->other, &hooks[HOOK_CONNECT4], &g->caller->cgroup);
+		return;
+	}
 	for (level = (int)g->caller->cgroup.level; level >= 0; level--) {
 		pins_format_link(hooks[hook].name, g->caller->cgroup_ids[level], name);
 		r = pinned_link_read(&pins, name, &link);

@@ -24,7 +24,8 @@ struct gather {
 	struct listener_mark programs;
 	struct rule_facts_source rules;
 	enum pinned_map_id failed_map; /* the map that could not be read last */
-	unsigned int n_others;	       /* see direct_count_others() */
+	unsigned int n_others;	       /* see direct_others() */
+	__u32 other; /* the program of another instance, which has no pins; or 0 */
 };
 
 /* What is known about one destination. */
@@ -45,7 +46,9 @@ struct gathered {
 	size_t n_connections;
 };
 
-/* Reads the policy. Returns 0 or -errno, logged. The caller calls gather_finish(). */
+/* Sets all members, and reads nothing. */
+void gather_prepare(struct gather *g, const char *pin_dir, const struct caller *caller);
+/* The same, and reads the policy. Returns 0 or -errno, logged. The caller calls gather_finish(). */
 int gather_init(struct gather *g, const char *pin_dir, const struct caller *caller);
 void gather_finish(struct gather *g);
 

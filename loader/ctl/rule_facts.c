@@ -86,11 +86,17 @@ static int take(struct rule_facts_source *source, struct tproxy_rules **rules,
 		r = open_sets(source->pin_dir, *rules, &sets_fd, ret_failed);
 	if (r)
 		return r;
-	rule_facts_finish(source);
-	source->rules = TAKE_PTR(*rules);
-	source->sets_fd = TAKE_FD(sets_fd);
-	source->cgroups = cgroup_bits(source->rules, caller);
+	rule_facts_take(source, TAKE_PTR(*rules), TAKE_FD(sets_fd), caller);
 	return 0;
+}
+
+void rule_facts_take(struct rule_facts_source *source, struct tproxy_rules *rules, int sets_fd,
+		     const struct caller *caller)
+{
+	rule_facts_finish(source);
+	source->rules = rules;
+	source->sets_fd = sets_fd;
+	source->cgroups = cgroup_bits(rules, caller);
 }
 
 int rule_facts_refresh(struct rule_facts_source *source, const struct caller *caller,
@@ -100,6 +106,8 @@ int rule_facts_refresh(struct rule_facts_source *source, const struct caller *ca
 	int tries, r = 1;
 
 	*ret_failed = PINNED_RULES_ACTIVE;
+	if (!source->pin_dir)
+		return 0;
 	if (!now)
 		return -ENOMEM;
 	for (tries = 0; r > 0 && tries < READ_TRIES; tries++) {
@@ -169,8 +177,10 @@ void rule_facts_add_rule(struct json_object *root, const struct rule_facts_sourc
 			rules_view_action(row ? row->action : rules->default_action));
 	if (row)
 		json_add_number(rule, "number", row->group + (uint64_t)1);
-	json_add_number(rule, "counter", counter);
-	if (bpffs_open_map(source->pin_dir, PINNED_RULE_TEXTS, /* writable= */ false, &fd) < 0 ||
+	if (counter != TPROXY_NO_RULE)
+		json_add_number(rule, "counter", counter);
+	if (!source->pin_dir ||
+	    bpffs_open_map(source->pin_dir, PINNED_RULE_TEXTS, /* writable= */ false, &fd) < 0 ||
 	    rules_view_rule_text(fd, counter, &text) < 0)
 		return;
 	if (*text.name)
@@ -189,7 +199,8 @@ void rule_facts_add_sets(struct json_object *facts, const struct rule_facts_sour
 	size_t len = 0;
 	__u32 set;
 
-	if (bpffs_open_map(source->pin_dir, PINNED_SET_TEXTS, /* writable= */ false, &fd) < 0)
+	if (!source->pin_dir ||
+	    bpffs_open_map(source->pin_dir, PINNED_SET_TEXTS, /* writable= */ false, &fd) < 0)
 		return;
 	for (set = 0; set < TPROXY_SETS_MAX && len < sizeof(names) - sizeof(text.name); set++) {
 		if (!(found->sets.words[set / 64] >> set % 64 & 1))

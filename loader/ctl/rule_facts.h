@@ -17,7 +17,7 @@ struct json_object;
 
 /* Rules of one generation, with their sets. Rules in force do not change; they are replaced. */
 struct rule_facts_source {
-	const char *pin_dir;
+	const char *pin_dir;	    /* NULL: rules without pins, which are not read again */
 	struct tproxy_rules *rules; /* generation 0: no rules are loaded */
 	int sets_fd;		    /* -1: not needed */
 	__u64 cgroups;		    /* the cgroup tests that hold for the caller */
@@ -40,6 +40,9 @@ struct rule_found {
  */
 int rule_facts_refresh(struct rule_facts_source *source, const struct caller *caller,
 		       enum pinned_map_id *ret_failed);
+/* Takes rules without pins. @sets_fd is -1 if they need none. Both are owned by @source then. */
+void rule_facts_take(struct rule_facts_source *source, struct tproxy_rules *rules, int sets_fd,
+		     const struct caller *caller);
 void rule_facts_finish(struct rule_facts_source *source);
 
 /* Finds the row for a TCP connection. As rule_facts_refresh(). */

@@ -13,7 +13,6 @@
 
 #include "commands.h"
 #include "config.h"
-#include "host/address.h"
 #include "host/json.h"
 #include "log.h"
 #include "options.h"
@@ -66,19 +65,6 @@ static int print_table(struct top *top)
 
 /* --- JSON */
 
-/* Adds {"address": "...", "port": N}, or null while there is none. */
-static void add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
-{
-	struct json_object *object = ep->port ? json_object_new_object() : NULL;
-	char address[ADDRESS_LEN];
-
-	if (object) {
-		json_add_string(object, "address", address_format(ep, address));
-		json_add_number(object, "port", ep->port);
-	}
-	json_object_object_add(to, key, object);
-}
-
 static void add_text(struct json_object *to, const char *key, const struct top *top,
 		     const struct conn_row *conn, enum top_column column)
 {
@@ -119,8 +105,8 @@ static void add_connection(struct json_object *to, const struct top *top,
 	add_text(to, "command", top, conn, TOP_COMMAND);
 	add_user(to, top, conn);
 	add_cgroup(to, top, conn);
-	add_endpoint(to, "source", &conn->src);
-	add_endpoint(to, "destination", &conn->dst);
+	json_add_address(to, "source", conn->src.port ? &conn->src : NULL);
+	json_add_address(to, "destination", &conn->dst);
 	add_text(to, "verdict", top, conn, TOP_VERDICT);
 	add_text_or_null(to, "rule", top, conn, TOP_RULE);
 	add_text_or_null(to, "state", top, conn, TOP_STATE);
@@ -135,7 +121,7 @@ static void add_subject(struct json_object *to, const struct top *top, const str
 		add_text(to, "command", top, conn, TOP_COMMAND);
 		break;
 	case TOP_BY_DESTINATION:
-		add_endpoint(to, "destination", &conn->dst);
+		json_add_address(to, "destination", &conn->dst);
 		break;
 	case TOP_BY_CGROUP:
 	case TOP_BY_TRAFFIC:

@@ -345,7 +345,7 @@ const char *top_model_text(const struct top_names *names, const struct conn_row 
 	case TOP_DESTINATION:
 		return address_format_endpoint(&conn->dst, buf);
 	case TOP_SOURCE:
-		return address_format_endpoint(&conn->src, buf);
+		return conn->src.port ? address_format_endpoint(&conn->src, buf) : "-";
 	case TOP_CGROUP:
 		snprintf(buf, TOP_TEXT_LEN, "%s", names->cgroup(names->data, conn));
 		return buf;

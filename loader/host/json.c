@@ -71,6 +71,18 @@ void json_put(struct json_object **object)
 	json_object_put(*object);
 }
 
+void json_add_address(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
+{
+	struct json_object *object = ep ? json_object_new_object() : NULL;
+	char address[ADDRESS_LEN];
+
+	if (ep) {
+		json_add_string(object, "address", address_format(ep, address));
+		json_add_number(object, "port", ep->port);
+	}
+	json_object_object_add(to, key, object);
+}
+
 void json_add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep)
 {
 	char text[ADDRESS_ENDPOINT_LEN];

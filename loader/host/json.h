@@ -32,6 +32,9 @@ void json_add_string(struct json_object *to, const char *key, const char *value)
 void json_add_number(struct json_object *to, const char *key, uint64_t value);
 void json_add_bool(struct json_object *to, const char *key, bool value);
 
+/* Adds {"address": "...", "port": N}, or null if ep is NULL. */
+void json_add_address(struct json_object *to, const char *key, const struct tproxy_endpoint *ep);
+
 /* Adds "a.b.c.d:port" or "[v6]:port". A caller that may have no endpoint tests for that. */
 void json_add_endpoint(struct json_object *to, const char *key, const struct tproxy_endpoint *ep);
 

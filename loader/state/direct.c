@@ -28,10 +28,9 @@ static __u32 id_of_pinned(const char *pin_dir, const struct hook *hook)
 	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
 }
 
-int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup)
+int direct_level_of(__u32 id, const struct hook *hook, const struct cgroup *cgroup)
 {
 	_cleanup_free_ char *path = strdup(cgroup->path);
-	const __u32 id = id_of_pinned(pin_dir, hook);
 	struct cgroup_programs programs;
 	int level;
 
@@ -45,23 +44,27 @@ int direct_level(const char *pin_dir, const struct hook *hook, const struct cgro
 	return -1;
 }
 
-unsigned int direct_count_others(const char *pin_dir, const struct hook *hook,
-				 const struct cgroup *cgroup)
+int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup)
+{
+	return direct_level_of(id_of_pinned(pin_dir, hook), hook, cgroup);
+}
+
+void direct_others(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup,
+		   struct cgroup_programs *ret_others)
 {
 	const __u32 id = id_of_pinned(pin_dir, hook);
 	char ours[BPF_OBJ_NAME_LEN], name[BPF_OBJ_NAME_LEN];
 	struct cgroup_programs programs;
-	unsigned int n = 0;
 	__u32 i;
 
+	*ret_others = (struct cgroup_programs){};
 	snprintf(ours, sizeof(ours), "tproxy_%s", hook->name);
 	if (cgroup_programs_query_at(cgroup->path, hook->attach_type, BPF_F_QUERY_EFFECTIVE,
 				     &programs) < 0)
-		return 0;
+		return;
 	for (i = 0; i < programs.n; i++) {
 		if (programs.id[i] != id && cgroup_programs_name(programs.id[i], name) == 0 &&
 		    strncmp(name, ours, sizeof(name)) == 0)
-			n++;
+			ret_others->id[ret_others->n++] = programs.id[i];
 	}
-	return n;
 }

@@ -3,7 +3,10 @@
 #ifndef TPROXY_STATE_DIRECT_H
 #define TPROXY_STATE_DIRECT_H
 
+#include <linux/types.h>
+
 struct cgroup;
+struct cgroup_programs;
 struct hook;
 
 /*
@@ -12,11 +15,15 @@ struct hook;
  */
 int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup);
 
+/* The same for the program with this id. */
+int direct_level_of(__u32 id, const struct hook *hook, const struct cgroup *cgroup);
+
 /*
- * Returns the number of programs of other instances that run for the cgroup at this hook: of
- * `tproxyctl run` with rules of its own, or of a load with another pin directory.
+ * Lists the programs of other instances that run for the cgroup at this hook: of `tproxyctl run`
+ * with rules of its own, or of a load with another pin directory. They are in the order in which
+ * the kernel runs them. Without CAP_SYS_ADMIN the list is empty.
  */
-unsigned int direct_count_others(const char *pin_dir, const struct hook *hook,
-				 const struct cgroup *cgroup);
+void direct_others(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup,
+		   struct cgroup_programs *ret_others);
 
 #endif

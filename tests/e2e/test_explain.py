@@ -40,15 +40,18 @@ STRAYED_KEY = struct.Struct("=QII")
 # --- what explain says
 
 
-def explain(ctl, *args, **program):
-    """Returns the documents of explain --json."""
-    text = ctl("explain", "--json", *args, **program).succeeded().out
+def documents_of(text):
+    """Returns the documents in the output of explain --json."""
     decoder, documents = json.JSONDecoder(), []
     while text := text.lstrip():
         document, end = decoder.raw_decode(text)
         documents.append(document)
         text = text[end:]
     return documents
+
+
+def explain(ctl, *args, **program):
+    return documents_of(ctl("explain", "--json", *args, **program).succeeded().out)
 
 
 def endpoint(address, port):

@@ -18,6 +18,7 @@ import programs
 from harness import NOBODY, SERVER, SERVER2
 from host import wait_until
 from maps import attached
+from test_explain import documents_of
 from test_run import (CONNECT, INHERITED, USER, Visitor, nothing_is_left, own_cgroups, run,
                       terminal)
 from tproxyctl import binary  # fixtures
@@ -180,15 +181,75 @@ def test_fail_closed_in_the_scope_of_a_load(loaded, binary, attempt):
         "ECONNREFUSED"]
 
 
-def test_explain_warns_of_them(loaded, binary):
-    """explain cannot read the rules of a command. To see it fail: let direct_count_others() return
-    0."""
-    explain = [binary, "explain", "--pin-dir", loaded.pins.path, "--json", "{}:{}".format(*NOBODY)]
-    result = loaded.run(*of_rules(loaded, binary, ["--rules", "/dev/null"], *explain))
-    assert json.loads(result.out)["facts"]["other_instances"] == 1
-    assert "1 other instance of tproxy" in result.err
-    result = loaded.run(*explain).succeeded()
-    assert "other_instances" not in json.loads(result.out)["facts"] and not result.err
+def explained(bed, binary, options, *addresses, pid=None, place=None):
+    """What explain says about each connect() of a command with these options of run, or, without
+    options, of a process."""
+    explain = [binary, "explain", "--pin-dir", bed.pins.path, "--json",
+               *("{}:{}".format(*address) for address in addresses)]
+    explain += ["--pid", pid] if pid else []
+    words = of_rules(bed, binary, options, *explain) if options else explain
+    result = bed.run(*words, place=place or bed.bystander).succeeded()
+    assert result.err == ""
+    return documents_of(result.out)
+
+
+def verdicts(explanations):
+    return [(each["verdict"], each.get("errno"), each.get("other_instance", False),
+             each.get("rule", {}).get("number")) for each in explanations]
+
+
+def test_explain_out_of_scope_of_a_load(proxied, binary, attempt):
+    """The rules of a command decide alone. To see it fail: let read_others() return at once."""
+    a, b, c, d = (proxied.listen().getsockname() for _ in range(4))
+    rules = ("direct to {} port {}\nset none = 192.0.2.1\nredirect to {} port {}\n"
+             "observe to {} port {}\nrefuse EPERM unless to @none\n".format(*a, *b, *c))
+    path = proxied.directory / "rules"
+    path.write_text(rules)
+    assert verdicts(explained(proxied, binary, ["--rules", path], a, b, c, d)) == [
+        ("direct", None, True, 1), ("redirect", None, True, 2), ("observe", None, True, 3),
+        ("refuse", "EPERM", True, 4)]
+    assert attempt(rules, a, b, c, d) == ["done", "done", "done", "EPERM"]
+    with programs.Program(*of_rules(proxied, binary, ["--rules", path], "sleep", 1000),
+                          place=proxied.bystander, log=proxied.directory / "log") as program:
+        comm = Path(f"/proc/{program.pid}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n", "it is the command")
+        [by_pid] = explained(proxied, binary, [], d, pid=program.pid)
+        assert verdicts([by_pid]) == [("refuse", "EPERM", True, 4)]
+    [outside] = explained(proxied, binary, [], a)
+    assert outside["reason"] == "out_of_scope" and "other_instances" not in outside["facts"]
+
+
+def test_explain_in_scope_of_a_load(bed, binary, attempt):
+    """What the rules of a command let pass, those of the host decide. To see it fail: let
+    decide_by_all() return the first decision."""
+    a, b, c = (bed.listen().getsockname() for _ in range(3))
+    rules, own = bed.directory / "hosts", bed.directory / "own"
+    rules.write_text(HOSTS.format(*a))
+    bed.load("--rules", rules)
+    bed.start_relay()
+    text = "direct to {} port {}\nredirect to {} port {}\nrefuse EACCES\n".format(*a, *b)
+    own.write_text(text)
+    found = explained(bed, binary, ["--rules", own], a, b, c, place=bed.client)
+    assert verdicts(found) == [("refuse", "EPERM", False, 1), ("redirect", None, False, None),
+                               ("refuse", "EACCES", True, 3)]
+    assert [each["facts"]["other_instances"] for each in found] == [1, 1, 1]
+    assert attempt(text, a, b, c, place=bed.client) == ["EPERM", "done", "EACCES"]
+
+
+def test_explain_in_a_run_in_a_run(loaded, binary):
+    """The rules of both count, the inner ones first. To see it fail: let read_others() reverse the
+    order of the programs."""
+    a, b, c = ((SERVER, port) for port in (1, 2, 3))
+    outer, inner = loaded.directory / "outer", loaded.directory / "inner"
+    outer.write_text("direct port 1,2\nrefuse EACCES\n")
+    inner.write_text("direct port 1\nrefuse EPERM port 2\nrefuse EHOSTUNREACH\n")
+    nested = ["--rules", outer, "--", binary, "run", "--pin-dir", loaded.pins.path, "--rules",
+              inner]
+    found = explained(loaded, binary, nested, a, b, c)
+    assert verdicts(found) == [("direct", None, True, 1), ("refuse", "EPERM", True, 2),
+                               ("refuse", "EHOSTUNREACH", True, 3)]
+    [first, _, _] = found
+    assert first["facts"]["other_instances"] == 2 and "text" not in first["rule"]
 
 
 SEND = """
