@@ -737,6 +737,8 @@ enum tproxy_block_state {
 	TPROXY_BLOCK_TRAFFIC = 1 << 3, /* block_in and block_out count in map_traffic */
 	/* User space only: TRAFFIC is set by the load, and stays when `tproxyctl top` ends. */
 	TPROXY_BLOCK_TRAFFIC_STAYS = 1 << 4,
+	/* User space only: the other slot has the previous list until this one is confirmed. */
+	TPROXY_BLOCK_HELD = 1 << 5,
 };
 
 enum tproxy_block_kind {
@@ -758,7 +760,7 @@ struct tproxy_block_slot {
 /* The kernel half reads state, and error of the slot in use. */
 struct tproxy_block {
 	__u32 state; /* enum tproxy_block_state; 0: the hooks do nothing */
-	__u32 held;  /* 1: the other slot has the previous list until this one is confirmed */
+	__u32 reserved;
 	struct tproxy_block_slot slots[2];
 };
 

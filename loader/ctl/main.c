@@ -34,6 +34,9 @@ static const struct {
 	[CTL_CAPTURE] = { ctl_capture, "the packets of connections, with their programs" },
 	[CTL_TOP] = { ctl_top, "live connections with their rates, as a screen" },
 	[CTL_WATCH] = { ctl_watch, "each connection as it begins and ends, with its process" },
+	[CTL_BLOCK] = { ctl_block, "block addresses and networks, or whole lists" },
+	[CTL_UNBLOCK] = { ctl_unblock, "remove addresses and networks from the block list" },
+	[CTL_ALLOW] = { ctl_allow, "let addresses pass, whatever the block list says" },
 	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },
 };
 

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "block_options.h"
 #include "capture/pcapng.h"
 #include "config.h"
 #include "operand.h"
@@ -29,10 +31,11 @@
 #define ALL_COMMANDS (BIT(_CTL_COMMAND_MAX) - 1 - BIT(CTL_NONE))
 
 const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
-	[CTL_NONE] = "-",	 [CTL_STATUS] = "status",     [CTL_CONNECTIONS] = "connections",
-	[CTL_DOCTOR] = "doctor", [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
-	[CTL_RULES] = "rules",	 [CTL_RUN] = "run",	      [CTL_TOP] = "top",
-	[CTL_WATCH] = "watch",	 [CTL_CAPTURE] = "capture",
+	[CTL_NONE] = "-",	   [CTL_STATUS] = "status",	[CTL_CONNECTIONS] = "connections",
+	[CTL_DOCTOR] = "doctor",   [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
+	[CTL_RULES] = "rules",	   [CTL_RUN] = "run",		[CTL_TOP] = "top",
+	[CTL_WATCH] = "watch",	   [CTL_CAPTURE] = "capture",	[CTL_BLOCK] = "block",
+	[CTL_UNBLOCK] = "unblock", [CTL_ALLOW] = "allow",
 };
 
 static const struct optable_row rows[] = {
@@ -271,6 +274,92 @@ static const struct optable_row rows[] = {
 		.help = "end after this time",
 	},
 	{
+		.name = "list",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.commands = BIT(CTL_BLOCK),
+		.help = "print the entries with their counts",
+	},
+	{
+		.name = "stats",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.commands = BIT(CTL_BLOCK),
+		.help = "print what was seen and dropped at each place",
+	},
+	{
+		.name = "watch",
+		OPTABLE_FLAG(struct ctl_options, watch),
+		.commands = BIT(CTL_BLOCK),
+		.help = "--stats: print again every second",
+	},
+	{
+		.name = "apply",
+		.arg = "FILE",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.flags = OPTABLE_REPEATED,
+		.commands = BIT(CTL_BLOCK),
+		.help = "replace the entries of files by those of these; - is stdin",
+	},
+	{
+		.name = "keep",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.commands = BIT(CTL_BLOCK),
+		.help = "keep a list that was applied with --confirm",
+	},
+	{
+		.name = "revert",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.commands = BIT(CTL_BLOCK),
+		.help = "take back a list that was applied with --confirm",
+	},
+	{
+		.name = "clear",
+		OPTABLE_CUSTOM(block_options_set_action),
+		.commands = BIT(CTL_BLOCK),
+		.help = "remove all entries, the allowed ones too",
+	},
+	{
+		.name = "comment",
+		.arg = "TEXT",
+		OPTABLE_CUSTOM(block_options_set_comment),
+		.commands = BIT(CTL_BLOCK) | BIT(CTL_ALLOW),
+		.help = "a text that --list shows; --apply: instead of the file's name",
+	},
+	{
+		.name = "error",
+		.arg = "ERRNO",
+		OPTABLE_CUSTOM(block_options_set_error),
+		.commands = BIT(CTL_BLOCK),
+		.help = "what connect() to a blocked address fails with, for all of the list; EACCES unless given",
+	},
+	{
+		.name = "force",
+		OPTABLE_FLAG(struct ctl_options, force),
+		.commands = BIT(CTL_BLOCK),
+		.help = "block the default gateway, or all addresses, if the list says so",
+	},
+	{
+		.name = "no-safety",
+		OPTABLE_FLAG(struct ctl_options, no_safety),
+		.commands = BIT(CTL_BLOCK),
+		.help = "block the peer of this ssh session too",
+	},
+	{
+		.name = "for",
+		.arg = "DURATION",
+		OPTABLE_DURATION(struct ctl_options, for_ms),
+		.flags = OPTABLE_POSITIVE,
+		.commands = BIT(CTL_BLOCK) | BIT(CTL_ALLOW),
+		.help = "the entries end after this time",
+	},
+	{
+		.name = "confirm",
+		.arg = "DURATION",
+		OPTABLE_DURATION_IN(struct ctl_options, confirm_ms, 1000, 3600 * 1000),
+		.flags = OPTABLE_POSITIVE,
+		.commands = BIT(CTL_BLOCK),
+		.help = "--apply: take the list back unless it is confirmed within this time",
+	},
+	{
 		.name = "exit-over",
 		.arg = "SIZE",
 		OPTABLE_CUSTOM(option_set_exit_over),
@@ -425,6 +514,8 @@ static int check(const struct optable *of_command, const struct ctl_options *o)
 		return check_rules(of_command, o);
 	if (of_command->command == BIT(CTL_RUN))
 		return check_run(of_command, o);
+	if (block_options_are_of(o->of_command))
+		return block_options_check(of_command, o);
 	if (of_command->command == BIT(CTL_CAPTURE))
 		return check_capture(of_command, o);
 	if (of_command->command == BIT(CTL_WATCH) && o->buffer & (o->buffer - 1))
@@ -465,6 +556,8 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		of_command.add_operand = operand_add_destination;
 	if (usage->command == CTL_RULES)
 		of_command.add_operand = operand_add_rules;
+	if (block_options_are_of(usage->command))
+		of_command.add_operand = block_options_add_operand;
 	if (usage->command == CTL_RUN) {
 		of_command.add_operand = operand_add_word;
 		of_command.operands_last = true;
@@ -474,10 +567,14 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		o.has_uid = optparse_has(&of_command, given.on_command_line, "uid");
 		o.has_gid = optparse_has(&of_command, given.on_command_line, "gid");
 		o.has_command = optparse_has(&of_command, given.on_command_line, "command");
+		if (block_options_are_of(usage->command))
+			o.has_comment = optparse_has(&of_command, given.on_command_line, "comment");
 		o.argv = argv + argc - o.n_words;
 		r = check(&of_command, &o);
 	}
 	if (r == 0)
 		*ret_options = o;
+	else
+		free(o.operands);
 	return r;
 }

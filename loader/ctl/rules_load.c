@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "confirm.h"
 #include "host/json.h"
 #include "log.h"
 #include "options.h"
@@ -23,7 +25,7 @@
 #include "state/rules_file.h"
 #include "state/rules_store.h"
 #include "state/rules_view.h"
-#include "state/rules_wait.h"
+#include "state/wait_lock.h"
 #include "util.h"
 
 /* The rules in force, with the directory locked. */
@@ -109,16 +111,76 @@ static int end_held(const char *pin_dir, struct rules_store *store)
 {
 	if (!store->held)
 		return 0;
-	if (rules_wait_is_attended(pin_dir))
+	if (wait_lock_is_held(pin_dir, PINNED_PREVIOUS))
 		return log_held(pin_dir);
 	log_warning(
 		"the rules in force were not confirmed, and the command that waited was killed: they are taken back first");
 	return rules_store_restore(store);
 }
 
+static bool is_held(const char *pin_dir)
+{
+	const struct pins pins = { .path = pin_dir, .fd = -1 };
+	char path[PATH_MAX];
+
+	return pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0;
+}
+
+/*
+ * True if the rules in force are those of this load. A guard whose parent died early does not know
+ * their generation. Then no other process waits for its own load; for the load of another process,
+ * that process waits.
+ */
+static bool is_ours(const struct confirm *c, const struct rules_store *store)
+{
+	if (c->generation)
+		return store->now->generation == c->generation;
+	return !store->held || !wait_lock_is_held(c->pin_dir, PINNED_PREVIOUS);
+}
+
+/* As confirm_kind.finish(). */
+static int finish(const struct confirm *c, bool keep)
+{
+	struct rules_store store = RULES_STORE_NULL;
+	struct pins pins = PINS_NULL;
+	bool ours;
+	int r;
+
+	r = pins_open(c->pin_dir, /* create= */ false, &pins);
+	if (r == -ENOENT)
+		return 2;
+	if (r == 0)
+		r = rules_store_open(&pins, &store);
+	if (r == 0) {
+		ours = is_ours(c, &store);
+		if (!ours || !store.held)
+			r = ours ? 1 : 2;
+		else if (keep)
+			rules_store_settle(&store);
+		else
+			r = rules_store_restore(&store);
+	}
+	rules_store_close(&store);
+	pins_close(&pins);
+	return r;
+}
+
+static const struct confirm_kind confirm_rules = {
+	.what = "the rules",
+	.are = "are",
+	.them = "them",
+	.others = "other rules were",
+	.previous = "the previous rules are",
+	.keep = "tproxyctl rules confirm",
+	.revert = "tproxyctl rules revert",
+	.pin = PINNED_PREVIOUS,
+	.is_held = is_held,
+	.finish = finish,
+};
+
 /* Replaces the rules. With --confirm the previous rules are kept. */
 static int replace(const struct ctl_options *options, const struct rules_compiled *compiled,
-		   const char *file, struct rules_confirm *confirm, uint32_t *ret_generation)
+		   const char *file, struct confirm *confirm, uint32_t *ret_generation)
 {
 	_cleanup_(work_end) struct work work = WORK_NULL;
 	int r;
@@ -129,10 +191,10 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 	if (r < 0)
 		return r;
 	if (confirm) {
-		rules_confirm_own(confirm);
+		confirm_own(confirm);
 		r = rules_store_hold(&work.store);
 		if (r == 0)
-			r = rules_confirm_held(confirm);
+			r = confirm_held(confirm);
 	}
 	if (r == 0)
 		r = rules_store_replace(&work.store, compiled, file);
@@ -145,22 +207,22 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 static int load_confirmed(const struct ctl_options *options, const struct rules_compiled *compiled,
 			  const char *file)
 {
-	struct rules_confirm confirm;
+	struct confirm confirm;
 	uint32_t generation = 0;
 	int r;
 
-	r = rules_confirm_begin(options, &confirm);
+	r = confirm_begin(&confirm_rules, options->pin_dir, options->confirm_ms, &confirm);
 	if (r == 0)
 		r = replace(options, compiled, file, &confirm, &generation);
 	if (r == 0) {
 		if (!options->json)
 			print_loaded(options, compiled, generation, /* in_force= */ true);
 		fflush(stdout);
-		r = rules_confirm_wait(&confirm, generation);
+		r = confirm_wait(&confirm, generation);
 		if (options->json)
 			print_loaded(options, compiled, generation, /* in_force= */ r <= 0);
 	}
-	rules_confirm_end(&confirm);
+	confirm_end(&confirm);
 	return r;
 }
 

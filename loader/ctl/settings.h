@@ -27,6 +27,9 @@ enum ctl_command {
 	CTL_TOP,
 	CTL_WATCH,
 	CTL_CAPTURE,
+	CTL_BLOCK,
+	CTL_UNBLOCK,
+	CTL_ALLOW,
 	_CTL_COMMAND_MAX,
 };
 
@@ -47,6 +50,18 @@ enum ctl_rules_verb {
 	CTL_RULES_SHOW,
 	CTL_RULES_STATS,
 	_CTL_RULES_MAX,
+};
+
+/* What `block` does. */
+enum ctl_block_action {
+	CTL_BLOCK_ADD,
+	CTL_BLOCK_LIST,
+	CTL_BLOCK_STATS,
+	CTL_BLOCK_APPLY,
+	CTL_BLOCK_CLEAR,
+	CTL_BLOCK_KEEP,
+	CTL_BLOCK_REVERT,
+	_CTL_BLOCK_MAX,
 };
 
 struct ctl_options {
@@ -83,7 +98,7 @@ struct ctl_options {
 	enum top_column sort;
 	uint64_t delay_ms;
 	bool once;
-	/* of `watch` */
+	/* of `watch`, and the time that an entry of `block` and `allow` lasts */
 	bool inbound;
 	uint64_t for_ms;    /* --for; 0: no limit */
 	uint64_t exit_over; /* --exit-over, bytes; 0: no limit */
@@ -94,8 +109,16 @@ struct ctl_options {
 	uint32_t snap_length; /* --snap-length */
 	uint32_t file_size;   /* --file-size, bytes; 0: no limit */
 	uint32_t n_files;     /* --files; 0: no limit */
-	size_t n_words;	      /* of the command that `run` runs */
-	char **argv;	      /* these words, then NULL: the end of the command line */
+	/* of `block`, `unblock` and `allow` */
+	enum ctl_block_action block_action;
+	const char **operands; /* CIDRs, or files with --apply; the caller frees the array */
+	size_t n_operands;
+	bool has_comment;
+	char comment[sizeof(((struct tproxy_block_text *)NULL)->text)];
+	uint32_t error; /* --error; 0: not given */
+	bool watch, force, no_safety;
+	size_t n_words; /* of the command that `run` runs */
+	char **argv;	/* these words, then NULL: the end of the command line */
 };
 
 #endif

@@ -61,6 +61,7 @@ void doctor_bpffs(struct doctor *d);
 void doctor_pinned(struct doctor *d);
 void doctor_scopes(struct doctor *d);
 void doctor_rules(struct doctor *d);
+void doctor_block(struct doctor *d);
 void doctor_attached(struct doctor *d);
 void doctor_xdp(struct doctor *d);
 void doctor_policies(struct doctor *d);

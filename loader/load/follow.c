@@ -43,7 +43,6 @@
 #include "state/pinned_link.h"
 #include "state/pins.h"
 #include "state/rules_abandoned.h"
-#include "state/rules_wait.h"
 #include "state/target_list.h"
 #include "state/xdp_holder.h"
 #include "state/xdp_link.h"
@@ -223,7 +222,7 @@ static int look_at_interfaces(struct follow *f)
 /* Takes rules back that nobody confirmed. A failure is logged once, and tried again by a load. */
 static void look_at_rules(struct follow *f)
 {
-	const bool abandoned = rules_wait_is_abandoned(f->pin_dir);
+	const bool abandoned = rules_are_abandoned(f->pin_dir);
 	struct types types;
 
 	if (abandoned && !f->rules_failed) {

@@ -15,7 +15,7 @@
 #include "state/pins.h"
 #include "state/rules_file.h"
 #include "state/rules_view.h"
-#include "state/rules_wait.h"
+#include "state/wait_lock.h"
 #include "targets.h"
 #include "tproxy_abi.h"
 
@@ -54,7 +54,7 @@ static struct inner_map_types types_of(const struct bpf_object *object, enum pin
  */
 static void take_back_abandoned(const struct pins *pins, struct rules_store *store)
 {
-	if (!store->held || rules_wait_is_attended(pins->path))
+	if (!store->held || wait_lock_is_held(pins->path, PINNED_PREVIOUS))
 		return;
 	log_warning(
 		"the rules in force were not confirmed, and the command that waited was killed: they are taken back");

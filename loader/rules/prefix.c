@@ -11,20 +11,17 @@
 #include "host/address.h"
 #include "util.h"
 
-/* Bits that the mapped form of an IPv4 address has before the address. */
-#define MAPPED_BITS 96
-
 /* The two loopback prefixes that are neighbours, :: and ::1. */
 static const struct tproxy_prefix loopback_pair = { PREFIX_BITS_MAX - 1, { 0 } };
 
-static const struct tproxy_prefix barrier_of_ipv4 = { MAPPED_BITS, { [10] = 0xff, 0xff } };
+static const struct tproxy_prefix barrier_of_ipv4 = { PREFIX_IPV4_BITS, { [10] = 0xff, 0xff } };
 
 const struct tproxy_prefix prefix_barriers[PREFIX_BARRIERS] = {
-	{ 128, { 0 } },						/* :: */
-	{ 128, { [15] = 1 } },					/* ::1 */
-	{ MAPPED_BITS, { [10] = 0xff, 0xff } },			/* IPv4 */
-	{ 128, { [10] = 0xff, 0xff } },				/* 0.0.0.0 */
-	{ MAPPED_BITS + 8, { [10] = 0xff, 0xff, [12] = 127 } }, /* 127.0.0.0/8 */
+	{ 128, { 0 } },						     /* :: */
+	{ 128, { [15] = 1 } },					     /* ::1 */
+	{ PREFIX_IPV4_BITS, { [10] = 0xff, 0xff } },		     /* IPv4 */
+	{ 128, { [10] = 0xff, 0xff } },				     /* 0.0.0.0 */
+	{ PREFIX_IPV4_BITS + 8, { [10] = 0xff, 0xff, [12] = 127 } }, /* 127.0.0.0/8 */
 };
 
 static int add(struct prefixes *prefixes, const struct tproxy_prefix *prefix)
@@ -103,6 +100,11 @@ bool prefix_is_within(const struct tproxy_prefix *prefix, const struct tproxy_pr
 	       !((prefix->addr[whole] ^ outer->addr[whole]) & mask_byte(outer->n_bits, whole));
 }
 
+bool prefix_is_ipv4(const struct tproxy_prefix *prefix)
+{
+	return prefix_is_within(prefix, &barrier_of_ipv4);
+}
+
 int prefix_compare(const void *a, const void *b)
 {
 	const struct tproxy_prefix *one = a, *other = b;
@@ -118,7 +120,7 @@ bool prefix_is_loopback(const struct tproxy_prefix *prefix)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(prefix_barriers); i++) {
-		if (prefix_barriers[i].n_bits != MAPPED_BITS &&
+		if (prefix_barriers[i].n_bits != PREFIX_IPV4_BITS &&
 		    prefix_is_within(prefix, &prefix_barriers[i]))
 			return true;
 	}
@@ -127,24 +129,24 @@ bool prefix_is_loopback(const struct tproxy_prefix *prefix)
 
 char *prefix_format(const struct tproxy_prefix *prefix, char *buf, size_t size)
 {
-	const bool ipv4 = prefix_is_within(prefix, &barrier_of_ipv4);
+	const bool ipv4 = prefix_is_ipv4(prefix);
 	char text[INET6_ADDRSTRLEN];
 
 	if (ipv4)
-		inet_ntop(AF_INET, prefix->addr + MAPPED_BITS / 8, text, sizeof(text));
+		inet_ntop(AF_INET, prefix->addr + PREFIX_IPV4_BITS / 8, text, sizeof(text));
 	else
 		inet_ntop(AF_INET6, prefix->addr, text, sizeof(text));
 	if (prefix->n_bits == PREFIX_BITS_MAX)
 		snprintf(buf, size, "%s", text);
 	else
-		snprintf(buf, size, "%s/%u", text, prefix->n_bits - (ipv4 ? MAPPED_BITS : 0));
+		snprintf(buf, size, "%s/%u", text, prefix->n_bits - (ipv4 ? PREFIX_IPV4_BITS : 0));
 	return buf;
 }
 
 /* Returns true for an IPv4 address, in whichever form it was written. */
 static bool is_ipv4(const __u8 addr[16])
 {
-	return memcmp(addr, barrier_of_ipv4.addr, MAPPED_BITS / 8) == 0;
+	return memcmp(addr, barrier_of_ipv4.addr, PREFIX_IPV4_BITS / 8) == 0;
 }
 
 /* Reads an address. *ret_mapped is the number of bits before it. */
@@ -159,7 +161,7 @@ static bool parse_address(const char *text, size_t len, __u8 ret_addr[16], unsig
 	copy[len] = '\0';
 	if (inet_pton(AF_INET, copy, ipv4) == 1) {
 		address_map4(ret_addr, ipv4);
-		*ret_mapped = MAPPED_BITS;
+		*ret_mapped = PREFIX_IPV4_BITS;
 		return true;
 	}
 	*ret_mapped = 0;

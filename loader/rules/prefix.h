@@ -48,6 +48,9 @@ int prefixes_add_address(struct prefixes *prefixes, const __u8 addr[16]);
 bool prefix_is_within(const struct tproxy_prefix *prefix, const struct tproxy_prefix *outer);
 /* Orders by address, then by length: a prefix follows all that contain it. For qsort(3). */
 int prefix_compare(const void *a, const void *b);
+/* Returns true for a prefix of IPv4 addresses: its length counts from PREFIX_IPV4_BITS. */
+#define PREFIX_IPV4_BITS 96
+bool prefix_is_ipv4(const struct tproxy_prefix *prefix);
 /* Returns true if all addresses are loopback ones: 127.0.0.0/8, 0.0.0.0, ::1, ::. */
 bool prefix_is_loopback(const struct tproxy_prefix *prefix);
 /* Writes a CIDR; an IPv4 CIDR has a length up to 32, a single address none. Returns buf. */

@@ -3,7 +3,7 @@
  * tproxy-load and tproxyctl. See follow_lock.h.
  *
  * The pin of a hash with BTF can be opened as a file, which shows it as text and can be locked
- * (rules_wait.c does the same). The kernel drops a record lock when its process closes any
+ * (wait_lock.c does the same). The kernel drops a record lock when its process closes any
  * descriptor of that file. bpf_obj_get() does not open the file, so reading the map is no danger.
  */
 #include "follow_lock.h"

@@ -3,11 +3,23 @@
 #include "rules_abandoned.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <unistd.h>
 
 #include "log.h"
+#include "objects.h"
 #include "pins.h"
 #include "rules_store.h"
-#include "rules_wait.h"
+#include "wait_lock.h"
+
+bool rules_are_abandoned(const char *pin_dir)
+{
+	const struct pins pins = { .path = pin_dir, .fd = -1 };
+	char path[PATH_MAX];
+
+	return pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0 &&
+	       !wait_lock_is_held(pin_dir, PINNED_PREVIOUS);
+}
 
 int rules_abandoned_take_back(const char *pin_dir, const struct inner_map_types *rules_types,
 			      const struct inner_map_types *sets_types)
@@ -20,7 +32,7 @@ int rules_abandoned_take_back(const char *pin_dir, const struct inner_map_types 
 	if (r == -ENOENT)
 		return 0;
 	/* A command that has just pinned them takes its lock before it releases the pins. */
-	if (r == 0 && !rules_wait_is_attended(pin_dir))
+	if (r == 0 && !wait_lock_is_held(pin_dir, PINNED_PREVIOUS))
 		r = rules_store_open(&pins, &store);
 	store.rules_types = *rules_types;
 	store.sets_types = *sets_types;

@@ -35,7 +35,7 @@ struct rules_view {
 	struct rules_view_rule *list;
 	size_t n;	  /* rules; list[n] is the default */
 	bool unconfirmed; /* the previous rules are kept, see rules_store_hold() */
-	bool abandoned;	  /* the same, and no process takes them back, see rules_wait.h */
+	bool abandoned;	  /* the same, and no process takes them back, see wait_lock.h */
 };
 
 /* The caller calls rules_view_finish(). */

@@ -359,7 +359,7 @@ def children_of(pid):
 @pytest.mark.parametrize("then", ["rules load", "tproxy-load", "follow", "revert"])
 def test_confirm_when_both_processes_are_killed(proxied, ctl, binary, before, doctor, then):
     """Nobody takes the rules back. This is said, and the next load does it first, or --follow; the
-    capabilities of their units suffice. To see it fail: let rules_wait_is_attended() return true;
+    capabilities of their units suffice. To see it fail: let wait_lock_is_held() return true;
     or do not open PINNED_PREVIOUS_SETS."""
     waiting = Waiting(proxied, binary, new_rules(proxied), 60)
     waiting.wait_prompt()

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A change that is taken back unless it is confirmed: `rules load --confirm` and `block --apply
+ * --confirm`.
+ */
+#ifndef TPROXY_CTL_CONFIRM_H
+#define TPROXY_CTL_CONFIRM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct confirm;
+
+/* What is confirmed. */
+struct confirm_kind {
+	const char *what;	   /* "the rules" */
+	const char *are;	   /* "are" or "is" */
+	const char *them;	   /* "them" or "it" */
+	const char *others;	   /* what may be loaded meanwhile: "other rules were" */
+	const char *previous;	   /* "the previous rules are" */
+	const char *keep, *revert; /* commands */
+	const char *pin;	   /* whose lock a waiting process holds, see wait_lock.h */
+	bool (*is_held)(const char *pin_dir);
+	/*
+	 * Confirms the change of this generation, or takes it back, if it still waits. Generation
+	 * 0: not known, so that it is ours unless another process waits. Returns 0 if it did, 1 if
+	 * it is in force and already confirmed, 2 if something else is in force, or -errno, logged.
+	 */
+	int (*finish)(const struct confirm *confirm, bool keep);
+};
+
+struct confirm {
+	const struct confirm_kind *kind;
+	const char *pin_dir;
+	uint64_t timeout_ms;
+	uint64_t ends_ms;
+	uint32_t generation; /* 0: not known yet */
+	pid_t guard;	     /* 0: none */
+	int pipe_fd;	     /* the guard reads from it */
+	int wait_fd;	     /* see wait_lock_take(); the guard has its own */
+	int signal_fd;
+};
+
+/*
+ * confirm_begin() comes before the lock of the pins: it blocks the signals that end a process, and
+ * starts the guard, a second process, which takes the change back if this process dies.
+ * confirm_own() comes before the previous state is held: from then on that belongs to this process.
+ * confirm_held() shows other programs that a process waits. confirm_wait() waits, without the lock,
+ * until the change of this generation is confirmed, or takes it back. confirm_end() ends the guard.
+ * Call it after a failure too.
+ *
+ * confirm_begin() and confirm_held() return 0 or -errno, logged.
+ */
+int confirm_begin(const struct confirm_kind *kind, const char *pin_dir, uint64_t timeout_ms,
+		  struct confirm *confirm);
+void confirm_own(struct confirm *confirm);
+int confirm_held(struct confirm *confirm);
+/* Returns 0 if confirmed, 1 if taken back, or -errno, logged. */
+int confirm_wait(struct confirm *confirm, uint32_t generation);
+void confirm_end(struct confirm *confirm);
+
+#endif
