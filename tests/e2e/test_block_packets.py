@@ -55,7 +55,8 @@ def test_relayed_connection_stops(proxied):
     assert received(visit.server) is None and received(visit.client) is None
     assert stat(proxied, INGRESS)[1] and stat(proxied, EGRESS)[1]
     put_in_force(proxied, 0)
-    assert wire.read_exactly(visit.server, 2) == b"up" and wire.read_exactly(visit.client, 4) == b"down"
+    assert wire.read_exactly(visit.server, 2) == b"up"
+    assert wire.read_exactly(visit.client, 4) == b"down"
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def datagrams(loaded):
 
 
 def test_datagrams(loaded, datagrams):
-    """To see it fail: return UDP_PASS, or 2, from block_skb()."""
+    """To see it fail: let block_skb() pass everything."""
     client, server = datagrams
     server.send(b"first")
     assert client.recv(100) == b"first"
