@@ -65,12 +65,11 @@ static int open_tries(const struct block_store *s, unsigned int slot, struct tri
 /* Creates empty tries for the slot that these are from: a trie has the name of its pin. */
 static int create_tries(const struct block_store *s, const struct tries *like, struct tries *tries)
 {
-	const struct inner_map_types types = INNER_MAP_TYPES_NULL;
 	size_t i;
 	int r = 0;
 
 	for (i = 0; i < _TPROXY_BLOCK_KIND_MAX && r == 0; i++)
-		r = inner_map_create(like->fds[i], &types, &tries->fds[i]);
+		r = inner_map_create(like->fds[i], &s->types, &tries->fds[i]);
 	return r < 0 ? block_store_log_error(s, "create a block list", r) : 0;
 }
 

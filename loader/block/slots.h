@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "list.h"
+#include "state/inner_maps.h"
 #include "tproxy_abi.h"
 
 struct pins;
@@ -20,6 +21,8 @@ struct block_store {
 	struct tproxy_block *block; /* map_block in our memory; NULL: not open */
 	struct tproxy_block copy;   /* of map_block, for block_store_open_read() */
 	int tries_fd, texts_fd, stats_fd;
+	/* Of the tries. Set by tproxy-load --follow, so that it needs no CAP_SYS_ADMIN. */
+	struct inner_map_types types;
 	int tries[_TPROXY_BLOCK_KIND_MAX];     /* those of the slot in use */
 	uint64_t hits;			       /* that were counted when block_store_read() began */
 	bool assigned[TPROXY_BLOCK_TEXTS_MAX]; /* texts that block_store_text() has returned */
@@ -29,7 +32,8 @@ struct block_store {
 
 #define BLOCK_STORE_NULL                                                                           \
 	{                                                                                          \
-		.tries_fd = -1, .texts_fd = -1, .stats_fd = -1, .tries = { -1, -1 }                \
+		.tries_fd = -1, .texts_fd = -1, .stats_fd = -1, .tries = { -1, -1 },               \
+		.types = INNER_MAP_TYPES_NULL,                                                     \
 	}
 
 /* Return the slot in use, and what is known about the list in it. */

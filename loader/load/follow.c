@@ -3,8 +3,10 @@
  * tproxy-load --follow, see follow.h. The process is small, and holds no state that matters:
  * everything is in the pins, and nothing is detached if it ends.
  *
- *   an interface of --xdp appears, or has lost its link     attach, and pin the link
- *   rules wait for a confirmation, and no process waits     take them back
+ *   an interface of --xdp appears, or has lost its link      attach, and pin the link
+ *   rules or a block list wait for a confirmation, and the
+ *   process that waited with them is gone                    take them back
+ *   an entry of the block list has ended                     remove it
  *
  * It looks once a second, and at once when the kernel reports an interface of a name that it waits
  * for. A look takes no lock. If there is something to do, it takes the lock of the pin directory as
@@ -33,6 +35,7 @@
 #include <unistd.h>
 
 #include "bpffs.h"
+#include "follow_block.h"
 #include "host/interface.h"
 #include "host/namespaces.h"
 #include "log.h"
@@ -64,6 +67,7 @@ struct seen {
 
 struct follow {
 	const char *pin_dir;
+	uint64_t block_retry_ms; /* the block list is not looked at before this time */
 	int watch_fd, signal_fd, lock_fd;
 	bool idle;	   /* it was logged that there is nothing to serve */
 	bool rules_failed; /* rules that nobody confirmed could not be taken back */
@@ -235,6 +239,14 @@ static void look_at_rules(struct follow *f)
 	}
 }
 
+static void look_at_block_list(struct follow *f)
+{
+	const uint64_t now_ms = monotonic_coarse_ms();
+
+	if (now_ms >= f->block_retry_ms && follow_block(f->pin_dir) < 0)
+		f->block_retry_ms = now_ms + RETRY_MS;
+}
+
 static void log_idle(struct follow *f, int r)
 {
 	if (!f->idle)
@@ -264,6 +276,8 @@ static int look(struct follow *f)
 		r = look_at_interfaces(f);
 	if (r == 0)
 		look_at_rules(f);
+	if (r == 0)
+		look_at_block_list(f);
 	if (r == -ENOENT || r == -EPROTO) {
 		log_idle(f, r);
 		return 0;

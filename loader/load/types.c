@@ -35,6 +35,7 @@ int types_open(struct types *types)
 	}
 	types->rules = types_of(btf__fd(btf), types->skel->maps.map_rules_active);
 	types->sets = types_of(btf__fd(btf), types->skel->maps.map_sets_active);
+	types->block = types_of(btf__fd(btf), types->skel->maps.map_block_0);
 	return 0;
 }
 
