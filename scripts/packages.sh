@@ -29,7 +29,7 @@ packages_of()
         ;;
     bench)
         echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \
-            dante-server proxychains4 tcpdump
+            dante-server proxychains4 tcpdump nftables xdp-tools
         ;;
     *)
         echo "packages.sh: no set '$1'" >&2

@@ -92,6 +92,12 @@ FLOORS = (
     Floor("decide", "p50_us", 1.02, "0 rules", variant="256 rules"),
     Floor("decide", "p50_us", 1.02, "0 rules", variant="256 rules, 10k CIDRs, unlisted"),
     Floor("watch", "p50_us", 1.07, "unwatched", variant="watched"),
+    Floor("packets", "p50_us", 1.00, "unloaded", variant="empty list"),
+    Floor("packets", "p50_us", 1.02, "unloaded", variant="1M entries"),
+    Floor("packets", "down_gbit_s", 0.99, "unloaded", variant="empty list", at_least=True),
+    Floor("packets", "down_gbit_s", 0.99, "unloaded", variant="1M entries", at_least=True),
+    Floor("drops", "mpps", 1.5, "nft", variant="tproxy native", at_least=True),
+    Floor("drops", "mpps", 1.0, "nft", variant="tproxy generic", at_least=True),
 )
 
 

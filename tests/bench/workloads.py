@@ -9,6 +9,7 @@ from contenders import Redirected, Tproxy
 from decide import Decide
 from hooks import Hooks
 from observed import Observe
+from packets import Drops, Packets
 from small_talk import Fair, Patterns
 from sandbox import SERVER_PORT, Failure, wait_until
 from watched import Watch
@@ -247,4 +248,4 @@ class Bystander(Workload):
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
                                           Churn, Hooks, Bystander, Observe, Decide, Watch,
-                                          Capture)}
+                                          Capture, Packets, Drops)}
