@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The options of tproxyctl's commands, for the five kinds of commands: with the common options
- * only, with --cgroup, with --pid and its companions, with destinations, with a verb and a file.
+ * The options of tproxyctl's commands, for the kinds of commands: with the common options
+ * only, with --cgroup, with --pid and its companions, with destinations, with a verb and a file,
+ * with CIDRs.
  */
 #include "argv.h"
 
@@ -22,6 +23,8 @@ static const struct ctl_usage usages[] = {
 	{ CTL_REGISTER, "[OPTION]...", "Does.\n" },
 	{ CTL_EXPLAIN, "[OPTION]...", "Tells.\n" },
 	{ CTL_RULES, "[OPTION]...", "Rules.\n" },
+	{ CTL_BLOCK, "[OPTION]...", "Blocks.\n" },
+	{ CTL_UNBLOCK, "[OPTION]...", "Removes.\n" },
 };
 
 static void check_process(const struct ctl_usage *usage, const struct ctl_options *o)
@@ -62,8 +65,22 @@ static void check_verb(const struct ctl_usage *usage, const struct ctl_options *
 	require((usage->command == CTL_RULES) == (o->verb != CTL_RULES_NONE));
 	require(o->verb < _CTL_RULES_MAX);
 	require(!*o->file == !operand_takes_file(o->verb));
-	require(!o->confirm_ms || o->verb == CTL_RULES_LOAD);
+	require(!o->confirm_ms || o->verb == CTL_RULES_LOAD || o->block_action == CTL_BLOCK_APPLY);
 	require(o->verb == CTL_RULES_CHECK || (!o->no_resolve && !o->verbose));
+}
+
+static void check_block(const struct ctl_usage *usage, const struct ctl_options *o)
+{
+	const bool change = o->block_action == CTL_BLOCK_ADD || o->block_action == CTL_BLOCK_APPLY;
+	size_t i;
+
+	require(usage->command == CTL_BLOCK || o->block_action == CTL_BLOCK_ADD);
+	require(block_options_are_of(usage->command) || !o->n_operands);
+	require(!block_options_are_of(usage->command) || !o->n_operands == !change);
+	require(change || (!o->force && !o->no_safety && !o->for_ms && !o->error));
+	require(memchr(o->comment, '\0', sizeof(o->comment)));
+	for (i = 0; i < o->n_operands; i++)
+		require(*o->operands[i]);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -91,6 +108,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_process(&usages[i], &o);
 			check_destinations(&usages[i], &o);
 			check_verb(&usages[i], &o);
+			check_block(&usages[i], &o);
+			free(o.operands);
 		}
 		fuzz_argv_finish(&a);
 	}
