@@ -217,3 +217,36 @@ def test_not_root(loaded, ctl):
 def test_usage(binary):
     programs.call(binary, "top", "--by", "traffic", "--port", "80").refused(
         "--by traffic has no filter but --cgroup", status=2)
+
+
+# --- beside the block list, which has the same programs
+
+
+def test_list_and_traffic_need_the_same_programs(bed, ctl):
+    """Neither the end of the list nor that of the counting detaches what the other one needs."""
+    bed.load("--traffic")
+    ctl("block", "203.0.113.7", "--no-safety").succeeded()
+    bed.load()
+    assert attached(bed) == HOOKS, "the list has an entry"
+    ctl("top", "--by", "traffic", "--once", *DELAY).succeeded()
+    assert attached(bed) == HOOKS
+    bed.load("--traffic")
+    ctl("unblock", "203.0.113.7").succeeded()
+    assert attached(bed) == HOOKS, "traffic is counted"
+    bed.load()
+    assert not attached(bed)
+
+
+def test_metrics_of_the_list(bed, directory, ctl):
+    bed.load()
+    bed.start_relay("--admin", directory / "admin.sock")
+    metrics = Admin(bed, directory / "admin.sock").metrics
+    assert metrics()['tproxy_block_entries{kind="block"}'] == 0
+    ctl("block", SERVER, "203.0.113.0/24", "--no-safety").succeeded()
+    with pytest.raises(PermissionError):
+        bed.connect((SERVER, 80))
+    found = metrics()
+    assert found['tproxy_block_entries{kind="block"}'] == 2
+    assert found['tproxy_block_dropped_total{place="connect"}'] == 1
+    assert found['tproxy_block_seen_total{place="connect"}'] == 1
+    assert found['tproxy_block_dropped_total{place="xdp"}'] == 0
