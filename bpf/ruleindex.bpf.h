@@ -66,12 +66,14 @@ RULES_GLOBAL int ruleindex_search(const struct tproxy_rule_ranges *ranges, __u32
 	if (!ranges || !rows)
 		return 0;
 	for (step = TPROXY_RULE_RANGES_MAX / 2; step; step /= 2) {
-		const __u64 end = ranges->ends[(at + step - 1) % TPROXY_RULE_RANGES_MAX];
-		__u64 difference = end - value;
+		__u64 middle = at + step - 1, difference;
 
+		RULES_HIDE(middle); /* Linux 6.1 loses the bound that clang computes */
+		difference = ranges->ends[middle % TPROXY_RULE_RANGES_MAX] - (__u64)value;
 		RULES_HIDE(difference);		 /* clang would make a branch of the sign */
 		at += (difference >> 63) * step; /* 1 if end < value */
 	}
+	RULES_HIDE(at);
 	ruleindex_keep(rows, &ranges->rows[at % TPROXY_RULE_RANGES_MAX]);
 	return 0;
 }
