@@ -54,7 +54,7 @@
 #include "util.h"
 
 #define LOOK_MS	    1000
-#define RETRY_MS    10000
+#define RETRY_MS    60000
 #define BUFFER_SIZE 32768
 
 /* What is known of an interface, so that a change is logged once. */
