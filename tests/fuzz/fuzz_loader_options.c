@@ -44,7 +44,11 @@ static void check_sense(const struct load_options *o)
 	if (o->mode == OPTIONS_LOAD || o->mode == OPTIONS_CHECK)
 		require(o->all || o->n_cgroups > 0 || o->again);
 	require(o->mode == OPTIONS_LOAD || o->mode == OPTIONS_UNLOAD || o->mode == OPTIONS_STATUS ||
-		o->mode == OPTIONS_CHECK);
+		o->mode == OPTIONS_CHECK || o->mode == OPTIONS_FOLLOW);
+	require(o->n_xdp <= LOAD_OPTIONS_XDP_MAX && o->xdp_mode <= TPROXY_XDP_GENERIC);
+	for (i = 0; i < o->n_xdp; i++)
+		require(*o->xdp[i] && memchr(o->xdp[i], '\0', IFNAMSIZ) &&
+			!strpbrk(o->xdp[i], "/: "));
 }
 
 static void check_same(const struct load_options *a, const struct load_options *b)
@@ -60,6 +64,9 @@ static void check_same(const struct load_options *a, const struct load_options *
 	require(a->n_cgroups == b->n_cgroups);
 	for (i = 0; i < a->n_cgroups; i++)
 		require(strcmp(a->cgroups[i], b->cgroups[i]) == 0);
+	require(a->n_xdp == b->n_xdp && a->xdp_mode == b->xdp_mode);
+	for (i = 0; i < a->n_xdp; i++)
+		require(strcmp(a->xdp[i], b->xdp[i]) == 0);
 }
 
 static int parse(const uint8_t *data, size_t size, struct load_options *o)
