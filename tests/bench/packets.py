@@ -218,9 +218,10 @@ class XdpFilter(Filter):
                    "xdp-filter has its addresses", 60)
 
     def stop(self):
+        """Removes the device with the program. `ip link set xdp off` would make directories in the
+        host's bpffs."""
         self.process.stop()
-        command("ip", "-n", SERVER_NETNS, "link", "set", "dev", self.device, "xdp", "off",
-                check=False)
+        command("ip", "-n", SERVER_NETNS, "link", "delete", self.device, check=False)
 
 
 FILTERS = {"no filter": Nothing, "tproxy native": Tproxy, "tproxy generic": TproxyGeneric,
