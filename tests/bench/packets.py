@@ -218,8 +218,7 @@ class XdpFilter(Filter):
                    "xdp-filter has its addresses", 60)
 
     def stop(self):
-        """Removes the device with the program. `ip link set xdp off` would make directories in the
-        host's bpffs."""
+        """Removes the veth pair, and with it the program."""
         self.process.stop()
         command("ip", "-n", SERVER_NETNS, "link", "delete", self.device, check=False)
 
