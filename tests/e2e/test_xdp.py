@@ -114,8 +114,9 @@ def test_modes(bed, load, state):
 
 
 def test_native_only(bed, load):
-    """--xdp-mode native is refused before anything changes. To see it fail: fall back."""
-    load("--xdp-mode", "native", xdp=[VETH, "lo"]).refused("'lo'", "no native mode")
+    """--xdp-mode native is refused, since Linux 6.3 before anything changes; before that a driver
+    does not tell, and the load is undone. To see it fail: fall back."""
+    load("--xdp-mode", "native", xdp=[VETH, "lo"]).refused("'lo'", "native mode")
     assert not bed.pins.path.exists() and attached(bed) is None
 
 
