@@ -93,6 +93,8 @@ static void add_error(const struct reader *reader, const struct line *line, size
 	if (i >= line->n)
 		source_error(reader->source, at, "expected %s after \"%.*s\"", expected,
 			     (int)(word->len < 80 ? word->len : 80), word->text);
+	else if (memchr(word->text, '\0', word->len))
+		source_error(reader->source, at, "expected %s, found a NUL byte", expected);
 	else
 		source_error(reader->source, at, "expected %s, found \"%.*s\"", expected,
 			     (int)(word->len < 80 ? word->len : 80), word->text);

@@ -92,8 +92,11 @@ int netset_read(const struct source *source, struct prefixes *prefixes,
 		}
 		at.column = (unsigned int)(word - line) + 1;
 		at.len = (unsigned int)(stop - word);
-		source_error(source, at, "expected %s, found \"%.*s\"", explain(result),
-			     (int)(stop - word < 80 ? stop - word : 80), word);
+		if (memchr(word, '\0', (size_t)(stop - word)))
+			source_error(source, at, "expected %s, found a NUL byte", explain(result));
+		else
+			source_error(source, at, "expected %s, found \"%.*s\"", explain(result),
+				     (int)(stop - word < 80 ? stop - word : 80), word);
 	}
 	return 0;
 }

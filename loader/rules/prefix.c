@@ -168,13 +168,13 @@ static bool parse_address(const char *text, size_t len, __u8 ret_addr[16], unsig
 	return inet_pton(AF_INET6, copy, ret_addr) == 1;
 }
 
-/* Reads a number of at most three digits. */
+/* Reads a number of at most three digits, without leading zeros, as inet_pton() wants octets. */
 static bool parse_length(const char *text, size_t len, unsigned int *ret_length)
 {
 	unsigned int value = 0;
 	size_t i;
 
-	if (len == 0 || len > 3)
+	if (len == 0 || len > 3 || (len > 1 && *text == '0'))
 		return false;
 	for (i = 0; i < len; i++) {
 		if (text[i] < '0' || text[i] > '9')

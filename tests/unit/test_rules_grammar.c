@@ -164,6 +164,7 @@ static const struct {
 	{ "direct to 10.0.0.1/8", 1, 11, "expected the CIDR 10.0.0.0/8, or an address" },
 	{ "direct to fd00::1/8", 1, 11, "expected the CIDR fd00::/8, or an address" },
 	{ "direct to 10.0.0.0/33", 1, 11, "expected a prefix length up to 32" },
+	{ "direct to 10.0.0.0/08", 1, 11, "expected a prefix length up to 32" },
 	{ "direct to ::/129", 1, 11, "expected a prefix length up to 128" },
 	{ "direct to 10.0.0.0/", 1, 11, "expected a prefix length" },
 	{ "direct to 10.0.0.256", 1, 11, "expected an address" },
@@ -419,6 +420,8 @@ static void test_netset_errors(void **state)
 						     "addresses, found \"example.org\"");
 	assert_string_equal(messages.errors[1].caret, "  ^^^^^^^^^^^");
 	assert_int_equal(messages.errors[4].at.line, 5);
+	assert_string_equal(messages.errors[4].text, "expected an address, a CIDR or a range of "
+						     "addresses, found a NUL byte");
 	assert_int_equal(prefixes.n, 0);
 	prefixes_finish(&prefixes);
 }
