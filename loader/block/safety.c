@@ -12,6 +12,15 @@
 #define WIDE4 (PREFIX_IPV4_BITS + 8)
 #define WIDE6 16
 
+/* At the end of time all entries with an end have ended. */
+bool block_safety_allows(const struct block_items *allows, const __u8 addr[16])
+{
+	struct tproxy_prefix host = { .n_bits = PREFIX_BITS_MAX };
+
+	memcpy(host.addr, addr, sizeof(host.addr));
+	return block_items_around(allows, &host, UINT64_MAX);
+}
+
 const struct block_item *block_safety_blocks(const struct block_list *list, const __u8 addr[16],
 					     uint64_t now)
 {
@@ -20,9 +29,7 @@ const struct block_item *block_safety_blocks(const struct block_list *list, cons
 
 	memcpy(host.addr, addr, sizeof(host.addr));
 	blocked = block_items_around(&list->kinds[TPROXY_BLOCK], &host, now);
-	if (!blocked || block_items_around(&list->kinds[TPROXY_ALLOW], &host, now))
-		return NULL;
-	return blocked;
+	return blocked && !block_safety_allows(&list->kinds[TPROXY_ALLOW], addr) ? blocked : NULL;
 }
 
 bool block_safety_cuts_off(const struct block_list *list, const struct gateway *gateways, size_t n,

@@ -15,8 +15,14 @@
 struct gateway;
 
 /*
- * Returns the entry of the list that blocks an address, or NULL if none does, or if an entry allows
- * the address.
+ * Returns true if an entry without an end allows an address. One that ends protects nothing: the
+ * address is blocked later, without a command that would check it.
+ */
+bool block_safety_allows(const struct block_items *allows, const __u8 addr[16]);
+
+/*
+ * Returns the entry of the list that blocks an address, or NULL if none does, or if
+ * block_safety_allows().
  */
 const struct block_item *block_safety_blocks(const struct block_list *list, const __u8 addr[16],
 					     uint64_t now);

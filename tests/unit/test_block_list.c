@@ -226,6 +226,8 @@ static void test_wrong_lines(void **state)
 		"block # 192.0.2.1",
 		"example.org",
 		"192.0.2.1/33",
+		"192.0.2.1/08",
+		"2001:db8::/032",
 		"192.0.2.9-192.0.2.1",
 		"192.0.2.1 192.0.2.2",
 		"192.0.2.1 for",
@@ -248,6 +250,24 @@ static void test_wrong_lines(void **state)
 	}
 }
 
+static void test_nul_byte(void **state)
+{
+	static const char text[] = "192.0.2.1\0x\n192.0.2.2\n";
+	static struct rules_messages messages;
+	const struct source source = { "nul", text, sizeof(text) - 1, &messages };
+	const struct tproxy_block_entry like = {};
+	struct block_file_counts counts = {};
+	struct block_list list = {};
+
+	assert_int_equal(block_file_parse(&source, &like, NOW, &list, &counts), 0);
+	assert_int_equal(messages.n_errors, 1);
+	assert_string_equal(messages.errors[0].text, "expected an address, a CIDR or a range of "
+						     "addresses, found a NUL byte");
+	assert_int_equal(list.kinds[TPROXY_BLOCK].n, 1);
+	rules_messages_finish(&messages);
+	block_list_finish(&list);
+}
+
 static void test_safety(void **state)
 {
 	struct block_list list = {
@@ -264,6 +284,14 @@ static void test_safety(void **state)
 	memcpy(gateway.addr, inside.addr, sizeof(gateway.addr));
 	assert_true(block_safety_cuts_off(&list, &gateway, 1, NOW, why));
 	assert_string_equal(why, "192.0.2.0/24 would block the default gateway 192.0.2.9");
+	/* An entry that ends protects nothing. */
+	add(&list.kinds[TPROXY_ALLOW], "192.0.2.9", NOW + 1000);
+	block_items_sort(&list.kinds[TPROXY_ALLOW]);
+	assert_true(block_safety_cuts_off(&list, &gateway, 1, NOW, why));
+	assert_non_null(block_safety_blocks(&list, inside.addr, NOW));
+	add(&list.kinds[TPROXY_ALLOW], "192.0.2.8/30", 0);
+	block_items_sort(&list.kinds[TPROXY_ALLOW]);
+	assert_false(block_safety_cuts_off(&list, &gateway, 1, NOW, why));
 	block_list_finish(&list);
 }
 
@@ -295,6 +323,7 @@ int main(void)
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_wrong_lines),
+		cmocka_unit_test(test_nul_byte),
 		cmocka_unit_test(test_safety),
 		cmocka_unit_test(test_ssh_peer),
 	};
