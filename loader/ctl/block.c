@@ -2,7 +2,7 @@
 /*
  * tproxyctl block, unblock and allow: the command lines, the prefixes that they name, and what
  * changes of the list have in common. block_change.c changes entries, block_apply.c whole lists,
- * block_show.c prints.
+ * block_guard.c protects from lockout, block_show.c prints.
  */
 #include "block.h"
 
@@ -12,12 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/safety.h"
 #include "commands.h"
-#include "host/gateways.h"
-#include "host/ssh_peer.h"
 #include "log.h"
-#include "monotonic.h"
 #include "objects.h"
 #include "options.h"
 #include "quote.h"
@@ -41,7 +37,7 @@ static const struct ctl_usage block_usage = {
 
 static const struct ctl_usage unblock_usage = {
 	.command = CTL_UNBLOCK,
-	.synopsis = "CIDR... [-p DIR]",
+	.synopsis = "CIDR... [--force] [--no-safety] [-p DIR]",
 	.about =
 		"Removes the entries of exactly these addresses and networks from the block list,\n"
 		"those of `block` and those of `allow`.\n",
@@ -49,7 +45,7 @@ static const struct ctl_usage unblock_usage = {
 
 static const struct ctl_usage allow_usage = {
 	.command = CTL_ALLOW,
-	.synopsis = "CIDR... [--for DURATION] [--comment TEXT] [-p DIR]",
+	.synopsis = "CIDR... [--for DURATION] [--comment TEXT] [--force] [--no-safety] [-p DIR]",
 	.about = "Lets addresses and networks pass, whatever the block list says.\n",
 };
 
@@ -155,60 +151,6 @@ int block_operands(const struct ctl_options *options, const struct tproxy_block_
 	block_items_sort(&items);
 	*ret_items = items;
 	return status;
-}
-
-/* Allows the peer in @list if it is blocked there. Returns 1 if it was added, 0, or -errno. */
-static int allow_peer(struct block_store *store, struct block_list *list, uint64_t now)
-{
-	struct tproxy_block_entry entry = { .flags = TPROXY_BLOCK_BY_SAFETY };
-	struct tproxy_prefix host = { .n_bits = PREFIX_BITS_MAX };
-	char peer_text[PREFIX_FORMAT_LEN], blocked[PREFIX_FORMAT_LEN];
-	const struct block_item *item;
-	struct ssh_peer peer;
-	int r;
-
-	if (!ssh_peer_find(&peer))
-		return 0;
-	item = block_safety_blocks(list, peer.addr.addr, now);
-	if (!item)
-		return 0;
-	memcpy(host.addr, peer.addr.addr, sizeof(host.addr));
-	prefix_format(&host, peer_text, sizeof(peer_text));
-	prefix_format(&item->prefix, blocked, sizeof(blocked));
-	r = block_store_text(store, "peer of an ssh session", &entry.comment);
-	if (r == 0)
-		r = block_items_add(&list->kinds[TPROXY_ALLOW], &host, &entry);
-	if (r < 0)
-		return r;
-	block_items_sort(&list->kinds[TPROXY_ALLOW]);
-	log_info(
-		"%s, from where this ssh session comes, is in %s and stays allowed (--no-safety blocks it too; tproxyctl unblock %s takes this back)",
-		peer_text, blocked, peer_text);
-	if (!peer.alive)
-		log_warning(
-			"no connection from %s is open now: if the session came from elsewhere since, allow that address",
-			peer_text);
-	return 1;
-}
-
-int block_guard(struct block_store *store, const struct ctl_options *options,
-		struct block_list *list, uint64_t now)
-{
-	_cleanup_free_ struct gateway *gateways = NULL;
-	char why[BLOCK_SAFETY_LEN];
-	size_t n = 0;
-	int r;
-
-	if (!options->force) {
-		r = gateways_read(&gateways, &n);
-		if (r < 0)
-			log_warning("cannot read the default gateways: %s", strerror(-r));
-		if (block_safety_cuts_off(list, gateways, n, now, why)) {
-			log_err("%s; --force does it all the same", why);
-			return -EPERM;
-		}
-	}
-	return options->no_safety ? 0 : allow_peer(store, list, now);
 }
 
 static int run_block(const struct ctl_options *options)

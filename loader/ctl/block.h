@@ -60,4 +60,13 @@ int block_operands(const struct ctl_options *options, const struct tproxy_block_
 int block_guard(struct block_store *store, const struct ctl_options *options,
 		struct block_list *list, uint64_t now);
 
+/*
+ * Refuses the loss of allow entries that protect a default gateway, unless --force is given, or the
+ * peer of the ssh session, unless --no-safety is. They are lost if they go or get an end. @lost has
+ * their prefixes, sorted; others are ignored. With @blocks_too the block entries of these prefixes
+ * go too. Returns 0, -EPERM, or another -errno, logged.
+ */
+int block_guard_lost(struct block_store *store, const struct ctl_options *options,
+		     const struct block_items *lost, bool blocks_too, uint64_t now);
+
 #endif

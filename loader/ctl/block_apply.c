@@ -39,7 +39,7 @@
 /* What an --apply does. */
 struct apply {
 	const struct ctl_options *options;
-	uint64_t now, began_ms;
+	uint64_t now, began_ms, duration_ms;
 	struct block_list files; /* their comments are indices of options->operands, plus 1 */
 	struct block_list before, next;
 	struct block_file_counts counts;
@@ -89,12 +89,25 @@ static int read_files(struct apply *a)
 
 static void note_counts(const struct apply *a)
 {
-	if (a->counts.n_masked)
-		log_warning("%zu entries have bits beyond their length, which were cleared",
-			    a->counts.n_masked);
-	if (a->counts.n_loopback)
-		log_warning("%zu entries of loopback addresses were left out: these always pass",
-			    a->counts.n_loopback);
+	const struct block_file_counts *counts = &a->counts;
+
+	if (counts->n_masked)
+		log_warning("%zu %s bits beyond %s length, which were cleared", counts->n_masked,
+			    counts->n_masked == 1 ? "entry has" : "entries have",
+			    counts->n_masked == 1 ? "its" : "their");
+	if (counts->n_loopback)
+		log_warning("%zu %s of loopback addresses %s left out: these always pass",
+			    counts->n_loopback, counts->n_loopback == 1 ? "entry" : "entries",
+			    counts->n_loopback == 1 ? "was" : "were");
+}
+
+/* A download that failed is an empty file, and an empty list blocks nothing. */
+static int check_files(const struct apply *a)
+{
+	if (a->options->force || a->files.kinds[TPROXY_BLOCK].n || a->files.kinds[TPROXY_ALLOW].n)
+		return 0;
+	log_err("the input has no entry, so nothing changes; --force applies it all the same, and `tproxyctl block --clear` removes all entries");
+	return -ENODATA;
 }
 
 /* Gives the entries of files their comments: --comment, or the name of the file. */
@@ -237,6 +250,7 @@ static int replace(struct apply *a, struct confirm *confirm)
 					/* hold= */ confirm);
 	if (r == 0)
 		a->generation = block_store_facts(store)->generation;
+	a->duration_ms = monotonic_coarse_ms() - a->began_ms;
 	return r;
 }
 
@@ -244,7 +258,6 @@ static void print_applied(const struct apply *a, bool in_force)
 {
 	const size_t n_blocks = a->next.kinds[TPROXY_BLOCK].n;
 	const size_t n_allows = a->next.kinds[TPROXY_ALLOW].n;
-	const uint64_t ms = monotonic_coarse_ms() - a->began_ms;
 	const uint64_t memory = NODE_SIZE * (block_items_nodes(&a->next.kinds[TPROXY_BLOCK]) +
 					     block_items_nodes(&a->next.kinds[TPROXY_ALLOW]));
 	_cleanup_(json_put) struct json_object *root = NULL;
@@ -253,7 +266,8 @@ static void print_applied(const struct apply *a, bool in_force)
 	if (!a->options->json) {
 		printf("the list blocks %zu and allows %zu: %zu new, %zu kept, %zu removed; in %s, with about %s of kernel memory; generation %u\n",
 		       n_blocks, n_allows, a->n_new, a->n_kept, a->n_removed,
-		       format_duration_ms(ms, time), format_bytes(memory, bytes), a->generation);
+		       format_duration_ms(a->duration_ms, time), format_bytes(memory, bytes),
+		       a->generation);
 		return;
 	}
 	root = json_new_document();
@@ -263,7 +277,7 @@ static void print_applied(const struct apply *a, bool in_force)
 	json_add_number(root, "new", a->n_new);
 	json_add_number(root, "kept", a->n_kept);
 	json_add_number(root, "removed", a->n_removed);
-	json_add_number(root, "duration_ms", ms);
+	json_add_number(root, "duration_ms", a->duration_ms);
 	json_add_number(root, "kernel_bytes", memory);
 	json_add_bool(root, "in_force", in_force);
 	json_print(root);
@@ -315,7 +329,6 @@ static const struct confirm_kind confirm_list = {
 	.what = "the list",
 	.are = "is",
 	.them = "it",
-	.others = "another list was",
 	.previous = "the previous list is",
 	.keep = "tproxyctl block --keep",
 	.revert = "tproxyctl block --revert",
@@ -356,13 +369,14 @@ int block_apply(const struct ctl_options *options)
 	r = read_files(&a);
 	if (r == 0) {
 		note_counts(&a);
-		if (options->confirm_ms) {
-			r = apply_confirmed(&a);
-		} else {
-			r = replace(&a, /* confirm= */ NULL);
-			if (r == 0)
-				print_applied(&a, /* in_force= */ true);
-		}
+		r = check_files(&a);
+	}
+	if (r == 0 && options->confirm_ms) {
+		r = apply_confirmed(&a);
+	} else if (r == 0) {
+		r = replace(&a, /* confirm= */ NULL);
+		if (r == 0)
+			print_applied(&a, /* in_force= */ true);
 	}
 	block_list_finish(&a.files);
 	block_list_finish(&a.before);
@@ -374,17 +388,24 @@ int block_clear(const struct ctl_options *options)
 {
 	_cleanup_(block_work_end) struct block_work work = BLOCK_WORK_NULL;
 	const struct block_list none = {};
+	_cleanup_(json_put) struct json_object *root = NULL;
 	size_t n;
 
-	if (block_work_begin(options->pin_dir, &work) < 0)
+	if (block_work_begin_free(options->pin_dir, &work) < 0)
 		return EXIT_FAILURE;
-	if (block_store_is_held(&work.store))
-		block_store_settle(&work.store);
 	n = block_store_facts(&work.store)->n_entries[TPROXY_BLOCK] +
 	    block_store_facts(&work.store)->n_entries[TPROXY_ALLOW];
 	if (n && block_store_replace(&work.store, &none, &none, 0, /* hold= */ false) < 0)
 		return EXIT_FAILURE;
-	printf("removed %zu entries: the list is empty\n", n);
+	if (options->json) {
+		root = json_new_document();
+		json_add_number(root, "removed", n);
+		json_add_number(root, "blocked", 0);
+		json_add_number(root, "allowed", 0);
+		json_print(root);
+	} else {
+		printf("removed %zu %s: the list is empty\n", n, n == 1 ? "entry" : "entries");
+	}
 	return EXIT_SUCCESS;
 }
 
@@ -400,6 +421,25 @@ static int begin_held(const char *pin_dir, struct block_work *work)
 	return r;
 }
 
+/* Prints that the list in force is final, as a text or as JSON. */
+static void print_final(const struct ctl_options *options, const struct block_store *store,
+			bool confirmed)
+{
+	const unsigned int generation = block_store_facts(store)->generation;
+	_cleanup_(json_put) struct json_object *root = NULL;
+
+	if (options->json) {
+		root = json_new_document();
+		json_add_number(root, "generation", generation);
+		json_add_bool(root, "confirmed", confirmed);
+		json_print(root);
+	} else if (confirmed) {
+		printf("confirmed: generation %u stays\n", generation);
+	} else {
+		printf("taken back: the previous list is in force again\n");
+	}
+}
+
 int block_keep(const struct ctl_options *options)
 {
 	_cleanup_(block_work_end) struct block_work work = BLOCK_WORK_NULL;
@@ -407,7 +447,7 @@ int block_keep(const struct ctl_options *options)
 	if (begin_held(options->pin_dir, &work) < 0)
 		return EXIT_FAILURE;
 	block_store_settle(&work.store);
-	printf("confirmed: generation %u stays\n", block_store_facts(&work.store)->generation);
+	print_final(options, &work.store, /* confirmed= */ true);
 	return EXIT_SUCCESS;
 }
 
@@ -417,6 +457,6 @@ int block_revert(const struct ctl_options *options)
 
 	if (begin_held(options->pin_dir, &work) < 0 || block_store_restore(&work.store) < 0)
 		return EXIT_FAILURE;
-	printf("taken back: the previous list is in force again\n");
+	print_final(options, &work.store, /* confirmed= */ false);
 	return EXIT_SUCCESS;
 }

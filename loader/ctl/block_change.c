@@ -136,9 +136,12 @@ static int put_peer(struct block_store *store, const struct block_items *allows)
 	for (i = 0; i < allows->n && r == 0; i++) {
 		const struct block_item *item = &allows->list[i];
 
-		if (item->entry.flags & TPROXY_BLOCK_BY_SAFETY &&
-		    block_store_get(store, TPROXY_ALLOW, &item->prefix, &old) == 0)
+		if (!(item->entry.flags & TPROXY_BLOCK_BY_SAFETY))
+			continue;
+		r = block_store_get(store, TPROXY_ALLOW, &item->prefix, &old);
+		if (r == 0 || (r > 0 && old.ends_ns))
 			r = block_items_add(&peer, &item->prefix, &item->entry);
+		r = r < 0 ? r : 0;
 	}
 	if (r == 0)
 		r = block_store_put(store, TPROXY_ALLOW, &peer);
@@ -166,7 +169,8 @@ static int check_blocks(struct block_store *store, const struct ctl_options *opt
 	return r;
 }
 
-static int check_allows(struct block_store *store, const struct block_items *items)
+static int check_allows(struct block_store *store, const struct ctl_options *options,
+			const struct block_items *items, uint64_t now)
 {
 	struct block_items all = {};
 	int r;
@@ -174,6 +178,8 @@ static int check_allows(struct block_store *store, const struct block_items *ite
 	r = read_for_checks(store, TPROXY_ALLOW, items, &all);
 	if (r == 0)
 		r = check_depth(&all);
+	if (r == 0 && options->for_ms)
+		r = block_guard_lost(store, options, items, /* blocks_too= */ false, now);
 	free(all.list);
 	return r;
 }
@@ -237,7 +243,7 @@ static int add(const struct ctl_options *options, enum tproxy_block_kind kind,
 		r = complete(&work.store, options, kind, items, &renewed);
 	if (r == 0)
 		r = kind == TPROXY_BLOCK ? check_blocks(&work.store, options, items, now)
-					 : check_allows(&work.store, items);
+					 : check_allows(&work.store, options, items, now);
 	if (r < 0)
 		return r;
 	if (options->error)
@@ -350,6 +356,8 @@ static int unblock(const struct ctl_options *options, const struct block_items *
 	r = block_work_begin_free(options->pin_dir, &work);
 	if (r == 0)
 		r = block_store_purge(&work.store, now, &ended);
+	if (r == 0)
+		r = block_guard_lost(&work.store, options, items, /* blocks_too= */ true, now);
 	if (r < 0)
 		return r;
 	r = remove_items(&work.store, items, now, &n);

@@ -208,16 +208,41 @@ static int add_place(struct json_object *places, int fd, __u32 place)
 	return r;
 }
 
-static int read_stats(const struct block_store *store, struct json_object *root)
+/*
+ * Counts the entries that have not ended. Ended ones stay in the list until a command or
+ * tproxy-load --follow removes them. The list is read only if there may be such entries.
+ */
+static int count_entries(struct block_store *store, uint64_t now, size_t n[_TPROXY_BLOCK_KIND_MAX])
 {
 	const struct tproxy_block_slot *facts = block_store_facts(store);
-	struct json_object *places = json_object_new_array();
-	__u32 place;
+	struct block_list list = {};
+	size_t kind;
 	int r = 0;
 
-	add_facts(root, store, monotonic_kernel_ns());
-	json_add_number(root, "blocked", facts->n_entries[TPROXY_BLOCK]);
-	json_add_number(root, "allowed", facts->n_entries[TPROXY_ALLOW]);
+	if (facts->next_end_ns && facts->next_end_ns <= now)
+		r = block_store_read(store, &list);
+	for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX; kind++) {
+		n[kind] = facts->n_entries[kind];
+		if (r == 0 && list.kinds[kind].n) {
+			block_items_drop_ended(&list.kinds[kind], now);
+			n[kind] = list.kinds[kind].n;
+		}
+	}
+	block_list_finish(&list);
+	return r;
+}
+
+static int read_stats(struct block_store *store, struct json_object *root)
+{
+	const uint64_t now = monotonic_kernel_ns();
+	struct json_object *places = json_object_new_array();
+	size_t n[_TPROXY_BLOCK_KIND_MAX];
+	__u32 place;
+	int r = count_entries(store, now, n);
+
+	add_facts(root, store, now);
+	json_add_number(root, "blocked", n[TPROXY_BLOCK]);
+	json_add_number(root, "allowed", n[TPROXY_ALLOW]);
 	json_object_object_add(root, "places", places);
 	for (place = 0; place < _TPROXY_PLACE_MAX && r == 0; place++)
 		r = add_place(places, store->stats_fd, place);

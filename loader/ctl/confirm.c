@@ -220,7 +220,7 @@ static int log_outcome(const struct confirm_kind *kind, int r, bool keep)
 		log_err("cannot %s %s; %s does it", keep ? "confirm" : "take back", kind->what,
 			keep ? kind->keep : kind->revert);
 	else if (r == 2)
-		log_err("%s loaded meanwhile", kind->others);
+		log_err("%s that waited %s no longer in force", kind->what, kind->are);
 	else if (r == 1 || keep)
 		log_info("confirmed");
 	else

@@ -17,7 +17,6 @@ struct confirm_kind {
 	const char *what;	   /* "the rules" */
 	const char *are;	   /* "are" or "is" */
 	const char *them;	   /* "them" or "it" */
-	const char *others;	   /* what may be loaded meanwhile: "other rules were" */
 	const char *previous;	   /* "the previous rules are" */
 	const char *keep, *revert; /* commands */
 	const char *pin;	   /* whose lock a waiting process holds, see wait_lock.h */

@@ -334,13 +334,13 @@ static const struct optable_row rows[] = {
 	{
 		.name = "force",
 		OPTABLE_FLAG(struct ctl_options, force),
-		.commands = BIT(CTL_BLOCK),
+		.commands = BIT(CTL_BLOCK) | BIT(CTL_UNBLOCK) | BIT(CTL_ALLOW),
 		.help = "block the default gateway, or all addresses, if the list says so",
 	},
 	{
 		.name = "no-safety",
 		OPTABLE_FLAG(struct ctl_options, no_safety),
-		.commands = BIT(CTL_BLOCK),
+		.commands = BIT(CTL_BLOCK) | BIT(CTL_UNBLOCK) | BIT(CTL_ALLOW),
 		.help = "block the peer of this ssh session too",
 	},
 	{

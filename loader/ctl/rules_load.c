@@ -169,7 +169,6 @@ static const struct confirm_kind confirm_rules = {
 	.what = "the rules",
 	.are = "are",
 	.them = "them",
-	.others = "other rules were",
 	.previous = "the previous rules are",
 	.keep = "tproxyctl rules confirm",
 	.revert = "tproxyctl rules revert",

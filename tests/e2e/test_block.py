@@ -239,8 +239,8 @@ def test_renewal_keeps_the_counts(loaded, ctl):
 
 
 def test_bad_input_changes_nothing(loaded, ctl):
-    for argument in ("192.0.2.1/33", "example.org", "2001:db8::/129", "192.0.2.9-192.0.2.1",
-                     "127.0.0.1", "::1"):
+    for argument in ("192.0.2.1/33", "192.0.2.1/08", "example.org", "2001:db8::/129",
+                     "192.0.2.9-192.0.2.1", "127.0.0.1", "::1"):
         result = ctl("block", "192.0.2.7", argument)
         assert result.status == 2 and argument in result.err and result.err.count("\n") == 1
     assert shown(ctl) == {}
@@ -292,6 +292,37 @@ def test_apply(loaded, ctl):
     assert servers.try_at() == "EACCES" and is_attached(loaded)
     assert "removed 6 entries" in ctl("block", "--clear").succeeded().out
     assert servers.outcomes() == [DIRECT] * 4 and not is_attached(loaded)
+
+
+def test_input_without_an_entry(loaded, ctl):
+    """As of `curl ... | tproxyctl block --apply -`, where curl fails. To see it fail: leave out
+    check_files()."""
+    ctl("block", "--apply", "-", data="192.0.2.1\n").succeeded()
+    for data in ("", "# nothing\n", "127.0.0.0/8\n"):
+        result = ctl("block", "--apply", "-", data=data)
+        assert result.status == 1 and "--force" in result.err and "--clear" in result.err, result
+        assert result.err.count("\n") == (2 if "127" in data else 1)
+    assert blocked(ctl) == ["192.0.2.1"]
+    ctl("block", "--apply", "-", "--force", data="").succeeded()
+    assert blocked(ctl) == []
+
+
+def test_counts_in_words(loaded, ctl):
+    result = ctl("block", "--apply", "-", data="10.1.2.3/8\n127.0.0.1\n").succeeded()
+    assert "1 entry has bits beyond its length" in result.err
+    assert "1 entry of loopback addresses was left out" in result.err
+    assert "removed 1 entry:" in ctl("block", "--clear").succeeded().out
+    ctl("block", "192.0.2.1").succeeded()
+    answer = json.loads(ctl("block", "--clear", "--json").succeeded().out)
+    assert (answer["removed"], answer["blocked"], answer["allowed"]) == (1, 0, 0)
+
+
+def test_stats_count_entries_that_have_not_ended(loaded, ctl):
+    ctl("block", "192.0.2.1", "192.0.2.2", "--for", "50ms").succeeded()
+    ctl("block", "192.0.2.3", "--for", "1h").succeeded()
+    host.wait_until(lambda: blocked(ctl) == ["192.0.2.3"], "two have ended", 10)
+    assert stats(ctl)["blocked"] == 1
+    assert "the list blocks 1 " in ctl("block", "--stats").succeeded().out
 
 
 def test_apply_from_stdin(loaded, ctl):
@@ -371,16 +402,21 @@ def test_a_list_that_is_changed_in_place_shows_a_gap(loaded, ctl):
 class Waiting:
     """An --apply that waits for confirmation."""
 
-    def __init__(self, bed, binary, path, seconds):
+    def __init__(self, bed, binary, path, seconds, *options):
         self._log = bed.directory / "confirm.log"
-        with self._log.open("wb") as log:
+        self._out = bed.directory / "confirm.out"
+        with self._log.open("wb") as log, self._out.open("wb") as out:
             self.process = subprocess.Popen(
                 [binary, "block", "--apply", path, "--confirm", f"{seconds}s", "--pin-dir",
-                 bed.pins.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 bed.pins.path, *options], stdin=subprocess.DEVNULL, stdout=out, stderr=log)
         host.wait_until(lambda: "to keep it" in self._log.read_text(), "it has asked", 10)
 
     def output(self):
         return self._log.read_text()
+
+    def answer(self):
+        """With --json."""
+        return json.loads(self._out.read_text())
 
 
 @pytest.fixture
@@ -403,9 +439,12 @@ def check_taken_back(ctl, servers):
 
 
 def test_confirm_takes_back_after_the_time(loaded, ctl, binary, before):
-    waiting = Waiting(loaded, binary, write_list(loaded, SERVER2), 1)
+    began = time.monotonic()
+    waiting = Waiting(loaded, binary, write_list(loaded, SERVER2), 1, "--json")
     assert waiting.process.wait(20) == 1
     assert "not confirmed: the previous list is in force again" in waiting.output()
+    # Without the time of the wait.
+    assert waiting.answer()["duration_ms"] <= (time.monotonic() - began - 1) * 1000
     check_taken_back(ctl, before)
 
 
@@ -419,18 +458,34 @@ def test_confirm_takes_back_when_it_is_ended(loaded, ctl, binary, before, number
     check_taken_back(ctl, before)
 
 
+def test_confirm_while_the_command_is_stopped(loaded, ctl, binary, before):
+    """The second process takes the list back. To see it fail: wait without a timeout in guard()."""
+    waiting = Waiting(loaded, binary, write_list(loaded, SERVER2), 1)
+    os.kill(waiting.process.pid, signal.SIGSTOP)
+    assert before.outcomes() == NEW
+    try:
+        host.wait_until(lambda: not stats(ctl)["unconfirmed"], "it was taken back", 20)
+        assert before.outcomes() == OLD
+    finally:
+        os.kill(waiting.process.pid, signal.SIGCONT)
+    assert waiting.process.wait(20) == 1
+    assert "the list that waited is no longer in force" in waiting.output()
+
+
 def test_confirm_by_command(loaded, ctl, binary, before):
     """During the wait the list cannot be changed."""
     waiting = Waiting(loaded, binary, write_list(loaded, SERVER2), 60)
-    refused = ctl("block", "192.0.2.1")
-    assert refused.status == 1 and "block --keep" in refused.err
+    for options in (["192.0.2.1"], ["--clear"]):
+        refused = ctl("block", *options)
+        assert refused.status == 1 and "block --keep" in refused.err, options
     ctl("block", "--keep").succeeded()
     assert waiting.process.wait(20) == 0
     assert before.outcomes() == NEW and blocked(ctl) == [SERVER, SERVER2]
     assert ctl("block", "--revert").status == 1
     waiting = Waiting(loaded, binary, write_list(loaded, "203.0.113.77"), 60)
     ctl("block", "--revert").succeeded()
-    waiting.process.wait(20)
+    assert waiting.process.wait(20) == 1
+    assert "the list that waited is no longer in force" in waiting.output()
     assert blocked(ctl) == [SERVER, SERVER2]
 
 
@@ -486,6 +541,40 @@ def test_the_default_gateway_wants_force(loaded, ctl):
     ctl("block", host6.SERVER6, "--force").succeeded()
 
 
+def test_an_allow_entry_that_protects_the_gateway(loaded, ctl):
+    """It does not go, and gets no end, without --force. To see it fail: do not call
+    block_guard_lost()."""
+    loaded.client_net.ip(f"route add default via {SERVER} table 77")
+    ctl("allow", SERVER, "--for", "1h").succeeded()
+    assert "default gateway" in ctl("block", f"{SERVER}/24").err
+    ctl("allow", SERVER, SERVER2).succeeded()
+    ctl("block", f"{SERVER}/24", "192.0.2.1").succeeded()
+    held = shown(ctl)
+    for command in (("unblock", SERVER), ("unblock", "192.0.2.1", SERVER),
+                    ("allow", SERVER, "--for", "1h")):
+        result = ctl(*command)
+        assert result.status == 1 and f"default gateway {SERVER}" in result.err, result
+        assert "--force" in result.err and result.err.count("\n") == 1 and shown(ctl) == held
+    ctl("unblock", "192.0.2.1").succeeded()
+    ctl("allow", f"{SERVER}/30").succeeded()
+    assert ctl("allow", SERVER, "--for", "1h").succeeded()
+    assert ctl("unblock", f"{SERVER}/30").status == 1 and ("allow", SERVER) in shown(ctl)
+    ctl("unblock", f"{SERVER}/30", "--force")
+    ctl("allow", SERVER).succeeded()
+    ctl("unblock", SERVER, f"{SERVER}/24").succeeded()
+    assert shown(ctl).keys() == {("allow", SERVER2)}
+
+
+def test_a_file_without_the_allow_entry_of_the_gateway(loaded, ctl):
+    loaded.client_net.ip(f"route add default via {SERVER} table 77")
+    ctl("block", "--apply", "-", data=f"allow {SERVER}\n192.0.2.1\n").succeeded()
+    ctl("block", f"{SERVER}/24").succeeded()
+    for data in ("192.0.2.1\n", f"allow {SERVER} for 1h\n"):
+        result = ctl("block", "--apply", "-", data=data)
+        assert result.status == 1 and "default gateway" in result.err, result
+    assert ("allow", SERVER) in shown(ctl)
+
+
 @pytest.mark.parametrize("cidrs", [("0.0.0.0/0",), ("::/0",), ("0.0.0.0/1", "128.0.0.0/1"),
                                    ("2000::/3",)])
 def test_all_addresses_want_force(loaded, ctl, cidrs):
@@ -516,6 +605,14 @@ def test_the_peer_of_the_ssh_session_passes(loaded, ctl, binary, how):
     assert ("allow", SERVER2) in shown(ctl)
     result = run("198.51.100.0/24", "192.0.2.0/24").succeeded()
     assert "stays allowed" not in result.err
+    result = loaded.run("env", variable, binary, "unblock", "--pin-dir", loaded.pins.path, SERVER2,
+                        place=loaded.bystander)
+    assert result.status == 1 and "--no-safety" in result.err, result
+    assert ("allow", SERVER2) in shown(ctl)
+    ctl("allow", SERVER2, "--for", "1h").succeeded()
+    # One with an end does not protect.
+    assert "stays allowed" in run("198.51.100.0/24").succeeded().err
+    assert "ends_in_ms" not in shown(ctl)["allow", SERVER2]
     ctl("unblock", SERVER2)
     run("--apply", write_list(loaded, "198.51.100.0/25")).succeeded()
     assert servers.outcomes() == OLD
