@@ -67,7 +67,7 @@ static int add_targets(const struct load_options *given, const struct tproxy_tar
 	return r;
 }
 
-/* All interfaces of a load have the same mode. */
+/* All interfaces of a load have the same mode and network namespace. */
 static int add_interfaces(struct load_options *o)
 {
 	_cleanup_free_ struct tproxy_target *list = NULL;
@@ -84,6 +84,7 @@ static int add_interfaces(struct load_options *o)
 		snprintf(o->xdp[i], sizeof(o->xdp[i]), "%.*s", IFNAMSIZ - 1, list[i].path);
 	o->n_xdp = n;
 	o->xdp_mode = (enum tproxy_xdp_mode)list[0].xdp_mode;
+	o->xdp_netns = list[0].cgroup_id;
 	return 0;
 }
 

@@ -263,6 +263,9 @@ static int look(struct follow *f)
 	int r;
 
 	r = bpffs_abi_version(f->pin_dir, &version);
+	/* A load that has just begun has not written it yet. */
+	if (r == 0 && !version)
+		r = -ENOENT;
 	if (r == 0 && version != TPROXY_ABI_VERSION)
 		r = -EPROTO;
 	if (r == 0)

@@ -41,6 +41,7 @@ struct load_options {
 	size_t n_xdp;
 	size_t n_xdp_of_file; /* how many of them are from config */
 	enum tproxy_xdp_mode xdp_mode;
+	__u64 xdp_netns; /* --again: cookie of the interfaces' network namespace; 0: this one */
 	gid_t relay_gid; /* 0: only root may register */
 	bool fail_closed;
 	bool include_loopback;

@@ -12,7 +12,9 @@
 #include "xdp.h"
 
 #include <errno.h>
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +50,10 @@ int xdp_step_open(const struct load_options *options, struct xdp_step *step)
 		log_err("cannot prepare the interfaces of --xdp: %s", strerror(-r));
 		return r;
 	}
+	if (options->xdp_netns && options->xdp_netns != cookie) {
+		step->elsewhere = true;
+		cookie = options->xdp_netns;
+	}
 	for (i = 0; i < options->n_xdp; i++) {
 		step->list[i] = (struct tproxy_target){
 			.cgroup_id = cookie,
@@ -72,7 +78,7 @@ int xdp_step_check(const struct pins *pins, const struct xdp_step *step)
 	struct xdp_look look;
 	size_t i;
 
-	for (i = 0; i < step->n; i++) {
+	for (i = 0; i < step->n && !step->elsewhere; i++) {
 		xdp_link_look(pins, &step->list[i], &look);
 		if (look.state == XDP_FOREIGN) {
 			xdp_holder_log(step->list[i].path, &look.interface);
@@ -110,10 +116,37 @@ static const struct tproxy_target *find_before(const struct xdp_step *step, cons
 	return NULL;
 }
 
-int xdp_step_attach(const struct bpf_object *object, const struct pins *pins, struct xdp_step *step,
+/*
+ * A callback of pins_for_each(). Gives a link the new program, also if its interface is one of
+ * another network namespace, where nothing can be looked up by name.
+ */
+static int update_link(struct pins *pins, const char *name, void *data)
+{
+	const int *prog_fd = data;
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX];
+	struct xdp_link link;
+	int r;
+
+	if (xdp_link_read(pins, name, &link) < 0 || link.severed)
+		return 0;
+	r = pins_path(pins, name, path);
+	if (r < 0)
+		return r;
+	fd = bpf_obj_get(path);
+	r = fd < 0 ? fd : bpf_link_update(fd, *prog_fd, NULL);
+	/* Its interface was removed just now. */
+	if (r == -ENOLINK)
+		return 0;
+	if (r < 0)
+		log_err("cannot update '%s': %s", path, strerror(-r));
+	return r;
+}
+
+int xdp_step_attach(const struct bpf_object *object, struct pins *pins, struct xdp_step *step,
 		    struct created *created)
 {
-	const int prog_fd = bpf_program__fd(programs_find(object, &hooks[HOOK_XDP]));
+	int prog_fd = bpf_program__fd(programs_find(object, &hooks[HOOK_XDP]));
 	const struct tproxy_target *before;
 	char name[PINS_LINK_LEN];
 	struct xdp_look look;
@@ -126,6 +159,8 @@ int xdp_step_attach(const struct bpf_object *object, const struct pins *pins, st
 		before = find_before(step, step->list[i].path);
 		if (before)
 			step->list[i].xdp_error = before->xdp_error;
+		if (step->elsewhere)
+			continue;
 		r = xdp_link_attach(pins, prog_fd, &step->list[i], &is_new);
 		if (is_new) {
 			xdp_link_look(pins, &step->list[i], &look);
@@ -135,7 +170,7 @@ int xdp_step_attach(const struct bpf_object *object, const struct pins *pins, st
 		if (r < 0 && r != -ENODEV)
 			return r;
 	}
-	return 0;
+	return step->elsewhere ? pins_for_each(pins, update_link, &prog_fd) : 0;
 }
 
 /* Arguments and results of detach_if_unwanted(). */
@@ -151,6 +186,8 @@ static bool is_wanted(const struct pins *pins, const struct xdp_step *step,
 	struct xdp_look look;
 	size_t i;
 
+	if (step->elsewhere)
+		return !link->severed;
 	for (i = 0; i < step->n; i++) {
 		xdp_link_look(pins, &step->list[i], &look);
 		if (look.state == XDP_ATTACHED && look.link.index == link->index)
@@ -194,9 +231,21 @@ static void report_one(const struct pins *pins, const struct tproxy_target *targ
 		       name);
 		return;
 	}
+	if (look.state == XDP_ELSEWHERE) {
+		printf("interface '%s' is one of another network namespace, where it stays as it was; to filter one of this namespace, load with all options\n",
+		       name);
+		return;
+	}
 	xdp_link_why(target, &look.interface, why);
 	printf("interface '%s': filtered, %s%s%s\n", name, interface_xdp_name(look.interface.xdp),
 	       *why ? ": " : "", why);
+}
+
+static bool is_of_here(const struct tproxy_target *target)
+{
+	uint64_t cookie;
+
+	return netns_tour_cookie(&cookie) == 0 && cookie == target->cgroup_id;
 }
 
 void xdp_step_report(const struct pins *pins, const struct xdp_step *step)
@@ -208,12 +257,14 @@ void xdp_step_report(const struct pins *pins, const struct xdp_step *step)
 		report_one(pins, &step->list[i]);
 	for (i = 0; i < step->n_before; i++) {
 		for (j = 0; j < step->n; j++) {
-			if (strcmp(step->before[i].path, step->list[j].path) == 0)
+			if (strcmp(step->before[i].path, step->list[j].path) == 0 &&
+			    step->before[i].cgroup_id == step->list[j].cgroup_id)
 				break;
 		}
 		escape_text(step->before[i].path, strnlen(step->before[i].path, IFNAMSIZ - 1), name,
 			    sizeof(name));
 		if (j == step->n)
-			printf("interface '%s': no longer filtered\n", name);
+			printf("interface '%s'%s: no longer filtered\n", name,
+			       is_of_here(&step->before[i]) ? "" : " of another network namespace");
 	}
 }

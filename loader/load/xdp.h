@@ -15,6 +15,7 @@ struct tproxy_target;
 struct xdp_step {
 	struct tproxy_target *list; /* as --xdp names them */
 	size_t n;
+	bool elsewhere;		      /* --again: the interfaces are of another network namespace */
 	struct tproxy_target *before; /* those of the load before */
 	size_t n_before;
 };
@@ -36,9 +37,9 @@ void xdp_step_read_before(int targets_fd, struct xdp_step *step);
 
 /*
  * Attaches the program of @object to the interfaces that exist. Links of an earlier load get the
- * new program. New pins are noted in *created.
+ * new program, those of another network namespace too. New pins are noted in *created.
  */
-int xdp_step_attach(const struct bpf_object *object, const struct pins *pins, struct xdp_step *step,
+int xdp_step_attach(const struct bpf_object *object, struct pins *pins, struct xdp_step *step,
 		    struct created *created);
 
 /*

@@ -333,12 +333,21 @@ def test_follow_stays(bed, place, load, follow, spare):
     assert follower(bed, place) == 0
 
 
-def test_other_namespace(bed, load):
-    """Indexes mean nothing there: a second load elsewhere moves the filter, and status does not
-    guess. To see it fail: compare indexes only."""
+def test_other_namespace(bed, place, load, state):
+    """Indexes mean nothing there: status does not guess. --again leaves the interfaces filtered
+    where they are, with the new program. A load that names them moves the filter, and says so. To
+    see it fail: leave out xdp_netns."""
     load(xdp=[VETH]).succeeded()
     elsewhere = host.Place(bed.outside, bed.client_net)
     result = bed.tproxy_load("--status", "--json", place=elsewhere)
     assert json.loads(result.succeeded().out)["xdp"]["interfaces"][0]["state"] == "elsewhere"
-    bed.tproxy_load("--again", place=elsewhere).succeeded()
+    mode, before = attached(bed)
+    out = bed.tproxy_load("--again", place=elsewhere).succeeded().out
+    assert f"'{VETH}' is one of another network namespace" in out
+    assert attached(bed) == (mode, pinned_program(bed)) and pinned_program(bed) != before
+    bed.tproxy_load("--again", place=place).succeeded()
+    assert attached(bed) == (mode, pinned_program(bed))
+    assert state()["interfaces"][0]["state"] == "attached"
+    out = bed.tproxy_load("--cgroup", bed.scope, "--xdp", VETH, place=elsewhere).succeeded().out
+    assert f"'{VETH}' of another network namespace: no longer filtered" in out
     assert attached(bed) is None
