@@ -82,6 +82,25 @@ def pins(bed):
     return [name for name in bed.pins.names() if name.startswith("xdp_")]
 
 
+def attach_by_netlink(bed, name, mode, pin):
+    """ip(8) may make directories in /sys/fs/bpf, which is one of its own here."""
+    subprocess.run(["nsenter", f"--net={bed.server_net.path}", "unshare", "--mount",
+                    "--propagation", "private", "sh", "-c",
+                    f"mount -t bpf bpf /sys/fs/bpf && ip link set dev {name} {mode} pinned {pin}"],
+                   check=True)
+
+
+@pytest.fixture(autouse=True)
+def bpffs_of_the_host():
+    """No test here leaves anything in it."""
+    directory = "/sys/fs/bpf"
+    before = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    yield
+    after = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    # Other programs of the host may pin there: those of ip(8) are meant.
+    assert not {"ip", "xdp", "tc"} & set(after).difference(before)
+
+
 def make_again(bed, name):
     """Removes an interface, and makes another one of that name."""
     bed.server_net.ip(f"link del {name}")
@@ -224,7 +243,7 @@ def test_other_program(bed, place, load, doctor, how):
     pin = bed.directory / "bpf" / "theirs"
     load_xdp(pin, name=b"theirs")
     if how == "netlink":
-        bed.server_net.ip(f"link set dev {VETH} xdpgeneric pinned {pin}")
+        attach_by_netlink(bed, VETH, "xdpgeneric", pin)
         owner = "attached by netlink"
     else:
         with bed.server_net.inside():
@@ -252,7 +271,7 @@ def test_other_program_comes_later(bed, place, load, state, doctor, spare):
     pin = bed.directory / "bpf" / "theirs"
     load_xdp(pin, name=b"theirs")
     make_again(bed, spare)
-    bed.server_net.ip(f"link set dev {spare} xdpdrv pinned {pin}")
+    attach_by_netlink(bed, spare, "xdpdrv", pin)
     (entry,) = state()["interfaces"]
     assert entry["state"] == "foreign" and "'theirs'" in entry["holder"]
     fix = doctor(place=place).only("error", "xdp", "'theirs'", "netlink")
