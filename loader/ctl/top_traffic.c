@@ -112,12 +112,17 @@ static int start_guard(struct top_traffic *t, struct top *top, const char *pin_d
 	return -EPERM;
 }
 
-/* Another top that ends may have switched counting off. */
+/*
+ * Another top that ends may have switched counting off. If it was killed together with its guard,
+ * counting is on for now, and only the end of another guard switches it off. So each top that needs
+ * counts has a guard, also if they are on.
+ */
 static int need_counts(struct top_traffic *t, struct top *top, const char *pin_dir)
 {
+	const enum traffic_state state = traffic_state(pin_dir);
 	int r;
 
-	if (traffic_state(pin_dir) != TRAFFIC_OFF)
+	if (state == TRAFFIC_STAYS || (state == TRAFFIC_FOR_NOW && t->guard))
 		return 0;
 	end_guard(t);
 	r = start_guard(t, top, pin_dir);

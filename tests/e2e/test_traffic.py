@@ -2,6 +2,7 @@
 """Traffic by cgroup: packets and bytes, in `tproxyctl top --by traffic` and in the metrics."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -195,6 +196,20 @@ def test_two_tops(loaded, binary):
     other.signal(signal.SIGTERM)
     other.wait()
     host.wait_until(lambda: not attached(loaded), "the hooks are detached")
+
+
+def test_top_and_its_guard_are_killed(loaded, binary, ctl):
+    """The next top switches counting off when it ends. To see it fail: start no guard while counts
+    are on."""
+    top = start_top(loaded, binary)
+    with open(f"/proc/{top.pid}/task/{top.pid}/children", encoding="ascii") as children:
+        (guard,) = map(int, children.read().split())
+    for pid in (guard, top.pid):
+        os.kill(pid, signal.SIGKILL)
+    top.wait()
+    assert attached(loaded)
+    ctl("top", "--by", "traffic", "--once", *DELAY).succeeded()
+    assert not attached(loaded)
 
 
 def test_option_of_the_load(bed, ctl, traffic):
