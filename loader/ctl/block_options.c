@@ -2,6 +2,7 @@
 /* tproxyctl block, unblock and allow: the values of their options, and their operands. */
 #include "block_options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,10 +59,15 @@ int block_options_set_comment(const struct optable_row *row, void *options, cons
 			      unsigned int line, char error[OPTABLE_ERROR_LEN])
 {
 	struct ctl_options *o = options;
+	const char *c;
 
 	if (strlen(value) >= sizeof(o->comment))
 		return optable_refuse(error, "'%s' is longer than the %zu bytes of a comment",
 				      value, sizeof(o->comment) - 1);
+	for (c = value; *c; c++) {
+		if (iscntrl((unsigned char)*c))
+			return optable_refuse(error, "a comment has no control characters");
+	}
 	strcpy(o->comment, value);
 	return 0;
 }

@@ -183,6 +183,21 @@ def test_datagrams_both_ways(loaded, ctl):
     assert exchange_udp(loaded, port) == b"ping"
 
 
+def connect_and_send(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(address)
+        with pytest.raises(PermissionError):
+            sock.send(b"x")
+
+
+def test_udp_sockets_connect(loaded, ctl):
+    """Only their datagrams are refused: getaddrinfo() sorts by the outcome of connect()."""
+    ctl("block", SERVER).succeeded()
+    loaded.run_in(partial(connect_and_send, (SERVER, 9)))
+    assert place(ctl, "connect")["dropped"] == 0
+    assert place(ctl, "egress")["dropped"] == 1
+
+
 def bound_datagrams(address):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(address)
@@ -244,6 +259,7 @@ def test_bad_input_changes_nothing(loaded, ctl):
         result = ctl("block", "192.0.2.7", argument)
         assert result.status == 2 and argument in result.err and result.err.count("\n") == 1
     assert shown(ctl) == {}
+    assert "control" in ctl("block", "192.0.2.7", "--comment", "a\tb").err and shown(ctl) == {}
     path = write_list(loaded, "192.0.2.1", "192.0.2.2 during 1h", "allow", "192.0.2.3 for 8d")
     result = ctl("block", "--apply", path)
     assert result.status == 1 and shown(ctl) == {}
