@@ -41,7 +41,9 @@ static void write_block(FILE *out, const struct packets *p)
 	enum tproxy_place place;
 	size_t i;
 
-	promtext_head(out, "tproxy_block_entries", "gauge", "Entries of the list in force.");
+	promtext_head(
+		out, "tproxy_block_entries", "gauge",
+		"Entries of the list in force, with those that have ended and are not removed yet.");
 	fprintf(out, "tproxy_block_entries{kind=\"block\"} %" PRIu32 "\n",
 		p->n_entries[TPROXY_BLOCK]);
 	fprintf(out, "tproxy_block_entries{kind=\"allow\"} %" PRIu32 "\n",
