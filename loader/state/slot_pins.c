@@ -70,29 +70,37 @@ void slot_pins_remove_staged(const struct pins *pins, enum pinned_map_id id)
 	pins_remove(pins, name);
 }
 
-int slot_pins_open_name(const struct pins *pins, const char *name, int *ret_fd)
+/* A map that is opened for reading may be on a file system that is mounted read-only. */
+static int open_name(const struct pins *pins, const char *name, bool writable, int *ret_fd)
 {
+	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = writable ? 0 : BPF_F_RDONLY);
 	char path[PATH_MAX];
 	int fd, r;
 
 	r = pins_path(pins, name, path);
 	if (r < 0)
 		return r;
-	fd = bpf_obj_get(path);
+	fd = bpf_obj_get_opts(path, &opts);
 	if (fd < 0)
 		return fd;
 	*ret_fd = fd;
 	return 0;
 }
 
+int slot_pins_open_name(const struct pins *pins, const char *name, int *ret_fd)
+{
+	return open_name(pins, name, /* writable= */ true, ret_fd);
+}
+
 /* Opens a pin if it is that of the map with this id. Returns -ENOENT if it is not. */
-static int open_pin_of(const struct pins *pins, const char *name, uint32_t id, int *ret_fd)
+static int open_pin_of(const struct pins *pins, const char *name, uint32_t id, bool writable,
+		       int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
 	uint32_t pinned;
 	int r;
 
-	r = slot_pins_open_name(pins, name, &fd);
+	r = open_name(pins, name, writable, &fd);
 	if (r == 0)
 		r = bpffs_map_id(fd, &pinned);
 	if (r < 0)
@@ -113,11 +121,11 @@ int slot_pins_open_used(const struct pins *pins, int outer_fd, uint32_t slot, en
 	r = inner_map_id(outer_fd, slot, &map_id);
 	if (r < 0)
 		return r;
-	r = open_pin_of(pins, pinned_maps[id].name, map_id, ret_fd);
+	r = open_pin_of(pins, pinned_maps[id].name, map_id, /* writable= */ true, ret_fd);
 	if (r != -ENOENT)
 		return r;
 	staged_name(id, staged);
-	r = open_pin_of(pins, staged, map_id, ret_fd);
+	r = open_pin_of(pins, staged, map_id, /* writable= */ true, ret_fd);
 	if (r == 0)
 		return slot_pins_rename(pins, id);
 	r = inner_map_open(outer_fd, slot, ret_fd);
@@ -135,6 +143,6 @@ int slot_pins_open_read(const struct pins *pins, int outer_fd, uint32_t slot, en
 	r = inner_map_id(outer_fd, slot, &map_id);
 	if (r < 0)
 		return r;
-	r = open_pin_of(pins, pinned_maps[id].name, map_id, ret_fd);
+	r = open_pin_of(pins, pinned_maps[id].name, map_id, /* writable= */ false, ret_fd);
 	return r == -ENOENT ? inner_map_open(outer_fd, slot, ret_fd) : r;
 }
