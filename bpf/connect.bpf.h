@@ -417,6 +417,16 @@ static __always_inline void tell_watchers(const struct attempt *a, const struct 
 		      a->rule_counter, watch_outcome(verdict, (__u8)decision->reason, error));
 }
 
+/* Notes the connection. The test comes before the call that gives the socket its cookie. */
+static __always_inline void observe(const struct attempt *a)
+{
+	struct bpf_sock *sk = a->ctx->sk;
+	const bool may_have_entry = sk && !is_unknown(sk);
+
+	observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
+		      a->rule_counter, may_have_entry);
+}
+
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
 static __always_inline int conclude(const struct attempt *a)
 {
@@ -430,8 +440,7 @@ static __always_inline int conclude(const struct attempt *a)
 	if (a->interest->watching)
 		tell_watchers(a, &decision);
 	if (decision.verdict == VERDICT_OBSERVE)
-		observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
-			      a->rule_counter);
+		observe(a);
 	if (decision.verdict != VERDICT_REFUSE)
 		return CONNECT_PROCEED;
 	if (decision.fail_closed)

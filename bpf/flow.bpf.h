@@ -98,7 +98,7 @@ static __always_inline bool flow_set_observed(struct tproxy_flow *flow)
 
 	if (!is_observing())
 		return false;
-	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	observed = observed_find(cookie);
 	if (!observed)
 		return false;
 	flow->started_ns = observed->started_ns;

@@ -265,7 +265,7 @@ static __always_inline bool list_get_observed(__u64 cookie, struct list_conn *re
 
 	if (!is_observing())
 		return false;
-	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	observed = observed_find(cookie);
 	if (!observed || !(observed->flags & TPROXY_OBSERVED_SENT))
 		return false;
 	ret->observed = true;
@@ -282,7 +282,7 @@ static __always_inline bool list_get_observed(__u64 cookie, struct list_conn *re
 }
 
 /*
- * Callbacks that count the entries of both maps. They add atomically, although nobody else does:
+ * Callbacks that count the entries of the maps. They add atomically, although nobody else does:
  * otherwise the verifier would follow each value of the sum.
  */
 static long list_count_sock(void *map, const __u64 *key, const struct tproxy_conn *conn, __u64 *n)
@@ -299,14 +299,24 @@ static long list_count_observed(void *map, const __u64 *key, const struct tproxy
 	return 0;
 }
 
+static long list_count_slot(void *map, const __u32 *key, const struct tproxy_observed_slot *slot,
+			    __u64 *n)
+{
+	if (slot->cookie && slot->conn.flags & TPROXY_OBSERVED_SENT)
+		__sync_fetch_and_add(n, 1);
+	return 0;
+}
+
 /* After the last socket: a reader that got fewer lines looks into the other namespaces. */
 static __always_inline void list_total(struct seq_file *seq)
 {
 	__u64 n = 0;
 
 	bpf_for_each_map_elem(&map_socks, list_count_sock, &n, 0);
-	if (is_observing())
+	if (is_observing()) {
+		bpf_for_each_map_elem(&map_observed_slots, list_count_slot, &n, 0);
 		bpf_for_each_map_elem(&map_observed, list_count_observed, &n, 0);
+	}
 	list_print(seq, "# total in all network namespaces: %llu\n", n);
 }
 

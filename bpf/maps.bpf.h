@@ -214,8 +214,19 @@ struct {
 	__type(value, __u64);
 } map_cgroup_bits SEC(".maps");
 
+/* Mmapable only because that aligns the slots to cache lines. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TPROXY_OBSERVED_SLOTS);
+	__type(key, __u32);
+	__type(value, struct tproxy_observed_slot);
+} map_observed_slots SEC(".maps");
+
+/* Not preallocated, because it is mostly empty: it has the connections whose slot is taken. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, TPROXY_OBSERVED_MAX);
 	__type(key, __u64);
 	__type(value, struct tproxy_observed);

@@ -2,16 +2,21 @@
 /*
  * Observed connections: direct ones whose end is reported, because a rule says so.
  *
- *   connect                    observe_begin(): an entry in map_observed, with the process
+ *   connect                    observe_begin(): an entry, with the process
  *   sockops TCP_CONNECT        observe_sent(): adds the source and requests the STATE callback
  *   sockops ESTABLISHED        observe_established(): requests the callback again
  *   sockops STATE -> CLOSE     observe_end(): reports the end in map_events, deletes the entry
  *   connect, sock_release      observe_again(), observe_released(): an attempt without a SYN
  *
- * There is no socket storage: its creation would cost more than all of these steps. Each hook looks
- * up the socket's cookie, but only while map_interest says that there may be entries. It has a time
- * and no number of entries: all CPUs would write to a number at each connection, and that cost as
- * much as the event.
+ * The entry is in the slot of the socket's cookie, or in map_observed if another connection has
+ * that slot. Cookies are consecutive, so the slots of connections that are alive mostly differ. A
+ * slot is two cache lines. Mostly one CPU connects and another one sees the end, so the number of
+ * cache lines is what an entry costs. An entry of a hash map, and socket storage, have several
+ * more.
+ *
+ * Each hook looks up the socket's cookie, but only while map_interest says that there may be
+ * entries. It has a time and no number of entries: all CPUs would write to a number at each
+ * connection, and that cost as much as the event.
  *
  * The hook that deletes the entry reports the connection, so each connection is reported once.
  * Connections that cannot be noted or reported are counted. The sweep finds entries whose socket is
@@ -22,7 +27,6 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
-#include <linux/errno.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
@@ -81,6 +85,51 @@ static __always_inline void count_loss(enum tproxy_stat stat)
 		__sync_fetch_and_add(value, 1);
 }
 
+static __always_inline struct tproxy_observed_slot *observed_slot(__u64 cookie)
+{
+	__u32 key = cookie % TPROXY_OBSERVED_SLOTS;
+
+	return bpf_map_lookup_elem(&map_observed_slots, &key);
+}
+
+/* Returns the entry of a socket, or NULL. */
+static __always_inline struct tproxy_observed *observed_find(__u64 cookie)
+{
+	struct tproxy_observed_slot *slot = observed_slot(cookie);
+
+	if (slot && slot->cookie == cookie)
+		return &slot->conn;
+	return bpf_map_lookup_elem(&map_observed, &cookie);
+}
+
+/* Returns false if there is no entry: another CPU has deleted it. */
+static __always_inline bool observed_delete(__u64 cookie)
+{
+	struct tproxy_observed_slot *slot = observed_slot(cookie);
+
+	if (slot && slot->cookie == cookie)
+		return __sync_val_compare_and_swap(&slot->cookie, cookie, 0) == cookie;
+	return !bpf_map_delete_elem(&map_observed, &cookie);
+}
+
+/*
+ * Inserts the entry of a socket that has none. Returns 0 or -errno. While a slot is filled in, its
+ * cookie is that of no socket. The last exchange orders the stores, as the sweep on another CPU
+ * sees them.
+ */
+static __always_inline long observed_insert(__u64 cookie, const struct tproxy_observed *observed)
+{
+	struct tproxy_observed_slot *slot = observed_slot(cookie);
+
+	if (slot && !slot->cookie &&
+	    !__sync_val_compare_and_swap(&slot->cookie, 0, cookie | TPROXY_OBSERVED_BUSY)) {
+		slot->conn = *observed;
+		__sync_lock_test_and_set(&slot->cookie, cookie);
+		return 0;
+	}
+	return bpf_map_update_elem(&map_observed, &cookie, observed, BPF_NOEXIST);
+}
+
 /*
  * Reserves a report, and fills in the entry of the connection. The caller must then call
  * event_send(). Returns NULL if the ring is full; then the caller must call event_lose(). The
@@ -108,7 +157,7 @@ static __always_inline struct tproxy_event *event_begin(__u64 cookie,
  */
 static __always_inline void event_send(struct tproxy_event *event, __u64 cookie)
 {
-	if (bpf_map_delete_elem(&map_observed, &cookie)) {
+	if (!observed_delete(cookie)) {
 		bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
 		return;
 	}
@@ -118,7 +167,7 @@ static __always_inline void event_send(struct tproxy_event *event, __u64 cookie)
 /* Deletes the entry of a connection whose end cannot be reported. */
 static __always_inline void event_lose(__u64 cookie)
 {
-	if (!bpf_map_delete_elem(&map_observed, &cookie))
+	if (observed_delete(cookie))
 		count_loss(TPROXY_STAT_EVENTS_LOST);
 }
 
@@ -138,16 +187,17 @@ static __always_inline void observe_report(__u64 cookie, const struct tproxy_obs
 
 /*
  * VERDICT_OBSERVE: notes the connection of the calling process. A global function, see
- * rules_find(). A second call before the SYN keeps the entry of the first call.
+ * rules_find(). A second call before the SYN keeps the entry of the first call. may_have_entry is
+ * false for a socket without a cookie.
  */
 __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
-					    const struct tproxy_endpoint *dst, __u32 rule_counter)
+					    const struct tproxy_endpoint *dst, __u32 rule_counter,
+					    bool may_have_entry)
 {
 	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct tproxy_observed observed = {};
-	long r;
 
-	if (!dst)
+	if (!dst || (may_have_entry && observed_find(cookie)))
 		return 0;
 	observed.started_ns = bpf_ktime_get_ns();
 	observed.netns_cookie = netns_cookie;
@@ -158,8 +208,7 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 	observed.dst = *dst;
 	observed.rule_counter = rule_counter;
 	observing_begins(observed.started_ns);
-	r = bpf_map_update_elem(&map_observed, &cookie, &observed, BPF_NOEXIST);
-	if (r && r != -EEXIST)
+	if (observed_insert(cookie, &observed))
 		count_loss(TPROXY_STAT_OBSERVE_FULL);
 	return 0;
 }
@@ -180,7 +229,7 @@ static __always_inline bool is_unknown(struct bpf_sock *sk)
  */
 __attribute__((noinline)) int observe_again(__u64 cookie, const struct tproxy_endpoint *dst)
 {
-	const struct tproxy_observed *observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	const struct tproxy_observed *observed = observed_find(cookie);
 
 	if (!observed || !dst)
 		return 0;
@@ -200,7 +249,7 @@ static __always_inline void observe_released(struct bpf_sock *sk)
 	if (!is_observing())
 		return;
 	cookie = bpf_get_socket_cookie(sk);
-	observed = bpf_map_lookup_elem(&map_observed, &cookie);
+	observed = observed_find(cookie);
 	if (!observed)
 		return;
 	if (observed->flags & TPROXY_OBSERVED_SENT)

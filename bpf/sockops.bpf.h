@@ -321,26 +321,28 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 	client_forget(client);
 }
 
-/* Returns the entry of the socket in map_observed, or NULL, and the cookie that is its key. */
+/* Returns the entry of the socket, or NULL, and the socket's cookie. */
 static __always_inline struct tproxy_observed *observed_of(struct bpf_sock_ops *ctx,
 							   __u64 *ret_cookie)
 {
 	if (!is_observing())
 		return NULL;
 	*ret_cookie = bpf_get_socket_cookie(ctx);
-	return bpf_map_lookup_elem(&map_observed, ret_cookie);
+	return observed_find(*ret_cookie);
 }
 
 /*
  * TCP_CONNECT_CB of an observed connection: source and destination are final. The entry keeps the
  * destination that connect() asked for, if another connect program has changed it.
  */
-static __always_inline void observe_sent(struct bpf_sock_ops *ctx, const struct bpf_sock *sk)
+static __always_inline void observe_sent(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct tproxy_observed *observed;
 	struct tproxy_endpoint dst;
 	__u64 cookie;
 
+	if (is_unknown(sk))
+		return;
 	observed = observed_of(ctx, &cookie);
 	if (!observed)
 		return;

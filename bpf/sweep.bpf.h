@@ -43,7 +43,7 @@
  * without a live relay.
  */
 #define SWEEP_DESERTED_NS 15000000000ULL
-/* Age at which an entry of map_observed whose SYN was not sent is given up. */
+/* Age at which the entry of an observed connection whose SYN was not sent is given up. */
 #define SWEEP_UNSENT_NS SWEEP_DESERTED_NS
 /*
  * Time since the program closed the socket, after which an entry that cannot be looked up is given
@@ -59,7 +59,7 @@ struct sweep_step {
 	__u64 now_ns;
 	__u32 part, parts; /* this part has the entries with cookie % parts == part */
 	__u32 n;	   /* entries of this namespace, in all parts */
-	__u32 n_observed;  /* entries of map_observed, of all namespaces */
+	__u32 n_observed;  /* entries of observed connections, of all namespaces */
 };
 
 /*
@@ -163,7 +163,7 @@ static long sweep_port(void *map, const struct tproxy_tuple *key, const __u64 *v
 	return 0;
 }
 
-/* True if the table of connections holds the socket of this entry of map_observed. */
+/* True if the table of connections holds the socket of this observed connection. */
 static __always_inline bool has_observed_socket(void *ctx, const struct tproxy_observed *observed,
 						__u64 cookie)
 {
@@ -199,34 +199,52 @@ static __always_inline bool may_be_alive(const struct tproxy_observed *observed,
 }
 
 /*
- * Callback for each entry of map_observed. The end of a connection is reported shortly after its
+ * Called for each observed connection. The end of a connection is reported shortly after its
  * socket has left the table. So an entry is given up only by the second pass that does not find the
  * socket.
  */
-static long sweep_observed(void *map, const __u64 *key, struct tproxy_observed *observed,
-			   struct sweep_step *step)
+static __always_inline void sweep_observed(__u64 cookie, struct tproxy_observed *observed,
+					   struct sweep_step *step)
 {
-	__u64 cookie = *key;
-
 	step->n_observed++;
 	if (observed->netns_cookie == step->netns_cookie)
 		step->n++;
 	if (cookie % step->parts != step->part ||
 	    step->now_ns < observed->started_ns + SWEEP_AGE_NS)
-		return 0;
+		return;
 	if (may_be_alive(observed, cookie, step)) {
 		observed->flags &= ~TPROXY_OBSERVED_MISSING;
-		return 0;
+		return;
 	}
 	if (observed->flags & TPROXY_OBSERVED_SENT &&
 	    !(observed->flags & TPROXY_OBSERVED_MISSING)) {
 		observed->flags |= TPROXY_OBSERVED_MISSING;
-		return 0;
+		return;
 	}
 	observe_report(cookie, observed,
 		       observed->flags & TPROXY_OBSERVED_SENT ? TPROXY_EVENT_UNSEEN
 							      : TPROXY_EVENT_NOT_SENT);
 	count(TPROXY_STAT_STALE);
+}
+
+static long sweep_hashed(void *map, const __u64 *key, struct tproxy_observed *observed,
+			 struct sweep_step *step)
+{
+	sweep_observed(*key, observed, step);
+	return 0;
+}
+
+/* The atomic read orders the reads that follow, as observed_insert() does the stores. */
+static long sweep_slot(void *map, const __u32 *key, struct tproxy_observed_slot *slot,
+		       struct sweep_step *step)
+{
+	__u64 cookie = slot->cookie;
+
+	if (!cookie)
+		return 0;
+	cookie = __sync_fetch_and_add(&slot->cookie, 0);
+	if (cookie && !(cookie & TPROXY_OBSERVED_BUSY))
+		sweep_observed(cookie, &slot->conn, step);
 	return 0;
 }
 
@@ -237,7 +255,8 @@ static __always_inline void sweep_all_observed(struct sweep_step *step)
 
 	if (!last_s)
 		return;
-	bpf_for_each_map_elem(&map_observed, sweep_observed, step, 0);
+	bpf_for_each_map_elem(&map_observed_slots, sweep_slot, step, 0);
+	bpf_for_each_map_elem(&map_observed, sweep_hashed, step, 0);
 	if (!step->n_observed)
 		observing_ends(last_s, step->now_ns);
 }

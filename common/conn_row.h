@@ -63,8 +63,8 @@ struct conn_row {
 int conn_row_parse(const char *line, struct conn_row *ret_row);
 
 /*
- * Set *ret_row from an entry of map_socks or of map_observed. @now_ns is monotonic_kernel_ns(). The
- * row is not live, and its rule, relay and cgroup name are empty.
+ * Set *ret_row from an entry of map_socks, or of an observed connection. @now_ns is
+ * monotonic_kernel_ns(). The row is not live, and its rule, relay and cgroup name are empty.
  */
 void conn_row_of_redirected(uint64_t cookie, const struct tproxy_conn *conn, uint64_t now_ns,
 			    struct conn_row *ret_row);

@@ -48,6 +48,8 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_CGROUP_BITS] = { "map_cgroup_bits", sizeof(struct tproxy_cgroup_key), sizeof(__u64),
 				 0600 },
 	[PINNED_OBSERVED] = { "map_observed", sizeof(__u64), sizeof(struct tproxy_observed), 0640 },
+	[PINNED_OBSERVED_SLOTS] = { "map_observed_slots", sizeof(__u32),
+				    sizeof(struct tproxy_observed_slot), 0640 },
 	/* A ring buffer has no key and no value. Its reader writes its own position. */
 	[PINNED_EVENTS] = { "map_events", 0, 0, 0660 },
 	[PINNED_UDP] = { "map_udp", sizeof(int), 0, 0600 },

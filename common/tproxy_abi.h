@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 8
+#define TPROXY_ABI_VERSION 9
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -492,11 +492,16 @@ struct tproxy_cgroup_key {
 };
 
 /*
- * map_observed: cookie of a client's socket -> a direct connection that a rule observes. Written by
- * connect and sockops, deleted at the connection's end, which is reported in map_events. Kernel
- * half only; `tproxyctl run` reads that of its own instance.
+ * map_observed_slots and map_observed: a direct connection that a rule observes. It has one entry:
+ * in the slot of its socket's cookie modulo TPROXY_OBSERVED_SLOTS, or, if another connection has
+ * that slot, in map_observed, by the cookie. Written by connect and sockops, deleted at the
+ * connection's end, which is reported in map_events. Kernel half only; `tproxyctl run` reads those
+ * of its own instance.
  */
-#define TPROXY_OBSERVED_MAX 65536
+#define TPROXY_OBSERVED_MAX   65536
+#define TPROXY_OBSERVED_SLOTS 16384
+/* In tproxy_observed_slot.cookie: connect is filling in the slot. No cookie has this bit. */
+#define TPROXY_OBSERVED_BUSY (1ULL << 63)
 
 enum tproxy_observed_flags {
 	TPROXY_OBSERVED_SENT = 1 << 0,	 /* the SYN is sent: src is valid */
@@ -521,6 +526,13 @@ struct tproxy_observed {
 	struct tproxy_endpoint dst; /* that connect() asked for */
 	__u32 rule_counter;	    /* of the rule that observes: index in map_rule_texts */
 	__u32 flags;		    /* enum tproxy_observed_flags */
+};
+
+/* Two cache lines of most CPUs. The map is mmapable, so its values begin at a page. */
+struct tproxy_observed_slot {
+	__u64 cookie; /* 0 = free */
+	__u64 reserved[2];
+	struct tproxy_observed conn;
 };
 
 /*
@@ -598,7 +610,7 @@ struct tproxy_watcher {
 
 struct tproxy_interest {
 	__u32 watching;	  /* bit SLOT: this watcher is there */
-	__u32 observed_s; /* when map_observed got its last entry, plus 1; 0 = it has none */
+	__u32 observed_s; /* when the last connection was observed, plus 1; 0 = there is none */
 	__u32 inbound;	  /* bit SLOT: this watcher asks for accepted connections too */
 	__u32 reserved;
 	struct tproxy_watcher watchers[TPROXY_WATCHERS_MAX];
@@ -859,7 +871,7 @@ enum tproxy_stat {
 	TPROXY_STAT_RULE_OBSERVE, /* direct by a rule, and observed */
 	TPROXY_STAT_RULE_REFUSED, /* refused by a rule */
 	TPROXY_STAT_RULE_UDP,	  /* UDP datagrams, not connections: refused by a rule */
-	TPROXY_STAT_OBSERVE_FULL, /* map_observed was full: direct, and not reported */
+	TPROXY_STAT_OBSERVE_FULL, /* no slot, and map_observed was full: direct, and not reported */
 	TPROXY_STAT_EVENTS_LOST,  /* map_events was full: the end is not reported */
 	TPROXY_STAT_BLOCKED,	  /* refused by the block list */
 	_TPROXY_STAT_MAX,
@@ -891,6 +903,7 @@ _Static_assert(sizeof(struct tproxy_rule_text) == 512, "ABI");
 _Static_assert(sizeof(struct tproxy_set_text) == 64, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_observed) == 104, "ABI");
+_Static_assert(sizeof(struct tproxy_observed_slot) == 128, "ABI");
 _Static_assert(sizeof(struct tproxy_event) == 152, "ABI");
 _Static_assert(sizeof(struct tproxy_interest) == 80, "ABI");
 _Static_assert(sizeof(struct tproxy_watch_start) == 128, "ABI");

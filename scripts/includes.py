@@ -49,9 +49,10 @@ ONLY = {
     "tproxy.skel.h": ["loader/load/load.c", "loader/load/instance.c", "loader/load/types.c"],
     "capture.skel.h": ["loader/capture/tap.c"],
     "loader/doctor/": ["loader/ctl/doctor.c", "loader/doctor/"],
-    "common/bpffs.h": ["common/bpffs.c", "loader/", "proxy/kernel/registration.c",
-                       "proxy/kernel/counters.c", "proxy/kernel/events.c",
-                       "proxy/kernel/live.c", "proxy/kernel/packets.c"],
+    "common/bpffs.h": ["common/bpffs.c", "common/observed_entries.c", "loader/",
+                       "proxy/kernel/registration.c", "proxy/kernel/counters.c",
+                       "proxy/kernel/events.c", "proxy/kernel/live.c",
+                       "proxy/kernel/packets.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],

@@ -33,6 +33,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "objects.h"
+#include "observed_entries.h"
 #include "packet.h"
 #include "state/conns.h"
 #include "state/maps.h"
@@ -58,7 +59,7 @@ struct cached {
 
 struct flows {
 	const char *pin_dir; /* the caller's */
-	int lock_fd, capture_fd, fd, observed_fd;
+	int lock_fd, capture_fd, fd;
 	uint64_t netns_cookie;
 	uint64_t missed_before;
 	bool stalled;		      /* publication has stopped meanwhile */
@@ -111,8 +112,6 @@ static int open_all(struct flows *f)
 	r = maps_open(f->pin_dir, PINNED_CAPTURE, /* writable= */ true, &f->capture_fd);
 	if (r == 0)
 		r = maps_open(f->pin_dir, PINNED_FLOWS, /* writable= */ true, &f->fd);
-	if (r == 0)
-		r = maps_open(f->pin_dir, PINNED_OBSERVED, /* writable= */ false, &f->observed_fd);
 	if (r < 0)
 		return r;
 	r = take_lock(f->pin_dir, &f->lock_fd);
@@ -139,7 +138,6 @@ static void finish(struct flows *f)
 {
 	util_closep(&f->capture_fd);
 	util_closep(&f->fd);
-	util_closep(&f->observed_fd);
 	util_closep(&f->lock_fd);
 	free(f->keys);
 	free(f->values);
@@ -157,7 +155,7 @@ int flows_open(const char *pin_dir, struct flows **ret_flows)
 		return -ENOMEM;
 	}
 	f->pin_dir = pin_dir;
-	f->lock_fd = f->capture_fd = f->fd = f->observed_fd = -1;
+	f->lock_fd = f->capture_fd = f->fd = -1;
 	r = open_all(f);
 	if (r < 0) {
 		finish(f);
@@ -259,8 +257,10 @@ static void add_redirected(struct flows *f, const struct conns_entry *entry)
 	bpf_map_update_elem(f->fd, &key, &flow, BPF_NOEXIST);
 }
 
-static void add_observed(struct flows *f, uint64_t cookie, const struct tproxy_observed *observed)
+/* Adds a connection, if its SYN was sent, and in this network namespace. Returns 0. */
+static int add_observed(uint64_t cookie, const struct tproxy_observed *observed, void *data)
 {
+	const struct flows *f = data;
 	const struct tproxy_flow_key key = {
 		.netns_cookie = observed->netns_cookie,
 		.local = observed->src,
@@ -277,8 +277,11 @@ static void add_observed(struct flows *f, uint64_t cookie, const struct tproxy_o
 		.leg = TPROXY_LEG_OBSERVED,
 	};
 
+	if (!(observed->flags & TPROXY_OBSERVED_SENT) || observed->netns_cookie != f->netns_cookie)
+		return 0;
 	memcpy(flow.comm, observed->comm, sizeof(flow.comm));
 	bpf_map_update_elem(f->fd, &key, &flow, BPF_NOEXIST);
+	return 0;
 }
 
 /*
@@ -288,8 +291,6 @@ static void add_observed(struct flows *f, uint64_t cookie, const struct tproxy_o
 static int add_existing(struct flows *f)
 {
 	_cleanup_free_ struct conns_entry *entries = NULL;
-	struct tproxy_observed observed;
-	__u64 cookie, *last = NULL;
 	size_t n = 0, i;
 	int r;
 
@@ -302,16 +303,10 @@ static int add_existing(struct flows *f)
 		if (entries[i].conn.netns_cookie == f->netns_cookie)
 			add_redirected(f, &entries[i]);
 	}
-	for (i = 0; i < TPROXY_OBSERVED_MAX; i++) {
-		if (bpf_map_get_next_key(f->observed_fd, last, &cookie) < 0)
-			break;
-		last = &cookie;
-		if (bpf_map_lookup_elem(f->observed_fd, &cookie, &observed) == 0 &&
-		    observed.flags & TPROXY_OBSERVED_SENT &&
-		    observed.netns_cookie == f->netns_cookie)
-			add_observed(f, cookie, &observed);
-	}
-	return 0;
+	r = observed_entries_walk_pinned(f->pin_dir, add_observed, f);
+	if (r < 0)
+		maps_log_error(f->pin_dir, PINNED_OBSERVED, r);
+	return r;
 }
 
 int flows_start(struct flows *f)

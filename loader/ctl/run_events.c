@@ -14,6 +14,7 @@
 #include "load/instance.h"
 #include "log.h"
 #include "observed_end.h"
+#include "observed_entries.h"
 #include "parse.h"
 #include "state/counters.h"
 #include "tproxy_abi.h"
@@ -67,23 +68,32 @@ void run_events_read(struct run_events *events)
 		events->rests = ring_buffer__consume(events->ring) > 0;
 }
 
+struct open_connections {
+	void (*fn)(const struct tproxy_observed *conn, void *data);
+	void *data; /* of fn */
+	uint64_t n;
+};
+
+static int on_open(uint64_t cookie, const struct tproxy_observed *conn, void *data)
+{
+	struct open_connections *open = data;
+
+	(void)cookie;
+	open->n++;
+	if (open->fn)
+		open->fn(conn, open->data);
+	return 0;
+}
+
 uint64_t run_events_open_connections(const struct run_events *events,
 				     void (*fn)(const struct tproxy_observed *conn, void *data),
 				     void *data)
 {
-	const int fd = events->instance->observed_fd;
-	struct tproxy_observed conn;
-	__u64 cookie, *last = NULL;
-	uint64_t n = 0;
+	const struct instance *instance = events->instance;
+	struct open_connections open = { .fn = fn, .data = data };
 
-	/* The map may change meanwhile. The kernel then may return some keys again. */
-	while (n < TPROXY_OBSERVED_MAX && bpf_map_get_next_key(fd, last, &cookie) == 0) {
-		n++;
-		last = &cookie;
-		if (fn && bpf_map_lookup_elem(fd, &cookie, &conn) == 0)
-			fn(&conn, data);
-	}
-	return n;
+	observed_entries_walk(instance->slots_fd, instance->observed_fd, on_open, &open);
+	return open.n;
 }
 
 uint64_t run_events_lost(const struct run_events *events)

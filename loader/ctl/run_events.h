@@ -41,8 +41,8 @@ int run_events_timeout(const struct run_events *events);
 void run_events_read(struct run_events *events);
 
 /*
- * Returns the number of observed connections that have not ended. Passes those that are in
- * map_observed to @fn, if @fn is not NULL.
+ * Returns the number of observed connections that have not ended, and passes them to @fn, if @fn is
+ * not NULL.
  */
 uint64_t run_events_open_connections(const struct run_events *events,
 				     void (*fn)(const struct tproxy_observed *conn, void *data),

@@ -232,6 +232,7 @@ int instance_attach(const struct instance_options *options, const struct cgroup 
 	*ret_instance = (struct instance){
 		.events_fd = copy_fd(skel, "map_events"),
 		.observed_fd = copy_fd(skel, "map_observed"),
+		.slots_fd = copy_fd(skel, "map_observed_slots"),
 		.stats_fd = copy_fd(skel, "map_stats"),
 	};
 	return 0;
@@ -241,5 +242,6 @@ void instance_close(struct instance *instance)
 {
 	util_closep(&instance->events_fd);
 	util_closep(&instance->observed_fd);
+	util_closep(&instance->slots_fd);
 	util_closep(&instance->stats_fd);
 }

@@ -24,12 +24,12 @@ struct instance_options {
 
 /* Descriptors of its maps, owned; -1: none. */
 struct instance {
-	int events_fd, observed_fd, stats_fd;
+	int events_fd, observed_fd, slots_fd, stats_fd;
 };
 
 #define INSTANCE_NULL                                                                              \
 	{                                                                                          \
-		.events_fd = -1, .observed_fd = -1, .stats_fd = -1,                                \
+		.events_fd = -1, .observed_fd = -1, .slots_fd = -1, .stats_fd = -1,                \
 	}
 
 /*

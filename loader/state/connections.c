@@ -18,7 +18,6 @@
  */
 #include "connections.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -32,11 +31,11 @@
 #include "host/netns_tour.h"
 #include "monotonic.h"
 #include "objects.h"
+#include "observed_entries.h"
 #include "rules_view.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
-#define BATCH_MAX     4096
 #define NSEC_PER_MSEC 1000000
 
 /* Reads a line, without its newline. Returns 1, 0 at the end, or -errno. */
@@ -109,7 +108,8 @@ static int pass_row(struct visits *visits, struct conn_row *row)
 	const struct beginning *found =
 		bsearch(&row->id, visits->beginnings, visits->n_beginnings, sizeof(*found), by_u64);
 
-	/* Not in the snapshot: it has just begun, or this user may not read map_observed. */
+	/* Not in the snapshot: it has just begun, or this user may not read the maps of observed
+	 * ones. */
 	row->started_ns =
 		found ? found->started_ns : monotonic_kernel_ns() - row->age_ms * NSEC_PER_MSEC;
 	return visits->fn(row, visits->data);
@@ -273,49 +273,35 @@ static int read_redirected(const char *pin_dir, connections_fn fn, void *data)
 	return r;
 }
 
-static int pass_observed(uint64_t cookie, const struct tproxy_observed *conn, int texts_fd,
-			 connections_fn fn, void *data)
+struct observed_pass {
+	int texts_fd;
+	connections_fn fn;
+	void *data; /* of fn */
+};
+
+static int pass_observed(uint64_t cookie, const struct tproxy_observed *conn, void *data)
 {
+	const struct observed_pass *pass = data;
 	struct conn_row row;
 
 	if (!(conn->flags & TPROXY_OBSERVED_SENT))
 		return 0;
 	conn_row_of_observed(cookie, conn, monotonic_kernel_ns(), &row);
-	set_rule(texts_fd, conn->rule_counter, &row);
-	return fn(&row, data);
+	set_rule(pass->texts_fd, conn->rule_counter, &row);
+	return pass->fn(&row, pass->data);
 }
 
 static int read_observed(const char *pin_dir, connections_fn fn, void *data)
 {
-	_cleanup_free_ struct tproxy_observed *conns = NULL;
-	_cleanup_free_ __u64 *cookies = NULL;
-	_cleanup_close_ int fd = -1, texts_fd = -1;
-	/* In the kernel's own form: the number of a bucket. */
-	__u64 position = 0, *from = NULL;
-	__u32 count, i;
-	int r, done = 0;
+	_cleanup_close_ int texts_fd = -1;
+	struct observed_pass pass = { .fn = fn, .data = data };
 
-	r = bpffs_open_map(pin_dir, PINNED_OBSERVED, /* writable= */ false, &fd);
-	if (r < 0)
-		return r;
 	bpffs_open_map(pin_dir, PINNED_RULE_TEXTS, /* writable= */ false, &texts_fd);
-	conns = calloc(BATCH_MAX, sizeof(*conns));
-	cookies = calloc(BATCH_MAX, sizeof(*cookies));
-	if (!conns || !cookies)
-		return -ENOMEM;
-	do {
-		count = BATCH_MAX;
-		r = bpf_map_lookup_batch(fd, from, &position, cookies, conns, &count, NULL);
-		if (r < 0 && r != -ENOENT)
-			return r;
-		from = &position;
-		for (i = 0; i < count && done == 0; i++)
-			done = pass_observed(cookies[i], &conns[i], texts_fd, fn, data);
-	} while (r == 0 && done == 0);
-	return done;
+	pass.texts_fd = texts_fd;
+	return observed_entries_walk_pinned(pin_dir, pass_observed, &pass);
 }
 
-/* Reads both maps. Returns 0, the result of @fn, or -errno. */
+/* Reads the maps. Returns 0, the result of @fn, or -errno. */
 static int read_maps(const char *pin_dir, connections_fn fn, void *data)
 {
 	int r = read_redirected(pin_dir, fn, data);

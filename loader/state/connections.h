@@ -2,8 +2,8 @@
 /*
  * The live connections, redirected and observed, in no particular order. The pinned list tells what
  * their sockets do, in the reader's network namespace. Root reads it in all others too, as far as
- * some process runs there. The remaining connections come from map_socks and map_observed: all of
- * them, if no list is pinned.
+ * some process runs there. The remaining connections come from map_socks, map_observed_slots and
+ * map_observed: all of them, if no list is pinned.
  */
 #ifndef TPROXY_STATE_CONNECTIONS_H
 #define TPROXY_STATE_CONNECTIONS_H

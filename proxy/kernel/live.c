@@ -22,6 +22,7 @@
 
 #include "bpffs.h"
 #include "monotonic.h"
+#include "observed_entries.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -67,30 +68,11 @@ static int read_list(const char *pin_dir, size_t most, struct live *live, uint64
 
 /* --- the maps */
 
-typedef void (*row_fn)(uint64_t cookie, const void *value, uint64_t now_ns, struct conn_row *row);
-
-static void row_of_redirected(uint64_t cookie, const void *value, uint64_t now_ns,
-			      struct conn_row *row)
+/* Reads map_socks, without connections of the network namespace @but, unless it is 0. */
+static int read_socks(const char *pin_dir, uint64_t but, size_t most, struct live *live)
 {
-	conn_row_of_redirected(cookie, value, now_ns, row);
-}
-
-static void row_of_observed(uint64_t cookie, const void *value, uint64_t now_ns,
-			    struct conn_row *row)
-{
-	conn_row_of_observed(cookie, value, now_ns, row);
-}
-
-/*
- * Reads one of the two maps, without connections of the network namespace @but, unless it is 0.
- * value_size is the size of its values.
- */
-static int read_map(const char *pin_dir, enum pinned_map_id id, row_fn row_of, uint64_t but,
-		    size_t most, struct live *live)
-{
-	const size_t value_size = pinned_maps[id].value_size;
 	_cleanup_free_ __u64 *cookies = calloc(BATCH_MAX, sizeof(*cookies));
-	_cleanup_free_ char *values = calloc(BATCH_MAX, value_size);
+	_cleanup_free_ struct tproxy_conn *conns = calloc(BATCH_MAX, sizeof(*conns));
 	const uint64_t now_ns = monotonic_kernel_ns();
 	/* Where the next batch begins, in the kernel's own form: a bucket's number. */
 	__u64 position = 0, *from = NULL;
@@ -98,17 +80,17 @@ static int read_map(const char *pin_dir, enum pinned_map_id id, row_fn row_of, u
 	__u32 count, i;
 	int r;
 
-	if (!cookies || !values)
+	if (!cookies || !conns)
 		return -ENOMEM;
-	r = bpffs_open_map(pin_dir, id, /* writable= */ false, &fd);
+	r = bpffs_open_map(pin_dir, PINNED_SOCKS, /* writable= */ false, &fd);
 	while (r == 0) {
 		count = BATCH_MAX;
-		r = bpf_map_lookup_batch(fd, from, &position, cookies, values, &count, NULL);
+		r = bpf_map_lookup_batch(fd, from, &position, cookies, conns, &count, NULL);
 		if (r < 0 && r != -ENOENT)
 			return r;
 		from = &position;
 		for (i = 0; i < count && live->n < most; i++) {
-			row_of(cookies[i], values + i * value_size, now_ns, &live->rows[live->n]);
+			conn_row_of_redirected(cookies[i], &conns[i], now_ns, &live->rows[live->n]);
 			live->n += !but || live->rows[live->n].netns_cookie != but;
 		}
 		live->more |= i < count;
@@ -118,11 +100,40 @@ static int read_map(const char *pin_dir, enum pinned_map_id id, row_fn row_of, u
 	return r == -ENOENT && from ? 0 : r;
 }
 
+struct observed_read {
+	uint64_t but, now_ns;
+	size_t most;
+	struct live *live;
+};
+
+/* Returns 1 if there is no more room. */
+static int add_observed(uint64_t cookie, const struct tproxy_observed *conn, void *data)
+{
+	const struct observed_read *read = data;
+	struct live *live = read->live;
+
+	if (live->n == read->most) {
+		live->more = true;
+		return 1;
+	}
+	conn_row_of_observed(cookie, conn, read->now_ns, &live->rows[live->n]);
+	live->n += !read->but || live->rows[live->n].netns_cookie != read->but;
+	return 0;
+}
+
 static int read_maps(const char *pin_dir, uint64_t but, size_t most, struct live *live)
 {
-	int r = read_map(pin_dir, PINNED_SOCKS, row_of_redirected, but, most, live);
+	struct observed_read read = {
+		.but = but,
+		.now_ns = monotonic_kernel_ns(),
+		.most = most,
+		.live = live,
+	};
+	int r = read_socks(pin_dir, but, most, live);
 
-	return r < 0 ? r : read_map(pin_dir, PINNED_OBSERVED, row_of_observed, but, most, live);
+	if (r == 0)
+		r = observed_entries_walk_pinned(pin_dir, add_observed, &read);
+	return r < 0 ? r : 0;
 }
 
 int live_read(const char *pin_dir, uint64_t netns_cookie, size_t most, struct live *ret_live)

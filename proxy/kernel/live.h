@@ -2,7 +2,7 @@
 /*
  * The live connections of all relays and of observing rules: from the pinned iterator, which also
  * reads their sockets. Those of other network namespaces, and all if there is no iterator, come
- * from map_socks and map_observed.
+ * from map_socks, map_observed_slots and map_observed.
  */
 #ifndef TPROXY_LIVE_H
 #define TPROXY_LIVE_H

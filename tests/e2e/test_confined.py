@@ -261,10 +261,10 @@ def test_relay_taken_over(proxied):
                          place=confined(proxied))
     assert got == {
         "maps": (["map_config", "map_events", "map_failed", "map_marks"],
-                 ["map_block", "map_block_stats", "map_observed", "map_policy", "map_ports",
-                  "map_rule_stats", "map_rule_texts", "map_rules_active", "map_set_texts",
-                  "map_sets_active", "map_socks", "map_stats", "map_targets", "map_traffic",
-                  "map_traffic_sums"], "EPERM"),
+                 ["map_block", "map_block_stats", "map_observed", "map_observed_slots",
+                  "map_policy", "map_ports", "map_rule_stats", "map_rule_texts",
+                  "map_rules_active", "map_set_texts", "map_sets_active", "map_socks",
+                  "map_stats", "map_targets", "map_traffic", "map_traffic_sums"], "EPERM"),
         "files": {"EROFS"},
         "a pin removed": "EROFS",
         "a pin made": "EROFS",

@@ -143,8 +143,8 @@ def test_member_writes_what_a_relay_must_and_no_more(proxied):
     assert write == {"map_config", "map_marks", "map_failed", "map_events"}
     assert read == {"map_policy", "map_socks", "map_ports", "map_stats", "map_targets",
                     "map_rules_active", "map_sets_active", "map_rule_stats", "map_rule_texts",
-                    "map_set_texts", "map_observed", "map_block", "map_block_stats",
-                    "map_traffic", "map_traffic_sums"}
+                    "map_set_texts", "map_observed", "map_observed_slots", "map_block",
+                    "map_block_stats", "map_traffic", "map_traffic_sums"}
     assert code == -errno.EPERM
 
 

@@ -15,10 +15,11 @@ from maps import attached, bpftool, load_connect4
 MAPS = ["map_allow_0", "map_allow_1", "map_block", "map_block_0", "map_block_1", "map_block_stats",
         "map_block_texts", "map_block_tries", "map_capture", "map_cgroup_bits", "map_clients",
         "map_config", "map_events", "map_failed", "map_flows", "map_interest", "map_listeners",
-        "map_loads", "map_marks", "map_observed", "map_policy", "map_ports", "map_rule_stats",
-        "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts", "map_sets",
-        "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed", "map_sweep",
-        "map_targets", "map_traffic", "map_traffic_sums", "map_udp", "map_watch_rings"]
+        "map_loads", "map_marks", "map_observed", "map_observed_slots", "map_policy", "map_ports",
+        "map_rule_stats", "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts",
+        "map_sets", "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed",
+        "map_sweep", "map_targets", "map_traffic", "map_traffic_sums", "map_udp",
+        "map_watch_rings"]
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP

@@ -4,6 +4,8 @@
 import contextlib
 import datetime
 import errno
+import json
+import mmap
 import os
 import re
 import signal
@@ -24,8 +26,11 @@ from host6 import SERVER6
 from maps import bpftool
 from test_entries import ACTIVE_ESTABLISHED_CB, TCP_CONNECT_CB, load_foreign_sockops
 from test_log import config, json_lines, path, reader, reload  # noqa: F401 (fixtures)
+from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
 
 SENT = 1  # TPROXY_OBSERVED_SENT
+SLOTS, SLOT_SIZE = 16384, 128  # TPROXY_OBSERVED_SLOTS, of tproxy_observed_slot
+BUSY = 1 << 63  # TPROXY_OBSERVED_BUSY
 KEPT = (1 << 20) // 160  # events in the ring
 BPF_ENABLE_STATS = 32
 IPPROTO_MPTCP = 262
@@ -67,8 +72,26 @@ def observed(relay):
     return [line for line in json_lines(relay) if line.get("observed")]
 
 
+@contextlib.contextmanager
+def slots_of(bed):
+    """map_observed_slots, as memory."""
+    with bed.pins.open("map_observed_slots") as entries:
+        assert (entries.max_entries, entries.value_size) == (SLOTS, SLOT_SIZE)
+        with mmap.mmap(entries.fd, SLOTS * SLOT_SIZE) as slots:
+            yield slots
+
+
+def count_slots(bed):
+    with slots_of(bed) as slots:
+        return sum(cookie != 0 for cookie, in struct.iter_unpack(f"=Q{SLOT_SIZE - 8}x", slots))
+
+
+def count_entries(bed):
+    return count_slots(bed) + bed.pins.count("map_observed")
+
+
 def at_rest(bed):
-    return not bed.pins.dump("map_observed")
+    return count_entries(bed) == 0
 
 
 def assert_at_rest(bed):
@@ -356,17 +379,23 @@ def test_callback_flags_of_others(bed, op, reason):
 # --- entries without a socket
 
 
-def add_entry(bed, cookie, age_s, flags, netns=None, ends=((SERVER, 80), (SERVER, 80))):
+def add_entry(bed, cookie, age_s, flags, netns=None, ends=((SERVER, 80), (SERVER, 80)),
+              in_slot=False):
     layout = maps.Layout(bed.pins.path / "map_observed")
     with bed.client_net.inside(), socket.socket() as sock:
         netns = netns or sock.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
     started = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - age_s * 1_000_000_000
     src, dst = (struct.pack("=16sHH", maps.pack_address(address), port, 0)
                 for address, port in ends)
-    with bed.pins.open("map_observed") as entries:
-        entries.update(struct.pack("=Q", cookie), layout.pack(
-            started_ns=struct.pack("=Q", started), netns_cookie=netns, src=src, dst=dst,
-            flags=struct.pack("=I", flags)))
+    value = layout.pack(started_ns=struct.pack("=Q", started), netns_cookie=netns, src=src,
+                        dst=dst, flags=struct.pack("=I", flags))
+    if in_slot:
+        with bed.pins.open("map_observed_slots") as entries:
+            entries.update(struct.pack("=I", cookie % SLOTS),
+                           struct.pack("=Q16x", cookie) + value)
+    else:
+        with bed.pins.open("map_observed") as entries:
+            entries.update(struct.pack("=Q", cookie), value)
     if not last_observed(bed):
         set_last_observed(bed, 0)
 
@@ -380,14 +409,18 @@ def set_last_observed(bed, age_s):
     interest.change(bed.pins, observed_s=int(time.monotonic()) + 1 - age_s)
 
 
-def test_entries_without_a_socket(logging):
+@pytest.mark.parametrize("in_slot", [False, True])
+def test_entries_without_a_socket(logging, in_slot):
     """I4: the sweep finds them within seconds, also one whose addresses another socket uses by now.
-    To see it fail: leave out sweep_observed(), or the cookie in has_observed_socket()."""
+    To see it fail: leave out sweep_slot() or sweep_hashed(), or the cookie in
+    has_observed_socket()."""
     visit = logging.visit(logging.listen())
-    add_entry(logging, 1 << 40, 20, 0)
-    add_entry(logging, 1 << 41, 20, SENT)
-    add_entry(logging, 1 << 42, 20, SENT,
-              ends=(visit.client.getsockname(), visit.client.getpeername()))
+    # In the slots that are the farthest from the connection's.
+    far = (SLOTS // 2 + int(wire.connection_id(visit.client), 16)) % SLOTS
+    add_entry(logging, 1 << 40 | far, 20, 0, in_slot=in_slot)
+    add_entry(logging, 1 << 41 | far + 1, 20, SENT, in_slot=in_slot)
+    add_entry(logging, 1 << 42 | far + 2, 20, SENT,
+              ends=(visit.client.getsockname(), visit.client.getpeername()), in_slot=in_slot)
     found = lines(logging, 3)
     assert sorted(line["reason"] for line in found) == ["end not seen"] * 2 + ["not sent"]
     assert logging.stats()["stale"] == 3
@@ -409,7 +442,7 @@ def test_live_connections_are_not_swept(logging):
     clients = [logging.keep(logging.run_in(connect, listener.getsockname()))
                for connect in (wire.connect, connect_bound)]
     servers = [logging.accept(listener)[0] for _ in clients]
-    host.stays_true(lambda: len(logging.pins.dump("map_observed")) == 2, "they stay", 5)
+    host.stays_true(lambda: count_entries(logging) == 2, "they stay", 5)
     for client, server in zip(clients, servers, strict=True):
         client_closes(client, server)
     assert [line["reason"] for line in lines(logging, 2)] == ["closed"] * 2
@@ -495,10 +528,36 @@ def test_log_that_nobody_reads(observing, reader):  # noqa: F811
     assert "dropped" not in relay.text()
 
 
+@contextlib.contextmanager
+def full_slots(bed):
+    """No connection gets a slot. The sweep leaves slots alone that are being filled in."""
+    with slots_of(bed) as slots:
+        slots[:] = struct.pack(f"=Q{SLOT_SIZE - 8}x", BUSY | 1) * SLOTS
+        try:
+            yield
+        finally:
+            slots[:] = bytes(SLOTS * SLOT_SIZE)
+
+
+def test_taken_slot(logging, ctl):  # noqa: F811
+    """A connection whose slot another one has is observed all the same. To see it fail: leave out
+    the last line of observed_find()."""
+    listener = logging.listen()
+    with full_slots(logging):
+        visit = logging.visit(listener)
+        assert logging.pins.count("map_observed") == 1
+        (one,) = json.loads(ctl("connections", "--json").succeeded().out)["connections"]
+        assert one["id"] == wire.connection_id(visit.client)
+        client_closes(visit.client, visit.server)
+        line, = lines(logging)
+        assert line["reason"] == "closed"
+    assert_at_rest(logging)
+
+
 def test_full_map(logging):
     """Connections go direct, and are counted. Fails if observe_begin() does not count."""
     address, = logging.echo_server()
-    with logging.pins.open("map_observed") as entries:
+    with full_slots(logging), logging.pins.open("map_observed") as entries:
         value = struct.pack("=Q", time.clock_gettime_ns(time.CLOCK_MONOTONIC)).ljust(
             entries.value_size, b"\0")
         for number in range(entries.max_entries):
@@ -607,7 +666,7 @@ def test_bystanders(loaded):
     with counted_runs(loaded) as alone:
         loaded.run_in(use, other, 20)
     held = loaded.connect(watched)
-    assert len(loaded.pins.dump("map_observed")) == 1
+    assert count_entries(loaded) == 1
     with counted_runs(loaded) as beside:
         loaded.run_in(use, other, 20)
     with counted_runs(loaded) as as_observed:
@@ -636,7 +695,7 @@ def test_rule_that_is_gone(observing):
 
 def test_program_that_runs_twice(logging):
     """As while a loader replaces a cgroup by one above it: the second run finds the entry of the
-    first one. To see it fail: count -EEXIST in observe_begin()."""
+    first one. To see it fail: leave out observed_find() in observe_begin()."""
     inner = logging.scope.child("inner")
     place = host.Place(inner, logging.client_net)
     address, = logging.echo_server()
