@@ -226,3 +226,9 @@ void log_limited(struct log_limit *limit, enum log_level level, const char *fmt,
 	va_end(ap);
 	limit_here = before;
 }
+
+int log_out_of_memory(void)
+{
+	log_err("out of memory");
+	return -ENOMEM;
+}

@@ -83,6 +83,9 @@ bool log_episode_begins(struct log_episode *episode);
 void log_limit_begin(struct log_limit *limit);
 void log_limit_end(void);
 
+/* Logs that an allocation failed. Returns -ENOMEM. */
+int log_out_of_memory(void);
+
 #define log_err(...)	 log_print(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warning(...) log_print(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)	 log_print(LOG_LEVEL_INFO, __VA_ARGS__)

@@ -155,7 +155,8 @@ static void select_slot(struct block_store *s, struct tries *tries, bool hold)
 	/* Wait until no program uses the previous slot. */
 	if (inner_map_put(s->tries_fd, TPROXY_BLOCK_TRIE(slot, TPROXY_BLOCK),
 			  s->tries[TPROXY_BLOCK]) < 0)
-		log_warning("cannot wait for the programs that use the previous block list");
+		log_warning(
+			"cannot wait for the programs that use the previous block list: what they count now may be lost");
 }
 
 /* Adds to the entry of this prefix in force what the previous one has counted since. */

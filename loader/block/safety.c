@@ -12,7 +12,7 @@
 #define WIDE4 (PREFIX_IPV4_BITS + 8)
 #define WIDE6 16
 
-/* At the end of time all entries with an end have ended. */
+/* now = UINT64_MAX: skips every entry that has an end. */
 bool block_safety_allows(const struct block_items *allows, const __u8 addr[16])
 {
 	struct tproxy_prefix host = { .n_bits = PREFIX_BITS_MAX };

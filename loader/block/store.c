@@ -170,10 +170,10 @@ int block_store_put(struct block_store *s, enum tproxy_block_kind kind,
 {
 	_cleanup_free_ struct tproxy_block_entry *olds = calloc(items->n + 1, sizeof(*olds));
 	struct tproxy_block_slot *facts = block_store_facts(s);
-	size_t n_new, i;
+	size_t n_new = 0, i;
 	int r;
 
-	r = olds ? read_olds(s, kind, items, olds, &n_new) : -ENOMEM;
+	r = olds ? read_olds(s, kind, items, olds, &n_new) : log_out_of_memory();
 	if (r < 0 || !items->n)
 		return r;
 	if (facts->n_entries[kind] + n_new > TPROXY_BLOCK_ENTRIES_MAX) {
@@ -229,10 +229,10 @@ static int purge_trie(struct block_store *s, enum tproxy_block_kind kind, struct
 	for (i = 0; i < items->n && r == 0; i++) {
 		const struct block_item *item = &items->list[i];
 
-		if (block_entry_ended(&item->entry, now))
-			r = block_items_add(&ended, &item->prefix, &item->entry);
-		else
+		if (!block_entry_ended(&item->entry, now))
 			block_store_note_end(block_store_facts(s), &item->entry);
+		else if (block_items_add(&ended, &item->prefix, &item->entry) < 0)
+			r = log_out_of_memory();
 	}
 	if (r == 0)
 		r = block_store_remove(s, kind, &ended, &removed);

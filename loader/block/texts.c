@@ -77,10 +77,12 @@ int block_store_text(struct block_store *s, const char *text, __u16 *ret_index)
 		i = (__u32)find_text(texts, "");
 	if (i == TPROXY_BLOCK_TEXTS_MAX) {
 		r = free_unused(s, texts);
+		if (r < 0)
+			return r;
 		i = (__u32)find_text(texts, "");
 	}
 	if (r == 0 && i == TPROXY_BLOCK_TEXTS_MAX) {
-		log_err("the list has %d different comments, and no room for another",
+		log_err("the list has %d different comments, and no room for another; use one of them, or remove entries",
 			TPROXY_BLOCK_TEXTS_MAX - 1);
 		return -ENOSPC;
 	}

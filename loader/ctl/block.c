@@ -25,19 +25,21 @@
 static const struct ctl_usage block_usage = {
 	.command = CTL_BLOCK,
 	.synopsis =
-		"CIDR... [--for DURATION] [--comment TEXT] [--force] [--no-safety] [-p DIR]\n"
-		"       tproxyctl block --apply FILE... [--confirm DURATION] [--force] [--no-safety]\n"
+		"CIDR... [--for DURATION] [--comment TEXT] [--error ERRNO]\n"
+		"                       [--force] [--no-safety] [--json] [-p DIR]\n"
+		"       tproxyctl block --apply FILE... [--confirm DURATION] [--comment TEXT]\n"
+		"                       [--error ERRNO] [--force] [--no-safety] [--json] [-p DIR]\n"
 		"       tproxyctl block --list|--stats [--watch] [--json] [-p DIR]\n"
-		"       tproxyctl block --keep|--revert|--clear [-p DIR]",
+		"       tproxyctl block --keep|--revert|--clear [--json] [-p DIR]",
 	.about = "Blocks addresses and networks: connect() to them fails in the scopes, and their\n"
-		 "packets are dropped, both ways, and at the interfaces of --xdp. What `tproxyctl\n"
-		 "allow` names passes all the same. --apply replaces the entries that earlier\n"
+		 "packets are dropped, both ways, and at the interfaces of --xdp. Addresses that\n"
+		 "`tproxyctl allow` names always pass. --apply replaces the entries that earlier\n"
 		 "files brought, in one step; those of the command line stay.\n",
 };
 
 static const struct ctl_usage unblock_usage = {
 	.command = CTL_UNBLOCK,
-	.synopsis = "CIDR... [--force] [--no-safety] [-p DIR]",
+	.synopsis = "CIDR... [--force] [--no-safety] [--json] [-p DIR]",
 	.about =
 		"Removes the entries of exactly these addresses and networks from the block list,\n"
 		"those of `block` and those of `allow`.\n",
@@ -45,7 +47,8 @@ static const struct ctl_usage unblock_usage = {
 
 static const struct ctl_usage allow_usage = {
 	.command = CTL_ALLOW,
-	.synopsis = "CIDR... [--for DURATION] [--comment TEXT] [--force] [--no-safety] [-p DIR]",
+	.synopsis = "CIDR... [--for DURATION] [--comment TEXT] [--force] [--no-safety] [--json]\n"
+		    "                       [-p DIR]",
 	.about = "Lets addresses and networks pass, whatever the block list says.\n",
 };
 
@@ -130,7 +133,7 @@ static int add_operand(const struct ctl_options *options, const char *text,
 			return 2;
 		}
 		if (block_items_add(items, &prefixes->list[i], like) < 0) {
-			log_err("out of memory");
+			log_out_of_memory();
 			return 1;
 		}
 	}
@@ -151,6 +154,18 @@ int block_operands(const struct ctl_options *options, const struct tproxy_block_
 	block_items_sort(&items);
 	*ret_items = items;
 	return status;
+}
+
+int block_check_depth(const struct block_items *items)
+{
+	const struct block_item *item = block_items_too_deep(items);
+	char text[PREFIX_FORMAT_LEN];
+
+	if (!item)
+		return 0;
+	log_err("%s would be within more than %d other entries that end; give them no end, or another network",
+		prefix_format(&item->prefix, text, sizeof(text)), TPROXY_BLOCK_ENDED_MAX);
+	return -EINVAL;
 }
 
 static int run_block(const struct ctl_options *options)

@@ -51,6 +51,9 @@ void block_work_end(struct block_work *work);
 int block_operands(const struct ctl_options *options, const struct tproxy_block_entry *like,
 		   struct block_items *ret_items);
 
+/* Logs and returns -EINVAL if too many entries that end lie within each other. @items is sorted. */
+int block_check_depth(const struct block_items *items);
+
 /*
  * Adds entries that allow the peer of the ssh session of this process, if @list would block it.
  * block_safety_peer() says so in a line. Logs and returns -EPERM if the list cuts this host off and

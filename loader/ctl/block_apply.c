@@ -76,6 +76,8 @@ static int read_files(struct apply *a)
 		r = block_file_read(options->operands[i], &like, a->now, &a->files, &a->counts,
 				    messages);
 	}
+	if (r == -ENOMEM)
+		log_out_of_memory();
 	if (!messages)
 		return r;
 	rules_messages_print(messages, stderr);
@@ -104,9 +106,12 @@ static void note_counts(const struct apply *a)
 /* A download that failed is an empty file, and an empty list blocks nothing. */
 static int check_files(const struct apply *a)
 {
+	char option[PINS_OPTION_LEN];
+
 	if (a->options->force || a->files.kinds[TPROXY_BLOCK].n || a->files.kinds[TPROXY_ALLOW].n)
 		return 0;
-	log_err("the input has no entry, so nothing changes; --force applies it all the same, and `tproxyctl block --clear` removes all entries");
+	log_err("the input has no entry, so nothing changes; --force applies it all the same, and `tproxyctl block --clear%s` removes all entries",
+		pins_format_option(a->options->pin_dir, option));
 	return -ENODATA;
 }
 
@@ -187,23 +192,16 @@ static int merge(struct apply *a, enum tproxy_block_kind kind)
 
 static int check_next(const struct apply *a)
 {
-	char text[PREFIX_FORMAT_LEN];
 	size_t kind;
 
 	for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX; kind++) {
-		const struct block_item *deep = block_items_too_deep(&a->next.kinds[kind]);
-
 		if (a->next.kinds[kind].n > TPROXY_BLOCK_ENTRIES_MAX) {
-			log_err("the list would have %zu entries, %u are possible",
+			log_err("the list would have %zu entries, and room for %u; nothing changes",
 				a->next.kinds[kind].n, TPROXY_BLOCK_ENTRIES_MAX);
 			return -ENOSPC;
 		}
-		if (deep) {
-			log_err("%s is within more than %d other entries that end",
-				prefix_format(&deep->prefix, text, sizeof(text)),
-				TPROXY_BLOCK_ENDED_MAX);
+		if (block_check_depth(&a->next.kinds[kind]) < 0)
 			return -EINVAL;
-		}
 	}
 	return 0;
 }
@@ -220,7 +218,7 @@ static int make_next(struct apply *a, struct block_store *store)
 	for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX && r == 0; kind++) {
 		r = merge(a, kind);
 		if (r < 0)
-			log_err("out of memory");
+			log_out_of_memory();
 	}
 	if (r == 0)
 		r = check_next(a);
@@ -293,7 +291,7 @@ static bool is_held(const char *pin_dir)
 	       bpf_map_lookup_elem(fd, &key, &block) == 0 && block.state & TPROXY_BLOCK_HELD;
 }
 
-/* As is_ours() of rules_load.c. */
+/* Returns true if this process made the change that is held, or may take it over. */
 static bool is_ours(const struct confirm *c, const struct block_store *store)
 {
 	if (c->generation)
@@ -397,6 +395,7 @@ int block_clear(const struct ctl_options *options)
 	    block_store_facts(&work.store)->n_entries[TPROXY_ALLOW];
 	if (n && block_store_replace(&work.store, &none, &none, 0, /* hold= */ false) < 0)
 		return EXIT_FAILURE;
+	block_store_set_error(&work.store, 0);
 	if (options->json) {
 		root = json_new_document();
 		json_add_number(root, "removed", n);

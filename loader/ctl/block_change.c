@@ -86,7 +86,7 @@ static int add_around(const struct block_store *store, enum tproxy_block_kind ki
 			r = block_store_around(store, kind, &at, 0, &at, &entry);
 			if (r <= 0)
 				break;
-			r = block_items_add(items, &at, &entry);
+			r = block_items_add(items, &at, &entry) < 0 ? log_out_of_memory() : 0;
 		}
 	}
 	return r < 0 ? r : 0;
@@ -108,21 +108,11 @@ static int read_for_checks(struct block_store *store, enum tproxy_block_kind kin
 	else if (timed)
 		r = add_around(store, kind, new, ret_items);
 	for (i = 0; i < new->n &&r == 0; i++)
-		r = block_items_add(ret_items, &new->list[i].prefix, &new->list[i].entry);
+		r = block_items_add(ret_items, &new->list[i].prefix, &new->list[i].entry) < 0
+			    ? log_out_of_memory()
+			    : 0;
 	block_items_sort(ret_items);
 	return r;
-}
-
-static int check_depth(const struct block_items *items)
-{
-	const struct block_item *item = block_items_too_deep(items);
-	char text[PREFIX_FORMAT_LEN];
-
-	if (!item)
-		return 0;
-	log_err("%s would be within more than %d other entries that end; give them no end, or another network",
-		prefix_format(&item->prefix, text, sizeof(text)), TPROXY_BLOCK_ENDED_MAX);
-	return -EINVAL;
 }
 
 /* Puts the peer of the ssh session, if block_guard() has added it to the list. */
@@ -139,8 +129,9 @@ static int put_peer(struct block_store *store, const struct block_items *allows)
 		if (!(item->entry.flags & TPROXY_BLOCK_BY_SAFETY))
 			continue;
 		r = block_store_get(store, TPROXY_ALLOW, &item->prefix, &old);
-		if (r == 0 || (r > 0 && old.ends_ns))
-			r = block_items_add(&peer, &item->prefix, &item->entry);
+		if ((r == 0 || (r > 0 && old.ends_ns)) &&
+		    block_items_add(&peer, &item->prefix, &item->entry) < 0)
+			r = log_out_of_memory();
 		r = r < 0 ? r : 0;
 	}
 	if (r == 0)
@@ -158,7 +149,7 @@ static int check_blocks(struct block_store *store, const struct ctl_options *opt
 
 	r = read_for_checks(store, TPROXY_BLOCK, items, &list.kinds[TPROXY_BLOCK]);
 	if (r == 0)
-		r = check_depth(&list.kinds[TPROXY_BLOCK]);
+		r = block_check_depth(&list.kinds[TPROXY_BLOCK]);
 	if (r == 0)
 		r = block_store_read_kind(store, TPROXY_ALLOW, &list.kinds[TPROXY_ALLOW]);
 	if (r == 0)
@@ -177,7 +168,7 @@ static int check_allows(struct block_store *store, const struct ctl_options *opt
 
 	r = read_for_checks(store, TPROXY_ALLOW, items, &all);
 	if (r == 0)
-		r = check_depth(&all);
+		r = block_check_depth(&all);
 	if (r == 0 && options->for_ms)
 		r = block_guard_lost(store, options, items, /* blocks_too= */ false, now);
 	free(all.list);
@@ -276,7 +267,7 @@ int block_add(const struct ctl_options *options, enum tproxy_block_kind kind)
 static int check_left(const struct block_store *store, const struct tproxy_prefix *prefix,
 		      bool was_there, uint64_t now)
 {
-	char text[PREFIX_FORMAT_LEN], wider[PREFIX_FORMAT_LEN];
+	char text[PREFIX_FORMAT_LEN], wider[PREFIX_FORMAT_LEN], option[PINS_OPTION_LEN];
 	struct tproxy_block_entry entry;
 	struct tproxy_prefix around;
 
@@ -285,8 +276,9 @@ static int check_left(const struct block_store *store, const struct tproxy_prefi
 	    block_store_around(store, TPROXY_ALLOW, prefix, now, &around, &entry) == 0) {
 		block_store_around(store, TPROXY_BLOCK, prefix, now, &around, &entry);
 		prefix_format(&around, wider, sizeof(wider));
-		log_err("%s is still blocked, by %s; let it pass with: tproxyctl allow %s; or remove the wider entry: tproxyctl unblock %s",
-			text, wider, text, wider);
+		pins_format_option(store->pins->path, option);
+		log_err("%s is still blocked, by %s; let it pass with: tproxyctl allow %s%s; or remove the wider entry: tproxyctl unblock %s%s",
+			text, wider, text, option, wider, option);
 		return -EEXIST;
 	}
 	if (!was_there)
@@ -301,7 +293,7 @@ static int remove_items(struct block_store *store, const struct block_items *ite
 	struct tproxy_block_entry entry;
 	bool by_file = false;
 	size_t i, n = 0, n_allows = 0;
-	int r = was_there ? 0 : -ENOMEM, left = 0;
+	int r = was_there ? 0 : log_out_of_memory(), left = 0;
 
 	for (i = 0; i < items->n && r >= 0; i++) {
 		r = block_store_get(store, TPROXY_BLOCK, &items->list[i].prefix, &entry);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl block, unblock and allow: what protects a user from locking himself out, see block.h.
+ * tproxyctl block, unblock and allow: checks that keep users from locking themselves out, see
+ * block.h.
  * An address can become blocked in two ways: a new list or a new entry blocks it (block_guard()),
  * or the allow entry that protected it goes or gets an end (block_guard_lost()).
  */
@@ -23,7 +24,7 @@ static int allow_peer(struct block_store *store, struct block_list *list, uint64
 {
 	struct tproxy_block_entry entry = { .flags = TPROXY_BLOCK_BY_SAFETY };
 	struct tproxy_prefix host = { .n_bits = PREFIX_BITS_MAX };
-	char peer_text[PREFIX_FORMAT_LEN], blocked[PREFIX_FORMAT_LEN];
+	char peer_text[PREFIX_FORMAT_LEN], blocked[PREFIX_FORMAT_LEN], option[PINS_OPTION_LEN];
 	const struct block_item *item;
 	struct ssh_peer peer;
 	int r;
@@ -37,19 +38,25 @@ static int allow_peer(struct block_store *store, struct block_list *list, uint64
 	prefix_format(&host, peer_text, sizeof(peer_text));
 	prefix_format(&item->prefix, blocked, sizeof(blocked));
 	r = block_store_text(store, "peer of an ssh session", &entry.comment);
-	if (r == 0)
-		r = block_items_add(&list->kinds[TPROXY_ALLOW], &host, &entry);
 	if (r < 0)
 		return r;
+	if (block_items_add(&list->kinds[TPROXY_ALLOW], &host, &entry) < 0)
+		return log_out_of_memory();
 	block_items_sort(&list->kinds[TPROXY_ALLOW]);
 	log_info(
-		"%s, from where this ssh session comes, is in %s and stays allowed (--no-safety blocks it too; tproxyctl unblock --no-safety %s takes this back)",
-		peer_text, blocked, peer_text);
+		"%s, from where this ssh session comes, is in %s and stays allowed (--no-safety blocks it too; tproxyctl unblock --no-safety %s%s takes this back)",
+		peer_text, blocked, peer_text, pins_format_option(store->pins->path, option));
 	if (!peer.alive)
 		log_warning(
 			"no connection from %s is open now: if the session came from elsewhere since, allow that address",
 			peer_text);
 	return 1;
+}
+
+static void log_no_gateways(int r)
+{
+	log_warning("cannot read the default gateways, so the list may block them: %s",
+		    strerror(-r));
 }
 
 int block_guard(struct block_store *store, const struct ctl_options *options,
@@ -63,7 +70,7 @@ int block_guard(struct block_store *store, const struct ctl_options *options,
 	if (!options->force) {
 		r = gateways_read(&gateways, &n);
 		if (r < 0)
-			log_warning("cannot read the default gateways: %s", strerror(-r));
+			log_no_gateways(r);
 		if (block_safety_cuts_off(list, gateways, n, now, why)) {
 			log_err("%s; --force does it all the same", why);
 			return -EPERM;
@@ -137,7 +144,7 @@ static int check_gateways(const struct loss *l)
 
 	r = gateways_read(&gateways, &n);
 	if (r < 0) {
-		log_warning("cannot read the default gateways: %s", strerror(-r));
+		log_no_gateways(r);
 		return 0;
 	}
 	for (i = 0; i < n && r == 0; i++)
@@ -156,7 +163,9 @@ static int read_allows(struct block_store *store, struct loss *l)
 		const struct block_item *item = &l->before.list[i];
 
 		if (!block_items_find(l->lost, &item->prefix))
-			r = block_items_add(&l->after, &item->prefix, &item->entry);
+			r = block_items_add(&l->after, &item->prefix, &item->entry) < 0
+				    ? log_out_of_memory()
+				    : 0;
 	}
 	return r;
 }

@@ -31,7 +31,7 @@ int block_options_add_operand(void *options, const char *value, char error[OPTAB
 	const char **grown;
 
 	if (!*value)
-		return optable_refuse(error, "an argument is empty");
+		return optable_refuse(error, "a CIDR or FILE is empty");
 	grown = reallocarray(o->operands, o->n_operands + 1, sizeof(*grown));
 	if (!grown)
 		return optable_refuse(error, "out of memory");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl block --list and --stats. See block.h. Both need no lock. --list prints each entry as
- * it reads it: a list may have a million.
+ * tproxyctl block --list and --stats. See block.h. Both need no lock. --list reads the whole list
+ * first, to sort it.
  */
 #include "block.h"
 
@@ -169,10 +169,13 @@ int block_show_list(const struct ctl_options *options)
 	now = monotonic_kernel_ns();
 	for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX; kind++)
 		block_items_drop_ended(&list.kinds[kind], now);
-	if (r == 0 && options->json)
+	if (r == 0 && options->json) {
 		print_list_json(&store, &list, texts, now);
-	else if (r == 0)
+	} else if (r == 0) {
+		if (block_store_is_held(&store))
+			printf("the list waits for confirmation\n");
 		print_list(&list, texts, now);
+	}
 	block_list_finish(&list);
 	block_store_close(&store);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -244,6 +247,8 @@ static int read_stats(struct block_store *store, struct json_object *root)
 	json_add_number(root, "blocked", n[TPROXY_BLOCK]);
 	json_add_number(root, "allowed", n[TPROXY_ALLOW]);
 	json_object_object_add(root, "places", places);
+	if (r < 0)
+		return r;
 	for (place = 0; place < _TPROXY_PLACE_MAX && r == 0; place++)
 		r = add_place(places, store->stats_fd, place);
 	if (r < 0)

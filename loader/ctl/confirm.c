@@ -32,6 +32,7 @@
 #include "monotonic.h"
 #include "parse.h"
 #include "quote.h"
+#include "state/pins.h"
 #include "state/wait_lock.h"
 #include "util.h"
 
@@ -214,11 +215,14 @@ static void log_prompt(const struct confirm *c)
 			 kind->are, kind->them, time, kind->keep, quoted);
 }
 
-static int log_outcome(const struct confirm_kind *kind, int r, bool keep)
+static int log_outcome(const struct confirm *c, int r, bool keep)
 {
+	const struct confirm_kind *kind = c->kind;
+	char option[PINS_OPTION_LEN];
+
 	if (r < 0)
-		log_err("cannot %s %s; %s does it", keep ? "confirm" : "take back", kind->what,
-			keep ? kind->keep : kind->revert);
+		log_err("cannot %s %s; %s%s does it", keep ? "confirm" : "take back", kind->what,
+			keep ? kind->keep : kind->revert, pins_format_option(c->pin_dir, option));
 	else if (r == 2)
 		log_err("%s that waited %s no longer in force", kind->what, kind->are);
 	else if (r == 1 || keep)
@@ -239,8 +243,7 @@ int confirm_wait(struct confirm *c, uint32_t generation)
 	log_prompt(c);
 	while (answer == ANSWER_NONE)
 		answer = look(c);
-	return log_outcome(c->kind, c->kind->finish(c, answer == ANSWER_KEEP),
-			   answer == ANSWER_KEEP);
+	return log_outcome(c, c->kind->finish(c, answer == ANSWER_KEEP), answer == ANSWER_KEEP);
 }
 
 void confirm_end(struct confirm *c)

@@ -235,9 +235,8 @@ static void add_block(struct json_object *root, const struct gathered *found)
 	if (found->n_known <= STAGE_BLOCK || !found->block.listed)
 		return;
 	block = json_object_new_object();
-	json_add_string(block, "prefix",
-			prefix_format(&found->block.prefix, prefix, sizeof(prefix)));
-	json_add_string(block, "kind", found->block.allowed ? "allow" : "block");
+	json_add_string(block, "cidr", prefix_format(&found->block.prefix, prefix, sizeof(prefix)));
+	json_add_string(block, "action", found->block.allowed ? "allow" : "block");
 	json_object_object_add(root, "block", block);
 }
 
@@ -325,8 +324,8 @@ static void print_text(struct json_object *root)
 	printf("\n%s: %s%s\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
 	if (block)
-		printf("block list: %s %s\n", json_get_string(block, "kind"),
-		       json_get_string(block, "prefix"));
+		printf("block list: %s %s\n", json_get_string(block, "action"),
+		       json_get_string(block, "cidr"));
 	if (json_object_object_get(root, "other_instance"))
 		printf("decided by another instance of tproxy, as of tproxyctl run\n");
 	if (rule)

@@ -315,7 +315,7 @@ static const struct optable_row rows[] = {
 		.name = "clear",
 		OPTABLE_CUSTOM(block_options_set_action),
 		.commands = BIT(CTL_BLOCK),
-		.help = "remove all entries, the allowed ones too",
+		.help = "remove all entries, the allowed ones too, and the errno of --error",
 	},
 	{
 		.name = "comment",
@@ -329,13 +329,13 @@ static const struct optable_row rows[] = {
 		.arg = "ERRNO",
 		OPTABLE_CUSTOM(block_options_set_error),
 		.commands = BIT(CTL_BLOCK),
-		.help = "what connect() to a blocked address fails with, for all of the list; EACCES unless given",
+		.help = "what connect() to a blocked address fails with, for all of the list, EACCES by default; stays for later commands, until another --error or --clear",
 	},
 	{
 		.name = "force",
 		OPTABLE_FLAG(struct ctl_options, force),
 		.commands = BIT(CTL_BLOCK) | BIT(CTL_UNBLOCK) | BIT(CTL_ALLOW),
-		.help = "block the default gateway, or all addresses, if the list says so",
+		.help = "block the default gateway, or all addresses, if the list says so; --apply: also input without an entry",
 	},
 	{
 		.name = "no-safety",

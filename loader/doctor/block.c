@@ -20,10 +20,10 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* Entries that have ended are a finding after this time: nobody has changed the list since. */
+/* Entries that ended this long ago are a finding: --follow would have removed them. */
 #define LINGER_NS (UINT64_C(60) * 1000000000)
 
-/* The functions of the store log errors, which a check must not do. */
+/* Returns true if all maps can be opened. block_store_open_read() logs errors, a check must not. */
 static bool can_open(const struct doctor *d)
 {
 	static const enum pinned_map_id ids[] = { PINNED_BLOCK, PINNED_BLOCK_TRIES,
@@ -68,6 +68,7 @@ static bool check_ended(struct doctor *d, const struct block_store *store)
 	doctor_add(
 		d, DOCTOR_INFO, "block",
 		"entries of the list have ended, and take room until a command changes the list");
+	doctor_fix_follow(d);
 	return false;
 }
 
@@ -75,7 +76,7 @@ static bool check_ended(struct doctor *d, const struct block_store *store)
 static bool check_gateways(struct doctor *d, const struct block_store *store)
 {
 	_cleanup_free_ struct gateway *list = NULL;
-	char blocked[PREFIX_FORMAT_LEN], gateway[PREFIX_FORMAT_LEN];
+	char blocked[PREFIX_FORMAT_LEN], gateway[PREFIX_FORMAT_LEN], option[PINS_OPTION_LEN];
 	const uint64_t now = monotonic_kernel_ns();
 	struct tproxy_block_entry entry;
 	struct tproxy_prefix around, allowed;
@@ -94,7 +95,8 @@ static bool check_gateways(struct doctor *d, const struct block_store *store)
 		doctor_add(d, DOCTOR_WARNING, "block",
 			   "the list blocks the default gateway %s, by %s", gateway,
 			   prefix_format(&around, blocked, sizeof(blocked)));
-		doctor_fix(d, "tproxyctl allow %s", gateway);
+		doctor_fix(d, "tproxyctl allow %s%s", gateway,
+			   pins_format_option(d->pin_dir, option));
 		return false;
 	}
 	return true;

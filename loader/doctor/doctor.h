@@ -49,6 +49,8 @@ void doctor_fix(struct doctor *d, const char *fmt, ...) _printf_(2, 3);
 /* What to do, in doctor_fix(). The units of systemd serve the default pin directory only. */
 const char *doctor_fix_load(const struct doctor *d);
 const char *doctor_fix_relay(const struct doctor *d);
+/* Adds to the last finding how to run tproxy-load --follow. */
+void doctor_fix_follow(struct doctor *d);
 
 /* A limit of open files below this is a finding. A connection takes two, and some are reserved. */
 #define DOCTOR_NOFILE_FEW 4096

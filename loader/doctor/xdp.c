@@ -42,7 +42,7 @@ static __u32 pinned_program(const struct doctor *d)
 	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
 }
 
-static void fix_follow(struct doctor *d)
+void doctor_fix_follow(struct doctor *d)
 {
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 
@@ -93,13 +93,13 @@ static void check_absent(struct check *check, const struct tproxy_target *target
 			   : "the interface '%s' does not exist, and nothing will filter it",
 		   target->path);
 	if (!check->followed)
-		fix_follow(check->d);
+		doctor_fix_follow(check->d);
 }
 
 static void check_target(struct check *check, const struct tproxy_target *target)
 {
 	const struct pins pins = { .path = check->d->pin_dir, .fd = -1 };
-	char text[XDP_HOLDER_LEN], fix[XDP_HOLDER_LEN];
+	char text[XDP_HOLDER_LEN], fix[XDP_HOLDER_LEN], again[PINS_AGAIN_LEN];
 	struct doctor *d = check->d;
 	struct xdp_look look;
 
@@ -118,7 +118,8 @@ static void check_target(struct check *check, const struct tproxy_target *target
 	case XDP_FOREIGN:
 		doctor_add(d, DOCTOR_ERROR, "xdp", "'%s' is not filtered: it has %s", target->path,
 			   xdp_holder_describe(&look.interface, text));
-		doctor_fix(d, "%s; then tproxy-load --again", xdp_holder_fix(&look.interface, fix));
+		doctor_fix(d, "%s; then %s", xdp_holder_fix(&look.interface, fix),
+			   pins_format_again(d->pin_dir, again));
 		break;
 	case XDP_UNFIT:
 		doctor_add(d, DOCTOR_ERROR, "xdp",
@@ -189,7 +190,7 @@ void doctor_xdp(struct doctor *d)
 		doctor_add(
 			d, DOCTOR_WARNING, "xdp",
 			"tproxy-load --follow does not run: an interface that is made again is not filtered");
-		fix_follow(d);
+		doctor_fix_follow(d);
 	}
 	if (check.good && check.n > 0)
 		doctor_add(d, DOCTOR_OK, "xdp", "all %zu interfaces are filtered", check.n);

@@ -318,7 +318,7 @@ static const struct optable_row rows[] = {
 		.name = "follow",
 		OPTABLE_CUSTOM(set_mode),
 		.commands = IN(FOLLOW),
-		.help = "run until a signal: attach to the interfaces of --xdp as they appear, and end what has a time limit",
+		.help = "run until a signal: attach to the interfaces of --xdp as they appear, remove entries of the block list that have ended, and take back what was not confirmed if the command that waited was killed",
 	},
 	{
 		.name = "json",
@@ -348,7 +348,7 @@ static const struct optable table = {
 		"       tproxy-load --check [OPTION]...           check the options and the files\n"
 		"       tproxy-load --unload [-p DIR]             detach and remove what was pinned\n"
 		"       tproxy-load --status [--json] [-p DIR]    print what is loaded\n"
-		"       tproxy-load --follow [-p DIR]             attach to interfaces as they appear\n",
+		"       tproxy-load --follow [-p DIR]             stay, and attach to interfaces as they appear\n",
 	.about =
 		"Redirects the TCP connections of cgroups to a relay (tproxy-relay), once one has\n"
 		"registered. Loading again repairs or upgrades in place and keeps live state.\n",

@@ -314,6 +314,17 @@ char *pins_format_again(const char *pin_dir, char buf[PINS_AGAIN_LEN])
 	return buf;
 }
 
+char *pins_format_option(const char *pin_dir, char buf[PINS_OPTION_LEN])
+{
+	char quoted[SHELL_QUOTE_LEN(PATH_MAX)];
+
+	*buf = '\0';
+	if (strcmp(pin_dir, TPROXY_PIN_DIR) != 0)
+		snprintf(buf, PINS_OPTION_LEN, " -p %s",
+			 shell_quote(pin_dir, quoted, sizeof(quoted)));
+	return buf;
+}
+
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode)
 {
 	int r;

@@ -79,6 +79,10 @@ int pins_parse_link(const char *name, char ret_hook[PINS_LINK_LEN], uint64_t *re
 #define PINS_AGAIN_LEN (SHELL_QUOTE_LEN(PATH_MAX) + 64)
 char *pins_format_again(const char *pin_dir, char buf[PINS_AGAIN_LEN]);
 
+/* Writes the option of a command that names the pin directory, " -p DIR", or "" for the default. */
+#define PINS_OPTION_LEN (SHELL_QUOTE_LEN(PATH_MAX) + 8)
+char *pins_format_option(const char *pin_dir, char buf[PINS_OPTION_LEN]);
+
 /* Sets owner root:@gid and @mode of a pin. */
 int pins_set_access(const struct pins *pins, const char *name, gid_t gid, mode_t mode);
 

@@ -96,6 +96,17 @@ def test_redirected_clients_too(proxied, ctl):
     assert proxied.stats()["blocked"] == 6
 
 
+def test_errno_stays_until_clear(loaded, ctl):
+    """Also if the list is empty when it is cleared."""
+    ctl("block", SERVER, "--error", "EHOSTUNREACH").succeeded()
+    ctl("unblock", SERVER).succeeded()
+    ctl("block", SERVER2).succeeded()
+    assert stats(ctl)["errno"] == "EHOSTUNREACH"
+    ctl("unblock", SERVER2).succeeded()
+    ctl("block", "--clear").succeeded()
+    assert stats(ctl)["errno"] == "EACCES"
+
+
 def test_ipv6(loaded, ctl):
     host6.give_addresses(loaded)
     with loaded.server_net.inside():
@@ -515,6 +526,7 @@ def test_when_both_processes_are_killed(loaded, ctl, binary, before, doctor):
         os.kill(victim, signal.SIGKILL)
     waiting.process.wait()
     host.wait_until(lambda: doctor().about("block", "warning"), "doctor sees it")
+    assert ctl("block", "--list").out.startswith("the list waits for confirmation\n")
     assert "taken back first" in ctl("block", SERVER).succeeded().err
     check_taken_back(ctl, before)
 
@@ -531,7 +543,7 @@ def test_doctor(loaded, ctl, binary):
     assert finding()["block"]["what"] == "the list blocks 1 and allows 0"
     loaded.client_net.ip(f"route add default via {SERVER}")
     assert f"default gateway {SERVER}, by {SERVER}" in finding()["block"]["what"]
-    assert finding()["block"]["fix"] == f"tproxyctl allow {SERVER}"
+    assert finding()["block"]["fix"] == f"tproxyctl allow {SERVER} -p '{loaded.pins.path}'"
     for name in loaded.pins.names():
         if name.startswith("link_block_in"):
             loaded.pins.remove_link(name)

@@ -174,10 +174,10 @@ def test_watch_and_explain(loaded, ctl, watch, error, name):  # noqa: F811
                               place=loaded.client).succeeded().out)
     assert (document["verdict"], document["reason"], document["errno"]) == (
         "refuse", "blocked", name)
-    assert document["block"] == {"prefix": "192.0.2.0/24", "kind": "block"}
+    assert document["block"] == {"cidr": "192.0.2.0/24", "action": "block"}
     document = json.loads(ctl("explain", "--json", "192.0.2.9:80",
                               place=loaded.client).succeeded().out)
     assert document["reason"] == "no_relay"
-    assert document["block"] == {"prefix": "192.0.2.9", "kind": "allow"}
+    assert document["block"] == {"cidr": "192.0.2.9", "action": "allow"}
     text = ctl("explain", "192.0.2.1:80", place=loaded.client).succeeded().out
     assert "block list: block 192.0.2.0/24\n" in text
