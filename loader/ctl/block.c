@@ -14,7 +14,6 @@
 
 #include "commands.h"
 #include "log.h"
-#include "objects.h"
 #include "options.h"
 #include "quote.h"
 #include "rules/prefix.h"
@@ -81,7 +80,7 @@ int block_work_begin_free(const char *pin_dir, struct block_work *work)
 
 	if (r < 0 || !block_store_is_held(&work->store))
 		return r;
-	if (wait_lock_is_held(pin_dir, pinned_maps[PINNED_BLOCK].name))
+	if (wait_lock_is_held(pin_dir, WAIT_LOCK_BLOCK))
 		return log_held(pin_dir);
 	log_warning(
 		"the list in force was not confirmed, and the command that waited was killed: it is taken back first");

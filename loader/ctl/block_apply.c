@@ -296,8 +296,7 @@ static bool is_ours(const struct confirm *c, const struct block_store *store)
 {
 	if (c->generation)
 		return block_store_facts(store)->generation == c->generation;
-	return !block_store_is_held(store) ||
-	       !wait_lock_is_held(c->pin_dir, pinned_maps[PINNED_BLOCK].name);
+	return !block_store_is_held(store) || !wait_lock_is_held(c->pin_dir, WAIT_LOCK_BLOCK);
 }
 
 /* As confirm_kind.finish(). */
@@ -330,7 +329,7 @@ static const struct confirm_kind confirm_list = {
 	.previous = "the previous list is",
 	.keep = "tproxyctl block --keep",
 	.revert = "tproxyctl block --revert",
-	.pin = "map_block",
+	.pin = WAIT_LOCK_BLOCK,
 	.is_held = is_held,
 	.finish = finish,
 };

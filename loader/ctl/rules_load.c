@@ -111,7 +111,7 @@ static int end_held(const char *pin_dir, struct rules_store *store)
 {
 	if (!store->held)
 		return 0;
-	if (wait_lock_is_held(pin_dir, PINNED_PREVIOUS))
+	if (wait_lock_is_held(pin_dir, WAIT_LOCK_RULES))
 		return log_held(pin_dir);
 	log_warning(
 		"the rules in force were not confirmed, and the command that waited was killed: they are taken back first");
@@ -135,7 +135,7 @@ static bool is_ours(const struct confirm *c, const struct rules_store *store)
 {
 	if (c->generation)
 		return store->now->generation == c->generation;
-	return !store->held || !wait_lock_is_held(c->pin_dir, PINNED_PREVIOUS);
+	return !store->held || !wait_lock_is_held(c->pin_dir, WAIT_LOCK_RULES);
 }
 
 /* As confirm_kind.finish(). */
@@ -172,7 +172,7 @@ static const struct confirm_kind confirm_rules = {
 	.previous = "the previous rules are",
 	.keep = "tproxyctl rules confirm",
 	.revert = "tproxyctl rules revert",
-	.pin = PINNED_PREVIOUS,
+	.pin = WAIT_LOCK_RULES,
 	.is_held = is_held,
 	.finish = finish,
 };

@@ -48,7 +48,7 @@ static bool check_confirmed(struct doctor *d, const struct block_store *store)
 	shell_quote(d->pin_dir, quoted, sizeof(quoted));
 	doctor_add(
 		d, DOCTOR_WARNING, "block",
-		wait_lock_is_held(d->pin_dir, pinned_maps[PINNED_BLOCK].name)
+		wait_lock_is_held(d->pin_dir, WAIT_LOCK_BLOCK)
 			? "generation %u of the list waits for confirmation, and the list cannot be changed"
 			: "generation %u of the list was not confirmed, and the command that waited was killed: no process takes it back",
 		block_store_facts(store)->generation);

@@ -34,7 +34,7 @@ static bool has_ended(const struct tproxy_block *block, uint64_t now)
 
 static bool is_abandoned(const char *pin_dir)
 {
-	return !wait_lock_is_held(pin_dir, pinned_maps[PINNED_BLOCK].name);
+	return !wait_lock_is_held(pin_dir, WAIT_LOCK_BLOCK);
 }
 
 /* With the pins locked. Reads again: a command may have changed the list since. */

@@ -54,7 +54,7 @@ static struct inner_map_types types_of(const struct bpf_object *object, enum pin
  */
 static void take_back_abandoned(const struct pins *pins, struct rules_store *store)
 {
-	if (!store->held || wait_lock_is_held(pins->path, PINNED_PREVIOUS))
+	if (!store->held || wait_lock_is_held(pins->path, WAIT_LOCK_RULES))
 		return;
 	log_warning(
 		"the rules in force were not confirmed, and the command that waited was killed: they are taken back");

@@ -2,9 +2,11 @@
 /*
  * tproxy-load and tproxyctl. See follow_lock.h.
  *
- * The pin of a hash with BTF can be opened as a file, which shows it as text and can be locked
- * (wait_lock.c does the same). The kernel drops a record lock when its process closes any
- * descriptor of that file. bpf_obj_get() does not open the file, so reading the map is no danger.
+ * The pin of an array with BTF can be opened as a file, which shows it as text and can be locked
+ * (wait_lock.c does the same). The lock is on map_loads, whose pin only root may open: a member of
+ * the relay's group that could open it could hold the lock. The kernel drops a record lock when its
+ * process closes any descriptor of that file, so this pin has no other lock. bpf_obj_get() does not
+ * open the file, so reading the map is no danger.
  */
 #include "follow_lock.h"
 
@@ -19,11 +21,11 @@
 #include "pins.h"
 #include "util.h"
 
-static int targets_path(const char *pin_dir, char path[PATH_MAX])
+static int lock_path(const char *pin_dir, char path[PATH_MAX])
 {
 	const struct pins pins = { .path = pin_dir, .fd = -1 };
 
-	return pins_path(&pins, pinned_maps[PINNED_TARGETS].name, path);
+	return pins_path(&pins, pinned_maps[PINNED_LOADS].name, path);
 }
 
 static bool is_same_file(int fd, const char *path)
@@ -41,7 +43,7 @@ int follow_lock_take(const char *pin_dir, int *fd)
 	char path[PATH_MAX];
 	int r;
 
-	r = targets_path(pin_dir, path);
+	r = lock_path(pin_dir, path);
 	if (r < 0)
 		return r;
 	if (is_same_file(*fd, path))
@@ -64,7 +66,7 @@ pid_t follow_lock_holder(const char *pin_dir)
 	char path[PATH_MAX];
 	int r;
 
-	r = targets_path(pin_dir, path);
+	r = lock_path(pin_dir, path);
 	if (r < 0)
 		return r;
 	fd = open(path, O_RDONLY | O_CLOEXEC);

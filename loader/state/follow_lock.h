@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The lock of tproxy-load --follow: one such process serves a pin directory. It is a record lock on
- * the pin of map_targets, so it ends with the process, and the kernel tells who holds it. It is
- * independent of the lock of the directory, which a loader holds for a moment.
+ * the pin of map_loads, so it ends with the process, and the kernel tells who holds it. Only root
+ * can open that pin. The lock is independent of the lock of the directory, which a loader holds for
+ * a moment.
  */
 #ifndef TPROXY_STATE_FOLLOW_LOCK_H
 #define TPROXY_STATE_FOLLOW_LOCK_H

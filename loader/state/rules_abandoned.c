@@ -18,7 +18,7 @@ bool rules_are_abandoned(const char *pin_dir)
 	char path[PATH_MAX];
 
 	return pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0 &&
-	       !wait_lock_is_held(pin_dir, PINNED_PREVIOUS);
+	       !wait_lock_is_held(pin_dir, WAIT_LOCK_RULES);
 }
 
 int rules_abandoned_take_back(const char *pin_dir, const struct inner_map_types *rules_types,
@@ -32,7 +32,7 @@ int rules_abandoned_take_back(const char *pin_dir, const struct inner_map_types 
 	if (r == -ENOENT)
 		return 0;
 	/* A command that has just pinned them takes its lock before it releases the pins. */
-	if (r == 0 && !wait_lock_is_held(pin_dir, PINNED_PREVIOUS))
+	if (r == 0 && !wait_lock_is_held(pin_dir, WAIT_LOCK_RULES))
 		r = rules_store_open(&pins, &store);
 	store.rules_types = *rules_types;
 	store.sets_types = *sets_types;

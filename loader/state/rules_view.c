@@ -184,7 +184,7 @@ static int try_read(const char *pin_dir, struct rules_view *view)
 	if (r < 0)
 		return r;
 	view->unconfirmed = pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0;
-	view->abandoned = view->unconfirmed && !wait_lock_is_held(pin_dir, PINNED_PREVIOUS);
+	view->abandoned = view->unconfirmed && !wait_lock_is_held(pin_dir, WAIT_LOCK_RULES);
 	if (!view->rules.generation)
 		return 0;
 	r = read_list(pin_dir, view);

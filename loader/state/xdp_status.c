@@ -129,7 +129,9 @@ void xdp_status_print(struct json_object *root)
 	printf("packets seen %" PRIu64 ", dropped %" PRIu64 ", invalid %" PRIu64 "; ",
 	       json_get_number(counters, "seen"), json_get_number(counters, "dropped"),
 	       json_get_number(counters, "invalid"));
-	if (pid)
+	if (!json_object_object_get_ex(xdp, "follow_pid", NULL))
+		printf("only root sees whether --follow runs\n");
+	else if (pid)
 		printf("followed by process %" PRIu64 "\n", pid);
 	else
 		printf("NOT FOLLOWED: an interface that is made again is not filtered\n");

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import host
+import programs
 from tproxyctl import binary, ctl  # fixtures
 from test_xdp import follow, load, place  # fixtures
 
@@ -41,10 +43,50 @@ def test_entries_end(bed, ctl, load, follow, entries):
     assert program.text().count("of the block list") >= 1 and program.running()
 
 
-def test_list_that_nobody_confirms(bed, ctl, binary, load, follow, entries, tmp_path):
-    """Both processes that would have taken it back are killed. To see it fail: leave out
-    block_store_restore()."""
+HOLD = """
+import fcntl, os, signal, struct, sys
+kept = []
+for name in sys.argv[1:]:
+    try:
+        kept.append(os.open(name, os.O_RDONLY))
+        lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(kept[-1], fcntl.F_OFD_SETLK, lock)
+    except OSError:
+        pass
+print(len(kept), flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def member(bed):
+    """Starts a member of the relay's group that locks all pins that it can open."""
+    started = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, *(bed.pins.path / name for name in bed.pins.names())],
+            stdout=subprocess.PIPE, text=True, user=1234, group=programs.RELAY_GID,
+            extra_groups=[])
+        started.append(process)
+        assert int(process.stdout.readline()) > 0
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["quiet", "locked"])
+def test_list_that_nobody_confirms(bed, ctl, binary, load, follow, member, entries, tmp_path,
+                                   locked):
+    """Both processes that would have taken it back are killed. A member of the relay's group cannot
+    prevent it, nor --follow. To see it fail: leave out block_store_restore(); or let
+    WAIT_LOCK_BLOCK be "map_block", or follow_lock.c use PINNED_TARGETS."""
     load().succeeded()
+    if locked:
+        member()
     ctl("block", "203.0.113.0/24").succeeded()
     file = tmp_path / "list"
     file.write_text("203.0.112.0/24\n")
