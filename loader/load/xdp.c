@@ -179,7 +179,7 @@ struct unwanted {
 	int error; /* the first one */
 };
 
-/* Returns true if the pin is that of the link on an interface of this load. */
+/* Returns true if the pin is, or may be, that of the link on an interface of this load. */
 static bool is_wanted(const struct pins *pins, const struct xdp_step *step,
 		      const struct xdp_link *link)
 {
@@ -191,6 +191,9 @@ static bool is_wanted(const struct pins *pins, const struct xdp_step *step,
 	for (i = 0; i < step->n; i++) {
 		xdp_link_look(pins, &step->list[i], &look);
 		if (look.state == XDP_ATTACHED && look.link.index == link->index)
+			return true;
+		/* It may be the link of this interface, and the load has just attached that. */
+		if (look.state == XDP_UNKNOWN && !link->severed)
 			return true;
 	}
 	return false;
@@ -234,6 +237,12 @@ static void report_one(const struct pins *pins, const struct tproxy_target *targ
 	if (look.state == XDP_ELSEWHERE) {
 		printf("interface '%s' is one of another network namespace, where it stays as it was; to filter one of this namespace, load with all options\n",
 		       name);
+		return;
+	}
+	if (look.state != XDP_ATTACHED) {
+		printf("interface '%s': %s\n", name,
+		       look.state == XDP_UNKNOWN ? "attached, but the result cannot be read"
+						 : "no longer filtered: it has changed since");
 		return;
 	}
 	xdp_link_why(target, &look.interface, why);
