@@ -13,7 +13,8 @@
  *   links     update existing links in place, attach missing ones, connect last; then detach
  *             those that are no longer wanted
  *
- * If a step fails, undo() restores modes, policy, rules and registrations of the previous load.
+ * If a step fails, undo() restores targets, modes, policy, rules and registrations of the previous
+ * load.
  * It then removes the pins that this run created, newest first. Replaced programs stay replaced.
  * Once all links are attached, nothing is undone: a link that cannot be detached stays until the
  * next run. The directory is locked from the second step to the end.
@@ -397,11 +398,26 @@ static int load_steps(struct load *l)
 	return finish_steps(l);
 }
 
+/* --follow and the hooks that are attached on demand must not serve what a refused load named. */
+static void restore_targets(struct load *l)
+{
+	int r;
+
+	/* Without a list the old targets could not be read. */
+	if (!l->before.list)
+		return;
+	r = target_list_write(bpf_map__fd(l->skel->maps.map_targets), l->before.list, l->before.n,
+			      l->xdp.before, l->xdp.n_before);
+	if (r < 0)
+		log_err("cannot restore '%s/map_targets': %s", l->pins.path, strerror(-r));
+}
+
 static void undo(struct load *l)
 {
 	const char *name;
 
 	if (l->before.loaded) {
+		restore_targets(l);
 		rules_step_undo(&l->rules);
 		set_map_access(l, l->before.relay_gid);
 		policy_write(bpf_map__fd(l->skel->maps.map_policy), &l->before.policy);

@@ -48,6 +48,23 @@ int target_list_read_xdp(int map_fd, struct tproxy_target **ret_list, size_t *re
 	return read_kind(map_fd, /* xdp= */ true, ret_list, ret_n);
 }
 
+int target_list_write(int map_fd, const struct tproxy_target *cgroups, size_t n,
+		      const struct tproxy_target *xdp, size_t n_xdp)
+{
+	__u32 key;
+	int r = 0;
+
+	for (key = 0; key < TPROXY_TARGETS_MAX && r == 0; key++) {
+		if (key < n)
+			r = bpf_map_update_elem(map_fd, &key, &cgroups[key], BPF_ANY);
+		else if (key < n + n_xdp)
+			r = bpf_map_update_elem(map_fd, &key, &xdp[key - n], BPF_ANY);
+		else
+			r = bpf_map_delete_elem(map_fd, &key);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
 int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list, size_t *ret_n)
 {
 	_cleanup_close_ int fd = -1;

@@ -24,6 +24,9 @@ int target_list_read_pinned(const char *pin_dir, struct tproxy_target **ret_list
 int target_list_read_xdp(int map_fd, struct tproxy_target **ret_list, size_t *ret_n);
 int target_list_read_xdp_pinned(const char *pin_dir, struct tproxy_target **ret_list,
 				size_t *ret_n);
+/* Replaces the whole list. Returns 0 or -errno, not logged. */
+int target_list_write(int map_fd, const struct tproxy_target *cgroups, size_t n,
+		      const struct tproxy_target *xdp, size_t n_xdp);
 /* Replaces the entry of the interface with that name. Returns -ENOENT if it is not in the list. */
 int target_list_update_xdp(int map_fd, const struct tproxy_target *target);
 
