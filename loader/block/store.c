@@ -218,9 +218,9 @@ int block_store_remove(struct block_store *s, enum tproxy_block_kind kind,
 	return r < 0 ? block_store_log_error(s, "write the block list", r) : 0;
 }
 
-/* Removes from one trie, and finds the next end. */
+/* Removes from one trie, and notes the ends of what stays in *later. */
 static int purge_trie(struct block_store *s, enum tproxy_block_kind kind, struct block_items *items,
-		      uint64_t now, size_t *n)
+		      uint64_t now, size_t *n, struct tproxy_block_slot *later)
 {
 	struct block_items ended = {};
 	size_t i, removed = 0;
@@ -230,7 +230,7 @@ static int purge_trie(struct block_store *s, enum tproxy_block_kind kind, struct
 		const struct block_item *item = &items->list[i];
 
 		if (!block_entry_ended(&item->entry, now))
-			block_store_note_end(block_store_facts(s), &item->entry);
+			block_store_note_end(later, &item->entry);
 		else if (block_items_add(&ended, &item->prefix, &item->entry) < 0)
 			r = log_out_of_memory();
 	}
@@ -244,6 +244,7 @@ static int purge_trie(struct block_store *s, enum tproxy_block_kind kind, struct
 int block_store_purge(struct block_store *s, uint64_t now, size_t *ret_n)
 {
 	struct tproxy_block_slot *facts = block_store_facts(s);
+	struct tproxy_block_slot later = {};
 	struct block_list list = {};
 	enum tproxy_block_kind kind;
 	int r;
@@ -254,14 +255,16 @@ int block_store_purge(struct block_store *s, uint64_t now, size_t *ret_n)
 	r = block_store_read(s, &list);
 	if (r < 0)
 		return r;
-	facts->next_end_ns = 0;
 	for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX && r == 0; kind++) {
 		facts->n_entries[kind] = (__u32)list.kinds[kind].n;
-		r = purge_trie(s, kind, &list.kinds[kind], now, ret_n);
+		r = purge_trie(s, kind, &list.kinds[kind], now, ret_n, &later);
 	}
-	/* After a failure the next command looks again. */
-	if (r < 0)
-		facts->next_end_ns = now;
+	/*
+	 * One store, last: after a failure, or if this process is killed in between, the next
+	 * command looks again.
+	 */
+	if (r == 0)
+		facts->next_end_ns = later.next_end_ns;
 	block_list_finish(&list);
 	return r;
 }
