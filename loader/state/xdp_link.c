@@ -225,6 +225,9 @@ static int update(const struct pins *pins, int prog_fd, const struct tproxy_targ
 		return r;
 	fd = bpf_obj_get(path);
 	r = fd < 0 ? fd : bpf_link_update(fd, prog_fd, NULL);
+	/* The interface was removed after the look. */
+	if (r == -ENOLINK)
+		return -ENODEV;
 	if (r < 0)
 		log_err("cannot update '%s' at the interface '%s': %s", path, target->path,
 			strerror(-r));
