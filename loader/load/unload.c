@@ -164,6 +164,9 @@ int unload(const char *path)
 		return r;
 	let_handshakes_end(pins.path, relays, n_relays);
 	r = pins_for_each(&pins, remove_prefix, "link_");
+	/* First the program: if we die in between, tproxy-load --follow cannot attach it again. */
+	if (r == 0)
+		r = pins_for_each(&pins, remove_prefix, "prog_xdp");
 	if (r == 0)
 		r = pins_for_each(&pins, remove_prefix, XDP_LINK_PREFIX);
 	if (r == 0)
