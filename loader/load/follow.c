@@ -13,7 +13,7 @@
  * a loader does, reads again, and does it. A load beside it thus sees whole steps.
  *
  * If nothing is loaded it waits for a load. A failure is logged and tried again RETRY_MS later, or
- * when the kernel reports the interface.
+ * soon after the kernel has reported the interface.
  */
 #include "follow.h"
 
@@ -53,9 +53,11 @@
 #include "types.h"
 #include "util.h"
 
-#define LOOK_MS	    1000
-#define RETRY_MS    60000
-#define BUFFER_SIZE 32768
+#define LOOK_MS	 1000
+#define RETRY_MS 60000
+/* Least time from a message of the kernel to the next attempt: a driver may send one at each. */
+#define RETRY_LEAST_MS 1000
+#define BUFFER_SIZE    32768
 
 /* What is known of an interface, so that a change is logged once. */
 struct seen {
@@ -294,6 +296,7 @@ static int look(struct follow *f)
 /* Returns true if the message is about an interface of a name that is waited for. */
 static bool is_about_ours(struct follow *f, const struct nlmsghdr *msg)
 {
+	const uint64_t now_ms = monotonic_coarse_ms();
 	const struct ifinfomsg *info = NLMSG_DATA(msg);
 	const struct rtattr *attr = IFLA_RTA(info);
 	int len = (int)IFLA_PAYLOAD(msg);
@@ -305,8 +308,8 @@ static bool is_about_ours(struct follow *f, const struct nlmsghdr *msg)
 		if (attr->rta_type != IFLA_IFNAME)
 			continue;
 		seen = seen_find(f, RTA_DATA(attr));
-		if (seen)
-			seen->retry_ms = 0;
+		if (seen && seen->retry_ms > now_ms + RETRY_LEAST_MS)
+			seen->retry_ms = now_ms + RETRY_LEAST_MS;
 		return seen;
 	}
 	return false;
