@@ -143,6 +143,19 @@ const struct block_item *block_items_too_deep(const struct block_items *items)
 	return NULL;
 }
 
+const struct block_item *block_items_all(const struct block_items *items)
+{
+	size_t i;
+
+	for (i = 0; i < items->n; i++) {
+		const struct tproxy_prefix *prefix = &items->list[i].prefix;
+
+		if (!prefix->n_bits || prefix_compare(prefix, &ipv4) == 0)
+			return &items->list[i];
+	}
+	return NULL;
+}
+
 static unsigned __int128 to_number(const __u8 addr[16])
 {
 	unsigned __int128 number = 0;
@@ -213,29 +226,68 @@ static unsigned int common_bits(const struct tproxy_prefix *a, const struct tpro
 	return bits;
 }
 
-/*
- * The nodes on the way from the root to the last item, as lengths, are a stack. An item parts from
- * it where it has fewer bits in common with the item before.
- */
-size_t block_items_nodes(const struct block_items *items)
+/* A node on the way from the root to the last item. */
+struct path_node {
+	int bits;
+	size_t height; /* of the nodes below that were left, and of itself */
+};
+
+/* Leaves the nodes with more bits. Returns the height of the highest one, or 0 if there is none. */
+static size_t leave(struct path_node *stack, size_t *depth, int bits)
 {
-	unsigned int stack[PREFIX_BITS_MAX + 1], bits;
-	size_t i, depth = 0, nodes = 0;
+	size_t below = 0;
+
+	while (*depth && stack[*depth - 1].bits > bits) {
+		const size_t height = stack[--*depth].height;
+
+		below = height > below + 1 ? height : below + 1;
+	}
+	return below;
+}
+
+/*
+ * The nodes on the way from the root to the last item are a stack. An item parts from it where it
+ * has fewer bits in common with the item before. Returns the number of nodes; *ret_path is that of
+ * the longest path.
+ */
+static size_t count_nodes(const struct block_items *items, size_t *ret_path)
+{
+	struct path_node stack[PREFIX_BITS_MAX + 1];
+	size_t i, depth = 0, nodes = 0, below;
+	int bits, own;
 
 	for (i = 0; i < items->n; i++) {
 		const struct tproxy_prefix *prefix = &items->list[i].prefix;
 
-		bits = i ? common_bits(&items->list[i - 1].prefix, prefix) : 0;
-		while (depth && stack[depth - 1] > bits)
-			depth--;
-		if (i && (!depth || stack[depth - 1] < bits)) {
-			stack[depth++] = bits;
+		bits = i ? (int)common_bits(&items->list[i - 1].prefix, prefix) : 0;
+		own = (int)prefix->n_bits;
+		below = leave(stack, &depth, bits);
+		if (i && (!depth || stack[depth - 1].bits < bits)) {
+			stack[depth++] = (struct path_node){ bits, below + 1 };
 			nodes++;
+		} else if (depth && stack[depth - 1].height < below + 1) {
+			stack[depth - 1].height = below + 1;
 		}
-		if (!depth || stack[depth - 1] < prefix->n_bits) {
-			stack[depth++] = prefix->n_bits;
+		if (!depth || stack[depth - 1].bits < own) {
+			stack[depth++] = (struct path_node){ own, 1 };
 			nodes++;
 		}
 	}
+	*ret_path = leave(stack, &depth, -1);
 	return nodes;
+}
+
+size_t block_items_nodes(const struct block_items *items)
+{
+	size_t path;
+
+	return count_nodes(items, &path);
+}
+
+bool block_items_too_nested(const struct block_items *items)
+{
+	size_t path;
+
+	count_nodes(items, &path);
+	return path > PREFIX_BITS_MAX;
 }

@@ -64,6 +64,16 @@ size_t block_items_drop_ended(struct block_items *items, uint64_t now);
 const struct block_item *block_items_too_deep(const struct block_items *items);
 
 /*
+ * Returns true if a trie with these items has a path of 129 nodes, one of each length of a prefix.
+ * Linux before 6.12 writes beyond the end of a buffer when such a trie is read, unless the fix was
+ * backported. The items must be sorted.
+ */
+bool block_items_too_nested(const struct block_items *items);
+
+/* Returns the item that is all IPv4 or all IPv6 addresses, or NULL. */
+const struct block_item *block_items_all(const struct block_items *items);
+
+/*
  * Returns true if the items contain all unicast addresses of a family, loopback ones left aside.
  * They must be sorted.
  */

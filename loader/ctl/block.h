@@ -64,6 +64,12 @@ int block_guard(struct block_store *store, const struct ctl_options *options,
 		struct block_list *list, uint64_t now);
 
 /*
+ * Refuses entries that allow all addresses, and a trie that older kernels cannot read. The latter
+ * is seen only if @items, which must be sorted, are all of the trie. Returns 0 or -EINVAL, logged.
+ */
+int block_guard_shape(const struct block_items *items, enum tproxy_block_kind kind);
+
+/*
  * Refuses the loss of allow entries that protect a default gateway, unless --force is given, or the
  * peer of the ssh session, unless --no-safety is. They are lost if they go or get an end. @lost has
  * their prefixes, sorted; others are ignored. With @blocks_too the block entries of these prefixes

@@ -200,7 +200,8 @@ static int check_next(const struct apply *a)
 				a->next.kinds[kind].n, TPROXY_BLOCK_ENTRIES_MAX);
 			return -ENOSPC;
 		}
-		if (block_check_depth(&a->next.kinds[kind]) < 0)
+		if (block_check_depth(&a->next.kinds[kind]) < 0 ||
+		    block_guard_shape(&a->next.kinds[kind], (enum tproxy_block_kind)kind) < 0)
 			return -EINVAL;
 	}
 	return 0;

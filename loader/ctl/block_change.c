@@ -151,6 +151,8 @@ static int check_blocks(struct block_store *store, const struct ctl_options *opt
 	if (r == 0)
 		r = block_check_depth(&list.kinds[TPROXY_BLOCK]);
 	if (r == 0)
+		r = block_guard_shape(&list.kinds[TPROXY_BLOCK], TPROXY_BLOCK);
+	if (r == 0)
 		r = block_store_read_kind(store, TPROXY_ALLOW, &list.kinds[TPROXY_ALLOW]);
 	if (r == 0)
 		r = block_guard(store, options, &list, now);
@@ -169,6 +171,8 @@ static int check_allows(struct block_store *store, const struct ctl_options *opt
 	r = read_for_checks(store, TPROXY_ALLOW, items, &all);
 	if (r == 0)
 		r = block_check_depth(&all);
+	if (r == 0)
+		r = block_guard_shape(&all, TPROXY_ALLOW);
 	if (r == 0 && options->for_ms)
 		r = block_guard_lost(store, options, items, /* blocks_too= */ false, now);
 	free(all.list);

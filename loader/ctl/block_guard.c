@@ -79,6 +79,23 @@ int block_guard(struct block_store *store, const struct ctl_options *options,
 	return options->no_safety ? 0 : allow_peer(store, list, now);
 }
 
+int block_guard_shape(const struct block_items *items, enum tproxy_block_kind kind)
+{
+	const struct block_item *all = kind == TPROXY_ALLOW ? block_items_all(items) : NULL;
+	char text[PREFIX_FORMAT_LEN];
+
+	if (all) {
+		log_err("%s would allow all addresses, so that nothing is blocked; remove the blocked entries instead",
+			prefix_format(&all->prefix, text, sizeof(text)));
+		return -EINVAL;
+	}
+	if (block_items_too_nested(items)) {
+		log_err("the entries would part at each of the 128 bits of one address, which Linux before 6.12 cannot read; leave one of them out");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* The change of which block_guard_lost() is asked. */
 struct loss {
 	const struct block_store *store;

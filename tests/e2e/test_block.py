@@ -252,6 +252,14 @@ def test_a_nest_that_is_too_deep(loaded, ctl):
     assert "within more than 8" in ctl("block", "--apply", write_list(loaded, *lines)).err
 
 
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0"])
+def test_all_addresses_cannot_be_allowed(loaded, ctl, cidr):
+    assert "would allow all" in ctl("allow", cidr).err
+    path = write_list(loaded, f"allow {cidr}", "192.0.2.0/24")
+    assert "would allow all" in ctl("block", "--apply", path).err
+    assert not shown(ctl)
+
+
 def test_renewal_keeps_the_counts(loaded, ctl):
     servers = Servers(loaded)
     ctl("block", SERVER, "--for", "1h", "--comment", "first").succeeded()

@@ -123,6 +123,39 @@ static void test_nests(void **state)
 	free(items.list);
 }
 
+/* One address, and for each bit another one that differs there first: 128 entries and ::/0. */
+static void test_paths(void **state)
+{
+	const struct tproxy_block_entry entry = {};
+	struct block_items items = {}, chain = {};
+	unsigned int bit;
+
+	for (bit = 0; bit < 128; bit++) {
+		struct tproxy_prefix prefix = { .n_bits = bit + 1 };
+
+		prefix.addr[bit / 8] = (__u8)(0x80 >> bit % 8);
+		assert_int_equal(block_items_add(&items, &prefix, &entry), 0);
+		assert_int_equal(
+			block_items_add(&chain, &(struct tproxy_prefix){ bit, {} }, &entry), 0);
+	}
+	block_items_sort(&items);
+	block_items_sort(&chain);
+	assert_false(block_items_too_nested(&items));
+	assert_false(block_items_too_nested(&chain));
+	add(&items, "::", 0);
+	add(&chain, "::", 0);
+	block_items_sort(&items);
+	block_items_sort(&chain);
+	assert_true(block_items_too_nested(&items));
+	assert_true(block_items_too_nested(&chain));
+	assert_non_null(block_items_all(&chain));
+	assert_null(block_items_all(&items));
+	add(&items, "0.0.0.0/0", 0);
+	assert_non_null(block_items_all(&items));
+	free(items.list);
+	free(chain.list);
+}
+
 static void test_cover(void **state)
 {
 	static const struct {
@@ -319,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_sort_keeps_the_later_end),
 		cmocka_unit_test(test_the_longest_that_has_not_ended),
 		cmocka_unit_test(test_nests),
+		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_cover),
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_file),
