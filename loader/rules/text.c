@@ -2,6 +2,7 @@
 /* Makes the text of a rule independent of its layout, see text.h. */
 #include "text.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,6 +12,13 @@
 /* FNV-1a, 64 bits. */
 #define HASH_BASIS UINT64_C(0xcbf29ce484222325)
 #define HASH_PRIME UINT64_C(0x100000001b3)
+
+/* A backslash at the end of the text would continue the line, so such a word is quoted. */
+static bool needs_quotes(const struct token *token)
+{
+	return token->type == TOKEN_QUOTED ||
+	       (token->len > 0 && token->text[token->len - 1] == '\\');
+}
 
 char *text_of_statement(const char *statement, size_t len)
 {
@@ -33,7 +41,7 @@ char *text_of_statement(const char *statement, size_t len)
 		escape_text(token.text, token.len, word, ESCAPE_LEN(token.len));
 		if (token.type != TOKEN_COMMA && ftell(out) > 0)
 			fputc(' ', out);
-		fprintf(out, token.type == TOKEN_QUOTED ? "\"%s\"" : "%s", word);
+		fprintf(out, needs_quotes(&token) ? "\"%s\"" : "%s", word);
 		free(word);
 	}
 	if (fclose(out) != 0) {
