@@ -576,6 +576,7 @@ verifier()
 }
 
 # in_guest SECONDS ARGUMENT...: runs a part of the end to end tests, with tproxy's units stopped.
+# At the limit pytest is interrupted, so that it still names the tests that have failed.
 in_guest()
 {
     local limit=$1
@@ -583,7 +584,7 @@ in_guest()
     systemctl stop tproxy-load tproxy-relay
     cd /vm/tests/e2e && TPROXY_MUST_RUN=1 TPROXY_LOAD=/usr/sbin/tproxy-load \
         TPROXY_RELAY=/usr/sbin/tproxy-relay TPROXY_CTL=/usr/sbin/tproxyctl PYTHONPATH=/vm \
-        timeout "$limit" python3 -m pytest -p no:cacheprovider -p slow -q -rfE \
+        timeout -s INT -k 60 "$limit" python3 -m pytest -p no:cacheprovider -p slow -q -rfE \
         --tb=short --show-capture=no "$@"
 }
 
@@ -603,7 +604,7 @@ e2e()
 # out: 100,000 entries and more, too slow under emulation.
 e2e_sight()
 {
-    in_guest 1800 test_list.py test_observe.py test_watch.py test_block_connect.py \
+    in_guest 2100 test_list.py test_observe.py test_watch.py test_block_connect.py \
         test_block_packets.py test_block.py test_xdp.py test_follow.py test_traffic.py \
         -k 'not swap and not many and not million'
 }
