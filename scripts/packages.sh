@@ -11,8 +11,8 @@ packages_of()
     case $1 in
     build)
         echo build-essential clang llvm meson ninja-build pkg-config libbpf-dev libelf-dev \
-            zlib1g-dev libevent-dev libjson-c-dev libinih-dev libncurses-dev libsystemd-dev \
-            linux-libc-dev bpftool scdoc
+            zlib1g-dev libc-ares-dev libevent-dev libjson-c-dev libinih-dev libncurses-dev libssl-dev \
+            libsystemd-dev linux-libc-dev bpftool scdoc
         ;;
     demo)
         echo iproute2 util-linux procps curl nginx-light

@@ -31,8 +31,8 @@ install_packages()
 {
     missing=
     for package in debhelper dpkg-dev fakeroot lintian build-essential clang meson bpftool \
-        libbpf-dev libelf-dev libevent-dev libinih-dev libjson-c-dev libncurses-dev libsystemd-dev \
-        linux-libc-dev pkg-config scdoc; do
+        libbpf-dev libc-ares-dev libelf-dev libevent-dev libinih-dev libjson-c-dev libncurses-dev \
+        libssl-dev libsystemd-dev linux-libc-dev pkg-config scdoc; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2> /dev/null | grep -qx installed ||
             missing="$missing $package"
     done
