@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 9
+#define TPROXY_ABI_VERSION 10
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -148,7 +148,7 @@ struct tproxy_conn {
 	__u16 loads;			 /* kernel half only: index in map_loads */
 	__u32 isn;			 /* see struct tproxy_tuple */
 	__u32 rule_counter;		 /* of the rule that redirects, or TPROXY_NO_RULE */
-	__u32 reserved;
+	__u32 upstream;			 /* id of its upstream, see struct tproxy_rule */
 };
 
 /*
@@ -364,6 +364,11 @@ struct tproxy_rule {
 	__u16 port_first, port_last;
 	__u32 uid_first, uid_last; /* real ids in the initial user namespace */
 	__u32 gid_first, gid_last;
+	/*
+	 * For REDIRECT: id of the upstream that the relay is to use, see common/upstream_id.h; 0 =
+	 * the rule names none, and the relay chooses.
+	 */
+	__u32 upstream;
 	char comm[TPROXY_COMM_LEN]; /* of the thread group leader, padded with NULs */
 };
 
@@ -441,7 +446,9 @@ struct tproxy_rules {
 	__u16 default_action; /* if no row decides: enum tproxy_rule_action, not SKIP */
 	__u16 default_error;  /* errno, for REFUSE */
 	__u32 default_counter;
-	__u32 conditions; /* enum tproxy_rule_conditions: for which index is valid */
+	__u32 default_upstream; /* id, for REDIRECT; or 0 */
+	__u32 conditions;	/* enum tproxy_rule_conditions: for which index is valid */
+	__u32 reserved;
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
 	struct tproxy_rule_index index;
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
@@ -889,12 +896,12 @@ _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 176, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
-_Static_assert(sizeof(struct tproxy_rule) == 48, "ABI");
+_Static_assert(sizeof(struct tproxy_rule) == 52, "ABI");
 _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
 _Static_assert(sizeof(struct tproxy_row_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_index) == 4 * 512 * 36 + 324 * 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rules) ==
-		       32 + 256 * 48 + sizeof(struct tproxy_rule_index) + 64 * 216 + 4096,
+		       40 + 256 * 52 + sizeof(struct tproxy_rule_index) + 64 * 216 + 4096,
 	       "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");

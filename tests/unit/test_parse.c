@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Tests common/parse.c: accepted input, the error of refused input, and that a refusal leaves the
- * result unchanged.
+ * result unchanged. Tests the names and ids of common/upstream_id.c.
  */
 #include "parse.h"
 
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "unit.h"
+#include "upstream_id.h"
 #include "util.h"
 
 static void test_size(void **state)
@@ -222,12 +223,42 @@ static void test_bool(void **state)
 		assert_int_equal(parse_bool(neither[i], &value), -EINVAL);
 }
 
+/*
+ * To see it fail: multiply before the exclusive or (FNV-1), return the id 0, or accept one more
+ * character.
+ */
+static void test_upstream(void **state)
+{
+	static const char *const names[] = { "a", "corp", "direct", "SQUID_2-b",
+					     "1234567890123456789012345678901" };
+	static const char *const no_names[] = {
+		"",   "a b", "a.b", "a,b", "a@",       "[a",
+		"a`", "{",   "a/b", "a:",  "\xc3\xa4", "12345678901234567890123456789012"
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		assert_true(upstream_name_is_valid(names[i], strlen(names[i])));
+	for (i = 0; i < ARRAY_SIZE(no_names); i++)
+		assert_false(upstream_name_is_valid(no_names[i], strlen(no_names[i])));
+	assert_true(upstream_name_is_valid("a b", 1));
+	assert_false(upstream_name_is_valid("a\0b", 3));
+
+	/* Published values of FNV-1a. */
+	assert_int_equal(upstream_id("a"), 0xe40c292c);
+	assert_int_equal(upstream_id("b"), 0xe70c2de5);
+	assert_int_equal(upstream_id("foobar"), 0xbf9cf968);
+	/* The hash of this name is 0. */
+	assert_int_equal(upstream_id("akhnp9x"), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_u32),	 cmocka_unit_test(test_size),
 		cmocka_unit_test(test_duration), cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_format),	 cmocka_unit_test(test_bool),
+		cmocka_unit_test(test_upstream),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
