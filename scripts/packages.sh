@@ -23,13 +23,14 @@ packages_of()
             e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
             redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db \
             default-jdk-headless golang-go strace systemd zsh fish tmux \
+            squid tinyproxy dante-server libnginx-mod-stream \
             rpm rpmlint makepkg prometheus chromium-headless-shell tcpdump tshark
         # Packages of nodejs that are not Debian's contain npm, and conflict with Debian's package.
         command -v npm > /dev/null || echo npm
         ;;
     bench)
         echo python3 iproute2 util-linux procps iptables bpftool haproxy nginx-light wrk redsocks \
-            dante-server proxychains4 tcpdump nftables xdp-tools
+            dante-server microsocks tinyproxy openssl proxychains4 tcpdump nftables xdp-tools
         ;;
     *)
         echo "packages.sh: no set '$1'" >&2
