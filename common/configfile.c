@@ -27,13 +27,27 @@
 #include "log.h"
 #include "util.h"
 
-static const char *const sections[] = { "load", "relay" };
+struct section {
+	const char *name;
+	const char *program; /* whose section it is: the name of the program's own section */
+	bool is_named;	     /* [SECTION NAME] */
+	bool has_hosts;	     /* its keys are host names, which may be longer than other keys */
+};
+
+static const struct section sections[] = {
+	{ .name = "load", .program = "load" },
+	{ .name = "relay", .program = "relay" },
+	{ .name = "upstream", .program = "relay", .is_named = true },
+	{ .name = "names", .program = "relay", .has_hosts = true },
+};
 
 #define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 /* Limit of a key. libinih has room for it, and a separator. */
 #define KEY_MAX 100
 _Static_assert(KEY_MAX + 3 <= INI_MAX_LINE, "read_line() passes the key to libinih");
+/* Limit of a key that is a host name, which libinih does not get. */
+#define HOST_KEY_MAX 255
 
 /* More keys than any program has. */
 #define KEYS_MAX 64
@@ -42,10 +56,12 @@ struct reader {
 	struct configfile *config;
 	FILE *file;
 	unsigned int line;
-	unsigned int error_line; /* line of the first message */
-	bool skip;		 /* the section is wrong, which was reported */
+	unsigned int error_line;       /* line of the first message */
+	bool skip;		       /* the section is wrong, which was reported */
+	const struct section *section; /* NULL before the first one */
 	char text[CONFIGFILE_LINE_MAX + 1];
-	const char *value; /* in text; NULL: libinih has it */
+	char host_key[HOST_KEY_MAX + 1]; /* of a section that has_hosts */
+	const char *value;		 /* in text; NULL: libinih has it */
 	struct {
 		char name[64];
 		unsigned int line;
@@ -76,47 +92,91 @@ static void cut_comment(char *text)
 	text[len] = '\0';
 }
 
-static bool is_section(const char *name, size_t len)
+static const struct section *find_section(const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(sections); i++) {
-		if (strncmp(name, sections[i], len) == 0 && !sections[i][len])
-			return true;
+		if (strcmp(name, sections[i].name) == 0)
+			return &sections[i];
 	}
-	return false;
+	return NULL;
+}
+
+/* Cuts "upstream corp" after its first word. Returns the rest, which may be empty. */
+static char *split_name(char *text)
+{
+	size_t len = strcspn(text, " \t");
+	char *name = text + len + strspn(text + len, " \t");
+
+	text[len] = '\0';
+	return name;
+}
+
+/* Begins a section of the program that is not its own. */
+static int begin_section(struct reader *reader, const char *name)
+{
+	struct configfile *config = reader->config;
+	const struct section *section = reader->section;
+	char error[CONFIGFILE_ERROR_LEN];
+
+	if (!config->begin || strcmp(section->program, config->section) != 0 ||
+	    strcmp(section->name, config->section) == 0)
+		return 0;
+	if (config->begin(config->data, section->name, section->is_named ? name : NULL,
+			  reader->line, error) == 0)
+		return 0;
+	return line_error(reader, error);
 }
 
 /* Returns 0, or -EINVAL after a message. Then the keys of the section are skipped. */
 static int check_section(struct reader *reader)
 {
-	const char *name = reader->text + 1, *end = strchr(name, ']');
-	char error[CONFIGFILE_ERROR_LEN];
+	const char *end = strchr(reader->text, ']');
+	char error[CONFIGFILE_ERROR_LEN], word[CONFIGFILE_LINE_MAX + 1], *name;
+	const struct section *section;
 
 	reader->skip = true;
 	if (!end)
 		return line_error(reader, "this is neither 'key = value' nor '[section]'");
-	if (!is_section(name, (size_t)(end - name))) {
-		snprintf(error, sizeof(error), "there is no section '[%.*s]'", (int)(end - name),
-			 name);
+	snprintf(word, sizeof(word), "%.*s", (int)(end - reader->text - 1), reader->text + 1);
+	name = split_name(word);
+	section = find_section(word);
+	if (!section || (*name && !section->is_named)) {
+		snprintf(error, sizeof(error), "there is no section '%.*s'",
+			 (int)(end + 1 - reader->text), reader->text);
 		return line_error(reader, error);
 	}
 	if (end[1])
 		return line_error(reader, "there is text after '[section]'");
+	reader->section = section;
+	if (begin_section(reader, name) < 0)
+		return -EINVAL;
 	reader->skip = false;
 	return 0;
+}
+
+/* Returns the length of the key, without the blanks after it. */
+static size_t key_len(const char *text)
+{
+	size_t len = strcspn(text, "=:");
+
+	while (len > 0 && isspace((unsigned char)text[len - 1]))
+		len--;
+	return len;
 }
 
 /* Returns 0, or -EINVAL after a message. */
 static int check_key(struct reader *reader)
 {
-	const size_t len = strcspn(reader->text, "=:");
+	const bool has_hosts = reader->section && reader->section->has_hosts;
+	const size_t end = strcspn(reader->text, "=:"), len = key_len(reader->text);
 
-	if (!reader->text[len])
+	if (!reader->text[end])
 		return line_error(reader, "this is neither 'key = value' nor '[section]'");
 	if (len == 0)
 		return line_error(reader, "there is no key before the value");
-	if (len > KEY_MAX)
+	if (has_hosts ? len > HOST_KEY_MAX : end > KEY_MAX)
 		return line_error(reader, "the key is too long");
 	return 0;
 }
@@ -158,6 +218,28 @@ static bool read_text(struct reader *reader)
 	return any || c == '\n';
 }
 
+/* Sets reader->value to the value of the line in reader->text. Returns the length of "key=". */
+static size_t find_value(struct reader *reader)
+{
+	const size_t len = strcspn(reader->text, "=:") + 1;
+
+	reader->value = reader->text + len;
+	while (isspace((unsigned char)*reader->value))
+		reader->value++;
+	return len;
+}
+
+/* Splits a line of a section that has_hosts, and writes to text a line for libinih. */
+static void split_host_line(struct reader *reader, char *text, size_t size)
+{
+	const size_t len = key_len(reader->text);
+
+	find_value(reader);
+	memcpy(reader->host_key, reader->text, len);
+	reader->host_key[len] = '\0';
+	snprintf(text, size, "host =");
+}
+
 /*
  * Reader for libinih: returns buf, or NULL at the end of the file. It replaces a wrong line by an
  * empty one, which libinih ignores.
@@ -177,13 +259,13 @@ static char *read_line(char *buf, int size, void *stream)
 		r = check_key(reader);
 	len = r < 0 ? 0 : strlen(text);
 	reader->value = NULL;
-	/* Keep room for a newline. Without it libinih would call again for the same line. */
-	if (len + 2 > (size_t)size) {
-		len = strcspn(text, "=:") + 1;
-		reader->value = text + len;
-		while (isspace((unsigned char)*reader->value))
-			reader->value++;
+	if (len > 0 && *text != '[' && reader->section && reader->section->has_hosts) {
+		split_host_line(reader, buf, (size_t)size);
+		return buf;
 	}
+	/* Keep room for a newline. Without it libinih would call again for the same line. */
+	if (len + 2 > (size_t)size)
+		len = *text == '[' ? 0 : find_value(reader);
 	memcpy(buf, text, len);
 	buf[len] = '\0';
 	return buf;
@@ -217,26 +299,46 @@ static int set(struct reader *reader, const char *key, const char *value,
 	return 0;
 }
 
+/* Passes on a key of a section that the program has beside its own. */
+static int set_other(struct reader *reader, const char *key, const char *value,
+		     char error[CONFIGFILE_ERROR_LEN])
+{
+	const struct configfile *config = reader->config;
+
+	return config->set_other ? config->set_other(config->data, key, value, reader->line, error)
+				 : 0;
+}
+
 /* libinih's handler: returns 1 on success, 0 on error. */
-static int on_value(void *user, const char *section, const char *key, const char *value)
+static int on_value(void *user, const char *name, const char *key, const char *value)
 {
 	struct reader *reader = user;
+	const struct section *section = reader->section;
 	char why[CONFIGFILE_ERROR_LEN], error[2 * CONFIGFILE_ERROR_LEN];
+	int r;
 
 	if (reader->skip)
 		return 1;
-	if (reader->value)
-		value = reader->value;
-	if (strcmp(section, reader->config->section) == 0) {
-		if (set(reader, key, value, why) == 0)
-			return 1;
-		snprintf(error, sizeof(error), "%s: %s", key, why);
-	} else if (*section) {
+	if (!section) {
+		snprintf(error, sizeof(error), "'%s' stands before the first section", key);
+		line_error(reader, error);
+		return 0;
+	}
+	if (strcmp(section->program, reader->config->section) != 0) {
 		reader->config->others = true;
 		return 1;
-	} else {
-		snprintf(error, sizeof(error), "'%s' stands before the first section", key);
 	}
+	if (reader->value)
+		value = reader->value;
+	if (section->has_hosts)
+		key = reader->host_key;
+	if (strcmp(section->name, reader->config->section) == 0)
+		r = set(reader, key, value, why);
+	else
+		r = set_other(reader, key, value, why);
+	if (r == 0)
+		return 1;
+	snprintf(error, sizeof(error), "%s: %s", key, why);
 	line_error(reader, error);
 	return 0;
 }

@@ -105,6 +105,14 @@ struct optable {
 	const char *const *commands;
 	/* Takes an operand, as optable_row.set() takes a value. NULL: there are none. */
 	int (*add_operand)(void *options, const char *value, char error[OPTABLE_ERROR_LEN]);
+	/*
+	 * Take the sections of the file beside the program's own, see struct configfile. NULL: such
+	 * sections are skipped.
+	 */
+	int (*begin_section)(void *options, const char *section, const char *name,
+			     unsigned int line, char error[OPTABLE_ERROR_LEN]);
+	int (*set_in_section)(void *options, const char *key, const char *value, unsigned int line,
+			      char error[OPTABLE_ERROR_LEN]);
 	bool operands_last; /* options end at the first operand: the operands are a command line */
 	const char *usage;  /* follows "Usage: " */
 	const char *about;  /* between the usage and the options */

@@ -61,6 +61,21 @@ static int on_key(void *data, const char *key, const char *value, unsigned int n
 	return -EINVAL;
 }
 
+/* A section beside the program's own. Refuses names of an odd length. */
+static int on_section(void *data, const char *section, const char *name, unsigned int number,
+		      char error[CONFIGFILE_ERROR_LEN])
+{
+	struct reading *reading = data;
+
+	require(number > 0 && !name == !strcmp(section, "names"));
+	require(!name || !strcmp(section, "upstream"));
+	if (!reading->picky || !name || strlen(name) % 2 == 0)
+		return 0;
+	reading->refused++;
+	snprintf(error, CONFIGFILE_ERROR_LEN, "'%s' is not liked", name);
+	return -EINVAL;
+}
+
 static bool may_repeat(const void *data, const char *key)
 {
 	return strcmp(key, "cgroup") == 0;
@@ -70,7 +85,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct reading reading = {};
 	struct configfile file = {
-		.path = "fuzz.conf", .may_repeat = may_repeat, .set = on_key, .data = &reading
+		.path = "fuzz.conf",
+		.may_repeat = may_repeat,
+		.set = on_key,
+		.begin = on_section,
+		.set_other = on_key,
+		.data = &reading,
 	};
 	bool has_nul;
 	int r;

@@ -362,15 +362,127 @@ static void test_changed(void **state)
 	assert_string_equal(optable_changed(&table, &before, &v), "number");
 }
 
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void add_seen_text(void *options, const char *fmt, ...) _printf_(2, 3);
+static void add_seen_text(void *options, const char *fmt, ...)
+{
+	struct values *values = options;
+	size_t used = strlen(values->seen);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(values->seen + used, sizeof(values->seen) - used, fmt, ap);
+	va_end(ap);
+}
+
+static int begin_seen(void *options, const char *section, const char *name, unsigned int line,
+		      char error[OPTABLE_ERROR_LEN])
+{
+	if (name && strcmp(name, "bad") == 0)
+		return optable_refuse(error, "bad section");
+	add_seen_text(options, "%u[%s %s] ", line, section, name ? name : "-");
+	return 0;
+}
+
+static int set_seen_in_section(void *options, const char *key, const char *value, unsigned int line,
+			       char error[OPTABLE_ERROR_LEN])
+{
+	if (strcmp(value, "bad") == 0)
+		return optable_refuse(error, "bad value");
+	add_seen_text(options, "%u:%.12s=%s ", line, key, value);
+	return 0;
+}
+
+static void expect_log(int r, const char *text)
+{
+	char log[2 * OPTABLE_ERROR_LEN] = "";
+
+	assert_int_equal(r, -EINVAL);
+	assert_true(pread(log_fd, log, sizeof(log) - 1, 0) > 0);
+	assert_string_equal(log, text);
+}
+
+/*
+ * The sections beside the program's own: with a name, empty, with host names for keys. Another
+ * program skips them. To see it fail: let begin_section() in configfile.c ignore the program.
+ */
+static void test_other_sections(void **state)
+{
+	char path[] = "/tmp/tproxy-test-XXXXXX", text[1024], host[300];
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	table.begin_section = begin_seen;
+	table.set_in_section = set_seen_in_section;
+	write_file(path, "[upstream a-1]\n[upstream \t b ]\ntype = x ; y\n[upstream]\n[relay]\n"
+			 "number=7\n[names]\n*.example.org = via b\n*.example.org: direct\n");
+	expect_seen(parse("-f", path), "1[upstream a-1] 2[upstream b ] 3:type=x 4[upstream ] "
+				       "7[names -] 8:*.example.or=via b 9:*.example.or=direct ");
+	assert_int_equal(v.number, 7);
+	assert_false(given.file_has_others);
+	memset(host, 'h', 255);
+	snprintf(text, sizeof(text), "[names]\n%.255s = %.240s\n", host, host);
+	write_file(path, text);
+	snprintf(text, sizeof(text), "1[names -] 2:%.12s=%.200s", host, host);
+	assert_int_equal(parse("-f", path), 0);
+	assert_memory_equal(v.seen, text, strlen(text));
+	table.section = "load";
+	write_file(path, "[upstream a]\nx = bad\n[names]\ny = bad\n[upstream bad]\n");
+	expect_seen(parse("-f", path), "");
+	assert_true(given.file_has_others);
+	table.section = "relay";
+	table.begin_section = NULL;
+	table.set_in_section = NULL;
+	expect_seen(parse("-f", path), "");
+	unlink(path);
+}
+
+/* Each wrong line is reported, and the keys of a wrong section are not. */
+static void test_other_sections_errors(void **state)
+{
+	char path[] = "/tmp/tproxy-test-XXXXXX", expected[1024];
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	table.begin_section = begin_seen;
+	table.set_in_section = set_seen_in_section;
+	write_file(path, "[upstream bad]\nx = bad\n[upstream b]\nx = bad\n[relay c]\n[names d]\n"
+			 "[Upstream e]\n[upstreamf]\n[upstream g] x\n");
+	snprintf(expected, sizeof(expected),
+		 "test: %s:1: bad section\n"
+		 "test: %s:4: x: bad value\n"
+		 "test: %s:5: there is no section '[relay c]'\n"
+		 "test: %s:6: there is no section '[names d]'\n"
+		 "test: %s:7: there is no section '[Upstream e]'\n"
+		 "test: %s:8: there is no section '[upstreamf]'\n"
+		 "test: %s:9: there is text after '[section]'\n",
+		 path, path, path, path, path, path, path);
+	expect_log(parse("-f", path), expected);
+	table.begin_section = NULL;
+	table.set_in_section = NULL;
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forms),	      cmocka_unit_test(test_equals_after_short),
-		cmocka_unit_test(test_operands),      cmocka_unit_test(test_command_line),
-		cmocka_unit_test(test_abbreviations), cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_long_words),    cmocka_unit_test(test_values),
-		cmocka_unit_test(test_ranges),	      cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_file),	      cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_forms),	       cmocka_unit_test(test_equals_after_short),
+		cmocka_unit_test(test_operands),       cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_abbreviations),  cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_long_words),     cmocka_unit_test(test_values),
+		cmocka_unit_test(test_ranges),	       cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_file),	       cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_other_sections), cmocka_unit_test(test_other_sections_errors),
 	};
 
 	return cmocka_run_group_tests(tests, log_to_file, NULL);
