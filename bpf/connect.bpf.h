@@ -60,7 +60,7 @@ struct attempt {
 	enum tproxy_stat reason;
 	const struct tproxy_interest *interest;	     /* in the map */
 	const struct tproxy_endpoint *redirected_to; /* the relay's address in the record */
-	__u32 rule_counter;			     /* set by gather_rules() with rule_action */
+	__u64 rule; /* rule_word(), set by gather_rules() with rule_action */
 	/* set by gather_relay() */
 	__u64 netns_cookie;
 	struct tproxy_relay *relay;
@@ -69,6 +69,25 @@ struct attempt {
 	/* set by gather_shares(); NULL without storage */
 	struct client *client;
 };
+
+/*
+ * Returns counter and upstream of a rule in one word. Each would take 8 bytes of stack, and Linux
+ * 6.1 has room for one of them only.
+ */
+static __always_inline __u64 rule_word(__u32 counter, __u32 upstream)
+{
+	return (__u64)upstream << 32 | counter;
+}
+
+static __always_inline __u32 rule_word_counter(__u64 word)
+{
+	return (__u32)word;
+}
+
+static __always_inline __u32 rule_word_upstream(__u64 word)
+{
+	return word >> 32;
+}
 
 static __always_inline __u16 option_of(struct bpf_sock_addr *ctx, int level, int name)
 {
@@ -154,7 +173,8 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->pid = bpf_get_current_pid_tgid() >> 32;
 	conn->uid = (__u32)bpf_get_current_uid_gid();
 	conn->dst = *a->dst;
-	conn->rule_counter = a->rule_counter;
+	conn->rule_counter = rule_word_counter(a->rule);
+	conn->upstream = rule_word_upstream(a->rule);
 	bpf_get_current_comm(conn->comm, sizeof(conn->comm));
 	note_options(a->ctx, a->sk, conn);
 	conn->shares[TPROXY_SHARE_USER] = share_index(seed, TPROXY_SHARE_USER, conn->uid);
@@ -209,7 +229,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	if (row >= TPROXY_RULES_MAX) {
 		a->facts.rule_action = rules->default_action;
 		a->facts.rule_error = rules->default_error;
-		a->rule_counter = rules->default_counter;
+		a->rule = rule_word(rules->default_counter, rules->default_upstream);
 		if (!a->facts.named_only)
 			rule_count(rules->default_counter);
 		return;
@@ -218,7 +238,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	a->facts.rule_default = false;
 	a->facts.rule_action = rule->action;
 	a->facts.rule_error = rule->error;
-	a->rule_counter = rule->counter;
+	a->rule = rule_word(rule->counter, rule->upstream);
 	rule_count(rule->counter);
 }
 
@@ -272,7 +292,9 @@ static __always_inline void gather_listener(struct attempt *a)
 
 static __always_inline void gather_history(struct attempt *a)
 {
-	struct tproxy_failed_key failed_key = { .netns_cookie = a->netns_cookie, .dst = *a->dst };
+	struct tproxy_failed_key failed_key = { .netns_cookie = a->netns_cookie,
+						.dst = *a->dst,
+						.upstream = rule_word_upstream(a->rule) };
 	struct tproxy_strayed_key strayed_key = { .netns_cookie = a->netns_cookie };
 	const struct tproxy_failed *failed;
 	const __u64 *strayed_ns;
@@ -414,7 +436,8 @@ static __always_inline void tell_watchers(const struct attempt *a, const struct 
 	else if (decision->verdict == VERDICT_REFUSE)
 		verdict = TPROXY_VERDICT_REFUSED;
 	watch_connect(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
-		      a->rule_counter, watch_outcome(verdict, (__u8)decision->reason, error));
+		      rule_word_counter(a->rule),
+		      watch_outcome(verdict, (__u8)decision->reason, error));
 }
 
 /* Notes the connection. The test comes before the call that gives the socket its cookie. */
@@ -424,7 +447,7 @@ static __always_inline void observe(const struct attempt *a)
 	const bool may_have_entry = sk && !is_unknown(sk);
 
 	observe_begin(bpf_get_socket_cookie(a->ctx), bpf_get_netns_cookie(a->ctx), a->dst,
-		      a->rule_counter, may_have_entry);
+		      rule_word_counter(a->rule), may_have_entry);
 }
 
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
@@ -513,7 +536,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	a.policy = policy;
 	a.dst = dst;
 	a.redirected_to = NULL;
-	a.rule_counter = TPROXY_NO_RULE;
+	a.rule = rule_word(TPROXY_NO_RULE, 0);
 	if (!is_decided_by_destination(&a)) {
 		/*
 		 * A program that ran before has refused it: one of others, or that of an instance

@@ -41,6 +41,7 @@ struct decision {
 	enum tproxy_stat reason; /* the counter of this outcome; REASON_NONE for VERDICT_MORE */
 	int error;		 /* an errno, for VERDICT_REFUSE */
 	bool fail_closed;	 /* the policy refuses; TPROXY_STAT_REFUSED is counted as well */
+	__u32 upstream;		 /* for VERDICT_REDIRECT: id, or 0, see struct tproxy_rule */
 };
 
 enum stage {
@@ -77,6 +78,7 @@ struct facts {
 	bool rule_default; /* no row applies */
 	bool named_only;   /* see is_named_only() */
 	__u32 rule_error;
+	__u32 rule_upstream; /* connect.bpf.h has it in struct attempt */
 	/* STAGE_RELAY: one is registered for the network namespace and the destination's family */
 	bool has_relay;
 	__u64 now_ns;
@@ -307,7 +309,11 @@ static __always_inline struct decision decide_by(enum tproxy_stat reason, const 
 {
 	switch (reason) {
 	case TPROXY_STAT_REDIRECTED:
-		return (struct decision){ .verdict = VERDICT_REDIRECT, .reason = reason };
+		return (struct decision){
+			.verdict = VERDICT_REDIRECT,
+			.reason = reason,
+			.upstream = facts->rule_upstream,
+		};
 	case TPROXY_STAT_BYPASS_LOOPBACK:
 	case TPROXY_STAT_BYPASS_MULTICAST:
 	case TPROXY_STAT_BYPASS_RELAY:

@@ -41,6 +41,7 @@ static void facts_from(const struct input *in, struct facts *facts)
 		.rule_default = in->bits & 1 << 9,
 		.rule_action = in->rule_action % TPROXY_RULE_SKIP,
 		.rule_error = 1 + in->rule_error % 133U,
+		.rule_upstream = in->rule_error * 0x01010101U,
 		.now_ns = in->now_ns,
 		.alive_ns = in->alive_ns,
 		.relay_strayed_ns = in->relay_strayed_ns,
@@ -108,6 +109,7 @@ static void check(const struct decision *d, const struct facts *facts,
 
 	require(d->verdict != VERDICT_MORE && d->reason < _TPROXY_STAT_MAX);
 	require((d->verdict == VERDICT_REDIRECT) == (d->reason == TPROXY_STAT_REDIRECTED));
+	require(d->upstream == (d->verdict == VERDICT_REDIRECT ? facts->rule_upstream : 0));
 	require((d->verdict == VERDICT_REFUSE) == (d->error != 0));
 	require((d->verdict == VERDICT_OBSERVE) == (d->reason == TPROXY_STAT_RULE_OBSERVE));
 	if (d->verdict == VERDICT_REDIRECT) {

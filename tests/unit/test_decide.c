@@ -223,6 +223,23 @@ static void test_rule_error(void **state)
 	check_policy(facts, TPROXY_STAT_NO_RELAY);
 }
 
+/* The upstream of a rule belongs to a redirect, and has no part in the verdict. */
+static void test_upstream(void **state)
+{
+	struct facts facts = good();
+
+	assert_int_equal(decide(&facts, &fail_open, STAGE_ROOM).upstream, 0);
+	facts.rule_upstream = 0xfedcba98;
+	check(facts, &fail_open, VERDICT_REDIRECT, TPROXY_STAT_REDIRECTED, 0);
+	assert_int_equal(decide(&facts, &fail_open, STAGE_ROOM).upstream, 0xfedcba98);
+	facts.has_room = false;
+	check_policy(facts, TPROXY_STAT_MAP_FULL);
+	assert_int_equal(decide(&facts, &fail_open, STAGE_ROOM).upstream, 0);
+	facts.rule_action = TPROXY_RULE_DIRECT;
+	check_direct(facts, TPROXY_STAT_RULE_DIRECT);
+	assert_int_equal(decide(&facts, &fail_open, STAGE_ROOM).upstream, 0);
+}
+
 /* Without --include-loopback only a rule that names a loopback address applies to it. */
 static void test_rules_loopback(void **state)
 {
@@ -327,6 +344,9 @@ static struct facts random_facts(void)
 		facts.rule_action = (enum tproxy_rule_action)(random() % TPROXY_RULE_SKIP);
 	facts.rule_default = random() % 2;
 	facts.rule_error = facts.rule_action == TPROXY_RULE_REFUSE ? EACCES : 0;
+	facts.rule_upstream = facts.rule_action == TPROXY_RULE_REDIRECT && random() % 2
+				      ? 1 + (__u32)random() * 2
+				      : 0;
 	facts.has_relay = !rarely();
 	facts.has_listener = !rarely();
 	facts.dst_is_relay = rarely();
@@ -369,6 +389,8 @@ static void test_stages(void **state)
 		all = decide(&facts, &policy, STAGE_ROOM);
 		assert_int_not_equal(all.verdict, VERDICT_MORE);
 		reached[all.reason] = true;
+		assert_int_equal(all.upstream,
+				 all.verdict == VERDICT_REDIRECT ? facts.rule_upstream : 0);
 		for (known = STAGE_DESTINATION; known <= STAGE_ROOM; known++) {
 			d = decide(&facts, &policy, known);
 			if (more && d.verdict == VERDICT_MORE)
@@ -378,6 +400,7 @@ static void test_stages(void **state)
 			assert_int_equal(d.reason, all.reason);
 			assert_int_equal(d.error, all.error);
 			assert_int_equal(d.fail_closed, all.fail_closed);
+			assert_int_equal(d.upstream, all.upstream);
 		}
 	}
 	for (stat = 0; stat < _TPROXY_STAT_MAX; stat++) {
@@ -399,7 +422,7 @@ int main(void)
 		cmocka_unit_test(test_strayed),	       cmocka_unit_test(test_negative_cache),
 		cmocka_unit_test(test_rules),	       cmocka_unit_test(test_rule_error),
 		cmocka_unit_test(test_rules_loopback), cmocka_unit_test(test_order),
-		cmocka_unit_test(test_stages),
+		cmocka_unit_test(test_stages),	       cmocka_unit_test(test_upstream),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
