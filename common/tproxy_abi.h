@@ -176,7 +176,7 @@ struct tproxy_tuple {
 struct tproxy_failed_key {
 	__u64 netns_cookie;
 	struct tproxy_endpoint dst;
-	__u32 reserved;
+	__u32 upstream; /* of the connection that failed: tproxy_conn.upstream */
 };
 
 struct tproxy_failed {
@@ -330,6 +330,7 @@ struct tproxy_target {
 #define TPROXY_CGROUP_NAME_MAX	   255 /* of the kernel */
 #define TPROXY_RULE_COUNTERS_MAX   1024
 #define TPROXY_RULE_NAME_LEN	   32
+#define TPROXY_UPSTREAM_NAME_LEN   32
 #define TPROXY_CGROUP_BITS_ENTRIES 4096
 /* No counter: no rules were loaded, or the rule is one of `tproxyctl run`, which have none. */
 #define TPROXY_NO_RULE 0xffff
@@ -478,7 +479,8 @@ struct tproxy_rule_text {
 	__u32 line_before; /* in the previous rules, if they had this rule */
 	__u32 reserved;
 	char name[TPROXY_RULE_NAME_LEN];
-	char text[448]; /* ends with a NUL; longer ones are cut and end with " ..." */
+	char upstream[TPROXY_UPSTREAM_NAME_LEN]; /* its name; empty: the rule names none */
+	char text[416]; /* ends with a NUL; longer ones are cut and end with " ..." */
 };
 
 /* map_set_texts, an array: sets_slot * TPROXY_SETS_MAX + set. User space only. */

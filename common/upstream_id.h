@@ -11,8 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tproxy_abi.h"
+
 /* Room for a name and its NUL. */
-#define UPSTREAM_NAME_LEN 32
+#define UPSTREAM_NAME_LEN TPROXY_UPSTREAM_NAME_LEN
 
 /* Built in: the connection goes to its original destination. No section can define it. */
 #define UPSTREAM_NAME_DIRECT "direct"

@@ -188,12 +188,14 @@ static int gather_rules(struct gather *g, struct gathered *out)
 		return 0;
 	facts->rule_action = rules->default_action;
 	facts->rule_error = rules->default_error;
+	facts->rule_upstream = rules->default_upstream;
 	if (out->rule.row < 0)
 		return 0;
 	row = &rules->rows[out->rule.row];
 	facts->rule_default = false;
 	facts->rule_action = row->action;
 	facts->rule_error = row->error;
+	facts->rule_upstream = row->upstream;
 	return 0;
 }
 
@@ -282,7 +284,8 @@ static int gather_history(struct gather *g, struct gathered *out)
 	const struct tproxy_strayed_key strayed_key = { .netns_cookie = g->caller->netns_cookie,
 							.uid = g->caller->uid };
 	const struct tproxy_failed_key failed_key = { .netns_cookie = g->caller->netns_cookie,
-						      .dst = out->dst };
+						      .dst = out->dst,
+						      .upstream = out->facts.rule_upstream };
 	struct tproxy_failed failed;
 	int r;
 

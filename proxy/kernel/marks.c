@@ -47,9 +47,13 @@ bool marks_is_exempt(int listen_fd)
 	return whoami_query(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
-void marks_note_error(const struct marks *marks, const union sockaddr_any *dst, int error)
+void marks_note_error(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
+		      int error)
 {
-	struct tproxy_failed_key key = { .netns_cookie = marks->netns_cookie };
+	struct tproxy_failed_key key = {
+		.netns_cookie = marks->netns_cookie,
+		.upstream = upstream,
+	};
 	struct tproxy_failed failed = {
 		.expires_ns = monotonic_kernel_ns() + marks->error_memory_ms * 1000000,
 		.error = (__u32)error,

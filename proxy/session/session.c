@@ -252,7 +252,8 @@ void session_expire(struct session *s, enum close_reason reason)
 		s->connect_error = ETIMEDOUT;
 		/* An upstream that does not answer says nothing about the destination. */
 		if (s->phase == SESSION_CONNECTING)
-			marks_note_error(&s->env->marks, upstream_address(s), ETIMEDOUT);
+			marks_note_error(&s->env->marks, s->rule_upstream, upstream_address(s),
+					 ETIMEDOUT);
 	}
 	session_destroy(s, reason);
 }
@@ -320,7 +321,7 @@ static void connect_failed(struct session *s, int error)
 		log_warning("connect() to %s failed locally: %s", upstream, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", upstream, strerror(error));
-	marks_note_error(&s->env->marks, upstream_address(s), error);
+	marks_note_error(&s->env->marks, s->rule_upstream, upstream_address(s), error);
 	end_unconnected(s, error);
 }
 
@@ -332,7 +333,7 @@ static void handshake_failed(struct session *s, int error, bool refused)
 	log_debug("%s handshake with %s: %s", handshake_name(s->handshake),
 		  format_endpoint(upstream_address(s), upstream), strerror(error));
 	if (refused)
-		marks_note_error(&s->env->marks, &s->dst, error);
+		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
 	end_unconnected(s, error);
 }
 
@@ -567,6 +568,7 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
+	s->rule_upstream = conn.upstream;
 	/* On failure a capture lacks these packets, which is no reason to end the connection. */
 	if (conn.flags & TPROXY_CONN_CAPTURED)
 		marks_set_upstream_of(&env->marks, upstream_fd, &conn);

@@ -66,6 +66,7 @@ struct session {
 	struct progress progress;	 /* see expiry.c */
 	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
 	struct handshake *handshake;	 /* owned; NULL: the route is direct, or it is done */
+	uint32_t rule_upstream;		 /* tproxy_conn.upstream; 0: the client's rule names none */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
 };
 
