@@ -36,7 +36,7 @@ MAY_INCLUDE = {
                            "bpf/rules.bpf.h", "loader/load/instance.h", "loader/rules/prefix.h"],
     "proxy/kernel": ["common"],
     "proxy/report": ["proxy/kernel", "common"],
-    "proxy/upstream": ["proxy/kernel", "common"],
+    "proxy/upstream": ["proxy/kernel", "proxy/session/sock.h", "common"],
     "proxy/session": ["proxy/upstream", "proxy/report", "proxy/kernel", "common"],
     "proxy/worker": ["proxy/session", "proxy/report", "proxy/kernel", "common"],
     "proxy/admin": ["common"],

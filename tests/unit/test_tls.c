@@ -1,0 +1,886 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Tests bridges (proxy/upstream/tls.c) with a TLS server in a thread of this test. The test makes
+ * its certificates itself, runs the event loop of the bridge, and uses the near end.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "monotonic.h"
+#include "session/sock.h"
+#include "unit.h"
+#include "upstream/tls.h"
+#include "util.h"
+
+#define WAIT_MS 20000
+
+/* A certificate and its key. */
+struct identity {
+	X509 *cert;
+	EVP_PKEY *key;
+};
+
+static struct identity ca, other_ca, server, expired;
+static char ca_file[] = "/tmp/tproxy-test-tls-XXXXXX", other_file[] = "/tmp/tproxy-test-tls-XXXXXX";
+
+static struct fixture {
+	struct event_base *base;
+	struct tls_home home;
+	struct tls_context *context;
+	struct tls_bridge *bridge;
+	int near;
+	int opened, failed; /* calls of on_done() */
+	int error;
+	char why[TLS_WHY_LEN];
+	int ended;	    /* calls of tls_home::on_end */
+	bool close_on_done; /* on_done() closes the bridge */
+	/* The server: */
+	int listener;
+	struct sockaddr_in addr;
+	pthread_t thread;
+	bool running;
+	const struct identity *identity;
+	int version; /* 0: any */
+	SSL_CTX *ctx;
+	void (*serve)(struct fixture *f, SSL *ssl, int fd);
+	_Atomic int stage; /* told by the server, or to it */
+	_Atomic size_t moved;
+} f;
+
+static char pattern(size_t i)
+{
+	return (char)(i * 31 + i / 251 + i / 65521);
+}
+
+/* Certificates */
+
+static void add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
+{
+	X509_EXTENSION *extension;
+	X509V3_CTX ctx;
+
+	X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
+	extension = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
+	assert_non_null(extension);
+	X509_add_ext(cert, extension, -1);
+	X509_EXTENSION_free(extension);
+}
+
+static void make_identity(struct identity *id, const struct identity *issuer, const char *name,
+			  const char *names, long days)
+{
+	static long serial = 1;
+	EVP_PKEY_CTX *keygen = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
+	X509_NAME *subject;
+
+	id->key = NULL;
+	assert_int_equal(EVP_PKEY_keygen_init(keygen), 1);
+	assert_int_equal(EVP_PKEY_CTX_set_ec_paramgen_curve_nid(keygen, NID_X9_62_prime256v1), 1);
+	assert_int_equal(EVP_PKEY_keygen(keygen, &id->key), 1);
+	EVP_PKEY_CTX_free(keygen);
+	id->cert = X509_new();
+	X509_set_version(id->cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(id->cert), serial++);
+	X509_gmtime_adj(X509_getm_notBefore(id->cert), -2 * 24 * 3600);
+	X509_gmtime_adj(X509_getm_notAfter(id->cert), days * 24 * 3600);
+	X509_set_pubkey(id->cert, id->key);
+	subject = X509_get_subject_name(id->cert);
+	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
+				   0);
+	X509_set_issuer_name(id->cert, X509_get_subject_name(issuer->cert));
+	add_extension(id->cert, issuer->cert, NID_basic_constraints,
+		      names ? "critical,CA:FALSE" : "critical,CA:TRUE");
+	if (names)
+		add_extension(id->cert, issuer->cert, NID_subject_alt_name, names);
+	assert_true(X509_sign(id->cert, issuer->key, EVP_sha256()) > 0);
+}
+
+static void free_identity(struct identity *id)
+{
+	X509_free(id->cert);
+	EVP_PKEY_free(id->key);
+}
+
+static void write_certificate(const struct identity *id, char *path)
+{
+	FILE *file = fdopen(mkstemp(path), "w");
+
+	assert_non_null(file);
+	assert_int_equal(PEM_write_X509(file, id->cert), 1);
+	fclose(file);
+}
+
+static int make_certificates(void **state)
+{
+	static const char names[] = "DNS:proxy.example.org,IP:127.0.0.1";
+
+	signal(SIGPIPE, SIG_IGN);
+	make_identity(&ca, &ca, "authority", NULL, 2);
+	make_identity(&other_ca, &other_ca, "other authority", NULL, 2);
+	make_identity(&server, &ca, "proxy", names, 2);
+	make_identity(&expired, &ca, "proxy", names, -1);
+	write_certificate(&ca, ca_file);
+	write_certificate(&other_ca, other_file);
+	return 0;
+}
+
+static int free_certificates(void **state)
+{
+	free_identity(&ca);
+	free_identity(&other_ca);
+	free_identity(&server);
+	free_identity(&expired);
+	unlink(ca_file);
+	unlink(other_file);
+	return 0;
+}
+
+/* The server */
+
+static void *server_main(void *arg)
+{
+	int fd = accept(f.listener, NULL, NULL);
+	const struct timeval limit = { .tv_sec = WAIT_MS / 1000 };
+	SSL *ssl;
+
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (!f.identity) {
+		f.serve(&f, NULL, fd);
+		return NULL;
+	}
+	ssl = SSL_new(f.ctx);
+	SSL_set_fd(ssl, fd);
+	if (SSL_accept(ssl) == 1)
+		f.serve(&f, ssl, fd);
+	else
+		close(fd);
+	SSL_free(ssl);
+	ERR_clear_error();
+	return NULL;
+}
+
+static int choose_name(SSL *ssl, int *alert, void *arg)
+{
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+	f.stage = name && strcmp(name, "proxy.example.org") == 0 ? 1 : 0;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+static SSL_CTX *server_context(const struct identity *id, int version)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	SSL_CTX_set_max_proto_version(ctx, version);
+	SSL_CTX_use_certificate(ctx, id->cert);
+	SSL_CTX_use_PrivateKey(ctx, id->key);
+	SSL_CTX_set_tlsext_servername_callback(ctx, choose_name);
+	return ctx;
+}
+
+static void start_server(void (*serve)(struct fixture *, SSL *, int))
+{
+	f.serve = serve;
+	f.stage = 0;
+	f.moved = 0;
+	if (f.identity && !f.ctx)
+		f.ctx = server_context(f.identity, f.version);
+	assert_int_equal(pthread_create(&f.thread, NULL, server_main, NULL), 0);
+	f.running = true;
+}
+
+static void join_server(void)
+{
+	if (f.running)
+		pthread_join(f.thread, NULL);
+	f.running = false;
+}
+
+/* The bridge */
+
+static void on_done(void *data, int error, const char *why)
+{
+	assert_ptr_equal(data, &f);
+	if (error) {
+		f.failed++;
+		f.error = error;
+		snprintf(f.why, sizeof(f.why), "%s", why ? why : "");
+	} else {
+		f.opened++;
+	}
+	if (f.close_on_done)
+		tls_bridge_close(TAKE_PTR(f.bridge), /* reset= */ true);
+}
+
+static void on_end(void *owner)
+{
+	f.ended++;
+}
+
+/* Small buffers, so that little suffices to fill them. The server inherits its listener's. */
+static void set_buffers(int fd)
+{
+	const int size = 64 << 10;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+static int setup(void **state)
+{
+	socklen_t len = sizeof(f.addr);
+
+	f = (struct fixture){ .near = -1, .identity = &server };
+	f.base = event_base_new();
+	assert_int_equal(tls_home_init(&f.home, f.base), 0);
+	f.home.on_end = on_end;
+	f.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	set_buffers(f.listener);
+	f.addr = (struct sockaddr_in){ .sin_family = AF_INET,
+				       .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	assert_int_equal(bind(f.listener, (struct sockaddr *)&f.addr, len), 0);
+	assert_int_equal(listen(f.listener, 8), 0);
+	assert_int_equal(getsockname(f.listener, (struct sockaddr *)&f.addr, &len), 0);
+	return 0;
+}
+
+static void close_near(bool reset)
+{
+	tls_bridge_close(TAKE_PTR(f.bridge), reset);
+	util_closep(&f.near);
+	f.near = -1;
+}
+
+static int teardown(void **state)
+{
+	close_near(/* reset= */ true);
+	tls_home_finish(&f.home);
+	assert_int_equal(f.home.n, 0);
+	f.stage = f.stage < 2 ? 2 : f.stage; /* a test that failed leaves the server waiting */
+	join_server();
+	tls_context_unref(f.context);
+	SSL_CTX_free(f.ctx);
+	close(f.listener);
+	event_base_free(f.base);
+	return 0;
+}
+
+static void use_context(const char *name, const char *file, bool verify)
+{
+	const struct tls_settings settings = { .name = name, .ca = file, .verify = verify };
+	char why[TLS_WHY_LEN];
+
+	assert_int_equal(tls_context_new(&settings, &f.context, why), 0);
+}
+
+static void start_bridge(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (!f.context)
+		use_context("proxy.example.org", ca_file, true);
+	set_buffers(fd);
+	assert_int_equal(connect(fd, (struct sockaddr *)&f.addr, sizeof(f.addr)), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	assert_int_equal(tls_bridge_new(&f.home, fd, f.context, on_done, &f, &f.near, &f.bridge),
+			 0);
+}
+
+/* Runs the event loop until the condition is true. */
+#define run_until(condition)                                                                       \
+	do {                                                                                       \
+		uint64_t until = monotonic_coarse_ms() + WAIT_MS;                                  \
+		while (!(condition)) {                                                             \
+			event_base_loop(f.base, EVLOOP_NONBLOCK);                                  \
+			if (monotonic_coarse_ms() > until)                                         \
+				fail_msg("waited in vain for " #condition);                        \
+			usleep(200);                                                               \
+		}                                                                                  \
+	} while (0)
+
+/* Reads text from the near end while the loop runs. */
+static void expect(const char *text)
+{
+	char got[256] = "";
+	size_t n = 0;
+	ssize_t r;
+
+	while (n < strlen(text)) {
+		run_until((r = recv(f.near, got + n, strlen(text) - n, 0)) >= 0 || errno != EAGAIN);
+		assert_true(r > 0);
+		n += (size_t)r;
+	}
+	assert_string_equal(got, text);
+}
+
+static void expect_end(void)
+{
+	char byte;
+	ssize_t r;
+
+	run_until((r = recv(f.near, &byte, 1, 0)) >= 0);
+	assert_int_equal(r, 0);
+}
+
+static void say(const char *text)
+{
+	assert_int_equal(send(f.near, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* What servers do */
+
+static void end_well(SSL *ssl, int fd)
+{
+	SSL_shutdown(ssl);
+	close(fd);
+}
+
+/* Reads up to the client's close_notify, and answers after that. */
+static void serve_half_close(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[64] = "";
+	int n = 0, r;
+
+	while ((r = SSL_read(ssl, buf + n, (int)sizeof(buf) - 1 - n)) > 0)
+		n += r;
+	assert_int_equal(SSL_get_error(ssl, r), SSL_ERROR_ZERO_RETURN);
+	assert_string_equal(buf, "one two");
+	SSL_write(ssl, "three", 5);
+	SSL_shutdown(ssl);
+	/* The upstream's socket ends with a FIN. */
+	assert_int_equal(read(fd, buf, 1), 0);
+	f.moved = 1;
+	close(fd);
+}
+
+/*
+ * Bytes and half-close both ways, with SNI. To see it fail: do not send close_notify in end_up();
+ * do not pass the upstream's close_notify on in move_down().
+ */
+static void test_half_close(void **state)
+{
+	char buf[TLS_WHY_LEN];
+
+	start_server(serve_half_close);
+	start_bridge();
+	say("one ");
+	run_until(f.opened);
+	assert_int_equal(f.stage, 1);
+	say("two");
+	assert_non_null(strstr(tls_bridge_describe(f.bridge, buf), "TLSv1."));
+	shutdown(f.near, SHUT_WR);
+	expect("three");
+	expect_end();
+	assert_int_equal(f.home.n, 1);
+	close_near(/* reset= */ false);
+	run_until(f.home.n == 0);
+	join_server();
+	assert_int_equal(f.moved, 1);
+	assert_int_equal(f.failed, 0);
+	assert_int_equal(f.ended, 1);
+}
+
+/* The numeric address of the certificate; no SNI then. */
+static void test_address(void **state)
+{
+	use_context("127.0.0.1", ca_file, true);
+	start_server(serve_half_close);
+	start_bridge();
+	say("one two");
+	shutdown(f.near, SHUT_WR);
+	expect("three");
+	expect_end();
+	assert_int_equal(f.stage, 0);
+	close_near(/* reset= */ false);
+	run_until(f.home.n == 0);
+}
+
+static void serve_nothing(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char byte;
+
+	SSL_read(ssl, &byte, 1);
+	close(fd);
+}
+
+static void serve_plain(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[64];
+
+	if (write(fd, "SSH-2.0-no-TLS-here\r\n", 21) == 21)
+		while (read(fd, buf, sizeof(buf)) > 0)
+			;
+	close(fd);
+}
+
+static void refused(const char *why)
+{
+	start_server(f.identity ? serve_nothing : serve_plain);
+	start_bridge();
+	run_until(f.failed);
+	assert_int_equal(f.opened, 0);
+	assert_int_equal(f.error, EPROTO);
+	if (!strstr(f.why, why))
+		fail_msg("\"%s\" is not in \"%s\"", why, f.why);
+	close_near(/* reset= */ true);
+	assert_int_equal(f.home.n, 0);
+}
+
+/* To see these fail: leave SSL_CTX_set_verify() out of set_verification(). */
+static void test_wrong_authority(void **state)
+{
+	use_context("proxy.example.org", other_file, true);
+	refused("unable to get local issuer certificate");
+}
+
+static void test_wrong_name(void **state)
+{
+	use_context("other.example.org", ca_file, true);
+	refused("ostname mismatch");
+}
+
+static void test_wrong_address(void **state)
+{
+	use_context("127.0.0.2", ca_file, true);
+	refused("IP address mismatch");
+}
+
+static void test_expired(void **state)
+{
+	f.identity = &expired;
+	refused("certificate has expired");
+}
+
+/* The bridge is closed by the callback itself. */
+static void test_closed_in_callback(void **state)
+{
+	f.close_on_done = true;
+	f.identity = &expired;
+	start_server(serve_nothing);
+	start_bridge();
+	run_until(f.failed);
+	assert_int_equal(f.home.n, 0);
+}
+
+static void test_not_verified(void **state)
+{
+	f.identity = &expired;
+	use_context("other.example.org", NULL, false);
+	start_server(serve_nothing);
+	start_bridge();
+	run_until(f.opened);
+}
+
+static void test_bad_settings(void **state)
+{
+	static const struct tls_settings no_name = { .name = "", .verify = true },
+					 no_file = { .name = "a", .ca = "/x/y", .verify = true };
+	struct tls_context *context = NULL;
+	char why[TLS_WHY_LEN];
+
+	assert_int_equal(tls_context_new(&no_name, &context, why), -EINVAL);
+	assert_int_equal(tls_context_new(&no_file, &context, why), -EINVAL);
+	assert_non_null(strstr(why, "/x/y"));
+	assert_null(context);
+}
+
+static void test_not_tls(void **state)
+{
+	f.identity = NULL;
+	refused("TLS: wrong version number");
+}
+
+static void serve_close(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[8];
+
+	assert_true(read(fd, buf, sizeof(buf)) > 0);
+	shutdown(fd, SHUT_WR);
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+	close(fd);
+}
+
+static void test_closed_in_handshake(void **state)
+{
+	f.identity = NULL;
+	start_server(serve_close);
+	start_bridge();
+	run_until(f.failed);
+	assert_int_equal(f.error, ECONNRESET);
+}
+
+/* Says something and ends without close_notify: with a FIN, or with a reset. */
+static void serve_cut(struct fixture *fixture, SSL *ssl, int fd)
+{
+	SSL_write(ssl, "begun", 5);
+	while (f.stage < 2)
+		usleep(200);
+	if (f.stage == 2)
+		close(fd);
+	else
+		sock_close_reset(fd);
+}
+
+static void cut_off(int stage)
+{
+	char byte;
+
+	start_server(serve_cut);
+	start_bridge();
+	expect("begun");
+	f.stage = stage;
+	run_until(f.failed);
+	assert_int_equal(f.error, ECONNRESET);
+	assert_int_equal(recv(f.near, &byte, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+/* To see it fail: take a FIN for close_notify in move_down(). */
+static void test_truncated(void **state)
+{
+	cut_off(2);
+	assert_non_null(strstr(f.why, "without close_notify"));
+}
+
+static void test_reset(void **state)
+{
+	cut_off(3);
+}
+
+/* Expects a reset. */
+static void serve_reset(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char byte;
+
+	f.stage = 2;
+	if (read(fd, &byte, 1) < 0 && errno == ECONNRESET)
+		f.moved = 1;
+	close(fd);
+}
+
+/* To see it fail: close with sock_close_well() in tls_bridge_close(). */
+static void test_reset_upstream(void **state)
+{
+	start_server(serve_reset);
+	start_bridge();
+	run_until(f.opened && f.stage == 2);
+	close_near(/* reset= */ true);
+	assert_int_equal(f.home.n, 0);
+	join_server();
+	assert_int_equal(f.moved, 1);
+}
+
+#define MUCH (4 << 20)
+
+/* Sends much, then reads as much, when it is told to. */
+static void serve_much(struct fixture *fixture, SSL *ssl, int fd)
+{
+	static char buf[50000];
+	size_t n, i;
+	int r;
+
+	for (n = 0; n < MUCH; n += (size_t)r) {
+		size_t len = MUCH - n < sizeof(buf) ? MUCH - n : sizeof(buf);
+
+		for (i = 0; i < len; i++)
+			buf[i] = pattern(n + i);
+		r = SSL_write(ssl, buf, (int)len);
+		assert_true(r > 0);
+		f.moved += (size_t)r;
+	}
+	while (f.stage < 2)
+		usleep(200);
+	for (n = 0; (r = SSL_read(ssl, buf, sizeof(buf))) > 0; n += (size_t)r) {
+		for (i = 0; i < (size_t)r; i++)
+			assert_int_equal(buf[i], pattern(n + i));
+	}
+	assert_int_equal(n, MUCH);
+	assert_int_equal(SSL_get_error(ssl, r), SSL_ERROR_ZERO_RETURN);
+	f.stage = 3;
+	end_well(ssl, fd);
+}
+
+static uint64_t cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/* The loop sleeps: a bridge that waits for others takes no time. */
+static void assert_idle(void)
+{
+	const struct timeval delay = { .tv_usec = 50000 };
+	uint64_t before = cpu_us();
+
+	event_base_loopexit(f.base, &delay);
+	event_base_loop(f.base, EVLOOP_NO_EXIT_ON_EMPTY);
+	assert_in_range(cpu_us() - before, 0, 20000);
+}
+
+/* Runs the loop until nothing moves any more. */
+static void settle(size_t (*moved)(void))
+{
+	size_t before;
+	int i;
+
+	do {
+		before = moved();
+		for (i = 0; i < 20; i++) {
+			event_base_loop(f.base, EVLOOP_NONBLOCK);
+			usleep(1000);
+		}
+	} while (moved() != before);
+}
+
+static size_t moved_down(void)
+{
+	return f.moved;
+}
+
+static void drain_near(void)
+{
+	static char buf[30000];
+	size_t n = 0, i;
+	ssize_t r;
+
+	while (n < MUCH) {
+		run_until((r = recv(f.near, buf, sizeof(buf), 0)) >= 0);
+		for (i = 0; i < (size_t)r; i++)
+			assert_int_equal(buf[i], pattern(n + i));
+		n += (size_t)r;
+	}
+}
+
+/* Writes to the near end until it is full. Returns false when everything is written. */
+static bool fill_near(size_t *n)
+{
+	static char buf[30000];
+	size_t i, len = MUCH - *n < sizeof(buf) ? MUCH - *n : sizeof(buf);
+	ssize_t r;
+
+	for (i = 0; i < len; i++)
+		buf[i] = pattern(*n + i);
+	r = len ? send(f.near, buf, len, MSG_NOSIGNAL) : 0;
+	if (r > 0)
+		*n += (size_t)r;
+	return *n < MUCH;
+}
+
+/*
+ * Back-pressure each way: while nobody reads, little is read, and the bridge sleeps. Everything
+ * arrives, also what was in the pair when the near end was closed. To see it fail: in move_down(),
+ * read although a piece is kept; in tls_bridge_close(), end the bridge.
+ */
+static void back_pressure(int version)
+{
+	size_t written = 0, i;
+
+	f.version = version;
+	start_server(serve_much);
+	start_bridge();
+	settle(moved_down);
+	assert_int_equal(f.opened, 1);
+	assert_int_equal(f.home.n_blocked, 1);
+	assert_true(f.moved < MUCH);
+	assert_idle();
+	drain_near();
+	settle(moved_down);
+	for (i = 0; i < 1000 && fill_near(&written); i++)
+		event_base_loop(f.base, EVLOOP_NONBLOCK);
+	assert_true(written < MUCH);
+	assert_idle();
+	f.stage = 2;
+	run_until(!fill_near(&written));
+	close_near(/* reset= */ false);
+	run_until(f.home.n == 0);
+	join_server();
+	assert_int_equal(f.stage, 3);
+	assert_int_equal(f.failed, 0);
+}
+
+static void test_back_pressure(void **state)
+{
+	back_pressure(0);
+}
+
+static void test_back_pressure_tls12(void **state)
+{
+	back_pressure(TLS1_2_VERSION);
+}
+
+static void serve_blocked_reset(struct fixture *fixture, SSL *ssl, int fd)
+{
+	static const char buf[16384];
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (f.stage < 2) {
+		int r = SSL_write(ssl, buf, sizeof(buf));
+
+		if (r > 0)
+			f.moved += (size_t)r;
+		else
+			usleep(200);
+	}
+	sock_close_reset(fd);
+}
+
+/* A reset is noticed although nothing is read. To see it fail: do not add tls_home::probe. */
+static void test_blocked_reset(void **state)
+{
+	start_server(serve_blocked_reset);
+	start_bridge();
+	settle(moved_down);
+	assert_int_equal(f.home.n_blocked, 1);
+	f.stage = 2;
+	run_until(f.failed);
+	assert_int_equal(f.error, ECONNRESET);
+	assert_int_equal(f.home.n_blocked, 0);
+}
+
+static void serve_short(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[8];
+
+	SSL_write(ssl, "hello", 5);
+	SSL_read(ssl, buf, sizeof(buf));
+	end_well(ssl, fd);
+}
+
+/* Returns true if the connection resumed the session of an earlier one. */
+static bool talk(bool reset)
+{
+	char buf[TLS_WHY_LEN];
+	bool resumed;
+
+	start_server(serve_short);
+	start_bridge();
+	expect("hello");
+	resumed = strstr(tls_bridge_describe(f.bridge, buf), "resumed");
+	if (!reset) {
+		shutdown(f.near, SHUT_WR);
+		expect_end();
+	}
+	close_near(reset);
+	run_until(f.home.n == 0);
+	join_server();
+	return resumed;
+}
+
+/* Also after a connection that was reset. To see it fail: no SSL_set_session() in new_ssl(). */
+static void test_resumption(void **state)
+{
+	assert_false(talk(/* reset= */ false));
+	assert_true(talk(/* reset= */ true));
+	assert_true(talk(/* reset= */ false));
+}
+
+static void test_resumption_tls12(void **state)
+{
+	f.version = TLS1_2_VERSION;
+	assert_false(talk(/* reset= */ false));
+	assert_true(talk(/* reset= */ true));
+	assert_true(talk(/* reset= */ false));
+}
+
+static void serve_urgent(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[8] = "";
+	int n = 0, r;
+
+	while (n < 5 && (r = SSL_read(ssl, buf + n, (int)sizeof(buf) - 1 - n)) > 0)
+		n += r;
+	assert_string_equal(buf, "ab!cd");
+	SSL_write(ssl, "done", 4);
+	end_well(ssl, fd);
+}
+
+/* An urgent byte arrives in its place, as an ordinary one. To see it fail: no SO_OOBINLINE. */
+static void test_urgent(void **state)
+{
+	start_server(serve_urgent);
+	start_bridge();
+	run_until(f.opened);
+	say("ab");
+	if (send(f.near, "!", 1, MSG_OOB) < 0)
+		say("!"); /* a kernel without CONFIG_AF_UNIX_OOB */
+	say("cd");
+	expect("done");
+	expect_end();
+}
+
+static void serve_deaf(struct fixture *fixture, SSL *ssl, int fd)
+{
+	while (f.stage < 2)
+		usleep(200);
+	close(fd);
+}
+
+/* tls_home_stop() ends what would take long. */
+static void test_stop(void **state)
+{
+	size_t written = 0, i;
+
+	start_server(serve_deaf);
+	start_bridge();
+	run_until(f.opened);
+	for (i = 0; i < 1000 && fill_near(&written); i++)
+		event_base_loop(f.base, EVLOOP_NONBLOCK);
+	close_near(/* reset= */ false);
+	assert_idle();
+	assert_int_equal(f.home.n, 1);
+	tls_home_stop(&f.home);
+	assert_int_equal(f.home.n, 0);
+	f.stage = 2;
+}
+
+#define tls_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		tls_test(test_half_close),
+		tls_test(test_address),
+		tls_test(test_wrong_authority),
+		tls_test(test_wrong_name),
+		tls_test(test_wrong_address),
+		tls_test(test_expired),
+		tls_test(test_closed_in_callback),
+		tls_test(test_not_verified),
+		tls_test(test_bad_settings),
+		tls_test(test_not_tls),
+		tls_test(test_closed_in_handshake),
+		tls_test(test_truncated),
+		tls_test(test_reset),
+		tls_test(test_reset_upstream),
+		tls_test(test_back_pressure),
+		tls_test(test_back_pressure_tls12),
+		tls_test(test_blocked_reset),
+		tls_test(test_resumption),
+		tls_test(test_resumption_tls12),
+		tls_test(test_urgent),
+		tls_test(test_stop),
+	};
+
+	return cmocka_run_group_tests(tests, make_certificates, free_certificates);
+}
