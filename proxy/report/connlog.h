@@ -38,6 +38,8 @@ struct conn_report {
 	enum close_reason reason;
 	int error;			       /* errno of a failed connect(), or 0 */
 	const struct tproxy_conn *client_info; /* the client's process; NULL: unknown */
+	const char *upstream; /* name of the upstream that was used, or failed last; NULL: direct */
+	const char *why;      /* the upstream's text for a failed dial, or NULL */
 };
 
 /*

@@ -23,6 +23,7 @@ enum close_reason {
 	CLOSE_DRAIN_TIMEOUT,
 	CLOSE_NO_MEMORY,
 	CLOSE_CGROUP_LIMIT,
+	CLOSE_UNKNOWN_UPSTREAM, /* the rule names an upstream that is not configured */
 	_CLOSE_REASON_MAX,
 };
 

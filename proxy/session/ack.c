@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #include "monotonic.h"
-#include "sock.h"
+#include "upstream/sock.h"
 
 /* How long a client may wait for an acknowledgement while its thread is busy. */
 #define OWED_NS 1000000

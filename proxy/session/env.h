@@ -26,11 +26,14 @@
 
 struct event_base;
 struct session;
+struct tls_home;
+struct upstreams;
 
 /* Shared by the sessions of all threads. */
 struct session_shared {
 	struct quota per_cgroup;
 	struct log_episode no_memory, connect_failed;
+	struct log_limit unknown_upstream;
 };
 
 TAILQ_HEAD(session_list, session);
@@ -43,7 +46,10 @@ struct session_env {
 	struct stats stats;
 	struct spin spin;
 	bool pass_mark; /* --pass-mark */
-	int keepidle_s; /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
+	bool exempt;	/* upstream sockets need no mark, as listener.c has found last */
+	struct upstreams *upstreams; /* of new sessions, a reference; NULL: all are direct */
+	struct tls_home *tls;	     /* of TLS bridges; NULL: none can be made */
+	int keepidle_s;		     /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
 
 	struct session_list sessions;	/* newest first; sessions of a partner at the tail */
 	struct session *oldest_new;	/* the oldest session without keepalive, or NULL */

@@ -5,8 +5,9 @@
 #include <poll.h>
 
 #include "env.h"
-#include "sock.h"
 #include "state.h"
+#include "upstream/dial.h"
+#include "upstream/sock.h"
 #include "util.h"
 
 /*
@@ -22,15 +23,17 @@ static bool has_work(const struct session *s)
 		{ .fd = s->s2c.writing ? s->s2c.pump.dst_fd : -1, .events = POLLOUT },
 	};
 
+	if (s->dial)
+		return dial_has_work(s->dial);
 	/* If poll() fails, assume there is work: ending a live session is worse. */
 	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
 
 bool expiry_is_over(struct session *s)
 {
-	if (s->phase < SESSION_HANDSHAKE)
+	if (s->phase < SESSION_DIALLING)
 		return !has_work(s);
-	if (s->phase > SESSION_HANDSHAKE) {
+	if (s->phase > SESSION_DIALLING) {
 		progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
 			       sock_queued(session_client_fd(s)) +
 				       sock_queued(session_upstream_fd(s)),
@@ -50,7 +53,7 @@ enum expiry_reset expiry_find_reset(const struct session *s)
 	struct pollfd fds[] = { { .fd = session_client_fd(s) }, { .fd = session_upstream_fd(s) } };
 
 	/* Only the client's socket while the server's is not connected. */
-	if (poll(fds, s->phase <= SESSION_CONNECTING ? 1 : 2, 0) <= 0)
+	if (poll(fds, s->phase < SESSION_RELAYING ? 1 : 2, 0) <= 0)
 		return RESET_NONE;
 	/* POLLHUP does not mean a reset: it is also set after both FINs, one of them unread. */
 	if (fds[0].revents & POLLERR)

@@ -118,7 +118,8 @@ static void acknowledge(struct pump *pump, ssize_t got)
 static ssize_t send_some(struct pump *pump, const char *data, size_t len, bool urgent)
 {
 	before_write(pump);
-	return send(pump->dst_fd, data, len, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
+	return send(pump->dst_fd, data, len,
+		    MSG_NOSIGNAL | (urgent && !pump->no_urgent ? MSG_OOB : 0));
 }
 
 static enum pump_result flush_kept(struct pump *pump)

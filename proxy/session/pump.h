@@ -52,6 +52,7 @@ struct pump {
 	uint8_t prefetch_error; /* enum pump_result of an error in pump_prefetch(), or 0 */
 	bool short_read;	/* pump_prefetch() read all that was there */
 	bool no_splice;		/* this pair of sockets does not support it */
+	bool no_urgent;		/* dst_fd is no TCP socket: urgent bytes are sent as others */
 	bool nagle; /* dst_fd has Nagle's algorithm, turned off before the second write */
 	/*
 	 * src_fd's peer is on this host, where segments have up to 64 KiB. Data that is several

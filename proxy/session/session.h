@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * A session: one relayed connection. It has the accepted socket of the client, the socket to the
- * original destination or to a proxy (the server), and a half for each direction between the two.
+ * original destination or to an upstream (the server), and a half for each direction between the
+ * two.
  *
- * state.h has its phases, from ACCEPTED to HALF_CLOSED. When both halves are done the session ends.
- * A FIN is passed on after all bytes before it, and the other direction continues. A reset is
- * passed on as a reset.
+ * state.h has its phases, from ACCEPTED to HALF_CLOSED. opening.h creates sessions. When both
+ * halves are done the session ends. A FIN is passed on after all bytes before it, and the other
+ * direction continues. A reset is passed on as a reset.
  *
  * A session belongs to one environment (env.h) and is used in its thread only. It may move to
  * another environment. It ends in session_destroy() with one reason, and frees itself.
@@ -28,20 +29,6 @@
 void session_run(struct half *h);
 
 /*
- * Creates a session. Takes over both descriptors in any case: client_fd was accepted, upstream_fd
- * is not connected and connect4 does not redirect it. Connects where route_of() says, makes the
- * route's handshake if there is one, and relays, or resets the client. The session may have ended
- * when this returns.
- *
- * under_load: under load (admission.h). The client's first data is read before connect() then, and
- * the last segment of the handshake goes with this data. It goes immediately if the server has not
- * answered by then. This saves about one segment in 20 for each connection, but delays the wakeup
- * of an idle server by some microseconds.
- */
-void session_create(struct session_env *env, int client_fd, int upstream_fd,
-		    const union sockaddr_any *client, bool under_load);
-
-/*
  * Takes a session that relays, and its events, off its environment, in that thread.
  * session_attach() gives it to another environment, in the other thread, and may destroy it.
  */
@@ -56,6 +43,21 @@ void session_start_keepalive(struct session *s);
 
 /* session_env::keepidle_s has changed: applies it to a session that has keepalive. */
 void session_set_keepidle(struct session *s);
+
+/*
+ * For opening.c: the server is connected, and bytes may go there. Starts both halves. May destroy
+ * the session.
+ */
+void session_start_relaying(struct session *s, uint64_t now_ms);
+/* For opening.c: an event of a half, see half_on_ready(). RELAYING, HALF_CLOSED. */
+void session_on_ready(struct half *h, bool again);
+/*
+ * The side by has been reset. Passes on the data that it sent before, as far as the other side
+ * takes them; nothing passes while the session dials. Destroys the session.
+ */
+void session_reset_by(struct session *s, enum session_side by);
+/* For opening.c: there was no memory for a session. Counts and reports its end. */
+void session_not_created(struct session_env *env);
 
 /* Closes both sides, with a reset unless reason is CLOSE_DONE, logs and counts the end, frees s. */
 void session_destroy(struct session *s, enum close_reason reason);

@@ -3,16 +3,14 @@
  * The state of a session (session.h) and its phases:
  *
  *   ACCEPTED     the client is accepted; destination and route are looked up at once
- *   CONNECTING   connect() to the upstream has not finished
- *   HANDSHAKE    if the route has one: it runs on the upstream's socket (handshake.h)
+ *   CONNECTING   direct: connect() to the original destination has not finished
+ *   DIALLING     through an upstream: a dial is under way (dial.h), with its handshakes
  *   RELAYING     both halves run
  *   HALF_CLOSED  one half is done, the other one runs
  *
- * A session goes through them in this order, and may end in each. A phase that sniffs the client's
- * first bytes for the name of the destination would come before CONNECTING.
- *
- * Until RELAYING nothing is read from the client: a FIN or a reset of the client waits in its
- * socket. No byte of the client goes to the upstream before the handshake is done.
+ * A session goes through them in this order, with either CONNECTING or DIALLING, and may end in
+ * each. Until RELAYING nothing is read from the client, except by pump_prefetch(): a FIN or a reset
+ * of the client waits in its socket.
  */
 #ifndef TPROXY_STATE_H
 #define TPROXY_STATE_H
@@ -28,9 +26,12 @@
 #include "parse.h"
 #include "progress.h"
 
-struct handshake;
+struct dial;
 struct session_env;
+struct tls_bridge;
 struct tproxy_conn;
+struct upstream;
+struct upstreams;
 
 enum session_side {
 	SESSION_CLIENT,
@@ -40,7 +41,7 @@ enum session_side {
 enum session_phase {
 	SESSION_ACCEPTED,
 	SESSION_CONNECTING,
-	SESSION_HANDSHAKE,
+	SESSION_DIALLING,
 	SESSION_RELAYING,
 	SESSION_HALF_CLOSED,
 };
@@ -56,7 +57,7 @@ struct session {
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
 	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
 	uint32_t handoff;   /* counter of handoff.c */
-	int connect_error;  /* errno of a failed connect() or handshake, or 0 */
+	int connect_error;  /* errno of a failed connect() or dial, or 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst; /* original destination; AF_UNSPEC: unknown */
 	struct half c2s;	/* client to server */
@@ -65,12 +66,17 @@ struct session {
 	uint64_t started_ms;
 	struct progress progress;	 /* see expiry.c */
 	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
-	struct handshake *handshake;	 /* owned; NULL: the route is direct, or it is done */
 	uint32_t rule_upstream;		 /* tproxy_conn.upstream; 0: the client's rule names none */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
+	struct dial *dial;		 /* owned; DIALLING */
+	struct upstreams *upstreams;	 /* a reference; NULL: the route is direct */
+	struct upstream *upstream;	 /* of the set: connected through it, or it failed last */
+	struct tls_bridge *bridge;	 /* owned; NULL: no TLS */
+	const char *why;		 /* text of a failed dial, for the log; or NULL */
 };
 
-/* The sockets of s. Both halves have both; session_destroy() closes them. */
+/* The sockets of s. Both halves have both; session_destroy() closes them. DIALLING: no upstream's
+ * socket, -1. */
 static inline int session_client_fd(const struct session *s)
 {
 	return s->c2s.pump.src_fd;

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #include "kernel/origdst.h"
-#include "sock.h"
+#include "upstream/sock.h"
 #include "tproxy_abi.h"
 
 /* The interval of the probes is the host's if that is shorter; otherwise idle_s. */

@@ -21,8 +21,10 @@
 
 struct handshake {
 	const struct handshake_ops *ops;
-	union sockaddr_any upstream, dst;
+	struct handshake_target target;
 	bool started, done;
+	bool more; /* the output goes together with the client's first bytes */
+	char why[HANDSHAKE_WHY_LEN];
 	size_t received; /* bytes of the upstream, in all steps */
 	size_t out_off, out_len;
 	uint8_t out[HANDSHAKE_OUT_MAX];
@@ -30,32 +32,38 @@ struct handshake {
 };
 
 struct handshake *handshake_create(const struct handshake_ops *ops,
-				   const union sockaddr_any *upstream,
-				   const union sockaddr_any *dst)
+				   const struct handshake_target *target)
 {
 	struct handshake *h = calloc(1, sizeof(*h) + ops->state_size);
 
 	if (!h)
 		return NULL;
 	h->ops = ops;
-	h->upstream = *upstream;
-	h->dst = *dst;
+	h->target = *target;
 	return h;
 }
 
 void handshake_destroy(struct handshake *h)
 {
+	if (!h)
+		return;
+	explicit_bzero(h, sizeof(*h) + h->ops->state_size);
 	free(h);
 }
 
-const union sockaddr_any *handshake_upstream(const struct handshake *h)
+const struct handshake_ops *handshake_ops_of(const struct handshake *h)
 {
-	return &h->upstream;
+	return h->ops;
 }
 
-const char *handshake_name(const struct handshake *h)
+const char *handshake_why(const struct handshake *h)
 {
-	return h->ops->name;
+	return h->why;
+}
+
+bool handshake_was_answered(const struct handshake *h)
+{
+	return h->received > 0;
 }
 
 static enum handshake_progress broken(int error, int *ret_error)
@@ -84,12 +92,13 @@ static bool take(int fd, size_t len)
 }
 
 /* Sends what is left. Returns HANDSHAKE_FINISHED if that is all of it. */
-static enum handshake_progress flush(struct handshake *h, int fd, int *ret_error)
+static enum handshake_progress flush(struct handshake *h, int fd, bool client_sent, int *ret_error)
 {
+	const int flags = MSG_NOSIGNAL | (h->more && client_sent ? MSG_MORE : 0);
 	ssize_t n;
 
 	while (h->out_len > 0) {
-		n = send(fd, h->out + h->out_off, h->out_len, MSG_NOSIGNAL);
+		n = send(fd, h->out + h->out_off, h->out_len, flags);
 		if (n < 0)
 			return would_block() ? HANDSHAKE_WAIT_WRITE : broken(errno, ret_error);
 		h->out_off += (size_t)n;
@@ -99,51 +108,63 @@ static enum handshake_progress flush(struct handshake *h, int fd, int *ret_error
 }
 
 /* Makes a step with the first len bytes in the socket, which are at in. */
-static enum handshake_progress step(struct handshake *h, int fd, const uint8_t *in, size_t len,
+static enum handshake_progress step(struct handshake *h, int fd, struct handshake_io *io,
 				    int *ret_error)
 {
-	struct handshake_io io = { .in = in, .in_len = len };
-	enum handshake_result result = h->ops->step(h->state, &h->dst, &io);
+	enum handshake_result result = h->ops->step(h->state, &h->target, io);
+	const size_t len = io->in_len;
 
-	assert(io.out_len <= sizeof(io.out) && io.taken <= len);
-	if (result == HANDSHAKE_ERROR) {
-		*ret_error = io.error;
-		return HANDSHAKE_REFUSED;
+	assert(io->out_len <= sizeof(io->out) && io->taken <= len);
+	h->received += len;
+	if (result == HANDSHAKE_ERROR || result == HANDSHAKE_UNUSABLE) {
+		*ret_error = io->error;
+		memcpy(h->why, io->why, sizeof(h->why) - 1);
+		return result == HANDSHAKE_ERROR ? HANDSHAKE_REFUSED : HANDSHAKE_BROKEN;
 	}
 	h->done = result == HANDSHAKE_DONE;
-	h->received += len;
 	if (!h->done && h->received >= HANDSHAKE_IN_MAX)
 		return broken(EPROTO, ret_error);
-	if (!take(fd, h->done ? io.taken : len))
+	if (!take(fd, h->done ? io->taken : len))
 		return broken(ECONNRESET, ret_error);
-	memcpy(h->out, io.out, io.out_len);
+	memcpy(h->out, io->out, io->out_len);
 	h->out_off = 0;
-	h->out_len = io.out_len;
+	h->out_len = io->out_len;
+	h->more = h->done && io->more;
 	return HANDSHAKE_FINISHED;
 }
 
-enum handshake_progress handshake_run(struct handshake *h, int fd, int *ret_error)
+/* Peeks at what the upstream has sent, and makes a step. */
+static enum handshake_progress peek_and_step(struct handshake *h, int fd, int *ret_error)
 {
-	uint8_t in[PIECE];
+	struct handshake_io io;
 	enum handshake_progress r;
-	ssize_t n;
+	uint8_t in[PIECE];
+	ssize_t n = 0;
+
+	if (h->started) {
+		n = recv(fd, in, sizeof(in), MSG_PEEK);
+		if (n < 0)
+			return would_block() ? HANDSHAKE_WAIT_READ : broken(errno, ret_error);
+		/* A FIN before the end of the handshake. */
+		if (n == 0)
+			return broken(ECONNRESET, ret_error);
+	}
+	h->started = true;
+	io = (struct handshake_io){ .in = in, .in_len = (size_t)n };
+	r = step(h, fd, &io, ret_error);
+	explicit_bzero(io.out, io.out_len);
+	return r;
+}
+
+enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_sent, int *ret_error)
+{
+	enum handshake_progress r;
 
 	for (;;) {
-		r = flush(h, fd, ret_error);
+		r = flush(h, fd, client_sent, ret_error);
 		if (r != HANDSHAKE_FINISHED || h->done)
 			return r;
-		n = 0;
-		if (h->started) {
-			n = recv(fd, in, sizeof(in), MSG_PEEK);
-			if (n < 0)
-				return would_block() ? HANDSHAKE_WAIT_READ
-						     : broken(errno, ret_error);
-			/* A FIN before the end of the handshake. */
-			if (n == 0)
-				return broken(ECONNRESET, ret_error);
-		}
-		h->started = true;
-		r = step(h, fd, in, (size_t)n, ret_error);
+		r = peek_and_step(h, fd, ret_error);
 		if (r != HANDSHAKE_FINISHED)
 			return r;
 	}

@@ -1,34 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * A handshake with an upstream: the step between connect() and the relaying of bytes, such as
- * SOCKS5, HTTP CONNECT or a PROXY header. A session frees its handshake when it is done.
+ * SOCKS5, HTTP CONNECT or a PROXY header. A dial makes it (dial.h).
  *
  * There are two parts. The protocol (struct handshake_ops) is a state machine of bytes in and bytes
  * out. It knows neither sockets nor events nor sessions. The driver (handshake_run()) moves these
  * bytes from and to a non-blocking socket and returns what it waits for. It knows no protocol. To
- * add one, write its ops and let route_of() return them.
+ * add one, write its ops and let attempt_handshakes() of attempt.c return them.
  *
  * The driver peeks at what the upstream has sent, and takes from the socket only the bytes that
  * belong to the handshake. The first byte after them stays there for the relay, and so does an
  * urgent mark.
+ *
+ * Passwords pass through handshake_io::out. The driver overwrites its copies.
  */
 #ifndef TPROXY_HANDSHAKE_H
 #define TPROXY_HANDSHAKE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "parse.h"
 
-/* Limit of the bytes that one step may send: a user name and a password of SOCKS5 fit. */
-#define HANDSHAKE_OUT_MAX 1024
+struct tproxy_conn;
+struct upstream_conf;
+
+/* Limit of the bytes that one step may send. */
+#define HANDSHAKE_OUT_MAX 2048
 /* Limit of the bytes that an upstream may send in a handshake. */
-#define HANDSHAKE_IN_MAX (64 * 1024)
+#define HANDSHAKE_IN_MAX  (64 * 1024)
+#define HANDSHAKE_WHY_LEN 64
+
+/* What the handshake is for. The pointers outlive it. */
+struct handshake_target {
+	const union sockaddr_any *dst;	  /* original destination */
+	const union sockaddr_any *client; /* the client's address */
+	const char *name;		  /* to ask for in place of dst; NULL: ask for dst */
+	const struct upstream_conf *upstream;
+	const struct tproxy_conn *conn; /* the kernel half's record; NULL in tests */
+	const char *known_name; /* name of the destination if one is known, for information only */
+};
 
 enum handshake_result {
-	HANDSHAKE_AGAIN, /* all of the input belongs to the handshake, and more must come */
-	HANDSHAKE_DONE,	 /* after the output is sent, bytes are relayed */
-	HANDSHAKE_ERROR, /* the upstream refuses; handshake_io::error is set */
+	HANDSHAKE_AGAIN,    /* all of the input belongs to the handshake, and more must come */
+	HANDSHAKE_DONE,	    /* after the output is sent, bytes are relayed */
+	HANDSHAKE_ERROR,    /* the upstream refuses this destination: error and why are set */
+	HANDSHAKE_UNUSABLE, /* the upstream serves nothing: it refuses user or password (EACCES), or
+			       breaks the protocol (EPROTO). The next one is tried */
 };
 
 /* Input and output of a step. */
@@ -39,31 +58,34 @@ struct handshake_io {
 	size_t taken; /* HANDSHAKE_DONE: the bytes of in that belong to the handshake */
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	size_t out_len;
+	/* HANDSHAKE_DONE, with output: the bytes may go together with the client's first ones. */
+	bool more;
 	int error; /* HANDSHAKE_ERROR: the errno of a connect() to the destination; EPROTO: other */
+	char why[HANDSHAKE_WHY_LEN]; /* for the log: "HTTP 403 Forbidden"; printable ASCII */
 };
 
 struct handshake_ops {
 	const char *name;  /* for messages */
 	size_t state_size; /* of the protocol's state, zeroed at first */
+	/* The upstream answers before it reaches for the destination: silence is its own. */
+	bool answers_first;
 	/*
 	 * Makes one step. The driver calls it at once, and then for all that the upstream sends, in
-	 * pieces of any size: a step keeps in its state what it needs of them. dst is the original
-	 * destination. A step does not log and does not allocate.
+	 * pieces of any size: a step keeps in its state what it needs of them. A step does not log
+	 * and does not allocate.
 	 */
-	enum handshake_result (*step)(void *state, const union sockaddr_any *dst,
+	enum handshake_result (*step)(void *state, const struct handshake_target *target,
 				      struct handshake_io *io);
 };
 
+extern const struct handshake_ops socks5_ops, http_connect_ops, proxy_header_ops;
+
 struct handshake;
 
-/*
- * upstream: where the handshake will be made; dst: the original destination. Returns NULL if memory
- * is short.
- */
+/* Copies *target. Returns NULL if memory is short. */
 struct handshake *handshake_create(const struct handshake_ops *ops,
-				   const union sockaddr_any *upstream,
-				   const union sockaddr_any *dst);
-/* NULL is ignored. */
+				   const struct handshake_target *target);
+/* Overwrites and frees it. NULL is ignored. */
 void handshake_destroy(struct handshake *h);
 
 enum handshake_progress {
@@ -74,11 +96,17 @@ enum handshake_progress {
 	HANDSHAKE_BROKEN,     /* *ret_error: errno of the connection to the upstream */
 };
 
-/* Moves the handshake on as far as that is possible without blocking. fd is connected. */
-enum handshake_progress handshake_run(struct handshake *h, int fd, int *ret_error);
-/* Returns the address that handshake_create() was given; it lives as long as h. */
-const union sockaddr_any *handshake_upstream(const struct handshake *h);
-/* Returns handshake_ops::name. */
-const char *handshake_name(const struct handshake *h);
+/*
+ * Moves the handshake on as far as that is possible without blocking. fd is connected. client_sent:
+ * the client has sent bytes, which follow immediately.
+ */
+enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_sent,
+				      int *ret_error);
+/* Returns the protocol's text for the last error, or an empty string. */
+const char *handshake_why(const struct handshake *h);
+/* True if the upstream has sent bytes in this handshake. */
+bool handshake_was_answered(const struct handshake *h);
+/* Returns its ops. */
+const struct handshake_ops *handshake_ops_of(const struct handshake *h);
 
 #endif

@@ -1,30 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The route of a connection: where the relay connects for it, and which handshake it makes there
- * before it relays. Everything that influences this is in struct route_query. route_of() is pure:
- * it makes no system call, logs nothing, and gives the same route for the same query.
+ * The route of a connection: direct, to the original destination, or through an upstream.
+ * Everything that influences it is in struct route_query. route_of() is pure: it makes no system
+ * call, logs nothing, and gives the same route for the same query.
  *
- * There is one kind of route: direct, to the original destination, without a handshake. A route
- * through a proxy has the handshake of its protocol (handshake.h) and the proxy's address. Without
- * a handshake the proxy would not learn the destination.
+ * The order of decision: a line of [names], if a name is known and the line matches (the caller
+ * asks names.h and fills route_query::by_name); the rule's `via`; default-upstream; direct.
  */
 #ifndef TPROXY_ROUTE_H
 #define TPROXY_ROUTE_H
 
-#include "parse.h"
+#include <stdint.h>
 
-struct handshake_ops;
-struct tproxy_conn;
+struct upstream;
+struct upstreams;
 
 /* What is known of a connection when its route is chosen. */
 struct route_query {
-	const union sockaddr_any *dst;	/* original destination */
-	const struct tproxy_conn *conn; /* the kernel half's record: who connects */
+	const struct upstreams *set; /* NULL: no upstreams are configured */
+	uint32_t rule;		     /* id of the upstream that the rule names; 0: none */
+	struct upstream *by_name;    /* that a line of [names] chose, or NULL */
+};
+
+enum route_kind {
+	ROUTE_DIRECT,
+	ROUTE_UPSTREAM,
+	ROUTE_UNKNOWN, /* the rule names an upstream that the set does not have */
 };
 
 struct route {
-	const struct handshake_ops *handshake; /* NULL: the route is direct */
-	union sockaddr_any proxy;	       /* where to connect, unless the route is direct */
+	enum route_kind kind;
+	struct upstream *upstream; /* ROUTE_UPSTREAM */
 };
 
 /* Chooses the route. Any thread. */

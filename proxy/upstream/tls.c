@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "session/sock.h"
+#include "sock.h"
 #include "util.h"
 
 /* The most plain text of a record. */

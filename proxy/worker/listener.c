@@ -27,8 +27,8 @@
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
-#include "session/session.h"
-#include "session/sock.h"
+#include "session/opening.h"
+#include "upstream/sock.h"
 #include "tick.h"
 #include "util.h"
 
@@ -185,7 +185,7 @@ void listener_finish(struct listener *l)
 static bool is_exempt(struct listener *l)
 {
 	if (l->since_exempt_check == 0)
-		l->exempt = marks_is_exempt(l->sockets[0].fd);
+		l->exempt = l->env->sessions->exempt = marks_is_exempt(l->sockets[0].fd);
 	l->since_exempt_check = (l->since_exempt_check + 1) % EXEMPT_CHECK_EVERY;
 	return l->exempt;
 }

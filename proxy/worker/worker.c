@@ -21,6 +21,7 @@
 #include "monotonic.h"
 #include "session/session.h"
 #include "slice.h"
+#include "upstream/upstream.h"
 #include "util.h"
 
 /*
@@ -234,12 +235,20 @@ static void set_timeouts(struct worker *worker, const struct worker_timeouts *ti
 	tick_configure(&worker->tick);
 }
 
+/* Takes over the reference. */
+static void replace_upstreams(struct worker *worker, struct upstreams *set)
+{
+	upstreams_unref(worker->env.upstreams);
+	worker->env.upstreams = set;
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
 	struct worker_sockets sockets;
 	struct worker_timeouts timeouts;
-	bool listen, configure, stopping, draining;
+	bool listen, configure, set_upstreams, stopping, draining;
+	struct upstreams *upstreams;
 	eventfd_t value;
 
 	worker->heartbeats_answered = atomic_load(&worker->heartbeats_sent);
@@ -249,13 +258,17 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	timeouts = worker->inbox.timeouts;
 	listen = worker->inbox.listen;
 	configure = worker->inbox.configure;
+	set_upstreams = worker->inbox.set_upstreams;
+	upstreams = TAKE_PTR(worker->inbox.upstreams);
 	stopping = worker->inbox.stop;
 	draining = worker->inbox.drain;
-	worker->inbox.listen = worker->inbox.configure = false;
+	worker->inbox.listen = worker->inbox.configure = worker->inbox.set_upstreams = false;
 	worker->inbox.sockets = (struct worker_sockets)WORKER_SOCKETS_NULL;
 	pthread_mutex_unlock(&worker->inbox_lock);
 
 	handoff_receive(&worker->handoff);
+	if (set_upstreams)
+		replace_upstreams(worker, upstreams);
 	if (listen)
 		replace_listeners(worker, &sockets);
 	if (configure)
@@ -384,6 +397,8 @@ void worker_finish(struct worker *worker)
 	close_listeners(worker);
 	marks_close(&worker->env.marks);
 	worker_sockets_close(&worker->inbox.sockets);
+	upstreams_unref(worker->inbox.upstreams);
+	upstreams_unref(worker->env.upstreams);
 	free_event(worker->wake);
 	free_event(worker->accept_grace);
 	free_event(worker->ended);
@@ -413,6 +428,16 @@ void worker_configure(struct worker *worker, const struct worker_timeouts *timeo
 	pthread_mutex_lock(&worker->inbox_lock);
 	worker->inbox.timeouts = *timeouts;
 	worker->inbox.configure = true;
+	pthread_mutex_unlock(&worker->inbox_lock);
+	wake(worker);
+}
+
+void worker_set_upstreams(struct worker *worker, struct upstreams *set)
+{
+	pthread_mutex_lock(&worker->inbox_lock);
+	upstreams_unref(worker->inbox.upstreams);
+	worker->inbox.upstreams = upstreams_ref(set);
+	worker->inbox.set_upstreams = true;
 	pthread_mutex_unlock(&worker->inbox_lock);
 	wake(worker);
 }

@@ -4,9 +4,9 @@
  * a bulk worker without listeners (handoff.h). Workers share only struct worker_shared.
  *
  * The main thread sends orders through the inbox: worker_listen(), worker_configure(),
- * worker_drain() and worker_stop() fill it under inbox_lock and wake the worker by its eventfd. The
- * partner hands sessions over through handoff::inbox, under a lock of its own. No other lock
- * protects a worker.
+ * worker_set_upstreams(), worker_drain() and worker_stop() fill it under inbox_lock and wake the
+ * worker by its eventfd. The partner hands sessions over through handoff::inbox, under a lock of
+ * its own. No other lock protects a worker.
  *
  * Its parts know each other only downwards: listener.c creates sessions, tick.c has the timer of
  * timeouts and probes, bulk.c the turns of bulk, handoff.c the exchange with the partner. All use
@@ -38,6 +38,7 @@
 #include "tproxy_abi.h"
 
 struct event;
+struct upstreams;
 
 /* Shared by all workers. */
 struct worker_shared {
@@ -103,7 +104,8 @@ struct worker {
 	struct {
 		struct worker_sockets sockets;
 		struct worker_timeouts timeouts;
-		bool listen, configure, drain, stop;
+		struct upstreams *upstreams; /* a reference */
+		bool listen, configure, set_upstreams, drain, stop;
 	} inbox;
 };
 
@@ -123,13 +125,19 @@ void worker_join(struct worker *worker);
 void worker_finish(struct worker *worker);
 
 /*
- * The next four send an order from the main thread, at any time, and do not wait for its effect.
+ * The next five send an order from the main thread, at any time, and do not wait for its effect.
  * worker_listen() replaces the listeners and the registration, and takes over all descriptors.
  * Clients that were redirected to the old listeners are still served, as by worker_drain().
  */
 void worker_listen(struct worker *worker, const struct worker_sockets *sockets);
 /* Sets new timeouts, which apply to existing sessions too. */
 void worker_configure(struct worker *worker, const struct worker_timeouts *timeouts);
+/*
+ * Replaces the set of upstreams, of which the worker takes a reference; NULL: all connections are
+ * direct. Sessions that have begun keep theirs. Before the first worker_listen() it is in effect
+ * for the first client.
+ */
+void worker_set_upstreams(struct worker *worker, struct upstreams *set);
 /* Accepts for 200 ms more, then empties the backlog and closes the listeners. The worker ends with
  * its last session. */
 void worker_drain(struct worker *worker);

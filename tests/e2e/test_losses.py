@@ -172,7 +172,7 @@ def test_network_lost_and_back(loaded):
 
 def test_namespace_of_the_server_is_gone(loaded):
     """A container ends: its connections end by timeout, with data in flight or not. To see it fail:
-    set no deadline in start_relaying()."""
+    set no deadline in session_start_relaying()."""
     relay = loaded.start_relay("--idle-timeout", "1500ms")
     with host.NetNs() as container:
         loaded.client_net.ip(f"link add tproxy1 type veth peer name tproxy1 netns {container.path}",
@@ -193,7 +193,8 @@ def test_namespace_of_the_server_is_gone(loaded):
 
 
 def test_server_that_accepts_and_never_answers(loaded):
-    """The idle timeout resets both ends. To see it fail: set no deadline in start_relaying()."""
+    """The idle timeout resets both ends. To see it fail: set no deadline in
+    session_start_relaying()."""
     loaded.start_relay("--idle-timeout", "1s")
     client, server = loaded.pair()
     client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -257,7 +258,7 @@ def test_keepalive_finds_nobody(loaded):
 
 def test_server_whose_cable_is_cut(loaded):
     """Half-open, and both ends are silent. The idle timeout ends it, for the client by a reset. To
-    see it fail: set no deadline in start_relaying()."""
+    see it fail: set no deadline in session_start_relaying()."""
     loaded.start_relay("--idle-timeout", "1500ms")
     client, server = loaded.pair()
     wire.exchange(client, server)

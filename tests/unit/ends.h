@@ -19,8 +19,9 @@
 
 #include "kernel/origdst.h"
 #include "monotonic.h"
+#include "session/opening.h"
 #include "session/session.h"
-#include "session/sock.h"
+#include "upstream/sock.h"
 #include "unit.h"
 #include "util.h"
 

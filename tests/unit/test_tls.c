@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "monotonic.h"
-#include "session/sock.h"
+#include "upstream/sock.h"
 #include "unit.h"
 #include "upstream/tls.h"
 #include "util.h"

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See opening.h and state.h. session_create() asks the kernel half for the original destination and
+ * route_of() for the route. A direct session connects here, in CONNECTING: no allocation, and no
+ * system call but connect() and, if that takes time, an event. A session with an upstream gives its
+ * prepared socket to a dial (dial.h), in DIALLING, and gets a connected one back in on_dialled().
+ * Both then call session_start_relaying().
+ *
+ * One timeout, --connect-timeout, is for the whole of it. A session that is being opened is on the
+ * probe list: if the client resets, the session ends, and its dial with it.
+ */
+#include "opening.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kernel/marks.h"
+#include "kernel/origdst.h"
+#include "log.h"
+#include "monotonic.h"
+#include "report/connlog.h"
+#include "session.h"
+#include "tproxy_abi.h"
+#include "upstream/connect.h"
+#include "upstream/dial.h"
+#include "upstream/route.h"
+#include "upstream/sock.h"
+#include "util.h"
+
+/*
+ * Every event callback calls this first. It feeds the accept throttle (admission.h) and the spin
+ * heuristic (spin.h).
+ */
+static void note_event(struct session *s)
+{
+	if (!s->has_keepalive)
+		s->env->admission.served++;
+	spin_note_event(&s->env->spin);
+}
+
+static void end_unconnected(struct session *s, int error, enum close_reason reason)
+{
+	s->connect_error = error;
+	session_destroy(s, reason);
+}
+
+/*
+ * The destination cannot be reached, for the reason of errno error. Notes the error for the next
+ * clients, logs it, and destroys the session.
+ */
+static void connect_failed(struct session *s, int error)
+{
+	char dst[FORMAT_ENDPOINT_LEN];
+
+	/*
+	 * The server accepted, possibly sent data, and reset, all before this thread got the event.
+	 * (A refused connect() fails with ECONNREFUSED.) Pass its data on before the reset.
+	 */
+	if (error == ECONNRESET || error == EPIPE) {
+		session_reset_by(s, SESSION_SERVER);
+		return;
+	}
+	format_endpoint(&s->dst, dst);
+	if (connect_error_is_local(error) && log_episode_begins(&s->env->shared->connect_failed))
+		log_warning("connect() to %s failed locally: %s", dst, strerror(error));
+	else
+		log_debug("cannot connect to %s: %s", dst, strerror(error));
+	marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
+	end_unconnected(s, error, CLOSE_CONNECT_FAILED);
+}
+
+/* CONNECTING: the server's socket is writable. */
+static void on_connect_result(struct half *h)
+{
+	struct session *s = half_session(h);
+	int r = connect_result(session_upstream_fd(s));
+
+	if (r < 0) {
+		connect_failed(s, -r);
+		return;
+	}
+	half_stop(&s->c2s);
+	session_start_relaying(s, monotonic_coarse_ms());
+}
+
+void half_on_ready(struct half *h, bool again)
+{
+	struct session *s = half_session(h);
+
+	note_event(s);
+	/* While the session dials, no half waits. */
+	if (s->phase == SESSION_CONNECTING)
+		on_connect_result(h);
+	else
+		session_on_ready(h, again);
+}
+
+/* Connects to the destination. May destroy the session. */
+static void connect_directly(struct session *s, bool under_load)
+{
+	bool early = under_load && pump_prefetch(&s->c2s.pump, &s->env->pump_env);
+	int r;
+
+	s->phase = SESSION_CONNECTING;
+	if (early)
+		sock_set_quickack(session_upstream_fd(s), false);
+	r = connect_start(session_upstream_fd(s), &s->dst);
+	/* started_ms is now: it was read in this same pass of the event loop. */
+	if (r == 0) {
+		session_start_relaying(s, s->started_ms);
+	} else if (r == -EINPROGRESS) {
+		if (early)
+			sock_set_quickack(session_upstream_fd(s), true);
+		deadline_set_at(&s->deadline, &s->env->connecting, s->started_ms);
+		if (half_wait_write(&s->c2s) < 0)
+			session_destroy(s, CLOSE_NO_MEMORY);
+		else
+			env_watch(s);
+	} else {
+		connect_failed(s, -r);
+	}
+}
+
+static void dial_failed(struct session *s, const struct dial_result *result)
+{
+	s->why = result->why;
+	if (result->refused)
+		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, result->error);
+	end_unconnected(s, result->error,
+			result->error == ENOMEM ? CLOSE_NO_MEMORY
+			: result->expired	? CLOSE_CONNECT_TIMEOUT
+						: CLOSE_CONNECT_FAILED);
+}
+
+/* Callback of the dial, which has ended: RELAYING, or the session's end. */
+static void on_dialled(void *data, const struct dial_result *result)
+{
+	struct session *s = data;
+	struct upstream_figures *figures;
+
+	s->upstream = result->upstream;
+	if (result->fd < 0) {
+		dial_failed(s, result);
+		return;
+	}
+	s->bridge = result->bridge;
+	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = result->fd;
+	s->c2s.pump.nagle = result->is_tcp;
+	s->c2s.pump.no_urgent = !result->is_tcp;
+	s->progress.excused = false;
+	figures = &result->upstream->figures;
+	atomic_fetch_add_explicit(&figures->connections, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&figures->total, 1, memory_order_relaxed);
+	session_start_relaying(s, monotonic_coarse_ms());
+}
+
+/* Callback of the dial: an event of one of its attempts. */
+static void on_dial_event(void *data)
+{
+	note_event(data);
+}
+
+/* Starts a dial through an upstream. May destroy the session. */
+static void dial(struct session *s, struct upstream *upstream, const struct tproxy_conn *conn)
+{
+	struct session_env *env = s->env;
+	const struct dial_request request = {
+		.base = env->base,
+		.tls = env->tls,
+		.set = env->upstreams,
+		.upstream = upstream,
+		.dst = &s->dst,
+		.client = &s->client,
+		.conn = conn,
+		.client_fd = session_client_fd(s),
+		.fd = session_upstream_fd(s),
+		.family = s->client.sa.sa_family,
+		.marks = &env->marks,
+		.exempt = env->exempt,
+		.so_mark = env->pass_mark ? conn->mark : 0,
+		.on_event = on_dial_event,
+		.done = on_dialled,
+		.data = s,
+	};
+
+	s->phase = SESSION_DIALLING;
+	s->upstreams = upstreams_ref(env->upstreams);
+	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = -1;
+	deadline_set_at(&s->deadline, &env->connecting, s->started_ms);
+	env_watch(s);
+	dial_start(&request, &s->dial);
+}
+
+/* Counts the connection for its client's cgroup. Returns false, and destroys s, at the limit. */
+static bool count_client(struct session *s, uint64_t cgroup_id)
+{
+	struct quota *quota = &s->env->shared->per_cgroup;
+
+	if (!quota_wanted(quota))
+		return true;
+	switch (quota_take(quota, cgroup_id)) {
+	case QUOTA_TAKEN:
+		s->cgroup_id = cgroup_id;
+		return true;
+	case QUOTA_REACHED:
+		session_destroy(s, CLOSE_CGROUP_LIMIT);
+		return false;
+	case QUOTA_NO_MEMORY:
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * --pass-mark: sets the client's SO_MARK on the server's socket, so that the host routes both
+ * alike. On failure the connection must not take another route: destroys s and returns false.
+ */
+static bool pass_mark(struct session *s, uint32_t mark)
+{
+	if (!s->env->pass_mark || !mark ||
+	    setsockopt(session_upstream_fd(s), SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
+		return true;
+	connect_failed(s, errno);
+	return false;
+}
+
+/* The rule names an upstream that is not configured: another route would not be what it says. */
+static void refuse_unknown(struct session *s, uint32_t id)
+{
+	char dst[FORMAT_ENDPOINT_LEN];
+
+	log_limited(&s->env->shared->unknown_upstream, LOG_LEVEL_WARNING,
+		    "connection to %s refused: its rule names the upstream with id %08x, which the "
+		    "configuration does not have",
+		    format_endpoint(&s->dst, dst), id);
+	marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, EHOSTUNREACH);
+	end_unconnected(s, EHOSTUNREACH, CLOSE_UNKNOWN_UPSTREAM);
+}
+
+/* Chooses the route and takes it. May destroy the session. */
+static void take_route(struct session *s, const struct tproxy_conn *conn, bool under_load)
+{
+	const struct route_query query = { .set = s->env->upstreams, .rule = s->rule_upstream };
+	struct route route;
+
+	route_of(&query, &route);
+	switch (route.kind) {
+	case ROUTE_DIRECT:
+		if (pass_mark(s, conn->mark))
+			connect_directly(s, under_load);
+		break;
+	case ROUTE_UPSTREAM:
+		dial(s, route.upstream, conn);
+		break;
+	case ROUTE_UNKNOWN:
+		refuse_unknown(s, query.rule);
+		break;
+	}
+}
+
+static struct session *session_new(struct session_env *env, int client_fd, int upstream_fd,
+				   const union sockaddr_any *client)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->ack.fd = client_fd;
+	s->client = *client;
+	s->started_ms = monotonic_coarse_ms();
+	half_init(&s->c2s, env->base, client_fd, upstream_fd);
+	half_init(&s->s2c, env->base, upstream_fd, client_fd);
+	s->s2c.from_server = true;
+	s->c2s.pump.nagle = true;
+	s->c2s.pump.near_src = true;
+	env_add(env, s);
+	s->client_info = connlog_read_client(client_fd);
+	return s;
+}
+
+void session_create(struct session_env *env, int client_fd, int upstream_fd,
+		    const union sockaddr_any *client, bool under_load)
+{
+	struct session *s = session_new(env, client_fd, upstream_fd, client);
+	struct tproxy_conn conn;
+
+	if (!s) {
+		sock_close_reset(client_fd);
+		close(upstream_fd);
+		session_not_created(env);
+		return;
+	}
+	if (origdst_get(client_fd, client->sa.sa_family, &s->dst, &conn) != ORIGDST_FOUND) {
+		session_destroy(s, CLOSE_NO_DESTINATION);
+		return;
+	}
+	s->rule_upstream = conn.upstream;
+	/* On failure a capture lacks these packets, which is no reason to end the connection. */
+	if (conn.flags & TPROXY_CONN_CAPTURED)
+		marks_set_upstream_of(&env->marks, upstream_fd, &conn);
+	if (count_client(s, conn.cgroup_id))
+		take_route(s, &conn, under_load);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A dial: reaching the destination of one session through an upstream or a group. It makes attempts
+ * in the group's order. An attempt is connect(), TLS if the upstream has it, and the handshakes of
+ * its protocol, at one address of one upstream. A failed attempt is followed by the next one
+ * immediately. If an attempt has no result after DIAL_SECOND_MS, the next one starts beside it: at
+ * most two run at the same time. The first whose handshake is done wins, and the other is closed.
+ *
+ * Nothing of the client is read before that, so any attempt can be the first or the last one.
+ *
+ * An upstream that refuses the destination ends the dial: another one would not know better. If no
+ * attempt succeeds, or all upstreams are down, the policy of the dialled upstream or group decides
+ * (upstream_conf::when_down).
+ *
+ * A dial belongs to one session and its thread. It logs which upstream failed or refused what, and
+ * changes of an upstream's state.
+ */
+#ifndef TPROXY_DIAL_H
+#define TPROXY_DIAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "upstream.h"
+
+#define DIAL_SECOND_MS 250
+
+struct dial;
+struct event_base;
+struct marks;
+struct tls_bridge;
+struct tls_home;
+struct tproxy_conn;
+union sockaddr_any;
+
+/* The end of a dial. The pointers but upstream are valid until the callback returns. */
+struct dial_result {
+	int fd;			   /* connected, owned by the callback; -1: the dial failed */
+	struct upstream *upstream; /* that won, or failed last; NULL: none was dialled */
+	struct tls_bridge *bridge; /* owned by the callback; NULL: no TLS */
+	bool is_tcp;		   /* fd is a TCP socket; otherwise a UNIX one */
+	int error;		   /* of a failed dial */
+	bool refused;		   /* error is the destination's, or the policy's: for map_failed */
+	bool expired;		   /* dial_expire() ended it */
+	const char *why;	   /* text of a failure, or NULL */
+};
+
+typedef void (*dial_done_fn)(void *data, const struct dial_result *result);
+
+/* What is dialled. All pointers but conn stay valid until the dial has ended. */
+struct dial_request {
+	struct event_base *base;
+	struct tls_home *tls; /* NULL: upstreams with TLS cannot be dialled */
+	struct upstreams *set;
+	struct upstream *upstream;     /* of set */
+	const union sockaddr_any *dst; /* original destination */
+	const union sockaddr_any *client;
+	const char *name;		/* of the destination, or NULL */
+	const struct tproxy_conn *conn; /* copied */
+	int client_fd;			/* not read from */
+	int fd;				/* a prepared socket of family, taken over; or -1 */
+	sa_family_t family;
+	const struct marks *marks;    /* for the marks of further sockets */
+	bool exempt;		      /* they need none */
+	uint32_t so_mark;	      /* SO_MARK of upstream sockets, or 0 */
+	void (*on_event)(void *data); /* called first for each event of an attempt; or NULL */
+	dial_done_fn done;
+	void *data;
+};
+
+/*
+ * Starts a dial and sets *ret_dial. done is called once, unless dial_free() is called before; it
+ * may be called before this function returns. When done is called, the dial is freed and *ret_dial
+ * is NULL. Without memory, done is called with ENOMEM.
+ */
+void dial_start(const struct dial_request *request, struct dial **ret_dial);
+
+/* Ends a dial without calling done, as when the client has gone. NULL is ignored. */
+void dial_free(struct dial *dial);
+
+/*
+ * The session's time is over. An upstream that has not answered counts as failed. Calls done with
+ * ETIMEDOUT.
+ */
+void dial_expire(struct dial *dial);
+
+/* True if an event of an attempt is pending, see expiry.c. */
+bool dial_has_work(const struct dial *dial);
+
+#endif

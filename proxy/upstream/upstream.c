@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See upstream.h. A set refers to its upstreams, and an upstream counts the sets that it is in: a
+ * reload moves those that are unchanged from the old set to the new one. The old set, and the
+ * upstreams that only it has, live until its last session has ended.
+ */
+#include "upstream.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "names.h"
+#include "parse.h"
+#include "resolver.h"
+#include "secret.h"
+#include "tls.h"
+#include "util.h"
+
+socklen_t upstream_addr_len(const union upstream_addr *addr)
+{
+	switch (addr->sa.sa_family) {
+	case AF_UNIX:
+		return sizeof(addr->un);
+	case AF_INET6:
+		return sizeof(addr->in6);
+	}
+	return sizeof(addr->in);
+}
+
+char *upstream_addr_text(const union upstream_addr *addr, char buf[UPSTREAM_ADDR_TEXT_LEN])
+{
+	union sockaddr_any any = {};
+
+	if (addr->sa.sa_family == AF_UNIX) {
+		snprintf(buf, UPSTREAM_ADDR_TEXT_LEN, "%.*s", (int)sizeof(addr->un.sun_path),
+			 addr->un.sun_path);
+		return buf;
+	}
+	if (addr->sa.sa_family == AF_INET6)
+		any.in6 = addr->in6;
+	else
+		any.in = addr->in;
+	return format_endpoint(&any, buf);
+}
+
+static void conf_finish(struct upstream_conf *conf)
+{
+	secret_free(TAKE_PTR(conf->secret));
+}
+
+static void upstream_unref(struct upstream *u)
+{
+	if (!u || atomic_fetch_sub(&u->refs, 1) > 1)
+		return;
+	if (u->resolver)
+		resolver_remove(u->resolver, u->resolved);
+	tls_context_unref(u->tls);
+	conf_finish(&u->conf);
+	free(u);
+}
+
+/* True if the two mean the same. The line in the file does not count. */
+static bool is_same(const struct upstream_conf *a, const struct upstream_conf *b)
+{
+	return a->id == b->id && a->type == b->type && a->port == b->port && a->tls == b->tls &&
+	       a->tls_verify == b->tls_verify && a->send_name == b->send_name &&
+	       a->proxy_process == b->proxy_process && a->proxy_header == b->proxy_header &&
+	       a->order == b->order && a->n_members == b->n_members &&
+	       a->when_down == b->when_down && a->down_error == b->down_error &&
+	       a->down_wait_ms == b->down_wait_ms && a->check_interval_ms == b->check_interval_ms &&
+	       strcmp(a->host, b->host) == 0 && strcmp(a->tls_name, b->tls_name) == 0 &&
+	       strcmp(a->tls_ca, b->tls_ca) == 0 && strcmp(a->user, b->user) == 0 &&
+	       memcmp(&a->addr, &b->addr, sizeof(a->addr)) == 0 &&
+	       memcmp(a->members, b->members, sizeof(a->members)) == 0 &&
+	       secret_equal(a->secret, b->secret);
+}
+
+static struct upstream *find_name(const struct upstreams *set, const char *name)
+{
+	size_t i;
+
+	for (i = 0; set && i < set->n; i++) {
+		if (strcmp(set->list[i]->conf.name, name) == 0)
+			return set->list[i];
+	}
+	return NULL;
+}
+
+static int set_up_tls(struct upstream *u)
+{
+	const struct upstream_conf *conf = &u->conf;
+	const struct tls_settings settings = {
+		.name = *conf->tls_name ? conf->tls_name : conf->host,
+		.ca = conf->tls_ca,
+		.verify = conf->tls_verify,
+	};
+	char why[TLS_WHY_LEN];
+	int r;
+
+	if (!conf->tls)
+		return 0;
+	r = tls_context_new(&settings, &u->tls, why);
+	if (r < 0)
+		log_err("upstream '%s': cannot use TLS: %s", conf->name, why);
+	return r;
+}
+
+static int set_up_name(struct upstream *u, struct resolver *resolver)
+{
+	if (!*u->conf.host)
+		return 0;
+	u->resolved = resolver_add(resolver, u->conf.host);
+	if (!u->resolved)
+		return log_out_of_memory();
+	u->resolver = resolver;
+	return 0;
+}
+
+/*
+ * Adds an upstream to the set: the one of @before if that has the same configuration, otherwise a
+ * new one. Takes over what *conf owns if it makes one.
+ */
+static int add(struct upstreams *set, struct upstream_conf *conf, struct resolver *resolver,
+	       const struct upstreams *before)
+{
+	struct upstream *u = find_name(before, conf->name);
+	int r;
+
+	if (u && is_same(&u->conf, conf)) {
+		atomic_fetch_add(&u->refs, 1);
+		conf_finish(conf);
+		set->list[set->n++] = u;
+		return 0;
+	}
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return log_out_of_memory();
+	u->refs = 1;
+	u->conf = *conf;
+	r = set_up_tls(u);
+	if (r == 0)
+		r = set_up_name(u, resolver);
+	if (r < 0) {
+		u->conf.secret = NULL;
+		upstream_unref(u);
+		return r;
+	}
+	conf->secret = NULL;
+	set->list[set->n++] = u;
+	return 0;
+}
+
+/* Looks up the members of the groups, and the default. config.c has checked that they exist. */
+static int connect_names(struct upstreams *set)
+{
+	size_t i, j;
+
+	for (i = 0; i < set->n; i++) {
+		const struct upstream_conf *conf = &set->list[i]->conf;
+
+		for (j = 0; j < conf->n_members; j++) {
+			set->members[i][j] = find_name(set, conf->members[j].name);
+			if (!set->members[i][j])
+				return -ENOENT;
+		}
+	}
+	set->direct = find_name(set, UPSTREAM_NAME_DIRECT);
+	set->by_default =
+		*set->conf.default_name ? find_name(set, set->conf.default_name) : set->direct;
+	return set->by_default ? 0 : -ENOENT;
+}
+
+static void set_free(struct upstreams *set)
+{
+	size_t i;
+
+	for (i = 0; i < set->n; i++)
+		upstream_unref(set->list[i]);
+	upstreams_conf_finish(&set->conf);
+	free(set);
+}
+
+int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
+		  const struct upstreams *before, struct upstreams **ret_set)
+{
+	struct upstream_conf direct = { .name = UPSTREAM_NAME_DIRECT, .type = UPSTREAM_DIRECT };
+	struct upstreams *set;
+	size_t i;
+	int r = conf->n > UPSTREAMS_MAX ? -E2BIG : 0;
+
+	set = calloc(1, sizeof(*set));
+	if (!set) {
+		upstreams_conf_finish(conf);
+		return log_out_of_memory();
+	}
+	set->refs = 1;
+	direct.id = upstream_id(direct.name);
+	for (i = 0; i < conf->n && r == 0; i++)
+		r = add(set, &conf->list[i], resolver, before);
+	if (r == 0)
+		r = add(set, &direct, resolver, before);
+	if (r == 0) {
+		set->conf = *conf;
+		set->conf.list = NULL;
+		r = connect_names(set);
+	}
+	if (r == 0)
+		conf->names = NULL;
+	else
+		set->conf.names = NULL;
+	upstreams_conf_finish(conf);
+	if (r < 0) {
+		set_free(set);
+		return r;
+	}
+	*ret_set = set;
+	return 0;
+}
+
+struct upstreams *upstreams_ref(struct upstreams *set)
+{
+	if (set)
+		atomic_fetch_add(&set->refs, 1);
+	return set;
+}
+
+void upstreams_unref(struct upstreams *set)
+{
+	if (set && atomic_fetch_sub(&set->refs, 1) == 1)
+		set_free(set);
+}
+
+void upstreams_conf_finish(struct upstreams_conf *conf)
+{
+	size_t i;
+
+	for (i = 0; conf->list && i < conf->n; i++)
+		conf_finish(&conf->list[i]);
+	names_unref(conf->names);
+	free(conf->list);
+	*conf = (struct upstreams_conf){};
+}
+
+struct upstream *upstreams_find(const struct upstreams *set, uint32_t id)
+{
+	size_t i;
+
+	if (id == 0)
+		return set->by_default;
+	for (i = 0; i < set->n; i++) {
+		if (set->list[i]->conf.id == id)
+			return set->list[i];
+	}
+	return NULL;
+}
+
+struct upstream *const *upstreams_members(const struct upstreams *set, const struct upstream *group)
+{
+	size_t i;
+
+	for (i = 0; set->list[i] != group; i++)
+		;
+	return set->members[i];
+}
