@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Addresses of host names, resolved by c-ares in a thread of its own, so that no connection waits
- * for a name server unless it has to. Both families are asked for; /etc/hosts is read first if
- * nsswitch.conf says so. /etc/resolv.conf is read again for each burst of questions.
+ * Addresses of host names, resolved by c-ares in a thread of its own, so that no worker waits for a
+ * name server. Both families are asked for. /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf are
+ * read again for each burst of questions.
  *
  * A name that is added is kept up to date: it is asked for again when its TTL ends, at least 5 s
  * and at most 1 h after the last answer. If that fails, the old addresses stay, and the question is
- * repeated after 1 s, 2 s, and so on up to 60 s.
+ * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer.
  *
  * A question (resolver_ask()) is answered once. Answers are remembered by the same TTL, failures
- * for 5 s, at most RESOLVER_REMEMBERED_MAX names.
+ * for 1 s, of at most RESOLVER_REMEMBERED_MAX names.
  *
- * The sockets of c-ares are marked by resolver_config::mark before they connect or send, so that
- * the kernel half does not redirect them to this relay.
+ * The sockets of c-ares are marked by resolver_config::mark before they connect, so that the kernel
+ * half does not redirect them to this relay.
  */
 #ifndef TPROXY_RESOLVER_H
 #define TPROXY_RESOLVER_H
@@ -47,7 +47,10 @@ struct resolver_config {
 	int timeout_ms;			    /* of one query, for tests; 0: 2 s */
 };
 
-/* Starts the thread; it blocks all signals. Returns 0 or -errno. Does not log. */
+/*
+ * Starts the thread; it blocks all signals. Returns 0 or -errno. The thread logs if a name that was
+ * added cannot be resolved, and when it can again.
+ */
 int resolver_new(const struct resolver_config *config, struct resolver **ret_resolver);
 /*
  * Ends the thread. All ports must have been freed; the handles of resolver_add() become invalid.
@@ -70,8 +73,8 @@ void resolver_remove(struct resolver *resolver, struct resolved *resolved);
 size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max);
 /*
  * Returns 0 if the last question was answered, or the negative errno of its failure: -ENOENT (there
- * is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED, -EIO; -EINPROGRESS before the
- * first answer. *ret_age_ms: since the last answer. Any thread.
+ * is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED (no server answers usefully),
+ * -EIO; -EINPROGRESS before the first answer. *ret_age_ms: since the last answer. Any thread.
  */
 int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms);
 
@@ -86,8 +89,8 @@ typedef void (*resolver_answer_fn)(void *data, int error, const union sockaddr_a
 
 /*
  * Asks for the addresses of host. fn is called later from the event loop, never from within this
- * call. Returns NULL if memory is short. The answer is an old one, with error 0, if the name was
- * added, its last question failed and an old answer is there.
+ * call. Returns NULL if memory is short. For a name that was added, addresses that are known are
+ * the answer, even if the last question has failed.
  */
 struct resolver_question *resolver_ask(struct resolver_port *port, const char *host,
 				       resolver_answer_fn fn, void *data);
