@@ -36,6 +36,8 @@ static struct json_object *rule_object(const struct rules_rule *rule)
 
 	if (*rule->name)
 		json_add_string(object, "name", rule->name);
+	if (*rule->upstream)
+		json_add_string(object, "upstream", rule->upstream);
 	if (rule->line)
 		json_add_number(object, "line", rule->line);
 	json_add_string(object, "text", rule->text);

@@ -28,6 +28,7 @@
 #include "sets.h"
 #include "source.h"
 #include "text.h"
+#include "upstream_id.h"
 #include "util.h"
 
 /* Checks that all rows fit. Returns 0 or -EINVAL. */
@@ -53,7 +54,7 @@ static int check_rows(const struct source *source, const struct parsed *parsed)
 	return -EINVAL;
 }
 
-/* Moves text, name and line of a rule. Returns 0 or -ENOMEM. */
+/* Moves text, name, upstream and line of a rule. Returns 0 or -ENOMEM. */
 static int describe_rule(struct parsed_rule *rule, struct rules_rule *ret)
 {
 	*ret = (struct rules_rule){ .line = rule->at.line, .text = TAKE_PTR(rule->text) };
@@ -61,6 +62,7 @@ static int describe_rule(struct parsed_rule *rule, struct rules_rule *ret)
 		return -ENOMEM;
 	ret->hash = text_hash(ret->text);
 	strcpy(ret->name, rule->name);
+	strcpy(ret->upstream, rule->upstream);
 	return 0;
 }
 
@@ -104,6 +106,8 @@ static int compile_default(struct parsed *parsed, struct rules_compiled *compile
 	}
 	compiled->rules.default_action = rule->action;
 	compiled->rules.default_error = rule->error;
+	if (*rule->upstream)
+		compiled->rules.default_upstream = upstream_id(rule->upstream);
 	compiled->has_observe = compiled->has_observe || rule->action == TPROXY_RULE_OBSERVE;
 	if (compiled->has_udp)
 		compiled->rules.needs |= TPROXY_NEEDS_UDP;

@@ -4,8 +4,9 @@
  *
  *   file       = { statement }
  *   statement  = "set" NAME "=" list | "set" NAME "file" PATH
- *              | "default" action
- *              | action { condition | "tcp" | "udp" | "name" NAME } { "unless" condition ... }
+ *              | "default" action [ "via" NAME ]
+ *              | action { condition | "tcp" | "udp" | "name" NAME | "via" NAME }
+ *                { "unless" condition ... }
  *   action     = "redirect" | "direct" | "observe" | "refuse" [ ERRNO ]
  *   condition  = ( "to" | "port" | "uid" | "gid" | "command" | "cgroup" ) list
  *   list       = value { "," value }
@@ -26,6 +27,7 @@
 #include "source.h"
 #include "text.h"
 #include "token.h"
+#include "upstream_id.h"
 #include "util.h"
 #include "value.h"
 
@@ -201,6 +203,30 @@ static bool parse_rule_name(struct grammar *g, struct parsed_rule *rule)
 	return true;
 }
 
+/* Parses the upstream of a rule, or of the default. */
+static bool parse_via(struct grammar *g, struct parsed_rule *rule)
+{
+	const char *wrong = NULL;
+
+	if (rule->action != TPROXY_RULE_REDIRECT)
+		wrong = "expected \"via\" with redirect only: other connections do not come to the relay";
+	else if (*rule->upstream)
+		wrong = "expected one \"via\": a group of upstreams has a name of its own";
+	else if (rule->n_unless)
+		wrong = "expected \"via\" before \"unless\": it is that of the whole rule";
+	if (wrong) {
+		source_error(g->source, g->token.at, "%s", wrong);
+		return false;
+	}
+	advance(g);
+	if (!is_value(&g->token) || !upstream_name_is_valid(g->token.text, g->token.len))
+		return expected(g, UPSTREAM_NAME_EXPECTED);
+	memcpy(rule->upstream, g->token.text, g->token.len);
+	rule->upstream[g->token.len] = '\0';
+	advance(g);
+	return true;
+}
+
 /* Checks that "unless" is followed by a condition other than "to any". */
 static bool check_unless(struct grammar *g, struct parsed_rule *rule)
 {
@@ -234,15 +260,12 @@ static bool parse_part(struct grammar *g, struct parsed_rule *rule)
 		return parse_rule_name(g, rule);
 	if (token_is(&g->token, "unless"))
 		return parse_unless(g, rule);
-	if (token_is(&g->token, "via")) {
-		source_error(g->source, g->token.at,
-			     "\"via\": upstreams do not exist in this version");
-		return false;
-	}
+	if (token_is(&g->token, "via"))
+		return parse_via(g, rule);
 	if (value_is_errno(&g->token) && rule->action == TPROXY_RULE_REFUSE)
 		return expected(g, "the errno directly after \"refuse\"");
-	return expected(g, "a condition (to, port, uid, gid, command, cgroup), tcp, udp, name or "
-			   "unless, or a comma and one more value");
+	return expected(g, "a condition (to, port, uid, gid, command, cgroup), tcp, udp, name, via "
+			   "or unless, or a comma and one more value");
 }
 
 /* Parses the errno of "refuse", if there is one. */
@@ -320,6 +343,8 @@ static bool parse_default(struct grammar *g)
 	}
 	advance(g);
 	if (!parse_action(g, rule, "redirect, direct, observe or refuse"))
+		return false;
+	if (token_is(&g->token, "via") && !parse_via(g, rule))
 		return false;
 	if (g->token.type != TOKEN_END)
 		return expected(g, "the end of the line: a default has no conditions");

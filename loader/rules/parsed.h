@@ -73,6 +73,7 @@ struct parsed_rule {
 	uint8_t protocol;      /* IPPROTO_TCP or IPPROTO_UDP */
 	uint16_t error;	       /* errno, for refuse */
 	char name[TPROXY_RULE_NAME_LEN];
+	char upstream[TPROXY_UPSTREAM_NAME_LEN]; /* empty: the rule names none */
 	struct parsed_conditions conditions;
 	struct parsed_conditions *unless; /* exceptions: if one holds, the rule does not apply */
 	size_t n_unless;
@@ -93,7 +94,8 @@ struct parsed {
 	size_t n_sets, sets_room;
 	struct parsed_rule *rules;
 	size_t n_rules, rules_room;
-	struct parsed_rule by_default; /* action, error and text only; at.line 0: not in the file */
+	struct parsed_rule
+		by_default; /* action, error, upstream, text; at.line 0: not in the file */
 };
 
 /* Appends a zeroed element, which the caller fills. Return NULL without memory. */

@@ -16,6 +16,7 @@
 #include "source.h"
 #include "text.h"
 #include "tproxy_abi.h"
+#include "upstream_id.h"
 
 /* Returns the number of values of a condition for the count of rows; 0 for destinations. */
 static size_t n_values(const struct parsed_conditions *conditions, size_t i)
@@ -225,6 +226,8 @@ int rows_add(const struct source *source, const struct parsed_rule *rule, uint16
 		r = add_combinations(source, rules, sets, &rule->unless[i], row);
 	row.action = rule->action;
 	row.error = rule->error;
+	if (*rule->upstream)
+		row.upstream = upstream_id(rule->upstream);
 	if (r == 0)
 		r = add_combinations(source, rules, sets, &rule->conditions, row);
 	return r;

@@ -37,7 +37,8 @@ struct rules_options {
 struct rules_rule {
 	char *text;    /* one blank between words, without comment; printable ASCII */
 	uint64_t hash; /* of the text, not 0: rules with equal hashes are the same rule */
-	char name[TPROXY_RULE_NAME_LEN]; /* empty without one */
+	char name[TPROXY_RULE_NAME_LEN];	 /* empty without one */
+	char upstream[TPROXY_UPSTREAM_NAME_LEN]; /* the same */
 	unsigned int line;
 	unsigned int first_row, n_rows; /* in tproxy_rules.rows; 0 rows for the default */
 };

@@ -163,6 +163,7 @@ static int begin_counter(struct rule_counters *counters, __u32 index, const stru
 		.since_ns = monotonic_kernel_ns(),
 	};
 	snprintf(text->name, sizeof(text->name), "%s", rule->name);
+	snprintf(text->upstream, sizeof(text->upstream), "%s", rule->upstream);
 	copy_text(text, rule->text);
 	return bpf_map_update_elem(counters->texts_fd, &index, text, BPF_ANY);
 }

@@ -115,6 +115,7 @@ int rules_view_rule_text(int texts_fd, uint32_t counter, struct tproxy_rule_text
 	if (r < 0)
 		return r;
 	ret_text->name[sizeof(ret_text->name) - 1] = '\0';
+	ret_text->upstream[sizeof(ret_text->upstream) - 1] = '\0';
 	ret_text->text[sizeof(ret_text->text) - 1] = '\0';
 	return 0;
 }

@@ -26,7 +26,7 @@ struct rules_view_rule {
 	uint8_t action; /* enum tproxy_rule_action */
 	uint8_t protocol;
 	uint16_t error;		      /* errno, for TPROXY_RULE_REFUSE */
-	struct tproxy_rule_text text; /* name and text end with a NUL */
+	struct tproxy_rule_text text; /* name, upstream and text end with a NUL */
 	struct tproxy_rule_stat stat; /* of all CPUs: the sum, and the latest */
 };
 

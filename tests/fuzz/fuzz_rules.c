@@ -18,6 +18,7 @@
 #include "rules/rules.h"
 #include "rules/source.h"
 #include "rules/text.h"
+#include "upstream_id.h"
 
 /* The file has the line, and the line has the column; a column of its length + 1 is its end. */
 static void check_place(const struct source *source, const struct rules_place *at)
@@ -76,6 +77,16 @@ static void check_text(const char *text)
 	free(again);
 }
 
+/* Only a redirect has an upstream, by its name and the id of the name. */
+static void check_upstream(const char *name, int action, uint32_t id)
+{
+	require(!*name == !id);
+	if (!*name)
+		return;
+	require(action == TPROXY_RULE_REDIRECT);
+	require(upstream_name_is_valid(name, strlen(name)) && upstream_id(name) == id);
+}
+
 static void check_row(const struct rules_compiled *c, const struct tproxy_rule *row)
 {
 	const struct tproxy_rules *rules = &c->rules;
@@ -85,6 +96,10 @@ static void check_row(const struct rules_compiled *c, const struct tproxy_rule *
 	require((row->error != 0) == (row->action == TPROXY_RULE_REFUSE));
 	require(row->protocol == IPPROTO_TCP || row->protocol == IPPROTO_UDP);
 	require(row->protocol == IPPROTO_TCP || row->action >= TPROXY_RULE_REFUSE);
+	if (row->action != TPROXY_RULE_SKIP)
+		check_upstream(c->list[row->group].upstream, row->action, row->upstream);
+	else
+		require(!row->upstream);
 	require(row->protocol == IPPROTO_TCP || rules->needs & TPROXY_NEEDS_UDP);
 	if (row->conditions & TPROXY_RULE_SET)
 		require(row->set < c->n_sets && rules->needs & TPROXY_NEEDS_SETS);
@@ -122,6 +137,7 @@ static void check_rows(const struct rules_compiled *c)
 	}
 	require(row == c->rules.n_rows);
 	check_text(c->by_default.text);
+	check_upstream(c->by_default.upstream, c->rules.default_action, c->rules.default_upstream);
 }
 
 static bool is_barrier(const struct tproxy_prefix *prefix)

@@ -10,6 +10,7 @@
 
 #include "compiled.h"
 #include "unit.h"
+#include "upstream_id.h"
 #include "util.h"
 
 static int compile_text(const char *rules)
@@ -68,6 +69,37 @@ static void test_rows(void **state)
 	assert_string_equal(compiled.by_default.text, "default refuse EACCES");
 	assert_true(compiled.has_udp);
 	assert_false(compiled.has_observe);
+}
+
+/* To see it fail: give the rows of exceptions the upstream too, or leave out the default's. */
+static void test_via(void **state)
+{
+	const struct tproxy_rule *rows = compiled.rules.rows;
+
+	must_compile("redirect via squid port 1, 2 unless uid 0\n"
+		     "redirect port 3 via \"direct\" name x\n"
+		     "redirect port 4\n"
+		     "direct port 5\n"
+		     "default redirect via corp-2_B");
+	assert_int_equal(rows[0].action, TPROXY_RULE_SKIP);
+	assert_int_equal(rows[0].upstream, 0);
+	assert_int_equal(rows[1].upstream, upstream_id("squid"));
+	assert_int_equal(rows[2].upstream, upstream_id("squid"));
+	assert_int_equal(rows[3].upstream, upstream_id("direct"));
+	assert_int_equal(rows[4].upstream, 0);
+	assert_int_equal(rows[5].upstream, 0);
+	assert_int_equal(compiled.rules.default_upstream, upstream_id("corp-2_B"));
+	assert_string_equal(compiled.list[0].upstream, "squid");
+	assert_string_equal(compiled.list[2].upstream, "");
+	assert_string_equal(compiled.list[0].text, "redirect via squid port 1, 2 unless uid 0");
+	assert_string_equal(compiled.by_default.upstream, "corp-2_B");
+	assert_string_equal(compiled.by_default.text, "default redirect via corp-2_B");
+	/* Rules that differ in their upstream are different rules, with counters of their own. */
+	assert_true(compiled.by_default.hash != compiled.list[2].hash);
+	finish(NULL);
+
+	must_compile("redirect via a");
+	assert_int_equal(compiled.rules.default_upstream, 0);
 }
 
 static void test_empty(void **state)
@@ -191,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_rows, finish),
+		cmocka_unit_test_teardown(test_via, finish),
 		cmocka_unit_test_teardown(test_empty, finish),
 		cmocka_unit_test_teardown(test_sets, finish),
 		cmocka_unit_test_teardown(test_barriers, finish),

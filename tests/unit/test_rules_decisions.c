@@ -13,6 +13,7 @@
 #include "compiled.h"
 #include "rules.bpf.h"
 #include "unit.h"
+#include "upstream_id.h"
 #include "util.h"
 
 #define FILES	  1500
@@ -126,16 +127,20 @@ static void print_conditions(unsigned int probability)
 
 static void print_file(void)
 {
-	static const char *const words[] = { "redirect", "direct", "observe", "refuse EACCES",
-					     "refuse udp" };
+	static const char *const words[] = { "redirect", "redirect via corp", "direct",
+					     "observe",	 "refuse EACCES",     "refuse udp" };
 	unsigned int n = 1 + any_of(any_of(4) ? 12 : 40), exceptions;
+	const char *word;
 
 	rule_text_len = 0;
 	print("set one = %s, %s\n", destinations[any_of(15)], destinations[any_of(15)]);
 	print("set other = %s\n", destinations[any_of(15)]);
 	while (n--) {
-		print("%s", one_of(words));
+		word = one_of(words);
+		print("%s", word);
 		print_conditions(3);
+		if (strcmp(word, "redirect") == 0 && any_of(2))
+			print(" via %s", any_of(2) ? "direct" : "squid");
 		for (exceptions = any_of(8) / 5; exceptions; exceptions--) {
 			print(" unless uid %s", one_of(ids));
 			print_conditions(4);
@@ -292,9 +297,17 @@ static int decide_by_definition(const struct connection *c)
 	return -1;
 }
 
+/* Returns the upstream of a rule, or of the default for -1. */
+static __u32 upstream_by_definition(int rule)
+{
+	const char *name = rule < 0 ? parsed.by_default.upstream : parsed.rules[rule].upstream;
+
+	return *name ? upstream_id(name) : 0;
+}
+
 /* What the kernel half does with the compiled rules. */
 
-static int decide_by_rows(const struct connection *c)
+static int decide_by_rows(const struct connection *c, __u32 *ret_upstream)
 {
 	struct rule_facts facts = {
 		.sets = look_up(c->addr),
@@ -314,6 +327,8 @@ static int decide_by_rows(const struct connection *c)
 		facts.cgroups |= rules_test_cgroup(&compiled.rules, c->cgroup_ids[i], c->names[i],
 						   (__u32)strlen(c->names[i]));
 	row = rules_match(&compiled.rules, &facts);
+	*ret_upstream = row == RULES_NO_ROW ? compiled.rules.default_upstream
+					    : compiled.rules.rows[row].upstream;
 	return row == RULES_NO_ROW ? -1 : compiled.rules.rows[row].group;
 }
 
@@ -324,11 +339,13 @@ static void check_decisions(unsigned int file, size_t *ret_matched)
 	for (i = 0; i < DECISIONS; i++) {
 		const struct connection c = make_connection();
 		const int expected = decide_by_definition(&c);
+		__u32 upstream;
+		const int decided = decide_by_rows(&c, &upstream);
 
 		*ret_matched += expected >= 0;
-		if (decide_by_rows(&c) != expected)
-			fail_msg("file %u, connection %u: rule %d, not %d, in\n%s", file, i,
-				 decide_by_rows(&c), expected, rule_text);
+		if (decided != expected || upstream != upstream_by_definition(expected))
+			fail_msg("file %u, connection %u: rule %d via %08x, not %d, in\n%s", file,
+				 i, decided, upstream, expected, rule_text);
 	}
 }
 
@@ -339,7 +356,8 @@ static void test_property(void **state)
 
 	while (file < FILES) {
 		print_file();
-		/* "unless uid 1 to any uid 2" and "default refuse udp" are errors. */
+		/* "unless uid 1 to any uid 2" and "default refuse udp" are
+		 * errors. */
 		if (parse() < 0) {
 			refused++;
 			finish(NULL);
