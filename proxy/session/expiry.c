@@ -8,6 +8,7 @@
 #include "state.h"
 #include "upstream/dial.h"
 #include "upstream/sock.h"
+#include "upstream/tls.h"
 #include "util.h"
 
 /*
@@ -29,14 +30,19 @@ static bool has_work(const struct session *s)
 	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
 
+/* Returns how many bytes no receiver has acknowledged. */
+static uint64_t queued(const struct session *s)
+{
+	return sock_queued(session_client_fd(s)) + sock_queued(session_upstream_fd(s)) +
+	       (s->bridge ? sock_queued(tls_bridge_fd(s->bridge)) : 0);
+}
+
 bool expiry_is_over(struct session *s)
 {
 	if (s->phase < SESSION_DIALLING)
 		return !has_work(s);
 	if (s->phase > SESSION_DIALLING) {
-		progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes,
-			       sock_queued(session_client_fd(s)) +
-				       sock_queued(session_upstream_fd(s)),
+		progress_check(&s->progress, s->c2s.pump.bytes + s->s2c.pump.bytes, queued(s),
 			       s->deadline.touched_ms);
 		if (!progress_has_stopped(&s->progress, s->deadline.queue->timeout_ms))
 			return false;

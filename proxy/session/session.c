@@ -27,6 +27,7 @@
 #include "tuning.h"
 #include "upstream/dial.h"
 #include "upstream/sock.h"
+#include "upstream/tls.h"
 #include "upstream/upstream.h"
 
 static struct half *other_half(struct half *h)
@@ -91,13 +92,19 @@ static void leave_upstream(struct session *s)
 	upstreams_unref(s->upstreams);
 }
 
+/* The TCP socket of the upstream: behind the bridge, if there is one. */
+static int upstream_tcp_fd(const struct session *s)
+{
+	return s->bridge ? tls_bridge_fd(s->bridge) : session_upstream_fd(s);
+}
+
 static void report(const struct session *s, enum close_reason reason)
 {
 	struct stats *stats = &s->env->stats;
 	const struct conn_report report = {
 		.client = &s->client,
 		.dst = &s->dst,
-		.upstream_fd = s->phase < SESSION_RELAYING ? -1 : session_upstream_fd(s),
+		.upstream_fd = s->phase < SESSION_RELAYING ? -1 : upstream_tcp_fd(s),
 		.started_ms = s->started_ms,
 		.ended_ms = monotonic_coarse_ms(),
 		.bytes_up = s->c2s.pump.bytes,
@@ -131,6 +138,7 @@ void session_destroy(struct session *s, enum close_reason reason)
 	env_remove(s);
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
+	tls_bridge_close(s->bridge, reason != CLOSE_DONE);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
 	close_side(client_fd, reason != CLOSE_DONE);
 	close_side(upstream_fd, reason != CLOSE_DONE);
@@ -179,6 +187,16 @@ void session_reset_by(struct session *s, enum session_side by)
 		half_flush(from, &s->env->pump_env);
 	count_bytes(from, before);
 	session_destroy(s, reset_reason(by));
+}
+
+/* Callback of the bridge: the connection behind it is lost. */
+static void on_bridge_failed(void *data, int error, const char *why)
+{
+	struct session *s = data;
+
+	s->connect_error = error;
+	s->why = why;
+	session_reset_by(s, SESSION_SERVER);
 }
 
 /* Bytes of h have moved: it had moved @before until now. */
@@ -272,6 +290,8 @@ void session_start_relaying(struct session *s, uint64_t now_ms)
 	bool acks_late = s->c2s.pump.kept;
 
 	s->phase = SESSION_RELAYING;
+	if (s->bridge)
+		tls_bridge_set_owner(s->bridge, on_bridge_failed, s);
 	set_timeout(s, &s->env->idle, now_ms);
 	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT, now_ms - s->started_ms);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */
@@ -289,13 +309,13 @@ void session_set_keepidle(struct session *s)
 {
 	s->keepidle_s = s->env->keepidle_s;
 	if (!s->keeps_own)
-		tuning_set_keepidle(session_upstream_fd(s), s->keepidle_s);
+		tuning_set_keepidle(upstream_tcp_fd(s), s->keepidle_s);
 }
 
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_start_keepalive(struct session *s)
 {
-	s->keeps_own = tuning_pass_options_on(session_client_fd(s), session_upstream_fd(s));
+	s->keeps_own = tuning_pass_options_on(session_client_fd(s), upstream_tcp_fd(s));
 	session_set_keepidle(s);
 	s->has_keepalive = true;
 	env_end_new(s);

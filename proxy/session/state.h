@@ -71,8 +71,8 @@ struct session {
 	struct dial *dial;		 /* owned; DIALLING */
 	struct upstreams *upstreams;	 /* a reference; NULL: the route is direct */
 	struct upstream *upstream;	 /* of the set: connected through it, or it failed last */
-	struct tls_bridge *bridge;	 /* owned; NULL: no TLS */
-	const char *why;		 /* text of a failed dial, for the log; or NULL */
+	struct tls_bridge *bridge; /* owned; NULL: no TLS. The upstream's socket is its near end */
+	const char *why;	   /* text of a failed dial, for the log; or NULL */
 };
 
 /* The sockets of s. Both halves have both; session_destroy() closes them. DIALLING: no upstream's

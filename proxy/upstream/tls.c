@@ -751,6 +751,12 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 		end(b, /* reset= */ true);
 }
 
+void tls_bridge_set_owner(struct tls_bridge *b, tls_done_fn done, void *data)
+{
+	b->done = done;
+	b->data = data;
+}
+
 int tls_bridge_fd(const struct tls_bridge *b)
 {
 	return b->fd;

@@ -104,6 +104,9 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
  */
 void tls_bridge_close(struct tls_bridge *bridge, bool reset);
 
+/* Replaces the callback: the bridge passes from a dial to a session. */
+void tls_bridge_set_owner(struct tls_bridge *bridge, tls_done_fn done, void *data);
+
 /* Returns the TCP socket, for its options and its state. The bridge keeps it. */
 int tls_bridge_fd(const struct tls_bridge *bridge);
 

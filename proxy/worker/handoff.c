@@ -39,9 +39,12 @@ void handoff_pair(struct handoff *worker, struct handoff *bulk)
 	bulk->is_bulk = true;
 }
 
-/* Returns false if the inbox of to is closed; s is unchanged then. */
+/* Returns false if s has a TLS bridge, or the inbox of to is closed; s is unchanged then. */
 static bool hand_over(struct session *s, struct handoff *to)
 {
+	/* A bridge belongs to the worker's event base. */
+	if (s->bridge)
+		return false;
 	/* Not under the lock, as it makes system calls. */
 	if (!s->has_keepalive)
 		session_start_keepalive(s);

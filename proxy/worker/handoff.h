@@ -8,8 +8,9 @@
  * partner, a bulk worker: the same event loop without listeners.
  *
  * A session that takes one turn of bulk after the other is handed to the bulk worker. When it
- * exchanges only small messages, it is handed back. A session belongs to one of the two threads, or
- * lies in the inbox of one of them, under that inbox's lock.
+ * exchanges only small messages, it is handed back. One with TLS to its upstream stays where it is.
+ * A session belongs to one of the two threads, or lies in the inbox of one of them, under that
+ * inbox's lock.
  *
  * A worker ends before its bulk worker, which serves the sessions it was given until they end. All
  * functions run in the thread of the worker that has the session.

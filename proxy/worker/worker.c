@@ -4,8 +4,8 @@
  * (listener.c), sessions (session.c), the inbox, and the timers below. Bulk transfers run from
  * bulk.c, behind all other events.
  *
- * A worker ends by event_base_loopbreak(), in end_if_drained(): it is draining, has neither
- * listeners nor sessions, and its partner can hand no more sessions to it. A bulk worker therefore
+ * A worker ends by event_base_loopbreak(), in end_if_drained(): it is draining, has no listeners,
+ * sessions or TLS bridges, and its partner can hand no more sessions to it. A bulk worker therefore
  * ends after its partner.
  */
 #include "worker.h"
@@ -48,7 +48,7 @@ static bool is_listening(const struct worker *worker)
 static void end_if_drained(struct worker *worker)
 {
 	if (worker->draining && !is_listening(worker) && TAILQ_EMPTY(&worker->env.sessions) &&
-	    handoff_close(&worker->handoff))
+	    worker->tls.n == 0 && handoff_close(&worker->handoff))
 		event_base_loopbreak(worker->env.base);
 }
 
@@ -73,6 +73,15 @@ static void on_session_end(struct session_env *env)
 
 	limit_release(&worker->shared->limit);
 	if (worker->draining || is_paused(worker))
+		event_active(worker->ended, EV_TIMEOUT, 1);
+}
+
+/* Callback of tls_home: a bridge may outlast its session. */
+static void on_bridge_end(void *owner)
+{
+	struct worker *worker = owner;
+
+	if (worker->draining)
 		event_active(worker->ended, EV_TIMEOUT, 1);
 }
 
@@ -172,6 +181,7 @@ static void stop(struct worker *worker)
 	close_listeners(worker);
 	while ((s = TAILQ_FIRST(&worker->env.sessions)))
 		session_destroy(s, CLOSE_DRAIN_TIMEOUT);
+	tls_home_stop(&worker->tls);
 	end_if_drained(worker);
 }
 
@@ -335,9 +345,13 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 	init_env(worker, config);
 	handoff_init(&worker->handoff, env, &worker->tick, worker->wake_fd);
 	if (!env->base || !env->pump_env.scratch || worker->wake_fd < 0 ||
-	    init_events(worker) < 0 || tick_init(&worker->tick, env) < 0 ||
+	    init_events(worker) < 0 || tls_home_init(&worker->tls, env->base) < 0 ||
+	    tick_init(&worker->tick, env) < 0 ||
 	    bulk_init(&worker->bulk, env, &worker->handoff) < 0)
 		return -ENOMEM;
+	worker->tls.on_end = on_bridge_end;
+	worker->tls.owner = worker;
+	env->tls = &worker->tls;
 	set_timeouts(worker, &config->timeouts);
 	return 0;
 }
@@ -399,6 +413,7 @@ void worker_finish(struct worker *worker)
 	worker_sockets_close(&worker->inbox.sockets);
 	upstreams_unref(worker->inbox.upstreams);
 	upstreams_unref(worker->env.upstreams);
+	tls_home_finish(&worker->tls);
 	free_event(worker->wake);
 	free_event(worker->accept_grace);
 	free_event(worker->ended);

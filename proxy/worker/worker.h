@@ -12,8 +12,8 @@
  * timeouts and probes, bulk.c the turns of bulk, handoff.c the exchange with the partner. All use
  * the same struct session_env, through which sessions call back (on_session_end(), defer()).
  *
- * A draining worker ends when its listeners are closed, its sessions have ended and its inbox is
- * closed to its partner. It then writes done_fd.
+ * A draining worker ends when its listeners are closed, its sessions and their TLS bridges have
+ * ended and its inbox is closed to its partner. It then writes done_fd.
  *
  * Unless stated otherwise, functions and fields belong to the worker's own thread.
  */
@@ -36,6 +36,7 @@
 #include "session/pipes.h"
 #include "tick.h"
 #include "tproxy_abi.h"
+#include "upstream/tls.h"
 
 struct event;
 struct upstreams;
@@ -95,6 +96,7 @@ struct worker {
 	struct event *accept_grace; /* timer that serves retired listeners */
 	struct event *ended;	    /* runs after sessions have ended, see on_session_end() */
 	struct pipes pipes;
+	struct tls_home tls; /* TLS bridges of sessions */
 	bool draining;
 	int done_fd; /* eventfd, not owned: written when the loop has ended */
 
