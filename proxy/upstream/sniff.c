@@ -21,11 +21,13 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "h2_authority.h"
 #include "http_host.h"
 #include "monotonic.h"
 #include "tls_hello.h"
 
-#define SECONDS_MASK UINT64_C(0xffffff)
+#define TLS_FIRST_BYTE 22 /* of a record with a part of a handshake */
+#define SECONDS_MASK   UINT64_C(0xffffff)
 
 struct sniff {
 	struct event readable, timeout;
@@ -131,8 +133,13 @@ enum sniff_result sniff_name(const void *data, size_t len, struct sniffed *ret)
 		*ret = (struct sniffed){ .protocol = "ssh" };
 		return SNIFF_NONE;
 	}
-	r = len > 0 && bytes[0] == 22 ? tls_hello_parse(bytes, len, ret)
-				      : http_host_parse(bytes, len, ret);
+	/* A short beginning of the preface may also be that of a request of HTTP/1. */
+	if (h2_may_begin(bytes, len))
+		r = h2_authority_parse(bytes, len, ret);
+	else if (len > 0 && bytes[0] == TLS_FIRST_BYTE)
+		r = tls_hello_parse(bytes, len, ret);
+	else
+		r = http_host_parse(bytes, len, ret);
 	if (r == SNIFF_MORE && ret->need > SNIFF_MAX)
 		r = SNIFF_NONE;
 	return r;

@@ -33,7 +33,7 @@ static const uint8_t *take(struct cursor *c, size_t n)
 {
 	const uint8_t *at = c->at;
 
-	if (n > c->left) {
+	if (c->bad || n > c->left) {
 		*c = (struct cursor){ .bad = true };
 		return NULL;
 	}
@@ -176,10 +176,9 @@ static enum sniff_result gather(const uint8_t *data, size_t len, struct message 
 	for (;;) {
 		if (!is_handshake_record(data + off, len - off))
 			return SNIFF_NONE;
-		if (len - off < RECORD_HEADER) {
-			*ret_need = off + RECORD_HEADER;
+		*ret_need = len + 1;
+		if (len - off < RECORD_HEADER)
 			return SNIFF_MORE;
-		}
 		payload = (size_t)data[off + 3] << 8 | data[off + 4];
 		off += RECORD_HEADER;
 		n = payload < len - off ? payload : len - off;
@@ -194,11 +193,14 @@ static enum sniff_result gather(const uint8_t *data, size_t len, struct message 
 			m->len = wanted;
 			return SNIFF_NAME;
 		}
+		off += n;
 		if (n < payload) {
-			*ret_need = off + payload;
+			/* The end of the record, or of the message if that is in the record. */
+			if (wanted > 0)
+				*ret_need = off + (payload - n < wanted - m->len ? payload - n
+										 : wanted - m->len);
 			return SNIFF_MORE;
 		}
-		off += payload;
 	}
 }
 
