@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tproxy-bare: a minimal relay between two TCP connections, as a lower bound for all others.
+ * tproxy-bare: a minimal relay between two TCP connections, as a lower bound for all others, and a
+ * minimal SOCKS5 server, for relays that send to one.
  *
  * One thread per CPU, each with its own epoll instance; all wait for the one listener. For each
  * client: accept4, getsockopt(SO_ORIGINAL_DST), socket, a blocking connect(), two epoll_ctl(); then
@@ -8,7 +9,10 @@
  * spinning; IPv4 only. A destination that does not answer blocks the thread, which is acceptable
  * with one server on the same machine. For benchmarks only.
  *
- * Usage: tproxy-bare ADDR PORT. It runs until it is killed, or for two hours.
+ * With --socks5 the destination is not SO_ORIGINAL_DST, but what the client asks for by RFC 1928:
+ * no authentication, CONNECT to an IPv4 address. A client may send everything at once.
+ *
+ * Usage: tproxy-bare [--socks5] ADDR PORT. It runs until it is killed, or for two hours.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,6 +33,15 @@
 #define BUFFER_SIZE	 (256 * 1024)
 #define EVENTS_AT_ONCE	 32
 
+enum socks5_step {
+	SOCKS5_DONE,
+	SOCKS5_GREETING,
+	SOCKS5_REQUEST
+};
+#define SOCKS5_GREETING_SIZE 2 /* and one byte for each method */
+#define SOCKS5_REQUEST_SIZE  10
+#define SOCKS5_BYTES_MAX     (SOCKS5_GREETING_SIZE + UINT8_MAX + SOCKS5_REQUEST_SIZE)
+
 struct pair;
 
 /* One of the two connections, with the bytes from the other one that it has not taken yet. */
@@ -45,6 +58,9 @@ struct side {
 
 struct pair {
 	struct side client, server;
+	enum socks5_step step; /* until it is SOCKS5_DONE, the server side has no socket */
+	unsigned char asked[SOCKS5_BYTES_MAX];
+	size_t asked_size;
 	struct pair *next_dead;
 	bool dead; /* closed; freed after the current batch of events, which may refer to it */
 };
@@ -53,6 +69,7 @@ struct worker {
 	pthread_t thread;
 	int listen_fd;
 	int epoll_fd;
+	bool socks5;
 	struct pair *dead;
 	char buffer[BUFFER_SIZE];
 };
@@ -71,10 +88,12 @@ static void pair_close(struct worker *w, struct pair *p, bool reset)
 		return;
 	if (reset) {
 		setsockopt(p->client.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-		setsockopt(p->server.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		if (p->step == SOCKS5_DONE)
+			setsockopt(p->server.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	}
 	close(p->client.fd);
-	close(p->server.fd);
+	if (p->step == SOCKS5_DONE)
+		close(p->server.fd);
 	p->dead = true;
 	p->next_dead = w->dead;
 	w->dead = p;
@@ -133,10 +152,17 @@ static void side_end(struct worker *w, struct side *s)
 		side_watch(w, s);
 }
 
+static void socks5_on_readable(struct worker *w, struct pair *p);
+
 static void side_on_readable(struct worker *w, struct side *s)
 {
-	ssize_t n = recv(s->fd, w->buffer, sizeof(w->buffer), MSG_DONTWAIT);
+	ssize_t n;
 
+	if (s->pair->step != SOCKS5_DONE) {
+		socks5_on_readable(w, s->pair);
+		return;
+	}
+	n = recv(s->fd, w->buffer, sizeof(w->buffer), MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n == 0)
@@ -190,6 +216,19 @@ static void side_start(struct worker *w, struct side *s, struct side *peer, stru
 		die("epoll_ctl");
 }
 
+/* Returns a connected socket, or -1. */
+static int connect_to(const struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		die("socket");
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 /*
  * Returns a socket connected to the original destination, or -1. tproxy's getsockopt program
  * answers SO_ORIGINAL_DST.
@@ -198,17 +237,79 @@ static int connect_upstream(int client_fd)
 {
 	struct sockaddr_in address;
 	socklen_t size = sizeof(address);
-	int fd;
 
 	if (getsockopt(client_fd, SOL_IP, SO_ORIGINAL_DST, &address, &size) < 0)
 		return -1;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return connect_to(&address);
+}
+
+/*
+ * Answers one message of the client, if @bytes has all of it. Returns its size, 0 if it is not
+ * complete, or -1 to end the connection.
+ */
+static int socks5_answer(struct worker *w, struct pair *p, const unsigned char *bytes, size_t size)
+{
+	static const unsigned char no_authentication[] = { 5, 0 };
+	static const unsigned char connected[SOCKS5_REQUEST_SIZE] = { 5, 0, 0, 1 };
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	int fd;
+
+	if (p->step == SOCKS5_GREETING) {
+		if (size < SOCKS5_GREETING_SIZE || size < SOCKS5_GREETING_SIZE + (size_t)bytes[1])
+			return 0;
+		p->step = SOCKS5_REQUEST;
+		if (send(p->client.fd, no_authentication, sizeof(no_authentication),
+			 MSG_NOSIGNAL) != sizeof(no_authentication))
+			return -1;
+		return SOCKS5_GREETING_SIZE + bytes[1];
+	}
+	if (size < SOCKS5_REQUEST_SIZE)
+		return 0;
+	memcpy(&address.sin_addr, bytes + 4, sizeof(address.sin_addr));
+	memcpy(&address.sin_port, bytes + 8, sizeof(address.sin_port));
+	fd = bytes[0] == 5 && bytes[1] == 1 && bytes[3] == 1 ? connect_to(&address) : -1;
 	if (fd < 0)
-		die("socket");
-	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	close(fd);
-	return -1;
+		return -1;
+	p->step = SOCKS5_DONE;
+	side_start(w, &p->server, &p->client, p, fd);
+	if (send(p->client.fd, connected, sizeof(connected), MSG_NOSIGNAL) != sizeof(connected))
+		return -1;
+	return SOCKS5_REQUEST_SIZE;
+}
+
+static void socks5_on_readable(struct worker *w, struct pair *p)
+{
+	ssize_t n = recv(p->client.fd, p->asked + p->asked_size, sizeof(p->asked) - p->asked_size,
+			 MSG_DONTWAIT);
+	size_t used = 0;
+	int size = 1;
+
+	if (n < 0 && errno == EAGAIN)
+		return;
+	if (n > 0)
+		p->asked_size += (size_t)n;
+	else
+		size = -1;
+	while (size > 0 && p->step != SOCKS5_DONE) {
+		size = socks5_answer(w, p, p->asked + used, p->asked_size - used);
+		used += size > 0 ? (size_t)size : 0;
+	}
+	p->asked_size -= used;
+	memmove(p->asked, p->asked + used, p->asked_size);
+	if (size < 0 || (p->step == SOCKS5_DONE && p->asked_size > 0 &&
+			 !side_send(w, &p->server, (const char *)p->asked, p->asked_size)))
+		pair_close(w, p, true);
+}
+
+static void socks5_start(struct worker *w, int client_fd)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		die("calloc");
+	p->step = SOCKS5_GREETING;
+	side_start(w, &p->client, &p->server, p, client_fd);
+	socks5_on_readable(w, p);
 }
 
 static void worker_accept(struct worker *w)
@@ -222,6 +323,10 @@ static void worker_accept(struct worker *w)
 		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 			return;
 		die("accept4");
+	}
+	if (w->socks5) {
+		socks5_start(w, client_fd);
+		return;
 	}
 	server_fd = connect_upstream(client_fd);
 	if (server_fd < 0) {
@@ -271,12 +376,13 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-static void worker_start(struct worker *w, int listen_fd)
+static void worker_start(struct worker *w, int listen_fd, bool socks5)
 {
 	/* NULL marks the listener, which has no side. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = NULL };
 
 	w->listen_fd = listen_fd;
+	w->socks5 = socks5;
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (w->epoll_fd < 0 || epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, listen_fd, &event) < 0)
 		die("epoll");
@@ -311,11 +417,12 @@ int main(int argc, char **argv)
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t count = cpus > 0 ? (size_t)cpus : 1;
 	struct worker *workers = calloc(count, sizeof(*workers));
+	bool socks5 = argc > 1 && strcmp(argv[1], "--socks5") == 0;
 	struct rlimit limit;
 	int listen_fd;
 
-	if (argc != 3) {
-		fputs("Usage: tproxy-bare ADDR PORT\n", stderr);
+	if (argc != 3 + socks5) {
+		fputs("Usage: tproxy-bare [--socks5] ADDR PORT\n", stderr);
 		return 2;
 	}
 	if (!workers)
@@ -323,9 +430,9 @@ int main(int argc, char **argv)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	listen_fd = listener_open(argv[1], argv[2]);
+	listen_fd = listener_open(argv[1 + socks5], argv[2 + socks5]);
 	for (size_t i = 0; i < count; i++)
-		worker_start(&workers[i], listen_fd);
+		worker_start(&workers[i], listen_fd, socks5);
 
 	/* The threads never end. */
 	sleep(LIFETIME_SECONDS);

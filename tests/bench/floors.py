@@ -98,6 +98,14 @@ FLOORS = (
     Floor("packets", "down_gbit_s", 0.99, "unloaded", variant="1M entries", at_least=True),
     Floor("drops", "mpps", 1.5, "nft", variant="tproxy native", at_least=True),
     Floor("drops", "mpps", 1.0, "nft", variant="tproxy generic", at_least=True),
+    Floor("chain-load", "rate", 1.2, "redsocks, SOCKS5", variant="tproxy, SOCKS5", at_least=True),
+    Floor("chain-load", "rate", 1.2, "HAProxy, PROXY v2", variant="tproxy, PROXY v2",
+          at_least=True),
+    Floor("chain-load", "up_gbit_s", 0.8, "tproxy alone", variant="tproxy, SOCKS5", at_least=True),
+    Floor("chain-load", "down_gbit_s", 0.8, "tproxy alone", variant="tproxy, SOCKS5",
+          at_least=True),
+    Floor("failover", "first_ms", 50, variant="killed"),
+    Floor("failover", "first_ms", 400, variant="silent"),
 )
 
 

@@ -40,6 +40,7 @@ class HaproxyRelay(Contender):
     """Base: HAProxy in TCP mode, with as many threads as tproxy-relay has workers."""
 
     needs = (("haproxy", "haproxy"),)
+    server = "0.0.0.0:0"  # the original destination
 
     def start_haproxy(self):
         configuration = os.path.join(self.sandbox.directory, f"{self.name}.cfg")
@@ -56,7 +57,7 @@ defaults
     timeout server 10m
 listen relay
     bind 127.0.0.1:{RELAY_PORT}
-    server s 0.0.0.0:0
+    server s {self.server}
 """)
         self.start_relay(["haproxy", "-db", "-f", configuration])
         wait_until(lambda: self.relay.check() or self.relay.listens_on(RELAY_PORT), "it listens")
@@ -91,6 +92,11 @@ class SocksServer(Contender):
     """Base: Dante's SOCKS5 server, started before the programs that send to it."""
 
     minor = True
+
+    @property
+    def socks(self):
+        """Its address and port."""
+        return "127.0.0.1", SOCKS_PORT
 
     def start_socks(self):
         """Dante counts as the contender's relay until another program is started."""
@@ -140,8 +146,8 @@ base {{
 redsocks {{
     local_ip = 127.0.0.1;
     local_port = {RELAY_PORT};
-    ip = 127.0.0.1;
-    port = {SOCKS_PORT};
+    ip = {self.socks[0]};
+    port = {self.socks[1]};
     type = socks5;
     splice = true;
 }}
@@ -165,7 +171,7 @@ strict_chain
 tcp_read_time_out 15000
 tcp_connect_time_out 8000
 [ProxyList]
-socks5 127.0.0.1 {SOCKS_PORT}
+socks5 {self.socks[0]} {self.socks[1]}
 """)
         self.wrapper = ("proxychains4", "-q", "-f", configuration)
 

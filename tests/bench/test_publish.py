@@ -105,7 +105,7 @@ class Published(unittest.TestCase):
         # crr twice, idle; bystander was run without a variant.
         self.assertIn("Floors (tests/bench/floors.py): 3 of 3 are met; not measured: rr, crr64, "
                       "bulk-up, bulk-down, patterns, fair, churn, bystander, observe, "
-                      "decide, watch, packets, drops.", content)
+                      "decide, watch, packets, drops, chain-load, failover.", content)
         content = read(self.readme)
         self.assertIn("\n| direct | 60.0 µs |\n| tproxy / direct | 2.00 |\n"
                       "| HAProxy / direct | 4.00 |\n| redsocks / direct | – |\n\n", content)

@@ -5,6 +5,7 @@ import os
 import resource
 
 from captured import Capture
+from chain import Chain, ChainLoad, Failover
 from contenders import Redirected, Tproxy
 from decide import Decide
 from hooks import Hooks
@@ -248,4 +249,5 @@ class Bystander(Workload):
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
                                           Churn, Hooks, Bystander, Observe, Decide, Watch,
-                                          Capture, Packets, Drops)}
+                                          Capture, Packets, Drops, Chain, ChainLoad,
+                                          Failover)}
