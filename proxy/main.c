@@ -42,6 +42,7 @@
 #include "relay/reload.h"
 #include "relay/shutdown.h"
 #include "relay/supervisor.h"
+#include "relay/upstreams.h"
 #include "report/stats.h"
 #include "sink.h"
 #include "util.h"
@@ -192,6 +193,9 @@ static int relay_init(struct relay *relay)
 		log_err("cannot start workers: %s", strerror(-r));
 		return r;
 	}
+	r = relay_upstreams_set(relay, &relay->options);
+	if (r < 0)
+		return r;
 	/* Before the registration: from then on the relay before closes its admin socket. */
 	r = admin_start(relay);
 	return r < 0 ? r : relay_listen(relay);
@@ -208,6 +212,8 @@ static void relay_finish(struct relay *relay)
 	for (i = 0; i < relay->n_workers; i++)
 		worker_finish(&relay->workers[i]);
 	free(relay->workers);
+	relay_upstreams_end(relay);
+	options_finish(&relay->options);
 	if (relay->base)
 		quota_finish(&relay->shared.sessions.per_cgroup);
 	observe_end(relay);
@@ -242,6 +248,7 @@ static void read_options_again(struct relay *relay)
 			"the configuration is not valid, using the one of the supervisor's start");
 		return;
 	}
+	options_finish(&relay->options);
 	relay->options = options;
 	relay_set_log(relay);
 }

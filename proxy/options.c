@@ -14,10 +14,14 @@
 #include <string.h>
 
 #include "config.h"
+#include "log.h"
 #include "optable.h"
 #include "optparse.h"
 #include "parse.h"
 #include "tproxy_abi.h"
+#include "upstream/config.h"
+#include "upstream/names.h"
+#include "upstream_id.h"
 #include "util.h"
 #include "version.h"
 
@@ -79,6 +83,61 @@ static int set_admin(const struct optable_row *row, void *options, const char *v
 	const char *why = admin_address_parse(value, &o->admin);
 
 	return why ? optable_refuse(error, "'%s' is %s", value, why) : 0;
+}
+
+static int set_default_upstream(const struct optable_row *row, void *options, const char *value,
+				unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct options *o = options;
+
+	if (!upstream_name_is_valid(value, strlen(value)))
+		return optable_refuse(
+			error,
+			"'%s' is not the name of an upstream: 1 to %d letters, digits, '-' and '_'",
+			value, UPSTREAM_NAME_LEN - 1);
+	strcpy(o->upstreams.default_name, value);
+	return 0;
+}
+
+static int add_sniff_port(struct upstreams_conf *conf, const char *text,
+			  char error[OPTABLE_ERROR_LEN])
+{
+	uint32_t port;
+	size_t i;
+
+	if (parse_u32(text, 1, UINT16_MAX, &port) < 0)
+		return optable_refuse(error, "'%s' is not a port from 1 to 65535; write 80,443",
+				      text);
+	for (i = 0; i < conf->n_sniff_ports; i++) {
+		if (conf->sniff_ports[i] == port)
+			return optable_refuse(error, "port %u is given twice", port);
+	}
+	if (conf->n_sniff_ports == ARRAY_SIZE(conf->sniff_ports))
+		return optable_refuse(error, "there are more than %zu ports",
+				      ARRAY_SIZE(conf->sniff_ports));
+	conf->sniff_ports[conf->n_sniff_ports++] = (uint16_t)port;
+	return 0;
+}
+
+/* "80,443", with or without blanks. */
+static int set_sniff_ports(const struct optable_row *row, void *options, const char *value,
+			   unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	struct options *o = options;
+	char text[OPTABLE_VALUE_LEN];
+	size_t len;
+	int r = 0;
+
+	o->upstreams.n_sniff_ports = 0;
+	for (; r == 0; value += strspn(value, ", \t")) {
+		len = strcspn(value, ", \t");
+		snprintf(text, sizeof(text), "%.*s", (int)len, value);
+		r = add_sniff_port(&o->upstreams, text, error);
+		value += len;
+		if (!*value)
+			break;
+	}
+	return r;
 }
 
 static const char *const connection_logs[] = {
@@ -259,6 +318,31 @@ static const struct optable_row rows[] = {
 		.help = "serve a page and metrics over HTTP; ADDRESS is the path of a UNIX socket, or a loopback ADDR:PORT",
 	},
 	{
+		.name = "default-upstream",
+		.arg = "NAME",
+		OPTABLE_CUSTOM(set_default_upstream),
+		OPTABLE_MEMBER(struct options, upstreams.default_name, char[UPSTREAM_NAME_LEN]),
+		.by_default = UPSTREAM_NAME_DIRECT,
+		.flags = OPTABLE_KEY,
+		.help = "the upstream of connections whose rule names none; direct: the original destination",
+	},
+	{
+		.name = "sniff",
+		OPTABLE_FLAG(struct options, upstreams.sniff),
+		.default_text = "no; yes with [names] or send-name in the file",
+		.flags = OPTABLE_KEY,
+		.help = "find the name of the destination in the client's first bytes",
+	},
+	{
+		.name = "sniff-ports",
+		.arg = "PORTS",
+		OPTABLE_CUSTOM(set_sniff_ports),
+		OPTABLE_MEMBER(struct options, upstreams.sniff_ports, uint16_t[16]),
+		.by_default = "80,443,8080,8443",
+		.flags = OPTABLE_KEY,
+		.help = "ports of destinations where the client sends first, separated by commas",
+	},
+	{
 		.name = "check",
 		OPTABLE_FLAG(struct options, check),
 		.help = "check the options and the file; change nothing",
@@ -274,6 +358,19 @@ static const struct optable_row rows[] = {
 	OPTABLE_ROW_VERSION,
 };
 
+static int begin_section(void *options, const char *section, const char *name, unsigned int line,
+			 char error[OPTABLE_ERROR_LEN])
+{
+	return upstream_reader_begin(((struct options *)options)->reader, section, name, line,
+				     error);
+}
+
+static int set_in_section(void *options, const char *key, const char *value, unsigned int line,
+			  char error[OPTABLE_ERROR_LEN])
+{
+	return upstream_reader_set(((struct options *)options)->reader, key, value, line, error);
+}
+
 static const struct optable table = {
 	.program = "tproxy-relay",
 	.version = TPROXY_VERSION,
@@ -286,6 +383,8 @@ static const struct optable table = {
 	.notes =
 		"DURATION is a number with ms, s, m, h or d; without a unit, seconds; at most 168h.\n"
 		"0: never, or no limit. SIZE is a number of bytes, or of KiB or MiB with K or M.\n",
+	.begin_section = begin_section,
+	.set_in_section = set_in_section,
 	.rows = rows,
 	.n_rows = ARRAY_SIZE(rows),
 };
@@ -372,6 +471,52 @@ static int check(const struct options *o, const struct optparse_given *given)
 	return 0;
 }
 
+/* Returns the line that needs the names of destinations, with what in it; or 0. */
+static unsigned int line_with_names(const struct upstreams_conf *conf, const char **ret_what)
+{
+	struct names_match first;
+	size_t i;
+
+	*ret_what = "[names]";
+	if (names_count(conf->names) > 0) {
+		names_get(conf->names, 0, &first);
+		return first.line;
+	}
+	*ret_what = "send-name";
+	for (i = 0; i < conf->n; i++) {
+		if (conf->list[i].send_name)
+			return conf->list[i].line;
+	}
+	return 0;
+}
+
+/* Checks the sections of upstreams and of names, and the options that depend on them. */
+static int check_upstreams(struct options *o, const struct optparse_given *given)
+{
+	struct upstreams_conf *conf = &o->upstreams;
+	int r = upstream_reader_check(o->reader, o->config);
+	char where[WHERE_LEN];
+	unsigned int line;
+	const char *what;
+
+	if (!upstream_config_has(conf, conf->default_name)) {
+		format_where(o, given, "default-upstream", "default-upstream", where);
+		r = optparse_usage_error(&table, "%sdefault-upstream: there is no [upstream %s]",
+					 *where ? where : "--", conf->default_name);
+	}
+	line = line_with_names(conf, &what);
+	if (!optparse_has(&table, given->on_command_line | given->in_file, "sniff"))
+		conf->sniff = line > 0;
+	if (line && !conf->sniff) {
+		format_where(o, given, "sniff", "sniff", where);
+		r = optparse_usage_error(
+			&table,
+			"%ssniff: %s in line %u needs the names of destinations; remove one of them",
+			*where ? where : "--", what, line);
+	}
+	return r;
+}
+
 const char *options_changed(const struct options *before, const struct options *after)
 {
 	struct options now = *after;
@@ -386,6 +531,25 @@ const char *options_changed(const struct options *before, const struct options *
 	return optable_changed(&table, before, &now);
 }
 
+/* Sets what depends on other options, and checks them. Returns 0 or -EINVAL, logged. */
+static int complete(struct options *o, const struct optparse_given *given)
+{
+	int r, one;
+
+	o->config_has_others = given->file_has_others;
+	o->workers_given = o->workers > 0;
+	if (!o->workers_given)
+		o->workers = default_workers();
+	/* The negative cache is per destination, but an error may concern the route of one mark. */
+	if (o->pass_mark)
+		o->error_memory_ms = 0;
+	if (!optparse_has(&table, given->on_command_line | given->in_file, "connection-log"))
+		o->connection_log = o->verbose ? CONNLOG_TEXT : CONNLOG_NONE;
+	r = check(o, given);
+	one = check_upstreams(o, given);
+	return r < 0 ? r : one;
+}
+
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
 	struct options o = {};
@@ -396,20 +560,22 @@ int options_parse(int argc, char **argv, struct options *ret_options)
 	o.listen[TPROXY_INET].in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	o.listen[TPROXY_INET6].in6.sin6_family = AF_INET6;
 	o.listen[TPROXY_INET6].in6.sin6_addr = in6addr_loopback;
+	o.reader = upstream_reader_create(&o.upstreams);
+	if (!o.reader)
+		return log_out_of_memory();
 	r = optparse_read(&table, argc, argv, &o, &given);
-	if (r)
-		return r;
-	o.config_has_others = given.file_has_others;
-	o.workers_given = o.workers > 0;
-	if (!o.workers_given)
-		o.workers = default_workers();
-	/* The negative cache is per destination, but an error may concern the route of one mark. */
-	if (o.pass_mark)
-		o.error_memory_ms = 0;
-	if (!optparse_has(&table, given.on_command_line | given.in_file, "connection-log"))
-		o.connection_log = o.verbose ? CONNLOG_TEXT : CONNLOG_NONE;
-	r = check(&o, &given);
+	if (r == 0)
+		r = complete(&o, &given);
+	upstream_reader_destroy(o.reader);
+	o.reader = NULL;
 	if (r == 0)
 		*ret_options = o;
+	else
+		options_finish(&o);
 	return r;
+}
+
+void options_finish(struct options *options)
+{
+	upstreams_conf_finish(&options->upstreams);
 }

@@ -11,6 +11,9 @@
 #include "parse.h"
 #include "report/connlog.h"
 #include "tproxy_abi.h"
+#include "upstream/upstream.h"
+
+struct upstream_reader;
 
 #define OPTIONS_WORKERS_MAX 64
 
@@ -44,6 +47,8 @@ struct options {
 	uint64_t error_memory_ms;
 	enum connlog_format connection_log; /* default: NONE; TEXT with verbose */
 	struct admin_address admin;	    /* see admin_address_is_set() */
+	struct upstreams_conf upstreams;    /* owned, see options_finish(); without passwords */
+	struct upstream_reader *reader;	    /* of options_parse(); NULL afterwards */
 	bool drain_in_background;
 	bool pass_mark;		/* copy SO_MARK of the client's socket to the server's */
 	bool check;		/* check the options and exit */
@@ -60,9 +65,13 @@ uint32_t options_listeners(const struct options *o, enum tproxy_family family);
 const char *options_changed(const struct options *before, const struct options *after);
 
 /*
- * Reads the command line and the file of --config. Returns 0 with *ret_options set, 1 if --help,
+ * Reads the command line and the file of --config. It opens no other file: passwords are read by
+ * upstream_config_read_secrets(). Returns 0 with *ret_options set, which options_finish() frees, 1
+ * if --help,
  * --version or --print-options was answered (exit status 0), or -EINVAL, logged (exit status 2).
  */
 int options_parse(int argc, char **argv, struct options *ret_options);
+/* Frees what the options own. */
+void options_finish(struct options *options);
 
 #endif

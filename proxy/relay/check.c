@@ -18,6 +18,7 @@
 #include "options.h"
 #include "parse.h"
 #include "quote.h"
+#include "upstreams.h"
 #include "util.h"
 
 static int check_address(const char *option, const union sockaddr_any *addr)
@@ -67,7 +68,7 @@ static int check_admin(const struct admin_address *admin)
 	return *admin->path ? admin_path_check(admin->path) : check_address("admin", &admin->tcp);
 }
 
-int check_options(const struct options *o)
+int check_options(struct options *o)
 {
 	char text[FORMAT_ENDPOINT_LEN], text6[FORMAT_ENDPOINT_LEN];
 	char quoted[SHELL_QUOTE_LEN(PATH_MAX)], shown[ESCAPE_LEN(PATH_MAX)];
@@ -80,6 +81,8 @@ int check_options(const struct options *o)
 	one = check_mark(o);
 	r = r < 0 ? r : one;
 	one = check_admin(&o->admin);
+	r = r < 0 ? r : one;
+	one = relay_upstreams_check(o);
 	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;

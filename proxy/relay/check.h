@@ -6,11 +6,11 @@
 struct options;
 
 /*
- * Checks, for well-formed options, that this process may bind the addresses of --listen, and that
- * check_mark() succeeds. Prints a line to stdout if all is good, otherwise logs each error. Returns
- * 0 or the first -errno.
+ * Checks, for well-formed options, that this process may bind the addresses of --listen, that it
+ * can read the passwords and certificates of upstreams, and that check_mark() succeeds. Prints a
+ * line to stdout if all is good, otherwise logs each error. Returns 0 or the first -errno.
  */
-int check_options(const struct options *options);
+int check_options(struct options *options);
 
 /*
  * With --pass-mark, tries to set SO_MARK on a socket, so that a missing capability shows at the

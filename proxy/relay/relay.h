@@ -7,12 +7,14 @@
 #ifndef TPROXY_RELAY_H
 #define TPROXY_RELAY_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "supervisor.h"
 #include "admin/address.h"
+#include "kernel/marks.h"
 #include "kernel/registration.h"
 #include "options.h"
 #include "report/history.h"
@@ -24,7 +26,9 @@ struct event;
 struct event_base;
 struct events;
 struct log_limit;
+struct resolver;
 struct timeval;
+struct upstreams;
 
 /* See observe.c. Zeroed: this relay is not the reader of observed connections. */
 struct observe {
@@ -48,14 +52,23 @@ struct admin {
 	uint64_t snapshot_ms; /* of monotonic_coarse_ms() */
 };
 
+/* What the thread of the resolver shares with the main thread, see upstreams.c. */
+struct resolver_marks {
+	pthread_mutex_t lock;
+	struct marks marks;
+};
+
 struct relay {
 	int argc;
 	char **argv;
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
-	bool stuck;	    /* a worker is hung: our entry is not renewed */
-	bool lost_listener; /* a worker has lost a listener, which is not replaced yet */
+	bool stuck;		     /* a worker is hung: our entry is not renewed */
+	bool lost_listener;	     /* a worker has lost a listener, which is not replaced yet */
+	struct upstreams *upstreams; /* of new sessions, a reference */
+	struct resolver *resolver;   /* owned; NULL: there is no name to resolve */
+	struct resolver_marks resolver_marks;
 	struct worker_shared shared;
 	struct worker *workers;
 	uint32_t n_workers; /* initialised ones: options.workers, then as many bulk workers */

@@ -32,9 +32,9 @@ int upstream_reader_set(struct upstream_reader *reader, const char *key, const c
 			unsigned int line, char error[CONFIGFILE_ERROR_LEN]);
 
 /*
- * Checks what needs all keys and sections: that no upstream lacks a key or has one of another type,
- * and that the names that sections refer to exist. Logs each mistake as PATH:LINE: MESSAGE. Returns
- * 0 or -EINVAL.
+ * Checks what needs all keys and sections, and sets defaults: that no upstream lacks a key or has
+ * one of another type, and that the names that sections refer to exist. Logs each mistake as
+ * PATH:LINE: MESSAGE. Returns 0 or -EINVAL.
  */
 int upstream_reader_check(const struct upstream_reader *reader, const char *path);
 

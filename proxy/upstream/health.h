@@ -14,8 +14,8 @@
  * All workers share it: everything is atomic, and no function waits or logs. A function that
  * changes the state returns true: its caller logs that once.
  */
-#ifndef TPROXY_HEALTH_H
-#define TPROXY_HEALTH_H
+#ifndef TPROXY_UPSTREAM_HEALTH_H
+#define TPROXY_UPSTREAM_HEALTH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

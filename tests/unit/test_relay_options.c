@@ -346,6 +346,69 @@ static void test_admin(void **state)
 	assert_int_equal(o.admin.tcp.sa.sa_family, AF_UNSPEC);
 }
 
+/* The options about upstreams, which may be in the file or not. */
+static void test_upstreams(void **state)
+{
+	struct options o;
+	char path[32];
+
+	assert_int_equal(parse(&o), 0);
+	assert_string_equal(o.upstreams.default_name, "direct");
+	assert_false(o.upstreams.sniff);
+	assert_int_equal(o.upstreams.n_sniff_ports, 4);
+	assert_int_equal(o.upstreams.sniff_ports[3], 8443);
+	assert_int_equal(o.upstreams.n, 0);
+	assert_int_equal(parse(&o, "--sniff", "--sniff-ports=1, 65535"), 0);
+	assert_true(o.upstreams.sniff);
+	assert_int_equal(o.upstreams.n_sniff_ports, 2);
+	assert_int_equal(o.upstreams.sniff_ports[1], 65535);
+	assert_int_equal(parse(&o, "--default-upstream=corp"), -EINVAL);
+	assert_int_equal(parse(&o, "--default-upstream=a b"), -EINVAL);
+	assert_int_equal(parse(&o, "--sniff-ports=80,80"), -EINVAL);
+	assert_int_equal(parse(&o, "--sniff-ports=0"), -EINVAL);
+	assert_int_equal(parse(&o, "--sniff-ports="), -EINVAL);
+	assert_int_equal(parse(&o, "--sniff-ports=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"),
+			 -EINVAL);
+	with_file("[upstream corp]\ntype = http\naddress = x:1\n[relay]\n"
+		  "default-upstream = corp\n",
+		  path);
+	assert_int_equal(parse(&o, "-f", path), 0);
+	assert_string_equal(o.upstreams.default_name, "corp");
+	assert_string_equal(o.upstreams.list[0].host, "x");
+	assert_false(o.upstreams.sniff);
+	options_finish(&o);
+	assert_int_equal(parse(&o, "-f", path, "--default-upstream=direct"), 0);
+	assert_string_equal(o.upstreams.default_name, "direct");
+	options_finish(&o);
+	assert_int_equal(parse(&o, "-f", path, "--default-upstream=x"), -EINVAL);
+	unlink(path);
+}
+
+/* By default names are looked for if something needs them. To see it fail: leave out the default in
+ * check_upstreams(). */
+static void test_sniff(void **state)
+{
+	static const char *const needs[] = {
+		"[relay]\n[upstream a]\ntype = http\naddress = x:1\nsend-name = yes\n",
+		"[relay]\n[names]\n* = direct\n",
+		"[relay]\nsniff = yes\n[names]\n* = direct\n",
+	};
+	struct options o;
+	char path[32];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(needs); i++) {
+		with_file(needs[i], path);
+		assert_int_equal(parse(&o, "-f", path), 0);
+		assert_true(o.upstreams.sniff);
+		options_finish(&o);
+		unlink(path);
+	}
+	with_file("[relay]\nsniff = no\n[names]\n* = direct\n", path);
+	assert_int_equal(parse(&o, "-f", path), -EINVAL);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -354,7 +417,8 @@ int main(void)
 		cmocka_unit_test(test_file_errors), cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_never),	    cmocka_unit_test(test_listen_addresses),
 		cmocka_unit_test(test_long_lines),  cmocka_unit_test(test_changed),
-		cmocka_unit_test(test_admin),
+		cmocka_unit_test(test_admin),	    cmocka_unit_test(test_upstreams),
+		cmocka_unit_test(test_sniff),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

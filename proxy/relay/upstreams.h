@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The set of upstreams of this relay, and the resolver of their names. Main thread. */
+#ifndef TPROXY_RELAY_UPSTREAMS_H
+#define TPROXY_RELAY_UPSTREAMS_H
+
+struct options;
+struct relay;
+
+/*
+ * Makes the set that the options describe: reads passwords and certificates, starts the resolver if
+ * a name needs it. The set takes over options->upstreams, and replaces relay->upstreams, if there
+ * is one. Workers that exist get it; sessions under way keep the one that they began with. Returns
+ * 0, or -errno, logged: then the set before stays.
+ */
+int relay_upstreams_set(struct relay *relay, struct options *options);
+
+/*
+ * Has the resolver mark its sockets in the maps of relay->reg, which have changed. Returns 0 or
+ * -errno, logged.
+ */
+int relay_upstreams_mark(struct relay *relay);
+
+/* Call it when no worker is left. */
+void relay_upstreams_end(struct relay *relay);
+
+/*
+ * For --check: reads the passwords and the certificates that the options name. Returns 0 or the
+ * first -errno, logged.
+ */
+int relay_upstreams_check(struct options *options);
+
+#endif
