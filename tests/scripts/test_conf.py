@@ -24,11 +24,12 @@ NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules", "xdp"},
 
 
 def shipped():
-    """{section: [(key, value)]} with the comment signs of "#key = value" taken away."""
+    """{section: [(key, value)]} with the comment signs of "#key = value" taken away. Sections
+    with a name are one."""
     sections, section = {}, None
     with open(CONF, encoding="utf-8") as file:
         for line in file:
-            if match := re.fullmatch(r"\[([a-z]+)\]\n", line):
+            if match := re.fullmatch(r"#?\[([a-z]+)(?: [a-z]+)?\]\n", line):
                 section = sections.setdefault(match[1], [])
             elif match := re.fullmatch(r"#([a-z-]+) = (.+)\n", line):
                 section.append((match[1], match[2]))
@@ -97,9 +98,20 @@ class ConfTest(common.TestCase):
             text = file.read()
         self.assertFalse([line for line in text.splitlines()
                           if line and not re.match(r"#|\[(load|relay)\]$", line)])
-        self.assertEqual(sorted(shipped()), ["load", "relay"])
+        self.assertEqual(sorted(shipped()), ["load", "names", "relay", "upstream"])
         for section in PROGRAMS:
             self.assertNotEqual(check(section, text)[0], 2)
+
+    def test_the_upstreams_are_good(self):
+        """But for the password file, which the host does not have."""
+        with open(CONF, encoding="utf-8") as file:
+            text = file.read()
+        lines = text[text.index("#[upstream"):].splitlines()
+        lines = [line[1:] for line in lines if re.match(r"#[^ ]", line)]
+        status, said = check("relay", "[relay]\ndefault-upstream = both\n" + "\n".join(lines))
+        self.assertEqual(status, 1, said)
+        self.assertEqual(said.count("\n"), 1, said)
+        self.assertIn("cannot read '/etc/tproxy/corp.password'", said)
 
 
 if __name__ == "__main__":
