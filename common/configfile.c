@@ -113,8 +113,8 @@ static char *split_name(char *text)
 	return name;
 }
 
-/* Begins a section of the program that is not its own. */
-static int begin_section(struct reader *reader, const char *name)
+/* Passes on the start of a section, unless it is the program's own or another program's. */
+static int pass_section(struct reader *reader, const char *name)
 {
 	struct configfile *config = reader->config;
 	const struct section *section = reader->section;
@@ -150,7 +150,7 @@ static int check_section(struct reader *reader)
 	if (end[1])
 		return line_error(reader, "there is text after '[section]'");
 	reader->section = section;
-	if (begin_section(reader, name) < 0)
+	if (pass_section(reader, name) < 0)
 		return -EINVAL;
 	reader->skip = false;
 	return 0;
@@ -300,8 +300,8 @@ static int set(struct reader *reader, const char *key, const char *value,
 }
 
 /* Passes on a key of a section that the program has beside its own. */
-static int set_other(struct reader *reader, const char *key, const char *value,
-		     char error[CONFIGFILE_ERROR_LEN])
+static int pass_key(struct reader *reader, const char *key, const char *value,
+		    char error[CONFIGFILE_ERROR_LEN])
 {
 	const struct configfile *config = reader->config;
 
@@ -335,7 +335,7 @@ static int on_value(void *user, const char *name, const char *key, const char *v
 	if (strcmp(section->name, reader->config->section) == 0)
 		r = set(reader, key, value, why);
 	else
-		r = set_other(reader, key, value, why);
+		r = pass_key(reader, key, value, why);
 	if (r == 0)
 		return 1;
 	snprintf(error, sizeof(error), "%s: %s", key, why);

@@ -260,16 +260,16 @@ static bool may_repeat(const void *data, const char *key)
 	return false;
 }
 
-static int begin_section(void *data, const char *section, const char *name, unsigned int line,
-			 char error[CONFIGFILE_ERROR_LEN])
+static int begin_other(void *data, const char *section, const char *name, unsigned int line,
+		       char error[CONFIGFILE_ERROR_LEN])
 {
 	const struct key_target *target = data;
 
 	return target->table->begin_section(target->options, section, name, line, error);
 }
 
-static int set_in_section(void *data, const char *key, const char *value, unsigned int line,
-			  char error[CONFIGFILE_ERROR_LEN])
+static int set_in_other(void *data, const char *key, const char *value, unsigned int line,
+			char error[CONFIGFILE_ERROR_LEN])
 {
 	const struct key_target *target = data;
 
@@ -285,8 +285,8 @@ static int read_config(const struct optable *table, const char *path, void *opti
 		.section = table->section,
 		.may_repeat = may_repeat,
 		.set = set_key,
-		.begin = table->begin_section ? begin_section : NULL,
-		.set_other = table->set_in_section ? set_in_section : NULL,
+		.begin = table->begin_section ? begin_other : NULL,
+		.set_other = table->set_in_section ? set_in_other : NULL,
 		.data = &target,
 	};
 	const struct optable_row *row;

@@ -30,6 +30,7 @@
 #include "observe.h"
 #include "relay.h"
 #include "report/connlog.h"
+#include "upstreams.h"
 #include "worker/worker.h"
 
 /* Interval of on_check(), well below TPROXY_STALE_NS. */
@@ -52,6 +53,7 @@ static bool register_again(struct relay *relay)
 		relay->reg = before;
 		return false;
 	}
+	relay_upstreams_mark(relay);
 	registration_close(&before);
 	relay->lost_listener = false;
 	return true;

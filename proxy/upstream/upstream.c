@@ -46,11 +46,6 @@ char *upstream_addr_text(const union upstream_addr *addr, char buf[UPSTREAM_ADDR
 	return format_endpoint(&any, buf);
 }
 
-static void conf_finish(struct upstream_conf *conf)
-{
-	secret_free(TAKE_PTR(conf->secret));
-}
-
 static void upstream_unref(struct upstream *u)
 {
 	if (!u || atomic_fetch_sub(&u->refs, 1) > 1)
@@ -58,7 +53,7 @@ static void upstream_unref(struct upstream *u)
 	if (u->resolver)
 		resolver_remove(u->resolver, u->resolved);
 	tls_context_unref(u->tls);
-	conf_finish(&u->conf);
+	upstream_conf_finish(&u->conf);
 	free(u);
 }
 
@@ -131,7 +126,7 @@ static int add(struct upstreams *set, struct upstream_conf *conf, struct resolve
 
 	if (u && is_same(&u->conf, conf)) {
 		atomic_fetch_add(&u->refs, 1);
-		conf_finish(conf);
+		upstream_conf_finish(conf);
 		set->list[set->n++] = u;
 		return 0;
 	}
@@ -231,17 +226,6 @@ void upstreams_unref(struct upstreams *set)
 {
 	if (set && atomic_fetch_sub(&set->refs, 1) == 1)
 		set_free(set);
-}
-
-void upstreams_conf_finish(struct upstreams_conf *conf)
-{
-	size_t i;
-
-	for (i = 0; conf->list && i < conf->n; i++)
-		conf_finish(&conf->list[i]);
-	names_unref(conf->names);
-	free(conf->list);
-	*conf = (struct upstreams_conf){};
 }
 
 struct upstream *upstreams_find(const struct upstreams *set, uint32_t id)

@@ -150,7 +150,8 @@ int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 struct upstreams *upstreams_ref(struct upstreams *set);
 void upstreams_unref(struct upstreams *set);
 
-/* Frees what conf owns. */
+/* Free what conf owns. */
+void upstream_conf_finish(struct upstream_conf *conf);
 void upstreams_conf_finish(struct upstreams_conf *conf);
 
 /* Returns the upstream with this id, or NULL. The id 0 is the default upstream. */

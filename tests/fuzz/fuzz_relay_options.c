@@ -37,6 +37,10 @@ static void check_sense(const struct options *o)
 	require(o->half_closed_timeout_ms <= WEEK_MS);
 	require(o->drain_timeout_ms <= WEEK_MS);
 	require(o->error_memory_ms <= WEEK_MS);
+	require(!o->reader && upstream_config_has(&o->upstreams, o->upstreams.default_name));
+	require(o->upstreams.n_sniff_ports >= 1 &&
+		o->upstreams.n_sniff_ports <= ARRAY_SIZE(o->upstreams.sniff_ports));
+	require(o->upstreams.sniff || names_count(o->upstreams.names) == 0);
 	require(o->connection_log >= CONNLOG_NONE && o->connection_log <= CONNLOG_JSON);
 }
 
@@ -60,6 +64,10 @@ static void check_same(const struct options *a, const struct options *b)
 	require(a->error_memory_ms == b->error_memory_ms);
 	require(a->verbose == b->verbose && a->connection_log == b->connection_log);
 	require(memcmp(&a->admin, &b->admin, sizeof(a->admin)) == 0);
+	require(a->upstreams.sniff == b->upstreams.sniff);
+	require(a->upstreams.n_sniff_ports == b->upstreams.n_sniff_ports);
+	require(memcmp(a->upstreams.sniff_ports, b->upstreams.sniff_ports,
+		       a->upstreams.n_sniff_ports * sizeof(a->upstreams.sniff_ports[0])) == 0);
 }
 
 static void add(struct fuzz_argv *a, const char *fmt, ...) _printf_(2, 3);
@@ -74,6 +82,17 @@ static void add(struct fuzz_argv *a, const char *fmt, ...)
 	va_end(ap);
 	require(n > 0 && (size_t)n < sizeof(word));
 	fuzz_argv_add(a, word, (size_t)n);
+}
+
+static void add_ports(struct fuzz_argv *a, const struct upstreams_conf *conf)
+{
+	char text[256] = "";
+	size_t used = 0, i;
+
+	for (i = 0; i < conf->n_sniff_ports; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%u", i > 0 ? "," : "",
+					 conf->sniff_ports[i]);
+	add(a, "--sniff-ports=%s", text);
 }
 
 /* Writes all options as a command line and parses it again. */
@@ -104,6 +123,9 @@ static void check_round_trip(const struct options *o)
 		add(&a, "--pass-mark");
 	if (o->verbose)
 		add(&a, "--verbose");
+	if (o->upstreams.sniff)
+		add(&a, "--sniff");
+	add_ports(&a, &o->upstreams);
 	add(&a, "--connection-log=%s", formats[o->connection_log]);
 	if (admin_address_is_set(&o->admin))
 		add(&a, "--admin=%s",
@@ -142,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (r == 0) {
 		check_sense(&o);
 		check_round_trip(&o);
+		options_finish(&o);
 	}
 	return 0;
 }

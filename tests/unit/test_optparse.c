@@ -412,7 +412,7 @@ static void expect_log(int r, const char *text)
 
 /*
  * The sections beside the program's own: with a name, empty, with host names for keys. Another
- * program skips them. To see it fail: let begin_section() in configfile.c ignore the program.
+ * program skips them. To see it fail: let pass_section() in configfile.c ignore the program.
  */
 static void test_other_sections(void **state)
 {
