@@ -148,7 +148,7 @@ static void on_dialled(void *data, const struct dial_result *result)
 	}
 	s->bridge = result->bridge;
 	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = result->fd;
-	s->c2s.pump.nagle = result->is_tcp;
+	s->c2s.pump.nagle = result->nagle;
 	s->c2s.pump.no_urgent = !result->is_tcp;
 	s->progress.excused = false;
 	figures = &result->upstream->figures;

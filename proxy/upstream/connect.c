@@ -5,17 +5,22 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-int connect_start(int fd, const union sockaddr_any *addr)
+int connect_start_addr(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	if (connect(fd, &addr->sa, sockaddr_len(addr)) == 0)
+	if (connect(fd, addr, len) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
 		return -errno;
 	/* The handshake with a nearby server may be complete. Calling again is cheaper than poll().
 	 */
-	if (connect(fd, &addr->sa, sockaddr_len(addr)) == 0)
+	if (connect(fd, addr, len) == 0)
 		return 0;
 	return errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+int connect_start(int fd, const union sockaddr_any *addr)
+{
+	return connect_start_addr(fd, &addr->sa, sockaddr_len(addr));
 }
 
 int connect_result(int fd)

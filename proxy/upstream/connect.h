@@ -4,6 +4,7 @@
 #define TPROXY_CONNECT_H
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "parse.h"
 
@@ -12,6 +13,8 @@
  * -EINPROGRESS while the handshake is under way (wait until fd is writable), or another -errno.
  */
 int connect_start(int fd, const union sockaddr_any *addr);
+/* The same for an address of any family. A UNIX socket with a full backlog gives -EAGAIN. */
+int connect_start_addr(int fd, const struct sockaddr *addr, socklen_t len);
 /* Returns the result once fd is writable: 0 if it is connected, or -errno. */
 int connect_result(int fd);
 

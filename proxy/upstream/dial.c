@@ -1,30 +1,637 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See dial.h. */
+/*
+ * See dial.h. A dial walks over its places: the upstreams in the order of group.c, each with its
+ * addresses. go_on() starts the next attempt (attempt.c), and conclude() handles the end of one.
+ * An attempt ends on its own, by the timer, or when another one has won.
+ *
+ * Each place is judged once, for the health of its upstream: succeeded, failed when its last
+ * address has failed, or given up. The time before an answer counts against an upstream only if the
+ * answer is its own. A proxy that is silent because its destination is silent has not failed,
+ * unless another proxy was faster (judge_loser()).
+ *
+ * The timer has one use at a time: to start the second attempt, to give up one of two that is not
+ * answered while more places are left, or to walk again if the policy is to wait.
+ *
+ * end_dial() frees the dial and calls its owner. A function that may do so is the last call of its
+ * caller, or returns true if it did.
+ */
 #include "dial.h"
 
 #include <errno.h>
-#include <stddef.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "attempt.h"
+#include "group.h"
+#include "log.h"
+#include "monotonic.h"
+#include "resolver.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* Attempts that run at the same time. */
+#define ATTEMPTS 2
+/* The time for an upstream to answer: one SYN may be lost. */
+#define ANSWER_MS 2000
+/* Interval of the walks while the policy is to wait, and while a name has no address yet. */
+#define WAIT_MS	   250
+#define RESOLVE_MS 50
+/* Limit of the addresses of one upstream that a dial tries. */
+#define ADDRESSES_MAX 4
+
+struct place {
+	struct upstream *upstream;
+	enum health_permit permit;
+	bool begun;	 /* permit is valid, and the place is not judged yet */
+	uint8_t running; /* attempts */
+	bool exhausted;	 /* no address is left to try */
+};
+
+struct dial {
+	struct dial_request request; /* conn points to the copy below */
+	struct tproxy_conn conn;
+	struct dial **self; /* where the owner has its pointer */
+	uint64_t started_ms;
+	struct place places[UPSTREAM_MEMBERS_MAX + 1]; /* one more for the policy `direct` */
+	size_t n_places, next;
+	uint32_t next_address; /* of the place next */
+	bool unresolved;       /* a name has no address yet */
+	struct attempt attempts[ATTEMPTS];
+	struct place *place_of[ATTEMPTS];
+	struct event timer;
+	/* The last failure. */
+	struct upstream *failed;
+	int error;
+	int direct_error; /* of an attempt at the destination itself, or 0 */
+	bool local;	  /* it was this host's */
+	char why[ATTEMPT_WHY_LEN + UPSTREAM_NAME_LEN];
+};
+
+static bool has_health(const struct upstream *u)
+{
+	return u->conf.type != UPSTREAM_DIRECT;
+}
+
+static const char *destination_text(const struct dial *d, char buf[FORMAT_ENDPOINT_LEN])
+{
+	return format_endpoint(d->request.dst, buf);
+}
+
+/* The text of an attempt's failure. */
+static const char *why_of(const struct attempt *a)
+{
+	return *a->why ? a->why : strerror(a->error);
+}
+
+/* Judging. */
+
+static void note_success(struct upstream *u, uint64_t us)
+{
+	if (has_health(u) && health_succeeded(&u->health, us, monotonic_coarse_ms()))
+		log_info("upstream '%s' is up again", u->conf.name);
+}
+
+static void note_failure(struct upstream *u, enum health_failure how, int error, const char *why)
+{
+	if (has_health(u) && health_failed(&u->health, how, error, why, monotonic_coarse_ms()))
+		log_warning("upstream '%s' is down after %d failures, the last one: %s",
+			    u->conf.name, HEALTH_FAILURES, why);
+}
+
+/* Ends the place's claim on the health of its upstream. */
+static void give_up(struct place *p)
+{
+	if (p->begun && has_health(p->upstream))
+		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
+	p->begun = false;
+}
+
+static void fail_place(struct place *p, enum health_failure how, int error, const char *why)
+{
+	if (p->begun)
+		note_failure(p->upstream, how, error, why);
+	p->begun = false;
+}
+
+/*
+ * An attempt that began before the winner and has not ended: a failure, if it is slow for this
+ * upstream too.
+ */
+static void judge_loser(struct attempt *a, struct place *p, const struct attempt *winner)
+{
+	const uint64_t us = attempt_us(a);
+	const uint64_t usual_us =
+		atomic_load_explicit(&a->upstream->health.ewma_us, memory_order_relaxed);
+	char why[HEALTH_WHY_LEN];
+
+	if (a->started_us >= winner->started_us || a->upstream == winner->upstream ||
+	    (usual_us && us < 2 * usual_us + DIAL_SECOND_MS * 1000))
+		return;
+	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
+		 winner->upstream->conf.name);
+	fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
+}
+
+/* The dial ends before this attempt. expired: it had all the time that there is. */
+static void judge_silence(struct attempt *a, struct place *p, bool expired)
+{
+	if (attempt_is_unanswered(a) && (expired || attempt_us(a) >= ANSWER_MS * 1000))
+		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
+}
+
+/* Returns the number of addresses of u, and sets ret to those that a dial tries. */
+static size_t addresses(struct dial *d, const struct upstream *u,
+			union upstream_addr ret[ADDRESSES_MAX])
+{
+	union sockaddr_any found[ADDRESSES_MAX];
+	size_t i, n;
+
+	memset(ret, 0, sizeof(*ret));
+	if (u->conf.type == UPSTREAM_DIRECT) {
+		memcpy(&ret[0], d->request.dst, sizeof(*d->request.dst));
+		return 1;
+	}
+	if (!u->resolved) {
+		ret[0] = u->conf.addr;
+		return 1;
+	}
+	n = resolved_addresses(u->resolved, found, ADDRESSES_MAX);
+	for (i = 0; i < n; i++) {
+		memcpy(&ret[i], &found[i], sizeof(found[i]));
+		ret[i].in.sin_port = htons(u->conf.port);
+	}
+	return n;
+}
+
+/* The end. */
+
+static void close_attempts(struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++)
+		attempt_close(&d->attempts[i]);
+}
+
+static void free_dial(struct dial *d)
+{
+	size_t i;
+
+	close_attempts(d);
+	for (i = 0; i < d->n_places; i++)
+		give_up(&d->places[i]);
+	event_del(&d->timer);
+	if (d->request.fd >= 0)
+		close(d->request.fd);
+	*d->self = NULL;
+	free(d);
+}
+
+void dial_free(struct dial *d)
+{
+	size_t i;
+
+	if (!d)
+		return;
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (d->attempts[i].stage != ATTEMPT_IDLE)
+			judge_silence(&d->attempts[i], d->place_of[i], /* expired= */ false);
+	}
+	free_dial(d);
+}
+
+/* result->why may be in the dial. */
+static void end_dial(struct dial *d, struct dial_result *result)
+{
+	const dial_done_fn done = d->request.done;
+	void *data = d->request.data;
+	char why[sizeof(d->why)];
+
+	if (result->why) {
+		snprintf(why, sizeof(why), "%s", result->why);
+		result->why = why;
+	}
+	free_dial(d);
+	done(data, result);
+}
+
+static void end_failed(struct dial *d, int error, bool refused, bool expired)
+{
+	struct dial_result result = {
+		.fd = -1,
+		.upstream = d->failed ? d->failed : d->request.upstream,
+		.error = error,
+		.refused = refused,
+		.expired = expired,
+		.why = *d->why ? d->why : NULL,
+	};
+
+	end_dial(d, &result);
+}
+
+/* The next dials begin with this address: the one before it in the list may be dead. */
+static void note_address(struct dial *d, const struct attempt *a)
+{
+	union upstream_addr found[ADDRESSES_MAX];
+	size_t i, n;
+
+	if (!a->upstream->resolved)
+		return;
+	n = addresses(d, a->upstream, found);
+	for (i = 0; i < n; i++) {
+		if (memcmp(&found[i], &a->addr, sizeof(union sockaddr_any)) == 0)
+			atomic_store_explicit(&a->upstream->good, (uint32_t)i,
+					      memory_order_relaxed);
+	}
+}
+
+static void win(struct dial *d, struct attempt *a)
+{
+	struct dial_result result = {
+		.upstream = a->upstream,
+		.is_tcp = a->addr.sa.sa_family != AF_UNIX && !a->bridge,
+		.nagle = a->addr.sa.sa_family != AF_UNIX && !a->bridge && !a->n_handshakes,
+	};
+	size_t i;
+
+	note_address(d, a);
+	result.fd = TAKE_FD(a->fd);
+	result.bridge = TAKE_PTR(a->bridge);
+	for (i = 0; i < ATTEMPTS; i++) {
+		struct attempt *other = &d->attempts[i];
+
+		if (other == a) {
+			note_success(a->upstream, attempt_us(a));
+			d->place_of[i]->begun = false;
+		} else if (other->stage != ATTEMPT_IDLE) {
+			judge_loser(other, d->place_of[i], a);
+		}
+	}
+	end_dial(d, &result);
+}
+
+/* The next attempt. */
+
+static void no_address(struct dial *d, struct place *p)
+{
+	struct upstream *u = p->upstream;
+	uint64_t age_ms;
+	int r = resolved_state(u->resolved, &age_ms);
+
+	p->exhausted = true;
+	if (r == -EINPROGRESS) {
+		d->unresolved = true;
+		give_up(p);
+		return;
+	}
+	d->failed = u;
+	d->error = EHOSTUNREACH;
+	d->local = false;
+	snprintf(d->why, sizeof(d->why), "its name %.80s has no address: %s", u->conf.host,
+		 strerror(r < 0 ? -r : ENOENT));
+	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s", u->conf.name, d->why);
+	fail_place(p, HEALTH_NAME, EHOSTUNREACH, d->why);
+}
+
+/* Takes the next address of the next place that may be dialled. Returns NULL if there is none. */
+static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
+{
+	union upstream_addr found[ADDRESSES_MAX];
+	size_t n;
+
+	for (; d->next < d->n_places; d->next++, d->next_address = 0) {
+		struct place *p = &d->places[d->next];
+		struct upstream *u = p->upstream;
+
+		if (d->next_address == 0) {
+			p->permit = has_health(u) ? health_begin(&u->health, monotonic_coarse_ms())
+						  : HEALTH_ALLOWED;
+			p->begun = p->permit != HEALTH_REFUSED;
+			if (!p->begun)
+				continue;
+		}
+		n = addresses(d, u, found);
+		if (n == 0 && d->next_address == 0)
+			no_address(d, p);
+		if (d->next_address >= n) {
+			p->exhausted = true;
+			continue;
+		}
+		*ret_addr = found[(atomic_load(&u->good) + d->next_address) % n];
+		p->exhausted = ++d->next_address >= n;
+		return p;
+	}
+	return NULL;
+}
+
+static size_t running(const struct dial *d)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < ATTEMPTS; i++)
+		n += d->attempts[i].stage != ATTEMPT_IDLE;
+	return n;
+}
+
+static struct attempt *idle_attempt(struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (d->attempts[i].stage == ATTEMPT_IDLE)
+			return &d->attempts[i];
+	}
+	return NULL;
+}
+
+/* Gives the first attempt the prepared socket if its family fits. */
+static int take_socket(struct dial *d, sa_family_t family)
+{
+	if (d->request.fd < 0)
+		return -1;
+	if (d->request.family == family)
+		return TAKE_FD(d->request.fd);
+	/* Before another socket is made: a dial needs no more descriptors than a direct session. */
+	close(TAKE_FD(d->request.fd));
+	return -1;
+}
+
+static void set_timer(struct dial *d, uint64_t ms)
+{
+	const struct timeval delay = { .tv_sec = (time_t)(ms / 1000),
+				       .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
+
+	/* Without memory for the timer, the attempts that run decide. */
+	event_add(&d->timer, &delay);
+}
+
+/* Sets the timer for what comes next, while attempts run. */
+static void set_attempt_timer(struct dial *d)
+{
+	if (d->next < d->n_places)
+		set_timer(d, running(d) < ATTEMPTS ? DIAL_SECOND_MS : ANSWER_MS);
+	else
+		event_del(&d->timer);
+}
+
+static void policy(struct dial *d);
+static bool conclude(struct dial *d, struct attempt *a, enum attempt_progress progress);
+
+/* Starts attempts until one is under way. May end the dial. */
+static void go_on(struct dial *d)
+{
+	union upstream_addr addr;
+	struct attempt *a = idle_attempt(d);
+	enum attempt_progress progress;
+	struct place *p;
+
+	while ((p = next_place(d, &addr))) {
+		d->place_of[a - d->attempts] = p;
+		p->running++;
+		progress = attempt_start(a, &d->request, p->upstream, &addr,
+					 take_socket(d, addr.sa.sa_family));
+		if (progress == ATTEMPT_RUNS)
+			break;
+		if (conclude(d, a, progress))
+			return;
+	}
+	if (running(d) > 0)
+		set_attempt_timer(d);
+	else
+		policy(d);
+}
+
+/* The ends of attempts. */
+
+static void note_refusal(struct dial *d, struct attempt *a)
+{
+	struct upstream *u = a->upstream;
+	char dst[FORMAT_ENDPOINT_LEN];
+
+	snprintf(d->why, sizeof(d->why), "%s", why_of(a));
+	d->failed = u;
+	atomic_fetch_add_explicit(&u->figures.refused, 1, memory_order_relaxed);
+	log_limited(&u->refused_log, LOG_LEVEL_WARNING, "upstream '%s' refused %s: %s",
+		    u->conf.name, destination_text(d, dst), d->why);
+	/* It has answered. The time is that of the destination too. */
+	note_success(u, 0);
+}
+
+static void note_attempt_failure(struct dial *d, struct attempt *a, struct place *p)
+{
+	struct upstream *u = a->upstream;
+	char addr[UPSTREAM_ADDR_TEXT_LEN];
+
+	d->failed = u;
+	d->error = a->error;
+	d->local = false;
+	snprintf(d->why, sizeof(d->why), "%s", why_of(a));
+	if (!has_health(u)) {
+		d->direct_error = a->error;
+		return;
+	}
+	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
+		    upstream_addr_text(&a->addr, addr), d->why);
+	if (p->exhausted && p->running == 0)
+		fail_place(p, a->how, a->error, d->why);
+}
+
+/* An attempt has ended. Returns true if the dial has ended too. */
+static bool conclude(struct dial *d, struct attempt *a, enum attempt_progress progress)
+{
+	struct place *p = d->place_of[a - d->attempts];
+
+	p->running--;
+	switch (progress) {
+	case ATTEMPT_DONE:
+		win(d, a);
+		return true;
+	case ATTEMPT_REFUSED:
+		note_refusal(d, a);
+		p->begun = false;
+		end_failed(d, a->error, /* refused= */ true, /* expired= */ false);
+		return true;
+	case ATTEMPT_LOCAL:
+		d->failed = a->upstream;
+		d->error = a->error;
+		d->local = true;
+		snprintf(d->why, sizeof(d->why), "on this host: %s", strerror(a->error));
+		log_limited(&a->upstream->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s",
+			    a->upstream->conf.name, d->why);
+		if (p->exhausted && p->running == 0)
+			give_up(p);
+		break;
+	default:
+		note_attempt_failure(d, a, p);
+	}
+	attempt_close(a);
+	return false;
+}
+
+/* Callback of attempts: one has ended by an event. */
+static void on_attempt_end(struct attempt *a, enum attempt_progress progress)
+{
+	struct dial *d = a->owner;
+
+	if (!conclude(d, a, progress))
+		go_on(d);
+}
+
+/* Two attempts run and a place is left: gives up the one that has had its time. */
+static void drop_slow(struct dial *d)
+{
+	struct attempt *oldest = &d->attempts[0];
+
+	if (d->attempts[1].started_us < oldest->started_us)
+		oldest = &d->attempts[1];
+	if (!attempt_is_unanswered(oldest)) {
+		/* The other one may be answered neither; then wait for what comes. */
+		oldest = oldest == d->attempts ? &d->attempts[1] : d->attempts;
+		if (!attempt_is_unanswered(oldest) || attempt_us(oldest) < ANSWER_MS * 1000)
+			return;
+	}
+	oldest->how = HEALTH_TIMEOUT;
+	oldest->error = ETIMEDOUT;
+	snprintf(oldest->why, sizeof(oldest->why), "no answer");
+	if (!conclude(d, oldest, ATTEMPT_FAILED))
+		go_on(d);
+}
+
+/* Walks over all places again. */
+static void walk_again(struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < d->n_places; i++) {
+		give_up(&d->places[i]);
+		d->places[i].exhausted = false;
+	}
+	d->next = d->next_address = 0;
+	d->unresolved = false;
+	go_on(d);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct dial *d = arg;
+
+	if (running(d) == ATTEMPTS)
+		drop_slow(d);
+	else if (running(d) > 0)
+		go_on(d);
+	else
+		walk_again(d);
+}
+
+/* No attempt runs, and no place is left. */
+static void policy(struct dial *d)
+{
+	const struct upstream_conf *conf = &d->request.upstream->conf;
+	const bool first = d->places[d->n_places - 1].upstream != d->request.set->direct;
+
+	if (d->unresolved) {
+		set_timer(d, RESOLVE_MS);
+		return;
+	}
+	if (conf->when_down == UPSTREAM_DOWN_DIRECT && first) {
+		d->places[d->n_places++] = (struct place){ .upstream = d->request.set->direct };
+		go_on(d);
+		return;
+	}
+	if (conf->when_down == UPSTREAM_DOWN_WAIT &&
+	    monotonic_coarse_ms() - d->started_ms < conf->down_wait_ms) {
+		set_timer(d, WAIT_MS);
+		return;
+	}
+	if (!d->failed)
+		snprintf(d->why, sizeof(d->why), "%s",
+			 conf->type == UPSTREAM_GROUP ? "all of its members are down"
+						      : "it is down");
+	if (d->local)
+		end_failed(d, d->error, /* refused= */ false, /* expired= */ false);
+	else if (d->direct_error)
+		end_failed(d, d->direct_error, /* refused= */ true, /* expired= */ false);
+	else
+		end_failed(d, conf->down_error ? conf->down_error : ECONNREFUSED,
+			   /* refused= */ true, /* expired= */ false);
+}
+
+void dial_expire(struct dial *d)
+{
+	bool answered = false;
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		struct attempt *a = &d->attempts[i];
+
+		if (a->stage == ATTEMPT_IDLE)
+			continue;
+		d->failed = a->upstream;
+		snprintf(d->why, sizeof(d->why), "no answer");
+		answered |= a->handshake && handshake_was_answered(a->handshake);
+		judge_silence(a, d->place_of[i], /* expired= */ true);
+	}
+	/* A proxy that answers, but not for this destination: the silence is the destination's. */
+	end_failed(d, ETIMEDOUT, answered || d->request.upstream == d->request.set->direct,
+		   /* expired= */ true);
+}
+
+bool dial_has_work(const struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (attempt_has_work(&d->attempts[i]))
+			return true;
+	}
+	return false;
+}
+
+static void set_places(struct dial *d)
+{
+	const struct dial_request *request = &d->request;
+	const struct group_key key = {
+		.client = request->client,
+		.dst = request->dst,
+		.conn = request->conn,
+	};
+	struct upstream *order[UPSTREAM_MEMBERS_MAX];
+	size_t i;
+
+	d->n_places = group_order(request->set, request->upstream, &key, order);
+	for (i = 0; i < d->n_places; i++)
+		d->places[i].upstream = order[i];
+}
 
 void dial_start(const struct dial_request *request, struct dial **ret_dial)
 {
-	const struct dial_result result = { .fd = -1, .error = ENOSYS };
+	const struct dial_result no_memory = { .fd = -1, .error = ENOMEM };
+	struct dial *d = calloc(1, sizeof(*d));
+	size_t i;
 
-	if (request->fd >= 0)
-		close(request->fd);
-	*ret_dial = NULL;
-	request->done(request->data, &result);
-}
-
-void dial_free(struct dial *dial)
-{
-}
-
-void dial_expire(struct dial *dial)
-{
-}
-
-bool dial_has_work(const struct dial *dial)
-{
-	return false;
+	*ret_dial = d;
+	if (!d) {
+		if (request->fd >= 0)
+			close(request->fd);
+		request->done(request->data, &no_memory);
+		return;
+	}
+	d->request = *request;
+	d->self = ret_dial;
+	d->started_ms = monotonic_coarse_ms();
+	if (request->conn) {
+		d->conn = *request->conn;
+		d->request.conn = &d->conn;
+	}
+	evtimer_assign(&d->timer, request->base, on_timer, d);
+	for (i = 0; i < ATTEMPTS; i++) {
+		d->attempts[i].fd = -1;
+		d->attempts[i].on_end = on_attempt_end;
+		d->attempts[i].owner = d;
+	}
+	set_places(d);
+	go_on(d);
 }

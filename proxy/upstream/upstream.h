@@ -22,6 +22,7 @@
 #include <sys/un.h>
 
 #include "health.h"
+#include "log.h"
 #include "upstream_id.h"
 
 #define UPSTREAM_HOST_LEN    256
@@ -125,7 +126,8 @@ struct upstream {
 	struct resolver *resolver; /* of resolved */
 	struct resolved *resolved; /* addresses of conf.host, or NULL */
 	struct tls_context *tls;   /* a reference, or NULL */
-	_Atomic uint32_t good;	   /* index of the address that answered last */
+	_Atomic uint32_t good;	   /* index of the address that is dialled first */
+	struct log_limit failed_log, refused_log;
 };
 
 struct upstreams {

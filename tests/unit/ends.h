@@ -83,7 +83,7 @@ static void start(struct fixture *f)
 	struct sockaddr_in addr;
 	union sockaddr_any peer;
 	socklen_t len = sizeof(peer);
-	int listener = listen_on(&addr), accepted;
+	int listener = listen_on(&addr), accepted, upstream;
 
 	f->client = socket(AF_INET, SOCK_STREAM, 0);
 	assert_int_equal(connect(f->client, (struct sockaddr *)&addr, sizeof(addr)), 0);
@@ -91,8 +91,9 @@ static void start(struct fixture *f)
 	close(listener);
 	if (f->before_session)
 		f->before_session();
-	session_create(f->env, accepted, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), &peer,
-		       /* under_load= */ false);
+	upstream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	sock_prepare(upstream);
+	session_create(f->env, accepted, upstream, &peer, /* under_load= */ false);
 	if (f->after_session)
 		f->after_session();
 	turn(f);

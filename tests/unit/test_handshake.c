@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests sessions with a handshake between connect() and the relaying of bytes: the driver in
- * proxy/upstream/handshake.c and the phase in proxy/session/session.c. The protocol is that of this
- * file, and route_of() below asks for it: nothing else of a session has to change for one.
+ * Tests sessions with a handshake before the relaying of bytes: the driver in
+ * proxy/upstream/handshake.c, an attempt, and the phase DIALLING in proxy/session/opening.c. The
+ * protocol is that of this file, in place of SOCKS5. Dials with several attempts are in
+ * test_dial.c.
  */
 #include <netinet/tcp.h>
 
 #include "environment.h"
 #include "upstream/handshake.h"
-#include "upstream/route.h"
+#include "upstreams.h"
 
 /*
  * A handshake: the relay says "HELLO <port>\n", where the port is that of the destination. The
@@ -20,7 +21,7 @@ struct greeting {
 	size_t n;
 };
 
-static enum handshake_result greet(void *state, const union sockaddr_any *dst,
+static enum handshake_result greet(void *state, const struct handshake_target *target,
 				   struct handshake_io *io)
 {
 	struct greeting *g = state;
@@ -28,7 +29,7 @@ static enum handshake_result greet(void *state, const union sockaddr_any *dst,
 	if (!g->greeted) {
 		g->greeted = true;
 		io->out_len = (size_t)snprintf((char *)io->out, sizeof(io->out), "HELLO %u\n",
-					       ntohs(dst->in.sin_port));
+					       ntohs(target->dst->in.sin_port));
 		return HANDSHAKE_AGAIN;
 	}
 	for (io->taken = 0; io->taken < io->in_len;) {
@@ -49,25 +50,29 @@ static enum handshake_result greet(void *state, const union sockaddr_any *dst,
 	return HANDSHAKE_AGAIN;
 }
 
-static const struct handshake_ops greeting = {
+/* In place of the program's protocols. */
+const struct handshake_ops socks5_ops = {
 	.name = "greeting",
 	.state_size = sizeof(struct greeting),
 	.step = greet,
 };
-static bool via_upstream;
-
-/* Replaces the function of proxy/upstream/route.c. */
-void route_of(const struct route_query *query, struct route *ret_route)
-{
-	*ret_route = (struct route){ .proxy = *query->dst };
-	if (via_upstream)
-		ret_route->handshake = &greeting;
-}
+const struct handshake_ops http_connect_ops, proxy_header_ops;
 
 static int setup_handshake(void **state)
 {
-	via_upstream = false;
-	return setup(state);
+	int r = setup(state);
+
+	env.exempt = true;
+	env.upstreams = one_upstream(UPSTREAM_SOCKS5, &server_addr);
+	return r;
+}
+
+static int teardown_handshake(void **state)
+{
+	int r = teardown(state);
+
+	upstreams_unref(env.upstreams);
+	return r;
 }
 
 /* Starts a session with a handshake, and reads the greeting. */
@@ -75,12 +80,11 @@ static void start_greeted(struct fixture *f)
 {
 	char got[64] = "", wanted[64];
 
-	via_upstream = true;
 	start(f);
 	snprintf(wanted, sizeof(wanted), "HELLO %u\n", ntohs(server_addr.sin_port));
 	assert_int_equal(recv(f->server, got, sizeof(got) - 1, MSG_DONTWAIT), strlen(wanted));
 	assert_string_equal(got, wanted);
-	assert_int_equal(TAILQ_FIRST(&env.sessions)->phase, SESSION_HANDSHAKE);
+	assert_int_equal(TAILQ_FIRST(&env.sessions)->phase, SESSION_DIALLING);
 }
 
 static void send_text(struct fixture *f, int fd, const char *text)
@@ -101,7 +105,7 @@ static void assert_text(int fd, const char *text)
  * A handshake of a few bytes, each in a segment of its own. What follows it in the last segment
  * reaches the client, and what the client sends meanwhile waits. Bytes of the handshake are not
  * counted. To see it fail: take more than handshake_io::taken from the socket; read from the client
- * in HANDSHAKE.
+ * in DIALLING.
  */
 static void test_handshake(void **state)
 {
@@ -160,12 +164,9 @@ static void test_handshake_then_much(void **state)
 static void test_handshake_then_urgent(void **state)
 {
 	struct fixture *f = *state;
-	const int on = 1;
 	char byte;
 
 	start_greeted(f);
-	setsockopt(session_upstream_fd(TAILQ_FIRST(&env.sessions)), SOL_SOCKET, SO_OOBINLINE, &on,
-		   sizeof(on));
 	assert_int_equal(send(f->server, "OK\n", 3, MSG_MORE), 3);
 	assert_int_equal(send(f->server, "!", 1, MSG_OOB), 1);
 	turn(f);
@@ -199,7 +200,7 @@ static void test_half_close_in_handshake(void **state)
 
 /*
  * The client resets. None of its bytes reaches the upstream, which is reset. To see it fail: have
- * reset_by() flush in any phase.
+ * session_reset_by() flush in any phase.
  */
 static void test_client_resets_in_handshake(void **state)
 {
@@ -281,14 +282,14 @@ static void test_handshake_timeout(void **state)
 
 /*
  * TCP has no memory in the handshake: the relay tries again after a while and does not spin. To see
- * it spin without end: half_wait_write() in place of half_back_off() in run_handshake().
+ * it spin without end: wait for EV_WRITE in place of EV_TIMEOUT in make_handshakes().
  */
 static void test_handshake_that_cannot_send(void **state)
 {
 	struct fixture *f = *state;
 	int passes, tried;
 
-	via_upstream = no_memory = true;
+	no_memory = true;
 	sends = 0;
 	start(f);
 	for (passes = 0; passes < 2000; passes++)
@@ -309,14 +310,14 @@ static void test_handshake_that_cannot_send(void **state)
 
 /*
  * TCP has no memory for longer than the timeout. To see it fail: leave out progress::excused for
- * HANDSHAKE in expiry_is_over().
+ * DIALLING in expiry_is_over().
  */
 static void test_handshake_that_never_sends(void **state)
 {
 	struct fixture *f = *state;
 
 	env.connecting.timeout_ms = 100;
-	via_upstream = no_memory = true;
+	no_memory = true;
 	start(f);
 	wait_ms(f, 500);
 	no_memory = false;
@@ -324,7 +325,8 @@ static void test_handshake_that_never_sends(void **state)
 	assert_int_equal(closed(f, CLOSE_CONNECT_TIMEOUT), 1);
 }
 
-#define handshake_test(test) cmocka_unit_test_setup_teardown(test, setup_handshake, teardown)
+#define handshake_test(test)                                                                       \
+	cmocka_unit_test_setup_teardown(test, setup_handshake, teardown_handshake)
 
 int main(void)
 {

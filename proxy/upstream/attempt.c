@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See attempt.h. Each stage begins the next one, until one has to wait: begin_connect(),
+ * begin_tls(), make_handshakes(). Each returns the progress of the whole attempt. on_event() goes
+ * on from there.
+ *
+ * Sockets are prepared as listener.c prepares those of direct connections: marked, so that connect4
+ * does not redirect them, and in the mode in which a close is a reset.
+ */
+#include "attempt.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+
+#include "connect.h"
+#include "kernel/marks.h"
+#include "request.h"
+#include "sock.h"
+#include "tls.h"
+#include "tproxy_abi.h"
+#include "util.h"
+
+/* How long to wait when the socket is writable but takes nothing, as half.c does. */
+#define BACKOFF_MS 10
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t attempt_us(const struct attempt *a)
+{
+	return now_us() - a->started_us;
+}
+
+static void stop_waiting(struct attempt *a)
+{
+	if (a->waits)
+		event_del(&a->event);
+	a->waits = 0;
+}
+
+void attempt_close(struct attempt *a)
+{
+	if (a->stage == ATTEMPT_IDLE)
+		return;
+	stop_waiting(a);
+	handshake_destroy(TAKE_PTR(a->handshake));
+	tls_bridge_close(TAKE_PTR(a->bridge), /* reset= */ true);
+	if (a->fd >= 0)
+		close(TAKE_FD(a->fd));
+	a->stage = ATTEMPT_IDLE;
+}
+
+static enum attempt_progress failed(struct attempt *a, enum health_failure how, int error,
+				    const char *why)
+{
+	a->how = how;
+	a->error = error;
+	if (why)
+		snprintf(a->why, sizeof(a->why), "%s", why);
+	return ATTEMPT_FAILED;
+}
+
+static enum attempt_progress local(struct attempt *a, int error)
+{
+	a->error = error;
+	return ATTEMPT_LOCAL;
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg);
+
+/* Waits for an event of fd, or for BACKOFF_MS. */
+static enum attempt_progress wait_for(struct attempt *a, short what)
+{
+	const struct timeval backoff = { .tv_usec = BACKOFF_MS * 1000 };
+
+	stop_waiting(a);
+	event_assign(&a->event, a->request->base, what == EV_TIMEOUT ? -1 : a->fd, what, on_event,
+		     a);
+	if (event_add(&a->event, what == EV_TIMEOUT ? &backoff : NULL) < 0)
+		return local(a, ENOMEM);
+	a->waits = what;
+	return ATTEMPT_RUNS;
+}
+
+/* Sets *ret_ops to the handshake with this index. Returns false if there are not so many. */
+static bool nth_handshake(const struct attempt *a, size_t n, const struct handshake_ops **ret_ops)
+{
+	const struct upstream_conf *conf = &a->upstream->conf;
+	const struct handshake_ops *ops[2];
+	size_t count = 0;
+
+	/* A PROXY header is the first thing on a connection. */
+	if (conf->proxy_header != PROXY_HEADER_NONE)
+		ops[count++] = &proxy_header_ops;
+	if (conf->type == UPSTREAM_SOCKS5)
+		ops[count++] = &socks5_ops;
+	if (conf->type == UPSTREAM_HTTP)
+		ops[count++] = &http_connect_ops;
+	if (n >= count)
+		return false;
+	*ret_ops = ops[n];
+	return true;
+}
+
+/* True if bytes follow those of this handshake immediately. */
+static bool bytes_follow(const struct attempt *a)
+{
+	const struct handshake_ops *next;
+	int waiting = 0;
+
+	if (handshake_ops_of(a->handshake) != &proxy_header_ops)
+		return false;
+	return nth_handshake(a, a->n_handshakes, &next) ||
+	       (ioctl(a->request->client_fd, SIOCINQ, &waiting) == 0 && waiting > 0);
+}
+
+/* Creates the handshake with the ops. Returns false if memory is short. */
+static bool create_handshake(struct attempt *a, const struct handshake_ops *ops)
+{
+	const struct dial_request *request = a->request;
+	const struct handshake_target target = {
+		.dst = request->dst,
+		.client = request->client,
+		.name = a->upstream->conf.send_name ? request->name : NULL,
+		.known_name = request->name,
+		.upstream = &a->upstream->conf,
+		.conn = request->conn,
+	};
+
+	a->handshake = handshake_create(ops, &target);
+	a->n_handshakes++;
+	return a->handshake;
+}
+
+static enum attempt_progress make_handshakes(struct attempt *a)
+{
+	const bool was_writable = a->waits == EV_WRITE; /* by an event */
+	const struct handshake_ops *ops;
+	int error = 0;
+
+	for (;;) {
+		if (!a->handshake) {
+			if (!nth_handshake(a, a->n_handshakes, &ops))
+				return ATTEMPT_DONE;
+			if (!create_handshake(a, ops))
+				return local(a, ENOMEM);
+		}
+		switch (handshake_run(a->handshake, a->fd, bytes_follow(a), &error)) {
+		case HANDSHAKE_WAIT_READ:
+			return wait_for(a, EV_READ);
+		case HANDSHAKE_WAIT_WRITE:
+			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);
+		case HANDSHAKE_FINISHED:
+			handshake_destroy(TAKE_PTR(a->handshake));
+			break;
+		case HANDSHAKE_REFUSED:
+			failed(a, HEALTH_HANDSHAKE, error, handshake_why(a->handshake));
+			return ATTEMPT_REFUSED;
+		case HANDSHAKE_BROKEN:
+			return failed(a, error == EACCES ? HEALTH_AUTH : HEALTH_HANDSHAKE, error,
+				      handshake_why(a->handshake));
+		}
+	}
+}
+
+static enum attempt_progress begin_handshakes(struct attempt *a)
+{
+	const struct handshake_ops *ops;
+	const int on = 1;
+
+	stop_waiting(a);
+	a->stage = ATTEMPT_HANDSHAKE;
+	/* The client's first bytes must not wait for the acknowledgement of the handshake. */
+	if (!a->bridge && a->addr.sa.sa_family != AF_UNIX && nth_handshake(a, 0, &ops))
+		setsockopt(a->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return make_handshakes(a);
+}
+
+/* Callback of the bridge. Before the end of the attempt its owner is the attempt. */
+static void on_tls(void *data, int error, const char *why)
+{
+	struct attempt *a = data;
+	enum attempt_progress r;
+
+	if (a->request->on_event)
+		a->request->on_event(a->request->data);
+	r = error ? failed(a, HEALTH_TLS, error, why) : begin_handshakes(a);
+	if (r != ATTEMPT_RUNS)
+		a->on_end(a, r);
+}
+
+static enum attempt_progress begin_tls(struct attempt *a)
+{
+	int r, near_fd;
+
+	if (!a->upstream->conf.tls)
+		return begin_handshakes(a);
+	stop_waiting(a);
+	a->stage = ATTEMPT_TLS;
+	if (!a->request->tls || !a->upstream->tls)
+		return local(a, EPROTONOSUPPORT);
+	r = tls_bridge_new(a->request->tls, TAKE_FD(a->fd), a->upstream->tls, on_tls, a, &near_fd,
+			   &a->bridge);
+	if (r < 0)
+		return local(a, -r);
+	a->fd = near_fd;
+	return ATTEMPT_RUNS;
+}
+
+static enum attempt_progress connect_failed(struct attempt *a, int error)
+{
+	/* A UNIX socket whose backlog is full gives EAGAIN. */
+	if (connect_error_is_local(error) && a->addr.sa.sa_family != AF_UNIX)
+		return local(a, error);
+	return failed(a, HEALTH_CONNECT, error, NULL);
+}
+
+static enum attempt_progress begin_connect(struct attempt *a)
+{
+	int r = connect_start_addr(a->fd, &a->addr.sa, upstream_addr_len(&a->addr));
+
+	if (r == -EINPROGRESS)
+		return wait_for(a, EV_WRITE);
+	return r < 0 ? connect_failed(a, -r) : begin_tls(a);
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct attempt *a = arg;
+	enum attempt_progress r;
+	int error;
+
+	if (a->request->on_event)
+		a->request->on_event(a->request->data);
+	if (a->stage == ATTEMPT_CONNECT) {
+		error = -connect_result(a->fd);
+		r = error ? connect_failed(a, error) : begin_tls(a);
+	} else {
+		/* The event is not persistent: wait_for() adds it again. */
+		r = make_handshakes(a);
+	}
+	if (r != ATTEMPT_RUNS)
+		a->on_end(a, r);
+}
+
+/* Makes a socket that connect4 does not redirect. Returns it, or -errno. */
+static int make_socket(const struct dial_request *request, sa_family_t family)
+{
+	_cleanup_close_ int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	const bool captured = request->conn && (request->conn->flags & TPROXY_CONN_CAPTURED);
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	sock_prepare(fd);
+	if (family == AF_UNIX)
+		return TAKE_FD(fd);
+	if (captured)
+		r = marks_set_upstream_of(request->marks, fd, request->conn);
+	else if (!request->exempt)
+		r = marks_set_upstream(request->marks, fd);
+	if (r < 0 && !request->exempt)
+		return r;
+	return TAKE_FD(fd);
+}
+
+enum attempt_progress attempt_start(struct attempt *a, const struct dial_request *request,
+				    struct upstream *upstream, const union upstream_addr *addr,
+				    int fd)
+{
+	const uint32_t mark = request->so_mark;
+
+	a->request = request;
+	a->upstream = upstream;
+	a->addr = *addr;
+	a->stage = ATTEMPT_CONNECT;
+	a->n_handshakes = 0;
+	a->waits = 0;
+	a->why[0] = '\0';
+	a->started_us = now_us();
+	a->fd = fd >= 0 ? fd : make_socket(request, addr->sa.sa_family);
+	if (a->fd < 0)
+		return local(a, -a->fd);
+	/* Without the mark the connection could take another route than the client's. */
+	if (mark && addr->sa.sa_family != AF_UNIX &&
+	    setsockopt(a->fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
+		return local(a, errno);
+	return begin_connect(a);
+}
+
+bool attempt_is_unanswered(const struct attempt *a)
+{
+	if (a->stage == ATTEMPT_HANDSHAKE)
+		return a->handshake && handshake_ops_of(a->handshake)->answers_first &&
+		       !handshake_was_answered(a->handshake);
+	return a->stage != ATTEMPT_IDLE;
+}
+
+bool attempt_has_work(const struct attempt *a)
+{
+	struct pollfd fd = { .fd = a->fd };
+
+	if (a->stage == ATTEMPT_IDLE || a->waits == EV_TIMEOUT)
+		return false;
+	fd.events = a->waits == EV_WRITE ? POLLOUT : POLLIN;
+	if (a->stage == ATTEMPT_TLS)
+		fd.fd = tls_bridge_fd(a->bridge);
+	return poll(&fd, 1, 0) != 0;
+}
