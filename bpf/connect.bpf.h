@@ -197,6 +197,8 @@ static __always_inline void gather_caller(struct attempt *a)
 
 	a->facts.exempt =
 		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(a->policy);
+	if (mark && mark->flags & TPROXY_MARK_VIA && !(a->policy->flags & TPROXY_ADVISES))
+		a->rule = rule_word(TPROXY_NO_RULE, mark->upstream);
 }
 
 static __always_inline void gather_socket(struct attempt *a)
@@ -208,6 +210,14 @@ static __always_inline void gather_socket(struct attempt *a)
 		return;
 	a->facts.repair = BPF_CORE_READ_BITFIELD(tp, repair);
 	a->facts.unsupported = is_unsupported(a->sk, tp);
+}
+
+/* Sets the rule. The upstream that a command's own rules name goes before that of this rule. */
+static __always_inline void set_rule(struct attempt *a, __u32 counter, __u32 upstream)
+{
+	const __u32 advised = rule_word_upstream(a->rule);
+
+	a->rule = rule_word(counter, advised ? advised : upstream);
 }
 
 /* Finds the rule that applies, and counts it. */
@@ -231,7 +241,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	if (row >= TPROXY_RULES_MAX) {
 		a->facts.rule_action = rules->default_action;
 		a->facts.rule_error = rules->default_error;
-		a->rule = rule_word(rules->default_counter, rules->default_upstream);
+		set_rule(a, rules->default_counter, rules->default_upstream);
 		if (!a->facts.named_only)
 			rule_count(rules->default_counter);
 		return;
@@ -240,8 +250,24 @@ static __always_inline void gather_rules(struct attempt *a)
 	a->facts.rule_default = false;
 	a->facts.rule_action = rule->action;
 	a->facts.rule_error = rule->error;
-	a->rule = rule_word(rule->counter, rule->upstream);
+	set_rule(a, rule->counter, rule->upstream);
 	rule_count(rule->counter);
+}
+
+/*
+ * Leaves the upstream of the rule to connect of the load, which decides next. Without one, what an
+ * earlier connect() of this socket left is taken back.
+ */
+static __always_inline void advise(struct attempt *a)
+{
+	const bool applies = !(a->facts.rule_default && a->facts.named_only);
+	struct tproxy_mark *mark =
+		bpf_sk_storage_get(&map_marks, a->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!mark)
+		return;
+	mark->upstream = applies ? rule_word_upstream(a->rule) : 0;
+	mark->flags |= TPROXY_MARK_VIA;
 }
 
 static __always_inline void gather_relay(struct attempt *a)
@@ -410,6 +436,8 @@ static __always_inline void investigate(struct attempt *a)
 	if (is_decided(a, STAGE_SOCKET))
 		return;
 	gather_rules(a);
+	if (a->policy->flags & TPROXY_ADVISES)
+		advise(a);
 	if (is_decided(a, STAGE_RULES))
 		return;
 	try_redirect(a);

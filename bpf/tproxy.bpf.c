@@ -214,7 +214,7 @@ int tproxy_sockopt(struct bpf_sockopt *ctx)
 	    ctx->optname != TPROXY_SO_WHOAMI)
 		return getsockopt_pass(ctx);
 	mark = bpf_sk_storage_get(&map_marks, ctx->sk, NULL, 0);
-	if (!mark)
+	if (!mark || mark->flags == TPROXY_MARK_VIA)
 		return getsockopt_pass(ctx);
 
 	if (ctx->level == SOL_IPV6) {

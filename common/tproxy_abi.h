@@ -45,6 +45,11 @@ enum tproxy_policy_flags {
 	TPROXY_INCLUDE_LOOPBACK = 1 << 1, /* 127.0.0.0/8, 0.0.0.0, ::1 and :: are redirected too */
 	/* The rules name a loopback address. Set before such rules are loaded, cleared after. */
 	TPROXY_RULES_LOOPBACK = 1 << 2,
+	/*
+	 * An instance of `tproxyctl run` in the scope of a load: notes the upstream that its rules
+	 * name in map_marks of the load, see TPROXY_MARK_VIA.
+	 */
+	TPROXY_ADVISES = 1 << 3,
 };
 
 struct tproxy_policy {
@@ -191,6 +196,7 @@ struct tproxy_failed {
  * map_marks, socket storage of a relay's sockets. The relay marks its listening sockets and its
  * upstream sockets; `tproxyctl register` marks the listeners of another proxy. A socket that a
  * marked listener accepts inherits the mark, and sockops adds the connection that it carries.
+ * Clients' sockets have no mark but TPROXY_MARK_VIA.
  */
 enum tproxy_mark_flags {
 	TPROXY_MARK_LISTENER = 1 << 0, /* connections may be redirected to it */
@@ -209,11 +215,17 @@ enum tproxy_mark_flags {
 	 * mark.
 	 */
 	TPROXY_MARK_EXEMPT = 1 << 4,
+	/*
+	 * A client's socket. If the load redirects it, the relay is to use the upstream in the
+	 * mark, unless that is 0. Set by connect of an instance of `tproxyctl run` that has ADVISES
+	 * in its policy, and read by connect of the load, which runs next.
+	 */
+	TPROXY_MARK_VIA = 1 << 6,
 };
 
 struct tproxy_mark {
-	__u32 flags; /* enum tproxy_mark_flags */
-	__u32 reserved;
+	__u32 flags;	/* enum tproxy_mark_flags */
+	__u32 upstream; /* id, with VIA */
 	__u64 listener; /* kernel half only: key in map_listeners, 0 = not seen at listen() */
 	struct tproxy_conn conn;
 };
