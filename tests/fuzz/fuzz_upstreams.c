@@ -48,6 +48,7 @@ static void check_server(const struct upstream_conf *u)
 	require(!*u->user || is_proxy);
 	require(u->type != UPSTREAM_HTTP || !strchr(u->user, ':'));
 	require(!u->send_name || is_proxy);
+	require(!u->pipeline || u->type == UPSTREAM_SOCKS5);
 	require(u->tls || (!*u->tls_name && !*u->tls_ca && u->tls_verify));
 	require(!u->tls || !u->tls_verify || *u->tls_name);
 	require(u->check_interval_ms == 0 || u->check_interval_ms >= CHECK_LEAST_MS);

@@ -143,11 +143,12 @@ static void test_server(void **state)
 {
 	const struct upstream_conf *u;
 
-	expect_good("[upstream a]\ntype = socks5\naddress = 192.0.2.8:1080\n"
-		    "[upstream b-_B9]\nuser = alice\naddress: Proxy.Example.com.:3128\n"
-		    "password-file = /p\ntype = http\ntls = yes\ntls-name = x.example\n"
-		    "tls-ca = /ca.pem\nsend-name = yes\nproxy-protocol = v2\n"
-		    "proxy-process = yes\ncheck-interval = 500ms\n");
+	expect_good(
+		"[upstream a]\ntype = socks5\naddress = 192.0.2.8:1080\n"
+		"pipeline = yes\n[upstream b-_B9]\nuser = alice\naddress: Proxy.Example.com.:3128\n"
+		"password-file = /p\ntype = http\ntls = yes\ntls-name = x.example\n"
+		"tls-ca = /ca.pem\nsend-name = yes\nproxy-protocol = v2\n"
+		"proxy-process = yes\ncheck-interval = 500ms\n");
 	assert_int_equal(conf.n, 2);
 	u = &conf.list[0];
 	assert_string_equal(u->name, "a");
@@ -162,6 +163,7 @@ static void test_server(void **state)
 	assert_int_equal(u->when_down, UPSTREAM_DOWN_REFUSE);
 	assert_int_equal(u->down_error, ECONNREFUSED);
 	assert_int_equal(u->check_interval_ms, 0);
+	assert_true(u->pipeline);
 	assert_int_equal(u->line, 1);
 	u = &conf.list[1];
 	assert_string_equal(u->name, "b-_B9");
@@ -176,7 +178,7 @@ static void test_server(void **state)
 	assert_string_equal(u->tls_ca, "/ca.pem");
 	assert_int_equal(u->proxy_header, PROXY_HEADER_V2);
 	assert_int_equal(u->check_interval_ms, 500);
-	assert_int_equal(u->line, 4);
+	assert_int_equal(u->line, 5);
 	assert_null(u->secret);
 }
 
@@ -333,6 +335,8 @@ static void test_types(void **state)
 	expect_wrong_key(
 		"direct", "when-down = direct", 4,
 		"when-down: an upstream of type direct has none; it is for socks5, http, tcp, group");
+	expect_wrong_key("http", "pipeline = yes", 4,
+			 "pipeline: an upstream of type http has none; it is for socks5");
 }
 
 static void test_values(void **state)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The password of an upstream is nowhere but in its own page of the relay's memory: not in the
+command line, the environment, the log, a map, a page, the metrics or a core dump. Each search finds
+something that is no secret, so that it is known to search."""
+
+import base64
+import contextlib
+import os
+import re
+import resource
+import selectors
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+import maps
+import programs
+import wire
+from harness import SERVER
+from programs import RELAY_GID, RELAY_UID
+from test_admin import Admin
+from test_log import path, reload  # noqa: F401 (path is a fixture)
+
+USER, PASSWORD = "known-user", "swordfish-5f1e77"
+CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode())
+# Also without its last group, whose form depends on what follows.
+SECRETS = [PASSWORD.encode(), CREDENTIALS, CREDENTIALS[-16:-4]]
+FORBIDDEN_PORT = 4712
+
+
+def serve_connect(listener):
+    """An HTTP proxy that asks for the password, and echoes what comes through a tunnel."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is listener:
+                    sock, _ = listener.accept()
+                    answer_connect(sock)
+                    selector.register(sock, selectors.EVENT_READ)
+                    continue
+                data = b""
+                with contextlib.suppress(ConnectionResetError):
+                    data = key.fileobj.recv(1 << 16)
+                if data:
+                    key.fileobj.sendall(data)
+                else:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+
+def answer_connect(sock):
+    request = b""
+    while b"\r\n\r\n" not in request:
+        data = sock.recv(1)
+        if not data:
+            return
+        request += data
+    if b"Basic " + CREDENTIALS + b"\r\n" not in request:
+        status = b"407 Proxy Authentication Required"
+    elif request.startswith(b"CONNECT %s:%d " % (SERVER.encode(), FORBIDDEN_PORT)):
+        status = b"403 Forbidden"
+    else:
+        status = b"200 OK"
+    sock.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+
+def is_refused():
+    """Connects to a destination that the proxy forbids: a reset, or, for a second after one, an
+    error of connect()."""
+    with contextlib.suppress(PermissionError, ConnectionResetError):
+        sock = wire.connect((SERVER, FORBIDDEN_PORT))
+        assert not sock.recv(1), "the destination is not refused"
+
+
+@pytest.fixture
+def directory(path):  # noqa: F811
+    """Where the relay's user may write: its core dump, and the socket of --admin."""
+    os.chown(path.parent, RELAY_UID, RELAY_GID)
+    return path.parent
+
+
+def write_password(directory, text, name="password"):
+    password = directory / name
+    password.touch()
+    os.chown(password, RELAY_UID, RELAY_GID)
+    password.chmod(0o600)
+    password.write_text(text)
+    return password
+
+
+@pytest.fixture
+def relay(loaded, directory, path):  # noqa: F811
+    """A relay that has connected through the proxy, was refused a destination, and was reloaded
+    with a wrong password file and a good one."""
+    proxy = loaded.listen()
+    proxy.settimeout(None)
+    loaded.task(serve_connect, proxy, place=loaded.server)
+    address, port = proxy.getsockname()
+    password = write_password(directory, PASSWORD + "\n")
+    path.write_text(f"[relay]\ndefault-upstream = corp\n[upstream corp]\ntype = http\n"
+                    f"address = {address}:{port}\nuser = {USER}\npassword-file = {password}\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    relay = loaded.start_relay(
+        "--config", path, "--admin", directory / "admin.sock", "--connection-log=json",
+        wrapper=["env", "-C", directory, *programs.unprivileged(RELAY_UID, RELAY_GID)])
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    client = loaded.connect((SERVER, 4711))
+    client.sendall(b"through")
+    assert wire.read_exactly(client, 7) == b"through"
+    for _ in range(3):
+        loaded.run_in(is_refused)
+    write_password(directory, f"{PASSWORD}\n{PASSWORD}\n")
+    reload(relay, "going on with the configuration before")
+    write_password(directory, PASSWORD)
+    reload(relay, "read the configuration again")
+    other = loaded.connect((SERVER, 4711))
+    other.sendall(b"again")
+    assert wire.read_exactly(other, 5) == b"again"
+    return relay
+
+
+def search(where, data, known):
+    """Asserts that the bytes have no form of the password, and what is @known."""
+    assert known in data, f"the search of {where} has found nothing"
+    for secret in SECRETS:
+        assert secret not in data, f"the password is in {where}"
+
+
+def map_bytes(pin):
+    """All keys and values of a pinned map."""
+    def to_bytes(value):
+        if isinstance(value, list):
+            return bytes(int(byte, 16) for byte in value if isinstance(byte, str))
+        return str(value).encode()
+
+    result = b""
+    for entry in maps.bpftool("map", "dump", "pinned", pin) or []:
+        for value in (entry.get("key"), entry.get("value"),
+                      *(cpu["value"] for cpu in entry.get("values", []))):
+            result += to_bytes(value)
+    return result
+
+
+def core_of(relay, directory):
+    """The core dump that the kernel writes, or, if it would go elsewhere, the memory that would be
+    in it: all mappings but those of MADV_DONTDUMP."""
+    if re.match("[|/]", Path("/proc/sys/kernel/core_pattern").read_text()):
+        return dumped_memory(relay.pid)
+    relay.killed = True
+    relay.signal(signal.SIGABRT)
+    relay.wait()
+    return b"".join(core.read_bytes() for core in directory.glob("core*"))
+
+
+def dumped_memory(pid):
+    result = b""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for mapping in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )",
+                                Path(f"/proc/{pid}/smaps").read_text()):
+            first, last = (int(word, 16) for word in mapping.split()[0].split("-"))
+            if " dd" in mapping.rpartition("VmFlags:")[2]:
+                continue
+            with contextlib.suppress(OSError, ValueError, OverflowError):
+                memory.seek(first)
+                result += memory.read(last - first)
+    return result
+
+
+def test_outside_of_the_process(loaded, relay, directory):
+    """To see it fail: log the password in read_secret(); or give it to the relay in its
+    environment."""
+    process = Path(f"/proc/{relay.pid}")
+    search("the command line", (process / "cmdline").read_bytes(), b"--config")
+    search("the environment", (process / "environ").read_bytes(), b"LC_ALL")
+    for name, text in loaded.logs().items():
+        search(name, text.encode(), b"")
+    relay.says("HTTP 403")
+    assert str(directory / "password") in relay.text()
+    admin = Admin(loaded, directory / "admin.sock")
+    for page, known in (("/", b"<html lang"), ("/state.json", b'"version"'),
+                        ("/metrics", b"tproxy_relay_")):
+        search(page, admin.get(page).encode(), known)
+    searched = {}
+    for pin in loaded.pins.path.glob("map_*"):
+        if maps.bpftool("map", "show", "pinned", pin)["type"] not in ("ringbuf", "array_of_maps"):
+            searched[pin.name] = map_bytes(pin)
+    assert len(searched) > 20
+    search("the maps", b"".join(searched.values()), socket.inet_aton(SERVER))
+
+
+@pytest.mark.skipif(programs.SANITIZED, reason="sanitizers map terabytes, and write no core")
+def test_core_dump(relay, directory):
+    """To see it fail: leave out madvise() in secret_create(), or explicit_bzero() in
+    handshake_destroy()."""
+    search("the core dump", core_of(relay, directory), USER.encode())
