@@ -194,8 +194,10 @@ static void on_bridge_failed(void *data, int error, const char *why)
 {
 	struct session *s = data;
 
-	s->connect_error = error;
+	why = why ? why : strerror(error);
 	s->why = why;
+	log_limited(&s->upstream->failed_log, LOG_LEVEL_WARNING,
+		    "connection through upstream '%s' is lost: %s", s->upstream->conf.name, why);
 	session_reset_by(s, SESSION_SERVER);
 }
 

@@ -291,7 +291,7 @@ static void no_address(struct dial *d, struct place *p)
 	d->error = EHOSTUNREACH;
 	d->local = false;
 	snprintf(d->why, sizeof(d->why), "its name %.80s has no address: %s", u->conf.host,
-		 strerror(r < 0 ? -r : ENOENT));
+		 resolver_error_text(r < 0 ? r : -ENOENT));
 	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s", u->conf.name, d->why);
 	fail_place(p, HEALTH_NAME, EHOSTUNREACH, d->why);
 }

@@ -7,8 +7,8 @@
  * resolver::lock protects all entries and questions. It is never held during a call of c-ares,
  * whose callback takes it. An entry that is being asked for is not freed.
  *
- * The channel of c-ares exists while there are questions. It is made anew for the next ones, and
- * reads the files of the system then.
+ * The channel of c-ares exists while there are questions. Each new one reads the files of the
+ * system.
  */
 #include "resolver.h"
 
@@ -174,6 +174,22 @@ static struct resolved *entry_of(struct resolver *r, const char *host)
 	return e;
 }
 
+const char *resolver_error_text(int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return "there is no such name, or it has no address";
+	case -ETIMEDOUT:
+		return "the name servers do not answer";
+	case -ECONNREFUSED:
+		return "the name servers cannot be reached, or give no answer";
+	case -EIO:
+		return "the name servers have failed";
+	default:
+		return strerror(-error);
+	}
+}
+
 /* Gives a question the answer that is known, and hands it to its port. */
 static void answer(struct resolved *e, struct resolver_question *q)
 {
@@ -201,7 +217,7 @@ static void note_failure(struct resolver *r, struct resolved *e, int error)
 	const uint64_t first = r->config.retry_ms ? r->config.retry_ms : RETRY_MS;
 
 	if (e->added && !e->failing)
-		log_warning("cannot resolve \"%s\": %s%s", e->host, strerror(-error),
+		log_warning("cannot resolve \"%s\": %s%s", e->host, resolver_error_text(error),
 			    e->n ? "; its last addresses stay in use" : "");
 	e->retry_ms = !e->failing ? first : e->retry_ms * 2 < most ? e->retry_ms * 2 : most;
 	e->due_ms = monotonic_coarse_ms() + e->retry_ms;

@@ -78,6 +78,9 @@ size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, si
  */
 int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms);
 
+/* Returns a text for a negative errno of this file, such as "there is no such name". */
+const char *resolver_error_text(int error);
+
 /* A port delivers answers in the thread of one event base, which creates, uses and frees it. */
 struct resolver_port *resolver_port_new(struct resolver *resolver, struct event_base *base);
 /* Cancels the questions that are left. NULL is ignored. */

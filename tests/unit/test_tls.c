@@ -829,7 +829,7 @@ static void test_urgent(void **state)
 	expect_end();
 }
 
-static void serve_deaf(struct fixture *fixture, SSL *ssl, int fd)
+static void serve_unread(struct fixture *fixture, SSL *ssl, int fd)
 {
 	while (f.stage < 2)
 		usleep(200);
@@ -841,7 +841,7 @@ static void test_stop(void **state)
 {
 	size_t written = 0, i;
 
-	start_server(serve_deaf);
+	start_server(serve_unread);
 	start_bridge();
 	run_until(f.opened);
 	for (i = 0; i < 1000 && fill_near(&written); i++)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""An upstream that is reached over TLS: HAProxy terminates it. Its type is `tcp`, so that
+the test has both ends of the stream, unless a proxy's protocol is part of what is tested."""
+
+import socket
+import time
+from functools import partial
+
+import pytest
+
+import host
+import wire
+from harness import SERVER
+from terminator import NAME, Authority, accepts
+from terminator import authority, certificate, relay_via, terminator  # fixtures
+from wire import EOF, RESET, Stream
+
+pytestmark = pytest.mark.needs("haproxy", "openssl")
+
+# Where clients connect: nobody listens there.
+ELSEWHERE = (SERVER, 7)
+
+
+def lines(address, authority, name=NAME, kind="tcp"):
+    return [f"type = {kind}", f"address = {address[0]}:{address[1]}", "tls = yes",
+            f"tls-name = {name}", f"tls-ca = {authority.certificate}"]
+
+
+@pytest.fixture
+def through(loaded, authority, terminator, relay_via):
+    """A relay that sends everything over TLS to a listener of the test. Returns the listener and
+    the HAProxy between."""
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname())
+    relay_via(*lines(proxy.address, authority))
+    return listener, proxy
+
+
+def microsocks(bed):
+    bed.start("/usr/bin/microsocks", "-i", SERVER, "-p", "1080")
+    host.wait_until(lambda: accepts(bed, (SERVER, 1080)), "microsocks listens")
+
+
+def pair(bed, listener):
+    client = bed.connect(ELSEWHERE)
+    client.sendall(b"first")
+    server, _ = bed.accept(listener)
+    assert wire.read_exactly(server, 5) == b"first"
+    return client, server
+
+
+def test_half_close(loaded, through):
+    """Both directions work, and each ends on its own. To see it fail: in move_down() of tls.c, do
+    not shut the pair down at close_notify; in session_destroy(), close the bridge with a reset."""
+    listener, _ = through
+    client, server = pair(loaded, listener)
+    wire.exchange(client, server)
+    client.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(server) == (b"", EOF)
+    server.sendall(b"late")
+    server.close()
+    assert wire.read_to_end(client) == (b"late", EOF)
+
+
+def test_server_ends_first(loaded, through):
+    listener, _ = through
+    client, server = pair(loaded, listener)
+    server.shutdown(socket.SHUT_WR)
+    assert wire.read_to_end(client) == (b"", EOF)
+    client.sendall(b"late")
+    client.close()
+    assert wire.read_to_end(server) == (b"late", EOF)
+
+
+def test_cut_off(loaded, through):
+    """The proxy is killed: its kernel ends the stream with a FIN, without close_notify. The client
+    sees a reset, not an end. To see it fail: take every end of a TLS stream for close_notify."""
+    listener, proxy = through
+    client, server = pair(loaded, listener)
+    server.sendall(b"half of it")
+    assert wire.read_exactly(client, 10) == b"half of it"
+    proxy.kill()
+    assert wire.ended_by(client) == RESET
+    host.wait_until(lambda: "without close_notify" in loaded.relay.text(), "the log says why")
+
+
+def test_client_resets(loaded, through):
+    """A client's reset reaches the proxy, and through it the server."""
+    listener, _ = through
+    client, server = pair(loaded, listener)
+    wire.reset(client)
+    assert wire.read_to_end(server)[0] == b""
+
+
+@pytest.mark.deadline(60)
+def test_bulk(loaded, through):
+    """64 MiB each way at the same time, every byte checked, to a reader that pauses."""
+    listener, _ = through
+    up, down = Stream("up", 64 << 20), Stream("down", 64 << 20)
+    client = loaded.connect(ELSEWHERE)
+    server, _ = loaded.accept(listener)
+    task = loaded.task(wire.swap_streams, server, down, place=loaded.server)
+    received = wire.swap_streams(client, up, pause_every=16 << 20, pause=partial(time.sleep, 0.05))
+    assert received == (down.size, down.sha256())
+    assert task.result(timeout=30) == (up.size, up.sha256())
+
+
+def test_many(loaded, through):
+    """Connections one after the other, which resume TLS sessions, and beside each other."""
+    listener, _ = through
+    pairs = [pair(loaded, listener) for _ in range(20)]
+    for client, server in pairs:
+        wire.exchange(client, server)
+        client.close()
+        assert wire.read_to_end(server) == (b"", EOF)
+        server.close()
+    client, server = pair(loaded, listener)
+    wire.exchange(client, server)
+
+
+def refused(bed, listener, why):
+    assert wire.RESET == bed.run_in(wire.fate, ELSEWHERE, b"secret")
+    host.wait_until(lambda: why in bed.relay.text(), f"the log has {why!r}")
+    listener.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_wrong_authority(loaded, authority, terminator, relay_via):
+    """To see this and the next two fail: do not verify."""
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname())
+    relay_via(*lines(proxy.address, Authority(loaded.directory, "other")))
+    refused(loaded, listener, "certificate refused: unable to get local issuer certificate")
+
+
+def test_wrong_name(loaded, authority, terminator, relay_via):
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname())
+    relay_via(*lines(proxy.address, authority, name="other.example.test"))
+    refused(loaded, listener, "ostname mismatch")
+
+
+def test_expired(loaded, authority, terminator, relay_via):
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname(), authority.issue(days=-1))
+    relay_via(*lines(proxy.address, authority))
+    refused(loaded, listener, "certificate refused: certificate has expired")
+
+
+def test_not_verified(loaded, authority, terminator, relay_via):
+    """tls-verify = no takes what is refused above."""
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname(), authority.issue(days=-1))
+    relay_via("type = tcp", f"address = {proxy.address[0]}:{proxy.address[1]}", "tls = yes",
+              "tls-verify = no")
+    wire.exchange(*pair(loaded, listener))
