@@ -34,11 +34,14 @@
 
 /* Attempts that run at the same time. */
 #define ATTEMPTS 2
-/* The time for an upstream to answer: one SYN may be lost. */
-#define ANSWER_MS 2000
-/* Interval of the walks while the policy is to wait, and while a name has no address yet. */
-#define WAIT_MS	   250
-#define RESOLVE_MS 50
+/* answer_ms: one SYN may be lost. */
+struct dial_times dial_times = {
+	.second_ms = 250,
+	.answer_ms = 2000,
+	.wait_ms = 250,
+	.resolve_ms = 50,
+};
+
 /* Limit of the addresses of one upstream that a dial tries. */
 #define ADDRESSES_MAX 4
 
@@ -128,7 +131,7 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 	char why[HEALTH_WHY_LEN];
 
 	if (a->started_us >= winner->started_us || a->upstream == winner->upstream ||
-	    (usual_us && us < 2 * usual_us + DIAL_SECOND_MS * 1000))
+	    (usual_us && us < 2 * usual_us + dial_times.second_ms * UINT64_C(1000)))
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
 		 winner->upstream->conf.name);
@@ -138,7 +141,8 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 /* The dial ends before this attempt. expired: it had all the time that there is. */
 static void judge_silence(struct attempt *a, struct place *p, bool expired)
 {
-	if (attempt_is_unanswered(a) && (expired || attempt_us(a) >= ANSWER_MS * 1000))
+	if (attempt_is_unanswered(a) &&
+	    (expired || attempt_us(a) >= dial_times.answer_ms * UINT64_C(1000)))
 		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 }
 
@@ -372,7 +376,7 @@ static void set_timer(struct dial *d, uint64_t ms)
 static void set_attempt_timer(struct dial *d)
 {
 	if (d->next < d->n_places)
-		set_timer(d, running(d) < ATTEMPTS ? DIAL_SECOND_MS : ANSWER_MS);
+		set_timer(d, running(d) < ATTEMPTS ? dial_times.second_ms : dial_times.answer_ms);
 	else
 		event_del(&d->timer);
 }
@@ -490,7 +494,8 @@ static void drop_slow(struct dial *d)
 	if (!attempt_is_unanswered(oldest)) {
 		/* The other one may be answered neither; then wait for what comes. */
 		oldest = oldest == d->attempts ? &d->attempts[1] : d->attempts;
-		if (!attempt_is_unanswered(oldest) || attempt_us(oldest) < ANSWER_MS * 1000)
+		if (!attempt_is_unanswered(oldest) ||
+		    attempt_us(oldest) < dial_times.answer_ms * UINT64_C(1000))
 			return;
 	}
 	oldest->how = HEALTH_TIMEOUT;
@@ -533,7 +538,7 @@ static void policy(struct dial *d)
 	const bool first = d->places[d->n_places - 1].upstream != d->request.set->direct;
 
 	if (d->unresolved) {
-		set_timer(d, RESOLVE_MS);
+		set_timer(d, dial_times.resolve_ms);
 		return;
 	}
 	if (conf->when_down == UPSTREAM_DOWN_DIRECT && first) {
@@ -543,7 +548,7 @@ static void policy(struct dial *d)
 	}
 	if (conf->when_down == UPSTREAM_DOWN_WAIT &&
 	    monotonic_coarse_ms() - d->started_ms < conf->down_wait_ms) {
-		set_timer(d, WAIT_MS);
+		set_timer(d, dial_times.wait_ms);
 		return;
 	}
 	if (!d->failed)

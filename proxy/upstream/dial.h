@@ -3,8 +3,8 @@
  * A dial: reaching the destination of one session through an upstream or a group. It makes attempts
  * in the group's order. An attempt is connect(), TLS if the upstream has it, and the handshakes of
  * its protocol, at one address of one upstream. A failed attempt is followed by the next one
- * immediately. If an attempt has no result after DIAL_SECOND_MS, the next one starts beside it: at
- * most two run at the same time. The first whose handshake is done wins, and the other is closed.
+ * immediately. If an attempt has no result after 250 ms, the next one starts beside it: at most two
+ * run at the same time. The first whose handshake is done wins, and the other is closed.
  *
  * Nothing of the client is read before that, so any attempt can be the first or the last one.
  *
@@ -22,8 +22,13 @@
 
 #include "request.h"
 
-/* When the second attempt starts. */
-#define DIAL_SECOND_MS 250
+/* Only tests change them. */
+extern struct dial_times {
+	uint32_t second_ms;  /* an attempt without a result is joined by the next one */
+	uint32_t answer_ms;  /* the time for an upstream to answer, see dial.c */
+	uint32_t wait_ms;    /* interval of the walks while the policy is to wait */
+	uint32_t resolve_ms; /* and while a name has no address yet */
+} dial_times;
 
 struct dial;
 

@@ -1,0 +1,742 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Tests proxy/upstream/dial.c and attempt.c: the order of attempts, the second one, what counts for
+ * the health of an upstream, and the policies. The servers are sockets of the test on loopback, and
+ * the protocol is that of this file. Each test checks that no descriptor is left.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "monotonic.h"
+#include "parse.h"
+#include "upstream/dial.h"
+#include "upstream/handshake.h"
+#include "upstreams.h"
+#include "util.h"
+
+/*
+ * The relay says "HI\n". The upstream answers with one byte: Y, N (refuses the destination) or P
+ * (refuses the password).
+ */
+static enum handshake_result greet(void *state, const struct handshake_target *target,
+				   struct handshake_io *io)
+{
+	if (io->in_len == 0) {
+		memcpy(io->out, "HI\n", io->out_len = 3);
+		return HANDSHAKE_AGAIN;
+	}
+	io->taken = 1;
+	switch (io->in[0]) {
+	case 'Y':
+		return HANDSHAKE_DONE;
+	case 'N':
+		io->error = ENETUNREACH;
+		strcpy(io->why, "not today");
+		return HANDSHAKE_ERROR;
+	}
+	io->error = EACCES;
+	strcpy(io->why, "password refused");
+	return HANDSHAKE_UNUSABLE;
+}
+
+static enum handshake_result announce(void *state, const struct handshake_target *target,
+				      struct handshake_io *io)
+{
+	memcpy(io->out, "PROXY\n", io->out_len = 6);
+	io->more = true;
+	return HANDSHAKE_DONE;
+}
+
+/* In place of the program's protocols. */
+const struct handshake_ops socks5_ops = { .name = "fake", .answers_first = true, .step = greet };
+const struct handshake_ops http_connect_ops = { .name = "fake", .step = greet };
+const struct handshake_ops proxy_header_ops = { .name = "header", .step = announce };
+
+#define SERVERS 3
+
+static const char *const names[SERVERS] = { "a", "b", "c" };
+
+struct fixture {
+	struct event_base *base;
+	struct sockaddr_in addr[SERVERS], dst;
+	int listener[SERVERS]; /* -1: the port is closed */
+	int server[SERVERS];   /* the last connection that was accepted, or -1 */
+	int client, peer;      /* a pair in place of the client's connection */
+	union sockaddr_any client_addr, dst_addr;
+	struct upstreams *set;
+	struct dial *dial;
+	int done; /* calls of the callback */
+	struct dial_result result;
+	char why[256];
+	int descriptors;
+};
+
+static int count_descriptors(void)
+{
+	_cleanup_closedir_ DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	return n;
+}
+
+static int listen_on(struct sockaddr_in *addr)
+{
+	socklen_t len = sizeof(*addr);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	addr->sin_family = AF_INET;
+	addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+	return fd;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	int pair[2], i;
+
+	assert_non_null(f);
+	signal(SIGPIPE, SIG_IGN);
+	dial_times = (struct dial_times){ .second_ms = 60, .answer_ms = 250, .wait_ms = 50 };
+	f->descriptors = count_descriptors();
+	f->base = event_base_new();
+	for (i = 0; i < SERVERS; i++) {
+		f->listener[i] = listen_on(&f->addr[i]);
+		f->server[i] = -1;
+	}
+	f->dst = f->addr[SERVERS - 1];
+	f->dst_addr.in = f->dst;
+	f->client_addr.in = f->dst;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	f->client = pair[0];
+	f->peer = pair[1];
+	f->result.fd = -1;
+	*state = f;
+	return 0;
+}
+
+static void close_server(struct fixture *f, int i)
+{
+	if (f->listener[i] >= 0)
+		close(TAKE_FD(f->listener[i]));
+	if (f->server[i] >= 0)
+		close(TAKE_FD(f->server[i]));
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	dial_free(f->dial);
+	assert_null(f->dial);
+	for (i = 0; i < SERVERS; i++)
+		close_server(f, i);
+	if (f->result.fd >= 0)
+		close(f->result.fd);
+	close(f->client);
+	close(f->peer);
+	upstreams_unref(f->set);
+	event_base_free(f->base);
+	assert_int_equal(count_descriptors(), f->descriptors);
+	free(f);
+	return 0;
+}
+
+/* A group "all" of the first n servers, with the type of its members. */
+static struct upstream_conf *group_of(struct fixture *f, size_t n, enum upstream_type type)
+{
+	struct upstream_conf *group;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		add_upstream(names[i], type, &f->addr[i]);
+	group = add_upstream("all", UPSTREAM_GROUP, NULL);
+	group->n_members = n;
+	for (i = 0; i < n; i++)
+		strcpy(group->members[i].name, names[i]);
+	return group;
+}
+
+static void on_done(void *data, const struct dial_result *result)
+{
+	struct fixture *f = data;
+
+	/* The owner's pointer must be usable no more. */
+	assert_null(f->dial);
+	f->done++;
+	f->result = *result;
+	snprintf(f->why, sizeof(f->why), "%s", result->why ? result->why : "");
+}
+
+static void start_with(struct fixture *f, int fd, sa_family_t family)
+{
+	const struct dial_request request = {
+		.base = f->base,
+		.set = f->set,
+		.upstream = f->set->by_default,
+		.dst = &f->dst_addr,
+		.client = &f->client_addr,
+		.client_fd = f->client,
+		.fd = fd,
+		.family = family,
+		.exempt = true,
+		.done = on_done,
+		.data = f,
+	};
+
+	if (f->result.fd >= 0)
+		close(f->result.fd);
+	f->done = 0;
+	f->result = (struct dial_result){ .fd = -1 };
+	dial_start(&request, &f->dial);
+}
+
+/* Starts a dial through the group, or through the only upstream. */
+static void start(struct fixture *f)
+{
+	if (!f->set)
+		f->set = make_upstreams("all", NULL);
+	start_with(f, -1, AF_INET);
+}
+
+static void pass(struct fixture *f)
+{
+	event_base_loop(f->base, EVLOOP_NONBLOCK);
+	usleep(1000);
+}
+
+/* Waits until the dial is done. */
+static void wait_done(struct fixture *f)
+{
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+
+	while (!f->done && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	assert_int_equal(f->done, 1);
+}
+
+static bool accepted(struct fixture *f, int i)
+{
+	int fd = accept4(f->listener[i], NULL, NULL, SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return false;
+	if (f->server[i] >= 0)
+		close(f->server[i]);
+	f->server[i] = fd;
+	return true;
+}
+
+/* Waits until server i has got the greeting @text. */
+static void wait_greeted(struct fixture *f, int i, const char *text)
+{
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+	char got[64] = "";
+	ssize_t n = -1;
+
+	while (!accepted(f, i) && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	while (n < 0 && monotonic_coarse_ms() < end_ms) {
+		pass(f);
+		n = recv(f->server[i], got, sizeof(got) - 1, 0);
+	}
+	assert_string_equal(got, text);
+}
+
+static void answer(struct fixture *f, int i, const char *text)
+{
+	assert_int_equal(send(f->server[i], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static struct upstream *find(struct fixture *f, const char *name)
+{
+	struct upstream *u = upstreams_find(f->set, upstream_id(name));
+
+	assert_non_null(u);
+	return u;
+}
+
+static struct health_snapshot health_of(struct fixture *f, const char *name)
+{
+	struct health_snapshot s;
+
+	health_read(&find(f, name)->health, &s);
+	return s;
+}
+
+/* The dial succeeded through the upstream, and bytes pass to its server i. */
+static void assert_through(struct fixture *f, const char *name, int i)
+{
+	char byte = 0;
+
+	assert_true(f->result.fd >= 0);
+	assert_string_equal(f->result.upstream->conf.name, name);
+	assert_int_equal(send(f->result.fd, "x", 1, 0), 1);
+	while (f->server[i] < 0 && accepted(f, i))
+		;
+	usleep(1000);
+	assert_int_equal(recv(f->server[i], &byte, 1, 0), 1);
+	assert_int_equal(byte, 'x');
+}
+
+/* The server's connection was closed or reset by the relay. */
+static void assert_closed(struct fixture *f, int i)
+{
+	struct pollfd fd = { .fd = f->server[i], .events = POLLIN };
+	char bytes[64];
+	ssize_t n;
+
+	do {
+		assert_int_equal(poll(&fd, 1, 10000), 1);
+		n = recv(f->server[i], bytes, sizeof(bytes), 0);
+	} while (n > 0);
+	assert_true(n == 0 || errno == ECONNRESET);
+}
+
+static void test_first_member_wins(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	assert_int_equal(f->done, 0);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_false(accepted(f, 1));
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+	assert_true(health_of(f, "a").ewma_us > 0);
+	assert_int_equal(health_of(f, "b").dials, 0);
+}
+
+/* To see it fail: call policy() after the first failure. */
+static void test_refused_connect_goes_to_the_next(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 3, UPSTREAM_TCP);
+	close_server(f, 0);
+	close_server(f, 1);
+	start(f);
+	wait_done(f);
+	assert_through(f, "c", 2);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_CONNECT], 1);
+	assert_int_equal(health_of(f, "b").error, ECONNREFUSED);
+	assert_int_equal(health_of(f, "c").failed, 0);
+}
+
+static void test_reset_in_handshake_goes_to_the_next(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	close(TAKE_FD(f->server[0]));
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_HANDSHAKE], 1);
+}
+
+static void test_refused_password_goes_to_the_next(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "P");
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_AUTH], 1);
+	assert_string_equal(health_of(f, "a").why, "password refused");
+}
+
+/*
+ * What the upstream says of the destination is the end, and no failure of the upstream. To see it
+ * fail: handle ATTEMPT_REFUSED as ATTEMPT_FAILED.
+ */
+static void test_refused_destination_is_the_end(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "N");
+	wait_done(f);
+	assert_int_equal(f->result.fd, -1);
+	assert_int_equal(f->result.error, ENETUNREACH);
+	assert_true(f->result.refused);
+	assert_string_equal(f->result.upstream->conf.name, "a");
+	assert_string_equal(f->why, "not today");
+	assert_false(accepted(f, 1));
+	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+	assert_int_equal(atomic_load(&find(f, "a")->figures.refused), 1);
+}
+
+/*
+ * The first upstream accepts and is silent. After a while the second one is dialled beside it, and
+ * wins: the first is closed, and counts as failed. To see it fail: set no timer in
+ * set_attempt_timer(); do not call judge_loser().
+ */
+static void test_second_dial_wins(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start_ms = monotonic_coarse_ms();
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.second_ms);
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
+/* The first one answers after the second one has begun, and wins. That is no failure of either. */
+static void test_first_dial_wins_late(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_closed(f, 1);
+	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "b").failed, 0);
+}
+
+/*
+ * All are down: the dial fails with the stated errno, and dials nobody. To see it fail: ignore
+ * HEALTH_REFUSED in next_place().
+ */
+static void test_all_down(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	group_of(f, 2, UPSTREAM_TCP)->down_error = EHOSTUNREACH;
+	close(TAKE_FD(f->listener[0]));
+	close(TAKE_FD(f->listener[1]));
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		start(f);
+		wait_done(f);
+		assert_int_equal(f->result.error, EHOSTUNREACH);
+		assert_true(f->result.refused);
+		assert_string_equal(f->why, "Connection refused");
+	}
+	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	assert_int_equal(health_of(f, "b").state, HEALTH_DOWN);
+	start(f);
+	wait_done(f);
+	assert_int_equal(f->result.error, EHOSTUNREACH);
+	assert_string_equal(f->why, "all of its members are down");
+	assert_string_equal(f->result.upstream->conf.name, "all");
+	assert_int_equal(health_of(f, "a").dials, HEALTH_FAILURES);
+}
+
+/* One that is down gets one dial after its back-off; others do not wait for it. */
+static void test_trial(void **state)
+{
+	struct fixture *f = *state;
+	struct dial *trial;
+	struct health *h;
+	int i;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	h = &find(f, "a")->health;
+	for (i = 0; i < HEALTH_FAILURES; i++)
+		health_failed(h, HEALTH_CONNECT, ECONNREFUSED, "", monotonic_coarse_ms());
+	atomic_store(&h->retry_ms, monotonic_coarse_ms());
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
+	/* Its owner's pointer is elsewhere now: the trial must not end before the next dial does.
+	 */
+	trial = f->dial;
+	f->dial = NULL;
+	start(f);
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	f->dial = trial;
+	dial_free(trial);
+	f->dial = NULL;
+	/* Given up: the next dial tries again. */
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+}
+
+static void test_when_down_direct(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_TCP)->when_down = UPSTREAM_DOWN_DIRECT;
+	close_server(f, 0);
+	close_server(f, 1);
+	start(f);
+	wait_done(f);
+	assert_through(f, "direct", 2);
+}
+
+/* The destination's own error is told then. */
+static void test_when_down_direct_fails_too(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 1, UPSTREAM_TCP)->when_down = UPSTREAM_DOWN_DIRECT;
+	close_server(f, 0);
+	close_server(f, 2);
+	upstreams_conf.list[1].down_error = EACCES;
+	start(f);
+	wait_done(f);
+	assert_int_equal(f->result.fd, -1);
+	assert_int_equal(f->result.error, ECONNREFUSED);
+	assert_true(f->result.refused);
+}
+
+/* To see it fail: end the dial in policy() for UPSTREAM_DOWN_WAIT too. */
+static void test_when_down_wait(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group = group_of(f, 1, UPSTREAM_TCP);
+	uint64_t start_ms = monotonic_coarse_ms();
+
+	group->when_down = UPSTREAM_DOWN_WAIT;
+	group->down_wait_ms = 60000;
+	close_server(f, 0);
+	start(f);
+	while (health_of(f, "a").dials < 2 && monotonic_coarse_ms() < start_ms + 20000)
+		pass(f);
+	assert_int_equal(f->done, 0);
+	f->listener[0] = listen_on(&f->addr[0]);
+	wait_done(f);
+	assert_through(f, "a", 0);
+}
+
+static void test_when_down_wait_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group = group_of(f, 1, UPSTREAM_TCP);
+
+	group->when_down = UPSTREAM_DOWN_WAIT;
+	group->down_wait_ms = 100;
+	close_server(f, 0);
+	start(f);
+	wait_done(f);
+	assert_int_equal(f->result.error, ECONNREFUSED);
+}
+
+/*
+ * The session's time is over. SOCKS5 answers before it connects: silence is the upstream's. To see
+ * it fail: do not call judge_silence() in dial_expire().
+ */
+static void test_expire_unanswered(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	dial_expire(f->dial);
+	assert_int_equal(f->done, 1);
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_true(f->result.expired);
+	assert_false(f->result.refused);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	assert_closed(f, 0);
+}
+
+/* An HTTP proxy answers when it has connected: its silence may be the destination's. */
+static void test_expire_without_verdict(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 1, UPSTREAM_HTTP);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	dial_expire(f->dial);
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/* The client has gone. */
+static void test_client_leaves(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	dial_free(f->dial);
+	assert_closed(f, 0);
+	assert_closed(f, 1);
+	assert_int_equal(f->done, 0);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+static void test_unix_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, NULL);
+	char dir[] = "/tmp/tproxy-dial-XXXXXX";
+
+	assert_non_null(mkdtemp(dir));
+	u->addr.un = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(u->addr.un.sun_path, sizeof(u->addr.un.sun_path), "%s/socket", dir);
+	close(f->listener[0]);
+	f->listener[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(f->listener[0], &u->addr.sa, sizeof(u->addr.un)), 0);
+	assert_int_equal(listen(f->listener[0], 8), 0);
+	f->set = make_upstreams("all", NULL);
+	start_with(f, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), AF_INET);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+	assert_false(f->result.is_tcp);
+	unlink(find(f, "all")->conf.addr.un.sun_path);
+	rmdir(dir);
+}
+
+/* The prepared socket is used if its family fits, and closed otherwise. */
+static void test_prepared_socket(void **state)
+{
+	struct fixture *f = *state;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	group_of(f, 1, UPSTREAM_TCP);
+	f->set = make_upstreams("all", NULL);
+	start_with(f, fd, AF_INET);
+	wait_done(f);
+	assert_int_equal(f->result.fd, fd);
+	assert_through(f, "a", 0);
+	close(TAKE_FD(f->server[0]));
+	start_with(f, socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), AF_INET6);
+	wait_done(f);
+	assert_through(f, "a", 0);
+}
+
+/*
+ * Without a descriptor for the second attempt the first one goes on, and the second one is no
+ * failure of its upstream. To see it fail: count ATTEMPT_LOCAL as a failure.
+ */
+static void test_no_descriptor_for_the_second(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit limit, none;
+	int i, last = dup(0);
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = limit;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_NOFILE, &none);
+	for (i = 0; (uint32_t)i < 2 * dial_times.second_ms; i++)
+		pass(f);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	close(last);
+	assert_int_equal(f->done, 0);
+	assert_false(accepted(f, 1));
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "b").failed, 0);
+}
+
+/* A PROXY header goes first, in one segment with what follows. */
+static void test_header_before_handshake(void **state)
+{
+	struct fixture *f = *state;
+
+	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0])->proxy_header = PROXY_HEADER_V2;
+	start(f);
+	wait_greeted(f, 0, "PROXY\nHI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+}
+
+/* Of three silent ones, the third is dialled when the first has had its time. */
+static void test_third_after_two_silent_ones(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 3, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	wait_greeted(f, 2, "HI\n");
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	answer(f, 2, "Y");
+	wait_done(f);
+	assert_through(f, "c", 2);
+}
+
+#define dial_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		dial_test(test_first_member_wins),
+		dial_test(test_refused_connect_goes_to_the_next),
+		dial_test(test_reset_in_handshake_goes_to_the_next),
+		dial_test(test_refused_password_goes_to_the_next),
+		dial_test(test_refused_destination_is_the_end),
+		dial_test(test_second_dial_wins),
+		dial_test(test_first_dial_wins_late),
+		dial_test(test_all_down),
+		dial_test(test_trial),
+		dial_test(test_when_down_direct),
+		dial_test(test_when_down_direct_fails_too),
+		dial_test(test_when_down_wait),
+		dial_test(test_when_down_wait_ends),
+		dial_test(test_expire_unanswered),
+		dial_test(test_expire_without_verdict),
+		dial_test(test_client_leaves),
+		dial_test(test_unix_socket),
+		dial_test(test_prepared_socket),
+		dial_test(test_no_descriptor_for_the_second),
+		dial_test(test_header_before_handshake),
+		dial_test(test_third_after_two_silent_ones),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
