@@ -164,6 +164,7 @@ static __always_inline void record(struct attempt *a, struct client *client)
 {
 	struct tproxy_conn *conn = &client->conn;
 	const __u64 seed = a->policy->seed;
+	const __u64 ids = bpf_get_current_uid_gid();
 
 	__builtin_memset(conn, 0, sizeof(*conn));
 	conn->started_ns = bpf_ktime_get_ns();
@@ -171,7 +172,8 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->cookie = bpf_get_socket_cookie(a->ctx);
 	conn->cgroup_id = bpf_get_current_cgroup_id();
 	conn->pid = bpf_get_current_pid_tgid() >> 32;
-	conn->uid = (__u32)bpf_get_current_uid_gid();
+	conn->uid = (__u32)ids;
+	conn->gid = ids >> 32;
 	conn->dst = *a->dst;
 	conn->rule_counter = rule_word_counter(a->rule);
 	conn->upstream = rule_word_upstream(a->rule);

@@ -136,7 +136,9 @@ struct tproxy_conn {
 	__u64 cookie;	 /* of the client's socket: the id of the connection, key of map_socks */
 	__u64 cgroup_id; /* of the process that called connect() */
 	__u32 pid;	 /* thread group id in the initial PID namespace */
-	__u32 uid;
+	__u32 uid;	 /* real ids, in the initial user namespace */
+	__u32 gid;
+	__u32 reserved;
 	char comm[TPROXY_COMM_LEN];
 	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
 	struct tproxy_endpoint dst; /* the original destination */
@@ -902,12 +904,12 @@ _Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
 _Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 160, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 168, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 176, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 184, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 52, "ABI");
