@@ -62,13 +62,13 @@ static bool is_same(const struct upstream_conf *a, const struct upstream_conf *b
 {
 	return a->id == b->id && a->type == b->type && a->port == b->port && a->tls == b->tls &&
 	       a->tls_verify == b->tls_verify && a->send_name == b->send_name &&
-	       a->proxy_process == b->proxy_process && a->proxy_header == b->proxy_header &&
-	       a->order == b->order && a->n_members == b->n_members &&
-	       a->when_down == b->when_down && a->down_error == b->down_error &&
-	       a->down_wait_ms == b->down_wait_ms && a->check_interval_ms == b->check_interval_ms &&
-	       strcmp(a->host, b->host) == 0 && strcmp(a->tls_name, b->tls_name) == 0 &&
-	       strcmp(a->tls_ca, b->tls_ca) == 0 && strcmp(a->user, b->user) == 0 &&
-	       memcmp(&a->addr, &b->addr, sizeof(a->addr)) == 0 &&
+	       a->pipeline == b->pipeline && a->proxy_process == b->proxy_process &&
+	       a->proxy_header == b->proxy_header && a->order == b->order &&
+	       a->n_members == b->n_members && a->when_down == b->when_down &&
+	       a->down_error == b->down_error && a->down_wait_ms == b->down_wait_ms &&
+	       a->check_interval_ms == b->check_interval_ms && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->tls_name, b->tls_name) == 0 && strcmp(a->tls_ca, b->tls_ca) == 0 &&
+	       strcmp(a->user, b->user) == 0 && memcmp(&a->addr, &b->addr, sizeof(a->addr)) == 0 &&
 	       memcmp(a->members, b->members, sizeof(a->members)) == 0 &&
 	       secret_equal(a->secret, b->secret);
 }

@@ -89,6 +89,7 @@ struct upstream_conf {
 	struct secret *secret; /* owned; NULL: no password */
 	char password_file[PATH_MAX], password_credential[256];
 	bool send_name, proxy_process;
+	bool pipeline; /* SOCKS5: send the request with the greeting */
 	enum proxy_header proxy_header;
 	enum upstream_order order;
 	size_t n_members;
