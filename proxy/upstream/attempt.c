@@ -4,6 +4,9 @@
  * begin_tls(), make_handshakes(). Each returns the progress of the whole attempt. on_event() goes
  * on from there.
  *
+ * A PROXY header precedes TLS: HAProxy and nginx read it before they begin TLS. It is then the only
+ * handshake before begin_tls(), and the others come after it.
+ *
  * Sockets are prepared as listener.c prepares those of direct connections: marked, so that connect4
  * does not redirect them, and in the mode in which a close is a reset.
  */
@@ -117,6 +120,12 @@ static bool nth_handshake(const struct attempt *a, size_t n, const struct handsh
 	return true;
 }
 
+/* True if the connection is still to become one of TLS. */
+static bool is_before_tls(const struct attempt *a)
+{
+	return a->upstream->conf.tls && !a->bridge;
+}
+
 /* True if bytes follow those of this handshake immediately. */
 static bool bytes_follow(const struct attempt *a)
 {
@@ -125,7 +134,7 @@ static bool bytes_follow(const struct attempt *a)
 
 	if (handshake_ops_of(a->handshake) != &proxy_header_ops)
 		return false;
-	return nth_handshake(a, a->n_handshakes, &next) ||
+	return is_before_tls(a) || nth_handshake(a, a->n_handshakes, &next) ||
 	       (ioctl(a->request->client_fd, SIOCINQ, &waiting) == 0 && waiting > 0);
 }
 
@@ -147,6 +156,8 @@ static bool create_handshake(struct attempt *a, const struct handshake_ops *ops)
 	return a->handshake;
 }
 
+static enum attempt_progress begin_tls(struct attempt *a);
+
 static enum attempt_progress make_handshakes(struct attempt *a)
 {
 	const bool was_writable = a->waits == EV_WRITE; /* by an event */
@@ -167,6 +178,8 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);
 		case HANDSHAKE_FINISHED:
 			handshake_destroy(TAKE_PTR(a->handshake));
+			if (is_before_tls(a))
+				return begin_tls(a);
 			break;
 		case HANDSHAKE_REFUSED:
 			failed(a, HEALTH_HANDSHAKE, error, handshake_why(a->handshake));
@@ -208,8 +221,6 @@ static enum attempt_progress begin_tls(struct attempt *a)
 {
 	int r, near_fd;
 
-	if (!a->upstream->conf.tls)
-		return begin_handshakes(a);
 	stop_waiting(a);
 	a->stage = ATTEMPT_TLS;
 	if (!a->request->tls || !a->upstream->tls)
@@ -220,6 +231,14 @@ static enum attempt_progress begin_tls(struct attempt *a)
 		return local(a, -r);
 	a->fd = near_fd;
 	return ATTEMPT_RUNS;
+}
+
+/* The socket is connected. */
+static enum attempt_progress connected(struct attempt *a)
+{
+	if (is_before_tls(a) && a->upstream->conf.proxy_header == PROXY_HEADER_NONE)
+		return begin_tls(a);
+	return begin_handshakes(a);
 }
 
 static enum attempt_progress connect_failed(struct attempt *a, int error)
@@ -236,7 +255,7 @@ static enum attempt_progress begin_connect(struct attempt *a)
 
 	if (r == -EINPROGRESS)
 		return wait_for(a, EV_WRITE);
-	return r < 0 ? connect_failed(a, -r) : begin_tls(a);
+	return r < 0 ? connect_failed(a, -r) : connected(a);
 }
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
@@ -249,7 +268,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		a->request->on_event(a->request->data);
 	if (a->stage == ATTEMPT_CONNECT) {
 		error = -connect_result(a->fd);
-		r = error ? connect_failed(a, error) : begin_tls(a);
+		r = error ? connect_failed(a, error) : connected(a);
 	} else {
 		/* The event is not persistent: wait_for() adds it again. */
 		r = make_handshakes(a);
