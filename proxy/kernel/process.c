@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,7 +16,8 @@
 
 #include "util.h"
 
-#define CGROUP_ROOT "/sys/fs/cgroup"
+/* Where systemd mounts the unified hierarchy; the second one is beside those of version 1. */
+static const char *const cgroup_roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
 
 /* Reads /proc/PID/cgroup. Returns its length, or -1. */
 static ssize_t read_cgroups(uint32_t pid, char *buf, size_t size)
@@ -47,19 +49,28 @@ static char *unified_path(char *text)
 	return NULL;
 }
 
+static bool has_id(const char *path, uint64_t cgroup_id)
+{
+	char dir[2 * PROCESS_CGROUP_LEN];
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cgroup_roots); i++) {
+		snprintf(dir, sizeof(dir), "%s%s", cgroup_roots[i], path);
+		if (stat(dir, &st) == 0 && st.st_ino == cgroup_id)
+			return true;
+	}
+	return false;
+}
+
 const char *process_cgroup(uint32_t pid, uint64_t cgroup_id, char buf[PROCESS_CGROUP_LEN])
 {
-	char text[2 * PROCESS_CGROUP_LEN], dir[sizeof(CGROUP_ROOT) + PROCESS_CGROUP_LEN];
-	struct stat st;
+	char text[2 * PROCESS_CGROUP_LEN];
 	char *path;
 
 	if (!pid || read_cgroups(pid, text, sizeof(text)) < 0)
 		return NULL;
 	path = unified_path(text);
-	if (!path || strlen(path) >= PROCESS_CGROUP_LEN)
-		return NULL;
-	snprintf(dir, sizeof(dir), "%s%s", CGROUP_ROOT, path);
-	if (stat(dir, &st) < 0 || st.st_ino != cgroup_id)
+	if (!path || strlen(path) >= PROCESS_CGROUP_LEN || !has_id(path, cgroup_id))
 		return NULL;
 	return strcpy(buf, path);
 }

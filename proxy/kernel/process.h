@@ -8,9 +8,9 @@
 #define PROCESS_CGROUP_LEN 1024
 
 /*
- * Finds the path of the cgroup with this id, below /sys/fs/cgroup, from a process that was in it.
- * pid is of the initial PID namespace. Returns buf, or NULL: the process has ended, has moved, or
- * is hidden (ProtectProc=, PID namespace), or the path is too long.
+ * Finds the path of the cgroup with this id, below the mount of cgroup2, from a process that was in
+ * it. pid is of the initial PID namespace. Returns buf, or NULL: the process has ended, has moved,
+ * or is hidden (ProtectProc=, PID namespace), or the path is too long.
  */
 const char *process_cgroup(uint32_t pid, uint64_t cgroup_id, char buf[PROCESS_CGROUP_LEN]);
 

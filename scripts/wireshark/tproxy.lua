@@ -3,8 +3,10 @@
 -- Decodes for Wireshark and tshark what tproxy-relay writes into PROXY headers of version 2. It
 -- adds to Wireshark's own dissector of these headers, proxy, whose TLVs it reads.
 --
--- tshark -X lua_script:tproxy.lua -r FILE -Y tproxy -T fields -e tproxy.id -e tproxy.command
+-- tshark -o tcp.try_heuristic_first:TRUE -X lua_script:tproxy.lua -r FILE -Y tproxy -T fields \
+--     -e tproxy.id -e tproxy.command
 --
+-- Without the option, proxy does not see the headers at ports that belong to another protocol.
 -- To have it always, put it into the folder "Personal Lua Plugins" of `tshark -G folders`.
 -- tproxy-upstreams(5), PROXY HEADERS, describes the bytes.
 
