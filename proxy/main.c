@@ -179,6 +179,7 @@ static int relay_init(struct relay *relay)
 	if (r < 0)
 		return r;
 	quota_init(&relay->shared.sessions.per_cgroup);
+	sniff_silent_init(&relay->shared.sessions.silent);
 	relay_set_limits(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

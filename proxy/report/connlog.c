@@ -23,6 +23,8 @@
 #include "sink.h"
 #include "tproxy_abi.h"
 
+#define NAME_TEXT_LEN 280 /* for a name of 253 bytes */
+
 static _Atomic enum connlog_format connlog_format;
 
 void connlog_init(enum connlog_format format)
@@ -84,10 +86,20 @@ static void explain(const struct conn_report *r, char text[128])
 			" (the client connected to the relay's port itself, or the relay is out of scope)");
 }
 
+/* Formats the name of the destination, or an empty string. It has only characters of host names. */
+static char *name_text(const struct conn_report *r, char text[NAME_TEXT_LEN])
+{
+	*text = '\0';
+	if (r->name)
+		snprintf(text, NAME_TEXT_LEN, ", name \"%s\"%s", r->name, r->ech ? " (ECH)" : "");
+	return text;
+}
+
 static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64_t left_out)
 {
 	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
-	char up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN], duration[FORMAT_DURATION_LEN];
+	char name[NAME_TEXT_LEN], up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN],
+		duration[FORMAT_DURATION_LEN];
 	char command[TPROXY_COMM_LEN + 1], id[CONN_ROW_ID_LEN], who[128] = "", why[128],
 								more[48] = "";
 	const bool connected = local_address(r, from);
@@ -102,10 +114,11 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 	explain(r, why);
 	if (left_out)
 		snprintf(more, sizeof(more), " (%" PRIu64 " like this were left out)", left_out);
-	log_info("connection %s -> %s: up %s, down %s, %s, %s%s%s%s%s%s",
+	log_info("connection %s -> %s%s: up %s, down %s, %s, %s%s%s%s%s%s",
 		 format_endpoint(r->client, client), destination(r, dst) ? dst : "unknown",
-		 format_bytes(r->bytes_up, up), format_bytes(r->bytes_down, down),
-		 format_duration_ms(duration_ms, duration), close_reason_name(r->reason), why, who,
+		 name_text(r, name), format_bytes(r->bytes_up, up),
+		 format_bytes(r->bytes_down, down), format_duration_ms(duration_ms, duration),
+		 close_reason_name(r->reason), why, who,
 		 r->client_info && connected ? ", from " : "",
 		 r->client_info && connected ? from : "", more);
 }
@@ -146,6 +159,12 @@ static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64
 	line_add_time(&line, &now);
 	line_add_string(&line, "client", format_endpoint(r->client, text));
 	line_add_string(&line, "destination", destination(r, text) ? text : NULL);
+	if (r->name)
+		line_add_string(&line, "name", r->name);
+	if (r->ech)
+		line_add_true(&line, "ech");
+	if (r->protocol)
+		line_add_string(&line, "protocol", r->protocol);
 	line_add_string(&line, "from", local_address(r, text) ? text : NULL);
 	line_add_number(&line, "bytes_up", r->bytes_up);
 	line_add_number(&line, "bytes_down", r->bytes_down);

@@ -40,6 +40,9 @@ struct conn_report {
 	const struct tproxy_conn *client_info; /* the client's process; NULL: unknown */
 	const char *upstream; /* name of the upstream that was used, or failed last; NULL: direct */
 	const char *why;      /* the upstream's text for a failed dial, or NULL */
+	const char *name;     /* of the destination, as the client's bytes tell it; NULL: unknown */
+	const char *protocol; /* of these bytes; NULL: unknown */
+	bool ech;	      /* the true name may be another one */
 };
 
 /*

@@ -15,11 +15,11 @@
 #include "parse.h"
 #include "tproxy_abi.h"
 
-/* The longest line has some 700 bytes. */
+/* The longest line has some 1,000 bytes. */
 struct line {
 	size_t len;
 	bool too_long; /* something did not fit */
-	char text[1024];
+	char text[2048];
 };
 
 void line_begin(struct line *line);

@@ -22,6 +22,7 @@ static const char *const close_reason_names[] = {
 	[CLOSE_NO_MEMORY] = "out of memory",
 	[CLOSE_CGROUP_LIMIT] = "cgroup limit",
 	[CLOSE_UNKNOWN_UPSTREAM] = "unknown upstream",
+	[CLOSE_REFUSED_BY_NAME] = "refused by name",
 };
 _Static_assert(ARRAY_SIZE(close_reason_names) == _CLOSE_REASON_MAX, "a reason without a name");
 

@@ -24,6 +24,7 @@ enum close_reason {
 	CLOSE_NO_MEMORY,
 	CLOSE_CGROUP_LIMIT,
 	CLOSE_UNKNOWN_UPSTREAM, /* the rule names an upstream that is not configured */
+	CLOSE_REFUSED_BY_NAME,	/* by a line of [names] */
 	_CLOSE_REASON_MAX,
 };
 

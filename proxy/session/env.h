@@ -23,8 +23,10 @@
 #include "pump.h"
 #include "quota.h"
 #include "report/stats.h"
+#include "upstream/sniff.h"
 
 struct event_base;
+struct resolver_port;
 struct session;
 struct tls_home;
 struct upstreams;
@@ -34,6 +36,7 @@ struct session_shared {
 	struct quota per_cgroup;
 	struct log_episode no_memory, connect_failed;
 	struct log_limit unknown_upstream;
+	struct sniff_silent silent;
 };
 
 TAILQ_HEAD(session_list, session);
@@ -49,7 +52,8 @@ struct session_env {
 	bool exempt;	/* upstream sockets need no mark, as listener.c has found last */
 	struct upstreams *upstreams; /* of new sessions, a reference; NULL: all are direct */
 	struct tls_home *tls;	     /* of TLS bridges; NULL: none can be made */
-	int keepidle_s;		     /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
+	struct resolver_port *resolver_port; /* owned, made when it is needed; or NULL */
+	int keepidle_s;			     /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
 
 	struct session_list sessions;	/* newest first; sessions of a partner at the tail */
 	struct session *oldest_new;	/* the oldest session without keepalive, or NULL */

@@ -4,7 +4,11 @@
  * route_of() for the route. A direct session connects here, in CONNECTING: no allocation, and no
  * system call but connect() and, if that takes time, an event. A session with an upstream gives its
  * prepared socket to a dial (dial.h), in DIALLING, and gets a connected one back in on_dialled().
- * Both then call session_start_relaying().
+ * Both then call opened(), and that session_start_relaying().
+ *
+ * A session whose destination is to be named (naming.h) waits in SNIFFING for that, because the
+ * route may depend on the name. If it does not, the session connects meanwhile, and opened() waits
+ * for the name: the client's bytes are looked at before they are read.
  *
  * One timeout, --connect-timeout, is for the whole of it. A session that is being opened is on the
  * probe list: if the client resets, the session ends, and its dial with it.
@@ -21,6 +25,7 @@
 #include "kernel/origdst.h"
 #include "log.h"
 #include "monotonic.h"
+#include "naming.h"
 #include "report/connlog.h"
 #include "session.h"
 #include "tproxy_abi.h"
@@ -29,6 +34,15 @@
 #include "upstream/route.h"
 #include "upstream/sock.h"
 #include "util.h"
+
+/* What a session is opened with. */
+struct opening {
+	const struct tproxy_conn *conn;
+	struct upstreams *set; /* NULL: all sessions are direct */
+	struct upstream *by_name;
+	uint64_t now_ms;
+	bool under_load;
+};
 
 /*
  * Every event callback calls this first. It feeds the accept throttle (admission.h) and the spin
@@ -68,8 +82,16 @@ static void connect_failed(struct session *s, int error)
 		log_warning("connect() to %s failed locally: %s", dst, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", dst, strerror(error));
-	marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
+	session_note_error(s, error);
 	end_unconnected(s, error, CLOSE_CONNECT_FAILED);
+}
+
+/* The server is connected. May destroy the session. */
+static void opened(struct session *s, uint64_t now_ms)
+{
+	s->opened = true;
+	if (!s->naming)
+		session_start_relaying(s, now_ms);
 }
 
 /* CONNECTING: the server's socket is writable. */
@@ -83,7 +105,7 @@ static void on_connect_result(struct half *h)
 		return;
 	}
 	half_stop(&s->c2s);
-	session_start_relaying(s, monotonic_coarse_ms());
+	opened(s, monotonic_coarse_ms());
 }
 
 void half_on_ready(struct half *h, bool again)
@@ -99,22 +121,22 @@ void half_on_ready(struct half *h, bool again)
 }
 
 /* Connects to the destination. May destroy the session. */
-static void connect_directly(struct session *s, bool under_load)
+static void connect_directly(struct session *s, const struct opening *o)
 {
-	bool early = under_load && pump_prefetch(&s->c2s.pump, &s->env->pump_env);
+	/* The bytes of a session that waits for the name must stay in the socket. */
+	bool early = o->under_load && !s->naming && pump_prefetch(&s->c2s.pump, &s->env->pump_env);
 	int r;
 
 	s->phase = SESSION_CONNECTING;
 	if (early)
 		sock_set_quickack(session_upstream_fd(s), false);
 	r = connect_start(session_upstream_fd(s), &s->dst);
-	/* started_ms is now: it was read in this same pass of the event loop. */
 	if (r == 0) {
-		session_start_relaying(s, s->started_ms);
+		opened(s, o->now_ms);
 	} else if (r == -EINPROGRESS) {
 		if (early)
 			sock_set_quickack(session_upstream_fd(s), true);
-		deadline_set_at(&s->deadline, &s->env->connecting, s->started_ms);
+		deadline_set_at(&s->deadline, &s->env->connecting, o->now_ms);
 		if (half_wait_write(&s->c2s) < 0)
 			session_destroy(s, CLOSE_NO_MEMORY);
 		else
@@ -128,7 +150,7 @@ static void dial_failed(struct session *s, const struct dial_result *result)
 {
 	s->why = result->why;
 	if (result->refused)
-		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, result->error);
+		session_note_error(s, result->error);
 	end_unconnected(s, result->error,
 			result->error == ENOMEM ? CLOSE_NO_MEMORY
 			: result->expired	? CLOSE_CONNECT_TIMEOUT
@@ -154,7 +176,7 @@ static void on_dialled(void *data, const struct dial_result *result)
 	figures = &result->upstream->figures;
 	atomic_fetch_add_explicit(&figures->connections, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&figures->total, 1, memory_order_relaxed);
-	session_start_relaying(s, monotonic_coarse_ms());
+	opened(s, monotonic_coarse_ms());
 }
 
 /* Callback of the dial: an event of one of its attempts. */
@@ -164,32 +186,33 @@ static void on_dial_event(void *data)
 }
 
 /* Starts a dial through an upstream. May destroy the session. */
-static void dial(struct session *s, struct upstream *upstream, const struct tproxy_conn *conn)
+static void dial(struct session *s, struct upstream *upstream, const struct opening *o)
 {
 	struct session_env *env = s->env;
 	const struct dial_request request = {
 		.base = env->base,
 		.tls = env->tls,
-		.set = env->upstreams,
+		.set = o->set,
 		.upstream = upstream,
 		.dst = &s->dst,
 		.client = &s->client,
-		.conn = conn,
+		.name = s->known && !s->known->ech && *s->known->text ? s->known->text : NULL,
+		.conn = o->conn,
 		.client_fd = session_client_fd(s),
 		.fd = session_upstream_fd(s),
 		.family = s->client.sa.sa_family,
 		.marks = &env->marks,
 		.exempt = env->exempt,
-		.so_mark = env->pass_mark ? conn->mark : 0,
+		.so_mark = env->pass_mark ? o->conn->mark : 0,
 		.on_event = on_dial_event,
 		.done = on_dialled,
 		.data = s,
 	};
 
 	s->phase = SESSION_DIALLING;
-	s->upstreams = upstreams_ref(env->upstreams);
+	s->upstreams = upstreams_ref(o->set);
 	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = -1;
-	deadline_set_at(&s->deadline, &env->connecting, s->started_ms);
+	deadline_set_at(&s->deadline, &env->connecting, o->now_ms);
 	env_watch(s);
 	dial_start(&request, &s->dial);
 }
@@ -237,28 +260,102 @@ static void refuse_unknown(struct session *s, uint32_t id)
 		    "connection to %s refused: its rule names the upstream with id %08x, which the "
 		    "configuration does not have",
 		    format_endpoint(&s->dst, dst), id);
-	marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, EHOSTUNREACH);
+	session_note_error(s, EHOSTUNREACH);
 	end_unconnected(s, EHOSTUNREACH, CLOSE_UNKNOWN_UPSTREAM);
 }
 
 /* Chooses the route and takes it. May destroy the session. */
-static void take_route(struct session *s, const struct tproxy_conn *conn, bool under_load)
+static void take_route(struct session *s, const struct opening *o)
 {
-	const struct route_query query = { .set = s->env->upstreams, .rule = s->rule_upstream };
+	const struct route_query query = {
+		.set = o->set,
+		.rule = s->rule_upstream,
+		.by_name = o->by_name,
+	};
 	struct route route;
 
 	route_of(&query, &route);
 	switch (route.kind) {
 	case ROUTE_DIRECT:
-		if (pass_mark(s, conn->mark))
-			connect_directly(s, under_load);
+		if (pass_mark(s, o->conn->mark))
+			connect_directly(s, o);
 		break;
 	case ROUTE_UPSTREAM:
-		dial(s, route.upstream, conn);
+		dial(s, route.upstream, o);
 		break;
 	case ROUTE_UNKNOWN:
 		refuse_unknown(s, query.rule);
 		break;
+	}
+}
+
+/* A line of [names] refuses the connection. Others to this address may have other names. */
+static void refuse_name(struct session *s, const struct name_decision *decision)
+{
+	char dst[FORMAT_ENDPOINT_LEN];
+
+	log_debug("connection to %s refused: \"%s\", line %u of the configuration",
+		  format_endpoint(&s->dst, dst), s->known ? s->known->text : "", decision->line);
+	end_unconnected(s, decision->error, CLOSE_REFUSED_BY_NAME);
+}
+
+/* The naming is over, and the route depends on it. May destroy the session. */
+static void take_named_route(struct session *s)
+{
+	struct naming *naming = TAKE_PTR(s->naming);
+	const struct opening opening = {
+		.conn = &naming->conn,
+		.set = naming->set,
+		.by_name = naming->decision.upstream,
+		.now_ms = monotonic_coarse_ms(),
+	};
+
+	if (naming->decision.verdict == NAME_VERDICT_REFUSE)
+		refuse_name(s, &naming->decision);
+	else
+		take_route(s, &opening);
+	naming_free(naming);
+}
+
+/* Callback of the naming, which is over. */
+static void on_named(void *data)
+{
+	struct session *s = data;
+
+	note_event(s);
+	if (s->naming->reset) {
+		session_reset_by(s, SESSION_CLIENT);
+		return;
+	}
+	s->known = naming_result(s->naming);
+	if (s->phase == SESSION_SNIFFING) {
+		take_named_route(s);
+		return;
+	}
+	naming_free(TAKE_PTR(s->naming));
+	if (s->opened)
+		session_start_relaying(s, monotonic_coarse_ms());
+}
+
+/* Finds the name of the destination, and takes the route. May destroy the session. */
+static void find_name(struct session *s, const struct opening *o)
+{
+	const struct route_query query = { .set = o->set, .rule = s->rule_upstream };
+	struct route route;
+
+	route_of(&query, &route);
+	s->name_decides = name_policy_needs_name(o->set, route.upstream);
+	s->naming = naming_begin(s->env, session_client_fd(s), &s->dst, o->conn, on_named, s);
+	if (!s->naming) {
+		session_destroy(s, CLOSE_NO_MEMORY);
+	} else if (!s->name_decides && !s->naming->over) {
+		take_route(s, o);
+	} else {
+		s->phase = SESSION_SNIFFING;
+		if (s->naming->over)
+			on_named(s);
+		else
+			env_watch(s);
 	}
 }
 
@@ -286,6 +383,7 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		    const union sockaddr_any *client, bool under_load)
 {
 	struct session *s = session_new(env, client_fd, upstream_fd, client);
+	struct opening opening;
 	struct tproxy_conn conn;
 
 	if (!s) {
@@ -302,6 +400,17 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 	/* On failure a capture lacks these packets, which is no reason to end the connection. */
 	if (conn.flags & TPROXY_CONN_CAPTURED)
 		marks_set_upstream_of(&env->marks, upstream_fd, &conn);
-	if (count_client(s, conn.cgroup_id))
-		take_route(s, &conn, under_load);
+	if (!count_client(s, conn.cgroup_id))
+		return;
+	opening = (struct opening){
+		.conn = &conn,
+		.set = env->upstreams,
+		/* Read in this same pass of the event loop. */
+		.now_ms = s->started_ms,
+		.under_load = under_load,
+	};
+	if (naming_is_wanted(env, &s->dst))
+		find_name(s, &opening);
+	else
+		take_route(s, &opening);
 }

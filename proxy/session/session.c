@@ -23,6 +23,7 @@
 #include "kernel/marks.h"
 #include "log.h"
 #include "monotonic.h"
+#include "naming.h"
 #include "report/connlog.h"
 #include "tuning.h"
 #include "upstream/dial.h"
@@ -114,6 +115,9 @@ static void report(const struct session *s, enum close_reason reason)
 		.client_info = s->client_info,
 		.upstream = s->upstream ? s->upstream->conf.name : NULL,
 		.why = s->why,
+		.name = s->known && *s->known->text ? s->known->text : NULL,
+		.protocol = s->known ? s->known->protocol : NULL,
+		.ech = s->known && s->known->ech,
 	};
 
 	connlog_print(&report);
@@ -129,6 +133,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 
 	report(s, reason);
 	free(s->client_info);
+	naming_free(s->naming);
+	free(s->known);
 	dial_free(s->dial);
 	leave_upstream(s);
 	half_finish(&s->c2s, &env->pump_env);
@@ -183,7 +189,7 @@ void session_reset_by(struct session *s, enum session_side by)
 	struct half *from = by == SESSION_CLIENT ? &s->c2s : &s->s2c;
 	const uint64_t before = from->pump.bytes;
 
-	if (!s->dial)
+	if (!s->dial && s->phase != SESSION_SNIFFING)
 		half_flush(from, &s->env->pump_env);
 	count_bytes(from, before);
 	session_destroy(s, reset_reason(by));
@@ -262,6 +268,12 @@ void session_run(struct half *h)
 	run(h);
 }
 
+void session_note_error(struct session *s, int error)
+{
+	if (!s->name_decides)
+		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
+}
+
 void session_expire(struct session *s, enum close_reason reason)
 {
 	if (!expiry_is_over(s)) {
@@ -274,7 +286,7 @@ void session_expire(struct session *s, enum close_reason reason)
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {
 		s->connect_error = ETIMEDOUT;
-		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, ETIMEDOUT);
+		session_note_error(s, ETIMEDOUT);
 	}
 	session_destroy(s, reason);
 }

@@ -56,6 +56,11 @@ void session_on_ready(struct half *h, bool again);
  * takes them; nothing passes while the session dials. Destroys the session.
  */
 void session_reset_by(struct session *s, enum session_side by);
+/*
+ * For opening.c: notes that connections to the destination fail, for the next clients. Does nothing
+ * if the route depends on the name: the next connection may have another one.
+ */
+void session_note_error(struct session *s, int error);
 /* For opening.c: there was no memory for a session. Counts and reports its end. */
 void session_not_created(struct session_env *env);
 

@@ -3,14 +3,15 @@
  * The state of a session (session.h) and its phases:
  *
  *   ACCEPTED     the client is accepted; destination and route are looked up at once
+ *   SNIFFING     the name of the destination is to be found before the route is chosen (naming.h)
  *   CONNECTING   direct: connect() to the original destination has not finished
  *   DIALLING     through an upstream: a dial is under way (dial.h), with its handshakes
  *   RELAYING     both halves run
  *   HALF_CLOSED  one half is done, the other one runs
  *
- * A session goes through them in this order, with either CONNECTING or DIALLING, and may end in
- * each. Until RELAYING nothing is read from the client, except by pump_prefetch(): a FIN or a reset
- * of the client waits in its socket.
+ * A session goes through them in this order, most without SNIFFING, with either CONNECTING or
+ * DIALLING, and may end in each. Until RELAYING nothing is read from the client, except by
+ * pump_prefetch(): a FIN or a reset of the client waits in its socket.
  */
 #ifndef TPROXY_STATE_H
 #define TPROXY_STATE_H
@@ -27,6 +28,8 @@
 #include "progress.h"
 
 struct dial;
+struct known_name;
+struct naming;
 struct session_env;
 struct tls_bridge;
 struct tproxy_conn;
@@ -40,6 +43,7 @@ enum session_side {
 
 enum session_phase {
 	SESSION_ACCEPTED,
+	SESSION_SNIFFING,
 	SESSION_CONNECTING,
 	SESSION_DIALLING,
 	SESSION_RELAYING,
@@ -68,9 +72,13 @@ struct session {
 	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
 	uint32_t rule_upstream;		 /* tproxy_conn.upstream; 0: the client's rule names none */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
-	struct dial *dial;		 /* owned; DIALLING */
-	struct upstreams *upstreams;	 /* a reference; NULL: the route is direct */
-	struct upstream *upstream;	 /* of the set: connected through it, or it failed last */
+	bool opened;	   /* the server is connected; RELAYING follows, after the name is found */
+	bool name_decides; /* the route may depend on the name of the destination */
+	struct naming *naming;	     /* owned; while the name is to be found */
+	struct known_name *known;    /* owned: what the client's bytes tell; NULL: nothing */
+	struct dial *dial;	     /* owned; DIALLING */
+	struct upstreams *upstreams; /* a reference; NULL: the route is direct */
+	struct upstream *upstream;   /* of the set: connected through it, or it failed last */
 	struct tls_bridge *bridge; /* owned; NULL: no TLS. The upstream's socket is its near end */
 	const char *why;	   /* text of a failed dial, for the log; or NULL */
 };

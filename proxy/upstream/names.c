@@ -255,6 +255,7 @@ void names_get(const struct names *names, size_t i, struct names_match *ret)
 		.via = line->via,
 		.upstream = line->upstream,
 		.error = line->error,
+		.any = !*line->key,
 		.line = line->number,
 		.next = i + 1,
 	};

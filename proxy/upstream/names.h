@@ -33,6 +33,7 @@ struct names_match {
 	const char *via;   /* NAMES_VIA: the upstream's name; lives as long as the list */
 	uint32_t upstream; /* NAMES_VIA: the upstream's id */
 	int error;	   /* NAMES_REFUSE: the client's errno */
+	bool any;	   /* the pattern is * */
 	unsigned int line; /* in the file */
 	size_t next;	   /* the index to go on with */
 };

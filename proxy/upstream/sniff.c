@@ -5,8 +5,8 @@
  * kernel report it only when the parser can make progress. sniff_end() sets it back to 1.
  *
  * The kernel reports less than SO_RCVLOWAT at a FIN, after a reset, before an urgent byte, or if
- * memory is short. An event that brings no byte therefore ends the wait. What is in the socket, and
- * how the connection ended, is for the relaying that follows.
+ * memory is short. An event that brings no byte therefore ends the wait. What is in the socket is
+ * for the relaying that follows. A reset is seen here only if nothing is left before it.
  *
  * A slot of the silent destinations has 40 bits of a hash and the second until which it counts,
  * modulo 2^24. A destination whose slot is taken by another one is waited for again.
@@ -41,19 +41,6 @@ struct sniff {
 	sniff_done_fn done;
 	void *arg;
 };
-
-bool sniff_wants_port(const struct sniff_conf *conf, const union sockaddr_any *dst)
-{
-	/* The ports of both families are at the same place. */
-	const uint16_t port = ntohs(dst->in.sin_port);
-	size_t i;
-
-	for (i = 0; i < conf->n_ports; i++) {
-		if (conf->ports[i] == port)
-			return true;
-	}
-	return false;
-}
 
 void sniff_silent_init(struct sniff_silent *silent)
 {
@@ -157,7 +144,10 @@ static enum sniff_result peek(int fd, size_t *have, struct sniffed *ret)
 	*ret = (struct sniffed){ .need = 1 };
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && *have == 0)
 		return SNIFF_MORE;
-	if (n <= 0 || (size_t)n <= *have)
+	/* The kernel reports an error once only. */
+	if (n < 0)
+		return SNIFF_RESET;
+	if ((size_t)n <= *have)
 		return SNIFF_NONE;
 	*have = (size_t)n;
 	return sniff_name(data, *have, ret);

@@ -3,7 +3,7 @@
  * Sniffing: the relay looks at the first bytes of a client for the name of the destination. The
  * bytes are not consumed, they stay in the socket.
  *
- * This is done on ports where the client speaks first (struct sniff_conf). A wait for the client
+ * This is done on ports where the client speaks first. A wait for the client
  * ends after SNIFF_WAIT_MS. A destination whose client has sent nothing by then is remembered for
  * SNIFF_SILENT_MS: the server speaks first there. The next clients of the same user are not waited
  * for, but what they have sent already is looked at.
@@ -23,15 +23,6 @@ struct event_base;
 
 #define SNIFF_WAIT_MS	300
 #define SNIFF_SILENT_MS 60000
-#define SNIFF_PORTS_MAX 16
-
-/* Where to sniff. */
-struct sniff_conf {
-	uint16_t ports[SNIFF_PORTS_MAX]; /* host byte order */
-	size_t n_ports;			 /* 0: nowhere */
-};
-
-bool sniff_wants_port(const struct sniff_conf *conf, const union sockaddr_any *dst);
 
 /* Silent destinations, shared by all threads. */
 #define SNIFF_SILENT_SLOTS 1024
@@ -69,7 +60,7 @@ enum sniff_result sniff_begin(const struct sniff_request *request, struct sniff 
 			      struct sniffed *ret_sniffed);
 /*
  * Ends the wait, also before done() was called, leaves the socket as it was, and frees the wait.
- * Returns the result: SNIFF_NAME or SNIFF_NONE.
+ * Returns the result: SNIFF_NAME, SNIFF_NONE or SNIFF_RESET.
  */
 enum sniff_result sniff_end(struct sniff *sniff, struct sniffed *ret_sniffed);
 

@@ -14,9 +14,10 @@
 #define SNIFF_MAX (20 * 1024)
 
 enum sniff_result {
-	SNIFF_MORE, /* so far the bytes may begin with a name: sniffed::need is set */
-	SNIFF_NAME, /* sniffed::name is set */
-	SNIFF_NONE, /* the bytes tell no name, and more bytes would not change that */
+	SNIFF_MORE,  /* so far the bytes may begin with a name: sniffed::need is set */
+	SNIFF_NAME,  /* sniffed::name is set */
+	SNIFF_NONE,  /* the bytes tell no name, and more bytes would not change that */
+	SNIFF_RESET, /* the client has reset the connection; not returned by a parser */
 };
 
 struct sniffed {

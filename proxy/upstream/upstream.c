@@ -192,6 +192,7 @@ int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 		return log_out_of_memory();
 	}
 	set->refs = 1;
+	set->resolver = resolver;
 	direct.id = upstream_id(direct.name);
 	for (i = 0; i < conf->n && r == 0; i++)
 		r = add(set, &conf->list[i], resolver, before);

@@ -134,6 +134,7 @@ struct upstream {
 struct upstreams {
 	_Atomic uint32_t refs;
 	struct upstreams_conf conf; /* without its list */
+	struct resolver *resolver;  /* or NULL */
 	struct upstream *direct;    /* built in; also found by its id */
 	struct upstream *by_default;
 	size_t n;

@@ -21,6 +21,7 @@
 #include "monotonic.h"
 #include "session/session.h"
 #include "slice.h"
+#include "upstream/resolver.h"
 #include "upstream/upstream.h"
 #include "util.h"
 
@@ -414,6 +415,7 @@ void worker_finish(struct worker *worker)
 	upstreams_unref(worker->inbox.upstreams);
 	upstreams_unref(worker->env.upstreams);
 	tls_home_finish(&worker->tls);
+	resolver_port_free(worker->env.resolver_port);
 	free_event(worker->wake);
 	free_event(worker->accept_grace);
 	free_event(worker->ended);
