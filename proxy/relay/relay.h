@@ -26,6 +26,7 @@ struct event;
 struct event_base;
 struct events;
 struct log_limit;
+struct checks;
 struct resolver;
 struct timeval;
 struct upstreams;
@@ -68,6 +69,8 @@ struct relay {
 	bool lost_listener;	     /* a worker has lost a listener, which is not replaced yet */
 	struct upstreams *upstreams; /* of new sessions, a reference */
 	struct resolver *resolver;   /* owned; NULL: there is no name to resolve */
+	struct checks *checks;	     /* owned; NULL: no upstream is checked */
+	struct marks check_marks;    /* of their sockets */
 	struct resolver_marks resolver_marks;
 	struct worker_shared shared;
 	struct worker *workers;

@@ -22,6 +22,7 @@
 #include "log.h"
 #include "options.h"
 #include "relay.h"
+#include "upstream/checks.h"
 #include "upstream/config.h"
 #include "upstream/names.h"
 #include "upstream/resolver.h"
@@ -41,14 +42,30 @@ static int mark_socket(void *data, int fd)
 	return r;
 }
 
+/* The sockets of active checks are this thread's: their marks need no lock. */
+static int mark_checks(struct relay *relay)
+{
+	struct marks marks;
+	int r;
+
+	if (!relay->checks)
+		return 0;
+	r = registration_marks(&relay->reg, 0, &marks);
+	if (r < 0)
+		return r;
+	marks_close(&relay->check_marks);
+	relay->check_marks = marks;
+	return 0;
+}
+
 int relay_upstreams_mark(struct relay *relay)
 {
 	struct resolver_marks *shared = &relay->resolver_marks;
 	struct marks marks, before;
-	int r;
+	int r = mark_checks(relay);
 
-	if (!relay->resolver)
-		return 0;
+	if (r < 0 || !relay->resolver)
+		return r;
 	r = registration_marks(&relay->reg, 0, &marks);
 	if (r < 0)
 		return r;
@@ -93,6 +110,37 @@ static int start_resolver(struct relay *relay)
 	return r;
 }
 
+static bool needs_checks(const struct upstreams *set)
+{
+	size_t i;
+
+	for (i = 0; i < set->n; i++) {
+		if (set->list[i]->conf.check_interval_ms > 0)
+			return true;
+	}
+	return false;
+}
+
+static void stop_checks(struct relay *relay)
+{
+	if (!relay->checks)
+		return;
+	checks_free(relay->checks);
+	relay->checks = NULL;
+	marks_close(&relay->check_marks);
+}
+
+/* Replaces the checks by those of relay->upstreams. Without them, dials alone tell the health. */
+static void start_checks(struct relay *relay)
+{
+	stop_checks(relay);
+	if (!needs_checks(relay->upstreams))
+		return;
+	relay->check_marks = (struct marks)MARKS_NULL;
+	relay->checks = checks_new(relay->base, relay->upstreams, &relay->check_marks);
+	mark_checks(relay);
+}
+
 int relay_upstreams_set(struct relay *relay, struct options *options)
 {
 	struct upstreams_conf *conf = &options->upstreams;
@@ -111,11 +159,13 @@ int relay_upstreams_set(struct relay *relay, struct options *options)
 	relay->upstreams = set;
 	for (i = 0; i < relay->n_workers; i++)
 		worker_set_upstreams(&relay->workers[i], set);
+	start_checks(relay);
 	return 0;
 }
 
 void relay_upstreams_end(struct relay *relay)
 {
+	stop_checks(relay);
 	upstreams_unref(relay->upstreams);
 	relay->upstreams = NULL;
 	if (!relay->resolver)

@@ -53,14 +53,15 @@ struct tproxy_conn *connlog_read_client(int client_fd)
 
 /*
  * Formats the local address of the server's socket, by which the server's logs identify the
- * connection. Returns false if the socket was never connected.
+ * connection. Returns false if the socket was never connected, or is a UNIX socket.
  */
 static bool local_address(const struct conn_report *r, char text[FORMAT_ENDPOINT_LEN])
 {
 	union sockaddr_any addr = {};
 	socklen_t len = sizeof(addr);
 
-	if (r->upstream_fd < 0 || getsockname(r->upstream_fd, &addr.sa, &len) < 0)
+	if (r->upstream_fd < 0 || getsockname(r->upstream_fd, &addr.sa, &len) < 0 ||
+	    addr.sa.sa_family == AF_UNIX)
 		return false;
 	format_endpoint(&addr, text);
 	return true;

@@ -49,6 +49,11 @@ uint64_t attempt_us(const struct attempt *a)
 	return now_us() - a->started_us;
 }
 
+const char *attempt_why(const struct attempt *a)
+{
+	return *a->why ? a->why : strerror(a->error);
+}
+
 static void stop_waiting(struct attempt *a)
 {
 	if (a->waits)
@@ -198,6 +203,8 @@ static enum attempt_progress begin_handshakes(struct attempt *a)
 
 	stop_waiting(a);
 	a->stage = ATTEMPT_HANDSHAKE;
+	if (a->request->check)
+		return ATTEMPT_DONE;
 	/* The client's first bytes must not wait for the acknowledgement of the handshake. */
 	if (!a->bridge && a->addr.sa.sa_family != AF_UNIX && nth_handshake(a, 0, &ops))
 		setsockopt(a->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -68,6 +68,8 @@ void attempt_close(struct attempt *a);
 bool attempt_is_unanswered(const struct attempt *a);
 /* True if the event that it waits for is pending. */
 bool attempt_has_work(const struct attempt *a);
+/* Returns the text of its failure. */
+const char *attempt_why(const struct attempt *a);
 /* Returns how long it has taken. */
 uint64_t attempt_us(const struct attempt *a);
 

@@ -83,26 +83,7 @@ static const char *destination_text(const struct dial *d, char buf[FORMAT_ENDPOI
 	return format_endpoint(d->request.dst, buf);
 }
 
-/* The text of an attempt's failure. */
-static const char *why_of(const struct attempt *a)
-{
-	return *a->why ? a->why : strerror(a->error);
-}
-
 /* Judging. */
-
-static void note_success(struct upstream *u, uint64_t us)
-{
-	if (has_health(u) && health_succeeded(&u->health, us, monotonic_coarse_ms()))
-		log_info("upstream '%s' is up again", u->conf.name);
-}
-
-static void note_failure(struct upstream *u, enum health_failure how, int error, const char *why)
-{
-	if (has_health(u) && health_failed(&u->health, how, error, why, monotonic_coarse_ms()))
-		log_warning("upstream '%s' is down after %d failures, the last one: %s",
-			    u->conf.name, HEALTH_FAILURES, why);
-}
 
 /* Ends the place's claim on the health of its upstream. */
 static void give_up(struct place *p)
@@ -115,7 +96,7 @@ static void give_up(struct place *p)
 static void fail_place(struct place *p, enum health_failure how, int error, const char *why)
 {
 	if (p->begun)
-		note_failure(p->upstream, how, error, why);
+		upstream_note_failure(p->upstream, how, error, why);
 	p->begun = false;
 }
 
@@ -147,27 +128,14 @@ static void judge_silence(struct attempt *a, struct place *p, bool expired)
 }
 
 /* Returns the number of addresses of u, and sets ret to those that a dial tries. */
-static size_t addresses(struct dial *d, const struct upstream *u,
+static size_t addresses(const struct dial *d, const struct upstream *u,
 			union upstream_addr ret[ADDRESSES_MAX])
 {
-	union sockaddr_any found[ADDRESSES_MAX];
-	size_t i, n;
-
+	if (u->conf.type != UPSTREAM_DIRECT)
+		return upstream_addresses(u, ret, ADDRESSES_MAX);
 	memset(ret, 0, sizeof(*ret));
-	if (u->conf.type == UPSTREAM_DIRECT) {
-		memcpy(&ret[0], d->request.dst, sizeof(*d->request.dst));
-		return 1;
-	}
-	if (!u->resolved) {
-		ret[0] = u->conf.addr;
-		return 1;
-	}
-	n = resolved_addresses(u->resolved, found, ADDRESSES_MAX);
-	for (i = 0; i < n; i++) {
-		memcpy(&ret[i], &found[i], sizeof(found[i]));
-		ret[i].in.sin_port = htons(u->conf.port);
-	}
-	return n;
+	memcpy(ret, d->request.dst, sizeof(*d->request.dst));
+	return 1;
 }
 
 /* The end. */
@@ -237,18 +205,18 @@ static void end_failed(struct dial *d, int error, bool refused, bool expired)
 }
 
 /* The next dials begin with this address: the one before it in the list may be dead. */
-static void note_address(struct dial *d, const struct attempt *a)
+static void note_address(struct attempt *a)
 {
 	union upstream_addr found[ADDRESSES_MAX];
+	struct upstream *u = a->upstream;
 	size_t i, n;
 
-	if (!a->upstream->resolved)
+	if (!u->resolved)
 		return;
-	n = addresses(d, a->upstream, found);
-	for (i = 0; i < n; i++) {
-		if (memcmp(&found[i], &a->addr, sizeof(union sockaddr_any)) == 0)
-			atomic_store_explicit(&a->upstream->good, (uint32_t)i,
-					      memory_order_relaxed);
+	n = upstream_addresses(u, found, ADDRESSES_MAX);
+	for (i = 1; i < n; i++) {
+		if (memcmp(&found[i], &a->addr, sizeof(found[i])) == 0)
+			atomic_fetch_add_explicit(&u->good, (uint32_t)i, memory_order_relaxed);
 	}
 }
 
@@ -261,14 +229,14 @@ static void win(struct dial *d, struct attempt *a)
 	};
 	size_t i;
 
-	note_address(d, a);
+	note_address(a);
 	result.fd = TAKE_FD(a->fd);
 	result.bridge = TAKE_PTR(a->bridge);
 	for (i = 0; i < ATTEMPTS; i++) {
 		struct attempt *other = &d->attempts[i];
 
 		if (other == a) {
-			note_success(a->upstream, attempt_us(a));
+			upstream_note_success(a->upstream, attempt_us(a));
 			d->place_of[i]->begun = false;
 		} else if (other->stage != ATTEMPT_IDLE) {
 			judge_loser(other, d->place_of[i], a);
@@ -324,7 +292,7 @@ static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
 			p->exhausted = true;
 			continue;
 		}
-		*ret_addr = found[(atomic_load(&u->good) + d->next_address) % n];
+		*ret_addr = found[d->next_address];
 		p->exhausted = ++d->next_address >= n;
 		return p;
 	}
@@ -415,13 +383,13 @@ static void note_refusal(struct dial *d, struct attempt *a)
 	struct upstream *u = a->upstream;
 	char dst[FORMAT_ENDPOINT_LEN];
 
-	snprintf(d->why, sizeof(d->why), "%s", why_of(a));
+	snprintf(d->why, sizeof(d->why), "%s", attempt_why(a));
 	d->failed = u;
 	atomic_fetch_add_explicit(&u->figures.refused, 1, memory_order_relaxed);
 	log_limited(&u->refused_log, LOG_LEVEL_WARNING, "upstream '%s' refused %s: %s",
 		    u->conf.name, destination_text(d, dst), d->why);
 	/* It has answered. The time is that of the destination too. */
-	note_success(u, 0);
+	upstream_note_success(u, 0);
 }
 
 static void note_attempt_failure(struct dial *d, struct attempt *a, struct place *p)
@@ -432,7 +400,7 @@ static void note_attempt_failure(struct dial *d, struct attempt *a, struct place
 	d->failed = u;
 	d->error = a->error;
 	d->local = false;
-	snprintf(d->why, sizeof(d->why), "%s", why_of(a));
+	snprintf(d->why, sizeof(d->why), "%s", attempt_why(a));
 	if (!has_health(u)) {
 		d->direct_error = a->error;
 		return;

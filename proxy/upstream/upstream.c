@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "monotonic.h"
 #include "names.h"
 #include "parse.h"
 #include "resolver.h"
@@ -44,6 +45,40 @@ char *upstream_addr_text(const union upstream_addr *addr, char buf[UPSTREAM_ADDR
 	else
 		any.in = addr->in;
 	return format_endpoint(&any, buf);
+}
+
+size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, size_t max)
+{
+	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
+	const uint32_t good = atomic_load_explicit(&u->good, memory_order_relaxed);
+	size_t i, n;
+
+	if (!u->resolved) {
+		ret[0] = u->conf.addr;
+		return 1;
+	}
+	n = resolved_addresses(u->resolved, found, RESOLVER_ADDRESSES_MAX);
+	for (i = 0; i < n && i < max; i++) {
+		memset(&ret[i], 0, sizeof(ret[i]));
+		memcpy(&ret[i], &found[(good + i) % n], sizeof(found[i]));
+		ret[i].in.sin_port = htons(u->conf.port);
+	}
+	return n < max ? n : max;
+}
+
+void upstream_note_success(struct upstream *u, uint64_t us)
+{
+	if (u->conf.type != UPSTREAM_DIRECT &&
+	    health_succeeded(&u->health, us, monotonic_coarse_ms()))
+		log_info("upstream '%s' is up again", u->conf.name);
+}
+
+void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why)
+{
+	if (u->conf.type != UPSTREAM_DIRECT &&
+	    health_failed(&u->health, how, error, why, monotonic_coarse_ms()))
+		log_warning("upstream '%s' is down after %d failures, the last one: %s",
+			    u->conf.name, HEALTH_FAILURES, why);
 }
 
 static void upstream_unref(struct upstream *u)

@@ -164,6 +164,19 @@ struct upstream *upstreams_find(const struct upstreams *set, uint32_t id);
 struct upstream *const *upstreams_members(const struct upstreams *set,
 					  const struct upstream *group);
 
+/*
+ * Sets ret to the addresses of an upstream that is no group and not direct, the one that answered
+ * last first, and returns their number, at most max: 0 while its name has none.
+ */
+size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, size_t max);
+
+/*
+ * Report the end of a dial or a check to the health of an upstream, and log a change of its state.
+ * us: see health_succeeded(). Direct upstreams have no health.
+ */
+void upstream_note_success(struct upstream *u, uint64_t us);
+void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why);
+
 /* Returns the length for connect(2). */
 socklen_t upstream_addr_len(const union upstream_addr *addr);
 /* "192.0.2.8:3128", "[2001:db8::1]:3128", "/run/proxy.socket". Returns buf. */

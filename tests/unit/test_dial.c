@@ -17,6 +17,7 @@
 
 #include "monotonic.h"
 #include "parse.h"
+#include "upstream/checks.h"
 #include "upstream/dial.h"
 #include "upstream/handshake.h"
 #include "upstreams.h"
@@ -710,6 +711,27 @@ static void test_third_after_two_silent_ones(void **state)
 	assert_through(f, "c", 2);
 }
 
+/* Active checks find an upstream down and up again, without a dial. */
+static void test_checks(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+	struct checks *checks;
+
+	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0])->check_interval_ms = 20;
+	f->set = make_upstreams("all", NULL);
+	close_server(f, 0);
+	checks = checks_new(f->base, f->set, /* marks= */ NULL);
+	while (health_of(f, "all").state != HEALTH_DOWN && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	assert_int_equal(health_of(f, "all").state, HEALTH_DOWN);
+	f->listener[0] = listen_on(&f->addr[0]);
+	while (health_of(f, "all").state != HEALTH_UP && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	assert_int_equal(health_of(f, "all").state, HEALTH_UP);
+	checks_free(checks);
+}
+
 #define dial_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -736,6 +758,7 @@ int main(void)
 		dial_test(test_no_descriptor_for_the_second),
 		dial_test(test_header_before_handshake),
 		dial_test(test_third_after_two_silent_ones),
+		dial_test(test_checks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

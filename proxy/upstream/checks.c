@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See checks.h. A check is an attempt (attempt.c) that ends before its handshakes. It has the
+ * interval's time: if it still runs at the next tick, it has failed. The first checks of a set are
+ * spread over their intervals.
+ */
+#include "checks.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attempt.h"
+#include "log.h"
+#include "monotonic.h"
+#include "request.h"
+#include "resolver.h"
+#include "tls.h"
+#include "upstream.h"
+
+struct check {
+	struct upstream *upstream;
+	struct attempt attempt;
+	struct event tick;
+};
+
+struct checks {
+	struct dial_request request;
+	struct upstreams *set;
+	struct tls_home tls;
+	size_t n;
+	struct check list[UPSTREAMS_MAX];
+};
+
+static bool is_checked(const struct upstream *u)
+{
+	return u->conf.check_interval_ms > 0 && u->conf.type != UPSTREAM_GROUP &&
+	       u->conf.type != UPSTREAM_DIRECT;
+}
+
+static void conclude(struct check *check, enum attempt_progress progress)
+{
+	struct attempt *a = &check->attempt;
+	struct upstream *u = check->upstream;
+
+	if (progress == ATTEMPT_DONE)
+		upstream_note_success(u, 0);
+	else if (progress == ATTEMPT_FAILED)
+		upstream_note_failure(u, a->how, a->error, attempt_why(a));
+	attempt_close(a);
+}
+
+static void on_end(struct attempt *a, enum attempt_progress progress)
+{
+	conclude(a->owner, progress);
+}
+
+static void set_tick(struct check *check, uint64_t ms)
+{
+	const struct timeval delay = { .tv_sec = (time_t)(ms / 1000),
+				       .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
+
+	event_add(&check->tick, &delay);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct check *check = arg;
+	struct attempt *a = &check->attempt;
+	union upstream_addr addr;
+	enum attempt_progress progress;
+
+	set_tick(check, check->upstream->conf.check_interval_ms);
+	if (a->stage != ATTEMPT_IDLE) {
+		upstream_note_failure(check->upstream, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
+		attempt_close(a);
+	}
+	if (upstream_addresses(check->upstream, &addr, 1) == 0)
+		return;
+	progress = attempt_start(a, a->request, check->upstream, &addr, -1);
+	if (progress != ATTEMPT_RUNS)
+		conclude(check, progress);
+}
+
+static void add_check(struct checks *checks, struct upstream *u)
+{
+	struct check *check = &checks->list[checks->n++];
+
+	check->upstream = u;
+	check->attempt.fd = -1;
+	check->attempt.request = &checks->request;
+	check->attempt.on_end = on_end;
+	check->attempt.owner = check;
+	evtimer_assign(&check->tick, checks->request.base, on_tick, check);
+}
+
+struct checks *checks_new(struct event_base *base, struct upstreams *set, const struct marks *marks)
+{
+	struct checks *checks = calloc(1, sizeof(*checks));
+	size_t i;
+
+	if (!checks || tls_home_init(&checks->tls, base) < 0) {
+		log_out_of_memory();
+		checks_free(checks);
+		return NULL;
+	}
+	checks->set = upstreams_ref(set);
+	checks->request = (struct dial_request){
+		.base = base,
+		.tls = &checks->tls,
+		.set = set,
+		.client_fd = -1,
+		.fd = -1,
+		.marks = marks,
+		.exempt = !marks,
+		.check = true,
+	};
+	for (i = 0; i < set->n; i++) {
+		if (is_checked(set->list[i]))
+			add_check(checks, set->list[i]);
+	}
+	for (i = 0; i < checks->n; i++)
+		set_tick(&checks->list[i],
+			 checks->list[i].upstream->conf.check_interval_ms * (i + 1) / checks->n);
+	return checks;
+}
+
+void checks_free(struct checks *checks)
+{
+	size_t i;
+
+	if (!checks)
+		return;
+	for (i = 0; i < checks->n; i++) {
+		attempt_close(&checks->list[i].attempt);
+		event_del(&checks->list[i].tick);
+	}
+	tls_home_finish(&checks->tls);
+	upstreams_unref(checks->set);
+	free(checks);
+}
