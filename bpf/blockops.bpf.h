@@ -14,7 +14,8 @@
  * A datagram that block_out drops fails the call with EPERM.
  *
  * map_block.state is read once for each packet or connect(). It is 0 while the list is empty and no
- * traffic is counted. A slot without a trie blocks nothing.
+ * traffic is counted. A slot without a trie blocks nothing. An address that passes is remembered
+ * (passed.bpf.h), and is not looked up again before the next change of the list.
  */
 #ifndef TPROXY_BLOCKOPS_BPF_H
 #define TPROXY_BLOCKOPS_BPF_H
@@ -31,6 +32,7 @@
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
+#include "passed.bpf.h"
 #include "tproxy_abi.h"
 #include "traffic.bpf.h"
 
@@ -55,7 +57,7 @@ static __always_inline __u64 block_now(void)
 	return bpf_ktime_get_coarse_ns();
 }
 
-/* Returns the list in force, whose state the caller reads with block_state(). */
+/* Returns the list in force, which the caller reads with block_head(). */
 static __always_inline const struct tproxy_block *get_block(void)
 {
 	__u32 key = 0;
@@ -63,9 +65,19 @@ static __always_inline const struct tproxy_block *get_block(void)
 	return bpf_map_lookup_elem(&map_block, &key);
 }
 
-static __always_inline __u32 block_state(const struct tproxy_block *block)
+/* What is read once for each packet or connect(). */
+struct block_head {
+	__u32 state;
+	__u32 changes;
+};
+
+static __always_inline struct block_head block_head(const struct tproxy_block *block)
 {
-	return block ? *(const volatile __u32 *)&block->state : 0;
+	struct tproxy_block copy = {};
+
+	if (block)
+		copy.state_and_changes = *(const volatile __u64 *)&block->state_and_changes;
+	return (struct block_head){ copy.state, copy.changes };
 }
 
 static __always_inline void *block_trie(__u32 state, enum tproxy_block_kind kind)
@@ -111,23 +123,30 @@ struct block_load {
  * Looks an address up, and counts. packet: NULL for a connect(). Returns true if it is blocked. The
  * state must have ENTRIES.
  */
-static __always_inline bool block_check(__u32 state, enum tproxy_place place,
+static __always_inline bool block_check(struct block_head head, enum tproxy_place place,
 					struct tproxy_prefix *key, const struct packet *packet,
 					const struct block_load *load)
 {
+	const __u32 changes = head.state & TPROXY_BLOCK_CHANGING ? 0 : head.changes;
 	struct tproxy_block_stat *stat = block_stat(place);
 	struct tproxy_block_entry *entry = NULL;
-	enum block_verdict verdict = BLOCK_PASS;
+	enum block_verdict verdict;
 	struct block_tries tries = {};
 
 	if (!stat)
 		return false;
 	block_add(place, &stat->seen, load->packets);
-	tries.block = block_trie(state, TPROXY_BLOCK);
-	if (state & TPROXY_BLOCK_ALLOWS)
-		tries.allow = block_trie(state, TPROXY_ALLOW);
-	if (tries.block)
-		verdict = block_decide(&tries, key, &entry);
+	if (passed_has(changes, key))
+		return false;
+	passed_barrier();
+	tries.block = block_trie(head.state, TPROXY_BLOCK);
+	if (head.state & TPROXY_BLOCK_ALLOWS)
+		tries.allow = block_trie(head.state, TPROXY_ALLOW);
+	if (!tries.block)
+		return false;
+	verdict = block_decide(&tries, key, &entry);
+	if (verdict == BLOCK_PASS)
+		passed_add(changes, key);
 	if (verdict == BLOCK_PASS || !entry)
 		return false;
 	if (verdict == BLOCK_DROP && packet && packet_is_control(packet)) {
@@ -152,15 +171,15 @@ __attribute__((noinline)) int block_connect(const struct tproxy_endpoint *dst)
 {
 	const struct tproxy_block *block = get_block();
 	const struct block_load load = { .packets = 1 };
-	const __u32 state = block_state(block);
+	const struct block_head head = block_head(block);
 	struct tproxy_prefix key;
 
-	if (!dst || !block || !(state & TPROXY_BLOCK_ENTRIES))
+	if (!dst || !block || !(head.state & TPROXY_BLOCK_ENTRIES))
 		return 0;
 	__builtin_memcpy(key.addr, dst->addr, sizeof(key.addr));
-	if (!block_check(state, TPROXY_PLACE_CONNECT, &key, NULL, &load))
+	if (!block_check(head, TPROXY_PLACE_CONNECT, &key, NULL, &load))
 		return 0;
-	return (int)block_error_of(block, state);
+	return (int)block_error_of(block, head.state);
 }
 
 /*
@@ -216,7 +235,7 @@ __attribute__((noinline)) int block_report(__u64 cookie, __u64 netns_cookie,
 /* True if the list has entries. All that a connect() pays for an empty list. */
 static __always_inline bool is_blocking(void)
 {
-	return block_state(get_block()) & TPROXY_BLOCK_ENTRIES;
+	return block_head(get_block()).state & TPROXY_BLOCK_ENTRIES;
 }
 
 static __always_inline void block_count_other(enum tproxy_place place)
@@ -238,8 +257,8 @@ static __always_inline void block_count_invalid(enum tproxy_place place, __u64 p
 }
 
 /* True if a packet of a socket is blocked. */
-static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, __u32 state, bool in,
-						 const struct block_load *load)
+static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, struct block_head head,
+						 bool in, const struct block_load *load)
 {
 	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
 	const enum tproxy_place place = in ? TPROXY_PLACE_INGRESS : TPROXY_PLACE_EGRESS;
@@ -258,23 +277,23 @@ static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, __u32 st
 		return false;
 	}
 	packet_address(&packet, /* source= */ in, &key);
-	return block_check(state, place, &key, &packet, load);
+	return block_check(head, place, &key, &packet, load);
 }
 
 /* block_in and block_out. Returns the program's return value. */
 static __always_inline int block_skb(struct __sk_buff *skb, bool in)
 {
-	const __u32 state = block_state(get_block());
+	const struct block_head head = block_head(get_block());
 	struct block_load load;
 
-	if (!(state & (TPROXY_BLOCK_ENTRIES | TPROXY_BLOCK_TRAFFIC)))
+	if (!(head.state & (TPROXY_BLOCK_ENTRIES | TPROXY_BLOCK_TRAFFIC)))
 		return SKB_PASS;
 	load.packets = skb->gso_segs ? skb->gso_segs : 1;
 	load.bytes = skb->len;
-	if (state & TPROXY_BLOCK_ENTRIES && skb->ifindex != BLOCK_IFINDEX_LO &&
-	    block_skb_is_blocked(skb, state, in, &load))
+	if (head.state & TPROXY_BLOCK_ENTRIES && skb->ifindex != BLOCK_IFINDEX_LO &&
+	    block_skb_is_blocked(skb, head, in, &load))
 		return SKB_DROP;
-	if (state & TPROXY_BLOCK_TRAFFIC)
+	if (head.state & TPROXY_BLOCK_TRAFFIC)
 		traffic_count(skb, in);
 	return SKB_PASS;
 }
@@ -283,12 +302,12 @@ static __always_inline int block_skb(struct __sk_buff *skb, bool in)
 static __always_inline int block_xdp(struct xdp_md *xdp)
 {
 	const __u8 *data = (const __u8 *)(long)xdp->data, *end = (const __u8 *)(long)xdp->data_end;
-	const __u32 state = block_state(get_block());
+	const struct block_head head = block_head(get_block());
 	struct tproxy_prefix key;
 	struct block_load load;
 	struct packet packet;
 
-	if (!(state & TPROXY_BLOCK_ENTRIES) || xdp->ingress_ifindex == BLOCK_IFINDEX_LO)
+	if (!(head.state & TPROXY_BLOCK_ENTRIES) || xdp->ingress_ifindex == BLOCK_IFINDEX_LO)
 		return XDP_PASS;
 	load.packets = 1;
 	load.bytes = bpf_xdp_get_buff_len(xdp);
@@ -303,7 +322,7 @@ static __always_inline int block_xdp(struct xdp_md *xdp)
 		return XDP_PASS;
 	}
 	packet_address(&packet, /* source= */ true, &key);
-	return block_check(state, TPROXY_PLACE_XDP, &key, &packet, &load) ? XDP_DROP : XDP_PASS;
+	return block_check(head, TPROXY_PLACE_XDP, &key, &packet, &load) ? XDP_DROP : XDP_PASS;
 }
 
 #endif

@@ -757,6 +757,10 @@ struct tproxy_flow {
  * A whole list is replaced by filling the slot that is not in use and storing state. The hooks read
  * state once for each connect() or packet, so one list decides it. A hook may still use the other
  * slot until an RCU grace period has passed, which an update of map_block_tries waits for.
+ *
+ * The hooks remember addresses that pass (passed.bpf.h). A process that changes tries in use sets
+ * CHANGING before, and clears it afterwards. If it is killed in between, CHANGING stays until the
+ * next command, and each address is looked up.
  */
 #define TPROXY_BLOCK_ENTRIES_MAX TPROXY_PREFIXES_MAX /* of each trie */
 #define TPROXY_BLOCK_TEXTS_MAX	 1024
@@ -774,6 +778,8 @@ enum tproxy_block_state {
 	TPROXY_BLOCK_TRAFFIC_STAYS = 1 << 4,
 	/* User space only: the other slot has the previous list until this one is confirmed. */
 	TPROXY_BLOCK_HELD = 1 << 5,
+	/* The tries of the slot in use are being changed: the hooks remember no verdict. */
+	TPROXY_BLOCK_CHANGING = 1 << 6,
 };
 
 enum tproxy_block_kind {
@@ -792,10 +798,19 @@ struct tproxy_block_slot {
 	__u32 generation; /* counts lists that were replaced as a whole */
 };
 
-/* The kernel half reads state, and error of the slot in use. */
+/* The kernel half reads state and changes at once, and error of the slot in use. */
 struct tproxy_block {
-	__u32 state; /* enum tproxy_block_state; 0: the hooks do nothing */
-	__u32 reserved;
+	union {
+		struct {
+			__u32 state; /* enum tproxy_block_state; 0: the hooks do nothing */
+			/*
+			 * Number of changes of the list. The store that changes it raises this. A
+			 * verdict that a hook remembers is valid under one number only. 0: none is.
+			 */
+			__u32 changes;
+		};
+		__u64 state_and_changes;
+	};
 	struct tproxy_block_slot slots[2];
 };
 

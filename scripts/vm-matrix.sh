@@ -9,7 +9,7 @@
 # file system of the guest, kernels, images, logs.
 #
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
-#   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life sight" by default
+#   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life sight stop" by default
 #   TPROXY_VM_TIMEOUT  seconds for each boot, 2400 by default
 #   TPROXY_VM_MIRROR, TPROXY_VM_SECURITY_MIRROR
 #                      the mirrors of the guest's packages; by default those of this host's apt
@@ -21,7 +21,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd "$(dirname "$0")/.."
 tree=$PWD
 cache=${TPROXY_VM_CACHE:-/var/cache/tproxy-vm}
-phases=${TPROXY_VM_PHASES:-boot life sight}
+phases=${TPROXY_VM_PHASES:-boot life sight stop}
 limit=${TPROXY_VM_TIMEOUT:-2400}
 suite=bookworm
 root=$cache/root-$suite

@@ -186,11 +186,16 @@ int block_store_read_tries(const struct block_store *s, const int tries[_TPROXY_
 
 void block_store_change_state(struct block_store *s, __u32 set, __u32 clear)
 {
-	__u32 state = __atomic_load_n(&s->block->state, __ATOMIC_SEQ_CST);
+	__u64 *word = &s->block->state_and_changes;
+	struct tproxy_block before = {}, after = {};
 
-	while (!__atomic_compare_exchange_n(&s->block->state, &state, (state & ~clear) | set, false,
-					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		;
+	before.state_and_changes = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+	do {
+		after.state = (before.state & ~clear) | set;
+		after.changes = before.changes + 1;
+	} while (!__atomic_compare_exchange_n(word, &before.state_and_changes,
+					      after.state_and_changes, false, __ATOMIC_SEQ_CST,
+					      __ATOMIC_SEQ_CST));
 }
 
 int block_store_attach(struct block_store *s)

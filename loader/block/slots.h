@@ -69,7 +69,10 @@ int block_store_read_tries(const struct block_store *store, const int tries[_TPR
 /* Returns how often entries were hit, at all places together. */
 uint64_t block_store_count_hits(const struct block_store *store);
 
-/* Sets and clears bits of map_block.state in one step. */
+/*
+ * Sets and clears bits of map_block.state, and counts the change, in one step. The hooks forget
+ * what they remember. A change of the tries in use has CHANGING set meanwhile.
+ */
 void block_store_change_state(struct block_store *store, __u32 set, __u32 clear);
 
 /* Attach the hooks unless they are, or detach them unless something needs them. */

@@ -5,7 +5,8 @@
  *
  * The order of a change: hooks are attached before the list has its first entry, the flag ALLOWS is
  * set before the blocks that need it come, and flags are cleared before hooks are detached. So
- * there is no moment at which an address that the list allows is blocked.
+ * there is no moment at which an address that the list allows is blocked. CHANGING is set as long
+ * as a trie is changed, so that the hooks look each address up.
  */
 #include "store.h"
 
@@ -28,6 +29,9 @@ int block_store_open(const struct pins *pins, struct block_store *s)
 {
 	int r = block_store_open_slots(pins, /* writable= */ true, s);
 
+	/* Left by a process that was killed. */
+	if (r == 0 && s->block->state & TPROXY_BLOCK_CHANGING)
+		block_store_change_state(s, 0, TPROXY_BLOCK_CHANGING);
 	if (r == 0 && !block_store_is_held(s))
 		block_store_settle(s);
 	return r;
@@ -184,15 +188,17 @@ int block_store_put(struct block_store *s, enum tproxy_block_kind kind,
 	r = kind == TPROXY_BLOCK ? block_store_attach(s) : 0;
 	if (r < 0)
 		return r;
+	block_store_change_state(s, TPROXY_BLOCK_CHANGING, 0);
 	for (i = 0; i < items->n; i++) {
 		r = put_one(s, kind, items->list[i], &olds[i]);
 		if (r < 0) {
 			undo_put(s, kind, items, olds, i);
+			block_store_change_state(s, 0, TPROXY_BLOCK_CHANGING);
 			return block_store_log_error(s, "write the block list", r);
 		}
 	}
 	facts->loaded_ns = monotonic_kernel_ns();
-	block_store_change_state(s, flag_of(kind), 0);
+	block_store_change_state(s, flag_of(kind), TPROXY_BLOCK_CHANGING);
 	return 0;
 }
 
@@ -203,6 +209,7 @@ int block_store_remove(struct block_store *s, enum tproxy_block_kind kind,
 	size_t i, n = 0;
 	int r = 0;
 
+	block_store_change_state(s, TPROXY_BLOCK_CHANGING, 0);
 	for (i = 0; i < items->n && r == 0; i++) {
 		r = bpf_map_delete_elem(s->tries[kind], &items->list[i].prefix);
 		n += r == 0;
@@ -215,6 +222,7 @@ int block_store_remove(struct block_store *s, enum tproxy_block_kind kind,
 		facts->loaded_ns = monotonic_kernel_ns();
 		note_removal(s, kind);
 	}
+	block_store_change_state(s, 0, TPROXY_BLOCK_CHANGING);
 	return r < 0 ? block_store_log_error(s, "write the block list", r) : 0;
 }
 

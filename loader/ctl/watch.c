@@ -65,6 +65,7 @@ struct watch {
 	struct watch_owners *owners;
 	struct watch_lines lines;
 	int texts_fd, failed_fd; /* map_rule_texts, map_failed */
+	uint64_t listed_ns;	 /* see watch_join_add() */
 	uint64_t began_ms, checked_ms, reported_ms;
 	uint64_t counts[_CONN_VERDICT_MAX], inbound, failed, lost;
 	uint64_t bytes_up, bytes_down;		 /* of connections that have ended */
@@ -223,7 +224,7 @@ static int add_earlier(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 
-	watch_join_add(watch->join, row, row->started_ns, watch->rings != NULL);
+	watch_join_add(watch->join, row, row->started_ns, watch->listed_ns);
 	return 0;
 }
 
@@ -461,6 +462,7 @@ static int begin(struct watch *watch)
 	if (r < 0)
 		return r;
 	watch->began_ms = watch->checked_ms = monotonic_coarse_ms();
+	watch->listed_ns = monotonic_kernel_ns();
 	connections_read(dir, add_earlier, watch, NULL);
 	return 0;
 }

@@ -8,6 +8,9 @@
  * program may be attached to both. The second decision replaces the first one, unless it only says
  * that the first one has refused.
  *
+ * A connection that begins after the rings are opened and before the connections of the maps are
+ * read is found in both. Its events count.
+ *
  * The end of an unknown connection is ignored: it began before the watch, or its first event was
  * lost, which the kernel half has counted.
  */
@@ -25,6 +28,8 @@
 struct entry {
 	struct watch_conn conn; /* the first member */
 	struct entry *next;	/* in its bucket */
+	uint64_t
+		listed_ns; /* read from the maps at this time, with the rings open; 0: it was not */
 	bool pending, refused;
 	uint8_t passes; /* since it began to wait */
 	TAILQ_ENTRY(entry) waiting;
@@ -173,7 +178,10 @@ static void on_connect(struct watch_join *join, const struct tproxy_watch_start 
 		entry && !entry->conn.sent &&
 		memcmp(&entry->conn.row.dst, &event->conn.dst, sizeof(event->conn.dst)) == 0;
 
-	if (entry && entry->refused) {
+	if (entry && event->head.time_ns <= entry->listed_ns) {
+		drop(join, entry);
+		entry = NULL;
+	} else if (entry && entry->refused) {
 		if (again && event->head.reason == TPROXY_WATCH_BY_OTHER)
 			return;
 		drop(join, entry);
@@ -283,11 +291,11 @@ void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *e
 }
 
 void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns,
-		    bool watched)
+		    uint64_t watched_ns)
 {
 	struct entry *entry = find(join, row->id);
 
-	if (entry && watched)
+	if (entry && watched_ns)
 		entry->conn.unsure = false;
 	if (!entry)
 		entry = add(join, row->id);
@@ -296,7 +304,8 @@ void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_
 	entry->conn.row = *row;
 	entry->conn.started_ns = started_ns;
 	entry->conn.earlier = entry->conn.sent = entry->conn.shown = true;
-	entry->conn.unsure = !watched;
+	entry->conn.unsure = !watched_ns;
+	entry->listed_ns = watched_ns;
 }
 
 void watch_join_drop_gone(struct watch_join *join)

@@ -47,11 +47,13 @@ void watch_join_free(struct watch_join *join);
 void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *event, size_t size);
 /*
  * Takes a connection that began before the watch; started() is not called for it. Call it for all
- * connections before the rings are opened, and again with @watched afterwards. A connection that
- * ended in between may have no event: watch_join_drop_gone() drops it after the first pass.
+ * connections before the rings are opened, with @watched_ns 0, and again afterwards, with the time
+ * (CLOCK_MONOTONIC) at which reading them began. A connection that ended in between may have no
+ * event: watch_join_drop_gone() drops it after the first pass. One that began in between has all
+ * its events, from which it is reported.
  */
 void watch_join_add(struct watch_join *join, const struct conn_row *row, uint64_t started_ns,
-		    bool watched);
+		    uint64_t watched_ns);
 void watch_join_drop_gone(struct watch_join *join);
 /*
  * Call it after each pass over the ring. A connection that has sent no SYN since the pass before is

@@ -48,8 +48,9 @@ def hits(bed, name, cidr):
 
 def put_in_force(bed, state, error=0):
     with bed.pins.open("map_block") as block:
+        changes, = struct.unpack_from("=I", block.lookup(bytes(4)), 4)
         value = bytearray(block.value_size)
-        struct.pack_into("=I", value, 0, state)
+        struct.pack_into("=2I", value, 0, state, changes + 1)
         struct.pack_into("=I", value, ERROR_OFFSETS[state & SLOT], error)
         block.update(bytes(4), bytes(value))
 

@@ -3,18 +3,24 @@
 veth. tests/verifier/block.c has the frames."""
 
 import errno
+import select
 import socket
 import struct
 
 import pytest
 
+import host
 import host6
 import wire
-from harness import CLIENT, SERVER
+from harness import CLIENT, SERVER, SERVER2
+from test_block import Waiting, ctl, write_list  # noqa: F401 (a fixture)
 from test_block_connect import ENTRIES, add, put_in_force
+from tproxyctl import binary  # noqa: F401 (a fixture)
 
 STAT = struct.Struct("=6Q")  # tproxy_block_stat: seen, dropped, ...
 INGRESS, EGRESS = 1, 2
+CHANGING = 64  # of tproxy_block.state
+OTHERS = "203.0.113.0/24"  # keeps the hooks attached
 PAUSE = 0.5  # seconds in which nothing arrives, where something would
 
 
@@ -95,6 +101,113 @@ def test_datagrams(loaded, datagrams):
     add(loaded, "map_block_0", "198.51.100.0/24", ends_ns=1)
     client.send(b"up")
     assert server.recv(100) == b"up", "the entry has ended"
+
+
+def passes_out(sock):
+    try:
+        sock.send(b"up")
+        return True
+    except PermissionError:
+        return False
+
+
+def passes_in(bed, sender, sock):
+    """Waits until a datagram has arrived, or was dropped on the way."""
+    def arrived():
+        return select.select([sock], [], [], 0)[0] and sock.recv(100)
+
+    before = stat(bed, INGRESS)[1]
+    sender.send(b"down")
+    host.wait_until(lambda: arrived() or stat(bed, INGRESS)[1] > before, "it arrived or not")
+    return stat(bed, INGRESS)[1] == before
+
+
+def check(bed, datagrams, passes):
+    """Twice: an address that passes is remembered."""
+    client, server = datagrams
+    for _ in range(2):
+        assert passes_out(client) == passes
+        assert passes_in(bed, server, client) == passes
+
+
+def test_each_change_counts_at_once(loaded, datagrams, ctl, binary):  # noqa: F811
+    """Nothing that was remembered before counts, on sockets that exist. To see it fail: leave out
+    the number of changes in passed4_has()."""
+    ctl("block", OTHERS).succeeded()
+    check(loaded, datagrams, True)
+    for options, passes in ((("block", SERVER), False), (("allow", "198.51.100.0/24"), True),
+                            (("unblock", "198.51.100.0/24"), False), (("unblock", SERVER), True),
+                            (("block", SERVER, "--for", "1h"), False), (("unblock", SERVER), True)):
+        ctl(*options).succeeded()
+        check(loaded, datagrams, passes)
+    blocking, other = (write_list(loaded, address, name=f"{address}.netset")
+                       for address in (SERVER, SERVER2))
+    for path, passes in ((other, True), (blocking, False), (other, True)):
+        ctl("block", "--apply", path).succeeded()
+        check(loaded, datagrams, passes)
+    for path in blocking, other:
+        waiting = Waiting(loaded, binary, path, 60)
+        check(loaded, datagrams, path == other)
+        ctl("block", "--revert").succeeded()
+        waiting.process.wait(20)
+        check(loaded, datagrams, path == blocking)
+        ctl("block", "--apply", blocking).succeeded()
+        check(loaded, datagrams, False)
+
+
+def test_a_socket_with_many_peers(loaded, ctl):  # noqa: F811
+    """Each datagram is decided by its own address, also after another connect()."""
+    with loaded.server_net.inside():
+        server = loaded.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        server.bind(("0.0.0.0", 0))
+    port = server.getsockname()[1]
+
+    def send(sock, address):
+        sock.connect(address)
+        return passes_out(sock)
+
+    def send_to_all():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            return [send(sock, (address, port)) for address in (SERVER, SERVER2, SERVER, SERVER2)]
+
+    ctl("block", OTHERS).succeeded()
+    assert loaded.run_in(send_to_all) == [True] * 4
+    ctl("block", SERVER2).succeeded()
+    assert loaded.run_in(send_to_all) == [True, False, True, False]
+
+
+def test_a_command_is_killed_during_a_change(loaded, datagrams, ctl):  # noqa: F811
+    """As it leaves the list: each packet is looked up until the next command. To see it fail: let
+    block_check() ignore CHANGING, or block_store_open() leave it."""
+    def flags(add_flags=0):
+        with loaded.pins.open("map_block") as head:
+            value = head.lookup(bytes(4))
+            state, = struct.unpack_from("=I", value)
+            head.update(bytes(4), struct.pack("=I", state | add_flags) + value[4:])
+            return state
+
+    ctl("block", OTHERS).succeeded()
+    check(loaded, datagrams, True)
+    assert not flags(add_flags=CHANGING) & CHANGING
+    check(loaded, datagrams, True)
+    add(loaded, "map_block_0", f"{SERVER}/32")
+    check(loaded, datagrams, False)
+    ctl("allow", "203.0.113.7").succeeded()
+    assert not flags() & CHANGING
+    check(loaded, datagrams, False)
+
+
+def test_established_connection_stops_and_goes_on(loaded, ctl):  # noqa: F811
+    """TCP, whose packets pass by what is remembered."""
+    visit = loaded.visit(loaded.listen())
+    ctl("block", OTHERS).succeeded()
+    wire.exchange(visit.client, visit.server)
+    ctl("block", SERVER).succeeded()
+    visit.client.sendall(b"up")
+    assert received(visit.server) is None
+    ctl("unblock", SERVER).succeeded()
+    assert wire.read_exactly(visit.server, 2) == b"up"
+    wire.exchange(visit.client, visit.server)
 
 
 def test_mapped_addresses_are_ipv4_packets(loaded):

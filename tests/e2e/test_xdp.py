@@ -162,7 +162,9 @@ def block(bed, address):
     prefix = struct.pack("=I", 128) + bytes(10) + b"\xff\xff" + socket.inet_aton(address)
     with bed.pins.open("map_block_0") as trie, bed.pins.open("map_block") as head:
         trie.update(prefix, struct.pack("=4QI4x", 0, 0, 0, 0, 128))
-        head.update(bytes(4), struct.pack("=I", 1) + head.lookup(bytes(4))[4:])
+        value = head.lookup(bytes(4))
+        changes, = struct.unpack_from("=I", value, 4)
+        head.update(bytes(4), struct.pack("=2I", 1, changes + 1) + value[8:])
 
 
 def send_for_ever(address):

@@ -215,11 +215,11 @@ static void begun_before(void **state)
 {
 	const struct conn_row row = { .id = COOKIE, .pid = 7, .verdict = CONN_REDIRECTED };
 
-	watch_join_add(*state, &row, 500, /* watched= */ false);
+	watch_join_add(*state, &row, 500, /* watched_ns= */ 0);
 	watch_join_drop_gone(*state);
 	assert_int_equal(watch_join_count(*state, counts, NULL), 0);
-	watch_join_add(*state, &row, 500, /* watched= */ false);
-	watch_join_add(*state, &row, 600, /* watched= */ true);
+	watch_join_add(*state, &row, 500, /* watched_ns= */ 0);
+	watch_join_add(*state, &row, 600, /* watched_ns= */ 700);
 	watch_join_drop_gone(*state);
 	watch_join_settle(*state);
 	assert_string_equal(said, "");
@@ -229,6 +229,29 @@ static void begun_before(void **state)
 	assert_string_equal(said, "E");
 	assert_true(last.earlier);
 	assert_int_equal(last_end.conn.started_ns, 500);
+}
+
+/*
+ * It begins after the rings are opened and before the connections are read, so it is in both: it
+ * counts once. To see it fail: leave out the comparison with listed_ns.
+ */
+static void begun_while_reading(void **state)
+{
+	const struct conn_row row = { .id = COOKIE, .verdict = CONN_REDIRECTED };
+
+	watch_join_add(*state, &row, 500, /* watched_ns= */ 2000);
+	do_connect(*state, 443, TPROXY_VERDICT_REDIRECTED, TPROXY_STAT_REDIRECTED);
+	do_send(*state, 443);
+	assert_string_equal(said, "S");
+	assert_false(last.earlier);
+	do_end(*state, 0);
+	assert_string_equal(said, "SE");
+	assert_int_equal(last_end.state, TCP_ESTABLISHED);
+	/* The socket of a connection that was read connects again later. */
+	watch_join_add(*state, &row, 500, /* watched_ns= */ 1);
+	do_connect(*state, 443, TPROXY_VERDICT_REDIRECTED, TPROXY_STAT_REDIRECTED);
+	assert_string_equal(said, "SEE");
+	assert_int_equal(last_end.state, TPROXY_EVENT_UNSEEN);
 }
 
 /* The sizes are those of another version, or an event was overwritten. */
@@ -300,6 +323,7 @@ int main(void)
 		WITH_JOIN(the_socket_connects_again),
 		WITH_JOIN(accepted),
 		WITH_JOIN(begun_before),
+		WITH_JOIN(begun_while_reading),
 		WITH_JOIN(events_of_other_sizes),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(totals_are_printable),

@@ -8,7 +8,7 @@
  *
  * TAP-like lines; exit 77 (skip) without the privilege, unless TPROXY_MUST_RUN is 1. To see it
  * fail: PACKET_VLAN_TAGS_MAX 1; leave out `tries->allow` in block_decide(), or the test of ends_ns
- * in block_find().
+ * in block_find(); or the numbers of changes in passed4_has() and passed6_has().
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -100,12 +100,18 @@ static struct tproxy_block_entry entry_of(enum tproxy_block_kind kind, const cha
 	return entry;
 }
 
-static void set_state(__u32 state)
+/* changes: 0: the hooks remember nothing. */
+static void set_state_of(__u32 state, __u32 changes)
 {
-	const struct tproxy_block block = { .state = state };
+	const struct tproxy_block block = { .state = state, .changes = changes };
 	const __u32 key = 0;
 
 	bpf_map_update_elem(bpf_map__fd(skel->maps.map_block), &key, &block, BPF_ANY);
+}
+
+static void set_state(__u32 state)
+{
+	set_state_of(state, 0);
 }
 
 /* What the address of a frame deserves. */
@@ -254,6 +260,7 @@ static void check_frames(const struct place *place)
 static const char from_bad[] = MACS TYPE4 IPV4("\x45", NONE, "\x40", P_UDP, BAD4, BAD4) DNS;
 static const char from_fine[] = MACS TYPE4 IPV4("\x45", NONE, "\x40", P_UDP, FINE4, FINE4) DNS;
 static const char from_good[] = MACS TYPE4 IPV4("\x45", NONE, "\x40", P_UDP, GOOD4, GOOD4) DNS;
+static const char from_good6[] = MACS TYPE6 IPV6(P_UDP, "\x40", GOOD6, GOOD6) DNS;
 static const char from_bad6[] = MACS TYPE6 IPV6(P_UDP, "\x40", BAD6, BAD6) DNS;
 
 #define DROPS(place, bytes) drops(place, bytes, sizeof(bytes) - 1, &error)
@@ -368,6 +375,75 @@ static void check_entry_counts(const struct place *place)
 	expect(place, entry.packets == 3 + 5, "segments that are handled as one packet count");
 }
 
+/* --- addresses that are remembered --- */
+
+static bool drops_good(const struct place *place, bool ipv6)
+{
+	int error;
+
+	return ipv6 ? DROPS(place, from_good6) : DROPS(place, from_good);
+}
+
+/* Blocks addresses around those of from_good and from_good6, and no longer. */
+static void block_good(bool ipv6, bool blocked)
+{
+	const char *address = ipv6 ? "2001:db8:1::" : "198.51.100.0";
+	const __u32 n_bits = ipv6 ? 48 : 24;
+
+	if (blocked)
+		add(0, TPROXY_BLOCK, address, n_bits, 0);
+	else
+		delete_entry(0, TPROXY_BLOCK, address, n_bits);
+}
+
+/* The numbers of changes begin with @changes, which no place has used before. */
+static void check_remembered(const struct place *place, bool ipv6, __u32 changes)
+{
+	const __u32 entries = TPROXY_BLOCK_ENTRIES, changing = TPROXY_BLOCK_CHANGING;
+	struct tproxy_block_stat before = read_stat(place->place), after;
+
+	set_state_of(entries, changes);
+	expect(place, !drops_good(place, ipv6), "an address without entry passes");
+	block_good(ipv6, true);
+	expect(place, !drops_good(place, ipv6), "and is not looked up again");
+	after = read_stat(place->place);
+	expect(place, after.seen - before.seen == 2, "but counted");
+	set_state_of(entries | changing, changes);
+	expect(place, drops_good(place, ipv6), "unless the list is being changed");
+	set_state_of(entries, changes + 1);
+	expect(place, drops_good(place, ipv6), "or was changed");
+	block_good(ipv6, false);
+	expect(place, !drops_good(place, ipv6), "an address that was dropped is looked up again");
+	set_state_of(entries | changing, changes + 2);
+	expect(place, !drops_good(place, ipv6), "an address passes during a change");
+	set_state_of(entries, changes + 2);
+	block_good(ipv6, true);
+	expect(place, drops_good(place, ipv6), "which is not remembered");
+	block_good(ipv6, false);
+	set_state(entries);
+	expect(place, !drops_good(place, ipv6), "without a number of changes an address passes");
+	block_good(ipv6, true);
+	expect(place, drops_good(place, ipv6), "and is not remembered");
+	block_good(ipv6, false);
+}
+
+static void check_remembered_at_all_places(const struct place *places, size_t n)
+{
+	int error;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		check_remembered(&places[i], /* ipv6= */ false, 10 * (__u32)i + 1);
+		check_remembered(&places[i], /* ipv6= */ true, 10 * (__u32)i + 5);
+	}
+	/* What one place remembers counts for all of them. */
+	set_state_of(TPROXY_BLOCK_ENTRIES, UINT32_MAX);
+	DROPS(&places[0], from_good);
+	block_good(/* ipv6= */ false, true);
+	expect(&places[n - 1], !DROPS(&places[n - 1], from_good), "another place's look-up counts");
+	block_good(/* ipv6= */ false, false);
+}
+
 /* --- traffic --- */
 
 static struct tproxy_traffic read_traffic(__u64 cgroup_id)
@@ -471,14 +547,14 @@ static void print_time(const struct place *place, const char *what, const char *
 		    opts.duration < least)
 			least = opts.duration;
 	}
-	printf("  %-9s %-10s %4u ns\n", place->name, what, least);
+	printf("  %-9s %-11s %4u ns\n", place->name, what, least);
 }
 
 /*
  * Single runs with another source each time, so that the trie is not in the caches. Subtract what
  * an empty list takes in this way.
  */
-static void print_time_of_random(const struct place *place)
+static void print_time_of_random(const struct place *place, const char *what)
 {
 	char bytes[sizeof(from_good)];
 	struct bpf_test_run_opts opts;
@@ -494,7 +570,7 @@ static void print_time_of_random(const struct place *place)
 		if (run_on(place, bytes, sizeof(bytes) - 1, device, 0, 1, &opts) == 0)
 			sum += opts.duration;
 	}
-	printf("  %-9s %-10s %4llu ns\n", place->name, "random",
+	printf("  %-9s %-11s %4llu ns\n", place->name, what,
 	       (unsigned long long)(sum / (unsigned int)n));
 }
 
@@ -510,9 +586,14 @@ static void print_times(const struct place *places, size_t n_places)
 		for (j = 0; j < n_places; j++) {
 			print_time(&places[j], "passed", from_good, sizeof(from_good) - 1);
 			print_time(&places[j], "passed v6", from_bad6, sizeof(from_bad6) - 1);
-			print_time_of_random(&places[j]);
+			print_time_of_random(&places[j], "random");
 			if (!sizes[i])
 				continue;
+			set_state_of(TPROXY_BLOCK_ENTRIES, 1);
+			print_time(&places[j], "remembered", from_good, sizeof(from_good) - 1);
+			print_time(&places[j], "same, v6", from_bad6, sizeof(from_bad6) - 1);
+			print_time_of_random(&places[j], "random, 1");
+			set_state(TPROXY_BLOCK_ENTRIES);
 			add(0, TPROXY_BLOCK, BAD4T, 32, 0);
 			print_time(&places[j], "dropped", from_bad, sizeof(from_bad) - 1);
 			set_state(TPROXY_BLOCK_ENTRIES | TPROXY_BLOCK_ALLOWS);
@@ -566,6 +647,7 @@ static void check_all(const struct place *places, size_t n)
 		check_ends(&places[i]);
 		check_entry_counts(&places[i]);
 	}
+	check_remembered_at_all_places(places, n);
 	check_buffers(&places[2]);
 	check_traffic(&places[0], &places[1]);
 }
