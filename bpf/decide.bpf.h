@@ -125,13 +125,14 @@ static __always_inline bool has_strayed(const struct facts *facts)
 
 /*
  * Returns the errno of the negative cache, or 0. Only errnos that describe a destination count,
- * because a relay can write any value to the map.
+ * because a relay can write any value to the map. EACCES: an upstream has forbidden it.
  */
 static __always_inline int cached_error(const struct facts *facts)
 {
 	if (facts->failed_until_ns <= facts->now_ns)
 		return 0;
 	switch (facts->failed_error) {
+	case EACCES:
 	case ECONNREFUSED:
 	case ENETUNREACH:
 	case EHOSTUNREACH:

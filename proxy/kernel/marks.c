@@ -47,8 +47,8 @@ bool marks_is_exempt(int listen_fd)
 	return whoami_query(listen_fd, &who) == 0 && (who.mark_flags & TPROXY_MARK_EXEMPT);
 }
 
-void marks_note_error(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
-		      int error)
+static void note(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
+		 int error)
 {
 	struct tproxy_failed_key key = {
 		.netns_cookie = marks->netns_cookie,
@@ -59,12 +59,31 @@ void marks_note_error(const struct marks *marks, uint32_t upstream, const union 
 		.error = (__u32)error,
 	};
 
-	if (marks->error_memory_ms == 0 || (error != ECONNREFUSED && error != ENETUNREACH &&
-					    error != EHOSTUNREACH && error != ETIMEDOUT))
+	if (marks->error_memory_ms == 0)
 		return;
 	marks_address(key.dst.addr, dst);
 	key.dst.port = ntohs(dst->in.sin_port);
 	bpf_map_update_elem(marks->failed_fd, &key, &failed, BPF_ANY);
+}
+
+static bool is_of_destination(int error)
+{
+	return error == ECONNREFUSED || error == ENETUNREACH || error == EHOSTUNREACH ||
+	       error == ETIMEDOUT;
+}
+
+void marks_note_error(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
+		      int error)
+{
+	if (is_of_destination(error))
+		note(marks, upstream, dst, error);
+}
+
+void marks_note_refused(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
+			int error)
+{
+	if (is_of_destination(error) || error == EACCES)
+		note(marks, upstream, dst, error);
 }
 
 void marks_address(__u8 ip[16], const union sockaddr_any *addr)

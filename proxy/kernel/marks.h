@@ -48,10 +48,14 @@ bool marks_is_exempt(int listen_fd);
 /*
  * Adds dst to the negative cache: for error_memory_ms, connect() to it fails with error, a positive
  * errno, if its rule names the same upstream. upstream is that of the connection that failed,
- * tproxy_conn.upstream. Errors that do not come from the destination are ignored.
+ * tproxy_conn.upstream. Errors that do not come from the destination are ignored. EACCES is one of
+ * them: it comes from a route of this host.
  */
 void marks_note_error(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
 		      int error);
+/* As marks_note_error(), for the error that an upstream has answered: EACCES counts. */
+void marks_note_refused(const struct marks *marks, uint32_t upstream, const union sockaddr_any *dst,
+			int error);
 
 /* Stores an address as the maps have it: as IPv6, IPv4 in its mapped form ::ffff:a.b.c.d. */
 void marks_address(__u8 ip[16], const union sockaddr_any *addr);

@@ -149,8 +149,8 @@ static void connect_directly(struct session *s, const struct opening *o)
 static void dial_failed(struct session *s, const struct dial_result *result)
 {
 	s->why = result->why;
-	if (result->refused)
-		session_note_error(s, result->error);
+	if (result->refused && !s->name_decides)
+		marks_note_refused(&s->env->marks, s->rule_upstream, &s->dst, result->error);
 	end_unconnected(s, result->error,
 			result->error == ENOMEM ? CLOSE_NO_MEMORY
 			: result->expired	? CLOSE_CONNECT_TIMEOUT

@@ -30,15 +30,16 @@ SECRETS = [PASSWORD.encode(), CREDENTIALS, CREDENTIALS[-16:-4]]
 FORBIDDEN_PORT = 4712
 
 
-def serve_connect(listener):
-    """An HTTP proxy that asks for the password, and echoes what comes through a tunnel."""
+def serve_connect(listener, authorization=b""):
+    """An HTTP proxy that asks for this header, forbids FORBIDDEN_PORT, and echoes what comes through
+    a tunnel."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
                 if key.fileobj is listener:
                     sock, _ = listener.accept()
-                    answer_connect(sock)
+                    answer_connect(sock, authorization)
                     selector.register(sock, selectors.EVENT_READ)
                     continue
                 data = b""
@@ -51,17 +52,17 @@ def serve_connect(listener):
                     key.fileobj.close()
 
 
-def answer_connect(sock):
+def answer_connect(sock, authorization):
     request = b""
     while b"\r\n\r\n" not in request:
         data = sock.recv(1)
         if not data:
             return
         request += data
-    if b"Basic " + CREDENTIALS + b"\r\n" not in request:
-        status = b"407 Proxy Authentication Required"
-    elif request.startswith(b"CONNECT %s:%d " % (SERVER.encode(), FORBIDDEN_PORT)):
+    if request.startswith(b"CONNECT %s:%d " % (SERVER.encode(), FORBIDDEN_PORT)):
         status = b"403 Forbidden"
+    elif authorization and authorization not in request:
+        status = b"407 Proxy Authentication Required"
     else:
         status = b"200 OK"
     sock.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
@@ -97,7 +98,7 @@ def relay(loaded, directory, path):  # noqa: F811
     with a wrong password file and a good one."""
     proxy = loaded.listen()
     proxy.settimeout(None)
-    loaded.task(serve_connect, proxy, place=loaded.server)
+    loaded.task(serve_connect, proxy, b"Basic " + CREDENTIALS + b"\r\n", place=loaded.server)
     address, port = proxy.getsockname()
     password = write_password(directory, PASSWORD + "\n")
     path.write_text(f"[relay]\ndefault-upstream = corp\n[upstream corp]\ntype = http\n"
@@ -128,6 +129,13 @@ def search(where, data, known):
     assert known in data, f"the search of {where} has found nothing"
     for secret in SECRETS:
         assert secret not in data, f"the password is in {where}"
+
+
+def can_be_listed(shown):
+    """The kernel lists no keys of rings and socket storages. Long arrays belong to the loader, and
+    the relay cannot write them."""
+    size = shown["max_entries"] * (shown["bytes_key"] + shown["bytes_value"])
+    return "hash" in shown["type"] or ("array" in shown["type"] and size < 1 << 17)
 
 
 def map_bytes(pin):
@@ -186,13 +194,12 @@ def test_outside_of_the_process(loaded, relay, directory):
         search(page, admin.get(page).encode(), known)
     searched = {}
     for pin in loaded.pins.path.glob("map_*"):
-        if maps.bpftool("map", "show", "pinned", pin)["type"] not in ("ringbuf", "array_of_maps"):
+        if can_be_listed(maps.bpftool("map", "show", "pinned", pin)):
             searched[pin.name] = map_bytes(pin)
-    assert len(searched) > 20
+    assert searched.keys() >= {"map_config", "map_failed", "map_socks"}
     search("the maps", b"".join(searched.values()), socket.inet_aton(SERVER))
 
 
-@pytest.mark.skipif(programs.SANITIZED, reason="sanitizers map terabytes, and write no core")
 def test_core_dump(relay, directory):
     """To see it fail: leave out madvise() in secret_create(), or explicit_bzero() in
     handshake_destroy()."""

@@ -12,6 +12,7 @@ import wire
 from harness import SERVER
 from programs import RELAY_GID, RELAY_UID
 from test_handover import LIFE_LEAST, start  # noqa: F401 (a fixture)
+from test_secrets import FORBIDDEN_PORT, is_refused, serve_connect
 from test_log import path, reload  # noqa: F401 (path is a fixture)
 
 GOOD = """\
@@ -165,6 +166,19 @@ def test_reload_replaces_upstreams(loaded, path):  # noqa: F811
     new_server, _ = bed.accept(other)
     wire.exchange(new_client, new_server)
     wire.exchange(client, server)
+
+
+def test_forbidden_destination(loaded, path):  # noqa: F811
+    """A destination that the proxy forbids: the client is reset, and the next connect() fails. To
+    see it fail: take EACCES out of cached_error(), or out of marks_note_refused()."""
+    proxy = loaded.listen()
+    loaded.task(serve_connect, proxy, place=loaded.server)
+    path.write_text("[relay]\ndefault-upstream = a\nerror-memory = 1h\n[upstream a]\ntype = http\n"
+                    "address = {}:{}\n".format(*proxy.getsockname()))
+    loaded.start_relay("--config", path)
+    loaded.run_in(is_refused)
+    with pytest.raises(PermissionError):
+        loaded.connect((SERVER, FORBIDDEN_PORT))
 
 
 def test_next_child_reads_the_upstreams(loaded, start, path):  # noqa: F811

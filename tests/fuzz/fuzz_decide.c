@@ -124,7 +124,7 @@ static void check(const struct decision *d, const struct facts *facts,
 		require(d->verdict == VERDICT_REFUSE && !d->fail_closed);
 		require(d->error == (int)facts->failed_error);
 		require(d->error == ECONNREFUSED || d->error == ENETUNREACH ||
-			d->error == EHOSTUNREACH || d->error == ETIMEDOUT);
+			d->error == EHOSTUNREACH || d->error == ETIMEDOUT || d->error == EACCES);
 	} else if (is_bypass(d->reason)) {
 		require(d->verdict == VERDICT_DIRECT && !d->fail_closed);
 	} else {
