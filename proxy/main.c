@@ -180,7 +180,6 @@ static int relay_init(struct relay *relay)
 		return r;
 	quota_init(&relay->shared.sessions.per_cgroup);
 	sniff_silent_init(&relay->shared.sessions.silent);
-	relay_set_limits(relay);
 	relay->base = event_base_new();
 	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
@@ -197,6 +196,7 @@ static int relay_init(struct relay *relay)
 	r = relay_upstreams_set(relay, &relay->options);
 	if (r < 0)
 		return r;
+	relay_set_limits(relay);
 	/* Before the registration: from then on the relay before closes its admin socket. */
 	r = admin_start(relay);
 	return r < 0 ? r : relay_listen(relay);

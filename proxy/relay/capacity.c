@@ -31,14 +31,15 @@ uint32_t capacity_pipes(uint32_t nofile, uint32_t workers)
 	return (nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX) / workers;
 }
 
-uint32_t capacity_sessions(uint32_t nofile, const struct options *options)
+uint32_t capacity_sessions(uint32_t nofile, bool tls, const struct options *options)
 {
 	uint32_t each = FDS_WORKER + 2 * capacity_pipes(nofile, options->workers) +
 			options_listeners(options, TPROXY_INET) +
 			options_listeners(options, TPROXY_INET6);
 	uint32_t reserved = FDS_RESERVED + options->workers * each;
-	/* Each session has two descriptors. */
-	uint32_t sessions = nofile > reserved + 2 ? (nofile - reserved) / 2 : 1;
+	/* Each session has two descriptors, and a bridge has two more. */
+	uint32_t fds = tls ? 4 : 2;
+	uint32_t sessions = nofile > reserved + fds ? (nofile - reserved) / fds : 1;
 
 	if (options->max_connections > sessions)
 		log_warning(

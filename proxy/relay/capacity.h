@@ -3,6 +3,7 @@
 #ifndef TPROXY_CAPACITY_H
 #define TPROXY_CAPACITY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct options;
@@ -18,8 +19,8 @@ uint32_t capacity_pipes(uint32_t nofile, uint32_t workers);
 
 /*
  * Returns the limit of sessions for nofile descriptors: --max-connections if they suffice for it.
- * Otherwise logs that, and returns what they suffice for.
+ * Otherwise logs that, and returns what they suffice for. tls: sessions may have a TLS bridge.
  */
-uint32_t capacity_sessions(uint32_t nofile, const struct options *options);
+uint32_t capacity_sessions(uint32_t nofile, bool tls, const struct options *options);
 
 #endif

@@ -14,6 +14,7 @@
 #include "capacity.h"
 #include "log.h"
 #include "report/connlog.h"
+#include "upstream/upstream.h"
 #include "util.h"
 
 int relay_own_event(struct relay *relay, struct event *event)
@@ -45,9 +46,10 @@ void relay_set_log(const struct relay *relay)
 void relay_set_limits(struct relay *relay)
 {
 	const struct options *options = &relay->options;
+	const bool tls = relay->upstreams && upstreams_have_tls(relay->upstreams);
 
 	atomic_store_explicit(&relay->shared.limit.max,
-			      capacity_sessions(capacity_raise_nofile(), options),
+			      capacity_sessions(capacity_raise_nofile(), tls, options),
 			      memory_order_relaxed);
 	atomic_store_explicit(&relay->shared.sessions.per_cgroup.max, options->max_per_cgroup,
 			      memory_order_relaxed);

@@ -285,3 +285,14 @@ struct upstream *const *upstreams_members(const struct upstreams *set, const str
 		;
 	return set->members[i];
 }
+
+bool upstreams_have_tls(const struct upstreams *set)
+{
+	size_t i;
+
+	for (i = 0; i < set->n; i++) {
+		if (set->list[i]->tls)
+			return true;
+	}
+	return false;
+}

@@ -177,6 +177,9 @@ size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, si
 void upstream_note_success(struct upstream *u, uint64_t us);
 void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why);
 
+/* True if an upstream of the set is reached over TLS. */
+bool upstreams_have_tls(const struct upstreams *set);
+
 /* Returns the length for connect(2). */
 socklen_t upstream_addr_len(const union upstream_addr *addr);
 /* "192.0.2.8:3128", "[2001:db8::1]:3128", "/run/proxy.socket". Returns buf. */

@@ -118,6 +118,19 @@ def test_many(loaded, through):
     wire.exchange(client, server)
 
 
+def test_descriptors(loaded, authority, terminator, relay_via):
+    """With few descriptors clients wait and none is reset: a bridge needs two more. To see it fail:
+    count two for each session in capacity_sessions()."""
+    proxy = terminator(loaded.echo_server()[0])
+    relay_via(*lines(proxy.address, authority), files=256)
+    clients = [loaded.connect(ELSEWHERE) for _ in range(80)]
+    for client in clients:
+        client.sendall(b"first")
+    for client in clients:
+        assert wire.read_exactly(client, 5) == b"first"
+        client.close()
+
+
 def refused(bed, listener, why):
     assert wire.RESET == bed.run_in(wire.fate, ELSEWHERE, b"secret")
     host.wait_until(lambda: why in bed.relay.text(), f"the log has {why!r}")
@@ -155,3 +168,15 @@ def test_not_verified(loaded, authority, terminator, relay_via):
     relay_via("type = tcp", f"address = {proxy.address[0]}:{proxy.address[1]}", "tls = yes",
               "tls-verify = no")
     wire.exchange(*pair(loaded, listener))
+
+
+@pytest.mark.needs("microsocks")
+def test_socks5(loaded, authority, terminator, relay_via):
+    """A SOCKS5 proxy behind TLS: connections reach their destination through it."""
+    microsocks(loaded)
+    relay_via(*lines(terminator((SERVER, 1080)).address, authority, kind="socks5"))
+    listener = loaded.listen()
+    client = loaded.connect(listener)
+    server, peer = loaded.accept(listener)
+    assert peer[0] == SERVER, "not through the proxy"
+    wire.exchange(client, server)
