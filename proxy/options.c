@@ -343,6 +343,12 @@ static const struct optable_row rows[] = {
 		.help = "ports of destinations where the client sends first, separated by commas",
 	},
 	{
+		.name = "sniff-ech",
+		OPTABLE_FLAG(struct options, upstreams.sniff_ech),
+		.flags = OPTABLE_KEY,
+		.help = "let a name beside an encrypted one (ECH) choose the upstream",
+	},
+	{
 		.name = "check",
 		OPTABLE_FLAG(struct options, check),
 		.help = "check the options and the file; change nothing",

@@ -57,9 +57,9 @@ static enum line_result judge(const struct upstreams *set, const struct names_ma
 {
 	if (upstream && line->any)
 		return LINE_APPLIES;
-	if (sniffed->ech && !line->any)
+	if (sniffed->ech && !line->any && !set->conf.sniff_ech)
 		return LINE_DOES_NOT;
-	if (upstream && hands_on(set, upstream))
+	if (upstream && !sniffed->ech && hands_on(set, upstream))
 		return LINE_APPLIES;
 	switch (address) {
 	case NAME_ADDRESS_UNKNOWN:

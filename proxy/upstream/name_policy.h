@@ -8,7 +8,8 @@
  * neither, because it depends on no name.
  *
  * The name in a hello with ECH may stand for another one. It is not handed on, and lines that
- * permit something for certain names do not apply.
+ * permit something for certain names do not apply. With upstreams_conf::sniff_ech they apply if the
+ * address is one of the name's.
  */
 #ifndef TPROXY_NAME_POLICY_H
 #define TPROXY_NAME_POLICY_H

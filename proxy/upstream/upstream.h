@@ -105,7 +105,7 @@ struct upstreams_conf {
 	struct upstream_conf *list; /* owned, by malloc() */
 	size_t n;
 	char default_name[UPSTREAM_NAME_LEN]; /* empty: direct */
-	bool sniff;
+	bool sniff, sniff_ech;
 	uint16_t sniff_ports[16];
 	size_t n_sniff_ports;
 	struct names *names; /* owned; NULL: no [names] */

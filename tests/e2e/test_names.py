@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Names of destinations in the client's first bytes: the log, the lines of [names], and clients that
-are slow or silent. The resolver reads /etc/hosts of the test; there is no name server."""
+"""Names of destinations in the client's first bytes: the log, the lines of [names], and clients
+that are slow or silent. The resolver reads /etc/hosts of the test; there is no name server."""
 
 import http.server
 import os
@@ -161,8 +161,8 @@ def web(loaded):
 
 @pytest.mark.needs("curl", "openssl")
 def test_real_clients(loaded, web, relay_with):
-    """curl with both protocols, and openssl. The log has the name of each, and the bytes arrive: the
-    servers answer. To see it fail: let naming_result() return NULL."""
+    """curl with both protocols, and openssl. The log has the name of each, and the bytes arrive:
+    the servers answer. To see it fail: let naming_result() return NULL."""
     relay = relay_with("[relay]", "sniff = yes")
     for url in ("http://one.example.test/", "https://two.example.test/"):
         port = 443 if url.startswith("https") else 80
@@ -218,13 +218,14 @@ def test_text(loaded, relay_with):
 # --- bytes and time
 
 def test_bytes_in_every_form(loaded, relay_with):
-    """One byte at a time, wrong bytes, and hellos that are cut: all arrive, and nothing else. To see
-    it fail: let peek() consume what it sees."""
+    """One byte at a time, wrong bytes, and hellos that are cut: all arrive, and nothing else. To
+    see it fail: let peek() consume what it sees."""
     relay_with("[relay]", "sniff = yes")
     listener = loaded.listen(port=443)
     hello = client_hello("bytes.example.test")
     for data in (hello, hello[:100], b"\x16\x03\x01\x40\x00", b"\x16" * 40, bytes(range(256)) * 200,
-                 b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+                 b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
         fetched(loaded, listener, data)
     client = loaded.connect(listener)
     client.setsockopt(socket.SOL_TCP, socket.TCP_NODELAY, 1)
@@ -327,8 +328,8 @@ def test_lines_decide(loaded, relay_with):
 
 
 def test_false_name_does_not_get_direct(loaded, relay_with):
-    """`direct` holds for the addresses of the name only, so a forged name leads nowhere else. To see
-    it fail: let judge() return LINE_APPLIES for NAME_ADDRESS_OTHER."""
+    """`direct` holds for the addresses of the name only, so a forged name leads nowhere else. To
+    see it fail: let judge() return LINE_APPLIES for NAME_ADDRESS_OTHER."""
     relay_with("[names]", f"{HERE} = direct", f"*.{HERE} = direct", f"{ELSEWHERE} = direct",
                "* = refuse")
     for address, name, arrived in (
