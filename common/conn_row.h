@@ -42,10 +42,11 @@ struct conn_row {
 	enum conn_verdict verdict;
 	uint8_t state; /* TCP_ESTABLISHED, ... of netinet/tcp.h; 0 = unknown */
 	bool live;     /* state, bytes and rtt are the socket's; false: only the maps were read */
-	struct tproxy_endpoint src;	  /* port 0: not known */
-	struct tproxy_endpoint dst;	  /* the original destination */
-	char comm[TPROXY_COMM_LEN + 1];	  /* any bytes: escape it before it is printed */
-	char rule[CONN_ROW_RULE_LEN];	  /* the rule that decided, "" = none or unknown */
+	struct tproxy_endpoint src;		 /* port 0: not known */
+	struct tproxy_endpoint dst;		 /* the original destination */
+	char comm[TPROXY_COMM_LEN + 1];		 /* any bytes: escape it before it is printed */
+	char rule[CONN_ROW_RULE_LEN];		 /* the rule that decided, "" = none or unknown */
+	char upstream[TPROXY_UPSTREAM_NAME_LEN]; /* that the rule names, "" = none; not in lines */
 	char cgroup[CONN_ROW_CGROUP_LEN]; /* last part of its path, "" = unknown; any bytes */
 };
 
@@ -64,7 +65,8 @@ int conn_row_parse(const char *line, struct conn_row *ret_row);
 
 /*
  * Set *ret_row from an entry of map_socks, or of an observed connection. @now_ns is
- * monotonic_kernel_ns(). The row is not live, and its rule, relay and cgroup name are empty.
+ * monotonic_kernel_ns(). The row is not live, and its rule, upstream, relay and cgroup name are
+ * empty.
  */
 void conn_row_of_redirected(uint64_t cookie, const struct tproxy_conn *conn, uint64_t now_ns,
 			    struct conn_row *ret_row);

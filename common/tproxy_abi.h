@@ -345,6 +345,7 @@ struct tproxy_target {
 #define TPROXY_RULE_COUNTERS_MAX   1024
 #define TPROXY_RULE_NAME_LEN	   32
 #define TPROXY_UPSTREAM_NAME_LEN   32
+#define TPROXY_RULE_UPSTREAMS_MAX  64 /* that the rules name */
 #define TPROXY_CGROUP_BITS_ENTRIES 4096
 /* No counter: no rules were loaded, or the rule is one of `tproxyctl run`, which have none. */
 #define TPROXY_NO_RULE 0xffff
@@ -467,6 +468,8 @@ struct tproxy_rules {
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
 	struct tproxy_rule_index index;
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
+	/* For the tools: names of the upstreams in rows and default, then empty ones. */
+	char upstreams[TPROXY_RULE_UPSTREAMS_MAX][TPROXY_UPSTREAM_NAME_LEN];
 	/* For the tools: time of the load (CLOCK_MONOTONIC) and absolute path of the file. */
 	__u64 loaded_ns;
 	char file[4088]; /* ends with a NUL; empty: from no file */
@@ -932,7 +935,7 @@ _Static_assert(sizeof(struct tproxy_cgroup_test) == 216, "ABI");
 _Static_assert(sizeof(struct tproxy_row_bits) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rule_index) == 4 * 512 * 36 + 324 * 32, "ABI");
 _Static_assert(sizeof(struct tproxy_rules) ==
-		       40 + 256 * 52 + sizeof(struct tproxy_rule_index) + 64 * 216 + 4096,
+		       40 + 256 * 52 + sizeof(struct tproxy_rule_index) + 64 * 216 + 64 * 32 + 4096,
 	       "ABI");
 _Static_assert(sizeof(struct tproxy_prefix) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_set_bits) == 32, "ABI");

@@ -20,6 +20,7 @@
 #include "parse.h"
 #include "state/connections.h"
 #include "state/maps.h"
+#include "state/upstream_names.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -92,12 +93,23 @@ static char *format_rtt(const struct conn_row *row, char buf[32])
 	return buf;
 }
 
+/* "RULE", "RULE via UPSTREAM", "via UPSTREAM" or "-". */
+#define RULE_LEN (CONN_ROW_RULE_LEN + TPROXY_UPSTREAM_NAME_LEN + 8)
+static char *format_rule(const struct conn_row *row, char buf[RULE_LEN])
+{
+	const bool rule = *row->rule, upstream = *row->upstream;
+
+	snprintf(buf, RULE_LEN, "%s%s%s%s", rule || upstream ? row->rule : "-",
+		 rule && upstream ? " " : "", upstream ? "via " : "", row->upstream);
+	return buf;
+}
+
 static void print_text(const struct table *table, struct name_cache *users,
 		       struct name_cache *cgroups)
 {
 	char comm[ESCAPE_LEN(TPROXY_COMM_LEN)], age[FORMAT_DURATION_LEN], rtt[32];
 	char src[ADDRESS_ENDPOINT_LEN], dst[ADDRESS_ENDPOINT_LEN];
-	char tx[FORMAT_BYTES_LEN], rx[FORMAT_BYTES_LEN];
+	char tx[FORMAT_BYTES_LEN], rx[FORMAT_BYTES_LEN], rule[RULE_LEN];
 	size_t i;
 
 	printf("%-12s %8s %-16s %-12s %-10s %-11s %-22s %-22s %10s %10s %11s %-12s %s\n", "AGE",
@@ -115,7 +127,7 @@ static void print_text(const struct table *table, struct name_cache *users,
 		       address_format_endpoint(&row->dst, dst),
 		       row->live ? format_bytes(row->tx_bytes, tx) : "-",
 		       row->live ? format_bytes(row->rx_bytes, rx) : "-", format_rtt(row, rtt),
-		       *row->rule ? row->rule : "-", name_cache_get(cgroups, row->cgroup_id, NULL));
+		       format_rule(row, rule), name_cache_get(cgroups, row->cgroup_id, NULL));
 	}
 }
 
@@ -158,6 +170,8 @@ static struct json_object *row_object(const struct conn_row *row, struct name_ca
 	json_add_string(object, "verdict", conn_verdict_name(row->verdict));
 	json_object_object_add(object, "rule",
 			       *row->rule ? json_object_new_string(row->rule) : NULL);
+	if (*row->upstream)
+		json_add_string(object, "upstream", row->upstream);
 	if (row->relay_pid)
 		json_add_number(object, "relay_pid", row->relay_pid);
 	json_add_number(object, "age_ms", row->age_ms);
@@ -194,6 +208,17 @@ static void print_json(const struct table *table, bool loaded, const char *pin_d
 	printf("%s]}\n", table->n ? "\n" : "");
 }
 
+static void add_upstreams(const char *pin_dir, struct table *table)
+{
+	struct upstream_names names;
+	size_t i;
+
+	upstream_names_open(pin_dir, &names);
+	for (i = 0; i < table->n; i++)
+		upstream_names_set(&names, &table->rows[i]);
+	upstream_names_close(&names);
+}
+
 static int print(const struct ctl_options *options)
 {
 	_cleanup_(name_cache_finish) struct name_cache cgroups = { .lookup = look_up_cgroup };
@@ -216,6 +241,7 @@ static int print(const struct ctl_options *options)
 		maps_log_error(options->pin_dir, PINNED_SOCKS, r);
 		return EXIT_FAILURE;
 	}
+	add_upstreams(options->pin_dir, &table);
 	if (table.n)
 		qsort(table.rows, table.n, sizeof(*table.rows), by_age);
 	if (source == CONNECTIONS_MAPS && !options->json)

@@ -23,6 +23,7 @@
 #include "log.h"
 #include "options.h"
 #include "rules/prefix.h"
+#include "rules/rules.h"
 #include "state/counters.h"
 #include "state/maps.h"
 #include "state/target_list.h"
@@ -250,6 +251,27 @@ static bool is_by_rules(const struct gather *g, const struct gathered *found)
 	       decide(facts, &g->policy, STAGE_SOCKET).verdict == VERDICT_MORE;
 }
 
+/* Returns the name of the upstream with this id, or NULL. */
+static const char *upstream_name(const struct gather *g, __u32 id)
+{
+	if (g->advised)
+		return *g->advised_name ? g->advised_name : NULL;
+	return rules_find_upstream(g->rules.rules, id);
+}
+
+/* Adds the upstream that the relay is told to use, by its name, and by its id if that is unknown.
+ */
+static void add_upstream(struct json_object *root, const struct gather *g, __u32 id)
+{
+	const char *name = upstream_name(g, id);
+	char number[16];
+
+	if (!id)
+		return;
+	snprintf(number, sizeof(number), "#%08x", id);
+	json_add_string(root, "upstream", name ? name : number);
+}
+
 static struct json_object *object_of(const struct gather *g, const union sockaddr_any *dst,
 				     const struct gathered *found, const struct decision *decision)
 {
@@ -268,8 +290,10 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 		json_add_string(root, "errno", strerrorname_np(decision->error));
 		json_add_bool(root, "fail_closed", decision->fail_closed);
 	}
-	if (decision->verdict == VERDICT_REDIRECT)
+	if (decision->verdict == VERDICT_REDIRECT) {
 		json_add_endpoint(root, "relay", &found->relay_ep);
+		add_upstream(root, g, decision->upstream);
+	}
 	add_block(root, found);
 	if (is_by_rules(g, found))
 		rule_facts_add_rule(root, &g->rules, &found->rule);
@@ -313,7 +337,8 @@ static void print_text(struct json_object *root)
 			   *array = json_object_object_get(root, "assumed"),
 			   *block = json_object_object_get(root, "block"),
 			   *rule = json_object_object_get(root, "rule");
-	const char *error = json_get_string(root, "errno"), *relay = json_get_string(root, "relay");
+	const char *error = json_get_string(root, "errno"), *relay = json_get_string(root, "relay"),
+		   *upstream = json_get_string(root, "upstream");
 	size_t i;
 
 	printf("%s: %s", json_get_string(root, "destination"), json_get_string(root, "verdict"));
@@ -321,6 +346,8 @@ static void print_text(struct json_object *root)
 		printf(" with %s", error);
 	if (relay)
 		printf(" to %s", relay);
+	if (upstream)
+		printf(" via %s", upstream);
 	printf("\n%s: %s%s\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
 	if (block)
@@ -368,6 +395,20 @@ static int decide_by_instance(struct gather *g, const union sockaddr_any *dst,
 	return 0;
 }
 
+/* Notes for the pinned instance what @g tells it, see advise() in bpf/connect.bpf.h. */
+static void take_advice(struct gather *pinned, const struct gather *g, const struct gathered *found)
+{
+	const struct facts *facts = &found->facts;
+	const char *name;
+
+	if (!(g->policy.flags & TPROXY_ADVISES) || found->scope_level < 0 ||
+	    found->n_known <= STAGE_RULES)
+		return;
+	pinned->advised = facts->rule_default && facts->named_only ? 0 : facts->rule_upstream;
+	name = upstream_name(g, pinned->advised);
+	snprintf(pinned->advised_name, sizeof(pinned->advised_name), "%s", name ? name : "");
+}
+
 /*
  * What all instances decide. One that lets a connection go direct leaves it to those above. If the
  * pinned one is not among these, the first one tells how the connection goes direct. Returns 0 and
@@ -380,12 +421,14 @@ static int decide_by_all(struct instances *all, const union sockaddr_any *dst,
 	unsigned int i;
 	int r;
 
+	all->pinned.advised = 0;
 	for (i = 0; i < all->n_others; i++) {
 		*ret_by = &all->others[i];
 		r = decide_by_instance(*ret_by, dst, ret_found, ret_decision);
 		if (r < 0 || ret_decision->verdict == VERDICT_REFUSE ||
 		    ret_decision->verdict == VERDICT_REDIRECT)
 			return r;
+		take_advice(&all->pinned, *ret_by, ret_found);
 	}
 	*ret_by = &all->pinned;
 	r = decide_by_instance(*ret_by, dst, ret_found, ret_decision);

@@ -184,18 +184,21 @@ static int gather_rules(struct gather *g, struct gathered *out)
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	rules = g->rules.rules;
+	facts->rule_upstream = g->advised;
 	if (!rules->generation)
 		return 0;
 	facts->rule_action = rules->default_action;
 	facts->rule_error = rules->default_error;
-	facts->rule_upstream = rules->default_upstream;
+	if (!g->advised)
+		facts->rule_upstream = rules->default_upstream;
 	if (out->rule.row < 0)
 		return 0;
 	row = &rules->rows[out->rule.row];
 	facts->rule_default = false;
 	facts->rule_action = row->action;
 	facts->rule_error = row->error;
-	facts->rule_upstream = row->upstream;
+	if (!g->advised)
+		facts->rule_upstream = row->upstream;
 	return 0;
 }
 

@@ -26,6 +26,9 @@ struct gather {
 	enum pinned_map_id failed_map; /* the map that could not be read last */
 	unsigned int n_others;	       /* see direct_others() */
 	__u32 other; /* the program of another instance, which has no pins; or 0 */
+	/* The upstream that another instance asks for, see TPROXY_MARK_VIA; 0 or empty: none. */
+	__u32 advised;
+	char advised_name[TPROXY_UPSTREAM_NAME_LEN];
 };
 
 /* What is known about one destination. */

@@ -15,6 +15,7 @@
 #include "parse.h"
 #include "settings.h"
 #include "top_table.h"
+#include "upstream_id.h"
 
 static bool is_filtered(const struct ctl_options *o)
 {
@@ -100,6 +101,15 @@ int option_set_command(const struct optable_row *row, void *options, const char 
 		return optable_refuse(error, "'%s' is longer than the %zu bytes of a command",
 				      value, sizeof(o->command) - 1);
 	strcpy(o->command, value);
+	return 0;
+}
+
+int option_set_via(const struct optable_row *row, void *options, const char *value,
+		   unsigned int line, char error[OPTABLE_ERROR_LEN])
+{
+	if (!upstream_name_is_valid(value, strlen(value)))
+		return optable_refuse(error, "'%s' is not " UPSTREAM_NAME_EXPECTED, value);
+	strcpy(((struct ctl_options *)options)->via, value);
 	return 0;
 }
 

@@ -22,6 +22,8 @@ int option_add_verdict(const struct optable_row *row, void *options, const char 
 		       unsigned int line, char error[OPTABLE_ERROR_LEN]);
 int option_set_command(const struct optable_row *row, void *options, const char *value,
 		       unsigned int line, char error[OPTABLE_ERROR_LEN]);
+int option_set_via(const struct optable_row *row, void *options, const char *value,
+		   unsigned int line, char error[OPTABLE_ERROR_LEN]);
 int option_set_delay(const struct optable_row *row, void *options, const char *value,
 		     unsigned int line, char error[OPTABLE_ERROR_LEN]);
 int option_add_fate(const struct optable_row *row, void *options, const char *value,

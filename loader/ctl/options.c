@@ -221,6 +221,14 @@ static const struct optable_row rows[] = {
 		.help = "refuse connections that no relay can take",
 	},
 	{
+		.name = "via",
+		.arg = "NAME",
+		OPTABLE_CUSTOM(option_set_via),
+		.flags = OPTABLE_ONCE,
+		.commands = BIT(CTL_RUN),
+		.help = "the upstream of the relay for this command's connections",
+	},
+	{
 		.name = "by",
 		.arg = "WHAT",
 		OPTABLE_WORD(struct ctl_options, by, enum top_by, top_by_names),
@@ -489,6 +497,10 @@ static int check_run(const struct optable *of_command, const struct ctl_options 
 	if (*o->write_rules && *o->rules)
 		return optparse_usage_error(of_command,
 					    "--write-rules and --rules are mutually exclusive");
+	if (*o->via && o->observe && !*o->rules)
+		return optparse_usage_error(
+			of_command,
+			"--via goes with --observe only if --rules redirects: otherwise all connections go direct");
 	return 0;
 }
 

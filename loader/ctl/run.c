@@ -110,6 +110,7 @@ static int prepare(struct run *run)
 	if (geteuid() != 0) {
 		log_err("run: %s is for root, because it loads BPF programs; the rules of the host can name 'cgroup name:tproxy-run-*'",
 			*o->rules    ? "--rules"
+			: *o->via    ? "--via"
 			: o->observe ? "--observe"
 				     : "--fail-closed");
 		return -EPERM;

@@ -25,6 +25,7 @@
 #include "state/on_demand.h"
 #include "state/policy.h"
 #include "tproxy_abi.h"
+#include "upstream_id.h"
 #include "util.h"
 
 static int attach(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup)
@@ -73,7 +74,7 @@ int run_attach_pinned(const char *pin_dir, const struct cgroup *cgroup)
 
 bool run_attach_wants_rules(const struct ctl_options *options)
 {
-	return *options->rules || options->observe || options->fail_closed;
+	return *options->rules || *options->via || options->observe || options->fail_closed;
 }
 
 /* Replaces the action direct by observe in all rules. */
@@ -91,6 +92,54 @@ static void observe_direct(struct rules_compiled *compiled)
 	compiled->has_observe = true;
 }
 
+/*
+ * Gives this upstream to what is redirected and names no other. Returns 0, or -EINVAL if nothing
+ * is redirected, logged.
+ */
+static int redirect_via(const char *upstream, struct rules_compiled *compiled)
+{
+	struct tproxy_rules *rules = &compiled->rules;
+	bool used = false;
+	size_t i;
+
+	for (i = 0; i < rules->n_rows; i++) {
+		if (rules->rows[i].action != TPROXY_RULE_REDIRECT)
+			continue;
+		used = true;
+		if (!rules->rows[i].upstream)
+			rules->rows[i].upstream = upstream_id(upstream);
+	}
+	if (rules->default_action == TPROXY_RULE_REDIRECT) {
+		used = true;
+		if (!rules->default_upstream)
+			rules->default_upstream = upstream_id(upstream);
+	}
+	if (!used) {
+		log_err("run: --via %s has no effect, because the rules redirect nothing",
+			upstream);
+		return -EINVAL;
+	}
+	if (rules_keep_upstream(rules, upstream) < 0) {
+		log_err("run: --via %s: the rules name %d other upstreams, and no more fit",
+			upstream, TPROXY_RULE_UPSTREAMS_MAX);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Returns true if a rule or the default names an upstream. */
+static bool names_upstream(const struct rules_compiled *compiled)
+{
+	const struct tproxy_rules *rules = &compiled->rules;
+	size_t i;
+
+	for (i = 0; i < rules->n_rows; i++) {
+		if (rules->rows[i].upstream)
+			return true;
+	}
+	return rules->default_upstream;
+}
+
 int run_attach_read_rules(const struct ctl_options *options, const struct cgroup *parent,
 			  struct rules_compiled *ret_compiled)
 {
@@ -105,6 +154,8 @@ int run_attach_read_rules(const struct ctl_options *options, const struct cgroup
 	}
 	if (r == 0 && options->observe)
 		observe_direct(ret_compiled);
+	if (r == 0 && *options->via)
+		r = redirect_via(options->via, ret_compiled);
 	return r;
 }
 
@@ -115,6 +166,21 @@ static bool is_closed_above(const char *pin_dir, const struct cgroup *cgroup)
 
 	return direct_level(pin_dir, &hooks[HOOK_CONNECT4], cgroup) >= 0 &&
 	       policy_read_pinned(pin_dir, &policy) == 0 && policy.flags & TPROXY_FAIL_CLOSED;
+}
+
+/* Checks that the load whose scope the cgroup is in has its pins here. Logs an error. */
+static int find_advised(const char *pin_dir, const struct cgroup *cgroup)
+{
+	uint32_t version;
+	int r = maps_check_abi(pin_dir, &version);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0 && direct_level(pin_dir, &hooks[HOOK_CONNECT4], cgroup) >= 0)
+		return 0;
+	log_err("run: '%s' is in the scope of a load whose pins are not in '%s', so its relay would not learn the upstream; --pin-dir names the pins",
+		cgroup->path, pin_dir);
+	return -EBUSY;
 }
 
 int run_attach_rules(const struct ctl_options *options, const struct rules_compiled *compiled,
@@ -134,9 +200,16 @@ int run_attach_rules(const struct ctl_options *options, const struct rules_compi
 	}
 	if (!covered) {
 		r = maps_check_abi(options->pin_dir, &version);
-		if (r < 0 && r != -ENOENT)
+		if (r == -ENOENT && *options->via)
+			log_err("run: --via: " MAPS_NOT_LOADED, options->pin_dir);
+		if (r < 0 && (r != -ENOENT || *options->via))
 			return r;
 		o.shared_dir = r == 0 ? options->pin_dir : NULL;
+	} else if (names_upstream(compiled)) {
+		r = find_advised(options->pin_dir, cgroup);
+		if (r < 0)
+			return r;
+		o.advised_dir = options->pin_dir;
 	}
 	return instance_attach(&o, cgroup, ret_instance);
 }

@@ -13,6 +13,7 @@
 #include "parse.h"
 #include "top_model.h"
 #include "tproxy_abi.h"
+#include "upstream_id.h"
 
 /* A new command is also in ctl_command_names, in commands[] of main.c and in the man page. */
 enum ctl_command {
@@ -89,6 +90,7 @@ struct ctl_options {
 	/* of `run`; the paths may be empty */
 	char rules[PATH_MAX];
 	char write_rules[PATH_MAX];
+	char via[UPSTREAM_NAME_LEN]; /* or empty */
 	bool observe;
 	bool fail_closed;
 	/* of commands that show connections; the caller calls filter_finish() */

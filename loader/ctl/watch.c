@@ -34,6 +34,7 @@
 #include "state/connections.h"
 #include "state/maps.h"
 #include "state/rules_view.h"
+#include "state/upstream_names.h"
 #include "state/watch_rings.h"
 #include "util.h"
 #include "watch_join.h"
@@ -66,6 +67,7 @@ struct watch {
 	struct watch_lines lines;
 	int texts_fd, failed_fd; /* map_rule_texts, map_failed */
 	uint64_t listed_ns;	 /* see watch_join_add() */
+	struct upstream_names upstreams;
 	uint64_t began_ms, checked_ms, reported_ms;
 	uint64_t counts[_CONN_VERDICT_MAX], inbound, failed, lost;
 	uint64_t bytes_up, bytes_down;		 /* of connections that have ended */
@@ -92,6 +94,8 @@ static void set_rule(const struct watch *watch, struct watch_conn *conn)
 	    !text.generation)
 		return;
 	conn->rule_line = text.line;
+	if (conn->row.verdict == CONN_REDIRECTED)
+		strcpy(conn->row.upstream, text.upstream);
 	if (*text.name)
 		snprintf(conn->row.rule, sizeof(conn->row.rule), "%s", text.name);
 	else if (strncmp(text.text, "default", strlen("default")) == 0)
@@ -142,6 +146,7 @@ static void on_started(struct watch_conn *conn, void *data)
 	if (!conn->wanted || (refused && !filter_matches_fate(filter, "refused")))
 		return;
 	set_rule(watch, conn);
+	upstream_names_set(&watch->upstreams, &conn->row);
 	/* With --fate a connection counts when its fate is known. */
 	if (filter->fates && !refused)
 		return;
@@ -160,7 +165,8 @@ static int relay_error(const struct watch *watch, const struct watch_conn *conn,
 		       const struct tproxy_event *event)
 {
 	const struct tproxy_failed_key key = { .netns_cookie = conn->row.netns_cookie,
-					       .dst = conn->row.dst };
+					       .dst = conn->row.dst,
+					       .upstream = upstream_names_id(&conn->row) };
 	struct tproxy_failed failed;
 
 	if (conn->row.verdict != CONN_REDIRECTED || conn->earlier || event->bytes_down ||
@@ -456,6 +462,7 @@ static int begin(struct watch *watch)
 	}
 	bpffs_open_map(dir, PINNED_RULE_TEXTS, /* writable= */ false, &watch->texts_fd);
 	bpffs_open_map(dir, PINNED_FAILED, /* writable= */ false, &watch->failed_fd);
+	upstream_names_open(dir, &watch->upstreams);
 	/* These have an end that is reported, as all that begin from now on. */
 	connections_read(dir, add_earlier, watch, NULL);
 	r = open_rings(watch);
@@ -476,12 +483,18 @@ static void finish(struct watch *watch)
 	watch_totals_finish(&watch->programs);
 	util_closep(&watch->texts_fd);
 	util_closep(&watch->failed_fd);
+	upstream_names_close(&watch->upstreams);
 }
 
 int ctl_watch(int argc, char **argv)
 {
 	struct ctl_options options;
-	struct watch watch = { .options = &options, .texts_fd = -1, .failed_fd = -1 };
+	struct watch watch = {
+		.options = &options,
+		.texts_fd = -1,
+		.failed_fd = -1,
+		.upstreams = UPSTREAM_NAMES_NULL,
+	};
 	int r;
 
 	r = ctl_options_parse(argc, argv, &usage, &options);

@@ -129,14 +129,15 @@ static void print_start(const struct watch_lines *lines, const struct watch_conn
 {
 	const char *reason = conn->inbound ? NULL : reason_text(conn);
 	char rule[64], why[80] = "", moved[ADDRESS_ENDPOINT_LEN], id[CONN_ROW_ID_LEN];
+	const char *upstream = conn->row.upstream;
 
 	if (conn->error)
 		snprintf(why, sizeof(why), " (%s)", strerror(conn->error));
 	print_columns(lines, conn, conn->started_ns);
-	printf("%s%s%s%s%s%s; id %s\n",
-	       conn->inbound ? "accepted" : conn_verdict_name(conn->row.verdict), why,
-	       reason ? ", " : "", reason ? reason : format_rule(conn, rule),
-	       conn->moved ? ", sent to " : "",
+	printf("%s%s%s%s%s%s%s%s; id %s\n",
+	       conn->inbound ? "accepted" : conn_verdict_name(conn->row.verdict),
+	       *upstream ? " via " : "", upstream, why, reason ? ", " : "",
+	       reason ? reason : format_rule(conn, rule), conn->moved ? ", sent to " : "",
 	       conn->moved ? address_format_endpoint(&conn->sent_to, moved) : "",
 	       conn_row_id(conn->row.id, id));
 }
@@ -243,6 +244,8 @@ static void add_decision(struct json_object *to, const struct watch_conn *conn)
 		if (conn->rule_line)
 			json_add_number(to, "rule_line", conn->rule_line);
 	}
+	if (*conn->row.upstream)
+		json_add_string(to, "upstream", conn->row.upstream);
 	add_error(to, conn->error);
 	if (conn->moved)
 		json_add_endpoint(to, "sent_to", &conn->sent_to);

@@ -53,28 +53,33 @@ static void tproxy_bpf_destroyp(struct tproxy_bpf **skel)
 	tproxy_bpf__destroy(*skel);
 }
 
-static int share_maps(struct tproxy_bpf *skel, const char *dir)
+static int share_map(struct tproxy_bpf *skel, const char *dir, enum pinned_map_id id)
 {
+	const char *name = pinned_maps[id].name;
+	_cleanup_close_ int fd = -1;
 	char path[PATH_MAX];
-	size_t i;
 	int n, r;
 
-	for (i = 0; i < ARRAY_SIZE(shared_maps); i++) {
-		const char *name = pinned_maps[shared_maps[i]].name;
-		_cleanup_close_ int fd = -1;
+	n = snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	fd = bpf_obj_get(path);
+	r = fd < 0 ? fd : bpf_map__reuse_fd(bpf_object__find_map_by_name(skel->obj, name), fd);
+	if (r < 0)
+		log_err("cannot use '%s': %s", path, strerror(-r));
+	return r;
+}
 
-		n = snprintf(path, sizeof(path), "%s/%s", dir, name);
-		if (n < 0 || (size_t)n >= sizeof(path))
-			return -ENAMETOOLONG;
-		fd = bpf_obj_get(path);
-		r = fd < 0 ? fd
-			   : bpf_map__reuse_fd(bpf_object__find_map_by_name(skel->obj, name), fd);
-		if (r < 0) {
-			log_err("cannot use '%s': %s", path, strerror(-r));
-			return r;
-		}
-	}
-	return 0;
+static int share_maps(struct tproxy_bpf *skel, const struct instance_options *o)
+{
+	size_t i;
+	int r = 0;
+
+	if (o->advised_dir)
+		return share_map(skel, o->advised_dir, PINNED_MARKS);
+	for (i = 0; o->shared_dir && i < ARRAY_SIZE(shared_maps) && r == 0; i++)
+		r = share_map(skel, o->shared_dir, shared_maps[i]);
+	return r;
 }
 
 static void shrink_maps(struct tproxy_bpf *skel)
@@ -111,7 +116,7 @@ static int load_object(const struct instance_options *o, const struct tproxy_pol
 					  is_wanted(&hooks[i], o, policy));
 	if (!o->shared_dir)
 		shrink_maps(skel);
-	r = o->shared_dir ? share_maps(skel, o->shared_dir) : 0;
+	r = share_maps(skel, o);
 	if (r < 0)
 		return r;
 	r = tproxy_bpf__load(skel);
@@ -138,6 +143,7 @@ static int make_policy(const struct instance_options *o, struct tproxy_policy *r
 	policy.flags &= ~(__u32)TPROXY_RULES_LOOPBACK;
 	policy.flags |= o->rules->names_loopback ? TPROXY_RULES_LOOPBACK : 0;
 	policy.flags |= o->fail_closed ? TPROXY_FAIL_CLOSED : 0;
+	policy.flags |= o->advised_dir ? TPROXY_ADVISES : 0;
 	*ret_policy = policy;
 	return 0;
 }

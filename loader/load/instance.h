@@ -6,7 +6,7 @@
  * At a cgroup that no other instance covers, it may share the relays, records and shares of a
  * loaded instance. Then it decides as the loaded instance would with these rules. Otherwise it has
  * no relay and can only refuse: connections that it lets pass are decided by the instances above,
- * whose programs run after its own.
+ * whose programs run after its own. It may tell one of those which upstream its rules name.
  */
 #ifndef TPROXY_LOAD_INSTANCE_H
 #define TPROXY_LOAD_INSTANCE_H
@@ -18,6 +18,7 @@ struct rules_compiled;
 
 struct instance_options {
 	const char *shared_dir;		    /* pins of the instance to share with, or NULL */
+	const char *advised_dir;	    /* pins of the instance above to advise, or NULL */
 	const struct rules_compiled *rules; /* all zero: the default is redirect */
 	bool fail_closed;
 };

@@ -54,6 +54,43 @@ static int check_rows(const struct source *source, const struct parsed *parsed)
 	return -EINVAL;
 }
 
+int rules_keep_upstream(struct tproxy_rules *rules, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < TPROXY_RULE_UPSTREAMS_MAX; i++) {
+		if (strcmp(rules->upstreams[i], name) == 0)
+			return 0;
+		if (!*rules->upstreams[i]) {
+			strcpy(rules->upstreams[i], name);
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}
+
+const char *rules_find_upstream(const struct tproxy_rules *rules, uint32_t id)
+{
+	size_t i;
+
+	for (i = 0; i < TPROXY_RULE_UPSTREAMS_MAX && *rules->upstreams[i]; i++) {
+		if (memchr(rules->upstreams[i], '\0', TPROXY_UPSTREAM_NAME_LEN) &&
+		    upstream_id(rules->upstreams[i]) == id)
+			return rules->upstreams[i];
+	}
+	return NULL;
+}
+
+static int keep_upstream(const struct source *source, const struct parsed_rule *rule,
+			 struct tproxy_rules *rules)
+{
+	if (!*rule->upstream || rules_keep_upstream(rules, rule->upstream) == 0)
+		return 0;
+	source_error(source, rule->at, "expected at most %d different upstreams in all rules",
+		     TPROXY_RULE_UPSTREAMS_MAX);
+	return -EINVAL;
+}
+
 /* Moves text, name, upstream and line of a rule. Returns 0 or -ENOMEM. */
 static int describe_rule(struct parsed_rule *rule, struct rules_rule *ret)
 {
@@ -85,6 +122,8 @@ static int compile_list(const struct source *source, struct parsed *parsed, stru
 		compiled->n_rules++;
 		if (r == 0)
 			r = rows_add(source, rule, (uint16_t)i, sets, rules);
+		if (r == 0)
+			r = keep_upstream(source, rule, rules);
 		if (r < 0)
 			return r;
 		info->first_row = first;
@@ -96,9 +135,11 @@ static int compile_list(const struct source *source, struct parsed *parsed, stru
 	return 0;
 }
 
-static int compile_default(struct parsed *parsed, struct rules_compiled *compiled)
+static int compile_default(const struct source *source, struct parsed *parsed,
+			   struct rules_compiled *compiled)
 {
 	struct parsed_rule *rule = &parsed->by_default;
+	int r;
 
 	if (!rule->text) {
 		rule->text = strdup("default redirect");
@@ -111,7 +152,8 @@ static int compile_default(struct parsed *parsed, struct rules_compiled *compile
 	compiled->has_observe = compiled->has_observe || rule->action == TPROXY_RULE_OBSERVE;
 	if (compiled->has_udp)
 		compiled->rules.needs |= TPROXY_NEEDS_UDP;
-	return describe_rule(rule, &compiled->by_default);
+	r = keep_upstream(source, rule, &compiled->rules);
+	return r < 0 ? r : describe_rule(rule, &compiled->by_default);
 }
 
 static void describe_sets(const struct sets *sets, struct rules_compiled *compiled)
@@ -185,7 +227,7 @@ int compile_rules(const struct source *source, struct parsed *parsed,
 	if (r == 0)
 		r = compile_list(source, parsed, sets, compiled);
 	if (r == 0)
-		r = compile_default(parsed, compiled);
+		r = compile_default(source, parsed, compiled);
 	if (r == 0)
 		r = compile_prefixes(source, sets, compiled);
 	if (r == 0)

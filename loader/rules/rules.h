@@ -71,6 +71,14 @@ struct rules_compiled {
 };
 
 /*
+ * Keeps the name of an upstream in rules->upstreams. Returns 0, or -ENOSPC if the rules name too
+ * many.
+ */
+int rules_keep_upstream(struct tproxy_rules *rules, const char *name);
+/* Returns the name of the upstream with this id, or NULL. */
+const char *rules_find_upstream(const struct tproxy_rules *rules, uint32_t id);
+
+/*
  * Reads and compiles a file. Returns 0, -EINVAL if the file has errors, or another -errno if it
  * cannot be read or memory is short. The messages tell the reason in each case, and have notes
  * after success. Nothing is logged. The caller calls rules_compiled_finish(), after a failure too.

@@ -250,6 +250,7 @@ static void set_rule(int texts_fd, uint32_t counter, struct conn_row *row)
 		snprintf(row->rule, sizeof(row->rule), "line:%u", text.line);
 	else
 		strcpy(row->rule, "default");
+	strcpy(row->upstream, text.upstream);
 }
 
 static int read_redirected(const char *pin_dir, connections_fn fn, void *data)

@@ -78,13 +78,15 @@ static void check_text(const char *text)
 }
 
 /* Only a redirect has an upstream, by its name and the id of the name. */
-static void check_upstream(const char *name, int action, uint32_t id)
+static void check_upstream(const struct tproxy_rules *rules, const char *name, int action,
+			   uint32_t id)
 {
 	require(!*name == !id);
 	if (!*name)
 		return;
 	require(action == TPROXY_RULE_REDIRECT);
 	require(upstream_name_is_valid(name, strlen(name)) && upstream_id(name) == id);
+	require(rules_find_upstream(rules, id));
 }
 
 static void check_row(const struct rules_compiled *c, const struct tproxy_rule *row)
@@ -97,7 +99,7 @@ static void check_row(const struct rules_compiled *c, const struct tproxy_rule *
 	require(row->protocol == IPPROTO_TCP || row->protocol == IPPROTO_UDP);
 	require(row->protocol == IPPROTO_TCP || row->action >= TPROXY_RULE_REFUSE);
 	if (row->action != TPROXY_RULE_SKIP)
-		check_upstream(c->list[row->group].upstream, row->action, row->upstream);
+		check_upstream(rules, c->list[row->group].upstream, row->action, row->upstream);
 	else
 		require(!row->upstream);
 	require(row->protocol == IPPROTO_TCP || rules->needs & TPROXY_NEEDS_UDP);
@@ -137,7 +139,8 @@ static void check_rows(const struct rules_compiled *c)
 	}
 	require(row == c->rules.n_rows);
 	check_text(c->by_default.text);
-	check_upstream(c->by_default.upstream, c->rules.default_action, c->rules.default_upstream);
+	check_upstream(&c->rules, c->by_default.upstream, c->rules.default_action,
+		       c->rules.default_upstream);
 }
 
 static bool is_barrier(const struct tproxy_prefix *prefix)

@@ -98,6 +98,13 @@ static void test_via(void **state)
 	assert_true(compiled.by_default.hash != compiled.list[2].hash);
 	finish(NULL);
 
+	/* An upstream that is named twice counts once, and 64 fit. */
+	must_compile("redirect via a port 1\nredirect via b port 2\ndefault redirect via a");
+	assert_string_equal(compiled.rules.upstreams[1], "b");
+	assert_string_equal(compiled.rules.upstreams[2], "");
+	assert_string_equal(rules_find_upstream(&compiled.rules, upstream_id("b")), "b");
+	assert_null(rules_find_upstream(&compiled.rules, upstream_id("c")));
+	finish(NULL);
 	must_compile("redirect via a");
 	assert_int_equal(compiled.rules.default_upstream, 0);
 }
@@ -210,6 +217,12 @@ static void test_limits(void **state)
 	for (i = 0, len = 0; i <= TPROXY_CGROUP_TESTS_MAX; i++)
 		len += (size_t)sprintf(rules + len, "direct cgroup name:%zu\n", i);
 	must_fail(rules, "at most 64 different cgroups");
+	for (i = 0, len = 0; i < TPROXY_RULE_UPSTREAMS_MAX; i++)
+		len += (size_t)sprintf(rules + len, "redirect via u%zu\n", i);
+	must_compile(rules);
+	finish(NULL);
+	sprintf(rules + len, "default redirect via other\n");
+	must_fail(rules, "at most 64 different upstreams");
 	/* 128 rules, each with a list and an exception, are as many sets as there can be. */
 	for (i = 0, len = 0; i < 128; i++)
 		len += (size_t)sprintf(rules + len, "direct to 10.0.%zu.1 unless to 10.0.%zu.2\n",
