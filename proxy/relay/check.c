@@ -89,6 +89,7 @@ int check_options(struct options *o)
 	printf("good: would listen on %s and %s, with %u workers\n",
 	       format_endpoint(&o->listen[TPROXY_INET], text),
 	       format_endpoint(&o->listen[TPROXY_INET6], text6), o->workers);
+	relay_upstreams_print_owners(o);
 	if (o->config_has_others)
 		printf("checked section [relay] of '%s'; to check section [load]: tproxy-load --check --config %s\n",
 		       escape_text(o->config, strlen(o->config), shown, sizeof(shown)),

@@ -11,12 +11,16 @@
 #include "upstreams.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "escape.h"
 #include "kernel/marks.h"
 #include "kernel/registration.h"
 #include "log.h"
@@ -209,4 +213,20 @@ int relay_upstreams_check(struct options *options)
 		r = r < 0 ? r : one;
 	}
 	return r;
+}
+
+void relay_upstreams_print_owners(const struct options *options)
+{
+	char shown[ESCAPE_LEN(PATH_MAX)];
+	const char *file;
+	struct stat st;
+	size_t i;
+
+	for (i = 0; i < options->upstreams.n && geteuid() == 0; i++) {
+		file = options->upstreams.list[i].password_file;
+		if (*file && stat(file, &st) == 0)
+			printf("password file '%s' is for uid %u: the relay must run as that "
+			       "user, or as root\n",
+			       escape_text(file, strlen(file), shown, sizeof(shown)), st.st_uid);
+	}
 }

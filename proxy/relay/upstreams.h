@@ -28,5 +28,7 @@ void relay_upstreams_end(struct relay *relay);
  * first -errno, logged.
  */
 int relay_upstreams_check(struct options *options);
+/* For --check by root: prints which user each password file is for. The relay has another user. */
+void relay_upstreams_print_owners(const struct options *options);
 
 #endif

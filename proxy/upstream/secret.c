@@ -38,22 +38,27 @@ static size_t page_size(void)
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Returns a secret whose page is writable and zeroed, or NULL. */
+/* Returns a secret whose page is writable and zeroed, or NULL with errno. */
 static struct secret *secret_create(void)
 {
 	struct secret *secret = calloc(1, sizeof(*secret));
 	void *page;
+	int error;
 
 	if (!secret)
 		return NULL;
 	page = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED) {
+		error = errno;
 		free(secret);
+		errno = error;
 		return NULL;
 	}
 	secret->page = page;
 	if (madvise(page, page_size(), MADV_DONTDUMP) < 0) {
+		error = errno;
 		secret_free(secret);
+		errno = error;
 		return NULL;
 	}
 	mlock(page, page_size());
@@ -172,8 +177,10 @@ static int read_secret(const char *path, mode_t forbidden, struct secret **ret_s
 	if (r < 0)
 		return r;
 	secret = secret_create();
-	if (!secret)
-		return refuse(error, ENOMEM, "no memory for the password in '%s'", path);
+	if (!secret) {
+		r = errno;
+		return refuse(error, r, "no page for the password in '%s': %s", path, strerror(r));
+	}
 	n = read_bytes(fd, secret->page);
 	if (n < 0)
 		r = refuse(error, (int)-n, "cannot read '%s': %s", path, strerror((int)-n));

@@ -19,10 +19,11 @@ import maps
 import programs
 import wire
 from confine import confined, unit
-from harness import NOBODY
+from harness import NOBODY, SERVER
 from test_admin import TCP, Admin
 from test_handover import Service
 from test_hostile import OBJ_GET, RDONLY, ask_for_ids, bpf, member_access
+from test_secrets import serve_connect
 
 MAP_CREATE, PROG_LOAD, OBJ_PIN = 0, 5, 6
 HASH, SOCKET_FILTER = 1, 1
@@ -135,6 +136,45 @@ def test_all_that_a_relay_does(loaded, config):
         one.close()
     assert relay.wait() == 0
     assert "Operation not permitted" not in relay.text()
+
+
+@pytest.mark.needs("systemd-analyze", "cc")
+def test_upstreams(loaded, config):
+    """A host name, a password, and a UNIX socket.
+
+    To see it fail: start(…, without={"madvise"}), or without "sendto".
+    """
+    destination = (SERVER, 4711)  # the proxies answer for it
+    password = config.with_name("password")
+    password.write_text("hunter2\n")
+    os.chown(password, programs.RELAY_UID, programs.RELAY_GID)
+    password.chmod(0o400)
+    with loaded.client_net.inside():
+        proxy = loaded.keep(wire.listener(("127.0.0.1", 0)))
+    local = loaded.keep(socket.socket(socket.AF_UNIX))
+    local.bind(str(config.with_name("socket")))
+    config.with_name("socket").chmod(0o777)
+    local.listen()
+    text = ("[relay]\ndefault-upstream = {}\n[upstream named]\ntype = http\n"
+            f"address = localhost:{proxy.getsockname()[1]}\nuser = u\npassword-file = {password}\n"
+            f"[upstream local]\ntype = http\naddress = {config.with_name('socket')}\n")
+    config.write_text(text.format("named"))
+    relay = start(loaded, "--config", config)
+    assert_confined(relay.pid)
+    for listener in (proxy, local):
+        loaded.task(serve_connect, listener, place=loaded.bystander)
+    assert loaded.run_in(ask, destination) == b"through"
+    config.write_text(text.format("local"))
+    relay.signal(signal.SIGHUP)
+    relay.says("read the configuration again")
+    assert loaded.run_in(ask, destination) == b"through"
+    assert "not permitted" not in relay.text()
+
+
+def ask(address):
+    with wire.connect(address) as sock:
+        sock.sendall(b"through")
+        return wire.read_exactly(sock, 7)
 
 
 @pytest.mark.needs("systemd-analyze", "cc")

@@ -121,6 +121,20 @@ def test_check_of_a_password_file(bed, path, relay_check, mode, owner, why):
         assert "hunter2" not in result.err
 
 
+def test_check_by_root(path, relay_check):  # noqa: F811
+    """Root can read every password file, so the answer tells whose it is. To see it fail: do not
+    call relay_upstreams_print_owners()."""
+    password = path.parent / "password"
+    password.write_text("hunter2\n")
+    os.chown(password, RELAY_UID, RELAY_GID)
+    password.chmod(0o400)
+    path.write_text("[upstream a]\ntype = socks5\naddress = 192.0.2.1:1080\nuser = u\n"
+                    f"password-file = {password}\n")
+    said = relay_check(path, user=None).succeeded().out
+    assert f"password file '{password}' is for uid {RELAY_UID}: " in said
+    assert "password file" not in relay_check(path).succeeded().out
+
+
 def test_check_of_a_certificate(bed, path, relay_check):  # noqa: F811
     """To see it fail: leave check_tls() out of relay_upstreams_check()."""
     text = "[upstream a]\ntype = http\naddress = 192.0.2.1:1\ntls = yes\ntls-ca = "
