@@ -31,8 +31,8 @@ FORBIDDEN_PORT = 4712
 
 
 def serve_connect(listener, authorization=b""):
-    """An HTTP proxy that asks for this header, forbids FORBIDDEN_PORT, and echoes what comes through
-    a tunnel."""
+    """An HTTP proxy that asks for this header, forbids FORBIDDEN_PORT, and echoes what comes
+    through a tunnel."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         while True:
