@@ -337,6 +337,12 @@ bool attempt_is_unanswered(const struct attempt *a)
 	return a->stage != ATTEMPT_IDLE;
 }
 
+bool attempt_ended_after_answer(const struct attempt *a)
+{
+	return a->how == HEALTH_HANDSHAKE && a->error == ECONNRESET && !*a->why && a->handshake &&
+	       handshake_was_answered(a->handshake);
+}
+
 bool attempt_has_work(const struct attempt *a)
 {
 	struct pollfd fd = { .fd = a->fd };

@@ -66,6 +66,11 @@ void attempt_close(struct attempt *a);
 
 /* True if the upstream has shown no life: it has not accepted, or not answered where it must. */
 bool attempt_is_unanswered(const struct attempt *a);
+/*
+ * True if a failed attempt had answers, and then the end of the connection without a reply. ssh -D
+ * does that if it cannot reach the destination, so it tells nothing about the upstream's health.
+ */
+bool attempt_ended_after_answer(const struct attempt *a);
 /* True if the event that it waits for is pending. */
 bool attempt_has_work(const struct attempt *a);
 /* Returns the text of its failure. */

@@ -407,7 +407,11 @@ static void note_attempt_failure(struct dial *d, struct attempt *a, struct place
 	}
 	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
 		    upstream_addr_text(&a->addr, addr), d->why);
-	if (p->exhausted && p->running == 0)
+	if (!p->exhausted || p->running > 0)
+		return;
+	if (attempt_ended_after_answer(a))
+		give_up(p);
+	else
 		fail_place(p, a->how, a->error, d->why);
 }
 
