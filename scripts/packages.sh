@@ -19,9 +19,9 @@ packages_of()
         ;;
     test)
         echo libcmocka-dev clang-format clang-tidy libclang-rt-14-dev shellcheck python3 \
-            python3-pytest python3-pytest-xdist iproute2 util-linux procps iptables nftables \
-            e2fsprogs mount curl wget git nginx-light openssh-server openssh-client redis-server \
-            redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db openssl \
+            python3-pytest python3-pytest-xdist python3-yaml iproute2 util-linux procps iptables \
+            nftables e2fsprogs mount curl wget git nginx-light openssh-server openssh-client \
+            redis-server redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db openssl \
             default-jdk-headless golang-go strace systemd zsh fish tmux \
             squid tinyproxy dante-server libnginx-mod-stream \
             rpm rpmlint makepkg prometheus chromium-headless-shell tcpdump tshark
