@@ -297,7 +297,7 @@ static enum handshake_result end_of_line(struct http_connect *http, struct hands
 			return protocol_break(io, EPROTO, "not an HTTP proxy");
 		return HANDSHAKE_AGAIN;
 	}
-	if (*http->line == '\0' && !cut)
+	if (*http->line == '\0')
 		return blank_line(http, io);
 	header_field(http);
 	return HANDSHAKE_AGAIN;

@@ -25,12 +25,15 @@ const uint8_t *secret_bytes(const struct secret *secret, size_t *ret_len)
 	return secret->bytes;
 }
 
+/* Longer than the limits of the protocols. */
+#define LONG_INPUT (17 * 1024)
+
 enum fuzz_choice {
 	FUZZ_CREDENTIALS = 1 << 0,
 	FUZZ_PIPELINE = 1 << 1,
 	FUZZ_NAME = 1 << 2,
 	FUZZ_IPV6 = 1 << 3,
-	FUZZ_LONG = 1 << 4, /* the server's bytes come 16 times, to reach limits */
+	FUZZ_LONG = 1 << 4, /* the server's bytes come again and again, to reach limits */
 };
 
 /* What a handshake came to. */
@@ -130,7 +133,7 @@ static int fuzz_protocol(const struct handshake_ops *ops, const uint8_t *data, s
 	cuts = data + 2;
 	data += 2 + n_cuts;
 	size -= 2 + n_cuts;
-	repeat = choices & FUZZ_LONG ? 16 : 1;
+	repeat = choices & FUZZ_LONG && size > 0 ? 1 + LONG_INPUT / size : 1;
 	in = malloc(size * repeat + 1);
 	require(in);
 	for (size_t i = 0; i < repeat; i++) {
