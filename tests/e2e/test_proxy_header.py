@@ -41,7 +41,7 @@ defaults
 frontend headers
     bind :::{port} v4v6 accept-proxy {tls}
     http-request return status 200 content-type text/plain lf-string \
-"%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_unique_id] ."
+"%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_unique_id] %[fc_pp_authority] ."
 """
 
 NGINX = """
@@ -75,12 +75,12 @@ def bed(bed):
     return bed
 
 
-def use(bed, version="v2", port=8080, process="no", **keys):
-    """Starts a relay with an upstream that gets headers, by default at SERVER:port."""
-    keys = {"type": "tcp", "address": f"{SERVER}:{port}", **keys}
+def use(bed, version="v2", process="no", sniff="no", **keys):
+    """Starts a relay with an upstream that gets headers, by default at SERVER:8080."""
+    keys = {"type": "tcp", "address": f"{SERVER}:8080", **keys}
     keys |= {"proxy-protocol": version, "proxy-process": process}
     path = bed.directory / "relay.conf"
-    path.write_text("[relay]\ndefault-upstream = one\nsniff = no\n\n[upstream one]\n" +
+    path.write_text(f"[relay]\ndefault-upstream = one\nsniff = {sniff}\n\n[upstream one]\n" +
                     "".join(f"{key} = {value}\n" for key, value in keys.items()
                             if value is not None))
     return bed.start_relay("--config", path)
@@ -145,6 +145,18 @@ def test_haproxy(bed, version):
         me, identity, words = bed.run_in(ask, destination)
         assert_read(words, me, destination)
         assert words[4:] == (["."] if version == "v1" else [identity, "."])
+
+
+@pytest.mark.needs("haproxy")
+def test_name(bed):
+    """The name that the client's first bytes tell, as AUTHORITY.
+
+    To see it fail: write target->name, which is NULL without send-name, in put_tlvs().
+    """
+    serve(bed, "haproxy", HAPROXY, "haproxy", "-db", "-f", "FILE", tls="")
+    use(bed, sniff="yes")
+    _, identity, words = bed.run_in(ask, DESTINATION)
+    assert words[4:] == [identity, "www.example.org", "."]
 
 
 @pytest.mark.needs("haproxy", "openssl")
@@ -215,8 +227,12 @@ def netns_cookie():
         return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
-def group_of(pid):
-    return int(re.search(r"^Gid:\t(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+def start_client(bed):
+    """A program that connects, sends a request and waits."""
+    script = ("import socket, sys; s = socket.create_connection((sys.argv[1], 80)); "
+              "s.sendall(sys.argv[2].encode()); s.recv(1)")
+    return bed.start("/usr/bin/python3", "-c", script, SERVER2, REQUEST.decode(),
+                     place=bed.client)
 
 
 def test_process(bed):
@@ -226,8 +242,7 @@ def test_process(bed):
     """
     listener = bed.listen(SERVER, 8080)
     use(bed, process="yes")
-    script = "import socket, sys, time; s = socket.create_connection((sys.argv[1], 80)); s.recv(1)"
-    client = bed.start("/usr/bin/python3", "-c", script, SERVER2, place=bed.client)
+    client = start_client(bed)
     sock, _ = bed.accept(listener)
     _, destination, fields = read_header(sock)
     assert destination == DESTINATION
@@ -237,7 +252,7 @@ def test_process(bed):
     ours = fields_of(value[5:])
     assert int.from_bytes(ours[1], "big") == client.pid
     assert ours[2] == struct.pack("!I", os.getuid())
-    assert ours[3] == struct.pack("!I", group_of(client.pid))
+    assert ours[3] == struct.pack("!I", os.getgid())
     assert ours[4] == Path(f"/proc/{client.pid}/comm").read_bytes()[:-1]
     assert ours[5] == struct.pack("!Q", bed.scope.path.stat().st_ino)
     assert ours[6].decode() == "/" + str(bed.scope.path.relative_to(host.cgroup2_root()))
@@ -349,14 +364,15 @@ def test_silent_client(bed):
 def test_tshark(bed):
     """Wireshark's dissector of headers, and scripts/wireshark/tproxy.lua for the fields."""
     listener = bed.listen(SERVER, 8080)
-    use(bed, process="yes")
+    use(bed, process="yes", sniff="yes")
     tap = Tap(bed)
-    client = bed.connect(DESTINATION)
-    client.sendall(REQUEST)
+    client = start_client(bed)
     tap.first_data(8080)
     sock, _ = bed.accept(listener)
-    names = ["proxy.src.ipv4", "proxy.dst.ipv4", "tproxy.id", "tproxy.netns", "tproxy.pid",
-             "tproxy.uid", "tproxy.gid", "tproxy.command", "tproxy.cgroup_id", "tproxy.cgroup"]
+    source, _, fields = read_header(sock)
+    names = ["proxy.src.ipv4", "proxy.dst.ipv4", "tproxy.id", "tproxy.name", "tproxy.netns",
+             "tproxy.pid", "tproxy.uid", "tproxy.gid", "tproxy.command", "tproxy.cgroup_id",
+             "tproxy.cgroup"]
     scope = bed.scope.path
     path = bed.directory / "frames.pcap"
     tap.write(path)
@@ -366,12 +382,12 @@ def test_tshark(bed):
          "-Y", "tproxy", "-T", "fields", *(word for name in names for word in ("-e", name))],
         capture_output=True, text=True, check=True).stdout
     values = dict(zip(names, out.rstrip("\n").split("\t"), strict=True))
-    _, _, fields = read_header(sock)
-    pid = int.from_bytes(fields_of(fields[0xE4][5:])[1], "big")
     assert values == {
-        "proxy.src.ipv4": client.getsockname()[0], "proxy.dst.ipv4": SERVER2,
-        "tproxy.id": wire.connection_id(client), "tproxy.gid": str(os.getgid()),
-        "tproxy.netns": fields[0x30].decode(), "tproxy.pid": str(pid),
-        "tproxy.uid": str(os.getuid()), "tproxy.command": Path("/proc/self/comm").read_text()[:-1],
+        "proxy.src.ipv4": source[0], "proxy.dst.ipv4": SERVER2,
+        "tproxy.id": fields[0x05].decode(), "tproxy.name": "www.example.org",
+        "tproxy.gid": str(os.getgid()),
+        "tproxy.netns": fields[0x30].decode(), "tproxy.pid": str(client.pid),
+        "tproxy.uid": str(os.getuid()),
+        "tproxy.command": Path(f"/proc/{client.pid}/comm").read_text()[:-1],
         "tproxy.cgroup_id": str(scope.stat().st_ino),
         "tproxy.cgroup": "/" + str(scope.relative_to(host.cgroup2_root()))}
