@@ -146,6 +146,17 @@ def test_ssh(bed, separation_directory):  # noqa: F811
         through_proxy(bed)
 
 
+@pytest.mark.needs("danted")
+@pytest.mark.parametrize("login", [False, True], ids=["open", "login"])
+def test_pipeline(bed, login):
+    """Dante takes a request that comes with the greeting, or with the password.
+
+    To see it fail: send the request again after the answer, whatever socks5::asked says.
+    """
+    use(bed, section(bed, "one", proxies.dante(bed, login=login), pipeline="yes"))
+    through_proxy(bed)
+
+
 @pytest.mark.needs("haproxy", "nginx")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("start", [proxies.haproxy, proxies.nginx])
