@@ -26,6 +26,7 @@ KINDS = {
     "relay alone": None,
     "PROXY v2": {"type": "tcp", "port": PROXY_HEADER, "proxy-protocol": "v2"},
     "SOCKS5": {"type": "socks5", "port": SOCKS},
+    "SOCKS5, pipelined": {"type": "socks5", "port": SOCKS, "pipeline": "yes"},
     "SOCKS5, password": {"type": "socks5", "port": LOGIN, "user": USER},
     "CONNECT": {"type": "http", "port": CONNECT},
     "CONNECT over TLS": {"type": "http", "port": CONNECT_TLS, "tls": "yes"},
@@ -269,8 +270,9 @@ class ChainLoad(Workload):
     metrics = (Metric("p50_us", "crr p50 µs"), Metric("rate", "crr64 per second", 0, "higher"),
                Metric("relay_us", "crr64 relay CPU µs each"),
                Metric("up_gbit_s", "bulk-up Gbit/s", 2, "higher"),
-               Metric("down_gbit_s", "bulk-down Gbit/s", 2, "higher"))
-    headlines = ("p50_us", "rate", "relay_us", "up_gbit_s", "down_gbit_s")
+               Metric("down_gbit_s", "bulk-down Gbit/s", 2, "higher"),
+               Metric("relay_s_per_gb", "bulk, relay CPU s/GB", 3))
+    headlines = ("p50_us", "rate", "relay_us", "up_gbit_s", "down_gbit_s", "relay_s_per_gb")
     baselines = ("tproxy alone", "redsocks, SOCKS5", "HAProxy, PROXY v2")
     kinds = {"tproxy alone": "relay alone", "tproxy, SOCKS5": "SOCKS5",
              "redsocks, SOCKS5": ChainedRedsocks, "proxychains4, SOCKS5": ChainedProxychains,
@@ -324,19 +326,21 @@ class ChainLoad(Workload):
         count, seconds = max(64, scale.crr64 // 2), max(1, scale.bulk_seconds // 2)
         before = contender.relay_seconds()
         many = contender.run_bench("crr", "--count", count, "--clients", 64)
-        used = contender.relay_seconds() - before
-        up, down = (contender.run_bench(kind, "--seconds", seconds, "--streams", 1)["gbit_s"]
+        between = contender.relay_seconds()
+        up, down = (contender.run_bench(kind, "--seconds", seconds, "--streams", 1)
                     for kind in ("bulk-up", "bulk-down"))
-        result = {"p50_us": one["p50_us"], "rate": many["rate"], "up_gbit_s": up,
-                  "down_gbit_s": down}
-        return {**result, "relay_us": used / count * 1e6} if contender.relay else result
+        result = {"p50_us": one["p50_us"], "rate": many["rate"], "up_gbit_s": up["gbit_s"],
+                  "down_gbit_s": down["gbit_s"]}
+        if contender.relay:
+            result["relay_us"] = (between - before) / count * 1e6
+            result["relay_s_per_gb"] = ((contender.relay_seconds() - between)
+                                        / (up["bytes"] + down["bytes"]) * 1e9)
+        return result
 
 
 class Failover(Workload):
-    """A client connects, exchanges and closes again and again, beside 63 others. Then the upstream
-    in use is killed, or is stopped, which leaves its port open. A turn fails if a connection fails
-    that has begun after that.
-    """
+    """64 clients connect, exchange and close. Then the upstream in use is killed, or is stopped,
+    which leaves its port open. A turn fails if a connection fails that has begun after that."""
 
     name = "failover"
     title = ("time from the death of the upstream in use to the first byte through the next, under"
