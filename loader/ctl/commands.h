@@ -21,6 +21,7 @@ int ctl_watch(int argc, char **argv);
 int ctl_block(int argc, char **argv);
 int ctl_unblock(int argc, char **argv);
 int ctl_allow(int argc, char **argv);
+int ctl_upstreams(int argc, char **argv);
 
 /* The exit status of watch if --exit-over was reached. */
 #define CTL_WATCH_OVER 3

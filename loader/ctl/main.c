@@ -37,6 +37,7 @@ static const struct {
 	[CTL_BLOCK] = { ctl_block, "block addresses and networks, or whole lists" },
 	[CTL_UNBLOCK] = { ctl_unblock, "remove addresses and networks from the block list" },
 	[CTL_ALLOW] = { ctl_allow, "let addresses pass, whatever the block list says" },
+	[CTL_UPSTREAMS] = { ctl_upstreams, "the relay's upstreams, which are up, and why not" },
 	[CTL_REGISTER] = { ctl_register, "make the listeners of another proxy the relay" },
 };
 

@@ -35,7 +35,7 @@ const char *const ctl_command_names[_CTL_COMMAND_MAX + 1] = {
 	[CTL_DOCTOR] = "doctor",   [CTL_REGISTER] = "register", [CTL_EXPLAIN] = "explain",
 	[CTL_RULES] = "rules",	   [CTL_RUN] = "run",		[CTL_TOP] = "top",
 	[CTL_WATCH] = "watch",	   [CTL_CAPTURE] = "capture",	[CTL_BLOCK] = "block",
-	[CTL_UNBLOCK] = "unblock", [CTL_ALLOW] = "allow",
+	[CTL_UNBLOCK] = "unblock", [CTL_ALLOW] = "allow",	[CTL_UPSTREAMS] = "upstreams",
 };
 
 static const struct optable_row rows[] = {
@@ -280,6 +280,15 @@ static const struct optable_row rows[] = {
 		.flags = OPTABLE_POSITIVE,
 		.commands = BIT(CTL_WATCH),
 		.help = "end after this time",
+	},
+	{
+		.name = "admin",
+		.arg = "ADDRESS",
+		OPTABLE_PATH(struct ctl_options, admin),
+		.by_default = "/run/tproxy/admin.sock",
+		.flags = OPTABLE_ONCE,
+		.commands = BIT(CTL_UPSTREAMS),
+		.help = "the relay's admin address; the path of a UNIX socket, or ADDR:PORT",
 	},
 	{
 		.name = "list",

@@ -14,7 +14,6 @@
 #include "caller.h"
 #include "host/json.h"
 #include "rules.bpf.h"
-#include "rules/rules.h"
 #include "state/rules_view.h"
 #include "util.h"
 
@@ -168,8 +167,6 @@ void rule_facts_add_rule(struct json_object *root, const struct rule_facts_sourc
 	const bool by_default = found->row == RULES_NO_ROW;
 	const struct tproxy_rule *row = by_default ? NULL : &rules->rows[found->row];
 	const __u32 counter = row ? row->counter : rules->default_counter;
-	const char *upstream =
-		rules_find_upstream(rules, row ? row->upstream : rules->default_upstream);
 	struct json_object *rule = json_object_new_object();
 	_cleanup_close_ int fd = -1;
 	struct tproxy_rule_text text;
@@ -178,8 +175,6 @@ void rule_facts_add_rule(struct json_object *root, const struct rule_facts_sourc
 	json_add_bool(rule, "default", by_default);
 	json_add_string(rule, "action",
 			rules_view_action(row ? row->action : rules->default_action));
-	if (upstream)
-		json_add_string(rule, "upstream", upstream);
 	if (row)
 		json_add_number(rule, "number", row->group + (uint64_t)1);
 	if (counter != TPROXY_NO_RULE)

@@ -31,6 +31,7 @@ enum ctl_command {
 	CTL_BLOCK,
 	CTL_UNBLOCK,
 	CTL_ALLOW,
+	CTL_UPSTREAMS,
 	_CTL_COMMAND_MAX,
 };
 
@@ -100,6 +101,7 @@ struct ctl_options {
 	enum top_column sort;
 	uint64_t delay_ms;
 	bool once;
+	char admin[PATH_MAX]; /* of `upstreams` */
 	/* of `watch`, and the time that an entry of `block` and `allow` lasts */
 	bool inbound;
 	uint64_t for_ms;    /* --for; 0: no limit */

@@ -27,6 +27,7 @@
 #include "relay.h"
 #include "report/metrics.h"
 #include "report/snapshot.h"
+#include "report/upstreams.h"
 #include "sink.h"
 #include "util.h"
 
@@ -119,6 +120,7 @@ static void write_metrics(FILE *out, void *data)
 	if (packets_read(relay->options.pin_dir, &packets) == 0)
 		view.metrics.packets = &packets;
 	metrics_write(out, &view.metrics);
+	upstreams_report_metrics(out, relay->upstreams);
 	packets_finish(&packets);
 	view_finish(&view);
 }
@@ -164,6 +166,13 @@ static void write_snapshot(FILE *out, void *data)
 	fwrite(admin->snapshot, 1, admin->snapshot_len, out);
 }
 
+static void write_upstreams(FILE *out, void *data)
+{
+	const struct relay *relay = data;
+
+	upstreams_report_json(out, relay->upstreams, monotonic_coarse_ms());
+}
+
 static void write_page(FILE *out, void *data)
 {
 	fwrite(admin_page_html, 1, admin_page_html_len, out);
@@ -184,6 +193,7 @@ static const struct admin_page pages[] = {
 	{ "/page.js", "text/javascript; charset=utf-8", write_script },
 	{ "/page.css", "text/css; charset=utf-8", write_style },
 	{ "/state.json", SNAPSHOT_CONTENT_TYPE, write_snapshot },
+	{ "/upstreams.json", SNAPSHOT_CONTENT_TYPE, write_upstreams },
 	{ "/metrics", METRICS_CONTENT_TYPE, write_metrics },
 };
 

@@ -37,10 +37,7 @@ uint32_t capacity_sessions(uint32_t nofile, bool tls, const struct options *opti
 			options_listeners(options, TPROXY_INET) +
 			options_listeners(options, TPROXY_INET6);
 	uint32_t reserved = FDS_RESERVED + options->workers * each;
-	/*
-	 * Each session has two descriptors, and a bridge has two more. The second attempt of a dial
-	 * takes as many as the first, for a moment; if there are none, the first goes on alone.
-	 */
+	/* Each session has two descriptors, and a bridge has two more. */
 	uint32_t fds = tls ? 4 : 2;
 	uint32_t sessions = nofile > reserved + fds ? (nofile - reserved) / fds : 1;
 

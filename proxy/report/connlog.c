@@ -22,6 +22,7 @@
 #include "parse.h"
 #include "sink.h"
 #include "tproxy_abi.h"
+#include "upstream_id.h"
 
 #define NAME_TEXT_LEN 280 /* for a name of 253 bytes */
 
@@ -79,7 +80,9 @@ static bool destination(const struct conn_report *r, char text[FORMAT_ENDPOINT_L
 static void explain(const struct conn_report *r, char text[128])
 {
 	*text = '\0';
-	if (r->error)
+	if (r->error && r->upstream && r->why)
+		snprintf(text, 128, " (%s: %s)", strerror(r->error), r->why);
+	else if (r->error)
 		snprintf(text, 128, " (%s)", strerror(r->error));
 	else if (r->reason == CLOSE_NO_DESTINATION)
 		snprintf(
@@ -101,6 +104,7 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 	char client[FORMAT_ENDPOINT_LEN], dst[FORMAT_ENDPOINT_LEN], from[FORMAT_ENDPOINT_LEN];
 	char name[NAME_TEXT_LEN], up[FORMAT_BYTES_LEN], down[FORMAT_BYTES_LEN],
 		duration[FORMAT_DURATION_LEN];
+	char via[sizeof(", via ") + UPSTREAM_NAME_LEN] = "";
 	char command[TPROXY_COMM_LEN + 1], id[CONN_ROW_ID_LEN], who[128] = "", why[128],
 								more[48] = "";
 	const bool connected = local_address(r, from);
@@ -113,11 +117,13 @@ static void print_text(const struct conn_report *r, uint64_t duration_ms, uint64
 			 conn_row_id(r->client_info->cookie, id));
 	}
 	explain(r, why);
+	if (r->upstream)
+		snprintf(via, sizeof(via), ", via %s", r->upstream);
 	if (left_out)
 		snprintf(more, sizeof(more), " (%" PRIu64 " like this were left out)", left_out);
-	log_info("connection %s -> %s%s: up %s, down %s, %s, %s%s%s%s%s%s",
+	log_info("connection %s -> %s%s%s: up %s, down %s, %s, %s%s%s%s%s%s",
 		 format_endpoint(r->client, client), destination(r, dst) ? dst : "unknown",
-		 name_text(r, name), format_bytes(r->bytes_up, up),
+		 name_text(r, name), via, format_bytes(r->bytes_up, up),
 		 format_bytes(r->bytes_down, down), format_duration_ms(duration_ms, duration),
 		 close_reason_name(r->reason), why, who,
 		 r->client_info && connected ? ", from " : "",
@@ -166,6 +172,10 @@ static void print_json(const struct conn_report *r, uint64_t duration_ms, uint64
 		line_add_true(&line, "ech");
 	if (r->protocol)
 		line_add_string(&line, "protocol", r->protocol);
+	if (r->upstream)
+		line_add_string(&line, "upstream", r->upstream);
+	if (r->upstream && r->why)
+		line_add_string(&line, "upstream_error", r->why);
 	line_add_string(&line, "from", local_address(r, text) ? text : NULL);
 	line_add_number(&line, "bytes_up", r->bytes_up);
 	line_add_number(&line, "bytes_down", r->bytes_down);

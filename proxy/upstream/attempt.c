@@ -147,22 +147,15 @@ static bool bytes_follow(const struct attempt *a)
 static bool create_handshake(struct attempt *a, const struct handshake_ops *ops)
 {
 	const struct dial_request *request = a->request;
-	union upstream_addr local;
 	const struct handshake_target target = {
 		.dst = request->dst,
 		.client = request->client,
-		.local = &a->local,
 		.name = a->upstream->conf.send_name ? request->name : NULL,
 		.known_name = request->name,
 		.upstream = &a->upstream->conf,
 		.conn = request->conn,
 	};
 
-	a->local.sa.sa_family = AF_UNSPEC;
-	if (ops == &proxy_header_ops &&
-	    getsockname(a->fd, &local.sa, &(socklen_t){ sizeof(local) }) == 0 &&
-	    (local.sa.sa_family == AF_INET || local.sa.sa_family == AF_INET6))
-		memcpy(&a->local, &local, sizeof(a->local));
 	a->handshake = handshake_create(ops, &target);
 	a->n_handshakes++;
 	return a->handshake;

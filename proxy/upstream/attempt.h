@@ -40,7 +40,6 @@ struct attempt {
 	const struct dial_request *request;
 	struct upstream *upstream;
 	union upstream_addr addr;
-	union sockaddr_any local; /* of the socket, for a PROXY header; or AF_UNSPEC */
 	enum attempt_stage stage;
 	int fd;			   /* owned: the socket, or the near end of the bridge; or -1 */
 	struct tls_bridge *bridge; /* owned, or NULL */

@@ -100,17 +100,6 @@ static void fail_place(struct place *p, enum health_failure how, int error, cons
 	p->begun = false;
 }
 
-/* No answer has come in time: the attempt's place has failed. */
-static void fail_silent(struct attempt *a, struct place *p, const char *why)
-{
-	char addr[UPSTREAM_ADDR_TEXT_LEN];
-
-	if (has_health(a->upstream))
-		log_limited(&a->upstream->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s",
-			    a->upstream->conf.name, upstream_addr_text(&a->addr, addr), why);
-	fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
-}
-
 /*
  * An attempt that began before the winner and has not ended: a failure, if it is slow for this
  * upstream too.
@@ -127,7 +116,7 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
 		 winner->upstream->conf.name);
-	fail_silent(a, p, why);
+	fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
 }
 
 /* The dial ends before this attempt. expired: it had all the time that there is. */
@@ -135,7 +124,7 @@ static void judge_silence(struct attempt *a, struct place *p, bool expired)
 {
 	if (attempt_is_unanswered(a) &&
 	    (expired || attempt_us(a) >= dial_times.answer_ms * UINT64_C(1000)))
-		fail_silent(a, p, "no answer");
+		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 }
 
 /* Returns the number of addresses of u, and sets ret to those that a dial tries. */

@@ -36,7 +36,6 @@ struct upstream_conf;
 struct handshake_target {
 	const union sockaddr_any *dst;	  /* original destination */
 	const union sockaddr_any *client; /* the client's address */
-	const union sockaddr_any *local;  /* of the socket; NULL or AF_UNSPEC: not known */
 	const char *name;		  /* to ask for in place of dst; NULL: ask for dst */
 	const struct upstream_conf *upstream;
 	const struct tproxy_conn *conn; /* the kernel half's record; NULL in tests */

@@ -130,44 +130,18 @@ static void copy_address(uint8_t to[16], const union sockaddr_any *addr, sa_fami
 	}
 }
 
-static bool is_loopback(const union sockaddr_any *addr)
-{
-	uint8_t bytes[16];
-
-	if (!is_ipv4(addr))
-		return IN6_IS_ADDR_LOOPBACK(&addr->in6.sin6_addr);
-	copy_address(bytes, addr, AF_INET);
-	return bytes[0] == 127;
-}
-
-/*
- * Returns the source. The socket of a program on this host has a loopback address only because it
- * is connected to the relay: the address from which the relay connects takes its place, so that
- * servers can tell hosts apart.
- */
-static const union sockaddr_any *source(const struct handshake_target *target)
-{
-	const union sockaddr_any *local = target->local;
-
-	if (!local || local->sa.sa_family == AF_UNSPEC || !is_loopback(target->client) ||
-	    is_loopback(target->dst))
-		return target->client;
-	return local;
-}
-
 static void find_ends(const struct handshake_target *target, struct ends *ends)
 {
-	const union sockaddr_any *client = target->client, *dst = target->dst, *src;
+	const union sockaddr_any *src = target->client, *dst = target->dst;
 
 	*ends = (struct ends){ .family = AF_UNSPEC };
-	if (!client || client->sa.sa_family == AF_UNSPEC || dst->sa.sa_family == AF_UNSPEC)
+	if (!src || src->sa.sa_family == AF_UNSPEC || dst->sa.sa_family == AF_UNSPEC)
 		return;
-	src = source(target);
 	ends->family = is_ipv4(src) && is_ipv4(dst) ? AF_INET : AF_INET6;
 	copy_address(ends->src, src, ends->family);
 	copy_address(ends->dst, dst, ends->family);
 	/* The port is at the same offset in both families. */
-	ends->src_port = client->in.sin_port;
+	ends->src_port = src->in.sin_port;
 	ends->dst_port = dst->in.sin_port;
 }
 

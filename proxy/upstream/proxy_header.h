@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The PROXY protocol: a header before all other bytes, which tells the server who connects where.
- * Version 1 is a line of text, version 2 is binary. The source is the client's address and port,
- * with the address of the socket to the upstream in place of a loopback address. The destination is
- * the original one. If their families differ, both are written as IPv6, and the IPv4 one is mapped
- * (::ffff:a.b.c.d). Without a client, as in a check of an upstream, version 1 says UNKNOWN and
- * version 2 says LOCAL.
+ * Version 1 is a line of text, version 2 is binary. The source is the client's address, the
+ * destination is the original one. If their families differ, both are written as IPv6, and the IPv4
+ * one is mapped (::ffff:a.b.c.d). Without a client, as in a check of an upstream, version 1 says
+ * UNKNOWN and version 2 says LOCAL.
  *
  * tproxy-upstreams(5), PROXY HEADERS, describes the fields of version 2, and tproxy's own TLV byte
  * by byte. scripts/wireshark/tproxy.lua decodes that TLV.

@@ -169,7 +169,7 @@ def random_conditions(rng, cgroups, sets, most):
 class RuleSet:
     def __init__(self, rng, cgroups):
         self.cgroup_tests = set()
-        self.rules, lines, self.upstreams = [], [], {}
+        self.rules, lines = [], []
         sets = {f"s{number}": rng.sample(NETWORKS, rng.randint(1, 5)) for number in range(3)}
         for name, networks in sets.items():
             lines.append(f"set {name} = " + ", ".join(map(str, networks)))
@@ -178,7 +178,7 @@ class RuleSet:
                 self._add(rng, cgroups, sets, lines)
         self.default = rng.choice(["redirect", "redirect", "direct", "observe", "refuse EACCES"])
         self.default_line = len(lines) + 1
-        lines.append(f"default {self.default}" + self._via(rng, self.default, lines))
+        lines.append(f"default {self.default}")
         self.text = "\n".join(lines) + "\n"
 
     def _add(self, rng, cgroups, sets, lines):
@@ -193,17 +193,9 @@ class RuleSet:
                                [exception for exception, _ in exceptions]))
         for each in [conditions, *(exception for exception, _ in exceptions)]:
             self.cgroup_tests.update(each.cgroup or ())
-        via = self._via(rng, action, lines)
-        lines.append(" ".join([action, error, text + via]
+        lines.append(" ".join([action, error, text]
                               + [f"unless {text}" for _, text in exceptions]
                               + [f"name r{len(lines)}"]))
-
-    def _via(self, rng, action, lines):
-        """Chooses an upstream for the rule in the next line. Returns its text."""
-        if action != "redirect" or rng.random() < 0.4:
-            return ""
-        self.upstreams[len(lines) + 1] = name = rng.choice(["squid", "direct", "corp-2"])
-        return f" via {name}"
 
     def decide(self, caller, address, port, include_loopback):
         """Returns (action, error, line); line 0: no rule, and not the default either."""
@@ -362,7 +354,6 @@ def check_caller(world, ctl, rules, caller, by_pid):
         reason, line, error = expected(rules, caller, destination, world.include_loopback)
         rule = said.get("rule", {})
         if (reason and said["reason"] != reason or rule.get("line", 0) != line
-                or rule.get("upstream") != rules.upstreams.get(line)
                 or error and said.get("errno") != error):
             wrong.append(("model", (reason, line, error), said, caller, rules.text))
         group = groups.setdefault((said["reason"], rule.get("counter"), rule.get("line")), [])

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """PROXY headers, as HAProxy, nginx, Wireshark and a receiver of this file read them.
 
-The source is CLIENT, from which the relay connects, with the port of the client's socket. The
-socket itself has a loopback address, as the relay's listener has.
-
 Destinations are at SERVER2; the servers that read headers are at SERVER.
 """
 
@@ -23,7 +20,7 @@ import pytest
 import host
 import host6
 import wire
-from harness import CLIENT, SERVER, SERVER2
+from harness import SERVER, SERVER2
 from host6 import SERVER6_2
 
 DISSECTOR = Path(__file__).resolve().parents[2] / "scripts" / "wireshark" / "tproxy.lua"
@@ -112,7 +109,7 @@ def same_address(text, address):
 
 
 def assert_read(words, me, destination):
-    assert same_address(words[0], CLIENT) and int(words[1]) == me[1], words
+    assert same_address(words[0], me[0]) and int(words[1]) == me[1], words
     assert same_address(words[2], destination[0]) and int(words[3]) == destination[1], words
 
 
@@ -269,7 +266,7 @@ def test_without_process(bed):
     client = bed.connect(DESTINATION)
     sock, _ = bed.accept(listener)
     source, destination, fields = read_header(sock)
-    assert (source, destination) == ((CLIENT, client.getsockname()[1]), DESTINATION)
+    assert (source, destination) == (client.getsockname(), DESTINATION)
     assert sorted(fields) == [0x03, 0x05, 0x30]
     wire.exchange(client, sock)
 
@@ -280,8 +277,8 @@ def test_direct(bed):
     use(bed, "v1", type="direct", address=None)
     client = bed.connect(listener)
     sock, _ = bed.accept(listener)
-    port, address = client.getsockname()[1], listener.getsockname()
-    line = f"PROXY TCP4 {CLIENT} {address[0]} {port} {address[1]}\r\n".encode()
+    me, address = client.getsockname(), listener.getsockname()
+    line = f"PROXY TCP4 {me[0]} {address[0]} {me[1]} {address[1]}\r\n".encode()
     assert wire.read_exactly(sock, len(line)) == line
     wire.exchange(client, sock)
 
@@ -372,7 +369,7 @@ def test_tshark(bed):
     client = start_client(bed)
     tap.first_data(8080)
     sock, _ = bed.accept(listener)
-    _, _, fields = read_header(sock)
+    source, _, fields = read_header(sock)
     names = ["proxy.src.ipv4", "proxy.dst.ipv4", "tproxy.id", "tproxy.name", "tproxy.netns",
              "tproxy.pid", "tproxy.uid", "tproxy.gid", "tproxy.command", "tproxy.cgroup_id",
              "tproxy.cgroup"]
@@ -386,7 +383,7 @@ def test_tshark(bed):
         capture_output=True, text=True, check=True).stdout
     values = dict(zip(names, out.rstrip("\n").split("\t"), strict=True))
     assert values == {
-        "proxy.src.ipv4": CLIENT, "proxy.dst.ipv4": SERVER2,
+        "proxy.src.ipv4": source[0], "proxy.dst.ipv4": SERVER2,
         "tproxy.id": fields[0x05].decode(), "tproxy.name": "www.example.org",
         "tproxy.gid": str(os.getgid()),
         "tproxy.netns": fields[0x30].decode(), "tproxy.pid": str(client.pid),

@@ -119,7 +119,6 @@ static inline int protocol_setup(void **state)
 	memset(&conf, 0, sizeof(conf));
 	target.name = target.known_name = NULL;
 	target.client = &client;
-	target.local = NULL;
 	target.conn = NULL;
 	set_address(&dst, "192.0.2.9:443");
 	set_address(&client, "192.0.2.1:50000");

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See admin_client.h. HTTP/1.0: the relay sends one answer and closes, so the end of the answer is
+ * the end of file. An answer that is shorter than its Content-Length is refused.
+ */
+#include "admin_client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "parse.h"
+#include "util.h"
+
+/* Limit of an answer. Also bounds the time, with the limit of each read. */
+#define ANSWER_MAX (4 << 20)
+#define TIMEOUT_S  5
+
+static int connect_unix(const char *path)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int connect_tcp(const union sockaddr_any *addr)
+{
+	_cleanup_close_ int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || connect(fd, &addr->sa, sockaddr_len(addr)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+static int connect_to(const char *address)
+{
+	union sockaddr_any addr;
+
+	if (*address == '/')
+		return connect_unix(address);
+	return parse_endpoint(address, &addr) < 0 ? -EINVAL : connect_tcp(&addr);
+}
+
+static int send_request(int fd, const char *document)
+{
+	char request[256];
+	const int len = snprintf(request, sizeof(request),
+				 "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n", document);
+
+	if ((size_t)len >= sizeof(request))
+		return -EINVAL;
+	return send(fd, request, (size_t)len, MSG_NOSIGNAL) == len ? 0 : -EPROTO;
+}
+
+/* Reads to the end of file. *ret_answer ends with a NUL. Returns its length or -errno. */
+static ssize_t read_answer(int fd, char **ret_answer)
+{
+	_cleanup_free_ char *answer = malloc(ANSWER_MAX + 1);
+	size_t len = 0;
+	ssize_t n;
+
+	if (!answer)
+		return -ENOMEM;
+	while ((n = read(fd, answer + len, ANSWER_MAX - len)) > 0)
+		len += (size_t)n;
+	if (n < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	answer[len] = '\0';
+	*ret_answer = TAKE_PTR(answer);
+	return (ssize_t)len;
+}
+
+/* Returns the body within answer, or NULL unless it is whole and the status is 200. */
+static const char *body_of(const char *answer, size_t len)
+{
+	const char *end = strstr(answer, "\r\n\r\n");
+	const char *length = strcasestr(answer, "\r\nContent-Length:");
+	unsigned int status;
+
+	if (!end || sscanf(answer, "HTTP/1.%*1[01] %u", &status) != 1 || status != 200)
+		return NULL;
+	end += strlen("\r\n\r\n");
+	if (length && length < end &&
+	    strtoul(length + strlen("\r\nContent-Length:"), NULL, 10) !=
+		    len - (size_t)(end - answer))
+		return NULL;
+	return end;
+}
+
+int admin_client_get(const char *address, const char *document, char **ret_body)
+{
+	const struct timeval limit = { .tv_sec = TIMEOUT_S };
+	_cleanup_close_ int fd = connect_to(address);
+	_cleanup_free_ char *answer = NULL;
+	const char *body;
+	ssize_t len;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	r = send_request(fd, document);
+	if (r < 0)
+		return r;
+	len = read_answer(fd, &answer);
+	if (len < 0)
+		return (int)len;
+	body = body_of(answer, (size_t)len);
+	if (!body)
+		return -EPROTO;
+	*ret_body = strdup(body);
+	return *ret_body ? 0 : -ENOMEM;
+}
