@@ -10,7 +10,7 @@
 #
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
 #   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life sight stop" by default
-#   TPROXY_VM_TIMEOUT  seconds for each boot, 2400 by default
+#   TPROXY_VM_TIMEOUT  seconds for each boot, 3300 by default
 #   TPROXY_VM_MIRROR, TPROXY_VM_SECURITY_MIRROR
 #                      the mirrors of the guest's packages; by default those of this host's apt
 #                      (mirror.sh)
@@ -22,7 +22,7 @@ cd "$(dirname "$0")/.."
 tree=$PWD
 cache=${TPROXY_VM_CACHE:-/var/cache/tproxy-vm}
 phases=${TPROXY_VM_PHASES:-boot life sight stop}
-limit=${TPROXY_VM_TIMEOUT:-2400}
+limit=${TPROXY_VM_TIMEOUT:-3300}
 suite=bookworm
 root=$cache/root-$suite
 memory=3072
@@ -33,7 +33,7 @@ packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget,strace
 # Kernel modules that the guest and its tests load. It has no disk and no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
     ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
-    xt_REDIRECT xt_nat xt_mark sch_tbf tcp_diag'
+    xt_REDIRECT xt_nat xt_mark sch_tbf tcp_diag tun'
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "vm-matrix.sh: debootstrap needs root: sudo scripts/vm-matrix.sh" >&2
@@ -226,6 +226,10 @@ pack_root()
     mkdir "$stage/vm/tests" "$stage/vm/common"
     cp -R tests/e2e "$stage/vm/tests/e2e"
     cp common/tproxy_abi.h "$stage/vm/common"
+    # The tests take from the units which capabilities and limits a program has there.
+    mkdir "$stage/vm/loader" "$stage/vm/proxy"
+    cp loader/*.service.in "$stage/vm/loader"
+    cp proxy/*.service.in "$stage/vm/proxy"
     cp scripts/vm/tproxy-vm.service "$stage/etc/systemd/system"
     quietly chroot "$stage" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -q --no-install-recommends /vm/old.deb

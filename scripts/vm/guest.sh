@@ -604,13 +604,13 @@ e2e()
 # slow under emulation.
 e2e_sight()
 {
-    in_guest 1800 test_list.py test_observe.py test_watch.py -k 'not many'
+    in_guest 2700 test_list.py test_observe.py test_watch.py -k 'not many'
 }
 
 # The block list at each place, traffic by cgroup.
 e2e_stop()
 {
-    in_guest 1800 test_xdp.py test_follow.py test_traffic.py test_block.py test_block_connect.py \
+    in_guest 2700 test_xdp.py test_follow.py test_traffic.py test_block.py test_block_connect.py \
         test_block_packets.py -k 'not swap and not many and not million'
 }
 
