@@ -4,7 +4,7 @@
 
 Each program prints its options with their defaults (--print-options). To see it fail: take a
 line out of common/tproxy.conf.in, or change a number there.
-Usage: test_conf.py TPROXY_CONF TPROXY_LOAD TPROXY_RELAY
+Usage: test_conf.py TPROXY_CONF TPROXY_LOAD TPROXY_RELAY TPROXY_UPSTREAMS_PAGE
 """
 
 import os
@@ -15,8 +15,8 @@ import tempfile
 
 import common
 
-CONF, LOAD, RELAY = sys.argv[1:4]
-del sys.argv[1:4]
+CONF, LOAD, RELAY, PAGE = sys.argv[1:5]
+del sys.argv[1:5]
 PROGRAMS = {"load": (LOAD, "--all"), "relay": (RELAY,)}
 # Without a fixed default.
 NO_DEFAULT = {"load": {"cgroup", "relay-cgroup", "rules", "xdp"},
@@ -112,6 +112,19 @@ class ConfTest(common.TestCase):
         self.assertEqual(status, 1, said)
         self.assertEqual(said.count("\n"), 1, said)
         self.assertIn("cannot read '/etc/tproxy/corp.password'", said)
+
+    def test_the_examples_of_the_man_page_are_good(self):
+        """But for the password files, as above."""
+        with open(PAGE, encoding="utf-8") as file:
+            text = file.read().partition("\n# EXAMPLES\n")[2]
+        examples = [block for block in re.findall(r"^```\n(.*?)^```$", text, re.M | re.S)
+                    if re.search(r"^\[upstream ", block, re.M)]
+        self.assertGreaterEqual(len(examples), 5)
+        for example in examples:
+            with self.subTest(example.splitlines()[0]):
+                status, said = check("relay", example)
+                said = [line for line in said.splitlines() if "cannot read '/etc/" not in line]
+                self.assertEqual((status == 2, said), (False, []))
 
 
 if __name__ == "__main__":
