@@ -6,7 +6,7 @@
  * There are two parts. The protocol (struct handshake_ops) is a state machine of bytes in and bytes
  * out. It knows neither sockets nor events nor sessions. The driver (handshake_run()) moves these
  * bytes from and to a non-blocking socket and returns what it waits for. It knows no protocol. To
- * add one, write its ops and let attempt_handshakes() of attempt.c return them.
+ * add one, write its ops and let nth_handshake() of attempt.c return them.
  *
  * The driver peeks at what the upstream has sent, and takes from the socket only the bytes that
  * belong to the handshake. The first byte after them stays there for the relay, and so does an
