@@ -17,8 +17,8 @@ import words  # pylint: disable=wrong-import-position
 
 GLOSSARY = ("# x\n\n## Glossary\n\n| term | meaning |\n|---|---|\n"
             f"| a, {', '.join(words.TERMS)} | x |\n\n## y\n\n")
-GOOD = ("radials, amend and recommend", "theirs or ours", "forever", "dialect")
-BAD = ("The relay dials.", "dialled_by", "what mends it", "\"Mend\"", "a relay of ours", "for ever")
+GOOD = ("The relay dials.", "radials, amend and recommend", "theirs or ours", "forever", "dialect")
+BAD = ("what mends it", "\"Mend\"", "a relay of ours", "for ever")
 
 
 class WordsTest(common.TestCase):
