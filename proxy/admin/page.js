@@ -354,6 +354,32 @@ function showRules(s) {
 		"no rules are loaded: every connection in scope is redirected");
 }
 
+/* --- upstreams */
+
+function stateOf(upstream) {
+	if (upstream.why && upstream.state !== "up")
+		return upstream.state + ": " + upstream.why;
+	return upstream.state || "up";
+}
+
+function showUpstreams(s) {
+	const chained = s.upstreams.filter((u) => u.name !== "direct");
+	const COLORS = { up: "redirected", down: "refused", trying: "refused" };
+
+	document.getElementById("chain").hidden = chained.length === 0;
+	fill("upstreams", [heading("Upstream"), heading("Type"), heading("State"), heading("Dial time", "number"),
+			   heading("Failed", "number"), heading("Now", "number")],
+		chained.map((u) => make("tr", {},
+			make("td", {}, make("b", {}, u.name), u.default ? " (default)" : ""),
+			make("td", {}, u.type),
+			make("td", { class: COLORS[u.state] || "" }, stateOf(u),
+				u.since_ms === undefined ? "" : ", " + time(u.since_ms)),
+			number(u.dial_us ? (u.dial_us / 1000).toFixed(1) + " ms" : ""),
+			number(u.dials === undefined ? "" : count(u.failed) + " of " + count(u.dials)),
+			number(u.connections === undefined ? "" : count(u.connections)))),
+		"none");
+}
+
 /* --- health */
 
 function checks(s) {
@@ -412,6 +438,7 @@ function show(s) {
 	showSums("destinations", s.destinations || []);
 	showReasons(s);
 	showRules(s);
+	showUpstreams(s);
 	showHealth(s);
 	document.body.dataset.shown = "yes";
 }

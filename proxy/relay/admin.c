@@ -139,7 +139,9 @@ static void make_snapshot(struct relay *relay, FILE *out)
 				    .live = has_live ? &live : NULL,
 				    .pid = relay->reg.pid,
 				    .uptime_s = (uint64_t)(unix_time() - relay->admin.started_s),
+				    .upstreams = relay->upstreams,
 				    .now_ns = monotonic_kernel_ns(),
+				    .now_ms = monotonic_coarse_ms(),
 			    });
 	view_finish(&view);
 	if (has_live)

@@ -17,6 +17,7 @@
 #include "line.h"
 #include "metrics.h"
 #include "stat_name.h"
+#include "upstreams.h"
 #include "util.h"
 #include "version.h"
 
@@ -286,6 +287,7 @@ void snapshot_write(FILE *out, const struct snapshot *snapshot)
 	if (m->kernel)
 		write_kernel(&json, snapshot);
 	write_history(&json, snapshot->history);
+	upstreams_report_list(&json, snapshot->upstreams, snapshot->now_ms);
 	if (snapshot->live)
 		write_live(&json, snapshot->live);
 	jsonout_end(&json);

@@ -12,6 +12,7 @@
 struct history;
 struct live;
 struct metrics;
+struct upstreams;
 
 /* Version of the members' meaning. New members do not change it. */
 #define SNAPSHOT_JSON_VERSION 1
@@ -21,9 +22,11 @@ struct snapshot {
 	const struct metrics *metrics;
 	const struct history *history;
 	const struct live *live; /* NULL: no connection can be read */
-	uint32_t pid;		 /* of the relay, in the initial PID namespace */
+	const struct upstreams *upstreams;
+	uint32_t pid; /* of the relay, in the initial PID namespace */
 	uint64_t uptime_s;
 	uint64_t now_ns; /* CLOCK_MONOTONIC, as in the maps */
+	uint64_t now_ms; /* of monotonic_coarse_ms() */
 };
 
 /* Sorts the rows of snapshot->live. */

@@ -152,17 +152,23 @@ static void write_upstream(struct jsonout *json, const struct upstreams *set,
 	jsonout_end(json);
 }
 
+void upstreams_report_list(struct jsonout *json, const struct upstreams *set, uint64_t now_ms)
+{
+	size_t i;
+
+	jsonout_array(json, "upstreams");
+	for (i = 0; set && i < set->n; i++)
+		write_upstream(json, set, set->list[i], now_ms);
+	jsonout_end(json);
+}
+
 void upstreams_report_json(FILE *out, const struct upstreams *set, uint64_t now_ms)
 {
 	struct jsonout json;
-	size_t i;
 
 	jsonout_begin(&json, out);
 	jsonout_number(&json, "version", UPSTREAMS_JSON_VERSION);
-	jsonout_array(&json, "upstreams");
-	for (i = 0; set && i < set->n; i++)
-		write_upstream(&json, set, set->list[i], now_ms);
-	jsonout_end(&json);
+	upstreams_report_list(&json, set, now_ms);
 	jsonout_end(&json);
 	fputc('\n', out);
 }

@@ -10,13 +10,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct jsonout;
 struct upstreams;
 
 /* Version of the document's members. New members do not change it. */
 #define UPSTREAMS_JSON_VERSION 1
 
-/* Both take a set or NULL, and any thread. now_ms: of monotonic_coarse_ms(). */
+/* All take a set or NULL, and any thread. now_ms: of monotonic_coarse_ms(). */
 void upstreams_report_json(FILE *out, const struct upstreams *set, uint64_t now_ms);
+/* Writes the array "upstreams" of the document, for the page too. */
+void upstreams_report_list(struct jsonout *json, const struct upstreams *set, uint64_t now_ms);
 void upstreams_report_metrics(FILE *out, const struct upstreams *set);
 
 #endif

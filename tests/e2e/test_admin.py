@@ -247,7 +247,8 @@ def test_promtool(unix):
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
     labels = set(re.findall(r'[{,](\w+)="', text))
     assert labels <= {"version", "abi", "worker", "thread", "reason", "direction", "le", "verdict",
-                      "event", "rule", "action", "place", "kind", "cgroup", "role"}, labels
+                      "event", "rule", "action", "place", "kind", "cgroup", "role",
+                      "upstream"}, labels
     assert "python3" not in text and "198.51.100" not in text
 
 
@@ -298,7 +299,7 @@ def test_dashboard_and_alerts(unix):
     rules = MONITORING / "tproxy.rules.yml"
     result = subprocess.run(["promtool", "check", "rules", rules], text=True, capture_output=True,
                             check=False)
-    assert result.returncode == 0 and "9 rules found" in result.stdout, result
+    assert result.returncode == 0 and "10 rules found" in result.stdout, result
     dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     queries += [row["query"] for row in dashboard["templating"]["list"]]
@@ -316,7 +317,7 @@ CAUSES = {
     "idle": {"tproxy_loaded": "1x80", "tproxy_relay_registered": "0x80"},
     "busy": {
         "up": "1x80", "tproxy_loaded": "1x80", "tproxy_relay_registered": "1x80",
-        "tproxy_relay_worker_stuck": "1x80",
+        "tproxy_relay_worker_stuck": "1x80", 'tproxy_upstream_up{upstream="direct"}': "0x80",
         'tproxy_connect_reasons_total{reason="no_relay"}': "0+1x80",
         'tproxy_connect_reasons_total{reason="negative_cache"}': "0+20x80",
         'tproxy_relay_connections_ended_total{reason="destination failed"}': "0+1x80",
@@ -330,7 +331,7 @@ CAUSES = {
         'tproxy_events_lost_total{reason="events_lost"}': "0x75 5x5"},
     "well": {
         "up": "1x80", "tproxy_loaded": "1x80", "tproxy_relay_registered": "1x80",
-        "tproxy_relay_worker_stuck": "0x80",
+        "tproxy_relay_worker_stuck": "0x80", 'tproxy_upstream_up{upstream="direct"}': "1x80",
         'tproxy_connect_reasons_total{reason="no_relay"}': "7x80",
         'tproxy_connect_reasons_total{reason="negative_cache"}': "0+1x80",
         'tproxy_relay_connections_ended_total{reason="destination failed"}': "0+1x80",
@@ -343,8 +344,8 @@ CAUSES = {
         "tproxy_relay_sessions_limit": "100x80",
         'tproxy_events_lost_total{reason="events_lost"}': "5x80"}}
 FIRED = {"down": {"RelayDown"}, "not loaded": {"NotLoaded"}, "idle": {"RelayNotRegistered"},
-         "busy": {"WorkerStuck", "Bypassed", "DestinationsFail", "SlowConnects", "NearLimit",
-                  "EventsLost"}}
+         "busy": {"WorkerStuck", "UpstreamDown", "Bypassed", "DestinationsFail", "SlowConnects",
+                  "NearLimit", "EventsLost"}}
 
 
 def series_of(instance, name):
