@@ -190,7 +190,7 @@ def test_outside_of_the_process(loaded, relay, directory):
     assert str(directory / "password") in relay.text()
     admin = Admin(loaded, directory / "admin.sock")
     for page, known in (("/", b"<html lang"), ("/state.json", b'"version"'),
-                        ("/metrics", b"tproxy_relay_")):
+                        ("/metrics", b"tproxy_relay_"), ("/upstreams.json", b'"corp"')):
         search(page, admin.get(page).encode(), known)
     searched = {}
     for pin in loaded.pins.path.glob("map_*"):
