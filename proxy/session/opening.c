@@ -10,8 +10,9 @@
  * route may depend on the name. If it does not, the session connects meanwhile, and opened() waits
  * for the name: the client's bytes are looked at before they are read.
  *
- * One timeout, --connect-timeout, is for the whole of it. A session that is being opened is on the
- * probe list: if the client resets, the session ends, and its dial with it.
+ * One timeout, --connect-timeout, is for all of it but the wait for the name, which has its own. A
+ * session that is being opened is on the probe list: if the client resets, the session ends, and
+ * its dial with it.
  */
 #include "opening.h"
 
@@ -90,7 +91,9 @@ static void connect_failed(struct session *s, int error)
 static void opened(struct session *s, uint64_t now_ms)
 {
 	s->opened = true;
-	if (!s->naming)
+	if (s->naming)
+		deadline_clear(&s->deadline);
+	else
 		session_start_relaying(s, now_ms);
 }
 
@@ -168,7 +171,7 @@ static void on_dialled(void *data, const struct dial_result *result)
 		dial_failed(s, result);
 		return;
 	}
-	s->bridge = result->bridge;
+	session_take_bridge(s, result->bridge);
 	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = result->fd;
 	s->c2s.pump.nagle = result->nagle;
 	s->c2s.pump.no_urgent = !result->is_tcp;

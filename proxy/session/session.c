@@ -82,7 +82,7 @@ static void leave_upstream(struct session *s)
 {
 	struct upstream_figures *figures;
 
-	if (s->phase >= SESSION_RELAYING && s->upstream) {
+	if (s->opened && s->upstream) {
 		figures = &s->upstream->figures;
 		atomic_fetch_sub_explicit(&figures->connections, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&figures->bytes_up, s->c2s.pump.bytes,
@@ -299,13 +299,18 @@ void session_probe(struct session *s)
 		session_reset_by(s, reset == RESET_OF_CLIENT ? SESSION_CLIENT : SESSION_SERVER);
 }
 
+void session_take_bridge(struct session *s, struct tls_bridge *bridge)
+{
+	s->bridge = bridge;
+	if (bridge)
+		tls_bridge_set_owner(bridge, on_bridge_failed, s);
+}
+
 void session_start_relaying(struct session *s, uint64_t now_ms)
 {
 	bool acks_late = s->c2s.pump.kept;
 
 	s->phase = SESSION_RELAYING;
-	if (s->bridge)
-		tls_bridge_set_owner(s->bridge, on_bridge_failed, s);
 	set_timeout(s, &s->env->idle, now_ms);
 	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT, now_ms - s->started_ms);
 	/* Most clients have sent data by now: read at once rather than wait for an event. */

@@ -49,6 +49,8 @@ void session_set_keepidle(struct session *s);
  * the session.
  */
 void session_start_relaying(struct session *s, uint64_t now_ms);
+/* For opening.c: takes over the bridge of a dial that has succeeded; NULL: there is none. */
+void session_take_bridge(struct session *s, struct tls_bridge *bridge);
 /* For opening.c: an event of a half, see half_on_ready(). RELAYING, HALF_CLOSED. */
 void session_on_ready(struct half *h, bool again);
 /*
