@@ -331,22 +331,28 @@ class Tap:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_first_segment(bed, version):
-    """The header goes with the client's first bytes, which wait for the relay here.
+    """The header goes with the client's first bytes, which wait for the relay here. The kernel
+    holds it back for 200 ms only, so a relay that is held up itself may need another try.
 
     To see it fail: do not set handshake_io::more.
     """
     listener = bed.listen(SERVER, 8080)
     relay = use(bed, version)
-    tap = Tap(bed)
-    relay.stop()
-    client = bed.connect(DESTINATION)
-    client.sendall(REQUEST)
-    relay.signal(signal.SIGCONT)
-    payload = tap.first_data(8080)
-    assert payload.startswith(b"PROXY TCP4 " if version == "v1" else SIGNATURE)
-    assert payload.endswith(REQUEST) and len(payload) < 536 + len(REQUEST)
-    sock, _ = bed.accept(listener)
-    assert wire.read_exactly(sock, len(payload)) == payload
+    for _ in range(5):
+        tap = Tap(bed)
+        relay.stop()
+        client = bed.connect(DESTINATION)
+        client.sendall(REQUEST)
+        relay.signal(signal.SIGCONT)
+        payload = tap.first_data(8080)
+        assert payload.startswith(b"PROXY TCP4 " if version == "v1" else SIGNATURE)
+        sock, _ = bed.accept(listener)
+        assert wire.read_exactly(sock, len(payload)) == payload
+        if payload.endswith(REQUEST):
+            assert len(payload) <= 536 + len(REQUEST)
+            return
+        assert wire.read_exactly(sock, len(REQUEST)) == REQUEST  # before the next tap
+    raise AssertionError("the header was in a segment of its own each time")
 
 
 def test_silent_client(bed):
