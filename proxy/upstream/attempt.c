@@ -27,6 +27,7 @@
 
 #include "connect.h"
 #include "kernel/marks.h"
+#include "log.h"
 #include "request.h"
 #include "sock.h"
 #include "tls.h"
@@ -216,9 +217,13 @@ static void on_tls(void *data, int error, const char *why)
 {
 	struct attempt *a = data;
 	enum attempt_progress r;
+	char text[TLS_WHY_LEN];
 
 	if (a->request->on_event)
 		a->request->on_event(a->request->data);
+	if (!error)
+		log_debug("upstream '%s': %s", a->upstream->conf.name,
+			  tls_bridge_describe(a->bridge, text));
 	r = error ? failed(a, HEALTH_TLS, error, why) : begin_handshakes(a);
 	if (r != ATTEMPT_RUNS)
 		a->on_end(a, r);

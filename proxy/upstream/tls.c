@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +53,8 @@ struct tls_context {
 	pthread_mutex_t lock;
 	SSL_SESSION *session; /* under lock: of the last connection, or NULL */
 	time_t session_time;
+	char *ca;	     /* file, or NULL */
+	struct stat ca_stat; /* when it was read */
 };
 
 /* A piece that was read and is not yet written. */
@@ -190,7 +193,16 @@ static int set_up(struct tls_context *context, const struct tls_settings *settin
 		if (!context->sni)
 			return context_failed(why, "OpenSSL", -ENOMEM);
 	}
-	return settings->verify ? set_verification(ctx, settings, why) : 0;
+	if (!settings->verify)
+		return 0;
+	if (settings->ca && settings->ca[0]) {
+		context->ca = strdup(settings->ca);
+		if (!context->ca)
+			return context_failed(why, "OpenSSL", -ENOMEM);
+		/* Before it is read: a change meanwhile is found later. */
+		stat(context->ca, &context->ca_stat);
+	}
+	return set_verification(ctx, settings, why);
 }
 
 int tls_context_new(const struct tls_settings *settings, struct tls_context **ret_context,
@@ -234,7 +246,20 @@ void tls_context_unref(struct tls_context *context)
 	SSL_CTX_free(context->ctx);
 	pthread_mutex_destroy(&context->lock);
 	free(context->sni);
+	free(context->ca);
 	free(context);
+}
+
+bool tls_context_is_stale(const struct tls_context *context)
+{
+	struct stat now;
+
+	if (!context->ca || stat(context->ca, &now) < 0)
+		return false;
+	return now.st_ino != context->ca_stat.st_ino || now.st_dev != context->ca_stat.st_dev ||
+	       now.st_size != context->ca_stat.st_size ||
+	       now.st_mtim.tv_sec != context->ca_stat.st_mtim.tv_sec ||
+	       now.st_mtim.tv_nsec != context->ca_stat.st_mtim.tv_nsec;
 }
 
 /* Bridges: waits and ends */
@@ -281,6 +306,15 @@ static void stop_waits(struct tls_bridge *b)
 	note_blocked(b, false);
 }
 
+/* Passwords go up: what has been in memory must not be in a core dump later. */
+static void free_kept(struct flow *flow)
+{
+	if (!flow->kept)
+		return;
+	explicit_bzero(flow->kept->data, flow->kept->off + flow->kept->len);
+	free(TAKE_PTR(flow->kept));
+}
+
 static void end(struct tls_bridge *b, bool reset)
 {
 	struct tls_home *home = b->home;
@@ -296,8 +330,8 @@ static void end(struct tls_bridge *b, bool reset)
 	else
 		sock_close_well(b->fd);
 	close(b->far);
-	free(b->up.kept);
-	free(b->down.kept);
+	free_kept(&b->up);
+	free_kept(&b->down);
 	tls_context_unref(b->context);
 	LIST_REMOVE(b, entry);
 	home->n--;
@@ -394,7 +428,7 @@ static void drop(struct flow *flow, size_t n)
 	flow->kept->off += n;
 	flow->kept->len -= n;
 	if (flow->kept->len == 0)
-		free(TAKE_PTR(flow->kept));
+		free_kept(flow);
 }
 
 /* Sends len bytes, or what is kept if data is NULL. Keeps what is not sent. */
@@ -445,7 +479,12 @@ static enum need move_up(struct tls_bridge *b)
 		return end_up(b);
 	n = recv(b->far, b->home->scratch, PIECE, 0);
 	if (n > 0) {
-		enum need need = write_up(b, b->home->scratch, (size_t)n);
+		struct tls_home *home = b->home;
+		enum need need = write_up(b, home->scratch, (size_t)n);
+
+		explicit_bzero(home->scratch, (size_t)n);
+		if (need == NEED_FAILED)
+			return need;
 
 		/* A short read: there is no more. */
 		return need == NEED_TURN && n < PIECE && !b->up.kept ? NEED_FAR_READ : need;
@@ -466,7 +505,7 @@ static enum need write_down(struct tls_bridge *b, const char *data, size_t len)
 
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		/* The near end is closed: nobody reads this. */
-		free(TAKE_PTR(b->down.kept));
+		free_kept(&b->down);
 		b->down.eof = true;
 		return NEED_NOTHING;
 	}

@@ -57,6 +57,9 @@ int tls_context_new(const struct tls_settings *settings, struct tls_context **re
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context);
 
+/* True if the file of trusted certificates has changed since it was read. Any thread. */
+bool tls_context_is_stale(const struct tls_context *context);
+
 struct tls_bridge;
 
 struct tls_home {

@@ -159,7 +159,7 @@ static int add(struct upstreams *set, struct upstream_conf *conf, struct resolve
 	struct upstream *u = find_name(before, conf->name);
 	int r;
 
-	if (u && is_same(&u->conf, conf)) {
+	if (u && is_same(&u->conf, conf) && !(u->tls && tls_context_is_stale(u->tls))) {
 		atomic_fetch_add(&u->refs, 1);
 		upstream_conf_finish(conf);
 		set->list[set->n++] = u;

@@ -2,6 +2,7 @@
 """An upstream that is reached over TLS: HAProxy terminates it. Its type is `tcp`, so that
 the test has both ends of the stream, unless a proxy's protocol is part of what is tested."""
 
+import signal
 import socket
 import time
 from functools import partial
@@ -116,6 +117,24 @@ def test_many(loaded, through):
         server.close()
     client, server = pair(loaded, listener)
     wire.exchange(client, server)
+    assert ", resumed" in loaded.relay.text()
+
+
+def test_authority_changes(loaded, authority, terminator, relay_via):
+    """SIGHUP reads the trusted certificates again; connections that exist go on. To see it fail: let
+    tls_context_is_stale() return false."""
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname())
+    trusted = loaded.directory / "trusted.pem"
+    trusted.write_text(authority.certificate.read_text())
+    relay = relay_via("type = tcp", f"address = {proxy.address[0]}:{proxy.address[1]}",
+                      "tls = yes", f"tls-name = {NAME}", f"tls-ca = {trusted}")
+    before = pair(loaded, listener)
+    trusted.write_text(Authority(loaded.directory, "other").certificate.read_text())
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: "read the configuration again" in relay.text(), "it reloads")
+    refused(loaded, listener, "certificate refused: unable to get local issuer certificate")
+    wire.exchange(*before)
 
 
 def test_descriptors(loaded, authority, terminator, relay_via):

@@ -420,6 +420,43 @@ static void serve_nothing(struct fixture *fixture, SSL *ssl, int fd)
 	close(fd);
 }
 
+/* Reads 8 bytes, and waits. */
+static void serve_password(struct fixture *fixture, SSL *ssl, int fd)
+{
+	char buf[8];
+
+	if (SSL_read(ssl, buf, sizeof(buf)) == sizeof(buf))
+		f.moved = 1;
+	while (f.stage < 2)
+		usleep(200);
+	close(fd);
+}
+
+/* What was sent is not left in memory. To see it fail: no explicit_bzero() in move_up(). */
+static void test_password(void **state)
+{
+	start_server(serve_password);
+	start_bridge();
+	say("password");
+	run_until(f.moved);
+	assert_null(memmem(f.home.scratch, 16 << 10, "word", 4));
+}
+
+/* A context knows that its file was replaced, or written again. */
+static void test_stale(void **state)
+{
+	char path[] = "/tmp/tproxy-test-tls-XXXXXX";
+
+	write_certificate(&ca, path);
+	use_context("proxy.example.org", path, true);
+	assert_false(tls_context_is_stale(f.context));
+	assert_int_equal(rename(other_file, path), 0);
+	assert_true(tls_context_is_stale(f.context));
+	rename(path, other_file);
+	/* A file that is gone cannot be read again. */
+	assert_false(tls_context_is_stale(f.context));
+}
+
 static void serve_plain(struct fixture *fixture, SSL *ssl, int fd)
 {
 	char buf[64];
@@ -880,6 +917,8 @@ int main(void)
 		tls_test(test_resumption_tls12),
 		tls_test(test_urgent),
 		tls_test(test_stop),
+		tls_test(test_password),
+		tls_test(test_stale),
 	};
 
 	return cmocka_run_group_tests(tests, make_certificates, free_certificates);
