@@ -124,6 +124,18 @@ class KubernetesTest(common.TestCase):
                     self.assertEqual(context["runAsGroup"], self.group())
         self.assertEqual((loaders, relays), (1, 2))
 
+    def test_passwords(self):
+        """Each relay can read the files of the secret, which belong to fsGroup."""
+        for name, pod in pods():
+            with self.subTest(name):
+                self.assertEqual(pod["securityContext"]["fsGroup"], self.group())
+        for name, container in ours():
+            if container["command"][0] == "tproxy-relay":
+                env, = container["env"]
+                self.assertEqual(env["name"], "CREDENTIALS_DIRECTORY")
+                self.assertIn(env["value"], [mount["mountPath"]
+                                             for mount in container["volumeMounts"]], name)
+
     @staticmethod
     def group():
         """The group of the image's user."""
