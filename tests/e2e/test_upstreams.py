@@ -123,18 +123,18 @@ def learned(bed, address):
 
 
 @pytest.mark.needs("danted", "microsocks", "squid", "tinyproxy")
-@pytest.mark.parametrize("login", [False, True], ids=["open", "login"])
 @pytest.mark.parametrize("start", [proxies.dante, proxies.microsocks, proxies.squid,
                                    proxies.tinyproxy])
-def test_proxy(bed, start, login):
-    """Over IPv4 and IPv6, to destinations of both.
+def test_proxy(bed, start):
+    """Over IPv4 and IPv6, to destinations of both, without and with a password.
 
     To see it fail: leave out port or address type in the handshake, or the password.
     """
-    proxy = start(bed, login=login)
-    for address in (proxy.inet, proxy.inet6):
-        use(bed, section(bed, "one", proxy, address))
-        through_proxy(bed)
+    for port, login in ((1080, False), (1081, True)):
+        proxy = start(bed, port, login=login)
+        for address in (proxy.inet, proxy.inet6):
+            use(bed, section(bed, "one", proxy, address))
+            through_proxy(bed)
 
 
 @pytest.mark.needs("ssh", "ssh-keygen")
@@ -158,17 +158,17 @@ def test_pipeline(bed, login):
 
 
 @pytest.mark.needs("haproxy", "nginx")
-@pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("start", [proxies.haproxy, proxies.nginx])
-def test_proxy_protocol(bed, start, version):
+def test_proxy_protocol(bed, start):
     """These learn the destination from the PROXY header, over TCP and over a UNIX socket.
 
     To see it fail: swap source and destination in the header.
     """
     proxy = start(bed)
-    for address in (proxy.inet, proxy.inet6, proxy.unix):
-        use(bed, section(bed, "one", proxy, address, proxy_protocol=version))
-        through_proxy(bed)
+    for version in ("v1", "v2"):
+        for address in (proxy.inet, proxy.inet6, proxy.unix):
+            use(bed, section(bed, "one", proxy, address, proxy_protocol=version))
+            through_proxy(bed)
 
 
 @pytest.mark.needs("haproxy")
@@ -181,13 +181,16 @@ def test_chain_of_haproxies(bed):
 
 
 @pytest.mark.needs("danted", "squid", "haproxy")
-@pytest.mark.parametrize("start", [proxies.dante, proxies.squid])
-def test_unix_socket(bed, start):
-    """HAProxy listens there, and is in front of the proxy."""
-    proxy = start(bed, login=True)
-    front = proxies.haproxy(bed, server=proxy.inet, options="")
-    use(bed, section(bed, "one", proxy, front.unix))
-    through_proxy(bed)
+def test_unix_socket(bed):
+    """HAProxy listens there, and is in front of the proxy.
+
+    To see it fail: bind() such a socket to the client's address, or mark it.
+    """
+    for port, start in ((9001, proxies.dante), (9002, proxies.squid)):
+        proxy = start(bed, login=True)
+        front = proxies.haproxy(bed, port, server=proxy.inet, options="")
+        use(bed, section(bed, "one", proxy, front.unix))
+        through_proxy(bed)
 
 
 @contextlib.contextmanager
@@ -203,11 +206,13 @@ def hosts(bed, text):
         subprocess.run(["umount", "/etc/hosts"], check=True)
 
 
-@pytest.mark.needs("microsocks", "squid")
-@pytest.mark.parametrize("start", [proxies.microsocks, proxies.squid])
-def test_name(bed, start):
-    """Two names, one with an address that has no proxy besides the one that has."""
-    proxy = start(bed)
+@pytest.mark.needs("microsocks")
+def test_name(bed):
+    """A name of each family, and one with an address that has no proxy besides the one that has.
+
+    To see it fail: try the first address only.
+    """
+    proxy = proxies.microsocks(bed)
     with hosts(bed, f"{SERVER} four.example\n{host6.SERVER6} six.example\n"
                     f"192.0.2.1 both.example\n{SERVER} both.example\n"):
         for name in ("four.example", "six.example", "both.example"):
@@ -291,21 +296,23 @@ def test_ssh_refuses(bed, separation_directory):  # noqa: F811
 
 
 @pytest.mark.needs("danted", "microsocks", "squid", "tinyproxy")
-@pytest.mark.parametrize("start", [proxies.dante, proxies.microsocks, proxies.squid,
-                                   proxies.tinyproxy])
-def test_wrong_password(bed, start):
+def test_wrong_password(bed):
     """Is the proxy's failure, so the next one is used. The log says why, and not the password.
 
     To see it fail: take 407 or a refused password for a refused destination.
     """
     wrong = "not the password"
-    proxy = start(bed, login=True)
-    keys = {"password_file": password_file(bed, wrong)}
-    use(bed, group(bed, "both", "one", "two"), section(bed, "one", proxy, **keys),
-        section(bed, "two", proxies.microsocks(bed, 1081)), default="both")
-    through_proxy(bed)
-    host.wait_until(lambda: "upstream 'one'" in bed.relay.text(), "the log names it")
-    assert wrong not in bed.relay.text() and proxy.password not in bed.relay.text()
+    last = section(bed, "two", proxies.microsocks(bed, 1081))
+    for start in (proxies.dante, proxies.squid, proxies.tinyproxy):
+        proxy = start(bed, login=True)
+        name = start.__name__
+        use(bed, group(bed, "both", name, "two"),
+            section(bed, name, proxy, password_file=password_file(bed, wrong)), last,
+            default="both")
+        through_proxy(bed)
+        bed.relay.says(f"upstream '{name}'")
+        assert proxy.password not in bed.relay.text()
+    assert wrong not in bed.relay.text()
 
 
 # --- groups
@@ -367,20 +374,17 @@ def test_hash(bed, two):
 
 
 @pytest.mark.needs("microsocks")
-@pytest.mark.parametrize("policy, outcome", [(None, "ECONNREFUSED"), ("refuse", "ECONNREFUSED"),
-                                             ("refuse EACCES", "EACCES"), ("direct", CLIENT)])
-def test_all_down(bed, two, policy, outcome):
+def test_all_down(bed, two):
     """To see it fail: connect directly whatever the policy says."""
     pair, sections = two
     for proxy in pair:
         proxy.program.kill()
-    keys = {"when_down": policy} if policy else {}
-    use(bed, group(bed, "both", "one", "two", **keys), *sections, default="both")
-    listener = listen(bed)
-    if policy == "direct":
-        assert sources(bed, 5, listener) == [outcome] * 5
-    else:
-        assert learned(bed, listener.getsockname()) == outcome
+    for policy, outcome in (({}, "ECONNREFUSED"), ({"when_down": "refuse"}, "ECONNREFUSED"),
+                            ({"when_down": "refuse EACCES"}, "EACCES")):
+        use(bed, group(bed, "both", "one", "two", **policy), *sections, default="both")
+        assert learned(bed, listen(bed).getsockname()) == outcome
+    use(bed, group(bed, "both", "one", "two", when_down="direct"), *sections, default="both")
+    assert sources(bed, 5) == [CLIENT] * 5
 
 
 @pytest.mark.needs("microsocks")
