@@ -121,8 +121,8 @@ def test_many(loaded, through):
 
 
 def test_authority_changes(loaded, authority, terminator, relay_via):
-    """SIGHUP reads the trusted certificates again; connections that exist go on. To see it fail: let
-    tls_context_is_stale() return false."""
+    """SIGHUP reads the trusted certificates again; connections that exist go on. To see it fail:
+    let tls_context_is_stale() return false."""
     listener = loaded.listen()
     proxy = terminator(listener.getsockname())
     trusted = loaded.directory / "trusted.pem"
