@@ -30,7 +30,7 @@ MUST_RUN = os.environ.get("TPROXY_MUST_RUN") == "1"
 _deselected = []
 DEADLINE = 30
 DESCRIPTORS = 20_000
-WORKERS_PER_CPU = 2
+WORKERS_PER_CPU = 3
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 SESSION = f"{host.PREFIX}-{os.getppid() if WORKER else os.getpid()}"
