@@ -214,7 +214,6 @@ static void relay_finish(struct relay *relay)
 		worker_finish(&relay->workers[i]);
 	free(relay->workers);
 	relay_upstreams_end(relay);
-	options_finish(&relay->options);
 	if (relay->base)
 		quota_finish(&relay->shared.sessions.per_cgroup);
 	observe_end(relay);
@@ -306,12 +305,14 @@ int main(int argc, char **argv)
 	relay_set_log(&relay);
 	if (relay.options.check) {
 		r = check_options(&relay.options);
+		options_finish(&relay.options);
 		return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();
 	r = run(&relay);
+	options_finish(&relay.options);
 	logfile_stop(LOG_STOP_MS);
 	return r;
 }

@@ -106,8 +106,12 @@ static void on_event(evutil_socket_t fd, short what, void *arg);
 
 static const char *openssl_reason(void)
 {
-	const char *reason = ERR_reason_error_string(ERR_peek_error());
+	const unsigned long error = ERR_peek_error();
+	const char *reason = ERR_reason_error_string(error);
 
+	/* OpenSSL 3 has no text for errors of the system, such as a file that is missing. */
+	if (!reason && ERR_GET_LIB(error) == ERR_LIB_SYS)
+		return strerror(ERR_GET_REASON(error));
 	return reason ? reason : "unknown error";
 }
 
