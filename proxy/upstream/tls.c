@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "sock.h"
+#include "trust.h"
 #include "util.h"
 
 /* The most plain text of a record. */
@@ -54,7 +55,7 @@ struct tls_context {
 	SSL_SESSION *session; /* under lock: of the last connection, or NULL */
 	time_t session_time;
 	char *ca;	     /* file, or NULL */
-	struct stat ca_stat; /* when it was read */
+	struct stat ca_stat; /* before it was read: a change meanwhile is found later */
 };
 
 /* A piece that was read and is not yet written. */
@@ -160,19 +161,31 @@ static SSL_SESSION *session_of(struct tls_context *context)
 	return session;
 }
 
-static int set_verification(SSL_CTX *ctx, const struct tls_settings *settings,
+/* Sets the certificates to trust. */
+static int set_trust(struct tls_context *context, const char *ca, char why[TLS_WHY_LEN])
+{
+	if (!ca || !*ca) {
+		if (SSL_CTX_set_default_verify_paths(context->ctx))
+			return 0;
+		return context_failed(why, "the system's certificates", -EINVAL);
+	}
+	context->ca = strdup(ca);
+	if (!context->ca)
+		return context_failed(why, "OpenSSL", -ENOMEM);
+	return trust_load(SSL_CTX_get_cert_store(context->ctx), ca, &context->ca_stat, why,
+			  TLS_WHY_LEN);
+}
+
+static int set_verification(struct tls_context *context, const struct tls_settings *settings,
 			    char why[TLS_WHY_LEN])
 {
-	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
-	const bool has_ca = settings->ca && settings->ca[0];
-	int ok;
+	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(context->ctx);
+	int ok, r;
 
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-	ok = has_ca ? SSL_CTX_load_verify_locations(ctx, settings->ca, NULL)
-		    : SSL_CTX_set_default_verify_paths(ctx);
-	if (!ok)
-		return context_failed(why, has_ca ? settings->ca : "the system's certificates",
-				      -EINVAL);
+	SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER, NULL);
+	r = set_trust(context, settings->ca, why);
+	if (r < 0)
+		return r;
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	ok = is_numeric(settings->name) ? X509_VERIFY_PARAM_set1_ip_asc(param, settings->name)
 					: X509_VERIFY_PARAM_set1_host(param, settings->name, 0);
@@ -199,14 +212,7 @@ static int set_up(struct tls_context *context, const struct tls_settings *settin
 	}
 	if (!settings->verify)
 		return 0;
-	if (settings->ca && settings->ca[0]) {
-		context->ca = strdup(settings->ca);
-		if (!context->ca)
-			return context_failed(why, "OpenSSL", -ENOMEM);
-		/* Before it is read: a change meanwhile is found later. */
-		stat(context->ca, &context->ca_stat);
-	}
-	return set_verification(ctx, settings, why);
+	return set_verification(context, settings, why);
 }
 
 int tls_context_new(const struct tls_settings *settings, struct tls_context **ret_context,

@@ -34,8 +34,8 @@ struct event_base;
 
 /* Send buffer of each end of a pair, as the kernel accounts it. */
 #define TLS_PAIR_BUFFER (256 * 1024)
-/* Size of a text that tells why TLS failed. */
-#define TLS_WHY_LEN 128
+/* Size of a text that tells why TLS failed. It may have the path of a file. */
+#define TLS_WHY_LEN 512
 
 struct tls_settings {
 	const char *name; /* host name or numeric address that the certificate must have; the host

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #include "upstream/sock.h"
 #include "unit.h"
 #include "upstream/tls.h"
+#include "upstream/trust.h"
 #include "util.h"
 
 #define WAIT_MS 20000
@@ -533,9 +535,87 @@ static void test_bad_settings(void **state)
 	char why[TLS_WHY_LEN];
 
 	assert_int_equal(tls_context_new(&no_name, &context, why), -EINVAL);
-	assert_int_equal(tls_context_new(&no_file, &context, why), -EINVAL);
+	assert_int_equal(tls_context_new(&no_file, &context, why), -ENOENT);
 	assert_non_null(strstr(why, "/x/y"));
 	assert_null(context);
+}
+
+static void expect_no_context(const char *path, int r, const char *reason)
+{
+	const struct tls_settings settings = { .name = "a", .ca = path, .verify = true };
+	struct tls_context *context = NULL;
+	char why[TLS_WHY_LEN];
+
+	assert_int_equal(tls_context_new(&settings, &context, why), r);
+	if (!strstr(why, path) || !strstr(why, reason))
+		fail_msg("\"%s\" and \"%s\" are not in \"%s\"", path, reason, why);
+	assert_null(context);
+}
+
+/*
+ * Files that could block the thread or fill its memory, and files without certificates. To see it
+ * fail: leave O_NONBLOCK, S_ISREG() or TRUST_FILE_MAX out of open_file() in trust.c.
+ */
+static void test_bad_files(void **state)
+{
+	char path[] = "/tmp/tproxy-test-tls-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_return_code(fd, errno);
+	expect_no_context(path, -EINVAL, "it has none (PEM)");
+	assert_int_equal(write(fd, "-----BEGIN CERTIFICATE-----\nx\n", 30), 30);
+	expect_no_context(path, -EINVAL, "no certificates from");
+	assert_return_code(ftruncate(fd, TRUST_FILE_MAX + 1), errno);
+	expect_no_context(path, -EFBIG, "it is larger than 4 MiB");
+	close(fd);
+	unlink(path);
+	assert_return_code(mkfifo(path, 0600), errno);
+	expect_no_context(path, -EINVAL, "it is not a regular file");
+	unlink(path);
+	expect_no_context(path, -ENOENT, "No such file or directory");
+	expect_no_context("/tmp", -EINVAL, "it is not a regular file");
+	expect_no_context("/dev/zero", -EINVAL, "it is not a regular file");
+}
+
+static void make_crl(FILE *file)
+{
+	X509_CRL *crl = X509_CRL_new();
+	ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+
+	X509_CRL_set_issuer_name(crl, X509_get_subject_name(ca.cert));
+	X509_CRL_set1_lastUpdate(crl, now);
+	X509_CRL_set1_nextUpdate(crl, now);
+	assert_true(X509_CRL_sign(crl, ca.key, EVP_sha256()) > 0);
+	assert_int_equal(PEM_write_X509_CRL(file, crl), 1);
+	ASN1_TIME_free(now);
+	X509_CRL_free(crl);
+}
+
+/*
+ * Several certificates in one file, one of them twice, with text, a revocation list and an
+ * encrypted key, for which nobody is asked. To see it fail: let add_all() take the first
+ * certificate only.
+ */
+static void test_bundle(void **state)
+{
+	char path[] = "/tmp/tproxy-test-tls-XXXXXX", phrase[] = "phrase";
+	FILE *file = fdopen(mkstemp(path), "w");
+
+	assert_non_null(file);
+	fputs("# text\n", file);
+	assert_int_equal(PEM_write_X509(file, other_ca.cert), 1);
+	make_crl(file);
+	assert_int_equal(
+		PEM_write_PKCS8PrivateKey(file, ca.key, EVP_aes_128_cbc(), phrase, 6, NULL, NULL),
+		1);
+	assert_int_equal(PEM_write_X509(file, ca.cert), 1);
+	assert_int_equal(PEM_write_X509(file, ca.cert), 1);
+	fclose(file);
+	use_context("proxy.example.org", path, true);
+	unlink(path);
+	start_server(serve_nothing);
+	start_bridge();
+	run_until(f.opened);
 }
 
 static void test_not_tls(void **state)
@@ -913,6 +993,8 @@ int main(void)
 		tls_test(test_closed_in_callback),
 		tls_test(test_not_verified),
 		tls_test(test_bad_settings),
+		tls_test(test_bad_files),
+		tls_test(test_bundle),
 		tls_test(test_not_tls),
 		tls_test(test_closed_in_handshake),
 		tls_test(test_truncated),

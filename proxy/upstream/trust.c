@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* See trust.h. */
+#include "trust.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util.h"
+
+/* Opens the file and checks its kind and size. Returns a descriptor, or -errno with *ret_text. */
+static int open_file(const char *path, struct stat *ret_stat, const char **ret_text)
+{
+	/* O_NONBLOCK: open() of a pipe without a writer must not block. */
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0 || fstat(fd, ret_stat) < 0) {
+		r = -errno;
+		/* open(2) fails with ENXIO for a socket. */
+		*ret_text = r == -ENXIO ? "it is not a regular file" : strerror(-r);
+		return r;
+	}
+	if (!S_ISREG(ret_stat->st_mode)) {
+		*ret_text = "it is not a regular file";
+		return -EINVAL;
+	}
+	if (ret_stat->st_size > TRUST_FILE_MAX) {
+		*ret_text = "it is larger than 4 MiB";
+		return -EFBIG;
+	}
+	return TAKE_FD(fd);
+}
+
+/* Reads to the end of the file, at most size bytes. Returns their number or -errno. */
+static ssize_t read_bytes(int fd, char *bytes, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < size) {
+		n = read(fd, bytes + len, size - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		len += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
+/* Reads the file into memory that the caller frees. Returns its length, or -errno with *ret_text.
+ */
+static ssize_t read_file(const char *path, char **ret_bytes, struct stat *ret_stat,
+			 const char **ret_text)
+{
+	_cleanup_close_ int fd = open_file(path, ret_stat, ret_text);
+	char *bytes;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	bytes = malloc((size_t)ret_stat->st_size + 1);
+	n = bytes ? read_bytes(fd, bytes, (size_t)ret_stat->st_size + 1) : -ENOMEM;
+	if (n > ret_stat->st_size) {
+		*ret_text = "it grew while it was read";
+		n = -EAGAIN;
+	} else if (n < 0) {
+		*ret_text = strerror((int)-n);
+	}
+	if (n < 0) {
+		free(bytes);
+		return n;
+	}
+	*ret_bytes = bytes;
+	return n;
+}
+
+/* Adds what the bytes contain. Returns the number of certificates, or -1 with errors of OpenSSL. */
+static int add_all(X509_STORE *store, const char *bytes, size_t len)
+{
+	BIO *bio = BIO_new_mem_buf(bytes, (int)len);
+	STACK_OF(X509_INFO) *list = NULL;
+	const X509_INFO *info;
+	int i, n = 0;
+
+	/* The last argument is the password of private keys: OpenSSL must not ask for one. */
+	if (bio)
+		list = PEM_X509_INFO_read_bio(bio, NULL, NULL, (void *)"");
+	BIO_free(bio);
+	if (!list)
+		return -1;
+	for (i = 0; i < sk_X509_INFO_num(list) && n >= 0; i++) {
+		info = sk_X509_INFO_value(list, i);
+		if ((info->x509 && !X509_STORE_add_cert(store, info->x509)) ||
+		    (info->crl && !X509_STORE_add_crl(store, info->crl)))
+			n = -1;
+		else if (info->x509)
+			n++;
+	}
+	sk_X509_INFO_pop_free(list, X509_INFO_free);
+	return n;
+}
+
+int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char *why,
+	       size_t why_len)
+{
+	const char *text = NULL;
+	char *bytes = NULL;
+	ssize_t len;
+	int n;
+
+	len = read_file(path, &bytes, ret_stat, &text);
+	if (len < 0) {
+		snprintf(why, why_len, "cannot read '%s': %s", path, text);
+		return (int)len;
+	}
+	ERR_clear_error();
+	n = add_all(store, bytes, (size_t)len);
+	free(bytes);
+	if (n > 0)
+		return 0;
+	text = n < 0 ? ERR_reason_error_string(ERR_peek_error()) : "it has none (PEM)";
+	snprintf(why, why_len, "no certificates from '%s': %s", path,
+		 text ? text : "unknown error");
+	ERR_clear_error();
+	return -EINVAL;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Reads a file of trusted certificates. The main thread does this while the relay runs: the file
+ * must be a regular one of at most TRUST_FILE_MAX bytes, so that a pipe cannot block the relay, nor
+ * a device fill its memory. The bytes are read first, and OpenSSL parses them in memory.
+ */
+#ifndef TPROXY_TRUST_H
+#define TPROXY_TRUST_H
+
+#include <openssl/x509_vfy.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+#define TRUST_FILE_MAX (4 << 20)
+
+/*
+ * Adds the certificates and revocation lists (PEM) of a file to the store, and sets *ret_stat to
+ * the state of the file before it was read. Returns 0, or -errno with a text of at most why_len
+ * bytes in why. The file must have at least one certificate.
+ */
+int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char *why,
+	       size_t why_len);
+
+#endif
