@@ -7,12 +7,10 @@ directory of its own for its configuration. A destination sees a connection of t
 own address, because both are in one namespace, and one of the relay's come from CLIENT or CLIENT6.
 """
 
-import crypt
 import dataclasses
 import shutil
 import socket
 import subprocess
-import warnings
 from pathlib import Path
 
 import host
@@ -200,9 +198,8 @@ def dante(bed, port=1080, login=False):
 
 
 def _crypted():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_SHA512))
+    return subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, text=True,
+                          capture_output=True, check=True).stdout.strip()
 
 
 def microsocks(bed, port=1080, login=False, source=None):
