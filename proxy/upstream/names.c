@@ -36,7 +36,8 @@ struct line {
 	char *key; /* owned */
 	uint32_t hash;
 	uint32_t same; /* the next line with this key, or NO_LINE */
-	uint32_t last; /* of the first line with a key: the last one */
+	/* Of the first line with a key: the last one, and the first one that always decides. */
+	uint32_t last, final;
 	enum names_action action;
 	char via[UPSTREAM_NAME_LEN];
 	uint32_t upstream;
@@ -119,6 +120,12 @@ static bool grow(struct names *names)
 	return make_slots(names, names->n_slots ? names->n_slots * 2 : LEAST_SLOTS);
 }
 
+/* True if a name that gets to the line gets no further: see judge() in name_policy.c. */
+static bool is_final(const struct line *line)
+{
+	return line->action == NAMES_REFUSE || (line->action == NAMES_VIA && !*line->key);
+}
+
 /* Adds a line. Takes over its key. There is room. */
 static void append(struct names *names, const struct line *line)
 {
@@ -129,6 +136,7 @@ static void append(struct names *names, const struct line *line)
 	names->lines[i].hash = hash_of(line->key);
 	names->lines[i].same = NO_LINE;
 	names->lines[i].last = i;
+	names->lines[i].final = is_final(line) ? i : NO_LINE;
 	slot = find_slot(names, line->key, names->lines[i].hash);
 	if (*slot == NO_LINE) {
 		*slot = i;
@@ -137,6 +145,8 @@ static void append(struct names *names, const struct line *line)
 	first = &names->lines[*slot];
 	names->lines[first->last].same = i;
 	first->last = i;
+	if (first->final == NO_LINE)
+		first->final = names->lines[i].final;
 }
 
 static int wrong(char error[NAMES_ERROR_LEN], const char *what, const char *text,
@@ -197,6 +207,60 @@ static int parse_action(const char *action, struct line *line, char error[NAMES_
 	return wrong(error, "action", action, "\"via NAME\", \"direct\" or \"refuse [ERRNO]\"");
 }
 
+/* Returns the first line with the key whose index is from or higher, or NO_LINE. */
+static uint32_t find_key(const struct names *names, const char *key, uint32_t hash, size_t from)
+{
+	uint32_t i = *find_slot(names, key, hash);
+
+	while (i != NO_LINE && i < from)
+		i = names->lines[i].same;
+	return i;
+}
+
+/* Returns the first line with the key that always decides, or NO_LINE. from is not used. */
+static uint32_t find_final(const struct names *names, const char *key, uint32_t hash, size_t from)
+{
+	const uint32_t i = *find_slot(names, key, hash);
+
+	return i == NO_LINE ? NO_LINE : names->lines[i].final;
+}
+
+/* Returns the lowest index that find() returns for the keys of a name, or of a key. */
+static uint32_t find_first(const struct names *names, const char *name,
+			   uint32_t (*find)(const struct names *, const char *, uint32_t, size_t),
+			   size_t from)
+{
+	uint32_t hash = HASH_BASIS, best = find(names, "", hash, from), found;
+	size_t i;
+
+	for (i = strlen(name); i > 0; i--) {
+		hash = hash_step(hash, name[i - 1]);
+		if (name[i - 1] != '.' && i > 1)
+			continue;
+		found = find(names, name + i - 1, hash, from);
+		if (found < best)
+			best = found;
+	}
+	return best;
+}
+
+/* Refuses a line that no name gets to. One with the same action does no harm: lists are merged. */
+static int check_effect(const struct names *names, const struct line *line, const char *key,
+			char error[NAMES_ERROR_LEN])
+{
+	const uint32_t i = find_first(names, key, find_final, 0);
+	const struct line *before = i == NO_LINE ? NULL : &names->lines[i];
+
+	if (!before || (before->action == line->action && before->upstream == line->upstream &&
+			before->error == line->error))
+		return 0;
+	snprintf(error, NAMES_ERROR_LEN,
+		 "without effect: line %u matches the same names, and always decides; remove one, "
+		 "or exchange them",
+		 before->number);
+	return -EINVAL;
+}
+
 int names_parse_line(struct names **names, unsigned int line, const char *pattern,
 		     const char *action, char error[NAMES_ERROR_LEN])
 {
@@ -213,6 +277,8 @@ int names_parse_line(struct names **names, unsigned int line, const char *patter
 	}
 	if (!grow(*names))
 		return -ENOMEM;
+	if (check_effect(*names, &new, key, error) < 0)
+		return -EINVAL;
 	new.key = strdup(key);
 	if (!new.key)
 		return -ENOMEM;
@@ -261,33 +327,14 @@ void names_get(const struct names *names, size_t i, struct names_match *ret)
 	};
 }
 
-/* Returns the first line with the key whose index is from or higher, or NO_LINE. */
-static uint32_t find_key(const struct names *names, const char *key, uint32_t hash, size_t from)
-{
-	uint32_t i = *find_slot(names, key, hash);
-
-	while (i != NO_LINE && i < from)
-		i = names->lines[i].same;
-	return i;
-}
-
 void names_find(const struct names *names, const char *name, size_t from, struct names_match *ret)
 {
-	uint32_t hash = HASH_BASIS, best, found;
-	size_t i;
+	uint32_t best;
 
 	*ret = (struct names_match){ .action = NAMES_NONE };
 	if (!names || from >= names->n)
 		return;
-	best = find_key(names, "", hash, from);
-	for (i = strlen(name); i > 0; i--) {
-		hash = hash_step(hash, name[i - 1]);
-		if (name[i - 1] != '.' && i > 1)
-			continue;
-		found = find_key(names, name + i - 1, hash, from);
-		if (found < best)
-			best = found;
-	}
+	best = find_first(names, name, find_key, from);
 	if (best != NO_LINE)
 		names_get(names, best, ret);
 }

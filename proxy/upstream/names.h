@@ -42,7 +42,8 @@ struct names_match {
 
 /*
  * Adds a line of the file, number line, to *names, which is created if it is NULL. Returns 0,
- * -ENOMEM, or -EINVAL with a message in error that quotes what is wrong.
+ * -ENOMEM, or -EINVAL with a message in error that quotes what is wrong. A line is wrong too if an
+ * earlier one with another action always decides about all its names.
  */
 int names_parse_line(struct names **names, unsigned int line, const char *pattern,
 		     const char *action, char error[NAMES_ERROR_LEN]);
