@@ -195,7 +195,8 @@ static int check_tls(const struct upstream_conf *conf, const char *path)
 		return 0;
 	r = tls_context_new(&settings, &context, why);
 	if (r < 0) {
-		log_err("%s:%u: [upstream %s]: %s", path, conf->line, conf->name, why);
+		log_err("%s:%u: %s: %s", path, conf->tls_line, *conf->tls_ca ? "tls-ca" : "tls",
+			why);
 		return r;
 	}
 	tls_context_unref(context);

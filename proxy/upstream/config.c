@@ -73,6 +73,8 @@ static bool next_word(const char **text, const char **ret_word, size_t *ret_len)
 static int set_path_address(struct upstream_conf *conf, const char *path,
 			    char error[OPTABLE_ERROR_LEN])
 {
+	if (path[strlen(path) - 1] == '/')
+		return optable_refuse(error, "'%s' is a directory, not a UNIX socket", path);
 	if (strlen(path) >= sizeof(conf->addr.un.sun_path))
 		return optable_refuse(error,
 				      "the path of a UNIX socket has at most %zu bytes: '%s'",
@@ -82,16 +84,54 @@ static int set_path_address(struct upstream_conf *conf, const char *path,
 	return 0;
 }
 
+/* Returns why no server can have the address: "the unspecified address"; or NULL. */
+static const char *why_no_ipv4(uint32_t addr)
+{
+	if (addr == INADDR_ANY)
+		return "the unspecified address";
+	if (addr == INADDR_BROADCAST)
+		return "the broadcast address";
+	return IN_MULTICAST(addr) ? "a multicast address" : NULL;
+}
+
+static const char *why_no_server(const union sockaddr_any *addr)
+{
+	const struct in6_addr *in6 = &addr->in6.sin6_addr;
+
+	if (addr->sa.sa_family == AF_INET)
+		return why_no_ipv4(ntohl(addr->in.sin_addr.s_addr));
+	if (IN6_IS_ADDR_V4MAPPED(in6))
+		return why_no_ipv4(ntohl(in6->s6_addr32[3]));
+	if (IN6_IS_ADDR_UNSPECIFIED(in6))
+		return "the unspecified address";
+	if (IN6_IS_ADDR_LINKLOCAL(in6))
+		return "a link-local address, which needs an interface";
+	return IN6_IS_ADDR_MULTICAST(in6) ? "a multicast address" : NULL;
+}
+
 static int set_numeric_address(struct upstream_conf *conf, const union sockaddr_any *addr,
 			       const char *value, char error[OPTABLE_ERROR_LEN])
 {
+	const char *why = why_no_server(addr);
+
 	if (addr->in.sin_port == 0)
 		return optable_refuse(error, "'%s': port 0 is no port of a server", value);
+	if (why)
+		return optable_refuse(error, "'%s' is %s; no server has it", value, why);
 	if (addr->sa.sa_family == AF_INET6)
 		conf->addr.in6 = addr->in6;
 	else
 		conf->addr.in = addr->in;
 	return 0;
+}
+
+/*
+ * Copies the name of a server. It cannot begin with '-' (RFC 1123, 2.1), though a name that a
+ * client sends may: host_name_copy() takes it.
+ */
+static bool copy_host(char ret_name[UPSTREAM_HOST_LEN], const char *text, size_t len)
+{
+	return *text != '-' && host_name_copy(ret_name, text, len);
 }
 
 static int set_address(const struct optable_row *row, void *options, const char *value,
@@ -111,7 +151,7 @@ static int set_address(const struct optable_row *row, void *options, const char 
 			error,
 			"'%s' has no port from 1 to 65535; write 192.0.2.8:3128, [2001:db8::8]:3128, proxy.example.com:3128, or the path of a UNIX socket",
 			value);
-	if (!host_name_copy(conf->host, value, (size_t)(colon - value)))
+	if (!copy_host(conf->host, value, (size_t)(colon - value)))
 		return optable_refuse(
 			error,
 			"'%.*s' is neither a numeric address (IPv6: in brackets) nor a host name",
@@ -130,7 +170,7 @@ static int set_tls_name(const struct optable_row *row, void *options, const char
 		strcpy(conf->tls_name, value);
 		return 0;
 	}
-	if (!host_name_copy(conf->tls_name, value, strlen(value)))
+	if (!copy_host(conf->tls_name, value, strlen(value)))
 		return optable_refuse(error, "'%s' is neither a host name nor an address", value);
 	return 0;
 }
@@ -466,6 +506,16 @@ int upstream_reader_set(struct upstream_reader *reader, const char *key, const c
 	return r;
 }
 
+/* Keeps the lines of keys that name files, which are read when the reader is gone. */
+static void keep_lines(struct upstream_conf *conf, const struct seen *seen)
+{
+	const unsigned int *lines = seen->lines;
+
+	conf->password_line = lines[KEY_PASSWORD_FILE] ? lines[KEY_PASSWORD_FILE]
+						       : lines[KEY_PASSWORD_CREDENTIAL];
+	conf->tls_line = lines[KEY_TLS_CA] ? lines[KEY_TLS_CA] : lines[KEY_TLS];
+}
+
 /* What the checks of one upstream have in hand. */
 struct check {
 	const struct upstream_reader *reader;
@@ -660,6 +710,7 @@ int upstream_reader_check(const struct upstream_reader *reader, const char *path
 			check_header(&check);
 			check_members(&check);
 		}
+		keep_lines(check.conf, check.seen);
 		errors += check.errors;
 	}
 	errors += check_names(reader, path);
@@ -684,8 +735,11 @@ int upstream_config_read_secrets(struct upstreams_conf *conf, const char *path)
 	for (i = 0; i < conf->n; i++) {
 		one = read_secret(&conf->list[i], error);
 		if (one < 0)
-			log_err("%s:%u: [upstream %s]: %s", path, conf->list[i].line,
-				conf->list[i].name, error);
+			log_err("%s:%u: %s: %s", path, conf->list[i].password_line,
+				*conf->list[i].password_file
+					? keys[KEY_PASSWORD_FILE].row.name
+					: keys[KEY_PASSWORD_CREDENTIAL].row.name,
+				error);
 		r = r < 0 ? r : one;
 	}
 	return r;

@@ -43,7 +43,7 @@ bool upstream_config_has(const struct upstreams_conf *conf, const char *name);
 
 /*
  * Reads the passwords of all upstreams that have one. Logs each failure as PATH:LINE: MESSAGE, LINE
- * being that of the section. Returns 0 or the first -errno.
+ * being that of the key. Returns 0 or the first -errno.
  */
 int upstream_config_read_secrets(struct upstreams_conf *conf, const char *path);
 

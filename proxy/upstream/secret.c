@@ -100,6 +100,11 @@ static int check_file(const char *path, int fd, mode_t forbidden, char error[SEC
 	if (st.st_mode & forbidden)
 		return refuse(error, EPERM, "'%s' has mode %04o: others may %s it; set it to 0600",
 			      path, st.st_mode & 07777, st.st_mode & 044 ? "read" : "change");
+	/* Root may read it whatever the mode says, but the relay is not always root. */
+	if (!(st.st_mode & S_IRUSR))
+		return refuse(error, EPERM,
+			      "'%s' has mode %04o: its owner may not read it; set it to 0600", path,
+			      st.st_mode & 07777);
 	if (st.st_uid != 0 && user != 0 && st.st_uid != user)
 		return refuse(error, EPERM,
 			      "'%s' belongs to uid %u; it must belong to root or to uid %u, the "

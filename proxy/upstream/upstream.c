@@ -134,7 +134,8 @@ static int set_up_tls(struct upstream *u)
 		return 0;
 	r = tls_context_new(&settings, &u->tls, why);
 	if (r < 0)
-		log_err("upstream '%s': cannot use TLS: %s", conf->name, why);
+		log_err("upstream '%s' in line %u: cannot use TLS: %s", conf->name, conf->tls_line,
+			why);
 	return r;
 }
 

@@ -99,6 +99,8 @@ struct upstream_conf {
 	uint64_t down_wait_ms;
 	uint64_t check_interval_ms; /* 0: no active checks */
 	unsigned int line;	    /* in the file */
+	/* Lines of password-file or password-credential, and of tls-ca, else tls; 0: none. */
+	unsigned int password_line, tls_line;
 };
 
 struct upstreams_conf {

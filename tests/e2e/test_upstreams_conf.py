@@ -117,7 +117,7 @@ def test_check_of_a_password_file(bed, path, relay_check, mode, owner, why):
     if why is None:
         assert "hunter2" not in result.succeeded().out
     else:
-        result.refused(f"{path}:1: [upstream a]: ", str(password), why)
+        result.refused(f"{path}:5: password-file: ", str(password), why)
         assert "hunter2" not in result.err
 
 
@@ -139,9 +139,9 @@ def test_check_of_a_certificate(bed, path, relay_check):  # noqa: F811
     """To see it fail: leave check_tls() out of relay_upstreams_check()."""
     text = "[upstream a]\ntype = http\naddress = 192.0.2.1:1\ntls = yes\ntls-ca = "
     path.write_text(text + "/nonexistent.pem\n")
-    relay_check(path).refused(f"{path}:1: [upstream a]: ", "/nonexistent.pem: No such file")
+    relay_check(path).refused(f"{path}:5: tls-ca: cannot read '/nonexistent.pem': No such file")
     path.write_text(text + f"{path}\n")
-    relay_check(path).refused(f"{path}:1: [upstream a]: ", path)
+    relay_check(path).refused(f"{path}:5: tls-ca: no certificates from '{path}'")
 
 
 def tcp_upstream(path, listener, *others):
@@ -153,10 +153,10 @@ def tcp_upstream(path, listener, *others):
 
 def test_reload_replaces_upstreams(loaded, path):  # noqa: F811
     """New connections go to the new upstream, and a connection that exists goes on. A file with a
-    mistake changes nothing.
+    mistake changes nothing, and a FIFO for certificates does not block the relay.
 
     To see it fail: in relay_upstreams_set() send the workers the first set only; or apply the
-    options before it.
+    options before it; or leave O_NONBLOCK out of trust.c.
     """
     bed, destination = loaded, (SERVER, 4711)  # nobody listens there
     one, other = bed.listen(), bed.listen()
@@ -174,8 +174,11 @@ def test_reload_replaces_upstreams(loaded, path):  # noqa: F811
     tcp_upstream(path, one, "tls = perhaps")
     reload(relay, "the configuration is not valid, going on with the one before")
     assert f"{path}:6: tls: 'perhaps'" in relay.text()
-    tcp_upstream(path, one, "tls = yes", "tls-ca = /nonexistent.pem")
+    fifo = path.parent / "ca.pem"
+    os.mkfifo(fifo, 0o644)
+    tcp_upstream(path, one, "tls = yes", f"tls-ca = {fifo}")
     reload(relay, "going on with the configuration before")
+    assert f"cannot read '{fifo}': it is not a regular file" in relay.text()
     new_client = bed.connect(destination)
     new_server, _ = bed.accept(other)
     wire.exchange(new_client, new_server)

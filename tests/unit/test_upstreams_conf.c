@@ -179,6 +179,8 @@ static void test_server(void **state)
 	assert_int_equal(u->proxy_header, PROXY_HEADER_V2);
 	assert_int_equal(u->check_interval_ms, 500);
 	assert_int_equal(u->line, 5);
+	assert_int_equal(u->password_line, 8);
+	assert_int_equal(u->tls_line, 12);
 	assert_null(u->secret);
 }
 
@@ -212,6 +214,11 @@ static void test_addresses(void **state)
 	expect_wrong(
 		SERVER "x:65536", 3,
 		"address: 'x:65536' has no port from 1 to 65535; write 192.0.2.8:3128, [2001:db8::8]:3128, proxy.example.com:3128, or the path of a UNIX socket");
+	expect_wrong(SERVER "/", 3, "address: '/' is a directory, not a UNIX socket");
+	expect_wrong(SERVER "/run/", 3, "address: '/run/' is a directory, not a UNIX socket");
+	expect_wrong(
+		SERVER "-x.example:1", 3,
+		"address: '-x.example' is neither a numeric address (IPv6: in brackets) nor a host name");
 	memset(text, 'x', sizeof(text));
 	snprintf(error, sizeof(error), SERVER "/%.107s", text);
 	snprintf(text, sizeof(text),
@@ -220,6 +227,40 @@ static void test_addresses(void **state)
 	expect_wrong(error, 3, text);
 	error[strlen(error) - 1] = '\0';
 	expect_good(error);
+}
+
+/* To see it fail: let why_no_server() return NULL. */
+static void test_no_server(void **state)
+{
+	static const struct {
+		const char *address, *why;
+	} wrong[] = {
+		{ "0.0.0.0", "the unspecified address" },
+		{ "255.255.255.255", "the broadcast address" },
+		{ "224.0.0.1", "a multicast address" },
+		{ "239.255.255.255", "a multicast address" },
+		{ "[::]", "the unspecified address" },
+		{ "[ff02::1]", "a multicast address" },
+		{ "[fe80::1]", "a link-local address, which needs an interface" },
+		{ "[::ffff:0.0.0.0]", "the unspecified address" },
+		{ "[::ffff:224.0.0.1]", "a multicast address" },
+	};
+	char text[128], message[128];
+	size_t i;
+
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(text, sizeof(text), SERVER "%s:1", wrong[i].address);
+		snprintf(message, sizeof(message), "address: '%s:1' is %s; no server has it",
+			 wrong[i].address, wrong[i].why);
+		expect_wrong(text, 3, message);
+	}
+	expect_wrong(SERVER "[2001:db8::1]:0", 3,
+		     "address: '[2001:db8::1]:0': port 0 is no port of a server");
+	expect_good(SERVER "127.0.0.1:1\n");
+	expect_good(SERVER "[::1]:1\n");
+	expect_good(SERVER "[::ffff:192.0.2.1]:1\n");
+	expect_good(SERVER "223.255.255.255:1\n");
+	expect_good(SERVER "240.0.0.1:1\n");
 }
 
 static void test_names_of_sections(void **state)
@@ -373,6 +414,8 @@ static void test_tls(void **state)
 			 "tls-verify: there is no TLS; add 'tls = yes'");
 	expect_wrong_key("http", "tls = yes\ntls-name = [x]", 5,
 			 "tls-name: '[x]' is neither a host name nor an address");
+	expect_wrong_key("http", "tls = yes\ntls-name = -x", 5,
+			 "tls-name: '-x' is neither a host name nor an address");
 	expect_wrong_key("http", "tls = yes\ntls-verify = no\ntls-ca = /x", 6,
 			 "tls-ca: tls-verify = no in line 5 verifies nothing; remove one");
 	expect_wrong(
@@ -386,6 +429,7 @@ static void test_tls(void **state)
 		    "[upstream c]\ntype = tcp\naddress = 192.0.2.1:1\ntls = yes\n"
 		    "[upstream d]\ntype = tcp\naddress = x:1\ntls = yes\ntls-name = 192.0.2.2\n");
 	assert_string_equal(conf.list[0].tls_name, "proxy.example");
+	assert_int_equal(conf.list[0].tls_line, 4);
 	assert_string_equal(conf.list[1].tls_name, "2001:db8::1");
 	assert_string_equal(conf.list[2].tls_name, "192.0.2.1");
 	assert_string_equal(conf.list[3].tls_name, "192.0.2.2");
@@ -425,6 +469,9 @@ static void test_names(void **state)
 	assert_string_equal(match.via, "a");
 	assert_int_equal(match.line, 2);
 	expect_wrong("[names]\n\n*.example.org = via nobody\n", 3, "there is no [upstream nobody]");
+	expect_wrong(
+		"[names]\na.example = refuse\nb.example = direct\nA.example = direct\n", 4,
+		"A.example: without effect: line 2 matches the same names, and always decides; remove one, or exchange them");
 	expect_good("[names]\n* = via direct\n");
 	expect_good("");
 	assert_null(conf.names);
@@ -522,10 +569,15 @@ static void test_password_mode(void **state)
 		{ 0604, "'FILE' has mode 0604: others may read it; set it to 0600" },
 		{ 0620, "'FILE' has mode 0620: others may change it; set it to 0600" },
 		{ 0601, "'FILE' has mode 0601: others may change it; set it to 0600" },
+		{ 0000, "'FILE' has mode 0000: its owner may not read it; set it to 0600" },
+		{ 0200, "'FILE' has mode 0200: its owner may not read it; set it to 0600" },
 	};
 	size_t i;
 
 	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		/* Only root can open a file that its owner may not read. */
+		if (!(wrong[i].mode & 0400) && geteuid() != 0)
+			continue;
 		write_file(password_path, "x", 1, wrong[i].mode);
 		expect_no_secret(-EPERM, wrong[i].error);
 	}
@@ -558,7 +610,7 @@ static void test_credential(void **state)
 	assert_null(secret);
 }
 
-/* Passwords of all upstreams; a failure names the section's line. */
+/* Passwords of all upstreams; a failure names the key's line. */
 static void test_read_secrets(void **state)
 {
 	char text[512], log[LOG_LEN] = "", expected[LOG_LEN];
@@ -580,7 +632,7 @@ static void test_read_secrets(void **state)
 	assert_return_code(dup2(stderr_fd, STDERR_FILENO), errno);
 	assert_true(pread(log_fd, log, sizeof(log) - 1, 0) > 0);
 	snprintf(expected, sizeof(expected),
-		 "test: %s:4: [upstream b]: cannot read '%s': No such file or directory\n", path,
+		 "test: %s:8: password-file: cannot read '%s': No such file or directory\n", path,
 		 password_path);
 	assert_string_equal(log, expected);
 }
@@ -623,23 +675,15 @@ static void test_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_server),
-		cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_names_of_sections),
-		cmocka_unit_test(test_same_id),
-		cmocka_unit_test(test_too_many),
-		cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_types),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_tls),
-		cmocka_unit_test(test_users),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_follow_on),
-		cmocka_unit_test(test_password_file),
-		cmocka_unit_test(test_password_mode),
-		cmocka_unit_test(test_credential),
-		cmocka_unit_test(test_read_secrets),
-		cmocka_unit_test(test_page),
+		cmocka_unit_test(test_server),	      cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_no_server),     cmocka_unit_test(test_names_of_sections),
+		cmocka_unit_test(test_same_id),	      cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_groups),	      cmocka_unit_test(test_types),
+		cmocka_unit_test(test_values),	      cmocka_unit_test(test_tls),
+		cmocka_unit_test(test_users),	      cmocka_unit_test(test_names),
+		cmocka_unit_test(test_follow_on),     cmocka_unit_test(test_password_file),
+		cmocka_unit_test(test_password_mode), cmocka_unit_test(test_credential),
+		cmocka_unit_test(test_read_secrets),  cmocka_unit_test(test_page),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
