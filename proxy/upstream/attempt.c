@@ -36,6 +36,9 @@
 
 /* How long to wait when the socket is writable but takes nothing, as half.c does. */
 #define BACKOFF_MS 10
+/* How long to wait for room in the backlog of a UNIX socket: doubled from the first to the last. */
+#define BACKLOG_MIN_MS 5
+#define BACKLOG_MAX_MS 50
 
 static uint64_t now_us(void)
 {
@@ -92,10 +95,11 @@ static enum attempt_progress local(struct attempt *a, int error)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* Waits for an event of fd, or for BACKOFF_MS. */
+/* Waits for an event of fd, or for backlog_ms, or else for BACKOFF_MS. */
 static enum attempt_progress wait_for(struct attempt *a, short what)
 {
-	const struct timeval backoff = { .tv_usec = BACKOFF_MS * 1000 };
+	const uint32_t ms = a->backlog_ms ? a->backlog_ms : BACKOFF_MS;
+	const struct timeval backoff = { .tv_usec = (suseconds_t)ms * 1000 };
 
 	stop_waiting(a);
 	event_assign(&a->event, a->request->base, what == EV_TIMEOUT ? -1 : a->fd, what, on_event,
@@ -162,6 +166,15 @@ static bool create_handshake(struct attempt *a, const struct handshake_ops *ops)
 	return a->handshake;
 }
 
+static void note_accepted(struct attempt *a)
+{
+	if (a->accepted || !handshake_was_accepted(a->handshake))
+		return;
+	a->accepted = true;
+	if (a->on_accepted)
+		a->on_accepted(a);
+}
+
 static enum attempt_progress begin_tls(struct attempt *a);
 
 static enum attempt_progress make_handshakes(struct attempt *a)
@@ -179,6 +192,7 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 		}
 		switch (handshake_run(a->handshake, a->fd, bytes_follow(a), &error)) {
 		case HANDSHAKE_WAIT_READ:
+			note_accepted(a);
 			return wait_for(a, EV_READ);
 		case HANDSHAKE_WAIT_WRITE:
 			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);
@@ -190,6 +204,9 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 		case HANDSHAKE_REFUSED:
 			failed(a, HEALTH_HANDSHAKE, error, handshake_why(a->handshake));
 			return ATTEMPT_REFUSED;
+		case HANDSHAKE_DECLINED:
+			failed(a, HEALTH_HANDSHAKE, error, handshake_why(a->handshake));
+			return ATTEMPT_DECLINED;
 		case HANDSHAKE_BROKEN:
 			return failed(a, error == EACCES ? HEALTH_AUTH : HEALTH_HANDSHAKE, error,
 				      handshake_why(a->handshake));
@@ -255,7 +272,7 @@ static enum attempt_progress connected(struct attempt *a)
 
 static enum attempt_progress connect_failed(struct attempt *a, int error)
 {
-	/* A UNIX socket whose backlog is full gives EAGAIN. */
+	/* EACCES of a UNIX socket comes from its mode, or from that of its directory. */
 	if (connect_error_is_local(error) && a->addr.sa.sa_family != AF_UNIX)
 		return local(a, error);
 	return failed(a, HEALTH_CONNECT, error, NULL);
@@ -267,6 +284,14 @@ static enum attempt_progress begin_connect(struct attempt *a)
 
 	if (r == -EINPROGRESS)
 		return wait_for(a, EV_WRITE);
+	/* The backlog is full, and no event tells when there is room. */
+	if (r == -EAGAIN && a->addr.sa.sa_family == AF_UNIX) {
+		a->backlog_ms = a->backlog_ms ? 2 * a->backlog_ms : BACKLOG_MIN_MS;
+		if (a->backlog_ms > BACKLOG_MAX_MS)
+			a->backlog_ms = BACKLOG_MAX_MS;
+		return wait_for(a, EV_TIMEOUT);
+	}
+	a->backlog_ms = 0;
 	return r < 0 ? connect_failed(a, -r) : connected(a);
 }
 
@@ -278,7 +303,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 	if (a->request->on_event)
 		a->request->on_event(a->request->data);
-	if (a->stage == ATTEMPT_CONNECT) {
+	if (a->backlog_ms) {
+		r = begin_connect(a);
+	} else if (a->stage == ATTEMPT_CONNECT) {
 		error = -connect_result(a->fd);
 		r = error ? connect_failed(a, error) : connected(a);
 	} else {
@@ -321,6 +348,8 @@ enum attempt_progress attempt_start(struct attempt *a, const struct dial_request
 	a->addr = *addr;
 	a->stage = ATTEMPT_CONNECT;
 	a->n_handshakes = 0;
+	a->accepted = false;
+	a->backlog_ms = 0;
 	a->waits = 0;
 	a->why[0] = '\0';
 	a->started_us = now_us();
@@ -340,6 +369,16 @@ bool attempt_is_unanswered(const struct attempt *a)
 		return a->handshake && handshake_ops_of(a->handshake)->answers_first &&
 		       !handshake_was_answered(a->handshake);
 	return a->stage != ATTEMPT_IDLE;
+}
+
+bool attempt_is_in_queue(const struct attempt *a)
+{
+	return a->stage == ATTEMPT_CONNECT && a->backlog_ms;
+}
+
+const char *attempt_silence(const struct attempt *a)
+{
+	return attempt_is_in_queue(a) ? "its backlog is full" : "no answer";
 }
 
 bool attempt_ended_after_answer(const struct attempt *a)

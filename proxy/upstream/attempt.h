@@ -30,10 +30,11 @@ enum attempt_stage {
 
 enum attempt_progress {
 	ATTEMPT_RUNS,
-	ATTEMPT_DONE,	 /* fd reaches the destination */
-	ATTEMPT_REFUSED, /* by the upstream: error is the destination's */
-	ATTEMPT_FAILED,	 /* the upstream's failure: how, error */
-	ATTEMPT_LOCAL,	 /* this host's: it says nothing about the upstream */
+	ATTEMPT_DONE,	  /* fd reaches the destination */
+	ATTEMPT_REFUSED,  /* by the upstream: error is the destination's */
+	ATTEMPT_DECLINED, /* the upstream does not serve this request, but may serve others */
+	ATTEMPT_FAILED,	  /* the upstream's failure: how, error */
+	ATTEMPT_LOCAL,	  /* this host's: it says nothing about the upstream */
 };
 
 struct attempt {
@@ -45,6 +46,9 @@ struct attempt {
 	struct tls_bridge *bridge; /* owned, or NULL */
 	struct handshake *handshake;
 	size_t n_handshakes; /* begun */
+	bool accepted;	     /* the upstream is at work for the destination */
+	/* The backlog of a UNIX socket is full: the time until the next connect(); else 0. */
+	uint32_t backlog_ms;
 	struct event event;
 	short waits; /* EV_READ or EV_WRITE on fd; EV_TIMEOUT: backs off; 0: for no event */
 	uint64_t started_us;
@@ -54,6 +58,8 @@ struct attempt {
 	char why[ATTEMPT_WHY_LEN]; /* empty: error says all */
 	/* Called when an event has ended the attempt, never from within attempt_start(). */
 	void (*on_end)(struct attempt *a, enum attempt_progress progress);
+	/* Called once if the upstream has accepted this host and is to answer later; or NULL. */
+	void (*on_accepted)(struct attempt *a);
 	void *owner;
 };
 
@@ -66,6 +72,10 @@ void attempt_close(struct attempt *a);
 
 /* True if the upstream has shown no life: it has not accepted, or not answered where it must. */
 bool attempt_is_unanswered(const struct attempt *a);
+/* True if it waits for room in the backlog of a UNIX socket: the server is busy, but alive. */
+bool attempt_is_in_queue(const struct attempt *a);
+/* Returns the text for an attempt that is given up because it takes too long. */
+const char *attempt_silence(const struct attempt *a);
 /*
  * True if a failed attempt had answers, and then the end of the connection without a reply. ssh -D
  * does that if it cannot reach the destination, so it tells nothing about the upstream's health.

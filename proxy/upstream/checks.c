@@ -45,6 +45,7 @@ static void conclude(struct check *check, enum attempt_progress progress)
 	struct attempt *a = &check->attempt;
 	struct upstream *u = check->upstream;
 
+	/* A check ends before its handshakes, so it is neither refused nor declined. */
 	if (progress == ATTEMPT_DONE)
 		upstream_note_success(u, 0);
 	else if (progress == ATTEMPT_FAILED)
@@ -74,7 +75,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 	set_tick(check, check->upstream->conf.check_interval_ms);
 	if (a->stage != ATTEMPT_IDLE) {
-		upstream_note_failure(check->upstream, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
+		if (!attempt_is_in_queue(a))
+			upstream_note_failure(check->upstream, HEALTH_TIMEOUT, ETIMEDOUT,
+					      "no answer");
 		attempt_close(a);
 	}
 	if (upstream_addresses(check->upstream, &addr, 1) == 0)

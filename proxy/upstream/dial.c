@@ -9,6 +9,11 @@
  * answer is its own. A proxy that is silent because its destination is silent has not failed,
  * unless another proxy was faster (judge_loser()).
  *
+ * The same holds for a trial (health.h), which keeps all other dials from its upstream. It has
+ * succeeded when the upstream has accepted this host (on_accepted()), whatever the destination does
+ * then. A protocol that says nothing before the destination answers lets another trial begin every
+ * trial_ms (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them.
+ *
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
  * answered while more places are left, or to walk again if the policy is to wait.
  *
@@ -40,6 +45,7 @@ struct dial_times dial_times = {
 	.answer_ms = 2000,
 	.wait_ms = 250,
 	.resolve_ms = 50,
+	.trial_ms = 500,
 };
 
 /* Limit of the addresses of one upstream that a dial tries. */
@@ -51,6 +57,7 @@ struct place {
 	bool begun;	 /* permit is valid, and the place is not judged yet */
 	uint8_t running; /* attempts */
 	bool exhausted;	 /* no address is left to try */
+	bool declined;	 /* the upstream does not serve this request */
 };
 
 struct dial {
@@ -64,7 +71,7 @@ struct dial {
 	bool unresolved;       /* a name has no address yet */
 	struct attempt attempts[ATTEMPTS];
 	struct place *place_of[ATTEMPTS];
-	struct event timer;
+	struct event timer, trial_timer;
 	/* The last failure. */
 	struct upstream *failed;
 	int error;
@@ -112,6 +119,7 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 	char why[HEALTH_WHY_LEN];
 
 	if (a->started_us >= winner->started_us || a->upstream == winner->upstream ||
+	    attempt_is_in_queue(a) ||
 	    (usual_us && us < 2 * usual_us + dial_times.second_ms * UINT64_C(1000)))
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
@@ -122,7 +130,7 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 /* The dial ends before this attempt. expired: it had all the time that there is. */
 static void judge_silence(struct attempt *a, struct place *p, bool expired)
 {
-	if (attempt_is_unanswered(a) &&
+	if (attempt_is_unanswered(a) && !attempt_is_in_queue(a) &&
 	    (expired || attempt_us(a) >= dial_times.answer_ms * UINT64_C(1000)))
 		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 }
@@ -156,6 +164,7 @@ static void free_dial(struct dial *d)
 	for (i = 0; i < d->n_places; i++)
 		give_up(&d->places[i]);
 	event_del(&d->timer);
+	event_del(&d->trial_timer);
 	if (d->request.fd >= 0)
 		close(d->request.fd);
 	*d->self = NULL;
@@ -278,6 +287,8 @@ static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
 		struct place *p = &d->places[d->next];
 		struct upstream *u = p->upstream;
 
+		if (p->declined)
+			continue;
 		if (d->next_address == 0) {
 			p->permit = has_health(u) ? health_begin(&u->health, monotonic_coarse_ms())
 						  : HEALTH_ALLOWED;
@@ -331,13 +342,18 @@ static int take_socket(struct dial *d, sa_family_t family)
 	return -1;
 }
 
-static void set_timer(struct dial *d, uint64_t ms)
+static void add_timer(struct event *timer, uint64_t ms)
 {
 	const struct timeval delay = { .tv_sec = (time_t)(ms / 1000),
 				       .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 
 	/* Without memory for the timer, the attempts that run decide. */
-	event_add(&d->timer, &delay);
+	event_add(timer, &delay);
+}
+
+static void set_timer(struct dial *d, uint64_t ms)
+{
+	add_timer(&d->timer, ms);
 }
 
 /* Sets the timer for what comes next, while attempts run. */
@@ -347,6 +363,53 @@ static void set_attempt_timer(struct dial *d)
 		set_timer(d, running(d) < ATTEMPTS ? dial_times.second_ms : dial_times.answer_ms);
 	else
 		event_del(&d->timer);
+}
+
+/* True if attempt i is a trial, which no other dial may join. */
+static bool is_trial(const struct dial *d, size_t i)
+{
+	return d->attempts[i].stage != ATTEMPT_IDLE && d->place_of[i]->begun &&
+	       d->place_of[i]->permit == HEALTH_IS_TRIAL;
+}
+
+static void set_trial_timer(struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (is_trial(d, i) && !evtimer_pending(&d->trial_timer, NULL))
+			add_timer(&d->trial_timer, dial_times.trial_ms);
+	}
+}
+
+/* Lets others begin beside the trials that wait for no answer of the upstream's own. */
+static void on_trial_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct dial *d = arg;
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		struct attempt *a = &d->attempts[i];
+		struct place *p = d->place_of[i];
+
+		if (!is_trial(d, i) || (attempt_is_unanswered(a) && !attempt_is_in_queue(a)))
+			continue;
+		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
+		p->permit = HEALTH_ALLOWED;
+	}
+	set_trial_timer(d);
+}
+
+/* Callback of attempts: the upstream is at work, and only the destination's answer is missing. */
+static void on_accepted(struct attempt *a)
+{
+	struct dial *d = a->owner;
+	struct place *p = d->place_of[a - d->attempts];
+
+	if (!p->begun)
+		return;
+	upstream_note_answer(p->upstream);
+	p->permit = HEALTH_ALLOWED;
 }
 
 static void policy(struct dial *d);
@@ -370,6 +433,7 @@ static void go_on(struct dial *d)
 		if (conclude(d, a, progress))
 			return;
 	}
+	set_trial_timer(d);
 	if (running(d) > 0)
 		set_attempt_timer(d);
 	else
@@ -392,6 +456,16 @@ static void note_refusal(struct dial *d, struct attempt *a)
 	upstream_note_success(u, 0);
 }
 
+/* The upstream serves others: it has not failed, but this dial asks it no more. */
+static void decline_place(struct dial *d, struct attempt *a, struct place *p)
+{
+	note_refusal(d, a);
+	d->error = a->error;
+	d->local = false;
+	p->begun = false;
+	p->exhausted = p->declined = true;
+}
+
 static void note_attempt_failure(struct dial *d, struct attempt *a, struct place *p)
 {
 	struct upstream *u = a->upstream;
@@ -409,7 +483,7 @@ static void note_attempt_failure(struct dial *d, struct attempt *a, struct place
 		    upstream_addr_text(&a->addr, addr), d->why);
 	if (!p->exhausted || p->running > 0)
 		return;
-	if (attempt_ended_after_answer(a))
+	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))
 		give_up(p);
 	else
 		fail_place(p, a->how, a->error, d->why);
@@ -430,6 +504,9 @@ static bool conclude(struct dial *d, struct attempt *a, enum attempt_progress pr
 		p->begun = false;
 		end_failed(d, a->error, /* refused= */ true, /* expired= */ false);
 		return true;
+	case ATTEMPT_DECLINED:
+		decline_place(d, a, p);
+		break;
 	case ATTEMPT_LOCAL:
 		d->failed = a->upstream;
 		d->error = a->error;
@@ -472,7 +549,7 @@ static void drop_slow(struct dial *d)
 	}
 	oldest->how = HEALTH_TIMEOUT;
 	oldest->error = ETIMEDOUT;
-	snprintf(oldest->why, sizeof(oldest->why), "no answer");
+	snprintf(oldest->why, sizeof(oldest->why), "%s", attempt_silence(oldest));
 	if (!conclude(d, oldest, ATTEMPT_FAILED))
 		go_on(d);
 }
@@ -503,6 +580,18 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		walk_again(d);
 }
 
+/* True if waiting can help: not all upstreams have declined the request. */
+static bool may_be_served(const struct dial *d)
+{
+	size_t i;
+
+	for (i = 0; i < d->n_places; i++) {
+		if (!d->places[i].declined)
+			return true;
+	}
+	return false;
+}
+
 /* No attempt runs, and no place is left. */
 static void policy(struct dial *d)
 {
@@ -518,7 +607,7 @@ static void policy(struct dial *d)
 		go_on(d);
 		return;
 	}
-	if (conf->when_down == UPSTREAM_DOWN_WAIT &&
+	if (conf->when_down == UPSTREAM_DOWN_WAIT && may_be_served(d) &&
 	    monotonic_coarse_ms() - d->started_ms < conf->down_wait_ms) {
 		set_timer(d, dial_times.wait_ms);
 		return;
@@ -547,7 +636,7 @@ void dial_expire(struct dial *d)
 		if (a->stage == ATTEMPT_IDLE)
 			continue;
 		d->failed = a->upstream;
-		snprintf(d->why, sizeof(d->why), "no answer");
+		snprintf(d->why, sizeof(d->why), "%s", attempt_silence(a));
 		answered |= a->handshake && handshake_was_answered(a->handshake);
 		judge_silence(a, d->place_of[i], /* expired= */ true);
 	}
@@ -604,9 +693,11 @@ void dial_start(const struct dial_request *request, struct dial **ret_dial)
 		d->request.conn = &d->conn;
 	}
 	evtimer_assign(&d->timer, request->base, on_timer, d);
+	evtimer_assign(&d->trial_timer, request->base, on_trial_timer, d);
 	for (i = 0; i < ATTEMPTS; i++) {
 		d->attempts[i].fd = -1;
 		d->attempts[i].on_end = on_attempt_end;
+		d->attempts[i].on_accepted = on_accepted;
 		d->attempts[i].owner = d;
 	}
 	set_places(d);

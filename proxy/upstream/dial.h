@@ -8,7 +8,8 @@
  *
  * Nothing of the client is read before that, so any attempt can be the first or the last one.
  *
- * An upstream that refuses the destination ends the dial: another one would not know better. If no
+ * An upstream that refuses the destination ends the dial: another one would not know better. One
+ * that does not serve the request (HANDSHAKE_NOT_SERVED) is left for the next one, for good. If no
  * attempt succeeds, or all upstreams are down, the policy of the dialled upstream or group decides
  * (upstream_conf::when_down).
  *
@@ -28,6 +29,7 @@ extern struct dial_times {
 	uint32_t answer_ms;  /* the time for an upstream to answer, see dial.c */
 	uint32_t wait_ms;    /* interval of the walks while the policy is to wait */
 	uint32_t resolve_ms; /* and while a name has no address yet */
+	uint32_t trial_ms;   /* the time after which a trial lets another one begin, see dial.c */
 } dial_times;
 
 struct dial;

@@ -22,7 +22,7 @@
 struct handshake {
 	const struct handshake_ops *ops;
 	struct handshake_target target;
-	bool started, done;
+	bool started, done, accepted;
 	bool more; /* the output goes together with the client's first bytes */
 	char why[HANDSHAKE_WHY_LEN];
 	size_t received; /* bytes of the upstream, in all steps */
@@ -64,6 +64,19 @@ const char *handshake_why(const struct handshake *h)
 bool handshake_was_answered(const struct handshake *h)
 {
 	return h->received > 0;
+}
+
+bool handshake_was_accepted(const struct handshake *h)
+{
+	return h->accepted;
+}
+
+/* Returns the progress for the result of the step that ended the handshake without success. */
+static enum handshake_progress progress_of(enum handshake_result result)
+{
+	if (result == HANDSHAKE_ERROR)
+		return HANDSHAKE_REFUSED;
+	return result == HANDSHAKE_NOT_SERVED ? HANDSHAKE_DECLINED : HANDSHAKE_BROKEN;
 }
 
 static enum handshake_progress broken(int error, int *ret_error)
@@ -116,10 +129,11 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 
 	assert(io->out_len <= sizeof(io->out) && io->taken <= len);
 	h->received += len;
-	if (result == HANDSHAKE_ERROR || result == HANDSHAKE_UNUSABLE) {
+	h->accepted |= io->accepted;
+	if (result != HANDSHAKE_AGAIN && result != HANDSHAKE_DONE) {
 		*ret_error = io->error;
 		memcpy(h->why, io->why, sizeof(h->why) - 1);
-		return result == HANDSHAKE_ERROR ? HANDSHAKE_REFUSED : HANDSHAKE_BROKEN;
+		return progress_of(result);
 	}
 	h->done = result == HANDSHAKE_DONE;
 	if (!h->done && h->received >= HANDSHAKE_IN_MAX)

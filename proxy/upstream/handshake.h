@@ -48,6 +48,8 @@ enum handshake_result {
 	HANDSHAKE_ERROR,    /* the upstream refuses this destination: error and why are set */
 	HANDSHAKE_UNUSABLE, /* the upstream serves nothing: it refuses user or password (EACCES), or
 			       breaks the protocol (EPROTO). The next one is tried */
+	/* The upstream does not serve this request, but may serve others. The next one is tried. */
+	HANDSHAKE_NOT_SERVED,
 };
 
 /* Input and output of a step. */
@@ -56,6 +58,8 @@ struct handshake_io {
 	size_t in_len;	   /* 0: the first step, before anything came */
 	/* Set by the step: */
 	size_t taken; /* HANDSHAKE_DONE: the bytes of in that belong to the handshake */
+	/* The upstream accepts this host, its password too, and has the request. */
+	bool accepted;
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	size_t out_len;
 	/* HANDSHAKE_DONE, with output: the bytes may go together with the client's first ones. */
@@ -93,7 +97,8 @@ enum handshake_progress {
 	HANDSHAKE_WAIT_WRITE, /* call again when the socket is writable */
 	HANDSHAKE_FINISHED,   /* bytes are relayed from here on */
 	HANDSHAKE_REFUSED,    /* *ret_error: errno of dst, as the upstream reports it */
-	HANDSHAKE_BROKEN,     /* *ret_error: errno of the connection to the upstream */
+	HANDSHAKE_DECLINED, /* *ret_error: errno of the request, which another upstream may serve */
+	HANDSHAKE_BROKEN,   /* *ret_error: errno of the connection to the upstream */
 };
 
 /*
@@ -106,6 +111,8 @@ enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_s
 const char *handshake_why(const struct handshake *h);
 /* True if the upstream has sent bytes in this handshake. */
 bool handshake_was_answered(const struct handshake *h);
+/* True if the upstream has accepted this host: it is at work for the destination. */
+bool handshake_was_accepted(const struct handshake *h);
 /* Returns its ops. */
 const struct handshake_ops *handshake_ops_of(const struct handshake *h);
 

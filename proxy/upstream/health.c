@@ -91,13 +91,10 @@ static void count_time(struct health *h, uint64_t us)
 	set(&h->ewma_us, ewma_us ? ewma_us - ewma_us / 8 + us / 8 : us);
 }
 
-bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
+bool health_answered(struct health *h, uint64_t now_ms)
 {
 	const enum health_state state = get(&h->state);
 
-	count(&h->dials, 1);
-	if (us > 0)
-		count_time(h, us);
 	if (get(&h->consecutive) > 0)
 		set(&h->consecutive, 0);
 	if (state == HEALTH_UP)
@@ -109,23 +106,39 @@ bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
 	return state != HEALTH_UNKNOWN;
 }
 
+bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
+{
+	count(&h->dials, 1);
+	if (us > 0)
+		count_time(h, us);
+	return health_answered(h, now_ms);
+}
+
+/* The trial has failed: the next back-off is twice as long. */
+static void double_backoff(struct health *h, uint64_t now_ms)
+{
+	const uint32_t backoff_ms = 2 * get(&h->backoff_ms);
+
+	set_retry(h, backoff_ms < HEALTH_BACKOFF_MAX_MS ? backoff_ms : HEALTH_BACKOFF_MAX_MS,
+		  now_ms);
+}
+
 bool health_failed(struct health *h, enum health_failure how, int error, const char *why,
 		   uint64_t now_ms)
 {
 	const enum health_state state = get(&h->state);
-	uint32_t backoff_ms;
 
 	count(&h->dials, 1);
 	count(&h->failures[how], 1);
 	set_why(h, error, why);
 	if (state == HEALTH_TRYING) {
-		backoff_ms = 2 * get(&h->backoff_ms);
-		set_retry(h,
-			  backoff_ms < HEALTH_BACKOFF_MAX_MS ? backoff_ms : HEALTH_BACKOFF_MAX_MS,
-			  now_ms);
+		double_backoff(h, now_ms);
 		change(h, HEALTH_TRYING, HEALTH_DOWN, now_ms);
 		return false;
 	}
+	/* A trial that had made room for another one, which has not begun. */
+	if (state == HEALTH_DOWN && now_ms >= get(&h->retry_ms))
+		double_backoff(h, now_ms);
 	if (count(&h->consecutive, 1) + 1 < HEALTH_FAILURES || state == HEALTH_DOWN)
 		return false;
 	/* Before the state, so that no thread finds a back-off that is over. */
@@ -135,7 +148,8 @@ bool health_failed(struct health *h, enum health_failure how, int error, const c
 
 void health_given_up(struct health *h, enum health_permit permit, uint64_t now_ms)
 {
-	if (permit != HEALTH_IS_TRIAL)
+	/* If another dial has ended the trial, its back-off stays. */
+	if (permit != HEALTH_IS_TRIAL || get(&h->state) != HEALTH_TRYING)
 		return;
 	set(&h->retry_ms, now_ms);
 	change(h, HEALTH_TRYING, HEALTH_DOWN, now_ms);

@@ -5,7 +5,8 @@
  *   UNKNOWN  no dial has ended
  *   UP       the last dial succeeded, or fewer than HEALTH_FAILURES in a row have failed
  *   DOWN     HEALTH_FAILURES dials in a row have failed; no dial until the back-off is over
- *   TRYING   the back-off is over, and one dial is under way: others go elsewhere
+ *   TRYING   the back-off is over, and one dial is under way: others go elsewhere. It ends when the
+ *            upstream answers, not when the destination does
  *
  * The back-off is HEALTH_BACKOFF_MS at first, doubled by each failed trial up to
  * HEALTH_BACKOFF_MAX_MS, and varies by 25 %, so that hosts do not come back together. A destination
@@ -91,7 +92,15 @@ bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms);
 /* Returns true if the upstream is DOWN from now on, and was not before. */
 bool health_failed(struct health *h, enum health_failure how, int error, const char *why,
 		   uint64_t now_ms);
-/* The dial was given up, which says nothing about the upstream. */
+/*
+ * The upstream is at work for a dial, which goes on. Returns true if that ends DOWN. The end of the
+ * dial is reported too.
+ */
+bool health_answered(struct health *h, uint64_t now_ms);
+/*
+ * The dial was given up, which says nothing about the upstream; or a trial has taken its time and
+ * makes room for another one. It may go on, and then counts as a dial that was allowed.
+ */
 void health_given_up(struct health *h, enum health_permit permit, uint64_t now_ms);
 
 void health_read(const struct health *h, struct health_snapshot *ret);

@@ -17,9 +17,9 @@
  * fields that name the error precede the status: X-Squid-Error, which Squid adds with its errno,
  * and Proxy-Status (RFC 9209). They are read with every status from 500 on.
  *
- * All other statuses, 400, 405 and 407 among them, say that the upstream does not serve us,
- * whatever the destination is: the dial is broken. Credentials are sent at once and once only, so a
- * 407 ends the handshake.
+ * All other statuses, such as 400, 405 and 429, say that the upstream does not serve this request.
+ * With 407 it serves nothing, and 101 breaks the protocol: the dial is broken. Credentials are sent
+ * at once and once only, so a 407 ends the handshake.
  *
  * The answer is read byte by byte into one line, which is looked at when it is complete: the status
  * line, then each header field, up to the empty line. A longer line is cut, as no field that is
@@ -244,7 +244,7 @@ static void header_field(struct http_connect *http)
 		http->error = error;
 }
 
-/* Returns the errno of the destination that a status stands for; 0: the upstream's fault. */
+/* Returns the errno of the destination that a status stands for, or 0. */
 static int status_error(unsigned int status)
 {
 	switch (status) {
@@ -279,8 +279,11 @@ static enum handshake_result blank_line(struct http_connect *http, struct handsh
 	}
 	if (error)
 		return protocol_refuse(io, error, "HTTP %u%s", status, http->reason);
-	return protocol_break(io, status == 407 ? EACCES : EPROTO, "HTTP %u%s", status,
-			      http->reason);
+	if (status == 407)
+		return protocol_break(io, EACCES, "HTTP 407%s", http->reason);
+	if (status == 101)
+		return protocol_break(io, EPROTO, "HTTP 101%s", http->reason);
+	return protocol_decline(io, EPROTO, "HTTP %u%s", status, http->reason);
 }
 
 static enum handshake_result end_of_line(struct http_connect *http, struct handshake_io *io)

@@ -28,6 +28,17 @@ enum handshake_result protocol_break(struct handshake_io *io, int error, const c
 	return HANDSHAKE_UNUSABLE;
 }
 
+enum handshake_result protocol_decline(struct handshake_io *io, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(io->why, sizeof(io->why), format, args);
+	va_end(args);
+	io->error = error;
+	return HANDSHAKE_NOT_SERVED;
+}
+
 const char *protocol_name(const struct handshake_target *target)
 {
 	static const char allowed[] =

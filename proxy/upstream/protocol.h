@@ -18,6 +18,13 @@ enum handshake_result protocol_break(struct handshake_io *io, int error, const c
 	_printf_(3, 4);
 
 /*
+ * The upstream has answered that it does not serve this request. Another request may be served, so
+ * it is no failure of the upstream. error is the upstream's errno.
+ */
+enum handshake_result protocol_decline(struct handshake_io *io, int error, const char *format, ...)
+	_printf_(3, 4);
+
+/*
  * Returns the name to ask the upstream for, or NULL: ask for the address. A name that is not of
  * letters, digits, '-', '_' and '.' is not sent, so it cannot add lines to a request.
  */

@@ -17,8 +17,8 @@
  *   0x06 TTL expired                       ETIMEDOUT
  *
  * All other replies, 0x07 (command not supported) and 0x08 (address type not supported) among them,
- * say that the upstream does not serve us, whatever the destination is: the dial is broken. So it
- * is if user and password are refused.
+ * say that the upstream does not serve this request: a proxy without IPv6 serves other ones. The
+ * dial is broken if user and password are refused.
  *
  * Each answer of the server consists of parts whose length is known when the part begins. The state
  * counts the bytes of the part that are still to come, so an answer may arrive in pieces of any
@@ -77,7 +77,7 @@ struct socks5 {
 };
 
 static const struct {
-	int error; /* 0: the upstream does not serve us */
+	int error; /* 0: the upstream does not serve this request */
 	const char *why;
 } replies[] = {
 	[1] = { EHOSTUNREACH, "SOCKS5: general failure" },
@@ -93,9 +93,9 @@ static const struct {
 static enum handshake_result refused(uint8_t reply, struct handshake_io *io)
 {
 	if (reply >= ARRAY_SIZE(replies))
-		return protocol_break(io, EPROTO, "SOCKS5: unknown reply %u", reply);
+		return protocol_decline(io, EPROTO, "SOCKS5: unknown reply %u", reply);
 	if (!replies[reply].error)
-		return protocol_break(io, EPROTO, "%s", replies[reply].why);
+		return protocol_decline(io, EPROTO, "%s", replies[reply].why);
 	return protocol_refuse(io, replies[reply].error, "%s", replies[reply].why);
 }
 
@@ -185,6 +185,17 @@ static void greet(struct socks5 *socks, const struct handshake_target *target,
 	socks->stage = STAGE_METHOD_VERSION;
 }
 
+/* The server requires no more of us: the reply comes next. */
+static enum handshake_result accepted(struct socks5 *socks, const struct handshake_target *target,
+				      struct handshake_io *io)
+{
+	if (!socks->asked)
+		put_request(socks, target, io);
+	socks->stage = STAGE_REPLY_VERSION;
+	io->accepted = true;
+	return HANDSHAKE_AGAIN;
+}
+
 static enum handshake_result method_chosen(struct socks5 *socks, uint8_t method,
 					   const struct handshake_target *target,
 					   struct handshake_io *io)
@@ -196,12 +207,8 @@ static enum handshake_result method_chosen(struct socks5 *socks, uint8_t method,
 				      has_credentials(target)
 					      ? "the proxy accepts no password"
 					      : "the proxy requires a user and a password");
-	if (method == METHOD_NONE) {
-		if (!socks->asked)
-			put_request(socks, target, io);
-		socks->stage = STAGE_REPLY_VERSION;
-		return HANDSHAKE_AGAIN;
-	}
+	if (method == METHOD_NONE)
+		return accepted(socks, target, io);
 	if (method != METHOD_PASSWORD || !has_credentials(target))
 		return protocol_break(io, EPROTO,
 				      "SOCKS5: the proxy chose method %u, which was not offered",
@@ -256,10 +263,7 @@ static enum handshake_result next_byte(struct socks5 *socks, uint8_t byte,
 	case STAGE_AUTH_STATUS:
 		if (byte != 0)
 			return protocol_break(io, EACCES, "SOCKS5: user or password refused");
-		if (!socks->asked)
-			put_request(socks, target, io);
-		socks->stage = STAGE_REPLY_VERSION;
-		return HANDSHAKE_AGAIN;
+		return accepted(socks, target, io);
 	case STAGE_REPLY:
 		/* A server may close after this byte, so the rest is not waited for. */
 		if (byte != 0)

@@ -73,6 +73,12 @@ void upstream_note_success(struct upstream *u, uint64_t us)
 		log_info("upstream '%s' is up again", u->conf.name);
 }
 
+void upstream_note_answer(struct upstream *u)
+{
+	if (u->conf.type != UPSTREAM_DIRECT && health_answered(&u->health, monotonic_coarse_ms()))
+		log_info("upstream '%s' is up again", u->conf.name);
+}
+
 void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why)
 {
 	if (u->conf.type != UPSTREAM_DIRECT &&

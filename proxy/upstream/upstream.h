@@ -177,6 +177,8 @@ size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, si
  * us: see health_succeeded(). Direct upstreams have no health.
  */
 void upstream_note_success(struct upstream *u, uint64_t us);
+/* The same for an answer, after which the dial goes on: see health_answered(). */
+void upstream_note_answer(struct upstream *u);
 void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why);
 
 /* True if an upstream of the set is reached over TLS. */

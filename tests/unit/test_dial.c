@@ -24,8 +24,8 @@
 #include "util.h"
 
 /*
- * The relay says "HI\n". The upstream answers with one byte: Y, N (refuses the destination) or P
- * (refuses the password).
+ * The relay says "HI\n". The upstream answers with one byte: Y, N (refuses the destination), X
+ * (does not serve the request) or P (refuses the password). A before that says that it is at work.
  */
 static enum handshake_result greet(void *state, const struct handshake_target *target,
 				   struct handshake_io *io)
@@ -36,8 +36,15 @@ static enum handshake_result greet(void *state, const struct handshake_target *t
 	}
 	io->taken = 1;
 	switch (io->in[0]) {
+	case 'A':
+		io->accepted = true;
+		return HANDSHAKE_AGAIN;
 	case 'Y':
 		return HANDSHAKE_DONE;
+	case 'X':
+		io->error = EPROTO;
+		strcpy(io->why, "no IPv6 here");
+		return HANDSHAKE_NOT_SERVED;
 	case 'N':
 		io->error = ENETUNREACH;
 		strcpy(io->why, "not today");
@@ -112,7 +119,12 @@ static int setup(void **state)
 	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN);
 	/* Long, so that a busy machine starts no second attempt; hurry() shortens them. */
-	dial_times = (struct dial_times){ .second_ms = 20000, .answer_ms = 20000, .wait_ms = 50 };
+	dial_times = (struct dial_times){
+		.second_ms = 20000,
+		.answer_ms = 20000,
+		.wait_ms = 50,
+		.trial_ms = 20000,
+	};
 	f->descriptors = count_descriptors();
 	f->base = event_base_new();
 	for (i = 0; i < SERVERS; i++) {
@@ -380,6 +392,49 @@ static void test_refused_password_goes_to_the_next(void **state)
 }
 
 /*
+ * A request that an upstream does not serve goes to the next one. It is no failure, however often
+ * it is repeated: a client may send such requests on purpose. To see it fail: handle
+ * ATTEMPT_DECLINED as ATTEMPT_FAILED.
+ */
+static void test_request_not_served_goes_to_the_next(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	for (i = 0; i < HEALTH_FAILURES + 1; i++) {
+		start(f);
+		wait_greeted(f, 0, "HI\n");
+		answer(f, 0, "X");
+		wait_greeted(f, 1, "HI\n");
+		answer(f, 1, "Y");
+		wait_done(f);
+		assert_through(f, "b", 1);
+	}
+	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+	assert_int_equal(atomic_load(&find(f, "a")->figures.refused), HEALTH_FAILURES + 1);
+}
+
+/* Waiting does not help such a request. To see it fail: leave may_be_served() out of policy(). */
+static void test_request_not_served_does_not_wait(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group = group_of(f, 1, UPSTREAM_SOCKS5);
+
+	group->when_down = UPSTREAM_DOWN_WAIT;
+	group->down_wait_ms = 60000;
+	group->down_error = EHOSTUNREACH;
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "X");
+	wait_done(f);
+	assert_int_equal(f->result.error, EHOSTUNREACH);
+	assert_string_equal(f->why, "no IPv6 here");
+	assert_false(accepted(f, 0));
+}
+
+/*
  * What the upstream says of the destination is the end, and no failure of the upstream. To see it
  * fail: handle ATTEMPT_REFUSED as ATTEMPT_FAILED.
  */
@@ -508,6 +563,97 @@ static void test_trial(void **state)
 	answer(f, 0, "Y");
 	wait_done(f);
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+}
+
+/* The upstream "a" is down, and its back-off is over. */
+static void bring_down(struct fixture *f)
+{
+	struct health *h = &find(f, "a")->health;
+	int i;
+
+	for (i = 0; i < HEALTH_FAILURES; i++)
+		health_failed(h, HEALTH_CONNECT, ECONNREFUSED, "", monotonic_coarse_ms());
+	atomic_store(&h->retry_ms, monotonic_coarse_ms());
+}
+
+static void wait_trial_over(struct fixture *f)
+{
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+
+	while (health_of(f, "a").state == HEALTH_TRYING && monotonic_coarse_ms() < end_ms)
+		pass(f);
+}
+
+/*
+ * The destination of the trial is silent, but the upstream is at work: others may use it at once.
+ * To see it fail: do not set attempt::on_accepted.
+ */
+static void test_trial_ends_when_accepted(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	bring_down(f);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
+	answer(f, 0, "A");
+	wait_trial_over(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+	assert_int_equal(f->done, 0);
+	dial_free(f->dial);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+}
+
+/*
+ * A protocol without an answer of its own: after trial_ms the next dial is a trial too, and only
+ * one. To see it fail: set no timer in set_trial_timer().
+ */
+static void test_silent_trial_makes_room(void **state)
+{
+	struct fixture *f = *state;
+	struct dial *silent, *second;
+	int kept;
+
+	dial_times.trial_ms = 20;
+	group_of(f, 1, UPSTREAM_HTTP);
+	f->set = make_upstreams("all", NULL);
+	bring_down(f);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_trial_over(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	assert_int_equal(f->done, 0);
+	silent = f->dial;
+	kept = TAKE_FD(f->server[0]);
+	dial_times.trial_ms = 20000;
+	start(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
+	wait_greeted(f, 0, "HI\n");
+	/* The end of the first one leaves the second trial alone. */
+	second = f->dial;
+	dial_free(silent);
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
+	f->dial = second;
+	close(kept);
+}
+
+/* The silence of a protocol that answers first is the upstream's: nobody joins the trial. */
+static void test_unanswered_trial_makes_no_room(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	dial_times.trial_ms = 5;
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	bring_down(f);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	for (i = 0; i < 30; i++)
+		pass(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
 }
 
 static void test_when_down_direct(void **state)
@@ -644,6 +790,96 @@ static void test_unix_socket(void **state)
 	rmdir(dir);
 }
 
+#define QUEUE 2
+
+/* Puts a UNIX socket whose backlog is full in the place of server 0; clients gets who is in it. */
+static void fill_backlog(struct fixture *f, struct upstream_conf *u, int clients[QUEUE])
+{
+	char dir[] = "/tmp/tproxy-dial-XXXXXX";
+	int i, r = 0;
+
+	assert_non_null(mkdtemp(dir));
+	u->addr.un = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(u->addr.un.sun_path, sizeof(u->addr.un.sun_path), "%s/socket", dir);
+	close(f->listener[0]);
+	f->listener[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(f->listener[0], &u->addr.sa, sizeof(u->addr.un)), 0);
+	assert_int_equal(listen(f->listener[0], 0), 0);
+	for (i = 0; i < QUEUE; i++) {
+		clients[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		r = connect(clients[i], &u->addr.sa, sizeof(u->addr.un));
+	}
+	assert_int_equal(r, -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static void empty_backlog(struct fixture *f, const char *name, int clients[QUEUE])
+{
+	char *path = find(f, name)->conf.addr.un.sun_path;
+	int i;
+
+	for (i = 0; i < QUEUE; i++)
+		close(clients[i]);
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
+/*
+ * A full backlog is waited for, and is no failure: neither of a dial nor of a check. To see it
+ * fail: let connect_failed() handle EAGAIN.
+ */
+static void test_full_backlog(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, NULL);
+	struct checks *checks;
+	int clients[QUEUE], i;
+
+	u->check_interval_ms = 20;
+	fill_backlog(f, u, clients);
+	f->set = make_upstreams("all", NULL);
+	start(f);
+	checks = checks_new(f->base, f->set, /* marks= */ NULL);
+	for (i = 0; i < 150; i++)
+		pass(f);
+	checks_free(checks);
+	assert_int_equal(f->done, 0);
+	assert_int_equal(health_of(f, "all").failed, 0);
+	assert_true(accepted(f, 0));
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+	empty_backlog(f, "all", clients);
+}
+
+/* Meanwhile the next one is dialled. To see it fail: leave attempt_is_in_queue() out. */
+static void test_full_backlog_goes_to_the_next(void **state)
+{
+	struct fixture *f = *state;
+	int clients[QUEUE], i;
+
+	hurry();
+	group_of(f, 3, UPSTREAM_SOCKS5);
+	fill_backlog(f, &upstreams_conf.list[0], clients);
+	f->set = make_upstreams("all", NULL);
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		start(f);
+		wait_greeted(f, 1, "HI\n");
+		answer(f, 1, "Y");
+		wait_done(f);
+		assert_through(f, "b", 1);
+	}
+	/* With a third one left, it gives way after answer_ms. */
+	dial_times.answer_ms = 100;
+	start(f);
+	wait_greeted(f, 2, "HI\n");
+	dial_expire(f->dial);
+	assert_int_equal(health_of(f, "a").failed, 0);
+	empty_backlog(f, "a", clients);
+}
+
 /* The prepared socket is used if its family fits, and closed otherwise. */
 static void test_prepared_socket(void **state)
 {
@@ -754,11 +990,16 @@ int main(void)
 		dial_test(test_refused_connect_goes_to_the_next),
 		dial_test(test_reset_in_handshake_goes_to_the_next),
 		dial_test(test_refused_password_goes_to_the_next),
+		dial_test(test_request_not_served_goes_to_the_next),
+		dial_test(test_request_not_served_does_not_wait),
 		dial_test(test_refused_destination_is_the_end),
 		dial_test(test_second_dial_wins),
 		dial_test(test_first_dial_wins_late),
 		dial_test(test_all_down),
 		dial_test(test_trial),
+		dial_test(test_trial_ends_when_accepted),
+		dial_test(test_silent_trial_makes_room),
+		dial_test(test_unanswered_trial_makes_no_room),
 		dial_test(test_when_down_direct),
 		dial_test(test_when_down_direct_fails_too),
 		dial_test(test_when_down_wait),
@@ -767,6 +1008,8 @@ int main(void)
 		dial_test(test_expire_without_verdict),
 		dial_test(test_client_leaves),
 		dial_test(test_unix_socket),
+		dial_test(test_full_backlog),
+		dial_test(test_full_backlog_goes_to_the_next),
 		dial_test(test_prepared_socket),
 		dial_test(test_no_descriptor_for_the_second),
 		dial_test(test_header_before_handshake),

@@ -97,6 +97,45 @@ static void test_trial_given_up(void **state)
 	assert_int_equal(health_begin(&h, now_ms + 1), HEALTH_IS_TRIAL);
 }
 
+/* An answer ends the trial; the dial itself may end later, or never. */
+static void test_trial_answered(void **state)
+{
+	struct health h = {};
+	uint64_t now_ms;
+
+	assert_false(health_answered(&h, 1));
+	bring_down(&h);
+	now_ms = retry_of(&h);
+	assert_int_equal(health_begin(&h, now_ms), HEALTH_IS_TRIAL);
+	assert_true(health_answered(&h, now_ms + 1));
+	assert_int_equal(state_of(&h), HEALTH_UP);
+	assert_false(health_answered(&h, now_ms + 1));
+	health_given_up(&h, HEALTH_IS_TRIAL, now_ms + 2);
+	assert_int_equal(state_of(&h), HEALTH_UP);
+}
+
+/*
+ * A trial makes room for the next one and fails then: the back-off is doubled, and the end of
+ * another trial does not shorten it. To see it fail: leave out either condition of now or state.
+ */
+static void test_trial_fails_late(void **state)
+{
+	struct health h = {};
+	uint64_t now_ms;
+
+	bring_down(&h);
+	now_ms = retry_of(&h);
+	assert_int_equal(health_begin(&h, now_ms), HEALTH_IS_TRIAL);
+	health_given_up(&h, HEALTH_IS_TRIAL, now_ms);
+	assert_false(fail_at(&h, now_ms + 1));
+	assert_in_range(retry_of(&h) - now_ms - 1, 2 * HEALTH_BACKOFF_MS * 3 / 4,
+			2 * HEALTH_BACKOFF_MS * 5 / 4);
+	now_ms = retry_of(&h);
+	fail_at(&h, now_ms - 1);
+	health_given_up(&h, HEALTH_IS_TRIAL, now_ms - 1);
+	assert_int_equal(retry_of(&h), now_ms);
+}
+
 /* To see it fail: do not double the back-off; do not limit it. */
 static void test_backoff_is_doubled(void **state)
 {
@@ -207,6 +246,8 @@ int main(void)
 		cmocka_unit_test(test_failures_in_a_row),
 		cmocka_unit_test(test_one_trial),
 		cmocka_unit_test(test_trial_given_up),
+		cmocka_unit_test(test_trial_answered),
+		cmocka_unit_test(test_trial_fails_late),
 		cmocka_unit_test(test_backoff_is_doubled),
 		cmocka_unit_test(test_since),
 		cmocka_unit_test(test_figures),

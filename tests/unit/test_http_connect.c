@@ -182,7 +182,9 @@ static void test_statuses(void **state)
 			error = list[i].status == status ? list[i].error : error;
 		snprintf(answer, sizeof(answer), "HTTP/1.1 %d No\r\n\r\nbody", status);
 		run(answer, &o);
-		assert_int_equal(o.result, error ? HANDSHAKE_ERROR : HANDSHAKE_UNUSABLE);
+		assert_int_equal(o.result, error	   ? HANDSHAKE_ERROR
+					   : status == 407 ? HANDSHAKE_UNUSABLE
+							   : HANDSHAKE_NOT_SERVED);
 		assert_int_equal(o.error, error ? error : status == 407 ? EACCES : EPROTO);
 		assert_non_null(strstr(o.why, " No"));
 	}

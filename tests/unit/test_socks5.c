@@ -151,7 +151,7 @@ static void test_replies(void **state)
 		const char answer[] = { 5, 0, 5, (char)reply };
 
 		assert_ends(answer, sizeof(answer),
-			    errors[reply] ? HANDSHAKE_ERROR : HANDSHAKE_UNUSABLE,
+			    errors[reply] ? HANDSHAKE_ERROR : HANDSHAKE_NOT_SERVED,
 			    errors[reply] ? errors[reply] : EPROTO);
 	}
 }
