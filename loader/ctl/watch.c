@@ -66,7 +66,6 @@ struct watch {
 	struct watch_owners *owners;
 	struct watch_lines lines;
 	int texts_fd, failed_fd; /* map_rule_texts, map_failed */
-	uint64_t listed_ns;	 /* see watch_join_add() */
 	struct upstream_names upstreams;
 	uint64_t began_ms, checked_ms, reported_ms;
 	uint64_t counts[_CONN_VERDICT_MAX], inbound, failed, lost;
@@ -230,7 +229,8 @@ static int add_earlier(const struct conn_row *row, void *data)
 {
 	struct watch *watch = data;
 
-	watch_join_add(watch->join, row, row->started_ns, watch->listed_ns);
+	/* The row has just been read: what was reported until now is about this connection. */
+	watch_join_add(watch->join, row, row->started_ns, watch->rings ? monotonic_kernel_ns() : 0);
 	return 0;
 }
 
@@ -469,7 +469,6 @@ static int begin(struct watch *watch)
 	if (r < 0)
 		return r;
 	watch->began_ms = watch->checked_ms = monotonic_coarse_ms();
-	watch->listed_ns = monotonic_kernel_ns();
 	connections_read(dir, add_earlier, watch, NULL);
 	return 0;
 }

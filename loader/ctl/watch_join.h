@@ -47,8 +47,8 @@ void watch_join_free(struct watch_join *join);
 void watch_join_event(struct watch_join *join, const struct tproxy_watch_head *event, size_t size);
 /*
  * Takes a connection that began before the watch; started() is not called for it. Call it for all
- * connections before the rings are opened, with @watched_ns 0, and again afterwards, with the time
- * (CLOCK_MONOTONIC) at which reading them began. A connection that ended in between may have no
+ * connections before the rings are opened, with @watched_ns 0, and again afterwards, with a time
+ * (CLOCK_MONOTONIC) after the connection was read. A connection that ended in between may have no
  * event: watch_join_drop_gone() drops it after the first pass. One that began in between has all
  * its events, from which it is reported.
  */

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -298,8 +299,11 @@ def test_exit_status(loaded, run, status):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL,
                                     signal.SIGUSR1])
-def test_ended_by_a_signal(loaded, run, number):
+def test_ended_by_a_signal(request, loaded, run, number):
     """The signal ends the process that the caller waits for."""
+    if number == signal.SIGHUP:  # ignored under nohup, also by the processes of the tests
+        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+        signal.signal(number, signal.SIG_DFL)
     assert run("sh", "-c", f"kill -{int(number)} $$").status == -number
     nothing_is_left(loaded)
 
