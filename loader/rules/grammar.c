@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "errno_name.h"
 #include "parsed.h"
 #include "source.h"
 #include "text.h"
@@ -271,7 +272,7 @@ static bool parse_part(struct grammar *g, struct parsed_rule *rule)
 /* Parses the errno of "refuse", if there is one. */
 static bool parse_errno(struct grammar *g, struct parsed_rule *rule)
 {
-	char names[VALUE_EXPECTED_LEN];
+	char names[ERRNO_NAMES_LEN];
 
 	if (rule->action != TPROXY_RULE_REFUSE)
 		return true;
@@ -280,7 +281,7 @@ static bool parse_errno(struct grammar *g, struct parsed_rule *rule)
 		return true;
 	rule->error = value_errno(&g->token);
 	if (!rule->error)
-		return expected(g, value_errnos(names, sizeof(names)));
+		return expected(g, errno_names(names));
 	advance(g);
 	return true;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "errno_name.h"
 #include "parse.h"
 #include "token.h"
 #include "util.h"
@@ -19,21 +20,6 @@
 #define USER_NAME_MAX_LEN 255
 /* -1 is no id: setresuid(2) and chown(2) leave the id as it is. */
 #define ID_MAX (UINT32_MAX - 1)
-
-static const struct {
-	const char *name;
-	uint16_t number;
-} errnos[] = {
-	{ "ECONNREFUSED", ECONNREFUSED },
-	{ "EACCES", EACCES },
-	{ "EPERM", EPERM },
-	{ "ENETUNREACH", ENETUNREACH },
-	{ "EHOSTUNREACH", EHOSTUNREACH },
-	{ "ETIMEDOUT", ETIMEDOUT },
-	{ "ECONNRESET", ECONNRESET },
-	{ "ENETDOWN", ENETDOWN },
-	{ "EADDRNOTAVAIL", EADDRNOTAVAIL },
-};
 
 static bool is_name_char(char c)
 {
@@ -60,26 +46,13 @@ bool value_is_errno(const struct token *token)
 
 uint16_t value_errno(const struct token *token)
 {
-	size_t i;
+	char name[sizeof("EADDRNOTAVAIL")];
 
-	for (i = 0; i < ARRAY_SIZE(errnos); i++) {
-		if (token_is(token, errnos[i].name))
-			return errnos[i].number;
-	}
-	return 0;
-}
-
-char *value_errnos(char *buf, size_t size)
-{
-	size_t i, used = 0;
-
-	for (i = 0; i < ARRAY_SIZE(errnos) && used < size; i++)
-		used += (size_t)snprintf(buf + used, size - used, "%s%s",
-					 i == 0			       ? ""
-					 : i == ARRAY_SIZE(errnos) - 1 ? " or "
-								       : ", ",
-					 errnos[i].name);
-	return buf;
+	if (token->len >= sizeof(name))
+		return 0;
+	memcpy(name, token->text, token->len);
+	name[token->len] = '\0';
+	return (uint16_t)errno_from_name(name);
 }
 
 /* Writes what was expected. Its value is -EINVAL. */

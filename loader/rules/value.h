@@ -27,8 +27,6 @@ int value_read(enum parsed_condition condition, const struct token *token, struc
 bool value_is_errno(const struct token *token);
 /* Returns 0 if a rule cannot refuse with this error. */
 uint16_t value_errno(const struct token *token);
-/* Writes the errnos that a rule can refuse with: "EACCES, EPERM or ECONNREFUSED". Returns buf. */
-char *value_errnos(char *buf, size_t size);
 
 /* Returns true if a rule or a set may have this name, which with its NUL fits into @size bytes. */
 bool value_is_name(const char *name, size_t len, size_t size);

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "read_all.h"
 #include "util.h"
 
 /* What is read at most: a password, "\r\n", and one byte more, which shows that it is longer. */
@@ -138,25 +139,6 @@ static int check_text(const char *path, const uint8_t *page, size_t len, size_t 
 	return 0;
 }
 
-/* Reads READ_MAX bytes, or all that there are. Returns their number or -errno. */
-static ssize_t read_bytes(int fd, uint8_t *page)
-{
-	size_t len = 0;
-	ssize_t n;
-
-	while (len < READ_MAX) {
-		n = read(fd, page + len, READ_MAX - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	return (ssize_t)len;
-}
-
 static const char *hint(int error)
 {
 	return error == EACCES ? "; the relay's user must own the file, or use "
@@ -186,7 +168,7 @@ static int read_secret(const char *path, mode_t forbidden, struct secret **ret_s
 		r = errno;
 		return refuse(error, r, "no page for the password in '%s': %s", path, strerror(r));
 	}
-	n = read_bytes(fd, secret->page);
+	n = read_all(fd, secret->page, READ_MAX);
 	if (n < 0)
 		r = refuse(error, (int)-n, "cannot read '%s': %s", path, strerror((int)-n));
 	else

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "read_all.h"
 #include "util.h"
 
 /* Opens the file and checks its kind and size. Returns a descriptor, or -errno with *ret_text. */
@@ -38,25 +39,6 @@ static int open_file(const char *path, struct stat *ret_stat, const char **ret_t
 	return TAKE_FD(fd);
 }
 
-/* Reads to the end of the file, at most size bytes. Returns their number or -errno. */
-static ssize_t read_bytes(int fd, char *bytes, size_t size)
-{
-	size_t len = 0;
-	ssize_t n;
-
-	while (len < size) {
-		n = read(fd, bytes + len, size - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		len += (size_t)n;
-	}
-	return (ssize_t)len;
-}
-
 /* Reads the file into memory that the caller frees. Returns its length, or -errno with *ret_text.
  */
 static ssize_t read_file(const char *path, char **ret_bytes, struct stat *ret_stat,
@@ -69,7 +51,7 @@ static ssize_t read_file(const char *path, char **ret_bytes, struct stat *ret_st
 	if (fd < 0)
 		return fd;
 	bytes = malloc((size_t)ret_stat->st_size + 1);
-	n = bytes ? read_bytes(fd, bytes, (size_t)ret_stat->st_size + 1) : -ENOMEM;
+	n = bytes ? read_all(fd, bytes, (size_t)ret_stat->st_size + 1) : -ENOMEM;
 	if (n > ret_stat->st_size) {
 		*ret_text = "it grew while it was read";
 		n = -EAGAIN;
