@@ -19,7 +19,7 @@
  * idle. The kernel buffers at most TLS_PAIR_BUFFER of the pair in each direction.
  *
  * A home is the set of bridges of one thread. All functions of a home and its bridges run in that
- * thread. A context is shared by all threads.
+ * thread. A context (tls_context.h) is shared by all threads.
  */
 #ifndef TPROXY_TLS_H
 #define TPROXY_TLS_H
@@ -29,36 +29,13 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "tls_context.h"
+
 struct event;
 struct event_base;
 
 /* Send buffer of each end of a pair, as the kernel accounts it. */
 #define TLS_PAIR_BUFFER (256 * 1024)
-/* Size of a text that tells why TLS failed. It may have the path of a file. */
-#define TLS_WHY_LEN 512
-
-struct tls_settings {
-	const char *name; /* host name or numeric address that the certificate must have; the host
-			     name is sent as SNI */
-	const char *ca;	  /* file of trusted certificates (PEM); NULL or empty: the system's */
-	bool verify;	  /* false: any certificate is accepted */
-};
-
-/* What the connections to one upstream have in common: trusted certificates, the last session. */
-struct tls_context;
-
-/*
- * Creates a context, with one reference. Any thread. Returns 0 or -errno, and then a text in why.
- * Does not log.
- */
-int tls_context_new(const struct tls_settings *settings, struct tls_context **ret_context,
-		    char why[TLS_WHY_LEN]);
-/* Any thread. NULL is ignored by unref. Bridges keep references of their own. */
-struct tls_context *tls_context_ref(struct tls_context *context);
-void tls_context_unref(struct tls_context *context);
-
-/* True if the file of trusted certificates has changed since it was read. Any thread. */
-bool tls_context_is_stale(const struct tls_context *context);
 
 struct tls_bridge;
 
