@@ -41,7 +41,10 @@ struct passed6 {
 static __u64 passed4[1 << PASSED4_BITS]; /* high half: number of changes; low half: address */
 static struct passed6 passed6[1 << PASSED6_BITS];
 
-/* Orders the reads before it and those after it. BPF has no other barrier before 6.15. */
+/*
+ * Orders the reads before it and those after it. Before 6.15, which has load-acquire, only atomic
+ * instructions that return a value are barriers in BPF.
+ */
 static __always_inline void passed_barrier(void)
 {
 	__u32 word = 0, before;

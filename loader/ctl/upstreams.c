@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * tproxyctl upstreams: the upstreams of the relay, which of them are up, since when and why not.
- * The relay alone knows that: it is asked at its admin address (--admin there) for /upstreams.json.
+ * Only the relay knows that. It is asked for /upstreams.json at the address of its option --admin.
  */
 #include <errno.h>
 #include <inttypes.h>

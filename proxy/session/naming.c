@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See naming.h. There are three steps, and a naming may be over after each: sniff, decide, and, if
+ * See naming.h. There are three steps, and a naming may end after each: sniff, decide, and, if
  * the decision depends on the address, ask the resolver and decide again. Only one thing is waited
  * for at a time.
  */

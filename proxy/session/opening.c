@@ -4,15 +4,15 @@
  * route_of() for the route. A direct session connects here, in CONNECTING: no allocation, and no
  * system call but connect() and, if that takes time, an event. A session with an upstream gives its
  * prepared socket to a dial (dial.h), in DIALLING, and gets a connected one back in on_dialled().
- * Both then call opened(), and that session_start_relaying().
+ * Both then call opened(), which calls session_start_relaying().
  *
  * A session whose destination is to be named (naming.h) waits in SNIFFING for that, because the
  * route may depend on the name. If it does not, the session connects meanwhile, and opened() waits
  * for the name: the client's bytes are looked at before they are read.
  *
- * One timeout, --connect-timeout, is for all of it but the wait for the name, which has its own. A
- * session that is being opened is on the probe list: if the client resets, the session ends, and
- * its dial with it.
+ * --connect-timeout bounds all of it except the wait for the name, which has limits of its own
+ * (naming.h). A session that is being opened is on the probe list: if the client resets, the
+ * session ends, and its dial with it.
  */
 #include "opening.h"
 
@@ -254,7 +254,7 @@ static bool pass_mark(struct session *s, uint32_t mark)
 	return false;
 }
 
-/* The rule names an upstream that is not configured: another route would not be what it says. */
+/* The rule names an upstream that is not configured: no other route is what the rule says. */
 static void refuse_unknown(struct session *s, uint32_t id)
 {
 	char dst[FORMAT_ENDPOINT_LEN];
@@ -292,7 +292,7 @@ static void take_route(struct session *s, const struct opening *o)
 	}
 }
 
-/* A line of [names] refuses the connection. Others to this address may have other names. */
+/* A line of [names] refuses the connection. Others to this address may have another name. */
 static void refuse_name(struct session *s, const struct name_decision *decision)
 {
 	char dst[FORMAT_ENDPOINT_LEN];

@@ -2,8 +2,8 @@
 /*
  * An attempt of a dial (dial.h), at one address of one upstream: connect(), TLS if the upstream has
  * it, then the handshakes of its protocol, one after the other. It ends with a socket over which
- * bytes reach the destination, or with the reason why there is none. It decides nothing else, does
- * not log, and reports to no health: that is the dial's.
+ * bytes reach the destination, or with the reason why there is none. It decides nothing else. The
+ * dial logs, and reports to the health of the upstream.
  */
 #ifndef TPROXY_ATTEMPT_H
 #define TPROXY_ATTEMPT_H

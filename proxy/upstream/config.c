@@ -5,7 +5,7 @@
  * take the key, which is checked when all keys of the section are known: `type` need not be first.
  *
  * What a message about two sections or two keys needs, such as the line of a key, is in the reader
- * and ends with it. upstream_reader_check() is a list of questions about one upstream each.
+ * and ends with it. upstream_reader_check() runs a list of checks on each upstream.
  */
 #include "config.h"
 

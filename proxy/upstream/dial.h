@@ -8,8 +8,9 @@
  *
  * Nothing of the client is read before that, so any attempt can be the first or the last one.
  *
- * An upstream that refuses the destination ends the dial: another one would not know better. One
- * that does not serve the request (HANDSHAKE_NOT_SERVED) is left for the next one, for good. If no
+ * An upstream that refuses the destination ends the dial: the error is the destination's, so no
+ * other upstream is tried. After an upstream that does not serve the request
+ * (HANDSHAKE_NOT_SERVED) the next one is tried, and this dial does not return to the first. If no
  * attempt succeeds, or all upstreams are down, the policy of the dialled upstream or group decides
  * (upstream_conf::when_down).
  *
@@ -45,8 +46,8 @@ void dial_start(const struct dial_request *request, struct dial **ret_dial);
 void dial_free(struct dial *dial);
 
 /*
- * The session's time is over. An upstream that has not answered counts as failed. Calls done with
- * ETIMEDOUT.
+ * The session's timeout has expired. An upstream that has not answered counts as failed. Calls done
+ * with ETIMEDOUT.
  */
 void dial_expire(struct dial *dial);
 

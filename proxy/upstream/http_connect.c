@@ -2,7 +2,7 @@
 /*
  * HTTP CONNECT (RFC 9110, 9.3.6), with Basic authentication if the upstream has a user.
  *
- * The destination is asked for by the target's name if there is one, else by its address. The
+ * The request has the target's name if there is one, otherwise the destination's address. The
  * answer may have 16 KiB up to its blank line, interim (1xx) answers included. What follows the
  * blank line belongs to the tunnel. Every 2xx opens it.
  *
@@ -14,16 +14,16 @@
  *   504                                         ETIMEDOUT
  *
  * tinyproxy 1.11 answers 500 and Squid 5 answers 503 whatever error connect() gave. So two header
- * fields that name the error precede the status: X-Squid-Error, which Squid adds with its errno,
- * and Proxy-Status (RFC 9209). They are read with every status from 500 on.
+ * fields that name the error take precedence over the status: X-Squid-Error, which Squid adds with
+ * its errno, and Proxy-Status (RFC 9209). They are read with every status from 500 on.
  *
  * All other statuses, such as 400, 405 and 429, say that the upstream does not serve this request.
- * With 407 it serves nothing, and 101 breaks the protocol: the dial is broken. Credentials are sent
- * at once and once only, so a 407 ends the handshake.
+ * 407 says that it serves nothing, and 101 breaks the protocol: HANDSHAKE_UNUSABLE. Credentials are
+ * sent with the first request, so no second one follows a 407.
  *
  * The answer is read byte by byte into one line, which is looked at when it is complete: the status
- * line, then each header field, up to the empty line. A longer line is cut, as no field that is
- * looked at is so long. Lines end with CR LF, or with LF alone (RFC 9112, 2.2).
+ * line, then each header field, up to the empty line. A longer line is cut: no field that is
+ * looked at is that long. Lines end with CR LF, or with LF alone (RFC 9112, 2.2).
  */
 #include "handshake.h"
 

@@ -8,8 +8,8 @@
  * and at most 1 h after the last answer. If that fails, the old addresses stay, and the question is
  * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer.
  *
- * A question (resolver_ask()) is answered once. Answers are remembered by the same TTL, failures
- * for 1 s, of at most RESOLVER_REMEMBERED_MAX names.
+ * A question (resolver_ask()) is answered once. Its answer is remembered for its TTL, within the
+ * same limits, and a failure for 1 s. At most RESOLVER_REMEMBERED_MAX names are remembered.
  *
  * The sockets of c-ares are marked by resolver_config::mark before they connect, so that the kernel
  * half does not redirect them to this relay.
@@ -73,8 +73,9 @@ void resolver_remove(struct resolver *resolver, struct resolved *resolved);
 size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max);
 /*
  * Returns 0 if the last question was answered, or the negative errno of its failure: -ENOENT (there
- * is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED (no server answers usefully),
- * -EIO; -EINPROGRESS before the first answer. *ret_age_ms: since the last answer. Any thread.
+ * is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED (the servers cannot be reached,
+ * or give no answer), -EIO; -EINPROGRESS before the first answer. *ret_age_ms: since the last
+ * answer. Any thread.
  */
 int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms);
 

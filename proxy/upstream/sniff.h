@@ -3,10 +3,10 @@
  * Sniffing: the relay looks at the first bytes of a client for the name of the destination. The
  * bytes are not consumed, they stay in the socket.
  *
- * This is done on ports where the client speaks first. A wait for the client
- * ends after SNIFF_WAIT_MS. A destination whose client has sent nothing by then is remembered for
- * SNIFF_SILENT_MS: the server speaks first there. The next clients of the same user are not waited
- * for, but what they have sent already is looked at.
+ * This is done on ports where the client speaks first. A wait for the client ends after
+ * SNIFF_WAIT_MS. A destination whose client has sent nothing by then is remembered for
+ * SNIFF_SILENT_MS: the server speaks first there. The relay does not wait for the next clients of
+ * the same user there, but looks at what they have sent already.
  */
 #ifndef TPROXY_SNIFF_H
 #define TPROXY_SNIFF_H
@@ -38,7 +38,7 @@ enum sniff_result sniff_name(const void *data, size_t len, struct sniffed *ret);
 
 struct sniff;
 
-/* The wait is over: the owner calls sniff_end(). In the thread of the base. */
+/* Called when the wait has ended, in the thread of the base. The owner calls sniff_end(). */
 typedef void (*sniff_done_fn)(void *arg);
 
 /* A client whose bytes are looked at. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the first bytes of a client tell: the result of the parsers in tls_hello.h and http_host.h.
+/*
+ * What the first bytes of a client tell: the result of the parsers in tls_hello.h, http_host.h and
+ * h2_authority.h.
  */
 #ifndef TPROXY_SNIFFED_H
 #define TPROXY_SNIFFED_H

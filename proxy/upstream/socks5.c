@@ -2,7 +2,7 @@
 /*
  * SOCKS5 (RFC 1928), with user and password if the upstream has them (RFC 1929).
  *
- * The destination is asked for by the target's name if there is one, else by its address. With
+ * The request has the target's name if there is one, otherwise the destination's address. With
  * `pipeline = yes` the request is sent together with what precedes it. This saves a round trip. It
  * is not the default, since a server that takes one message from each recv() loses the request, as
  * microsocks 1.0.3 does, and the handshake then hangs.
@@ -17,8 +17,8 @@
  *   0x06 TTL expired                       ETIMEDOUT
  *
  * All other replies, 0x07 (command not supported) and 0x08 (address type not supported) among them,
- * say that the upstream does not serve this request: a proxy without IPv6 serves other ones. The
- * dial is broken if user and password are refused.
+ * say that the upstream does not serve this request: a proxy without IPv6 serves other ones. If it
+ * refuses user and password, it serves nothing (HANDSHAKE_UNUSABLE).
  *
  * Each answer of the server consists of parts whose length is known when the part begins. The state
  * counts the bytes of the part that are still to come, so an answer may arrive in pieces of any

@@ -12,7 +12,7 @@
  *   tls_done_fn with an error           <-      reset, FIN without close_notify, bad record
  *
  * A stream that ends without close_notify may have been cut off by anyone on the path: it is
- * reported as an error, never as an end of file.
+ * reported as an error, never as a FIN.
  *
  * Each direction waits either to read or to write: this is the back-pressure. A bridge keeps at
  * most 16 KiB in each direction, and OpenSSL about 50 KiB while it works on records, 15 KiB while
