@@ -109,6 +109,8 @@ static void add_connection(struct json_object *to, const struct top *top,
 	json_add_address(to, "destination", &conn->dst);
 	add_text(to, "verdict", top, conn, TOP_VERDICT);
 	add_text_or_null(to, "rule", top, conn, TOP_RULE);
+	if (*conn->upstream)
+		add_text(to, "upstream", top, conn, TOP_VIA);
 	add_text_or_null(to, "state", top, conn, TOP_STATE);
 	json_add_number(to, "rtt_us", conn->rtt_us);
 	json_add_number(to, "age_ms", conn->age_ms);

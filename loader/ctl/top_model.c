@@ -355,6 +355,9 @@ const char *top_model_text(const struct top_names *names, const struct conn_row 
 	case TOP_RULE:
 		snprintf(buf, TOP_TEXT_LEN, "%s", *conn->rule ? conn->rule : "-");
 		return buf;
+	case TOP_VIA:
+		snprintf(buf, TOP_TEXT_LEN, "%s", *conn->upstream ? conn->upstream : "-");
+		return buf;
 	case TOP_VERDICT:
 		snprintf(buf, TOP_TEXT_LEN, "%s", conn_verdict_name(conn->verdict));
 		return buf;
@@ -378,8 +381,8 @@ static bool matches(const struct top_model *model, const struct top_view *view,
 	/* The first one is all that the view by traffic has. */
 	static const enum top_column searched[] = { TOP_CGROUP, TOP_COMMAND, TOP_DESTINATION,
 						    TOP_USER,	TOP_PID,     TOP_VERDICT,
-						    TOP_RULE,	TOP_STATE,   TOP_SOURCE,
-						    TOP_ID };
+						    TOP_RULE,	TOP_VIA,     TOP_STATE,
+						    TOP_SOURCE, TOP_ID };
 	const size_t n = view->by == TOP_BY_TRAFFIC ? 1 : ARRAY_SIZE(searched);
 	char buf[TOP_TEXT_LEN], number[16];
 	size_t i;
@@ -505,6 +508,8 @@ static int compare_texts(const struct top_names *names, const struct conn_row *a
 		return strcmp(names->cgroup(names->data, a), names->cgroup(names->data, b));
 	case TOP_RULE:
 		return strcmp(a->rule, b->rule);
+	case TOP_VIA:
+		return strcmp(a->upstream, b->upstream);
 	case TOP_VERDICT:
 		return strcmp(conn_verdict_name(a->verdict), conn_verdict_name(b->verdict));
 	case TOP_STATE:
@@ -525,6 +530,7 @@ static bool is_text(enum top_column column)
 	case TOP_USER:
 	case TOP_VERDICT:
 	case TOP_RULE:
+	case TOP_VIA:
 	case TOP_STATE:
 	case TOP_SOURCE:
 		return true;

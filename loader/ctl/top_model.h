@@ -60,6 +60,7 @@ enum top_column {
 	TOP_AGE,
 	TOP_VERDICT,
 	TOP_RULE,
+	TOP_VIA,
 	TOP_STATE,
 	TOP_SOURCE,
 	TOP_ID,

@@ -57,11 +57,14 @@ static const char *cgroup_name(void *data, const struct conn_row *conn)
 static int add_connection(const struct conn_row *row, void *data)
 {
 	struct top *top = data;
-	const struct top_source *source = top->source;
+	struct top_source *source = top->source;
+	struct conn_row named;
 
 	if (!filter_matches(&source->options->filter, row))
 		return 0;
-	return top_model_add(top->model, row);
+	named = *row;
+	upstream_names_set(&source->upstreams, &named);
+	return top_model_add(top->model, &named);
 }
 
 static int sample_connections(struct top *top)
@@ -77,7 +80,10 @@ static int sample_connections(struct top *top)
 		bpffs_sweep(pin_dir);
 	top->note[0] = '\0';
 	top_model_begin(top->model);
+	/* For each sample: rules that are loaded meanwhile may name an id. */
+	upstream_names_open(pin_dir, &source->upstreams);
 	r = connections_read(pin_dir, add_connection, top, &from);
+	upstream_names_close(&source->upstreams);
 	if (r == 0)
 		r = top_model_end(top->model, monotonic_kernel_ns() / 1000000);
 	top->table.has_bytes = r == 0 && from == CONNECTIONS_LIVE;
@@ -114,6 +120,7 @@ int top_source_init(struct top_source *source, const struct ctl_options *options
 {
 	*source = (struct top_source){
 		.options = options,
+		.upstreams = UPSTREAM_NAMES_NULL,
 		.users = { .lookup = look_up_user },
 		.cgroups = { .lookup = look_up_cgroup },
 		.connections = top_model_create(&top->names),

@@ -4,6 +4,7 @@
 #define TPROXY_CTL_TOP_SOURCE_H
 
 #include "host/name_cache.h"
+#include "state/upstream_names.h"
 #include "top_model.h"
 #include "top_traffic.h"
 
@@ -13,6 +14,7 @@ struct top;
 struct top_source {
 	const struct ctl_options *options;
 	struct name_cache users, cgroups;
+	struct upstream_names upstreams;	 /* open while a sample is taken */
 	struct top_model *connections, *traffic; /* owned; traffic: of TOP_BY_TRAFFIC */
 	struct top_traffic counts;
 };

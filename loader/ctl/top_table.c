@@ -39,6 +39,7 @@ const char *const top_column_names[_TOP_COLUMN_MAX + 1] = {
 	[TOP_AGE] = "age",
 	[TOP_VERDICT] = "verdict",
 	[TOP_RULE] = "rule",
+	[TOP_VIA] = "via",
 	[TOP_STATE] = "state",
 	[TOP_SOURCE] = "source",
 	[TOP_ID] = "id",
@@ -69,15 +70,16 @@ static const struct {
 	[TOP_AGE] = { "AGE", 8, true },
 	[TOP_VERDICT] = { "VERDICT", 10, false },
 	[TOP_RULE] = { "RULE", 8, false },
+	[TOP_VIA] = { "VIA", 8, false },
 	[TOP_STATE] = { "STATE", 11, false },
 	[TOP_SOURCE] = { "SOURCE", 21, false },
 	[TOP_ID] = { "ID", 8, false },
 };
 
 static const enum top_column of_connection[] = {
-	TOP_PID,  TOP_COMMAND, TOP_USER, TOP_TX_RATE, TOP_RX_RATE, TOP_DESTINATION,
-	TOP_TX,	  TOP_RX,      TOP_RTT,	 TOP_AGE,     TOP_VERDICT, TOP_STATE,
-	TOP_RULE, TOP_SOURCE,  TOP_ID,	 TOP_CGROUP,
+	TOP_PID,  TOP_COMMAND, TOP_USER,   TOP_TX_RATE, TOP_RX_RATE, TOP_DESTINATION,
+	TOP_TX,	  TOP_RX,      TOP_RTT,	   TOP_AGE,	TOP_VERDICT, TOP_STATE,
+	TOP_RULE, TOP_VIA,     TOP_SOURCE, TOP_ID,	TOP_CGROUP,
 };
 static const enum top_column of_program[] = {
 	TOP_COMMAND, TOP_CONNECTIONS, TOP_NEW_RATE, TOP_TX_RATE, TOP_RX_RATE, TOP_TX, TOP_RX,
