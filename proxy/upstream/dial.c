@@ -13,6 +13,8 @@
  * succeeded when the upstream has accepted this host (on_accepted()), whatever the destination does
  * then. A protocol that says nothing before the destination answers lets another trial begin every
  * trial_ms (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them.
+ * A protocol that owes an answer of its own has failed the trial after answer_ms, while the attempt
+ * goes on: it holds the place of the trial no longer than that.
  *
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
  * answered while more places are left, or to walk again if the policy is to wait.
@@ -382,7 +384,10 @@ static void set_trial_timer(struct dial *d)
 	}
 }
 
-/* Lets others begin beside the trials that wait for no answer of the upstream's own. */
+/*
+ * Lets others begin beside the trials that wait for no answer of the upstream's own, and ends those
+ * that have waited for one too long.
+ */
 static void on_trial_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dial *d = arg;
@@ -392,8 +397,12 @@ static void on_trial_timer(evutil_socket_t fd, short what, void *arg)
 		struct attempt *a = &d->attempts[i];
 		struct place *p = d->place_of[i];
 
-		if (!is_trial(d, i) || (attempt_is_unanswered(a) && !attempt_is_in_queue(a)))
+		if (!is_trial(d, i))
 			continue;
+		if (attempt_is_unanswered(a) && !attempt_is_in_queue(a)) {
+			judge_silence(a, p, /* expired= */ false);
+			continue;
+		}
 		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
 		p->permit = HEALTH_ALLOWED;
 	}

@@ -656,6 +656,32 @@ static void test_unanswered_trial_makes_no_room(void **state)
 	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
 }
 
+/*
+ * It does not hold the trial for the whole dial: after answer_ms the trial has failed. The attempt
+ * goes on, and its late answer counts. To see it fail: do not call judge_silence() in
+ * on_trial_timer().
+ */
+static void test_unanswered_trial_fails(void **state)
+{
+	struct fixture *f = *state;
+
+	dial_times.trial_ms = 5;
+	dial_times.answer_ms = 20;
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	bring_down(f);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_trial_over(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	assert_int_equal(f->done, 0);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+}
+
 static void test_when_down_direct(void **state)
 {
 	struct fixture *f = *state;
@@ -1000,6 +1026,7 @@ int main(void)
 		dial_test(test_trial_ends_when_accepted),
 		dial_test(test_silent_trial_makes_room),
 		dial_test(test_unanswered_trial_makes_no_room),
+		dial_test(test_unanswered_trial_fails),
 		dial_test(test_when_down_direct),
 		dial_test(test_when_down_direct_fails_too),
 		dial_test(test_when_down_wait),
