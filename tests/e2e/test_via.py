@@ -20,6 +20,7 @@ from ruling import load_rules, show
 from test_abi import TPROXY_SO_CONN, relay  # fixture
 from test_explain import documents_of
 from test_run_rules import ATTEMPT, explained, of_rules
+from test_top import DELAY
 from test_watch import watch  # fixture
 from tproxyctl import binary, ctl  # fixtures
 
@@ -158,9 +159,11 @@ def test_run_refused(bed, binary):
     refused(["--via", "tor", "--pin-dir", bed.pins.path / "none"], "--pin-dir", place=bed.client)
 
 
-def test_negative_cache(loaded, ctl, asked):
-    """What one upstream cannot reach, another one may. To see it fail: leave the upstream out of
-    failed_key in bpf/connect.bpf.h."""
+def test_negative_cache(loaded, binary, ctl, asked):
+    """What one upstream cannot reach, another one may. explain looks where connect() does, also for
+    the upstream of a command. To see it fail: leave the upstream out of failed_key in
+    bpf/connect.bpf.h, or in gather_history() of loader/ctl/gather.c; let gather_rules() of the
+    latter ignore what is advised."""
     load_rules(loaded, ctl, f"redirect via squid to {SERVER} port 1 uid 1", "default redirect")
     cookie = loaded.run_in(netns_cookie)
     with loaded.pins.open("map_failed") as failed:
@@ -176,6 +179,12 @@ def test_negative_cache(loaded, ctl, asked):
     assert loaded.run_in(connect, 1) == errno.ETIMEDOUT
     assert asked.accept() == (1, 0)
 
+    def verdicts(via):
+        return [(each["verdict"], each.get("errno")) for each in explained(
+            loaded, binary, ["--via", via], (SERVER, 1), place=loaded.client)]
+    assert verdicts("squid") == [("refuse", "ETIMEDOUT")]
+    assert verdicts("tor") == [("redirect", None)]
+
 
 def netns_cookie():
     with socket.socket() as sock:
@@ -190,7 +199,8 @@ signal.pause()
 
 
 def test_connections(loaded, binary, ctl, asked):
-    """connections shows the upstream, also one that a command asks for."""
+    """connections and top show the upstream, also one that a command asks for. To see it fail:
+    let add_connection() of top_source.c not call upstream_names_set()."""
     load_rules(loaded, ctl, f"redirect via squid to {SERVER} port 1 name web",
                f"redirect to {SERVER} port 2")
     for port in (1, 2):
@@ -199,6 +209,9 @@ def test_connections(loaded, binary, ctl, asked):
     shown = json.loads(ctl("connections", "--json").succeeded().out)["connections"]
     assert [(each["destination"]["port"], each.get("upstream")) for each in shown] == [
         (1, "squid"), (2, None)]
+    shown = json.loads(ctl("top", *DELAY, "--once", "--json").succeeded().out)["lines"]
+    assert {each["destination"]["port"]: each.get("upstream") for each in shown} == {
+        1: "squid", 2: None}
     [line] = ctl("connections", "--port", 1).succeeded().out.splitlines()[1:]
     assert " web via squid " in line
     words = [sys.executable, "-c", KEPT, SERVER, 3]

@@ -128,6 +128,40 @@ static void test_one_for_each_place(void **state)
 	assert_in_range(n6, ARRAY_SIZE(passed6) / 2, ARRAY_SIZE(passed6));
 }
 
+/*
+ * Of an address that has a half in common with the remembered one, at the same place, nothing is
+ * known. To see it fail: leave out one of the comparisons of addr in passed6_has().
+ */
+static void test_half_in_common(void **state)
+{
+	const __u64 one[2] = { 1, 1 };
+	__u64 network[2] = { 2, 1 }, host[2] = { 1, 2 };
+
+	while (passed6_place(network) != passed6_place(one))
+		network[0]++;
+	while (passed6_place(host) != passed6_place(one))
+		host[1]++;
+	forget_all();
+	passed6_add(N, one);
+	assert_true(passed6_has(N, one));
+	assert_false(passed6_has(N, network));
+	assert_false(passed6_has(N, host));
+}
+
+/*
+ * A CPU that finds another one writing believes nothing. To see it fail: leave out the test of the
+ * lowest bit in passed6_has().
+ */
+static void test_while_it_is_written(void **state)
+{
+	const __u64 one[2] = { 1, 1 };
+
+	forget_all();
+	passed6_add(N, one);
+	passed6_place(one)->tag |= 1;
+	assert_false(passed6_has(N, one));
+}
+
 /* --- threads */
 
 #define WRITES 2000000
@@ -198,6 +232,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_under_one_number), cmocka_unit_test(test_not_under_0),
 		cmocka_unit_test(test_families),	 cmocka_unit_test(test_one_for_each_place),
+		cmocka_unit_test(test_half_in_common),	 cmocka_unit_test(test_while_it_is_written),
 		cmocka_unit_test(test_no_halves),
 	};
 

@@ -233,13 +233,14 @@ static void begun_before(void **state)
 
 /*
  * It begins after the rings are opened and before the connections are read, so it is in both: it
- * counts once. To see it fail: leave out the comparison with listed_ns.
+ * counts once, at the same time too. To see it fail: leave out the comparison with listed_ns, or
+ * compare with `<`.
  */
 static void begun_while_reading(void **state)
 {
 	const struct conn_row row = { .id = COOKIE, .verdict = CONN_REDIRECTED };
 
-	watch_join_add(*state, &row, 500, /* watched_ns= */ 2000);
+	watch_join_add(*state, &row, 500, /* watched_ns= */ 1000);
 	do_connect(*state, 443, TPROXY_VERDICT_REDIRECTED, TPROXY_STAT_REDIRECTED);
 	do_send(*state, 443);
 	assert_string_equal(said, "S");
