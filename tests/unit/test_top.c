@@ -250,6 +250,7 @@ static void test_sort(void **state)
 
 	first.rtt_us = 100;
 	first.state = TCP_SYN_SENT;
+	snprintf(second.upstream, sizeof(second.upstream), "corp");
 	/* The ages in milliseconds may be equal. */
 	first.started_ns = 2000;
 	second.started_ns = 1000;
