@@ -13,8 +13,8 @@
  * succeeded when the upstream has accepted this host (on_accepted()), whatever the destination does
  * then. A protocol that says nothing before the destination answers lets another trial begin every
  * trial_ms (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them.
- * A protocol that owes an answer of its own has failed the trial after answer_ms, while the attempt
- * goes on: it holds the place of the trial no longer than that.
+ * If the protocol owes an answer of its own, the trial fails after answer_ms, and another one may
+ * follow; the attempt goes on.
  *
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
  * answered while more places are left, or to walk again if the policy is to wait.
@@ -129,7 +129,10 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 	fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
 }
 
-/* The dial ends before this attempt. expired: it had all the time that there is. */
+/*
+ * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all the
+ * time that there is.
+ */
 static void judge_silence(struct attempt *a, struct place *p, bool expired)
 {
 	if (attempt_is_unanswered(a) && !attempt_is_in_queue(a) &&

@@ -209,9 +209,6 @@ def test_connections(loaded, binary, ctl, asked):
     shown = json.loads(ctl("connections", "--json").succeeded().out)["connections"]
     assert [(each["destination"]["port"], each.get("upstream")) for each in shown] == [
         (1, "squid"), (2, None)]
-    shown = json.loads(ctl("top", *DELAY, "--once", "--json").succeeded().out)["lines"]
-    assert {each["destination"]["port"]: each.get("upstream") for each in shown} == {
-        1: "squid", 2: None}
     [line] = ctl("connections", "--port", 1).succeeded().out.splitlines()[1:]
     assert " web via squid " in line
     words = [sys.executable, "-c", KEPT, SERVER, 3]
@@ -220,6 +217,9 @@ def test_connections(loaded, binary, ctl, asked):
         assert asked.accept() == (3, upstream_id("tor"))
         [line] = ctl("connections", "--port", 3).succeeded().out.splitlines()[1:]
         assert f" default via #{upstream_id('tor'):08x} " in line
+        shown = json.loads(ctl("top", *DELAY, "--once", "--json").succeeded().out)["lines"]
+        assert {each["destination"]["port"]: each.get("upstream") for each in shown} == {
+            1: "squid", 2: None, 3: f"#{upstream_id('tor'):08x}"}
         program.signal(signal.SIGKILL)
 
 
