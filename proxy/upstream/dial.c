@@ -130,8 +130,8 @@ static void judge_loser(struct attempt *a, struct place *p, const struct attempt
 }
 
 /*
- * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all the
- * time that there is.
+ * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all
+ * the time that there is.
  */
 static void judge_silence(struct attempt *a, struct place *p, bool expired)
 {

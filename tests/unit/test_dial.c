@@ -580,8 +580,8 @@ static void bring_down(struct fixture *f)
 #define NEVER_MS 20000
 
 /*
- * Begins a trial of upstream "a", which was down, and reads its greeting. Only the test's own limits
- * of time may end it, however busy the machine is.
+ * Begins a trial of upstream "a", which was down, and reads its greeting. Only the test's own
+ * limits of time may end it, however busy the machine is.
  */
 static void start_trial(struct fixture *f, enum upstream_type type, uint32_t trial_ms,
 			uint32_t answer_ms)
