@@ -66,12 +66,15 @@ RULES_GLOBAL int ruleindex_search(const struct tproxy_rule_ranges *ranges, __u32
 	if (!ranges || !rows)
 		return 0;
 	for (step = TPROXY_RULE_RANGES_MAX / 2; step; step /= 2) {
-		__u64 middle = at + step - 1, difference;
+		__u64 middle = at + step - 1, difference, below;
 
 		RULES_HIDE(middle); /* Linux 6.1 loses the bound that clang computes */
 		difference = ranges->ends[middle % TPROXY_RULE_RANGES_MAX] - (__u64)value;
-		RULES_HIDE(difference);		 /* clang would make a branch of the sign */
-		at += (difference >> 63) * step; /* 1 if end < value */
+		/* clang would make a branch of the sign, then of the bit: 512 paths. */
+		RULES_HIDE(difference);
+		below = difference >> 63; /* 1 if end < value */
+		RULES_HIDE(below);
+		at += below * step;
 	}
 	RULES_HIDE(at);
 	ruleindex_keep(rows, &ranges->rows[at % TPROXY_RULE_RANGES_MAX]);
