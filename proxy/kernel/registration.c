@@ -101,6 +101,10 @@ static int make_own_sockets(struct registration *reg)
 		r = -errno;
 	else
 		r = marks_set(reg->marks_fd, reg->query_fd, TPROXY_MARK_SWEEP);
+	/* is_heard() marks it too, but the relay may end before: watchers leave marked sockets out.
+	 */
+	if (r == 0)
+		r = marks_set(reg->marks_fd, reg->probe_fd, TPROXY_MARK_LISTENER);
 	if (r < 0)
 		log_err("cannot mark a socket: %s", strerror(-r));
 	return r;

@@ -490,9 +490,9 @@ def visit_nobody():
 @pytest.mark.parametrize("marked", [True, False])
 def test_sockets_that_a_relay_closes(bed, marked):
     """They are left out, whether marked or made in the relay cgroup. A relay closes the socket of a
-    connection that its server has refused. The client's events are the connect(), the SYN, the end
-    and the release. One socket of a relay has no mark: that with which it asks sockops, and which
-    it closes when it ends. To see it fail: leave out one of the tests in closes_for_relay()."""
+    connection that its server has refused, and when it ends those with which it asks the kernel
+    half. The client's events are the connect(), the SYN, the end and the release. To see it fail:
+    leave out one of the tests in closes_for_relay(), or a mark in make_own_sockets()."""
     bed.load(scopes=[bed.top], relay_cgroup=not marked)
     relay = bed.start_relay(place=bed.client if marked else bed.relay_place)
     pretend_to_watch(bed)
@@ -500,7 +500,7 @@ def test_sockets_that_a_relay_closes(bed, marked):
     relay.signal(signal.SIGTERM)
     assert relay.wait() == 0
     interest = Interest(bed.pins)
-    assert (interest.watching, interest.lost[0]) == (1, 5 if marked else 4)
+    assert (interest.watching, interest.lost[0]) == (1, 4)
 
 
 def test_callback_flags_of_others(bed, watch):
