@@ -15,6 +15,7 @@
 #include "util.h"
 
 struct json_object;
+struct tproxy_rules;
 
 enum doctor_level {
 	DOCTOR_OK,
@@ -51,6 +52,8 @@ const char *doctor_fix_load(const struct doctor *d);
 const char *doctor_fix_relay(const struct doctor *d);
 /* Adds to the last finding how to run tproxy-load --follow. */
 void doctor_fix_follow(struct doctor *d);
+/* Adds to the last finding: @before, and the command that loads the rules from their file. */
+void doctor_fix_rules(struct doctor *d, const struct tproxy_rules *rules, const char *before);
 
 /* A limit of open files below this is a finding. A connection takes two, and some are reserved. */
 #define DOCTOR_NOFILE_FEW 4096
@@ -68,6 +71,7 @@ void doctor_attached(struct doctor *d);
 void doctor_xdp(struct doctor *d);
 void doctor_policies(struct doctor *d);
 void doctor_relay(struct doctor *d);
+void doctor_upstreams(struct doctor *d);
 void doctor_waiting(struct doctor *d);
 void doctor_usage(struct doctor *d);
 

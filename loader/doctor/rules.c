@@ -19,8 +19,7 @@
 #include "tproxy_abi.h"
 #include "util.h"
 
-/* Adds the command that loads the rules again. */
-static void fix_load(struct doctor *d, const struct tproxy_rules *rules, const char *before)
+void doctor_fix_rules(struct doctor *d, const struct tproxy_rules *rules, const char *before)
 {
 	char pin_dir[SHELL_QUOTE_LEN(PATH_MAX)], file[SHELL_QUOTE_LEN(PATH_MAX)];
 
@@ -97,8 +96,8 @@ static bool check_cgroup(struct doctor *d, const struct rules_view *view, size_t
 		d, DOCTOR_ERROR, "rules",
 		"the cgroup of '%s' was removed since the rules were loaded: the rule applies to no process, also not in a new cgroup at the same path",
 		rule->text.text);
-	fix_load(d, &view->rules,
-		 "for a cgroup that comes and goes write name:NAME into the file; then: ");
+	doctor_fix_rules(d, &view->rules,
+			 "for a cgroup that comes and goes write name:NAME into the file; then: ");
 	return false;
 }
 

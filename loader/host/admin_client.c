@@ -21,35 +21,41 @@
 #define ANSWER_MAX (4 << 20)
 #define TIMEOUT_S  5
 
+/* Connects; a relay that is stopped may have a full backlog. */
+static int connect_to(const struct sockaddr *addr, socklen_t len)
+{
+	_cleanup_close_ int fd = socket(addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const struct timeval limit = { .tv_sec = TIMEOUT_S };
+
+	if (fd < 0)
+		return -errno;
+	/* Also limits connect(2): EAGAIN of a UNIX socket, EINPROGRESS of TCP. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (connect(fd, addr, len) < 0)
+		return errno == EAGAIN || errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+	return TAKE_FD(fd);
+}
+
 static int connect_unix(const char *path)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(addr.sun_path, path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
-	return TAKE_FD(fd);
+	return connect_to((const struct sockaddr *)&addr, sizeof(addr));
 }
 
-static int connect_tcp(const union sockaddr_any *addr)
-{
-	_cleanup_close_ int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 || connect(fd, &addr->sa, sockaddr_len(addr)) < 0)
-		return -errno;
-	return TAKE_FD(fd);
-}
-
-static int connect_to(const char *address)
+int admin_client_connect(const char *address)
 {
 	union sockaddr_any addr;
 
 	if (*address == '/')
 		return connect_unix(address);
-	return parse_endpoint(address, &addr) < 0 ? -EINVAL : connect_tcp(&addr);
+	if (parse_endpoint(address, &addr) < 0)
+		return -EINVAL;
+	return connect_to(&addr.sa, sockaddr_len(&addr));
 }
 
 static int send_request(int fd, const char *document)
@@ -98,18 +104,13 @@ static const char *body_of(const char *answer, size_t len)
 	return end;
 }
 
-int admin_client_get(const char *address, const char *document, char **ret_body)
+int admin_client_ask(int fd, const char *document, char **ret_body)
 {
-	const struct timeval limit = { .tv_sec = TIMEOUT_S };
-	_cleanup_close_ int fd = connect_to(address);
 	_cleanup_free_ char *answer = NULL;
 	const char *body;
 	ssize_t len;
 	int r;
 
-	if (fd < 0)
-		return fd;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	r = send_request(fd, document);
 	if (r < 0)
 		return r;
@@ -121,4 +122,11 @@ int admin_client_get(const char *address, const char *document, char **ret_body)
 		return -EPROTO;
 	*ret_body = strdup(body);
 	return *ret_body ? 0 : -ENOMEM;
+}
+
+int admin_client_get(const char *address, const char *document, char **ret_body)
+{
+	_cleanup_close_ int fd = admin_client_connect(address);
+
+	return fd < 0 ? fd : admin_client_ask(fd, document, ret_body);
 }

@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "address.h"
 #include "parse.h"
 #include "process.h"
+#include "process_sockets.h"
 #include "util.h"
 
 #define STATE_LISTEN 0x0a /* in /proc/net/tcp */
@@ -91,53 +91,33 @@ static int add(struct listeners *to, const struct listening_socket *l, int fd)
 	return 0;
 }
 
+struct wanted {
+	pid_t pid;
+	const __u16 *ports;
+	size_t n_ports;
+	struct listeners *to;
+};
+
+/* Called for each socket of a process. */
+static int add_wanted(int fd, void *data)
+{
+	const struct wanted *wanted = data;
+	struct listening_socket l;
+
+	if (!describe(fd, &l) || !is_wanted(l.ep.port, wanted->ports, wanted->n_ports)) {
+		close(fd);
+		return 0;
+	}
+	l.pid = wanted->pid;
+	return add(wanted->to, &l, fd);
+}
+
 /* Duplicates the listening sockets of this process alone. */
 static int dup_from(pid_t pid, const __u16 *ports, size_t n_ports, struct listeners *to)
 {
-	_cleanup_closedir_ DIR *dir = NULL;
-	_cleanup_close_ int pidfd = -1;
-	char path[64], target[64];
-	struct dirent *entry;
-	struct listening_socket l;
-	int fd, r;
+	struct wanted wanted = { .pid = pid, .ports = ports, .n_ports = n_ports, .to = to };
 
-	/*
-	 * Open this first. If another process gets the number later, pidfd_getfd() fails with
-	 * ESRCH.
-	 */
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0) /* EINVAL, ENOENT: the number of a thread */
-		return errno == EINVAL || errno == ENOENT ? -ESRCH : -errno;
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	if (!dir)
-		return errno == ENOENT ? -ESRCH : -errno;
-	while ((entry = readdir(dir))) {
-		ssize_t len = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
-
-		if (len < 0 && (errno == ENOENT || errno == EINVAL))
-			continue; /* closed meanwhile; "." and ".." */
-		if (len < 0)
-			return -errno;
-		target[len] = '\0';
-		if (strncmp(target, "socket:[", 8) != 0)
-			continue;
-		fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
-		if (fd < 0) {
-			if (errno == EBADF)
-				continue; /* closed meanwhile */
-			return -errno;
-		}
-		if (!describe(fd, &l) || !is_wanted(l.ep.port, ports, n_ports)) {
-			close(fd);
-			continue;
-		}
-		l.pid = pid;
-		r = add(to, &l, fd);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return process_sockets_each(pid, add_wanted, &wanted);
 }
 
 /* Lists all processes. The caller frees *ret. */

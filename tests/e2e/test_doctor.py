@@ -15,6 +15,8 @@ import host
 import programs
 import wire
 from maps import Entry, Layout, attached, bpftool, load_connect4, pack_listen
+from ruling import load_rules
+from test_handover import start  # fixture
 from tproxyctl import apply_fix, binary, ctl, doctor, foreign, other_abi_version  # fixtures too
 
 
@@ -309,6 +311,43 @@ def test_doctor_sees_a_relay_that_is_stopped(proxied, doctor):
     host.wait_until(lambda: doctor().of("error"), "the relay is stopped")
     apply_fix(doctor().only("error", "relay", proxied.relay.pid, "stopped"))
     host.wait_until(lambda: not doctor().of("error"), "the relay runs again")
+
+
+def upstreams(bed, *names):
+    """Options of a relay that has these upstreams."""
+    path = bed.directory / f"{'-'.join(names)}.conf"
+    path.write_text("".join(f"[upstream {name}]\ntype = socks5\naddress = 127.0.0.1:9\n"
+                            for name in names))
+    return "--config", path
+
+
+def test_doctor_sees_upstreams_that_no_relay_has(loaded, doctor, ctl, start):
+    """Rules and their default name upstreams. Relays are asked at a UNIX socket and at a port; one
+    that cannot be asked may have every upstream. To see it fail: let has() in doctor/upstreams.c
+    return true; let ask_all() there compare although a relay has not answered."""
+    admin = loaded.directory / "admin"
+    admin.mkdir()
+    os.chown(admin, programs.RELAY_UID, programs.RELAY_GID)
+    start(*upstreams(loaded, "corp"), "--admin", admin / "socket")
+    load_rules(loaded, ctl, "redirect via corp port 1", "direct port 2", "redirect via tor port 3",
+               "redirect via direct port 4", "redirect via tor port 5",
+               "default redirect via other")
+    file = loaded.directory / "test.rules"
+    first, second = doctor().of("error")
+    assert f"'tor' of 'redirect via tor port 3' (line 3 of '{file}') and of 1 more" in first["what"]
+    assert f"'other' of 'default redirect via other' (line 6 of '{file}') is" in second["what"]
+    for finding in first, second:
+        assert finding["check"] == "upstreams" and f"rules load '{file}'" in finding["fix"]
+
+    elsewhere = host.Place(loaded.relay_cgroup, loaded.server_net)
+    silent = loaded.start_relay(place=elsewhere)
+    [finding] = doctor().fine().about("upstreams", "info")
+    assert f"relay {silent.pid} cannot be asked" in finding["what"] and "--admin" in finding["fix"]
+    silent.kill()
+    loaded.start_relay(*upstreams(loaded, "tor", "other"), "--admin", "127.0.0.1:8080",
+                       place=elsewhere)
+    assert doctor().fine().about("upstreams", "info"), "the port is in another namespace"
+    assert doctor(place=loaded.server).fine().about("upstreams", "ok")
 
 
 @pytest.fixture
