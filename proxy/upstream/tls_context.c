@@ -32,7 +32,7 @@ struct tls_context {
 	pthread_mutex_t lock;
 	SSL_SESSION *session; /* under lock: of the last connection, or NULL */
 	time_t session_time;
-	char *ca;	     /* file, or NULL */
+	char *ca;	     /* file of trusted certificates, or NULL */
 	struct stat ca_stat; /* before it was read: a change meanwhile is found later */
 };
 
@@ -94,16 +94,17 @@ static SSL_SESSION *session_of(struct tls_context *context)
 /* Sets the certificates to trust. */
 static int set_trust(struct tls_context *context, const char *ca, char why[TLS_WHY_LEN])
 {
-	if (!ca || !*ca) {
-		if (SSL_CTX_set_default_verify_paths(context->ctx))
-			return 0;
-		return context_failed(why, "the system's certificates", -EINVAL);
-	}
+	X509_STORE *store = SSL_CTX_get_cert_store(context->ctx);
+	int r;
+
+	if (ca && *ca)
+		r = trust_load(store, ca, &context->ca_stat, why, TLS_WHY_LEN);
+	else
+		r = trust_load_system(store, &ca, &context->ca_stat, why, TLS_WHY_LEN);
+	if (r < 0 || !ca)
+		return r;
 	context->ca = strdup(ca);
-	if (!context->ca)
-		return context_failed(why, "OpenSSL", -ENOMEM);
-	return trust_load(SSL_CTX_get_cert_store(context->ctx), ca, &context->ca_stat, why,
-			  TLS_WHY_LEN);
+	return context->ca ? 0 : context_failed(why, "OpenSSL", -ENOMEM);
 }
 
 static int set_verification(struct tls_context *context, const struct tls_settings *settings,

@@ -2,6 +2,7 @@
 """An upstream that is reached over TLS: HAProxy terminates it. Its type is `tcp`, so that
 the test has both ends of the stream, unless a proxy's protocol is part of what is tested."""
 
+import os
 import signal
 import socket
 import time
@@ -171,6 +172,28 @@ def test_wrong_name(loaded, authority, terminator, relay_via):
     proxy = terminator(listener.getsockname())
     relay_via(*lines(proxy.address, authority, name="other.example.test"))
     refused(loaded, listener, "ostname mismatch")
+
+
+def test_system_certificates(loaded, authority, terminator, relay_via):
+    """Without tls-ca the file of SSL_CERT_FILE counts. A pipe there is one line of the log, at the
+    start, with --check, and at a reload, which goes on with what was read before. To see it fail:
+    let trust_load_system() load nothing; leave O_NONBLOCK out of open_file() in trust.c."""
+    trusted = loaded.directory / "trusted.pem"
+    trusted.write_text(authority.certificate.read_text())
+    listener = loaded.listen()
+    proxy = terminator(listener.getsockname())
+    environment = {"SSL_CERT_FILE": str(trusted), "SSL_CERT_DIR": ""}
+    relay = relay_via(*lines(proxy.address, authority)[:-1], env=environment)
+    wire.exchange(*pair(loaded, listener))
+    trusted.unlink()
+    os.mkfifo(trusted)
+    says = f"SSL_CERT_FILE: cannot read '{trusted}': it is not a regular file"
+    config = loaded.directory / "upstreams.conf"
+    loaded.run_relay("--config", config, "--check", env=environment).refused(says, status=1)
+    loaded.run_relay("--config", config, env=environment).refused(says, status=1)
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: says in relay.text(), "the log has the line")
+    wire.exchange(*pair(loaded, listener))
 
 
 def test_expired(loaded, authority, terminator, relay_via):

@@ -577,6 +577,103 @@ static void test_bad_files(void **state)
 	expect_no_context("/dev/zero", -EINVAL, "it is not a regular file");
 }
 
+/* Sets where the system's certificates are. */
+static void use_system(const char *file, const char *directories)
+{
+	setenv(X509_get_default_cert_file_env(), file, 1);
+	setenv(X509_get_default_cert_dir_env(), directories, 1);
+}
+
+/*
+ * The file of SSL_CERT_FILE is opened with the same care, and noticed when it changes. To see it
+ * fail: call SSL_CTX_set_default_verify_paths() in set_trust() (it waits for a writer).
+ */
+static void test_system_file(void **state)
+{
+	const struct tls_settings settings = { .name = "proxy.example.org", .verify = true };
+	char path[] = "/tmp/tproxy-test-tls-XXXXXX", why[TLS_WHY_LEN];
+	struct tls_context *context = NULL;
+
+	write_certificate(&ca, path);
+	use_system(path, "");
+	use_context(settings.name, NULL, true);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_true(tls_context_is_stale(f.context));
+	unlink(path);
+	assert_int_equal(tls_context_new(&settings, &context, why), -ENOENT);
+	assert_return_code(mkfifo(path, 0600), errno);
+	assert_int_equal(tls_context_new(&settings, &context, why), -EINVAL);
+	unlink(path);
+	assert_null(context);
+	if (strncmp(why, "SSL_CERT_FILE: ", 15) || !strstr(why, path) ||
+	    !strstr(why, "it is not a regular file"))
+		fail_msg("\"%s\"", why);
+	start_server(serve_nothing);
+	start_bridge();
+	run_until(f.opened);
+}
+
+/* Makes DIRECTORY/HASH.N for an authority. */
+static void link_hash(const char *directory, int n, const char *to)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%08lx.%d", directory,
+		 X509_NAME_hash(X509_get_subject_name(ca.cert)), n);
+	assert_return_code(to ? symlink(to, path) : mkfifo(path, 0600), errno);
+}
+
+static void remove_directory(const char *directory)
+{
+	char path[256];
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%08lx.%d", directory,
+			 X509_NAME_hash(X509_get_subject_name(ca.cert)), i);
+		unlink(path);
+	}
+	assert_return_code(rmdir(directory), errno);
+}
+
+/*
+ * The directories of SSL_CERT_DIR, with a pipe and an expired authority of the same name before the
+ * right one. They are read when a certificate is verified, so that authorities are found that came
+ * later. To see it fail: let load_hash() stop at what trust_load() refuses; leave O_NONBLOCK out of
+ * open_file() in trust.c.
+ */
+static void test_system_directory(void **state)
+{
+	char directory[] = "/tmp/tproxy-test-tls-XXXXXX", directories[64],
+	     same[] = "/tmp/tproxy-test-tls-XXXXXX";
+	struct identity old;
+
+	assert_non_null(mkdtemp(directory));
+	make_identity(&old, &old, "authority", NULL, -1);
+	write_certificate(&old, same);
+	free_identity(&old);
+	snprintf(directories, sizeof(directories), "/nonexistent::%s", directory);
+	use_system("", directories);
+	use_context("proxy.example.org", NULL, true);
+	link_hash(directory, 0, NULL);
+	link_hash(directory, 1, same);
+	link_hash(directory, 2, ca_file);
+	start_server(serve_nothing);
+	start_bridge();
+	run_until(f.opened || f.failed);
+	remove_directory(directory);
+	unlink(same);
+	assert_string_equal(f.why, "");
+	assert_int_equal(f.opened, 1);
+}
+
+static void test_system_without(void **state)
+{
+	use_system("", "/nonexistent");
+	use_context("proxy.example.org", NULL, true);
+	refused("unable to get local issuer certificate");
+}
+
 static void make_crl(FILE *file)
 {
 	X509_CRL *crl = X509_CRL_new();
@@ -994,6 +1091,9 @@ int main(void)
 		tls_test(test_not_verified),
 		tls_test(test_bad_settings),
 		tls_test(test_bad_files),
+		tls_test(test_system_file),
+		tls_test(test_system_directory),
+		tls_test(test_system_without),
 		tls_test(test_bundle),
 		tls_test(test_not_tls),
 		tls_test(test_closed_in_handshake),
