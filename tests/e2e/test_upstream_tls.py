@@ -11,6 +11,9 @@ from functools import partial
 import pytest
 
 import host
+import host6
+import programs
+import proxies
 import wire
 from harness import SERVER
 from terminator import NAME, Authority, accepts
@@ -217,6 +220,32 @@ def test_socks5(loaded, authority, terminator, relay_via):
     """A SOCKS5 proxy behind TLS: connections reach their destination through it."""
     microsocks(loaded)
     relay_via(*lines(terminator((SERVER, 1080)).address, authority, kind="socks5"))
+    listener = loaded.listen()
+    client = loaded.connect(listener)
+    server, peer = loaded.accept(listener)
+    assert peer[0] == SERVER, "not through the proxy"
+    wire.exchange(client, server)
+
+
+@pytest.mark.needs("squid")
+def test_http(loaded, authority, terminator, relay_via):
+    """CONNECT behind TLS, with a password: connections reach their destination through Squid. It
+    is asked for nothing while the certificate has another name. To see it fail: let
+    set_verification() set no name; let nth_handshake() leave out http_connect if there is TLS."""
+    host6.give_addresses(loaded)
+    squid = proxies.squid(loaded, login=True)
+    password = loaded.directory / "password"
+    password.write_text(squid.password)
+    password.chmod(0o400)
+    os.chown(password, programs.RELAY_UID, programs.RELAY_GID)
+    address = terminator((SERVER, squid.port)).address
+    relay = relay_via(*lines(address, authority, name="other.example.test", kind="http"),
+                      f"user = {proxies.USER}", f"password-file = {password}")
+    refused(loaded, loaded.listen(), "ostname mismatch")
+    config = loaded.directory / "upstreams.conf"
+    config.write_text(config.read_text().replace("other.example.test", NAME))
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: "read the configuration again" in relay.text(), "it reloads")
     listener = loaded.listen()
     client = loaded.connect(listener)
     server, peer = loaded.accept(listener)
