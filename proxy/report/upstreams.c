@@ -13,6 +13,7 @@
 
 #include "jsonout.h"
 #include "promtext.h"
+#include "upstream/resolver.h"
 #include "upstream/upstream.h"
 #include "util.h"
 
@@ -62,7 +63,7 @@ static bool has_health(const struct upstream *u)
 static void write_address(struct jsonout *json, const struct upstream *u)
 {
 	char text[UPSTREAM_ADDR_TEXT_LEN], named[UPSTREAM_HOST_LEN + 8];
-	union upstream_addr addrs[8];
+	union upstream_addr addrs[RESOLVER_ADDRESSES_MAX];
 	size_t n, i;
 
 	if (*u->conf.host)
@@ -71,7 +72,9 @@ static void write_address(struct jsonout *json, const struct upstream *u)
 		     *u->conf.host ? named : upstream_addr_text(&u->conf.addr, text));
 	jsonout_bool(json, "tls", u->conf.tls);
 	jsonout_array(json, "resolved");
-	n = *u->conf.host ? upstream_addresses(u, addrs, ARRAY_SIZE(addrs)) : 0;
+	n = *u->conf.host
+		    ? upstream_addresses(u, upstream_good_address(u), addrs, ARRAY_SIZE(addrs))
+		    : 0;
 	for (i = 0; i < n; i++)
 		jsonout_text(json, NULL, upstream_addr_text(&addrs[i], text));
 	jsonout_end(json);

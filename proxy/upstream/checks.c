@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See checks.h. A check is an attempt (attempt.c) that ends before its handshakes. It has the
- * interval's time: if it still runs at the next tick, it has failed. The first checks of a set are
- * spread over their intervals.
+ * interval's time: if it still runs at the next tick, it has failed. If the upstream has more
+ * addresses, the next one is tried then, and the upstream has failed when the last one has. The
+ * first checks of a set are spread over their intervals.
  */
 #include "checks.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "attempt.h"
 #include "log.h"
@@ -24,6 +25,8 @@ struct check {
 	struct upstream *upstream;
 	struct attempt attempt;
 	struct event tick;
+	/* The index of the address that was tried first, and how many were tried. */
+	uint32_t first_address, n_tried;
 };
 
 struct checks {
@@ -40,22 +43,70 @@ static bool is_checked(const struct upstream *u)
 	       u->conf.type != UPSTREAM_DIRECT;
 }
 
-static void conclude(struct check *check, enum attempt_progress progress)
+/* Takes the next address that is to be tried. Returns false if there is none. */
+static bool next_address(struct check *check, union upstream_addr *ret)
+{
+	union upstream_addr found[RESOLVER_ADDRESSES_MAX];
+	const struct upstream *u = check->upstream;
+	size_t n;
+
+	if (check->n_tried == 0)
+		check->first_address = upstream_good_address(u);
+	n = upstream_addresses(u, check->first_address, found, RESOLVER_ADDRESSES_MAX);
+	if (check->n_tried >= n)
+		return false;
+	*ret = found[check->n_tried++];
+	return true;
+}
+
+/* The last address has failed. */
+static void fail(struct check *check)
 {
 	struct attempt *a = &check->attempt;
-	struct upstream *u = check->upstream;
 
-	/* A check ends before its handshakes, so it is neither refused nor declined. */
-	if (progress == ATTEMPT_DONE)
-		upstream_note_success(u, 0);
-	else if (progress == ATTEMPT_FAILED)
-		upstream_note_failure(u, a->how, a->error, attempt_why(a));
+	check->n_tried = 0;
+	upstream_note_failure(check->upstream, a->how, a->error, attempt_why(a));
+}
+
+/* An attempt has ended. Returns false if the next address is to be tried. */
+static bool conclude(struct check *check, enum attempt_progress progress)
+{
+	struct attempt *a = &check->attempt;
+
 	attempt_close(a);
+	if (progress == ATTEMPT_FAILED)
+		return false;
+	/* A check ends before its handshakes, so it is neither refused nor declined. */
+	check->n_tried = 0;
+	if (progress == ATTEMPT_DONE) {
+		upstream_note_address(check->upstream, &a->addr);
+		upstream_note_success(check->upstream, 0);
+	}
+	return true;
+}
+
+/* Begins attempts until one is under way. */
+static void go_on(struct check *check)
+{
+	struct attempt *a = &check->attempt;
+	enum attempt_progress progress;
+	union upstream_addr addr;
+
+	while (next_address(check, &addr)) {
+		progress = attempt_start(a, a->request, check->upstream, &addr, -1);
+		if (progress == ATTEMPT_RUNS || conclude(check, progress))
+			return;
+	}
+	if (check->n_tried > 0)
+		fail(check);
 }
 
 static void on_end(struct attempt *a, enum attempt_progress progress)
 {
-	conclude(a->owner, progress);
+	struct check *check = a->owner;
+
+	if (!conclude(check, progress))
+		go_on(check);
 }
 
 static void set_tick(struct check *check, uint64_t ms)
@@ -70,21 +121,19 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct check *check = arg;
 	struct attempt *a = &check->attempt;
-	union upstream_addr addr;
-	enum attempt_progress progress;
 
 	set_tick(check, check->upstream->conf.check_interval_ms);
-	if (a->stage != ATTEMPT_IDLE) {
-		if (!attempt_is_in_queue(a))
-			upstream_note_failure(check->upstream, HEALTH_TIMEOUT, ETIMEDOUT,
-					      "no answer");
-		attempt_close(a);
+	if (a->stage != ATTEMPT_IDLE && attempt_is_in_queue(a)) {
+		conclude(check, ATTEMPT_LOCAL);
+	} else if (a->stage != ATTEMPT_IDLE) {
+		a->how = HEALTH_TIMEOUT;
+		a->error = ETIMEDOUT;
+		snprintf(a->why, sizeof(a->why), "no answer");
+		conclude(check, ATTEMPT_FAILED);
+		go_on(check);
 	}
-	if (upstream_addresses(check->upstream, &addr, 1) == 0)
-		return;
-	progress = attempt_start(a, a->request, check->upstream, &addr, -1);
-	if (progress != ATTEMPT_RUNS)
-		conclude(check, progress);
+	if (check->n_tried == 0)
+		go_on(check);
 }
 
 static void add_check(struct checks *checks, struct upstream *u)

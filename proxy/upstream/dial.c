@@ -50,9 +50,6 @@ struct dial_times dial_times = {
 	.trial_ms = 500,
 };
 
-/* Limit of the addresses of one upstream that a dial tries. */
-#define ADDRESSES_MAX 4
-
 struct place {
 	struct upstream *upstream;
 	enum health_permit permit;
@@ -69,8 +66,9 @@ struct dial {
 	uint64_t started_ms;
 	struct place places[UPSTREAM_MEMBERS_MAX + 1]; /* one more for the policy `direct` */
 	size_t n_places, next;
-	uint32_t next_address; /* of the place next */
-	bool unresolved;       /* a name has no address yet */
+	/* Of the place next: the index of its first address, and how many were tried. */
+	uint32_t first_address, next_address;
+	bool unresolved; /* a name has no address yet */
 	struct attempt attempts[ATTEMPTS];
 	struct place *place_of[ATTEMPTS];
 	struct event timer, trial_timer;
@@ -140,12 +138,12 @@ static void judge_silence(struct attempt *a, struct place *p, bool expired)
 		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 }
 
-/* Returns the number of addresses of u, and sets ret to those that a dial tries. */
+/* Returns the number of addresses of u, and sets ret to them. */
 static size_t addresses(const struct dial *d, const struct upstream *u,
-			union upstream_addr ret[ADDRESSES_MAX])
+			union upstream_addr ret[RESOLVER_ADDRESSES_MAX])
 {
 	if (u->conf.type != UPSTREAM_DIRECT)
-		return upstream_addresses(u, ret, ADDRESSES_MAX);
+		return upstream_addresses(u, d->first_address, ret, RESOLVER_ADDRESSES_MAX);
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret, d->request.dst, sizeof(*d->request.dst));
 	return 1;
@@ -218,22 +216,6 @@ static void end_failed(struct dial *d, int error, bool refused, bool expired)
 	end_dial(d, &result);
 }
 
-/* The next dials begin with this address: the one before it in the list may be dead. */
-static void note_address(struct attempt *a)
-{
-	union upstream_addr found[ADDRESSES_MAX];
-	struct upstream *u = a->upstream;
-	size_t i, n;
-
-	if (!u->resolved)
-		return;
-	n = upstream_addresses(u, found, ADDRESSES_MAX);
-	for (i = 1; i < n; i++) {
-		if (memcmp(&found[i], &a->addr, sizeof(found[i])) == 0)
-			atomic_fetch_add_explicit(&u->good, (uint32_t)i, memory_order_relaxed);
-	}
-}
-
 static void win(struct dial *d, struct attempt *a)
 {
 	struct dial_result result = {
@@ -243,7 +225,7 @@ static void win(struct dial *d, struct attempt *a)
 	};
 	size_t i;
 
-	note_address(a);
+	upstream_note_address(a->upstream, &a->addr);
 	result.fd = TAKE_FD(a->fd);
 	result.bridge = TAKE_PTR(a->bridge);
 	for (i = 0; i < ATTEMPTS; i++) {
@@ -285,7 +267,7 @@ static void no_address(struct dial *d, struct place *p)
 /* Takes the next address of the next place that may be dialled. Returns NULL if there is none. */
 static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
 {
-	union upstream_addr found[ADDRESSES_MAX];
+	union upstream_addr found[RESOLVER_ADDRESSES_MAX];
 	size_t n;
 
 	for (; d->next < d->n_places; d->next++, d->next_address = 0) {
@@ -300,6 +282,7 @@ static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
 			p->begun = p->permit != HEALTH_REFUSED;
 			if (!p->begun)
 				continue;
+			d->first_address = upstream_good_address(u);
 		}
 		n = addresses(d, u, found);
 		if (n == 0 && d->next_address == 0)

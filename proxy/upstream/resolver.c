@@ -27,6 +27,7 @@
 
 #include "log.h"
 #include "monotonic.h"
+#include "server_address.h"
 #include "util.h"
 
 #define TTL_LEAST_MS 5000
@@ -246,9 +247,25 @@ static size_t copy_addresses(const struct ares_addrinfo *info,
 			continue;
 		memset(&ret[n], 0, sizeof(ret[n]));
 		memcpy(&ret[n], node->ai_addr, node->ai_addrlen);
-		ret[n++].in.sin_port = 0;
+		ret[n].in.sin_port = 0;
+		n += !why_no_server(&ret[n]);
 	}
 	return n;
+}
+
+/* True if both lists have the same addresses, in any order. */
+static bool same_addresses(const union sockaddr_any *a, size_t n_a, const union sockaddr_any *b,
+			   size_t n_b)
+{
+	size_t i, j;
+
+	for (i = 0; n_a == n_b && i < n_a; i++) {
+		for (j = 0; j < n_b && memcmp(&a[i], &b[j], sizeof(a[i])) != 0; j++)
+			;
+		if (j == n_b)
+			return false;
+	}
+	return n_a == n_b;
 }
 
 static uint64_t ttl_ms(const struct resolver *r, const struct ares_addrinfo *info)
@@ -272,9 +289,19 @@ static uint64_t ttl_ms(const struct resolver *r, const struct ares_addrinfo *inf
 
 static void note_answer(struct resolver *r, struct resolved *e, const struct ares_addrinfo *info)
 {
+	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
+	const size_t n = copy_addresses(info, found);
+
+	if (n == 0) {
+		note_failure(r, e, -ENOENT);
+		return;
+	}
 	if (e->added && e->failing)
 		log_info("\"%s\" can be resolved again", e->host);
-	e->n = copy_addresses(info, e->addresses);
+	/* Many name servers turn the order with each answer. */
+	if (!same_addresses(found, n, e->addresses, e->n))
+		memcpy(e->addresses, found, n * sizeof(found[0]));
+	e->n = n;
 	e->failing = false;
 	e->error = 0;
 	e->answered_ms = monotonic_coarse_ms();

@@ -26,7 +26,7 @@
 struct event_base;
 
 /* Limit of the addresses of one name. */
-#define RESOLVER_ADDRESSES_MAX	16
+#define RESOLVER_ADDRESSES_MAX	32
 #define RESOLVER_REMEMBERED_MAX 1024
 
 struct resolver;
@@ -67,7 +67,8 @@ struct resolved *resolver_add(struct resolver *resolver, const char *host);
 void resolver_remove(struct resolver *resolver, struct resolved *resolved);
 
 /*
- * Copies the addresses, with port 0, families in turn. Returns their number: 0 before the first
+ * Copies the addresses, with port 0, families in turn, without those that no server can have. Their
+ * order stays while the name servers give the same ones. Returns their number: 0 before the first
  * answer. Any thread; does not block on a name server.
  */
 size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max);

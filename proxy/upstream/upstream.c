@@ -47,10 +47,10 @@ char *upstream_addr_text(const union upstream_addr *addr, char buf[UPSTREAM_ADDR
 	return format_endpoint(&any, buf);
 }
 
-size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, size_t max)
+size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstream_addr *ret,
+			  size_t max)
 {
 	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
-	const uint32_t good = atomic_load_explicit(&u->good, memory_order_relaxed);
 	size_t i, n;
 
 	if (!u->resolved) {
@@ -60,10 +60,29 @@ size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, si
 	n = resolved_addresses(u->resolved, found, RESOLVER_ADDRESSES_MAX);
 	for (i = 0; i < n && i < max; i++) {
 		memset(&ret[i], 0, sizeof(ret[i]));
-		memcpy(&ret[i], &found[(good + i) % n], sizeof(found[i]));
+		memcpy(&ret[i], &found[(first + i) % n], sizeof(found[i]));
 		ret[i].in.sin_port = htons(u->conf.port);
 	}
 	return n < max ? n : max;
+}
+
+uint32_t upstream_good_address(const struct upstream *u)
+{
+	return atomic_load_explicit(&u->good, memory_order_relaxed);
+}
+
+void upstream_note_address(struct upstream *u, const union upstream_addr *addr)
+{
+	union upstream_addr found[RESOLVER_ADDRESSES_MAX];
+	size_t i, n;
+
+	if (!u->resolved)
+		return;
+	n = upstream_addresses(u, 0, found, RESOLVER_ADDRESSES_MAX);
+	for (i = 0; i < n; i++) {
+		if (memcmp(&found[i], addr, sizeof(*addr)) == 0)
+			atomic_store_explicit(&u->good, (uint32_t)i, memory_order_relaxed);
+	}
 }
 
 void upstream_note_success(struct upstream *u, uint64_t us)

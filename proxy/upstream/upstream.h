@@ -129,7 +129,7 @@ struct upstream {
 	struct resolver *resolver; /* of resolved */
 	struct resolved *resolved; /* addresses of conf.host, or NULL */
 	struct tls_context *tls;   /* a reference, or NULL */
-	_Atomic uint32_t good;	   /* index of the address that is dialled first */
+	_Atomic uint32_t good;	   /* index of the address that answered last */
 	struct log_limit failed_log, refused_log;
 };
 
@@ -167,10 +167,16 @@ struct upstream *const *upstreams_members(const struct upstreams *set,
 					  const struct upstream *group);
 
 /*
- * Sets ret to the addresses of an upstream that is no group and not direct, the one that answered
- * last first, and returns their number, at most max: 0 while its name has none.
+ * Sets ret to the addresses of an upstream that is no group and not direct, beginning with the one
+ * with the index first, and returns their number, at most max: 0 while its name has none. A caller
+ * that tries one after the other keeps first: upstream_good_address() may change meanwhile.
  */
-size_t upstream_addresses(const struct upstream *u, union upstream_addr *ret, size_t max);
+size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstream_addr *ret,
+			  size_t max);
+/* Returns the index of the address that answered last. */
+uint32_t upstream_good_address(const struct upstream *u);
+/* The address has answered: others begin with it from now on. */
+void upstream_note_address(struct upstream *u, const union upstream_addr *addr);
 
 /*
  * Report the end of a dial or a check to the health of an upstream, and log a change of its state.

@@ -28,6 +28,7 @@ from proxies import BLOCKED, USER
 from ruling import binary, ctl, load_rules  # noqa: F401 - fixtures
 from programs import RELAY_GID, RELAY_UID
 from test_programs import separation_directory  # noqa: F401 - a fixture
+from test_secrets import serve_connect
 
 CLIENTS = 64
 REFUSED = (SERVER2, 9)
@@ -208,16 +209,47 @@ def hosts(bed, text):
 
 @pytest.mark.needs("microsocks")
 def test_name(bed):
-    """A name of each family, and one with an address that has no proxy besides the one that has.
+    """A name of each family, one with many addresses of which the last one has a proxy, and one
+    with an address that no server can have: connect() to it would lead to the client's own host.
 
-    To see it fail: try the first address only.
+    To see it fail: try the first 4 addresses only; let why_no_server() return NULL.
     """
     proxy = proxies.microsocks(bed)
+    own = bed.listen("127.0.0.1", proxy.port, netns=bed.client_net)
+    dead = "".join(f"192.0.2.{number} many.example\n" for number in range(1, 10))
     with hosts(bed, f"{SERVER} four.example\n{host6.SERVER6} six.example\n"
-                    f"192.0.2.1 both.example\n{SERVER} both.example\n"):
-        for name in ("four.example", "six.example", "both.example"):
+                    f"{dead}{SERVER} many.example\n"
+                    f"0.0.0.0 zero.example\n{SERVER} zero.example\n"):
+        for name in ("four.example", "six.example", "many.example", "zero.example"):
             use(bed, section(bed, "one", proxy, f"{name}:{proxy.port}"))
             through_proxy(bed)
+    own.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        own.accept()
+
+
+def test_name_and_clients_at_once(bed):
+    """Nothing answers at the first address. While one connection finds that the second one does,
+    others are still at the first.
+
+    To see it fail: pass upstream_good_address() in place of d->first_address in addresses() of
+    dial.c.
+    """
+    silent, proxy = bed.listen(SERVER2, 3128), bed.listen(SERVER, 3128)
+    proxy.settimeout(None)
+    bed.task(serve_connect, proxy, place=bed.server)
+
+    def through(address):
+        with wire.connect(address) as sock:
+            sock.sendall(b"tproxy")
+            return wire.read_exactly(sock, 6)
+
+    with hosts(bed, f"{SERVER2} two.example\n{SERVER} two.example\n"):
+        use(bed, section(bed, "one", type="http", address="two.example:3128"),
+            options=("--connect-timeout", "10s"))
+        tasks = [bed.task(through, (SERVER2, 7)) for _ in range(4)]
+        assert [task.result() for task in tasks] == [b"tproxy"] * 4
+    silent.close()
 
 
 @pytest.mark.needs("danted")

@@ -12,11 +12,12 @@ import pytest
 import host
 import proxies
 import wire
+from harness import SERVER, SERVER2
 from proxies import PASSWORD, USER
 from programs import RELAY_GID, RELAY_UID
 from ruling import binary  # noqa: F401 - a fixture
 from test_log import json_lines
-from test_upstreams import bed, group, listen, section, through_proxy, use  # noqa: F401
+from test_upstreams import bed, group, hosts, listen, section, through_proxy, use  # noqa: F401
 
 NOBODY = "198.51.100.2:7"
 
@@ -100,6 +101,20 @@ def test_text(chained, ask):
                     "three lines")
     for said in (text, ask.run("--json").succeeded().out, chained.relay.text()):
         assert PASSWORD not in said and USER not in said
+
+
+def test_check_of_a_name(bed, ask):  # noqa: F811
+    """An upstream is up if one of its addresses answers; there is none at the first one.
+
+    To see it fail: let next_address() of checks.c return false after the first address.
+    """
+    port = bed.listen(SERVER).getsockname()[1]
+    with hosts(bed, f"{SERVER2} two.example\n{SERVER} two.example\n"):
+        use(bed, section(bed, "one", type="tcp", address=f"two.example:{port}",
+                         check_interval="100ms"), options=ask.options)
+        host.wait_until(lambda: ask()["one"]["dials"] > 3, "checks")
+        one = ask()["one"]
+    assert (one["state"], one["failed"]) == ("up", 0)
 
 
 def test_log_of_a_failure(bed):  # noqa: F811

@@ -22,6 +22,8 @@
 
 enum mode {
 	ANSWER,
+	TURNED,	 /* as ANSWER, in the other order */
+	NOWHERE, /* addresses that no server can have */
 	NO_SUCH_NAME,
 	SERVER_FAILS,
 	SILENT
@@ -78,14 +80,21 @@ static size_t make_answer(uint8_t *packet, size_t len)
 	uint8_t v4[4] = { 192, 0, 2, (uint8_t)f.address };
 	uint8_t v6[16] = { 0x20, 1, 0xd, 0xb8, [15] = (uint8_t)f.address };
 	const uint8_t type = packet[len - 3];
+	const bool turned = f.mode == TURNED;
 
 	packet[2] = 0x84; /* an answer, of an authority */
 	packet[3] = f.mode == NO_SUCH_NAME ? 3 : f.mode == SERVER_FAILS ? 2 : 0;
-	if (f.mode != ANSWER)
+	if (f.mode == NOWHERE) {
+		memset(v4, 0, sizeof(v4));
+		memset(v6, 0, sizeof(v6));
+	} else if (f.mode != ANSWER && f.mode != TURNED) {
 		return len;
+	}
 	if (type == 1) {
+		v4[3] += turned;
 		len = add_record(packet, len, 1, v4, sizeof(v4));
-		v4[3]++;
+		v4[0] |= f.mode == NOWHERE ? 224 : 0; /* multicast */
+		v4[3] += turned ? -1 : 1;
 		return add_record(packet, len, 1, v4, sizeof(v4));
 	}
 	return add_record(packet, len, 28, v6, sizeof(v6));
@@ -308,6 +317,33 @@ static void test_old_stay_no_name(void **state)
 	old_stay(NO_SUCH_NAME, -ENOENT);
 }
 
+/* To see it fail: let why_no_server() return NULL. */
+static void test_old_stay_nowhere(void **state)
+{
+	old_stay(NOWHERE, -ENOENT);
+}
+
+/*
+ * An answer with the same addresses changes nothing, so that the one that answered last stays the
+ * first. To see it fail: let same_addresses() return false.
+ */
+static void test_order_stays(void **state)
+{
+	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
+	struct resolved *resolved;
+	int queries;
+
+	f.ttl_s = 0;
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(state_of(resolved) == 0);
+	f.mode = TURNED;
+	queries = f.queries;
+	wait_until(f.queries > queries + 2);
+	assert_int_equal(resolved_addresses(resolved, addresses, RESOLVER_ADDRESSES_MAX), 3);
+	assert_address(&addresses[1], "192.0.2.1:0");
+	assert_address(&addresses[2], "192.0.2.2:0");
+}
+
 static void test_old_stay_fails(void **state)
 {
 	/* c-ares 1.18 reports this as ECONNREFUSED. */
@@ -437,6 +473,8 @@ int main(void)
 		resolver_test(test_ttl),
 		impatient_test(test_old_stay_silent),
 		resolver_test(test_old_stay_no_name),
+		resolver_test(test_old_stay_nowhere),
+		resolver_test(test_order_stays),
 		resolver_test(test_old_stay_fails),
 		resolver_test(test_asked),
 		resolver_test(test_asked_expired),
