@@ -80,6 +80,12 @@ static __always_inline struct block_head block_head(const struct tproxy_block *b
 	return (struct block_head){ copy.state, copy.changes };
 }
 
+/* Returns the number for passed.bpf.h; 0 while a command changes tries in use. */
+static __always_inline __u32 block_changes(struct block_head head)
+{
+	return head.state & TPROXY_BLOCK_CHANGING ? 0 : head.changes;
+}
+
 static __always_inline void *block_trie(__u32 state, enum tproxy_block_kind kind)
 {
 	__u32 key = TPROXY_BLOCK_TRIE(state & TPROXY_BLOCK_SLOT ? 1 : 0, kind);
@@ -120,36 +126,46 @@ struct block_load {
 };
 
 /*
- * Looks an address up, and counts. packet: NULL for a connect(). Returns true if it is blocked. The
- * state must have ENTRIES.
+ * Counts one more packet or connect(). Returns true if its address passes, as a look-up has said
+ * since the last change of the list.
  */
-static __always_inline bool block_check(struct block_head head, enum tproxy_place place,
-					struct tproxy_prefix *key, const struct packet *packet,
-					const struct block_load *load)
+static __always_inline bool block_is_passed(struct block_head head, enum tproxy_place place,
+					    const struct tproxy_prefix *key,
+					    const struct block_load *load)
 {
-	const __u32 changes = head.state & TPROXY_BLOCK_CHANGING ? 0 : head.changes;
+	struct tproxy_block_stat *stat = block_stat(place);
+
+	if (!stat)
+		return true;
+	block_add(place, &stat->seen, load->packets);
+	return passed_has(block_changes(head), key);
+}
+
+/*
+ * Looks up an address that is not remembered, and counts. control: it is a control packet. Returns
+ * true if it is blocked. The state must have ENTRIES.
+ */
+static __always_inline bool block_look_up(struct block_head head, enum tproxy_place place,
+					  bool control, struct tproxy_prefix *key,
+					  const struct block_load *load)
+{
 	struct tproxy_block_stat *stat = block_stat(place);
 	struct tproxy_block_entry *entry = NULL;
 	enum block_verdict verdict;
 	struct block_tries tries = {};
 
-	if (!stat)
-		return false;
-	block_add(place, &stat->seen, load->packets);
-	if (passed_has(changes, key))
-		return false;
 	passed_barrier();
 	tries.block = block_trie(head.state, TPROXY_BLOCK);
 	if (head.state & TPROXY_BLOCK_ALLOWS)
 		tries.allow = block_trie(head.state, TPROXY_ALLOW);
-	if (!tries.block)
+	if (!stat || !tries.block)
 		return false;
 	verdict = block_decide(&tries, key, &entry);
 	if (verdict == BLOCK_PASS)
-		passed_add(changes, key);
+		passed_add(block_changes(head), key);
 	if (verdict == BLOCK_PASS || !entry)
 		return false;
-	if (verdict == BLOCK_DROP && packet && packet_is_control(packet)) {
+	if (verdict == BLOCK_DROP && control) {
 		block_add(place, &stat->control, load->packets);
 		return false;
 	}
@@ -161,6 +177,35 @@ static __always_inline bool block_check(struct block_head head, enum tproxy_plac
 	block_add(place, &stat->dropped, load->packets);
 	block_add(place, &stat->dropped_bytes, load->bytes);
 	return true;
+}
+
+/*
+ * block_look_up() of a packet. A global function, see rules_find(): the verifier walks through it
+ * once, and not again for each IP version and place where the header may begin.
+ */
+__attribute__((noinline)) int block_packet(const struct block_head *head, __u32 place,
+					   __u32 control, const struct tproxy_prefix *key,
+					   const struct block_load *load)
+{
+	struct tproxy_prefix own;
+
+	if (!head || !key || !load)
+		return 0;
+	own = *key; /* Linux 6.1 takes no argument of a global function as a key */
+	return block_look_up(*head, (enum tproxy_place)place, control, &own, load);
+}
+
+/* Returns true if a packet is blocked. The state must have ENTRIES. */
+static __always_inline bool block_check(const struct block_head *head, enum tproxy_place place,
+					const struct packet *packet, bool source,
+					const struct block_load *load)
+{
+	struct tproxy_prefix key;
+
+	packet_address(packet, source, &key);
+	if (block_is_passed(*head, place, &key, load))
+		return false;
+	return block_packet(head, place, packet_is_control(packet), &key, load);
 }
 
 /*
@@ -177,7 +222,8 @@ __attribute__((noinline)) int block_connect(const struct tproxy_endpoint *dst)
 	if (!dst || !block || !(head.state & TPROXY_BLOCK_ENTRIES))
 		return 0;
 	__builtin_memcpy(key.addr, dst->addr, sizeof(key.addr));
-	if (!block_check(head, TPROXY_PLACE_CONNECT, &key, NULL, &load))
+	if (block_is_passed(head, TPROXY_PLACE_CONNECT, &key, &load) ||
+	    !block_look_up(head, TPROXY_PLACE_CONNECT, /* control= */ false, &key, &load))
 		return 0;
 	return (int)block_error_of(block, head.state);
 }
@@ -257,13 +303,13 @@ static __always_inline void block_count_invalid(enum tproxy_place place, __u64 p
 }
 
 /* True if a packet of a socket is blocked. */
-static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, struct block_head head,
-						 bool in, const struct block_load *load)
+static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb,
+						 const struct block_head *head, bool in,
+						 const struct block_load *load)
 {
 	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
 	const enum tproxy_place place = in ? TPROXY_PLACE_INGRESS : TPROXY_PLACE_EGRESS;
 	enum packet_version version;
-	struct tproxy_prefix key;
 	struct packet packet;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP))
@@ -276,8 +322,7 @@ static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb, struct b
 		block_count_invalid(place, load->packets);
 		return false;
 	}
-	packet_address(&packet, /* source= */ in, &key);
-	return block_check(head, place, &key, &packet, load);
+	return block_check(head, place, &packet, /* source= */ in, load);
 }
 
 /* block_in and block_out. Returns the program's return value. */
@@ -291,7 +336,7 @@ static __always_inline int block_skb(struct __sk_buff *skb, bool in)
 	load.packets = skb->gso_segs ? skb->gso_segs : 1;
 	load.bytes = skb->len;
 	if (head.state & TPROXY_BLOCK_ENTRIES && skb->ifindex != BLOCK_IFINDEX_LO &&
-	    block_skb_is_blocked(skb, head, in, &load))
+	    block_skb_is_blocked(skb, &head, in, &load))
 		return SKB_DROP;
 	if (head.state & TPROXY_BLOCK_TRAFFIC)
 		traffic_count(skb, in);
@@ -303,7 +348,6 @@ static __always_inline int block_xdp(struct xdp_md *xdp)
 {
 	const __u8 *data = (const __u8 *)(long)xdp->data, *end = (const __u8 *)(long)xdp->data_end;
 	const struct block_head head = block_head(get_block());
-	struct tproxy_prefix key;
 	struct block_load load;
 	struct packet packet;
 
@@ -321,8 +365,8 @@ static __always_inline int block_xdp(struct xdp_md *xdp)
 		block_count_other(TPROXY_PLACE_XDP);
 		return XDP_PASS;
 	}
-	packet_address(&packet, /* source= */ true, &key);
-	return block_check(head, TPROXY_PLACE_XDP, &key, &packet, &load) ? XDP_DROP : XDP_PASS;
+	return block_check(&head, TPROXY_PLACE_XDP, &packet, /* source= */ true, &load) ? XDP_DROP
+											: XDP_PASS;
 }
 
 #endif

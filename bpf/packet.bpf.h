@@ -24,6 +24,7 @@
 #include <linux/types.h>
 
 #include "tproxy_abi.h"
+#include "verifier.bpf.h"
 
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -49,6 +50,8 @@ struct packet {
 
 /* VLAN tags in a row. The kernel strips as many as there are VLAN devices. */
 #define PACKET_VLAN_TAGS_MAX 4
+/* More than the largest offset of an IP header in a frame, and a power of two. */
+#define PACKET_IP_OFFSETS 32
 /* Extension headers before the one of a control packet. */
 #define PACKET_EXTENSIONS_MAX 4
 
@@ -132,6 +135,7 @@ static __always_inline enum packet_kind packet_open_frame(const __u8 *data, cons
 							  struct packet *ret)
 {
 	const __u8 *at = data + PACKET_ETH_TYPE;
+	__u64 offset;
 	__u16 type;
 	int i;
 
@@ -144,7 +148,9 @@ static __always_inline enum packet_kind packet_open_frame(const __u8 *data, cons
 			return PACKET_INVALID;
 		type = packet_u16(at);
 	}
-	at += sizeof(type);
+	/* One path for the verifier, whatever the number of tags. */
+	offset = verifier_forget((__u64)(at - data) + sizeof(type), type);
+	at = data + offset % PACKET_IP_OFFSETS;
 	if (type == PACKET_TYPE_IPV4)
 		return packet_open_ip(at, end, PACKET_IPV4, ret);
 	if (type == PACKET_TYPE_IPV6)
