@@ -24,7 +24,7 @@ PORTS_MAX = 64  # TPROXY_PORTS_MAX
 _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD = 5
-_OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO, _LINK_GET_FD_BY_ID = 6, 7, 15, 30
+_OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
 _PROG_TYPE_SCHED_CLS = 3
@@ -54,15 +54,6 @@ def bpftool(*args):
     result = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f"{argv}: {result.stdout}{result.stderr}"
     return json.loads(result.stdout) if result.stdout.strip() else None
-
-
-def _link_exists(number):
-    """Uses bpf(2), because `bpftool link show` fails while another link is being made."""
-    try:
-        os.close(_bpf(_LINK_GET_FD_BY_ID, struct.pack("=I", number)))
-    except FileNotFoundError:
-        return False
-    return True
 
 
 class PinnedMap:
@@ -164,12 +155,13 @@ class Pins:
     def count(self, name):
         return len(self.dump(name))
 
-    def remove_link(self, name):
-        """Removes the pin of a link, which is its last reference. The kernel detaches it a little
-        later."""
-        number = bpftool("link", "show", "pinned", self.path / name)["id"]
-        (self.path / name).unlink()
-        wait_until(lambda: not _link_exists(number), f"{name} is detached")
+    def remove_link(self, hook, cgroup):
+        """Removes the pin of a link, which is its last reference, and waits until the program is
+        detached. The kernel does that later, in a work queue; the link's id is gone before."""
+        path = self.path / f"link_{hook}_{cgroup.path.stat().st_ino:x}"
+        program = bpftool("link", "show", "pinned", path)["prog_id"]
+        path.unlink()
+        wait_until(lambda: program not in attached(cgroup), f"{hook} is detached from {cgroup}")
 
     def wait_dead_links(self, cgroup_id):
         """Waits until the links of a removed cgroup, which no socket refers to any more, are

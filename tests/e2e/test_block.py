@@ -552,9 +552,8 @@ def test_doctor(loaded, ctl, binary):
     loaded.client_net.ip(f"route add default via {SERVER}")
     assert f"default gateway {SERVER}, by {SERVER}" in finding()["block"]["what"]
     assert finding()["block"]["fix"] == f"tproxyctl allow {SERVER} -p '{loaded.pins.path}'"
-    for name in loaded.pins.names():
-        if name.startswith("link_block_in"):
-            loaded.pins.remove_link(name)
+    for cgroup in (loaded.scope, loaded.relay_cgroup):
+        loaded.pins.remove_link("block_in", cgroup)
     assert "is missing at" in finding()["links"]["what"]
 
 

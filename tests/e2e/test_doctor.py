@@ -183,10 +183,10 @@ def test_doctor_sees_a_link_that_was_detached(proxied, doctor, hook):
 
 
 def test_doctor_sees_a_link_that_is_missing(proxied, doctor):
-    proxied.pins.remove_link(f"link_getpeer4_{proxied.scope.path.stat().st_ino:x}")
+    proxied.pins.remove_link("getpeer4", proxied.scope)
     doctor().only("error", "links", "getpeer4", proxied.scope)
     proxied.load()
-    proxied.pins.remove_link(f"link_sockopt_{proxied.relay_cgroup.path.stat().st_ino:x}")
+    proxied.pins.remove_link("sockopt", proxied.relay_cgroup)
     diagnosis = doctor()
     assert "sockopt" in diagnosis.about("links", "error")[0]["what"]
     # No program answers on the relay's listener. The relay notices too, within two seconds.

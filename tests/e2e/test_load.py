@@ -132,7 +132,7 @@ def test_second_load_repairs(bed):
     """A missing link, a detached one, a missing program and list, and a removed cgroup."""
     doomed = bed.top.child("doomed")
     bed.load(scopes=[bed.scope, doomed])
-    bed.pins.remove_link(f"link_connect4_{bed.scope.path.stat().st_ino:x}")
+    bed.pins.remove_link("connect4", bed.scope)
     (bed.pins.path / "prog_sockops").unlink()
     bpftool("link", "detach", "pinned",
             bed.pins.path / f"link_release_{bed.scope.path.stat().st_ino:x}")

@@ -9,7 +9,7 @@ import pytest
 import host
 import wire
 from harness import SERVER
-from maps import bpftool
+from maps import attached, bpftool
 
 
 # --- what is pinned goes away
@@ -35,6 +35,8 @@ def test_all_pins_removed(proxied):
             return False
 
     host.wait_until(is_direct, "connections are direct")
+    host.wait_until(lambda: not attached(proxied.scope) + attached(proxied.relay_cgroup),
+                    "the other links are gone too")
     host.wait_until(lambda: "nothing is pinned" in proxied.relay.text(), "the relay tells")
     proxied.load()
     proxied.relay.wait_registered(times=2)
