@@ -181,6 +181,7 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 {
 	const bool was_writable = a->waits == EV_WRITE; /* by an event */
 	const struct handshake_ops *ops;
+	enum handshake_progress progress;
 	int error = 0;
 
 	for (;;) {
@@ -190,9 +191,10 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 			if (!create_handshake(a, ops))
 				return local(a, ENOMEM);
 		}
-		switch (handshake_run(a->handshake, a->fd, bytes_follow(a), &error)) {
+		progress = handshake_run(a->handshake, a->fd, bytes_follow(a), &error);
+		note_accepted(a);
+		switch (progress) {
 		case HANDSHAKE_WAIT_READ:
-			note_accepted(a);
 			return wait_for(a, EV_READ);
 		case HANDSHAKE_WAIT_WRITE:
 			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);

@@ -536,10 +536,10 @@ static void drop_slow(struct dial *d)
 	if (d->attempts[1].started_us < oldest->started_us)
 		oldest = &d->attempts[1];
 	if (!attempt_is_unanswered(oldest)) {
-		/* The other one may be answered neither; then wait for what comes. */
+		/* The timer was set when the other one began, so that has had its time too. */
 		oldest = oldest == d->attempts ? &d->attempts[1] : d->attempts;
-		if (!attempt_is_unanswered(oldest) ||
-		    attempt_us(oldest) < dial_times.answer_ms * UINT64_C(1000))
+		/* If both are at work, wait for what comes. */
+		if (!attempt_is_unanswered(oldest))
 			return;
 	}
 	oldest->how = HEALTH_TIMEOUT;
@@ -636,8 +636,7 @@ void dial_expire(struct dial *d)
 		judge_silence(a, d->place_of[i], /* expired= */ true);
 	}
 	/* A proxy that answers, but not for this destination: the silence is the destination's. */
-	end_failed(d, ETIMEDOUT, answered || d->request.upstream == d->request.set->direct,
-		   /* expired= */ true);
+	end_failed(d, ETIMEDOUT, answered || !has_health(d->request.upstream), /* expired= */ true);
 }
 
 bool dial_has_work(const struct dial *d)

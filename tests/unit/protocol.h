@@ -30,6 +30,7 @@ struct outcome {
 	size_t out_len;	  /* bytes that were sent, in all steps */
 	uint8_t out[8 * HANDSHAKE_OUT_MAX];
 	bool more;
+	bool accepted; /* the upstream is at work */
 };
 
 /* One step, with an input of its exact size on the heap, so that ASan sees a read behind it. */
@@ -56,6 +57,7 @@ static inline void protocol_step(const struct handshake_ops *ops, void *state,
 	o->taken += o->result == HANDSHAKE_DONE ? io->taken : len;
 	o->error = io->error;
 	o->more = io->more;
+	o->accepted |= io->accepted;
 	snprintf(o->why, sizeof(o->why), "%s", io->why);
 	free(copy);
 	free(io);
@@ -97,6 +99,7 @@ static inline void protocol_run(const struct handshake_ops *ops,
 		assert_int_equal(split.result, o->result);
 		assert_int_equal(split.error, o->error);
 		assert_string_equal(split.why, o->why);
+		assert_int_equal(split.accepted, o->accepted);
 		if (o->result == HANDSHAKE_DONE || o->result == HANDSHAKE_AGAIN) {
 			assert_int_equal(split.taken, o->taken);
 			assert_int_equal(split.out_len, o->out_len);

@@ -2,12 +2,14 @@
 /*
  * Tests proxy/upstream/dial.c and attempt.c: the order of attempts, the second one, what counts for
  * the health of an upstream, and the policies. The servers are sockets of the test on loopback, and
- * the protocol is that of this file. Each test checks that no descriptor is left.
+ * the protocol and the resolver are those of this file. Each test checks that no descriptor is
+ * left.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +22,7 @@
 #include "upstream/checks.h"
 #include "upstream/dial.h"
 #include "upstream/handshake.h"
+#include "upstream/resolver.h"
 #include "upstreams.h"
 #include "util.h"
 
@@ -27,9 +30,12 @@
  * The relay says "HI\n". The upstream answers with one byte: Y, N (refuses the destination), X
  * (does not serve the request) or P (refuses the password). A before that says that it is at work.
  */
+static struct handshake_target last_target;
+
 static enum handshake_result greet(void *state, const struct handshake_target *target,
 				   struct handshake_io *io)
 {
+	last_target = *target;
 	if (io->in_len == 0) {
 		memcpy(io->out, "HI\n", io->out_len = 3);
 		return HANDSHAKE_AGAIN;
@@ -68,6 +74,41 @@ const struct handshake_ops socks5_ops = { .name = "fake", .answers_first = true,
 const struct handshake_ops http_connect_ops = { .name = "fake", .step = greet };
 const struct handshake_ops proxy_header_ops = { .name = "header", .step = announce };
 
+/* In place of the program's resolver: what it knows of any name. */
+static struct {
+	int state; /* see resolved_state() */
+	size_t n;
+	union sockaddr_any addresses[2];
+} resolver;
+
+struct resolved *resolver_add(struct resolver *r, const char *host)
+{
+	return (struct resolved *)&resolver;
+}
+
+void resolver_remove(struct resolver *r, struct resolved *resolved)
+{
+}
+
+size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max)
+{
+	const size_t n = resolver.n < max ? resolver.n : max;
+
+	memcpy(ret, resolver.addresses, n * sizeof(ret[0]));
+	return n;
+}
+
+int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms)
+{
+	*ret_age_ms = 0;
+	return resolver.state;
+}
+
+const char *resolver_error_text(int error)
+{
+	return strerror(-error);
+}
+
 #define SERVERS 3
 
 static const char *const names[SERVERS] = { "a", "b", "c" };
@@ -79,6 +120,7 @@ struct fixture {
 	int server[SERVERS];   /* the last connection that was accepted, or -1 */
 	int client, peer;      /* a pair in place of the client's connection */
 	union sockaddr_any client_addr, dst_addr;
+	const char *name; /* of the destination */
 	struct upstreams *set;
 	struct dial *dial;
 	int done; /* calls of the callback */
@@ -98,17 +140,22 @@ static int count_descriptors(void)
 	return n;
 }
 
-static int listen_on(struct sockaddr_in *addr)
+static int listen_at(struct sockaddr_in *addr)
 {
 	socklen_t len = sizeof(*addr);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
-	addr->sin_family = AF_INET;
-	addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
 	return fd;
+}
+
+static int listen_on(struct sockaddr_in *addr)
+{
+	addr->sin_family = AF_INET;
+	addr->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return listen_at(addr);
 }
 
 static int setup(void **state)
@@ -123,8 +170,10 @@ static int setup(void **state)
 		.second_ms = 20000,
 		.answer_ms = 20000,
 		.wait_ms = 50,
+		.resolve_ms = 5,
 		.trial_ms = 20000,
 	};
+	memset(&resolver, 0, sizeof(resolver));
 	f->descriptors = count_descriptors();
 	f->base = event_base_new();
 	for (i = 0; i < SERVERS; i++) {
@@ -204,6 +253,7 @@ static void start_with(struct fixture *f, int fd, sa_family_t family)
 		.upstream = f->set->by_default,
 		.dst = &f->dst_addr,
 		.client = &f->client_addr,
+		.name = f->name,
 		.client_fd = f->client,
 		.fd = fd,
 		.family = family,
@@ -226,6 +276,10 @@ static void start(struct fixture *f)
 		f->set = make_upstreams("all", NULL);
 	start_with(f, -1, AF_INET);
 }
+
+/* The usual time of an upstream: longer than any test, and short. */
+#define SLOW_US UINT64_C(60000000)
+#define FAST_US UINT64_C(1000)
 
 /* Has the second attempt start soon. */
 static void hurry(void)
@@ -298,9 +352,20 @@ static struct health_snapshot health_of(struct fixture *f, const char *name)
 	return s;
 }
 
+/* Waits until so many dials of the upstream have failed. */
+static void wait_failures(struct fixture *f, const char *name, unsigned int n)
+{
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+
+	while (health_of(f, name).failed < n && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	assert_true(health_of(f, name).failed >= n);
+}
+
 /* The dial succeeded through the upstream, and bytes pass to its server i. */
 static void assert_through(struct fixture *f, const char *name, int i)
 {
+	struct pollfd fd = { .events = POLLIN };
 	char byte = 0;
 
 	assert_true(f->result.fd >= 0);
@@ -308,7 +373,8 @@ static void assert_through(struct fixture *f, const char *name, int i)
 	assert_int_equal(send(f->result.fd, "x", 1, 0), 1);
 	while (f->server[i] < 0 && accepted(f, i))
 		;
-	usleep(1000);
+	fd.fd = f->server[i];
+	assert_int_equal(poll(&fd, 1, 10000), 1);
 	assert_int_equal(recv(f->server[i], &byte, 1, 0), 1);
 	assert_int_equal(byte, 'x');
 }
@@ -327,6 +393,18 @@ static void assert_closed(struct fixture *f, int i)
 	assert_true(n == 0 || errno == ECONNRESET);
 }
 
+/* The client's first bytes wait for no acknowledgement of a handshake. */
+static void assert_has_nagle(const struct fixture *f, bool nagle)
+{
+	socklen_t len = sizeof(int);
+	int no_delay;
+
+	assert_int_equal(getsockopt(f->result.fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &len), 0);
+	assert_int_equal(f->result.nagle, nagle);
+	assert_int_equal(!no_delay, nagle);
+}
+
+/* To see it fail: leave out setsockopt() in begin_handshakes(), or n_handshakes in win(). */
 static void test_first_member_wins(void **state)
 {
 	struct fixture *f = *state;
@@ -338,10 +416,33 @@ static void test_first_member_wins(void **state)
 	answer(f, 0, "Y");
 	wait_done(f);
 	assert_through(f, "a", 0);
+	assert_has_nagle(f, false);
 	assert_false(accepted(f, 1));
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
 	assert_true(health_of(f, "a").ewma_us > 0);
 	assert_int_equal(health_of(f, "b").dials, 0);
+}
+
+/*
+ * The upstream is asked for the name only if that is configured; a PROXY header has it in any case.
+ * To see it fail: ignore send_name in create_handshake(), or leave out known_name.
+ */
+static void test_name_of_destination(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	f->name = "www.example.org";
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	upstreams_conf.list[0].send_name = true;
+	start(f);
+	for (i = 0; i < 2; i++) {
+		wait_greeted(f, i, "HI\n");
+		assert_string_equal(last_target.known_name, f->name);
+		assert_string_equal(last_target.name ? last_target.name : "-", i ? "-" : f->name);
+		answer(f, i, i ? "Y" : "P");
+	}
+	wait_done(f);
 }
 
 /* To see it fail: call policy() after the first failure. */
@@ -355,6 +456,7 @@ static void test_refused_connect_goes_to_the_next(void **state)
 	start(f);
 	wait_done(f);
 	assert_through(f, "c", 2);
+	assert_has_nagle(f, true);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_CONNECT], 1);
 	assert_int_equal(health_of(f, "b").error, ECONNREFUSED);
 	assert_int_equal(health_of(f, "c").failed, 0);
@@ -373,6 +475,30 @@ static void test_reset_in_handshake_goes_to_the_next(void **state)
 	wait_done(f);
 	assert_through(f, "b", 1);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_HANDSHAKE], 1);
+}
+
+/*
+ * The end of the connection after an answer goes to the next one, and is no failure: ssh -D refuses
+ * destinations so. To see it fail: leave attempt_ended_after_answer() out.
+ */
+static void test_end_after_answer_is_no_failure(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		start(f);
+		wait_greeted(f, 0, "HI\n");
+		answer(f, 0, "A");
+		close(TAKE_FD(f->server[0]));
+		wait_greeted(f, 1, "HI\n");
+		answer(f, 1, "Y");
+		wait_done(f);
+		assert_through(f, "b", 1);
+	}
+	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
 }
 
 static void test_refused_password_goes_to_the_next(void **state)
@@ -435,6 +561,30 @@ static void test_request_not_served_does_not_wait(void **state)
 }
 
 /*
+ * If another member may serve the request, it is waited for, and the one that does not serve it is
+ * not asked again. To see it fail: ignore place::declined in next_place().
+ */
+static void test_request_not_served_is_not_repeated(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group = group_of(f, 2, UPSTREAM_SOCKS5);
+
+	group->when_down = UPSTREAM_DOWN_WAIT;
+	group->down_wait_ms = 60000;
+	close_server(f, 1);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "X");
+	wait_failures(f, "b", 2);
+	f->listener[1] = listen_on(&f->addr[1]);
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_false(accepted(f, 0));
+}
+
+/*
  * What the upstream says of the destination is the end, and no failure of the upstream. To see it
  * fail: handle ATTEMPT_REFUSED as ATTEMPT_FAILED.
  */
@@ -479,6 +629,41 @@ static void test_second_dial_wins(void **state)
 	assert_through(f, "b", 1);
 	assert_closed(f, 0);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
+/* Lets the upstream "b" win against "a", whose dials usually take that long. */
+static void win_against(struct fixture *f, uint64_t usual_us)
+{
+	uint64_t end_ms;
+
+	hurry();
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	health_succeeded(&find(f, "a")->health, usual_us, monotonic_coarse_ms());
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	/* Longer than twice the time of a fast one, and 10 ms for the resolution of the clock. */
+	end_ms = monotonic_coarse_ms() + dial_times.second_ms + 2 * FAST_US / 1000 + 10;
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+}
+
+/* To see it fail: compare with 0 in place of usual_us in judge_loser(). */
+static void test_slow_one_may_lose(void **state)
+{
+	win_against(*state, SLOW_US);
+	assert_int_equal(health_of(*state, "a").failed, 0);
+}
+
+/* To see it fail: let judge_loser() return whenever there is a usual time. */
+static void test_fast_one_may_not_lose(void **state)
+{
+	win_against(*state, FAST_US);
+	assert_int_equal(health_of(*state, "a").failures[HEALTH_TIMEOUT], 1);
 }
 
 /* The first one answers after the second one has begun, and wins. That is no failure of either. */
@@ -593,6 +778,28 @@ static void start_trial(struct fixture *f, enum upstream_type type, uint32_t tri
 	bring_down(f);
 	start(f);
 	wait_greeted(f, 0, "HI\n");
+}
+
+#define QUEUE 2
+
+static void close_all(const int clients[QUEUE])
+{
+	int i;
+
+	for (i = 0; i < QUEUE; i++)
+		close(clients[i]);
+}
+
+/* Fills the backlog of server i: it answers no further SYN. */
+static void fill_tcp_backlog(struct fixture *f, int i, int clients[QUEUE])
+{
+	int n;
+
+	assert_int_equal(listen(f->listener[i], 0), 0);
+	for (n = 0; n < QUEUE; n++) {
+		clients[n] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		connect(clients[n], (struct sockaddr *)&f->addr[i], sizeof(f->addr[i]));
+	}
 }
 
 static void wait_trial_over(struct fixture *f)
@@ -761,6 +968,39 @@ static void test_expire_unanswered(void **state)
 	assert_closed(f, 0);
 }
 
+/*
+ * It has accepted, and the rest is the destination's: other clients are told so. To see it fail:
+ * leave handshake_was_answered() out of dial_expire().
+ */
+static void test_expire_answered(void **state)
+{
+	struct fixture *f = *state;
+
+	start_trial(f, UPSTREAM_SOCKS5, NEVER_MS, NEVER_MS);
+	answer(f, 0, "A");
+	wait_trial_over(f);
+	dial_expire(f->dial);
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_true(f->result.refused);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 0);
+}
+
+/* So is the silence without an upstream, as with a PROXY header to the destination. */
+static void test_expire_direct(void **state)
+{
+	struct fixture *f = *state;
+	int clients[QUEUE];
+
+	fill_tcp_backlog(f, 2, clients);
+	add_upstream("all", UPSTREAM_DIRECT, NULL)->proxy_header = PROXY_HEADER_V2;
+	start(f);
+	assert_int_equal(f->done, 0);
+	dial_expire(f->dial);
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_true(f->result.refused);
+	close_all(clients);
+}
+
 /* An HTTP proxy answers when it has connected: its silence may be the destination's. */
 static void test_expire_without_verdict(void **state)
 {
@@ -791,6 +1031,26 @@ static void test_client_leaves(void **state)
 	assert_int_equal(health_of(f, "a").failed, 0);
 }
 
+/*
+ * It has gone when the upstream had had its time. To see it fail: do not call judge_silence() in
+ * dial_free().
+ */
+static void test_client_leaves_late(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms;
+
+	dial_times.answer_ms = 20;
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	end_ms = monotonic_coarse_ms() + dial_times.answer_ms + 10;
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+	dial_free(f->dial);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
 static void test_unix_socket(void **state)
 {
 	struct fixture *f = *state;
@@ -814,8 +1074,6 @@ static void test_unix_socket(void **state)
 	unlink(find(f, "all")->conf.addr.un.sun_path);
 	rmdir(dir);
 }
-
-#define QUEUE 2
 
 /* Puts a UNIX socket whose backlog is full in the place of server 0; clients gets who is in it. */
 static void fill_backlog(struct fixture *f, struct upstream_conf *u, int clients[QUEUE])
@@ -841,10 +1099,8 @@ static void fill_backlog(struct fixture *f, struct upstream_conf *u, int clients
 static void empty_backlog(struct fixture *f, const char *name, int clients[QUEUE])
 {
 	char *path = find(f, name)->conf.addr.un.sun_path;
-	int i;
 
-	for (i = 0; i < QUEUE; i++)
-		close(clients[i]);
+	close_all(clients);
 	unlink(path);
 	*strrchr(path, '/') = '\0';
 	rmdir(path);
@@ -905,6 +1161,30 @@ static void test_full_backlog_goes_to_the_next(void **state)
 	empty_backlog(f, "a", clients);
 }
 
+/*
+ * Nor is it one at the end of the session's time, or of a trial, which makes room for another one.
+ * To see it fail: leave attempt_is_in_queue() out of judge_silence(), or of on_trial_timer().
+ */
+static void test_full_backlog_in_trial(void **state)
+{
+	struct fixture *f = *state;
+	int clients[QUEUE];
+
+	dial_times.trial_ms = dial_times.answer_ms = 20;
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	fill_backlog(f, &upstreams_conf.list[0], clients);
+	f->set = make_upstreams("all", NULL);
+	bring_down(f);
+	start(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
+	wait_trial_over(f);
+	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	dial_expire(f->dial);
+	assert_string_equal(f->why, "its backlog is full");
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 0);
+	empty_backlog(f, "a", clients);
+}
+
 /* The prepared socket is used if its family fits, and closed otherwise. */
 static void test_prepared_socket(void **state)
 {
@@ -953,6 +1233,60 @@ static void test_no_descriptor_for_the_second(void **state)
 	assert_int_equal(health_of(f, "b").failed, 0);
 }
 
+/* Returns a socket that can be bound to an address that is in use, bound to *addr. */
+static int bind_shared(struct sockaddr_in *addr)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socklen_t len = sizeof(*addr);
+	const int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+	return fd;
+}
+
+/*
+ * What is wrong on this host is the error of the dial. It says nothing about the destination, and
+ * nothing about the upstream. To see it fail: ignore dial::local in policy(), or
+ * connect_error_is_local().
+ */
+static void test_local_error(void **state)
+{
+	struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct fixture *f = *state;
+	int other = bind_shared(&own);
+
+	group_of(f, 1, UPSTREAM_TCP);
+	f->set = make_upstreams("all", NULL);
+	assert_int_equal(connect(other, (struct sockaddr *)&f->addr[0], sizeof(f->addr[0])), -1);
+	start_with(f, bind_shared(&own), AF_INET);
+	wait_done(f);
+	close(other);
+	assert_int_equal(f->result.error, EADDRNOTAVAIL);
+	assert_false(f->result.refused);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/*
+ * An event that waits for the dial keeps the session from expiring. To see it fail: let
+ * attempt_has_work() return false.
+ */
+static void test_work(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	assert_false(dial_has_work(f->dial));
+	answer(f, 0, "Y");
+	while (!dial_has_work(f->dial) && monotonic_coarse_ms() < end_ms)
+		usleep(1000);
+	assert_true(dial_has_work(f->dial));
+}
+
 /* A PROXY header goes first, in one segment with what follows. */
 static void test_header_before_handshake(void **state)
 {
@@ -966,10 +1300,14 @@ static void test_header_before_handshake(void **state)
 	assert_through(f, "all", 0);
 }
 
-/* Of three silent ones, the third is dialled when the first has had its time. */
+/*
+ * Of three silent ones, the third is dialled when the first has had its time. To see it fail: set
+ * the timer to second_ms whatever runs.
+ */
 static void test_third_after_two_silent_ones(void **state)
 {
 	struct fixture *f = *state;
+	uint64_t start_ms = monotonic_coarse_ms();
 
 	hurry();
 	dial_times.answer_ms = 250;
@@ -978,11 +1316,166 @@ static void test_third_after_two_silent_ones(void **state)
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
 	wait_greeted(f, 2, "HI\n");
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.answer_ms);
 	assert_closed(f, 0);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
 	answer(f, 2, "Y");
 	wait_done(f);
 	assert_through(f, "c", 2);
+}
+
+/*
+ * The first one is an HTTP proxy, whose silence may be the destination's: the second one gives way.
+ * To see it fail: do not look at the other attempt in drop_slow(), or drop the oldest in any case.
+ */
+static void test_third_after_one_at_work(void **state)
+{
+	struct fixture *f = *state;
+
+	hurry();
+	dial_times.answer_ms = 100;
+	group_of(f, 3, UPSTREAM_SOCKS5);
+	upstreams_conf.list[0].type = UPSTREAM_HTTP;
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	wait_greeted(f, 2, "HI\n");
+	assert_closed(f, 1);
+	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/* An upstream with a name that has two addresses and the port of server 0. */
+static struct upstream_conf *add_named(struct fixture *f, const char *name, const char *first,
+				       const char *second)
+{
+	struct upstream_conf *u = add_upstream(name, UPSTREAM_SOCKS5, NULL);
+
+	strcpy(u->host, "proxy.example.org");
+	u->port = ntohs(f->addr[0].sin_port);
+	assert_int_equal(parse_endpoint(first, &resolver.addresses[0]), 0);
+	assert_int_equal(parse_endpoint(second, &resolver.addresses[1]), 0);
+	resolver.n = 2;
+	return u;
+}
+
+static struct sockaddr_in beside(const struct fixture *f)
+{
+	struct sockaddr_in addr = f->addr[0];
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+	return addr;
+}
+
+/*
+ * One of the addresses is dead. The other one is tried, the next dial begins with that, and the
+ * upstream has not failed. To see it fail: note each failure in note_attempt_failure(); leave out
+ * note_address().
+ */
+static void test_addresses(void **state)
+{
+	struct fixture *f = *state;
+	struct sockaddr_in addr = beside(f);
+	int i, other;
+
+	add_named(f, "all", "127.0.0.2:1", "127.0.0.1:1");
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+	assert_int_equal(health_of(f, "all").failed, 0);
+	other = listen_at(&addr);
+	for (i = 0; i < 2; i++) {
+		start(f);
+		wait_greeted(f, 0, "HI\n");
+		answer(f, 0, "Y");
+		wait_done(f);
+	}
+	assert_int_equal(accept4(other, NULL, NULL, SOCK_NONBLOCK), -1);
+	close(other);
+}
+
+/* All addresses are dead: one failure. To see it fail: as above, or leave out fail_place(). */
+static void test_no_address_answers(void **state)
+{
+	struct fixture *f = *state;
+
+	add_named(f, "all", "127.0.0.2:1", "127.0.0.1:1");
+	close_server(f, 0);
+	start(f);
+	wait_done(f);
+	assert_int_equal(f->result.error, ECONNREFUSED);
+	assert_int_equal(health_of(f, "all").failures[HEALTH_CONNECT], 1);
+}
+
+/*
+ * An address is silent, and the other one is faster: the upstream is well. To see it fail: do not
+ * compare the upstreams in judge_loser().
+ */
+static void test_second_address_wins(void **state)
+{
+	struct fixture *f = *state;
+	struct sockaddr_in addr = beside(f);
+	int other = listen_at(&addr);
+
+	hurry();
+	add_named(f, "all", "127.0.0.2:1", "127.0.0.1:1");
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+	assert_int_equal(health_of(f, "all").failed, 0);
+	close(other);
+}
+
+/*
+ * The name is not resolved yet: the dial waits for that. To see it fail: let policy() ignore
+ * dial::unresolved.
+ */
+static void test_name_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	add_named(f, "all", "127.0.0.1:1", "127.0.0.1:1");
+	resolver.n = 0;
+	resolver.state = -EINPROGRESS;
+	start(f);
+	for (i = 0; i < 20; i++)
+		pass(f);
+	assert_int_equal(f->done, 0);
+	assert_int_equal(health_of(f, "all").failed, 0);
+	resolver.n = 1;
+	resolver.state = 0;
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "all", 0);
+}
+
+/* There is no such name: the next one. To see it fail: leave out fail_place() in no_address(). */
+static void test_no_such_name(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group;
+
+	group = group_of(f, 1, UPSTREAM_TCP);
+	group->n_members = 2;
+	strcpy(group->members[0].name, "named");
+	strcpy(group->members[1].name, "a");
+	add_named(f, "named", "127.0.0.1:1", "127.0.0.1:1");
+	resolver.n = 0;
+	resolver.state = -ENOENT;
+	start(f);
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "named").failures[HEALTH_NAME], 1);
+	assert_int_equal(health_of(f, "named").error, EHOSTUNREACH);
 }
 
 /* Active checks find an upstream down and up again, without a dial. */
@@ -1006,19 +1499,44 @@ static void test_checks(void **state)
 	checks_free(checks);
 }
 
+/*
+ * A check that is not answered until the next one is a failure. To see it fail: do not note one in
+ * on_tick() of checks.c.
+ */
+static void test_check_without_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct checks *checks;
+	int clients[QUEUE];
+
+	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0])->check_interval_ms = 20;
+	fill_tcp_backlog(f, 0, clients);
+	f->set = make_upstreams("all", NULL);
+	checks = checks_new(f->base, f->set, /* marks= */ NULL);
+	wait_failures(f, "all", 1);
+	assert_true(health_of(f, "all").failures[HEALTH_TIMEOUT] > 0);
+	checks_free(checks);
+	close_all(clients);
+}
+
 #define dial_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		dial_test(test_first_member_wins),
+		dial_test(test_name_of_destination),
 		dial_test(test_refused_connect_goes_to_the_next),
 		dial_test(test_reset_in_handshake_goes_to_the_next),
+		dial_test(test_end_after_answer_is_no_failure),
 		dial_test(test_refused_password_goes_to_the_next),
 		dial_test(test_request_not_served_goes_to_the_next),
 		dial_test(test_request_not_served_does_not_wait),
+		dial_test(test_request_not_served_is_not_repeated),
 		dial_test(test_refused_destination_is_the_end),
 		dial_test(test_second_dial_wins),
+		dial_test(test_slow_one_may_lose),
+		dial_test(test_fast_one_may_not_lose),
 		dial_test(test_first_dial_wins_late),
 		dial_test(test_all_down),
 		dial_test(test_trial),
@@ -1031,16 +1549,29 @@ int main(void)
 		dial_test(test_when_down_wait),
 		dial_test(test_when_down_wait_ends),
 		dial_test(test_expire_unanswered),
+		dial_test(test_expire_answered),
+		dial_test(test_expire_direct),
 		dial_test(test_expire_without_verdict),
 		dial_test(test_client_leaves),
+		dial_test(test_client_leaves_late),
 		dial_test(test_unix_socket),
 		dial_test(test_full_backlog),
 		dial_test(test_full_backlog_goes_to_the_next),
+		dial_test(test_full_backlog_in_trial),
 		dial_test(test_prepared_socket),
 		dial_test(test_no_descriptor_for_the_second),
+		dial_test(test_local_error),
+		dial_test(test_work),
 		dial_test(test_header_before_handshake),
 		dial_test(test_third_after_two_silent_ones),
+		dial_test(test_third_after_one_at_work),
+		dial_test(test_addresses),
+		dial_test(test_no_address_answers),
+		dial_test(test_second_address_wins),
+		dial_test(test_name_is_waited_for),
+		dial_test(test_no_such_name),
 		dial_test(test_checks),
+		dial_test(test_check_without_answer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

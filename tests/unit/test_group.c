@@ -3,10 +3,13 @@
  * Tests proxy/upstream/group.c, upstream.c and route.c: the order of a group's members, what a
  * reload keeps, and which route a connection takes.
  */
+#include <errno.h>
+
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "upstream/group.h"
 #include "upstream/route.h"
+#include "upstream/secret.h"
 #include "upstreams.h"
 
 #define KEYS 3000
@@ -160,6 +163,189 @@ static void test_keys(void **state)
 	upstreams_unref(by_dst);
 }
 
+/* Counts the first choices for clients that differ in their keys only: 1 or more. */
+static unsigned int choices(const struct upstreams *set, void (*make)(struct group_key *, uint32_t))
+{
+	struct upstream *order[UPSTREAM_MEMBERS_MAX];
+	bool chosen[4] = {};
+	uint32_t i;
+
+	for (i = 1; i < 100; i++) {
+		union sockaddr_any addr = { .in = { .sin_family = AF_INET, .sin_port = 1 } };
+		struct tproxy_conn conn = {};
+		struct group_key key = { .client = &addr, .dst = &addr, .conn = &conn };
+
+		make(&key, i);
+		group_order(set, set->by_default, &key, order);
+		chosen[order[0]->conf.name[0] - 'a'] = true;
+	}
+	return chosen[0] + chosen[1] + chosen[2] + chosen[3];
+}
+
+/* The members of struct group_key are const for group.c only. */
+static struct tproxy_conn *conn_of(struct group_key *key)
+{
+	return (struct tproxy_conn *)key->conn;
+}
+
+static union sockaddr_any *client_of(struct group_key *key)
+{
+	return (union sockaddr_any *)key->client;
+}
+
+static void by_cookie(struct group_key *key, uint32_t i)
+{
+	conn_of(key)->cookie = i;
+}
+
+static void by_port(struct group_key *key, uint32_t i)
+{
+	client_of(key)->in.sin_port = (in_port_t)i;
+}
+
+static void by_address(struct group_key *key, uint32_t i)
+{
+	client_of(key)->in.sin_addr.s_addr = i;
+}
+
+static void by_address_without_conn(struct group_key *key, uint32_t i)
+{
+	by_address(key, i);
+	key->conn = NULL;
+}
+
+/* Two hosts of one IPv6 network. */
+static void by_interface_id(struct group_key *key, uint32_t i)
+{
+	*client_of(key) = (union sockaddr_any){ .in6 = { .sin6_family = AF_INET6 } };
+	client_of(key)->in6.sin6_addr.s6_addr[0] = 0x20;
+	client_of(key)->in6.sin6_addr.s6_addr[15] = (uint8_t)i;
+}
+
+static void by_network(struct group_key *key, uint32_t i)
+{
+	by_interface_id(key, 1);
+	client_of(key)->in6.sin6_addr.s6_addr[7] = (uint8_t)i;
+}
+
+/*
+ * What takes the place of a cgroup or an id that is not known, and what counts of an IPv6 address.
+ * To see it fail: leave one of these out of hash_key(), or half of the address out of
+ * hash_address().
+ */
+static void test_keys_that_are_left(void **state)
+{
+	struct upstreams *by_client = group_of(UPSTREAM_HASH_CLIENT, 4, NULL);
+	struct upstreams *by_dst = group_of(UPSTREAM_HASH_DESTINATION, 4, NULL);
+	struct upstreams *weighted = group_of(UPSTREAM_WEIGHTED, 4, NULL);
+
+	assert_int_equal(choices(weighted, by_cookie), 4);
+	assert_int_equal(choices(weighted, by_port), 4);
+	assert_int_equal(choices(by_client, by_port), 1);
+	assert_int_equal(choices(by_client, by_address), 4);
+	assert_int_equal(choices(by_client, by_address_without_conn), 4);
+	assert_int_equal(choices(by_client, by_interface_id), 4);
+	assert_int_equal(choices(by_client, by_network), 4);
+	assert_int_equal(choices(by_dst, by_cookie), 1);
+	assert_int_equal(choices(by_dst, by_interface_id), 4);
+	upstreams_unref(by_client);
+	upstreams_unref(by_dst);
+	upstreams_unref(weighted);
+}
+
+/* Changes the n-th thing that a section can say. Returns false if there are not so many. */
+static bool change(struct upstream_conf *u, unsigned int n)
+{
+	switch (n) {
+	case 0:
+		u->type = UPSTREAM_HTTP;
+		return true;
+	case 1:
+		u->port++;
+		return true;
+	case 2:
+		u->addr.in.sin_port++;
+		return true;
+	case 3:
+		u->tls = true;
+		return true;
+	case 4:
+		u->tls_verify = true;
+		return true;
+	case 5:
+		strcpy(u->tls_name, "a");
+		return true;
+	case 6:
+		strcpy(u->tls_ca, "/a");
+		return true;
+	case 7:
+		strcpy(u->user, "a");
+		return true;
+	case 8:
+		assert_int_equal(secret_new("a", 1, &u->secret), 0);
+		return true;
+	case 9:
+		u->send_name = true;
+		return true;
+	case 10:
+		u->pipeline = true;
+		return true;
+	case 11:
+		u->proxy_process = true;
+		return true;
+	case 12:
+		u->proxy_header = PROXY_HEADER_V1;
+		return true;
+	case 13:
+		u->when_down = UPSTREAM_DOWN_WAIT;
+		return true;
+	case 14:
+		u->down_error = EACCES;
+		return true;
+	case 15:
+		u->down_wait_ms = 1;
+		return true;
+	case 16:
+		u->check_interval_ms = 100;
+		return true;
+	case 17:
+		u->order = UPSTREAM_WEIGHTED;
+		return true;
+	case 18:
+		u->n_members = 1;
+		strcpy(u->members[0].name, "b");
+		return true;
+	case 19:
+		u->members[0].weight = 1;
+		return true;
+	}
+	return false;
+}
+
+/* What a reload changes takes effect. To see it fail: leave a member out of is_same(). */
+static void test_reload_takes_each_change(void **state)
+{
+	struct upstreams *before, *after;
+	struct upstream_conf *u;
+	unsigned int n;
+	bool changed;
+
+	add_upstream("a", UPSTREAM_TCP, NULL);
+	add_upstream("b", UPSTREAM_TCP, NULL);
+	before = make_upstreams("a", NULL);
+	for (n = 0, changed = true; changed; n++) {
+		u = add_upstream("a", UPSTREAM_TCP, NULL);
+		changed = change(u, n);
+		add_upstream("b", UPSTREAM_TCP, NULL);
+		after = make_upstreams("a", before);
+		assert_int_equal(changed, after->by_default != before->by_default);
+		assert_ptr_equal(after->list[1], before->list[1]);
+		upstreams_unref(after);
+	}
+	assert_true(n > 1);
+	upstreams_unref(before);
+}
+
 /* To see it fail: make each upstream of a set new; compare only the names. */
 static void test_reload_keeps_what_is_unchanged(void **state)
 {
@@ -235,6 +421,8 @@ int main(void)
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_only_the_share_of_the_dead_moves),
 		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_keys_that_are_left),
+		cmocka_unit_test(test_reload_takes_each_change),
 		cmocka_unit_test(test_reload_keeps_what_is_unchanged),
 		cmocka_unit_test(test_routes),
 	};

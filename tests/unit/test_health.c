@@ -6,6 +6,7 @@
 
 #include "unit.h"
 #include "upstream/health.h"
+#include "util.h"
 
 static bool fail_at(struct health *h, uint64_t now_ms)
 {
@@ -165,6 +166,27 @@ static void test_backoff_is_doubled(void **state)
 			HEALTH_BACKOFF_MS * 5 / 4);
 }
 
+/*
+ * Many hosts that lose an upstream at one time do not come back at one time. The pause of each is
+ * another one, shorter or longer than what it varies around. To see it fail: return ms in
+ * with_jitter(), or leave the address out of its seed.
+ */
+static void test_backoffs_differ(void **state)
+{
+	struct health hosts[32] = {};
+	uint64_t shortest = UINT64_MAX, longest = 0, waited;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(hosts); i++) {
+		bring_down(&hosts[i]);
+		waited = retry_of(&hosts[i]) - 1000;
+		shortest = waited < shortest ? waited : shortest;
+		longest = waited > longest ? waited : longest;
+	}
+	assert_true(shortest < HEALTH_BACKOFF_MS);
+	assert_true(longest > HEALTH_BACKOFF_MS);
+}
+
 /* The time of the trials counts as down. */
 static void test_since(void **state)
 {
@@ -249,6 +271,7 @@ int main(void)
 		cmocka_unit_test(test_trial_answered),
 		cmocka_unit_test(test_trial_fails_late),
 		cmocka_unit_test(test_backoff_is_doubled),
+		cmocka_unit_test(test_backoffs_differ),
 		cmocka_unit_test(test_since),
 		cmocka_unit_test(test_figures),
 		cmocka_unit_test(test_one_trial_of_threads),

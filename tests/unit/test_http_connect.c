@@ -217,6 +217,11 @@ static void test_squid_error(void **state)
 	/* Another number says no more than the status. */
 	assert_ends(SQUID("ERR_CONNECT_FAIL 1101"), HANDSHAKE_ERROR, ECONNREFUSED, WHY);
 	assert_ends(SQUID("x"), HANDSHAKE_ERROR, ECONNREFUSED, WHY);
+	/* To see it fail: look at it with every status in header_field(). */
+	assert_ends("HTTP/1.1 403 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n",
+		    HANDSHAKE_ERROR, EACCES, "HTTP 403 No");
+	assert_ends("HTTP/1.1 429 No\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n",
+		    HANDSHAKE_NOT_SERVED, EPROTO, "HTTP 429 No");
 }
 
 static void test_proxy_status(void **state)

@@ -15,6 +15,7 @@
 static struct upstreams *set;
 static struct upstreams_conf conf;
 static char error[NAMES_ERROR_LEN];
+static unsigned int decided_by; /* line of the last decision */
 
 static struct upstream_conf *add(const char *name, enum upstream_type type)
 {
@@ -85,6 +86,7 @@ static const char *decide(const char *name, bool ech, enum name_address address)
 
 	strcpy(sniffed.name, name);
 	name_policy(set, &sniffed, address, &d);
+	decided_by = d.line;
 	switch (d.verdict) {
 	case NAME_VERDICT_NONE:
 		return "-";
@@ -152,7 +154,9 @@ static void test_next_line(void **state)
 	assert_string_equal(decide("a.test", false, unknown), "?");
 	assert_string_equal(decide("a.test", false, of_name), "direct");
 	assert_string_equal(decide("a.test", false, other), "names");
+	assert_int_equal(decided_by, 3);
 	assert_string_equal(decide("b.test", false, other), "!111");
+	assert_int_equal(decided_by, 4);
 	assert_string_equal(decide("a.test", true, of_name), "!111");
 }
 

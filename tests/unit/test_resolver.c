@@ -19,6 +19,7 @@
 #include "util.h"
 
 #define WAIT_MS 20000
+#define HOUR_MS (3600 * 1000)
 
 enum mode {
 	ANSWER,
@@ -37,8 +38,10 @@ static struct fixture {
 	int fd;
 	pthread_t thread;
 	_Atomic int mode;
-	_Atomic uint32_t ttl_s, address; /* of the A record: 192.0.2.x, and of AAAA: 2001:db8::x */
-	_Atomic int queries;		 /* for A */
+	_Atomic uint32_t ttl_s[3]; /* of the records for A, AAAA and CNAME */
+	_Atomic uint32_t address;  /* of the A record: 192.0.2.x, and of AAAA: 2001:db8::x */
+	_Atomic bool alias;	   /* the name stands for another one, which has the addresses */
+	_Atomic int queries;	   /* for A */
 	_Atomic int marked, mark_result;
 	_Atomic bool stop;
 	/* The last answer: */
@@ -49,14 +52,26 @@ static struct fixture {
 
 /* The name server */
 
-/* Appends a record for the name of the question. Returns the new length. */
-static size_t add_record(uint8_t *packet, size_t len, uint16_t type, const void *data,
+/* Positions in ttl_s. */
+enum {
+	TTL_A,
+	TTL_AAAA,
+	TTL_CNAME
+};
+
+static void set_ttl(uint32_t s)
+{
+	f.ttl_s[TTL_A] = f.ttl_s[TTL_AAAA] = f.ttl_s[TTL_CNAME] = s;
+}
+
+/* Appends a record for the name at this position. Returns the new length. */
+static size_t add_record(uint8_t *packet, size_t len, size_t name, uint16_t type, const void *data,
 			 size_t data_len)
 {
-	const uint32_t ttl = f.ttl_s;
+	const uint32_t ttl = f.ttl_s[type == 1 ? TTL_A : type == 28 ? TTL_AAAA : TTL_CNAME];
 	const uint8_t head[] = {
 		0xc0,
-		12,
+		(uint8_t)name,
 		0,
 		(uint8_t)type,
 		0,
@@ -79,8 +94,10 @@ static size_t make_answer(uint8_t *packet, size_t len)
 {
 	uint8_t v4[4] = { 192, 0, 2, (uint8_t)f.address };
 	uint8_t v6[16] = { 0x20, 1, 0xd, 0xb8, [15] = (uint8_t)f.address };
+	static const uint8_t canonical[] = { 1, 'c', 0xc0, 12 }; /* "c." and the name */
 	const uint8_t type = packet[len - 3];
 	const bool turned = f.mode == TURNED;
+	size_t name = 12;
 
 	packet[2] = 0x84; /* an answer, of an authority */
 	packet[3] = f.mode == NO_SUCH_NAME ? 3 : f.mode == SERVER_FAILS ? 2 : 0;
@@ -90,14 +107,18 @@ static size_t make_answer(uint8_t *packet, size_t len)
 	} else if (f.mode != ANSWER && f.mode != TURNED) {
 		return len;
 	}
+	if (f.alias) {
+		len = add_record(packet, len, name, 5, canonical, sizeof(canonical));
+		name = len - sizeof(canonical);
+	}
 	if (type == 1) {
 		v4[3] += turned;
-		len = add_record(packet, len, 1, v4, sizeof(v4));
+		len = add_record(packet, len, name, 1, v4, sizeof(v4));
 		v4[0] |= f.mode == NOWHERE ? 224 : 0; /* multicast */
 		v4[3] += turned ? -1 : 1;
-		return add_record(packet, len, 1, v4, sizeof(v4));
+		return add_record(packet, len, name, 1, v4, sizeof(v4));
 	}
-	return add_record(packet, len, 28, v6, sizeof(v6));
+	return add_record(packet, len, name, 28, v6, sizeof(v6));
 }
 
 static void *server_main(void *arg)
@@ -133,7 +154,7 @@ static int mark(void *data, int fd)
 	return f.mark_result;
 }
 
-static int setup_with(int timeout_ms)
+static int setup_with(int timeout_ms, uint64_t ttl_most_ms)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t len = sizeof(addr);
@@ -143,12 +164,13 @@ static int setup_with(int timeout_ms)
 		.mark_data = &f,
 		.servers = servers,
 		.ttl_least_ms = 50,
-		.ttl_most_ms = 3600 * 1000,
+		.ttl_most_ms = ttl_most_ms,
 		.retry_ms = 20,
 		.timeout_ms = timeout_ms,
 	};
 
-	f = (struct fixture){ .ttl_s = 3600, .address = 1 };
+	f = (struct fixture){ .address = 1 };
+	set_ttl(3600);
 	f.fd = socket(AF_INET, SOCK_DGRAM, 0);
 	assert_int_equal(bind(f.fd, (struct sockaddr *)&addr, len), 0);
 	assert_int_equal(getsockname(f.fd, (struct sockaddr *)&addr, &len), 0);
@@ -163,13 +185,19 @@ static int setup_with(int timeout_ms)
 
 static int setup(void **state)
 {
-	return setup_with(0);
+	return setup_with(0, HOUR_MS);
 }
 
 /* For tests of a server that does not answer. */
 static int setup_impatient(void **state)
 {
-	return setup_with(100);
+	return setup_with(100, HOUR_MS);
+}
+
+/* Every answer is old soon. */
+static int setup_short(void **state)
+{
+	return setup_with(0, 60);
 }
 
 static int teardown(void **state)
@@ -267,17 +295,85 @@ static void test_ttl(void **state)
 {
 	struct resolved *resolved;
 
-	f.ttl_s = 0;
+	set_ttl(0);
 	resolved = resolver_add(f.resolver, "one.example.org");
 	wait_until(state_of(resolved) == 0);
 	f.address = 7;
 	wait_until(first_of(resolved) == 7);
-	f.ttl_s = 3600;
+	set_ttl(3600);
 	resolved = resolver_add(f.resolver, "two.example.org");
 	wait_until(state_of(resolved) == 0);
 	f.address = 9;
 	usleep(200000);
 	assert_int_equal(first_of(resolved), 7);
+}
+
+/* Waits until a name whose records have these TTLs is asked for again. */
+static void assert_ends_by(const char *host, int record)
+{
+	struct resolved *resolved;
+
+	set_ttl(3600);
+	f.ttl_s[record] = 0;
+	f.queries = 0;
+	resolved = resolver_add(f.resolver, host);
+	wait_until(f.queries >= 3);
+	resolver_remove(f.resolver, resolved);
+}
+
+/* The shortest TTL counts. To see it fail: look at one family only in ttl_ms(), or at no alias. */
+static void test_shortest_ttl(void **state)
+{
+	assert_ends_by("one.example.org", TTL_A);
+	assert_ends_by("two.example.org", TTL_AAAA);
+	f.alias = true;
+	assert_ends_by("three.example.org", TTL_CNAME);
+}
+
+/* To see it fail: leave ttl_most_ms out of ttl_ms(). */
+static void test_longest_ttl(void **state)
+{
+	resolver_add(f.resolver, "one.example.org");
+	wait_until(f.queries >= 3);
+}
+
+/*
+ * After failures the interval is doubled. To see it fail: set retry_ms to the first one in
+ * note_failure().
+ */
+static void test_retries(void **state)
+{
+	uint64_t start_ms = monotonic_coarse_ms();
+	struct resolved *resolved;
+
+	f.mode = NO_SUCH_NAME;
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(f.queries >= 5);
+	/* 20, 40, 80 and 160 ms, and the resolution of the clock. */
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= 300);
+	assert_int_equal(state_of(resolved), -ENOENT);
+}
+
+/*
+ * While a name server is silent, a question gets the old addresses at once, not when the server's
+ * time is over. To see it fail: have resolver_ask() look at resolved::due_ms only.
+ */
+static void test_old_are_answered_meanwhile(void **state)
+{
+	struct resolved *resolved;
+	int queries;
+
+	set_ttl(0);
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(state_of(resolved) == 0);
+	f.mode = SILENT;
+	usleep(60000);
+	queries = f.queries;
+	wait_until(f.queries > queries || state_of(resolved) < 0);
+	ask("one.example.org");
+	wait_until(f.answers);
+	assert_int_equal(f.n, 3);
+	assert_int_equal(state_of(resolved), 0);
 }
 
 /*
@@ -289,7 +385,7 @@ static void old_stay(int mode, int error /* 0: any */)
 	struct resolved *resolved;
 	int queries;
 
-	f.ttl_s = 0;
+	set_ttl(0);
 	resolved = resolver_add(f.resolver, "one.example.org");
 	wait_until(state_of(resolved) == 0);
 	f.mode = mode;
@@ -333,7 +429,7 @@ static void test_order_stays(void **state)
 	struct resolved *resolved;
 	int queries;
 
-	f.ttl_s = 0;
+	set_ttl(0);
 	resolved = resolver_add(f.resolver, "one.example.org");
 	wait_until(state_of(resolved) == 0);
 	f.mode = TURNED;
@@ -369,7 +465,7 @@ static void test_asked(void **state)
 /* When the TTL of a name that was not added has ended, a failure is the answer. */
 static void test_asked_expired(void **state)
 {
-	f.ttl_s = 0;
+	set_ttl(0);
 	ask("one.example.org");
 	wait_until(f.answers);
 	usleep(60000);
@@ -471,6 +567,10 @@ int main(void)
 		resolver_test(test_added),
 		resolver_test(test_not_marked),
 		resolver_test(test_ttl),
+		resolver_test(test_shortest_ttl),
+		cmocka_unit_test_setup_teardown(test_longest_ttl, setup_short, teardown),
+		resolver_test(test_retries),
+		resolver_test(test_old_are_answered_meanwhile),
 		impatient_test(test_old_stay_silent),
 		resolver_test(test_old_stay_no_name),
 		resolver_test(test_old_stay_nowhere),

@@ -40,6 +40,30 @@ static void test_ipv4(void **state)
 	assert_sent(&o, "\5\1\0\5\1\0\1\300\0\2\x09\x01\xbb");
 }
 
+static bool accepts(const char *server, size_t len)
+{
+	struct outcome o;
+
+	run(server, len, &o);
+	return o.accepted;
+}
+
+/*
+ * The server is at work when it wants no more of us, before it has reached the destination. A trial
+ * ends then. To see it fail: do not set handshake_io::accepted, or set it in method_chosen().
+ */
+static void test_accepted(void **state)
+{
+	assert_false(accepts("", 0));
+	assert_false(accepts("\5", 1));
+	assert_true(accepts(NO_METHOD_NEEDED, 2));
+	assert_false(accepts("\5\xff", 2));
+	set_credentials("alice", "s3cret");
+	assert_false(accepts("\5\2", 2));
+	assert_false(accepts("\5\2\1\1", 4));
+	assert_true(accepts("\5\2\1\0", 4));
+}
+
 static void test_pipelined(void **state)
 {
 	struct outcome o;
@@ -232,6 +256,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		socks5_test(test_ipv4),
+		socks5_test(test_accepted),
 		socks5_test(test_pipelined),
 		socks5_test(test_mapped_is_ipv4),
 		socks5_test(test_ipv6),
