@@ -141,7 +141,9 @@ static int make_policy(const struct instance_options *o, struct tproxy_policy *r
 		}
 	}
 	policy.flags &= ~(__u32)TPROXY_RULES_LOOPBACK;
-	policy.flags |= o->rules->names_loopback ? TPROXY_RULES_LOOPBACK : 0;
+	/* One that advises looks at these connections too, to take back what it left before. */
+	if (o->rules->names_loopback || o->advised_dir)
+		policy.flags |= TPROXY_RULES_LOOPBACK;
 	policy.flags |= o->fail_closed ? TPROXY_FAIL_CLOSED : 0;
 	policy.flags |= o->advised_dir ? TPROXY_ADVISES : 0;
 	*ret_policy = policy;
