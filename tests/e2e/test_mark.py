@@ -77,6 +77,23 @@ def test_mark_decides_the_route(routed, family):
         assert source(routed, family, mark) == (expected, True), relay.text()
 
 
+def test_mark_through_an_upstream(routed):
+    """The sockets to upstreams have the mark too, also that of a second attempt, whose family may
+    be another one. Fails if attempt_start() of attempt.c sets none, or dial() of opening.c."""
+    with routed.server_net.inside():
+        listener = routed.keep(socket.create_server((host6.SERVER6, 0), family=socket.AF_INET6))
+    listener.settimeout(20)
+    path = routed.directory / "relay.conf"
+    path.write_text(f"[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\n"
+                    f"members = dead, b\n[upstream dead]\ntype = tcp\naddress = {SERVER}:9\n"
+                    f"[upstream b]\ntype = tcp\n"
+                    f"address = [{host6.SERVER6}]:{listener.getsockname()[1]}\n")
+    relay = routed.start_relay("--pass-mark", "--config", path, wrapper=CAPABLE)
+    for mark, expected in ((MARK, OTHER6), (0, host6.CLIENT6)):
+        routed.keep(routed.run_in(connect_marked, socket.AF_INET, (SERVER, 7), mark))
+        assert routed.accept(listener)[1][0] == expected, relay.text()
+
+
 def test_not_without_the_option(routed):
     """Fails if session_env::pass_mark is ignored."""
     routed.start_relay(wrapper=CAPABLE)
