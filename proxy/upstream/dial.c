@@ -2,7 +2,9 @@
 /*
  * See dial.h. A dial walks over its places: the upstreams in the order of group.c, each with its
  * addresses. go_on() starts the next attempt (attempt.c), and conclude() handles the end of one.
- * An attempt ends on its own, by the timer, or when another one has won.
+ * An attempt ends on its own, by the timer, or when another one has won. If it fails, the next
+ * address of its place follows. If it is silent, one more address of its place may be better, as
+ * where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
  * Each place is judged once, for the health of its upstream: succeeded, failed when its last
  * address has failed, or given up. The time before an answer counts against an upstream only if the
@@ -17,7 +19,7 @@
  * follow; the attempt goes on.
  *
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
- * answered while more places are left, or to walk again if the policy is to wait.
+ * answered while more addresses are left, or to walk again if the policy is to wait.
  *
  * end_dial() frees the dial and calls its owner. A function that may do so is the last call of its
  * caller, or returns true if it did.
@@ -57,6 +59,9 @@ struct place {
 	uint8_t running; /* attempts */
 	bool exhausted;	 /* no address is left to try */
 	bool declined;	 /* the upstream does not serve this request */
+	bool slow;	 /* an attempt was given up for its silence */
+	/* The index of the address that was tried first, and how many were tried. */
+	uint32_t first_address, n_tried;
 };
 
 struct dial {
@@ -65,9 +70,7 @@ struct dial {
 	struct dial **self; /* where the owner has its pointer */
 	uint64_t started_ms;
 	struct place places[UPSTREAM_MEMBERS_MAX + 1]; /* one more for the policy `direct` */
-	size_t n_places, next;
-	/* Of the place next: the index of its first address, and how many were tried. */
-	uint32_t first_address, next_address;
+	size_t n_places;
 	bool unresolved; /* a name has no address yet */
 	struct attempt attempts[ATTEMPTS];
 	struct place *place_of[ATTEMPTS];
@@ -138,12 +141,13 @@ static void judge_silence(struct attempt *a, struct place *p, bool expired)
 		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 }
 
-/* Returns the number of addresses of u, and sets ret to them. */
-static size_t addresses(const struct dial *d, const struct upstream *u,
+/* Returns the number of addresses of the place, and sets ret to them. */
+static size_t addresses(const struct dial *d, const struct place *p,
 			union upstream_addr ret[RESOLVER_ADDRESSES_MAX])
 {
-	if (u->conf.type != UPSTREAM_DIRECT)
-		return upstream_addresses(u, d->first_address, ret, RESOLVER_ADDRESSES_MAX);
+	if (p->upstream->conf.type != UPSTREAM_DIRECT)
+		return upstream_addresses(p->upstream, p->first_address, ret,
+					  RESOLVER_ADDRESSES_MAX);
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret, d->request.dst, sizeof(*d->request.dst));
 	return 1;
@@ -264,38 +268,83 @@ static void no_address(struct dial *d, struct place *p)
 	fail_place(p, HEALTH_NAME, EHOSTUNREACH, d->why);
 }
 
-/* Takes the next address of the next place that may be dialled. Returns NULL if there is none. */
-static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
+/* Takes the next address of the place. Returns false if it has none that may be dialled. */
+static bool take_address(struct dial *d, struct place *p, union upstream_addr *ret)
 {
 	union upstream_addr found[RESOLVER_ADDRESSES_MAX];
+	struct upstream *u = p->upstream;
 	size_t n;
 
-	for (; d->next < d->n_places; d->next++, d->next_address = 0) {
-		struct place *p = &d->places[d->next];
-		struct upstream *u = p->upstream;
+	if (p->n_tried == 0) {
+		p->permit = has_health(u) ? health_begin(&u->health, monotonic_coarse_ms())
+					  : HEALTH_ALLOWED;
+		p->begun = p->permit != HEALTH_REFUSED;
+		p->exhausted = !p->begun;
+		if (!p->begun)
+			return false;
+		p->first_address = upstream_good_address(u);
+	}
+	n = addresses(d, p, found);
+	if (n == 0 && p->n_tried == 0)
+		no_address(d, p);
+	p->exhausted = p->n_tried + 1 >= n;
+	if (p->n_tried >= n)
+		return false;
+	*ret = found[p->n_tried++];
+	return true;
+}
 
-		if (p->declined)
-			continue;
-		if (d->next_address == 0) {
-			p->permit = has_health(u) ? health_begin(&u->health, monotonic_coarse_ms())
-						  : HEALTH_ALLOWED;
-			p->begun = p->permit != HEALTH_REFUSED;
-			if (!p->begun)
+/* True if the place has an attempt whose address has not been reached, and no other was silent. */
+static bool is_connecting(const struct dial *d, const struct place *p)
+{
+	size_t i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (d->attempts[i].stage == ATTEMPT_CONNECT && d->place_of[i] == p)
+			return !p->slow;
+	}
+	return false;
+}
+
+/*
+ * Takes the next address that may be dialled, and returns its place, or NULL if there is none. A
+ * place with an attempt has its turn after the others, unless that one is_connecting().
+ */
+static struct place *next_place(struct dial *d, union upstream_addr *ret_addr)
+{
+	int any;
+	size_t i;
+
+	for (any = 0; any < 2; any++) {
+		for (i = 0; i < d->n_places; i++) {
+			struct place *p = &d->places[i];
+
+			if (p->exhausted || p->declined)
 				continue;
-			d->first_address = upstream_good_address(u);
+			if (p->running > 0 && !any && !is_connecting(d, p))
+				continue;
+			if (take_address(d, p, ret_addr))
+				return p;
 		}
-		n = addresses(d, u, found);
-		if (n == 0 && d->next_address == 0)
-			no_address(d, p);
-		if (d->next_address >= n) {
-			p->exhausted = true;
-			continue;
-		}
-		*ret_addr = found[d->next_address];
-		p->exhausted = ++d->next_address >= n;
-		return p;
 	}
 	return NULL;
+}
+
+/* True if an address is left; fresh: of a place that has no attempt. */
+static bool is_left(const struct dial *d, bool fresh)
+{
+	size_t i;
+
+	for (i = 0; i < d->n_places; i++) {
+		const struct place *p = &d->places[i];
+
+		if (p->exhausted || p->declined || (fresh && p->running > 0))
+			continue;
+		if (p->n_tried > 0 || !has_health(p->upstream) ||
+		    health_would_begin(&p->upstream->health, monotonic_coarse_ms()))
+			return true;
+	}
+	return false;
 }
 
 static size_t running(const struct dial *d)
@@ -344,11 +393,20 @@ static void set_timer(struct dial *d, uint64_t ms)
 	add_timer(&d->timer, ms);
 }
 
+/* True if both attempts are at one place, and another place is left. */
+static bool must_spread(const struct dial *d)
+{
+	return running(d) == ATTEMPTS && d->place_of[0] == d->place_of[1] &&
+	       is_left(d, /* fresh= */ true);
+}
+
 /* Sets the timer for what comes next, while attempts run. */
 static void set_attempt_timer(struct dial *d)
 {
-	if (d->next < d->n_places)
-		set_timer(d, running(d) < ATTEMPTS ? dial_times.second_ms : dial_times.answer_ms);
+	const bool soon = running(d) < ATTEMPTS || must_spread(d);
+
+	if (is_left(d, /* fresh= */ false))
+		set_timer(d, soon ? dial_times.second_ms : dial_times.answer_ms);
 	else
 		event_del(&d->timer);
 }
@@ -528,24 +586,32 @@ static void on_attempt_end(struct attempt *a, enum attempt_progress progress)
 		go_on(d);
 }
 
-/* Two attempts run and a place is left: gives up the one that has had its time. */
+/* Returns the one of two attempts that has had its time, or NULL if both may go on. */
+static struct attempt *slow_one(struct dial *d)
+{
+	const int newer = d->attempts[1].started_us < d->attempts[0].started_us ? 0 : 1;
+	struct attempt *a = &d->attempts[!newer];
+
+	if (attempt_is_unanswered(a))
+		return a;
+	/* The timer was set when the other one began, so that has had its time too. */
+	a = &d->attempts[newer];
+	/* If both are at work, wait for what comes. */
+	return attempt_is_unanswered(a) || must_spread(d) ? a : NULL;
+}
+
+/* Two attempts run and an address is left: gives up the one that has had its time. */
 static void drop_slow(struct dial *d)
 {
-	struct attempt *oldest = &d->attempts[0];
+	struct attempt *a = slow_one(d);
 
-	if (d->attempts[1].started_us < oldest->started_us)
-		oldest = &d->attempts[1];
-	if (!attempt_is_unanswered(oldest)) {
-		/* The timer was set when the other one began, so that has had its time too. */
-		oldest = oldest == d->attempts ? &d->attempts[1] : d->attempts;
-		/* If both are at work, wait for what comes. */
-		if (!attempt_is_unanswered(oldest))
-			return;
-	}
-	oldest->how = HEALTH_TIMEOUT;
-	oldest->error = ETIMEDOUT;
-	snprintf(oldest->why, sizeof(oldest->why), "%s", attempt_silence(oldest));
-	if (!conclude(d, oldest, ATTEMPT_FAILED))
+	if (!a)
+		return;
+	d->place_of[a - d->attempts]->slow = true;
+	a->how = HEALTH_TIMEOUT;
+	a->error = ETIMEDOUT;
+	snprintf(a->why, sizeof(a->why), "%s", attempt_silence(a));
+	if (!conclude(d, a, ATTEMPT_FAILED))
 		go_on(d);
 }
 
@@ -556,9 +622,9 @@ static void walk_again(struct dial *d)
 
 	for (i = 0; i < d->n_places; i++) {
 		give_up(&d->places[i]);
-		d->places[i].exhausted = false;
+		d->places[i].exhausted = d->places[i].slow = false;
+		d->places[i].n_tried = 0;
 	}
-	d->next = d->next_address = 0;
 	d->unresolved = false;
 	go_on(d);
 }

@@ -541,3 +541,39 @@ def test_silent(bed, two):
         started = time.monotonic()
         assert came_from(bed, listener) == SERVER2
         assert 0.24 <= time.monotonic() - started < 5 * host.patience
+
+
+@pytest.mark.needs("microsocks")
+@pytest.mark.parametrize("type", ["socks5", "http"])
+def test_silent_addresses(bed, two, type):
+    """The next member is tried although a name has more addresses: nothing answers there (socks5),
+    or servers accept and are silent (http). That takes 0.5 s and 0.25 s.
+
+    To see it fail: let next_place() of dial.c take the first place that is not exhausted, and
+    must_spread() return false.
+    """
+    if type == "http":
+        addresses, port = (SERVER, SERVER2), 3128
+        for address in addresses:
+            bed.listen(address, port)
+    else:
+        addresses, port = [f"203.0.113.{number}" for number in range(1, 17)], 1080
+    with hosts(bed, "".join(f"{address} silent.example\n" for address in addresses)):
+        use(bed, group(bed, "both", "first", "two"), two[1][1],
+            section(bed, "first", type=type, address=f"silent.example:{port}"), default="both")
+        started = time.monotonic()
+        assert came_from(bed, listen(bed)) == SERVER2
+        assert time.monotonic() - started < 5 * host.patience
+
+
+@pytest.mark.needs("microsocks")
+def test_silent_first_address(bed, two):
+    """One silent address, as where IPv6 is broken, does not make a member lose its connections.
+
+    To see it fail: let is_connecting() of dial.c return false.
+    """
+    (first, _), sections = two
+    with hosts(bed, f"203.0.113.1 half.example\n{SERVER} half.example\n"):
+        use(bed, group(bed, "both", "half", "two"), sections[1],
+            section(bed, "half", first, f"half.example:{first.port}"), default="both")
+        assert sources(bed, 5) == [SERVER] * 5
