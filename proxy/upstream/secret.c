@@ -121,10 +121,11 @@ static int check_file(const char *path, int fd, mode_t forbidden, char error[SEC
 static int check_text(const char *path, const uint8_t *page, size_t len, size_t *ret_len,
 		      char error[SECRET_ERROR_LEN])
 {
-	if (len > 0 && page[len - 1] == '\n')
+	if (len > 0 && page[len - 1] == '\n') {
 		len--;
-	if (len > 0 && page[len - 1] == '\r')
-		len--;
+		if (len > 0 && page[len - 1] == '\r')
+			len--;
+	}
 	if (len == 0)
 		return refuse(error, EINVAL, "'%s' is empty; its line is the password", path);
 	if (memchr(page, '\n', len))

@@ -531,6 +531,8 @@ static void test_password_file(void **state)
 	expect_secret("hunter2", 7, "hunter2");
 	expect_secret("hunter2\n", 8, "hunter2");
 	expect_secret("hunter2\r\n", 9, "hunter2");
+	expect_secret("hunter2\r", 8, "hunter2\r");
+	expect_secret("hunter2\r\r\n", 10, "hunter2\r");
 	expect_secret(" a:b \xc3\xbc \n", 9, " a:b \xc3\xbc ");
 	memset(long_text, 'p', sizeof(long_text));
 	strcpy(long_text + SECRET_MAX, "\r\n");
