@@ -18,7 +18,9 @@
 #define FLAG_PADDED    0x8
 #define FLAG_PRIORITY  0x20
 
-#define INDEX_AUTHORITY 1 /* in the static table */
+/* In the static table. */
+#define INDEX_AUTHORITY 1
+#define INDEX_HOST	38
 #define NUMBER_MAX	(1 << 20)
 
 struct block {
@@ -125,41 +127,68 @@ static size_t string_text(const struct string *s, char *buf, size_t size)
 	return s->len;
 }
 
-static bool is_authority(const struct string *name)
+static bool string_is(const struct string *s, const char *wanted)
 {
-	static const char wanted[] = ":authority";
-	char text[sizeof(wanted)];
+	const size_t len = strlen(wanted);
+	char text[16];
 
-	return string_text(name, text, sizeof(text)) == sizeof(wanted) - 1 &&
-	       memcmp(text, wanted, sizeof(wanted) - 1) == 0;
+	return string_text(s, text, len) == len && memcmp(text, wanted, len) == 0;
 }
 
-/* Finds :authority in a block, or in the beginning of one. */
-static bool find_authority(struct block b, struct string *ret_value)
+enum field {
+	FIELD_OTHER,
+	FIELD_AUTHORITY,
+	FIELD_HOST
+};
+
+/* Takes a field off a block. Returns false at its end, or if there is a part of a field only. */
+static bool take_field(struct block *b, enum field *ret, struct string *ret_value)
 {
-	struct string name;
+	struct string name = {};
 	uint32_t index;
 	uint8_t first;
 
-	while (b.at < b.end) {
-		first = *b.at;
-		if (first & 0x80) { /* indexed field: name and value are in a table */
-			if (!take_number(&b, 7, &index))
-				return false;
+	if (b->at == b->end)
+		return false;
+	first = *b->at;
+	*ret = FIELD_OTHER;
+	if (first & 0x80) /* indexed field: name and value are in a table */
+		return take_number(b, 7, &index);
+	if ((first & 0xe0) == 0x20) /* size of the table */
+		return take_number(b, 5, &index);
+	if (!take_number(b, first & 0x40 ? 6 : 4, &index) ||
+	    (index == 0 && !take_string(b, &name)) || !take_string(b, ret_value))
+		return false;
+	if (index == INDEX_AUTHORITY || (index == 0 && string_is(&name, ":authority")))
+		*ret = FIELD_AUTHORITY;
+	else if (index == INDEX_HOST || (index == 0 && string_is(&name, "host")))
+		*ret = FIELD_HOST;
+	return true;
+}
+
+/*
+ * Copies the name of :authority of a block, or of the beginning of one. A second :authority, or a
+ * field host with another name, makes the request ambiguous. Returns false if there is no name.
+ */
+static bool copy_authority(struct block b, char ret_name[HOST_NAME_LEN])
+{
+	char text[HOST_NAME_LEN + 8], name[HOST_NAME_LEN];
+	bool found = false;
+	struct string value;
+	enum field field;
+	size_t len;
+
+	while (take_field(&b, &field, &value)) {
+		if (field == FIELD_OTHER)
 			continue;
-		}
-		if ((first & 0xe0) == 0x20) { /* size of the table */
-			if (!take_number(&b, 5, &index))
-				return false;
-			continue;
-		}
-		if (!take_number(&b, first & 0x40 ? 6 : 4, &index) ||
-		    (index == 0 && !take_string(&b, &name)) || !take_string(&b, ret_value))
+		len = string_text(&value, text, sizeof(text));
+		if ((field == FIELD_HOST && !found) || !host_name_copy_authority(name, text, len) ||
+		    (found && strcmp(name, ret_name) != 0))
 			return false;
-		if (index == INDEX_AUTHORITY || (index == 0 && is_authority(&name)))
-			return true;
+		strcpy(ret_name, name);
+		found = true;
 	}
-	return false;
+	return found;
 }
 
 /* Reads the payload of a HEADERS frame. */
@@ -167,16 +196,15 @@ static enum sniff_result parse_headers(const uint8_t *payload, size_t len, uint8
 				       struct sniffed *ret)
 {
 	size_t skip = (flags & FLAG_PADDED ? 1 : 0) + (flags & FLAG_PRIORITY ? 5 : 0), padding = 0;
-	char text[HOST_NAME_LEN + 8];
-	struct string value;
 
 	if (flags & FLAG_PADDED && len > 0)
 		padding = payload[0];
 	if (skip + padding > len ||
-	    !find_authority((struct block){ payload + skip, payload + len - padding }, &value))
+	    !copy_authority((struct block){ payload + skip, payload + len - padding }, ret->name)) {
+		*ret->name = '\0';
 		return SNIFF_NONE;
-	len = string_text(&value, text, sizeof(text));
-	return host_name_copy_authority(ret->name, text, len) ? SNIFF_NAME : SNIFF_NONE;
+	}
+	return SNIFF_NAME;
 }
 
 static enum sniff_result more(struct sniffed *ret, size_t need)

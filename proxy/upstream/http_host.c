@@ -113,7 +113,9 @@ static void parse_field(struct text line, struct request *r)
 
 	while (name.len < line.len && is_token_char(line.at[name.len]))
 		name.len++;
-	if (name.len == 0 || name.len == line.len || line.at[name.len] != ':') {
+	/* Some servers take a carriage return alone for the end of a line. */
+	if (name.len == 0 || name.len == line.len || line.at[name.len] != ':' ||
+	    memchr(line.at, '\r', line.len)) {
 		r->ambiguous = true;
 		return;
 	}
@@ -159,6 +161,9 @@ static enum sniff_result choose_name(const struct request *r, struct sniffed *re
 		host_name_copy_authority(ret->name, authority.at, authority.len);
 	else
 		strcpy(ret->name, r->host);
+	/* The URL decides (RFC 9112, 3.2.2), but not for all servers. */
+	if (r->has_host && strcmp(ret->name, r->host) != 0)
+		*ret->name = '\0';
 	return *ret->name ? SNIFF_NAME : SNIFF_NONE;
 }
 

@@ -90,9 +90,12 @@ static void test_requests(void **state)
 		{ "GET / HTTP/1.1\r\nHost: a.example\r\n b.example\r\n\r\n", "" },
 		{ "GET / HTTP/1.1\r\nHost : a.example\r\n\r\n", "" },
 		{ "GET / HTTP/1.1\r\nHost\r\nHost: a.example\r\n\r\n", "" },
+		{ "GET / HTTP/1.1\r\nX: \rHost: b.example\r\nHost: a.example\r\n\r\n", "" },
 		{ "GET / HTTP/1.1\r\nHost: a.example\r\nHost: A.example:80\r\n\r\n", "a.example" },
-		/* The host of the target counts. */
-		{ "GET http://a.example HTTP/1.1\r\nHost: b.example\r\n\r\n", "a.example" },
+		/* The host of the target counts, unless the field has another one. */
+		{ "GET http://a.example HTTP/1.1\r\nHost: b.example\r\n\r\n", "" },
+		{ "GET http://a.example HTTP/1.1\r\nHost: A.example:80\r\n\r\n", "a.example" },
+		{ "GET http://a.example HTTP/1.1\r\n\r\n", "a.example" },
 		{ "PROPFIND HTTP://a.example:81/x?y HTTP/1.1\r\n\r\n", "a.example" },
 		{ "GET https://a.example?http://b.example/ HTTP/1.1\r\n\r\n", "a.example" },
 		{ "GET http://192.0.2.1/ HTTP/1.1\r\nHost: b.example\r\n\r\n", "" },
@@ -208,6 +211,24 @@ static void test_h2(void **state)
 		{ "\x02\0\0\0\0\x10\x41\x03"
 		  "a.b\0\0",
 		  13, 0x2c, "a.b" },
+		/* A field host with the same name, by its index and by its name. */
+		{ "\x41\x03"
+		  "a.b\x66\x03"
+		  "A.b\x10\x04host\x05"
+		  "a.b:8",
+		  22, 4, "a.b" },
+		/* Two names. */
+		{ "\x41\x03"
+		  "a.b\x41\x03"
+		  "a.c",
+		  10, 4, "" },
+		{ "\x41\x03"
+		  "a.b\x66\x03"
+		  "a.c",
+		  10, 4, "" },
+		{ "\x41\x03"
+		  "a.b\x10\x04host\x01?",
+		  13, 4, "" },
 		/* Not in the block, no name, cut, numbers that do not fit, padding that does not.
 		 */
 		{ "\x82\x86\x84", 3, 4, "" },
