@@ -252,7 +252,6 @@ static __always_inline bool block_may_report(__u64 now_ns)
 __attribute__((noinline)) int block_report(__u64 cookie, __u64 netns_cookie,
 					   const struct tproxy_endpoint *dst, __u32 error)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	const __u64 now_ns = bpf_ktime_get_ns();
 	struct tproxy_event *event;
 
@@ -267,7 +266,7 @@ __attribute__((noinline)) int block_report(__u64 cookie, __u64 netns_cookie,
 	event->conn.cgroup_id = bpf_get_current_cgroup_id();
 	event->conn.pid = bpf_get_current_pid_tgid() >> 32;
 	event->conn.uid = (__u32)bpf_get_current_uid_gid();
-	__builtin_memcpy(event->conn.comm, task->group_leader->comm, sizeof(event->conn.comm));
+	read_leader_comm(event->conn.comm);
 	event->conn.dst = *dst;
 	event->conn.rule_counter = TPROXY_NO_RULE;
 	event->cookie = cookie;

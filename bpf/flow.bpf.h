@@ -84,7 +84,7 @@ static __always_inline bool flow_set_direct(struct tproxy_flow *flow, const stru
 	flow->cgroup_id = BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup, kn, id);
 	flow->pid = (__u32)task->tgid;
 	flow->uid = tp->inet_conn.icsk_inet.sk.sk_uid.val;
-	__builtin_memcpy(flow->comm, task->group_leader->comm, sizeof(flow->comm));
+	read_leader_comm(flow->comm);
 	flow->src = key->local;
 	flow->dst = key->remote;
 	flow->leg = TPROXY_LEG_DIRECT;

@@ -194,7 +194,6 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 					    const struct tproxy_endpoint *dst, __u32 rule_counter,
 					    bool may_have_entry)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct tproxy_observed observed = {};
 
 	if (!dst || (may_have_entry && observed_find(cookie)))
@@ -204,7 +203,7 @@ __attribute__((noinline)) int observe_begin(__u64 cookie, __u64 netns_cookie,
 	observed.cgroup_id = bpf_get_current_cgroup_id();
 	observed.pid = bpf_get_current_pid_tgid() >> 32;
 	observed.uid = (__u32)bpf_get_current_uid_gid();
-	__builtin_memcpy(observed.comm, task->group_leader->comm, sizeof(observed.comm));
+	read_leader_comm(observed.comm);
 	observed.dst = *dst;
 	observed.rule_counter = rule_counter;
 	observing_begins(observed.started_ns);

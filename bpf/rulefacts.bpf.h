@@ -150,12 +150,11 @@ static __always_inline void read_sets(const struct tproxy_rules *rules,
 /* Reads all facts about the calling process, even those that no row needs now. */
 static __always_inline void rule_process_read(struct rule_process *process)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	const __u64 ids = bpf_get_current_uid_gid(); /* the real ones */
 
 	process->uid = (__u32)ids;
 	process->gid = ids >> 32;
-	__builtin_memcpy(process->comm, task->group_leader->comm, sizeof(process->comm));
+	read_leader_comm(process->comm);
 }
 
 /* Reads the facts that some row needs. The others stay zero. */
@@ -164,7 +163,6 @@ static __always_inline void rule_facts_read(const struct tproxy_rules *rules,
 					    bool named_only, __u64 cgroups, struct rule_facts *f)
 {
 	const __u64 ids = bpf_get_current_uid_gid(); /* the real ones */
-	const struct task_struct *task;
 
 	*f = (struct rule_facts){
 		.cgroups = cgroups,
@@ -176,10 +174,8 @@ static __always_inline void rule_facts_read(const struct tproxy_rules *rules,
 	};
 	if (rules->needs & TPROXY_NEEDS_SETS)
 		read_sets(rules, dst, f);
-	if (rules->needs & TPROXY_NEEDS_COMM) {
-		task = (void *)bpf_get_current_task_btf();
-		__builtin_memcpy(f->comm, task->group_leader->comm, sizeof(f->comm));
-	}
+	if (rules->needs & TPROXY_NEEDS_COMM)
+		read_leader_comm(f->comm);
 }
 
 /*

@@ -66,7 +66,6 @@ __attribute__((noinline)) int watch_connect(__u64 cookie, __u64 netns_cookie,
 					    const struct tproxy_endpoint *dst, __u32 rule_counter,
 					    __u64 outcome)
 {
-	const struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct tproxy_interest *interest = get_interest();
 	struct tproxy_watch_start event = {};
 
@@ -83,7 +82,7 @@ __attribute__((noinline)) int watch_connect(__u64 cookie, __u64 netns_cookie,
 	event.conn.cgroup_id = bpf_get_current_cgroup_id();
 	event.conn.pid = bpf_get_current_pid_tgid() >> 32;
 	event.conn.uid = (__u32)bpf_get_current_uid_gid();
-	__builtin_memcpy(event.conn.comm, task->group_leader->comm, sizeof(event.conn.comm));
+	read_leader_comm(event.conn.comm);
 	event.conn.dst = *dst;
 	event.conn.rule_counter = rule_counter;
 	watch_write(interest, interest->watching, &event.head, sizeof(event));
