@@ -383,6 +383,13 @@ def test_weighted(bed, two):
     assert seen.count(SERVER2) > seen.count(SERVER) > 0
 
 
+def assert_each_has_one(seen):
+    """On a busy machine a proxy may need 250 ms, and then the other one is used. A proxy for each
+    connection would give half of them two."""
+    assert sum(len(sources) > 1 for sources in seen) <= len(seen) // 8, seen
+    assert set.union(*seen) == {SERVER, SERVER2}
+
+
 @pytest.mark.needs("microsocks")
 def test_hash(bed, two):
     """One destination has one proxy, and so has one cgroup of clients.
@@ -395,14 +402,14 @@ def test_hash(bed, two):
     bed.server_net.ip(*(f"addr add {address}/24 dev tproxy0" for address in addresses))
     destinations = [bed.listen(address) for address in addresses]
     seen = [set(sources(bed, 2, listener)) for listener in destinations]
-    assert sorted(map(len, seen)) == [1] * 24 and set.union(*seen) == {SERVER, SERVER2}
+    assert_each_has_one(seen)
 
     places = [host.Place(bed.scope.child(f"service{number}"), bed.client_net)
               for number in range(24)]
     use(bed, both(order="hash-client"), *two[1], default="both")
     seen = [{came_from(bed, listener, place=place) for listener in destinations[:2]}
             for place in places]
-    assert sorted(map(len, seen)) == [1] * 24 and set.union(*seen) == {SERVER, SERVER2}
+    assert_each_has_one(seen)
 
 
 @pytest.mark.needs("microsocks")
