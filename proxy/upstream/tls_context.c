@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "trust.h"
+#include "trust_system.h"
 
 /* A session is not resumed after this time, so that the certificate is verified again. */
 #define SESSION_S 3600

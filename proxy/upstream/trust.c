@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "read_all.h"
-#include "trust_directory.h"
 #include "util.h"
 
 /* Opens the file and checks its kind and size. Returns a descriptor, or -errno with *ret_text. */
@@ -116,31 +115,4 @@ int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char 
 		 text ? text : "unknown error");
 	ERR_clear_error();
 	return -EINVAL;
-}
-
-int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
-		      size_t why_len)
-{
-	const char *variable = X509_get_default_cert_file_env();
-	/* Like OpenSSL, ignores the variables if the program has more privileges than its user. */
-	const char *named = secure_getenv(variable);
-	const char *directories = secure_getenv(X509_get_default_cert_dir_env());
-	const char *path = named ? named : X509_get_default_cert_file();
-	int n, r;
-
-	*ret_path = NULL;
-	r = trust_directory_add(store, directories ? directories : X509_get_default_cert_dir());
-	if (r < 0) {
-		snprintf(why, why_len, "%s", strerror(-r));
-		return r;
-	}
-	if (!*path)
-		return 0;
-	n = snprintf(why, why_len, "%s: ", named ? variable : "the system's certificates");
-	r = trust_load(store, path, ret_stat, why + n, why_len - (size_t)n);
-	if (r == -ENOENT && !named)
-		return 0;
-	if (r == 0)
-		*ret_path = path;
-	return r;
 }

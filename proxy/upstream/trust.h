@@ -21,13 +21,4 @@
 int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char *why,
 	       size_t why_len);
 
-/*
- * Adds what OpenSSL trusts by default, but opens only regular files, as above: the file of
- * SSL_CERT_FILE, or else the built-in one, which may be missing; and the directories of
- * SSL_CERT_DIR, or else the built-in ones, which are searched later. Sets *ret_path to the file, or
- * to NULL without one; it is valid as long as the environment. Otherwise like trust_load().
- */
-int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
-		      size_t why_len);
-
 #endif
