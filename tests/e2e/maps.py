@@ -155,6 +155,17 @@ class Pins:
     def count(self, name):
         return len(self.dump(name))
 
+    def program_id(self, name):
+        """As `bpftool prog show` tells, without a process: some tests ask for all of them often."""
+        path = ctypes.create_string_buffer(os.fsencode(self.path / name))
+        fd = _bpf(_OBJ_GET, struct.pack("=QII", _address(path), 0, 0))
+        try:
+            info = ctypes.create_string_buffer(8)  # the type, and the id
+            _bpf(_OBJ_GET_INFO, struct.pack("=IIQ", fd, 8, _address(info)))
+        finally:
+            os.close(fd)
+        return struct.unpack("=II", info.raw)[1]
+
     def remove_link(self, hook, cgroup):
         """Removes the pin of a link, which is its last reference, and waits until the program is
         detached. The kernel does that later, in a work queue; the link's id is gone before."""

@@ -22,9 +22,9 @@ from test_load import HOOKS, MAPS, PINNED_ONLY, RELAY_HOOKS, SCOPE_HOOKS, links
 
 ALL_PINS = [*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS, *RELAY_HOOKS, "connections"]
 CLIENTS = 64
-LOADS = 10
+LOADS = 5
 EVERY_STEP = os.environ.get("TPROXY_EVERY_STEP") == "1"
-BETWEEN = 9  # of the steps between first and last of a kind, every ninth
+BETWEEN = 32  # of the steps between first and last of a kind, every 32nd: of 60 pins, one
 
 # System calls by which a loader changes something. Of bpf(2), all but these commands.
 CHANGING = ("bpf", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat",
@@ -35,8 +35,7 @@ READING = {"MAP_LOOKUP_ELEM", "MAP_GET_NEXT_KEY", "OBJ_GET", "OBJ_GET_INFO_BY_FD
 
 
 def program_ids(pins):
-    return {hook: bpftool("prog", "show", "pinned", pins.path / f"prog_{hook}")["id"]
-            for hook in HOOKS}
+    return {hook: pins.program_id(f"prog_{hook}") for hook in HOOKS}
 
 
 def registrations(bed):
@@ -58,7 +57,7 @@ def assert_whole(bed):
 
 
 def test_upgrade_under_load(proxied):
-    """64 clients connect while tproxy-load runs ten times. No connection fails or bypasses the
+    """64 clients connect while tproxy-load runs five times. No connection fails or bypasses the
     relay, registrations and maps stay, and all programs are new and attached.
 
     To see it fail: detach and attach in place of bpf_link_update(), or make new maps.
@@ -75,7 +74,7 @@ def test_upgrade_under_load(proxied):
             assert set(attached(proxied.scope)) == {new[hook] for hook in SCOPE_HOOKS}
             assert set(attached(proxied.relay_cgroup)) == {new[hook] for hook in RELAY_HOOKS}
             assert registrations(proxied) == before
-    assert outcome.failed == [] and outcome.good > 1000
+    assert outcome.failed == [] and outcome.good > 100 * LOADS
     assert proxied.stats()["redirected"] == outcome.good
     assert maps == [bpftool("map", "show", "pinned", proxied.pins.path / name)["id"]
                     for name in MAPS]
@@ -105,14 +104,14 @@ def test_scopes_change_under_load(proxied):
     """
     inner = proxied.scope.child("inner")
     with connecting(proxied, 32, place=host.Place(inner, proxied.client_net)) as outcome:
-        for turn in range(3):
+        for _ in range(2):
             for scopes in ([proxied.scope], [inner], [proxied.scope, proxied.outside],
                            [inner, proxied.outside]):
                 count = proxied.stats()["redirected"]
                 host.wait_until(lambda: proxied.stats()["redirected"] > count + 50, "redirected")
                 proxied.load(scopes=scopes)
         proxied.load(scopes=[proxied.scope])
-    assert outcome.failed == [] and outcome.good > 600
+    assert outcome.failed == [] and outcome.good > 400
     stats = proxied.stats()
     assert stats["redirected"] == outcome.good
     host.wait_until(proxied.pins.at_rest, "nothing is left")
@@ -222,13 +221,14 @@ def load_options(bed):
 
 @contextlib.contextmanager
 def clients_meanwhile(bed):
-    with connecting(bed, 4, pause=0.005) as outcome:
+    """Some in each state, while the loader has most of the time of a CPU."""
+    with connecting(bed, 4, pause=0.02) as outcome:
         yield
     assert outcome.failed == [] and outcome.good > 50
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.deadline(300 if EVERY_STEP else 60)
+@pytest.mark.deadline(600 if EVERY_STEP else 90)
 def test_load_killed_at_each_step(bed, load_options):
     """The next run loads, and clients connect all the time. To see it fail: refuse pins without a
     policy, or the second pin of a program."""
@@ -246,7 +246,7 @@ def test_load_killed_at_each_step(bed, load_options):
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.deadline(300 if EVERY_STEP else 60)
+@pytest.mark.deadline(600 if EVERY_STEP else 90)
 def test_load_killed_at_each_step_is_unloaded(bed, load_options):
     """--unload works from any state. To see it fail: unload nothing if there is no policy."""
     steps = steps_of(bed, load_options)[::1 if EVERY_STEP else 2]
@@ -258,7 +258,7 @@ def test_load_killed_at_each_step_is_unloaded(bed, load_options):
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.deadline(300 if EVERY_STEP else 60)
+@pytest.mark.deadline(600 if EVERY_STEP else 90)
 def test_upgrade_killed_at_each_step(proxied, load_options):
     """Half of the programs may be new. Clients are redirected all the time, the registration
     stays, and after the next run all programs are new.
@@ -291,7 +291,7 @@ def assert_only_staged_pins(bed):
 
 
 @pytest.mark.needs("strace")
-@pytest.mark.deadline(300 if EVERY_STEP else 60)
+@pytest.mark.deadline(600 if EVERY_STEP else 90)
 @pytest.mark.parametrize("then", ["load", "unload"])
 def test_unload_killed_at_each_step(bed, load_options, then):
     """The next run, load or unload, continues from there. Clients connect all the time.
