@@ -125,9 +125,9 @@ suite()
         failed "$label"
     fi
     # Shows pytest's own totals, which meson leaves out, and the names of tests that were skipped or
-    # deselected, or were expected to fail.
+    # deselected, were expected to fail, or took more than half of their deadline.
     grep -hoE -e '^[0-9]+ (passed|failed)[^=]* in [0-9.]+s.*' \
-        -e '^(SKIPPED|DESELECTED|XFAIL|XPASS) .*' "$dir/meson-logs/testlog.txt" || :
+        -e '^(SKIPPED|DESELECTED|XFAIL|XPASS|SLOW) .*' "$dir/meson-logs/testlog.txt" || :
 }
 
 if [ "${1:-}" = --tsan ]; then

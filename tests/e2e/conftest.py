@@ -3,7 +3,8 @@
 
 The run needs root, cgroup2 and the programs. Without one of them all tests are skipped and the exit
 status is 77. With TPROXY_MUST_RUN=1 every skip is a failure. Each test has a deadline
-(@pytest.mark.deadline(seconds)), and its logs are shown if it fails.
+(@pytest.mark.deadline(seconds)); those that took more than half of it are named at the end. The
+logs of a test are shown if it fails.
 
 With `-n auto` of pytest-xdist tests run in parallel. Tests that measure what others would disturb
 (@pytest.mark.alone) come last, one at a time. Each worker has its own cgroup and directory, named
@@ -127,7 +128,18 @@ def pytest_collection_modifyitems(config, items):
     _deselected.extend(item.nodeid for item in plain)
 
 
+def _slow(reports):
+    """Names those that took more than half of their deadline: a slower machine may exceed it."""
+    for report in reports:
+        if report.duration > getattr(report, "deadline", report.duration) / 2:
+            yield (f"SLOW {report.nodeid}, {report.when}: {report.duration:.0f} s "
+                   f"of {report.deadline} s")
+
+
 def pytest_terminal_summary(terminalreporter):
+    for reports in terminalreporter.stats.values():
+        for line in _slow(report for report in reports if hasattr(report, "duration")):
+            terminalreporter.write_line(line)
     for name in _deselected:
         terminalreporter.write_line(
             f"DESELECTED {name} - not with a sanitizer: it has its own allocator, and needs /proc")
@@ -154,9 +166,13 @@ def pytest_runtest_protocol(item):
 # --- deadlines
 
 
-def _under_deadline(item):
+def _deadline_of(item):
     marker = item.get_closest_marker("deadline")
-    seconds = (marker.args[0] if marker else DEADLINE) * host.patience
+    return (marker.args[0] if marker else DEADLINE) * host.patience
+
+
+def _under_deadline(item):
+    seconds = _deadline_of(item)
 
     def expired(*_):
         raise DeadlineExceeded(f"{item.name} took more than {seconds} s")
@@ -187,6 +203,7 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.skipped and MUST_RUN and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
+    report.deadline = _deadline_of(item)
     if report.failed and "bed" in getattr(item, "funcargs", {}):
         for name, text in item.funcargs["bed"].logs().items():
             report.sections.append((name, text))

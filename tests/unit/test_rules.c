@@ -16,7 +16,7 @@
 #include "unit.h"
 #include "util.h"
 
-#define ROUNDS	    20000
+#define ROUNDS	    8000
 #define NAME_ROUNDS 200000
 
 /* Reads as the kernel half does: exactly n bytes. */
