@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -62,7 +64,7 @@ static struct fixture {
 	SSL_CTX *ctx;
 	void (*serve)(struct fixture *f, SSL *ssl, int fd);
 	_Atomic int stage; /* told by the server, or to it */
-	_Atomic size_t moved;
+	_Atomic size_t moved, asked;
 } f;
 
 static char pattern(size_t i)
@@ -201,7 +203,7 @@ static void start_server(void (*serve)(struct fixture *, SSL *, int))
 {
 	f.serve = serve;
 	f.stage = 0;
-	f.moved = 0;
+	f.moved = f.asked = 0;
 	if (f.identity && !f.ctx)
 		f.ctx = server_context(f.identity, f.version);
 	assert_int_equal(pthread_create(&f.thread, NULL, server_main, NULL), 0);
@@ -950,6 +952,269 @@ static void test_back_pressure_tls12(void **state)
 	back_pressure(TLS1_2_VERSION);
 }
 
+/* The most that the bridge takes from the pair at once: a full record. */
+#define PIECE (16 << 10)
+
+/* Reads to the end. Returns the number of bytes, or 0 if one is wrong or the end is no end. */
+static size_t read_pattern(SSL *ssl)
+{
+	static char buf[PIECE];
+	size_t n = 0, i;
+	bool good = true;
+	int r;
+
+	while ((r = SSL_read(ssl, buf, sizeof(buf))) > 0) {
+		for (i = 0; i < (size_t)r; i++)
+			good &= buf[i] == pattern(n + i);
+		n += (size_t)r;
+	}
+	return good && SSL_get_error(ssl, r) == SSL_ERROR_ZERO_RETURN ? n : 0;
+}
+
+/* Reads when it is told to: stage 2; at stage 3 it ends its own direction before that. */
+static void serve_late(struct fixture *fixture, SSL *ssl, int fd)
+{
+	const uint64_t until = monotonic_coarse_ms() + WAIT_MS;
+
+	SSL_write(ssl, "go", 2);
+	while (f.stage < 2)
+		usleep(200);
+	if (f.stage == 3)
+		SSL_shutdown(ssl);
+	while (f.stage == 3 && monotonic_coarse_ms() < until)
+		usleep(200);
+	f.moved = read_pattern(ssl);
+	SSL_write(ssl, "late", 4);
+	end_well(ssl, fd);
+	f.stage = 4;
+}
+
+/* Sends n pieces to the near end, from the offset on. */
+static void say_pieces(size_t offset, size_t n)
+{
+	static char buf[PIECE];
+	size_t i;
+
+	for (; n > 0; n--, offset += PIECE) {
+		for (i = 0; i < PIECE; i++)
+			buf[i] = pattern(offset + i);
+		assert_int_equal(send(f.near, buf, PIECE, MSG_NOSIGNAL), PIECE);
+	}
+}
+
+/* The upstream's socket, while another one is in its place that takes nothing. */
+static struct {
+	int fd;		  /* its number, which the bridge uses */
+	int socket, peer; /* the socket itself; the far end of the other one */
+} blocked;
+
+static int find_write_event(const struct event_base *base, const struct event *event, void *data)
+{
+	const bool found = event_get_fd(event) == blocked.fd && event_get_events(event) & EV_WRITE;
+
+	if (found)
+		*(const struct event **)data = event;
+	return found;
+}
+
+/* Returns the event by which the bridge waits until the socket takes more, or NULL. */
+static struct event *write_event(void)
+{
+	const struct event *event = NULL;
+
+	event_base_foreach_event(f.base, find_write_event, &event);
+	return (struct event *)event;
+}
+
+static bool pair_is_empty(void)
+{
+	int queued;
+
+	return ioctl(f.near, SIOCOUTQ, &queued) == 0 && queued == 0;
+}
+
+/* Opens a bridge, and lets its socket take nothing. */
+static void start_blocked(void)
+{
+	static const char full[PIECE];
+	int pair[2];
+
+	start_server(serve_late);
+	start_bridge();
+	/* Nothing arrives any more that cannot be read meanwhile. */
+	expect("go");
+	assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), errno);
+	while (send(pair[0], full, sizeof(full), MSG_NOSIGNAL) > 0)
+		;
+	blocked.fd = tls_bridge_fd(f.bridge);
+	blocked.socket = dup(blocked.fd);
+	blocked.peer = pair[1];
+	assert_int_equal(dup2(pair[0], blocked.fd), blocked.fd);
+	close(pair[0]);
+}
+
+/* The upstream's socket is back. Its events come, but that it can be written to must be told. */
+static void unblock(void)
+{
+	assert_int_equal(dup2(blocked.socket, blocked.fd), blocked.fd);
+	close(blocked.socket);
+	close(blocked.peer);
+}
+
+static void tell_writable(void)
+{
+	assert_non_null(write_event());
+	event_active(write_event(), EV_WRITE, 0);
+}
+
+/* Lets the bridge keep a piece, while the pair is empty. */
+static void start_keeping(void)
+{
+	start_blocked();
+	say_pieces(0, 1);
+	run_until(pair_is_empty() && write_event());
+}
+
+/*
+ * The client ends its direction when the socket is full: close_notify waits. To see it fail: let
+ * end_up() take every result of SSL_shutdown() for success.
+ */
+static void test_full_client_ends(void **state)
+{
+	start_blocked();
+	shutdown(f.near, SHUT_WR);
+	run_until(write_event());
+	unblock();
+	tell_writable();
+	f.stage = 2;
+	expect("late");
+	expect_end();
+}
+
+/*
+ * The client ends its direction while the bridge keeps a piece. To see it fail: let move_up() free
+ * the piece if the far end of the pair is at its end.
+ */
+static void test_kept_client_ends(void **state)
+{
+	start_keeping();
+	shutdown(f.near, SHUT_WR);
+	unblock();
+	tell_writable();
+	f.stage = 2;
+	expect("late");
+	expect_end();
+	join_server();
+	assert_int_equal(f.moved, PIECE);
+}
+
+/*
+ * The upstream ends its direction while the bridge keeps a piece for it. To see it fail: let
+ * move_down() free up.kept at close_notify; let move_up() do nothing if down.eof is set.
+ */
+static void test_kept_upstream_ends(void **state)
+{
+	struct pollfd arrival = { .events = POLLIN };
+
+	start_keeping();
+	f.stage = 3;
+	arrival.fd = blocked.socket;
+	assert_int_equal(poll(&arrival, 1, WAIT_MS), 1);
+	unblock();
+	expect_end();
+	say_pieces(PIECE, 2);
+	shutdown(f.near, SHUT_WR);
+	f.stage = 2;
+	run_until(f.stage == 4);
+	assert_int_equal(f.moved, 3 * PIECE);
+}
+
+/* The near end is closed. To see it fail: let tls_bridge_close() free what is kept. */
+static void test_kept_closed(void **state)
+{
+	start_keeping();
+	close_near(/* reset= */ false);
+	unblock();
+	tell_writable();
+	f.stage = 2;
+	run_until(f.home.n == 0);
+	join_server();
+	assert_int_equal(f.moved, PIECE);
+}
+
+/*
+ * The last byte and the end of the pair are the end of a turn: close_notify is for the next one.
+ * To see it fail: let move() end a closed bridge at up.eof.
+ */
+static void test_closed_after_full_turn(void **state)
+{
+	start_server(serve_late);
+	start_bridge();
+	expect("go");
+	say_pieces(0, 7);
+	close_near(/* reset= */ false);
+	f.stage = 2;
+	run_until(f.home.n == 0);
+	join_server();
+	assert_int_equal(f.moved, 7 * PIECE);
+}
+
+/* Sends a piece for each that is asked for. At stage 2 it ends well, after the client's end. */
+static void serve_pieces(struct fixture *fixture, SSL *ssl, int fd)
+{
+	static char buf[PIECE];
+	size_t i;
+
+	while (f.stage < 2) {
+		if (f.moved == f.asked) {
+			usleep(200);
+			continue;
+		}
+		for (i = 0; i < PIECE; i++)
+			buf[i] = pattern(f.moved + i);
+		if (SSL_write(ssl, buf, PIECE) == PIECE)
+			f.moved += PIECE;
+	}
+	SSL_shutdown(ssl);
+	read_pattern(ssl);
+	end_well(ssl, fd);
+	f.stage = 3;
+}
+
+/*
+ * Client and upstream both end their directions while the bridge keeps a piece that the client has
+ * not read. To see it fail: let move_up() free down.kept at the end of the pair; let move_down()
+ * free it if close_notify was sent.
+ */
+static void test_kept_down(void **state)
+{
+	static char buf[PIECE];
+	size_t n, i;
+	int queued;
+	ssize_t r;
+
+	start_server(serve_pieces);
+	start_bridge();
+	run_until(f.opened);
+	while (f.home.n_blocked == 0) {
+		f.asked += PIECE;
+		run_until(f.home.n_blocked ||
+			  (f.moved == f.asked &&
+			   ioctl(tls_bridge_fd(f.bridge), SIOCINQ, &queued) == 0 && queued == 0));
+	}
+	shutdown(f.near, SHUT_WR);
+	f.stage = 2;
+	run_until(f.stage == 3);
+	for (n = 0; n < f.moved; n += (size_t)r) {
+		run_until((r = recv(f.near, buf, sizeof(buf), 0)) >= 0 || f.failed);
+		assert_true(r > 0);
+		for (i = 0; i < (size_t)r; i++)
+			assert_int_equal(buf[i], pattern(n + i));
+	}
+	expect_end();
+	assert_int_equal(f.failed, 0);
+}
+
 static void serve_blocked_reset(struct fixture *fixture, SSL *ssl, int fd)
 {
 	static const char buf[16384];
@@ -1102,6 +1367,12 @@ int main(void)
 		tls_test(test_reset_upstream),
 		tls_test(test_back_pressure),
 		tls_test(test_back_pressure_tls12),
+		tls_test(test_full_client_ends),
+		tls_test(test_kept_client_ends),
+		tls_test(test_kept_upstream_ends),
+		tls_test(test_kept_closed),
+		tls_test(test_closed_after_full_turn),
+		tls_test(test_kept_down),
 		tls_test(test_blocked_reset),
 		tls_test(test_resumption),
 		tls_test(test_resumption_tls12),
