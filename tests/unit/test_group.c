@@ -8,6 +8,7 @@
 #include "parse.h"
 #include "tproxy_abi.h"
 #include "upstream/group.h"
+#include "upstream/resolver.h"
 #include "upstream/route.h"
 #include "upstream/secret.h"
 #include "upstreams.h"
@@ -318,6 +319,9 @@ static bool change(struct upstream_conf *u, unsigned int n)
 	case 19:
 		u->members[0].weight = 1;
 		return true;
+	case 20:
+		strcpy(u->host, "localhost");
+		return true;
 	}
 	return false;
 }
@@ -325,7 +329,9 @@ static bool change(struct upstream_conf *u, unsigned int n)
 /* What a reload changes takes effect. To see it fail: leave a member out of is_same(). */
 static void test_reload_takes_each_change(void **state)
 {
+	const struct resolver_config config = { .servers = "127.0.0.1:1" };
 	struct upstreams *before, *after;
+	struct resolver *resolver;
 	struct upstream_conf *u;
 	unsigned int n;
 	bool changed;
@@ -333,17 +339,20 @@ static void test_reload_takes_each_change(void **state)
 	add_upstream("a", UPSTREAM_TCP, NULL);
 	add_upstream("b", UPSTREAM_TCP, NULL);
 	before = make_upstreams("a", NULL);
+	assert_int_equal(resolver_new(&config, &resolver), 0);
 	for (n = 0, changed = true; changed; n++) {
 		u = add_upstream("a", UPSTREAM_TCP, NULL);
 		changed = change(u, n);
 		add_upstream("b", UPSTREAM_TCP, NULL);
-		after = make_upstreams("a", before);
+		strcpy(upstreams_conf.default_name, "a");
+		assert_int_equal(upstreams_new(&upstreams_conf, resolver, before, &after), 0);
 		assert_int_equal(changed, after->by_default != before->by_default);
 		assert_ptr_equal(after->list[1], before->list[1]);
 		upstreams_unref(after);
 	}
 	assert_true(n > 1);
 	upstreams_unref(before);
+	resolver_free(resolver);
 }
 
 /* To see it fail: make each upstream of a set new; compare only the names. */

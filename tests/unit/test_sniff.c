@@ -11,12 +11,26 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hello.h"
 #include "monotonic.h"
 #include "upstream/sniff.h"
 #include "util.h"
+
+/* Seconds that the clocks are fast. */
+static time_t later_s;
+
+/* Replaces the C library's function. */
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	const int r = (int)syscall(SYS_clock_gettime, clock, ts);
+
+	ts->tv_sec += later_s;
+	return r;
+}
 
 struct fixture {
 	struct event_base *base;
@@ -271,10 +285,32 @@ static void test_silent_client(void **state)
 	sniff_end(f->sniff, NULL);
 	f->sniff = NULL;
 	f->dst.in.sin_addr.s_addr ^= htonl(1);
+	/* So is this one after a while. To see it fail: compare no time in is_silent(). */
+	later_s = SNIFF_SILENT_MS / 1000 + 1;
+	assert_int_equal(begin(f), SNIFF_MORE);
+	sniff_end(f->sniff, NULL);
+	f->sniff = NULL;
+	later_s = 0;
 	/* A client that speaks is looked at, and ends the memory. */
 	say(f, "x", 1);
 	assert_int_equal(begin(f), SNIFF_NONE);
 	connect_client(f);
+	assert_int_equal(begin(f), SNIFF_MORE);
+}
+
+/* Of hosts in one network each has its own memory. To see it fail: hash half of the address. */
+static void test_silent_client_of_ipv6(void **state)
+{
+	struct fixture *f = *state;
+
+	f->dst.in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(443) };
+	f->dst.in6.sin6_addr.s6_addr[0] = 0x20;
+	connect_client(f);
+	assert_int_equal(begin(f), SNIFF_MORE);
+	assert_int_equal(finish(f), SNIFF_NONE);
+	connect_client(f);
+	assert_int_equal(begin(f), SNIFF_NONE);
+	f->dst.in6.sin6_addr.s6_addr[15] = 1;
 	assert_int_equal(begin(f), SNIFF_MORE);
 }
 
@@ -361,9 +397,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		sniff_test(test_at_once),	sniff_test(test_every_split),
 		sniff_test(test_slow_client),	sniff_test(test_unfinished),
-		sniff_test(test_silent_client), sniff_test(test_fin),
-		sniff_test(test_reset),		sniff_test(test_urgent),
-		sniff_test(test_given_up),
+		sniff_test(test_silent_client), sniff_test(test_silent_client_of_ipv6),
+		sniff_test(test_fin),		sniff_test(test_reset),
+		sniff_test(test_urgent),	sniff_test(test_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
