@@ -137,9 +137,10 @@ class Chained(Tproxy):
 class Distant(Chained):
     """At the end of a link with this round trip time, in place of a veth pair."""
 
-    def __init__(self, sandbox, delay_ms):
-        super().__init__(sandbox, f"chain-{delay_ms}ms")
-        self.delay_ms = delay_ms
+    def __init__(self, sandbox, name, number, delay_ms):
+        """@number distinguishes the links, and is part of their addresses."""
+        super().__init__(sandbox, name)
+        self.number, self.delay_ms = number, delay_ms
         self.wire = None
 
     def start(self):
@@ -148,13 +149,13 @@ class Distant(Chained):
         super().start()
 
     def start_wire(self):
-        device = f"wire{self.delay_ms}"
+        device = f"wire{self.number}"
         self.wire = self.sandbox.start(
             [self.program("tests", "bench", "tproxy-wire"), f"/run/netns/{SERVER_NETNS}",
              f"/run/netns/{self.netns}", device, str(self.delay_ms * 1000)],
             self.netns, "outside", device)
         wait_until(lambda: self.wire.check() or "ready" in self.wire.log(), "the link is ready")
-        self.host, self.own_host = (f"10.78.{self.delay_ms}.{host}" for host in (1, 2))
+        self.host, self.own_host = (f"10.78.{self.number}.{host}" for host in (1, 2))
         for netns, host in ((SERVER_NETNS, self.host), (self.netns, self.own_host)):
             command("ip", "-n", netns, "address", "add", f"{host}/24", "dev", device)
             command("ip", "-n", netns, "link", "set", device, "up")
@@ -189,7 +190,7 @@ class Chain(Workload):
         self.proxies = Proxies(self.tproxy.sandbox)
         self.proxies.start()
         for delay in DELAYS_MS:
-            self.places[delay] = Distant(self.tproxy.sandbox, delay)
+            self.places[delay] = Distant(self.tproxy.sandbox, f"chain-{delay}ms", delay, delay)
             self.places[delay].start()
 
     def end(self):

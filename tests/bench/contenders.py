@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The contenders: what is between client and server. Direct and tproxy are here, the others in
-peers.py.
+"""The contenders: what is between client and server. Direct and both tproxies are here, the others
+in peers.py.
 
 Each has a network namespace of its own, joined to the server's by a veth pair of its own, so
 that NAT and connection tracking of one cost the others nothing. Its relay has a cgroup of its
@@ -20,6 +20,7 @@ CLIENT_SECONDS_MAX = 660
 RELAY_PORT = 7001  # of the relays that are not tproxy-relay
 HELD = 8  # connections that prove that a relay is in the path
 ESTABLISHED = "01"
+HONEST = ("--honest-connect",)  # an option of tproxy-relay
 RELAY_IDS = 64777  # user and group of each relay, which nothing else on the host has
 
 
@@ -28,6 +29,7 @@ class Contender:
 
     name = "direct"
     minor = False  # takes part in some workloads only, with shorter turns
+    honest = False  # takes part in those only that honest connect changes
     wrapper: tuple[str, ...] = ()  # before a client's command
     needs: tuple[tuple[str, str], ...] = ()  # programs and the Debian packages that have them
 
@@ -204,6 +206,17 @@ class Tproxy(Redirected):
         dumps = {name: command("bpftool", "-j", "map", "dump", "pinned",
                                os.path.join(self.pins, name)) for name in self.maps}
         return {name: len(json.loads(dump)) for name, dump in dumps.items()}
+
+
+class TproxyHonest(Tproxy):
+    """The same with honest connect: connect() waits until the relay has reached the server."""
+
+    name = "tproxy-honest"
+    honest = True
+
+    def __init__(self, sandbox):
+        super().__init__(sandbox)
+        self.relay_options = HONEST
 
 
 def client_result(output, errors):

@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 from sandbox import read
 from small_talk import SHAPES
 
-OURS = "tproxy"
+OURS, HONEST = "tproxy", "tproxy-honest"
 MET, MISSED, UNKNOWN = "met", "missed", "not measured"
 
 
@@ -83,6 +83,22 @@ FLOORS = (
     Floor("churn", "map_socks_after", 0, digits=0),
     Floor("churn", "map_ports_after", 0, digits=0),
     Floor("bystander", "p50_us", 1.02, "outside, detached", variant="outside, attached"),
+    Floor("rr", "p50_us", 1.05, "tproxy", variant=HONEST),
+    Floor("crr", "p50_us", 1.10, "tproxy", variant=HONEST),
+    Floor("crr64", "rate", 0.95, "tproxy", variant=HONEST, at_least=True),
+    Floor("bulk-up", "gbit_s", 0.95, "tproxy", variant=HONEST, at_least=True),
+    Floor("bulk-down", "gbit_s", 0.95, "tproxy", variant=HONEST, at_least=True),
+    Floor("churn", "rss_kib", 0, variant=HONEST, digits=0),
+    Floor("churn", "map_socks_after", 0, variant=HONEST, digits=0),
+    Floor("churn", "map_ports_after", 0, variant=HONEST, digits=0),
+    Floor("bystander", "p50_us", 1.01, "scope, attached", variant="scope, honest"),
+    Floor("bystander", "p50_us", 1.02, "outside, detached", variant="outside, honest"),
+    Floor("honest", "crr_20_ms", 1.01, "tproxy", variant=HONEST),
+    Floor("honest", "rate_20", 0.95, "tproxy", variant=HONEST, at_least=True),
+    Floor("honest", "refused_0_p50_ms", 24, variant=HONEST, digits=0),
+    Floor("honest", "refused_20_p50_ms", 2.2, "no relay", variant=HONEST),
+    Floor("honest", "refused_100_p50_ms", 1.5, "no relay", variant=HONEST),
+    Floor("honest", "refused_400_p50_ms", 1.5, "no relay", variant=HONEST),
     Floor("observe", "p50_us", 1.07, "direct", variant="observed"),
     Floor("observe", "up_gbit_s", 0.99, "direct", variant="observed", at_least=True),
     Floor("observe", "down_gbit_s", 0.99, "direct", variant="observed", at_least=True),
@@ -149,8 +165,10 @@ def summary(document):
         return []
     missed = [f"{floor.name()} ({'no number' if value is None else f'{value:.{floor.digits}f}'})"
               for floor, verdict, value in judged if verdict == MISSED]
-    unknown = dict.fromkeys(floor.workload for floor, verdict, _ in verdicts(document)
-                            if verdict == UNKNOWN)
+    unknown = dict.fromkeys(
+        f"{HONEST} in {floor.workload}"
+        if floor.variant == HONEST and floor.workload in document["workloads"] else floor.workload
+        for floor, verdict, _ in verdicts(document) if verdict == UNKNOWN)
     text = f"Floors (tests/bench/floors.py): {len(judged) - len(missed)} of {len(judged)} are met"
     if unknown:
         text += f"; not measured: {', '.join(unknown)}"

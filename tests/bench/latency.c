@@ -3,8 +3,8 @@
  * See latency.h. A latency runs from before the first system call of an exchange, or of connect(),
  * to after the last one. What prepares the next one, such as the pause of rr, is not in it.
  *
- * rr and shape stop when the time is up, if there is a limit, after one exchange at least. crr and
- * connect make a connection for each latency and have no time limit.
+ * rr and shape stop when the time is up, if there is a limit, after one exchange at least. crr,
+ * connect and refused make a connection for each latency and have no time limit.
  */
 #include "latency.h"
 
@@ -110,6 +110,23 @@ void latency_crr(struct client *c)
 		client_exchange(c, fd, i);
 		close(fd);
 		c->latencies[i] = client_now_ns() - begin;
+	}
+}
+
+void latency_refused(struct client *c)
+{
+	for (unsigned int i = 0; i < c->quota && c->failures == 0; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		const struct sockaddr_in *address = &c->options->address;
+		uint64_t begin = client_now_ns();
+
+		if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+			client_fail(c, "connect() has succeeded");
+		else if (errno != ECONNREFUSED)
+			client_fail_errno(c, "connect");
+		c->latencies[i] = client_now_ns() - begin;
+		close(fd);
+		client_progress(c, 1);
 	}
 }
 

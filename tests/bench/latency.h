@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The workloads that measure how long an exchange or a connection takes: rr, crr, connect, shape.
+ * The workloads that measure how long an exchange or a connection takes: rr, crr, connect, shape,
+ * refused.
  * Each is the body of a client's thread. It fills client::latencies, and counts failures as
  * client_fail() does.
  */
@@ -16,6 +17,9 @@ void latency_rr(struct client *c);
 void latency_shape(struct client *c);
 /* Connect, exchange and close, as often as the quota. Goes on after a failure, up to a limit. */
 void latency_crr(struct client *c);
+/* connect() that must fail with ECONNREFUSED, as often as the quota. Ends at the first that does
+ * not. */
+void latency_refused(struct client *c);
 /* Connect and close, as often as the quota. Ends at the first failure. */
 void latency_connect(struct client *c);
 

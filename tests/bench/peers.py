@@ -3,7 +3,8 @@
 
 import os
 
-from contenders import IDLE_MAX, RELAY_IDS, RELAY_PORT, Bare, Contender, Redirected, Tproxy
+from contenders import (IDLE_MAX, RELAY_IDS, RELAY_PORT, Bare, Contender, Redirected, Tproxy,
+                        TproxyHonest)
 from sandbox import HTTP_PORT, SERVER_PORT, SMALL_PORT, Failure, command, wait_until, write
 
 SOCKS_PORT = 7002
@@ -176,5 +177,5 @@ socks5 {self.socks[0]} {self.socks[1]}
         self.wrapper = ("proxychains4", "-q", "-f", configuration)
 
 
-CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, Haproxy, Bare, HaproxyOurs,
-                                           Redsocks, Proxychains)}
+CONTENDERS = {kind.name: kind for kind in (Contender, Tproxy, TproxyHonest, Haproxy, Bare,
+                                           HaproxyOurs, Redsocks, Proxychains)}

@@ -16,7 +16,7 @@ BARS = 420  # the length of the longest bar
 ROW = 22
 BAR = 13
 INK, PALE, GRID = "#1f2328", "#59636e", "#d1d9e0"
-COLOURS = {"tproxy": "#0969da", "direct": "#1a7f37"}
+COLOURS = {"tproxy": "#0969da", "tproxy-honest": "#0969da", "direct": "#1a7f37"}
 OTHERS = "#9aa4ae"
 
 

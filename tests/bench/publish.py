@@ -138,6 +138,7 @@ def compared(workloads):
         contenders += [name for name in workload["variants"] if name not in contenders]
     columns = [("tproxy", "direct"), ("tproxy", "haproxy"),
                *[("tproxy", "bare")][:contenders.count("bare")],
+               *[("tproxy-honest", "tproxy")][:contenders.count("tproxy-honest")],
                *((name, "direct") for name in contenders if name not in ("tproxy", "direct"))]
     rows = [["workload", *(f"{name} / {baseline}" for name, baseline in columns), "direct"]]
     for name, workload, metric in headlines(workloads):

@@ -33,7 +33,7 @@ const char *const workload_names[_WORKLOAD_MAX] = {
 	[WORKLOAD_RR] = "rr",		[WORKLOAD_CRR] = "crr",
 	[WORKLOAD_CONNECT] = "connect", [WORKLOAD_HOLD] = "hold",
 	[WORKLOAD_BULK_UP] = "bulk-up", [WORKLOAD_BULK_DOWN] = "bulk-down",
-	[WORKLOAD_SHAPE] = "shape",
+	[WORKLOAD_SHAPE] = "shape",	[WORKLOAD_REFUSED] = "refused",
 };
 
 struct run {
@@ -53,7 +53,7 @@ static void *client_main(void *arg)
 		[WORKLOAD_RR] = latency_rr,	      [WORKLOAD_CRR] = latency_crr,
 		[WORKLOAD_CONNECT] = latency_connect, [WORKLOAD_HOLD] = hold_open,
 		[WORKLOAD_BULK_UP] = bulk_up,	      [WORKLOAD_BULK_DOWN] = bulk_down,
-		[WORKLOAD_SHAPE] = latency_shape,
+		[WORKLOAD_SHAPE] = latency_shape,     [WORKLOAD_REFUSED] = latency_refused,
 	};
 	struct client *c = arg;
 	struct run *run = c->run;

@@ -158,6 +158,22 @@ class Shapes(unittest.TestCase):
                                   text=True, timeout=SECONDS, check=False)
             self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1))
 
+    def refused(self, port):
+        """Both ports are of this host: each connect() ends at once."""
+        done = subprocess.run([BENCH, "refused", f"127.0.0.1:{port}", "--count", "20", "--clients",
+                               "2"], stdout=subprocess.PIPE, text=True, timeout=SECONDS,
+                              check=False)
+        return json.loads(done.stdout)
+
+    def test_refused(self):
+        self.assertEqual(self.refused(free_port()).get("count"), 20)
+
+    def test_not_refused(self):
+        """Fails if latency_refused() takes success for a number."""
+        result = self.refused(self.port)
+        self.assertEqual(result["reason"], "connect() has succeeded")
+        self.assertNotIn("p50_us", result)
+
 
 if __name__ == "__main__":
     unittest.main()

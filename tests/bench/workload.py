@@ -66,14 +66,15 @@ RELAY_S = Metric("relay_s_per_gb", "relay CPU s/GB", 3)
 
 
 class Workload:
-    """Base: each contender is a variant, or each that is not a minor one."""
+    """Base: each contender is a variant, without minor ones and tproxy-honest if it says so."""
 
     name: str
     title: str
     metrics: tuple[Metric, ...]
     headlines: tuple[str, ...] = ()  # keys shown in the plot and in README.md; default: the first
-    baselines: tuple[str, ...] = ("direct", "haproxy", "bare")
+    baselines: tuple[str, ...] = ("direct", "haproxy", "bare", "tproxy")
     minors = False
+    honest = False  # tproxy-honest takes part
     once = False  # one round is enough, because it counts and does not time
     finely = 1  # rounds for each of the run's, where a difference is small beside noise
 
@@ -82,7 +83,7 @@ class Workload:
 
     def variants(self):
         return [name for name, contender in self.contenders.items()
-                if self.minors or not contender.minor]
+                if (self.minors or not contender.minor) and (self.honest or not contender.honest)]
 
     def begin(self):
         """Sets up what all turns need. A Failure here is the reason of each variant."""

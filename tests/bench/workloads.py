@@ -6,8 +6,9 @@ import resource
 
 from captured import Capture
 from chain import Chain, ChainLoad, Failover
-from contenders import Redirected, Tproxy
+from contenders import HONEST, Redirected, Tproxy
 from decide import Decide
+from honest import Honest
 from hooks import Hooks
 from observed import Observe
 from packets import Drops, Packets
@@ -22,6 +23,7 @@ class Exchange(Workload):
     """A number of exchanges or connections, and the time of each."""
 
     minors = True
+    honest = True
     finely = 4
     client = "crr"
     clients = 1
@@ -61,6 +63,7 @@ class Bulk(Workload):
     """The bytes that pass in the given time, each of them checked."""
 
     minors = True
+    honest = True
     finely = 2
     client = "bulk-down"
     streams = 1
@@ -86,7 +89,7 @@ class BulkUp(Bulk):
 
 class BulkUp8(BulkUp):
     name = "bulk-up-8"
-    minors = False
+    minors = honest = False
     streams = 8
     title = "eight streams to the server"
 
@@ -98,7 +101,7 @@ class BulkDown(Bulk):
 
 class BulkDown8(Bulk):
     name = "bulk-down-8"
-    minors = False
+    minors = honest = False
     streams = 8
     title = "eight streams from the server"
 
@@ -141,7 +144,7 @@ class Workers(BulkDown8):
 class Relayed(Workload):
     """Base: about a relay's own resources, so the direct path takes no part."""
 
-    baselines = ("haproxy", "bare")
+    baselines = ("haproxy", "bare", "tproxy")
 
     def variants(self):
         return [name for name in super().variants() if name != "direct"]
@@ -165,6 +168,7 @@ class Idle(Relayed):
 
 class Churn(Relayed):
     name = "churn"
+    honest = True
     title = "connections one after the other: what they leave behind in a fresh relay"
     metrics = (Metric("count", "connections", 0, "higher"), Metric("rss_kib", "RSS growth KiB", 0),
                *(Metric(f"{name}_{when}", f"{name} {when}", 0)
@@ -199,14 +203,14 @@ class Bystander(Workload):
     """Connections that are not redirected: to the loopback address, which is bypassed.
 
     Client and listener are one process, so both their sockets are in the cgroup. Attached
-    means: loaded, and a relay registered. Detached, both cgroups are equal, so their ratio is
-    noise.
+    means: loaded, and a relay registered; honest: the relay has honest connect. Detached, both
+    cgroups are equal, so their ratio is noise.
     """
 
     name = "bystander"
     title = "connect, close: sockets that are never redirected"
     metrics = PERCENTILES
-    baselines = ("scope, detached", "outside, detached")
+    baselines = ("scope, detached", "outside, detached", "scope, attached")
     finely = 8
     address = f"127.0.0.1:{SERVER_PORT}"
 
@@ -214,11 +218,13 @@ class Bystander(Workload):
         super().__init__(contenders)
         self.tproxy = contenders.get("tproxy")
         self.stopped = []
+        self.state = "detached"
 
     def variants(self):
         if not self.tproxy:
             return []
-        return ["scope, detached", "outside, detached", "scope, attached", "outside, attached"]
+        return [f"{cgroup}, {state}" for state in ("detached", "attached", "honest")
+                for cgroup in ("scope", "outside")]
 
     def begin(self):
         """A program at any cgroup makes the kernel look for programs at every cgroup, so no foreign
@@ -229,25 +235,35 @@ class Bystander(Workload):
             contender.stop()
 
     def end(self):
+        if self.tproxy:
+            self.bring("detached")
+            self.tproxy.relay_options = ()
         for contender in self.stopped:
             contender.restart()
 
     def measure(self, variant, scale):
         cgroup, state = variant.split(", ")
-        if state == "detached":
-            self.tproxy.stop()
-        elif not self.tproxy.relay:
-            self.tproxy.start()
+        self.bring(state)
         return self.tproxy.run_bench("connect", "--count", scale.connects, server=self.address,
                                      cgroup=self.tproxy.client_cgroup if cgroup == "scope"
                                      else "outside")
 
-    def recover(self, variant):
+    def bring(self, state):
+        if state == self.state:
+            return
         self.tproxy.stop()
+        self.state = "detached"
+        if state != "detached":
+            self.tproxy.relay_options = HONEST if state == "honest" else ()
+            self.tproxy.start()
+            self.state = state
+
+    def recover(self, variant):
+        self.bring("detached")
 
 
 WORKLOADS = {kind.name: kind for kind in (Rr, Crr, Crr64, Http, HttpClose, BulkUp, BulkDown,
                                           BulkUp8, BulkDown8, Patterns, Fair, Workers, Idle,
-                                          Churn, Hooks, Bystander, Observe, Decide, Watch,
+                                          Churn, Honest, Hooks, Bystander, Observe, Decide, Watch,
                                           Capture, Packets, Drops, Chain, ChainLoad,
                                           Failover)}
