@@ -24,7 +24,8 @@ packages_of()
             redis-server redis-tools netcat-openbsd wrk haproxy redsocks microsocks man-db openssl \
             default-jdk-headless golang-go strace systemd zsh fish tmux \
             squid tinyproxy dante-server libnginx-mod-stream \
-            rpm rpmlint makepkg prometheus chromium-headless-shell tcpdump tshark
+            rpm rpmlint makepkg prometheus chromium-headless-shell tcpdump tshark \
+            nmap postgresql-client
         # Packages of nodejs that are not Debian's contain npm, and conflict with Debian's package.
         command -v npm > /dev/null || echo npm
         ;;

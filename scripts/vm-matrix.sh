@@ -9,7 +9,8 @@
 # file system of the guest, kernels, images, logs.
 #
 # Usage: vm-matrix.sh [KERNEL...]     KERNEL: the beginning of a version, by default 6.1 and 6.12
-#   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life sight stop" by default
+#   TPROXY_VM_PHASES   the boots of each kernel, in this order; "boot life sight stop honest"
+#                      by default
 #   TPROXY_VM_TIMEOUT  seconds for each boot, 3300 by default
 #   TPROXY_VM_MIRROR, TPROXY_VM_SECURITY_MIRROR
 #                      the mirrors of the guest's packages; by default those of this host's apt
@@ -21,7 +22,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd "$(dirname "$0")/.."
 tree=$PWD
 cache=${TPROXY_VM_CACHE:-/var/cache/tproxy-vm}
-phases=${TPROXY_VM_PHASES:-boot life sight stop}
+phases=${TPROXY_VM_PHASES:-boot life sight stop honest}
 limit=${TPROXY_VM_TIMEOUT:-3300}
 suite=bookworm
 root=$cache/root-$suite
@@ -190,13 +191,9 @@ pack_modules()
     (cd "$stage" && find . | cpio -o -H newc --quiet) > "$cache/modules-$1.cpio"
 }
 
-build()
+# Builds what phase "life" upgrades to.
+build_upgrades()
 {
-    say "packages and verifier from $tree"
-    rm -rf "$cache/deb"
-    quietly nice -n 10 scripts/packaging/build-deb.sh -o "$cache/deb"
-    grep -E '^[EW]: ' "$cache/last.log" || :
-    version=$(dpkg-deb -f "$cache"/deb/tproxy_*.deb Version)
     quietly nice -n 10 scripts/packaging/build-deb.sh -o "$cache/deb" -v "$version+vm1"
     # A third package has another ABI version, and cannot take over from the other two.
     rm -rf "$cache/abi"
@@ -204,8 +201,20 @@ build()
     git ls-files -z -co --exclude-standard | tar -c --null --files-from=- | tar -x -C "$cache/abi"
     sed -i 's/\(#define TPROXY_ABI_VERSION\) .*/\1 99/' "$cache/abi/common/tproxy_abi.h"
     quietly nice -n 10 "$cache/abi/scripts/packaging/build-deb.sh" -o "$cache/deb" -v "$version+vm2"
-    rm -rf "$cache/abi" "$cache"/deb/*dbgsym*
-    rm -rf "$cache/build"
+    rm -rf "$cache/abi"
+}
+
+build()
+{
+    say "packages and verifier from $tree"
+    rm -rf "$cache/deb"
+    quietly nice -n 10 scripts/packaging/build-deb.sh -o "$cache/deb"
+    grep -E '^[EW]: ' "$cache/last.log" || :
+    version=$(dpkg-deb -f "$cache"/deb/tproxy_*.deb Version)
+    case " $phases " in
+    *" life "*) build_upgrades ;;
+    esac
+    rm -rf "$cache"/deb/*dbgsym* "$cache/build"
     quietly nice -n 10 meson setup "$cache/build" -Dtests=enabled -Dman-pages=disabled
     quietly nice -n 10 ninja -C "$cache/build" tests/verifier/verifier
 }
@@ -220,8 +229,11 @@ pack_root()
     cp -a "$root" "$stage"
     mkdir "$stage/vm"
     cp "$cache/deb/tproxy_${version}_"*.deb "$stage/vm/old.deb"
-    cp "$cache/deb/tproxy_${version}+vm1_"*.deb "$stage/vm/new.deb"
-    cp "$cache/deb/tproxy_${version}+vm2_"*.deb "$stage/vm/abi.deb"
+    for package in new+vm1 abi+vm2; do
+        for deb in "$cache/deb/tproxy_${version}+${package#*+}_"*.deb; do
+            [ ! -e "$deb" ] || cp "$deb" "$stage/vm/${package%+*}.deb"
+        done
+    done
     cp "$cache/build/tests/verifier/verifier" scripts/vm/* "$stage/vm"
     mkdir "$stage/vm/tests" "$stage/vm/common"
     cp -R tests/e2e "$stage/vm/tests/e2e"
