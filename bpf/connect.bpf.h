@@ -72,17 +72,25 @@ struct attempt {
 };
 
 /*
- * Returns counter and upstream of a rule in one word. Each would take 8 bytes of stack, and Linux
- * 6.1 has room for one of them only.
+ * Returns counter, enum tproxy_rule_flags and upstream of a rule in one word. Each would take 8
+ * bytes of stack, and Linux 6.1 has room for one of them only. A counter has 16 bits.
  */
-static __always_inline __u64 rule_word(__u32 counter, __u32 upstream)
+static __always_inline __u64 rule_word(__u32 counter, __u32 flags, __u32 upstream)
 {
-	return (__u64)upstream << 32 | counter;
+	return (__u64)upstream << 32 | flags << 30 | counter;
 }
 
 static __always_inline __u32 rule_word_counter(__u64 word)
 {
-	return (__u32)word;
+	return (__u16)word;
+}
+
+/* Returns the flags as enum tproxy_conn_flags has them. */
+static __always_inline __u32 rule_word_conn_flags(__u64 word)
+{
+	_Static_assert(TPROXY_CONN_HONEST == TPROXY_RULE_HONEST << 3, "see below");
+	_Static_assert(TPROXY_CONN_EAGER == TPROXY_RULE_EAGER << 3, "see below");
+	return ((__u32)word >> 30) << 3;
 }
 
 static __always_inline __u32 rule_word_upstream(__u64 word)
@@ -184,6 +192,7 @@ static __always_inline void record(struct attempt *a, struct client *client)
 	conn->dst = *a->dst;
 	conn->rule_counter = rule_word_counter(a->rule);
 	conn->upstream = rule_word_upstream(a->rule);
+	conn->flags = rule_word_conn_flags(a->rule);
 	bpf_get_current_comm(conn->comm, sizeof(conn->comm));
 	note_options(a->ctx, a->sk, conn);
 	conn->shares[TPROXY_SHARE_USER] = share_index(seed, TPROXY_SHARE_USER, conn->uid);
@@ -205,7 +214,7 @@ static __always_inline void gather_caller(struct attempt *a)
 	a->facts.exempt =
 		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(a->policy);
 	if (mark && mark->flags & TPROXY_MARK_VIA && !(a->policy->flags & TPROXY_ADVISES))
-		a->rule = rule_word(TPROXY_NO_RULE, mark->upstream);
+		a->rule = rule_word(TPROXY_NO_RULE, 0, mark->upstream);
 }
 
 static __always_inline void gather_socket(struct attempt *a)
@@ -220,11 +229,11 @@ static __always_inline void gather_socket(struct attempt *a)
 }
 
 /* Sets the rule. The upstream that a command's own rules name goes before that of this rule. */
-static __always_inline void set_rule(struct attempt *a, __u32 counter, __u32 upstream)
+static __always_inline void set_rule(struct attempt *a, __u32 counter, __u32 flags, __u32 upstream)
 {
 	const __u32 advised = rule_word_upstream(a->rule);
 
-	a->rule = rule_word(counter, advised ? advised : upstream);
+	a->rule = rule_word(counter, flags, advised ? advised : upstream);
 }
 
 /* Finds the rule that applies, and counts it. */
@@ -248,7 +257,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	if (row >= TPROXY_RULES_MAX) {
 		a->facts.rule_action = rules->default_action;
 		a->facts.rule_error = rules->default_error;
-		set_rule(a, rules->default_counter, rules->default_upstream);
+		set_rule(a, rules->default_counter, rules->default_flags, rules->default_upstream);
 		if (!a->facts.named_only)
 			rule_count(rules->default_counter);
 		return;
@@ -257,7 +266,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	a->facts.rule_default = false;
 	a->facts.rule_action = rule->action;
 	a->facts.rule_error = rule->error;
-	set_rule(a, rule->counter, rule->upstream);
+	set_rule(a, rule->counter, rule->flags, rule->upstream);
 	rule_count(rule->counter);
 }
 
@@ -574,7 +583,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 	a.policy = policy;
 	a.dst = dst;
 	a.redirected_to = NULL;
-	a.rule = rule_word(TPROXY_NO_RULE, 0);
+	a.rule = rule_word(TPROXY_NO_RULE, 0, 0);
 	if (!is_decided_by_destination(&a)) {
 		/*
 		 * A program that ran before has refused it: one of others, or that of an instance

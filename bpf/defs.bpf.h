@@ -26,6 +26,7 @@
 #define TCP_KEEPIDLE	 4
 #define TCP_KEEPINTVL	 5
 #define TCP_KEEPCNT	 6
+#define TCP_SYNCNT	 7
 #define TCP_USER_TIMEOUT 18
 #define SOL_IPV6	 41
 #define PAGE_SIZE_MIN	 4096
@@ -74,6 +75,11 @@ static __always_inline void ends_of(const struct bpf_sock_ops *ctx, struct tprox
 	endpoint_set6(local, ip, (__u16)ctx->local_port);
 	load_words(ip, ctx->remote_ip6);
 	endpoint_set6(remote, ip, remote_port(ctx));
+}
+
+static __always_inline long set_option(struct bpf_sock_ops *ctx, int level, int name, int value)
+{
+	return bpf_setsockopt(ctx, level, name, &value, sizeof(value));
 }
 
 #endif

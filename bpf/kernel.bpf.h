@@ -28,10 +28,23 @@ typedef struct {
 	long long counter;
 } KERNEL_STRUCT atomic64_t;
 
+struct netns_ipv4 {
+	__u8 sysctl_tcp_syn_linear_timeouts; /* since 6.5 */
+} KERNEL_STRUCT;
+
+struct net {
+	struct netns_ipv4 ipv4;
+} KERNEL_STRUCT;
+
+typedef struct {
+	struct net *net;
+} KERNEL_STRUCT possible_net_t;
+
 struct sock_common {
 	unsigned long skc_flags; /* bits, enum sock_flags */
 	atomic64_t skc_cookie;	 /* 0 = none was requested yet */
 	volatile unsigned char skc_state;
+	possible_net_t skc_net;
 } KERNEL_STRUCT;
 
 struct cgroup;
@@ -116,6 +129,7 @@ struct inet_sock___old {
 
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	__u32 icsk_rto;		 /* jiffies */
 	__u32 icsk_user_timeout; /* ms */
 } KERNEL_STRUCT;
 
@@ -125,6 +139,7 @@ struct tcp_sock {
 	__u64 bytes_acked, bytes_received;
 	__u32 srtt_us; /* smoothed round trip time, times 8 */
 	__u8 repair : 1;
+	bool is_mptcp; /* without CONFIG_MPTCP there is none */
 	void *md5sig_info;
 } KERNEL_STRUCT;
 

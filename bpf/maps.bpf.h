@@ -10,8 +10,9 @@
  *
  * map_policy and map_config are the input: the loader's policy, and the relay of each network
  * namespace. map_listeners holds the live listeners. map_loads and map_shares count the entries of
- * map_socks, by relay port and by owner. map_failed, map_strayed and map_sweep are LRU maps: their
- * entries may be evicted without harm.
+ * map_socks, by relay port and by owner. map_pending has the slots of connections that wait for the
+ * relay, map_verdicts its answers, map_rings its events. map_failed, map_strayed and map_sweep are
+ * LRU maps: their entries may be evicted without harm.
  */
 #ifndef TPROXY_MAPS_BPF_H
 #define TPROXY_MAPS_BPF_H
@@ -77,8 +78,13 @@ struct client {
 	__u32 recorded;	 /* the socket was redirected; conn holds the original destination */
 	__u32 published; /* map_socks and map_ports have it; conn.src is valid from here on */
 	__u32 nowhere;	 /* client_abort() or client_give_up() changed options of the socket */
-	__u32 reserved;
+	/* For timer.bpf.h: jiffies; 0 = the options below are not changed. */
+	__u32 first_timer;
 	__u64 listener; /* key in map_listeners, 0 = unknown */
+	__u32 syncnt;	/* TCP_SYNCNT and TCP_USER_TIMEOUT to be restored */
+	__u32 user_ms;
+	__u32 limit_ms; /* TCP_USER_TIMEOUT until then */
+	__u32 reserved;
 	struct tproxy_conn conn;
 };
 
@@ -119,8 +125,53 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, TPROXY_LISTENERS_MAX);
 	__type(key, __u64);
-	__type(value, __u32);
+	__type(value, struct tproxy_listener);
 } map_listeners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TPROXY_PENDING_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_pending);
+} map_pending SEC(".maps");
+
+/* Apart from map_pending, because relays write it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TPROXY_PENDING_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} map_verdicts SEC(".maps");
+
+/* The loader makes all rings. An instance, which redirects nothing, has none. */
+struct pending_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TPROXY_RING_SIZE);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TPROXY_RINGS_MAX);
+	__type(key, __u32);
+	__array(values, struct pending_ring);
+} map_rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TPROXY_RINGS_MAX);
+	__type(key, __u32);
+	__type(value, struct tproxy_ring);
+} map_ring_owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
+	__uint(max_entries, 2 * TPROXY_PAIRS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} map_pairs SEC(".maps");
 
 /* Signed: connections that began before the map was recreated are subtracted from it too. */
 struct {

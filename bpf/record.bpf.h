@@ -16,6 +16,7 @@
 #include "endpoint.bpf.h"
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
+#include "pending.bpf.h"
 #include "share.bpf.h"
 #include "tproxy_abi.h"
 
@@ -155,6 +156,10 @@ static __always_inline void client_forget(struct client *client)
 	if (client->published) {
 		tuple_of(&client->conn, &tuple);
 		entries_delete(&tuple, client->conn.cookie, &counted);
+	}
+	if (client->conn.pending) {
+		pending_give_up(client->conn.pending, client->conn.generation);
+		client->conn.pending = 0;
 	}
 	client->published = 0;
 	client->recorded = 0;

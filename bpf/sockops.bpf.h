@@ -6,7 +6,8 @@
  * yet. It inserts the connection into map_socks and map_ports, or stops the SYN (client_abort()).
  * It also requests the RTO and STATE callbacks of this socket. client_retransmits() then checks the
  * listener again before each retransmitted SYN, client_established() before the final ACK of the
- * handshake, and client_close() deletes the entries.
+ * handshake, and client_close() deletes the entries. A connection that waits for the relay has a
+ * slot, see pending.bpf.h, and other timers, see timer.bpf.h.
  *
  * A relay's socket: listener_begins() and listener_ends() maintain map_listeners, by which the
  * client's hooks know that a listener is alive. accepted_record() copies the connection into the
@@ -34,9 +35,11 @@
 #include "kernel.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
+#include "pending.bpf.h"
 #include "policy.bpf.h"
 #include "record.bpf.h"
 #include "stats.bpf.h"
+#include "timer.bpf.h"
 #include "tproxy_abi.h"
 
 /* An interface index that no device has. */
@@ -90,11 +93,6 @@ static __always_inline void request_callbacks(struct bpf_sock_ops *ctx, int flag
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
-static __always_inline long set_option(struct bpf_sock_ops *ctx, int level, int name, int value)
-{
-	return bpf_setsockopt(ctx, level, name, &value, sizeof(value));
-}
-
 /*
  * Stops a SYN that is about to be sent, by binding the socket to a device that does not exist. The
  * kernel looks up the route once more before it sends a SYN and finds none. connect(), or the call
@@ -138,6 +136,25 @@ static __always_inline void client_leaves(struct bpf_sock_ops *ctx, struct clien
 	client->recorded = 0;
 }
 
+/* Inserts the connection into the maps. Returns false if there is no room. */
+static __always_inline bool client_insert(struct client *client, const struct tcp_sock *tp,
+					  const struct tproxy_listener *listener)
+{
+	struct tproxy_tuple tuple = {};
+
+	client->conn.isn = tp->write_seq;
+	tuple_of(&client->conn, &tuple);
+	if (listener)
+		pending_begin(client, tp, listener);
+	if (entries_make(&tuple, client->conn.cookie, &client->conn))
+		return true;
+	if (client->conn.pending) {
+		pending_free(client->conn.pending, client->conn.generation);
+		client->conn.pending = 0;
+	}
+	return false;
+}
+
 /*
  * TCP_CONNECT_CB: the source is chosen and the SYN is not sent yet. Inserts the connection into
  * map_socks and map_ports.
@@ -145,7 +162,7 @@ static __always_inline void client_leaves(struct bpf_sock_ops *ctx, struct clien
 static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	struct tproxy_tuple tuple = {};
+	const struct tproxy_listener *listener = NULL;
 	struct tcp_sock *tp;
 
 	if (!client || !client->recorded || client->published)
@@ -161,21 +178,23 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		client_abort(ctx, client);
 		return;
 	}
+	if (client->listener)
+		listener = bpf_map_lookup_elem(&map_listeners, &client->listener);
 	/* With a deferred SYN (Fast Open) keys may have been set since connect(). */
-	if (listener_is_gone(client) || has_keys(tp)) {
+	if ((client->listener && !listener) || has_keys(tp)) {
 		count(TPROXY_STAT_ABORTED);
 		client_abort(ctx, client);
 		return;
 	}
-	client->conn.isn = tp->write_seq;
-	tuple_of(&client->conn, &tuple);
-	if (!entries_make(&tuple, client->conn.cookie, &client->conn)) {
+	if (!client_insert(client, tp, listener)) {
 		count(TPROXY_STAT_PUBLISH_FAILED);
 		client_abort(ctx, client);
 		return;
 	}
 	client->published = 1;
 	request_callbacks(ctx, CLIENT_FLAGS);
+	if (client->conn.pending)
+		timer_begin(ctx, client, tp);
 }
 
 /*
@@ -184,23 +203,33 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
  * be the one that answered. The socket then sends nothing more, not even the final ACK, so nobody
  * can accept the connection. It ends with ETIMEDOUT at the first timer, which is keepalive if the
  * client sends nothing.
+ *
+ * A client that the relay has joined (simultaneous open) has PASSIVE_ESTABLISHED_CB instead.
+ * Returns false if the socket is not a client's.
  */
-static __always_inline void client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+static __always_inline bool client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+					       bool joined)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
 
 	if (!client || !client->published)
-		return;
+		return false;
 	/* Another sockops program may have replaced the callback flags: request them again. */
 	request_callbacks(ctx, CLIENT_FLAGS);
-	if (!listener_is_gone(client))
-		return;
+	if (client->first_timer)
+		timer_end(ctx, client, /* given_up= */ false);
+	if (!listener_is_gone(client)) {
+		if (client->conn.pending)
+			pending_established(client, joined);
+		return true;
+	}
 	count(TPROXY_STAT_ABORTED);
 	client_abort(ctx, client);
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
 	set_option(ctx, SOL_TCP, TCP_KEEPIDLE, 1);
 	set_option(ctx, SOL_TCP, TCP_KEEPINTVL, 1);
 	set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
+	return true;
 }
 
 /*
@@ -219,9 +248,26 @@ static __always_inline bool is_cut_off(const struct client *client)
  */
 static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct client *client)
 {
-	count(TPROXY_STAT_UNANSWERED);
 	client->nowhere = 1;
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
+}
+
+/* The SYN of a connection that waits is about to be retransmitted: the sink has swallowed it. */
+static __always_inline void client_waits(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+					 struct client *client)
+{
+	const struct tcp_sock *tp;
+
+	if (pending_has_timed_out(client)) {
+		client_give_up(ctx, client);
+	} else if (pending_is_deserted(client)) {
+		count(TPROXY_STAT_UNANSWERED);
+		client_give_up(ctx, client);
+	} else {
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (tp)
+			timer_renew(ctx, client, tp);
+	}
 }
 
 /*
@@ -238,8 +284,12 @@ static __always_inline void client_retransmits(struct bpf_sock_ops *ctx, struct 
 	if (!client || !client->published || client->nowhere)
 		return;
 	if (!listener_is_gone(client)) {
-		if (is_cut_off(client))
+		if (client->conn.pending) {
+			client_waits(ctx, sk, client);
+		} else if (is_cut_off(client)) {
+			count(TPROXY_STAT_UNANSWERED);
 			client_give_up(ctx, client);
+		}
 		return;
 	}
 	count(TPROXY_STAT_ABORTED);
@@ -289,12 +339,22 @@ static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf
 {
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	__u32 one = 1;
+	struct tproxy_listener listener = {};
 
 	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
 	request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-	mark->listener = bpf_map_update_elem(&map_listeners, &cookie, &one, BPF_ANY) ? 0 : cookie;
+	listener.netns_cookie = bpf_get_netns_cookie(ctx);
+	if (mark->flags & TPROXY_MARK_HONEST) {
+		listener.ring = mark->ring;
+		listener.pair = mark->pair;
+		listener.flags = TPROXY_LISTENER_CAPABLE;
+		if (mark->flags & TPROXY_MARK_HONEST_DEFAULT)
+			listener.flags |= TPROXY_LISTENER_DEFAULT;
+	}
+	mark->listener = 0;
+	if (!bpf_map_update_elem(&map_listeners, &cookie, &listener, BPF_ANY))
+		mark->listener = cookie;
 	mark->flags |= TPROXY_MARK_ATTACHED;
 }
 
@@ -308,9 +368,11 @@ static __always_inline void listener_ends(struct bpf_sock_ops *ctx)
 static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
+	bool gave_up;
 
 	if (!client)
 		return;
+	gave_up = client->nowhere;
 	if (client->nowhere) {
 		if (!set_option(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, 0))
 			client->nowhere = 0;
@@ -318,6 +380,8 @@ static __always_inline void client_close(struct bpf_sock_ops *ctx, struct bpf_so
 		if (!client->conn.keep_alive)
 			set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 0);
 	}
+	if (client->first_timer)
+		timer_end(ctx, client, gave_up);
 	client_forget(client);
 }
 

@@ -53,6 +53,9 @@
 /* A pass over more entries than this is split into parts, so that other work can run in between. */
 #define SWEEP_PART 8192
 
+/* The first value of a namespace in map_sweep. Constant, for the stack of connect is full. */
+static const struct tproxy_sweep sweep_first;
+
 struct sweep_step {
 	void *ctx; /* program context, for socket lookups */
 	__u64 netns_cookie;
@@ -89,13 +92,13 @@ static __always_inline struct bpf_sock *find_socket(void *ctx, const struct tpro
 }
 
 /* True if the table of connections holds the client's socket of this entry of map_socks. */
-static __always_inline bool has_socket(void *ctx, const struct tproxy_tuple *of, __u64 cookie)
+static __always_inline bool has_socket(void *ctx, const struct tproxy_conn *conn, __u64 cookie)
 {
 	struct client *client;
 	struct bpf_sock *sk;
 	bool found = false;
 
-	sk = find_socket(ctx, &of->src, &of->dst);
+	sk = find_socket(ctx, &conn->src, &conn->relay);
 	if (!sk)
 		return false;
 	client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
@@ -125,22 +128,23 @@ static long sweep_sock(void *map, const __u64 *key, struct tproxy_conn *conn,
 {
 	struct tproxy_tuple tuple = {};
 	struct counted counted;
-	__u64 cookie = *key, age_ns = SWEEP_AGE_NS;
-	bool here = conn->netns_cookie == step->netns_cookie;
+	__u64 cookie = *key;
+	const bool here = conn->netns_cookie == step->netns_cookie;
+	const __u64 age_ns = here ? SWEEP_AGE_NS : SWEEP_DESERTED_NS;
 
 	if (!conn->started_ns)
 		return 0;
-	if (here)
-		step->n++;
-	else
-		age_ns = SWEEP_DESERTED_NS;
+	step->n += here;
 	if (cookie % step->parts != step->part || step->now_ns < conn->started_ns + age_ns)
 		return 0;
-	tuple_of(conn, &tuple);
-	counted = counted_of(conn);
-	if (here ? has_socket(step->ctx, &tuple, cookie)
+	if (here ? has_socket(step->ctx, conn, cookie)
 		 : !is_deserted(conn->netns_cookie, step->now_ns))
 		return 0;
+	/* If the element is reused for another connection meanwhile, nothing has this cookie. */
+	tuple_of(conn, &tuple);
+	counted = counted_of(conn);
+	if (conn->pending)
+		pending_free(conn->pending, conn->generation);
 	if (entries_delete(&tuple, cookie, &counted))
 		count(TPROXY_STAT_STALE);
 	return 0;
@@ -268,7 +272,7 @@ static __always_inline void sweep_all_observed(struct sweep_step *step)
  */
 static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 {
-	struct tproxy_sweep first = {}, *state;
+	struct tproxy_sweep *state;
 	struct sweep_step step = {
 		.ctx = ctx,
 		.netns_cookie = netns_cookie,
@@ -277,7 +281,7 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 
 	state = bpf_map_lookup_elem(&map_sweep, &netns_cookie);
 	if (!state) {
-		bpf_map_update_elem(&map_sweep, &netns_cookie, &first, BPF_NOEXIST);
+		bpf_map_update_elem(&map_sweep, &netns_cookie, &sweep_first, BPF_NOEXIST);
 		state = bpf_map_lookup_elem(&map_sweep, &netns_cookie);
 	}
 	if (!state)

@@ -6,9 +6,11 @@
  *   sockops LISTEN               relay   add the marked listener to map_listeners
  *   connect4, connect6           client  record the destination, then replace it by the relay's
  *   sockops TCP_CONNECT          client  insert into the maps, or stop a SYN that strays
+ *   pick                         relay   accept, swallow or refuse the SYN (pending.bpf.h)
  *   sockops RTO                  client  stop the next SYN if the listener is gone or silent
  *   sockops ACTIVE_ESTABLISHED   client  stop the final ACK if the listener is gone
- *   sockops PASSIVE_ESTABLISHED  relay   copy the connection into the accepted socket's mark
+ *   sockops PASSIVE_ESTABLISHED  relay   copy the connection into the accepted socket's mark;
+ *                                client  the same as ACTIVE, if the relay has joined it
  *   getsockopt                   relay   answer SO_ORIGINAL_DST from that mark
  *   getpeername4, getpeername6   client  return the original destination
  *   sock_release                 client  delete the map entries, unless the relay needs them
@@ -45,9 +47,11 @@
 #include "list.bpf.h"
 #include "maps.bpf.h"
 #include "observe.bpf.h"
+#include "pick.bpf.h"
 #include "record.bpf.h"
 #include "sockops.bpf.h"
 #include "sweep.bpf.h"
+#include "timer.bpf.h"
 #include "tproxy_abi.h"
 #include "traffic.bpf.h"
 #include "udp.bpf.h"
@@ -116,12 +120,20 @@ int tproxy_sockops(struct bpf_sock_ops *ctx)
 		if (capture_is_noted() && flow_begin(ctx))
 			request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		break;
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		timer_reply(ctx, sk);
+		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		accepted_record(ctx, sk);
-		watch_accepted(ctx);
+		/* A socket that was accepted has not sent anything itself. */
+		if (!ctx->segs_out || !client_established(ctx, sk, /* joined= */ true)) {
+			accepted_record(ctx, sk);
+			watch_accepted(ctx);
+		} else if (has_interest()) {
+			watch_established(ctx);
+		}
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		client_established(ctx, sk);
+		client_established(ctx, sk, /* joined= */ false);
 		if (has_interest()) {
 			observe_established(ctx);
 			watch_established(ctx);
@@ -319,6 +331,13 @@ SEC("tc")
 int tproxy_sweep_now(struct __sk_buff *ctx)
 {
 	return sweep(ctx, (__u64)ctx->cb[1] << 32 | ctx->cb[0], /* at_once= */ true);
+}
+
+/* Attached by relays to their own listeners. */
+SEC("sk_reuseport")
+int tproxy_pick(struct sk_reuseport_md *ctx)
+{
+	return pick_run(ctx);
 }
 
 /* The pinned list of connections, see list.bpf.h. Runs once for each socket and once at the end. */

@@ -2,8 +2,9 @@
 /*
  * The tables of pinned maps and hooks, see objects.h.
  *
- * A relay writes map_config, map_marks, map_failed and map_events (0660), and may read the maps
- * with 0640. Maps with 0600 are for the BPF programs and root.
+ * A relay writes the maps with 0660, and may read those with 0640. Maps with 0600 are for the BPF
+ * programs and root. A relay attaches the program pick to its listeners, for which it needs no
+ * privilege but the descriptor.
  *
  * getsockopt and the sweep are attached only where relays run, so that calls of other programs do
  * not pass through them. The hooks of UDP are attached only while a rule is about UDP, because
@@ -13,6 +14,7 @@
  */
 #include "objects.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tproxy_abi.h"
@@ -28,7 +30,8 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_PORTS] = { "map_ports", sizeof(struct tproxy_tuple), sizeof(__u64), 0640 },
 	[PINNED_STATS] = { "map_stats", sizeof(__u32), sizeof(__u64), 0640 },
 	[PINNED_CLIENTS] = { "map_clients", sizeof(int), 0, 0600 },
-	[PINNED_LISTENERS] = { "map_listeners", sizeof(__u64), sizeof(__u32), 0600 },
+	[PINNED_LISTENERS] = { "map_listeners", sizeof(__u64), sizeof(struct tproxy_listener),
+			       0640 },
 	[PINNED_LOADS] = { "map_loads", sizeof(__u32), sizeof(struct tproxy_loads), 0600 },
 	[PINNED_SHARES] = { "map_shares", sizeof(__u32), sizeof(__s64), 0600 },
 	[PINNED_STRAYED] = { "map_strayed", sizeof(struct tproxy_strayed_key), sizeof(__u64), 0600 },
@@ -75,7 +78,15 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_TRAFFIC] = { "map_traffic", sizeof(__u64), sizeof(struct tproxy_traffic), 0640 },
 	[PINNED_TRAFFIC_SUMS] = { "map_traffic_sums", sizeof(__u64), sizeof(struct tproxy_traffic),
 				  0640 },
+	[PINNED_PENDING] = { "map_pending", sizeof(__u32), sizeof(struct tproxy_pending), 0660 },
+	[PINNED_VERDICTS] = { "map_verdicts", sizeof(__u32), sizeof(__u64), 0660 },
+	[PINNED_RINGS] = { "map_rings", sizeof(__u32), sizeof(__u32), 0600 },
+	[PINNED_RING_OWNERS] = { "map_ring_owners", sizeof(__u32), sizeof(struct tproxy_ring),
+				 0660 },
+	[PINNED_PAIRS] = { "map_pairs", sizeof(__u32), sizeof(__u64), 0660 },
 };
+
+const struct pinned_map pinned_ring = { "tproxy_ring", 0, 0, 0660 };
 
 const struct hook hooks[_HOOK_MAX] = {
 	[HOOK_RELEASE] = { "release", "cgroup/sock_release", BPF_PROG_TYPE_CGROUP_SOCK,
@@ -105,6 +116,9 @@ const struct hook hooks[_HOOK_MAX] = {
 			     .need = HOOK_NEED_BLOCK },
 	/* Pinned, and attached to interfaces instead of cgroups. */
 	[HOOK_XDP] = { "xdp", "xdp.frags", BPF_PROG_TYPE_XDP, BPF_XDP, .scope = false },
+	/* Pinned, and attached by relays to their listeners. */
+	[HOOK_PICK] = { "pick", "sk_reuseport", BPF_PROG_TYPE_SK_REUSEPORT,
+			BPF_SK_REUSEPORT_SELECT, .scope = false, .opened = true },
 	[HOOK_SOCKOPS] = { "sockops", "sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS,
 			   .scope = true, .relay = true },
 	[HOOK_CONNECT4] = { "connect4", "cgroup/connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
@@ -125,6 +139,26 @@ const struct pinned_map *pinned_map_by_name(const char *name)
 	return NULL;
 }
 
+void pinned_ring_name(uint32_t ring, char name[PINNED_RING_LEN])
+{
+	snprintf(name, PINNED_RING_LEN, PINNED_RING_PREFIX "%u", ring);
+}
+
+static bool is_ring(const char *name)
+{
+	char ring[PINNED_RING_LEN];
+	uint32_t i;
+
+	if (strncmp(name, PINNED_RING_PREFIX, strlen(PINNED_RING_PREFIX)) != 0)
+		return false;
+	for (i = 0; i < TPROXY_RINGS_MAX; i++) {
+		pinned_ring_name(i, ring);
+		if (strcmp(name, ring) == 0)
+			return true;
+	}
+	return false;
+}
+
 const struct pinned_map *pinned_map_of_pin(const char *name)
 {
 	static const enum pinned_map_id replaced[] = {
@@ -137,6 +171,8 @@ const struct pinned_map *pinned_map_of_pin(const char *name)
 		return &pinned_maps[PINNED_RULES_ACTIVE];
 	if (strcmp(name, PINNED_PREVIOUS_SETS) == 0)
 		return &pinned_maps[PINNED_SETS_ACTIVE];
+	if (is_ring(name))
+		return &pinned_ring;
 	for (i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
 		len = strlen(pinned_maps[replaced[i]].name);
 		if (strncmp(name, pinned_maps[replaced[i]].name, len) == 0 &&
@@ -152,6 +188,22 @@ const struct hook *hook_by_name(const char *name)
 
 	for (i = 0; i < _HOOK_MAX; i++) {
 		if (strcmp(hooks[i].name, name) == 0)
+			return &hooks[i];
+	}
+	return NULL;
+}
+
+const struct hook *hook_of_program(const char *name)
+{
+	size_t i, len;
+
+	if (strncmp(name, "prog_", 5) != 0)
+		return NULL;
+	name += 5;
+	for (i = 0; i < _HOOK_MAX; i++) {
+		len = strlen(hooks[i].name);
+		if (strncmp(name, hooks[i].name, len) == 0 &&
+		    (!name[len] || strcmp(name + len, PINNED_STAGED) == 0))
 			return &hooks[i];
 	}
 	return NULL;

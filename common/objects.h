@@ -55,6 +55,11 @@ enum pinned_map_id {
 	PINNED_BLOCK_STATS,
 	PINNED_TRAFFIC,
 	PINNED_TRAFFIC_SUMS,
+	PINNED_PENDING,
+	PINNED_VERDICTS,
+	PINNED_RINGS,
+	PINNED_RING_OWNERS,
+	PINNED_PAIRS,
 	_PINNED_MAP_MAX,
 };
 
@@ -78,6 +83,17 @@ extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
 #define PINNED_PREVIOUS_SETS "map_sets_previous"
 
 /*
+ * The rings in map_rings have pins of their own, ring_0, ring_1 and so on: to open the map in a
+ * slot takes CAP_SYS_ADMIN. The loader makes them. The name of this row is the kernel's name of
+ * each.
+ */
+extern const struct pinned_map pinned_ring;
+
+#define PINNED_RING_PREFIX "ring_"
+#define PINNED_RING_LEN	   sizeof(PINNED_RING_PREFIX "4294967295")
+void pinned_ring_name(uint32_t ring, char name[PINNED_RING_LEN]);
+
+/*
  * The pin of the iterator that lists the live connections (bpf/list.bpf.h), readable by the group
  * of --relay-group. It is missing if the kernel refuses the iterator.
  */
@@ -87,7 +103,7 @@ extern const struct pinned_map pinned_maps[_PINNED_MAP_MAX];
 
 /* Returns the map of that name, or NULL if this version has none. */
 const struct pinned_map *pinned_map_by_name(const char *name);
-/* As pinned_map_by_name(), but also takes the further names that a pin may have. */
+/* As pinned_map_by_name(), but also takes the further names that a pin may have, and rings. */
 const struct pinned_map *pinned_map_of_pin(const char *name);
 
 /*
@@ -107,6 +123,7 @@ enum hook_id {
 	HOOK_BLOCK_IN,
 	HOOK_BLOCK_OUT,
 	HOOK_XDP,
+	HOOK_PICK,
 	HOOK_SOCKOPS,
 	HOOK_CONNECT4,
 	HOOK_CONNECT6,
@@ -129,15 +146,19 @@ struct hook {
 	bool scope; /* attached at scopes, where clients run; neither flag: pinned only */
 	bool relay; /* attached where relays run */
 	enum hook_need need;
+	bool opened; /* relays open the pin of the program, with BPF_F_RDONLY */
 };
 
 extern const struct hook hooks[_HOOK_MAX];
 
-/* Owner and mode of the pins of programs and links: root alone. */
-#define PINNED_HOOK_MODE 0600
+/* Modes of the pins of programs and links: for root alone, or for the relays' group too. */
+#define PINNED_HOOK_MODE   0600
+#define PINNED_OPENED_MODE 0640
 
 /* Returns NULL if no program of this version has that name. */
 const struct hook *hook_by_name(const char *name);
+/* The same by the name of the program's pin, or of the one that is renamed to it. */
+const struct hook *hook_of_program(const char *name);
 
 /* Returns true if the hook is attached to cgroups, and false if its program is only pinned. */
 static inline bool hook_is_attached(const struct hook *hook)

@@ -38,6 +38,13 @@ static const char *const stat_names[] = {
 	[TPROXY_STAT_OBSERVE_FULL] = "observe_full",
 	[TPROXY_STAT_EVENTS_LOST] = "events_lost",
 	[TPROXY_STAT_BLOCKED] = "blocked",
+	[TPROXY_STAT_HONEST_PENDING] = "honest_pending",
+	[TPROXY_STAT_HONEST_MPTCP] = "honest_mptcp",
+	[TPROXY_STAT_HONEST_NO_SLOT] = "honest_no_slot",
+	[TPROXY_STAT_HONEST_DATA] = "honest_data",
+	[TPROXY_STAT_HONEST_TTL] = "honest_ttl",
+	[TPROXY_STAT_HONEST_RING_FULL] = "honest_ring_full",
+	[TPROXY_STAT_HONEST_STRANGER] = "honest_stranger",
 };
 _Static_assert(ARRAY_SIZE(stat_names) == _TPROXY_STAT_MAX, "a counter without a name");
 

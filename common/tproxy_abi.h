@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 10
+#define TPROXY_ABI_VERSION 11
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -120,6 +120,9 @@ enum tproxy_conn_flags {
 	 * kernel half which connection an upstream socket serves, see TPROXY_MARK_UPSTREAM.
 	 */
 	TPROXY_CONN_CAPTURED = 1 << 2,
+	/* What the rule asks for, see map_pending; neither: the relay's default. */
+	TPROXY_CONN_HONEST = 1 << 3,
+	TPROXY_CONN_EAGER = 1 << 4,
 };
 
 /* The kinds of owners whose connections map_shares counts. */
@@ -138,7 +141,7 @@ struct tproxy_conn {
 	__u32 pid;	 /* thread group id in the initial PID namespace */
 	__u32 uid;	 /* real ids, in the initial user namespace */
 	__u32 gid;
-	__u32 reserved;
+	__u32 pending; /* index in map_pending + 1; 0 = connect() did not wait for the relay */
 	char comm[TPROXY_COMM_LEN];
 	struct tproxy_endpoint src; /* the client's address and port, 0 until the SYN is sent */
 	struct tproxy_endpoint dst; /* the original destination */
@@ -156,6 +159,7 @@ struct tproxy_conn {
 	__u32 isn;			 /* see struct tproxy_tuple */
 	__u32 rule_counter;		 /* of the rule that redirects, or TPROXY_NO_RULE */
 	__u32 upstream;			 /* id of its upstream, see struct tproxy_rule */
+	__u64 generation;		 /* with pending: of the slot */
 };
 
 /*
@@ -221,11 +225,17 @@ enum tproxy_mark_flags {
 	 * in its policy, and read by connect of the load, which runs next.
 	 */
 	TPROXY_MARK_VIA = 1 << 6,
+	/* A listener of a pair, see map_pairs; ring and pair are valid. Set before listen(). */
+	TPROXY_MARK_HONEST = 1 << 7,
+	/* With HONEST: connect() waits, unless the rule says `eager`. */
+	TPROXY_MARK_HONEST_DEFAULT = 1 << 8,
 };
 
 struct tproxy_mark {
 	__u32 flags;	/* enum tproxy_mark_flags */
 	__u32 upstream; /* id, with VIA */
+	__u32 ring;	/* index in map_rings, with HONEST */
+	__u32 pair;	/* in map_pairs, with HONEST; both listeners of the pair have the same */
 	__u64 listener; /* kernel half only: key in map_listeners, 0 = not seen at listen() */
 	struct tproxy_conn conn;
 };
@@ -254,9 +264,9 @@ struct tproxy_whoami {
 #define TPROXY_PROBE_ERRNO ESRMNT
 
 /*
- * map_listeners: cookie of a marked listening socket -> 1, from listen() to the socket's end.
- * Written and read by sockops, which checks before each SYN that the listener found by connect
- * still exists.
+ * map_listeners: cookie of a marked listening socket -> struct tproxy_listener, from listen() to
+ * the socket's end. Written by sockops, from the mark. Read by sockops, which checks before each
+ * SYN that the listener found by connect still exists, and by pick.
  *
  * map_shares, an array: number of connections in map_socks, by the hash of a user, a cgroup or a
  * slice. Each is limited to a part of map_socks. Kernel half only.
@@ -270,11 +280,113 @@ struct tproxy_whoami {
 /* For this long after the event connect does not redirect a user in map_strayed. */
 #define TPROXY_STRAYED_NS 5000000000ULL
 
+enum tproxy_listener_flags {
+	TPROXY_LISTENER_CAPABLE = 1 << 0, /* of a pair: ring and pair are valid */
+	TPROXY_LISTENER_DEFAULT = 1 << 1, /* TPROXY_MARK_HONEST_DEFAULT */
+};
+
+struct tproxy_listener {
+	__u64 netns_cookie;
+	__u32 ring, pair; /* as in struct tproxy_mark */
+	__u32 flags;	  /* enum tproxy_listener_flags */
+	__u32 reserved;
+};
+
 struct tproxy_strayed_key {
 	__u64 netns_cookie;
 	__u32 uid;
 	__u32 reserved;
 };
+
+/*
+ * Honest connect: connect() of a client succeeds only when the relay has reached the destination,
+ * and fails with its error. Until then the connection is pending, and has a slot: an index that is
+ * the same in map_pending and map_verdicts. bpf/pending.bpf.h says who changes a slot and when.
+ *
+ * map_pending, an array that relays map into their memory to read it. Written by the kernel half.
+ *
+ * map_verdicts, an array of __u64, TPROXY_WORD(generation, enum tproxy_answer), that relays map
+ * into their memory to write it. It is a map of its own, because a relay must not be able to write
+ * states. A word of another generation than the slot's means NONE. Each word is one store; nothing
+ * orders it with other words.
+ *
+ * A generation is used once: it names one pending connect() together with the index of its slot.
+ */
+#define TPROXY_PENDING_MAX 65536 /* a power of two */
+
+/* A state or an answer, with the generation that it belongs to. */
+#define TPROXY_WORD(generation, low) ((__u64)(generation) << 8 | (low))
+#define TPROXY_WORD_GENERATION(word) ((__u64)(word) >> 8)
+#define TPROXY_WORD_LOW(word)	     ((__u32)((word)&0xff))
+
+enum tproxy_pending_state {
+	TPROXY_PENDING_FREE,
+	TPROXY_PENDING_CLAIMED,	 /* being filled in: only word is valid */
+	TPROXY_PENDING_WAITS,	 /* no SYN was seen, or its event found no room in the ring */
+	TPROXY_PENDING_NOTIFIED, /* the relay has an event SYN */
+	TPROXY_PENDING_ACCEPT,	 /* the kernel half decided: the relay gets it by accept(2) */
+	/* connect() has succeeded: the socket that the relay has joined to the client is its. */
+	TPROXY_PENDING_ESTABLISHED,
+	/* As ESTABLISHED. The client has closed since, and its data may still be to be read. */
+	TPROXY_PENDING_CLOSED,
+};
+
+struct tproxy_pending {
+	__u64 word;	/* generation and enum tproxy_pending_state */
+	__u64 cookie;	/* of the client's socket: key in map_socks */
+	__u32 pair;	/* that gets the SYN, see map_pairs */
+	__u32 ring;	/* that gets the events */
+	__u64 since_ns; /* CLOCK_MONOTONIC: when it became NOTIFIED, or CLOSED */
+};
+
+enum tproxy_answer {
+	TPROXY_ANSWER_NONE,
+	TPROXY_ANSWER_FAILED,	 /* the next SYN gets a reset: ECONNREFUSED */
+	TPROXY_ANSWER_TIMED_OUT, /* connect() fails with ETIMEDOUT at its next timer */
+	TPROXY_ANSWER_ACCEPT,	 /* the next SYN goes to the real listener */
+	TPROXY_ANSWER_TAKEN,	 /* ESTABLISHED or CLOSED was seen: the slot may be used again */
+};
+
+/*
+ * map_rings, an array of ring buffers with struct tproxy_pending_event: the events of the slots
+ * whose ring it is. ring_0, ring_1, ... are pins of them. Written by the kernel half, read by the
+ * relay that owns the ring. map_ring_owners, an array with the same index, is mapped by relays and
+ * written by them.
+ */
+#define TPROXY_RINGS_MAX 32
+#define TPROXY_RING_SIZE 32768 /* bytes */
+
+struct tproxy_ring {
+	__u64 owner;	/* random number that a relay shares with its successors; 0 = nobody */
+	__u64 alive_ns; /* CLOCK_MONOTONIC of the owner's last heartbeat */
+};
+
+enum tproxy_pending_kind {
+	TPROXY_PENDING_SYN = 1, /* the slot is NOTIFIED: dial */
+	/*
+	 * The client has given up, and the slot is free. It was NOTIFIED and had no answer. May be
+	 * lost if the ring is full.
+	 */
+	TPROXY_PENDING_GONE,
+};
+
+struct tproxy_pending_event {
+	__u32 kind; /* enum tproxy_pending_kind */
+	__u32 slot;
+	__u64 generation;
+};
+
+/*
+ * map_pairs, sockets by TPROXY_PAIR_REAL(pair) and TPROXY_PAIR_SINK(pair). A pair is two listening
+ * sockets of a relay on the same address and port: the real one, which accepts, and the sink, which
+ * swallows SYNs. The program pick, which the relay attaches to them, chooses one for each SYN.
+ * Written by relays: the owner of a ring has the pairs from TPROXY_PAIR_FIRST(ring) on.
+ */
+#define TPROXY_PAIRS_OF_RING	(2 * TPROXY_PORTS_MAX)
+#define TPROXY_PAIRS_MAX	(TPROXY_RINGS_MAX * TPROXY_PAIRS_OF_RING)
+#define TPROXY_PAIR_FIRST(ring) ((ring)*TPROXY_PAIRS_OF_RING)
+#define TPROXY_PAIR_REAL(pair)	(2 * (pair))
+#define TPROXY_PAIR_SINK(pair)	(2 * (pair) + 1)
 
 /*
  * map_loads, an array: number of connections in map_socks at each port of a relay. A hash of
@@ -367,16 +479,21 @@ enum tproxy_rule_conditions {
 	TPROXY_RULE_CGROUP = 1 << 5,
 };
 
+enum tproxy_rule_flags {
+	TPROXY_RULE_HONEST = 1 << 0, /* connect() waits for the relay, see map_pending */
+	TPROXY_RULE_EAGER = 1 << 1,  /* it does not; neither: as the relay's default */
+};
+
 struct tproxy_rule {
 	__u8 conditions; /* enum tproxy_rule_conditions; the members of others are 0 */
 	__u8 action;	 /* enum tproxy_rule_action */
 	__u8 protocol;	 /* IPPROTO_TCP, or IPPROTO_UDP with REFUSE or SKIP */
 	__u8 set;	 /* bit in struct tproxy_set_bits */
 	__u8 cgroup;	 /* index in tproxy_rules.cgroup_tests */
-	__u8 reserved;
-	__u16 group;   /* number of the rule in the file, from 0 */
-	__u16 counter; /* index in map_rule_stats and map_rule_texts */
-	__u16 error;   /* errno, for REFUSE */
+	__u8 flags;	 /* enum tproxy_rule_flags, for REDIRECT */
+	__u16 group;	 /* number of the rule in the file, from 0 */
+	__u16 counter;	 /* index in map_rule_stats and map_rule_texts */
+	__u16 error;	 /* errno, for REFUSE */
 	__u16 port_first, port_last;
 	__u32 uid_first, uid_last; /* real ids in the initial user namespace */
 	__u32 gid_first, gid_last;
@@ -464,7 +581,7 @@ struct tproxy_rules {
 	__u32 default_counter;
 	__u32 default_upstream; /* id, for REDIRECT; or 0 */
 	__u32 conditions;	/* enum tproxy_rule_conditions: for which index is valid */
-	__u32 reserved;
+	__u32 default_flags;	/* enum tproxy_rule_flags, for REDIRECT */
 	struct tproxy_rule rows[TPROXY_RULES_MAX];
 	struct tproxy_rule_index index;
 	struct tproxy_cgroup_test cgroup_tests[TPROXY_CGROUP_TESTS_MAX];
@@ -915,6 +1032,15 @@ enum tproxy_stat {
 	TPROXY_STAT_OBSERVE_FULL, /* no slot, and map_observed was full: direct, and not reported */
 	TPROXY_STAT_EVENTS_LOST,  /* map_events was full: the end is not reported */
 	TPROXY_STAT_BLOCKED,	  /* refused by the block list */
+	/* Redirected connections, beside REDIRECTED. */
+	TPROXY_STAT_HONEST_PENDING, /* connect() waits for the relay */
+	/* It should, and the relay accepts first instead, because: */
+	TPROXY_STAT_HONEST_MPTCP,   /* of MPTCP */
+	TPROXY_STAT_HONEST_NO_SLOT, /* map_pending had no free slot for it */
+	TPROXY_STAT_HONEST_DATA,    /* its SYN carries data (Fast Open) */
+	TPROXY_STAT_HONEST_TTL,	    /* its SYN cannot be swallowed: a TTL of 255, or no sink yet */
+	TPROXY_STAT_HONEST_RING_FULL, /* SYNs whose event found no room; the next one tries again */
+	TPROXY_STAT_HONEST_STRANGER,  /* SYNs to a pair that nobody has redirected: refused */
 	_TPROXY_STAT_MAX,
 };
 
@@ -922,12 +1048,17 @@ _Static_assert(sizeof(struct tproxy_policy) == 40, "ABI");
 _Static_assert(sizeof(struct tproxy_endpoint) == 20, "ABI");
 _Static_assert(sizeof(struct tproxy_listen) == 148, "ABI");
 _Static_assert(sizeof(struct tproxy_relay) == 336, "ABI");
-_Static_assert(sizeof(struct tproxy_conn) == 168, "ABI");
+_Static_assert(sizeof(struct tproxy_conn) == 176, "ABI");
 _Static_assert(sizeof(struct tproxy_tuple) == 56, "ABI");
 _Static_assert(sizeof(struct tproxy_failed_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_failed) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
-_Static_assert(sizeof(struct tproxy_mark) == 184, "ABI");
+_Static_assert(sizeof(struct tproxy_mark) == 200, "ABI");
+_Static_assert(sizeof(struct tproxy_listener) == 24, "ABI");
+_Static_assert(sizeof(struct tproxy_pending) == 32, "ABI");
+_Static_assert(sizeof(struct tproxy_ring) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_pending_event) == 16, "ABI");
+_Static_assert((TPROXY_PENDING_MAX & (TPROXY_PENDING_MAX - 1)) == 0, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 52, "ABI");

@@ -26,8 +26,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 
+#include "kernel/pending.h"
 #include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
@@ -226,6 +228,8 @@ static void relay_finish(struct relay *relay)
 	util_closep(&relay->watch_fd);
 	util_closep(&relay->supervisor_fd);
 	registration_close(&relay->reg);
+	pending_release(relay->pending);
+	pending_unref(relay->pending);
 }
 
 /* libevent's own messages, at level debug: libevent carries on after these. */
@@ -258,6 +262,12 @@ static int run(struct relay *relay)
 {
 	int r, status;
 
+	/* Before the fork: children take over the rings of those before them. */
+	if (getrandom(&relay->ring_owner, sizeof(relay->ring_owner), 0) !=
+	    sizeof(relay->ring_owner)) {
+		log_err("cannot read random numbers: %m");
+		return EXIT_FAILURE;
+	}
 	if (relay->options.drain_in_background) {
 		r = supervisor_run(&relay->inherited, &status);
 		if (r)

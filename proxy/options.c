@@ -288,6 +288,12 @@ static const struct optable_row rows[] = {
 		.help = "how long connect() to a destination that could not be reached fails at once",
 	},
 	{
+		.name = "honest-connect",
+		OPTABLE_FLAG(struct options, honest_connect),
+		.flags = OPTABLE_KEY | OPTABLE_FIXED,
+		.help = "connect() succeeds when the destination is reached, and fails with its error",
+	},
+	{
 		.name = "pass-mark",
 		OPTABLE_FLAG(struct options, pass_mark),
 		.flags = OPTABLE_KEY | OPTABLE_FIXED,

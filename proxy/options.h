@@ -50,6 +50,7 @@ struct options {
 	struct upstreams_conf upstreams;    /* owned, see options_finish(); without passwords */
 	struct upstream_reader *reader;	    /* of options_parse(); NULL afterwards */
 	bool drain_in_background;
+	bool honest_connect;	/* connect() of clients waits for the destination, by default */
 	bool pass_mark;		/* copy SO_MARK of the client's socket to the server's */
 	bool check;		/* check the options and exit */
 	char config[PATH_MAX];	/* name of the configuration file, or empty */

@@ -43,6 +43,9 @@ enum ctl_group {
 	CTL_GROUP_DATAGRAMS,  /* of UDP, not connections */
 	CTL_GROUP_UNREPORTED, /* a part of the bypassed */
 	CTL_GROUP_RESET,      /* a part of the redirected; also failed before the SYN */
+	CTL_GROUP_HONEST,     /* a part of the redirected: connect() waited for the relay */
+	CTL_GROUP_ACCEPTED,   /* a part of the redirected: it should have waited, and did not */
+	CTL_GROUP_SYNS,	      /* SYNs of honest connect, not connections */
 	CTL_GROUP_STALE,      /* entries without a socket, not connections; in no sum */
 	_CTL_GROUP_MAX,
 };

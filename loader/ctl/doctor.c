@@ -137,9 +137,10 @@ static void print_json(const struct doctor *d)
 int ctl_doctor(int argc, char **argv)
 {
 	static void (*const checks[])(struct doctor * d) = {
-		doctor_system,	 doctor_kernel, doctor_cgroup2,	  doctor_bpffs,	   doctor_pinned,
-		doctor_scopes,	 doctor_rules,	doctor_block,	  doctor_attached, doctor_xdp,
-		doctor_policies, doctor_relay,	doctor_upstreams, doctor_waiting,  doctor_usage,
+		doctor_system,	 doctor_kernel,	   doctor_cgroup2,  doctor_bpffs,
+		doctor_pinned,	 doctor_scopes,	   doctor_rules,    doctor_block,
+		doctor_attached, doctor_xdp,	   doctor_policies, doctor_relay,
+		doctor_honest,	 doctor_upstreams, doctor_waiting,  doctor_usage,
 	};
 	struct ctl_options options;
 	struct doctor d = {};

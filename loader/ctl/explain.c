@@ -272,6 +272,19 @@ static void add_upstream(struct json_object *root, const struct gather *g, __u32
 	json_add_string(root, "upstream", name ? name : number);
 }
 
+/* Adds when a redirected connect() succeeds, and what decides that. See map_pending. */
+static void add_connect(struct json_object *root, const struct gathered *found)
+{
+	const bool capable = found->mark_flags & TPROXY_MARK_HONEST,
+		   by_default = found->mark_flags & TPROXY_MARK_HONEST_DEFAULT;
+	const __u32 rule = found->rule_flags;
+	const bool honest = capable && (rule & TPROXY_RULE_HONEST ||
+					(by_default && !(rule & TPROXY_RULE_EAGER)));
+
+	json_add_string(root, "connect", honest ? "honest" : "accepted_first");
+	json_add_string(root, "connect_by", !capable ? "not_available" : rule ? "rule" : "relay");
+}
+
 static struct json_object *object_of(const struct gather *g, const union sockaddr_any *dst,
 				     const struct gathered *found, const struct decision *decision)
 {
@@ -293,6 +306,7 @@ static struct json_object *object_of(const struct gather *g, const union sockadd
 	if (decision->verdict == VERDICT_REDIRECT) {
 		json_add_endpoint(root, "relay", &found->relay_ep);
 		add_upstream(root, g, decision->upstream);
+		add_connect(root, found);
 	}
 	add_block(root, found);
 	if (is_by_rules(g, found))
@@ -331,6 +345,22 @@ static void print_rule(struct json_object *rule)
 	printf(": %s\n", text && *text ? text : json_get_string(rule, "action"));
 }
 
+/* Prints when connect() succeeds, if the connection is redirected. */
+static void print_connect(struct json_object *root)
+{
+	const char *connect = json_get_string(root, "connect"),
+		   *by = json_get_string(root, "connect_by");
+
+	if (!connect)
+		return;
+	printf("connect(): %s, %s\n",
+	       strcmp(connect, "honest") ? "accepted at once, before the destination is reached"
+					 : "honest, succeeds when the destination is reached",
+	       strcmp(by, "rule") == 0	  ? "by the rule"
+	       : strcmp(by, "relay") == 0 ? "by the relay's default"
+					  : "because the relay does not offer honest connect");
+}
+
 static void print_text(struct json_object *root)
 {
 	struct json_object *facts = json_object_object_get(root, "facts"),
@@ -350,6 +380,7 @@ static void print_text(struct json_object *root)
 		printf(" via %s", upstream);
 	printf("\n%s: %s%s\n", json_get_string(root, "reason"), json_get_string(root, "text"),
 	       json_get_bool(root, "fail_closed") ? "; --fail-closed refuses it" : "");
+	print_connect(root);
 	if (block)
 		printf("block list: %s %s\n", json_get_string(block, "action"),
 		       json_get_string(block, "cidr"));

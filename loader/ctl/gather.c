@@ -189,6 +189,7 @@ static int gather_rules(struct gather *g, struct gathered *out)
 		return 0;
 	facts->rule_action = rules->default_action;
 	facts->rule_error = rules->default_error;
+	out->rule_flags = rules->default_flags;
 	if (!g->advised)
 		facts->rule_upstream = rules->default_upstream;
 	if (out->rule.row < 0)
@@ -197,6 +198,7 @@ static int gather_rules(struct gather *g, struct gathered *out)
 	facts->rule_default = false;
 	facts->rule_action = row->action;
 	facts->rule_error = row->error;
+	out->rule_flags = row->flags;
 	if (!g->advised)
 		facts->rule_upstream = row->upstream;
 	return 0;
@@ -245,14 +247,15 @@ static int gather_relay(struct gather *g, struct gathered *out)
 	return 0;
 }
 
-static int find_listener(struct gather *g, const struct tproxy_endpoint *ep, bool *ret_found)
+static int find_listener(struct gather *g, const struct tproxy_endpoint *ep, bool *ret_found,
+			 __u32 *ret_flags)
 {
-	__u32 flags = 0;
 	int r = open_map(g, PINNED_MARKS);
 
+	*ret_flags = 0;
 	if (r == 0)
-		r = listener_mark_read(&g->programs, g->maps[PINNED_MARKS], ep, &flags);
-	*ret_found = (flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
+		r = listener_mark_read(&g->programs, g->maps[PINNED_MARKS], ep, ret_flags);
+	*ret_found = (*ret_flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
 	return r;
 }
 
@@ -268,17 +271,18 @@ static __u32 index_of(const struct tproxy_listen *listen, __u16 port)
 static int gather_listener(struct gather *g, struct gathered *out)
 {
 	const struct tproxy_listen *listen = listen_of(out);
+	__u32 unused;
 	int r;
 
-	r = find_listener(g, &out->relay_ep, &out->facts.has_listener);
+	r = find_listener(g, &out->relay_ep, &out->facts.has_listener, &out->mark_flags);
 	if (r == 0 && !out->facts.has_listener) {
 		__u32 next = port_next(listen, index_of(listen, out->relay_ep.port));
 
 		out->relay_ep.port = listen->ports[next];
-		r = find_listener(g, &out->relay_ep, &out->facts.has_listener);
+		r = find_listener(g, &out->relay_ep, &out->facts.has_listener, &out->mark_flags);
 	}
 	if (r == 0 && port_is_relays(listen, &out->dst))
-		r = find_listener(g, &out->dst, &out->facts.dst_is_relay);
+		r = find_listener(g, &out->dst, &out->facts.dst_is_relay, &unused);
 	return r;
 }
 

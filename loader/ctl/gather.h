@@ -42,9 +42,11 @@ struct gathered {
 	char scope_link[PINS_LINK_LEN]; /* the pin that scope_error is about */
 	struct block_facts block;	/* valid from STAGE_BLOCK on */
 	struct rule_found rule;		/* valid from STAGE_RULES on */
+	__u32 rule_flags;		/* enum tproxy_rule_flags; valid from STAGE_RULES on */
 	/* valid from STAGE_RELAY on */
 	struct tproxy_relay relay;
 	struct tproxy_endpoint relay_ep; /* the port that connect chooses */
+	__u32 mark_flags;		 /* of its listener; valid from STAGE_LISTENER on */
 	/* valid from STAGE_ROOM on */
 	size_t n_connections;
 };

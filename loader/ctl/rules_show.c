@@ -36,6 +36,8 @@ static struct json_object *rule_object(const struct rules_view_rule *rule, uint6
 	if (rule->action == TPROXY_RULE_REFUSE)
 		json_add_string(object, "errno",
 				strerrorname_np(rule->error) ? strerrorname_np(rule->error) : "?");
+	if (rules_view_connect(rule->flags))
+		json_add_string(object, "connect", rules_view_connect(rule->flags));
 	if (*rule->text.upstream)
 		json_add_string(object, "upstream", rule->text.upstream);
 	json_add_string(object, "protocol", rule->protocol == IPPROTO_UDP ? "udp" : "tcp");

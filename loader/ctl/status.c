@@ -54,6 +54,13 @@ static const enum ctl_group groups[_TPROXY_STAT_MAX] = {
 	[TPROXY_STAT_OBSERVE_FULL] = CTL_GROUP_UNREPORTED,
 	[TPROXY_STAT_EVENTS_LOST] = CTL_GROUP_UNREPORTED,
 	[TPROXY_STAT_BLOCKED] = CTL_GROUP_BLOCKED,
+	[TPROXY_STAT_HONEST_PENDING] = CTL_GROUP_HONEST,
+	[TPROXY_STAT_HONEST_MPTCP] = CTL_GROUP_ACCEPTED,
+	[TPROXY_STAT_HONEST_NO_SLOT] = CTL_GROUP_ACCEPTED,
+	[TPROXY_STAT_HONEST_DATA] = CTL_GROUP_ACCEPTED,
+	[TPROXY_STAT_HONEST_TTL] = CTL_GROUP_ACCEPTED,
+	[TPROXY_STAT_HONEST_RING_FULL] = CTL_GROUP_SYNS,
+	[TPROXY_STAT_HONEST_STRANGER] = CTL_GROUP_SYNS,
 };
 
 /* Names of the groups in JSON, and their headings in text. */
@@ -62,6 +69,8 @@ static const struct {
 } group_names[_CTL_GROUP_MAX] = {
 	[CTL_GROUP_REDIRECTED] = { "redirected", "redirected to a relay" },
 	[CTL_GROUP_RESET] = { "reset", "  of these failed or reset" },
+	[CTL_GROUP_HONEST] = { "honest", "  of these waited for the relay" },
+	[CTL_GROUP_ACCEPTED] = { "accepted_first", "  of these accepted first instead" },
 	[CTL_GROUP_BYPASSED] = { "bypassed", "bypassed, direct" },
 	[CTL_GROUP_NOT_REDIRECTED] = { "not_redirected", "could not be redirected" },
 	[CTL_GROUP_REFUSED] = { "refused", "  of these refused" },
@@ -70,13 +79,15 @@ static const struct {
 	[CTL_GROUP_BLOCKED] = { "blocked", "refused by the block list" },
 	[CTL_GROUP_DATAGRAMS] = { "datagrams", "UDP datagrams refused by a rule" },
 	[CTL_GROUP_UNREPORTED] = { "not_reported", "observed, but not reported" },
+	[CTL_GROUP_SYNS] = { "syns", "SYNs of honest connect, unanswered" },
 };
 
 /* The order in text: a part follows its whole. */
 static const enum ctl_group order[] = {
-	CTL_GROUP_REDIRECTED, CTL_GROUP_RESET,	    CTL_GROUP_BYPASSED, CTL_GROUP_NOT_REDIRECTED,
-	CTL_GROUP_REFUSED,    CTL_GROUP_FAILED,	    CTL_GROUP_RULES,	CTL_GROUP_BLOCKED,
-	CTL_GROUP_DATAGRAMS,  CTL_GROUP_UNREPORTED,
+	CTL_GROUP_REDIRECTED, CTL_GROUP_RESET,		CTL_GROUP_HONEST,    CTL_GROUP_ACCEPTED,
+	CTL_GROUP_BYPASSED,   CTL_GROUP_NOT_REDIRECTED, CTL_GROUP_REFUSED,   CTL_GROUP_FAILED,
+	CTL_GROUP_RULES,      CTL_GROUP_BLOCKED,	CTL_GROUP_DATAGRAMS, CTL_GROUP_UNREPORTED,
+	CTL_GROUP_SYNS,
 };
 
 enum ctl_group ctl_group_of(enum tproxy_stat stat)

@@ -71,6 +71,7 @@ void doctor_attached(struct doctor *d);
 void doctor_xdp(struct doctor *d);
 void doctor_policies(struct doctor *d);
 void doctor_relay(struct doctor *d);
+void doctor_honest(struct doctor *d);
 void doctor_upstreams(struct doctor *d);
 void doctor_waiting(struct doctor *d);
 void doctor_usage(struct doctor *d);

@@ -3,9 +3,9 @@
  * tproxyctl doctor: what is pinned.
  *
  * map_policy must be tproxy's, written by a loader that finished, and of our ABI version. Only then
- * is something loaded, and later checks examine it (doctor.loaded). All maps must be there, and
- * there must be no foreign pin. Owners and modes must be those of objects.h. The group of the
- * directory counts as the group of relays.
+ * is something loaded, and later checks examine it (doctor.loaded). All maps, rings and programs
+ * that relays open must be there, and there must be no foreign pin. Owners and modes must be those
+ * of objects.h. The group of the directory counts as the group of relays.
  *
  * A relay must also reach the directory through all directories above it. The kernel must let a
  * process without capabilities use maps: a child process without any tries it.
@@ -45,15 +45,23 @@ static bool is_list(const char *name)
 	return strncmp(name, PINNED_LIST, strlen(PINNED_LIST)) == 0;
 }
 
-/* Returns the mode that a pin must have, 0 for a map that this version does not have. */
-static mode_t wanted_mode(const char *name)
+/*
+ * Returns the mode that a pin must have, 0 for a map that this version does not have. *ret_group:
+ * it belongs to the relays' group.
+ */
+static mode_t wanted_mode(const char *name, bool *ret_group)
 {
 	const struct pinned_map *map = pinned_map_of_pin(name);
+	const struct hook *program = hook_of_program(name);
 
+	*ret_group = true;
 	if (map)
 		return map->mode;
 	if (is_list(name))
 		return PINNED_LIST_MODE;
+	if (program && program->opened)
+		return PINNED_OPENED_MODE;
+	*ret_group = false;
 	return strncmp(name, "map_", 4) == 0 ? 0 : PINNED_HOOK_MODE;
 }
 
@@ -84,7 +92,8 @@ static bool check_access(struct doctor *d, const char *path, const struct stat *
 static bool check_pin(struct doctor *d, const char *name)
 {
 	const struct pins pins = { .path = d->pin_dir, .fd = -1 };
-	const mode_t mode = wanted_mode(name);
+	bool group;
+	const mode_t mode = wanted_mode(name, &group);
 	const int owned = owned_by_tproxy(&pins, name);
 	char path[PATH_MAX], quoted[SHELL_QUOTE_LEN(PATH_MAX)];
 	struct stat st;
@@ -103,23 +112,39 @@ static bool check_pin(struct doctor *d, const char *name)
 			   shell_quote(path, quoted, sizeof(quoted)));
 		return false;
 	}
-	return check_access(d, path, &st, mode,
-			    strncmp(name, "map_", 4) == 0 || is_list(name) ? d->relay_gid : 0);
+	return check_access(d, path, &st, mode, group ? d->relay_gid : 0);
 }
 
-static bool check_maps_there(struct doctor *d)
+/* Returns true if the pin is there, or cannot be looked for. */
+static bool check_there(struct doctor *d, const char *name)
 {
 	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", d->pin_dir, name);
+	if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0 || errno != ENOENT)
+		return true;
+	doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is missing", path);
+	doctor_fix(d, "%s", doctor_fix_load(d));
+	return false;
+}
+
+/* Checks that all is there, apart from links and the programs that are attached by them. */
+static bool check_all_there(struct doctor *d)
+{
+	char name[PINS_LINK_LEN], ring[PINNED_RING_LEN];
 	bool good = true;
 	size_t i;
 
-	for (i = 0; i < _PINNED_MAP_MAX; i++) {
-		snprintf(path, sizeof(path), "%s/%s", d->pin_dir, pinned_maps[i].name);
-		if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0 || errno != ENOENT)
-			continue;
-		doctor_add(d, DOCTOR_ERROR, "pins", "'%s' is missing", path);
-		doctor_fix(d, "%s", doctor_fix_load(d));
-		good = false;
+	for (i = 0; i < _PINNED_MAP_MAX; i++)
+		good &= check_there(d, pinned_maps[i].name);
+	for (i = 0; i < TPROXY_RINGS_MAX; i++) {
+		pinned_ring_name((uint32_t)i, ring);
+		good &= check_there(d, ring);
+	}
+	for (i = 0; i < _HOOK_MAX; i++) {
+		snprintf(name, sizeof(name), "prog_%s", hooks[i].name);
+		if (hooks[i].opened)
+			good &= check_there(d, name);
 	}
 	return good;
 }
@@ -183,7 +208,7 @@ static void check_files(struct doctor *d)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			good &= check_pin(d, entry->d_name);
 	}
-	good &= check_maps_there(d);
+	good &= check_all_there(d);
 	check_list_there(d);
 	good &= check_way(d);
 	if (good && d->relay_gid)

@@ -32,7 +32,7 @@ struct holder {
 
 /*
  * The meaning of each counter that is a finding unless it is 0. Ordinary outcomes are not here:
- * redirected, and what bypasses the relay by its nature (bypass_...).
+ * redirected, what waited for the relay, and what bypasses it by its nature (bypass_...).
  */
 static const struct {
 	enum tproxy_stat stat;
@@ -64,6 +64,18 @@ static const struct {
 	{ TPROXY_STAT_OBSERVE_FULL, "were not observed, because map_observed was full" },
 	{ TPROXY_STAT_EVENTS_LOST,
 	  "were observed and not reported: map_events was full, because no relay with --connection-log read it" },
+	{ TPROXY_STAT_HONEST_MPTCP,
+	  "were of MPTCP: connect() succeeded before the destination was reached" },
+	{ TPROXY_STAT_HONEST_NO_SLOT,
+	  "found no free slot in map_pending: connect() succeeded before the destination was reached" },
+	{ TPROXY_STAT_HONEST_DATA,
+	  "sent data in the SYN: connect() succeeded before the destination was reached" },
+	{ TPROXY_STAT_HONEST_TTL,
+	  "sent SYNs that a relay cannot leave without an answer: connect() succeeded before the destination was reached" },
+	{ TPROXY_STAT_HONEST_RING_FULL,
+	  "SYNs found the ring of their relay full, and were sent again: the relay is too slow" },
+	{ TPROXY_STAT_HONEST_STRANGER,
+	  "SYNs to a relay's port were refused, because nobody had redirected them" },
 	{ TPROXY_STAT_STALE,
 	  "stale entries had no socket and were removed: a foreign program on tproxy's hooks, or a detached link" },
 };

@@ -6,7 +6,8 @@
  * Its rules cannot be evaluated from here, but their effect can be seen: a SYN to the relay was
  * retransmitted, though the relay is on this host. The kernel is asked for such sockets by
  * sock_diag(7), in the relay's network namespace. Listeners are in the same answer. If the accept
- * queue of one is full, the relay does not accept, and no filter is suspected.
+ * queue of one is full, the relay does not accept, and no filter is suspected. A pending connection
+ * (honest connect) whose SYN the relay has got sends SYNs until the destination is reached.
  *
  * For redirected connections a routing rule by user applies to the relay's user, not to the
  * client's, and one by mark to the mark of the relay's socket. Such rules are a warning. Rules by
@@ -28,6 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bpffs.h"
 #include "doctor.h"
 #include "host/names.h"
 #include "host/netlink.h"
@@ -47,6 +49,7 @@ struct waiting {
 
 struct observed {
 	const struct tproxy_relay *relay;
+	int socks_fd, pending_fd; /* map_socks and map_pending, or -1 */
 	struct waiting kinds[WAITING_MAX];
 	size_t n_kinds;
 	unsigned int waiting; /* sockets of all kinds */
@@ -111,6 +114,21 @@ static void count(struct observed *seen, __u32 uid, uint64_t cgroup_id)
 	seen->kinds[i].n++;
 }
 
+/* Returns true if the SYN of this socket has reached the relay, which is dialling. */
+static bool is_pending(const struct observed *seen, const struct inet_diag_msg *diag)
+{
+	const __u64 cookie = (__u64)diag->id.idiag_cookie[1] << 32 | diag->id.idiag_cookie[0];
+	struct tproxy_pending slot;
+	struct tproxy_conn conn;
+	__u32 index;
+
+	if (bpf_map_lookup_elem(seen->socks_fd, &cookie, &conn) < 0 || !conn.pending)
+		return false;
+	index = conn.pending - 1;
+	return bpf_map_lookup_elem(seen->pending_fd, &index, &slot) == 0 && slot.cookie == cookie &&
+	       TPROXY_WORD_LOW(slot.word) == TPROXY_PENDING_NOTIFIED;
+}
+
 static void on_socket(const struct nlmsghdr *msg, void *data)
 {
 	const struct inet_diag_msg *diag = NLMSG_DATA(msg);
@@ -128,8 +146,10 @@ static void on_socket(const struct nlmsghdr *msg, void *data)
 			seen->full = ntohs(diag->id.idiag_sport);
 		return;
 	}
-	if (diag->idiag_retrans == 0 || !is_relays(seen->relay, diag->idiag_family,
-						   diag->id.idiag_dst, ntohs(diag->id.idiag_dport)))
+	if (diag->idiag_retrans == 0 ||
+	    !is_relays(seen->relay, diag->idiag_family, diag->id.idiag_dst,
+		       ntohs(diag->id.idiag_dport)) ||
+	    is_pending(seen, diag))
 		return;
 	attr = find_attr(msg, sizeof(*diag), INET_DIAG_CGROUP_ID, sizeof(cgroup_id));
 	if (attr)
@@ -265,8 +285,14 @@ static void report_mark_rules(struct doctor *d, const struct observed *seen)
 
 static void check_relay(struct doctor *d, const struct tproxy_relay *relay)
 {
+	_cleanup_close_ int socks_fd = -1, pending_fd = -1;
 	struct observed seen = { .relay = relay };
 
+	/* Without these maps, which doctor_pinned() has reported, nothing counts as pending. */
+	bpffs_open_map(d->pin_dir, PINNED_SOCKS, /* writable= */ false, &socks_fd);
+	bpffs_open_map(d->pin_dir, PINNED_PENDING, /* writable= */ false, &pending_fd);
+	seen.socks_fd = socks_fd;
+	seen.pending_fd = pending_fd;
 	query_sockets(&seen, AF_INET);
 	query_sockets(&seen, AF_INET6);
 	report_waiting(d, &seen);

@@ -5,7 +5,7 @@
  *
  *   targets   open the cgroups; every bad path is found before anything changes
  *   pins      create and lock the directory; it must hold only pins of tproxy and our ABI version
- *   maps      adopt pinned maps with their contents, create the missing ones
+ *   maps      adopt pinned maps with their contents, create the missing ones; the same for rings
  *   programs  let the kernel verify them, pin them by rename
  *   policy    withdraw registrations of relays that lose their hooks, write map_policy
  *   rules     put the rules of --rules into force
@@ -26,6 +26,7 @@
 #include "load.h"
 
 #include <bpf/libbpf.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,6 +51,7 @@
 #include "programs.h"
 #include "quote.h"
 #include "report.h"
+#include "rings.h"
 #include "rules_step.h"
 #include "search_bit.h"
 #include "state/on_demand.h"
@@ -215,11 +217,11 @@ static int load_object(struct load *l)
 	int r;
 
 	/*
-	 * At most one pin for each map and program, one for the list, one link of each hook for
-	 * each scope and the relay cgroup, and one link for each interface.
+	 * At most one pin for each map, ring and program, one for the list, one link of each hook
+	 * for each scope and the relay cgroup, and one link for each interface.
 	 */
-	r = created_init(&l->created,
-			 _PINNED_MAP_MAX + 1 + _HOOK_MAX * (l->targets.n_scopes + 2) + l->xdp.n);
+	r = created_init(&l->created, _PINNED_MAP_MAX + TPROXY_RINGS_MAX + 1 +
+					      _HOOK_MAX * (l->targets.n_scopes + 2) + l->xdp.n);
 	if (r < 0) {
 		log_err("out of memory");
 		return r;
@@ -263,7 +265,7 @@ static int open_bpffs(struct load *l)
 	return search_bit_set(&l->pins);
 }
 
-static int set_map_access(struct load *l, gid_t gid)
+static int set_access(struct load *l, gid_t gid)
 {
 	size_t i;
 	int r;
@@ -273,7 +275,11 @@ static int set_map_access(struct load *l, gid_t gid)
 		if (r < 0)
 			return r;
 	}
-	r = list_set_access(&l->pins, gid);
+	r = rings_set_access(&l->pins, gid);
+	if (r == 0)
+		r = programs_set_access(&l->pins, gid);
+	if (r == 0)
+		r = list_set_access(&l->pins, gid);
 	if (r < 0)
 		return r;
 	r = open_bpffs(l);
@@ -355,6 +361,22 @@ static void set_need(struct targets *targets, enum hook_need need, bool exists)
 		targets->needs |= ON_DEMAND_BIT(need);
 }
 
+/*
+ * From here on only programs change map_pending, not even root: no member of the group can pretend
+ * that a client is connected. It has mode 0660 all the same, because the kernel maps no BPF map of
+ * a descriptor that is only for reading.
+ */
+static int freeze_pending(const struct load *l)
+{
+	int r = bpf_map_freeze(bpf_map__fd(l->skel->maps.map_pending));
+
+	/* Adopted, and frozen already: the kernel then grants no write access to anybody. */
+	if (r == 0 || r == -EPERM)
+		return 0;
+	log_err("cannot freeze map_pending: %s", strerror(-r));
+	return r;
+}
+
 /* Runs the steps from need_btf() on. Each step logs its own error. */
 static int load_steps(struct load *l)
 {
@@ -367,10 +389,14 @@ static int load_steps(struct load *l)
 	if (r < 0)
 		return r;
 	read_before(l);
-	r = set_map_access(l, l->options->relay_gid);
+	r = rings_make(&l->pins, bpf_map__fd(l->skel->maps.map_rings), &l->created);
+	if (r == 0)
+		r = freeze_pending(l);
+	if (r == 0)
+		r = set_access(l, l->options->relay_gid);
 	if (r < 0)
 		return r;
-	r = programs_pin(l->skel->obj, &l->pins, &l->created);
+	r = programs_pin(l->skel->obj, &l->pins, l->options->relay_gid, &l->created);
 	if (r == 0)
 		r = list_pin(l->skel->obj, &l->pins, l->options->relay_gid, &l->created);
 	if (r < 0)
@@ -419,7 +445,7 @@ static void undo(struct load *l)
 	if (l->before.loaded) {
 		restore_targets(l);
 		rules_step_undo(&l->rules);
-		set_map_access(l, l->before.relay_gid);
+		set_access(l, l->before.relay_gid);
 		policy_write(bpf_map__fd(l->skel->maps.map_policy), &l->before.policy);
 		withdraw_restore(bpf_map__fd(l->skel->maps.map_config), &l->outside);
 	}

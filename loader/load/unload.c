@@ -135,6 +135,8 @@ static int remove_maps(struct pins *pins)
 		r = pins_for_each(pins, remove_prefix, "map_rules");
 	if (r == 0)
 		r = pins_for_each(pins, remove_prefix, "map_");
+	if (r == 0)
+		r = pins_for_each(pins, remove_prefix, PINNED_RING_PREFIX);
 	return r;
 }
 

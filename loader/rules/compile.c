@@ -147,6 +147,7 @@ static int compile_default(const struct source *source, struct parsed *parsed,
 	}
 	compiled->rules.default_action = rule->action;
 	compiled->rules.default_error = rule->error;
+	compiled->rules.default_flags = rule->flags;
 	if (*rule->upstream)
 		compiled->rules.default_upstream = upstream_id(rule->upstream);
 	compiled->has_observe = compiled->has_observe || rule->action == TPROXY_RULE_OBSERVE;

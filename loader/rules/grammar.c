@@ -7,7 +7,7 @@
  *              | "default" action [ "via" NAME ]
  *              | action { condition | "tcp" | "udp" | "name" NAME | "via" NAME }
  *                { "unless" condition ... }
- *   action     = "redirect" | "direct" | "observe" | "refuse" [ ERRNO ]
+ *   action     = "redirect" [ "honest" | "eager" ] | "direct" | "observe" | "refuse" [ ERRNO ]
  *   condition  = ( "to" | "port" | "uid" | "gid" | "command" | "cgroup" ) list
  *   list       = value { "," value }
  *
@@ -55,6 +55,8 @@ static const struct {
 	{ "observe", TPROXY_RULE_OBSERVE },
 	{ "refuse", TPROXY_RULE_REFUSE },
 };
+
+#define EXPECTED_CONNECT "\"honest\" or \"eager\", one of them, directly after \"redirect\""
 
 /* Limit of the file's text in a message. The whole line is shown below it. */
 #define FOUND_MAX 80
@@ -246,6 +248,14 @@ static bool parse_unless(struct grammar *g, struct parsed_rule *rule)
 	return true;
 }
 
+/* Returns the flag of a word that says when connect() succeeds, or 0. */
+static uint8_t connect_flag(const struct token *token)
+{
+	return token_is(token, "honest")  ? TPROXY_RULE_HONEST
+	       : token_is(token, "eager") ? TPROXY_RULE_EAGER
+					  : 0;
+}
+
 /* Parses what may follow the action of a rule. */
 static bool parse_part(struct grammar *g, struct parsed_rule *rule)
 {
@@ -265,6 +275,8 @@ static bool parse_part(struct grammar *g, struct parsed_rule *rule)
 		return parse_via(g, rule);
 	if (value_is_errno(&g->token) && rule->action == TPROXY_RULE_REFUSE)
 		return expected(g, "the errno directly after \"refuse\"");
+	if (connect_flag(&g->token))
+		return expected(g, EXPECTED_CONNECT);
 	return expected(g, "a condition (to, port, uid, gid, command, cgroup), tcp, udp, name, via "
 			   "or unless, or a comma and one more value");
 }
@@ -286,6 +298,16 @@ static bool parse_errno(struct grammar *g, struct parsed_rule *rule)
 	return true;
 }
 
+/* Parses such a word after "redirect", if there is one. */
+static void parse_connect(struct grammar *g, struct parsed_rule *rule)
+{
+	if (rule->action != TPROXY_RULE_REDIRECT)
+		return;
+	rule->flags = connect_flag(&g->token);
+	if (rule->flags)
+		advance(g);
+}
+
 /* Parses the words of an action. If there is none, the error says what the caller expected. */
 static bool parse_action(struct grammar *g, struct parsed_rule *rule, const char *what)
 {
@@ -297,6 +319,7 @@ static bool parse_action(struct grammar *g, struct parsed_rule *rule, const char
 		rule->at = g->token.at;
 		rule->action = (uint8_t)actions[i].action;
 		advance(g);
+		parse_connect(g, rule);
 		return parse_errno(g, rule);
 	}
 	return expected(g, what);
@@ -347,6 +370,8 @@ static bool parse_default(struct grammar *g)
 		return false;
 	if (token_is(&g->token, "via") && !parse_via(g, rule))
 		return false;
+	if (connect_flag(&g->token))
+		return expected(g, EXPECTED_CONNECT);
 	if (g->token.type != TOKEN_END)
 		return expected(g, "the end of the line: a default has no conditions");
 	return keep_text(g, rule, start);

@@ -72,6 +72,7 @@ struct parsed_rule {
 	uint8_t action;	       /* enum tproxy_rule_action */
 	uint8_t protocol;      /* IPPROTO_TCP or IPPROTO_UDP */
 	uint16_t error;	       /* errno, for refuse */
+	uint8_t flags;	       /* enum tproxy_rule_flags, one of them at most, for redirect */
 	char name[TPROXY_RULE_NAME_LEN];
 	char upstream[TPROXY_UPSTREAM_NAME_LEN]; /* empty: the rule names none */
 	struct parsed_conditions conditions;
@@ -95,7 +96,7 @@ struct parsed {
 	struct parsed_rule *rules;
 	size_t n_rules, rules_room;
 	struct parsed_rule
-		by_default; /* action, error, upstream, text; at.line 0: not in the file */
+		by_default; /* as of a rule, without conditions; at.line 0: not in the file */
 };
 
 /* Appends a zeroed element, which the caller fills. Return NULL without memory. */

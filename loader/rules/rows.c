@@ -226,6 +226,7 @@ int rows_add(const struct source *source, const struct parsed_rule *rule, uint16
 		r = add_combinations(source, rules, sets, &rule->unless[i], row);
 	row.action = rule->action;
 	row.error = rule->error;
+	row.flags = rule->flags;
 	if (*rule->upstream)
 		row.upstream = upstream_id(rule->upstream);
 	if (r == 0)

@@ -6,6 +6,7 @@
  * kind and kernel name. Nothing else is replaced or removed. objects.h has the names of maps. Each
  * hook there has a program, prog_NAME, and links, link_NAME_<cgroup id>; the links of xdp are
  * xdp_<index of the interface>. A link has no kernel name, so the name of its program is compared.
+ * The rings of relays are ring_<index>, and all have the same kernel name.
  */
 #include "owned.h"
 
@@ -23,23 +24,6 @@
 #include "pins.h"
 #include "xdp_link.h"
 #include "util.h"
-
-/* Also accepts the temporary name under which a program is pinned first. */
-static const struct hook *hook_of_program(const char *name)
-{
-	size_t i, len;
-
-	if (strncmp(name, "prog_", 5) != 0)
-		return NULL;
-	name += 5;
-	for (i = 0; i < _HOOK_MAX; i++) {
-		len = strlen(hooks[i].name);
-		if (strncmp(name, hooks[i].name, len) == 0 &&
-		    (!name[len] || strcmp(name + len, "_new") == 0))
-			return &hooks[i];
-	}
-	return NULL;
-}
 
 static const struct hook *hook_of_link(const char *name)
 {

@@ -163,10 +163,12 @@ static int read_list(const char *pin_dir, struct rules_view *view)
 			continue;
 		view->list[i].action = row->action;
 		view->list[i].protocol = row->protocol;
+		view->list[i].flags = row->flags;
 		view->list[i].error = row->error;
 		r = read_counter(stats_fd, texts_fd, row->counter, &view->list[i]);
 	}
 	view->list[i].action = (uint8_t)rules->default_action;
+	view->list[i].flags = (uint8_t)rules->default_flags;
 	view->list[i].error = rules->default_error;
 	return r < 0 ? r : read_counter(stats_fd, texts_fd, rules->default_counter, &view->list[i]);
 }
@@ -223,6 +225,11 @@ const char *rules_view_action(unsigned int action)
 	};
 
 	return action < ARRAY_SIZE(names) ? names[action] : "?";
+}
+
+const char *rules_view_connect(unsigned int flags)
+{
+	return flags & TPROXY_RULE_HONEST ? "honest" : flags & TPROXY_RULE_EAGER ? "eager" : NULL;
 }
 
 void rules_view_add_unconfirmed(struct json_object *object, const struct rules_view *view)

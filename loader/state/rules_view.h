@@ -25,6 +25,7 @@ int rules_view_open_sets(const char *pin_dir, uint32_t sets_slot, int *ret_fd);
 struct rules_view_rule {
 	uint8_t action; /* enum tproxy_rule_action */
 	uint8_t protocol;
+	uint8_t flags;		      /* enum tproxy_rule_flags */
 	uint16_t error;		      /* errno, for TPROXY_RULE_REFUSE */
 	struct tproxy_rule_text text; /* name, upstream and text end with a NUL */
 	struct tproxy_rule_stat stat; /* of all CPUs: the sum, and the latest */
@@ -58,6 +59,8 @@ size_t rules_view_count(const struct tproxy_rules *rules);
 
 /* "redirect", "direct", "observe", "refuse", or "?". */
 const char *rules_view_action(unsigned int action);
+/* "honest", "eager", or NULL if neither is in these enum tproxy_rule_flags. */
+const char *rules_view_connect(unsigned int flags);
 
 /* Adds members "unconfirmed" and, if it is true, "abandoned". */
 void rules_view_add_unconfirmed(struct json_object *object, const struct rules_view *view);

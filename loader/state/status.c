@@ -28,6 +28,7 @@
 #include "bpffs.h"
 #include "counters.h"
 #include "escape.h"
+#include "honest.h"
 #include "host/json.h"
 #include "host/names.h"
 #include "host/namespaces.h"
@@ -179,8 +180,19 @@ static int add_links(struct json_object *root, const char *pin_dir)
 	return 0;
 }
 
+/* Adds how many rings are in use. */
+static void add_rings(struct json_object *root, const struct honest *honest)
+{
+	struct json_object *rings = json_object_new_object();
+
+	json_add_number(rings, "used", honest->n_rings_used);
+	json_add_number(rings, "count", TPROXY_RINGS_MAX);
+	json_object_object_add(root, "rings", rings);
+}
+
 static int add_relays(struct json_object *root, const char *pin_dir)
 {
+	_cleanup_(honest_finish) struct honest honest = {};
 	struct json_object *relays = json_object_new_array();
 	_cleanup_free_ struct relays_entry *list = NULL;
 	size_t n = 0, i;
@@ -190,6 +202,10 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 	r = relays_read_pinned(pin_dir, &list, &n);
 	if (r < 0)
 		return maps_log_error(pin_dir, PINNED_CONFIG, r);
+	r = honest_read(pin_dir, &honest);
+	if (r < 0)
+		return maps_log_error(pin_dir, PINNED_LISTENERS, r);
+	add_rings(root, &honest);
 	for (i = 0; i < n; i++) {
 		const struct tproxy_relay *relay = &list[i].relay;
 		struct json_object *object;
@@ -198,6 +214,8 @@ static int add_relays(struct json_object *root, const char *pin_dir)
 		json_add_number(object, "netns_cookie", list[i].netns_cookie);
 		json_add_number(object, "pid", relay->pid);
 		json_add_number(object, "uid", relay->uid);
+		json_add_string(object, "honest_connect",
+				honest_name(honest_flags(&honest, list[i].netns_cookie)));
 		json_add_listen(object, "listen", &relay->listen[TPROXY_INET]);
 		json_add_listen(object, "listen6", &relay->listen[TPROXY_INET6]);
 		/* A PID of the initial namespace says nothing in another one. */
@@ -338,6 +356,9 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 	printf("connections    %" PRIu64 " in map_socks, %" PRIu64 " in map_ports%s\n",
 	       json_get_number(root, "map_socks"), json_get_number(root, "map_ports"),
 	       json_get_bool(root, "list") ? "" : "; NO LIST is pinned");
+	object = json_object_object_get(root, "rings");
+	printf("rings          %" PRIu64 " of %" PRIu64 " in use, for honest connect\n",
+	       json_get_number(object, "used"), json_get_number(object, "count"));
 
 	printf("\n%-10s %-9s %8s %8s  %s\n", "PROGRAM", "STATE", "PROG ID", "LINK ID", "CGROUP");
 	list = json_object_object_get(root, "links");
@@ -352,16 +373,18 @@ void status_print_state(struct json_object *root, const char *pin_dir)
 
 	xdp_status_print(root);
 
-	printf("\n%-12s %8s %8s  %-8s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "LISTENS ON");
+	printf("\n%-12s %8s %8s  %-8s %-10s %s\n", "RELAY NETNS", "PID", "UID", "PROCESS", "HONEST",
+	       "LISTENS ON");
 	list = json_object_object_get(root, "relays");
 	for (i = 0; i < json_object_array_length(list); i++) {
 		object = json_object_array_get_idx(list, i);
-		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s",
+		printf("%-12" PRIu64 " %8" PRIu64 " %8" PRIu64 "  %-8s %-10s",
 		       json_get_number(object, "netns_cookie"), json_get_number(object, "pid"),
 		       json_get_number(object, "uid"),
 		       !json_object_object_get_ex(object, "process_exists", NULL) ? "unknown"
 		       : json_get_bool(object, "process_exists")		  ? "exists"
-										  : "GONE");
+										  : "GONE",
+		       json_get_string(object, "honest_connect"));
 		print_listen(object, "listen");
 		print_listen(object, "listen6");
 		printf("\n");

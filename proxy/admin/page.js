@@ -326,6 +326,10 @@ function showReasons(s) {
 		if (!WELL.has(name))
 			rows.push([name, "", n, "failed"]);
 	}
+	for (const [name, n] of Object.entries(s.honest_connects)) {
+		if (name.startsWith("accepted first"))
+			rows.push(["honest connect: " + name, "", n, "redirected"]);
+	}
 	rows.sort((a, b) => b[2] - a[2]);
 
 	const most = Math.max(0, ...rows.map((row) => row[2]));

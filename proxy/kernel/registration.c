@@ -165,13 +165,19 @@ void registration_close(struct registration *reg)
 	reg->config_fd = reg->marks_fd = reg->failed_fd = reg->query_fd = reg->probe_fd = -1;
 }
 
-int registration_mark_listener(const struct registration *reg, int fd)
+int registration_mark_listener(const struct registration *reg, int fd,
+			       const struct registration_pair *pair)
 {
-	int r = marks_set(reg->marks_fd, fd, TPROXY_MARK_LISTENER);
+	struct tproxy_mark mark = { .flags = TPROXY_MARK_LISTENER };
 
-	if (r < 0)
-		log_err("cannot mark the listening socket: %s", strerror(-r));
-	return r;
+	if (pair) {
+		mark.flags |= TPROXY_MARK_HONEST;
+		if (pair->by_default)
+			mark.flags |= TPROXY_MARK_HONEST_DEFAULT;
+		mark.ring = pair->ring;
+		mark.pair = pair->pair;
+	}
+	return bpf_map_update_elem(reg->marks_fd, &fd, &mark, BPF_ANY);
 }
 
 int registration_marks(const struct registration *reg, uint64_t error_memory_ms,
@@ -264,16 +270,19 @@ static void replace_wildcard(union sockaddr_any *addr)
 		addr->in6.sin6_addr = in6addr_loopback;
 }
 
-bool registration_knows_listener(const struct registration *reg, int fd)
+bool registration_knows_listener(const struct registration *reg, int fd,
+				 struct tproxy_mark *ret_mark)
 {
-	struct tproxy_mark value;
+	struct tproxy_mark mark;
 	struct tproxy_whoami who;
 
 	/* Marked in the map pinned now, and seen by programs that read this map. */
-	return bpf_map_lookup_elem(reg->marks_fd, &fd, &value) == 0 &&
-	       (value.flags & TPROXY_MARK_READY) == TPROXY_MARK_READY &&
-	       whoami_query(fd, &who) == 0 &&
-	       (who.mark_flags & TPROXY_MARK_READY) == TPROXY_MARK_READY;
+	if (bpf_map_lookup_elem(reg->marks_fd, &fd, &mark) < 0 ||
+	    (mark.flags & TPROXY_MARK_READY) != TPROXY_MARK_READY || whoami_query(fd, &who) < 0 ||
+	    (who.mark_flags & TPROXY_MARK_READY) != TPROXY_MARK_READY)
+		return false;
+	*ret_mark = mark;
+	return true;
 }
 
 int registration_add_listener(struct registration *reg, int fd)

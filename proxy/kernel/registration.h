@@ -60,11 +60,17 @@ struct registration {
 int registration_open(struct registration *reg, const char *pin_dir);
 void registration_close(struct registration *reg);
 
+/* Where a listener belongs that is one of a pair, see map_pairs in tproxy_abi.h. */
+struct registration_pair {
+	uint32_t ring, pair;
+	bool by_default; /* TPROXY_MARK_HONEST_DEFAULT */
+};
 /*
- * Marks a socket as a relay's listener. The socket is bound and does not listen yet: sockops
- * confirms the mark in listen().
+ * Marks a socket as a relay's listener, as one of a pair unless pair is NULL. The socket is bound
+ * and does not listen yet: sockops confirms the mark in listen(). Does not log.
  */
-int registration_mark_listener(const struct registration *reg, int fd);
+int registration_mark_listener(const struct registration *reg, int fd,
+			       const struct registration_pair *pair);
 /*
  * After listen(): checks that the programs are attached to the cgroup of the socket, and adds its
  * address and port to those that registration_publish() publishes. Listeners of one family have one
@@ -74,8 +80,12 @@ int registration_mark_listener(const struct registration *reg, int fd);
 int registration_add_listener(struct registration *reg, int fd);
 /* Returns the address of the listeners of this family, with the first port. */
 union sockaddr_any registration_address(const struct registration *reg, enum tproxy_family family);
-/* True if fd is a listener that was marked in the maps pinned now. Does not log. */
-bool registration_knows_listener(const struct registration *reg, int fd);
+/*
+ * True if fd is a listener that was marked in the maps pinned now; *ret_mark is set then. Does not
+ * log.
+ */
+bool registration_knows_listener(const struct registration *reg, int fd,
+				 struct tproxy_mark *ret_mark);
 
 /*
  * Duplicates what a worker needs into *ret_marks, which is set only on success and owned by the

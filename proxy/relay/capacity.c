@@ -8,9 +8,9 @@
 #include "options.h"
 
 /* Descriptors that are not for connections: libraries, maps, epoll. */
-#define FDS_RESERVED 64
-/* Descriptors of a worker and its bulk worker: epoll, eventfd, maps, upstream sockets. */
-#define FDS_WORKER 14
+#define FDS_RESERVED 72
+/* Descriptors of a worker and its bulk worker: epoll, eventfd, maps, ring, spare sockets. */
+#define FDS_WORKER 19
 /* Limit of pipes for all workers, see pipes.h. */
 #define PIPES_MAX 128
 
@@ -34,8 +34,9 @@ uint32_t capacity_pipes(uint32_t nofile, uint32_t workers)
 uint32_t capacity_sessions(uint32_t nofile, bool tls, const struct options *options)
 {
 	uint32_t each = FDS_WORKER + 2 * capacity_pipes(nofile, options->workers) +
-			options_listeners(options, TPROXY_INET) +
-			options_listeners(options, TPROXY_INET6);
+			/* each may have a sink */
+			2 * options_listeners(options, TPROXY_INET) +
+			2 * options_listeners(options, TPROXY_INET6);
 	uint32_t reserved = FDS_RESERVED + options->workers * each;
 	/* Each session has two descriptors, and a bridge has two more. */
 	uint32_t fds = tls ? 4 : 2;

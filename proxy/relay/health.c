@@ -3,13 +3,15 @@
  * See health.h. Each check does these steps, every second and when addresses or devices change:
  *
  *   logs     report log files that could not be reopened, and lost lines
+ *   rings    renew alive_ns of our rings; make new listeners if another relay has taken one
  *   workers  send heartbeats; while a worker is hung, the entry is not renewed
  *   entry    registration_check(): renew the entry in map_config
  *   repair   make and register new listeners, if other maps are pinned or a listener is lost
  *   state    log the state of the registration if it has changed
  *   observe  read the observed connections while this relay serves (observe.c)
  *
- * While the relay drains or hands over, the entry is not renewed: only the logs are checked.
+ * While the relay drains or hands over, the entry is not renewed: only the first two steps are
+ * done.
  *
  * A problem that lasts is found again by each check. So all messages from "workers" to "state" are
  * subject to one rate limit, except that of a successful repair.
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #include "kernel/local.h"
+#include "kernel/pending.h"
 #include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
@@ -103,7 +106,9 @@ static enum registration_state repair(struct relay *relay, enum registration_sta
 		return REGISTRATION_GOOD;
 	}
 	if (state == REGISTRATION_GOOD && relay->lost_listener) {
-		log_warning("a listening socket is lost, making new ones");
+		log_warning("%s, making new listeners",
+			    relay->ring_lost ? "another relay has taken over pending connections"
+					     : "a listening socket is lost");
 		if (register_again(relay))
 			relay_log_registered(relay, &limit);
 	}
@@ -165,6 +170,9 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	check_log(STDOUT_FILENO, "stdout");
 	check_log(STDERR_FILENO, "stderr");
 	connlog_report_lost();
+	/* Also while the relay drains: clients may be pending. */
+	if (relay->pending && !relay->stuck && !pending_heartbeat(relay->pending))
+		relay->ring_lost = relay->lost_listener = true;
 	if (relay->draining || relay->handover_until_ms)
 		return;
 	log_limit_begin(&limit);

@@ -27,6 +27,7 @@ struct event_base;
 struct events;
 struct log_limit;
 struct checks;
+struct pending_maps;
 struct resolver;
 struct timeval;
 struct upstreams;
@@ -65,12 +66,17 @@ struct relay {
 	struct options options;
 	struct registration reg;
 	enum registration_state reg_state;
-	bool stuck;		     /* a worker is hung: our entry is not renewed */
-	bool lost_listener;	     /* a worker has lost a listener, which is not replaced yet */
-	struct upstreams *upstreams; /* of new sessions, a reference */
-	struct resolver *resolver;   /* owned; NULL: there is no name to resolve */
-	struct checks *checks;	     /* owned; NULL: no upstream is checked */
-	struct marks check_marks;    /* of their sockets */
+	bool stuck;		      /* a worker is hung: our entry is not renewed */
+	bool lost_listener;	      /* a worker has lost a listener, which is not replaced yet */
+	uint64_t ring_owner;	      /* see pending.h; the next child has the same */
+	struct pending_maps *pending; /* a reference; NULL: connect() of clients does not wait */
+	bool ring_lost;		      /* another relay has taken one of our rings */
+	uint32_t n_rings;	      /* that we own */
+	bool pairs;		      /* the listeners are pairs */
+	struct upstreams *upstreams;  /* of new sessions, a reference */
+	struct resolver *resolver;    /* owned; NULL: there is no name to resolve */
+	struct checks *checks;	      /* owned; NULL: no upstream is checked */
+	struct marks check_marks;     /* of their sockets */
 	struct resolver_marks resolver_marks;
 	struct worker_shared shared;
 	struct worker *workers;

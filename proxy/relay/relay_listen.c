@@ -9,17 +9,93 @@
 #include <unistd.h>
 
 #include "kernel/ipv6.h"
+#include "kernel/pending.h"
 #include "log.h"
 #include "util.h"
 #include "worker/listener.h"
 
-/* Gives the listener that was added last to the next worker, round robin. */
-static void share_out(const struct relay *relay, struct worker_sockets *sockets, int family, int fd)
+/* The worker that gets the next listener of a family, round robin. */
+static uint32_t next_worker(const struct relay *relay, enum tproxy_family family)
 {
-	uint32_t n = relay->reg.listen[family].n_ports;
-	struct worker_sockets *to = &sockets[(n - 1) % relay->options.workers];
+	return relay->reg.listen[family].n_ports % relay->options.workers;
+}
 
-	to->listen_fds[family][to->n_listen[family]++] = fd;
+/* Adds a listener to what is published, and gives it to the next worker. Returns 0, or -errno,
+ * logged: then both are closed. */
+static int share_out(struct relay *relay, struct worker_sockets *sockets, enum tproxy_family family,
+		     const struct listener_fds *fds)
+{
+	struct worker_sockets *to = &sockets[next_worker(relay, family)];
+	int r = registration_add_listener(&relay->reg, fds->fd);
+
+	if (r < 0) {
+		close(fds->fd);
+		if (fds->sink_fd >= 0)
+			close(fds->sink_fd);
+		return r;
+	}
+	to->listen_fds[family][to->n_listen[family]++] = *fds;
+	return 0;
+}
+
+/* The ring for connections that are pending at the listeners of a worker. */
+static struct pending_ring *ring_of(struct relay *relay, uint32_t worker)
+{
+	return pending_ring(relay->pending, worker % relay->n_rings);
+}
+
+/* Closes the maps of pending connections, and says once why connect() does not wait. */
+static void give_up_pairs(struct relay *relay, int error)
+{
+	static struct log_limit limit;
+
+	relay->pairs = false;
+	if (!relay->options.honest_connect)
+		log_debug("no listener is one of a pair: %s", strerror(-error));
+	else
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "--honest-connect has no effect, clients are accepted first: %s",
+			    error == -ENOENT   ? "'tproxy-load' is of an older version"
+			    : error == -ENOSPC ? "other relays use all rings"
+					       : strerror(-error));
+}
+
+/* Opens the maps of pending connections and claims rings, unless that is done already. */
+static void open_pending(struct relay *relay)
+{
+	int r = 0;
+
+	if (relay->pending &&
+	    (relay->ring_lost || !pending_is_current(relay->pending, relay->options.pin_dir)))
+		pending_unref(TAKE_PTR(relay->pending));
+	relay->ring_lost = false;
+	if (!relay->pending)
+		r = pending_open(relay->options.pin_dir, relay->ring_owner, &relay->pending);
+	relay->n_rings = r == 0 ? pending_claim(relay->pending, relay->options.workers) : 0;
+	relay->pairs = relay->n_rings > 0;
+	if (!relay->pairs)
+		give_up_pairs(relay, r < 0 ? r : -ENOSPC);
+}
+
+/* Binds the next listener of a family, as a pair if that is possible. Returns 0 or -errno, logged.
+ */
+static int bind_one(struct relay *relay, enum tproxy_family family, const union sockaddr_any *addr,
+		    struct worker_sockets *sockets)
+{
+	const struct options *options = &relay->options;
+	struct listener_fds fds = LISTENER_FDS_NULL;
+	int r;
+
+	if (relay->pairs) {
+		r = listener_bind_pair(&relay->reg, relay->pending,
+				       ring_of(relay, next_worker(relay, family)),
+				       options->honest_connect, addr, (int)options->backlog, &fds);
+		if (r == 0)
+			return share_out(relay, sockets, family, &fds);
+		give_up_pairs(relay, r);
+	}
+	fds.fd = listener_bind(&relay->reg, addr, (int)options->backlog);
+	return fds.fd < 0 ? fds.fd : share_out(relay, sockets, family, &fds);
 }
 
 /*
@@ -45,10 +121,9 @@ static int bind_family(struct relay *relay, enum tproxy_family family,
 	     i < options->workers * options_listeners(options, family); i++) {
 		if (port)
 			addr.in.sin_port = htons((uint16_t)(port + i));
-		r = listener_bind(&relay->reg, &addr, (int)options->backlog);
+		r = bind_one(relay, family, &addr, sockets);
 		if (r < 0)
 			return r;
-		share_out(relay, sockets, family, r);
 	}
 	return 0;
 }
@@ -82,35 +157,91 @@ static enum tproxy_family family_of(int fd)
 	return domain == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 }
 
+/* A listening socket of an earlier child. */
+struct inherited {
+	int fd, sink_fd; /* sink_fd -1: not one of a pair; fd -1: it is the sink of another one */
+	struct tproxy_mark mark;
+};
+
+/* Puts the sink of each pair beside its real listener. Returns false if one of them is missing. */
+static bool match_pairs(struct inherited *all, uint32_t n)
+{
+	uint32_t i, j;
+
+	for (i = 0; i < n; i++) {
+		if (!(all[i].mark.flags & TPROXY_MARK_HONEST) || !listener_is_sink(all[i].fd))
+			continue;
+		for (j = 0; j < n; j++) {
+			if (j != i && (all[j].mark.flags & TPROXY_MARK_HONEST) &&
+			    all[j].mark.pair == all[i].mark.pair && all[j].sink_fd < 0)
+				break;
+		}
+		if (j == n)
+			return false;
+		all[j].sink_fd = all[i].fd;
+		all[i].fd = -1;
+	}
+	return true;
+}
+
+/* True if a listener is what this process would make: a pair in one of its rings, or none. */
+static bool is_as_ours(struct relay *relay, const struct inherited *one)
+{
+	const uint32_t flags = one->mark.flags;
+
+	if (!(flags & TPROXY_MARK_HONEST))
+		return !relay->pairs;
+	return relay->pairs && one->sink_fd >= 0 &&
+	       !(flags & TPROXY_MARK_HONEST_DEFAULT) == !relay->options.honest_connect &&
+	       pending_pair_adopt(relay->pending, one->mark.pair, one->fd);
+}
+
+/* True if all inherited sockets fit the maps pinned now and the configuration. */
+static bool all_fit(struct relay *relay, struct inherited *all, uint32_t n)
+{
+	uint32_t n_of[_TPROXY_FAMILY_MAX] = {}, i;
+	bool fit = n > 0;
+
+	for (i = 0; i < n && fit; i++)
+		fit = registration_knows_listener(&relay->reg, all[i].fd, &all[i].mark);
+	fit = fit && match_pairs(all, n);
+	for (i = 0; i < n && fit; i++) {
+		if (all[i].fd >= 0)
+			n_of[family_of(all[i].fd)]++;
+	}
+	for (i = 0; i < n && fit; i++) {
+		if (all[i].fd >= 0)
+			fit = is_wanted(&relay->options, all[i].fd, n_of[family_of(all[i].fd)]) &&
+			      is_as_ours(relay, &all[i]) &&
+			      listen(all[i].fd, (int)relay->options.backlog) == 0;
+	}
+	return fit;
+}
+
 /*
  * Adopts the listening sockets of an earlier child that was killed: clients may wait in their
- * backlog. If one of them does not fit the maps pinned now or the configuration, all are closed.
+ * backlog, or be pending. If one of them does not fit, all are closed.
  */
 static void adopt_inherited(struct relay *relay, struct worker_sockets *sockets)
 {
 	struct supervisor_child *from = &relay->inherited;
+	struct inherited *all = calloc(from->n_sockets + 1, sizeof(*all));
 	const uint32_t n = from->n_sockets;
-	uint32_t n_of[_TPROXY_FAMILY_MAX] = {}, i;
-	bool all = n > 0;
+	bool fit;
+	uint32_t i;
 
-	for (i = 0; i < n; i++)
-		n_of[family_of(from->sockets[i])]++;
-	for (i = 0; i < n; i++)
-		all = all &&
-		      is_wanted(&relay->options, from->sockets[i],
-				n_of[family_of(from->sockets[i])]) &&
-		      registration_knows_listener(&relay->reg, from->sockets[i]) &&
-		      listen(from->sockets[i], (int)relay->options.backlog) == 0;
+	for (i = 0; all && i < n; i++)
+		all[i] = (struct inherited){ .fd = from->sockets[i], .sink_fd = -1 };
+	fit = all && all_fit(relay, all, n);
 	from->n_sockets = 0;
 	for (i = 0; i < n; i++) {
-		int fd = from->sockets[i];
-		int family = all ? registration_add_listener(&relay->reg, fd) : -1;
-
-		if (family >= 0)
-			share_out(relay, sockets, family, fd);
-		else
-			close(fd);
+		if (!fit)
+			close(from->sockets[i]);
+		else if (all[i].fd >= 0)
+			share_out(relay, sockets, family_of(all[i].fd),
+				  &(struct listener_fds){ all[i].fd, all[i].sink_fd });
 	}
+	free(all);
 }
 
 static int bind_all(struct relay *relay, struct worker_sockets *sockets)
@@ -124,6 +255,11 @@ static int bind_all(struct relay *relay, struct worker_sockets *sockets)
 				       &sockets[i].marks);
 		if (r < 0)
 			return r;
+	}
+	open_pending(relay);
+	for (i = 0; relay->pairs && i < relay->options.workers; i++) {
+		sockets[i].pending = pending_ref(relay->pending);
+		sockets[i].ring = i < relay->n_rings ? pending_ring(relay->pending, i) : NULL;
 	}
 	adopt_inherited(relay, sockets);
 	for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
@@ -145,8 +281,13 @@ static void hold_listeners(const struct relay *relay, const struct worker_socket
 		return;
 	for (i = 0; i < relay->options.workers; i++) {
 		for (family = 0; family < _TPROXY_FAMILY_MAX; family++) {
-			for (j = 0; j < sockets[i].n_listen[family]; j++)
-				all[n++] = sockets[i].listen_fds[family][j];
+			for (j = 0; j < sockets[i].n_listen[family]; j++) {
+				const struct listener_fds *fds = &sockets[i].listen_fds[family][j];
+
+				all[n++] = fds->fd;
+				if (fds->sink_fd >= 0)
+					all[n++] = fds->sink_fd;
+			}
 		}
 	}
 	supervisor_hold(relay->supervisor_fd, all, n);
@@ -186,8 +327,9 @@ void relay_log_registered(const struct relay *relay, struct log_limit *limit)
 	bool has6 = listen[TPROXY_INET6].n_ports > 0;
 
 	log_limited(limit, LOG_LEVEL_INFO,
-		    "registered pid %u, listening on %s%s%s, workers %u, ports %u", relay->reg.pid,
-		    format_endpoint(&addr, text), has6 ? " and " : "",
+		    "registered pid %u, listening on %s%s%s, workers %u, ports %u%s",
+		    relay->reg.pid, format_endpoint(&addr, text), has6 ? " and " : "",
 		    has6 ? format_endpoint(&addr6, text6) : "", relay->options.workers,
-		    listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports);
+		    listen[TPROXY_INET].n_ports + listen[TPROXY_INET6].n_ports,
+		    relay->pairs && relay->options.honest_connect ? ", honest connect" : "");
 }

@@ -36,8 +36,11 @@
 /* How long to wait for the log to be written before a fork. */
 #define LOG_STOP_MS 100
 
-/* Message of supervisor_hold(); all other messages are states for notify(). */
-static const char hold[] = "HOLD";
+/* Messages of supervisor_hold(); all other messages are states for notify(). */
+static const char hold[] = "HOLD"; /* instead of those before */
+static const char more[] = "MORE"; /* and these */
+/* Sockets in one message; the kernel's limit is 253 (SCM_MAX_FD). */
+#define MESSAGE_MAX 128
 
 struct supervisor {
 	pid_t child;
@@ -52,12 +55,12 @@ struct supervisor {
 /* Buffer for the control data of one message with all sockets. */
 union control {
 	struct cmsghdr align;
-	char buf[CMSG_SPACE(SUPERVISOR_SOCKETS_MAX * sizeof(int))];
+	char buf[CMSG_SPACE(MESSAGE_MAX * sizeof(int))];
 };
 
-void supervisor_hold(int fd, const int *sockets, uint32_t n)
+static void send_sockets(int fd, const char text[sizeof(hold)], const int *sockets, uint32_t n)
 {
-	struct iovec iov = { .iov_base = (void *)hold, .iov_len = sizeof(hold) };
+	struct iovec iov = { .iov_base = (void *)text, .iov_len = sizeof(hold) };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	union control control = {};
 	struct cmsghdr *cmsg;
@@ -75,22 +78,38 @@ void supervisor_hold(int fd, const int *sockets, uint32_t n)
 	sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
+void supervisor_hold(int fd, const int *sockets, uint32_t n)
+{
+	const uint32_t first = n < MESSAGE_MAX ? n : MESSAGE_MAX;
+
+	send_sockets(fd, hold, sockets, first);
+	if (n > first)
+		send_sockets(fd, more, sockets + first, n - first);
+}
+
 static void release(struct supervisor *s)
 {
 	while (s->n_held > 0)
 		close(s->held[--s->n_held]);
 }
 
-/* Replaces the held sockets by those that came with a message. */
+/* Takes over the sockets that came with a message. */
 static void take(struct supervisor *s, struct msghdr *message)
 {
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
+	uint32_t n, i;
+	int fd;
 
-	release(s);
 	if (!cmsg || cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
 		return;
-	s->n_held = (uint32_t)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-	memcpy(s->held, CMSG_DATA(cmsg), s->n_held * sizeof(int));
+	n = (uint32_t)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (i = 0; i < n; i++) {
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
+		if (s->n_held < SUPERVISOR_SOCKETS_MAX)
+			s->held[s->n_held++] = fd;
+		else
+			close(fd);
+	}
 }
 
 /* Reads and handles one message of the child. Returns false if there is none. */
@@ -111,6 +130,8 @@ static bool read_message(struct supervisor *s)
 		return false;
 	text[n] = '\0';
 	if (strcmp(text, hold) == 0)
+		release(s);
+	if (strcmp(text, hold) == 0 || strcmp(text, more) == 0)
 		take(s, &message);
 	else
 		notify(-1, text);

@@ -20,7 +20,8 @@
 
 #include "tproxy_abi.h"
 
-#define SUPERVISOR_SOCKETS_MAX (_TPROXY_FAMILY_MAX * TPROXY_PORTS_MAX)
+/* Each port may have two: a pair. */
+#define SUPERVISOR_SOCKETS_MAX (2 * _TPROXY_FAMILY_MAX * TPROXY_PORTS_MAX)
 
 /* What a child starts with. The child owns all descriptors. */
 struct supervisor_child {

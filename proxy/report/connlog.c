@@ -52,6 +52,18 @@ struct tproxy_conn *connlog_read_client(int client_fd)
 	return info;
 }
 
+struct tproxy_conn *connlog_copy_client(const struct tproxy_conn *conn)
+{
+	struct tproxy_conn *info;
+
+	if (connlog_wanted() == CONNLOG_NONE)
+		return NULL;
+	info = malloc(sizeof(*info));
+	if (info)
+		*info = *conn;
+	return info;
+}
+
 /*
  * Formats the local address of the server's socket, by which the server's logs identify the
  * connection. Returns false if the socket was never connected, or is a UNIX socket.

@@ -50,6 +50,8 @@ struct conn_report {
  * connections are not logged, or if there is no record. Otherwise the caller frees it with free().
  */
 struct tproxy_conn *connlog_read_client(int client_fd);
+/* The same for a record that the caller has already. */
+struct tproxy_conn *connlog_copy_client(const struct tproxy_conn *conn);
 /* End of a connection: prints its line, if connections are logged. */
 void connlog_print(const struct conn_report *report);
 

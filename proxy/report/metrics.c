@@ -84,6 +84,14 @@ static void write_sessions(FILE *out, const struct stats *sum)
 	for (i = 0; i < _CLOSE_REASON_MAX; i++)
 		labelled(out, "tproxy_relay_connections_ended_total", "reason",
 			 close_reason_name(i), stats_get(&sum->closed[i]));
+	single(out, "tproxy_relay_honest_connects_begun_total", "counter",
+	       "Connects that waited until the relay had reached their destination.",
+	       stats_get(&sum->honest[HONEST_BEGUN]));
+	promtext_head(out, "tproxy_relay_honest_connects_total", "counter",
+		      "Connects that have waited for the relay, by what became of them.");
+	for (i = HONEST_BEGUN + 1; i < _HONEST_MAX; i++)
+		labelled(out, "tproxy_relay_honest_connects_total", "result", honest_count_name(i),
+			 stats_get(&sum->honest[i]));
 	promtext_head(out, "tproxy_relay_bytes_total", "counter",
 		      "Bytes passed on; up: from the client to the server.");
 	labelled(out, "tproxy_relay_bytes_total", "direction", "up", stats_get(&sum->bytes_up));

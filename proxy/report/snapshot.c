@@ -208,6 +208,12 @@ static void write_totals(struct jsonout *json, const struct stats *sum)
 			jsonout_number(json, close_reason_name(i), stats_get(&sum->closed[i]));
 	}
 	jsonout_end(json);
+	jsonout_object(json, "honest_connects");
+	for (i = 0; i < _HONEST_MAX; i++) {
+		if (stats_get(&sum->honest[i]))
+			jsonout_number(json, honest_count_name(i), stats_get(&sum->honest[i]));
+	}
+	jsonout_end(json);
 }
 
 static void write_rules(struct jsonout *json, const struct counters *kernel, uint64_t now_ns)

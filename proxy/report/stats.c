@@ -23,12 +23,29 @@ static const char *const close_reason_names[] = {
 	[CLOSE_CGROUP_LIMIT] = "cgroup limit",
 	[CLOSE_UNKNOWN_UPSTREAM] = "unknown upstream",
 	[CLOSE_REFUSED_BY_NAME] = "refused by name",
+	[CLOSE_CANCELLED] = "cancelled by client",
 };
 _Static_assert(ARRAY_SIZE(close_reason_names) == _CLOSE_REASON_MAX, "a reason without a name");
 
 const char *close_reason_name(enum close_reason reason)
 {
 	return close_reason_names[reason];
+}
+
+static const char *const honest_count_names[] = {
+	[HONEST_BEGUN] = "begun",
+	[HONEST_JOINED] = "joined",
+	[HONEST_REFUSED] = "refused",
+	[HONEST_TIMED_OUT] = "timed out",
+	[HONEST_CANCELLED] = "cancelled by client",
+	[HONEST_ACCEPTED_NAME] = "accepted first, for its name",
+	[HONEST_ACCEPTED_JOIN] = "accepted first, not joined",
+};
+_Static_assert(ARRAY_SIZE(honest_count_names) == _HONEST_MAX, "a count without a name");
+
+const char *honest_count_name(enum honest_count count)
+{
+	return honest_count_names[count];
 }
 
 void stats_sum(struct stats *to, const struct stats *from)
@@ -43,6 +60,8 @@ void stats_sum(struct stats *to, const struct stats *from)
 	stats_add(&to->sessions, stats_get(&from->sessions));
 	for (i = 0; i < _CLOSE_REASON_MAX; i++)
 		stats_add(&to->closed[i], stats_get(&from->closed[i]));
+	for (i = 0; i < _HONEST_MAX; i++)
+		stats_add(&to->honest[i], stats_get(&from->honest[i]));
 	for (i = 0; i < _HISTOGRAM_MAX; i++)
 		histogram_sum(&to->times[i], &from->times[i]);
 }
@@ -61,6 +80,11 @@ void stats_log(const struct stats *stats, uint64_t sessions)
 		if (stats_get(&stats->closed[i]))
 			log_info("connections ended, %s: %" PRIu64, close_reason_names[i],
 				 stats_get(&stats->closed[i]));
+	}
+	for (i = 0; i < _HONEST_MAX; i++) {
+		if (stats_get(&stats->honest[i]))
+			log_info("honest connects, %s: %" PRIu64, honest_count_names[i],
+				 stats_get(&stats->honest[i]));
 	}
 	if (stats_get(&stats->accept_paused))
 		log_info("accepting paused: %" PRIu64 " times", stats_get(&stats->accept_paused));

@@ -25,11 +25,28 @@ enum close_reason {
 	CLOSE_CGROUP_LIMIT,
 	CLOSE_UNKNOWN_UPSTREAM, /* the rule names an upstream that is not configured */
 	CLOSE_REFUSED_BY_NAME,	/* by a line of [names] */
+	CLOSE_CANCELLED,	/* the client gave up its connect() before it was answered */
 	_CLOSE_REASON_MAX,
 };
 
+/*
+ * What became of each connect() that was pending (session/joining.h). All but HONEST_BEGUN are
+ * ends.
+ */
+enum honest_count {
+	HONEST_BEGUN,
+	HONEST_JOINED,	  /* the destination was reached, and connect() has succeeded */
+	HONEST_REFUSED,	  /* connect() fails with ECONNREFUSED */
+	HONEST_TIMED_OUT, /* connect() fails with ETIMEDOUT */
+	HONEST_CANCELLED, /* by the client */
+	/* Accepted as without honest connect, because: */
+	HONEST_ACCEPTED_NAME, /* the route depends on the name of the destination */
+	HONEST_ACCEPTED_JOIN, /* this host refused the socket to the client, or connect() of it */
+	_HONEST_MAX,
+};
+
 struct stats {
-	_Atomic uint64_t accepted;
+	_Atomic uint64_t accepted;   /* with those whose connect() was pending and has an end */
 	_Atomic uint64_t bytes_up;   /* client to server */
 	_Atomic uint64_t bytes_down; /* server to client */
 	_Atomic uint64_t closed[_CLOSE_REASON_MAX];
@@ -37,6 +54,7 @@ struct stats {
 		accept_paused;	   /* pauses for lack of descriptors or memory, or at the limit */
 	_Atomic uint64_t spliced;  /* the part of the bytes of ended sessions that was spliced */
 	_Atomic uint64_t sessions; /* number of sessions now */
+	_Atomic uint64_t honest[_HONEST_MAX];
 	struct histogram times[_HISTOGRAM_MAX];
 };
 
@@ -54,6 +72,8 @@ static inline uint64_t stats_get(const _Atomic uint64_t *counter)
 
 /* Returns a static string, for logs. */
 const char *close_reason_name(enum close_reason reason);
+/* Returns a static string, for logs and metrics. */
+const char *honest_count_name(enum honest_count count);
 
 /* Adds the counters of *from to *to, which no other thread uses. */
 void stats_sum(struct stats *to, const struct stats *from);

@@ -28,6 +28,7 @@ void env_init(struct session_env *env)
 	deadline_queue_init(&env->half_closed);
 	env->idle.parts = env->half_closed.parts = TIMEOUT_PARTS;
 	half_queue_init(&env->bulk);
+	join_table_init(&env->joins);
 }
 
 void env_add(struct session_env *env, struct session *s)
@@ -67,9 +68,15 @@ void env_remove(struct session *s)
 
 void env_end_new(struct session *s)
 {
-	if (s->env->oldest_new == s)
-		s->env->oldest_new = TAILQ_PREV(s, session_list, entry);
-	s->env->admission.sessions--;
+	struct session_env *env = s->env;
+
+	/* Those whose connect() was pending may have got keepalive before older ones. */
+	if (env->oldest_new == s) {
+		do
+			env->oldest_new = TAILQ_PREV(env->oldest_new, session_list, entry);
+		while (env->oldest_new && env->oldest_new->has_keepalive);
+	}
+	env->admission.sessions--;
 }
 
 void env_watch(struct session *s)

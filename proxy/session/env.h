@@ -18,6 +18,7 @@
 #include "admission.h"
 #include "deadline.h"
 #include "half.h"
+#include "join.h"
 #include "kernel/marks.h"
 #include "log.h"
 #include "pump.h"
@@ -50,8 +51,9 @@ struct session_env {
 	struct spin spin;
 	bool pass_mark; /* --pass-mark */
 	bool exempt;	/* upstream sockets need no mark, as listener.c has found last */
-	struct upstreams *upstreams; /* of new sessions, a reference; NULL: all are direct */
-	struct tls_home *tls;	     /* of TLS bridges; NULL: none can be made */
+	struct upstreams *upstreams;	    /* of new sessions, a reference; NULL: all are direct */
+	struct tls_home *tls;		    /* of TLS bridges; NULL: none can be made */
+	const struct pending_maps *pending; /* NULL: no connect() is pending */
 	struct resolver_port *resolver_port; /* owned, made when it is needed; or NULL */
 	int keepidle_s;			     /* TCP_KEEPIDLE of server sockets; 0: no keepalive */
 
@@ -62,6 +64,7 @@ struct session_env {
 	uint32_t n_unpolled;
 	struct ack_queue acks;
 	struct deadline_queue connecting, idle, half_closed;
+	struct join_table joins; /* of sessions whose client's connect() is pending */
 	struct half_queue bulk;
 
 	/*

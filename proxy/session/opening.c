@@ -13,6 +13,8 @@
  * --connect-timeout bounds all of it except the wait for the name, which has limits of its own
  * (naming.h). A session that is being opened is on the probe list: if the client resets, the
  * session ends, and its dial with it.
+ *
+ * A session whose client's connect() is pending has no client socket until opened() (joining.h).
  */
 #include "opening.h"
 
@@ -22,6 +24,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "join.h"
+#include "joining.h"
 #include "kernel/marks.h"
 #include "kernel/origdst.h"
 #include "log.h"
@@ -91,10 +95,12 @@ static void connect_failed(struct session *s, int error)
 static void opened(struct session *s, uint64_t now_ms)
 {
 	s->opened = true;
-	if (s->naming)
+	if (s->join)
+		joining_start(s);
+	else if (s->naming)
 		deadline_clear(&s->deadline);
 	else
-		session_start_relaying(s, now_ms);
+		session_start_relaying(s, now_ms, /* has_sent= */ true);
 }
 
 /* CONNECTING: the server's socket is writable. */
@@ -127,7 +133,8 @@ void half_on_ready(struct half *h, bool again)
 static void connect_directly(struct session *s, const struct opening *o)
 {
 	/* The bytes of a session that waits for the name must stay in the socket. */
-	bool early = o->under_load && !s->naming && pump_prefetch(&s->c2s.pump, &s->env->pump_env);
+	bool early = o->under_load && !s->naming && !s->join &&
+		     pump_prefetch(&s->c2s.pump, &s->env->pump_env);
 	int r;
 
 	s->phase = SESSION_CONNECTING;
@@ -152,7 +159,7 @@ static void connect_directly(struct session *s, const struct opening *o)
 static void dial_failed(struct session *s, const struct dial_result *result)
 {
 	s->why = result->why;
-	if (result->refused && !s->name_decides)
+	if (result->refused && !s->name_decides && !joining_tells(s, result->error))
 		marks_note_refused(&s->env->marks, s->rule_upstream, &s->dst, result->error);
 	end_unconnected(s, result->error,
 			result->error == ENOMEM ? CLOSE_NO_MEMORY
@@ -337,7 +344,33 @@ static void on_named(void *data)
 	}
 	naming_free(TAKE_PTR(s->naming));
 	if (s->opened)
-		session_start_relaying(s, monotonic_coarse_ms());
+		session_start_relaying(s, monotonic_coarse_ms(), /* has_sent= */ true);
+}
+
+void opening_find_late_name(struct session *s, const struct tproxy_conn *conn)
+{
+	s->naming = naming_begin(s->env, session_client_fd(s), &s->dst, conn, on_named, s);
+	if (!s->naming)
+		session_destroy(s, CLOSE_NO_MEMORY);
+	else if (s->naming->over)
+		on_named(s);
+	else
+		env_watch(s);
+}
+
+/*
+ * The client sends nothing while its connect() is pending. If the name decides, the client has to
+ * be accepted first; otherwise the name is found when the client is joined.
+ */
+static void name_pending(struct session *s, const struct opening *o)
+{
+	if (s->name_decides) {
+		joining_accept_instead(s, HONEST_ACCEPTED_NAME);
+		session_drop(s);
+		return;
+	}
+	s->join->wants_name = true;
+	take_route(s, o);
 }
 
 /* Finds the name of the destination, and takes the route. May destroy the session. */
@@ -348,6 +381,10 @@ static void find_name(struct session *s, const struct opening *o)
 
 	route_of(&query, &route);
 	s->name_decides = name_policy_needs_name(o->set, route.upstream);
+	if (s->join) {
+		name_pending(s, o);
+		return;
+	}
 	s->naming = naming_begin(s->env, session_client_fd(s), &s->dst, o->conn, on_named, s);
 	if (!s->naming) {
 		session_destroy(s, CLOSE_NO_MEMORY);
@@ -362,8 +399,8 @@ static void find_name(struct session *s, const struct opening *o)
 	}
 }
 
-static struct session *session_new(struct session_env *env, int client_fd, int upstream_fd,
-				   const union sockaddr_any *client)
+struct session *opening_new_session(struct session_env *env, int client_fd, int upstream_fd,
+				    const union sockaddr_any *client)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -378,15 +415,35 @@ static struct session *session_new(struct session_env *env, int client_fd, int u
 	s->c2s.pump.nagle = true;
 	s->c2s.pump.near_src = true;
 	env_add(env, s);
-	s->client_info = connlog_read_client(client_fd);
 	return s;
+}
+
+void opening_choose(struct session *s, const struct tproxy_conn *conn, uint64_t now_ms,
+		    bool under_load)
+{
+	const struct opening opening = {
+		.conn = conn,
+		.set = s->env->upstreams,
+		.now_ms = now_ms,
+		.under_load = under_load,
+	};
+
+	s->rule_upstream = conn->upstream;
+	/* On failure a capture lacks these packets, which is no reason to end the connection. */
+	if (conn->flags & TPROXY_CONN_CAPTURED)
+		marks_set_upstream_of(&s->env->marks, session_upstream_fd(s), conn);
+	if (!count_client(s, conn->cgroup_id))
+		return;
+	if (naming_is_wanted(s->env, &s->dst))
+		find_name(s, &opening);
+	else
+		take_route(s, &opening);
 }
 
 void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		    const union sockaddr_any *client, bool under_load)
 {
-	struct session *s = session_new(env, client_fd, upstream_fd, client);
-	struct opening opening;
+	struct session *s = opening_new_session(env, client_fd, upstream_fd, client);
 	struct tproxy_conn conn;
 
 	if (!s) {
@@ -395,25 +452,11 @@ void session_create(struct session_env *env, int client_fd, int upstream_fd,
 		session_not_created(env);
 		return;
 	}
+	s->client_info = connlog_read_client(client_fd);
 	if (origdst_get(client_fd, client->sa.sa_family, &s->dst, &conn) != ORIGDST_FOUND) {
 		session_destroy(s, CLOSE_NO_DESTINATION);
 		return;
 	}
-	s->rule_upstream = conn.upstream;
-	/* On failure a capture lacks these packets, which is no reason to end the connection. */
-	if (conn.flags & TPROXY_CONN_CAPTURED)
-		marks_set_upstream_of(&env->marks, upstream_fd, &conn);
-	if (!count_client(s, conn.cgroup_id))
-		return;
-	opening = (struct opening){
-		.conn = &conn,
-		.set = env->upstreams,
-		/* Read in this same pass of the event loop. */
-		.now_ms = s->started_ms,
-		.under_load = under_load,
-	};
-	if (naming_is_wanted(env, &s->dst))
-		find_name(s, &opening);
-	else
-		take_route(s, &opening);
+	/* Read in this same pass of the event loop. */
+	opening_choose(s, &conn, s->started_ms, under_load);
 }

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "expiry.h"
+#include "join.h"
+#include "joining.h"
 #include "kernel/marks.h"
 #include "log.h"
 #include "monotonic.h"
@@ -126,12 +128,12 @@ static void report(const struct session *s, enum close_reason reason)
 	stats_add(&stats->spliced, s->c2s.pump.spliced + s->s2c.pump.spliced);
 }
 
-void session_destroy(struct session *s, enum close_reason reason)
+static void end(struct session *s, bool reset)
 {
 	struct session_env *env = s->env;
 	int client_fd = session_client_fd(s), upstream_fd = session_upstream_fd(s);
 
-	report(s, reason);
+	join_free(s->join);
 	free(s->client_info);
 	naming_free(s->naming);
 	free(s->known);
@@ -144,12 +146,25 @@ void session_destroy(struct session *s, enum close_reason reason)
 	env_remove(s);
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
-	tls_bridge_close(s->bridge, reason != CLOSE_DONE);
+	tls_bridge_close(s->bridge, reset);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
-	close_side(client_fd, reason != CLOSE_DONE);
-	close_side(upstream_fd, reason != CLOSE_DONE);
+	close_side(client_fd, reset);
+	close_side(upstream_fd, reset);
 	free(s);
 	note_end(env);
+}
+
+void session_destroy(struct session *s, enum close_reason reason)
+{
+	if (s->join)
+		joining_settle(s, reason);
+	report(s, reason);
+	end(s, reason != CLOSE_DONE);
+}
+
+void session_drop(struct session *s)
+{
+	end(s, /* reset= */ true);
 }
 
 /* Counts the bytes that h has moved since it had moved @before. */
@@ -189,6 +204,10 @@ void session_reset_by(struct session *s, enum session_side by)
 	struct half *from = by == SESSION_CLIENT ? &s->c2s : &s->s2c;
 	const uint64_t before = from->pump.bytes;
 
+	if (s->join) {
+		joining_reset_by_server(s);
+		return;
+	}
 	if (!s->dial && s->phase != SESSION_SNIFFING)
 		half_flush(from, &s->env->pump_env);
 	count_bytes(from, before);
@@ -270,7 +289,7 @@ void session_run(struct half *h)
 
 void session_note_error(struct session *s, int error)
 {
-	if (!s->name_decides)
+	if (!s->name_decides && !joining_tells(s, error))
 		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
 }
 
@@ -293,8 +312,14 @@ void session_expire(struct session *s, enum close_reason reason)
 
 void session_probe(struct session *s)
 {
-	enum expiry_reset reset = expiry_find_reset(s);
+	enum expiry_reset reset;
 
+	if (s->join) {
+		if (join_client_is_gone(s->join))
+			session_destroy(s, CLOSE_CANCELLED);
+		return;
+	}
+	reset = expiry_find_reset(s);
 	if (reset != RESET_NONE)
 		session_reset_by(s, reset == RESET_OF_CLIENT ? SESSION_CLIENT : SESSION_SERVER);
 }
@@ -306,19 +331,19 @@ void session_take_bridge(struct session *s, struct tls_bridge *bridge)
 		tls_bridge_set_owner(bridge, on_bridge_failed, s);
 }
 
-void session_start_relaying(struct session *s, uint64_t now_ms)
+void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent)
 {
 	bool acks_late = s->c2s.pump.kept;
 
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle, now_ms);
 	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT, now_ms - s->started_ms);
-	/* Most clients have sent data by now: read at once rather than wait for an event. */
-	if (!run(&s->c2s))
+	/* Read at once rather than wait for an event. */
+	if (has_sent && !run(&s->c2s))
 		return;
 	if (acks_late)
 		sock_set_quickack(session_upstream_fd(s), true);
-	if (half_wait_read(&s->s2c) < 0)
+	if ((!has_sent && half_wait_read(&s->c2s) < 0) || half_wait_read(&s->s2c) < 0)
 		session_destroy(s, CLOSE_NO_MEMORY);
 	else
 		env_watch(s);
@@ -334,8 +359,11 @@ void session_set_keepidle(struct session *s)
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_start_keepalive(struct session *s)
 {
-	s->keeps_own = tuning_pass_options_on(session_client_fd(s), upstream_tcp_fd(s));
+	s->keeps_own = s->join ? tuning_pass_options_of(&s->join->conn, upstream_tcp_fd(s))
+			       : tuning_pass_options_on(session_client_fd(s), upstream_tcp_fd(s));
 	session_set_keepidle(s);
+	if (s->has_keepalive)
+		return;
 	s->has_keepalive = true;
 	env_end_new(s);
 }

@@ -37,7 +37,8 @@ void session_attach(struct session *s, struct session_env *env);
 
 /*
  * Sets up keepalive and the client's other options on the server's socket. The caller does this
- * some time after its start, because most sessions end before and need neither.
+ * some time after its start, because most sessions end before and need neither. May be called
+ * again.
  */
 void session_start_keepalive(struct session *s);
 
@@ -45,27 +46,33 @@ void session_start_keepalive(struct session *s);
 void session_set_keepidle(struct session *s);
 
 /*
- * For opening.c: the server is connected, and bytes may go there. Starts both halves. May destroy
- * the session.
+ * For opening.c: the server is connected, and bytes may go there. Starts both halves. has_sent: the
+ * client has had the time to send, so that its socket is read at once. May destroy the session.
  */
-void session_start_relaying(struct session *s, uint64_t now_ms);
+void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent);
 /* For opening.c: takes over the bridge of a dial that has succeeded; NULL: there is none. */
 void session_take_bridge(struct session *s, struct tls_bridge *bridge);
 /* For opening.c: an event of a half, see half_on_ready(). RELAYING, HALF_CLOSED. */
 void session_on_ready(struct half *h, bool again);
 /*
  * The side by has been reset. Passes on the data that it sent before, as far as the other side
- * takes them; nothing passes while the session dials. Destroys the session.
+ * takes them; nothing passes while the session dials. Destroys the session, at once or, if its
+ * client has to be joined first, when that has an end.
  */
 void session_reset_by(struct session *s, enum session_side by);
 /*
  * For opening.c: notes that connections to the destination fail, for the next clients. Does nothing
- * if the route depends on the name: the next connection may have another one.
+ * if the route depends on the name: the next connection may have another one; and if connect() of
+ * this client fails with the error itself.
  */
 void session_note_error(struct session *s, int error);
 /* For opening.c: there was no memory for a session. Counts and reports its end. */
 void session_not_created(struct session_env *env);
 
+/*
+ * Ends s without a line in the log or a count, because its client is going to be accepted instead.
+ */
+void session_drop(struct session *s);
 /* Closes both sides, with a reset unless reason is CLOSE_DONE, logs and counts the end, frees s. */
 void session_destroy(struct session *s, enum close_reason reason);
 
@@ -78,7 +85,8 @@ void session_expire(struct session *s, enum close_reason reason);
 
 /*
  * Checks whether a side that is not read from has been reset; level-triggered events do not report
- * that. May destroy s, and no other session.
+ * that. If the client's connect() is pending, checks whether it has given up. May destroy s, and no
+ * other session.
  */
 void session_probe(struct session *s);
 

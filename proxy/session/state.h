@@ -2,7 +2,8 @@
 /*
  * The state of a session (session.h) and its phases:
  *
- *   ACCEPTED     the client is accepted; destination and route are looked up at once
+ *   ACCEPTED     the client is accepted, or waits in connect() (joining.h); destination and route
+ *                are looked up at once
  *   SNIFFING     the name of the destination is to be found before the route is chosen (naming.h)
  *   CONNECTING   direct: connect() to the original destination has not finished
  *   DIALLING     through an upstream: a dial is under way (dial.h), with its handshakes
@@ -28,6 +29,7 @@
 #include "progress.h"
 
 struct dial;
+struct join;
 struct known_name;
 struct naming;
 struct session_env;
@@ -72,7 +74,10 @@ struct session {
 	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
 	uint32_t rule_upstream;		 /* tproxy_conn.upstream; 0: the client's rule names none */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
-	bool opened;	   /* the server is connected; RELAYING follows, after the name is found */
+	/* owned: the client's connect() is pending, there is no client socket (joining.h); or NULL
+	 */
+	struct join *join;
+	bool opened;	   /* the server is connected; RELAYING follows, after client and name */
 	bool name_decides; /* the route may depend on the name of the destination */
 	struct naming *naming;	     /* owned; while the name is to be found */
 	struct known_name *known;    /* owned: what the client's bytes tell; NULL: nothing */
@@ -84,7 +89,7 @@ struct session {
 };
 
 /* The sockets of s. Both halves have both; session_destroy() closes them. DIALLING: no upstream's
- * socket, -1. */
+ * socket, -1. While the client's connect() is pending: no client's socket, -1. */
 static inline int session_client_fd(const struct session *s)
 {
 	return s->c2s.pump.src_fd;

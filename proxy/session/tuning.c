@@ -25,18 +25,23 @@ void tuning_set_keepidle(int upstream_fd, int idle_s)
 
 bool tuning_pass_options_on(int client_fd, int upstream_fd)
 {
-	const int on = 1;
 	struct tproxy_conn conn;
 
-	if (origdst_get_conn(client_fd, &conn) < 0)
+	return origdst_get_conn(client_fd, &conn) == 0 &&
+	       tuning_pass_options_of(&conn, upstream_fd);
+}
+
+bool tuning_pass_options_of(const struct tproxy_conn *conn, int upstream_fd)
+{
+	const int on = 1;
+
+	if (conn->user_timeout_ms)
+		sock_set_tcp(upstream_fd, TCP_USER_TIMEOUT, (int)conn->user_timeout_ms);
+	if (!conn->keep_alive || !conn->keep_idle_s || !conn->keep_intvl_s || !conn->keep_probes)
 		return false;
-	if (conn.user_timeout_ms)
-		sock_set_tcp(upstream_fd, TCP_USER_TIMEOUT, (int)conn.user_timeout_ms);
-	if (!conn.keep_alive || !conn.keep_idle_s || !conn.keep_intvl_s || !conn.keep_probes)
-		return false;
-	sock_set_tcp(upstream_fd, TCP_KEEPIDLE, conn.keep_idle_s);
-	sock_set_tcp(upstream_fd, TCP_KEEPINTVL, conn.keep_intvl_s);
-	sock_set_tcp(upstream_fd, TCP_KEEPCNT, conn.keep_probes);
+	sock_set_tcp(upstream_fd, TCP_KEEPIDLE, conn->keep_idle_s);
+	sock_set_tcp(upstream_fd, TCP_KEEPINTVL, conn->keep_intvl_s);
+	sock_set_tcp(upstream_fd, TCP_KEEPCNT, conn->keep_probes);
 	setsockopt(upstream_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	return true;
 }

@@ -5,11 +5,15 @@
 
 #include <stdbool.h>
 
+struct tproxy_conn;
+
 /*
  * Copies to upstream_fd the options that the client set on its own socket before connect(). Returns
  * true if these include keepalive.
  */
 bool tuning_pass_options_on(int client_fd, int upstream_fd);
+/* The same for a record of the kernel half that the caller has already. */
+bool tuning_pass_options_of(const struct tproxy_conn *conn, int upstream_fd);
 
 /* Sets keepalive with TCP_KEEPIDLE idle_s; 0: none. */
 void tuning_set_keepidle(int upstream_fd, int idle_s);

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * See listener.h. accept_one() admits one client in three steps: it reserves a session within the
- * limit, makes the upstream socket (prepare_upstream()), and only then calls accept4(). A client is
- * therefore accepted only if both descriptors exist, and its connect() to the server comes sooner.
- *
- * The upstream socket must not be redirected. It is marked UPSTREAM, unless this process is in the
- * relay cgroup (is_exempt()).
+ * limit, makes the upstream socket (spare.h), and only then calls accept4(). A client is therefore
+ * accepted only if both descriptors exist, and its connect() to the server comes sooner.
  *
  * If a step fails the listener pauses (listener_pause()). A retired listener has no timer, so its
- * caller tries again. A listening socket that was destroyed is reported as listener_env::lost,
- * and the main thread makes new ones.
+ * caller tries again. A listening socket that was destroyed, of a pair either one, is reported as
+ * listener_env::lost, and the main thread makes new ones.
  */
 #include "listener.h"
 
@@ -21,14 +18,14 @@
 #include <unistd.h>
 
 #include "kernel/local.h"
-#include "kernel/marks.h"
+#include "kernel/pending.h"
 #include "kernel/registration.h"
 #include "limit.h"
 #include "log.h"
 #include "monotonic.h"
 #include "parse.h"
+#include "session/client_sock.h"
 #include "session/opening.h"
-#include "upstream/sock.h"
 #include "tick.h"
 #include "util.h"
 
@@ -36,12 +33,6 @@
 #define ACCEPT_MAX 64
 /* Delay after which a paused listener tries again. */
 #define RESUME_MS 100
-/*
- * How often to check the exemption, in connections. If this process is moved out of the relay
- * cgroup, or a loader changes that cgroup, at most this many upstream connections are redirected
- * back to the relay before their sockets are marked again.
- */
-#define EXEMPT_CHECK_EVERY 16
 
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
@@ -53,60 +44,124 @@ static int log_bind_error(const union sockaddr_any *addr, int r)
 }
 
 /*
- * The largest segment to and from a client. A segment of 64 KiB, as loopback has, does not fit into
- * the window of a client that made its SO_RCVBUF small after connect(): each segment would wait for
- * a timer of 200 ms. 1460 bytes would slow uploads down by half; 4096 do not.
+ * Makes a socket and binds it. A listener of a pair never has SO_REUSEADDR: with it, a process of
+ * another user could bind the port as long as nobody listens. A port given in --listen is shared
+ * with the relay that this one replaces. Returns a descriptor or -errno.
  */
-#define SEGMENT_MAX 4096
-
-/*
- * Sets the options that accepted sockets inherit from their listener. TCP_NODELAY: the relay
- * writes data as soon as it has it. Reno: there is no congestion between two sockets of one host,
- * and the pacing of a host's default such as BBR only costs CPU (tests/bench/README.md has
- * numbers). The client's own socket is not changed.
- */
-static void inherit_options(int fd)
+static int bind_socket(const union sockaddr_any *addr, bool of_pair)
 {
-	static const char congestion[] = "reno"; /* always built in */
-	const int on = 1, segment = SEGMENT_MAX;
-
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment));
-	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, sizeof(congestion) - 1);
-	sock_prepare(fd);
-}
-
-int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog)
-{
+	const int on = 1, reuse_addr = !of_pair, reuse_port = of_pair || addr->in.sin_port;
 	_cleanup_close_ int fd = -1;
-	char text[FORMAT_ENDPOINT_LEN];
-	const int on = 1;
-	int r;
 
 	fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return log_bind_error(addr, -errno);
-	/* A port given in --listen is shared with the relay that this one replaces. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    (addr->in.sin_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0) ||
+	if (fd < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse_addr, sizeof(reuse_addr)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &reuse_port, sizeof(reuse_port)) < 0 ||
 	    (addr->sa.sa_family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0) ||
 	    bind(fd, &addr->sa, sockaddr_len(addr)) < 0)
-		return log_bind_error(addr, -errno);
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+int listener_bind(const struct registration *reg, const union sockaddr_any *addr, int backlog)
+{
+	_cleanup_close_ int fd = -1;
+	char text[FORMAT_ENDPOINT_LEN];
+	int r;
+
+	fd = bind_socket(addr, /* of_pair= */ false);
+	if (fd < 0)
+		return log_bind_error(addr, fd);
 	if (local_is_broadcast(addr)) {
 		log_err("cannot listen on %s: it is a broadcast address, to which no client can connect",
 			format_endpoint(addr, text));
 		return -EADDRNOTAVAIL;
 	}
-	inherit_options(fd);
+	client_sock_prepare(fd);
 	/* Before listen(), where sockops confirms the mark. */
-	r = registration_mark_listener(reg, fd);
-	if (r < 0)
+	r = registration_mark_listener(reg, fd, NULL);
+	if (r < 0) {
+		log_err("cannot mark the listening socket: %s", strerror(-r));
 		return r;
+	}
 	if (listen(fd, backlog) < 0)
 		return log_bind_error(addr, -errno);
-	r = registration_add_listener(reg, fd);
-	return r < 0 ? r : TAKE_FD(fd);
+	return TAKE_FD(fd);
+}
+
+/* The least TTL of a packet that the socket takes: no SYN to it has one. */
+static int swallow(int fd, sa_family_t family)
+{
+	const int least = LISTENER_SINK_TTL;
+
+	if (family == AF_INET6)
+		return setsockopt(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &least, sizeof(least));
+	return setsockopt(fd, IPPROTO_IP, IP_MINTTL, &least, sizeof(least));
+}
+
+bool listener_is_sink(int fd)
+{
+	socklen_t len = sizeof(int);
+	int least = 0, domain = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+	len = sizeof(least);
+	if (domain == AF_INET6)
+		getsockopt(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &least, &len);
+	else
+		getsockopt(fd, IPPROTO_IP, IP_MINTTL, &least, &len);
+	return least == LISTENER_SINK_TTL;
+}
+
+/* Binds, marks and listens on both sockets of a pair. Returns 0 or -errno. */
+static int listen_on_pair(const struct registration *reg, const struct registration_pair *pair,
+			  const union sockaddr_any *addr, int backlog, int *real_fd, int *sink_fd)
+{
+	union sockaddr_any bound = {};
+	socklen_t len = sizeof(bound);
+	int r;
+
+	*real_fd = bind_socket(addr, /* of_pair= */ true);
+	if (*real_fd < 0)
+		return *real_fd;
+	if (getsockname(*real_fd, &bound.sa, &len) < 0)
+		return -errno;
+	*sink_fd = bind_socket(&bound, /* of_pair= */ true);
+	if (*sink_fd < 0)
+		return *sink_fd;
+	client_sock_prepare(*real_fd);
+	if (swallow(*sink_fd, addr->sa.sa_family) < 0)
+		return -errno;
+	r = registration_mark_listener(reg, *real_fd, pair);
+	if (r == 0)
+		r = registration_mark_listener(reg, *sink_fd, pair);
+	if (r < 0)
+		return r;
+	return listen(*real_fd, backlog) < 0 || listen(*sink_fd, 1) < 0 ? -errno : 0;
+}
+
+int listener_bind_pair(const struct registration *reg, struct pending_maps *maps,
+		       const struct pending_ring *ring, bool by_default,
+		       const union sockaddr_any *addr, int backlog, struct listener_fds *ret_fds)
+{
+	struct registration_pair pair = { .ring = pending_ring_index(ring),
+					  .by_default = by_default };
+	_cleanup_close_ int real_fd = -1, sink_fd = -1;
+	int r;
+
+	if (local_is_broadcast(addr))
+		return -EADDRNOTAVAIL;
+	r = pending_pair_choose(maps, ring, &pair.pair);
+	if (r == 0)
+		r = listen_on_pair(reg, &pair, addr, backlog, &real_fd, &sink_fd);
+	/* After listen(), which fails for a socket with the program where others are bound. */
+	if (r == 0)
+		r = pending_pair_add(maps, pair.pair, real_fd, sink_fd);
+	if (r < 0)
+		return r;
+	*ret_fds = (struct listener_fds){ .fd = TAKE_FD(real_fd), .sink_fd = TAKE_FD(sink_fd) };
+	return 0;
 }
 
 /* Starts polling. Returns 0, or -ENOMEM; some of the events may have been added then. */
@@ -129,14 +184,19 @@ static void resume_later(struct listener *l)
 		l->env->lost = true;
 }
 
+void listener_note_paused(struct listener_env *env, const char *why)
+{
+	/* At the limit, every connection pauses and resumes: log one line for the whole episode. */
+	if (log_episode_begins(env->paused))
+		log_warning("accepting paused, clients wait: %s", why);
+	stats_add(&env->sessions->stats.accept_paused, 1);
+}
+
 static void listener_pause(struct listener *l, const char *why)
 {
 	uint32_t i;
 
-	/* At the limit, every connection pauses and resumes: log one line for the whole episode. */
-	if (log_episode_begins(l->env->paused))
-		log_warning("accepting paused, clients wait: %s", why);
-	stats_add(&l->env->sessions->stats.accept_paused, 1);
+	listener_note_paused(l->env, why);
 	if (!l->resume)
 		return;
 	l->paused = true;
@@ -169,46 +229,15 @@ void listener_finish(struct listener *l)
 	for (i = 0; i < l->n_sockets; i++) {
 		if (l->sockets[i].event)
 			event_free(l->sockets[i].event);
+		if (l->sockets[i].sink_event)
+			event_free(l->sockets[i].sink_event);
 		util_closep(&l->sockets[i].fd);
+		util_closep(&l->sockets[i].sink_fd);
 	}
 	if (l->resume)
 		event_free(l->resume);
-	util_closep(&l->upstream_fd);
+	spare_close(&l->spare);
 	*l = (struct listener)LISTENER_NULL;
-}
-
-/*
- * True while this process is in the relay cgroup. connect4 and connect6 then skip its sockets, and
- * the UPSTREAM mark can be left out: it costs as much as three other system calls. Checked every
- * EXEMPT_CHECK_EVERY connections.
- */
-static bool is_exempt(struct listener *l)
-{
-	if (l->since_exempt_check == 0)
-		l->exempt = l->env->sessions->exempt = marks_is_exempt(l->sockets[0].fd);
-	l->since_exempt_check = (l->since_exempt_check + 1) % EXEMPT_CHECK_EVERY;
-	return l->exempt;
-}
-
-/* Makes the upstream socket for the next client, if there is none. Returns 0 or -errno. */
-static int prepare_upstream(struct listener *l)
-{
-	_cleanup_close_ int fd = -1;
-	int r;
-
-	if (l->upstream_fd >= 0)
-		return 0;
-	fd = socket(l->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (!is_exempt(l)) {
-		r = marks_set_upstream(&l->env->sessions->marks, fd);
-		if (r < 0)
-			return r;
-	}
-	sock_prepare(fd);
-	l->upstream_fd = TAKE_FD(fd);
-	return 0;
 }
 
 /* True if a privileged process has destroyed the listening socket (SOCK_DESTROY, sock_diag(7)). */
@@ -253,7 +282,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		listener_pause(l, "the limit of connections is reached");
 		return ACCEPTED_PAUSED;
 	}
-	r = prepare_upstream(l);
+	r = spare_prepare(&l->spare, l->env->sessions, l->family, l->sockets[0].fd);
 	if (r < 0) {
 		limit_release(l->env->limit);
 		listener_pause(l, strerror(-r));
@@ -278,7 +307,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		return ACCEPTED_PAUSED;
 	}
 	stats_add(&l->env->sessions->stats.accepted, 1);
-	session_create(l->env->sessions, fd, TAKE_FD(l->upstream_fd), &client, under_load);
+	session_create(l->env->sessions, fd, TAKE_FD(l->spare.fd), &client, under_load);
 	tick_need(l->env->tick);
 	return ACCEPTED;
 }
@@ -297,23 +326,52 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 		;
 }
 
-void listener_init(struct listener *l, struct listener_env *env, sa_family_t family, const int *fds,
-		   uint32_t n)
+/*
+ * A sink is readable if it was destroyed. It swallows all SYNs, so nobody should be in its backlog;
+ * whoever is gets a reset.
+ */
+static void on_sink(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener_socket *socket = arg;
+	const struct linger at_once = { .l_onoff = 1 };
+	_cleanup_close_ int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (client >= 0) {
+		setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	} else if (is_destroyed((int)fd)) {
+		event_del(socket->sink_event);
+		socket->listener->env->lost = true;
+	}
+}
+
+/* Makes the event of a sink and adds it. Returns false without memory. */
+static bool watch_sink(struct listener_socket *socket)
+{
+	if (socket->sink_fd < 0)
+		return true;
+	socket->sink_event = event_new(socket->listener->env->sessions->base, socket->sink_fd,
+				       EV_READ | EV_PERSIST, on_sink, socket);
+	return socket->sink_event && event_add(socket->sink_event, NULL) == 0;
+}
+
+void listener_init(struct listener *l, struct listener_env *env, sa_family_t family,
+		   const struct listener_fds *fds, uint32_t n)
 {
 	bool complete;
 	uint32_t i;
 
-	*l = (struct listener){ .env = env, .family = family, .n_sockets = n, .upstream_fd = -1 };
+	*l = (struct listener){ .env = env, .family = family, .n_sockets = n, .spare = SPARE_NULL };
 	l->resume = evtimer_new(env->sessions->base, on_resume, l);
 	complete = l->resume;
 	for (i = 0; i < n; i++) {
 		struct listener_socket *socket = &l->sockets[i];
 
 		socket->listener = l;
-		socket->fd = fds[i];
-		socket->event = event_new(env->sessions->base, fds[i], EV_READ | EV_PERSIST,
+		socket->fd = fds[i].fd;
+		socket->sink_fd = fds[i].sink_fd;
+		socket->event = event_new(env->sessions->base, socket->fd, EV_READ | EV_PERSIST,
 					  on_client, socket);
-		complete &= socket->event != NULL;
+		complete &= socket->event && watch_sink(socket);
 	}
 	if (!complete) {
 		listener_finish(l);
@@ -337,6 +395,8 @@ void listener_retire(struct listener *to, struct listener *from)
 		to->sockets[i].listener = to;
 		if (to->sockets[i].event)
 			event_free(TAKE_PTR(to->sockets[i].event));
+		if (to->sockets[i].sink_event)
+			event_free(TAKE_PTR(to->sockets[i].sink_event));
 	}
 }
 

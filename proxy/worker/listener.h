@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * A listener: the listening sockets of a worker, of one address family. Each socket has a port of
- * its own.
+ * its own, which it shares with its sink if it is one of a pair (map_pairs in tproxy_abi.h).
  *
  * Admission: a client is accepted only if it can be served. At the session limit, or without a
  * descriptor or memory for both sides, the listener pauses: it stops polling, and clients stay in
@@ -23,10 +23,13 @@
 #include <sys/socket.h>
 
 #include "session/admission.h"
+#include "spare.h"
 #include "tproxy_abi.h"
 
 struct event;
 struct log_episode;
+struct pending_maps;
+struct pending_ring;
 struct registration;
 struct session_env;
 struct session_limit;
@@ -42,12 +45,23 @@ struct listener_env {
 	_Atomic bool lost; /* a listening socket became unusable; any thread */
 };
 
+/* The descriptors of a listening socket and of its sink, or -1: it is not one of a pair. */
+struct listener_fds {
+	int fd, sink_fd;
+};
+
+#define LISTENER_FDS_NULL                                                                          \
+	{                                                                                          \
+		.fd = -1, .sink_fd = -1                                                            \
+	}
+
 struct listener_socket {
 	struct listener *listener;
-	int fd;		     /* owned */
-	struct event *event; /* readable: a client is in the backlog */
-	bool destroyed;	     /* by SOCK_DESTROY of sock_diag(7): it does not listen any more */
-	uint32_t left;	     /* retired: clients still to be accepted */
+	int fd, sink_fd;	  /* owned; see struct listener_fds */
+	struct event *sink_event; /* readable: the sink was destroyed */
+	struct event *event;	  /* readable: a client is in the backlog */
+	bool destroyed;		  /* by SOCK_DESTROY of sock_diag(7): it does not listen any more */
+	uint32_t left;		  /* retired: clients still to be accepted */
 	struct admission_wait wait;
 };
 
@@ -56,33 +70,44 @@ struct listener {
 	sa_family_t family;
 	struct listener_socket sockets[TPROXY_PORTS_MAX];
 	uint32_t n_sockets; /* 0: closed */
-	int upstream_fd;    /* owned: upstream socket for the next client; -1: none */
-	bool exempt;	    /* upstream sockets need no mark: this process is in the relay cgroup */
-	uint32_t since_exempt_check; /* connections since exempt was checked */
-	struct event *resume;	     /* timer while paused; NULL: retired */
+	struct spare spare;
+	struct event *resume; /* timer while paused; NULL: retired */
 	bool paused;
 	bool counted; /* retired: sockets[].left is set */
 };
 
 /*
- * Makes a listening socket for *addr, marks it, checks that the programs see it, and adds it to
- * what reg will publish. With port 0 the kernel chooses a port. Returns a descriptor, owned by the
- * caller, or -errno, which is logged.
+ * Makes a listening socket for *addr and marks it; registration_add_listener() is next. With port 0
+ * the kernel chooses a port. Returns a descriptor, owned by the caller, or -errno, which is logged.
  */
-int listener_bind(struct registration *reg, const union sockaddr_any *addr, int backlog);
+int listener_bind(const struct registration *reg, const union sockaddr_any *addr, int backlog);
+
+/*
+ * As listener_bind(), makes a pair for connections that are pending in ring. by_default: connect()
+ * is honest unless the rule says otherwise. Does not log. Returns 0 with *ret_fds set, owned by the
+ * caller, or -errno. -EPERM, -EINVAL, -ENOPROTOOPT: this host or its kernel does not allow it.
+ */
+int listener_bind_pair(const struct registration *reg, struct pending_maps *maps,
+		       const struct pending_ring *ring, bool by_default,
+		       const union sockaddr_any *addr, int backlog, struct listener_fds *ret_fds);
+/* The least TTL or hop limit of a sink. No packet of this host has it, unless the host's default is
+ * that. */
+#define LISTENER_SINK_TTL 255
+/* True if a listening socket is the sink of a pair. */
+bool listener_is_sink(int fd);
 
 /*
  * Initialises a listener with n listening sockets of one family, takes over the descriptors and
  * starts polling. Without memory for the events, closes them and sets listener_env::lost.
  */
-void listener_init(struct listener *l, struct listener_env *env, sa_family_t family, const int *fds,
-		   uint32_t n);
+void listener_init(struct listener *l, struct listener_env *env, sa_family_t family,
+		   const struct listener_fds *fds, uint32_t n);
 /* Closes all sockets and resets *l to LISTENER_NULL. */
 void listener_finish(struct listener *l);
 
 #define LISTENER_NULL                                                                              \
 	{                                                                                          \
-		.upstream_fd = -1                                                                  \
+		.spare = SPARE_NULL                                                                \
 	}
 
 /*
@@ -108,5 +133,8 @@ enum listener_left listener_serve_retired(struct listener *l, bool last);
  * listener accepts.
  */
 void listener_resume(struct listener *l);
+
+/* Counts that clients wait, and logs why, once for each episode. */
+void listener_note_paused(struct listener_env *env, const char *why);
 
 #endif

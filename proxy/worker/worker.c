@@ -17,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "kernel/pending.h"
 #include "log.h"
 #include "monotonic.h"
 #include "session/session.h"
@@ -30,11 +31,18 @@
  * connect4 had redirected may still have been in their handshake.
  */
 #define DRAIN_ACCEPT_MS 200
-/* Intervals at which retired listeners are served: normally, and when no client can be served. */
+/* Intervals at which retired listeners are served: normally, and when no client can be served or
+ * few come. */
 #define DRAIN_POLL_MS  5
 #define DRAIN_PAUSE_MS 50
+/*
+ * How long pending connections may keep retired listeners open. Their SYNs must find a listener
+ * until the relay has joined or answered them, see on_accept_grace().
+ */
+#define DRAIN_PENDING_MS 60000
 /* Heartbeats that a worker may miss before it counts as hung, see worker_is_stuck(). */
 #define MISSING_MAX 3
+
 static bool is_listening(const struct worker *worker)
 {
 	int i;
@@ -61,7 +69,7 @@ static bool is_paused(const struct worker *worker)
 		if (worker->listeners[i].paused)
 			return true;
 	}
-	return false;
+	return worker->callers.paused;
 }
 
 /*
@@ -93,6 +101,7 @@ static void after_sessions(evutil_socket_t fd, short what, void *arg)
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_resume(&worker->listeners[i]);
+	callers_resume(&worker->callers);
 	end_if_drained(worker);
 }
 
@@ -111,6 +120,7 @@ static void close_listeners(struct worker *worker)
 {
 	int i;
 
+	callers_finish(&worker->callers);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		listener_finish(&worker->listeners[i]);
 		listener_finish(&worker->retired[i]);
@@ -121,24 +131,59 @@ static void close_retired(struct worker *worker)
 {
 	int i;
 
+	if (worker->draining)
+		callers_finish(&worker->callers);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_finish(&worker->retired[i]);
 	end_if_drained(worker);
 }
 
 /*
+ * True while a SYN of a pending connection may come to these listeners. now_ms is when they would
+ * be closed. Other workers may answer for them, so all connections of this relay count.
+ */
+static bool has_pending(const struct worker *worker, uint64_t now_ms)
+{
+	return worker->pending && now_ms < worker->retire_at_ms &&
+	       (worker->env.joins.n > 0 || callers_wait(&worker->callers) ||
+		pending_is_any(worker->pending));
+}
+
+/* How long until the retired listeners are served again. */
+static uint64_t next_turn_ms(const struct worker *worker, enum listener_left left, uint64_t now_ms)
+{
+	/* After DRAIN_ACCEPT_MS only pending connections keep them, and few of these are accepted.
+	 */
+	const bool rarely = now_ms + DRAIN_PENDING_MS >= worker->retire_at_ms + DRAIN_ACCEPT_MS;
+
+	if (left == LISTENER_MORE)
+		return 0;
+	return left == LISTENER_PAUSED || rarely ? DRAIN_PAUSE_MS : DRAIN_POLL_MS;
+}
+
+/*
  * Serves the retired listeners, a few clients at a time. A flood of direct connections to the
  * relay's port must neither delay other sessions nor keep the worker from ending. Clients that wait
  * because of the session limit are served too, until the drain timeout.
+ *
+ * A pending connection has to be joined first, or come for its answer with its next SYN: one that
+ * finds no listener fails with another error. So the time to accept begins again with the last
+ * pending connection, unless those that are left in the backlog are counted already.
  */
 static void on_accept_grace(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *worker = arg;
-	bool last = monotonic_coarse_ms() - worker->retired_ms >= DRAIN_ACCEPT_MS;
+	const uint64_t now_ms = monotonic_coarse_ms();
 	enum listener_left first = LISTENER_EMPTY, left;
 	struct timeval delay;
+	bool last;
 	int i;
 
+	last = now_ms - worker->retired_ms >= DRAIN_ACCEPT_MS;
+	if (last && !worker->retired[TPROXY_INET].counted && has_pending(worker, now_ms)) {
+		worker->retired_ms = now_ms;
+		last = false;
+	}
 	spin_note_event(&worker->env.spin);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		left = listener_serve_retired(&worker->retired[i], last);
@@ -148,9 +193,7 @@ static void on_accept_grace(evutil_socket_t fd, short what, void *arg)
 		close_retired(worker);
 		return;
 	}
-	delay = deadline_timeval(first == LISTENER_MORE	    ? 0
-				 : first == LISTENER_PAUSED ? DRAIN_PAUSE_MS
-							    : DRAIN_POLL_MS);
+	delay = deadline_timeval(next_turn_ms(worker, first, now_ms));
 	if (event_add(worker->accept_grace, &delay) < 0)
 		close_retired(worker);
 }
@@ -162,6 +205,7 @@ static void retire_listeners(struct worker *worker)
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
 		listener_retire(&worker->retired[i], &worker->listeners[i]);
 	worker->retired_ms = monotonic_coarse_ms();
+	worker->retire_at_ms = worker->retired_ms + DRAIN_PENDING_MS;
 	on_accept_grace(-1, 0, worker);
 }
 
@@ -186,15 +230,50 @@ static void stop(struct worker *worker)
 	end_if_drained(worker);
 }
 
+static void close_fds(struct listener_fds *fds)
+{
+	util_closep(&fds->fd);
+	util_closep(&fds->sink_fd);
+}
+
 void worker_sockets_close(struct worker_sockets *sockets)
 {
 	int i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		while (sockets->n_listen[i] > 0)
-			util_closep(&sockets->listen_fds[i][--sockets->n_listen[i]]);
+			close_fds(&sockets->listen_fds[i][--sockets->n_listen[i]]);
 	}
 	marks_close(&sockets->marks);
+	pending_unref(TAKE_PTR(sockets->pending));
+}
+
+/*
+ * Ends the sessions that are pending in maps which are not pinned any more: the kernel half does
+ * not tell of these clients any more.
+ */
+static void end_pending(struct session_env *env)
+{
+	struct session *s, *next;
+
+	for (s = TAILQ_FIRST(&env->sessions); s && env->joins.n > 0; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (s->join)
+			session_destroy(s, CLOSE_CANCELLED);
+	}
+}
+
+/* Reads the ring of new listeners. Takes over the reference. */
+static void replace_callers(struct worker *worker, const struct worker_sockets *sockets)
+{
+	callers_finish(&worker->callers);
+	if (worker->pending != sockets->pending)
+		end_pending(&worker->env);
+	pending_unref(worker->pending);
+	worker->env.pending = worker->pending = sockets->pending;
+	if (sockets->ring && sockets->n_listen[TPROXY_INET] > 0)
+		callers_start(&worker->callers, &worker->listening, sockets->ring,
+			      sockets->listen_fds[TPROXY_INET][0].fd);
 }
 
 static void replace_listeners(struct worker *worker, const struct worker_sockets *sockets)
@@ -211,6 +290,7 @@ static void replace_listeners(struct worker *worker, const struct worker_sockets
 				      i == TPROXY_INET6 ? AF_INET6 : AF_INET,
 				      sockets->listen_fds[i], sockets->n_listen[i]);
 	}
+	replace_callers(worker, sockets);
 }
 
 /* An option of 0 means never. UINT64_MAX / 2 is long enough, and adding the current time to it does
@@ -339,6 +419,7 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 			       .tick = &worker->tick },
 		.listeners = { LISTENER_NULL, LISTENER_NULL },
 		.retired = { LISTENER_NULL, LISTENER_NULL },
+		.callers = CALLERS_NULL,
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
 	pthread_mutex_init(&worker->inbox_lock, NULL);
@@ -411,6 +492,7 @@ void worker_finish(struct worker *worker)
 {
 	close_listeners(worker);
 	marks_close(&worker->env.marks);
+	pending_unref(worker->pending);
 	worker_sockets_close(&worker->inbox.sockets);
 	upstreams_unref(worker->inbox.upstreams);
 	upstreams_unref(worker->env.upstreams);

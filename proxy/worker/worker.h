@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "bulk.h"
+#include "caller.h"
 #include "handoff.h"
 #include "kernel/marks.h"
 #include "limit.h"
@@ -39,6 +40,8 @@
 #include "upstream/tls.h"
 
 struct event;
+struct pending_maps;
+struct pending_ring;
 struct upstreams;
 
 /* Shared by all workers. */
@@ -66,9 +69,11 @@ struct worker_config {
 
 /* Listening sockets of a worker and its access to the pinned maps. Owns all descriptors. */
 struct worker_sockets {
-	int listen_fds[_TPROXY_FAMILY_MAX][TPROXY_PORTS_MAX];
+	struct listener_fds listen_fds[_TPROXY_FAMILY_MAX][TPROXY_PORTS_MAX];
 	uint32_t n_listen[_TPROXY_FAMILY_MAX];
 	struct marks marks;
+	struct pending_maps *pending; /* a reference; NULL: no listener is one of a pair */
+	struct pending_ring *ring;    /* of pending; NULL: another worker reads for this one */
 };
 
 #define WORKER_SOCKETS_NULL                                                                        \
@@ -89,7 +94,10 @@ struct worker {
 	struct listener_env listening;
 	struct listener listeners[_TPROXY_FAMILY_MAX];
 	struct listener retired[_TPROXY_FAMILY_MAX]; /* replaced listeners, until closed */
-	uint64_t retired_ms;			     /* when they were retired */
+	uint64_t retired_ms;   /* when they were retired, or a pending connection was seen last */
+	uint64_t retire_at_ms; /* pending connections keep them no longer than until then */
+	struct callers callers;
+	struct pending_maps *pending; /* a reference to session_env::pending, or NULL */
 	struct tick tick;
 	struct bulk bulk;
 	struct handoff handoff;
@@ -140,8 +148,10 @@ void worker_configure(struct worker *worker, const struct worker_timeouts *timeo
  * for the first client.
  */
 void worker_set_upstreams(struct worker *worker, struct upstreams *set);
-/* Accepts for 200 ms more, then empties the backlog and closes the listeners. The worker ends with
- * its last session. */
+/*
+ * Accepts for 200 ms more, then empties the backlog and closes the listeners. The listeners stay
+ * for a minute at most while connections are pending there. The worker ends with its last session.
+ */
 void worker_drain(struct worker *worker);
 /* Resets all sessions and ends the worker. */
 void worker_stop(struct worker *worker);

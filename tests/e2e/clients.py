@@ -86,11 +86,13 @@ def _connect_until_told(told, address, threads, timeout, pause, size):
 
 
 @contextlib.contextmanager
-def connecting(bed, clients, timeout=wire.TIMEOUT, place=None, pause=0.0, size=1):
-    """@n clients connect in a loop while the block runs. Yields the Outcome. A connection carries
-    @size bytes there and back, and may take as long as @timeout."""
+def connecting(bed, clients, timeout=wire.TIMEOUT, place=None, pause=0.0, size=1,
+               address=None):
+    """@clients connect in a loop while the block runs, to @address or to a server near by. Yields
+    the Outcome. A connection carries @size bytes there and back, and may take as long as
+    @timeout."""
     outcome = Outcome()
-    (address,) = bed.echo_server()
+    address = address or bed.echo_server()[0]
     ours, theirs = map(bed.keep, socket.socketpair())
     tasks = [bed.task(_connect_until_told, theirs, address, clients // TASKS, timeout, pause,
                       size, place=place)

@@ -128,6 +128,11 @@ class Bed:
         self.relay = relay
         return relay.wait_registered()
 
+    def accept_strangers(self):
+        """A relay that is started after this accepts whoever connects to its port, as where the
+        kernel refuses the program that chooses its listener."""
+        (self.pins.path / "prog_pick").unlink()
+
     def run_relay(self, *options, place=None, gid=programs.RELAY_GID, env=None):
         """Runs a relay that is expected to fail at once, and returns its Result. Without @gid, user
         and group are those of the place."""

@@ -37,8 +37,10 @@ def plain(name):
 
 def give_addresses(bed):
     """Adds IPv6 addresses at both ends. A relay that was started before notices within a second."""
+    # Without the route the server's host answers a SYN to BLACKHOLE6 with an ICMPv6 error.
     bed.server_net.ip(*(f"addr add {address}/64 dev {DEVICE} nodad"
-                        for address in (SERVER6, SERVER6_2, LINK_LOCAL_SERVER)))
+                        for address in (SERVER6, SERVER6_2, LINK_LOCAL_SERVER)),
+                      f"route add blackhole {BLACKHOLE6[0]}/128")
     bed.client_net.ip(*(f"addr add {address}/64 dev {DEVICE} nodad"
                         for address in (CLIENT6, LINK_LOCAL_CLIENT)),
                       f"route add 2001:db8::/32 via {SERVER6}")
@@ -85,6 +87,8 @@ def fate(address, data=b""):
             return wire.ended_by(sock)
     except (ConnectionResetError, BrokenPipeError):
         return wire.RESET
+    except ConnectionRefusedError:
+        return wire.REFUSED
 
 
 def listen(bed, address=SERVER6, port=0, netns=None):

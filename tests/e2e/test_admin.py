@@ -161,6 +161,26 @@ def test_metrics(unix):
     assert ended["tproxy_loaded"] == 1
 
 
+def test_honest_metrics(loaded, directory):
+    """What became of connects that were pending. To see it fail: leave them out of the sums that
+    metrics and state.json are made of, in stats_sum().
+    """
+    loaded.start_relay("--honest-connect", "--admin", directory / "admin.sock")
+    admin = Admin(loaded, directory / "admin.sock")
+    visit(loaded, 1, 1)
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            loaded.connect(NOBODY)
+    counts = host.wait_until(lambda: (now := admin.metrics())[
+        'tproxy_relay_honest_connects_total{result="refused"}'] == 2 and now, "all are counted")
+    assert counts["tproxy_relay_honest_connects_begun_total"] == 3
+    ends = {key: value for key, value in counts.items() if "honest_connects_total{" in key}
+    assert ends['tproxy_relay_honest_connects_total{result="joined"}'] == 1
+    assert sum(ends.values()) == 3
+    state = json.loads(admin.get("/state.json"))
+    assert state["honest_connects"] == {"begun": 3, "joined": 1, "refused": 2}
+
+
 def test_histograms(unix):
     """A server that waits for 300 ms is slow to its first byte, and not to connect. To see it fail:
     let note_moved() count the first byte of the client."""
@@ -248,7 +268,7 @@ def test_promtool(unix):
     labels = set(re.findall(r'[{,](\w+)="', text))
     assert labels <= {"version", "abi", "worker", "thread", "reason", "direction", "le", "verdict",
                       "event", "rule", "action", "place", "kind", "cgroup", "role",
-                      "upstream"}, labels
+                      "upstream", "result"}, labels
     assert "python3" not in text and "198.51.100" not in text
 
 

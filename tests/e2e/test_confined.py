@@ -23,6 +23,7 @@ from harness import NOBODY, SERVER
 from test_admin import TCP, Admin
 from test_handover import Service
 from test_hostile import OBJ_GET, RDONLY, ask_for_ids, bpf, member_access
+from test_load import RINGS
 from test_secrets import serve_connect
 
 MAP_CREATE, PROG_LOAD, OBJ_PIN = 0, 5, 6
@@ -87,8 +88,8 @@ def errno_of(address):
 
 @pytest.mark.needs("systemd-analyze", "cc")
 def test_all_that_a_relay_does(loaded, config):
-    """Both families, bulk, the negative cache, metrics, signals, new maps and the end work as
-    without the confinement.
+    """Both families, bulk, honest connect, metrics, signals, new maps and the end work as without
+    the confinement.
 
     To see it fail: start(…, without={"bpf"}), or without "splice", "epoll_wait" or "sendmsg".
     """
@@ -98,7 +99,8 @@ def test_all_that_a_relay_does(loaded, config):
     notify.chmod(0o777)
     sock.settimeout(wire.TIMEOUT)
     relay = start(loaded, "--config", config, "--connection-log", "json", "--workers", 2,
-                  "--buffer-size", "8K", "--admin", TCP, env={"NOTIFY_SOCKET": str(notify)})
+                  "--buffer-size", "8K", "--admin", TCP, "--honest-connect",
+                  env={"NOTIFY_SOCKET": str(notify)})
     assert b"READY=1" in sock.recv(4096)
     assert_confined(relay.pid)
 
@@ -108,9 +110,9 @@ def test_all_that_a_relay_does(loaded, config):
     found = Admin(loaded, TCP).metrics()
     assert found["tproxy_loaded"] == found["tproxy_relay_registered"] == 1
     swap(loaded, *loaded.pair(listener))
-    assert loaded.run_in(wire.fate, NOBODY) == wire.RESET
     assert loaded.run_in(errno_of, NOBODY) == errno.ECONNREFUSED
-    assert loaded.run_in(wire.fate, relay.address) == wire.RESET
+    assert loaded.run_in(wire.fate, relay.address) == wire.REFUSED
+    assert loaded.stats()["honest_pending"] == loaded.stats()["redirected"] > 0
 
     config.write_text("[relay]\nidle-timeout = 30m\n")
     relay.signal(signal.SIGHUP)
@@ -260,7 +262,7 @@ def pin_again(pins):
 
 
 def attempts(pins, names, victim, ids):
-    write, read, code = member_access(pins, names)
+    write, read, codes = member_access(pins, names)
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(name, *args):
@@ -269,7 +271,7 @@ def attempts(pins, names, victim, ids):
             raise OSError(code, os.strerror(code))
 
     return {
-        "maps": (sorted(write), sorted(read), named(code)),
+        "maps": (sorted(write), sorted(read), set(map(named, codes))),
         "files": {outcome(create, Path(directory, "tproxy-hostile"))
                   for directory in (*DIRECTORIES, pins)},
         "a pin removed": outcome(os.unlink, pins / "map_socks"),
@@ -300,11 +302,13 @@ def test_relay_taken_over(proxied):
                                  ids),
                          place=confined(proxied))
     assert got == {
-        "maps": (["map_config", "map_events", "map_failed", "map_marks"],
-                 ["map_block", "map_block_stats", "map_observed", "map_observed_slots",
-                  "map_policy", "map_ports", "map_rule_stats", "map_rule_texts",
-                  "map_rules_active", "map_set_texts", "map_sets_active", "map_socks",
-                  "map_stats", "map_targets", "map_traffic", "map_traffic_sums"], "EPERM"),
+        "maps": (["map_config", "map_events", "map_failed", "map_marks", "map_pairs",
+                  "map_pending", "map_ring_owners", "map_verdicts", *sorted(RINGS)],
+                 ["map_block", "map_block_stats", "map_listeners", "map_observed",
+                  "map_observed_slots", "map_policy", "map_ports", "map_rule_stats",
+                  "map_rule_texts", "map_rules_active", "map_set_texts", "map_sets_active",
+                  "map_socks", "map_stats", "map_targets", "map_traffic", "map_traffic_sums",
+                  "prog_pick"], {"EPERM"}),
         "files": {"EROFS"},
         "a pin removed": "EROFS",
         "a pin made": "EROFS",

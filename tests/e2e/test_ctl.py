@@ -156,9 +156,10 @@ def test_status_sums_up_the_counters(proxied, ctl):
     for _ in range(2):
         assert not proxied.visit(proxied.listen()).relayed
     status = json.loads(ctl("status", "--json").succeeded().out)
-    assert status["sums"] == {"redirected": 3, "reset": 0, "bypassed": 1, "not_redirected": 2,
-                              "refused": 0, "failed": 0, "rules": 0, "blocked": 0,
-                              "datagrams": 0, "not_reported": 0}
+    assert status["sums"] == {"redirected": 3, "reset": 0, "honest": 0, "accepted_first": 0,
+                              "bypassed": 1, "not_redirected": 2, "refused": 0, "failed": 0,
+                              "rules": 0, "blocked": 0, "datagrams": 0, "not_reported": 0,
+                              "syns": 0}
     assert status.pop("sums") and status == proxied.tproxy_load.status()
     # Each counter is in one of the sums, and in the text.
     text = ctl("status").succeeded().out
@@ -169,7 +170,7 @@ def test_status_sums_up_the_counters(proxied, ctl):
     assert re.search(r"^  no_listener +2$", text, re.MULTILINE)
     assert all(re.search(rf"^  {name} +\d+$", text, re.MULTILINE) for name in status["counters"]
                if name not in ("redirected", "publish_failed", "refused", "negative_cache",
-                               "rule_refused", "rule_udp", "blocked"))
+                               "rule_refused", "rule_udp", "blocked", "honest_pending"))
 
 
 def test_status_says_since_when_it_counts(bed, ctl):

@@ -24,6 +24,7 @@ from harness import CLIENT, SERVER
 from host6 import CLIENT6
 from maps import pack_address, pack_listen
 from programs import RELAY_GID
+from test_load import RINGS
 
 USER = 1234  # and its group; no other process has them
 LOOPBACK = "127.0.0.1"
@@ -129,23 +130,30 @@ def member_access(pins, names):
     """The maps that a member of the group may open for writing, and those for reading only."""
     write = {name for name in names if open_pin(pins / name) >= 0}
     read = {name for name in names if open_pin(pins / name, RDONLY) >= 0} - write
-    fd = open_pin(pins / "map_socks", RDONLY)
     key, value = ctypes.create_string_buffer(8), ctypes.create_string_buffer(4096)
-    code = bpf(MAP_UPDATE_ELEM, "IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
-    return write, read, code
+    codes = [bpf(MAP_UPDATE_ELEM, "IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
+             for fd in (open_pin(pins / "map_socks", RDONLY), open_pin(pins / "map_pending"))]
+    return write, read, codes
 
 
 def test_member_writes_what_a_relay_must_and_no_more(proxied):
-    """To see it fail: give map_socks or the programs the mode of map_config."""
-    write, read, code = proxied.run_in(
+    """A member may open map_pending for writing, because only such a descriptor can be mapped, but
+    the map is frozen.
+
+    To see it fail: give map_socks or the programs the mode of map_config; do not call
+    freeze_pending().
+    """
+    write, read, codes = proxied.run_in(
         partial(as_user, member_access, proxied.pins.path, proxied.pins.names(), gid=RELAY_GID),
         place=proxied.bystander)
-    assert write == {"map_config", "map_marks", "map_failed", "map_events"}
+    assert write == {"map_config", "map_marks", "map_failed", "map_events", "map_pending",
+                     "map_verdicts", "map_ring_owners", "map_pairs", *RINGS}
     assert read == {"map_policy", "map_socks", "map_ports", "map_stats", "map_targets",
                     "map_rules_active", "map_sets_active", "map_rule_stats", "map_rule_texts",
                     "map_set_texts", "map_observed", "map_observed_slots", "map_block",
-                    "map_block_stats", "map_traffic", "map_traffic_sums"}
-    assert code == -errno.EPERM
+                    "map_block_stats", "map_traffic", "map_traffic_sums", "map_listeners",
+                    "prog_pick"}
+    assert codes == [-errno.EPERM] * 2
 
 
 def hold(directory):
@@ -236,10 +244,11 @@ def fates(targets):
 @pytest.mark.parametrize("listen", [[], ["--listen", "0.0.0.0:0", "--listen", "[::]:0"]],
                          ids=["loopback", "wildcard"])
 def test_relay_does_not_connect_to_itself(bed, policy, listen):
-    """The client uses each address that leads to the relay: one reset, and no loop.
+    """The client uses each address that leads to the relay: it is refused, or reset if it was
+    redirected to itself, and there is no loop.
 
-    To see it fail: take getsockname() for the destination in origdst_get() when there is no
-    record.
+    To see it fail: do not return PICK_RESET in pick_run(), and take getsockname() for the
+    destination in origdst_get() when there is no record.
     """
     bed.load(*policy)
     relay = bed.start_relay(*listen)
@@ -250,7 +259,9 @@ def test_relay_does_not_connect_to_itself(bed, policy, listen):
         targets += [("127.9.9.9", port), (CLIENT, port), (f"::ffff:{CLIENT}", port),
                     (CLIENT6, port6)]
     for place in (bed.client, bed.bystander, bed.relay_place):
-        assert bed.run_in(as_user, fates, targets, place=place) == [wire.RESET] * len(targets)
+        seen = bed.run_in(as_user, fates, targets, place=place)
+        expected = {wire.REFUSED, wire.RESET} if place == bed.client else {wire.REFUSED}
+        assert set(seen) <= expected, place
     host.wait_until(bed.pins.at_rest, "nothing is left")
     assert len(relay.connections()) <= 3 * 2 * len(targets), "it went round"
     assert bed.visit(bed.listen()).relayed
@@ -263,16 +274,16 @@ def test_relays_do_not_connect_to_each_other(proxied):
     proxied.load("--include-loopback")
     newer = proxied.start_relay()
     targets = [older.address, host6.relay_address(older), newer.address]
-    assert proxied.run_in(as_user, fates, targets) == [wire.RESET] * 3
+    assert proxied.run_in(as_user, fates, targets) == [wire.RESET, wire.RESET, wire.REFUSED]
     assert len(older.connections() + newer.connections()) <= 2 * len(targets)
     assert proxied.visit(proxied.listen()).relayed
 
 
 def test_direct_connections_in_masses(proxied):
-    """Each is reset, causes no upstream connection, and others are served afterwards. To see it
-    fail: as above."""
+    """Each is refused, and others are served afterwards. To see it fail: do not return PICK_RESET
+    in pick_run()."""
     before = proxied.relay.descriptors_at_rest()
-    assert set(proxied.run_in(as_user, fates, [proxied.relay.address] * 500)) == {wire.RESET}
+    assert set(proxied.run_in(as_user, fates, [proxied.relay.address] * 500)) == {wire.REFUSED}
     assert proxied.visit(proxied.listen()).relayed
     host.wait_until(lambda: proxied.relay.descriptors() <= before + 8, "descriptors come back")
 

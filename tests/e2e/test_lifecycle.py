@@ -124,7 +124,7 @@ def test_relay_starts_again_after_a_crash(proxied):
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_crash_with_live_connections_resets_them(proxied, half_closed):
     """A part must not look like the whole. To see it fail: remove sock_abort_on_close() from
-    inherit_options(), or from prepare_upstream()."""
+    sock_prepare()."""
     client, server = proxied.pair()
     wire.exchange(client, server)
     if half_closed:

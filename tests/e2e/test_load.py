@@ -3,6 +3,7 @@
 
 import json
 import re
+import struct
 import subprocess
 import time
 
@@ -15,16 +16,18 @@ from maps import attached, bpftool, load_connect4
 MAPS = ["map_allow_0", "map_allow_1", "map_block", "map_block_0", "map_block_1", "map_block_stats",
         "map_block_texts", "map_block_tries", "map_capture", "map_cgroup_bits", "map_clients",
         "map_config", "map_events", "map_failed", "map_flows", "map_interest", "map_listeners",
-        "map_loads", "map_marks", "map_observed", "map_observed_slots", "map_policy", "map_ports",
-        "map_rule_stats", "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts",
-        "map_sets", "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed",
-        "map_sweep", "map_targets", "map_traffic", "map_traffic_sums", "map_udp",
+        "map_loads", "map_marks", "map_observed", "map_observed_slots", "map_pairs", "map_pending",
+        "map_policy", "map_ports", "map_ring_owners", "map_rings", "map_rule_stats",
+        "map_rule_texts", "map_rules", "map_rules_active", "map_set_texts", "map_sets",
+        "map_sets_active", "map_shares", "map_socks", "map_stats", "map_strayed", "map_sweep",
+        "map_targets", "map_traffic", "map_traffic_sums", "map_udp", "map_verdicts",
         "map_watch_rings"]
+RINGS = [f"ring_{number}" for number in range(32)]  # TPROXY_RINGS_MAX
 SCOPE_HOOKS = ["connect4", "connect6", "getpeer4", "getpeer6", "release", "sockops"]
 RELAY_HOOKS = ["sockops", "sockopt", "sweep"]
 UDP_HOOKS = ["egress", "sendmsg4", "sendmsg6"]  # attached only while a rule is about UDP
 BLOCK_HOOKS = ["block_in", "block_out"]  # only while the block list has entries
-PINNED_ONLY = ["sweep_now", "xdp", *UDP_HOOKS, *BLOCK_HOOKS]
+PINNED_ONLY = ["pick", "sweep_now", "xdp", *UDP_HOOKS, *BLOCK_HOOKS]
 HOOKS = sorted({*SCOPE_HOOKS, *RELAY_HOOKS})
 
 
@@ -61,6 +64,7 @@ def test_pins_and_links(bed):
     assert [name for name in names if name.startswith("map_")] == MAPS
     assert [name for name in names if name.startswith("prog_")] == [
         f"prog_{hook}" for hook in sorted([*HOOKS, *PINNED_ONLY])]
+    assert sorted(RINGS) == [name for name in names if name.startswith("ring_")]
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert links(bed.pins, bed.relay_cgroup) == RELAY_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
@@ -81,8 +85,12 @@ def test_only_the_relays_group_may_write_and_only_what_it_needs(bed):
         return info.st_uid, info.st_gid, info.st_mode & 0o777
 
     writable = {name for name in bed.pins.names() if access(name)[2] & 0o020}
-    assert writable == {"map_config", "map_events", "map_failed", "map_marks"}
-    assert access("map_config") == (0, programs.RELAY_GID, 0o660)
+    # map_pending is frozen: nobody writes to it, but the kernel maps it for those only who might.
+    assert writable == {"map_config", "map_events", "map_failed", "map_marks", "map_pairs",
+                        "map_pending", "map_ring_owners", "map_verdicts", *RINGS}
+    assert access("map_config") == access("ring_31") == (0, programs.RELAY_GID, 0o660)
+    assert access("prog_pick") == (0, programs.RELAY_GID, 0o640)
+    assert access("prog_sockops") == (0, 0, 0o600)
     assert all(access(name)[2] & 0o007 == 0 for name in bed.pins.names())
 
 
@@ -142,9 +150,33 @@ def test_second_load_repairs(bed):
     assert links(bed.pins, bed.scope) == SCOPE_HOOKS
     assert len(attached(bed.scope)) == len(SCOPE_HOOKS)
     assert len(bed.pins.names()) == len([*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS,
-                                        *RELAY_HOOKS, "connections"])
+                                        *RELAY_HOOKS, *RINGS, "connections"])
     bed.start_relay()
     assert bed.visit(bed.listen()).relayed
+
+
+def ring_ids(bed):
+    """The ids of the maps that the pins of rings have, and those in the slots of map_rings."""
+    with bed.pins.open("map_rings") as slots:
+        return ([bpftool("map", "show", "pinned", bed.pins.path / name)["id"] for name in RINGS],
+                [struct.unpack("=I", slots.lookup(struct.pack("=I", ring)) or bytes(4))[0]
+                 for ring in range(len(RINGS))])
+
+
+def test_rings(bed):
+    """Each pin is of the ring in its slot, also after a pin or the slots were lost. Otherwise a
+    ring stays. To see it fail: keep a pin that is there without looking whose it is, or make new
+    rings at each load."""
+    bed.load()
+    pinned, used = first = ring_ids(bed)
+    assert pinned == used and len(set(pinned)) == len(RINGS)
+    (bed.pins.path / "ring_3").unlink()
+    bed.load()
+    assert ring_ids(bed) == first
+    (bed.pins.path / "map_rings").unlink()
+    bed.load()
+    pinned, used = ring_ids(bed)
+    assert pinned == used and not set(pinned) & set(first[0])
 
 
 def test_unload_is_idempotent(bed):
@@ -157,7 +189,7 @@ def test_unload_frees_maps_and_programs(bed):
     """I4. To see it fail: leave a pin behind, or a link attached."""
     bed.load()
     objects = [(kind, bpftool(kind, "show", "pinned", bed.pins.path / name)["id"])
-               for kind, prefix in (("map", "map_"), ("prog", "prog_"))
+               for kind, prefix in (("map", "map_"), ("map", "ring_"), ("prog", "prog_"))
                for name in bed.pins.names() if name.startswith(prefix)]
     bed.unload()
 
@@ -389,7 +421,7 @@ def test_failure_of_a_second_load_keeps_what_was_loaded(bed, foreign):
 
 
 def test_failure_of_a_second_load_gives_the_pins_back(bed, foreign):
-    """I7: it was to open them to another group. To see it fail: leave set_map_access() out of
+    """I7: it was to open them to another group. To see it fail: leave set_access() out of
     undo()."""
     bed.load()
 

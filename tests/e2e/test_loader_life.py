@@ -18,9 +18,10 @@ from clients import connecting
 import host
 import wire
 from maps import attached, bpftool
-from test_load import HOOKS, MAPS, PINNED_ONLY, RELAY_HOOKS, SCOPE_HOOKS, links
+from test_load import HOOKS, MAPS, PINNED_ONLY, RELAY_HOOKS, RINGS, SCOPE_HOOKS, links
 
-ALL_PINS = [*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS, *RELAY_HOOKS, "connections"]
+ALL_PINS = [*MAPS, *HOOKS, *PINNED_ONLY, *SCOPE_HOOKS, *RELAY_HOOKS, *RINGS,
+            "connections"]
 CLIENTS = 64
 LOADS = 5
 EVERY_STEP = os.environ.get("TPROXY_EVERY_STEP") == "1"
@@ -193,15 +194,17 @@ def steps_of(bed, options):
         counts[name] += 1
         command = re.match(r"BPF_(\w+)|(0x\w+)", args) if name == "bpf" else None
         if not command or command[1] not in READING:
-            kinds[name, command and command[0]].append((name, counts[name]))
+            # The rings are made in a loop: its first and last steps do.
+            ring = "/ring_" in args or args.startswith('"ring_')
+            kinds[name, command and command[0], ring].append((name, counts[name]))
     assert len(kinds) > 2 and sum(map(len, kinds.values())) > 20
     # The mode of the bpffs's root has a test of its own.
-    kinds.pop(("chmod", None), None)
+    kinds.pop(("chmod", None, False), None)
     if EVERY_STEP:
         return [step for steps in kinds.values() for step in steps]
-    return [step for steps in kinds.values()
+    return [step for (*_, ring), steps in kinds.items()
             for index, step in enumerate(steps)
-            if index % BETWEEN == 0 or index == len(steps) - 1]
+            if index == 0 or index == len(steps) - 1 or (index % BETWEEN == 0 and not ring)]
 
 
 def kill_at(bed, step, options):

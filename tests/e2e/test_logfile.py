@@ -293,6 +293,7 @@ def test_flood_of_direct_connections(loaded, form):
 
     Fails if is_left_out() returns false.
     """
+    loaded.accept_strangers()
     relay = loaded.start_relay("--connection-log", form, verbose=False)
     loaded.run_in(direct, relay.address, 300, place=loaded.bystander)
     host.wait_until(lambda: counter(relay, r"no recorded destination: (\d+)") == 300, "counted")

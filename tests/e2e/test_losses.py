@@ -234,7 +234,7 @@ def timers(address):
 
 def test_keepalive_towards_servers(proxied):
     """A server whose host has vanished must not hold a connection for the idle timeout (an hour by
-    default). Ensured by prepare_upstream(), which sets SO_KEEPALIVE."""
+    default). Ensured by tuning_set_keepidle()."""
     listener = proxied.listen()
     client, server = proxied.pair(listener)
     wire.exchange(client, server)

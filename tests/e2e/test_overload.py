@@ -568,6 +568,7 @@ def test_flood_of_those_who_are_not_redirected(loaded, how):
     Fails if on_accept_grace() accepts all clients in one go: the relay is blocked as long as the
     flood lasts.
     """
+    loaded.accept_strangers()
     relay = loaded.start_relay("--workers", 1, "--drain-timeout", "20s")
     client, server = loaded.pair()
     floods = [loaded.task(knock, relay.address, place=loaded.bystander) for _ in range(3)]

@@ -34,7 +34,7 @@ def make_map(path):
 
 
 @pytest.mark.parametrize("name", ["map_policy", "map_socks", "prog_connect4", "prog_sweep_now",
-                                  "link_connect4_1"])
+                                  "link_connect4_1", "ring_0"])
 @pytest.mark.parametrize("make", [make_map, lambda path: maps.load_connect4(path, 1)],
                          ids=["map", "program"])
 def test_names_of_ours_on_what_is_not(bed, ctl, name, make):
@@ -71,7 +71,8 @@ def test_unload_removes_only_our_names(bed):
     To see it fail: remove all that begins with map_, prog_ or link_.
     """
     theirs = ["link_connect4_", "link_connect4_01", "link_connect4_0x1", "link_connect4_1_new",
-              "link_other_1", "map_of_another", "map_policy2", "prog_connect", "prog_connect4_old"]
+              "link_other_1", "map_of_another", "map_policy2", "prog_connect", "prog_connect4_old",
+              "ring_", "ring_01", "ring_32"]
     bed.load()
     for name in theirs:
         make_map(bed.pins.path / name)

@@ -199,6 +199,7 @@ def test_each_port_is_known_for_the_relay(loaded):
     To see it fail: let port_is_relays() check the first one only.
     """
     loaded.load("--include-loopback")
+    loaded.accept_strangers()
     relay = loaded.start_relay("--workers", 2, "--listeners", 3)
     for port in ports(loaded.pins):
         assert loaded.run_in(wire.fate, ("127.0.0.1", port)) == wire.RESET

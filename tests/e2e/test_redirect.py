@@ -239,6 +239,7 @@ def test_refused_is_the_errno_of_a_nonblocking_connect_too(bed):
 def test_direct_connection_to_the_relay_is_reset(bed, who, address, policy):
     """I3. To see it fail: let the relay connect to the address at which it was reached."""
     bed.load(*policy)
+    bed.accept_strangers()
     bed.start_relay("--listen", "0.0.0.0:0")
     target = address, bed.relay.address[1]
     assert bed.run_in(wire.fate, target, place=getattr(bed, who)) == wire.RESET

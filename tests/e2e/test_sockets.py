@@ -503,6 +503,7 @@ def test_the_relays_own_address_is_reset(bed, policy):
     connects to itself, resets both connections. To see it fail: let the relay connect to the
     address at which it was reached, or do not call is_our_listener() for the destination."""
     bed.load(*policy)
+    bed.accept_strangers()
     relay = bed.start_relay("--listen", "0.0.0.0:0", "--listen", "[::]:0")
     others = (CLIENT6, f"::ffff:{CLIENT}", *(["::ffff:127.9.9.9"] if policy else []))
     for address in ("::1", CLIENT6, "::ffff:127.0.0.1", f"::ffff:{CLIENT}", "::ffff:127.9.9.9"):

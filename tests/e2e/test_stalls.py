@@ -90,7 +90,7 @@ def test_request(proxied, writes, options):
 
     Fails if acknowledge() in pump.c does nothing: half of the exchanges or more take 40 ms.
     Exchanges that begin with a few bytes also fail if ack_owe() does nothing, and those of a client
-    without Nagle's algorithm if session_new() does not set pump::nagle.
+    without Nagle's algorithm if opening_new_session() does not set pump::nagle.
     """
     listener = proxied.listen()
     proxied.task(serve, listener, sum(writes), place=proxied.server)
@@ -103,7 +103,7 @@ def test_request(proxied, writes, options):
 
 def test_answer_by_several_writes(proxied):
     """The server's sockets have no Nagle's algorithm. Fails without TCP_NODELAY in
-    inherit_options(): the relay's sockets have it then."""
+    client_sock_prepare(): the relay's sockets have it then."""
     listener = proxied.listen()
     proxied.task(serve, listener, 100, 25, 25, 50, place=proxied.server)
     tries = []
@@ -117,7 +117,7 @@ def test_window_made_small(proxied, size):
     """SO_RCVBUF is set after connect(), when the first window was large. Without a relay this
     takes 0.1 s.
 
-    Fails without TCP_MAXSEG in inherit_options(): each 100 kB take a second or more with 8 KiB.
+    Fails without TCP_MAXSEG in client_sock_prepare(): each 100 kB take a second or more with 8 KiB.
     """
     def taken():
         client, server = proxied.pair()

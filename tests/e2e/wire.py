@@ -17,6 +17,7 @@ TIMEOUT = 20.0
 
 EOF = "eof"
 RESET = "reset"
+REFUSED = "refused"
 
 ESTABLISHED, SYN_SENT = "01", "02"
 SO_COOKIE = 57
@@ -128,14 +129,16 @@ def tcp_states(address):
 
 
 def fate(address, data=b""):
-    """Connects, sends data, and returns how the connection ends. The reset may come so soon that
-    connect() fails."""
+    """Connects, sends data, and returns how the connection ends, or REFUSED. A reset may come so
+    soon that connect() fails."""
     try:
         with connect(address) as sock:
             sock.sendall(data)
             return ended_by(sock)
     except (ConnectionResetError, BrokenPipeError):
         return RESET
+    except ConnectionRefusedError:
+        return REFUSED
 
 
 def exchange(one, other, data=b"tproxy"):

@@ -89,6 +89,13 @@ static void check_upstream(const struct tproxy_rules *rules, const char *name, i
 	require(rules_find_upstream(rules, id));
 }
 
+/* Only a redirect says when connect() succeeds, by one word. */
+static void check_flags(int action, uint32_t flags)
+{
+	require(!flags || flags == TPROXY_RULE_HONEST || flags == TPROXY_RULE_EAGER);
+	require(!flags || action == TPROXY_RULE_REDIRECT);
+}
+
 static void check_row(const struct rules_compiled *c, const struct tproxy_rule *row)
 {
 	const struct tproxy_rules *rules = &c->rules;
@@ -102,6 +109,7 @@ static void check_row(const struct rules_compiled *c, const struct tproxy_rule *
 		check_upstream(rules, c->list[row->group].upstream, row->action, row->upstream);
 	else
 		require(!row->upstream);
+	check_flags(row->action, row->flags);
 	require(row->protocol == IPPROTO_TCP || rules->needs & TPROXY_NEEDS_UDP);
 	if (row->conditions & TPROXY_RULE_SET)
 		require(row->set < c->n_sets && rules->needs & TPROXY_NEEDS_SETS);
@@ -139,6 +147,7 @@ static void check_rows(const struct rules_compiled *c)
 	}
 	require(row == c->rules.n_rows);
 	check_text(c->by_default.text);
+	check_flags(c->rules.default_action, c->rules.default_flags);
 	check_upstream(&c->rules, c->by_default.upstream, c->rules.default_action,
 		       c->rules.default_upstream);
 }

@@ -78,7 +78,7 @@ static void turn(struct fixture *f)
 	}
 }
 
-static void start(struct fixture *f)
+static inline void start(struct fixture *f)
 {
 	struct sockaddr_in addr;
 	union sockaddr_any peer;

@@ -80,6 +80,16 @@ static void names_are_found(void **state)
 		assert_ptr_equal(pinned_map_by_name(pinned_maps[i].name), &pinned_maps[i]);
 	for (i = 0; i < _HOOK_MAX; i++)
 		assert_ptr_equal(hook_by_name(hooks[i].name), &hooks[i]);
+	assert_ptr_equal(pinned_map_of_pin("ring_0"), &pinned_ring);
+	assert_ptr_equal(pinned_map_of_pin("ring_31"), &pinned_ring);
+	assert_null(pinned_map_of_pin("ring_32"));
+	assert_null(pinned_map_of_pin("ring_01"));
+	assert_null(pinned_map_of_pin("ring_"));
+	assert_null(pinned_map_by_name("ring_0"));
+	assert_ptr_equal(hook_of_program("prog_connect4"), &hooks[HOOK_CONNECT4]);
+	assert_ptr_equal(hook_of_program("prog_sweep_now_new"), &hooks[HOOK_SWEEP_NOW]);
+	assert_null(hook_of_program("connect4"));
+	assert_null(hook_of_program("prog_connect4_old"));
 	assert_null(pinned_map_by_name("map_"));
 	assert_null(hook_by_name("connect"));
 }

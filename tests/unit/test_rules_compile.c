@@ -71,6 +71,30 @@ static void test_rows(void **state)
 	assert_false(compiled.has_observe);
 }
 
+/* To see it fail: give the rows of exceptions the flags too, or leave out the default's. */
+static void test_connect(void **state)
+{
+	const struct tproxy_rule *rows = compiled.rules.rows;
+
+	must_compile("redirect honest port 1, 2 unless uid 0\n"
+		     "redirect eager via a port 3\n"
+		     "redirect port 4\n"
+		     "default redirect honest");
+	assert_int_equal(rows[0].action, TPROXY_RULE_SKIP);
+	assert_int_equal(rows[0].flags, 0);
+	assert_int_equal(rows[1].flags, TPROXY_RULE_HONEST);
+	assert_int_equal(rows[2].flags, TPROXY_RULE_HONEST);
+	assert_int_equal(rows[3].flags, TPROXY_RULE_EAGER);
+	assert_int_equal(rows[4].flags, 0);
+	assert_int_equal(compiled.rules.default_flags, TPROXY_RULE_HONEST);
+	finish(NULL);
+	must_compile("default redirect eager");
+	assert_int_equal(compiled.rules.default_flags, TPROXY_RULE_EAGER);
+	finish(NULL);
+	must_compile("redirect port 1");
+	assert_int_equal(compiled.rules.default_flags, 0);
+}
+
 /* To see it fail: give the rows of exceptions the upstream too, or leave out the default's. */
 static void test_via(void **state)
 {
@@ -236,6 +260,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_rows, finish),
+		cmocka_unit_test_teardown(test_connect, finish),
 		cmocka_unit_test_teardown(test_via, finish),
 		cmocka_unit_test_teardown(test_empty, finish),
 		cmocka_unit_test_teardown(test_sets, finish),

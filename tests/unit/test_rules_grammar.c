@@ -101,6 +101,25 @@ static void test_file(void **state)
 	assert_int_equal(messages.n_notes, 0);
 }
 
+/* To see it fail: take the word anywhere in the rule, or keep it with another action. */
+static void test_connect_words(void **state)
+{
+	must_parse("redirect honest\n"
+		   "redirect eager via honest port 80\n"
+		   "redirect via eager port 81\n"
+		   "default redirect honest via a");
+	assert_int_equal(parsed.rules[0].flags, TPROXY_RULE_HONEST);
+	assert_int_equal(parsed.rules[1].flags, TPROXY_RULE_EAGER);
+	assert_string_equal(parsed.rules[1].upstream, "honest");
+	assert_string_equal(parsed.rules[1].text, "redirect eager via honest port 80");
+	assert_int_equal(parsed.rules[2].flags, 0);
+	assert_int_equal(parsed.by_default.flags, TPROXY_RULE_HONEST);
+	assert_string_equal(parsed.by_default.upstream, "a");
+	finish(NULL);
+	must_parse("default redirect eager");
+	assert_int_equal(parsed.by_default.flags, TPROXY_RULE_EAGER);
+}
+
 static void test_small(void **state)
 {
 	static const char *const texts[] = {
@@ -212,6 +231,15 @@ static const struct {
 	{ "default direct via squid", 1, 16, "expected \"via\" with redirect only" },
 	{ "default redirect via", 1, 21, "expected the name of an upstream" },
 	{ "default redirect via a via b", 1, 24, "a default has no conditions" },
+	{ "redirect honest eager", 1, 17, "expected \"honest\" or \"eager\", one of them" },
+	{ "redirect port 80 honest", 1, 18, "directly after \"redirect\"" },
+	{ "redirect via a eager", 1, 16, "directly after \"redirect\"" },
+	{ "direct honest", 1, 8, "directly after \"redirect\"" },
+	{ "refuse EACCES eager", 1, 15, "directly after \"redirect\"" },
+	{ "redirect honestly", 1, 10, "expected a condition" },
+	{ "default direct honest", 1, 16, "directly after \"redirect\"" },
+	{ "default redirect via a honest", 1, 24, "directly after \"redirect\"" },
+	{ "default redirect eager honest", 1, 24, "directly after \"redirect\"" },
 	{ "direct name", 1, 12, "expected the name of a rule" },
 	{ "direct name a/b", 1, 13, "expected the name of a rule" },
 	{ "direct name abcdefghijabcdefghijabcdefghijab", 1, 13, "at most 31" },
@@ -446,6 +474,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_file, finish),
+		cmocka_unit_test_teardown(test_connect_words, finish),
 		cmocka_unit_test_teardown(test_small, finish),
 		cmocka_unit_test_teardown(test_errors, finish),
 		cmocka_unit_test_teardown(test_many_errors, finish),

@@ -356,10 +356,10 @@ static void test_an_end_resumes_listeners_later(void **state)
 	start(f);
 	fd = listen_on(&addr);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	listener_init(l, &worker.listening, AF_INET, &fd, 1);
+	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1 }, 1);
 	/* Its upstream socket needs no mark. */
-	l->exempt = true;
-	l->since_exempt_check = 1;
+	l->spare.exempt = true;
+	l->spare.since_exempt_check = 1;
 	assert_int_equal(connect(other, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	event_base_loop(worker.env.base, EVLOOP_NONBLOCK);
 	assert_true(l->paused);
@@ -427,7 +427,7 @@ static void (*worker_on_end)(struct session_env *env);
 
 static void on_end_exempt(struct session_env *env)
 {
-	worker.listeners[0].since_exempt_check = 1;
+	worker.listeners[0].spare.since_exempt_check = 1;
 	worker_on_end(env);
 }
 
@@ -450,9 +450,9 @@ static void test_a_burst_takes_turns(void **state)
 		clients[i] = socket(AF_INET, SOCK_STREAM, 0);
 		assert_int_equal(connect(clients[i], (struct sockaddr *)&addr, sizeof(addr)), 0);
 	}
-	listener_init(l, &worker.listening, AF_INET, &fd, 1);
-	l->exempt = true;
-	l->since_exempt_check = 1;
+	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1 }, 1);
+	l->spare.exempt = true;
+	l->spare.since_exempt_check = 1;
 	worker_on_end = worker.env.on_end;
 	worker.env.on_end = on_end_exempt;
 	event_base_loop(worker.env.base, EVLOOP_ONCE);

@@ -1,0 +1,745 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Tests sessions whose client's connect() is pending: proxy/session/join.c, joining.c and
+ * opening_pending.c. The clients are real: their SYNs go to a sink, which swallows them, and the
+ * session joins them by simultaneous open. The kernel half is not there: pending_state() below
+ * looks at the client's socket in place of the slot, and a client that gets an answer does not see
+ * it.
+ */
+#include <bpf/bpf.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/syscall.h>
+
+#include "environment.h"
+#include "session/join.h"
+#include "session/naming.h"
+#include "session/opening_pending.h"
+#include "upstreams.h"
+
+/* The slot of the client. */
+static struct {
+	int client; /* its socket: the slot follows it */
+	bool gone;  /* the client has given up */
+	bool mute;  /* the slot does not say that the client is established */
+	enum tproxy_answer answer;
+	int answers;
+} slot;
+
+static const struct pending pending = { .slot = 5, .generation = 9 };
+
+static int tcp_state(int fd)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, SOL_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_state : TCP_CLOSE;
+}
+
+/* These replace the functions of proxy/kernel/pending.c. */
+enum pending_state pending_state(const struct pending_maps *maps, const struct pending *p)
+{
+	int state = tcp_state(slot.client);
+
+	if (p->slot != pending.slot || p->generation != pending.generation || slot.gone)
+		return PENDING_GONE;
+	return !slot.mute && (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT)
+		       ? PENDING_ESTABLISHED
+		       : PENDING_WAITS;
+}
+
+void pending_answer(const struct pending_maps *maps, const struct pending *p,
+		    enum tproxy_answer answer)
+{
+	assert_int_equal(p->slot, pending.slot);
+	assert_int_equal(p->generation, pending.generation);
+	slot.answer = answer;
+	slot.answers++;
+}
+
+/* Replaces that of libbpf: counts what is noted in map_failed, and marks. */
+static int noted;
+
+int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
+{
+	noted++;
+	return 0;
+}
+
+static struct sockaddr_in relay_addr, client_addr;
+static int relay_sink, silent_sink; /* silent_sink: a server that does not answer */
+static struct sockaddr_in silent_addr;
+static bool slow_server;       /* connect() to the server takes until the next event */
+static int join_connect_error; /* of connect() to the client, or 0 */
+
+int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+	const struct sockaddr_in *in = addr.__sockaddr_in__;
+	static bool begun;
+	int r;
+
+	if (join_connect_error && in->sin_port == client_addr.sin_port) {
+		errno = join_connect_error;
+		return -1;
+	}
+	if (slow_server && begun && in->sin_port == server_addr.sin_port) {
+		begun = false;
+		errno = EALREADY;
+		return -1;
+	}
+	r = (int)syscall(SYS_connect, fd, in, len);
+	if (slow_server && in->sin_port == server_addr.sin_port) {
+		begun = true;
+		errno = EINPROGRESS;
+		return -1;
+	}
+	return r;
+}
+
+/* Makes a socket that swallows SYNs. */
+static int make_sink(struct sockaddr_in *addr)
+{
+	const int on = 1, ttl = 255;
+	socklen_t len = sizeof(*addr);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*addr = (struct sockaddr_in){ .sin_family = AF_INET,
+				      .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)addr, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)addr, &len), 0);
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_MINTTL, &ttl, sizeof(ttl)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	return fd;
+}
+
+static int setup_pending(void **state)
+{
+	int r = setup(state);
+
+	memset(&slot, 0, sizeof(slot));
+	slot.client = -1;
+	noted = join_connect_error = 0;
+	slow_server = false;
+	join_limit_ms = 3000;
+	relay_sink = make_sink(&relay_addr);
+	silent_sink = make_sink(&silent_addr);
+	env.exempt = true;
+	env.pending = (const struct pending_maps *)&slot;
+	env.marks.error_memory_ms = 1000;
+	return r;
+}
+
+static int teardown_pending(void **state)
+{
+	int r;
+
+	assert_int_equal(env.joins.n, 0);
+	r = teardown(state);
+	upstreams_unref(env.upstreams);
+	close(relay_sink);
+	close(silent_sink);
+	return r;
+}
+
+static void set_endpoint(struct tproxy_endpoint *ep, const struct sockaddr_in *addr)
+{
+	union sockaddr_any any = { .in = *addr };
+
+	marks_address(ep->addr, &any);
+	ep->port = ntohs(addr->sin_port);
+}
+
+static struct tproxy_conn conn; /* of the next client */
+
+/* A client connects to dst, its SYN is swallowed, and the relay gets to know. */
+static void call(struct fixture *f, const struct sockaddr_in *dst)
+{
+	socklen_t len = sizeof(client_addr);
+	int upstream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	slot.client = f->client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(connect(f->client, (struct sockaddr *)&relay_addr, sizeof(relay_addr)),
+			 -1);
+	assert_int_equal(errno, EINPROGRESS);
+	getsockname(f->client, (struct sockaddr *)&client_addr, &len);
+	set_endpoint(&conn.src, &client_addr);
+	set_endpoint(&conn.dst, dst);
+	set_endpoint(&conn.relay, &relay_addr);
+	conn.started_ns = monotonic_kernel_ns() - 500 * 1000000;
+	sock_prepare(upstream);
+	note_start();
+	session_create_pending(&env, &pending, &conn, upstream);
+	conn = (struct tproxy_conn){};
+}
+
+static void accept_server(struct fixture *f)
+{
+	fcntl(f->server_listener, F_SETFL, O_NONBLOCK);
+	f->server = accept(f->server_listener, NULL, NULL);
+	assert_true(f->server >= 0);
+}
+
+static uint64_t honest(enum honest_count count)
+{
+	return atomic_load(&env.stats.honest[count]);
+}
+
+static void assert_answer(enum tproxy_answer answer)
+{
+	assert_int_equal(slot.answer, answer);
+	assert_int_equal(slot.answers, answer != TPROXY_ANSWER_NONE);
+}
+
+/* The client still waits: nobody has accepted or reset it. */
+static void assert_waits(struct fixture *f)
+{
+	assert_int_equal(tcp_state(f->client), TCP_SYN_SENT);
+}
+
+static void close_both(struct fixture *f)
+{
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
+}
+
+static void assert_relays(struct fixture *f)
+{
+	assert_answer(TPROXY_ANSWER_TAKEN);
+	assert_int_equal(honest(HONEST_JOINED), 1);
+	assert_int_equal(atomic_load(&env.stats.accepted), 1);
+	assert_false(session_pending_known(&env, &pending));
+	say(f, f->client, f->server, "request");
+	say(f, f->server, f->client, "answer");
+}
+
+/*
+ * The destination answers at once. To see it fail: do not set half::pump in joining_take_client(),
+ * or leave out the answer.
+ */
+static void test_joined(void **state)
+{
+	struct fixture *f = *state;
+
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_relays(f);
+	shutdown(f->client, SHUT_WR);
+	turn(f);
+	assert_end(f->server);
+	close(TAKE_FD(f->server));
+	turn(f);
+	assert_end(f->client);
+	assert_int_equal(closed(f, CLOSE_DONE), 1);
+}
+
+/* The destination answers later. To see it fail: leave out half_stop() in joining_start(). */
+static void test_joined_later(void **state)
+{
+	struct fixture *f = *state;
+
+	slow_server = true;
+	call(f, &server_addr);
+	assert_true(session_pending_known(&env, &pending));
+	assert_answer(TPROXY_ANSWER_NONE);
+	assert_waits(f);
+	turn(f);
+	accept_server(f);
+	assert_relays(f);
+	close_both(f);
+}
+
+/*
+ * The socket that was made before is the client's, and it is used once. To see it fail: leave out
+ * TAKE_FD() in take_socket(), or make a socket there each time.
+ */
+static void test_joined_by_prepared_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct session *s;
+	int fd;
+
+	join_prepare(&env.joins, AF_INET, &env.marks, env.exempt);
+	fd = env.joins.spares[TPROXY_INET].fd;
+	join_prepare(&env.joins, AF_INET, &env.marks, env.exempt);
+	assert_int_equal(env.joins.spares[TPROXY_INET].fd, fd);
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_relays(f);
+	s = TAILQ_FIRST(&env.sessions);
+	assert_int_equal(s->c2s.pump.src_fd, fd);
+	assert_int_equal(env.joins.spares[TPROXY_INET].fd, -1);
+	close_both(f);
+}
+
+/*
+ * A prepared socket without a mark is not used once this process has left the relay cgroup. To see
+ * it fail: do not look at spares[].exempt in take_socket().
+ */
+static void test_prepared_without_mark(void **state)
+{
+	struct fixture *f = *state;
+
+	join_prepare(&env.joins, AF_INET, &env.marks, /* exempt= */ true);
+	env.exempt = false;
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_int_equal(noted, 1); /* the mark */
+	assert_relays(f);
+	close_both(f);
+}
+
+/*
+ * connect() itself tells the client: no reset, and nothing is noted for the next client. To see it
+ * fail: return false in joining_tells().
+ */
+static void test_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	close(f->server_listener);
+	f->server_listener = -1;
+	call(f, &server_addr);
+	turn(f);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_waits(f);
+	assert_int_equal(closed(f, CLOSE_CONNECT_FAILED), 1);
+	assert_int_equal(honest(HONEST_REFUSED), 1);
+	assert_int_equal(noted, 0);
+}
+
+/*
+ * The client gets ECONNREFUSED in place of EHOSTUNREACH, so the error is noted. To see it fail:
+ * return s->join in joining_tells().
+ */
+static void test_unknown_upstream(void **state)
+{
+	struct fixture *f = *state;
+
+	conn.upstream = 0x1234;
+	call(f, &server_addr);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_waits(f);
+	assert_int_equal(closed(f, CLOSE_UNKNOWN_UPSTREAM), 1);
+	assert_int_equal(noted, 1);
+}
+
+/* To see it fail: answer FAILED in joining_settle(). The time is that of connect(). */
+static void test_timed_out(void **state)
+{
+	struct fixture *f = *state;
+
+	env.connecting.timeout_ms = 50;
+	call(f, &silent_addr);
+	assert_true(TAILQ_FIRST(&env.sessions)->started_ms + 400 < monotonic_coarse_ms());
+	wait_ms(f, 150);
+	assert_answer(TPROXY_ANSWER_TIMED_OUT);
+	assert_waits(f);
+	assert_int_equal(closed(f, CLOSE_CONNECT_TIMEOUT), 1);
+	assert_int_equal(honest(HONEST_TIMED_OUT), 1);
+	assert_int_equal(noted, 0);
+}
+
+/* The event may come twice. To see it fail: do nothing in session_pending_gone(). */
+static void test_cancelled_by_event(void **state)
+{
+	struct fixture *f = *state;
+	const struct pending other = { .slot = pending.slot, .generation = 8 };
+
+	call(f, &silent_addr);
+	session_pending_gone(&env, &other);
+	assert_false(session_pending_known(&env, &other));
+	assert_true(session_pending_known(&env, &pending));
+	session_pending_gone(&env, &pending);
+	session_pending_gone(&env, &pending);
+	assert_answer(TPROXY_ANSWER_NONE);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+	assert_int_equal(honest(HONEST_CANCELLED), 1);
+	assert_int_equal(noted, 0);
+}
+
+/* The event is lost. To see it fail: do not look at session::join in session_probe(). */
+static void test_cancelled_by_probe(void **state)
+{
+	struct fixture *f = *state;
+
+	call(f, &silent_addr);
+	wait_ms(f, 5);
+	assert_true(session_pending_known(&env, &pending));
+	slot.gone = true;
+	wait_ms(f, 20);
+	assert_answer(TPROXY_ANSWER_NONE);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+}
+
+/*
+ * The client gives up just before it would be joined: its address is not connected to. To see it
+ * fail: leave out join_client_is_gone() in join_begin().
+ */
+static void test_gone_before_join(void **state)
+{
+	struct fixture *f = *state;
+
+	slow_server = true;
+	call(f, &server_addr);
+	slot.gone = true;
+	turn(f);
+	accept_server(f);
+	assert_waits(f);
+	assert_reset(f->server);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+}
+
+/* No socket is at the client's address, and the slot says so a moment later, or never. */
+static void test_join_is_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	slow_server = true;
+	call(f, &server_addr);
+	close(TAKE_FD(f->client));
+	slot.client = -1;
+	turn(f);
+	accept_server(f);
+	assert_reset(f->server);
+	assert_answer(TPROXY_ANSWER_ACCEPT);
+	assert_int_equal(honest(HONEST_ACCEPTED_JOIN), 1);
+}
+
+/*
+ * Another socket has the client's address by then. No byte passes, and it is reset. To see it fail:
+ * return PENDING_ESTABLISHED in place of looking at slot.mute.
+ */
+static void test_another_client(void **state)
+{
+	struct fixture *f = *state;
+
+	slow_server = slot.mute = true;
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_int_equal(tcp_state(f->client), TCP_ESTABLISHED);
+	assert_int_equal(send(f->server, "secret", 6, 0), 6);
+	assert_int_equal(send(f->client, "mine", 4, 0), 4);
+	turn(f);
+	assert_open(f->client);
+	assert_open(f->server);
+	slot.gone = true;
+	wait_ms(f, 150);
+	assert_reset(f->client);
+	assert_reset(f->server);
+	assert_answer(TPROXY_ANSWER_NONE);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+	assert_int_equal(atomic_load(&env.stats.bytes_up) + atomic_load(&env.stats.bytes_down), 0);
+}
+
+/* The slot says established a moment after our end. To see it fail: do not wait() in look(). */
+static void test_established_later(void **state)
+{
+	struct fixture *f = *state;
+
+	slot.mute = true;
+	call(f, &server_addr);
+	turn(f);
+	assert_answer(TPROXY_ANSWER_NONE);
+	slot.mute = false;
+	wait_ms(f, 150);
+	accept_server(f);
+	assert_relays(f);
+	close_both(f);
+}
+
+/* The slot never says so. The session ends without a reason: the client is accepted instead. */
+static void test_never_established(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	slot.mute = true;
+	join_limit_ms = 30;
+	call(f, &server_addr);
+	wait_ms(f, 250);
+	assert_answer(TPROXY_ANSWER_ACCEPT);
+	assert_int_equal(honest(HONEST_ACCEPTED_JOIN), 1);
+	assert_int_equal(atomic_load(&env.stats.accepted), 0);
+	for (i = 0; i < _CLOSE_REASON_MAX; i++)
+		assert_int_equal(closed(f, i), 0);
+}
+
+/* This host refuses the connect(). To see it fail: answer nothing in joining_accept_instead(). */
+static void test_cannot_join(void **state)
+{
+	struct fixture *f = *state;
+
+	join_connect_error = EADDRNOTAVAIL;
+	call(f, &server_addr);
+	assert_answer(TPROXY_ANSWER_ACCEPT);
+	assert_waits(f);
+	assert_int_equal(honest(HONEST_ACCEPTED_JOIN), 1);
+	accept_server(f);
+	assert_reset(f->server);
+}
+
+/* While the join waits, the client gives up. To see it fail: do not del the event in join_free(),
+ * with the address sanitizer. */
+static void test_gone_during_join(void **state)
+{
+	struct fixture *f = *state;
+
+	slot.mute = true;
+	call(f, &server_addr);
+	session_pending_gone(&env, &pending);
+	wait_ms(f, 20);
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+}
+
+/*
+ * The server has accepted, answered and reset before this thread looked: connect() succeeds, then
+ * come data and reset. To see it fail: leave out session::join in session_reset_by().
+ */
+static void test_reset_by_server_after_data(void **state)
+{
+	struct fixture *f = *state;
+	char got[8] = "";
+
+	slow_server = true;
+	call(f, &server_addr);
+	accept_server(f);
+	assert_int_equal(send(f->server, "413", 3, 0), 3);
+	reset(&f->server);
+	turn(f);
+	assert_answer(TPROXY_ANSWER_TAKEN);
+	assert_int_equal(recv(f->client, got, sizeof(got), MSG_DONTWAIT), 3);
+	assert_reset(f->client);
+	assert_int_equal(closed(f, CLOSE_RESET_BY_SERVER), 1);
+}
+
+/* The client's options reach the server's socket, though keepalive began before the client was
+ * there. To see it fail: leave out has_options(), or tuning_pass_options_of(). */
+static void test_options(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	slow_server = true;
+	env.keepidle_s = 300;
+	conn.keep_alive = 1;
+	conn.keep_idle_s = 77;
+	conn.keep_intvl_s = 7;
+	conn.keep_probes = 3;
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	fd = session_upstream_fd(TAILQ_FIRST(&env.sessions));
+	assert_int_equal(sock_get_tcp(fd, TCP_KEEPIDLE), 77);
+	assert_relays(f);
+	assert_int_equal(sock_get_tcp(fd, TCP_KEEPIDLE), 77);
+	close_both(f);
+}
+
+/* A client with options gets keepalive before an older session. To see it fail: do not look at
+ * has_keepalive in env_end_new(). */
+static void test_keepalive_before_older(void **state)
+{
+	struct fixture *f = *state;
+	const union sockaddr_any nobody = {};
+	struct session *older = opening_new_session(&env, -1, -1, &nobody);
+
+	assert_non_null(older);
+	note_start();
+	conn.keep_alive = 1;
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_relays(f);
+	assert_ptr_equal(env.oldest_new, older);
+	session_drop(older);
+	assert_null(env.oldest_new);
+	close_both(f);
+}
+
+static void test_cgroup_limit(void **state)
+{
+	struct fixture *f = *state;
+
+	shared.per_cgroup.max = 1;
+	assert_int_equal(quota_take(&shared.per_cgroup, 0), QUOTA_TAKEN);
+	call(f, &server_addr);
+	quota_give(&shared.per_cgroup, 0);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_int_equal(closed(f, CLOSE_CGROUP_LIMIT), 1);
+}
+
+/* --- names */
+
+static void use_names(enum upstream_type type)
+{
+	upstreams_conf.sniff = true;
+	upstreams_conf.n_sniff_ports = 1;
+	upstreams_conf.sniff_ports[0] = ntohs(server_addr.sin_port);
+	if (type == UPSTREAM_SOCKS5)
+		add_upstream("one", type, &server_addr)->send_name = true;
+	env.upstreams = make_upstreams(type == UPSTREAM_SOCKS5 ? "one" : "", NULL);
+}
+
+/* The upstream resolves the name, which the client tells only after connect(). To see it fail: do
+ * not look at session::name_decides in name_pending(). */
+static void test_name_decides(void **state)
+{
+	struct fixture *f = *state;
+
+	use_names(UPSTREAM_SOCKS5);
+	call(f, &server_addr);
+	assert_answer(TPROXY_ANSWER_ACCEPT);
+	assert_waits(f);
+	assert_int_equal(honest(HONEST_ACCEPTED_NAME), 1);
+	assert_true(TAILQ_EMPTY(&env.sessions));
+}
+
+/* The name is only for the log. To see it fail: do not set join::wants_name. */
+static void test_name_is_found_later(void **state)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+	struct fixture *f = *state;
+	struct session *s;
+
+	use_names(UPSTREAM_DIRECT);
+	call(f, &server_addr);
+	turn(f);
+	accept_server(f);
+	assert_answer(TPROXY_ANSWER_TAKEN);
+	say(f, f->client, f->server, request);
+	s = TAILQ_FIRST(&env.sessions);
+	assert_non_null(s->known);
+	assert_string_equal(s->known->text, "a.example");
+	close_both(f);
+}
+
+/* --- through an upstream */
+
+static void use_socks5(void)
+{
+	add_upstream("one", UPSTREAM_SOCKS5, &server_addr);
+	env.upstreams = make_upstreams("one", NULL);
+}
+
+/* The upstream answers the request for silent_addr with a code (RFC 1928). */
+static void answer_socks5(struct fixture *f, unsigned char code)
+{
+	const unsigned char answer[] = { 5, code, 0, 1, 0, 0, 0, 0, 0, 0 };
+	char request[32];
+
+	turn(f);
+	accept_server(f);
+	assert_int_equal(recv(f->server, request, sizeof(request), MSG_DONTWAIT), 3);
+	assert_int_equal(send(f->server, "\5\0", 2, 0), 2);
+	turn(f);
+	assert_int_equal(recv(f->server, request, sizeof(request), MSG_DONTWAIT), 10);
+	assert_waits(f);
+	assert_answer(TPROXY_ANSWER_NONE);
+	assert_int_equal(send(f->server, answer, sizeof(answer), 0), sizeof(answer));
+	turn(f);
+}
+
+static void test_upstream_joined(void **state)
+{
+	struct fixture *f = *state;
+
+	use_socks5();
+	call(f, &silent_addr);
+	answer_socks5(f, 0);
+	assert_relays(f);
+	close_both(f);
+}
+
+/* To see it fail: leave out joining_tells() in dial_failed(). */
+static void test_upstream_refuses(void **state)
+{
+	struct fixture *f = *state;
+
+	use_socks5();
+	call(f, &silent_addr);
+	answer_socks5(f, 5);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_int_equal(noted, 0);
+	assert_waits(f);
+}
+
+static void test_unreachable_by_upstream(void **state)
+{
+	struct fixture *f = *state;
+
+	use_socks5();
+	call(f, &silent_addr);
+	answer_socks5(f, 4);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_int_equal(noted, 1);
+}
+
+static void test_upstream_is_silent(void **state)
+{
+	struct fixture *f = *state;
+
+	use_socks5();
+	env.connecting.timeout_ms = 50;
+	call(f, &silent_addr);
+	wait_ms(f, 150);
+	assert_answer(TPROXY_ANSWER_TIMED_OUT);
+	assert_int_equal(honest(HONEST_TIMED_OUT), 1);
+}
+
+/* The upstream gets no request for a client that has gone. */
+static void test_cancelled_at_upstream(void **state)
+{
+	struct fixture *f = *state;
+
+	use_socks5();
+	call(f, &silent_addr);
+	turn(f);
+	accept_server(f);
+	session_pending_gone(&env, &pending);
+	turn(f);
+	assert_int_equal(closed(f, CLOSE_CANCELLED), 1);
+	assert_int_equal(honest(HONEST_CANCELLED), 1);
+}
+
+#define pending_test(test) cmocka_unit_test_setup_teardown(test, setup_pending, teardown_pending)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		pending_test(test_joined),
+		pending_test(test_joined_later),
+		pending_test(test_joined_by_prepared_socket),
+		pending_test(test_prepared_without_mark),
+		pending_test(test_refused),
+		pending_test(test_unknown_upstream),
+		pending_test(test_timed_out),
+		pending_test(test_cancelled_by_event),
+		pending_test(test_cancelled_by_probe),
+		pending_test(test_gone_before_join),
+		pending_test(test_join_is_refused),
+		pending_test(test_another_client),
+		pending_test(test_established_later),
+		pending_test(test_never_established),
+		pending_test(test_cannot_join),
+		pending_test(test_gone_during_join),
+		pending_test(test_reset_by_server_after_data),
+		pending_test(test_options),
+		pending_test(test_keepalive_before_older),
+		pending_test(test_cgroup_limit),
+		pending_test(test_name_decides),
+		pending_test(test_name_is_found_later),
+		pending_test(test_upstream_joined),
+		pending_test(test_upstream_refuses),
+		pending_test(test_unreachable_by_upstream),
+		pending_test(test_upstream_is_silent),
+		pending_test(test_cancelled_at_upstream),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
