@@ -32,6 +32,11 @@
 
 #define PROGRAM_PIN "prog_pick"
 
+/* The maps by which the program that is attached to our listeners chooses. */
+static const enum pinned_map_id used_by_pick[] = {
+	PINNED_PENDING, PINNED_VERDICTS, PINNED_PAIRS, PINNED_SOCKS, PINNED_PORTS, PINNED_LISTENERS,
+};
+
 struct pending_ring {
 	struct pending_maps *maps;
 	uint32_t index;
@@ -50,7 +55,7 @@ struct pending_ring {
 struct pending_maps {
 	_Atomic uint32_t references;
 	uint64_t owner;
-	uint32_t map_id; /* of map_pending */
+	uint32_t ids[ARRAY_SIZE(used_by_pick)];
 	int socks_fd, pairs_fd, program_fd;
 	const struct tproxy_pending *slots;
 	_Atomic uint64_t *answers;
@@ -131,12 +136,20 @@ static void free_maps(struct pending_maps *maps)
 	free(maps);
 }
 
-static int read_id(const char *pin_dir, uint32_t *ret_id)
+/* Reads the ids of the pinned maps of used_by_pick. Returns 0 or -errno. */
+static int read_ids(const char *pin_dir, uint32_t *ret_ids)
 {
-	_cleanup_close_ int fd = -1;
-	int r = bpffs_open_map(pin_dir, PINNED_PENDING, /* writable= */ false, &fd);
+	size_t i;
+	int r = 0;
 
-	return r < 0 ? r : bpffs_map_id(fd, ret_id);
+	for (i = 0; r == 0 && i < ARRAY_SIZE(used_by_pick); i++) {
+		_cleanup_close_ int fd = -1;
+
+		r = bpffs_open_map(pin_dir, used_by_pick[i], /* writable= */ false, &fd);
+		if (r == 0)
+			r = bpffs_map_id(fd, &ret_ids[i]);
+	}
+	return r;
 }
 
 static int open_all(struct pending_maps *maps)
@@ -145,7 +158,7 @@ static int open_all(struct pending_maps *maps)
 	void *memory;
 	int r;
 
-	r = read_id(dir, &maps->map_id);
+	r = read_ids(dir, maps->ids);
 	if (r == 0)
 		r = map_array(dir, PINNED_PENDING, /* writable= */ false,
 			      TPROXY_PENDING_MAX * sizeof(*maps->slots), &memory);
@@ -209,9 +222,16 @@ void pending_unref(struct pending_maps *maps)
 
 bool pending_is_current(const struct pending_maps *maps, const char *pin_dir)
 {
-	uint32_t id;
+	uint32_t ids[ARRAY_SIZE(used_by_pick)];
 
-	return read_id(pin_dir, &id) == 0 && id == maps->map_id;
+	return read_ids(pin_dir, ids) == 0 && memcmp(ids, maps->ids, sizeof(ids)) == 0;
+}
+
+bool pending_is_replaced(const struct pending_maps *maps, const char *pin_dir)
+{
+	uint32_t ids[ARRAY_SIZE(used_by_pick)];
+
+	return read_ids(pin_dir, ids) == 0 && memcmp(ids, maps->ids, sizeof(ids)) != 0;
 }
 
 /* Opens ring number index. Returns 0 or -errno. */
@@ -272,7 +292,7 @@ static bool is_free(const struct tproxy_ring *owner, uint64_t now_ns)
 static bool take(struct pending_maps *maps, uint32_t index)
 {
 	struct tproxy_ring *owner = &maps->owners[index];
-	uint64_t before = __atomic_load_n(&owner->owner, __ATOMIC_ACQUIRE);
+	__u64 before = __atomic_load_n(&owner->owner, __ATOMIC_ACQUIRE);
 	const uint64_t now_ns = monotonic_kernel_ns();
 
 	if (before != maps->owner &&
@@ -286,7 +306,7 @@ static bool take(struct pending_maps *maps, uint32_t index)
 
 static void give_back(const struct pending_maps *maps, uint32_t index)
 {
-	uint64_t owner = maps->owner;
+	__u64 owner = maps->owner;
 
 	__atomic_compare_exchange_n(&maps->owners[index].owner, &owner, 0, /* weak= */ false,
 				    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);

@@ -44,8 +44,13 @@ int pending_open(const char *pin_dir, uint64_t owner, struct pending_maps **ret_
 struct pending_maps *pending_ref(struct pending_maps *maps);
 /* Drops a reference, and frees maps with the last one. It does not give rings back. */
 void pending_unref(struct pending_maps *maps);
-/* True if the maps pinned below pin_dir are these. Main thread. */
+/*
+ * True if the maps pinned below pin_dir are these, also those by which the program that is attached
+ * to our listeners finds clients. Main thread.
+ */
 bool pending_is_current(const struct pending_maps *maps, const char *pin_dir);
+/* True if one of them is another now. If one is missing, the next load makes it. Main thread. */
+bool pending_is_replaced(const struct pending_maps *maps, const char *pin_dir);
 
 /*
  * Claims rings: those that the owner has already, and of the free ones at most half, so that the

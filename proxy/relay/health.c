@@ -6,7 +6,8 @@
  *   rings    renew alive_ns of our rings; make new listeners if another relay has taken one
  *   workers  send heartbeats; while a worker is hung, the entry is not renewed
  *   entry    registration_check(): renew the entry in map_config
- *   repair   make and register new listeners, if other maps are pinned or a listener is lost
+ *   repair   make and register new listeners, if other maps are pinned or a listener is lost;
+ *            also if a map is another by which the program at our listeners finds clients
  *   state    log the state of the registration if it has changed
  *   observe  read the observed connections while this relay serves (observe.c)
  *
@@ -175,6 +176,9 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 		relay->ring_lost = relay->lost_listener = true;
 	if (relay->draining || relay->handover_until_ms)
 		return;
+	/* The program attached to our listeners would know no client. */
+	if (relay->pending && pending_is_replaced(relay->pending, relay->options.pin_dir))
+		relay->lost_listener = true;
 	log_limit_begin(&limit);
 	if (workers_answer(relay))
 		check(relay);

@@ -78,7 +78,9 @@ def test_relay_that_cannot_ask_any_more(bed, hooks, policy):
     "map_config", "map_socks", "map_failed",
     "map_marks"])
 def test_a_map_pin_removed(proxied, name):
-    """No connection fails, and the next load repairs it.
+    """No connection fails, and the next load repairs it. With a new map_socks, the program that
+    chooses the listener does not know the clients: they are refused until the relay has replaced
+    its listeners.
 
     To see it fail: compare no map ids in registration_check(). To make map_marks pass: compare
     its id there too.
@@ -88,9 +90,17 @@ def test_a_map_pin_removed(proxied, name):
     (proxied.pins.path / name).unlink()
     proxied.visit(listener)
     proxied.load()
-    proxied.visit(listener)
+    if name != "map_socks":
+        proxied.visit(listener)
     wire.exchange(client, server)
-    host.wait_until(lambda: proxied.visit(listener).relayed, "it is relayed again")
+
+    def is_relayed():
+        try:
+            return proxied.visit(listener).relayed
+        except ConnectionRefusedError:
+            assert name == "map_socks"
+            return False
+    host.wait_until(is_relayed, "it is relayed again")
 
 
 def empty(bed, name):
