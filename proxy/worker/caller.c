@@ -10,6 +10,7 @@
  */
 #include "caller.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <string.h>
 
@@ -182,12 +183,14 @@ void callers_start(struct callers *c, struct listener_env *env, struct pending_r
 	c->query_fd = query_fd;
 	c->resume = evtimer_new(base, on_resume, c);
 	c->readable = event_new(base, pending_ring_fd(ring), EV_READ | EV_PERSIST, on_event, c);
-	if (!c->resume || !c->readable || event_add(c->readable, NULL) < 0) {
+	if (!c->resume || !c->readable) {
 		callers_finish(c);
 		env->lost = true;
-		return;
+	} else if (event_add(c->readable, NULL) < 0) {
+		pause_callers(c, strerror(errno));
+	} else {
+		run_later(c, 0);
 	}
-	run_later(c, 0);
 }
 
 void callers_finish(struct callers *c)

@@ -170,7 +170,10 @@ static int listen_for_clients(struct listener *l)
 	uint32_t i;
 
 	for (i = 0; i < l->n_sockets; i++) {
-		if (!l->sockets[i].destroyed && event_add(l->sockets[i].event, NULL) < 0)
+		const struct listener_socket *socket = &l->sockets[i];
+
+		if ((!socket->destroyed && event_add(socket->event, NULL) < 0) ||
+		    (socket->sink_event && event_add(socket->sink_event, NULL) < 0))
 			return -ENOMEM;
 	}
 	return 0;
@@ -192,6 +195,7 @@ void listener_note_paused(struct listener_env *env, const char *why)
 	stats_add(&env->sessions->stats.accept_paused, 1);
 }
 
+/* Sinks are still polled: nobody is accepted there. */
 static void listener_pause(struct listener *l, const char *why)
 {
 	uint32_t i;
@@ -251,7 +255,8 @@ static bool is_destroyed(int fd)
 
 /*
  * No connection can arrive on a destroyed socket. Stops polling it and has the main thread make a
- * new set of listeners. The other sockets keep working until then.
+ * new set of listeners. The other sockets keep working until then, except its sink: alone, it would
+ * swallow the SYNs of all clients. shutdown(), because the supervisor has a duplicate.
  */
 static void socket_is_lost(struct listener_socket *socket)
 {
@@ -262,6 +267,10 @@ static void socket_is_lost(struct listener_socket *socket)
 	if (l->resume && !socket->destroyed)
 		l->env->lost = true;
 	socket->destroyed = true;
+	if (socket->sink_event)
+		event_free(TAKE_PTR(socket->sink_event));
+	if (socket->sink_fd >= 0)
+		shutdown(socket->sink_fd, SHUT_RD);
 }
 
 enum accepted {
@@ -339,19 +348,21 @@ static void on_sink(evutil_socket_t fd, short what, void *arg)
 	if (client >= 0) {
 		setsockopt(client, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	} else if (is_destroyed((int)fd)) {
-		event_del(socket->sink_event);
+		event_free(TAKE_PTR(socket->sink_event));
 		socket->listener->env->lost = true;
 	}
 }
 
-/* Makes the event of a sink and adds it. Returns false without memory. */
-static bool watch_sink(struct listener_socket *socket)
+/* Makes the events of a listening socket. Returns false without memory. */
+static bool make_events(struct listener_socket *socket)
 {
-	if (socket->sink_fd < 0)
-		return true;
-	socket->sink_event = event_new(socket->listener->env->sessions->base, socket->sink_fd,
-				       EV_READ | EV_PERSIST, on_sink, socket);
-	return socket->sink_event && event_add(socket->sink_event, NULL) == 0;
+	struct event_base *base = socket->listener->env->sessions->base;
+
+	socket->event = event_new(base, socket->fd, EV_READ | EV_PERSIST, on_client, socket);
+	if (socket->sink_fd >= 0)
+		socket->sink_event =
+			event_new(base, socket->sink_fd, EV_READ | EV_PERSIST, on_sink, socket);
+	return socket->event && (socket->sink_fd < 0 || socket->sink_event);
 }
 
 void listener_init(struct listener *l, struct listener_env *env, sa_family_t family,
@@ -369,9 +380,7 @@ void listener_init(struct listener *l, struct listener_env *env, sa_family_t fam
 		socket->listener = l;
 		socket->fd = fds[i].fd;
 		socket->sink_fd = fds[i].sink_fd;
-		socket->event = event_new(env->sessions->base, socket->fd, EV_READ | EV_PERSIST,
-					  on_client, socket);
-		complete &= socket->event && watch_sink(socket);
+		complete &= make_events(socket);
 	}
 	if (!complete) {
 		listener_finish(l);
