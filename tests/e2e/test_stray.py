@@ -287,6 +287,7 @@ def test_stranger_gets_no_repeated_syn(loaded):
     """A SYN was not answered, the relay dies, another process binds its port, and the SYN is
     retransmitted. To see it fail: do not call client_retransmits(), or set no TCP_USER_TIMEOUT
     there (then connect() does not end)."""
+    loaded.accept_strangers()
     loaded.start_relay("--workers", 1, "--listeners", 1, "--backlog", 2)
     listener = loaded.listen()
     ports = ports_of(loaded)
@@ -478,6 +479,7 @@ def test_conntrack_is_not_asked(bed, family):
     out."""
     host6.give_addresses(bed)
     bed.load()
+    bed.accept_strangers()
     bed.start_relay()
     for tool, address in (("iptables-legacy", "192.0.2.77"), ("ip6tables-legacy", "2001:db8::77")):
         subprocess.run(["nsenter", f"--net={bed.client_net.path}", tool, "-t", "nat", "-A",
@@ -519,6 +521,7 @@ def test_conntrack_is_not_asked_without_our_hook(loaded):
     """The program that answers for tproxy is detached, and the host redirects a connection to the
     relay's port: conntrack would return its destination. Fails if origdst_get() uses
     SO_ORIGINAL_DST."""
+    loaded.accept_strangers()
     relay = loaded.start_relay("--workers", 1, "--listeners", 1)
     (port,), listener = ports_of(loaded), loaded.listen()
     subprocess.run(["nsenter", f"--net={loaded.client_net.path}", "iptables-legacy", "-t", "nat",
