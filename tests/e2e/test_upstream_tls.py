@@ -149,6 +149,7 @@ def test_descriptors(loaded, authority, terminator, relay_via):
     proxy = terminator(loaded.echo_server()[0])
     relay_via(*lines(proxy.address, authority), files=256)
     clients = {loaded.connect(ELSEWHERE) for _ in range(80)}
+    host.wait_until(lambda: "limit of connections" in loaded.relay.text(), "some wait")
     for client in clients:
         client.sendall(b"first")
     while clients:
