@@ -2,7 +2,7 @@
 /*
  * Pending connections: those whose connect() waits until the relay has reached the destination.
  * Each has a slot. Its word in map_pending is a generation and a state, and changes by
- * compare-and-swap only. Who may change it, from state to state:
+ * compare-and-swap only. Its changes, with the function that makes them:
  *
  *   FREE -> CLAIMED          any connect(). This begins a new generation.
  *   CLAIMED -> WAITS         the claimant. Nobody else touches a slot that is CLAIMED.
@@ -17,12 +17,13 @@
  *   CLOSED -> CLAIMED        the same, or TPROXY_STALE_NS later: the relay was killed
  *
  * A slot is not freed twice, and not by others: a record of a connection (map_socks, map_clients)
- * names slot and generation, and a generation ends with the first claim that follows it. Whoever
- * comes later fails to swap. A slot is not lost: until it is FREE or CLOSED, the entry in map_socks
- * names it; whoever deletes that entry calls pending_free() then. If pick changes the word
- * meanwhile, pending_free() tries again. A claimant that finds no room for the entry frees the slot
- * itself. An answer of the relay (map_verdicts) is no state: it takes effect when one of these
- * hooks reads it, and a wrong one can at most make a connect() of this relay's clients fail.
+ * names slot and generation, and a generation ends with the first claim that follows it. A later
+ * attempt to free it fails to swap. A slot is not lost: until it is FREE or CLOSED, the entry in
+ * map_socks names it, and each function that deletes such an entry calls pending_free() too. If
+ * pick changes the word meanwhile, pending_free() tries again. A claimant that finds no room for
+ * the entry frees the slot itself. An answer of the relay (map_verdicts) is no state: it takes
+ * effect when one of these hooks reads it, and a wrong one can at most make a connect() of this
+ * relay's clients fail.
  */
 #ifndef TPROXY_PENDING_BPF_H
 #define TPROXY_PENDING_BPF_H

@@ -53,7 +53,7 @@
 /* A pass over more entries than this is split into parts, so that other work can run in between. */
 #define SWEEP_PART 8192
 
-/* The first value of a namespace in map_sweep. Constant, for the stack of connect is full. */
+/* The first value of a namespace in map_sweep. Constant, because the stack of connect is full. */
 static const struct tproxy_sweep sweep_first;
 
 struct sweep_step {

@@ -89,7 +89,8 @@ struct pending_ring *pending_pair_adopt(struct pending_maps *maps, uint32_t pair
 int pending_ring_fd(const struct pending_ring *ring);
 /*
  * Returns true with the oldest event in *ret_event. The event stays the oldest one until
- * pending_consumed(): who cannot serve it now leaves it there. Returns false if there is none.
+ * pending_consumed(): a caller that cannot serve it now leaves it there. Returns false if there is
+ * none.
  */
 bool pending_next(struct pending_ring *ring, struct tproxy_pending_event *ret_event);
 /* Removes the event that pending_next() returned last. */

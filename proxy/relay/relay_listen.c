@@ -20,8 +20,10 @@ static uint32_t next_worker(const struct relay *relay, enum tproxy_family family
 	return relay->reg.listen[family].n_ports % relay->options.workers;
 }
 
-/* Adds a listener to what is published, and gives it to the next worker. Returns 0, or -errno,
- * logged: then both are closed. */
+/*
+ * Adds a listener to what is published, and gives it to the next worker. Returns 0, or -errno,
+ * logged; then the listener and its sink are closed.
+ */
 static int share_out(struct relay *relay, struct worker_sockets *sockets, enum tproxy_family family,
 		     const struct listener_fds *fds)
 {
@@ -77,7 +79,8 @@ static void open_pending(struct relay *relay)
 		give_up_pairs(relay, r < 0 ? r : -ENOSPC);
 }
 
-/* Binds the next listener of a family, as a pair if that is possible. Returns 0 or -errno, logged.
+/*
+ * Binds the next listener of a family, as a pair if that is possible. Returns 0 or -errno, logged.
  */
 static int bind_one(struct relay *relay, enum tproxy_family family, const union sockaddr_any *addr,
 		    struct worker_sockets *sockets)

@@ -212,7 +212,7 @@ void join_begin(struct join *join)
 	join->begun = true;
 	join->begun_ms = monotonic_coarse_ms();
 	join->wait_ms = WAIT_LEAST_MS;
-	/* Whoever has the client's port now shall not be connected to. */
+	/* Another process may have the client's port by now: do not connect to it. */
 	if (join_client_is_gone(join)) {
 		finish(join, JOIN_GONE);
 		return;

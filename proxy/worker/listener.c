@@ -336,8 +336,8 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
 }
 
 /*
- * A sink is readable if it was destroyed. It swallows all SYNs, so nobody should be in its backlog;
- * whoever is gets a reset.
+ * A sink is readable if it was destroyed. It swallows all SYNs, so its backlog should be empty; a
+ * client that is in it gets a reset.
  */
 static void on_sink(evutil_socket_t fd, short what, void *arg)
 {

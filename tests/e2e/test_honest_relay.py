@@ -170,8 +170,8 @@ def test_full_ring(bed):
 
 
 def test_port_scanner(bed):
-    """The relay's ports are closed for whom nobody has redirected: from this host, in scope or not,
-    and from another one.
+    """The relay's ports are closed to clients that were not redirected: from this host, in scope or
+    not, and from another one.
 
     To see it fail: select the real listener in tproxy_pick if map_ports has no such connection.
     """
