@@ -100,7 +100,7 @@ check_includes()
         includes 'loader/*/*.c loader/*/*.h' "<[a-z0-9_/-]+\.h>|$own"
         includes 'proxy/*.[ch] proxy/*/*.[ch]' "<[a-z0-9_/-]+\.h>|$own"
         grep -Hn '<event2/' loader/*/*.[ch]
-        grep -Hn '<bpf/' proxy/*.[ch] proxy/*/*.[ch] | grep -vE '^proxy/kernel/(registration|marks|events|counters|live|packets|pending)\.c:'
+        grep -Hn '<bpf/' proxy/*.[ch] proxy/*/*.[ch] | grep -vE '^proxy/kernel/(registration|marks|events|counters|live|packets|pending(_maps|_pair|_ring)?)\.c:'
     } > "$tmp"
     while read -r line; do
         finding "include: $line"

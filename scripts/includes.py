@@ -52,9 +52,7 @@ ONLY = {
     "common/bpffs.h": ["common/bpffs.c", "common/observed_entries.c", "loader/",
                        "proxy/kernel/registration.c", "proxy/kernel/counters.c",
                        "proxy/kernel/events.c", "proxy/kernel/live.c",
-                       "proxy/kernel/packets.c", "proxy/kernel/pending.c",
-                       "proxy/kernel/pending_maps.c", "proxy/kernel/pending_pair.c",
-                       "proxy/kernel/pending_ring.c"],
+                       "proxy/kernel/packets.c", "proxy/kernel/pending.c"],
 }
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],
