@@ -6,12 +6,9 @@
  */
 #include "run_attach.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "host/cgroup.h"
@@ -23,6 +20,7 @@
 #include "state/direct.h"
 #include "state/maps.h"
 #include "state/on_demand.h"
+#include "state/pinned_prog.h"
 #include "state/policy.h"
 #include "tproxy_abi.h"
 #include "upstream_id.h"
@@ -30,16 +28,10 @@
 
 static int attach(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup)
 {
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-	int n;
+	_cleanup_close_ int fd = pinned_prog_open(pin_dir, hook->name);
 
-	n = snprintf(path, sizeof(path), "%s/prog_%s", pin_dir, hook->name);
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return -ENAMETOOLONG;
-	fd = bpf_obj_get(path);
 	if (fd < 0) {
-		log_err("run: cannot open '%s': %s", path, strerror(-fd));
+		log_err("run: cannot open '%s/prog_%s': %s", pin_dir, hook->name, strerror(-fd));
 		return fd;
 	}
 	return instance_attach_program(fd, hook->name, hook->attach_type, cgroup);

@@ -9,7 +9,6 @@
  * Then foreign programs on the same hooks (foreign_programs.c). The links tell which programs are
  * tproxy's. If they cannot be read, nothing is checked.
  */
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -23,6 +22,7 @@
 #include "host/cgroup.h"
 #include "objects.h"
 #include "state/on_demand.h"
+#include "state/pinned_prog.h"
 #include "state/pins.h"
 #include "state/target_list.h"
 #include "tproxy_abi.h"
@@ -37,15 +37,6 @@ struct check {
 	unsigned int needs; /* see state/on_demand.h */
 	bool good;
 };
-
-static __u32 prog_id_of(const char *path)
-{
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = bpf_obj_get(path);
-
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
-}
 
 static void cgroup_name(uint64_t id, char *buf, size_t size)
 {
@@ -124,7 +115,7 @@ static void report_kept(const struct check *check)
 static void check_link(struct check *check, const struct pinned_link *link)
 {
 	struct doctor *d = check->d;
-	char path[PATH_MAX], cgroup[PATH_MAX + 2];
+	char cgroup[PATH_MAX + 2];
 	__u32 pinned;
 
 	if (is_gone(link->cgroup_id)) {
@@ -151,8 +142,7 @@ static void check_link(struct check *check, const struct pinned_link *link)
 		report_needless(check, link, cgroup);
 		return;
 	}
-	snprintf(path, sizeof(path), "%s/prog_%s", d->pin_dir, link->hook);
-	pinned = prog_id_of(path);
+	pinned = pinned_prog_id(d->pin_dir, link->hook);
 	if (pinned == link->prog_id)
 		return;
 	doctor_add(d, DOCTOR_ERROR, "links",

@@ -4,7 +4,6 @@
  * the links. An interface that is made again has no link until tproxy-load --follow or a load
  * attaches one, so packets from blocked addresses pass meanwhile.
  */
-#include <bpf/bpf.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include "doctor.h"
 #include "quote.h"
 #include "state/follow_lock.h"
+#include "state/pinned_prog.h"
 #include "state/pins.h"
 #include "state/target_list.h"
 #include "state/xdp_holder.h"
@@ -29,18 +29,6 @@ struct check {
 	size_t n_severed;
 	bool good;
 };
-
-static __u32 pinned_program(const struct doctor *d)
-{
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	_cleanup_close_ int fd = -1;
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/prog_xdp", d->pin_dir);
-	fd = bpf_obj_get(path);
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
-}
 
 void doctor_fix_follow(struct doctor *d)
 {
@@ -176,7 +164,7 @@ void doctor_xdp(struct doctor *d)
 	if (!d->privileged || !d->loaded || d->read_only ||
 	    target_list_read_xdp_pinned(d->pin_dir, &check.list, &check.n) < 0)
 		return;
-	check.prog_id = pinned_program(d);
+	check.prog_id = pinned_prog_id(d->pin_dir, "xdp");
 	check.followed = follow_lock_holder(d->pin_dir) > 0;
 	for (i = 0; i < check.n; i++)
 		check_target(&check, &check.list[i]);

@@ -17,9 +17,7 @@
  */
 #include "follow.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
@@ -44,6 +42,7 @@
 #include "options.h"
 #include "state/follow_lock.h"
 #include "state/pinned_link.h"
+#include "state/pinned_prog.h"
 #include "state/pins.h"
 #include "state/rules_abandoned.h"
 #include "state/target_list.h"
@@ -135,7 +134,7 @@ static int read_target(int map_fd, const char *name, struct tproxy_target *ret_t
 static int attach_locked(struct pins *pins, const char *name)
 {
 	_cleanup_close_ int map_fd = -1, prog_fd = -1;
-	char path[PATH_MAX], why[XDP_LINK_WHY_LEN];
+	char why[XDP_LINK_WHY_LEN];
 	struct tproxy_target target;
 	struct xdp_look look;
 	bool is_new;
@@ -146,10 +145,7 @@ static int attach_locked(struct pins *pins, const char *name)
 		r = read_target(map_fd, name, &target);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	r = pins_path(pins, "prog_xdp", path);
-	if (r < 0)
-		return r;
-	prog_fd = bpf_obj_get(path);
+	prog_fd = pinned_prog_open(pins->path, "xdp");
 	if (prog_fd < 0)
 		return prog_fd;
 	r = xdp_link_attach(pins, prog_fd, &target, &is_new);

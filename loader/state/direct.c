@@ -2,8 +2,6 @@
 /* tproxyctl. See direct.h. */
 #include "direct.h"
 
-#include <bpf/bpf.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,22 +9,8 @@
 #include "host/cgroup.h"
 #include "host/cgroup_programs.h"
 #include "objects.h"
+#include "pinned_prog.h"
 #include "util.h"
-
-static __u32 id_of_pinned(const char *pin_dir, const struct hook *hook)
-{
-	_cleanup_close_ int fd = -1;
-	struct bpf_prog_info info = {};
-	__u32 len = sizeof(info);
-	char path[PATH_MAX];
-	int n;
-
-	n = snprintf(path, sizeof(path), "%s/prog_%s", pin_dir, hook->name);
-	if (n < 0 || (size_t)n >= sizeof(path))
-		return 0;
-	fd = bpf_obj_get(path);
-	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 ? info.id : 0;
-}
 
 int direct_level_of(__u32 id, const struct hook *hook, const struct cgroup *cgroup)
 {
@@ -46,13 +30,13 @@ int direct_level_of(__u32 id, const struct hook *hook, const struct cgroup *cgro
 
 int direct_level(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup)
 {
-	return direct_level_of(id_of_pinned(pin_dir, hook), hook, cgroup);
+	return direct_level_of(pinned_prog_id(pin_dir, hook->name), hook, cgroup);
 }
 
 void direct_others(const char *pin_dir, const struct hook *hook, const struct cgroup *cgroup,
 		   struct cgroup_programs *ret_others)
 {
-	const __u32 id = id_of_pinned(pin_dir, hook);
+	const __u32 id = pinned_prog_id(pin_dir, hook->name);
 	char ours[BPF_OBJ_NAME_LEN], name[BPF_OBJ_NAME_LEN];
 	struct cgroup_programs programs;
 	__u32 i;

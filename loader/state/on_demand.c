@@ -4,8 +4,6 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +13,7 @@
 #include "log.h"
 #include "objects.h"
 #include "pinned_link.h"
+#include "pinned_prog.h"
 #include "pins.h"
 #include "rules_view.h"
 #include "target_list.h"
@@ -124,18 +123,12 @@ static bool is_wanted_at(const struct hook *hook, const struct tproxy_target *ta
 static int attach_hook(const struct pins *pins, const struct hook *hook,
 		       const struct tproxy_target *targets, size_t n)
 {
-	char name[PINS_LINK_LEN], path[PATH_MAX];
-	_cleanup_close_ int prog_fd = -1;
+	_cleanup_close_ int prog_fd = pinned_prog_open(pins->path, hook->name);
 	size_t i;
-	int r;
+	int r = 0;
 
-	snprintf(name, sizeof(name), "prog_%s", hook->name);
-	r = pins_path(pins, name, path);
-	if (r < 0)
-		return r;
-	prog_fd = bpf_obj_get(path);
 	if (prog_fd < 0) {
-		log_err("cannot open '%s': %s", path, strerror(-prog_fd));
+		log_err("cannot open '%s/prog_%s': %s", pins->path, hook->name, strerror(-prog_fd));
 		return prog_fd;
 	}
 	for (i = 0; i < n && r == 0; i++) {
