@@ -24,8 +24,8 @@ static bool has_work(const struct session *s)
 		{ .fd = s->s2c.writing ? s->s2c.pump.dst_fd : -1, .events = POLLOUT },
 	};
 
-	if (s->dial)
-		return dial_has_work(s->dial);
+	if (detour_of(s)->dial)
+		return dial_has_work(detour_of(s)->dial);
 	/* If poll() fails, assume there is work: ending a live session is worse. */
 	return poll(fds, ARRAY_SIZE(fds), 0) != 0;
 }
@@ -33,8 +33,10 @@ static bool has_work(const struct session *s)
 /* Returns how many bytes no receiver has acknowledged. */
 static uint64_t queued(const struct session *s)
 {
+	const struct tls_bridge *bridge = detour_of(s)->bridge;
+
 	return sock_queued(session_client_fd(s)) + sock_queued(session_upstream_fd(s)) +
-	       (s->bridge ? sock_queued(tls_bridge_fd(s->bridge)) : 0);
+	       (bridge ? sock_queued(tls_bridge_fd(bridge)) : 0);
 }
 
 bool expiry_is_over(struct session *s)

@@ -21,7 +21,7 @@ static void count(struct session *s, enum honest_count what)
 
 bool joining_tells(const struct session *s, int error)
 {
-	return s->join && (error == ECONNREFUSED || error == ETIMEDOUT);
+	return detour_of(s)->join && (error == ECONNREFUSED || error == ETIMEDOUT);
 }
 
 void joining_settle(struct session *s, enum close_reason reason)
@@ -31,10 +31,10 @@ void joining_settle(struct session *s, enum close_reason reason)
 		count(s, HONEST_CANCELLED);
 	} else if (reason == CLOSE_CONNECT_TIMEOUT || s->connect_error == ETIMEDOUT) {
 		count(s, HONEST_TIMED_OUT);
-		join_answer(s->join, TPROXY_ANSWER_TIMED_OUT);
+		join_answer(detour_of(s)->join, TPROXY_ANSWER_TIMED_OUT);
 	} else {
 		count(s, HONEST_REFUSED);
-		join_answer(s->join, TPROXY_ANSWER_FAILED);
+		join_answer(detour_of(s)->join, TPROXY_ANSWER_FAILED);
 	}
 }
 
@@ -45,16 +45,16 @@ void joining_accept_instead(struct session *s, enum honest_count why)
 	log_debug("the connection to %s is accepted before it is dialled: %s",
 		  format_endpoint(&s->dst, dst), honest_count_name(why));
 	count(s, why);
-	join_answer(s->join, TPROXY_ANSWER_ACCEPT);
+	join_answer(detour_of(s)->join, TPROXY_ANSWER_ACCEPT);
 }
 
 struct join *joining_take_client(struct session *s)
 {
-	s->c2s.pump.src_fd = s->s2c.pump.dst_fd = s->ack.fd = join_take_fd(s->join);
-	join_answer(s->join, TPROXY_ANSWER_TAKEN);
+	s->c2s.pump.src_fd = s->s2c.pump.dst_fd = s->ack.fd = join_take_fd(detour_of(s)->join);
+	join_answer(detour_of(s)->join, TPROXY_ANSWER_TAKEN);
 	stats_add(&s->env->stats.accepted, 1);
 	count(s, HONEST_JOINED);
-	return TAKE_PTR(s->join);
+	return TAKE_PTR(s->detour->join);
 }
 
 void joining_start(struct session *s)
@@ -62,12 +62,14 @@ void joining_start(struct session *s)
 	/* The join has a limit of its own. */
 	deadline_clear(&s->deadline);
 	half_stop(&s->c2s);
-	join_begin(s->join);
+	join_begin(detour_of(s)->join);
 }
 
 void joining_reset_by_server(struct session *s)
 {
-	s->join->server_reset = true;
-	if (!s->join->begun)
+	struct join *join = s->detour->join;
+
+	join->server_reset = true;
+	if (!join->begun)
 		joining_start(s);
 }

@@ -2,7 +2,7 @@
 /*
  * What is different in a session whose client's connect() is pending. It dials first, and is joined
  * to its client (join.h) when the destination is reached. If it is not, connect() of the client
- * fails. Until then session::join is set, and the session has no client socket.
+ * fails. Until then detour::join is set, and the session has no client socket.
  *
  * Nothing here frees a session.
  */
@@ -16,7 +16,7 @@
 struct join;
 struct session;
 
-/* The destination is reached. Joins the client: the callback of session::join follows, perhaps
+/* The destination is reached. Joins the client: the callback of detour::join follows, perhaps
  * before this returns, and may free the session. */
 void joining_start(struct session *s);
 /* The server has reset, after it had been reached. Joins the client, so that it gets the server's
@@ -24,7 +24,7 @@ void joining_start(struct session *s);
 void joining_reset_by_server(struct session *s);
 /*
  * The client is at the other end of the join's socket: gives the session that socket. The caller
- * owns the join then, and session::join is NULL.
+ * owns the join then, and detour::join is NULL.
  */
 struct join *joining_take_client(struct session *s);
 /* The client has to be accepted first: answers and counts. */

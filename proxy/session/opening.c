@@ -95,9 +95,9 @@ static void connect_failed(struct session *s, int error)
 static void opened(struct session *s, uint64_t now_ms)
 {
 	s->opened = true;
-	if (s->join)
+	if (detour_of(s)->join)
 		joining_start(s);
-	else if (s->naming)
+	else if (detour_of(s)->naming)
 		deadline_clear(&s->deadline);
 	else
 		session_start_relaying(s, now_ms, /* has_sent= */ true);
@@ -133,7 +133,7 @@ void half_on_ready(struct half *h, bool again)
 static void connect_directly(struct session *s, const struct opening *o)
 {
 	/* The bytes of a session that waits for the name must stay in the socket. */
-	bool early = o->under_load && !s->naming && !s->join &&
+	bool early = o->under_load && !detour_of(s)->naming && !detour_of(s)->join &&
 		     pump_prefetch(&s->c2s.pump, &s->env->pump_env);
 	int r;
 
@@ -158,7 +158,7 @@ static void connect_directly(struct session *s, const struct opening *o)
 
 static void dial_failed(struct session *s, const struct dial_result *result)
 {
-	s->why = result->why;
+	s->detour->why = result->why;
 	if (result->refused && !s->name_decides && !joining_tells(s, result->error))
 		marks_note_refused(&s->env->marks, s->rule_upstream, &s->dst, result->error);
 	end_unconnected(s, result->error,
@@ -173,7 +173,7 @@ static void on_dialled(void *data, const struct dial_result *result)
 	struct session *s = data;
 	struct upstream_figures *figures;
 
-	s->upstream = result->upstream;
+	s->detour->upstream = result->upstream;
 	if (result->fd < 0) {
 		dial_failed(s, result);
 		return;
@@ -199,6 +199,7 @@ static void on_dial_event(void *data)
 static void dial(struct session *s, struct upstream *upstream, const struct opening *o)
 {
 	struct session_env *env = s->env;
+	const struct known_name *known = detour_of(s)->known;
 	const struct dial_request request = {
 		.base = env->base,
 		.tls = env->tls,
@@ -206,7 +207,7 @@ static void dial(struct session *s, struct upstream *upstream, const struct open
 		.upstream = upstream,
 		.dst = &s->dst,
 		.client = &s->client,
-		.name = s->known && !s->known->ech && *s->known->text ? s->known->text : NULL,
+		.name = known && !known->ech && *known->text ? known->text : NULL,
 		.conn = o->conn,
 		.client_fd = session_client_fd(s),
 		.fd = session_upstream_fd(s),
@@ -219,12 +220,16 @@ static void dial(struct session *s, struct upstream *upstream, const struct open
 		.data = s,
 	};
 
+	if (!session_take_detour(s)) {
+		session_destroy(s, CLOSE_NO_MEMORY);
+		return;
+	}
 	s->phase = SESSION_DIALLING;
-	s->upstreams = upstreams_ref(o->set);
+	s->detour->upstreams = upstreams_ref(o->set);
 	s->c2s.pump.dst_fd = s->s2c.pump.src_fd = -1;
 	deadline_set_at(&s->deadline, &env->connecting, o->now_ms);
 	env_watch(s);
-	dial_start(&request, &s->dial);
+	dial_start(&request, &s->detour->dial);
 }
 
 /* Counts the connection for its client's cgroup. Returns false, and destroys s, at the limit. */
@@ -302,17 +307,18 @@ static void take_route(struct session *s, const struct opening *o)
 /* A line of [names] refuses the connection. Others to this address may have another name. */
 static void refuse_name(struct session *s, const struct name_decision *decision)
 {
+	const struct known_name *known = detour_of(s)->known;
 	char dst[FORMAT_ENDPOINT_LEN];
 
 	log_debug("connection to %s refused: \"%s\", line %u of the configuration",
-		  format_endpoint(&s->dst, dst), s->known ? s->known->text : "", decision->line);
+		  format_endpoint(&s->dst, dst), known ? known->text : "", decision->line);
 	end_unconnected(s, decision->error, CLOSE_REFUSED_BY_NAME);
 }
 
 /* The naming is over, and the route depends on it. May destroy the session. */
 static void take_named_route(struct session *s)
 {
-	struct naming *naming = TAKE_PTR(s->naming);
+	struct naming *naming = TAKE_PTR(s->detour->naming);
 	const struct opening opening = {
 		.conn = &naming->conn,
 		.set = naming->set,
@@ -333,26 +339,34 @@ static void on_named(void *data)
 	struct session *s = data;
 
 	note_event(s);
-	if (s->naming->reset) {
+	if (s->detour->naming->reset) {
 		session_reset_by(s, SESSION_CLIENT);
 		return;
 	}
-	s->known = naming_result(s->naming);
+	s->detour->known = naming_result(s->detour->naming);
 	if (s->phase == SESSION_SNIFFING) {
 		take_named_route(s);
 		return;
 	}
-	naming_free(TAKE_PTR(s->naming));
+	naming_free(TAKE_PTR(s->detour->naming));
 	if (s->opened)
 		session_start_relaying(s, monotonic_coarse_ms(), /* has_sent= */ true);
 }
 
+/* Returns false if memory is short. */
+static bool begin_naming(struct session *s, const struct tproxy_conn *conn)
+{
+	if (!session_take_detour(s))
+		return false;
+	s->detour->naming = naming_begin(s->env, session_client_fd(s), &s->dst, conn, on_named, s);
+	return s->detour->naming;
+}
+
 void opening_find_late_name(struct session *s, const struct tproxy_conn *conn)
 {
-	s->naming = naming_begin(s->env, session_client_fd(s), &s->dst, conn, on_named, s);
-	if (!s->naming)
+	if (!begin_naming(s, conn))
 		session_destroy(s, CLOSE_NO_MEMORY);
-	else if (s->naming->over)
+	else if (s->detour->naming->over)
 		on_named(s);
 	else
 		env_watch(s);
@@ -369,7 +383,7 @@ static void name_pending(struct session *s, const struct opening *o)
 		session_drop(s);
 		return;
 	}
-	s->join->wants_name = true;
+	s->detour->join->wants_name = true;
 	take_route(s, o);
 }
 
@@ -381,18 +395,17 @@ static void find_name(struct session *s, const struct opening *o)
 
 	route_of(&query, &route);
 	s->name_decides = name_policy_needs_name(o->set, route.upstream);
-	if (s->join) {
+	if (detour_of(s)->join) {
 		name_pending(s, o);
 		return;
 	}
-	s->naming = naming_begin(s->env, session_client_fd(s), &s->dst, o->conn, on_named, s);
-	if (!s->naming) {
+	if (!begin_naming(s, o->conn)) {
 		session_destroy(s, CLOSE_NO_MEMORY);
-	} else if (!s->name_decides && !s->naming->over) {
+	} else if (!s->name_decides && !s->detour->naming->over) {
 		take_route(s, o);
 	} else {
 		s->phase = SESSION_SNIFFING;
-		if (s->naming->over)
+		if (s->detour->naming->over)
 			on_named(s);
 		else
 			env_watch(s);

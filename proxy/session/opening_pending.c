@@ -30,7 +30,7 @@ static void joined(struct session *s)
 	struct join *join;
 
 	/* The kernel half keeps no record of a joined socket that could be asked for later. */
-	if (s->has_keepalive || has_options(&s->join->conn))
+	if (s->has_keepalive || has_options(&detour_of(s)->join->conn))
 		session_start_keepalive(s);
 	join = joining_take_client(s);
 	if (join->server_reset)
@@ -85,8 +85,9 @@ static void refuse_without_join(struct session_env *env, const struct pending *p
 	stats_add(&env->stats.accepted, 1);
 }
 
-static struct join *new_join(struct session *s, const struct pending *pending,
-			     const struct tproxy_conn *conn)
+/* Returns false if memory is short. */
+static bool take_join(struct session *s, const struct pending *pending,
+		      const struct tproxy_conn *conn)
 {
 	struct session_env *env = s->env;
 	const struct join_request request = {
@@ -100,7 +101,10 @@ static struct join *new_join(struct session *s, const struct pending *pending,
 		.data = s,
 	};
 
-	return join_new(&env->joins, &request);
+	if (!session_take_detour(s))
+		return false;
+	s->detour->join = join_new(&env->joins, &request);
+	return s->detour->join;
 }
 
 void session_create_pending(struct session_env *env, const struct pending *pending,
@@ -120,8 +124,7 @@ void session_create_pending(struct session_env *env, const struct pending *pendi
 	now_ms = s->started_ms;
 	s->started_ms = began_ms(conn, now_ms);
 	s->client_info = connlog_copy_client(conn);
-	s->join = new_join(s, pending, conn);
-	if (!s->join) {
+	if (!take_join(s, pending, conn)) {
 		refuse_without_join(env, pending);
 		session_destroy(s, CLOSE_NO_MEMORY);
 	} else if (!has_destination(conn)) {

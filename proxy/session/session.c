@@ -79,30 +79,54 @@ void session_not_created(struct session_env *env)
 	note_end(env);
 }
 
-/* Ends the session's part in the figures of its upstream, and its reference to the set. */
+bool session_take_detour(struct session *s)
+{
+	if (!s->detour)
+		s->detour = calloc(1, sizeof(*s->detour));
+	return s->detour;
+}
+
+/* Ends the session's part in the figures of its upstream. */
 static void leave_upstream(struct session *s)
 {
 	struct upstream_figures *figures;
 
-	if (s->opened && s->upstream) {
-		figures = &s->upstream->figures;
+	if (s->opened && s->detour->upstream) {
+		figures = &s->detour->upstream->figures;
 		atomic_fetch_sub_explicit(&figures->connections, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&figures->bytes_up, s->c2s.pump.bytes,
 					  memory_order_relaxed);
 		atomic_fetch_add_explicit(&figures->bytes_down, s->s2c.pump.bytes,
 					  memory_order_relaxed);
 	}
-	upstreams_unref(s->upstreams);
+}
+
+/* Frees what the detour has but the bridge, which is the server's socket. */
+static void end_detour(struct session *s)
+{
+	struct detour *detour = s->detour;
+
+	if (!detour)
+		return;
+	join_free(detour->join);
+	naming_free(detour->naming);
+	free(detour->known);
+	dial_free(detour->dial);
+	leave_upstream(s);
+	upstreams_unref(detour->upstreams);
 }
 
 /* The TCP socket of the upstream: behind the bridge, if there is one. */
 static int upstream_tcp_fd(const struct session *s)
 {
-	return s->bridge ? tls_bridge_fd(s->bridge) : session_upstream_fd(s);
+	const struct tls_bridge *bridge = detour_of(s)->bridge;
+
+	return bridge ? tls_bridge_fd(bridge) : session_upstream_fd(s);
 }
 
 static void report(const struct session *s, enum close_reason reason)
 {
+	const struct detour *detour = detour_of(s);
 	struct stats *stats = &s->env->stats;
 	const struct conn_report report = {
 		.client = &s->client,
@@ -115,11 +139,11 @@ static void report(const struct session *s, enum close_reason reason)
 		.reason = reason,
 		.error = s->connect_error,
 		.client_info = s->client_info,
-		.upstream = s->upstream ? s->upstream->conf.name : NULL,
-		.why = s->why,
-		.name = s->known && *s->known->text ? s->known->text : NULL,
-		.protocol = s->known ? s->known->protocol : NULL,
-		.ech = s->known && s->known->ech,
+		.upstream = detour->upstream ? detour->upstream->conf.name : NULL,
+		.why = detour->why,
+		.name = detour->known && *detour->known->text ? detour->known->text : NULL,
+		.protocol = detour->known ? detour->known->protocol : NULL,
+		.ech = detour->known && detour->known->ech,
 	};
 
 	connlog_print(&report);
@@ -133,12 +157,8 @@ static void end(struct session *s, bool reset)
 	struct session_env *env = s->env;
 	int client_fd = session_client_fd(s), upstream_fd = session_upstream_fd(s);
 
-	join_free(s->join);
 	free(s->client_info);
-	naming_free(s->naming);
-	free(s->known);
-	dial_free(s->dial);
-	leave_upstream(s);
+	end_detour(s);
 	half_finish(&s->c2s, &env->pump_env);
 	half_finish(&s->s2c, &env->pump_env);
 	if (!s->has_keepalive)
@@ -146,17 +166,18 @@ static void end(struct session *s, bool reset)
 	env_remove(s);
 	if (s->cgroup_id)
 		quota_give(&env->shared->per_cgroup, s->cgroup_id);
-	tls_bridge_close(s->bridge, reset);
+	tls_bridge_close(detour_of(s)->bridge, reset);
 	/* Reset also the side that seems to have reset: the error may have come from our kernel. */
 	close_side(client_fd, reset);
 	close_side(upstream_fd, reset);
+	free(s->detour);
 	free(s);
 	note_end(env);
 }
 
 void session_destroy(struct session *s, enum close_reason reason)
 {
-	if (s->join)
+	if (detour_of(s)->join)
 		joining_settle(s, reason);
 	report(s, reason);
 	end(s, reason != CLOSE_DONE);
@@ -204,11 +225,11 @@ void session_reset_by(struct session *s, enum session_side by)
 	struct half *from = by == SESSION_CLIENT ? &s->c2s : &s->s2c;
 	const uint64_t before = from->pump.bytes;
 
-	if (s->join) {
+	if (detour_of(s)->join) {
 		joining_reset_by_server(s);
 		return;
 	}
-	if (!s->dial && s->phase != SESSION_SNIFFING)
+	if (!detour_of(s)->dial && s->phase != SESSION_SNIFFING)
 		half_flush(from, &s->env->pump_env);
 	count_bytes(from, before);
 	session_destroy(s, reset_reason(by));
@@ -220,9 +241,10 @@ static void on_bridge_failed(void *data, int error, const char *why)
 	struct session *s = data;
 
 	why = why ? why : strerror(error);
-	s->why = why;
-	log_limited(&s->upstream->failed_log, LOG_LEVEL_WARNING,
-		    "connection through upstream '%s' is lost: %s", s->upstream->conf.name, why);
+	s->detour->why = why;
+	log_limited(&s->detour->upstream->failed_log, LOG_LEVEL_WARNING,
+		    "connection through upstream '%s' is lost: %s", s->detour->upstream->conf.name,
+		    why);
 	session_reset_by(s, SESSION_SERVER);
 }
 
@@ -299,8 +321,8 @@ void session_expire(struct session *s, enum close_reason reason)
 		deadline_set(&s->deadline, s->deadline.queue);
 		return;
 	}
-	if (s->dial) {
-		dial_expire(s->dial);
+	if (detour_of(s)->dial) {
+		dial_expire(detour_of(s)->dial);
 		return;
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {
@@ -314,8 +336,8 @@ void session_probe(struct session *s)
 {
 	enum expiry_reset reset;
 
-	if (s->join) {
-		if (join_client_is_gone(s->join))
+	if (detour_of(s)->join) {
+		if (join_client_is_gone(detour_of(s)->join))
 			session_destroy(s, CLOSE_CANCELLED);
 		return;
 	}
@@ -326,7 +348,7 @@ void session_probe(struct session *s)
 
 void session_take_bridge(struct session *s, struct tls_bridge *bridge)
 {
-	s->bridge = bridge;
+	s->detour->bridge = bridge;
 	if (bridge)
 		tls_bridge_set_owner(bridge, on_bridge_failed, s);
 }
@@ -359,8 +381,10 @@ void session_set_keepidle(struct session *s)
 /* Keepalive ends the session of a server whose host has vanished, long before the idle timeout. */
 void session_start_keepalive(struct session *s)
 {
-	s->keeps_own = s->join ? tuning_pass_options_of(&s->join->conn, upstream_tcp_fd(s))
-			       : tuning_pass_options_on(session_client_fd(s), upstream_tcp_fd(s));
+	const struct join *join = detour_of(s)->join;
+
+	s->keeps_own = join ? tuning_pass_options_of(&join->conn, upstream_tcp_fd(s))
+			    : tuning_pass_options_on(session_client_fd(s), upstream_tcp_fd(s));
 	session_set_keepidle(s);
 	if (s->has_keepalive)
 		return;

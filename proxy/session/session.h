@@ -50,6 +50,11 @@ void session_set_keepidle(struct session *s);
  * client has had the time to send, so that its socket is read at once. May destroy the session.
  */
 void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent);
+/*
+ * For opening.c: gives s a detour, which the caller then writes to. Returns false if memory is
+ * short. It is freed with the session.
+ */
+bool session_take_detour(struct session *s);
 /* For opening.c: takes over the bridge of a dial that has succeeded; NULL: there is none. */
 void session_take_bridge(struct session *s, struct tls_bridge *bridge);
 /* For opening.c: an event of a half, see half_on_ready(). RELAYING, HALF_CLOSED. */

@@ -52,6 +52,23 @@ enum session_phase {
 	SESSION_HALF_CLOSED,
 };
 
+/*
+ * What a session has that does not simply connect to its destination: its client waits in
+ * connect(), the destination is to be named, or there is an upstream. Most sessions have none, and
+ * those that do nothing take little memory.
+ */
+struct detour {
+	/* owned: the client's connect() is pending, there is no client socket (joining.h) */
+	struct join *join;
+	struct naming *naming;	     /* owned; while the name is to be found */
+	struct known_name *known;    /* owned: what the client's bytes tell; NULL: nothing */
+	struct dial *dial;	     /* owned; DIALLING */
+	struct upstreams *upstreams; /* a reference; NULL: the route is direct */
+	struct upstream *upstream;   /* of the set: connected through it, or it failed last */
+	struct tls_bridge *bridge; /* owned; NULL: no TLS. The upstream's socket is its near end */
+	const char *why;	   /* text of a failed dial, for the log; or NULL */
+};
+
 struct session {
 	TAILQ_ENTRY(session) entry;	     /* session_env::sessions */
 	TAILQ_ENTRY(session) unpolled_entry; /* session_env::unpolled, the probe list */
@@ -61,9 +78,12 @@ struct session {
 	bool unpolled;	    /* on the probe list: a side is not polled, so epoll reports no reset */
 	bool has_keepalive; /* session_start_keepalive() has run */
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
+	bool opened;	    /* the server is connected; RELAYING follows, after client and name */
+	bool name_decides;  /* the route may depend on the name of the destination */
 	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
 	uint32_t handoff;   /* counter of handoff.c */
 	int connect_error;  /* errno of a failed connect() or dial, or 0 */
+	uint32_t rule_upstream; /* tproxy_conn.upstream; 0: the client's rule names none */
 	union sockaddr_any client;
 	union sockaddr_any dst; /* original destination; AF_UNSPEC: unknown */
 	struct half c2s;	/* client to server */
@@ -72,21 +92,17 @@ struct session {
 	uint64_t started_ms;
 	struct progress progress;	 /* see expiry.c */
 	uint64_t cgroup_id;		 /* the client's, if counted for its quota; otherwise 0 */
-	uint32_t rule_upstream;		 /* tproxy_conn.upstream; 0: the client's rule names none */
 	struct tproxy_conn *client_info; /* owned: the client's process; NULL: not logged */
-	/* owned: the client's connect() is pending, there is no client socket (joining.h); or NULL
-	 */
-	struct join *join;
-	bool opened;	   /* the server is connected; RELAYING follows, after client and name */
-	bool name_decides; /* the route may depend on the name of the destination */
-	struct naming *naming;	     /* owned; while the name is to be found */
-	struct known_name *known;    /* owned: what the client's bytes tell; NULL: nothing */
-	struct dial *dial;	     /* owned; DIALLING */
-	struct upstreams *upstreams; /* a reference; NULL: the route is direct */
-	struct upstream *upstream;   /* of the set: connected through it, or it failed last */
-	struct tls_bridge *bridge; /* owned; NULL: no TLS. The upstream's socket is its near end */
-	const char *why;	   /* text of a failed dial, for the log; or NULL */
+	struct detour *detour;		 /* owned; NULL: none. Read by detour_of() */
 };
+
+/* Of a session without one, all members are NULL. */
+static inline const struct detour *detour_of(const struct session *s)
+{
+	static const struct detour none;
+
+	return s->detour ? s->detour : &none;
+}
 
 /* The sockets of s. Both halves have both; session_destroy() closes them. DIALLING: no upstream's
  * socket, -1. While the client's connect() is pending: no client's socket, -1. */

@@ -43,7 +43,7 @@ void handoff_pair(struct handoff *worker, struct handoff *bulk)
 static bool hand_over(struct session *s, struct handoff *to)
 {
 	/* A bridge belongs to the worker's event base. */
-	if (s->bridge)
+	if (detour_of(s)->bridge)
 		return false;
 	/* Not under the lock, as it makes system calls. */
 	if (!s->has_keepalive)

@@ -258,7 +258,7 @@ static void end_pending(struct session_env *env)
 
 	for (s = TAILQ_FIRST(&env->sessions); s && env->joins.n > 0; s = next) {
 		next = TAILQ_NEXT(s, entry);
-		if (s->join)
+		if (detour_of(s)->join)
 			session_destroy(s, CLOSE_CANCELLED);
 	}
 }

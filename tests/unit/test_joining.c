@@ -313,7 +313,7 @@ static void test_refused(void **state)
 
 /*
  * The client gets ECONNREFUSED in place of EHOSTUNREACH, so the error is noted. To see it fail:
- * return s->join in joining_tells().
+ * return detour_of(s)->join in joining_tells().
  */
 static void test_unknown_upstream(void **state)
 {
@@ -614,8 +614,8 @@ static void test_name_is_found_later(void **state)
 	assert_answer(TPROXY_ANSWER_TAKEN);
 	say(f, f->client, f->server, request);
 	s = TAILQ_FIRST(&env.sessions);
-	assert_non_null(s->known);
-	assert_string_equal(s->known->text, "a.example");
+	assert_non_null(detour_of(s)->known);
+	assert_string_equal(detour_of(s)->known->text, "a.example");
 	close_both(f);
 }
 
