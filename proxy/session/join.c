@@ -212,14 +212,17 @@ void join_begin(struct join *join)
 	join->begun = true;
 	join->begun_ms = monotonic_coarse_ms();
 	join->wait_ms = WAIT_LEAST_MS;
-	/* Another process may have the client's port by now: do not connect to it. */
-	if (join_client_is_gone(join)) {
-		finish(join, JOIN_GONE);
-		return;
-	}
 	r = take_socket(join);
 	if (r < 0) {
 		failed(join, -r);
+		return;
+	}
+	/*
+	 * Another socket may have the client's port by now: do not connect to it. This comes last
+	 * because one that takes the port between this and connect() is joined, and reset then.
+	 */
+	if (join_client_is_gone(join)) {
+		finish(join, JOIN_GONE);
 		return;
 	}
 	if (connect(join->fd, &client.sa, sockaddr_len(&client)) < 0 && errno != EINPROGRESS)

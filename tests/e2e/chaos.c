@@ -62,12 +62,14 @@ enum count {
 	AGAIN,	  /* of these: its socket was connected again */
 	BUSY,	  /* another client has this shared source port */
 	UNDONE,	  /* connected and reset, no byte came: see is_undone() */
+	REUSED,	  /* the same, from a source port that the kernel has chosen */
 	SERVED,	  /* by a server, completely */
 	WRONG,
 	_COUNT_MAX,
 };
-static const char *const count_names[] = { "connects", "reached", "cut",    "refused", "given_up",
-					   "again",    "busy",	  "undone", "served",  "wrong" };
+static const char *const count_names[] = { "connects", "reached", "cut",  "refused",
+					   "given_up", "again",	  "busy", "undone",
+					   "reused",   "served",  "wrong" };
 static _Atomic unsigned long counts[_COUNT_MAX];
 
 union address {
@@ -334,12 +336,12 @@ struct attempt {
 };
 
 /* Another client with the same source port may be joined in place of one that has just given up:
- * such a connection is reset before it has carried a byte (SECURITY.md). */
+ * such a connection is reset before it has carried a byte (HONEST CONNECT in tproxy-relay(8)). */
 static bool is_undone(const struct attempt *a, size_t n, int error)
 {
-	if (!a->shared_port || n || (error != ECONNRESET && error != EPIPE))
+	if (n || (error != ECONNRESET && error != EPIPE))
 		return false;
-	count(UNDONE);
+	count(a->shared_port ? UNDONE : REUSED);
 	return true;
 }
 

@@ -102,6 +102,12 @@ class Owners:
             return [struct.unpack("=QQ", owners.lookup(struct.pack("=I", ring)))
                     for ring in range(owners.max_entries)]
 
+    def keep_alive(self, seconds):
+        """Puts the last heartbeat of each ring that has an owner this far into the future."""
+        for ring, (owner, _) in enumerate(self.all()):
+            if owner:
+                self.give(owner, seconds, [ring])
+
     def give(self, owner, seconds, rings=range(32)):
         """Gives rings to a relay whose last heartbeat is this far in the future."""
         alive_ns = time.monotonic_ns() + seconds * 10**9

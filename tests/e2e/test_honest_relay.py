@@ -156,6 +156,7 @@ def test_full_ring(bed):
     listener = bed.listen()
     socks = bed.sockets(1600)
     with bed.relay.stopped():
+        bed.owners.keep_alive(60)  # it is not to be taken for dead on a slow machine
         for sock in socks:
             assert sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
         assert bed.stats()["honest_ring_full"] > 0
@@ -185,6 +186,25 @@ def test_port_scanner(bed):
             assert bed.run_in(errno_of, address, place=place) == errno.ECONNREFUSED, address
     assert bed.stats()["honest_stranger"] >= 7
     bed.reach(bed.listen())
+
+
+def test_slot_of_another_connection(bed):
+    """A SYN whose slot belongs to another connection by now is refused: what is said there is not
+    for its client.
+
+    To see it fail: do not compare the generation in pick_by_slot().
+    """
+    bed.start_honest()
+    (sock,), _ = pending(bed, bed.gate())
+    bed.slots.wait_dialling(1)
+    with bed.pins.open("map_socks") as socks:
+        key = socks.first_key()
+        value = socks.lookup(key)
+        generation, = struct.unpack("=Q", value[-8:])
+        socks.update(key, value[:-8] + struct.pack("=Q", generation + 1))
+    assert outcomes([sock]) == [errno.ECONNREFUSED]
+    sock.close()
+    bed.wait_rest()
 
 
 # --- several of each
