@@ -112,7 +112,7 @@ def test_killed_and_replaced(loaded, start):  # noqa: F811
     """A relay with its supervisor is killed. Those that were pending end with an error, and the
     next relay serves new ones.
 
-    To see it fail: do not look at map_listeners in the RTO callback.
+    To see it fail: let pending_claim() claim none but the rings of our supervisor.
     """
     relay = start("--honest-connect")
     gate, listener, socks = pending(loaded)
