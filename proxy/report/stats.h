@@ -52,7 +52,7 @@ struct stats {
 	_Atomic uint64_t closed[_CLOSE_REASON_MAX];
 	_Atomic uint64_t
 		accept_paused;	   /* pauses for lack of descriptors or memory, or at the limit */
-	_Atomic uint64_t spliced;  /* the part of the bytes of ended sessions that was spliced */
+	_Atomic uint64_t spliced;  /* the part of bytes_up and bytes_down that was spliced */
 	_Atomic uint64_t sessions; /* number of sessions now */
 	_Atomic uint64_t honest[_HONEST_MAX];
 	struct histogram times[_HISTOGRAM_MAX];

@@ -16,20 +16,20 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-/* One for each client. Zeroed at first, except fd. */
+/* One for each client. Zeroed at first. */
 struct ack {
-	LIST_ENTRY(ack) entry; /* ack_queue::owed */
-	int fd;		       /* the client's socket, not owned */
-	bool owed;	       /* on ack_queue::owed */
+	LIST_ENTRY(ack) entry; /* ack_queue::owed; le_prev is NULL: it is not on it */
 };
 
 struct ack_queue {
 	LIST_HEAD(, ack) owed;
 	uint32_t n;
 	uint64_t since_ns; /* when the queue became non-empty */
+	int (*fd_of)(const struct ack *ack);
 };
 
-void ack_queue_init(struct ack_queue *queue);
+/* fd_of returns the socket of a client. */
+void ack_queue_init(struct ack_queue *queue, int (*fd_of)(const struct ack *ack));
 
 /* An acknowledgement is owed from now on; does nothing if it is owed already. */
 void ack_owe(struct ack_queue *queue, struct ack *ack);

@@ -15,11 +15,18 @@ static void send_acks(void *arg, bool all)
 	ack_send(&env->acks, all);
 }
 
+static int client_fd_of(const struct ack *ack)
+{
+	const char *s = (const char *)ack - offsetof(struct session, ack);
+
+	return session_client_fd((const struct session *)s);
+}
+
 void env_init(struct session_env *env)
 {
 	TAILQ_INIT(&env->sessions);
 	TAILQ_INIT(&env->unpolled);
-	ack_queue_init(&env->acks);
+	ack_queue_init(&env->acks, client_fd_of);
 	env->spin.deferred = &env->acks.n;
 	env->spin.do_deferred = send_acks;
 	env->spin.deferred_arg = env;

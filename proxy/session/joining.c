@@ -50,7 +50,7 @@ void joining_accept_instead(struct session *s, enum honest_count why)
 
 struct join *joining_take_client(struct session *s)
 {
-	s->c2s.pump.src_fd = s->s2c.pump.dst_fd = s->ack.fd = join_take_fd(detour_of(s)->join);
+	s->c2s.pump.src_fd = s->s2c.pump.dst_fd = join_take_fd(detour_of(s)->join);
 	join_answer(detour_of(s)->join, TPROXY_ANSWER_TAKEN);
 	stats_add(&s->env->stats.accepted, 1);
 	count(s, HONEST_JOINED);

@@ -160,7 +160,8 @@ static void dial_failed(struct session *s, const struct dial_result *result)
 {
 	s->detour->why = result->why;
 	if (result->refused && !s->name_decides && !joining_tells(s, result->error))
-		marks_note_refused(&s->env->marks, s->rule_upstream, &s->dst, result->error);
+		marks_note_refused(&s->env->marks, detour_of(s)->rule_upstream, &s->dst,
+				   result->error);
 	end_unconnected(s, result->error,
 			result->error == ENOMEM ? CLOSE_NO_MEMORY
 			: result->expired	? CLOSE_CONNECT_TIMEOUT
@@ -284,7 +285,7 @@ static void take_route(struct session *s, const struct opening *o)
 {
 	const struct route_query query = {
 		.set = o->set,
-		.rule = s->rule_upstream,
+		.rule = detour_of(s)->rule_upstream,
 		.by_name = o->by_name,
 	};
 	struct route route;
@@ -390,7 +391,7 @@ static void name_pending(struct session *s, const struct opening *o)
 /* Finds the name of the destination, and takes the route. May destroy the session. */
 static void find_name(struct session *s, const struct opening *o)
 {
-	const struct route_query query = { .set = o->set, .rule = s->rule_upstream };
+	const struct route_query query = { .set = o->set, .rule = detour_of(s)->rule_upstream };
 	struct route route;
 
 	route_of(&query, &route);
@@ -419,7 +420,6 @@ struct session *opening_new_session(struct session_env *env, int client_fd, int 
 
 	if (!s)
 		return NULL;
-	s->ack.fd = client_fd;
 	s->client = *client;
 	s->started_ms = monotonic_coarse_ms();
 	half_init(&s->c2s, env->base, client_fd, upstream_fd);
@@ -441,7 +441,13 @@ void opening_choose(struct session *s, const struct tproxy_conn *conn, uint64_t 
 		.under_load = under_load,
 	};
 
-	s->rule_upstream = conn->upstream;
+	if (conn->upstream) {
+		if (!session_take_detour(s)) {
+			session_destroy(s, CLOSE_NO_MEMORY);
+			return;
+		}
+		s->detour->rule_upstream = conn->upstream;
+	}
 	/* On failure a capture lacks these packets, which is no reason to end the connection. */
 	if (conn->flags & TPROXY_CONN_CAPTURED)
 		marks_set_upstream_of(&s->env->marks, session_upstream_fd(s), conn);

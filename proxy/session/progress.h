@@ -12,8 +12,8 @@
 /* State of the last check. Times are of monotonic_coarse_ms(). */
 struct progress {
 	uint64_t moved, acknowledged; /* bytes, both directions together */
-	uint64_t quiet_since_ms;      /* time of the last progress */
-	bool excused;		      /* an event was pending at the timeout: one more interval */
+	uint64_t quiet_since_ms : 63; /* time of the last progress */
+	bool excused : 1;	      /* an event was pending at the timeout: one more interval */
 };
 
 /* The timeout starts now. */

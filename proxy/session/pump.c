@@ -109,8 +109,10 @@ static void acknowledge(struct pump *pump, ssize_t got)
 
 	if (!pump->near_src)
 		return;
-	if (pump->unanswered < ACK_AFTER)
-		pump->unanswered += (uint32_t)got;
+	if (got < ACK_AFTER - pump->unanswered)
+		pump->unanswered += (uint16_t)got;
+	else
+		pump->unanswered = ACK_AFTER;
 	if (pump->unanswered >= ACK_AFTER && got < ACK_MOST)
 		setsockopt(pump->src_fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
@@ -139,7 +141,7 @@ static enum pump_result flush_kept(struct pump *pump)
 	return MOVED;
 }
 
-static enum pump_result flush_pipe(struct pump *pump)
+static enum pump_result flush_pipe(struct pump *pump, struct pump_env *env)
 {
 	ssize_t n;
 
@@ -151,7 +153,7 @@ static enum pump_result flush_pipe(struct pump *pump)
 			return write_result();
 		pump->in_pipe -= (uint32_t)n;
 		pump->bytes += (uint64_t)n;
-		pump->spliced += (uint64_t)n;
+		env->spliced += (uint64_t)n;
 	}
 	return MOVED;
 }
@@ -228,7 +230,7 @@ static enum pump_result splice_some(struct pump *pump, struct pump_env *env, uin
 		pump->full_reads = 0;
 	pump->in_pipe = (uint32_t)got;
 	acknowledge(pump, got);
-	return flush_pipe(pump);
+	return flush_pipe(pump, env);
 }
 
 static enum pump_result run(struct pump *pump, struct pump_env *env)
@@ -246,7 +248,7 @@ static enum pump_result run(struct pump *pump, struct pump_env *env)
 			return PUMP_WAIT_READ;
 		}
 	}
-	r = flush_pipe(pump);
+	r = flush_pipe(pump, env);
 	if (r != MOVED)
 		return r;
 	for (round = 0; round < ROUNDS_MAX && pump->bytes < until; round++) {

@@ -30,6 +30,7 @@ struct pump_env {
 	size_t scratch_size;
 	struct pipes *pipes;
 	size_t turn_bytes; /* limit of bytes in one call, exceeded by one buffer at most */
+	uint64_t spliced;  /* bytes that went through a pipe; the owner counts and clears them */
 };
 
 /* Bytes that were read and are not yet written to the destination. */
@@ -39,28 +40,29 @@ struct pump_kept {
 	char data[];
 };
 
+/* Two for each connection, so it is kept small. */
 struct pump {
 	int src_fd;		/* not owned */
 	int dst_fd;		/* not owned */
 	struct pump_kept *kept; /* owned, NULL if nothing is kept */
 	struct pipe *pipe;	/* borrowed while in_pipe > 0 */
-	uint32_t in_pipe;	/* bytes in the pipe */
-	uint32_t unanswered;	/* bytes read since data went the other way; counting stops early */
 	uint64_t bytes;		/* written to dst_fd */
-	uint64_t spliced;	/* part of these that went through a pipe */
-	uint8_t full_reads; /* reads in a row that filled the scratch buffer, BULK_AFTER at most */
-	uint8_t prefetch_error; /* enum pump_result of an error in pump_prefetch(), or 0 */
-	bool short_read;	/* pump_prefetch() read all that was there */
-	bool no_splice;		/* this pair of sockets does not support it */
-	bool no_urgent;		/* dst_fd is no TCP socket: urgent bytes are sent as others */
-	bool nagle; /* dst_fd has Nagle's algorithm, turned off before the second write */
+	uint32_t in_pipe;	/* bytes in the pipe */
+	/* Bytes read since data went the other way, up to the limit that acknowledge() needs. */
+	uint16_t unanswered;
+	uint8_t full_reads : 2; /* reads in a row that filled the scratch buffer, up to a limit */
+	uint8_t prefetch_error : 3; /* enum pump_result of an error in pump_prefetch(), or 0 */
+	bool short_read : 1;	    /* pump_prefetch() read all that was there */
+	bool no_splice : 1;	    /* this pair of sockets does not support it */
+	bool no_urgent : 1;	    /* dst_fd is no TCP socket: urgent bytes are sent as others */
+	bool nagle : 1; /* dst_fd has Nagle's algorithm, turned off before the second write */
 	/*
 	 * src_fd's peer is on this host, where segments have up to 64 KiB. Data that is several
 	 * segments elsewhere, which a receiver acknowledges immediately, is part of one segment
 	 * here. A sender with Nagle's algorithm or a small SO_SNDBUF then waits for an
 	 * acknowledgement that the kernel delays by 40 ms.
 	 */
-	bool near_src;
+	bool near_src : 1;
 };
 
 enum pump_result {

@@ -149,7 +149,6 @@ static void report(const struct session *s, enum close_reason reason)
 	connlog_print(&report);
 	count_end(s->env, reason);
 	histogram_add(stats->times, HISTOGRAM_LIFE, report.ended_ms - report.started_ms);
-	stats_add(&stats->spliced, s->c2s.pump.spliced + s->s2c.pump.spliced);
 }
 
 static void end(struct session *s, bool reset)
@@ -191,9 +190,13 @@ void session_drop(struct session *s)
 /* Counts the bytes that h has moved since it had moved @before. */
 static void count_bytes(struct half *h, uint64_t before)
 {
-	struct stats *stats = &half_session(h)->env->stats;
+	struct session_env *env = half_session(h)->env;
+	struct stats *stats = &env->stats;
 
 	stats_add(h->from_server ? &stats->bytes_down : &stats->bytes_up, h->pump.bytes - before);
+	if (env->pump_env.spliced)
+		stats_add(&stats->spliced, env->pump_env.spliced);
+	env->pump_env.spliced = 0;
 }
 
 static void set_timeout(struct session *s, struct deadline_queue *queue, uint64_t now_ms)
@@ -312,7 +315,7 @@ void session_run(struct half *h)
 void session_note_error(struct session *s, int error)
 {
 	if (!s->name_decides && !joining_tells(s, error))
-		marks_note_error(&s->env->marks, s->rule_upstream, &s->dst, error);
+		marks_note_error(&s->env->marks, detour_of(s)->rule_upstream, &s->dst, error);
 }
 
 void session_expire(struct session *s, enum close_reason reason)
@@ -373,7 +376,7 @@ void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent)
 
 void session_set_keepidle(struct session *s)
 {
-	s->keepidle_s = s->env->keepidle_s;
+	s->keepidle_s = (uint16_t)s->env->keepidle_s;
 	if (!s->keeps_own)
 		tuning_set_keepidle(upstream_tcp_fd(s), s->keepidle_s);
 }

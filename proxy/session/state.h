@@ -67,6 +67,7 @@ struct detour {
 	struct upstream *upstream;   /* of the set: connected through it, or it failed last */
 	struct tls_bridge *bridge; /* owned; NULL: no TLS. The upstream's socket is its near end */
 	const char *why;	   /* text of a failed dial, for the log; or NULL */
+	uint32_t rule_upstream;	   /* tproxy_conn.upstream; 0: the client's rule names none */
 };
 
 struct session {
@@ -80,10 +81,9 @@ struct session {
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
 	bool opened;	    /* the server is connected; RELAYING follows, after client and name */
 	bool name_decides;  /* the route may depend on the name of the destination */
-	int keepidle_s;	    /* session_env::keepidle_s as it was applied last */
-	uint32_t handoff;   /* counter of handoff.c */
-	int connect_error;  /* errno of a failed connect() or dial, or 0 */
-	uint32_t rule_upstream; /* tproxy_conn.upstream; 0: the client's rule names none */
+	uint16_t keepidle_s; /* session_env::keepidle_s as it was applied last */
+	uint32_t handoff;    /* counter of handoff.c */
+	int connect_error;   /* errno of a failed connect() or dial, or 0 */
 	union sockaddr_any client;
 	union sockaddr_any dst; /* original destination; AF_UNSPEC: unknown */
 	struct half c2s;	/* client to server */

@@ -17,11 +17,17 @@
 struct fixture {
 	int listener;
 	int ends[CLIENTS]; /* the clients' */
+	int fds[CLIENTS];  /* ours */
 	struct ack acks[CLIENTS];
 	struct ack_queue queue;
 };
 
 static struct fixture fixture;
+
+static int fd_of(const struct ack *ack)
+{
+	return fixture.fds[ack - fixture.acks];
+}
 
 static int setup(void **state)
 {
@@ -35,11 +41,11 @@ static int setup(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
 	assert_int_equal(listen(fd, CLIENTS), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-	ack_queue_init(&fixture.queue);
+	ack_queue_init(&fixture.queue, fd_of);
 	for (i = 0; i < CLIENTS; i++) {
 		fixture.ends[i] = socket(AF_INET, SOCK_STREAM, 0);
 		assert_int_equal(connect(fixture.ends[i], (struct sockaddr *)&addr, len), 0);
-		fd = fixture.acks[i].fd = accept(fixture.listener, NULL, NULL);
+		fd = fixture.fds[i] = accept(fixture.listener, NULL, NULL);
 		assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off)), 0);
 	}
 	return 0;
@@ -51,7 +57,7 @@ static int teardown(void **state)
 
 	for (i = 0; i < CLIENTS; i++) {
 		close(fixture.ends[i]);
-		close(fixture.acks[i].fd);
+		close(fixture.fds[i]);
 	}
 	close(fixture.listener);
 	return 0;
@@ -62,7 +68,7 @@ static bool is_acknowledged_at_once(const struct ack *ack)
 	socklen_t len = sizeof(int);
 	int on = -1;
 
-	assert_int_equal(getsockopt(ack->fd, IPPROTO_TCP, TCP_QUICKACK, &on, &len), 0);
+	assert_int_equal(getsockopt(fd_of(ack), IPPROTO_TCP, TCP_QUICKACK, &on, &len), 0);
 	return on;
 }
 
@@ -79,7 +85,7 @@ static void test_all_are_sent(void **state)
 	assert_int_equal(fixture.queue.n, 0);
 	for (i = 0; i < CLIENTS; i++) {
 		assert_true(is_acknowledged_at_once(&fixture.acks[i]));
-		assert_false(fixture.acks[i].owed);
+		assert_null(fixture.acks[i].entry.le_prev);
 	}
 }
 

@@ -235,7 +235,7 @@ static void test_bulk(void **state)
 	struct fixture *f = *state;
 
 	stream(f, 64 * 1024 * 1024);
-	assert_true(f->pump.spliced > 0);
+	assert_true(f->env.spliced > 0);
 	assert_int_equal(f->pipes.made, 1);
 }
 
@@ -254,10 +254,10 @@ static void test_bulk_is_acknowledged_at_once(void **state)
 	f->pump.near_src = true;
 	f->pump.full_reads = 2; /* bulk, as after two full reads */
 	assert_int_equal(setsockopt(f->src, IPPROTO_TCP, TCP_QUICKACK, &on, len), 0);
-	f->pump.spliced = 0;
+	f->env.spliced = 0;
 	assert_int_equal(write(f->from_peer, f->env.scratch, size), size);
 	assert_int_equal(run(f), PUMP_WAIT_READ);
-	assert_int_equal(f->pump.spliced, size);
+	assert_int_equal(f->env.spliced, size);
 	assert_int_equal(getsockopt(f->src, IPPROTO_TCP, TCP_QUICKACK, &on, &len), 0);
 	assert_int_equal(on, 1);
 }
@@ -268,7 +268,7 @@ static void test_bulk_without_pipe(void **state)
 
 	f->pipes.max = 0;
 	stream(f, 16 * 1024 * 1024);
-	assert_int_equal(f->pump.spliced, 0);
+	assert_int_equal(f->env.spliced, 0);
 }
 
 static int nodelay(int fd)
@@ -480,7 +480,7 @@ static void test_urgent_byte_in_bulk(void **state)
 	}
 	assert_int_equal(r, PUMP_EOF);
 	assert_int_equal(f->pump.bytes, 2 * sizeof(out) + 1);
-	assert_true(f->pump.spliced > 0);
+	assert_true(f->env.spliced > 0);
 	while (got < 2 * sizeof(out) + 1) {
 		ssize_t n = read(f->to_peer, in, sizeof(in));
 
