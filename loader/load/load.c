@@ -361,6 +361,15 @@ static void set_need(struct targets *targets, enum hook_need need, bool exists)
 		targets->needs |= ON_DEMAND_BIT(need);
 }
 
+/* The kernel refuses to write to a frozen map before it looks at the key, which is out of bounds. */
+static bool pending_is_frozen(int fd)
+{
+	const __u32 key = TPROXY_PENDING_MAX;
+	const struct tproxy_pending none = {};
+
+	return bpf_map_update_elem(fd, &key, &none, BPF_ANY) == -EPERM;
+}
+
 /*
  * From here on only programs change map_pending, not even root: no member of the group can pretend
  * that a client is connected. It has mode 0660 all the same, because the kernel maps no BPF map of
@@ -368,10 +377,11 @@ static void set_need(struct targets *targets, enum hook_need need, bool exists)
  */
 static int freeze_pending(const struct load *l)
 {
-	int r = bpf_map_freeze(bpf_map__fd(l->skel->maps.map_pending));
+	const int fd = bpf_map__fd(l->skel->maps.map_pending);
+	int r = bpf_map_freeze(fd);
 
-	/* Adopted, and frozen already: the kernel then grants no write access to anybody. */
-	if (r == 0 || r == -EPERM)
+	/* Adopted, and frozen already: -EPERM, or -EBUSY as of Linux 6.1. */
+	if (r == 0 || r == -EPERM || (r == -EBUSY && pending_is_frozen(fd)))
 		return 0;
 	log_err("cannot freeze map_pending: %s", strerror(-r));
 	return r;
