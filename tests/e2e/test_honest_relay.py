@@ -60,7 +60,7 @@ def test_killed(bed):
     bed.slots.wait_dialling(9)
     bed.relay.kill()
     socks = [sock for some, _ in waiting for sock in some]
-    assert all(outcomes(socks))
+    assert set(outcomes(socks)) <= {errno.ENODEV, errno.ENETUNREACH}
     for gate in gates:
         gate.open()
     assert not select.select([listener for _, listener in waiting], [], [], 0)[0]
@@ -126,7 +126,7 @@ def test_told_to_end(bed):
 
     To see it fail: let has_pending() return false; or send no heartbeat while the relay drains.
     """
-    bed.start_honest("--drain-timeout", "20s")
+    bed.start_honest("--drain-timeout", "2m")
     gate = bed.gate()
     (reached,), listener = pending(bed, gate)
     refused, = bed.sockets()

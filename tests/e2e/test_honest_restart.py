@@ -62,7 +62,9 @@ def test_restart_under_load(loaded, start, options):  # noqa: F811
     between listen() and pending_pair_add(), and let the program choose from the pair of ctx->sk.
     """
     address = loaded.slow_echo()
-    start("--honest-connect", *options)
+    # The clients at the gate wait for as long as a slow machine needs for a restart.
+    options = ["--honest-connect", "--drain-timeout", "1m", *options]
+    start(*options)
     before = loaded.stats()
     with connecting(loaded, CLIENTS, size=SIZE, address=address) as outcome:
         for turn in range(1, 4):
@@ -77,7 +79,7 @@ def test_restart_under_load(loaded, start, options):  # noqa: F811
             old = loaded.relay
             old.signal(signal.SIGTERM)
             assert old.wait() == 0
-            start("--honest-connect", *options)
+            start(*options)
             assert registered_pids(loaded) == [loaded.relay.relay_pid]
             waiting.open()
             assert outcomes(socks) == [0] * len(socks)
