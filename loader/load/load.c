@@ -361,7 +361,8 @@ static void set_need(struct targets *targets, enum hook_need need, bool exists)
 		targets->needs |= ON_DEMAND_BIT(need);
 }
 
-/* The kernel refuses to write to a frozen map before it looks at the key, which is out of bounds. */
+/* The kernel refuses to write to a frozen map before it looks at the key, which is out of bounds.
+ */
 static bool pending_is_frozen(int fd)
 {
 	const __u32 key = TPROXY_PENDING_MAX;
