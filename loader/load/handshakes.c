@@ -2,16 +2,19 @@
 /* tproxy-load, both load and unload. See handshakes.h. */
 #include "handshakes.h"
 
+#include <bpf/bpf.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "state/relays.h"
+#include "tproxy_abi.h"
 #include "util.h"
 
-#define GRACE_MS 200
-#define MOST_MS	 5000
-#define LISTEN	 0x0a /* TCP_LISTEN in /proc/net/tcp, see proc(5) */
+#define GRACE_MS     200
+#define MOST_MS	     5000
+#define ENTRIES_MOST 65536 /* in map_socks */
+#define LISTEN	     0x0a  /* TCP_LISTEN in /proc/net/tcp, see proc(5) */
 
 static bool listens_at(const struct tproxy_relay *relay, unsigned int port)
 {
@@ -68,7 +71,26 @@ static bool have_waiting(const struct relays_entry *list, size_t n)
 	return false;
 }
 
-void handshakes_let_end(const struct relays_entry *list, size_t n)
+/*
+ * True if a client waits in connect() until its destination is reached. No client comes meanwhile,
+ * but entries may go: then the kernel begins again at the first key, hence the limit.
+ */
+static bool have_pending(int socks_fd)
+{
+	struct tproxy_conn conn;
+	__u64 key, *before = NULL;
+	__u32 i;
+
+	for (i = 0; i < ENTRIES_MOST && bpf_map_get_next_key(socks_fd, before, &key) == 0; i++) {
+		if (bpf_map_lookup_elem(socks_fd, &key, &conn) == 0 && conn.pending &&
+		    !(conn.flags & TPROXY_CONN_TAKEN))
+			return true;
+		before = &key;
+	}
+	return false;
+}
+
+void handshakes_let_end(const struct relays_entry *list, size_t n, int socks_fd)
 {
 	const struct timespec grace = { .tv_nsec = GRACE_MS * 1000000L };
 	int waited_ms = 0;
@@ -80,5 +102,6 @@ void handshakes_let_end(const struct relays_entry *list, size_t n)
 	do {
 		nanosleep(&grace, NULL);
 		waited_ms += GRACE_MS;
-	} while (waited_ms < MOST_MS && have_waiting(list, n));
+	} while (waited_ms < MOST_MS &&
+		 (have_waiting(list, n) || (socks_fd >= 0 && have_pending(socks_fd))));
 }

@@ -12,9 +12,11 @@
 struct relays_entry;
 
 /*
- * Blocks until no connection is queued in the backlog of any of these @n relays. It takes at least
- * 200 ms, far longer than a handshake within one host, and at most 5 s, because a relay may hang.
+ * Blocks until no connection is queued in the backlog of any of these @n relays. With @socks_fd,
+ * map_socks, also until no client's connect() waits for a relay; -1: those go on without us. It
+ * takes at least 200 ms, far longer than a handshake within one host, and at most 5 s, because a
+ * relay may hang.
  */
-void handshakes_let_end(const struct relays_entry *list, size_t n);
+void handshakes_let_end(const struct relays_entry *list, size_t n, int socks_fd);
 
 #endif

@@ -318,7 +318,7 @@ static void withdraw_and_wait(struct load *l)
 	if (withdraw_outside(bpf_map__fd(l->skel->maps.map_config), &l->targets,
 			     report_moved(&l->before, &l->targets), l->options->relay_gid,
 			     &l->outside) > 0)
-		handshakes_let_end(l->outside.list, l->outside.n);
+		handshakes_let_end(l->outside.list, l->outside.n, /* socks_fd= */ -1);
 }
 
 /* The last steps. undo() does not attach again what they detach. */

@@ -98,7 +98,7 @@ static void let_handshakes_end(const char *path, const struct relays_entry *list
 	if (bpffs_open_map(path, PINNED_SOCKS, /* writable= */ false, &fd) < 0 ||
 	    bpf_map_get_next_key(fd, NULL, &cookie) < 0)
 		return;
-	handshakes_let_end(list, n);
+	handshakes_let_end(list, n, fd);
 }
 
 /*

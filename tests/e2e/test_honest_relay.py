@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -144,6 +145,28 @@ def test_told_to_end(bed):
     server.close()
     assert bed.relay.wait() == 0
     bed.wait_rest()
+
+
+def test_unload(bed):
+    """It waits for clients whose connect() is pending: their sockets have their own options back,
+    and carry bytes.
+
+    To see it fail: let have_pending() of handshakes.c return false.
+    """
+    bed.start_honest()
+    gate = bed.gate()
+    socks, listener = pending(bed, gate, 3)
+    before = bed.sockets()[0].getsockopt(socket.SOL_TCP, socket.TCP_SYNCNT)
+    bed.slots.wait_dialling(len(socks))
+    unloading = threading.Thread(target=bed.unload)
+    unloading.start()
+    host.wait_until(lambda: "map_config" not in bed.pins.names(), "it is being unloaded")
+    assert not select.select([], socks, [], 0.5)[1]
+    gate.open()
+    assert outcomes(socks) == [0] * len(socks)
+    assert {sock.getsockopt(socket.SOL_TCP, socket.TCP_SYNCNT) for sock in socks} == {before}
+    bed.exchange_all(socks, listener)
+    unloading.join()
 
 
 def test_full_ring(bed):
