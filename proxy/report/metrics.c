@@ -97,8 +97,7 @@ static void write_sessions(FILE *out, const struct stats *sum)
 	labelled(out, "tproxy_relay_bytes_total", "direction", "up", stats_get(&sum->bytes_up));
 	labelled(out, "tproxy_relay_bytes_total", "direction", "down", stats_get(&sum->bytes_down));
 	single(out, "tproxy_relay_spliced_bytes_total", "counter",
-	       "The part of these bytes that went through splice(2).",
-	       stats_get(&sum->spliced));
+	       "The part of these bytes that went through splice(2).", stats_get(&sum->spliced));
 	single(out, "tproxy_relay_accept_pauses_total", "counter",
 	       "Pauses in accepting, for lack of descriptors or memory or at the limit.",
 	       stats_get(&sum->accept_paused));

@@ -19,9 +19,6 @@
 #include "server_address.h"
 #include "util.h"
 
-#define CHECK_LEAST_MS 100
-#define WEIGHT_MAX     1000
-
 const char *const upstream_types[] = {
 	[UPSTREAM_DIRECT] = "direct", [UPSTREAM_SOCKS5] = "socks5", [UPSTREAM_HTTP] = "http",
 	[UPSTREAM_TCP] = "tcp",	      [UPSTREAM_GROUP] = "group",   NULL,

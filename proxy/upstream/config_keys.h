@@ -6,6 +6,10 @@
 #include "optable.h"
 #include "upstream.h"
 
+/* Limits of check-interval and of a weight. */
+#define CHECK_LEAST_MS 100
+#define WEIGHT_MAX     1000
+
 /* Sets of enum upstream_type. */
 #define SOCKS5 (1U << UPSTREAM_SOCKS5)
 #define HTTP   (1U << UPSTREAM_HTTP)
