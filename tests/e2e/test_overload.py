@@ -26,6 +26,7 @@ import wire
 from harness import BLACKHOLE
 from programs import RELAY_GID, RELAY_UID, SANITIZED
 from stay import ClientGroup, visit_and_hold
+from test_log import counters
 
 IDLE = 10_000
 NEVER_READ = 1000
@@ -492,10 +493,10 @@ def test_silent_ones_fill_the_limit(loaded, silent):
         loaded.task(accept_all, mute, place=loaded.server)
         address = mute.getsockname()
     pair = loaded.pair()
-    before = relay.descriptors_at_rest()
     with at_work(*pair):
         group = loaded.task(begin_only, address, SLOW)
-        host.wait_until(lambda: relay.descriptors() >= before + 2 * SLOW, "all the room is taken")
+        host.wait_until(lambda: counters(relay, r"connections: (\d+) now") == SLOW + 1,
+                        "all the room is taken")
         (echo,) = loaded.echo_server()
         late = loaded.connect(echo)
         late.send(b"x")
