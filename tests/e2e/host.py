@@ -308,6 +308,20 @@ class NetNs:
     def ip(self, *commands):
         subprocess.run(["nsenter", f"--net={self.path}", "ip", "-batch", "-"],
                        input="\n".join(commands), text=True, check=True)
+        for words in map(str.split, commands):
+            if words[:2] == ["addr", "add"] and "nodad" in words:
+                self._wait_local(words[2].partition("/")[0])
+
+    def _wait_local(self, address):
+        """The kernel makes an IPv6 address a local one later, in a work queue. Until then it answers
+        that there is no route."""
+        row = f"{socket.inet_pton(socket.AF_INET6, address).hex()} 80 "
+
+        def is_local():
+            with self.inside():
+                return row in Path("/proc/thread-self/net/ipv6_route").read_text()
+
+        wait_until(is_local, f"{address} is local")
 
     def sysctl(self, name, value):
         with self.inside():
