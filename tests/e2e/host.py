@@ -313,7 +313,7 @@ class NetNs:
                 self._wait_local(words[2].partition("/")[0])
 
     def _wait_local(self, address):
-        """The kernel makes an IPv6 address a local one later, in a work queue. Until then it answers
+        """The kernel makes an IPv6 address a local one later, in a work queue. Until then it says
         that there is no route."""
         row = f"{socket.inet_pton(socket.AF_INET6, address).hex()} 80 "
 
