@@ -218,8 +218,8 @@ void join_begin(struct join *join)
 		return;
 	}
 	/*
-	 * Another socket may have the client's port by now: do not connect to it. This comes last
-	 * because one that takes the port between this and connect() is joined, and reset then.
+	 * Another socket may have the client's port by now: do not connect to it. A socket that
+	 * takes the port after this look is joined, and reset. So the look comes last.
 	 */
 	if (join_client_is_gone(join)) {
 		finish(join, JOIN_GONE);
