@@ -172,9 +172,12 @@ class Stream:
         return digest.hexdigest()
 
 
-def send_stream(sock, stream):
+def send_stream(sock, stream, end_after=None):
+    """With @end_after, an event, ends the stream after that only."""
     for block in stream.blocks():
         sock.sendall(block)
+    if end_after:
+        end_after.wait()
     sock.shutdown(socket.SHUT_WR)
 
 
@@ -190,11 +193,17 @@ def receive_stream(sock, pause_every=0, pause=None):
     return size, digest.hexdigest()
 
 
-def swap_streams(sock, outgoing, **reading):
-    """Sends one stream while it receives another. Returns what was received."""
-    sender = threading.Thread(target=send_stream, args=(sock, outgoing))
+def swap_streams(sock, outgoing, ends_last=False, **reading):
+    """Sends one stream while it receives another. Returns what was received. With @ends_last the
+    stream that is sent ends after the other one: see test_bulk in test_upstream_tls.py."""
+    received_all = threading.Event() if ends_last else None
+    sender = threading.Thread(target=send_stream, args=(sock, outgoing, received_all))
     sender.start()
-    received = receive_stream(sock, **reading)
+    try:
+        received = receive_stream(sock, **reading)
+    finally:
+        if received_all:
+            received_all.set()
     sender.join()
     return received
 
