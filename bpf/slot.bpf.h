@@ -109,13 +109,35 @@ static inline __u32 slot_timeout_ms(__u32 syncnt, __u32 linear)
 }
 
 /*
- * As slot_timeout_ms(), for a socket with TCP_USER_TIMEOUT user_ms, or 0. The kernel looks at that
- * option when a timer fires, and the first one does after a second.
+ * Returns the milliseconds after which the kernel has sent TCP_SYNCNT SYNs more than those at
+ * linear intervals. For a socket with TCP_USER_TIMEOUT that is the limit of TCP_SYNCNT.
  */
-static inline __u32 slot_user_timeout_ms(__u32 total_ms, __u32 user_ms)
+static inline __u32 slot_count_ms(__u32 syncnt, __u32 linear)
 {
-	if (user_ms == 0 || user_ms > total_ms)
-		return total_ms;
+	__u32 total_s = linear + 1;
+
+	if (syncnt > SLOT_SYNCNT_MAX)
+		syncnt = SLOT_SYNCNT_MAX;
+	if (syncnt <= SLOT_DOUBLINGS)
+		total_s += (2U << syncnt) - 2;
+	else
+		total_s += (2U << SLOT_DOUBLINGS) - 2 + (syncnt - SLOT_DOUBLINGS) * SLOT_RTO_MAX_S;
+	return total_s * 1000;
+}
+
+/*
+ * Returns the milliseconds after which connect() fails, of a socket with TCP_USER_TIMEOUT user_ms,
+ * or 0. The kernel looks at that option when a timer fires, and the first one does after a second.
+ */
+static inline __u32 slot_limit_ms(__u32 syncnt, __u32 linear, __u32 user_ms)
+{
+	__u32 count_ms;
+
+	if (user_ms == 0)
+		return slot_timeout_ms(syncnt, linear);
+	count_ms = slot_count_ms(syncnt, linear);
+	if (user_ms > count_ms)
+		return count_ms;
 	return user_ms < 1000 ? 1000 : user_ms;
 }
 

@@ -35,10 +35,8 @@ static __always_inline __u32 timer_linear(const struct tcp_sock *tp)
 static __always_inline void timer_limit(struct bpf_sock_ops *ctx, struct client *client,
 					const struct tcp_sock *tp, __u32 user_ms)
 {
-	const __u32 total_ms = slot_timeout_ms(client->syncnt, timer_linear(tp));
-
 	client->user_ms = user_ms;
-	client->limit_ms = slot_user_timeout_ms(total_ms, user_ms);
+	client->limit_ms = slot_limit_ms(client->syncnt, timer_linear(tp), user_ms);
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, (int)client->limit_ms);
 }
 

@@ -104,6 +104,20 @@ static __u32 model_s(__u32 syncnt, __u32 linear)
 	}
 }
 
+/* As model_s(), without a limit of the time. */
+static __u32 model_of_count_s(__u32 syncnt, __u32 linear)
+{
+	__u32 now_s = 0, interval_s = 1, fired;
+
+	for (fired = 0;; fired++) {
+		now_s += interval_s;
+		if (fired >= syncnt + linear)
+			return now_s;
+		if (fired >= linear)
+			interval_s = interval_s * 2 < 120 ? interval_s * 2 : 120;
+	}
+}
+
 /* To see it fail: add the linear intervals to the time without them, or let it round down. */
 static void test_timeout(void **state)
 {
@@ -133,20 +147,42 @@ static void test_timeout(void **state)
 /* To see it fail: return user_ms if it is the shorter one. */
 static void test_user_timeout(void **state)
 {
-	assert_int_equal(slot_user_timeout_ms(3000, 0), 3000);
-	assert_int_equal(slot_user_timeout_ms(3000, 1), 1000);
-	assert_int_equal(slot_user_timeout_ms(3000, 999), 1000);
-	assert_int_equal(slot_user_timeout_ms(3000, 1500), 1500);
-	assert_int_equal(slot_user_timeout_ms(3000, 3000), 3000);
-	assert_int_equal(slot_user_timeout_ms(3000, 90000), 3000);
+	assert_int_equal(slot_limit_ms(1, 0, 0), 3000);
+	assert_int_equal(slot_limit_ms(1, 0, 1), 1000);
+	assert_int_equal(slot_limit_ms(1, 0, 999), 1000);
+	assert_int_equal(slot_limit_ms(1, 0, 1500), 1500);
+	assert_int_equal(slot_limit_ms(1, 0, 3000), 3000);
+	assert_int_equal(slot_limit_ms(1, 0, 90000), 3000);
+}
+
+/* With TCP_USER_TIMEOUT the kernel counts SYNs. To see it fail: take the time of slot_timeout_ms().
+ */
+static void test_user_timeout_with_linear_timers(void **state)
+{
+	__u32 syncnt, linear;
+
+	/* Measured with Linux 6.18, whose default of tcp_syn_linear_timeouts is 4. */
+	assert_int_equal(slot_limit_ms(1, 4, 20000), 7000);
+	assert_int_equal(slot_limit_ms(2, 4, 60000), 11000);
+	assert_int_equal(slot_limit_ms(2, 4, 8000), 8000);
+	assert_int_equal(slot_limit_ms(1, 4, 0), 3000);
+	for (syncnt = 1; syncnt <= SLOT_SYNCNT_MAX; syncnt++) {
+		for (linear = 0; linear <= SLOT_SYNCNT_MAX; linear++)
+			assert_int_equal(slot_limit_ms(syncnt, linear, UINT32_MAX),
+					 model_of_count_s(syncnt, linear) * 1000);
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_index),	cmocka_unit_test(test_is_free),
-		cmocka_unit_test(test_answer),	cmocka_unit_test(test_wanted),
-		cmocka_unit_test(test_timeout), cmocka_unit_test(test_user_timeout),
+		cmocka_unit_test(test_index),
+		cmocka_unit_test(test_is_free),
+		cmocka_unit_test(test_answer),
+		cmocka_unit_test(test_wanted),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_user_timeout),
+		cmocka_unit_test(test_user_timeout_with_linear_timers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
