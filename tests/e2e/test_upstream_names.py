@@ -162,7 +162,7 @@ def test_no_such_name(loaded, names, relay_via):
 def test_never_through_itself(bed, names, relay_via):
     """The relay is in the scope: its sockets are redirected unless they are marked. The answer is
     too long for a datagram, so the resolver connects. To see it fail: do not mark in
-    on_new_socket() of resolver.c."""
+    on_new_socket() of resolver_thread.c."""
     bed.load(relay_cgroup=False)
     names.say(SERVER, ttl=3600, truncate=True)
     listener = bed.listen()

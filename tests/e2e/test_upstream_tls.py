@@ -102,7 +102,7 @@ def test_client_resets(loaded, through):
 def test_bulk(loaded, through):
     """64 MiB each way at the same time, every byte checked, to a reader that pauses. The client
     ends last. HAProxy 2.6 may lose what it has not read yet from a server to which it has sent a
-    FIN: it takes EPOLLHUP without EPOLLIN for the end of the data (raw_sock_to_buf())."""
+    FIN: it takes EPOLLHUP without EPOLLIN for the end of the data."""
     listener, _ = through
     up, down = Stream("up", 64 << 20), Stream("down", 64 << 20)
     client = loaded.connect(ELSEWHERE)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Tests proxy/upstream/resolver.c with a name server in a thread of this test, on loopback. */
+/* Tests proxy/upstream/resolve*.c with a name server in a thread of this test, on loopback. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>

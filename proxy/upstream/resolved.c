@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See resolved.h. A name that was added is due again when its TTL ends, and after a failure at
+ * intervals that double. A name that is only remembered is asked for when a question comes after
+ * that time.
+ */
+#include "resolved.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "log.h"
+#include "monotonic.h"
+#include "server_address.h"
+
+#define TTL_LEAST_MS 5000
+#define TTL_MOST_MS  (3600 * 1000)
+#define RETRY_MS     1000
+/* Limits of the doubled interval after failures: with an old answer, and without one. */
+#define RETRY_MOST_MS  60000
+#define RETRY_FIRST_MS 5000
+
+void resolver_wake(int fd)
+{
+	eventfd_write(fd, 1);
+}
+
+static uint32_t bucket_of(const char *host)
+{
+	uint32_t hash = 2166136261;
+
+	for (; *host; host++)
+		hash = (hash ^ (uint8_t)*host) * 16777619;
+	return hash % RESOLVER_BUCKETS;
+}
+
+void resolved_want(struct resolver *r, struct resolved *e)
+{
+	if (e->wanted || e->asking)
+		return;
+	e->wanted = true;
+	TAILQ_INSERT_TAIL(&r->wanted, e, wanted_entry);
+	resolver_wake(r->wake_fd);
+}
+
+static void stop_remembering(struct resolver *r, struct resolved *e)
+{
+	TAILQ_REMOVE(&r->remembered, e, remembered_entry);
+	r->n_remembered--;
+}
+
+/* Makes room for one more name: frees those that were remembered first and are not in use. */
+static void forget_some(struct resolver *r)
+{
+	struct resolved *e, *next;
+
+	for (e = TAILQ_FIRST(&r->remembered); e && r->n_remembered >= RESOLVER_REMEMBERED_MAX;
+	     e = next) {
+		next = TAILQ_NEXT(e, remembered_entry);
+		if (e->wanted || e->asking || !TAILQ_EMPTY(&e->questions))
+			continue;
+		stop_remembering(r, e);
+		LIST_REMOVE(e, bucket_entry);
+		free(e);
+	}
+}
+
+static void remember(struct resolver *r, struct resolved *e)
+{
+	forget_some(r);
+	TAILQ_INSERT_TAIL(&r->remembered, e, remembered_entry);
+	r->n_remembered++;
+}
+
+struct resolved *resolved_of(struct resolver *r, const char *host)
+{
+	const uint32_t bucket = bucket_of(host);
+	struct resolved *e;
+
+	LIST_FOREACH (e, &r->buckets[bucket], bucket_entry) {
+		if (strcmp(e->host, host) == 0)
+			return e;
+	}
+	e = calloc(1, sizeof(*e) + strlen(host) + 1);
+	if (!e)
+		return NULL;
+	strcpy(e->host, host);
+	e->resolver = r;
+	TAILQ_INIT(&e->questions);
+	LIST_INSERT_HEAD(&r->buckets[bucket], e, bucket_entry);
+	remember(r, e);
+	return e;
+}
+
+const char *resolver_error_text(int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return "there is no such name, or it has no address";
+	case -ETIMEDOUT:
+		return "the name servers do not answer";
+	case -ECONNREFUSED:
+		return "the name servers cannot be reached, or give no answer";
+	case -EIO:
+		return "the name servers have failed";
+	default:
+		return strerror(-error);
+	}
+}
+
+void resolved_answer(struct resolved *e, struct resolver_question *q)
+{
+	q->error = e->n ? 0 : e->error;
+	q->n = e->n;
+	memcpy(q->addresses, e->addresses, e->n * sizeof(e->addresses[0]));
+	q->list = &q->port->answers;
+	TAILQ_INSERT_TAIL(q->list, q, entry);
+	resolver_wake(q->port->wake_fd);
+}
+
+void resolved_answer_all(struct resolved *e)
+{
+	struct resolver_question *q;
+
+	while ((q = TAILQ_FIRST(&e->questions))) {
+		TAILQ_REMOVE(&e->questions, q, entry);
+		resolved_answer(e, q);
+	}
+}
+
+void resolved_note_failure(struct resolver *r, struct resolved *e, int error)
+{
+	const uint64_t most = e->n ? RETRY_MOST_MS : RETRY_FIRST_MS;
+	const uint64_t first = r->config.retry_ms ? r->config.retry_ms : RETRY_MS;
+
+	if (e->added && !e->failing)
+		log_warning("cannot resolve \"%s\": %s%s", e->host, resolver_error_text(error),
+			    e->n ? "; its last addresses stay in use" : "");
+	e->retry_ms = !e->failing ? first : e->retry_ms * 2 < most ? e->retry_ms * 2 : most;
+	e->due_ms = monotonic_coarse_ms() + e->retry_ms;
+	e->failing = true;
+	/* The addresses of a name that is only remembered are valid by their TTL, and no longer. */
+	if (!e->added)
+		e->n = 0;
+	e->error = error;
+}
+
+/* Copies the addresses of both families in turn, IPv6 first (RFC 8305, section 4). */
+static size_t copy_addresses(const struct ares_addrinfo *info,
+			     union sockaddr_any ret[RESOLVER_ADDRESSES_MAX])
+{
+	const struct ares_addrinfo_node *node, *next[2] = { info->nodes, info->nodes };
+	static const int families[] = { AF_INET6, AF_INET };
+	size_t n = 0;
+	int i, none = 0;
+
+	for (i = 0; none < 2 && n < RESOLVER_ADDRESSES_MAX; i = !i) {
+		for (node = next[i]; node && node->ai_family != families[i]; node = node->ai_next)
+			;
+		next[i] = node ? node->ai_next : NULL;
+		none = node ? 0 : none + 1;
+		if (!node || node->ai_addrlen > sizeof(ret[n]))
+			continue;
+		memset(&ret[n], 0, sizeof(ret[n]));
+		memcpy(&ret[n], node->ai_addr, node->ai_addrlen);
+		ret[n].in.sin_port = 0;
+		n += !why_no_server(&ret[n]);
+	}
+	return n;
+}
+
+/* True if both lists have the same addresses, in any order. */
+static bool same_addresses(const union sockaddr_any *a, size_t n_a, const union sockaddr_any *b,
+			   size_t n_b)
+{
+	size_t i, j;
+
+	for (i = 0; n_a == n_b && i < n_a; i++) {
+		for (j = 0; j < n_b && memcmp(&a[i], &b[j], sizeof(a[i])) != 0; j++)
+			;
+		if (j == n_b)
+			return false;
+	}
+	return n_a == n_b;
+}
+
+static uint64_t ttl_ms(const struct resolver *r, const struct ares_addrinfo *info)
+{
+	const uint64_t least = r->config.ttl_least_ms ? r->config.ttl_least_ms : TTL_LEAST_MS;
+	const uint64_t most = r->config.ttl_most_ms ? r->config.ttl_most_ms : TTL_MOST_MS;
+	const struct ares_addrinfo_node *node;
+	const struct ares_addrinfo_cname *cname;
+	uint64_t ms = most;
+
+	for (node = info->nodes; node; node = node->ai_next) {
+		if (node->ai_ttl >= 0 && (uint64_t)node->ai_ttl * 1000 < ms)
+			ms = (uint64_t)node->ai_ttl * 1000;
+	}
+	for (cname = info->cnames; cname; cname = cname->next) {
+		if (cname->ttl >= 0 && (uint64_t)cname->ttl * 1000 < ms)
+			ms = (uint64_t)cname->ttl * 1000;
+	}
+	return ms < least ? least : ms;
+}
+
+void resolved_note_answer(struct resolver *r, struct resolved *e, const struct ares_addrinfo *info)
+{
+	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
+	const size_t n = copy_addresses(info, found);
+
+	if (n == 0) {
+		resolved_note_failure(r, e, -ENOENT);
+		return;
+	}
+	if (e->added && e->failing)
+		log_info("\"%s\" can be resolved again", e->host);
+	/* Many name servers turn the order with each answer. */
+	if (!same_addresses(found, n, e->addresses, e->n))
+		memcpy(e->addresses, found, n * sizeof(found[0]));
+	e->n = n;
+	e->failing = false;
+	e->error = 0;
+	e->answered_ms = monotonic_coarse_ms();
+	e->due_ms = e->answered_ms + ttl_ms(r, info);
+}
+
+/* Any thread: names */
+
+struct resolved *resolver_add(struct resolver *r, const char *host)
+{
+	struct resolved *e;
+
+	pthread_mutex_lock(&r->lock);
+	e = resolved_of(r, host);
+	if (e && e->added++ == 0) {
+		stop_remembering(r, e);
+		resolved_want(r, e);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return e;
+}
+
+void resolver_remove(struct resolver *r, struct resolved *e)
+{
+	if (!e)
+		return;
+	pthread_mutex_lock(&r->lock);
+	if (--e->added == 0)
+		remember(r, e);
+	pthread_mutex_unlock(&r->lock);
+}
+
+size_t resolved_addresses(struct resolved *e, union sockaddr_any *ret, size_t max)
+{
+	size_t n;
+
+	pthread_mutex_lock(&e->resolver->lock);
+	n = e->n < max ? e->n : max;
+	memcpy(ret, e->addresses, n * sizeof(ret[0]));
+	pthread_mutex_unlock(&e->resolver->lock);
+	return n;
+}
+
+int resolved_state(struct resolved *e, uint64_t *ret_age_ms)
+{
+	int error;
+
+	pthread_mutex_lock(&e->resolver->lock);
+	error = e->answered ? e->error : -EINPROGRESS;
+	*ret_age_ms = e->answered_ms ? monotonic_coarse_ms() - e->answered_ms : 0;
+	pthread_mutex_unlock(&e->resolver->lock);
+	return error;
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The thread of a resolver, see resolver.h, from its start to its end: it asks c-ares for the names
+ * that are wanted (resolved.h), and waits.
+ *
+ * The lock is never held during a call of c-ares, whose callback takes it.
+ *
+ * The channel of c-ares exists while there are questions. Each new one reads the files of the
+ * system.
+ */
+#include <ares.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "monotonic.h"
+#include "resolved.h"
+#include "resolver.h"
+#include "util.h"
+
+/* Of one query, and how often each server is asked. The second try takes twice as long. */
+#define TIMEOUT_MS 2000
+#define TRIES	   2
+
+static int error_of(int status)
+{
+	switch (status) {
+	case ARES_ENODATA:
+	case ARES_ENOTFOUND:
+	case ARES_ENONAME:
+	case ARES_EBADNAME:
+		return -ENOENT;
+	case ARES_ETIMEOUT:
+		return -ETIMEDOUT;
+	case ARES_ECONNREFUSED:
+		return -ECONNREFUSED;
+	case ARES_ENOMEM:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+/* Callback of c-ares. It may be called from within ares_getaddrinfo(). */
+static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	struct resolved *e = arg;
+	struct resolver *r = e->resolver;
+
+	pthread_mutex_lock(&r->lock);
+	e->asking = false;
+	r->n_asking--;
+	if (status == ARES_SUCCESS && info && info->nodes)
+		resolved_note_answer(r, e, info);
+	else if (status != ARES_EDESTRUCTION) /* by resolver_free() */
+		resolved_note_failure(r, e, status == ARES_SUCCESS ? -ENOENT : error_of(status));
+	e->answered = true;
+	resolved_answer_all(e);
+	pthread_mutex_unlock(&r->lock);
+	if (info)
+		ares_freeaddrinfo(info);
+}
+
+/* Callback of c-ares: what it waits for on a socket has changed. */
+static void on_socket(void *data, ares_socket_t fd, int readable, int writable)
+{
+	struct resolver *r = data;
+	nfds_t i;
+
+	for (i = 0; i < r->n_sockets && r->sockets[i].fd != fd; i++)
+		;
+	if (!readable && !writable) {
+		if (i < r->n_sockets)
+			r->sockets[i] = r->sockets[--r->n_sockets];
+		return;
+	}
+	/* Without room the query ends by its timeout. */
+	if (i == RESOLVER_SOCKETS_MAX)
+		return;
+	if (i == r->n_sockets)
+		r->n_sockets++;
+	r->sockets[i] = (struct pollfd){
+		.fd = fd,
+		.events = (short)((readable ? POLLIN : 0) | (writable ? POLLOUT : 0)),
+	};
+}
+
+/* Callback of c-ares: a socket was made, and is not connected yet. */
+static int on_new_socket(ares_socket_t fd, int type, void *data)
+{
+	struct resolver *r = data;
+
+	return r->config.mark && r->config.mark(r->config.mark_data, fd) < 0 ? -1 : 0;
+}
+
+static int open_channel(struct resolver *r)
+{
+	struct ares_options options = {
+		.timeout = r->config.timeout_ms ? r->config.timeout_ms : TIMEOUT_MS,
+		.tries = TRIES,
+		.sock_state_cb = on_socket,
+		.sock_state_cb_data = r,
+	};
+	int status =
+		ares_init_options(&r->channel, &options,
+				  ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+
+	if (status != ARES_SUCCESS) {
+		r->channel = NULL;
+		return status;
+	}
+	ares_set_socket_configure_callback(r->channel, on_new_socket, r);
+	return r->servers ? ares_set_servers_ports_csv(r->channel, r->servers) : ARES_SUCCESS;
+}
+
+static void close_channel(struct resolver *r)
+{
+	if (r->channel)
+		ares_destroy(TAKE_PTR(r->channel));
+	r->n_sockets = 0;
+}
+
+/* Moves added names whose time has come to the wanted ones. Returns when the next one is due. */
+static uint64_t want_due(struct resolver *r, uint64_t now_ms)
+{
+	uint64_t next_ms = UINT64_MAX;
+	struct resolved *e;
+	uint32_t i;
+
+	for (i = 0; i < RESOLVER_BUCKETS; i++) {
+		LIST_FOREACH (e, &r->buckets[i], bucket_entry) {
+			if (!e->added || e->wanted || e->asking)
+				continue;
+			if (e->due_ms <= now_ms)
+				resolved_want(r, e);
+			else if (e->due_ms < next_ms)
+				next_ms = e->due_ms;
+		}
+	}
+	return next_ms;
+}
+
+static struct resolved *take_wanted(struct resolver *r)
+{
+	struct resolved *e;
+
+	pthread_mutex_lock(&r->lock);
+	e = TAILQ_FIRST(&r->wanted);
+	if (e) {
+		TAILQ_REMOVE(&r->wanted, e, wanted_entry);
+		e->wanted = false;
+		e->asking = true;
+		r->n_asking++;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return e;
+}
+
+static void ask_wanted(struct resolver *r)
+{
+	/* c-ares sorts by connecting sockets, which it would not give to on_new_socket(). */
+	static const struct ares_addrinfo_hints hints = {
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = ARES_AI_NOSORT,
+	};
+	struct resolved *e;
+	int status;
+
+	while ((e = take_wanted(r))) {
+		status = r->channel ? ARES_SUCCESS : open_channel(r);
+		if (status == ARES_SUCCESS) {
+			ares_getaddrinfo(r->channel, e->host, NULL, &hints, on_answer, e);
+		} else {
+			close_channel(r);
+			on_answer(e, status, 0, NULL);
+		}
+	}
+	if (r->n_asking == 0)
+		close_channel(r);
+}
+
+static int wait_ms(struct resolver *r, uint64_t due_ms)
+{
+	const uint64_t now_ms = monotonic_coarse_ms();
+	struct timeval buf, *wait = r->channel ? ares_timeout(r->channel, NULL, &buf) : NULL;
+	uint64_t ms = due_ms == UINT64_MAX ? INT_MAX : due_ms > now_ms ? due_ms - now_ms : 0;
+
+	if (wait && (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 < ms)
+		ms = (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 + 1;
+	return ms < INT_MAX ? (int)ms : due_ms == UINT64_MAX ? -1 : INT_MAX;
+}
+
+/* Waits for sockets, for the next name that is due, or for resolver::wake_fd. */
+static void wait_and_process(struct resolver *r, uint64_t due_ms)
+{
+	struct pollfd fds[RESOLVER_SOCKETS_MAX + 1];
+	const nfds_t n = r->n_sockets;
+	eventfd_t value;
+	nfds_t i;
+
+	memcpy(fds, r->sockets, n * sizeof(fds[0]));
+	fds[n] = (struct pollfd){ .fd = r->wake_fd, .events = POLLIN };
+	if (poll(fds, n + 1, wait_ms(r, due_ms)) < 0)
+		return;
+	if (fds[n].revents)
+		eventfd_read(r->wake_fd, &value);
+	for (i = 0; r->channel && i < n; i++) {
+		if (fds[i].revents)
+			ares_process_fd(r->channel,
+					fds[i].revents & ~POLLOUT ? fds[i].fd : ARES_SOCKET_BAD,
+					fds[i].revents & ~POLLIN ? fds[i].fd : ARES_SOCKET_BAD);
+	}
+	/* Timeouts. */
+	if (r->channel)
+		ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+}
+
+static void *resolver_main(void *arg)
+{
+	struct resolver *r = arg;
+	uint64_t due_ms;
+	bool stop;
+
+	pthread_setname_np(pthread_self(), "tproxy-resolver");
+	do {
+		ask_wanted(r);
+		pthread_mutex_lock(&r->lock);
+		stop = r->stop;
+		due_ms = want_due(r, monotonic_coarse_ms());
+		pthread_mutex_unlock(&r->lock);
+		if (!stop)
+			wait_and_process(r, due_ms);
+	} while (!stop);
+	/* Calls on_answer() for what is asked. */
+	close_channel(r);
+	return NULL;
+}
+
+static int start(struct resolver *r)
+{
+	sigset_t all, before;
+	int error;
+
+	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+		return -ENOMEM;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&r->thread, NULL, resolver_main, r);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error)
+		ares_library_cleanup();
+	return -error;
+}
+
+static void destroy(struct resolver *r)
+{
+	struct resolved *e;
+	uint32_t i;
+
+	for (i = 0; i < RESOLVER_BUCKETS; i++) {
+		while ((e = LIST_FIRST(&r->buckets[i]))) {
+			LIST_REMOVE(e, bucket_entry);
+			free(e);
+		}
+	}
+	util_closep(&r->wake_fd);
+	pthread_mutex_destroy(&r->lock);
+	free(r->servers);
+	free(r);
+}
+
+int resolver_new(const struct resolver_config *config, struct resolver **ret_resolver)
+{
+	struct resolver *r = calloc(1, sizeof(*r));
+	int error;
+
+	if (!r)
+		return -ENOMEM;
+	r->config = *config;
+	pthread_mutex_init(&r->lock, NULL);
+	TAILQ_INIT(&r->wanted);
+	TAILQ_INIT(&r->remembered);
+	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	error = r->wake_fd < 0 ? -errno : 0;
+	if (config->servers && !(r->servers = strdup(config->servers)))
+		error = -ENOMEM;
+	if (!error)
+		error = start(r);
+	if (error) {
+		destroy(r);
+		return error;
+	}
+	*ret_resolver = r;
+	return 0;
+}
+
+void resolver_free(struct resolver *r)
+{
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->stop = true;
+	resolver_wake(r->wake_fd);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->thread, NULL);
+	ares_library_cleanup();
+	destroy(r);
+}
