@@ -69,7 +69,7 @@ struct facts {
 	bool exempt;
 	/* STAGE_SOCKET */
 	bool repair;	   /* TCP_REPAIR */
-	bool unsupported;  /* see is_unsupported() in connect.bpf.h */
+	bool unsupported;  /* see is_unsupported() in attempt.bpf.h */
 	bool bound_device; /* SO_BINDTODEVICE */
 	/*
 	 * STAGE_RULES: action of the row that applies, or of the default. Without rules REDIRECT.
@@ -78,7 +78,7 @@ struct facts {
 	bool rule_default; /* no row applies */
 	bool named_only;   /* see is_named_only() */
 	__u32 rule_error;
-	__u32 rule_upstream; /* connect.bpf.h has it in struct attempt */
+	__u32 rule_upstream; /* attempt.bpf.h has it */
 	/* STAGE_RELAY: one is registered for the network namespace and the destination's family */
 	bool has_relay;
 	__u64 now_ns;

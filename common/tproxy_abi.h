@@ -1019,7 +1019,7 @@ enum tproxy_stat {
 	TPROXY_STAT_NO_STORAGE,	    /* no memory for the record (net.core.optmem_max) */
 	TPROXY_STAT_OVER_SHARE,	    /* its user, cgroup or slice has used up its share */
 	TPROXY_STAT_STRAYED,	    /* this user's SYN would leave the host */
-	TPROXY_STAT_UNSUPPORTED,    /* see is_unsupported() in bpf/connect.bpf.h */
+	TPROXY_STAT_UNSUPPORTED,    /* see is_unsupported() in bpf/attempt.bpf.h */
 	TPROXY_STAT_BYPASS_REPAIR,  /* TCP_REPAIR: sends no SYN */
 	TPROXY_STAT_BYPASS_PORT0,   /* port 0, where nobody can listen */
 	TPROXY_STAT_ABORTED, /* redirected, then stopped: listener gone, strayed, keys set, ... */

@@ -426,7 +426,7 @@ static int decide_by_instance(struct gather *g, const union sockaddr_any *dst,
 	return 0;
 }
 
-/* Notes for the pinned instance what @g tells it, see advise() in bpf/connect.bpf.h. */
+/* Notes for the pinned instance what @g tells it, see advise() in bpf/attempt.bpf.h. */
 static void take_advice(struct gather *pinned, const struct gather *g, const struct gathered *found)
 {
 	const struct facts *facts = &found->facts;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl explain. See gather.h. For each gather function of bpf/connect.bpf.h there is one here
+ * tproxyctl explain. See gather.h. For each gather function of bpf/attempt.bpf.h there is one here
  * that reads the same facts from user space. The socket does not exist: it is taken for a new one.
  */
 #include "gather.h"

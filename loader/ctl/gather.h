@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The facts about a connect(), read from the pins as connect4 and connect6 gather them
- * (bpf/connect.bpf.h). Reads only: nothing is counted, recorded or swept.
+ * (bpf/attempt.bpf.h). Reads only: nothing is counted, recorded or swept.
  */
 #ifndef TPROXY_CTL_GATHER_H
 #define TPROXY_CTL_GATHER_H

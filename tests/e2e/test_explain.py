@@ -365,7 +365,7 @@ def check_state(rng, ground, ctl, state, destinations, seen):
 @pytest.mark.deadline(180)
 def test_agrees_with_connect(bed, ctl):
     """Thousands of real connect() calls beside explain, in random states. To see it fail: leave out
-    a fact in a gather function of loader/ctl/gather.c or of bpf/connect.bpf.h, such as that the
+    a fact in a gather function of loader/ctl/gather.c or of bpf/attempt.bpf.h, such as that the
     next port is tried. Both build the same decide_stage(), which tests/unit/test_decide.c tests."""
     rng = random.Random(SEED)
     print(f"repeat with TPROXY_SEED={SEED}")

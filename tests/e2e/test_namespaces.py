@@ -232,7 +232,7 @@ def connect_from_elsewhere(address):
 
 def test_socket_keeps_its_namespace(proxied):
     """The relay of the socket's namespace serves it, although the process is in another one. To
-    see it fail: pass NULL to bpf_get_netns_cookie() in connect.bpf.h."""
+    see it fail: pass NULL to bpf_get_netns_cookie() in attempt.bpf.h."""
     listener = proxied.listen()
     client = proxied.keep(proxied.run_in(connect_from_elsewhere, listener.getsockname()))
     server, peer = proxied.accept(listener)

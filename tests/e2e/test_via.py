@@ -65,7 +65,7 @@ RULES = ("redirect via squid to {0} port 1", "redirect to {0} port 2",
 
 def test_rules(loaded, ctl, asked):
     """The relay learns the upstream of the rule or of the default. To see it fail: let set_rule()
-    in bpf/connect.bpf.h take no upstream."""
+    in bpf/attempt.bpf.h take no upstream."""
     load_rules(loaded, ctl, *(rule.format(SERVER) for rule in RULES),
                "default redirect via corp-2_b")
     for port in (1, 2, 3, 4):
@@ -94,7 +94,7 @@ def test_explain(loaded, ctl, asked):
 @pytest.mark.parametrize("place", ["bystander", "client"], ids=["outside", "in scope"])
 def test_run(loaded, binary, ctl, asked, place):
     """--via is for what is redirected and names no upstream, and goes before the rules of the
-    host. To see it fail: let gather_caller() in bpf/connect.bpf.h ignore VIA (in scope), or
+    host. To see it fail: let gather_caller() in bpf/attempt.bpf.h ignore VIA (in scope), or
     redirect_via() leave out the default."""
     place = getattr(loaded, place)
     load_rules(loaded, ctl, "default redirect via corp")
@@ -133,7 +133,7 @@ for address, port in zip(sys.argv[1::2], sys.argv[2::2]):
 
 def test_run_with_a_socket_that_connects_again(loaded, binary, ctl, asked):
     """What an earlier connect() asked for is taken back. To see it fail: let advise() in
-    bpf/connect.bpf.h return if the rule names no upstream."""
+    bpf/attempt.bpf.h return if the rule names no upstream."""
     load_rules(loaded, ctl, "default redirect via corp")
     rules = loaded.directory / "own"
     rules.write_text("redirect via squid port 1\n")
@@ -148,7 +148,7 @@ def test_run_to_loopback(loaded, binary, ctl, asked):
     """The command's rules apply to a loopback address only if they name it. If it is the host's
     that are redirected, they have the host's upstream, and no trace of an earlier connect().
 
-    To see it fail: let advise() in bpf/connect.bpf.h ignore named_only, or make_policy() in
+    To see it fail: let advise() in bpf/attempt.bpf.h ignore named_only, or make_policy() in
     loader/load/instance.c leave out advised_dir.
     """
     load_rules(loaded, ctl, "redirect via corp to 127.0.0.1", "default redirect")
@@ -191,7 +191,7 @@ def test_run_refused(bed, binary):
 def test_negative_cache(loaded, binary, ctl, asked):
     """What one upstream cannot reach, another one may. explain looks where connect() does, also for
     the upstream of a command. To see it fail: leave the upstream out of failed_key in
-    bpf/connect.bpf.h, or in gather_history() of loader/ctl/gather.c; let gather_rules() of the
+    bpf/attempt.bpf.h, or in gather_history() of loader/ctl/gather.c; let gather_rules() of the
     latter ignore what is advised."""
     load_rules(loaded, ctl, f"redirect via squid to {SERVER} port 1 uid 1", "default redirect")
     cookie = loaded.run_in(netns_cookie)
