@@ -84,7 +84,8 @@ struct client {
 	__u32 syncnt;	/* TCP_SYNCNT and TCP_USER_TIMEOUT to be restored */
 	__u32 user_ms;
 	__u32 limit_ms; /* TCP_USER_TIMEOUT until then */
-	__u32 reserved;
+	/* Of the relay: when its dial had begun, in milliseconds from connect(); 0 = not yet. */
+	__u32 dialled_ms;
 	struct tproxy_conn conn;
 };
 

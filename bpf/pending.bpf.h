@@ -232,18 +232,36 @@ static __always_inline void pending_established(const struct client *client, boo
 	}
 }
 
-/* True if the relay that is to answer is stopped or killed. */
-static __always_inline bool pending_is_deserted(const struct client *client)
+/* Returns the relay that is to answer, or NULL if it is stopped or killed. */
+static __always_inline const struct tproxy_ring *pending_owner(const struct client *client)
 {
 	struct tproxy_pending *slot = pending_at(client->conn.pending - 1);
 	const struct tproxy_ring *owner;
 	__u32 ring;
 
 	if (!slot)
-		return true;
+		return NULL;
 	ring = slot->ring;
 	owner = bpf_map_lookup_elem(&map_ring_owners, &ring);
-	return !owner || bpf_ktime_get_ns() > owner->alive_ns + TPROXY_STALE_NS;
+	return owner && bpf_ktime_get_ns() <= owner->alive_ns + TPROXY_STALE_NS ? owner : NULL;
+}
+
+/*
+ * True if the relay has read the event, and so has begun to dial. A relay that has no room leaves
+ * events in the ring. False also while only events of others are left there.
+ */
+static __always_inline bool pending_is_dialled(const struct client *client)
+{
+	struct tproxy_pending *slot = pending_at(client->conn.pending - 1);
+	void *ringbuf;
+	__u32 ring;
+
+	if (!slot ||
+	    pending_word(slot) != TPROXY_WORD(client->conn.generation, TPROXY_PENDING_NOTIFIED))
+		return false;
+	ring = slot->ring;
+	ringbuf = bpf_map_lookup_elem(&map_rings, &ring);
+	return ringbuf && !bpf_ringbuf_query(ringbuf, BPF_RB_AVAIL_DATA);
 }
 
 static __always_inline bool pending_has_timed_out(const struct client *client)

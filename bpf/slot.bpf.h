@@ -23,6 +23,8 @@
 #define SLOT_SYNCNT_MAX 127
 /* The part of the kernel's first timer, one second, after which the first SYN is sent again. */
 #define SLOT_TIMER_PART 64
+/* How late a relay may notice that its dial has taken too long. */
+#define SLOT_DIAL_LATE_MS 500
 
 /* Returns the index of the slot that is tried as number probe, from 0, for a socket. */
 static inline __u32 slot_index(__u64 cookie, __u32 probe)
@@ -139,6 +141,18 @@ static inline __u32 slot_limit_ms(__u32 syncnt, __u32 linear, __u32 user_ms)
 	if (user_ms > count_ms)
 		return count_ms;
 	return user_ms < 1000 ? 1000 : user_ms;
+}
+
+/*
+ * Returns the milliseconds after which connect() fails if nobody answers: limit_ms, or less, when
+ * the relay has given up for sure. Its dial had begun after dialled_ms, 0 = it has not yet, and
+ * takes dial_ms at most, 0 = unknown.
+ */
+static inline __u32 slot_dial_limit_ms(__u32 limit_ms, __u32 dialled_ms, __u32 dial_ms)
+{
+	__u64 end_ms = (__u64)dialled_ms + dial_ms + SLOT_DIAL_LATE_MS;
+
+	return dialled_ms == 0 || dial_ms == 0 || end_ms > limit_ms ? limit_ms : (__u32)end_ms;
 }
 
 #endif

@@ -256,18 +256,23 @@ static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct clie
 static __always_inline void client_waits(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 					 struct client *client)
 {
+	const struct tproxy_ring *owner = pending_owner(client);
 	const struct tcp_sock *tp;
 
 	if (pending_has_timed_out(client)) {
 		client_give_up(ctx, client);
-	} else if (pending_is_deserted(client)) {
+		return;
+	}
+	if (!owner) {
 		count(TPROXY_STAT_UNANSWERED);
 		client_give_up(ctx, client);
-	} else {
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (tp)
-			timer_renew(ctx, client, tp);
+		return;
 	}
+	if (!client->dialled_ms && pending_is_dialled(client))
+		client->dialled_ms = (bpf_ktime_get_ns() - client->conn.started_ns) / 1000000 + 1;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		timer_renew(ctx, client, tp, owner->dial_ms);
 }
 
 /*

@@ -5,8 +5,9 @@
  * The relay cannot tell the client of a failure: only an answer to a SYN does. So the first SYN is
  * sent again after 1/64 of a second, and then at intervals that double, as usual. TCP_SYNCNT would
  * end connect() too early then. It is set to its maximum, and TCP_USER_TIMEOUT to the time that
- * the kernel would have taken. Both options get back their values when connect() has succeeded or
- * failed. Values that the program itself sets in between are kept.
+ * the kernel would have taken, or to the time when the relay's dial has ended, if that is sooner:
+ * the kernel shortens the interval to it. Both options get back their values when connect() has
+ * succeeded or failed. Values that the program itself sets in between are kept.
  */
 #ifndef TPROXY_TIMER_BPF_H
 #define TPROXY_TIMER_BPF_H
@@ -31,12 +32,17 @@ static __always_inline __u32 timer_linear(const struct tcp_sock *tp)
 	return net->ipv4.sysctl_tcp_syn_linear_timeouts;
 }
 
-/* Sets TCP_USER_TIMEOUT to the time that is left to a socket with that option user_ms. */
+/*
+ * Sets TCP_USER_TIMEOUT to the time that is left to a socket with that option user_ms. dial_ms: as
+ * in struct tproxy_ring.
+ */
 static __always_inline void timer_limit(struct bpf_sock_ops *ctx, struct client *client,
-					const struct tcp_sock *tp, __u32 user_ms)
+					const struct tcp_sock *tp, __u32 user_ms, __u32 dial_ms)
 {
+	const __u32 limit_ms = slot_limit_ms(client->syncnt, timer_linear(tp), user_ms);
+
 	client->user_ms = user_ms;
-	client->limit_ms = slot_limit_ms(client->syncnt, timer_linear(tp), user_ms);
+	client->limit_ms = slot_dial_limit_ms(limit_ms, client->dialled_ms, dial_ms);
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, (int)client->limit_ms);
 }
 
@@ -54,8 +60,9 @@ static __always_inline void timer_begin(struct bpf_sock_ops *ctx, struct client 
 	    set_option(ctx, SOL_TCP, TCP_SYNCNT, SLOT_SYNCNT_MAX))
 		return;
 	client->syncnt = (__u32)syncnt;
+	client->dialled_ms = 0;
 	client->first_timer = second > SLOT_TIMER_PART ? second / SLOT_TIMER_PART : 1;
-	timer_limit(ctx, client, tp, tp->inet_conn.icsk_user_timeout);
+	timer_limit(ctx, client, tp, tp->inet_conn.icsk_user_timeout, /* dial_ms= */ 0);
 }
 
 /* TIMEOUT_INIT: the first timer of a SYN is about to be set. */
@@ -70,14 +77,18 @@ static __always_inline void timer_reply(struct bpf_sock_ops *ctx, struct bpf_soc
 		ctx->reply = client->first_timer;
 }
 
-/* RTO_CB: the program may have set TCP_USER_TIMEOUT meanwhile. */
+/*
+ * RTO_CB: the program may have set TCP_USER_TIMEOUT meanwhile, and the relay may have begun to
+ * dial, or have another limit.
+ */
 static __always_inline void timer_renew(struct bpf_sock_ops *ctx, struct client *client,
-					const struct tcp_sock *tp)
+					const struct tcp_sock *tp, __u32 dial_ms)
 {
 	const __u32 user_ms = tp->inet_conn.icsk_user_timeout;
 
-	if (client->first_timer && user_ms != client->limit_ms)
-		timer_limit(ctx, client, tp, user_ms);
+	if (client->first_timer)
+		timer_limit(ctx, client, tp,
+			    user_ms == client->limit_ms ? client->user_ms : user_ms, dial_ms);
 }
 
 /* Restores both options, unless the program has set them. given_up: client_give_up() has. */

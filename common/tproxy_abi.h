@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define TPROXY_ABI_VERSION 11
+#define TPROXY_ABI_VERSION 12
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -359,6 +359,12 @@ enum tproxy_answer {
 struct tproxy_ring {
 	__u64 owner;	/* random number that a relay shares with its successors; 0 = nobody */
 	__u64 alive_ns; /* CLOCK_MONOTONIC of the owner's last heartbeat */
+	/*
+	 * How long a dial of the owner may take, 0 = unknown, or without limit. Then, or when the
+	 * owner has said so before, connect() fails with ETIMEDOUT.
+	 */
+	__u32 dial_ms;
+	__u32 reserved;
 };
 
 enum tproxy_pending_kind {
@@ -1056,7 +1062,7 @@ _Static_assert(sizeof(struct tproxy_target) == 4096, "ABI");
 _Static_assert(sizeof(struct tproxy_mark) == 200, "ABI");
 _Static_assert(sizeof(struct tproxy_listener) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_pending) == 32, "ABI");
-_Static_assert(sizeof(struct tproxy_ring) == 16, "ABI");
+_Static_assert(sizeof(struct tproxy_ring) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_pending_event) == 16, "ABI");
 _Static_assert((TPROXY_PENDING_MAX & (TPROXY_PENDING_MAX - 1)) == 0, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");

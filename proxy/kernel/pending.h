@@ -61,8 +61,11 @@ bool pending_is_replaced(const struct pending_maps *maps, const char *pin_dir);
 uint32_t pending_claim(struct pending_maps *maps, uint32_t most);
 /* Returns ring i of those that were claimed. */
 struct pending_ring *pending_ring(struct pending_maps *maps, uint32_t i);
-/* Renews alive_ns of the rings. Returns false if another relay has taken one. Main thread. */
-bool pending_heartbeat(struct pending_maps *maps);
+/*
+ * Renews alive_ns of the rings, and says how long a dial may take, 0 = without limit. Returns false
+ * if another relay has taken one. Main thread.
+ */
+bool pending_heartbeat(struct pending_maps *maps, uint64_t dial_ms);
 /* Gives all rings back. Main thread, after the workers have ended. */
 void pending_release(struct pending_maps *maps);
 

@@ -87,6 +87,8 @@ static bool take(struct pending_maps *maps, uint32_t index)
 	     !__atomic_compare_exchange_n(&owner->owner, &before, maps->owner, /* weak= */ false,
 					  __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)))
 		return false;
+	/* Until the first heartbeat the limit of the owner before us does not count. */
+	__atomic_store_n(&owner->dial_ms, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&owner->alive_ns, now_ns, __ATOMIC_RELEASE);
 	return true;
 }
@@ -170,8 +172,9 @@ uint32_t pending_ring_index(const struct pending_ring *ring)
 	return ring->index;
 }
 
-bool pending_heartbeat(struct pending_maps *maps)
+bool pending_heartbeat(struct pending_maps *maps, uint64_t dial_ms)
 {
+	const uint32_t limit_ms = dial_ms > UINT32_MAX ? 0 : (uint32_t)dial_ms;
 	const uint64_t now_ns = monotonic_kernel_ns();
 	bool all = true;
 	uint32_t i;
@@ -179,10 +182,12 @@ bool pending_heartbeat(struct pending_maps *maps)
 	for (i = 0; i < maps->n_rings; i++) {
 		struct tproxy_ring *owner = &maps->owners[maps->rings[i]->index];
 
-		if (pending_ring_is_ours(maps, maps->rings[i]->index))
-			__atomic_store_n(&owner->alive_ns, now_ns, __ATOMIC_RELEASE);
-		else
+		if (!pending_ring_is_ours(maps, maps->rings[i]->index)) {
 			all = false;
+			continue;
+		}
+		__atomic_store_n(&owner->dial_ms, limit_ms, __ATOMIC_RELAXED);
+		__atomic_store_n(&owner->alive_ns, now_ns, __ATOMIC_RELEASE);
 	}
 	return all;
 }

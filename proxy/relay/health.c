@@ -172,7 +172,8 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	check_log(STDERR_FILENO, "stderr");
 	connlog_report_lost();
 	/* Also while the relay drains: clients may be pending. */
-	if (relay->pending && !relay->stuck && !pending_heartbeat(relay->pending))
+	if (relay->pending && !relay->stuck &&
+	    !pending_heartbeat(relay->pending, relay->options.connect_timeout_ms))
 		relay->ring_lost = relay->lost_listener = true;
 	if (relay->draining || relay->handover_until_ms)
 		return;

@@ -99,7 +99,7 @@ class Owners:
 
     def all(self):
         with self._pins.open("map_ring_owners") as owners:
-            return [struct.unpack("=QQ", owners.lookup(struct.pack("=I", ring)))
+            return [struct.unpack_from("=QQ", owners.lookup(struct.pack("=I", ring)))
                     for ring in range(owners.max_entries)]
 
     def keep_alive(self, seconds):
@@ -113,7 +113,7 @@ class Owners:
         alive_ns = time.monotonic_ns() + seconds * 10**9
         with self._pins.open("map_ring_owners") as owners:
             for ring in rings:
-                owners.update(struct.pack("=I", ring), struct.pack("=QQ", owner, alive_ns))
+                owners.update(struct.pack("=I", ring), struct.pack("=QQQ", owner, alive_ns, 0))
 
 
 class Gate:

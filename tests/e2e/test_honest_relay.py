@@ -9,13 +9,14 @@ import signal
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
 import host
 import host6
 import wire
-from harness import CLIENT
+from harness import BLACKHOLE, CLIENT
 from honest import CLOSED, KINDS, HonestBed, errno_of, error_of, outcomes
 from ruling import binary, ctl, load_rules  # noqa: F401 (fixtures)
 from test_stray import as_user, bind_all, ports_of
@@ -45,6 +46,61 @@ def rto_of(sock):
     """The time until the next SYN, in seconds."""
     return struct.unpack_from("=I", sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 64),
                               TCPI_RTO)[0] / 1e6
+
+
+# --- the relay gives up
+
+DIAL = 30.5  # its default --connect-timeout, and what the kernel half waits longer
+
+
+def limit_of(sock):
+    """TCP_USER_TIMEOUT in seconds: while connect() waits, when the kernel ends it."""
+    return sock.getsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT) / 1000
+
+
+def test_silent_destination(bed):
+    """connect() ends when the relay has given up, and not at the next SYN, which is due after
+    6.1 s with a HZ of 250.
+
+    To see it fail: pass a dial_ms of 0 in client_waits().
+    """
+    bed.start_honest("--connect-timeout", "3300ms", "--connection-log", "text")
+    sock, = bed.sockets()
+    began = time.monotonic()
+    assert sock.connect_ex(BLACKHOLE) == errno.EINPROGRESS
+    assert outcomes([sock]) == [errno.ETIMEDOUT]
+    assert 3.3 <= time.monotonic() - began < 5
+    bed.relay.says("connect timeout")
+    assert limit_of(sock) == 0
+
+
+def test_limits_of_relay_and_client(bed):
+    """The sooner one counts: --connect-timeout from when the relay dials, for which it may have no
+    room yet, or the client's own.
+
+    To see it fail: let pending_is_dialled() return true, or slot_dial_limit_ms() end_ms, or do not
+    call timer_limit() in timer_renew() if the program has set nothing.
+    """
+    bed.start_honest("--workers", 1, "--max-connections", 2)
+    gate = bed.gate()
+    began = time.monotonic()
+    first, impatient, late = bed.sockets(3)
+    impatient.setsockopt(socket.SOL_TCP, socket.TCP_USER_TIMEOUT, 20_000)
+    for sock in (first, impatient):
+        assert sock.connect_ex(gate.address()) == errno.EINPROGRESS
+    bed.slots.wait_dialling(2)
+    host.wait_until(lambda: limit_of(first) < 60, "the relay's limit counts")
+    assert DIAL <= limit_of(first) <= DIAL + time.monotonic() - began
+    assert late.connect_ex(gate.address()) == errno.EINPROGRESS
+    bed.slots.wait_dialling(3)
+    host.wait_until(lambda: rto_of(late) > 0.5, "its SYNs are rare")
+    assert limit_of(late) > 60 and limit_of(impatient) == 20
+    first.close()
+    host.wait_until(lambda: limit_of(late) < 60, "it is dialled")
+    assert limit_of(late) >= DIAL + 0.4
+    impatient.close()
+    late.close()
+    bed.wait_rest()
 
 
 # --- the relay dies, or stands still
@@ -91,7 +147,7 @@ def test_stopped_for_a_while(bed):
     """Nothing fails: a connection that is pending ends when the relay goes on, and so does one that
     began meanwhile.
 
-    To see it fail: let pending_is_deserted() give a relay one second.
+    To see it fail: let pending_owner() give a relay one second.
     """
     bed.start_honest()
     gate = bed.gate()

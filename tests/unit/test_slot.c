@@ -155,6 +155,18 @@ static void test_user_timeout(void **state)
 	assert_int_equal(slot_limit_ms(1, 0, 90000), 3000);
 }
 
+/* To see it fail: add in 32 bits, or leave out one of the three conditions. */
+static void test_limit_of_the_dial(void **state)
+{
+	assert_int_equal(slot_dial_limit_ms(127000, 13, 30000), 30513);
+	assert_int_equal(slot_dial_limit_ms(30513, 13, 30000), 30513);
+	assert_int_equal(slot_dial_limit_ms(30512, 13, 30000), 30512);
+	assert_int_equal(slot_dial_limit_ms(127000, 0, 30000), 127000);
+	assert_int_equal(slot_dial_limit_ms(127000, 13, 0), 127000);
+	assert_int_equal(slot_dial_limit_ms(127000, 13, UINT32_MAX), 127000);
+	assert_int_equal(slot_dial_limit_ms(127000, UINT32_MAX, 1), 127000);
+}
+
 /* With TCP_USER_TIMEOUT the kernel counts SYNs. To see it fail: take the time of slot_timeout_ms().
  */
 static void test_user_timeout_with_linear_timers(void **state)
@@ -183,6 +195,7 @@ int main(void)
 		cmocka_unit_test(test_timeout),
 		cmocka_unit_test(test_user_timeout),
 		cmocka_unit_test(test_user_timeout_with_linear_timers),
+		cmocka_unit_test(test_limit_of_the_dial),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
