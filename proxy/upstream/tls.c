@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See tls.h. The flow "up" goes from the far end of the pair to the upstream,
- * "down" the other way. on_event() runs both flows, and then set_waits() waits for what they need.
- * A flow that could not write keeps its piece and reads no more until that is written.
- *
- * OpenSSL reads no further than the current record, and a record fits into the scratch buffer.
- * Nothing is thus left inside OpenSSL when an event has been handled, and level-triggered events of
- * the socket report all that there is to do.
+ * See tls.h. tls_flow.c moves the bytes, and says what each of the two flows needs then. on_event()
+ * runs both flows, and set_waits() waits for what they need.
  *
  * A bridge is freed by end(): in tls_bridge_close(), or after that when everything is sent.
  */
@@ -28,52 +23,23 @@
 
 #include "sock.h"
 #include "tls_context.h"
+#include "tls_flow.h"
 #include "util.h"
 
-/* The most plain text of a record. */
-#define PIECE (16 * 1024)
-/* Limit of pieces that one event moves in each direction, so that other connections get a turn. */
-#define ROUNDS_MAX 8
 /* How long a connection may take, without progress, to finish after tls_bridge_close(). */
 #define FINISH_MS 60000
 /* Interval of the search for upstreams that were reset while nothing is read from them. */
 #define PROBE_MS 500
 
-/* A piece that was read and is not yet written. */
-struct kept {
-	size_t off, len; /* len bytes at data + off are left */
-	char data[];
-};
-
-struct flow {
-	struct kept *kept; /* owned, NULL: nothing */
-	bool eof;	   /* the source has ended, and all its bytes are written */
-};
-
-/* What a flow needs before it can go on. */
-enum need {
-	NEED_NOTHING, /* it has ended */
-	NEED_TURN,    /* only the next turn: an event of its source will come */
-	NEED_FD_READ,
-	NEED_FD_WRITE,
-	NEED_FAR_READ,
-	NEED_FAR_WRITE,
-	NEED_FAILED, /* fail() has been called: the bridge may be freed */
-};
-
 struct tls_bridge {
 	LIST_ENTRY(tls_bridge) entry; /* tls_home::bridges */
 	struct tls_home *home;
 	struct tls_context *context; /* a reference */
-	SSL *ssl;
-	int fd;	 /* the upstream's socket */
-	int far; /* our end of the pair */
+	int fd;			     /* the upstream's socket */
 	struct event fd_event, far_event;
 	short fd_waits, far_waits; /* EV_READ, EV_WRITE: what the events are added for */
-	struct flow up, down;
-	enum need up_needs, down_needs;
-	bool open;	/* the handshake is done */
-	bool notified;	/* close_notify is sent */
+	struct tls_flows flows;
+	enum tls_need up_needs, down_needs;
 	bool failed;	/* nothing more is done until tls_bridge_close() */
 	bool closed;	/* tls_bridge_close() was called: the bridge finishes by itself */
 	bool blocked;	/* counted in tls_home::n_blocked: fd is not polled */
@@ -83,8 +49,6 @@ struct tls_bridge {
 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
-
-/* Bridges: waits and ends */
 
 static void note_blocked(struct tls_bridge *b, bool blocked)
 {
@@ -124,17 +88,8 @@ static int set_wait(struct tls_bridge *b, struct event *event, int fd, short *wa
 static void stop_waits(struct tls_bridge *b)
 {
 	set_wait(b, &b->fd_event, b->fd, &b->fd_waits, 0);
-	set_wait(b, &b->far_event, b->far, &b->far_waits, 0);
+	set_wait(b, &b->far_event, b->flows.far, &b->far_waits, 0);
 	note_blocked(b, false);
-}
-
-/* Passwords go up: what has been in memory must not be in a core dump later. */
-static void free_kept(struct flow *flow)
-{
-	if (!flow->kept)
-		return;
-	explicit_bzero(flow->kept->data, flow->kept->off + flow->kept->len);
-	free(TAKE_PTR(flow->kept));
 }
 
 static void end(struct tls_bridge *b, bool reset)
@@ -145,15 +100,14 @@ static void end(struct tls_bridge *b, bool reset)
 	if (b->ret_gone)
 		*b->ret_gone = true;
 	/* Without this OpenSSL sends nothing either, but it would drop the session. */
-	SSL_set_shutdown(b->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-	SSL_free(b->ssl);
+	SSL_set_shutdown(b->flows.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	SSL_free(b->flows.ssl);
 	if (reset)
 		sock_close_reset(b->fd);
 	else
 		sock_close_well(b->fd);
-	close(b->far);
-	free_kept(&b->up);
-	free_kept(&b->down);
+	close(b->flows.far);
+	tls_flow_finish(&b->flows);
 	tls_context_unref(b->context);
 	LIST_REMOVE(b, entry);
 	home->n--;
@@ -174,216 +128,32 @@ static bool report(struct tls_bridge *b, int error, const char *why)
 	return !gone;
 }
 
-/* The connection is lost. The bridge may be freed. */
-static enum need fail(struct tls_bridge *b, int error, const char *why)
+/* The connection is lost. The bridge may be freed. why: NULL or empty, there is no text. */
+static void fail(struct tls_bridge *b, int error, const char *why)
 {
 	if (b->closed) {
 		end(b, /* reset= */ true);
-		return NEED_FAILED;
+		return;
 	}
 	stop_waits(b);
 	b->failed = true;
-	report(b, error, why);
-	return NEED_FAILED;
-}
-
-static enum need fail_tls(struct tls_bridge *b, int ssl_error)
-{
-	const int error = errno;
-	const long verified = SSL_get_verify_result(b->ssl);
-	char why[TLS_WHY_LEN];
-
-	if (ssl_error == SSL_ERROR_SYSCALL && error)
-		return fail(b, error, strerror(error));
-	if (ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN
-#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
-	    || ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING
-#endif
-	)
-		return fail(b, ECONNRESET,
-			    b->open ? "the TLS stream was cut off: it ended without close_notify"
-				    : "closed in the TLS handshake");
-	if (!b->open && verified != X509_V_OK && SSL_get_verify_mode(b->ssl))
-		snprintf(why, sizeof(why), "certificate refused: %s",
-			 X509_verify_cert_error_string(verified));
-	else
-		snprintf(why, sizeof(why), "TLS: %s", tls_context_reason());
-	return fail(b, EPROTO, why);
-}
-
-/* The result of an operation of OpenSSL that did not succeed: what it waits for. */
-static enum need tls_needs(struct tls_bridge *b, int r)
-{
-	const int ssl_error = SSL_get_error(b->ssl, r);
-
-	switch (ssl_error) {
-	case SSL_ERROR_WANT_READ:
-		return NEED_FD_READ;
-	case SSL_ERROR_WANT_WRITE:
-		return NEED_FD_WRITE;
-	}
-	return fail_tls(b, ssl_error);
-}
-
-/* OpenSSL reports errors through a queue of the thread, which must be empty before. */
-static void before_tls(void)
-{
-	ERR_clear_error();
-	errno = 0;
-}
-
-/* Bridges: the flows */
-
-static bool keep(struct flow *flow, const char *data, size_t len)
-{
-	flow->kept = malloc(sizeof(*flow->kept) + len);
-	if (!flow->kept)
-		return false;
-	*flow->kept = (struct kept){ .len = len };
-	memcpy(flow->kept->data, data, len);
-	return true;
-}
-
-/* n bytes of the kept piece are written. */
-static void drop(struct flow *flow, size_t n)
-{
-	flow->kept->off += n;
-	flow->kept->len -= n;
-	if (flow->kept->len == 0)
-		free_kept(flow);
-}
-
-/* Sends len bytes, or what is kept if data is NULL. Keeps what is not sent. */
-static enum need write_up(struct tls_bridge *b, const char *data, size_t len)
-{
-	struct kept *kept = b->up.kept;
-	enum need need;
-	int n;
-
-	before_tls();
-	n = SSL_write(b->ssl, data ? data : kept->data + kept->off, (int)(data ? len : kept->len));
-	if (n > 0) {
-		if (!data)
-			drop(&b->up, (size_t)n);
-		else if ((size_t)n < len && !keep(&b->up, data + n, len - (size_t)n))
-			return fail(b, ENOMEM, NULL);
-		return NEED_TURN;
-	}
-	need = tls_needs(b, n);
-	if (need != NEED_FAILED && data && !keep(&b->up, data, len))
-		return fail(b, ENOMEM, NULL);
-	return need;
-}
-
-/* The near end has ended, and everything before that is sent: sends close_notify. */
-static enum need end_up(struct tls_bridge *b)
-{
-	int r;
-
-	before_tls();
-	/* 0: it is sent, and the upstream's is still to come. */
-	r = SSL_shutdown(b->ssl);
-	if (r < 0)
-		return tls_needs(b, r);
-	b->notified = true;
-	return NEED_NOTHING;
-}
-
-static enum need move_up(struct tls_bridge *b)
-{
-	ssize_t n;
-
-	if (b->notified)
-		return NEED_NOTHING;
-	if (b->up.kept)
-		return write_up(b, NULL, 0);
-	if (b->up.eof)
-		return end_up(b);
-	n = recv(b->far, b->home->scratch, PIECE, 0);
-	if (n > 0) {
-		struct tls_home *home = b->home;
-		enum need need = write_up(b, home->scratch, (size_t)n);
-
-		explicit_bzero(home->scratch, (size_t)n);
-		if (need == NEED_FAILED)
-			return need;
-
-		/* A short read: there is no more. */
-		return need == NEED_TURN && n < PIECE && !b->up.kept ? NEED_FAR_READ : need;
-	}
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return NEED_FAR_READ;
-	/* An error: the near end was closed, and had not read everything. */
-	b->up.eof = true;
-	return NEED_TURN;
-}
-
-/* Writes len bytes to the pair, or what is kept if data is NULL. Keeps what is not written. */
-static enum need write_down(struct tls_bridge *b, const char *data, size_t len)
-{
-	struct kept *kept = b->down.kept;
-	ssize_t n = send(b->far, data ? data : kept->data + kept->off, data ? len : kept->len,
-			 MSG_NOSIGNAL);
-
-	if (n < 0 && errno != EAGAIN && errno != EINTR) {
-		/* The near end is closed: nobody reads this. */
-		free_kept(&b->down);
-		b->down.eof = true;
-		return NEED_NOTHING;
-	}
-	if (n < 0)
-		n = 0;
-	if (!data)
-		drop(&b->down, (size_t)n);
-	else if ((size_t)n < len && !keep(&b->down, data + n, len - (size_t)n))
-		return fail(b, ENOMEM, NULL);
-	return b->down.kept ? NEED_FAR_WRITE : NEED_TURN;
-}
-
-static enum need move_down(struct tls_bridge *b)
-{
-	int n;
-
-	if (b->down.eof || b->closed)
-		return NEED_NOTHING;
-	if (b->down.kept)
-		return write_down(b, NULL, 0);
-	before_tls();
-	n = SSL_read(b->ssl, b->home->scratch, PIECE);
-	if (n > 0)
-		return write_down(b, b->home->scratch, (size_t)n);
-	if (SSL_get_error(b->ssl, n) != SSL_ERROR_ZERO_RETURN)
-		return tls_needs(b, n);
-	b->down.eof = true;
-	shutdown(b->far, SHUT_WR);
-	return NEED_NOTHING;
-}
-
-/* Moves a flow on, as far as that is possible in one turn. */
-static enum need run(struct tls_bridge *b, enum need (*move)(struct tls_bridge *b))
-{
-	enum need need = NEED_TURN;
-	int i;
-
-	for (i = 0; i < ROUNDS_MAX && need == NEED_TURN; i++)
-		need = move(b);
-	return need;
+	report(b, error, why && *why ? why : NULL);
 }
 
 /* True if an event is what a flow needs. */
-static bool has_come(const struct tls_bridge *b, enum need need, evutil_socket_t fd, short what)
+static bool has_come(const struct tls_bridge *b, enum tls_need need, evutil_socket_t fd, short what)
 {
 	switch (need) {
-	case NEED_FD_READ:
+	case TLS_NEEDS_FD_READ:
 		return fd == b->fd && (what & EV_READ);
-	case NEED_FD_WRITE:
+	case TLS_NEEDS_FD_WRITE:
 		return fd == b->fd && (what & EV_WRITE);
-	case NEED_FAR_READ:
-		return fd == b->far && (what & EV_READ);
-	case NEED_FAR_WRITE:
-		return fd == b->far && (what & EV_WRITE);
+	case TLS_NEEDS_FAR_READ:
+		return fd == b->flows.far && (what & EV_READ);
+	case TLS_NEEDS_FAR_WRITE:
+		return fd == b->flows.far && (what & EV_WRITE);
 	default:
-		return need == NEED_TURN;
+		return need == TLS_NEEDS_TURN;
 	}
 }
 
@@ -393,71 +163,69 @@ static bool has_come(const struct tls_bridge *b, enum need need, evutil_socket_t
  */
 static void set_waits(struct tls_bridge *b)
 {
-	const enum need up = b->up_needs, down = b->down_needs;
+	const enum tls_need up = b->up_needs, down = b->down_needs;
 	short fd = 0, far = 0;
 
-	if (up == NEED_FD_READ || down == NEED_FD_READ)
+	if (up == TLS_NEEDS_FD_READ || down == TLS_NEEDS_FD_READ)
 		fd |= EV_READ;
-	if (up == NEED_FD_WRITE || down == NEED_FD_WRITE)
+	if (up == TLS_NEEDS_FD_WRITE || down == TLS_NEEDS_FD_WRITE)
 		fd |= EV_WRITE;
-	if (up == NEED_FAR_READ)
+	if (up == TLS_NEEDS_FAR_READ)
 		far |= EV_READ;
-	if (down == NEED_FAR_WRITE)
+	if (down == TLS_NEEDS_FAR_WRITE)
 		far |= EV_WRITE;
 	if (set_wait(b, &b->fd_event, b->fd, &b->fd_waits, fd) < 0 ||
-	    set_wait(b, &b->far_event, b->far, &b->far_waits, far) < 0) {
+	    set_wait(b, &b->far_event, b->flows.far, &b->far_waits, far) < 0) {
 		fail(b, ENOMEM, NULL);
 		return;
 	}
 	/* After close_notify both ways a reset says nothing. */
-	note_blocked(b, fd == 0 && !(b->notified && b->down.eof));
+	note_blocked(b, fd == 0 && !(b->flows.notified && b->flows.down.eof));
 }
 
 /* Returns false if the bridge may be freed, or if the handshake goes on. */
 static bool shake_hands(struct tls_bridge *b)
 {
-	enum need need;
-	int r;
+	struct tls_failure failure;
 
-	before_tls();
-	r = SSL_connect(b->ssl);
-	if (r != 1) {
-		need = tls_needs(b, r);
-		if (need == NEED_FAILED)
-			return false;
-		b->up_needs = need;
-		b->down_needs = NEED_NOTHING;
+	b->up_needs = tls_flow_handshake(&b->flows, &failure);
+	b->down_needs = TLS_NEEDS_NOTHING;
+	switch (b->up_needs) {
+	case TLS_FAILED:
+		fail(b, failure.error, failure.why);
+		return false;
+	case TLS_NEEDS_NOTHING:
+		b->up_needs = b->down_needs = TLS_NEEDS_TURN;
+		return b->closed || report(b, 0, NULL);
+	default:
 		set_waits(b);
 		return false;
 	}
-	b->open = true;
-	b->up_needs = b->down_needs = NEED_TURN;
-	return b->closed || report(b, 0, NULL);
 }
 
 /* Moves both flows on, as far as they do not wait for something else than what has come. */
 static void move(struct tls_bridge *b, evutil_socket_t fd, short what)
 {
-	enum need up = b->up_needs, down = b->down_needs;
+	enum tls_need up = b->up_needs, down = b->down_needs;
+	struct tls_flows *flows = &b->flows;
+	struct tls_failure failure;
 
-	if (has_come(b, up, fd, what)) {
-		up = run(b, move_up);
-		if (up == NEED_FAILED)
-			return;
+	if (has_come(b, up, fd, what))
+		up = tls_flow_up(flows, &failure);
+	if (up != TLS_FAILED && has_come(b, down, fd, what))
+		down = tls_flow_down(flows, &failure);
+	if (up == TLS_FAILED || down == TLS_FAILED) {
+		fail(b, failure.error, failure.why);
+		return;
 	}
-	if (has_come(b, down, fd, what)) {
-		down = run(b, move_down);
-		if (down == NEED_FAILED)
-			return;
-	}
-	if (b->closed && b->notified) {
+	if (b->closed && flows->notified) {
 		end(b, /* reset= */ false);
 		return;
 	}
-	if (up == NEED_TURN)
-		up = b->up.kept || b->up.eof ? NEED_FD_WRITE : NEED_FAR_READ;
-	if (down == NEED_TURN)
-		down = b->down.kept ? NEED_FAR_WRITE : NEED_FD_READ;
+	if (up == TLS_NEEDS_TURN)
+		up = flows->up.kept || flows->up.eof ? TLS_NEEDS_FD_WRITE : TLS_NEEDS_FAR_READ;
+	if (down == TLS_NEEDS_TURN)
+		down = flows->down.kept ? TLS_NEEDS_FAR_WRITE : TLS_NEEDS_FD_READ;
 	b->up_needs = up;
 	b->down_needs = down;
 	set_waits(b);
@@ -469,7 +237,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 	if (what & EV_TIMEOUT)
 		end(b, /* reset= */ true);
-	else if (b->open || shake_hands(b))
+	else if (b->flows.open || shake_hands(b))
 		move(b, fd, what);
 }
 
@@ -499,7 +267,7 @@ int tls_home_init(struct tls_home *home, struct event_base *base)
 	*home = (struct tls_home){ .base = base };
 	LIST_INIT(&home->bridges);
 	home->probe = event_new(base, -1, EV_PERSIST, on_probe, home);
-	home->scratch = malloc(PIECE);
+	home->scratch = malloc(TLS_PIECE);
 	return home->probe && home->scratch ? 0 : -ENOMEM;
 }
 
@@ -552,8 +320,9 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
 		close(fd);
 		return -ENOMEM;
 	}
-	*b = (struct tls_bridge){ .home = home, .fd = fd, .done = done, .data = data, .far = -1 };
-	r = make_pair(&b->far, &near);
+	*b = (struct tls_bridge){ .home = home, .fd = fd, .done = done, .data = data };
+	b->flows.scratch = home->scratch;
+	r = make_pair(&b->flows.far, &near);
 	if (r < 0) {
 		close(fd);
 		free(b);
@@ -562,11 +331,11 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
 	LIST_INSERT_HEAD(&home->bridges, b, entry);
 	home->n++;
 	b->context = tls_context_ref(context);
-	before_tls();
-	b->ssl = tls_context_connect(context, fd);
+	ERR_clear_error();
+	b->flows.ssl = tls_context_connect(context, fd);
 	sock_abort_on_close(fd);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (!b->ssl || set_wait(b, &b->fd_event, fd, &b->fd_waits, EV_WRITE) < 0) {
+	if (!b->flows.ssl || set_wait(b, &b->fd_event, fd, &b->fd_waits, EV_WRITE) < 0) {
 		end(b, /* reset= */ true);
 		return -ENOMEM;
 	}
@@ -584,8 +353,9 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 		return;
 	}
 	b->closed = true;
-	/* What waits in the pair is sent. */
-	b->up_needs = NEED_FD_WRITE;
+	/* What waits in the pair is sent, and nothing is read for it. */
+	b->flows.down.eof = true;
+	b->up_needs = TLS_NEEDS_FD_WRITE;
 	/* From the event loop: the caller closes the near end first. */
 	if (set_wait(b, &b->fd_event, b->fd, &b->fd_waits, EV_WRITE) < 0)
 		end(b, /* reset= */ true);
@@ -604,7 +374,8 @@ int tls_bridge_fd(const struct tls_bridge *b)
 
 const char *tls_bridge_describe(const struct tls_bridge *b, char buf[TLS_WHY_LEN])
 {
-	snprintf(buf, TLS_WHY_LEN, "%s %s%s", SSL_get_version(b->ssl), SSL_get_cipher_name(b->ssl),
-		 SSL_session_reused(b->ssl) ? ", resumed" : "");
+	snprintf(buf, TLS_WHY_LEN, "%s %s%s", SSL_get_version(b->flows.ssl),
+		 SSL_get_cipher_name(b->flows.ssl),
+		 SSL_session_reused(b->flows.ssl) ? ", resumed" : "");
 	return buf;
 }

@@ -56,8 +56,9 @@ def pair(bed, listener):
 
 
 def test_half_close(loaded, through):
-    """Both directions work, and each ends on its own. To see it fail: in move_down() of tls.c, do
-    not shut the pair down at close_notify; in session_destroy(), close the bridge with a reset."""
+    """Both directions work, and each ends on its own. To see it fail: in move_down() of tls_flow.c,
+    do not shut the pair down at close_notify; in session_destroy(), close the bridge with a reset.
+    """
     listener, _ = through
     client, server = pair(loaded, listener)
     wire.exchange(client, server)
