@@ -19,6 +19,7 @@
 #include "opening.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -142,6 +143,7 @@ static void connect_directly(struct session *s, const struct opening *o)
 		sock_set_quickack(session_upstream_fd(s), false);
 	r = connect_start(session_upstream_fd(s), &s->dst);
 	if (r == 0) {
+		s->acks_late = early;
 		opened(s, o->now_ms);
 	} else if (r == -EINPROGRESS) {
 		if (early)
@@ -168,6 +170,25 @@ static void dial_failed(struct session *s, const struct dial_result *result)
 						: CLOSE_CONNECT_FAILED);
 }
 
+/*
+ * The server's socket as the dial leaves it: with an event, or NULL, by which it is polled, and
+ * perhaps with TCP_QUICKACK off. If bytes are relayed next, the server's half takes the place of
+ * the event first, and the acknowledgement goes with them.
+ */
+static void take_socket(struct session *s, const struct dial_result *result)
+{
+	const bool relays = !s->detour->join && !s->detour->naming;
+
+	/* Without memory session_start_relaying() fails. */
+	if (result->event && relays)
+		half_wait_read(&s->s2c);
+	if (result->event)
+		event_del(result->event);
+	if (result->acks_late && !relays)
+		sock_set_quickack(result->fd, true);
+	s->acks_late = result->acks_late && relays;
+}
+
 /* Callback of the dial, which has ended: RELAYING, or the session's end. */
 static void on_dialled(void *data, const struct dial_result *result)
 {
@@ -184,6 +205,7 @@ static void on_dialled(void *data, const struct dial_result *result)
 	s->c2s.pump.nagle = result->nagle;
 	s->c2s.pump.no_urgent = !result->is_tcp;
 	s->progress.excused = false;
+	take_socket(s, result);
 	figures = &result->upstream->figures;
 	atomic_fetch_add_explicit(&figures->connections, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&figures->total, 1, memory_order_relaxed);

@@ -358,7 +358,7 @@ void session_take_bridge(struct session *s, struct tls_bridge *bridge)
 
 void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent)
 {
-	bool acks_late = s->c2s.pump.kept;
+	const bool acks_late = s->acks_late;
 
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle, now_ms);
@@ -368,6 +368,7 @@ void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent)
 		return;
 	if (acks_late)
 		sock_set_quickack(session_upstream_fd(s), true);
+	s->acks_late = false;
 	if ((!has_sent && half_wait_read(&s->c2s) < 0) || half_wait_read(&s->s2c) < 0)
 		session_destroy(s, CLOSE_NO_MEMORY);
 	else

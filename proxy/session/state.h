@@ -80,6 +80,7 @@ struct session {
 	bool has_keepalive; /* session_start_keepalive() has run */
 	bool keeps_own;	    /* keepalive as the client set it, not by session_env::keepidle_s */
 	bool opened;	    /* the server is connected; RELAYING follows, after client and name */
+	bool acks_late;	    /* TCP_QUICKACK of the server's socket is off: RELAYING turns it on */
 	bool name_decides;  /* the route may depend on the name of the destination */
 	uint16_t keepidle_s; /* session_env::keepidle_s as it was applied last */
 	uint32_t handoff;    /* counter of handoff.c */

@@ -65,6 +65,16 @@ static void stop_waiting(struct attempt *a)
 	a->waits = 0;
 }
 
+bool attempt_has_nagle(const struct attempt *a)
+{
+	return a->addr.sa.sa_family != AF_UNIX && !a->bridge && !a->no_delay;
+}
+
+struct event *attempt_event(struct attempt *a)
+{
+	return a->waits == EV_READ ? &a->event : NULL;
+}
+
 void attempt_close(struct attempt *a)
 {
 	if (a->stage == ATTEMPT_IDLE)
@@ -95,16 +105,19 @@ static enum attempt_progress local(struct attempt *a, int error)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* Waits for an event of fd, or for backlog_ms, or else for BACKOFF_MS. */
+/* Waits for events of fd, or for backlog_ms, or else for BACKOFF_MS. */
 static enum attempt_progress wait_for(struct attempt *a, short what)
 {
 	const uint32_t ms = a->backlog_ms ? a->backlog_ms : BACKOFF_MS;
 	const struct timeval backoff = { .tv_usec = (suseconds_t)ms * 1000 };
+	const bool backs_off = what == EV_TIMEOUT;
 
+	if (a->waits == what && !backs_off)
+		return ATTEMPT_RUNS;
 	stop_waiting(a);
-	event_assign(&a->event, a->request->base, what == EV_TIMEOUT ? -1 : a->fd, what, on_event,
-		     a);
-	if (event_add(&a->event, what == EV_TIMEOUT ? &backoff : NULL) < 0)
+	event_assign(&a->event, a->request->base, backs_off ? -1 : a->fd,
+		     backs_off ? what : what | EV_PERSIST, on_event, a);
+	if (event_add(&a->event, backs_off ? &backoff : NULL) < 0)
 		return local(a, ENOMEM);
 	a->waits = what;
 	return ATTEMPT_RUNS;
@@ -175,6 +188,28 @@ static void note_accepted(struct attempt *a)
 		a->on_accepted(a);
 }
 
+/*
+ * What follows must not wait until the server has acknowledged this handshake, as a PROXY header.
+ * If the last word was the server's, it has.
+ */
+static void set_no_delay(struct attempt *a)
+{
+	const int on = 1;
+
+	if (!attempt_has_nagle(a) || handshake_is_in_answer(a->handshake))
+		return;
+	setsockopt(a->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	a->no_delay = true;
+}
+
+/* What has come is acknowledged now, not with what the relay sends next. */
+static void acknowledge(struct attempt *a)
+{
+	if (a->acks_late)
+		sock_set_quickack(a->fd, true);
+	a->acks_late = false;
+}
+
 static enum attempt_progress begin_tls(struct attempt *a);
 
 static enum attempt_progress make_handshakes(struct attempt *a)
@@ -195,10 +230,15 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 		note_accepted(a);
 		switch (progress) {
 		case HANDSHAKE_WAIT_READ:
+			/* Nagle's algorithm of the server may hold the rest until then. */
+			if (handshake_is_in_answer(a->handshake))
+				acknowledge(a);
 			return wait_for(a, EV_READ);
 		case HANDSHAKE_WAIT_WRITE:
+			acknowledge(a);
 			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);
 		case HANDSHAKE_FINISHED:
+			set_no_delay(a);
 			handshake_destroy(TAKE_PTR(a->handshake));
 			if (is_before_tls(a))
 				return begin_tls(a);
@@ -218,17 +258,9 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 
 static enum attempt_progress begin_handshakes(struct attempt *a)
 {
-	const struct handshake_ops *ops;
-	const int on = 1;
-
 	stop_waiting(a);
 	a->stage = ATTEMPT_HANDSHAKE;
-	if (a->request->check)
-		return ATTEMPT_DONE;
-	/* The client's first bytes must not wait for the acknowledgement of the handshake. */
-	if (!a->bridge && a->addr.sa.sa_family != AF_UNIX && nth_handshake(a, 0, &ops))
-		setsockopt(a->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	return make_handshakes(a);
+	return a->request->check ? ATTEMPT_DONE : make_handshakes(a);
 }
 
 /* Callback of the bridge. Before the end of the attempt its owner is the attempt. */
@@ -280,10 +312,24 @@ static enum attempt_progress connect_failed(struct attempt *a, int error)
 	return failed(a, HEALTH_CONNECT, error, NULL);
 }
 
+/* True if the relay sends first on this connection, which costs no more than a system call. */
+static bool speaks_first(const struct attempt *a)
+{
+	const struct handshake_ops *ops;
+
+	return !a->request->check && a->addr.sa.sa_family != AF_UNIX && !a->upstream->conf.tls &&
+	       nth_handshake(a, 0, &ops);
+}
+
 static enum attempt_progress begin_connect(struct attempt *a)
 {
-	int r = connect_start_addr(a->fd, &a->addr.sa, upstream_addr_len(&a->addr));
+	int r;
 
+	/* The greeting acknowledges the server's SYN, and the request its answer. */
+	a->acks_late = speaks_first(a);
+	if (a->acks_late)
+		sock_set_quickack(a->fd, false);
+	r = connect_start_addr(a->fd, &a->addr.sa, upstream_addr_len(&a->addr));
 	if (r == -EINPROGRESS)
 		return wait_for(a, EV_WRITE);
 	/* The backlog is full, and no event tells when there is room. */
@@ -311,7 +357,6 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 		error = -connect_result(a->fd);
 		r = error ? connect_failed(a, error) : connected(a);
 	} else {
-		/* The event is not persistent: wait_for() adds it again. */
 		r = make_handshakes(a);
 	}
 	if (r != ATTEMPT_RUNS)
@@ -350,7 +395,7 @@ enum attempt_progress attempt_start(struct attempt *a, const struct dial_request
 	a->addr = *addr;
 	a->stage = ATTEMPT_CONNECT;
 	a->n_handshakes = 0;
-	a->accepted = false;
+	a->accepted = a->no_delay = a->acks_late = false;
 	a->backlog_ms = 0;
 	a->waits = 0;
 	a->why[0] = '\0';

@@ -46,6 +46,8 @@ struct attempt {
 	struct tls_bridge *bridge; /* owned, or NULL */
 	struct handshake *handshake;
 	size_t n_handshakes; /* begun */
+	bool no_delay;	     /* TCP_NODELAY is set */
+	bool acks_late;	     /* TCP_QUICKACK is off */
 	bool accepted;	     /* the upstream is at work for the destination */
 	/* The backlog of a UNIX socket is full: the time until the next connect(); else 0. */
 	uint32_t backlog_ms;
@@ -70,6 +72,10 @@ enum attempt_progress attempt_start(struct attempt *a, const struct dial_request
 /* Closes what the attempt owns: its stage is IDLE again. An idle one is ignored. */
 void attempt_close(struct attempt *a);
 
+/* True if fd is a TCP socket with Nagle's algorithm. */
+bool attempt_has_nagle(const struct attempt *a);
+/* Returns the pending event for fd to be readable, or NULL. */
+struct event *attempt_event(struct attempt *a);
 /* True if the upstream has shown no life: it has not accepted, or not answered where it must. */
 bool attempt_is_unanswered(const struct attempt *a);
 /* True if it waits for room in the backlog of a UNIX socket: the server is busy, but alive. */

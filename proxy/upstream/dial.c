@@ -21,7 +21,7 @@
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
  * answered while more addresses are left, or to walk again if the policy is to wait.
  *
- * end_dial() frees the dial and calls its owner. A function that may do so is the last call of its
+ * end_dial() calls the owner and frees the dial. A function that may do so is the last call of its
  * caller, or returns true if it did.
  */
 #include "dial.h"
@@ -155,19 +155,15 @@ static size_t addresses(const struct dial *d, const struct place *p,
 
 /* The end. */
 
-static void close_attempts(struct dial *d)
+/* Ends all that the dial does, except the event of the winner, which may be NULL. */
+static void stop(struct dial *d, const struct attempt *winner)
 {
 	size_t i;
 
-	for (i = 0; i < ATTEMPTS; i++)
-		attempt_close(&d->attempts[i]);
-}
-
-static void free_dial(struct dial *d)
-{
-	size_t i;
-
-	close_attempts(d);
+	for (i = 0; i < ATTEMPTS; i++) {
+		if (&d->attempts[i] != winner)
+			attempt_close(&d->attempts[i]);
+	}
 	for (i = 0; i < d->n_places; i++)
 		give_up(&d->places[i]);
 	event_del(&d->timer);
@@ -175,7 +171,6 @@ static void free_dial(struct dial *d)
 	if (d->request.fd >= 0)
 		close(d->request.fd);
 	*d->self = NULL;
-	free(d);
 }
 
 void dial_free(struct dial *d)
@@ -188,22 +183,18 @@ void dial_free(struct dial *d)
 		if (d->attempts[i].stage != ATTEMPT_IDLE)
 			judge_silence(&d->attempts[i], d->place_of[i], /* expired= */ false);
 	}
-	free_dial(d);
+	stop(d, NULL);
+	free(d);
 }
 
-/* result->why may be in the dial. */
-static void end_dial(struct dial *d, struct dial_result *result)
+/* winner: its socket is in *result; or NULL. */
+static void end_dial(struct dial *d, const struct dial_result *result, struct attempt *winner)
 {
-	const dial_done_fn done = d->request.done;
-	void *data = d->request.data;
-	char why[sizeof(d->why)];
-
-	if (result->why) {
-		snprintf(why, sizeof(why), "%s", result->why);
-		result->why = why;
-	}
-	free_dial(d);
-	done(data, result);
+	stop(d, winner);
+	d->request.done(d->request.data, result);
+	if (winner)
+		attempt_close(winner);
+	free(d);
 }
 
 static void end_failed(struct dial *d, int error, bool refused, bool expired)
@@ -217,7 +208,7 @@ static void end_failed(struct dial *d, int error, bool refused, bool expired)
 		.why = *d->why ? d->why : NULL,
 	};
 
-	end_dial(d, &result);
+	end_dial(d, &result, NULL);
 }
 
 static void win(struct dial *d, struct attempt *a)
@@ -225,13 +216,15 @@ static void win(struct dial *d, struct attempt *a)
 	struct dial_result result = {
 		.upstream = a->upstream,
 		.is_tcp = a->addr.sa.sa_family != AF_UNIX && !a->bridge,
-		.nagle = a->addr.sa.sa_family != AF_UNIX && !a->bridge && !a->n_handshakes,
+		.nagle = attempt_has_nagle(a),
+		.acks_late = a->acks_late,
 	};
 	size_t i;
 
 	upstream_note_address(a->upstream, &a->addr);
 	result.fd = TAKE_FD(a->fd);
 	result.bridge = TAKE_PTR(a->bridge);
+	result.event = attempt_event(a);
 	for (i = 0; i < ATTEMPTS; i++) {
 		struct attempt *other = &d->attempts[i];
 
@@ -242,7 +235,7 @@ static void win(struct dial *d, struct attempt *a)
 			judge_loser(other, d->place_of[i], a);
 		}
 	}
-	end_dial(d, &result);
+	end_dial(d, &result, a);
 }
 
 /* The next attempt. */

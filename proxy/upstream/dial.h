@@ -37,8 +37,8 @@ struct dial;
 
 /*
  * Starts a dial and sets *ret_dial. done is called once, unless dial_free() is called before; it
- * may be called before this function returns. When done is called, the dial is freed and *ret_dial
- * is NULL. Without memory, done is called with ENOMEM.
+ * may be called before this function returns. When done is called, the dial has ended and
+ * *ret_dial is NULL. Without memory, done is called with ENOMEM.
  */
 void dial_start(const struct dial_request *request, struct dial **ret_dial);
 

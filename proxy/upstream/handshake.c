@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See handshake.h. handshake_run() first sends what the last step has left, then peeks, has the
- * protocol make a step, takes the step's bytes from the socket, and begins again. Nothing is read
- * while something is to be sent: a step's output is small, and this bounds the memory.
+ * See handshake.h. handshake_run() first sends what the last step has left. Then it reads or peeks,
+ * has the protocol make a step, takes the step's bytes from the socket, and begins again. Nothing
+ * is read while something is to be sent: a step's output is small, and this bounds the memory.
+ * After something was sent the driver waits for an event: no answer comes while this thread runs.
  *
  * An upstream that sends HANDSHAKE_IN_MAX bytes and is not done is refused, so a handshake ends.
  */
@@ -23,9 +24,11 @@ struct handshake {
 	const struct handshake_ops *ops;
 	struct handshake_target target;
 	bool started, done, accepted;
-	bool more; /* the output goes together with the client's first bytes */
+	bool in_answer; /* the last step had input, and no output */
+	bool more;	/* the output goes together with the client's first bytes */
 	char why[HANDSHAKE_WHY_LEN];
 	size_t received; /* bytes of the upstream, in all steps */
+	size_t least;	 /* handshake_io::least of the last step */
 	size_t out_off, out_len;
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	alignas(max_align_t) uint8_t state[]; /* the protocol's */
@@ -64,6 +67,11 @@ const char *handshake_why(const struct handshake *h)
 bool handshake_was_answered(const struct handshake *h)
 {
 	return h->received > 0;
+}
+
+bool handshake_is_in_answer(const struct handshake *h)
+{
+	return h->in_answer;
 }
 
 bool handshake_was_accepted(const struct handshake *h)
@@ -120,9 +128,9 @@ static enum handshake_progress flush(struct handshake *h, int fd, bool client_se
 	return HANDSHAKE_FINISHED;
 }
 
-/* Makes a step with the first len bytes in the socket, which are at in. */
+/* Makes a step with the bytes at io->in. peeked: they are still in the socket. */
 static enum handshake_progress step(struct handshake *h, int fd, struct handshake_io *io,
-				    int *ret_error)
+				    bool peeked, int *ret_error)
 {
 	enum handshake_result result = h->ops->step(h->state, &h->target, io);
 	const size_t len = io->in_len;
@@ -138,8 +146,11 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 	h->done = result == HANDSHAKE_DONE;
 	if (!h->done && h->received >= HANDSHAKE_IN_MAX)
 		return broken(EPROTO, ret_error);
-	if (!take(fd, h->done ? io->taken : len))
+	assert(peeked || !h->done || io->taken == len);
+	if (peeked && !take(fd, h->done ? io->taken : len))
 		return broken(ECONNRESET, ret_error);
+	h->least = io->least;
+	h->in_answer = len > 0 && io->out_len == 0;
 	memcpy(h->out, io->out, io->out_len);
 	h->out_off = 0;
 	h->out_len = io->out_len;
@@ -147,16 +158,18 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 	return HANDSHAKE_FINISHED;
 }
 
-/* Peeks at what the upstream has sent, and makes a step. */
-static enum handshake_progress peek_and_step(struct handshake *h, int fd, int *ret_error)
+/* Makes a step with what the upstream has sent. */
+static enum handshake_progress read_and_step(struct handshake *h, int fd, int *ret_error)
 {
 	struct handshake_io io;
 	enum handshake_progress r;
+	const bool peeks = !h->least;
 	uint8_t in[PIECE];
 	ssize_t n = 0;
 
 	if (h->started) {
-		n = recv(fd, in, sizeof(in), MSG_PEEK);
+		n = recv(fd, in, peeks || h->least > PIECE ? PIECE : h->least,
+			 peeks ? MSG_PEEK : 0);
 		if (n < 0)
 			return would_block() ? HANDSHAKE_WAIT_READ : broken(errno, ret_error);
 		/* A FIN before the end of the handshake. */
@@ -165,7 +178,7 @@ static enum handshake_progress peek_and_step(struct handshake *h, int fd, int *r
 	}
 	h->started = true;
 	io = (struct handshake_io){ .in = in, .in_len = (size_t)n };
-	r = step(h, fd, &io, ret_error);
+	r = step(h, fd, &io, peeks, ret_error);
 	explicit_bzero(io.out, io.out_len);
 	return r;
 }
@@ -173,12 +186,16 @@ static enum handshake_progress peek_and_step(struct handshake *h, int fd, int *r
 enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_sent, int *ret_error)
 {
 	enum handshake_progress r;
+	bool sends;
 
 	for (;;) {
+		sends = h->out_len > 0;
 		r = flush(h, fd, client_sent, ret_error);
 		if (r != HANDSHAKE_FINISHED || h->done)
 			return r;
-		r = peek_and_step(h, fd, ret_error);
+		if (sends)
+			return HANDSHAKE_WAIT_READ;
+		r = read_and_step(h, fd, ret_error);
 		if (r != HANDSHAKE_FINISHED)
 			return r;
 	}

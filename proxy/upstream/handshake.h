@@ -8,9 +8,9 @@
  * bytes from and to a non-blocking socket and returns what it waits for. It knows no protocol. To
  * add one, write its ops and let nth_handshake() of attempt.c return them.
  *
- * The driver peeks at what the upstream has sent, and takes from the socket only the bytes that
- * belong to the handshake. The first byte after them stays there for the relay, and so does an
- * urgent mark.
+ * The driver takes from the socket only the bytes that belong to the handshake: as many as must
+ * still come, or, if the protocol does not know, what it finds by peeking. The first byte after
+ * them stays there for the relay, and so does an urgent mark.
  *
  * Passwords pass through handshake_io::out. The driver overwrites its copies.
  */
@@ -62,6 +62,8 @@ struct handshake_io {
 	bool accepted;
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	size_t out_len;
+	/* HANDSHAKE_AGAIN: so many bytes must still come at least; 0: not known. */
+	size_t least;
 	/* HANDSHAKE_DONE, with output: the bytes may go together with the client's first ones. */
 	bool more;
 	int error; /* HANDSHAKE_ERROR: the errno of a connect() to the destination; EPROTO: other */
@@ -111,6 +113,8 @@ enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_s
 const char *handshake_why(const struct handshake *h);
 /* True if the upstream has sent bytes in this handshake. */
 bool handshake_was_answered(const struct handshake *h);
+/* True if a part of an answer has come, and nothing was sent since. */
+bool handshake_is_in_answer(const struct handshake *h);
 /* True if the upstream has accepted this host: it is at work for the destination. */
 bool handshake_was_accepted(const struct handshake *h);
 /* Returns its ops. */

@@ -9,6 +9,7 @@
 
 #include "upstream.h"
 
+struct event;
 struct event_base;
 struct marks;
 struct tls_bridge;
@@ -21,12 +22,18 @@ struct dial_result {
 	int fd;			   /* connected, owned by the callback; -1: the dial failed */
 	struct upstream *upstream; /* that won, or failed last; NULL: none was dialled */
 	struct tls_bridge *bridge; /* owned by the callback; NULL: no TLS */
-	bool is_tcp;		   /* fd is a TCP socket; otherwise a UNIX one */
-	bool nagle;		   /* fd has Nagle's algorithm */
-	int error;		   /* of a failed dial */
-	bool refused;		   /* error is the destination's, or the policy's: for map_failed */
-	bool expired;		   /* dial_expire() ended it */
-	const char *why;	   /* text of a failure, or NULL */
+	/*
+	 * Waits for fd to be readable; NULL: none. The callback deletes it, once an event of its
+	 * own waits for the same: libevent then makes no system call for either.
+	 */
+	struct event *event;
+	bool is_tcp;	 /* fd is a TCP socket; otherwise a UNIX one */
+	bool nagle;	 /* fd has Nagle's algorithm */
+	bool acks_late;	 /* TCP_QUICKACK of fd is off, until the first bytes are sent */
+	int error;	 /* of a failed dial */
+	bool refused;	 /* error is the destination's, or the policy's: for map_failed */
+	bool expired;	 /* dial_expire() ended it */
+	const char *why; /* text of a failure, or NULL */
 };
 
 typedef void (*dial_done_fn)(void *data, const struct dial_result *result);

@@ -22,7 +22,8 @@
  *
  * Each answer of the server consists of parts whose length is known when the part begins. The state
  * counts the bytes of the part that are still to come, so an answer may arrive in pieces of any
- * size, and the length of BND.ADDR is what its type says. The address itself is not used.
+ * size, and the length of BND.ADDR is what its type says. The address itself is not used. The least
+ * that may still come is known too (least_left()), so the driver need not peek.
  *
  * Without credentials one method is offered, "none". With credentials the server chooses between
  * "none" and "user and password": one that asks only some of its clients for a password works too.
@@ -289,6 +290,19 @@ static enum handshake_result next_byte(struct socks5 *socks, uint8_t byte,
 	}
 }
 
+/* Returns how many bytes of this answer must still come, at least. */
+static size_t least_left(const struct socks5 *socks)
+{
+	/* A reply is shortest with an empty name: a byte for its length, and the port. */
+	static const uint8_t left[] = {
+		[STAGE_METHOD_VERSION] = 2, [STAGE_METHOD] = 1,	       [STAGE_AUTH_VERSION] = 2,
+		[STAGE_AUTH_STATUS] = 1,    [STAGE_REPLY_VERSION] = 7, [STAGE_REPLY] = 6,
+		[STAGE_RESERVED] = 5,	    [STAGE_ADDRESS_TYPE] = 4,  [STAGE_NAME_LENGTH] = 3,
+	};
+
+	return socks->stage < ARRAY_SIZE(left) ? left[socks->stage] : socks->left;
+}
+
 static enum handshake_result socks5_step(void *state, const struct handshake_target *target,
 					 struct handshake_io *io)
 {
@@ -299,6 +313,7 @@ static enum handshake_result socks5_step(void *state, const struct handshake_tar
 		greet(socks, target, io);
 	while (result == HANDSHAKE_AGAIN && io->taken < io->in_len)
 		result = next_byte(socks, io->in[io->taken++], target, io);
+	io->least = least_left(socks);
 	return result;
 }
 

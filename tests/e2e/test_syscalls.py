@@ -11,7 +11,10 @@ import pytest
 
 from clients import connecting
 import host
+import host6
+import proxies
 from test_churn import visit_in_turn
+from test_upstreams import section, use
 
 CONNECTIONS = 300
 
@@ -59,6 +62,30 @@ def test_short_connections(bed, tmp_path, exempt):
     assert each["epoll_ctl"] < 4.5, each
     # Small messages use no pipe, and are copied once each way.
     assert "splice" not in calls and "pipe2" not in calls
+
+
+@pytest.mark.alone
+@pytest.mark.needs("strace", "microsocks")
+def test_short_connections_through_socks5(bed, tmp_path):
+    """34 calls, and four waits for events: what a direct connection takes, two send and three recv
+    for the handshake, and TCP_QUICKACK twice. Its answers are waited for by the same entry of
+    epoll as the server's bytes after them.
+
+    To see it fail: let half_wait_read() in take_socket() run after event_del(); leave out
+    handshake_io::least; read after flush() in handshake_run().
+    """
+    host6.give_addresses(bed)
+    bed.load(relay_cgroup=True)
+    use(bed, section(bed, "one", proxies.microsocks(bed)),
+        options=("--workers", 1, "--busy-poll", 0, "--connection-log", "none"))
+    addresses = bed.echo_server(1)
+    table = tmp_path / "strace"
+    with counting(bed.relay, table):
+        bed.run_in(visit_in_turn, addresses, CONNECTIONS, timeout=60)
+    each = {name: number / CONNECTIONS for name, number in counts(table.read_text()).items()}
+    assert sum(each.values()) < 39.5, each
+    most = {"setsockopt": 6.5, "recvfrom": 7.5, "sendto": 4.5, "epoll_ctl": 4.5, "epoll_wait": 5.5}
+    assert all(each[name] < limit for name, limit in most.items()), each
 
 
 @pytest.mark.alone

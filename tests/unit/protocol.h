@@ -31,6 +31,7 @@ struct outcome {
 	uint8_t out[8 * HANDSHAKE_OUT_MAX];
 	bool more;
 	bool accepted; /* the upstream is at work */
+	size_t needs;  /* bytes of the server, with those that must still come */
 };
 
 /* One step, with an input of its exact size on the heap, so that ASan sees a read behind it. */
@@ -55,6 +56,11 @@ static inline void protocol_step(const struct handshake_ops *ops, void *state,
 	memcpy(o->out + o->out_len, io->out, io->out_len);
 	o->out_len += io->out_len;
 	o->taken += o->result == HANDSHAKE_DONE ? io->taken : len;
+	/* The driver takes as many as must still come: they must all be the handshake's. */
+	if (o->result == HANDSHAKE_AGAIN && o->taken + io->least > o->needs)
+		o->needs = o->taken + io->least;
+	if (o->result == HANDSHAKE_DONE)
+		assert_true(o->needs <= o->taken);
 	o->error = io->error;
 	o->more = io->more;
 	o->accepted |= io->accepted;

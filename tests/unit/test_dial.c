@@ -13,9 +13,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <linux/sockios.h>
 
 #include "monotonic.h"
 #include "parse.h"
@@ -125,6 +128,7 @@ struct fixture {
 	struct dial *dial;
 	int done; /* calls of the callback */
 	struct dial_result result;
+	bool was_polled; /* the dial's event waited for result.fd when it was done */
 	char why[256];
 	int descriptors;
 };
@@ -242,6 +246,8 @@ static void on_done(void *data, const struct dial_result *result)
 	assert_null(f->dial);
 	f->done++;
 	f->result = *result;
+	f->was_polled = result->event && event_get_fd(result->event) == result->fd &&
+			event_pending(result->event, EV_READ, NULL);
 	snprintf(f->why, sizeof(f->why), "%s", result->why ? result->why : "");
 }
 
@@ -393,7 +399,7 @@ static void assert_closed(struct fixture *f, int i)
 	assert_true(n == 0 || errno == ECONNRESET);
 }
 
-/* The client's first bytes wait for no acknowledgement of a handshake. */
+/* Without it, the client's first bytes wait for no acknowledgement of a handshake. */
 static void assert_has_nagle(const struct fixture *f, bool nagle)
 {
 	socklen_t len = sizeof(int);
@@ -404,7 +410,20 @@ static void assert_has_nagle(const struct fixture *f, bool nagle)
 	assert_int_equal(!no_delay, nagle);
 }
 
-/* To see it fail: leave out setsockopt() in begin_handshakes(), or n_handshakes in win(). */
+static void assert_acks_late(const struct fixture *f, bool late)
+{
+	socklen_t len = sizeof(int);
+	int quick;
+
+	assert_int_equal(getsockopt(f->result.fd, IPPROTO_TCP, TCP_QUICKACK, &quick, &len), 0);
+	assert_int_equal(f->result.acks_late, late);
+	assert_int_equal(!quick, late);
+}
+
+/*
+ * The server's last word has acknowledged all before it, so nothing waits. To see it fail: ignore
+ * handshake_is_in_answer(); leave out acks_late, or event, in win().
+ */
 static void test_first_member_wins(void **state)
 {
 	struct fixture *f = *state;
@@ -416,7 +435,9 @@ static void test_first_member_wins(void **state)
 	answer(f, 0, "Y");
 	wait_done(f);
 	assert_through(f, "a", 0);
-	assert_has_nagle(f, false);
+	assert_has_nagle(f, true);
+	assert_acks_late(f, true);
+	assert_true(f->was_polled);
 	assert_false(accepted(f, 1));
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
 	assert_true(health_of(f, "a").ewma_us > 0);
@@ -1305,6 +1326,46 @@ static void test_header_before_handshake(void **state)
 	answer(f, 0, "Y");
 	wait_done(f);
 	assert_through(f, "all", 0);
+	assert_has_nagle(f, false);
+}
+
+/* To see it fail: call set_no_delay() for no handshake that ends with the relay's own word. */
+static void test_header_alone(void **state)
+{
+	struct fixture *f = *state;
+
+	add_upstream("all", UPSTREAM_TCP, &f->addr[0])->proxy_header = PROXY_HEADER_V2;
+	start(f);
+	wait_done(f);
+	assert_has_nagle(f, false);
+	assert_acks_late(f, true);
+	assert_false(f->was_polled);
+	wait_greeted(f, 0, "PROXY\n");
+}
+
+/*
+ * A part of an answer is acknowledged at once: a server with Nagle's algorithm holds the rest until
+ * then. To see it fail: do not acknowledge() in
+ * HANDSHAKE_WAIT_READ.
+ */
+static void test_answer_in_parts(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+	int unacked = 1;
+
+	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0]);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "A");
+	do {
+		pass(f);
+		assert_int_equal(ioctl(f->server[0], SIOCOUTQ, &unacked), 0);
+	} while (unacked && monotonic_coarse_ms() < end_ms);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_acks_late(f, false);
+	assert_through(f, "all", 0);
 }
 
 /*
@@ -1635,6 +1696,8 @@ int main(void)
 		dial_test(test_local_error),
 		dial_test(test_work),
 		dial_test(test_header_before_handshake),
+		dial_test(test_header_alone),
+		dial_test(test_answer_in_parts),
 		dial_test(test_third_after_two_silent_ones),
 		dial_test(test_third_after_one_at_work),
 		dial_test(test_no_third),

@@ -133,6 +133,27 @@ static void test_handshake(void **state)
 	assert_int_equal(atomic_load(&env.stats.bytes_down), 14);
 }
 
+/*
+ * After the handshake the server's bytes are acknowledged at once, as those of a direct connection:
+ * it may write twice, with Nagle's algorithm. To see it fail: do not pass acks_late on.
+ */
+static void test_acks_after_handshake(void **state)
+{
+	struct fixture *f = *state;
+	socklen_t len = sizeof(int);
+	int quick = 0;
+
+	start_greeted(f);
+	send_text(f, f->server, "OK\n");
+	assert_text(f->server, "THANKS\n");
+	assert_int_equal(getsockopt(session_upstream_fd(TAILQ_FIRST(&env.sessions)), IPPROTO_TCP,
+				    TCP_QUICKACK, &quick, &len),
+			 0);
+	assert_int_equal(quick, 1);
+	close(TAKE_FD(f->client));
+	close(TAKE_FD(f->server));
+}
+
 /* What follows the handshake is more than a step sees, and ends with a FIN. */
 static void test_handshake_then_much(void **state)
 {
@@ -332,6 +353,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		handshake_test(test_handshake),
+		handshake_test(test_acks_after_handshake),
 		handshake_test(test_handshake_then_much),
 		handshake_test(test_handshake_then_urgent),
 		handshake_test(test_half_close_in_handshake),
