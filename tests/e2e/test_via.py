@@ -121,6 +121,36 @@ def test_run(loaded, binary, ctl, asked, place):
     assert [each.get("upstream") for each in found] == ["squid", "tor", "tor"]
 
 
+def test_run_in_a_run(loaded, binary, ctl, asked):
+    """Outer rules that name an upstream decide which one the relay uses; where only they redirect,
+    an inner one is refused. To see it fail: let advise() in bpf/connect.bpf.h return if the mark
+    has TPROXY_MARK_VIA, or leave out find_advised()."""
+    load_rules(loaded, ctl, "default redirect via corp")
+
+    def run(outer, inner, place):
+        words = of_rules(loaded, binary, inner, sys.executable, "-c", ATTEMPT, SERVER, 1)
+        return loaded.run(*of_rules(loaded, binary, outer, *words), place=place)
+
+    def learned(outer, inner, place=loaded.client):
+        assert run(outer, inner, place).succeeded().out.split() == ["done"]
+        return asked.accept()[1]
+
+    assert learned(["--via", "tor"], ["--via", "squid"]) == upstream_id("tor")
+    assert learned(["--via", "tor"], []) == upstream_id("tor")
+    assert learned([], ["--via", "squid"]) == upstream_id("squid")
+    # Without rules the outer run attaches the programs of the load.
+    assert learned([], ["--via", "squid"], loaded.bystander) == upstream_id("squid")
+    assert learned(["--via", "tor"], [], loaded.bystander) == upstream_id("tor")
+    # Outer rules that name no upstream, and those that name one for other connections only.
+    rules = loaded.directory / "outer"
+    rules.write_text("redirect\n")
+    assert learned(["--rules", rules], ["--via", "squid"]) == upstream_id("squid")
+    rules.write_text("redirect via tor port 2\n")
+    assert learned(["--rules", rules], ["--via", "squid"]) == upstream_id("corp")
+    result = run(["--via", "tor"], ["--via", "squid"], loaded.bystander)
+    assert result.status == 125 and "would not learn the upstream" in result.err
+
+
 # AF_UNSPEC ends the connection, and the socket can connect again.
 AGAIN = """
 import ctypes, socket, sys
