@@ -91,19 +91,23 @@ static void count_time(struct health *h, uint64_t us)
 	set(&h->ewma_us, ewma_us ? ewma_us - ewma_us / 8 + us / 8 : us);
 }
 
-bool health_answered(struct health *h, uint64_t now_ms)
+/* Returns true if that ends DOWN. */
+static bool set_up(struct health *h, uint64_t now_ms)
 {
 	const enum health_state state = get(&h->state);
 
-	if (get(&h->consecutive) > 0)
-		set(&h->consecutive, 0);
-	if (state == HEALTH_UP)
-		return false;
-	if (!change(h, state, HEALTH_UP, now_ms))
+	if (state == HEALTH_UP || !change(h, state, HEALTH_UP, now_ms))
 		return false;
 	set(&h->since_ms, now_ms);
-	set(&h->backoff_ms, 0);
 	return state != HEALTH_UNKNOWN;
+}
+
+bool health_answered(struct health *h, uint64_t now_ms)
+{
+	/* Down again at the next failure, unless a dial succeeds before that. */
+	if (get(&h->consecutive) >= HEALTH_FAILURES)
+		set(&h->consecutive, HEALTH_FAILURES - 1);
+	return set_up(h, now_ms);
 }
 
 bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
@@ -111,16 +115,20 @@ bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
 	count(&h->dials, 1);
 	if (us > 0)
 		count_time(h, us);
-	return health_answered(h, now_ms);
+	if (get(&h->consecutive) > 0)
+		set(&h->consecutive, 0);
+	if (get(&h->backoff_ms) > 0)
+		set(&h->backoff_ms, 0);
+	return set_up(h, now_ms);
 }
 
-/* The trial has failed: the next back-off is twice as long. */
-static void double_backoff(struct health *h, uint64_t now_ms)
+/* Twice the last back-off, or the first one since a success. */
+static void begin_backoff(struct health *h, uint64_t now_ms)
 {
-	const uint32_t backoff_ms = 2 * get(&h->backoff_ms);
+	const uint32_t last_ms = get(&h->backoff_ms);
+	const uint32_t next_ms = last_ms ? 2 * last_ms : HEALTH_BACKOFF_MS;
 
-	set_retry(h, backoff_ms < HEALTH_BACKOFF_MAX_MS ? backoff_ms : HEALTH_BACKOFF_MAX_MS,
-		  now_ms);
+	set_retry(h, next_ms < HEALTH_BACKOFF_MAX_MS ? next_ms : HEALTH_BACKOFF_MAX_MS, now_ms);
 }
 
 bool health_failed(struct health *h, enum health_failure how, int error, const char *why,
@@ -132,17 +140,17 @@ bool health_failed(struct health *h, enum health_failure how, int error, const c
 	count(&h->failures[how], 1);
 	set_why(h, error, why);
 	if (state == HEALTH_TRYING) {
-		double_backoff(h, now_ms);
+		begin_backoff(h, now_ms);
 		change(h, HEALTH_TRYING, HEALTH_DOWN, now_ms);
 		return false;
 	}
 	/* A trial that had made room for another one, which has not begun. */
 	if (state == HEALTH_DOWN && now_ms >= get(&h->retry_ms))
-		double_backoff(h, now_ms);
+		begin_backoff(h, now_ms);
 	if (count(&h->consecutive, 1) + 1 < HEALTH_FAILURES || state == HEALTH_DOWN)
 		return false;
 	/* Before the state, so that no thread finds a back-off that is over. */
-	set_retry(h, HEALTH_BACKOFF_MS, now_ms);
+	begin_backoff(h, now_ms);
 	return change(h, state, HEALTH_DOWN, now_ms);
 }
 

@@ -93,8 +93,9 @@ bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms);
 bool health_failed(struct health *h, enum health_failure how, int error, const char *why,
 		   uint64_t now_ms);
 /*
- * The upstream is at work for a dial, which goes on. Returns true if that ends DOWN. The end of the
- * dial is reported too.
+ * The upstream is at work for a dial, which goes on. Returns true if that ends DOWN. It is no
+ * success yet: the end of the dial is reported too, and if that is a failure the next back-off is
+ * twice as long as the last one.
  */
 bool health_answered(struct health *h, uint64_t now_ms);
 /*

@@ -1315,6 +1315,32 @@ static void test_work(void **state)
 	assert_true(dial_has_work(f->dial));
 }
 
+/*
+ * A proxy that accepts this host, and then gives a reply that is none, serves nobody. To see it
+ * fail: let health_answered() set health::consecutive to 0.
+ */
+static void test_broken_replies(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0]);
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		start(f);
+		wait_greeted(f, 0, "HI\n");
+		answer(f, 0, "A");
+		while (!health_of(f, "all").state)
+			pass(f);
+		answer(f, 0, "P");
+		wait_done(f);
+	}
+	assert_int_equal(health_of(f, "all").state, HEALTH_DOWN);
+	assert_int_equal(health_of(f, "all").failed, HEALTH_FAILURES);
+	start(f);
+	assert_int_equal(f->done, 1);
+	assert_string_equal(f->why, "it is down");
+}
+
 /* A PROXY header goes first, in one segment with what follows. */
 static void test_header_before_handshake(void **state)
 {
@@ -1695,6 +1721,7 @@ int main(void)
 		dial_test(test_no_descriptor_for_the_second),
 		dial_test(test_local_error),
 		dial_test(test_work),
+		dial_test(test_broken_replies),
 		dial_test(test_header_before_handshake),
 		dial_test(test_header_alone),
 		dial_test(test_answer_in_parts),

@@ -116,6 +116,39 @@ static void test_trial_answered(void **state)
 }
 
 /*
+ * An upstream that accepts each host, and then breaks its protocol. To see it fail: let
+ * health_answered() set consecutive, or backoff_ms, to 0.
+ */
+static void test_answers_are_no_success(void **state)
+{
+	struct health h = {};
+	uint64_t now_ms = 1, wait_ms;
+	int i;
+
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		health_answered(&h, now_ms);
+		health_failed(&h, HEALTH_HANDSHAKE, EPROTO, "broken", now_ms);
+	}
+	assert_int_equal(state_of(&h), HEALTH_DOWN);
+	wait_ms = HEALTH_BACKOFF_MS;
+	for (i = 0; i < 3; i++) {
+		now_ms = retry_of(&h);
+		assert_int_equal(health_begin(&h, now_ms), HEALTH_IS_TRIAL);
+		assert_true(health_answered(&h, now_ms));
+		assert_true(health_failed(&h, HEALTH_HANDSHAKE, EPROTO, "broken", now_ms));
+		wait_ms *= 2;
+		assert_in_range(retry_of(&h) - now_ms, wait_ms - wait_ms / 4,
+				wait_ms + wait_ms / 4);
+	}
+	now_ms = retry_of(&h);
+	assert_int_equal(health_begin(&h, now_ms), HEALTH_IS_TRIAL);
+	health_answered(&h, now_ms);
+	health_succeeded(&h, 1, now_ms);
+	assert_false(health_failed(&h, HEALTH_HANDSHAKE, EPROTO, "broken", now_ms));
+	assert_int_equal(state_of(&h), HEALTH_UP);
+}
+
+/*
  * A trial makes room for the next one and fails then: the back-off is doubled, and the end of
  * another trial does not shorten it. To see it fail: leave out either condition of now or state.
  */
@@ -269,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_one_trial),
 		cmocka_unit_test(test_trial_given_up),
 		cmocka_unit_test(test_trial_answered),
+		cmocka_unit_test(test_answers_are_no_success),
 		cmocka_unit_test(test_trial_fails_late),
 		cmocka_unit_test(test_backoff_is_doubled),
 		cmocka_unit_test(test_backoffs_differ),
