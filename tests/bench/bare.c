@@ -211,7 +211,6 @@ static void side_start(struct worker *w, struct side *s, struct side *peer, stru
 	s->peer = peer;
 	s->fd = fd;
 	s->events = event.events;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		die("epoll_ctl");
 }
@@ -223,6 +222,7 @@ static int connect_to(const struct sockaddr_in *address)
 
 	if (fd < 0)
 		die("socket");
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
 		return fd;
 	close(fd);
@@ -405,6 +405,8 @@ static int listener_open(const char *host, const char *port)
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	/* Accepted sockets inherit it. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		die("bind");
 	if (listen(fd, SOMAXCONN) < 0)
