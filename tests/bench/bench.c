@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 
 #include "client.h"
+#include "pair.h"
 #include "pattern.h"
 #include "run.h"
 #include "server.h"
@@ -25,7 +26,7 @@
 #define BUFFERS_MAX	(1024 * 1024)
 
 static const char usage[] =
-	"Usage: tproxy-bench server ADDR:PORT [--buffers N]\n"
+	"Usage: tproxy-bench server ADDR:PORT [--buffers N] [--threads N]\n"
 	"       tproxy-bench shapes\n"
 	"       tproxy-bench WORKLOAD ADDR:PORT [OPTION]...\n"
 	"\n"
@@ -48,6 +49,10 @@ static const char usage[] =
 	"  --pause-us N  between two exchanges of rr, in microseconds (none)\n"
 	"  --addresses N of connect, used in turn: every 16381st from ADDR on (1)\n"
 	"  --shape NAME  one of those that 'tproxy-bench shapes' prints\n"
+	"  --cgroups OURS,BASE   of rr, crr, bulk-up and bulk-down: use sockets of these two\n"
+	"                cgroups by turns; --count is that of each\n"
+	"  --burst N     exchanges or connections of a turn (20 of rr, 10 of crr)\n"
+	"  --threads N   of the server (one for each CPU)\n"
 	"  --buffers N   SO_SNDBUF and SO_RCVBUF of the server's listener, in bytes\n"
 	"  --help        this text\n";
 
@@ -96,8 +101,25 @@ static void raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* An option whose argument is a number. */
+struct number {
+	int opt; /* 0 = end of the list */
+	unsigned int max;
+	unsigned int *value;
+	const char *error;
+};
+
+static const struct number *number_of(const struct number *numbers, int opt)
+{
+	for (; numbers->opt; numbers++) {
+		if (numbers->opt == opt)
+			return numbers;
+	}
+	return NULL;
+}
+
 static int parse_options(int argc, char **argv, struct client_options *options,
-			 unsigned int *ret_buffers)
+			 struct server_options *server)
 {
 	static const struct option longopts[] = {
 		{ "count", required_argument, NULL, 'n' },
@@ -107,42 +129,42 @@ static int parse_options(int argc, char **argv, struct client_options *options,
 		{ "pause-us", required_argument, NULL, 'p' },
 		{ "addresses", required_argument, NULL, 'a' },
 		{ "shape", required_argument, NULL, 'f' },
+		{ "cgroups", required_argument, NULL, 'g' },
+		{ "burst", required_argument, NULL, 'u' },
+		{ "threads", required_argument, NULL, 't' },
 		{ "buffers", required_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
+	const struct number numbers[] = {
+		{ 'n', CLIENT_COUNT_MAX, &options->count, "bad count" },
+		{ 'c', CLIENT_CLIENTS_MAX, &options->clients, "bad number of clients" },
+		{ 's', CLIENT_SECONDS_MAX, &options->seconds, "bad number of seconds" },
+		{ 'p', CLIENT_PAUSE_US_MAX, &options->pause_us, "bad pause" },
+		{ 'a', CLIENT_ADDRESSES_MAX, &options->addresses, "bad number of addresses" },
+		{ 'u', CLIENT_BURST_MAX, &options->burst, "bad burst" },
+		{ 'b', BUFFERS_MAX, &server->buffers, "bad size" },
+		{ 't', CLIENT_CLIENTS_MAX, &server->threads, "bad number of threads" },
+		{ 0, 0, NULL, NULL },
+	};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "h", longopts, NULL)) != -1) {
+		const struct number *number = number_of(numbers, opt);
+
+		if (number) {
+			if (!parse_number(optarg, number->max, number->value))
+				return usage_error(number->error, optarg);
+			continue;
+		}
 		switch (opt) {
-		case 'n':
-			if (!parse_number(optarg, CLIENT_COUNT_MAX, &options->count))
-				return usage_error("bad count", optarg);
-			break;
-		case 'c':
-			if (!parse_number(optarg, CLIENT_CLIENTS_MAX, &options->clients))
-				return usage_error("bad number of clients", optarg);
-			break;
-		case 's':
-			if (!parse_number(optarg, CLIENT_SECONDS_MAX, &options->seconds))
-				return usage_error("bad number of seconds", optarg);
-			break;
-		case 'p':
-			if (!parse_number(optarg, CLIENT_PAUSE_US_MAX, &options->pause_us))
-				return usage_error("bad pause", optarg);
-			break;
-		case 'a':
-			if (!parse_number(optarg, CLIENT_ADDRESSES_MAX, &options->addresses))
-				return usage_error("bad number of addresses", optarg);
-			break;
 		case 'f':
 			options->shape = shape_find(optarg);
 			if (!options->shape)
 				return usage_error("no such shape", optarg);
 			break;
-		case 'b':
-			if (!parse_number(optarg, BUFFERS_MAX, ret_buffers))
-				return usage_error("bad size", optarg);
+		case 'g':
+			pair_open(optarg, options);
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -164,6 +186,11 @@ static void run_workload(enum workload workload, struct client_options *options)
 		      stderr);
 		exit(2);
 	}
+	if (options->pair && (workload == WORKLOAD_CONNECT || workload == WORKLOAD_HOLD || shape ||
+			      workload == WORKLOAD_REFUSED || options->clients != 1)) {
+		fputs("tproxy-bench: --cgroups goes with one client of rr, crr or bulk\n", stderr);
+		exit(2);
+	}
 	if (options->seconds == 0 && workload != WORKLOAD_RR && !shape)
 		options->seconds = SECONDS_DEFAULT;
 	run_clients(workload, options);
@@ -172,8 +199,8 @@ static void run_workload(enum workload workload, struct client_options *options)
 int main(int argc, char **argv)
 {
 	struct client_options options = { .count = 10000, .clients = 1, .addresses = 1 };
-	unsigned int buffers = 0;
-	int r = parse_options(argc, argv, &options, &buffers);
+	struct server_options server = { .buffers = 0 };
+	int r = parse_options(argc, argv, &options, &server);
 
 	if (r)
 		return r;
@@ -192,7 +219,7 @@ int main(int argc, char **argv)
 	pattern_init();
 	raise_descriptor_limit();
 	if (strcmp(argv[optind], "server") == 0)
-		server_run(&options.address, buffers);
+		server_run(&options.address, &server);
 	for (enum workload w = 0; w < _WORKLOAD_MAX; w++) {
 		if (strcmp(argv[optind], workload_names[w]) == 0)
 			run_workload(w, &options);

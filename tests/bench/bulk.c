@@ -116,3 +116,53 @@ void bulk_down(struct client *c)
 {
 	run_transfer(c, OP_DOWN, receive_pattern);
 }
+
+static int send_piece(struct client *c, int fd, uint64_t size, uint64_t *offset)
+{
+	while (size > 0) {
+		size_t chunk = size < PATTERN_CHUNK ? (size_t)size : PATTERN_CHUNK;
+		ssize_t n = send(fd, pattern_at(*offset), chunk, MSG_NOSIGNAL);
+
+		if (n < 0)
+			return client_fail_errno(c, "send");
+		*offset += (uint64_t)n;
+		size -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int receive_piece(struct client *c, int fd, uint64_t size, uint64_t *offset)
+{
+	while (size > 0) {
+		size_t room = size < sizeof(c->buffer) ? (size_t)size : sizeof(c->buffer);
+		ssize_t n = recv(fd, c->buffer, room, 0);
+
+		if (n < 0)
+			return client_fail_errno(c, "recv");
+		if (n == 0)
+			return client_fail(c, "end of file too early");
+		if (!pattern_matches(c->buffer, (size_t)n, *offset))
+			return client_fail(c, "a wrong byte after %llu right ones",
+					   (unsigned long long)*offset);
+		*offset += (uint64_t)n;
+		size -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int bulk_piece(struct client *c, int fd, uint64_t up, uint64_t down, struct bulk_offsets *offsets)
+{
+	const struct bulk_piece piece = { .up = up, .down = down };
+	unsigned char request[1 + sizeof(piece)] = { OP_PIECES };
+	const size_t skipped = offsets->down > 0 ? 1 : 0;
+	const size_t size = sizeof(request) - skipped;
+
+	memcpy(request + 1, &piece, sizeof(piece));
+	if (send(fd, request + skipped, size, MSG_NOSIGNAL) != (ssize_t)size)
+		return client_fail_errno(c, "send");
+	if (send_piece(c, fd, up, &offsets->up) < 0 ||
+	    receive_piece(c, fd, down, &offsets->down) < 0)
+		return -1;
+	client_progress(c, up + down);
+	return 0;
+}

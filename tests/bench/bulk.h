@@ -6,11 +6,25 @@
 #ifndef TPROXY_BENCH_BULK_H
 #define TPROXY_BENCH_BULK_H
 
+#include <stdint.h>
+
 struct client;
+
+/* How many bytes of the pattern a connection has had in pieces. */
+struct bulk_offsets {
+	uint64_t up;
+	uint64_t down;
+};
 
 /* Sends to the server, which checks. */
 void bulk_up(struct client *c);
 /* Receives from the server, and checks. */
 void bulk_down(struct client *c);
+
+/*
+ * Sends @up bytes of the pattern and receives @down on a connection that was made for pieces.
+ * @offsets are zero before the first one. Returns 0 or -1, and counts the failure.
+ */
+int bulk_piece(struct client *c, int fd, uint64_t up, uint64_t down, struct bulk_offsets *offsets);
 
 #endif

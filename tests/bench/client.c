@@ -58,23 +58,30 @@ int client_connect(struct client *c)
 
 int client_connect_to(struct client *c, const struct sockaddr_in *address)
 {
-	const struct shape *shape = c->options->shape;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return client_fail_errno(c, "socket");
-	if (shape)
-		shape_prepare(fd, shape, &shape->client, false);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
-		client_fail_errno(c, "connect");
+	if (client_connect_with(c, fd, address) < 0) {
 		close(fd);
 		return -1;
 	}
+	return fd;
+}
+
+int client_connect_with(struct client *c, int fd, const struct sockaddr_in *address)
+{
+	const struct shape *shape = c->options->shape;
+
+	if (shape)
+		shape_prepare(fd, shape, &shape->client, false);
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		return client_fail_errno(c, "connect");
 	if (shape)
 		shape_prepare(fd, shape, &shape->client, true);
 	else
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-	return fd;
+	return 0;
 }
 
 int client_receive(struct client *c, int fd, void *ret_bytes, size_t size)

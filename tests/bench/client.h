@@ -9,11 +9,13 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "pattern.h"
 
+struct pairs;
 struct run;
 struct shape;
 
@@ -25,6 +27,9 @@ struct client_options {
 	unsigned int pause_us; /* pause between two exchanges of rr, in microseconds */
 	unsigned int addresses;	   /* of the workload connect, from address on, used in turn */
 	const struct shape *shape; /* for the workload shape only */
+	bool pair;		   /* bursts by turns, see pair.h */
+	int cgroups[2];		   /* of the two sides: cgroup.procs */
+	unsigned int burst;	   /* exchanges or connections of a burst; 0 = as usual */
 };
 
 #define CLIENT_COUNT_MAX     10000000
@@ -32,6 +37,7 @@ struct client_options {
 #define CLIENT_SECONDS_MAX   300
 #define CLIENT_PAUSE_US_MAX  999999
 #define CLIENT_ADDRESSES_MAX 65536
+#define CLIENT_BURST_MAX     250
 
 #define NS_PER_SECOND 1000000000ULL
 
@@ -43,6 +49,7 @@ struct client {
 	unsigned int done;	/* below quota only if the time was up first */
 	uint64_t *latencies;	/* in ns: quota entries, a slice of the run's array */
 	int *held;		/* workload hold: quota descriptors */
+	struct pairs *pairs;	/* of pair.c, with options->pair */
 	atomic_ullong progress; /* amount of work done, for the stall check of run.c */
 	uint64_t bytes;		/* bytes of the pattern sent or received */
 	unsigned int failures;
@@ -66,11 +73,13 @@ void client_progress(struct client *c, uint64_t amount);
 
 /*
  * Returns a socket that is connected to the server: with the options of options->shape if it is
- * set, otherwise with TCP_NODELAY. Returns -1 after a failure. These four count the failure.
+ * set, otherwise with TCP_NODELAY. Returns -1 after a failure. These five count the failure.
  */
 int client_connect(struct client *c);
 /* The same, to another address. */
 int client_connect_to(struct client *c, const struct sockaddr_in *address);
+/* The same with a socket that exists. Returns 0 or -1; the socket remains open. */
+int client_connect_with(struct client *c, int fd, const struct sockaddr_in *address);
 /* Receives exactly @size bytes. Returns 0 or -1. */
 int client_receive(struct client *c, int fd, void *ret_bytes, size_t size);
 /* One request, one response; counts 1 as progress. The number detects a response to an earlier

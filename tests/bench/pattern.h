@@ -13,9 +13,10 @@
 #include <stdint.h>
 
 enum op {
-	OP_ECHO = 'E', /* every byte is echoed, including this one */
-	OP_UP = 'U',   /* the pattern follows; at EOF the server answers with a bulk_end */
-	OP_DOWN = 'D', /* the server sends the pattern until EOF, then a bulk_end */
+	OP_ECHO = 'E',	 /* every byte is echoed, including this one */
+	OP_UP = 'U',	 /* the pattern follows; at EOF the server answers with a bulk_end */
+	OP_DOWN = 'D',	 /* the server sends the pattern until EOF, then a bulk_end */
+	OP_PIECES = 'P', /* a bulk_piece and its bytes follow; once answered, another */
 	OP_SHAPE =
 		'S', /* the index of a shape follows, then exchanges of this shape, see shape.h */
 };
@@ -26,6 +27,15 @@ enum op {
 struct bulk_end {
 	uint64_t bytes;	 /* bytes of the pattern received or sent by the server */
 	uint64_t intact; /* 1 = every byte was correct */
+};
+
+/*
+ * A request of OP_PIECES: the client sends this many bytes of the pattern, and the server this many
+ * once it has them. A wrong byte, or one too many, resets the connection.
+ */
+struct bulk_piece {
+	uint64_t up;
+	uint64_t down; /* not 0 */
 };
 
 /* At most this many bytes of the pattern may be read or compared at once. */

@@ -25,6 +25,8 @@
 #include "client.h"
 #include "hold.h"
 #include "latency.h"
+#include "pair.h"
+#include "percentiles.h"
 
 #define STALL_SECONDS	10
 #define RUN_SECONDS_MAX 600 /* limit of a run that makes progress */
@@ -55,11 +57,20 @@ static void *client_main(void *arg)
 		[WORKLOAD_BULK_UP] = bulk_up,	      [WORKLOAD_BULK_DOWN] = bulk_down,
 		[WORKLOAD_SHAPE] = latency_shape,     [WORKLOAD_REFUSED] = latency_refused,
 	};
+	static const enum pair_kind pair_kinds[_WORKLOAD_MAX] = {
+		[WORKLOAD_RR] = PAIR_RR,
+		[WORKLOAD_CRR] = PAIR_CRR,
+		[WORKLOAD_BULK_UP] = PAIR_BULK_UP,
+		[WORKLOAD_BULK_DOWN] = PAIR_BULK_DOWN,
+	};
 	struct client *c = arg;
 	struct run *run = c->run;
 
 	pthread_barrier_wait(&run->start);
-	bodies[run->workload](c);
+	if (c->options->pair)
+		pair_run(c, pair_kinds[run->workload]);
+	else
+		bodies[run->workload](c);
 
 	pthread_mutex_lock(&run->lock);
 	run->running--;
@@ -106,28 +117,6 @@ static const char *run_wait(struct run *run)
 	return reason;
 }
 
-static int compare_latencies(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void print_percentiles(uint64_t *latencies, size_t count)
-{
-	static const struct {
-		const char *name;
-		double share;
-	} percentiles[] = { { "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "p99_9", 0.999 } };
-
-	qsort(latencies, count, sizeof(*latencies), compare_latencies);
-	for (size_t i = 0; i < sizeof(percentiles) / sizeof(percentiles[0]); i++) {
-		size_t rank = (size_t)(percentiles[i].share * (double)(count - 1));
-
-		printf(", \"%s_us\": %.3f", percentiles[i].name, (double)latencies[rank] / 1e3);
-	}
-}
-
 /* @why is NULL if all clients have ended. Returns the exit status: 0, or 1 if there is a reason. */
 static int run_report(struct run *run, const char *why, double seconds)
 {
@@ -154,12 +143,15 @@ static int run_report(struct run *run, const char *why, double seconds)
 	if (why)
 		printf(", \"progress\": %llu, \"reason\": \"%s\"",
 		       (unsigned long long)run_progress(run), why);
+	else if (options->pair)
+		pair_print(&run->clients[0]);
 	else if (bytes)
 		printf(", \"bytes\": %llu, \"intact\": true, \"gbit_s\": %.4f",
 		       (unsigned long long)bytes, (double)bytes * 8 / 1e9 / seconds);
 	else {
 		printf(", \"count\": %u, \"rate\": %.2f", done, done / seconds);
-		print_percentiles(run->latencies, done);
+		percentiles_sort(run->latencies, done);
+		percentiles_print(run->latencies, done);
 	}
 	puts("}");
 	fflush(stdout);

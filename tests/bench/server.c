@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The server: echo, sink, source and shapes on one port, see pattern.h.
+ * The server: echo, sink, source, pieces and shapes on one port, see pattern.h.
  *
- * One thread per CPU, each with its own epoll instance. All of them wait for the one listener
- * (EPOLLEXCLUSIVE), so an idle thread takes the next connection. The thread that accepted a
- * connection owns it. A failed connection is reset, never closed in order, so that the client
- * notices. An error that would falsify the numbers, such as no descriptors left, ends the server.
+ * One thread per CPU, or as many as asked for, each with its own epoll instance. All of them wait
+ * for the one listener (EPOLLEXCLUSIVE), so an idle thread takes the next connection. The thread
+ * that accepted a connection owns it. A failed connection is reset, never closed in order, so that
+ * the client notices. An error that would falsify the numbers, such as no descriptors left, ends
+ * the server.
  */
 #include "server.h"
 
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,6 +33,9 @@ struct conn {
 	bool ending; /* only the rest of end is left to send */
 	size_t end_sent;
 	struct bulk_end end;
+	struct bulk_piece piece; /* OP_PIECES: what is left of it */
+	size_t piece_received;	 /* bytes of its header */
+	uint64_t taken;		 /* bytes of the pattern that pieces have brought */
 };
 
 /* What remains to be done with a connection after an event. */
@@ -97,6 +102,56 @@ static void conn_sink(struct conn *c, const unsigned char *bytes, size_t size)
 	c->end.bytes += size;
 }
 
+/* Watches for writability too, or no longer. */
+static void conn_watch(struct conn *c, struct worker *w, bool writable)
+{
+	struct epoll_event event = { .events = EPOLLIN | (writable ? EPOLLOUT : 0), .data.ptr = c };
+
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
+		die("epoll_ctl");
+}
+
+/* Takes bytes of a request: first its header, in whatever parts. The answer follows the last. */
+static enum verdict conn_take_piece(struct conn *c, struct worker *w, const unsigned char *bytes,
+				    size_t size)
+{
+	size_t header = sizeof(c->piece) - c->piece_received;
+
+	if (header > size)
+		header = size;
+	memcpy((char *)&c->piece + c->piece_received, bytes, header);
+	c->piece_received += header;
+	bytes += header;
+	size -= header;
+	if (c->piece_received < sizeof(c->piece))
+		return CONN_KEEP;
+
+	if (c->piece.down == 0 || size > c->piece.up || !pattern_matches(bytes, size, c->taken))
+		return CONN_RESET;
+	c->taken += size;
+	c->piece.up -= size;
+	if (c->piece.up == 0)
+		conn_watch(c, w, /* writable= */ true);
+	return CONN_KEEP;
+}
+
+static enum verdict conn_send_piece(struct conn *c, struct worker *w)
+{
+	const uint64_t rest = c->piece.down;
+	const size_t chunk = rest < PATTERN_CHUNK ? (size_t)rest : PATTERN_CHUNK;
+	ssize_t n = send(c->fd, pattern_at(c->end.bytes), chunk, MSG_NOSIGNAL);
+
+	if (n < 0)
+		return would_block(n) ? CONN_KEEP : CONN_RESET;
+	c->end.bytes += (size_t)n;
+	c->piece.down -= (size_t)n;
+	if (c->piece.down == 0) {
+		c->piece_received = 0;
+		conn_watch(c, w, /* writable= */ false);
+	}
+	return CONN_KEEP;
+}
+
 /* The exchanges of a shape use blocking calls, so each such connection gets a thread. */
 static enum verdict conn_give(struct conn *c, struct worker *w, const unsigned char *bytes,
 			      size_t size)
@@ -116,14 +171,13 @@ static enum verdict conn_give(struct conn *c, struct worker *w, const unsigned c
 /* The first byte has arrived and selects the operation. A source also watches for writability. */
 static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT, .data.ptr = c };
-
 	c->op = op;
 	c->end.intact = 1;
-	if (op == OP_DOWN && epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
-		die("epoll_ctl");
-	return op == OP_ECHO || op == OP_UP || op == OP_DOWN || op == OP_SHAPE ? CONN_KEEP
-									       : CONN_RESET;
+	if (op == OP_DOWN)
+		conn_watch(c, w, /* writable= */ true);
+	return op == OP_ECHO || op == OP_UP || op == OP_DOWN || op == OP_PIECES || op == OP_SHAPE
+		       ? CONN_KEEP
+		       : CONN_RESET;
 }
 
 static enum verdict conn_on_readable(struct conn *c, struct worker *w)
@@ -149,17 +203,21 @@ static enum verdict conn_on_readable(struct conn *c, struct worker *w)
 	}
 	if (c->op == OP_ECHO)
 		return conn_echo(c, bytes, size);
+	if (c->op == OP_PIECES)
+		return conn_take_piece(c, w, bytes, size);
 	if (c->op == OP_UP)
 		conn_sink(c, bytes, size);
 	return CONN_KEEP;
 }
 
-static enum verdict conn_on_writable(struct conn *c)
+static enum verdict conn_on_writable(struct conn *c, struct worker *w)
 {
 	ssize_t n;
 
 	if (c->ending)
 		return conn_send_end(c);
+	if (c->op == OP_PIECES)
+		return conn_send_piece(c, w);
 
 	n = send(c->fd, pattern_at(c->end.bytes), PATTERN_CHUNK, MSG_NOSIGNAL);
 	if (n < 0)
@@ -187,7 +245,7 @@ static void conn_on_event(struct conn *c, struct worker *w, uint32_t events)
 	if (!c->ending && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
 		verdict = conn_on_readable(c, w);
 	if (verdict == CONN_KEEP && (c->ending || (events & EPOLLOUT)))
-		verdict = conn_on_writable(c);
+		verdict = conn_on_writable(c, w);
 	if (verdict != CONN_KEEP)
 		conn_destroy(c, verdict);
 }
@@ -268,12 +326,12 @@ static int listener_open(const struct sockaddr_in *address, unsigned int buffers
 	return fd;
 }
 
-_Noreturn void server_run(const struct sockaddr_in *address, unsigned int buffers)
+_Noreturn void server_run(const struct sockaddr_in *address, const struct server_options *options)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	size_t count = cpus > 0 ? (size_t)cpus : 1;
+	size_t count = options->threads > 0 ? options->threads : cpus > 0 ? (size_t)cpus : 1;
 	struct worker *workers = calloc(count, sizeof(*workers));
-	int listen_fd = listener_open(address, buffers);
+	int listen_fd = listener_open(address, options->buffers);
 
 	if (!workers)
 		die("calloc");

@@ -5,11 +5,13 @@
 
 struct sockaddr_in;
 
-/*
- * Serves @address with one thread per CPU until it is killed, or for an hour. @buffers is the
- * listener's SO_SNDBUF and SO_RCVBUF in bytes, which accepted sockets inherit; 0 = the kernel's
- * default.
- */
-_Noreturn void server_run(const struct sockaddr_in *address, unsigned int buffers);
+struct server_options {
+	unsigned int buffers; /* the listener's SO_SNDBUF and SO_RCVBUF in bytes, which accepted
+				 sockets inherit; 0 = the kernel's default */
+	unsigned int threads; /* 0 = one for each CPU */
+};
+
+/* Serves @address until it is killed, or for an hour. */
+_Noreturn void server_run(const struct sockaddr_in *address, const struct server_options *options);
 
 #endif

@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """tproxy-bench on a path that changes, loses or delays bytes: it prints a reason and no number.
 
-Client and server of the shapes on the loopback device, with a relay of the test between them.
+Client and server of the shapes and of pairs on the loopback device, with a relay of the test
+between them.
 Usage: test_load.py TPROXY_BENCH
 """
 
 import contextlib
 import json
+import os
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import unittest
 
 BENCH = sys.argv.pop(1) if len(sys.argv) > 1 else "build/tests/bench/tproxy-bench"
@@ -42,14 +47,15 @@ class Between(threading.Thread):
                 client = self.listener.accept()[0]
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.port))
+            self.relay(client, self.change)
+
+    def relay(self, client, change):
+        with client, socket.create_connection(("127.0.0.1", self.port)) as server:
             up = threading.Thread(target=self.pump, args=(client, server, lambda _, b: b),
                                   daemon=True)
             up.start()
-            self.pump(server, client, self.change)
+            self.pump(server, client, change)
             up.join()
-            client.close()
-            server.close()
 
     @staticmethod
     def pump(source, sink, change):
@@ -69,7 +75,24 @@ class Between(threading.Thread):
         self.listener.close()
 
 
-class Shapes(unittest.TestCase):
+class Several(Between):
+    """Relays connections at the same time. change(number of the connection, bytes) returns what the
+    client gets."""
+
+    def run(self):
+        number = 0
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.relay, daemon=True, args=(
+                client, lambda _, data, n=number: self.change(n, data))).start()
+            number += 1
+
+
+class Served(unittest.TestCase):
+    """Base: with a server."""
 
     @classmethod
     def setUpClass(cls):
@@ -84,6 +107,15 @@ class Shapes(unittest.TestCase):
         cls.server.kill()
         cls.server.communicate()
 
+    def between(self, change, kind=Between):
+        relay = kind(self.port, change)
+        relay.start()
+        self.addCleanup(relay.close)
+        return relay.address
+
+
+class Shapes(Served):
+
     def shape(self, name, address=None, count=20, **expected):
         """Returns the output of a client, after comparing it with its exit status."""
         done = subprocess.run([BENCH, "shape", address or f"127.0.0.1:{self.port}", "--shape", name,
@@ -94,12 +126,6 @@ class Shapes(unittest.TestCase):
         for key, value in expected.items():
             self.assertEqual(result.get(key), value, result)
         return result
-
-    def between(self, change):
-        relay = Between(self.port, change)
-        relay.start()
-        self.addCleanup(relay.close)
-        return relay.address
 
     def test_each_counts_its_exchanges(self):
         for name in PROMPT:
@@ -173,6 +199,111 @@ class Shapes(unittest.TestCase):
         result = self.refused(self.port)
         self.assertEqual(result["reason"], "connect() has succeeded")
         self.assertNotIn("p50_us", result)
+
+
+class Pairs(Served):
+    """The cgroups are directories with a plain file cgroup.procs, which takes what is written."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="tproxy-bench-test.")
+        self.addCleanup(directory.cleanup)
+        self.cgroups = [os.path.join(directory.name, name) for name in ("ours", "base")]
+        for path in self.cgroups:
+            os.mkdir(path)
+            with open(os.path.join(path, "cgroup.procs"), "w", encoding="ascii"):
+                pass
+
+    def pair(self, workload, *options, address=None):
+        done = subprocess.run([BENCH, workload, address or f"127.0.0.1:{self.port}", "--cgroups",
+                               ",".join(self.cgroups), *options], stdout=subprocess.PIPE,
+                              text=True, timeout=SECONDS, check=False)
+        result = json.loads(done.stdout)
+        self.assertEqual(done.returncode, 1 if "reason" in result else 0)
+        return result
+
+    def entered(self):
+        contents = []
+        for path in self.cgroups:
+            with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
+                contents.append(file.read())
+        return contents
+
+    def test_exchanges(self):
+        """20 pairs of 20 exchanges are two rounds of 8 and one of 4, with a connection each."""
+        result = self.pair("rr", "--count", "400")
+        self.assertEqual((result["count"], result["base"]["count"]), (400, 400))
+        self.assertEqual((result["pairs"], result["connections"]), (20, 3))
+
+    def test_connections(self):
+        """25 pairs of 10 connections are two rounds, each of which begins with 10 that do not
+        count. The second needs new sockets."""
+        result = self.pair("crr", "--count", "250")
+        self.assertEqual((result["count"], result["base"]["count"]), (250, 250))
+        self.assertEqual((result["pairs"], result["connections"]), (25, 270))
+        self.assertEqual(self.entered(), ["00", "00"])
+
+    def test_long_bursts(self):
+        result = self.pair("crr", "--count", "500", "--burst", "250")
+        self.assertEqual((result["pairs"], result["connections"]), (2, 510))
+
+    def test_bytes(self):
+        for workload in ("bulk-up", "bulk-down"):
+            result = self.pair(workload, "--seconds", "1")
+            self.assertEqual(result["bytes"], result["pairs"] * 2 * 2**20)
+            self.assertEqual(result["bytes"], result["base"]["bytes"])
+
+    def test_sides(self):
+        """Ours are slow: the connections 0, 3, 4, 7, 8, because the side that begins a round
+        changes. Fails if a ratio is that of base to ours, or if a burst uses the other's
+        connection."""
+        def change(number, data):
+            if number % 4 in (0, 3):
+                time.sleep(0.005)
+            return data
+        result = self.pair("rr", "--count", "180", address=self.between(change, Several))
+        self.assertEqual(result["connections"], 2)
+        self.assertGreater(result["ratio"], 1.0)
+        self.assertGreater(result["p50_us"], 5000.0)
+        self.assertLess(result["base"]["p50_us"], result["p50_us"])
+
+    def test_a_changed_byte(self):
+        """Fails if receive_piece() does not compare."""
+        result = self.pair("bulk-down", "--seconds", "1", address=self.between(
+            lambda _, data: bytes(len(data)), Several))
+        self.assertEqual(result["reason"], "a wrong byte after 0 right ones")
+        self.assertNotIn("gbit_s", result)
+
+    def test_the_server_sends_what_is_asked_for(self):
+        """Fails if conn_send_piece() goes on after the last byte, or if the second piece begins
+        where the first did."""
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.settimeout(SECONDS)
+            client.sendall(b"P" + struct.pack("=QQ", 0, 100_000))
+            first = client.recv(100_000, socket.MSG_WAITALL)
+            client.sendall(struct.pack("=QQ", 2, 3) + first[:2])
+            second = client.recv(3, socket.MSG_WAITALL)
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(client.recv(1), b"")
+        self.assertEqual(first[:34479] + second, first[65521:] + second)
+        self.assertEqual(second, first[100_000 - 65521:][:3])
+
+    def test_the_server_resets_after_a_wrong_byte(self):
+        """Fails if conn_take_piece() does not compare."""
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.settimeout(SECONDS)
+            client.sendall(b"P" + struct.pack("=QQ", 100, 1) + bytes(100))
+            with self.assertRaises(ConnectionResetError):
+                client.recv(1)
+
+    def test_bad_usage(self):
+        both = ",".join(self.cgroups)
+        for words, status in ((["rr", "127.0.0.1:1", "--cgroups", self.cgroups[0]], 2),
+                              (["rr", "127.0.0.1:1", "--cgroups", both + "-none"], 1),
+                              (["crr", "127.0.0.1:1", "--cgroups", both, "--clients", "2"], 2),
+                              (["hold", "127.0.0.1:1", "--cgroups", both], 2)):
+            done = subprocess.run([BENCH, *words], stderr=subprocess.PIPE, text=True,
+                                  timeout=SECONDS, check=False)
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (status, 1))
 
 
 if __name__ == "__main__":
