@@ -13,7 +13,8 @@ import os
 import re
 import subprocess
 
-from sandbox import NAME, SERVER_PORT, Failure, Process, command, need, unprivileged, wait_until
+from sandbox import (NAME, SERVER_PORT, SINGLE_PORT, Failure, Process, command, need, unprivileged,
+                     wait_until)
 
 IDLE_MAX = 9800  # connections with two descriptors each; a process may be limited to 20,000
 CLIENT_SECONDS_MAX = 660
@@ -92,6 +93,13 @@ class Contender:
         """Returns the result of tproxy-bench. Raises Failure with its reason if there is none."""
         return client_result(*self.run_client(self.bench(workload, *options, server=server),
                                               cgroup))
+
+    def run_pair(self, workload, ours, base, *options):
+        """The same with sockets of two cgroups by turns. The result has the numbers of the first
+        and, as "base", of the other, and the "ratio" of both."""
+        cgroups = ",".join(map(self.sandbox.cgroup_path, (ours, base)))
+        return self.run_bench(workload, "--cgroups", cgroups, *options, cgroup=ours,
+                              server=f"{self.host}:{SINGLE_PORT}")
 
     def bench(self, workload, *options, server=None):
         return [self.sandbox.bench, workload, server or f"{self.host}:{SERVER_PORT}", *options]

@@ -13,8 +13,8 @@ import time
 from typing import NamedTuple
 
 from hooks import run_time_stats
-from sandbox import SERVER_PORT, Failure, command, write
-from workload import Metric, Workload
+from sandbox import SINGLE_PORT, Failure, command, write
+from workload import Metric, Workload, in_pairs
 
 RULE = "direct {condition} name n{number}\n"
 # Conditions that a connection of the benchmark does not meet.
@@ -40,14 +40,14 @@ class Case(NamedTuple):
 
     def port(self, number):
         if self.special == HIT and number == self.rules - 1:
-            return SERVER_PORT
+            return SINGLE_PORT
         return 1 + number if number % 2 else 60000 + number
 
     def rule(self, number):
         if self.special == MIXED:
             condition = MIXED_CONDITIONS[number % len(MIXED_CONDITIONS)]
         elif self.special == UNLESS:
-            condition = f"unless port {SERVER_PORT}"
+            condition = f"unless port {SINGLE_PORT}"
         else:
             condition = "to @listed port {port}" if self.cidrs else "port {port}"
         condition = condition.format(number=number, port=self.port(number), id=100_000 + number)
@@ -173,13 +173,16 @@ class Decide(Workload):
             self.connect(instance, *many)
             ns, runs = (now - then for now, then in zip(instance.connect4(), before))
         connect = self.connect(instance, *many)
-        crr = self.tproxy.run_bench("crr", "--count", 2 * scale.crr, cgroup=instance.cgroup)
-        expected = 2 * (scale.connects + scale.crr)
+        base = self.instances[self.baselines[0]]
+        crr = self.tproxy.run_pair("crr", instance.cgroup, base.cgroup, "--count", scale.crr)
+        connections = crr["connections"] * (2 if instance is base else 1)
+        expected = 2 * scale.connects + connections
         if (hits := instance.hits() - hits) != expected:
             raise Failure(f"{hits} of {expected} connections were decided by the rule that should")
-        return {"connect4_ns": ns / runs, "connect_us": connect["p50_us"], "p50_us": crr["p50_us"],
-                "load_s": instance.load_seconds, "sets_mib": instance.sets_bytes / 2**20}
+        return {"connect4_ns": ns / runs, "connect_us": connect["p50_us"],
+                **in_pairs("p50_us", crr), "load_s": instance.load_seconds,
+                "sets_mib": instance.sets_bytes / 2**20}
 
     def connect(self, instance, *options):
-        return self.tproxy.run_bench("connect", *options, server=f"{FIRST}:{SERVER_PORT}",
+        return self.tproxy.run_bench("connect", *options, server=f"{FIRST}:{SINGLE_PORT}",
                                      cgroup=instance.cgroup)

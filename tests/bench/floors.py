@@ -31,7 +31,7 @@ class Floor(NamedTuple):
     baseline: str | None = None
     variant: str = OURS
     at_least: bool = False
-    digits: int = 2  # that are compared, which is as many as are published
+    digits: int = 2  # that are compared
 
     def name(self):
         against = f" / {self.baseline}" if self.baseline else ""

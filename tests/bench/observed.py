@@ -6,9 +6,11 @@ import json
 import os
 
 from sandbox import Failure, command, wait_until
-from workload import Metric, Workload
+from report import paired
+from workload import Metric, Workload, in_pairs
 
 RULES = "observe name bench\n"
+BURST = 250  # connections, some 10 ms: the relay writes its log a millisecond later
 
 
 class Observe(Workload):
@@ -23,12 +25,20 @@ class Observe(Workload):
                Metric("relay_us", "relay CPU µs each"))
     headlines = ("p50_us", "up_gbit_s", "down_gbit_s")
     baselines = ("direct",)
-    finely = 8
+    finely = 4
+
+    def __init__(self, contenders):
+        super().__init__(contenders)
+        self.unobserved = ""
 
     def variants(self):
-        return ["direct", "observed"] if {"direct", "tproxy"} <= set(self.contenders) else []
+        return ["direct", "observed"] if "tproxy" in self.contenders else []
 
     def begin(self):
+        self.unobserved = self.contenders["tproxy"].sandbox.add_cgroup("observe-direct")
+        self.start()
+
+    def start(self):
         tproxy = self.contenders["tproxy"]
         tproxy.relay_options = ("--connection-log", "json")
         tproxy.restart()
@@ -44,14 +54,14 @@ class Observe(Workload):
         tproxy.restart()
 
     def recover(self, variant):
-        self.begin()
+        self.start()
 
     def measure(self, variant, scale):
-        if variant == "direct":
-            return self.run(self.contenders["direct"], scale)[0]
         tproxy = self.contenders["tproxy"]
+        if variant == "direct":
+            return self.run(tproxy, self.unobserved, scale)[0]
         before, used = self.lines(tproxy), tproxy.relay_seconds()
-        result, count = self.run(tproxy, scale)
+        result, count = self.run(tproxy, tproxy.client_cgroup, scale)
         wait_until(lambda: self.lines(tproxy) >= before + count, "each connection has a line")
         if (lost := self.lost(tproxy)):
             raise Failure(f"{lost} connections were not reported")
@@ -59,13 +69,16 @@ class Observe(Workload):
         return result
 
     @staticmethod
-    def run(contender, scale):
-        """Returns the numbers, and how many connections there were at least."""
-        short = contender.run_bench("crr", "--count", scale.crr, "--clients", 1)
-        up, down = (contender.run_bench(kind, "--seconds", scale.bulk_seconds, "--streams", 1)
+    def run(tproxy, cgroup, scale):
+        """Returns the numbers of a cgroup beside one without programs, and how many connections it
+        has made."""
+        crr = tproxy.run_pair("crr", cgroup, "outside", "--count", scale.crr, "--burst", BURST)
+        up, down = (tproxy.run_pair(kind, cgroup, "outside", "--seconds", scale.bulk_seconds)
                     for kind in ("bulk-up", "bulk-down"))
-        return {"p50_us": short["p50_us"], "p90_us": short["p90_us"], "up_gbit_s": up["gbit_s"],
-                "down_gbit_s": down["gbit_s"]}, scale.crr + 2
+        return {**in_pairs("p50_us", crr), "p90_us": crr["p90_us"],
+                paired("p90_us"): crr["p90_us"] / crr["base"]["p90_us"],
+                **in_pairs("up_gbit_s", up, "gbit_s"), **in_pairs("down_gbit_s", down, "gbit_s")
+                }, sum(result["connections"] for result in (crr, up, down))
 
     @staticmethod
     def lines(tproxy):

@@ -11,7 +11,7 @@ import os
 
 from decide import networks
 from sandbox import NAME, SERVER_NETNS, Failure, command, need, wait_until, write
-from workload import Metric, Workload
+from workload import Metric, Workload, in_pairs
 
 LISTED = "11.0.0.1"
 REPEATED, RANDOM = 200_000, 4_096  # runs of a turn
@@ -79,7 +79,7 @@ class Packets(Workload):
     title = ("the block list: a run of xdp and block_in by BPF_PROG_TEST_RUN, rr and bulk-down"
              " direct\n  one: the source is listed, and the same each time; random: any sources,"
              " with cold code, and some 20 to 40 ns for measuring it\n  unloaded: a cgroup without"
-             " programs")
+             " programs, which each turn of rr and bulk-down has beside its own")
     metrics = (Metric("p50_us", "rr p50 µs"),
                Metric("down_gbit_s", "bulk-down Gbit/s", 2, "higher"),
                Metric("xdp_ns", "xdp, one, ns", 0), Metric("xdp_random_ns", "xdp, random, ns", 0),
@@ -93,6 +93,7 @@ class Packets(Workload):
         super().__init__(contenders)
         self.tproxy = contenders.get("tproxy")
         self.lists = {}
+        self.unloaded = ""
 
     def variants(self):
         return ["unloaded", *SIZES] if self.tproxy else []
@@ -101,6 +102,7 @@ class Packets(Workload):
         for number, (name, size) in enumerate(SIZES.items()):
             entries = networks(size, {f"{LISTED}/32"}) if size else []
             self.lists[name] = BlockList(self.tproxy, f"packets-{number}", entries)
+        self.unloaded = self.tproxy.sandbox.add_cgroup("packets-unloaded")
 
     def end(self):
         while self.lists:
@@ -111,11 +113,11 @@ class Packets(Workload):
 
     def measure(self, variant, scale):
         block = self.lists.get(variant)
-        cgroup = block.cgroup if block else "outside"
-        talk = self.tproxy.run_bench("rr", "--count", scale.rr, cgroup=cgroup)
-        bulk = self.tproxy.run_bench("bulk-down", "--seconds", max(1, scale.bulk_seconds // 2),
-                                     "--streams", 1, cgroup=cgroup)
-        result = {"p50_us": talk["p50_us"], "down_gbit_s": bulk["gbit_s"]}
+        cgroup = block.cgroup if block else self.unloaded
+        talk = self.tproxy.run_pair("rr", cgroup, "outside", "--count", scale.rr)
+        bulk = self.tproxy.run_pair("bulk-down", cgroup, "outside", "--seconds",
+                                    max(1, scale.bulk_seconds // 2))
+        result = {**in_pairs("p50_us", talk), **in_pairs("down_gbit_s", bulk, "gbit_s")}
         if block:
             for key, program, kind in (("xdp", "prog_xdp", "xdp"), ("skb", "prog_block_in", "skb")):
                 ns, verdict = block.run(program, kind, LISTED, REPEATED)

@@ -7,7 +7,7 @@ the same picture, byte for byte, which publish.py relies on.
 
 from html import escape
 
-from report import LICENCE, cell, measured
+from report import LICENCE, cell, measured, ratio_digits
 
 WIDTH = 960
 MARGIN = 24
@@ -59,7 +59,7 @@ def panel(canvas, name, workload, metric):
             canvas.text(NAMES + MARGIN + BARS + 20, canvas.y + 15, "no number", colour=PALE)
         else:
             draw(canvas, variant, ratios[variant], scale, is_baseline=variant == baseline)
-            label = cell(ratios[variant], 2).replace(" .. ", "–")
+            label = cell(ratios[variant], ratio_digits(row)).replace(" .. ", "–")
             canvas.text(NAMES + MARGIN + BARS + 20, canvas.y + 15,
                         "" if variant == baseline else label)
             canvas.text(WIDTH - MARGIN, canvas.y + 15, measured(row, metric), anchor="end",

@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 # pylint: disable=wrong-import-position
 import floors
 import plot
-from report import LICENCE, cell, measured, numbers_of, to_json
+from report import LICENCE, cell, measured, numbers_of, paired, ratio_digits, to_json
 from sandbox import read, write
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -151,23 +151,25 @@ def compared(workloads):
 
 
 def alone(workloads):
-    """The table of all other workloads: a row for each variant except the baseline."""
+    """The table of all other workloads: a row for each variant except the baseline, unless that
+    has a ratio to itself."""
     rows = [["workload", "variant", "ratio", "measured"]]
     for name, workload, metric in headlines(workloads):
         baseline = (workload["baselines"] or [None])[0]
         for variant, numbers in workload["variants"].items():
-            if variant != baseline and metric["key"] in numbers:
+            value = numbers.get(metric["key"])
+            if value and (variant != baseline or baseline in value["ratio_to"]):
                 against = f" / {baseline}" if baseline else ""
                 rows.append([f"{name}, {metric['label']}", f"{variant}{against}",
                              ratio(workload["variants"], variant, baseline, metric),
-                             f"{numbers[metric['key']]['median']:,.{metric['digits']}f}"])
+                             f"{value['median']:,.{metric['digits']}f}"])
     return markdown(rows)
 
 
 def ratio(variants, variant, baseline, metric):
     numbers = variants.get(variant, {}).get(metric["key"])
     against = numbers and numbers["ratio_to"].get(baseline)
-    return cell(against, 2).replace(" .. ", "–") if against else "–"
+    return cell(against, ratio_digits(numbers)).replace(" .. ", "–") if against else "–"
 
 
 def markdown(rows):
@@ -188,16 +190,25 @@ def reasons(workloads):
     return [*lines, ""] if lines else []
 
 
+def rounds_of(numbers):
+    """What numbers_of() has taken a variant's numbers from."""
+    values = {key: value for key, value in numbers.items() if key != "reason"}
+    return {**{key: value["rounds"] for key, value in values.items()},
+            **{paired(key): value["paired_rounds"] for key, value in values.items()
+               if "paired_rounds" in value}}
+
+
 def verify(document):
     """Raises Disagreement if medians and ratios do not follow from the rounds."""
     for name, workload in document["workloads"].items():
-        rounds = {variant: {key: value["rounds"] for key, value in numbers.items()
-                            if key != "reason"}
+        rounds = {variant: rounds_of(numbers)
                   for variant, numbers in workload["variants"].items()}
-        for variant, keys in rounds.items():
-            for key in keys:
+        for variant, numbers in workload["variants"].items():
+            for key, value in numbers.items():
+                if key == "reason":
+                    continue
                 again = numbers_of(key, variant, rounds, workload["baselines"])
-                if again != workload["variants"][variant][key]:
+                if again != value:
                     raise Disagreement(f"{JSON}: {name}, {variant}, {key}: not the medians and "
                                        "ratios of its rounds")
 

@@ -2,7 +2,8 @@
 """Makes one document with medians and ratios from the turns of a run, and a table from that.
 
 Ratios are computed in each round, and the median is taken of them. A disturbance of the machine
-affects both sides of a ratio, so ratios are reliable where absolute times are not.
+affects both sides of a ratio, so ratios are reliable where absolute times are not. A turn that
+measures its baseline too, in pairs of short bursts, has its ratio itself.
 """
 
 import datetime
@@ -53,12 +54,28 @@ def ratios(ours, theirs):
     return summary([a / b for a, b in zip(ours, theirs)])
 
 
+def paired(key):
+    """The key of the ratios to the first baseline, if the turns themselves measured it beside."""
+    return f"{key} paired"
+
+
 def numbers_of(key, name, rounds_by_variant, baselines):
-    """The summary of one metric of a variant. rounds_by_variant: {variant: {key: values}}."""
-    values = rounds_by_variant[name][key]
-    return {**summary(values), "rounds": values,
-            "ratio_to": {baseline: ratios(values, rounds_by_variant[baseline].get(key, []))
-                         for baseline in baselines if baseline != name}}
+    """The summary of one metric of a variant. rounds_by_variant: {variant: {key: values}}.
+
+    Ratios of pairs take the place of those by round. Then the baseline has one to itself, which
+    shows the error of the method."""
+    own = rounds_by_variant[name]
+    result = {**summary(own[key]), "rounds": own[key],
+              "ratio_to": {baseline: ratios(own[key], rounds_by_variant[baseline].get(key, []))
+                           for baseline in baselines if baseline != name}}
+    if paired(key) in own and baselines:
+        result["paired_rounds"] = own[paired(key)]
+        result["ratio_to"][baselines[0]] = summary(own[paired(key)])
+    return result
+
+
+def ratio_digits(numbers):
+    return 3 if "paired_rounds" in numbers else 2
 
 
 def commit(tree):
@@ -109,15 +126,16 @@ class Report:
     @staticmethod
     def workload(workload, variants):
         baselines = [name for name in workload.baselines if name in variants]
-        rounds = {name: {metric.key: values for metric in workload.metrics
-                         if (values := series.values(metric.key))}
+        keys = [metric.key for metric in workload.metrics]
+        rounds = {name: {key: values for key in [*keys, *map(paired, keys)]
+                         if (values := series.values(key))}
                   for name, series in variants.items()}
         return {"title": workload.title, "baselines": baselines,
                 "headlines": workload.headlines or [workload.metrics[0].key],
                 "metrics": [metric._asdict() for metric in workload.metrics],
                 "variants": {name: {"reason": series.reason} if series.reason else
                                    {key: numbers_of(key, name, rounds, baselines)
-                                    for key in rounds[name]}
+                                    for key in keys if key in rounds[name]}
                              for name, series in variants.items()}}
 
 
@@ -150,7 +168,8 @@ def table(workload):
         for name, numbers in workload["variants"].items():
             if value := numbers.get(metric["key"]):
                 rows.append([metric["label"], name,
-                             *(cell(value["ratio_to"].get(baseline), 2) for baseline in baselines),
+                             *(cell(value["ratio_to"].get(baseline), ratio_digits(value))
+                               for baseline in baselines),
                              cell(value, metric["digits"])])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  " + "  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip()

@@ -20,10 +20,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 # pylint: disable=wrong-import-position
 import floors
 import publish
-from report import Report, Series, to_json, to_text
+from report import Report, Series, paired, to_json, to_text
 from sandbox import read, write
 from workload import QUICK
 from small_talk import SHAPES, Fair, Patterns
+from packets import Packets
 from workloads import Bystander, Crr, Crr64, Idle
 
 ABOUT = {"date": "2026-01-02 03:04 UTC", "commit": "0123456789" * 4, "kernel": "6.1.0",
@@ -39,6 +40,22 @@ def series(key, *values, reason=None):
     if reason:
         result.fail(reason)
     return result
+
+
+def pairs(key, *values):
+    """A series whose turns have measured the baseline too: values are (number, ratio)."""
+    result = Series()
+    for value, ratio in values:
+        result.add({key: value, paired(key): ratio})
+    return result
+
+
+def paired_report():
+    result = Report(ABOUT, 3, QUICK, False)
+    result.add(Packets({}), {"unloaded": pairs("p50_us", (8.0, 1.001), (16.0, 0.999), (8.0, 1.0)),
+                             "1M entries": pairs("p50_us", (16.0, 1.02), (8.0, 1.014),
+                                                 (8.0, 1.013))})
+    return result.document()
 
 
 def report(quick=False, about=None):
@@ -226,6 +243,32 @@ class Published(unittest.TestCase):
         write(path, json.dumps({"workloads": {"crr": 1}}))
         with self.assertRaisesRegex(publish.Disagreement, "not written by run.py"):
             publish.publish(path, self.tree)
+
+
+class InPairs(unittest.TestCase):
+    """A turn that has measured its baseline too has the ratio. That of the rounds would be 1.0.
+    Fails if numbers_of() divides numbers of two turns in its place."""
+
+    def test_ratios_are_those_of_the_pairs(self):
+        document = paired_report()
+        publish.verify(document)
+        row = "| packets, rr p50 µs | 1M entries / unloaded | 1.014 (1.013–1.020) | 8.0 |"
+        self.assertIn(row, publish.tables(document))
+        self.assertIn("1.014 (1.013 .. 1.020)", to_text(document))
+        verdicts = {floor.name(): value for floor, _, value in floors.verdicts(document)}
+        self.assertEqual(verdicts["packets, p50_us: 1M entries / unloaded"], 1.01)
+
+    def test_the_baseline_has_a_ratio_to_itself(self):
+        self.assertIn("| packets, rr p50 µs | unloaded / unloaded | 1.000 (0.999–1.001) | 8.0 |",
+                      publish.tables(paired_report()))
+
+    def test_pairs_edited(self):
+        """Fails if publish.rounds_of() leaves them out."""
+        document = paired_report()
+        numbers = document["workloads"]["packets"]["variants"]["1M entries"]["p50_us"]
+        numbers["paired_rounds"][1] = 1.002
+        with self.assertRaisesRegex(publish.Disagreement, "packets, 1M entries, p50_us: not the"):
+            publish.verify(document)
 
 
 class Told(unittest.TestCase):

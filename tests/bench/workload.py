@@ -9,6 +9,7 @@ returns numbers by metric, or raises Failure.
 from typing import NamedTuple
 
 from contenders import IDLE_MAX
+from report import paired
 
 
 class Scale(NamedTuple):
@@ -63,6 +64,11 @@ RATE = Metric("rate", "per second", 0, "higher")
 RELAY_US = Metric("relay_us", "relay CPU µs each")
 GBIT = Metric("gbit_s", "Gbit/s", 2, "higher")
 RELAY_S = Metric("relay_s_per_gb", "relay CPU s/GB", 3)
+
+
+def in_pairs(metric, result, key=None):
+    """A metric's number and ratio, of what run_pair() returned."""
+    return {metric: result[key or metric], paired(metric): result["ratio"]}
 
 
 class Workload:
