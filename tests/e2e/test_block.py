@@ -365,25 +365,26 @@ def test_apply_from_stdin(loaded, ctl):
     assert shown(ctl)["block", "192.0.2.1"]["comment"] == "piped"
 
 
-# Blocked by one of the lists only, with its errno. The list of the other is one of a mixture.
-X, Y = "192.0.2.1", "192.0.2.2"
-ALLOWED = {X: {"EACCES", "EHOSTUNREACH"}, Y: {"EACCES", "EHOSTUNREACH"}}
+# Y is a network: connect() remembers an address that passes, and looks it up again only after the
+# next change.
+BOTH, X, Y = "198.18.0.0/15", "198.18.0.1", "198.19.0.0/16"
 
 
 def connect_until_told(told, threads):
-    """Connects to X and Y. A list blocks 192.0.2.0/24 and allows one of them, or blocks both. Fails
-    for what no list says."""
+    """Connects to X and to addresses of Y in turn. Returns what connect() said, and how often."""
     seen = collections.Counter()
 
-    def connect(_, enough):
+    def connect(thread, enough):
+        subnet = (threads * os.getpid() + thread) % 256
         own = collections.Counter()
         number = 0
         while not enough.is_set():
             number += 1
             target = X if number % 2 else Y
+            address = X if number % 2 else f"198.19.{subnet}.{number // 2 % 256}"
             with socket.socket() as sock:
                 sock.setblocking(False)
-                own[target, errno.errorcode[sock.connect_ex((target, 80))]] += 1
+                own[target, errno.errorcode[sock.connect_ex((address, 80))]] += 1
             time.sleep(0.004)  # leaves time for what is under test
         seen.update(own)
 
@@ -393,18 +394,18 @@ def connect_until_told(told, threads):
 
 @pytest.fixture
 def lists(loaded):
-    """Two lists of 100,000 entries. The first blocks the network of X and Y and allows Y; the other
-    blocks X and Y, and no network. So an attempt that meets the blocks of one list with the allows
-    of the other sees Y blocked by the first, or passes."""
+    """Two lists of 100,000 entries. The first blocks the network of X and Y, and allows Y; the
+    other blocks X. So an attempt that meets the blocks of the first with the allows of the other
+    sees Y blocked."""
     many = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(100000)]
-    return [write_list(loaded, "192.0.2.0/24", f"allow {Y}", *many, name="first"),
+    return [write_list(loaded, BOTH, f"allow {Y}", *many, name="first"),
             write_list(loaded, X, "203.0.113.0/24", *many, name="second")]
 
 
 @pytest.mark.deadline(120)
 def test_each_connect_is_decided_by_one_list(loaded, ctl, lists):
-    """X is blocked by both lists, Y by none. To see it fail: let block_store_replace() write to the
-    tries in use, or clear ALLOWS before SLOT."""
+    """X is blocked by both lists, Y by none. To see it fail: let block_store_replace() put the new
+    tries into the slot in use too, or clear ALLOWS before put_tries()."""
     ctl("block", "--apply", lists[1]).succeeded()
 
     def swap():
