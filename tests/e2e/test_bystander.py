@@ -12,6 +12,7 @@ import wire
 from harness import CLIENT
 from maps import bpftool, load_getsockopt
 from programs import RELAY_GID
+from test_abi import MARK_UPSTREAM, mark
 
 RULES = 300
 GROUPS = 2000
@@ -164,13 +165,15 @@ def test_clients_need_no_privilege_and_no_group(proxied):
     assert peer != client.getsockname()
 
 
-def long_getsockopt():
+def long_getsockopt(pins):
     """The errnos of getsockopt() with two pages, for options that the kernel does not know. For
     other options programs would see the length of the answer. One option is tproxy's, of a socket
-    that is not a relay's."""
-    with socket.socket() as sock:
-        return {wire.getsockopt(sock, level, name, bytes(8192))[0]
-                for level, name in ((socket.SOL_SOCKET, 9999), (socket.SOL_IP, TPROXY_SO_CONN))}
+    that is not a relay's, and of one that is, and has no connection."""
+    with socket.socket() as sock, socket.socket() as marked:
+        mark(pins, marked, MARK_UPSTREAM)
+        return {wire.getsockopt(asked, level, name, bytes(8192))[0] for asked, level, name in (
+            (sock, socket.SOL_SOCKET, 9999), (sock, socket.SOL_IP, 9999),
+            (sock, socket.SOL_IP, TPROXY_SO_CONN), (marked, socket.SOL_IP, TPROXY_SO_CONN))}
 
 
 def test_long_buffer_is_handed_back_as_unseen(bed):
@@ -185,7 +188,8 @@ def test_long_buffer_is_handed_back_as_unseen(bed):
     bpftool("cgroup", "attach", bed.top, "cgroup_getsockopt", "pinned", pin, "multi")
     try:
         bed.load()
-        assert bed.run_in(long_getsockopt, place=bed.bystander) == {0}, "it tells nothing"
-        assert bed.run_in(long_getsockopt, place=bed.relay_place) == {errno.ENOPROTOOPT}
+        assert bed.run_in(long_getsockopt, bed.pins, place=bed.bystander) == {0}, "it tells nothing"
+        assert bed.run_in(long_getsockopt, bed.pins,
+                          place=bed.relay_place) == {errno.ENOPROTOOPT}
     finally:
         bpftool("cgroup", "detach", bed.top, "cgroup_getsockopt", "pinned", pin)
