@@ -21,7 +21,8 @@ def visit_in_turn(addresses, count):
 
 @pytest.mark.deadline(200)
 def test_20000_connections(proxied):
-    """I4. To see it fail: leak one session, or one map entry, in a hundred connections.
+    """I4. To see it fail: leak one socket, or one map entry, in a hundred connections; leak the
+    memory of one session in ten.
 
     Memory is compared with that of the relay after a warm-up.
     """

@@ -35,6 +35,12 @@ def assert_unredirected(bed, policy, reason):
     assert after["redirected"] == before["redirected"]
 
 
+def assert_at_rest(bed):
+    """Nothing is left, and the hooks have deleted it: the sweep would hide that they do not."""
+    host.wait_until(bed.pins.at_rest, "the maps are empty")
+    assert bed.stats()["stale"] == 0, "the sweep had to find it"
+
+
 # --- what is redirected
 
 
@@ -73,7 +79,7 @@ def test_maps_during_a_connection(proxied):
     assert endpoint({**listen, "port": listen["ports"][0]}) == proxied.relay.address
     assert port_taken in listen["ports"][:listen["n_ports"]]
     client.close()
-    host.wait_until(proxied.pins.at_rest, "maps are empty after the connection")
+    assert_at_rest(proxied)
 
 
 def test_destinations_are_not_mixed_up(proxied):
@@ -127,7 +133,8 @@ def test_relay_in_the_scope_is_not_redirected_to_itself(bed):
 
 
 def test_relay_of_another_namespace_is_not_used(proxied):
-    """127.0.0.1 is per namespace: a client in another namespace connects directly (I2)."""
+    """127.0.0.1 is per namespace: a client in another namespace connects directly (I2). To see it
+    fail: let gather_relay() take any entry of map_config."""
     listener = proxied.listen(CLIENT, netns=proxied.client_net)
     elsewhere = host.Place(proxied.scope, proxied.server_net)
     assert not proxied.visit(listener, place=elsewhere).relayed
@@ -179,7 +186,8 @@ def test_full_port_map_fails(proxied):
 
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_no_relay(bed, policy):
-    """I2. To see it fail: redirect without a lookup in map_config."""
+    """I2. To see it fail: let try_redirect() take NO_RELAY for REDIRECTED. The verifier refuses a
+    program that goes on without the entry of map_config."""
     bed.load(*policy)
     assert_unredirected(bed, policy, "no_relay")
 
@@ -187,7 +195,7 @@ def test_no_relay(bed, policy):
 @pytest.mark.parametrize("policy", [FAIL_OPEN, FAIL_CLOSED])
 def test_relay_killed(bed, policy):
     """I2. The failure is counted in the relay's entry too, which makes an older relay take over. To
-    see it fail: do not look up the listener in connect; do not count in choose()."""
+    see it fail: do not look up the listener in connect; do not count in gather_listener()."""
     bed.load(*policy)
     bed.start_relay().kill()
     assert_unredirected(bed, policy, "no_listener")
@@ -386,7 +394,7 @@ def test_bound_to_a_device(bed, policy):
 
 def test_failed_connect_leaves_nothing(loaded):
     """Two sockets with one source and one destination: connect() of the second fails in the kernel,
-    after its destination was recorded."""
+    after its destination was recorded. To see it fail: let has_room() keep its entry."""
     loaded.start_relay("--workers", 1, "--listeners", 1)
     listener, proxied = loaded.listen(), loaded
 
@@ -422,7 +430,8 @@ def test_entry_of_another_socket_is_left(proxied):
 
 
 def test_closed_before_it_is_accepted(proxied):
-    """Clients that have ended when the relay asks for their destination: nothing is left."""
+    """Clients that have ended when the relay asks for their destination: nothing is left (I4). To
+    see it fail: as for test_maps_during_a_connection."""
     address = proxied.listen().getsockname()
 
     def connect_and_leave():
@@ -431,7 +440,7 @@ def test_closed_before_it_is_accepted(proxied):
             wire.reset(sock) if number % 2 else sock.close()
 
     proxied.run_in(connect_and_leave)
-    host.wait_until(proxied.pins.at_rest, "nothing is left")
+    assert_at_rest(proxied)
     assert proxied.visit(proxied.listen()).relayed
 
 
@@ -450,7 +459,7 @@ def test_closed_before_the_handshake_is_over(proxied):
     proxied.run_in(say_and_leave)
     proxied.run("iptables-legacy", "-D", *lost, place=proxied.bystander).succeeded()
     assert wire.read_to_end(proxied.accept(listener)[0]) == (b"late", wire.EOF)
-    host.wait_until(proxied.pins.at_rest, "nothing is left")
+    assert_at_rest(proxied)
 
 
 def test_fast_open(proxied):
