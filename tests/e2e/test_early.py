@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Clients that connect at the same time: the relay reads what they have sent before it connects
-upstream, and sends it with the last segment of that handshake (connect_upstream())."""
+upstream, and sends it with the last segment of that handshake (connect_directly())."""
 
 import socket
 

@@ -216,7 +216,7 @@ def test_server_that_accepts_and_never_answers(loaded):
 
 def test_server_that_does_not_accept(loaded):
     """Its backlog is full: the relay's connect() times out, and others are served meanwhile. To see
-    it fail: set no deadline in connect_upstream()."""
+    it fail: set no deadline in connect_directly()."""
     loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))

@@ -444,7 +444,7 @@ def hear_all(socks):
 def test_slow_loris(loaded, slow):
     """A thousand ends send a byte at a time, for longer than the idle timeout: all bytes arrive,
     none is cut off, and other connections are as fast as before. To see it fail: no
-    deadline_touch() in half_run()."""
+    deadline_touch() in note_moved()."""
     rounds, pause = 7, 0.5
     relay, set_idle_timeout = reloadable(loaded, "idle-timeout", "--workers", 1)
     listener = loaded.listen()

@@ -449,7 +449,7 @@ def use_port_twice(first, second, port):
 @pytest.mark.parametrize("family", [4, 6])
 def test_segments_of_a_connection_before(loaded, family):
     """The last segments of the previous connection come when another connection has its source
-    port. To see it fail: set tuple.isn to 0 on both sides."""
+    port. To see it fail: set isn to 0 in tuple_of(), accepted_record() and pick_read()."""
     host6.give_addresses(loaded)
     loaded.start_relay("--workers", 1, "--listeners", 1)
     if family == 4:

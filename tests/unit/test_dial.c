@@ -1503,7 +1503,7 @@ static struct sockaddr_in beside(const struct fixture *f)
 /*
  * One of the addresses is dead. The other one is tried, the next dial begins with that, and the
  * upstream has not failed. To see it fail: note each failure in note_attempt_failure(); leave out
- * note_address().
+ * upstream_note_address().
  */
 static void test_addresses(void **state)
 {

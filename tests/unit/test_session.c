@@ -106,7 +106,7 @@ static void test_reset_after_half_close(void **state)
 
 /*
  * TCP has no memory: send() fails while poll reports the socket as writable. To see it fail:
- * wait_write() in place of back_off() in half_run().
+ * half_wait_write() in place of half_back_off() in half_run().
  */
 static void test_writable_that_takes_nothing(void **state)
 {

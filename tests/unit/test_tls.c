@@ -1274,7 +1274,10 @@ static bool talk(bool reset)
 	return resumed;
 }
 
-/* Also after a connection that was reset. To see it fail: no SSL_set_session() in new_ssl(). */
+/*
+ * Also after a connection that was reset. To see it fail: no SSL_set_session() in
+ * tls_context_connect().
+ */
 static void test_resumption(void **state)
 {
 	assert_false(talk(/* reset= */ false));
