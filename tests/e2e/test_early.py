@@ -96,7 +96,8 @@ def test_silence(loaded, at_once):
 
 def test_server_that_writes_twice_is_not_slow(loaded, at_once):
     """Nagle's algorithm holds its second write until the first one is acknowledged, which happens
-    at once without tproxy. To see it fail: do not turn TCP_QUICKACK on again."""
+    at once without tproxy. To see it fail: do not turn TCP_QUICKACK on in
+    session_start_relaying()."""
     listener = loaded.listen()
 
     def delayed():

@@ -237,7 +237,8 @@ def test_bytes_in_every_form(loaded, relay_with):
 
 
 def test_urgent(loaded, relay_with):
-    """An urgent byte in what is looked at arrives as one, in its place."""
+    """An urgent byte in what is looked at arrives as one, in its place. To see it fail: let
+    at_mark() in pump.c return false."""
     relay_with("[relay]", "sniff = yes")
     listener = loaded.listen(port=80)
     client = loaded.connect(listener)

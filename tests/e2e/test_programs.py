@@ -229,7 +229,8 @@ def test_redis_cli(proxied):
 
 @pytest.mark.needs("nc")
 def test_nc_closes_its_sending_side_first(proxied):
-    """nc -N: the server reads EOF, and its answer still arrives whole."""
+    """nc -N: the server reads EOF, and its answer still arrives whole. To see it fail: close the
+    whole session at the first EOF."""
     listener = proxied.listen()
     stream = wire.Stream("nc", 3_000_000)
 
