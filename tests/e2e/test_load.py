@@ -137,11 +137,13 @@ def test_second_load_adjusts_scopes_and_policy(bed):
 
 
 def test_second_load_repairs(bed):
-    """A missing link, a detached one, a missing program and list, and a removed cgroup."""
+    """I7: a missing link, a detached one, a program that was pinned and not yet renamed, a missing
+    list, and a removed cgroup. To see it fail: leave prog_sockops_new in pin_program(); take a
+    detached link for one that was updated in update_link()."""
     doomed = bed.top.child("doomed")
     bed.load(scopes=[bed.scope, doomed])
     bed.pins.remove_link("connect4", bed.scope)
-    (bed.pins.path / "prog_sockops").unlink()
+    (bed.pins.path / "prog_sockops").rename(bed.pins.path / "prog_sockops_new")
     bpftool("link", "detach", "pinned",
             bed.pins.path / f"link_release_{bed.scope.path.stat().st_ino:x}")
     doomed.remove()
@@ -463,7 +465,8 @@ def test_failure_to_detach_uncovers_no_cgroup(bed):
 
 
 def test_killed_at_any_moment_the_next_run_repairs(bed):
-    """I7. The loader is killed at moments spread over the time that a load takes."""
+    """I7. The loader is killed at moments spread over the time that a load takes. To see it fail:
+    refuse a map_policy of version 0 in check_pinned()."""
     started = time.monotonic()
     bed.load()
     duration = time.monotonic() - started
@@ -512,11 +515,14 @@ def test_foreign_programs_stay_attached(bed, foreign, first):
 
 
 def test_foreign_programs_keep_their_say(bed, foreign):
+    """I5: a program that runs before tproxy's denies connect(), and nothing is redirected. To see
+    it fail: let connect_run() ignore bpf_get_retval()."""
     foreign(bed.scope, 0, "multi")
     bed.load()
     bed.start_relay()
     with pytest.raises(PermissionError):
         bed.connect(bed.listen())
+    assert not any(bed.stats().values()), "it was not tproxy's to decide"
     host.wait_until(bed.pins.at_rest, "nothing is left of a connection that was denied")
 
 
