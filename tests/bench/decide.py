@@ -174,7 +174,7 @@ class Decide(Workload):
             ns, runs = (now - then for now, then in zip(instance.connect4(), before))
         connect = self.connect(instance, *many)
         base = self.instances[self.baselines[0]]
-        crr = self.tproxy.run_pair("crr", instance.cgroup, base.cgroup, "--count", scale.crr)
+        crr = self.tproxy.run_pair("crr", instance.cgroup, base.cgroup, "--count", 2 * scale.crr)
         connections = crr["connections"] * (2 if instance is base else 1)
         expected = 2 * scale.connects + connections
         if (hits := instance.hits() - hits) != expected:
