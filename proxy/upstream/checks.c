@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See checks.h. A check is an attempt (attempt.c) that ends before its handshakes. It has the
- * interval's time: if it still runs at the next tick, it has failed. If the upstream has more
- * addresses, the next one is tried then, and the upstream has failed when the last one has. The
- * first checks of a set are spread over their intervals.
+ * See checks.h. A check is an attempt (attempt.c) at the server of the upstream without the
+ * protocol of a proxy, which would need a destination: as if its type were `tcp`. So it ends after
+ * the PROXY header and TLS. It has the interval's time: if it still runs at the next tick, it has
+ * failed. If the upstream has more addresses, the next one is tried then, and the upstream has
+ * failed when the last one has. The first checks of a set are spread over their intervals.
  */
 #include "checks.h"
 
@@ -23,6 +24,8 @@
 
 struct check {
 	struct upstream *upstream;
+	/* What the attempts reach: borrows from the upstream, and has no health of its own. */
+	struct upstream server;
 	struct attempt attempt;
 	struct event tick;
 	/* The index of the address that was tried first, and how many were tried. */
@@ -76,7 +79,7 @@ static bool conclude(struct check *check, enum attempt_progress progress)
 	attempt_close(a);
 	if (progress == ATTEMPT_FAILED)
 		return false;
-	/* A check ends before its handshakes, so it is neither refused nor declined. */
+	/* A PROXY header has no answer, so a check is neither refused nor declined. */
 	check->n_tried = 0;
 	if (progress == ATTEMPT_DONE) {
 		upstream_note_address(check->upstream, &a->addr);
@@ -93,7 +96,7 @@ static void go_on(struct check *check)
 	union upstream_addr addr;
 
 	while (next_address(check, &addr)) {
-		progress = attempt_start(a, a->request, check->upstream, &addr, -1);
+		progress = attempt_start(a, a->request, &check->server, &addr, -1);
 		if (progress == ATTEMPT_RUNS || conclude(check, progress))
 			return;
 	}
@@ -141,6 +144,9 @@ static void add_check(struct checks *checks, struct upstream *u)
 	struct check *check = &checks->list[checks->n++];
 
 	check->upstream = u;
+	check->server.conf = u->conf;
+	check->server.conf.type = UPSTREAM_TCP;
+	check->server.tls = u->tls;
 	check->attempt.fd = -1;
 	check->attempt.request = &checks->request;
 	check->attempt.on_end = on_end;
@@ -167,7 +173,6 @@ struct checks *checks_new(struct event_base *base, struct upstreams *set, const 
 		.fd = -1,
 		.marks = marks,
 		.exempt = !marks,
-		.check = true,
 	};
 	for (i = 0; i < set->n; i++) {
 		if (is_checked(set->list[i]))

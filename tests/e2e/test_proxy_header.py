@@ -161,9 +161,10 @@ def test_name(bed):
 
 @pytest.mark.needs("haproxy", "openssl")
 def test_haproxy_tls(bed):
-    """It reads the header before TLS begins.
+    """It reads the header before TLS begins. A check of the upstream sends both too: without a
+    client it finds that the certificate has another name.
 
-    To see it fail: let connected() of attempt.c begin TLS always.
+    To see it fail: let connected() of attempt.c begin TLS always; let checks end before the header.
     """
     key = bed.directory / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
@@ -177,6 +178,10 @@ def test_haproxy_tls(bed):
     me, identity, words = bed.run_in(ask, DESTINATION)
     assert_read(words, me, DESTINATION)
     assert words[4:] == [identity, "."]
+    relay = use(bed, tls="yes", **{"tls-name": "other.example", "check-interval": "100ms",
+                                   "tls-ca": bed.directory / "ca.pem"})
+    host.wait_until(lambda: "is down after 3 failures, the last one: certificate refused" in
+                    relay.text(), "checks see the certificate")
 
 
 def nginx_version():

@@ -1659,6 +1659,38 @@ static void test_check_of_addresses(void **state)
 }
 
 /*
+ * A check sends a PROXY header, and no greeting. To see it fail: leave the type as it is in
+ * add_check() of checks.c, or set check->server.conf.proxy_header to PROXY_HEADER_NONE.
+ */
+static void test_check_with_header(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0]);
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+	struct checks *checks;
+	char got[64] = "";
+	ssize_t n = -1;
+
+	u->check_interval_ms = 20;
+	u->proxy_header = PROXY_HEADER_V1;
+	f->set = make_upstreams("all", NULL);
+	checks = checks_new(f->base, f->set, /* marks= */ NULL);
+	while (!accepted(f, 0) && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	while (n < 0 && monotonic_coarse_ms() < end_ms) {
+		pass(f);
+		n = recv(f->server[0], got, sizeof(got) - 1, 0);
+		/* A reset, if nothing was sent before. */
+		if (n < 0 && errno != EAGAIN)
+			break;
+	}
+	checks_free(checks);
+	assert_int_equal(n, 6);
+	assert_string_equal(got, "PROXY\n");
+	assert_int_equal(health_of(f, "all").failed, 0);
+}
+
+/*
  * A check that is not answered until the next one is a failure. To see it fail: do not note one in
  * on_tick() of checks.c.
  */
@@ -1736,6 +1768,7 @@ int main(void)
 		dial_test(test_no_such_name),
 		dial_test(test_checks),
 		dial_test(test_check_of_addresses),
+		dial_test(test_check_with_header),
 		dial_test(test_check_without_answer),
 	};
 
