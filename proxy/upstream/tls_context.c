@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "trust.h"
+#include "trust_directory.h"
 #include "trust_system.h"
 
 /* A session is not resumed after this time, so that the certificate is verified again. */
@@ -33,8 +34,12 @@ struct tls_context {
 	pthread_mutex_t lock;
 	SSL_SESSION *session; /* under lock: of the last connection, or NULL */
 	time_t session_time;
-	char *ca;	     /* file of trusted certificates, or NULL */
-	struct stat ca_stat; /* before it was read: a change meanwhile is found later */
+	/* What the trusted certificates are from, and its state before it was read: a change
+	 * meanwhile is found later. */
+	char *ca;		 /* file, or NULL */
+	const char *directories; /* of the system, or NULL */
+	struct stat ca_stat;
+	uint64_t directories_state;
 };
 
 const char *tls_context_reason(void)
@@ -98,10 +103,13 @@ static int set_trust(struct tls_context *context, const char *ca, char why[TLS_W
 	X509_STORE *store = SSL_CTX_get_cert_store(context->ctx);
 	int r;
 
-	if (ca && *ca)
+	if (ca && *ca) {
 		r = trust_load(store, ca, &context->ca_stat, why, TLS_WHY_LEN);
-	else
+	} else {
+		context->directories = trust_system_directories();
+		context->directories_state = trust_directory_state(context->directories);
 		r = trust_load_system(store, &ca, &context->ca_stat, why, TLS_WHY_LEN);
+	}
 	if (r < 0 || !ca)
 		return r;
 	context->ca = strdup(ca);
@@ -194,14 +202,21 @@ void tls_context_unref(struct tls_context *context)
 
 bool tls_context_is_stale(const struct tls_context *context)
 {
+	const struct stat *then = &context->ca_stat;
 	struct stat now;
 
-	if (!context->ca || stat(context->ca, &now) < 0)
+	if (context->directories &&
+	    trust_directory_state(context->directories) != context->directories_state)
+		return true;
+	if (!context->ca)
 		return false;
-	return now.st_ino != context->ca_stat.st_ino || now.st_dev != context->ca_stat.st_dev ||
-	       now.st_size != context->ca_stat.st_size ||
-	       now.st_mtim.tv_sec != context->ca_stat.st_mtim.tv_sec ||
-	       now.st_mtim.tv_nsec != context->ca_stat.st_mtim.tv_nsec;
+	/* Reading it again then says what is wrong with it. */
+	if (stat(context->ca, &now) < 0)
+		return true;
+	/* The time of the status: chmod(2) counts too, because it may have become unreadable. */
+	return now.st_ino != then->st_ino || now.st_dev != then->st_dev ||
+	       now.st_size != then->st_size || now.st_ctim.tv_sec != then->st_ctim.tv_sec ||
+	       now.st_ctim.tv_nsec != then->st_ctim.tv_nsec;
 }
 
 SSL *tls_context_connect(struct tls_context *context, int fd)

@@ -29,7 +29,10 @@ int tls_context_new(const struct tls_settings *settings, struct tls_context **re
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context);
 
-/* True if the file of trusted certificates has changed since it was read. Any thread. */
+/*
+ * True if the file of trusted certificates, or a directory of the system's, has changed or is gone
+ * since it was read: what a new context would trust may differ. Any thread.
+ */
 bool tls_context_is_stale(const struct tls_context *context);
 
 /*

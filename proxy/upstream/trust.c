@@ -33,7 +33,7 @@ static int open_file(const char *path, struct stat *ret_stat, const char **ret_t
 		return -EINVAL;
 	}
 	if (ret_stat->st_size > TRUST_FILE_MAX) {
-		*ret_text = "it is larger than 4 MiB";
+		*ret_text = "it is larger than 512 KiB";
 		return -EFBIG;
 	}
 	return TAKE_FD(fd);

@@ -11,7 +11,11 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#define TRUST_FILE_MAX (4 << 20)
+/*
+ * The time to add a certificate grows with the number of those before it: Debian's bundle (220 KB,
+ * 144 of them) takes 0.06 s of CPU time, 512 KiB of small ones 0.5 s, 1 MiB of those 0.9 to 1.4 s.
+ */
+#define TRUST_FILE_MAX (512 << 10)
 
 /*
  * Adds the certificates and revocation lists (PEM) of a file to the store, and sets *ret_stat to

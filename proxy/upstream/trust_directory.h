@@ -9,8 +9,14 @@
 #define TPROXY_TRUST_DIRECTORY_H
 
 #include <openssl/x509_vfy.h>
+#include <stdint.h>
 
 /* Lets the store search the directories, a list separated by colons. Returns 0 or -ENOMEM. */
 int trust_directory_add(X509_STORE *store, const char *directories);
+/*
+ * Returns a number for the state of the directories: another one after a file was added to one of
+ * them, removed or replaced there. What is written into a file in place does not change it.
+ */
+uint64_t trust_directory_state(const char *directories);
 
 #endif

@@ -11,18 +11,24 @@
 #include "trust.h"
 #include "trust_directory.h"
 
+const char *trust_system_directories(void)
+{
+	const char *named = secure_getenv(X509_get_default_cert_dir_env());
+
+	return named ? named : X509_get_default_cert_dir();
+}
+
 int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
 		      size_t why_len)
 {
 	const char *variable = X509_get_default_cert_file_env();
 	/* Like OpenSSL, ignores the variables if the program has more privileges than its user. */
 	const char *named = secure_getenv(variable);
-	const char *directories = secure_getenv(X509_get_default_cert_dir_env());
 	const char *path = named ? named : X509_get_default_cert_file();
 	int n, r;
 
 	*ret_path = NULL;
-	r = trust_directory_add(store, directories ? directories : X509_get_default_cert_dir());
+	r = trust_directory_add(store, trust_system_directories());
 	if (r < 0) {
 		snprintf(why, why_len, "%s", strerror(-r));
 		return r;

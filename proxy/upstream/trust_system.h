@@ -18,5 +18,7 @@
  */
 int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
 		      size_t why_len);
+/* Returns the directories, a list separated by colons. It is valid as long as the environment. */
+const char *trust_system_directories(void);
 
 #endif

@@ -130,8 +130,9 @@ def test_many(loaded, through):
 
 
 def test_authority_changes(loaded, authority, terminator, relay_via):
-    """SIGHUP reads the trusted certificates again; connections that exist go on. To see it fail:
-    let tls_context_is_stale() return false."""
+    """SIGHUP reads the trusted certificates again; connections that exist go on. A file that is
+    gone is a mistake, as at the start: nothing is applied. To see it fail: let
+    tls_context_is_stale() return false, or return false after stat()."""
     listener = loaded.listen()
     proxy = terminator(listener.getsockname())
     trusted = loaded.directory / "trusted.pem"
@@ -139,6 +140,11 @@ def test_authority_changes(loaded, authority, terminator, relay_via):
     relay = relay_via("type = tcp", f"address = {proxy.address[0]}:{proxy.address[1]}",
                       "tls = yes", f"tls-name = {NAME}", f"tls-ca = {trusted}")
     before = pair(loaded, listener)
+    trusted.unlink()
+    relay.signal(signal.SIGHUP)
+    host.wait_until(lambda: "going on with the configuration before" in relay.text(), "it refuses")
+    assert f"cannot read '{trusted}': No such file or directory" in relay.text()
+    wire.exchange(*pair(loaded, listener))
     trusted.write_text(Authority(loaded.directory, "other").certificate.read_text())
     relay.signal(signal.SIGHUP)
     host.wait_until(lambda: "read the configuration again" in relay.text(), "it reloads")

@@ -446,7 +446,24 @@ static void test_password(void **state)
 	assert_null(memmem(f.home.scratch, 16 << 10, "word", 4));
 }
 
-/* A context knows that its file was replaced, or written again. */
+/* Waits until a change of the file has another time: the kernel's clock has ticks. */
+static void let_time_pass(const char *path)
+{
+	struct timespec now;
+	struct stat st;
+
+	assert_return_code(stat(path, &st), errno);
+	do {
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	} while (now.tv_sec < st.st_ctim.tv_sec ||
+		 (now.tv_sec == st.st_ctim.tv_sec && now.tv_nsec <= st.st_ctim.tv_nsec));
+}
+
+/*
+ * A context knows that its file was replaced, may not be read by others any more, or is gone:
+ * reading it again is what finds that out. To see it fail: let tls_context_is_stale() compare
+ * st_mtim, or return false after stat().
+ */
 static void test_stale(void **state)
 {
 	char path[] = "/tmp/tproxy-test-tls-XXXXXX";
@@ -454,11 +471,15 @@ static void test_stale(void **state)
 	write_certificate(&ca, path);
 	use_context("proxy.example.org", path, true);
 	assert_false(tls_context_is_stale(f.context));
-	assert_int_equal(rename(other_file, path), 0);
+	let_time_pass(path);
+	assert_return_code(chmod(path, 0), errno);
 	assert_true(tls_context_is_stale(f.context));
-	rename(path, other_file);
-	/* A file that is gone cannot be read again. */
+	assert_int_equal(rename(other_file, path), 0);
+	tls_context_unref(f.context);
+	use_context("proxy.example.org", path, true);
 	assert_false(tls_context_is_stale(f.context));
+	rename(path, other_file);
+	assert_true(tls_context_is_stale(f.context));
 }
 
 static void serve_plain(struct fixture *fixture, SSL *ssl, int fd)
@@ -568,7 +589,7 @@ static void test_bad_files(void **state)
 	assert_int_equal(write(fd, "-----BEGIN CERTIFICATE-----\nx\n", 30), 30);
 	expect_no_context(path, -EINVAL, "no certificates from");
 	assert_return_code(ftruncate(fd, TRUST_FILE_MAX + 1), errno);
-	expect_no_context(path, -EFBIG, "it is larger than 4 MiB");
+	expect_no_context(path, -EFBIG, "it is larger than 512 KiB");
 	close(fd);
 	unlink(path);
 	assert_return_code(mkfifo(path, 0600), errno);
@@ -641,8 +662,9 @@ static void remove_directory(const char *directory)
 /*
  * The directories of SSL_CERT_DIR, with a pipe and an expired authority of the same name before the
  * right one. They are read when a certificate is verified, so that authorities are found that came
- * later. To see it fail: let load_hash() stop at what trust_load() refuses; leave O_NONBLOCK out of
- * open_file() in trust.c.
+ * later. What was read stays in the context, so it knows that the directory has changed. To see it
+ * fail: let load_hash() stop at what trust_load() refuses; leave O_NONBLOCK out of open_file() in
+ * trust.c; let trust_directory_state() return 0.
  */
 static void test_system_directory(void **state)
 {
@@ -656,8 +678,11 @@ static void test_system_directory(void **state)
 	free_identity(&old);
 	snprintf(directories, sizeof(directories), "/nonexistent::%s", directory);
 	use_system("", directories);
+	let_time_pass(directory);
 	use_context("proxy.example.org", NULL, true);
+	assert_false(tls_context_is_stale(f.context));
 	link_hash(directory, 0, NULL);
+	assert_true(tls_context_is_stale(f.context));
 	link_hash(directory, 1, same);
 	link_hash(directory, 2, ca_file);
 	start_server(serve_nothing);
