@@ -44,6 +44,8 @@
 #define ANSWER_MAX (16 * 1024)
 #define LINE_KEPT  255
 #define REASON_MAX 41
+/* The beginning of each status line. A digit follows. */
+#define VERSION "HTTP/1."
 
 struct http_connect {
 	bool sent;
@@ -157,9 +159,12 @@ static bool parse_status(struct http_connect *http)
 {
 	const char *s = http->line;
 
-	if (strncmp(s, "HTTP/1.", 7) != 0 || !isdigit((unsigned char)s[7]) || s[8] != ' ')
+	if (strncmp(s, VERSION, strlen(VERSION)) != 0)
 		return false;
-	s += 9;
+	s += strlen(VERSION);
+	if (!isdigit((unsigned char)s[0]) || s[1] != ' ')
+		return false;
+	s += 2;
 	if (s[0] < '1' || s[0] > '5' || !isdigit((unsigned char)s[1]) ||
 	    !isdigit((unsigned char)s[2]) || (s[3] != ' ' && s[3] != '\0'))
 		return false;
@@ -309,6 +314,9 @@ static enum handshake_result end_of_line(struct http_connect *http, struct hands
 static enum handshake_result next_byte(struct http_connect *http, char byte,
 				       struct handshake_io *io)
 {
+	/* Bytes of another protocol may have no newline, so their end would be waited for. */
+	if (!http->status && http->line_len < strlen(VERSION) && byte != VERSION[http->line_len])
+		return protocol_break(io, EPROTO, "not an HTTP proxy");
 	if (byte == '\n')
 		return end_of_line(http, io);
 	/* A NUL would hide what follows it. */

@@ -255,6 +255,22 @@ static void test_not_http(void **state)
 		assert_ends(answers[i], HANDSHAKE_UNUSABLE, EPROTO, "not an HTTP proxy");
 }
 
+/*
+ * Bytes that cannot become a status line are not waited for until their newline, after an interim
+ * answer either. To see it fail: leave the test of VERSION out of next_byte().
+ */
+static void test_not_http_at_once(void **state)
+{
+	static const char *const answers[] = {
+		"SSH-2", "\x16\x03\x03", "HTTP/2", "HTTP/1x", "http/1.1", "HTTP/1.1 100 x\r\n\r\nX"
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		assert_ends(answers[i], HANDSHAKE_UNUSABLE, EPROTO, "not an HTTP proxy");
+	assert_unfinished("HTTP/1.");
+	assert_unfinished("HTTP/1.1 100 x\r\n\r\nHTTP/1.");
+}
+
 /* What the log prints is printable, and short. */
 static void test_reason(void **state)
 {
@@ -319,6 +335,7 @@ int main(void)
 		http_test(test_squid_error),
 		http_test(test_proxy_status),
 		http_test(test_not_http),
+		http_test(test_not_http_at_once),
 		http_test(test_reason),
 		http_test(test_limit),
 		http_test(test_long_lines),
