@@ -63,6 +63,18 @@ static inline int endpoint_is_mapped4(const struct tproxy_endpoint *ep)
 	       endpoint_word(ep, 2) == endpoint_mapped4_word();
 }
 
+/* Replaces 0.0.0.0 and :: by the loopback address of their family: there clients reach a relay. */
+static inline void endpoint_replace_wildcard(struct tproxy_endpoint *ep)
+{
+	const int is4 = endpoint_is_mapped4(ep);
+
+	if (endpoint_word(ep, 3) != 0 ||
+	    (!is4 && (endpoint_word(ep, 0) | endpoint_word(ep, 1) | endpoint_word(ep, 2)) != 0))
+		return;
+	ep->addr[12] = is4 ? 127 : 0;
+	ep->addr[15] = 1;
+}
+
 /* addr: as in struct tproxy_endpoint. */
 static inline int endpoint_has_address(const struct tproxy_endpoint *ep, const __u8 addr[16])
 {

@@ -130,6 +130,14 @@ struct {
 } map_listeners SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TPROXY_LISTENERS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tproxy_newest_key);
+	__type(value, __u64);
+} map_newest SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, TPROXY_PENDING_MAX);

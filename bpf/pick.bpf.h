@@ -158,9 +158,11 @@ static __always_inline enum pick pick_by_slot(struct tproxy_pending *slot, __u32
 /*
  * The SYN of a connection that has, or had, a slot. It gets the pair with which the slot was
  * claimed: listeners of several relays may share a port. The kernel refuses a socket of another
- * port. If it is to be accepted and the real listener is not there yet, the sink swallows this SYN.
+ * port. If that pair is closed, the relay that has replaced its owner accepts. If it is to be
+ * accepted and the real listener is not there yet, the sink swallows this SYN.
  */
 static __always_inline int pick_waiting(struct sk_reuseport_md *ctx, const struct tproxy_conn *conn,
+					const struct tproxy_listener *listener,
 					const struct pick_segment *segment)
 {
 	const __u32 index = conn->pending - 1;
@@ -172,7 +174,9 @@ static __always_inline int pick_waiting(struct sk_reuseport_md *ctx, const struc
 	has_sink = pick_select(ctx, TPROXY_PAIR_SINK(slot->pair));
 	switch (pick_by_slot(slot, index, conn->generation, segment, has_sink)) {
 	case PICK_REAL:
-		pick_select(ctx, TPROXY_PAIR_REAL(slot->pair));
+		if (!pick_select(ctx, TPROXY_PAIR_REAL(slot->pair)) &&
+		    listener->flags & TPROXY_LISTENER_CAPABLE)
+			pick_select(ctx, TPROXY_PAIR_REAL(listener->pair));
 		return SK_PASS;
 	case PICK_SINK:
 		return has_sink ? SK_PASS : SK_DROP;
@@ -189,9 +193,12 @@ static __always_inline int pick_run(struct sk_reuseport_md *ctx)
 	const struct tproxy_conn *conn;
 	const __u64 *found;
 
-	/* Not marked when it began to listen: nothing was redirected to it. */
+	/*
+	 * It closes just now, and is the first one of the port that the kernel has found. It takes
+	 * any other one there, of the relay that follows.
+	 */
 	if (!listener)
-		return SK_DROP;
+		return SK_PASS;
 	segment.tuple.netns_cookie = listener->netns_cookie;
 	if (!pick_read(ctx, &segment))
 		return SK_DROP;
@@ -204,7 +211,7 @@ static __always_inline int pick_run(struct sk_reuseport_md *ctx)
 			return SK_DROP;
 		}
 		if (conn->pending)
-			return pick_waiting(ctx, conn, &segment);
+			return pick_waiting(ctx, conn, listener, &segment);
 	}
 	/*
 	 * If the pair is not complete yet, or this listener is none of a pair, the kernel takes any

@@ -60,12 +60,40 @@ static __always_inline bool strays(const struct tcp_sock *tp)
 }
 
 /*
- * True if the listener that connect found is closed. Only for a listener that sockops saw at
- * listen(); false for any other.
+ * Returns the listener that connect found. If it is closed, another one at this address serves as
+ * well, and is the client's from then on: a relay is replaced at the same port, and the SYN reaches
+ * either one. NULL if there is none, or if sockops has not seen the listener at listen().
  */
-static __always_inline bool listener_is_gone(const struct client *client)
+static __always_inline const struct tproxy_listener *client_listener(struct client *client)
 {
-	return client->listener && !bpf_map_lookup_elem(&map_listeners, &client->listener);
+	const struct tproxy_listener *listener;
+	struct tproxy_newest_key key = {
+		.netns_cookie = client->conn.netns_cookie,
+		.address = client->conn.relay,
+	};
+	const __u64 *newest;
+	__u64 cookie;
+
+	listener = bpf_map_lookup_elem(&map_listeners, &client->listener);
+	if (listener)
+		return listener;
+	newest = bpf_map_lookup_elem(&map_newest, &key);
+	if (!newest)
+		return NULL;
+	cookie = *newest;
+	listener = bpf_map_lookup_elem(&map_listeners, &cookie);
+	if (listener)
+		client->listener = cookie;
+	return listener;
+}
+
+/*
+ * True if nobody listens any more who could serve this client. Only for a listener that sockops saw
+ * at listen(); false for any other.
+ */
+static __always_inline bool listener_is_gone(struct client *client)
+{
+	return client->listener && !client_listener(client);
 }
 
 /*
@@ -162,7 +190,7 @@ static __always_inline bool client_insert(struct client *client, const struct tc
 static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct client *client = bpf_sk_storage_get(&map_clients, sk, NULL, 0);
-	const struct tproxy_listener *listener = NULL;
+	const struct tproxy_listener *listener;
 	struct tcp_sock *tp;
 
 	if (!client || !client->recorded || client->published)
@@ -178,8 +206,7 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 		client_abort(ctx, client);
 		return;
 	}
-	if (client->listener)
-		listener = bpf_map_lookup_elem(&map_listeners, &client->listener);
+	listener = client_listener(client);
 	/* With a deferred SYN (Fast Open) keys may have been set since connect(). */
 	if ((client->listener && !listener) || has_keys(tp)) {
 		count(TPROXY_STAT_ABORTED);
@@ -335,6 +362,16 @@ static __always_inline void accepted_record(struct bpf_sock_ops *ctx, struct bpf
 		entries_delete(&tuple, cookie, &counted);
 }
 
+/* The key of a listener in map_newest. */
+static __always_inline void newest_key(struct bpf_sock_ops *ctx, struct tproxy_newest_key *key)
+{
+	struct tproxy_endpoint remote;
+
+	key->netns_cookie = bpf_get_netns_cookie(ctx);
+	ends_of(ctx, &key->address, &remote);
+	endpoint_replace_wildcard(&key->address);
+}
+
 /*
  * TCP_LISTEN_CB of a marked socket. ATTACHED in the mark tells the relay that sockops sees the
  * connections to this listener; the entry in map_listeners tells the client's hooks that the
@@ -345,6 +382,7 @@ static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf
 	struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct tproxy_listener listener = {};
+	struct tproxy_newest_key key = {};
 
 	if (!mark || !(mark->flags & TPROXY_MARK_LISTENER))
 		return;
@@ -358,15 +396,24 @@ static __always_inline void listener_begins(struct bpf_sock_ops *ctx, struct bpf
 			listener.flags |= TPROXY_LISTENER_DEFAULT;
 	}
 	mark->listener = 0;
-	if (!bpf_map_update_elem(&map_listeners, &cookie, &listener, BPF_ANY))
+	if (!bpf_map_update_elem(&map_listeners, &cookie, &listener, BPF_ANY)) {
 		mark->listener = cookie;
+		newest_key(ctx, &key);
+		bpf_map_update_elem(&map_newest, &key, &cookie, BPF_ANY);
+	}
 	mark->flags |= TPROXY_MARK_ATTACHED;
 }
 
 static __always_inline void listener_ends(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct tproxy_newest_key key = {};
+	const __u64 *newest;
 
+	newest_key(ctx, &key);
+	newest = bpf_map_lookup_elem(&map_newest, &key);
+	if (newest && *newest == cookie)
+		bpf_map_delete_elem(&map_newest, &key);
 	bpf_map_delete_elem(&map_listeners, &cookie);
 }
 

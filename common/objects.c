@@ -32,6 +32,7 @@ const struct pinned_map pinned_maps[_PINNED_MAP_MAX] = {
 	[PINNED_CLIENTS] = { "map_clients", sizeof(int), 0, 0600 },
 	[PINNED_LISTENERS] = { "map_listeners", sizeof(__u64), sizeof(struct tproxy_listener),
 			       0640 },
+	[PINNED_NEWEST] = { "map_newest", sizeof(struct tproxy_newest_key), sizeof(__u64), 0600 },
 	[PINNED_LOADS] = { "map_loads", sizeof(__u32), sizeof(struct tproxy_loads), 0600 },
 	[PINNED_SHARES] = { "map_shares", sizeof(__u32), sizeof(__s64), 0600 },
 	[PINNED_STRAYED] = { "map_strayed", sizeof(struct tproxy_strayed_key), sizeof(__u64), 0600 },

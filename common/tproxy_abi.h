@@ -268,6 +268,9 @@ struct tproxy_whoami {
  * the socket's end. Written by sockops, from the mark. Read by sockops, which checks before each
  * SYN that the listener found by connect still exists, and by pick.
  *
+ * map_newest: address and port of marked listeners -> the cookie of the one that began last. A
+ * relay that replaces another one at the same port listens there beside it. Kernel half only.
+ *
  * map_shares, an array: number of connections in map_socks, by the hash of a user, a cgroup or a
  * slice. Each is limited to a part of map_socks. Kernel half only.
  *
@@ -289,6 +292,12 @@ struct tproxy_listener {
 	__u64 netns_cookie;
 	__u32 ring, pair; /* as in struct tproxy_mark */
 	__u32 flags;	  /* enum tproxy_listener_flags */
+	__u32 reserved;
+};
+
+struct tproxy_newest_key {
+	__u64 netns_cookie;
+	struct tproxy_endpoint address;
 	__u32 reserved;
 };
 
@@ -1065,6 +1074,7 @@ _Static_assert(sizeof(struct tproxy_pending) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_ring) == 24, "ABI");
 _Static_assert(sizeof(struct tproxy_pending_event) == 16, "ABI");
 _Static_assert((TPROXY_PENDING_MAX & (TPROXY_PENDING_MAX - 1)) == 0, "ABI");
+_Static_assert(sizeof(struct tproxy_newest_key) == 32, "ABI");
 _Static_assert(sizeof(struct tproxy_strayed_key) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_whoami) == 16, "ABI");
 _Static_assert(sizeof(struct tproxy_rule) == 52, "ABI");

@@ -92,6 +92,30 @@ def test_restart_under_load(loaded, start, options):  # noqa: F811
     loaded.wait_rest()
 
 
+def test_killed_beside_another_at_the_same_port(loaded, start):  # noqa: F811
+    """The other one takes over the clients that were pending: it accepts them, then dials.
+
+    To see it fail: do not look at map_newest in client_listener(), or select no other pair's real
+    listener in pick_waiting().
+    """
+    options = ["--honest-connect", "--workers", 1, "--listen", "127.0.0.1:3128"]
+    first = start(*options)
+    gate = loaded.gate()
+    listener, address = gate.listen()
+    socks = loaded.sockets(6)
+    for sock in socks:
+        assert sock.connect_ex(address) == errno.EINPROGRESS
+    loaded.slots.wait_dialling(len(socks))
+    start(*options)
+    first.stop_child()
+    os.kill(first.relay_pid, signal.SIGKILL)
+    first.kill()
+    assert outcomes(socks) == [0] * len(socks)
+    gate.open()
+    loaded.exchange_all(socks, listener)
+    loaded.wait_rest()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_child_killed(loaded, start, number):  # noqa: F811
     """The supervisor holds the listening sockets, and the next child dials again. A client notices

@@ -8,6 +8,31 @@
 #include "unit.h"
 #include "util.h"
 
+/* To see it fail: look at the last word only. */
+static void test_wildcard(void **state)
+{
+	static const struct {
+		const char *ip, *expected;
+	} cases[] = {
+		{ "::", "::1" },
+		{ "::1", "::1" },
+		{ "2001:db8::", "2001:db8::" },
+		{ "::ffff:0.0.0.0", "::ffff:127.0.0.1" },
+		{ "::ffff:10.0.0.0", "::ffff:10.0.0.0" },
+		{ "::fffe:0.0.0.0", "::fffe:0.0.0.0" },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct tproxy_endpoint ep = {}, expected = {};
+
+		assert_int_equal(inet_pton(AF_INET6, cases[i].ip, ep.addr), 1);
+		assert_int_equal(inet_pton(AF_INET6, cases[i].expected, expected.addr), 1);
+		endpoint_replace_wildcard(&ep);
+		assert_true(endpoint_equal(&ep, &expected));
+	}
+}
+
 static void test_class4(void **state)
 {
 	static const struct {
@@ -122,9 +147,8 @@ static void test_endpoint(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_class4),
-		cmocka_unit_test(test_class6),
-		cmocka_unit_test(test_equal),
+		cmocka_unit_test(test_wildcard), cmocka_unit_test(test_class4),
+		cmocka_unit_test(test_class6),	 cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_endpoint),
 	};
 
