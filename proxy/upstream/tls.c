@@ -35,7 +35,6 @@ struct tls_bridge {
 	LIST_ENTRY(tls_bridge) entry; /* tls_home::bridges */
 	struct tls_home *home;
 	struct tls_context *context; /* a reference */
-	int fd;			     /* the upstream's socket */
 	struct event fd_event, far_event;
 	short fd_waits, far_waits; /* EV_READ, EV_WRITE: what the events are added for */
 	struct tls_flows flows;
@@ -87,7 +86,7 @@ static int set_wait(struct tls_bridge *b, struct event *event, int fd, short *wa
 
 static void stop_waits(struct tls_bridge *b)
 {
-	set_wait(b, &b->fd_event, b->fd, &b->fd_waits, 0);
+	set_wait(b, &b->fd_event, b->flows.socket.fd, &b->fd_waits, 0);
 	set_wait(b, &b->far_event, b->flows.far, &b->far_waits, 0);
 	note_blocked(b, false);
 }
@@ -103,9 +102,9 @@ static void end(struct tls_bridge *b, bool reset)
 	SSL_set_shutdown(b->flows.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(b->flows.ssl);
 	if (reset)
-		sock_close_reset(b->fd);
+		sock_close_reset(b->flows.socket.fd);
 	else
-		sock_close_well(b->fd);
+		sock_close_well(b->flows.socket.fd);
 	close(b->flows.far);
 	tls_flow_finish(&b->flows);
 	tls_context_unref(b->context);
@@ -145,9 +144,9 @@ static bool has_come(const struct tls_bridge *b, enum tls_need need, evutil_sock
 {
 	switch (need) {
 	case TLS_NEEDS_FD_READ:
-		return fd == b->fd && (what & EV_READ);
+		return fd == b->flows.socket.fd && (what & EV_READ);
 	case TLS_NEEDS_FD_WRITE:
-		return fd == b->fd && (what & EV_WRITE);
+		return fd == b->flows.socket.fd && (what & EV_WRITE);
 	case TLS_NEEDS_FAR_READ:
 		return fd == b->flows.far && (what & EV_READ);
 	case TLS_NEEDS_FAR_WRITE:
@@ -174,7 +173,7 @@ static void set_waits(struct tls_bridge *b)
 		far |= EV_READ;
 	if (down == TLS_NEEDS_FAR_WRITE)
 		far |= EV_WRITE;
-	if (set_wait(b, &b->fd_event, b->fd, &b->fd_waits, fd) < 0 ||
+	if (set_wait(b, &b->fd_event, b->flows.socket.fd, &b->fd_waits, fd) < 0 ||
 	    set_wait(b, &b->far_event, b->flows.far, &b->far_waits, far) < 0) {
 		fail(b, ENOMEM, NULL);
 		return;
@@ -248,7 +247,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
 	struct tls_bridge *b, *next;
 
 	for (b = LIST_FIRST(&home->bridges); b; b = next) {
-		struct pollfd poll_fd = { .fd = b->fd };
+		struct pollfd poll_fd = { .fd = b->flows.socket.fd };
 		int error = 0;
 		socklen_t len = sizeof(error);
 
@@ -256,7 +255,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
 		next = LIST_NEXT(b, entry);
 		if (!b->blocked || poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & POLLERR))
 			continue;
-		getsockopt(b->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		getsockopt(b->flows.socket.fd, SOL_SOCKET, SO_ERROR, &error, &len);
 		error = error ? error : ECONNRESET;
 		fail(b, error, strerror(error));
 	}
@@ -320,7 +319,8 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
 		close(fd);
 		return -ENOMEM;
 	}
-	*b = (struct tls_bridge){ .home = home, .fd = fd, .done = done, .data = data };
+	*b = (struct tls_bridge){ .home = home, .done = done, .data = data };
+	b->flows.socket.fd = fd;
 	b->flows.scratch = home->scratch;
 	r = make_pair(&b->flows.far, &near);
 	if (r < 0) {
@@ -332,7 +332,7 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
 	home->n++;
 	b->context = tls_context_ref(context);
 	ERR_clear_error();
-	b->flows.ssl = tls_context_connect(context, fd);
+	b->flows.ssl = tls_context_connect(context, &b->flows.socket);
 	sock_abort_on_close(fd);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (!b->flows.ssl || set_wait(b, &b->fd_event, fd, &b->fd_waits, EV_WRITE) < 0) {
@@ -357,7 +357,7 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 	b->flows.down.eof = true;
 	b->up_needs = TLS_NEEDS_FD_WRITE;
 	/* From the event loop: the caller closes the near end first. */
-	if (set_wait(b, &b->fd_event, b->fd, &b->fd_waits, EV_WRITE) < 0)
+	if (set_wait(b, &b->fd_event, b->flows.socket.fd, &b->fd_waits, EV_WRITE) < 0)
 		end(b, /* reset= */ true);
 }
 
@@ -369,7 +369,7 @@ void tls_bridge_set_owner(struct tls_bridge *b, tls_done_fn done, void *data)
 
 int tls_bridge_fd(const struct tls_bridge *b)
 {
-	return b->fd;
+	return b->flows.socket.fd;
 }
 
 const char *tls_bridge_describe(const struct tls_bridge *b, char buf[TLS_WHY_LEN])

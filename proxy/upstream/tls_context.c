@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "tls_bio.h"
 #include "trust.h"
 #include "trust_directory.h"
 #include "trust_system.h"
@@ -219,14 +220,19 @@ bool tls_context_is_stale(const struct tls_context *context)
 	       now.st_ctim.tv_nsec != then->st_ctim.tv_nsec;
 }
 
-SSL *tls_context_connect(struct tls_context *context, int fd)
+SSL *tls_context_connect(struct tls_context *context, struct tls_socket *socket)
 {
 	SSL *ssl = SSL_new(context->ctx);
+	BIO *bio = tls_bio_new(socket);
 	SSL_SESSION *session;
 
-	if (!ssl)
+	if (!ssl || !bio) {
+		SSL_free(ssl);
+		BIO_free(bio);
 		return NULL;
-	if (!SSL_set_fd(ssl, fd) || !SSL_set_app_data(ssl, context) ||
+	}
+	SSL_set_bio(ssl, bio, bio);
+	if (!SSL_set_app_data(ssl, context) ||
 	    (context->sni && !SSL_set_tlsext_host_name(ssl, context->sni))) {
 		SSL_free(ssl);
 		return NULL;

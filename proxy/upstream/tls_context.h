@@ -18,6 +18,7 @@ struct tls_settings {
 };
 
 struct tls_context;
+struct tls_socket;
 
 /*
  * Creates a context, with one reference. Any thread. Returns 0 or -errno, and then a text in why.
@@ -36,10 +37,10 @@ void tls_context_unref(struct tls_context *context);
 bool tls_context_is_stale(const struct tls_context *context);
 
 /*
- * For a bridge: a new connection on fd, which is not taken over. It resumes the last session if it
- * can. The context must outlive it. Returns NULL without memory; the caller frees it.
+ * For a bridge: a new connection on a socket, which stays the caller's. It resumes the last session
+ * if it can. Context and socket must outlive it. Returns NULL without memory; the caller frees it.
  */
-SSL *tls_context_connect(struct tls_context *context, int fd);
+SSL *tls_context_connect(struct tls_context *context, struct tls_socket *socket);
 /* Returns a text for the oldest error in the thread's queue of OpenSSL. */
 const char *tls_context_reason(void);
 

@@ -37,8 +37,10 @@ static enum tls_need fail_tls(const struct tls_flows *f, int ssl_error,
 	const int error = errno;
 	const long verified = SSL_get_verify_result(f->ssl);
 
-	if (ssl_error == SSL_ERROR_SYSCALL && error)
-		return fail(ret_failure, error, strerror(error));
+	/* OpenSSL says ZERO_RETURN also of a write that fails after close_notify has come. */
+	if ((ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN) && error)
+		return fail(ret_failure, error == EPIPE ? ECONNRESET : error,
+			    strerror(error == EPIPE ? ECONNRESET : error));
 	if (ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN
 #ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
 	    || ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING
@@ -219,6 +221,7 @@ static enum tls_need run(struct tls_flows *f, move_fn move, struct tls_failure *
 	enum tls_need need = TLS_NEEDS_TURN;
 	int i;
 
+	tls_bio_begin_turn(&f->socket);
 	for (i = 0; i < ROUNDS_MAX && need == TLS_NEEDS_TURN; i++)
 		need = move(f, ret_failure);
 	return need;
@@ -238,6 +241,7 @@ enum tls_need tls_flow_handshake(struct tls_flows *flows, struct tls_failure *re
 {
 	int r;
 
+	tls_bio_begin_turn(&flows->socket);
 	before_tls();
 	r = SSL_connect(flows->ssl);
 	if (r != 1)

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "tls_bio.h"
 #include "tls_context.h"
 
 /* The most plain text of a record. */
@@ -32,8 +33,9 @@ struct tls_flow {
 
 struct tls_flows {
 	SSL *ssl;
-	int far;       /* our end of the pair */
-	char *scratch; /* TLS_PIECE bytes, shared by the bridges of a thread */
+	struct tls_socket socket; /* of the upstream */
+	int far;		  /* our end of the pair */
+	char *scratch;		  /* TLS_PIECE bytes, shared by the bridges of a thread */
 	struct tls_flow up, down;
 	bool open;     /* the handshake is done */
 	bool notified; /* close_notify is sent */

@@ -806,6 +806,66 @@ static void test_reset(void **state)
 	cut_off(3);
 }
 
+/* Says something and ends well, and what comes after that is answered by a reset. */
+static void serve_goodbye(struct fixture *fixture, SSL *ssl, int fd)
+{
+	SSL_write(ssl, "begun", 5);
+	end_well(ssl, fd);
+}
+
+/* To see it fail: leave SSL_ERROR_ZERO_RETURN out of the first test of fail_tls(). */
+static void test_reset_after_end(void **state)
+{
+	start_server(serve_goodbye);
+	start_bridge();
+	expect("begun");
+	expect_end();
+	join_server();
+	say("late");
+	run_until(f.failed || send(f.near, "x", 1, MSG_NOSIGNAL) < 0);
+	run_until(f.failed);
+	assert_int_equal(f.error, ECONNRESET);
+	assert_null(strstr(f.why, "close_notify"));
+}
+
+#define TICKETS 60
+
+/* Sends tickets, as many as it likes, and then data. */
+static void serve_tickets(struct fixture *fixture, SSL *ssl, int fd)
+{
+	int i;
+
+	SSL_write(ssl, "begun", 5);
+	while (f.stage < 2)
+		usleep(200);
+	for (i = 0; i < TICKETS; i++) {
+		assert_int_equal(SSL_new_session_ticket(ssl), 1);
+		assert_int_equal(SSL_do_handshake(ssl), 1);
+	}
+	SSL_write(ssl, "done", 4);
+	f.stage = 3;
+	end_well(ssl, fd);
+}
+
+/* Other connections get a turn between. To see it fail: let read_some() of tls_bio.c count nothing.
+ */
+static void test_tickets(void **state)
+{
+	char byte;
+
+	start_server(serve_tickets);
+	start_bridge();
+	expect("begun");
+	f.stage = 2;
+	while (f.stage < 3)
+		usleep(200);
+	event_base_loop(f.base, EVLOOP_ONCE);
+	assert_int_equal(recv(f.near, &byte, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+	expect("done");
+	expect_end();
+}
+
 /* Expects a reset. */
 static void serve_reset(struct fixture *fixture, SSL *ssl, int fd)
 {
@@ -1393,6 +1453,8 @@ int main(void)
 		tls_test(test_truncated),
 		tls_test(test_reset),
 		tls_test(test_reset_upstream),
+		tls_test(test_reset_after_end),
+		tls_test(test_tickets),
 		tls_test(test_back_pressure),
 		tls_test(test_back_pressure_tls12),
 		tls_test(test_full_client_ends),
