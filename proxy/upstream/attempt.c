@@ -263,6 +263,23 @@ static enum attempt_progress begin_handshakes(struct attempt *a)
 	return a->request->check ? ATTEMPT_DONE : make_handshakes(a);
 }
 
+/*
+ * The connection behind the bridge is lost. What came before may be the proxy's answer, which
+ * decides: a server that has said no may close at once.
+ */
+static enum attempt_progress tls_lost(struct attempt *a, int error, const char *why)
+{
+	enum attempt_progress r;
+
+	if (a->stage == ATTEMPT_HANDSHAKE) {
+		r = make_handshakes(a);
+		if (r != ATTEMPT_RUNS)
+			return r;
+	}
+	stop_waiting(a);
+	return failed(a, HEALTH_TLS, error, why);
+}
+
 /* Callback of the bridge. Before the end of the attempt its owner is the attempt. */
 static void on_tls(void *data, int error, const char *why)
 {
@@ -275,7 +292,7 @@ static void on_tls(void *data, int error, const char *why)
 	if (!error)
 		log_debug("upstream '%s': %s", a->upstream->conf.name,
 			  tls_bridge_describe(a->bridge, text));
-	r = error ? failed(a, HEALTH_TLS, error, why) : begin_handshakes(a);
+	r = error ? tls_lost(a, error, why) : begin_handshakes(a);
 	if (r != ATTEMPT_RUNS)
 		a->on_end(a, r);
 }
@@ -430,7 +447,9 @@ const char *attempt_silence(const struct attempt *a)
 
 bool attempt_ended_after_answer(const struct attempt *a)
 {
-	return a->how == HEALTH_HANDSHAKE && a->error == ECONNRESET && !*a->why && a->handshake &&
+	const bool ended = a->how == HEALTH_TLS || (a->how == HEALTH_HANDSHAKE && !*a->why);
+
+	return ended && a->error == ECONNRESET && a->handshake &&
 	       handshake_was_answered(a->handshake);
 }
 

@@ -39,6 +39,8 @@ struct tls_bridge {
 	short fd_waits, far_waits; /* EV_READ, EV_WRITE: what the events are added for */
 	struct tls_flows flows;
 	enum tls_need up_needs, down_needs;
+	int error;	/* why it has failed, or 0 */
+	char *why;	/* the text of that, or NULL */
 	bool failed;	/* nothing more is done until tls_bridge_close() */
 	bool closed;	/* tls_bridge_close() was called: the bridge finishes by itself */
 	bool blocked;	/* counted in tls_home::n_blocked: fd is not polled */
@@ -108,6 +110,7 @@ static void end(struct tls_bridge *b, bool reset)
 	close(b->flows.far);
 	tls_flow_finish(&b->flows);
 	tls_context_unref(b->context);
+	free(b->why);
 	LIST_REMOVE(b, entry);
 	home->n--;
 	free(b);
@@ -136,6 +139,8 @@ static void fail(struct tls_bridge *b, int error, const char *why)
 	}
 	stop_waits(b);
 	b->failed = true;
+	b->error = error;
+	b->why = why && *why ? strdup(why) : NULL;
 	report(b, error, why && *why ? why : NULL);
 }
 
@@ -361,10 +366,24 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 		end(b, /* reset= */ true);
 }
 
+static void on_owner(evutil_socket_t fd, short what, void *arg)
+{
+	struct tls_bridge *b = arg;
+	_cleanup_free_ char *why = TAKE_PTR(b->why);
+
+	b->fd_waits = 0;
+	report(b, b->error, why);
+}
+
 void tls_bridge_set_owner(struct tls_bridge *b, tls_done_fn done, void *data)
 {
 	b->done = done;
 	b->data = data;
+	if (!b->failed)
+		return;
+	evtimer_assign(&b->fd_event, b->home->base, on_owner, b);
+	b->fd_waits = EV_TIMEOUT;
+	event_active(&b->fd_event, EV_TIMEOUT, 0);
 }
 
 int tls_bridge_fd(const struct tls_bridge *b)

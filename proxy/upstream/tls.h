@@ -60,9 +60,9 @@ void tls_home_stop(struct tls_home *home);
 
 /*
  * Called once with error 0 when the TLS handshake is done, and once with an errno when the
- * connection has failed, before or after that. why is a text for the log, valid during the call, or
- * NULL. Never called from within tls_bridge_new(), nor after tls_bridge_close(). The callee may
- * call tls_bridge_close().
+ * connection has failed, before or after that. What came before is then in the pair. why is a text
+ * for the log, valid during the call, or NULL. Never called from within tls_bridge_new(), nor after
+ * tls_bridge_close(). The callee may call tls_bridge_close().
  *
  * EPROTO: TLS failed, for example the certificate is not trusted. ECONNRESET: reset or cut off.
  */
@@ -84,7 +84,10 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
  */
 void tls_bridge_close(struct tls_bridge *bridge, bool reset);
 
-/* Replaces the callback: the bridge passes from a dial to a session. */
+/*
+ * Replaces the callback: the bridge passes from a dial to a session. If the connection is lost
+ * already, the new callback is told that too, from the event loop.
+ */
 void tls_bridge_set_owner(struct tls_bridge *bridge, tls_done_fn done, void *data);
 
 /* Returns the TCP socket, for its options and its state. The bridge keeps it. */

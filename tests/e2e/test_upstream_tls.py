@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import time
 from functools import partial
 
@@ -89,6 +90,39 @@ def test_cut_off(loaded, through):
     proxy.kill()
     assert wire.ended_by(client) == RESET
     host.wait_until(lambda: "without close_notify" in loaded.relay.text(), "the log says why")
+
+
+def answer_and_cut(raw, certificate, answer, cut):
+    """The only answer of a proxy over TLS, which ends without close_notify."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = context.wrap_socket(raw, server_side=True)
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += sock.recv(1024)
+    sock.sendall(answer)
+    cut(socket.socket(fileno=sock.detach()))
+
+
+@pytest.mark.parametrize("cut", [socket.socket.close, wire.reset], ids=["fin", "reset"])
+def test_answer_and_cut(loaded, authority, certificate, relay_via, cut):
+    """What a proxy has answered counts, and its end after that does not. To see it fail: let
+    tls_lost() of attempt.c make no handshakes; in tls_bridge_set_owner(), report nothing."""
+    listener = loaded.listen()
+    relay = relay_via(*lines(listener.getsockname(), authority, kind="http"))
+    for number in range(3):
+        client = loaded.connect((SERVER, 10 + number))
+        answer_and_cut(loaded.accept(listener)[0], certificate,
+                       b"HTTP/1.1 403 Forbidden\r\n\r\n", cut)
+        assert wire.read_to_end(client) == (b"", RESET)
+        client.close()
+    host.wait_until(lambda: relay.text().count(": HTTP 403 Forbidden)") == 3, "all are logged")
+    assert "down after" not in relay.text()
+    client = loaded.connect(ELSEWHERE)
+    answer_and_cut(loaded.accept(listener)[0], certificate,
+                   b"HTTP/1.1 200 OK\r\n\r\nbanner", cut)
+    assert wire.read_to_end(client) == (b"banner", RESET)
 
 
 def test_client_resets(loaded, through):
