@@ -190,13 +190,14 @@ static void note_accepted(struct attempt *a)
 
 /*
  * What follows must not wait until the server has acknowledged this handshake, as a PROXY header.
- * If the last word was the server's, it has.
+ * If the last word was the server's, it has. If bytes follow immediately, the handshake is held
+ * back for them, and TCP_NODELAY would send it alone.
  */
-static void set_no_delay(struct attempt *a)
+static void set_no_delay(struct attempt *a, bool follow)
 {
 	const int on = 1;
 
-	if (!attempt_has_nagle(a) || handshake_is_in_answer(a->handshake))
+	if (follow || !attempt_has_nagle(a) || handshake_is_in_answer(a->handshake))
 		return;
 	setsockopt(a->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	a->no_delay = true;
@@ -217,6 +218,7 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 	const bool was_writable = a->waits == EV_WRITE; /* by an event */
 	const struct handshake_ops *ops;
 	enum handshake_progress progress;
+	bool follow;
 	int error = 0;
 
 	for (;;) {
@@ -226,7 +228,8 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 			if (!create_handshake(a, ops))
 				return local(a, ENOMEM);
 		}
-		progress = handshake_run(a->handshake, a->fd, bytes_follow(a), &error);
+		follow = bytes_follow(a);
+		progress = handshake_run(a->handshake, a->fd, follow, &error);
 		note_accepted(a);
 		switch (progress) {
 		case HANDSHAKE_WAIT_READ:
@@ -238,7 +241,7 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 			acknowledge(a);
 			return wait_for(a, was_writable ? EV_TIMEOUT : EV_WRITE);
 		case HANDSHAKE_FINISHED:
-			set_no_delay(a);
+			set_no_delay(a, follow);
 			handshake_destroy(TAKE_PTR(a->handshake));
 			if (is_before_tls(a))
 				return begin_tls(a);
