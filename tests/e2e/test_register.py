@@ -72,14 +72,13 @@ def test_haproxy(loaded, haproxy, register):
 
 @pytest.mark.needs("haproxy")
 def test_bytes_are_exact(loaded, haproxy, register):
-    """The client ends last: see test_bulk in test_upstream_tls.py."""
     register("--pid", haproxy().pid).succeeded()
     client, server = loaded.pair()
     up, down = wire.Stream("up", 20_000_000), wire.Stream("down", 30_000_000)
     received = []
-    thread = threading.Thread(target=lambda: received.append(wire.swap_streams(server, down)))
+    thread = threading.Thread(target=lambda: received.append(wire.swap_streams(server, down, up)))
     thread.start()
-    assert wire.swap_streams(client, up, ends_last=True) == (down.size, down.sha256())
+    assert wire.swap_streams(client, up, down) == (down.size, down.sha256())
     thread.join()
     assert received == [(up.size, up.sha256())]
 

@@ -181,29 +181,40 @@ def send_stream(sock, stream, end_after=None):
     sock.shutdown(socket.SHUT_WR)
 
 
-def receive_stream(sock, pause_every=0, pause=None):
-    """Reads to EOF. Returns size and sha256. Calls pause() after every so many bytes."""
+def receive_stream(sock, pause_every=0, pause=None, on_size=(0, None)):
+    """Reads to EOF. Returns size and sha256. Calls pause() after every so many bytes, and
+    @on_size[1] once when there are @on_size[0]."""
     digest, size, next_pause = hashlib.sha256(), 0, pause_every
+    enough, call = on_size
     while chunk := sock.recv(1 << 18):
         digest.update(chunk)
         size += len(chunk)
+        if call and size >= enough:
+            call = call()
         if pause and size >= next_pause:
             next_pause += pause_every
             pause()
     return size, digest.hexdigest()
 
 
-def swap_streams(sock, outgoing, ends_last=False, **reading):
-    """Sends one stream while it receives another. Returns what was received. With @ends_last the
-    stream that is sent ends after the other one: see test_bulk in test_upstream_tls.py."""
-    received_all = threading.Event() if ends_last else None
-    sender = threading.Thread(target=send_stream, args=(sock, outgoing, received_all))
+def swap_streams(sock, outgoing, incoming=None, **reading):
+    """Sends one stream while it receives another. Returns what was received.
+
+    With @incoming, the stream that should come, the one that is sent ends only when all of that has
+    come. HAProxy 2.6 needs this at both ends. Without it 18 of 1,404 connections through HAProxy
+    alone lost their last bytes, with a clean end: after a FIN of the server it may take EPOLLHUP
+    without EPOLLIN for the end of the data.
+    """
+    all_has_come = threading.Event() if incoming else None
+    sender = threading.Thread(target=send_stream, args=(sock, outgoing, all_has_come))
     sender.start()
+    if incoming:
+        reading["on_size"] = (incoming.size, all_has_come.set)
     try:
         received = receive_stream(sock, **reading)
     finally:
-        if received_all:
-            received_all.set()
+        if incoming:
+            all_has_come.set()
     sender.join()
     return received
 
