@@ -263,7 +263,7 @@ static enum attempt_progress begin_handshakes(struct attempt *a)
 {
 	stop_waiting(a);
 	a->stage = ATTEMPT_HANDSHAKE;
-	return a->request->check ? ATTEMPT_DONE : make_handshakes(a);
+	return make_handshakes(a);
 }
 
 /*
@@ -337,7 +337,7 @@ static bool speaks_first(const struct attempt *a)
 {
 	const struct handshake_ops *ops;
 
-	return !a->request->check && a->addr.sa.sa_family != AF_UNIX && !a->upstream->conf.tls &&
+	return a->addr.sa.sa_family != AF_UNIX && !a->upstream->conf.tls &&
 	       nth_handshake(a, 0, &ops);
 }
 

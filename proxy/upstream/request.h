@@ -53,7 +53,6 @@ struct dial_request {
 	sa_family_t family;
 	const struct marks *marks;    /* for the marks of further sockets */
 	bool exempt;		      /* they need none */
-	bool check;		      /* attempts end before their handshakes */
 	uint32_t so_mark;	      /* SO_MARK of upstream sockets, or 0 */
 	void (*on_event)(void *data); /* called first for each event of an attempt; or NULL */
 	dial_done_fn done;
