@@ -123,7 +123,7 @@ def test_run(loaded, binary, ctl, asked, place):
 
 def test_run_in_a_run(loaded, binary, ctl, asked):
     """Outer rules that name an upstream decide which one the relay uses; where only they redirect,
-    an inner one is refused. To see it fail: let advise() in bpf/connect.bpf.h return if the mark
+    an inner one is refused. To see it fail: let advise() in bpf/attempt.bpf.h return if the mark
     has TPROXY_MARK_VIA, or leave out find_advised()."""
     load_rules(loaded, ctl, "default redirect via corp")
 
