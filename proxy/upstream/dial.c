@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See dial.h. A dial walks over its places: the upstreams in the order of group.c, each with its
- * addresses. go_on() starts the next attempt (attempt.c), and conclude() handles the end of one.
- * An attempt ends on its own, by the timer, or when another one has won. If it fails, the next
- * address of its place follows. If it is silent, one more address of its place may be better, as
- * where IPv6 is broken; then the next place is tried, however many addresses are left.
+ * See dial.h. A dial walks over its places (place.h): the upstreams in the order of group.c, each
+ * with its addresses. go_on() starts the next attempt (attempt.c), and conclude() handles the end
+ * of one. An attempt ends on its own, by the timer, or when another one has won. If it fails, the
+ * next address of its place follows. If it is silent, one more address of its place may be better,
+ * as where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
- * Each place is judged once, for the health of its upstream: succeeded, failed when its last
- * address has failed, or given up. The time before an answer counts against an upstream only if the
- * answer is its own. A proxy that is silent because its destination is silent has not failed,
- * unless another proxy was faster (judge_loser()).
- *
- * The same holds for a trial (health.h), which keeps all other dials from its upstream. It has
- * succeeded when the upstream has accepted this host (on_accepted()), whatever the destination does
- * then. A protocol that says nothing before the destination answers lets another trial begin every
- * trial_ms (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them.
- * If the protocol owes an answer of its own, the trial fails after answer_ms, and another one may
- * follow; the attempt goes on.
+ * A trial (health.h) keeps all other dials from its upstream. It has succeeded when the upstream
+ * has accepted this host (on_accepted()), whatever the destination does then. A protocol that says
+ * nothing before the destination answers lets another trial begin every trial_ms
+ * (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them. If the
+ * protocol owes an answer of its own, the trial fails after answer_ms, and another one may follow;
+ * the attempt goes on.
  *
  * The timer has one use at a time: to start the second attempt, to give up one of two that is not
  * answered while more addresses are left, or to walk again if the policy is to wait.
@@ -37,7 +32,7 @@
 #include "group.h"
 #include "log.h"
 #include "monotonic.h"
-#include "resolver.h"
+#include "place.h"
 #include "tproxy_abi.h"
 #include "util.h"
 
@@ -50,18 +45,6 @@ struct dial_times dial_times = {
 	.wait_ms = 250,
 	.resolve_ms = 50,
 	.trial_ms = 500,
-};
-
-struct place {
-	struct upstream *upstream;
-	enum health_permit permit;
-	bool begun;	 /* permit is valid, and the place is not judged yet */
-	uint8_t running; /* attempts */
-	bool exhausted;	 /* no address is left to try */
-	bool declined;	 /* the upstream does not serve this request */
-	bool slow;	 /* an attempt was given up for its silence */
-	/* The index of the address that was tried first, and how many were tried. */
-	uint32_t first_address, n_tried;
 };
 
 struct dial {
@@ -83,77 +66,10 @@ struct dial {
 	char why[ATTEMPT_WHY_LEN + UPSTREAM_NAME_LEN];
 };
 
-static bool has_health(const struct upstream *u)
-{
-	return u->conf.type != UPSTREAM_DIRECT;
-}
-
 static const char *destination_text(const struct dial *d, char buf[FORMAT_ENDPOINT_LEN])
 {
 	return format_endpoint(d->request.dst, buf);
 }
-
-/* Judging. */
-
-/* Ends the place's claim on the health of its upstream. */
-static void give_up(struct place *p)
-{
-	if (p->begun && has_health(p->upstream))
-		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
-	p->begun = false;
-}
-
-static void fail_place(struct place *p, enum health_failure how, int error, const char *why)
-{
-	if (p->begun)
-		upstream_note_failure(p->upstream, how, error, why);
-	p->begun = false;
-}
-
-/*
- * An attempt that began before the winner and has not ended: a failure, if it is slow for this
- * upstream too.
- */
-static void judge_loser(struct attempt *a, struct place *p, const struct attempt *winner)
-{
-	const uint64_t us = attempt_us(a);
-	const uint64_t usual_us =
-		atomic_load_explicit(&a->upstream->health.ewma_us, memory_order_relaxed);
-	char why[HEALTH_WHY_LEN];
-
-	if (a->started_us >= winner->started_us || a->upstream == winner->upstream ||
-	    attempt_is_in_queue(a) ||
-	    (usual_us && us < 2 * usual_us + dial_times.second_ms * UINT64_C(1000)))
-		return;
-	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
-		 winner->upstream->conf.name);
-	fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
-}
-
-/*
- * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all
- * the time that there is.
- */
-static void judge_silence(struct attempt *a, struct place *p, bool expired)
-{
-	if (attempt_is_unanswered(a) && !attempt_is_in_queue(a) &&
-	    (expired || attempt_us(a) >= dial_times.answer_ms * UINT64_C(1000)))
-		fail_place(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
-}
-
-/* Returns the number of addresses of the place, and sets ret to them. */
-static size_t addresses(const struct dial *d, const struct place *p,
-			union upstream_addr ret[RESOLVER_ADDRESSES_MAX])
-{
-	if (p->upstream->conf.type != UPSTREAM_DIRECT)
-		return upstream_addresses(p->upstream, p->first_address, ret,
-					  RESOLVER_ADDRESSES_MAX);
-	memset(ret, 0, sizeof(*ret));
-	memcpy(ret, d->request.dst, sizeof(*d->request.dst));
-	return 1;
-}
-
-/* The end. */
 
 /* Ends all that the dial does, except the event of the winner, which may be NULL. */
 static void stop(struct dial *d, const struct attempt *winner)
@@ -165,7 +81,7 @@ static void stop(struct dial *d, const struct attempt *winner)
 			attempt_close(&d->attempts[i]);
 	}
 	for (i = 0; i < d->n_places; i++)
-		give_up(&d->places[i]);
+		place_give_up(&d->places[i]);
 	event_del(&d->timer);
 	event_del(&d->trial_timer);
 	if (d->request.fd >= 0)
@@ -181,7 +97,8 @@ void dial_free(struct dial *d)
 		return;
 	for (i = 0; i < ATTEMPTS; i++) {
 		if (d->attempts[i].stage != ATTEMPT_IDLE)
-			judge_silence(&d->attempts[i], d->place_of[i], /* expired= */ false);
+			place_judge_silence(d->place_of[i], &d->attempts[i], dial_times.answer_ms,
+					    /* expired= */ false);
 	}
 	stop(d, NULL);
 	free(d);
@@ -232,7 +149,7 @@ static void win(struct dial *d, struct attempt *a)
 			upstream_note_success(a->upstream, attempt_us(a));
 			d->place_of[i]->begun = false;
 		} else if (other->stage != ATTEMPT_IDLE) {
-			judge_loser(other, d->place_of[i], a);
+			place_judge_loser(d->place_of[i], other, a, dial_times.second_ms);
 		}
 	}
 	end_dial(d, &result, a);
@@ -240,51 +157,23 @@ static void win(struct dial *d, struct attempt *a)
 
 /* The next attempt. */
 
-static void no_address(struct dial *d, struct place *p)
-{
-	struct upstream *u = p->upstream;
-	uint64_t age_ms;
-	int r = resolved_state(u->resolved, &age_ms);
-
-	p->exhausted = true;
-	if (r == -EINPROGRESS) {
-		d->unresolved = true;
-		give_up(p);
-		return;
-	}
-	d->failed = u;
-	d->error = EHOSTUNREACH;
-	d->local = false;
-	snprintf(d->why, sizeof(d->why), "its name %.80s has no address: %s", u->conf.host,
-		 resolver_error_text(r < 0 ? r : -ENOENT));
-	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s", u->conf.name, d->why);
-	fail_place(p, HEALTH_NAME, EHOSTUNREACH, d->why);
-}
-
 /* Takes the next address of the place. Returns false if it has none that may be dialled. */
 static bool take_address(struct dial *d, struct place *p, union upstream_addr *ret)
 {
-	union upstream_addr found[RESOLVER_ADDRESSES_MAX];
-	struct upstream *u = p->upstream;
-	size_t n;
-
-	if (p->n_tried == 0) {
-		p->permit = has_health(u) ? health_begin(&u->health, monotonic_coarse_ms())
-					  : HEALTH_ALLOWED;
-		p->begun = p->permit != HEALTH_REFUSED;
-		p->exhausted = !p->begun;
-		if (!p->begun)
-			return false;
-		p->first_address = upstream_good_address(u);
-	}
-	n = addresses(d, p, found);
-	if (n == 0 && p->n_tried == 0)
-		no_address(d, p);
-	p->exhausted = p->n_tried + 1 >= n;
-	if (p->n_tried >= n)
+	switch (place_take_address(p, d->request.dst, ret, d->why, sizeof(d->why))) {
+	case PLACE_TAKEN:
+		return true;
+	case PLACE_RESOLVING:
+		d->unresolved = true;
 		return false;
-	*ret = found[p->n_tried++];
-	return true;
+	case PLACE_UNRESOLVED:
+		d->failed = p->upstream;
+		d->error = EHOSTUNREACH;
+		d->local = false;
+		return false;
+	default:
+		return false;
+	}
 }
 
 /* True if the place has an attempt whose address has not been reached, and no other was silent. */
@@ -331,10 +220,7 @@ static bool is_left(const struct dial *d, bool fresh)
 	for (i = 0; i < d->n_places; i++) {
 		const struct place *p = &d->places[i];
 
-		if (p->exhausted || p->declined || (fresh && p->running > 0))
-			continue;
-		if (p->n_tried > 0 || !has_health(p->upstream) ||
-		    health_would_begin(&p->upstream->health, monotonic_coarse_ms()))
+		if (!(fresh && p->running > 0) && place_has_more(p))
 			return true;
 	}
 	return false;
@@ -437,7 +323,7 @@ static void on_trial_timer(evutil_socket_t fd, short what, void *arg)
 		if (!is_trial(d, i))
 			continue;
 		if (attempt_is_unanswered(a) && !attempt_is_in_queue(a)) {
-			judge_silence(a, p, /* expired= */ false);
+			place_judge_silence(p, a, dial_times.answer_ms, /* expired= */ false);
 			continue;
 		}
 		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
@@ -521,7 +407,7 @@ static void note_attempt_failure(struct dial *d, struct attempt *a, struct place
 	d->error = a->error;
 	d->local = false;
 	snprintf(d->why, sizeof(d->why), "%s", attempt_why(a));
-	if (!has_health(u)) {
+	if (!upstream_has_health(u)) {
 		d->direct_error = a->error;
 		return;
 	}
@@ -530,9 +416,9 @@ static void note_attempt_failure(struct dial *d, struct attempt *a, struct place
 	if (!p->exhausted || p->running > 0)
 		return;
 	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))
-		give_up(p);
+		place_give_up(p);
 	else
-		fail_place(p, a->how, a->error, d->why);
+		place_fail(p, a->how, a->error, d->why);
 }
 
 /* An attempt has ended. Returns true if the dial has ended too. */
@@ -561,7 +447,7 @@ static bool conclude(struct dial *d, struct attempt *a, enum attempt_progress pr
 		log_limited(&a->upstream->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s",
 			    a->upstream->conf.name, d->why);
 		if (p->exhausted && p->running == 0)
-			give_up(p);
+			place_give_up(p);
 		break;
 	default:
 		note_attempt_failure(d, a, p);
@@ -613,11 +499,8 @@ static void walk_again(struct dial *d)
 {
 	size_t i;
 
-	for (i = 0; i < d->n_places; i++) {
-		give_up(&d->places[i]);
-		d->places[i].exhausted = d->places[i].slow = false;
-		d->places[i].n_tried = 0;
-	}
+	for (i = 0; i < d->n_places; i++)
+		place_reset(&d->places[i]);
 	d->unresolved = false;
 	go_on(d);
 }
@@ -692,10 +575,11 @@ void dial_expire(struct dial *d)
 		d->failed = a->upstream;
 		snprintf(d->why, sizeof(d->why), "%s", attempt_silence(a));
 		answered |= a->handshake && handshake_was_answered(a->handshake);
-		judge_silence(a, d->place_of[i], /* expired= */ true);
+		place_judge_silence(d->place_of[i], a, dial_times.answer_ms, /* expired= */ true);
 	}
 	/* A proxy that answers, but not for this destination: the silence is the destination's. */
-	end_failed(d, ETIMEDOUT, answered || !has_health(d->request.upstream), /* expired= */ true);
+	end_failed(d, ETIMEDOUT, answered || !upstream_has_health(d->request.upstream),
+		   /* expired= */ true);
 }
 
 bool dial_has_work(const struct dial *d)

@@ -66,6 +66,11 @@ size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstre
 	return n < max ? n : max;
 }
 
+bool upstream_has_health(const struct upstream *u)
+{
+	return u->conf.type != UPSTREAM_DIRECT;
+}
+
 uint32_t upstream_good_address(const struct upstream *u)
 {
 	return atomic_load_explicit(&u->good, memory_order_relaxed);
@@ -87,20 +92,19 @@ void upstream_note_address(struct upstream *u, const union upstream_addr *addr)
 
 void upstream_note_success(struct upstream *u, uint64_t us)
 {
-	if (u->conf.type != UPSTREAM_DIRECT &&
-	    health_succeeded(&u->health, us, monotonic_coarse_ms()))
+	if (upstream_has_health(u) && health_succeeded(&u->health, us, monotonic_coarse_ms()))
 		log_info("upstream '%s' is up again", u->conf.name);
 }
 
 void upstream_note_answer(struct upstream *u)
 {
-	if (u->conf.type != UPSTREAM_DIRECT && health_answered(&u->health, monotonic_coarse_ms()))
+	if (upstream_has_health(u) && health_answered(&u->health, monotonic_coarse_ms()))
 		log_info("upstream '%s' is up again", u->conf.name);
 }
 
 void upstream_note_failure(struct upstream *u, enum health_failure how, int error, const char *why)
 {
-	if (u->conf.type != UPSTREAM_DIRECT &&
+	if (upstream_has_health(u) &&
 	    health_failed(&u->health, how, error, why, monotonic_coarse_ms()))
 		log_warning("upstream '%s' is down after %d failures, the last one: %s",
 			    u->conf.name, HEALTH_FAILURES, why);

@@ -175,6 +175,8 @@ size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstre
 			  size_t max);
 /* Returns the index of the address that answered last. */
 uint32_t upstream_good_address(const struct upstream *u);
+/* True if its failures are counted. The destination itself, `direct`, has no health. */
+bool upstream_has_health(const struct upstream *u);
 /* The address has answered: others begin with it from now on. */
 void upstream_note_address(struct upstream *u, const union upstream_addr *addr);
 

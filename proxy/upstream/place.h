@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A place of a dial: one upstream of the dial's order, with its addresses, and the verdict on its
+ * health. The first address asks health.h for a permit. From then on the place is begun, until it
+ * is judged once: succeeded, failed when its last address has failed, or given up.
+ *
+ * The time before an answer counts against an upstream only if the answer is its own. A proxy that
+ * is silent because its destination is silent has not failed, unless another proxy was faster.
+ */
+#ifndef TPROXY_PLACE_H
+#define TPROXY_PLACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "attempt.h"
+#include "health.h"
+#include "upstream.h"
+
+struct place {
+	struct upstream *upstream;
+	enum health_permit permit;
+	bool begun;	 /* permit is valid, and the place is not judged yet */
+	uint8_t running; /* attempts */
+	bool exhausted;	 /* no address is left to try */
+	bool declined;	 /* the upstream does not serve this request */
+	bool slow;	 /* an attempt was given up for its silence */
+	/* The index of the address that was tried first, and how many were tried. */
+	uint32_t first_address, n_tried;
+};
+
+enum place_taken {
+	PLACE_TAKEN,
+	PLACE_EMPTY,	  /* no address is left, or the upstream may not be dialled now */
+	PLACE_RESOLVING,  /* its name has no address yet */
+	PLACE_UNRESOLVED, /* its name has none: the place has failed */
+};
+
+/*
+ * Takes the next address, in *ret. dst is the address of the upstream `direct`. With
+ * PLACE_UNRESOLVED why is set to the reason, and that is logged.
+ */
+enum place_taken place_take_address(struct place *p, const union sockaddr_any *dst,
+				    union upstream_addr *ret, char *why, size_t why_size);
+/* True if place_take_address() may find an address. Changes nothing. */
+bool place_has_more(const struct place *p);
+
+/* Ends the place's claim on the health of its upstream: it has neither succeeded nor failed. */
+void place_give_up(struct place *p);
+/* The upstream has failed. Without effect if the place is judged already. */
+void place_fail(struct place *p, enum health_failure how, int error, const char *why);
+/*
+ * Another place has won while an attempt of this one was under way: it has failed if it began
+ * before the winner, is late by late_ms, and by twice the usual time of its upstream.
+ */
+void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
+		       uint32_t late_ms);
+/*
+ * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all
+ * the time that there is.
+ */
+void place_judge_silence(struct place *p, const struct attempt *a, uint32_t answer_ms,
+			 bool expired);
+/* The place begins again, with the addresses that are known then. */
+void place_reset(struct place *p);
+
+#endif

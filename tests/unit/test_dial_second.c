@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Tests proxy/upstream/dial.c: the attempt that begins beside a slow one, and which one loses. */
+#include "dials.h"
+
+/* The usual time of an upstream: longer than any test, and short. */
+#define SLOW_US UINT64_C(60000000)
+
+#define FAST_US UINT64_C(1000)
+
+/*
+ * The first upstream accepts and is silent. After a while the second one is dialled beside it, and
+ * wins: the first is closed, and counts as failed. To see it fail: set no timer in
+ * set_attempt_timer(); do not call place_judge_loser().
+ */
+static void test_second_dial_wins(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start_ms = monotonic_coarse_ms();
+
+	hurry();
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.second_ms);
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
+/* Lets the upstream "b" win against "a", whose dials usually take that long. */
+static void win_against(struct fixture *f, uint64_t usual_us)
+{
+	uint64_t end_ms;
+
+	hurry();
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	health_succeeded(&find(f, "a")->health, usual_us, monotonic_coarse_ms());
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	/* Longer than twice the time of a fast one, and 10 ms for the resolution of the clock. */
+	end_ms = monotonic_coarse_ms() + dial_times.second_ms + 2 * FAST_US / 1000 + 10;
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+}
+
+/* To see it fail: compare with 0 in place of usual_us in place_judge_loser(). */
+static void test_slow_one_may_lose(void **state)
+{
+	win_against(*state, SLOW_US);
+	assert_int_equal(health_of(*state, "a").failed, 0);
+}
+
+/* To see it fail: let place_judge_loser() return whenever there is a usual time. */
+static void test_fast_one_may_not_lose(void **state)
+{
+	win_against(*state, FAST_US);
+	assert_int_equal(health_of(*state, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
+/* The first one answers after the second one has begun, and wins. That is no failure of either. */
+static void test_first_dial_wins_late(void **state)
+{
+	struct fixture *f = *state;
+
+	hurry();
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_closed(f, 1);
+	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "b").failed, 0);
+}
+
+/*
+ * Of three silent ones, the third is dialled when the first has had its time. To see it fail: set
+ * the timer to second_ms whatever runs.
+ */
+static void test_third_after_two_silent_ones(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start_ms = monotonic_coarse_ms();
+
+	hurry();
+	dial_times.answer_ms = 250;
+	group_of(f, 3, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	wait_greeted(f, 2, "HI\n");
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.answer_ms);
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	answer(f, 2, "Y");
+	wait_done(f);
+	assert_through(f, "c", 2);
+}
+
+/*
+ * The first one is an HTTP proxy, whose silence may be the destination's: the second one gives way.
+ * To see it fail: do not look at the other attempt in drop_slow(), or drop the oldest in any case.
+ */
+static void test_third_after_one_at_work(void **state)
+{
+	struct fixture *f = *state;
+
+	hurry();
+	dial_times.answer_ms = 100;
+	group_of(f, 3, UPSTREAM_SOCKS5);
+	upstreams_conf.list[0].type = UPSTREAM_HTTP;
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	wait_greeted(f, 2, "HI\n");
+	assert_closed(f, 1);
+	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/*
+ * Without a third one that may be dialled, both go on, and the late answer of the first counts. To
+ * see it fail: ignore place::exhausted in is_left(), or the health of the upstream.
+ */
+static void none_is_given_up(struct fixture *f, size_t members)
+{
+	uint64_t end_ms;
+
+	hurry();
+	dial_times.answer_ms = 20;
+	group_of(f, members, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	if (members == 3)
+		bring_down_for_now(f, "c");
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	wait_greeted(f, 1, "HI\n");
+	end_ms = monotonic_coarse_ms() + dial_times.answer_ms + 50;
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+static void test_no_third(void **state)
+{
+	none_is_given_up(*state, 2);
+}
+
+static void test_third_is_down(void **state)
+{
+	none_is_given_up(*state, 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		dial_test(test_second_dial_wins),
+		dial_test(test_slow_one_may_lose),
+		dial_test(test_fast_one_may_not_lose),
+		dial_test(test_first_dial_wins_late),
+		dial_test(test_third_after_two_silent_ones),
+		dial_test(test_third_after_one_at_work),
+		dial_test(test_no_third),
+		dial_test(test_third_is_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
