@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Honest connect under clients that do at random what clients do (chaos.c).
+"""Honest connect under clients that do at random what clients do (chaos/).
 
 TPROXY_CHAOS in the environment sets the number of connections.
 """
@@ -19,7 +19,7 @@ from host6 import BLACKHOLE6, SERVER6
 from programs import SANITIZED
 from test_log import counters, wait_ended
 
-SOURCE = Path(__file__).with_name("chaos.c")
+SOURCES = sorted(Path(__file__).with_name("chaos").glob("*.c"))
 CONNECTIONS = int(os.environ.get("TPROXY_CHAOS", 3_000 if SANITIZED else 10_000))
 SECONDS = 30 + CONNECTIONS / 200
 THREADS = 48
@@ -46,7 +46,7 @@ def bed(request, run_directory, binaries):
 def serve(bed):
     """Starts the servers. Their program is the clients' too."""
     chaos = bed.directory / "chaos"
-    subprocess.run(["cc", "-O1", "-pthread", "-o", chaos, SOURCE], check=True)
+    subprocess.run(["cc", "-O1", "-pthread", "-o", chaos, *SOURCES], check=True)
     server = bed.start(str(chaos), "serve", *PORTS)
     server.says("ready")
     return server

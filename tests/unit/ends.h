@@ -131,7 +131,7 @@ static uint64_t closed(const struct fixture *f, enum close_reason reason)
 	return atomic_load(&f->env->stats.closed[reason]);
 }
 
-static void reset(int *fd)
+static inline void reset(int *fd)
 {
 	sock_close_reset(*fd);
 	*fd = -1;

@@ -118,14 +118,14 @@ static void say(struct fixture *f, int from, int to, const char *text)
 	assert_string_equal(got, text);
 }
 
-static void assert_end(int fd)
+static inline void assert_end(int fd)
 {
 	char byte;
 
 	assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
 }
 
-static void assert_reset(int fd)
+static inline void assert_reset(int fd)
 {
 	char byte;
 
@@ -133,7 +133,7 @@ static void assert_reset(int fd)
 	assert_int_equal(errno, ECONNRESET);
 }
 
-static void assert_open(int fd)
+static inline void assert_open(int fd)
 {
 	char byte;
 

@@ -1,48 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/*
- * Clients that do at random all that a client may do to a pending connect(), and their servers:
- *
- *     chaos serve PORT...                                 until SIGTERM
- *     chaos dial COUNT THREADS SEED FIRST_PORT KIND ADDRESS PORT...
- *
- * KIND says what is at this address: "open" or "slow", such a server; "closed", nobody listens;
- * "black", nobody answers. FIRST_PORT is the first of PORTS_SHARED source ports, which some clients
- * share.
- *
- * A client that is connected sends a header, which names the address that it has dialled, and a
- * stream of bytes that follows from a number in it. The server answers with another such stream.
- * Both verify each byte, so a byte that is lost, or is another connection's, is noticed. Each
- * prints what it has counted as JSON, and each error on stderr.
- */
+/* See chaos.h: the clients. */
 #define _GNU_SOURCE
+#include "chaos.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof(*(array)))
 
-#define MAGIC	     0x74707863686173ULL
-#define STREAM_MAX   16384
 #define PORTS_SHARED 20
-#define TARGETS_MAX  32
 #define THREADS_MAX  256
-#define ACCEPTORS    24 /* threads for each port of a server */
-#define PATIENCE_US  20000000
 #define AGAIN_MAX    3 /* how often a socket is connected again */
 
 enum kind {
@@ -52,31 +27,6 @@ enum kind {
 	BLACK
 };
 static const char *const kind_names[] = { "open", "slow", "closed", "black" };
-
-enum count {
-	CONNECTS, /* calls of connect() */
-	REACHED,  /* and everything was exchanged */
-	CUT,	  /* the client has reset the connection in the middle */
-	REFUSED,
-	GIVEN_UP, /* the client has not waited for the end of connect() */
-	AGAIN,	  /* of these: its socket was connected again */
-	BUSY,	  /* another client has this shared source port */
-	UNDONE,	  /* connected and reset, no byte came: see is_undone() */
-	REUSED,	  /* the same, from a source port that the kernel has chosen */
-	SERVED,	  /* by a server, completely */
-	WRONG,
-	_COUNT_MAX,
-};
-static const char *const count_names[] = { "connects", "reached", "cut",  "refused",
-					   "given_up", "again",	  "busy", "undone",
-					   "reused",   "served",  "wrong" };
-static _Atomic unsigned long counts[_COUNT_MAX];
-
-union address {
-	struct sockaddr sa;
-	struct sockaddr_in in;
-	struct sockaddr_in6 in6;
-};
 
 struct target {
 	enum kind kind;
@@ -88,51 +38,6 @@ static size_t n_targets;
 static int first_port;
 static _Atomic long left;
 
-/* What a client sends first. Both ends are on one machine. */
-struct header {
-	uint64_t magic;
-	uint64_t id;
-	uint8_t address[16]; /* that was dialled, IPv4-mapped */
-	uint32_t port;
-	uint32_t up, down; /* bytes each way */
-	uint32_t cut;	   /* the client may end without having sent or read all */
-};
-
-static void count(enum count what)
-{
-	atomic_fetch_add(&counts[what], 1);
-}
-
-__attribute__((format(printf, 1, 2))) static void wrong(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (atomic_fetch_add(&counts[WRONG], 1) < 20) {
-		vfprintf(stderr, format, args);
-		fputc('\n', stderr);
-	}
-	va_end(args);
-}
-
-static void print_counts(void)
-{
-	size_t i;
-
-	for (i = 0; i < _COUNT_MAX; i++)
-		printf("%s\"%s\": %lu", i ? ", " : "{", count_names[i], counts[i]);
-	printf("}\n");
-}
-
-/* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators". */
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 0x2545f4914f6cdd1dULL;
-}
-
 static unsigned int below(uint64_t *state, unsigned int limit)
 {
 	return (next_random(state) >> 32) % limit;
@@ -143,56 +48,6 @@ static bool chance(uint64_t *state, unsigned int percent)
 	return below(state, 100) < percent;
 }
 
-static void fill_stream(uint8_t *stream, size_t size, uint64_t id, bool down)
-{
-	uint64_t state = (id << 1 | down) | 1ULL << 63;
-	size_t i;
-
-	for (i = 0; i < size; i++)
-		stream[i] = next_random(&state) >> 56;
-}
-
-static bool write_all(int fd, const void *data, size_t size)
-{
-	const char *at = data;
-	ssize_t n;
-
-	while (size > 0) {
-		n = send(fd, at, size, MSG_NOSIGNAL);
-		if (n < 0)
-			return false;
-		at += n;
-		size -= n;
-	}
-	return true;
-}
-
-/* Returns how many bytes came before the end. *error is 0 at end of file or if all came. */
-static size_t read_some(int fd, void *data, size_t size, int *error)
-{
-	size_t got = 0;
-	ssize_t n;
-
-	*error = 0;
-	while (got < size) {
-		n = recv(fd, (char *)data + got, size - got, 0);
-		if (n < 0)
-			*error = errno;
-		if (n <= 0)
-			break;
-		got += n;
-	}
-	return got;
-}
-
-static void set_limit(int fd, unsigned int limit_us)
-{
-	const struct timeval limit = { limit_us / 1000000, limit_us % 1000000 };
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-}
-
 static void close_reset(int fd)
 {
 	const struct linger reset = { 1, 0 };
@@ -200,131 +55,6 @@ static void close_reset(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(fd);
 }
-
-static void map_address(const union address *address, uint8_t mapped[16])
-{
-	static const uint8_t prefix[12] = { [10] = 0xff, [11] = 0xff };
-
-	if (address->sa.sa_family == AF_INET6) {
-		memcpy(mapped, &address->in6.sin6_addr, 16);
-	} else {
-		memcpy(mapped, prefix, 12);
-		memcpy(mapped + 12, &address->in.sin_addr, 4);
-	}
-}
-
-/* --- the server */
-
-static bool is_for_us(int fd, const struct header *header)
-{
-	union address own;
-	socklen_t size = sizeof(own);
-	uint8_t mapped[16];
-
-	if (getsockname(fd, &own.sa, &size) < 0)
-		return false;
-	map_address(&own, mapped);
-	return memcmp(mapped, header->address, 16) == 0 && header->port == ntohs(own.in.sin_port);
-}
-
-static void serve(int fd)
-{
-	uint8_t got[STREAM_MAX + 1], expected[STREAM_MAX];
-	struct header header;
-	size_t n;
-	int error;
-
-	set_limit(fd, PATIENCE_US);
-	n = read_some(fd, &header, sizeof(header), &error);
-	if (n == 0) {
-		if (error && error != ECONNRESET)
-			wrong("server: a silent connection ends with %s", strerror(error));
-		return; /* the client gave up when it had been reached */
-	}
-	if (n < sizeof(header) || header.magic != MAGIC || header.up > STREAM_MAX ||
-	    header.down > STREAM_MAX) {
-		if (n == sizeof(header) || !error)
-			wrong("server: no header, %zu bytes", n);
-		return;
-	}
-	if (!is_for_us(fd, &header))
-		wrong("server: connection %lx is for another server", header.id);
-	fill_stream(expected, header.up, header.id, false);
-	n = read_some(fd, got, header.up, &error);
-	if (memcmp(got, expected, n) != 0)
-		wrong("server: connection %lx: wrong bytes", header.id);
-	if (n < header.up) {
-		if (!header.cut)
-			wrong("server: connection %lx: %zu of %u bytes, %s", header.id, n,
-			      header.up, strerror(error));
-		return;
-	}
-	fill_stream(expected, header.down, header.id, true);
-	if (write_all(fd, expected, header.down))
-		count(SERVED);
-	else if (!header.cut)
-		wrong("server: connection %lx: %s", header.id, strerror(errno));
-	shutdown(fd, SHUT_WR);
-	n = read_some(fd, got, 1, &error);
-	if (n || (error && !header.cut))
-		wrong("server: connection %lx ends with %zu bytes, %s", header.id, n,
-		      strerror(error));
-}
-
-static void *accept_all(void *data)
-{
-	const int listener = *(int *)data;
-	int fd;
-
-	for (;;) {
-		fd = accept(listener, NULL, NULL);
-		if (fd < 0) {
-			wrong("accept: %s", strerror(errno));
-			return NULL;
-		}
-		serve(fd);
-		close(fd);
-	}
-}
-
-static int listen_at(int port)
-{
-	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	int fd = socket(AF_INET6, SOCK_STREAM, 0), off = 0;
-
-	if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0 ||
-	    bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(fd, 4096) < 0)
-		return -1;
-	return fd;
-}
-
-static int run_server(char **ports, int n)
-{
-	static int listeners[TARGETS_MAX];
-	pthread_t thread;
-	sigset_t set;
-	int i, j, number;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	for (i = 0; i < n && i < TARGETS_MAX; i++) {
-		listeners[i] = listen_at(atoi(ports[i]));
-		for (j = 0; j < ACCEPTORS; j++) {
-			if (listeners[i] < 0 ||
-			    pthread_create(&thread, NULL, accept_all, &listeners[i])) {
-				perror("chaos");
-				return 1;
-			}
-		}
-	}
-	fprintf(stderr, "ready\n");
-	sigwait(&set, &number);
-	print_counts();
-	return 0;
-}
-
-/* --- the clients */
 
 struct attempt {
 	uint64_t *random;
@@ -591,7 +321,7 @@ static bool parse_target(char **words)
 	return inet_pton(AF_INET, words[1], &target->address.in.sin_addr) == 1;
 }
 
-static int run_clients(char **words, int n)
+int run_clients(char **words, int n)
 {
 	static pthread_t threads[THREADS_MAX];
 	static uint64_t seeds[THREADS_MAX];
@@ -616,17 +346,5 @@ static int run_clients(char **words, int n)
 	}
 	while (i > 0)
 		pthread_join(threads[--i], NULL);
-	print_counts();
-	return counts[WRONG] != 0;
-}
-
-int main(int argc, char **argv)
-{
-	signal(SIGPIPE, SIG_IGN);
-	if (argc >= 3 && strcmp(argv[1], "serve") == 0)
-		return run_server(argv + 2, argc - 2);
-	if (argc >= 9 && strcmp(argv[1], "dial") == 0)
-		return run_clients(argv + 2, argc - 2);
-	fprintf(stderr, "usage: see the top of chaos.c\n");
-	return 2;
+	return print_counts() != 0;
 }
