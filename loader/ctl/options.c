@@ -5,10 +5,8 @@
  */
 #include "options.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "block_options.h"
 #include "capture/pcapng.h"
@@ -16,9 +14,9 @@
 #include "operand.h"
 #include "optable.h"
 #include "opthelp.h"
+#include "option_checks.h"
 #include "option_values.h"
 #include "optparse.h"
-#include "parse.h"
 #include "top_table.h"
 #include "util.h"
 #include "version.h"
@@ -476,88 +474,6 @@ void ctl_options_print_table(void)
 	opthelp_print_table(&table);
 }
 
-static int check_rules(const struct optable *of_command, const struct ctl_options *o)
-{
-	if (o->verb == CTL_RULES_NONE)
-		return optparse_usage_error(
-			of_command,
-			"one of check, load, unload, confirm, revert, show and stats is missing");
-	if (operand_takes_file(o->verb) && !*o->file)
-		return optparse_usage_error(of_command, "FILE is missing");
-	if (o->confirm_ms && o->verb != CTL_RULES_LOAD)
-		return optparse_usage_error(of_command, "--confirm goes with load only");
-	if (o->no_resolve && o->verb != CTL_RULES_CHECK)
-		return optparse_usage_error(of_command, "--no-resolve goes with check only");
-	if (o->verbose && o->verb != CTL_RULES_CHECK)
-		return optparse_usage_error(of_command, "--verbose goes with check only");
-	if (o->json && (o->verb == CTL_RULES_UNLOAD || o->verb == CTL_RULES_CONFIRM ||
-			o->verb == CTL_RULES_REVERT))
-		return optparse_usage_error(of_command,
-					    "--json goes with check, load, show and stats only");
-	return 0;
-}
-
-static int check_run(const struct optable *of_command, const struct ctl_options *o)
-{
-	if (!o->n_words)
-		return optparse_usage_error(of_command, "the command is missing");
-	if (*o->write_rules && !o->observe)
-		return optparse_usage_error(of_command, "--write-rules goes with --observe only");
-	if (*o->write_rules && *o->rules)
-		return optparse_usage_error(of_command,
-					    "--write-rules and --rules are mutually exclusive");
-	if (*o->via && o->observe && !*o->rules)
-		return optparse_usage_error(
-			of_command,
-			"--via goes with --observe only if --rules redirects: otherwise all connections go direct");
-	return 0;
-}
-
-static int check_capture(const struct optable *of_command, const struct ctl_options *o)
-{
-	if ((o->file_size || o->n_files) && (!*o->write || strcmp(o->write, "-") == 0))
-		return optparse_usage_error(of_command,
-					    "--file-size and --files go with --write FILE only");
-	if (o->n_files && !o->file_size)
-		return optparse_usage_error(of_command, "--files goes with --file-size only");
-	return 0;
-}
-
-/* Checks that need all options. Returns 0 or -EINVAL, logged. */
-static int check(const struct optable *of_command, const struct ctl_options *o)
-{
-	if (of_command->command == BIT(CTL_REGISTER) && !o->pid)
-		return optparse_usage_error(of_command, "--pid is missing");
-	if (o->remove && o->n_ports)
-		return optparse_usage_error(
-			of_command, "--remove removes all ports; it does not go with --port");
-	if (of_command->command == BIT(CTL_RULES))
-		return check_rules(of_command, o);
-	if (of_command->command == BIT(CTL_RUN))
-		return check_run(of_command, o);
-	if (block_options_are_of(o->of_command))
-		return block_options_check(of_command, o);
-	if (of_command->command == BIT(CTL_CAPTURE))
-		return check_capture(of_command, o);
-	if (of_command->command == BIT(CTL_WATCH) && o->buffer & (o->buffer - 1))
-		return optparse_usage_error(of_command, "--buffer: '%u' is not a power of 2",
-					    o->buffer);
-	if (of_command->command == BIT(CTL_TOP) && !top_table_has(o->by, o->sort))
-		return optparse_usage_error(of_command, "--by %s has no column '%s'",
-					    top_by_names[o->by], top_column_names[o->sort]);
-	if (of_command->command == BIT(CTL_TOP) && o->by == TOP_BY_TRAFFIC &&
-	    !filter_is_of_cgroups(&o->filter))
-		return optparse_usage_error(of_command, "--by traffic has no filter but --cgroup");
-	if (of_command->command != BIT(CTL_EXPLAIN))
-		return 0;
-	if (o->pid && (o->has_uid || o->has_gid || *o->cgroup || o->has_command))
-		return optparse_usage_error(
-			of_command, "--pid does not go with --uid, --gid, --cgroup and --command");
-	if (!o->n_destinations && !o->batch)
-		return optparse_usage_error(of_command, "ADDR:PORT is missing");
-	return 0;
-}
-
 int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		      struct ctl_options *ret_options)
 {
@@ -591,7 +507,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_usage *usage,
 		if (block_options_are_of(usage->command))
 			o.has_comment = optparse_has(&of_command, given.on_command_line, "comment");
 		o.argv = argv + argc - o.n_words;
-		r = check(&of_command, &o);
+		r = option_checks(&of_command, &o);
 	}
 	if (r == 0)
 		*ret_options = o;
