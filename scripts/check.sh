@@ -88,7 +88,7 @@ check_includes()
     {
         /usr/bin/python3 -B scripts/includes.py .
         includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$own"
-        includes 'common/tproxy_abi.h' '<linux/types\.h>'
+        includes 'common/tproxy_abi*.h' "<linux/types\.h>|$own"
         includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|$own"
         for f in common/*.[ch]; do
             grep -Hn '<event2/' "$f"

@@ -54,6 +54,10 @@ ONLY = {
                        "proxy/kernel/events.c", "proxy/kernel/live.c",
                        "proxy/kernel/packets.c", "proxy/kernel/pending.c"],
 }
+# Its parts, which all others have by it.
+ABI = "common/tproxy_abi.h"
+ONLY |= {f"common/tproxy_abi_{part}.h": [ABI] for part in ("block", "events", "pending", "rules")}
+ONLY["common/tproxy_abi_base.h"] = [ABI, *(name for name in ONLY if "tproxy_abi_" in name)]
 # Made by the build.
 GENERATED = {"config.h": ["common", "loader", "proxy"], "version.h": ["common", "loader", "proxy"],
              "tproxy.skel.h": ["loader"], "capture.skel.h": ["loader"]}

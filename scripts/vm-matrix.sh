@@ -237,7 +237,7 @@ pack_root()
     cp "$cache/build/tests/verifier/verifier" scripts/vm/* "$stage/vm"
     mkdir "$stage/vm/tests" "$stage/vm/common"
     cp -R tests/e2e "$stage/vm/tests/e2e"
-    cp common/tproxy_abi.h "$stage/vm/common"
+    cp common/tproxy_abi*.h "$stage/vm/common"
     # The tests take from the units which capabilities and limits a program has there.
     mkdir "$stage/vm/loader" "$stage/vm/proxy"
     cp loader/*.service.in "$stage/vm/loader"
