@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -243,7 +242,6 @@ static void on_bridge_failed(void *data, int error, const char *why)
 {
 	struct session *s = data;
 
-	why = why ? why : strerror(error);
 	s->detour->why = why;
 	log_limited(&s->detour->upstream->failed_log, LOG_LEVEL_WARNING,
 		    "connection through upstream '%s' is lost: %s", s->detour->upstream->conf.name,

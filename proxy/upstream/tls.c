@@ -39,9 +39,8 @@ struct tls_bridge {
 	short fd_waits, far_waits; /* EV_READ, EV_WRITE: what the events are added for */
 	struct tls_flows flows;
 	enum tls_need up_needs, down_needs;
-	int error;	/* why it has failed, or 0 */
-	char *why;	/* the text of that, or NULL */
-	bool failed;	/* nothing more is done until tls_bridge_close() */
+	/* With an error, nothing more is done until tls_bridge_close(). */
+	struct tls_failure failure;
 	bool closed;	/* tls_bridge_close() was called: the bridge finishes by itself */
 	bool blocked;	/* counted in tls_home::n_blocked: fd is not polled */
 	bool *ret_gone; /* set while done() runs: the bridge was freed */
@@ -110,7 +109,6 @@ static void end(struct tls_bridge *b, bool reset)
 	close(b->flows.far);
 	tls_flow_finish(&b->flows);
 	tls_context_unref(b->context);
-	free(b->why);
 	LIST_REMOVE(b, entry);
 	home->n--;
 	free(b);
@@ -118,30 +116,36 @@ static void end(struct tls_bridge *b, bool reset)
 		home->on_end(home->owner);
 }
 
-/* Reports to the owner. Returns false if the bridge was freed. */
-static bool report(struct tls_bridge *b, int error, const char *why)
+/* Reports to the owner: a failure, or that there is none. Returns false if the bridge was freed. */
+static bool report(struct tls_bridge *b)
 {
+	/* The text stays valid if the owner closes the bridge. */
+	const struct tls_failure failure = b->failure;
 	bool gone = false;
 
 	b->ret_gone = &gone;
-	b->done(b->data, error, why);
+	b->done(b->data, failure.error, failure.why);
 	if (!gone)
 		b->ret_gone = NULL;
 	return !gone;
 }
 
-/* The connection is lost. The bridge may be freed. why: NULL or empty, there is no text. */
-static void fail(struct tls_bridge *b, int error, const char *why)
+/* The connection is lost, and b->failure is set. The bridge may be freed. */
+static void fail(struct tls_bridge *b)
 {
 	if (b->closed) {
 		end(b, /* reset= */ true);
 		return;
 	}
 	stop_waits(b);
-	b->failed = true;
-	b->error = error;
-	b->why = why && *why ? strdup(why) : NULL;
-	report(b, error, why && *why ? why : NULL);
+	report(b);
+}
+
+static void fail_by(struct tls_bridge *b, int error)
+{
+	b->failure.error = error;
+	snprintf(b->failure.why, sizeof(b->failure.why), "%s", strerror(error));
+	fail(b);
 }
 
 /* True if an event is what a flow needs. */
@@ -180,7 +184,7 @@ static void set_waits(struct tls_bridge *b)
 		far |= EV_WRITE;
 	if (set_wait(b, &b->fd_event, b->flows.socket.fd, &b->fd_waits, fd) < 0 ||
 	    set_wait(b, &b->far_event, b->flows.far, &b->far_waits, far) < 0) {
-		fail(b, ENOMEM, NULL);
+		fail_by(b, ENOMEM);
 		return;
 	}
 	/* After close_notify both ways a reset says nothing. */
@@ -190,17 +194,15 @@ static void set_waits(struct tls_bridge *b)
 /* Returns false if the bridge may be freed, or if the handshake goes on. */
 static bool shake_hands(struct tls_bridge *b)
 {
-	struct tls_failure failure;
-
-	b->up_needs = tls_flow_handshake(&b->flows, &failure);
+	b->up_needs = tls_flow_handshake(&b->flows, &b->failure);
 	b->down_needs = TLS_NEEDS_NOTHING;
 	switch (b->up_needs) {
 	case TLS_FAILED:
-		fail(b, failure.error, failure.why);
+		fail(b);
 		return false;
 	case TLS_NEEDS_NOTHING:
 		b->up_needs = b->down_needs = TLS_NEEDS_TURN;
-		return b->closed || report(b, 0, NULL);
+		return b->closed || report(b);
 	default:
 		set_waits(b);
 		return false;
@@ -212,14 +214,13 @@ static void move(struct tls_bridge *b, evutil_socket_t fd, short what)
 {
 	enum tls_need up = b->up_needs, down = b->down_needs;
 	struct tls_flows *flows = &b->flows;
-	struct tls_failure failure;
 
 	if (has_come(b, up, fd, what))
-		up = tls_flow_up(flows, &failure);
+		up = tls_flow_up(flows, &b->failure);
 	if (up != TLS_FAILED && has_come(b, down, fd, what))
-		down = tls_flow_down(flows, &failure);
+		down = tls_flow_down(flows, &b->failure);
 	if (up == TLS_FAILED || down == TLS_FAILED) {
-		fail(b, failure.error, failure.why);
+		fail(b);
 		return;
 	}
 	if (b->closed && flows->notified) {
@@ -261,8 +262,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
 		if (!b->blocked || poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & POLLERR))
 			continue;
 		getsockopt(b->flows.socket.fd, SOL_SOCKET, SO_ERROR, &error, &len);
-		error = error ? error : ECONNRESET;
-		fail(b, error, strerror(error));
+		fail_by(b, error ? error : ECONNRESET);
 	}
 }
 
@@ -353,7 +353,7 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 {
 	if (!b)
 		return;
-	if (reset || b->failed) {
+	if (reset || b->failure.error) {
 		end(b, /* reset= */ true);
 		return;
 	}
@@ -369,17 +369,16 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 static void on_owner(evutil_socket_t fd, short what, void *arg)
 {
 	struct tls_bridge *b = arg;
-	_cleanup_free_ char *why = TAKE_PTR(b->why);
 
 	b->fd_waits = 0;
-	report(b, b->error, why);
+	report(b);
 }
 
 void tls_bridge_set_owner(struct tls_bridge *b, tls_done_fn done, void *data)
 {
 	b->done = done;
 	b->data = data;
-	if (!b->failed)
+	if (!b->failure.error)
 		return;
 	evtimer_assign(&b->fd_event, b->home->base, on_owner, b);
 	b->fd_waits = EV_TIMEOUT;

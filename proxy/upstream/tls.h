@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * TLS to an upstream. A bridge stands between the TCP socket of the upstream, on which it speaks
- * TLS, and one end of a socket pair, on which it passes plain bytes. The other end of the pair (the
- * near end) is given to the caller, who uses it as if it were the upstream's socket: handshake and
- * pump know nothing of TLS.
+ * TLS to an upstream. A bridge stands between the socket of the upstream, on which it speaks TLS,
+ * and one end of a socket pair, on which it passes plain bytes. The other end of the pair (the near
+ * end) is given to the caller, who uses it as if it were the upstream's socket: handshake and pump
+ * know nothing of TLS.
  *
  *   near end                                    upstream
  *   shutdown(SHUT_WR)                   ->      all bytes before it, then close_notify
@@ -60,18 +60,18 @@ void tls_home_stop(struct tls_home *home);
 
 /*
  * Called once with error 0 when the TLS handshake is done, and once with an errno when the
- * connection has failed, before or after that. What came before is then in the pair. why is a text
- * for the log, valid during the call, or NULL. Never called from within tls_bridge_new(), nor after
- * tls_bridge_close(). The callee may call tls_bridge_close().
+ * connection has failed, before or after that. Bytes that the upstream sent before a failure are in
+ * the pair. why is the text of the failure for the log, valid during the call. Never called from
+ * within tls_bridge_new(), nor after tls_bridge_close(). The callee may call tls_bridge_close().
  *
  * EPROTO: TLS failed, for example the certificate is not trusted. ECONNRESET: reset or cut off.
  */
 typedef void (*tls_done_fn)(void *data, int error, const char *why);
 
 /*
- * Starts TLS on fd, a connected and non-blocking TCP socket. Takes over fd in any case. Returns 0,
- * and the near end, non-blocking, which the caller owns, or -errno. Bytes written to the near end
- * are sent when the TLS handshake is done.
+ * Starts TLS on fd, a connected and non-blocking socket of TCP or UNIX. Takes over fd in any case.
+ * Returns 0, and the near end, non-blocking, which the caller owns, or -errno. Bytes written to the
+ * near end are sent when the TLS handshake is done.
  */
 int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, tls_done_fn done,
 		   void *data, int *ret_near_fd, struct tls_bridge **ret_bridge);
@@ -85,12 +85,12 @@ int tls_bridge_new(struct tls_home *home, int fd, struct tls_context *context, t
 void tls_bridge_close(struct tls_bridge *bridge, bool reset);
 
 /*
- * Replaces the callback: the bridge passes from a dial to a session. If the connection is lost
- * already, the new callback is told that too, from the event loop.
+ * Replaces the callback: the bridge passes from a dial to a session. If the connection has failed
+ * already, the new callback is called for that too, from the event loop.
  */
 void tls_bridge_set_owner(struct tls_bridge *bridge, tls_done_fn done, void *data);
 
-/* Returns the TCP socket, for its options and its state. The bridge keeps it. */
+/* Returns the socket of the upstream, for its options and its state. The bridge keeps it. */
 int tls_bridge_fd(const struct tls_bridge *bridge);
 
 /* Returns a text such as "TLSv1.3 TLS_AES_256_GCM_SHA384", or ", resumed" behind that. */

@@ -26,9 +26,9 @@ static enum tls_need fail(struct tls_failure *ret_failure, int error, const char
 	return TLS_FAILED;
 }
 
-static enum tls_need fail_memory(struct tls_failure *ret_failure)
+static enum tls_need fail_by(struct tls_failure *ret_failure, int error)
 {
-	return fail(ret_failure, ENOMEM, "");
+	return fail(ret_failure, error, strerror(error));
 }
 
 static enum tls_need fail_tls(const struct tls_flows *f, int ssl_error,
@@ -39,8 +39,7 @@ static enum tls_need fail_tls(const struct tls_flows *f, int ssl_error,
 
 	/* OpenSSL says ZERO_RETURN also of a write that fails after close_notify has come. */
 	if ((ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN) && error)
-		return fail(ret_failure, error == EPIPE ? ECONNRESET : error,
-			    strerror(error == EPIPE ? ECONNRESET : error));
+		return fail_by(ret_failure, error == EPIPE ? ECONNRESET : error);
 	if (ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN
 #ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
 	    || ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING
@@ -122,12 +121,12 @@ static enum tls_need write_up(struct tls_flows *f, const char *data, size_t len,
 		if (!data)
 			drop(&f->up, (size_t)n);
 		else if ((size_t)n < len && !keep(&f->up, data + n, len - (size_t)n))
-			return fail_memory(ret_failure);
+			return fail_by(ret_failure, ENOMEM);
 		return TLS_NEEDS_TURN;
 	}
 	need = tls_needs(f, n, ret_failure);
 	if (need != TLS_FAILED && data && !keep(&f->up, data, len))
-		return fail_memory(ret_failure);
+		return fail_by(ret_failure, ENOMEM);
 	return need;
 }
 
@@ -191,7 +190,7 @@ static enum tls_need write_down(struct tls_flows *f, const char *data, size_t le
 	if (!data)
 		drop(&f->down, (size_t)n);
 	else if ((size_t)n < len && !keep(&f->down, data + n, len - (size_t)n))
-		return fail_memory(ret_failure);
+		return fail_by(ret_failure, ENOMEM);
 	return f->down.kept ? TLS_NEEDS_FAR_WRITE : TLS_NEEDS_TURN;
 }
 

@@ -23,6 +23,8 @@
 
 /* The most plain text of a record. */
 #define TLS_PIECE (16 * 1024)
+/* Room for the text of a failure. */
+#define TLS_FAILURE_LEN 128
 
 struct tls_kept;
 
@@ -52,10 +54,10 @@ enum tls_need {
 	TLS_FAILED, /* the connection is lost: see struct tls_failure */
 };
 
-/* Set with TLS_FAILED only. error and why are those of tls_done_fn; why is empty for NULL. */
+/* Set with TLS_FAILED only: what tls_done_fn is told. */
 struct tls_failure {
-	int error;
-	char why[TLS_WHY_LEN];
+	int error; /* not 0 */
+	char why[TLS_FAILURE_LEN];
 };
 
 /* Moves the handshake on. Returns TLS_NEEDS_NOTHING when it is done, and sets flows->open. */

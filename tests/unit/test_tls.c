@@ -225,7 +225,7 @@ static void on_done(void *data, int error, const char *why)
 	if (error) {
 		f.failed++;
 		f.error = error;
-		snprintf(f.why, sizeof(f.why), "%s", why ? why : "");
+		snprintf(f.why, sizeof(f.why), "%s", why);
 	} else {
 		f.opened++;
 	}
