@@ -105,7 +105,7 @@ static enum attempt_progress local(struct attempt *a, int error)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* Waits for events of fd, or for backlog_ms, or else for BACKOFF_MS. */
+/* Waits for events of fd. With EV_TIMEOUT waits for backlog_ms instead, or else for BACKOFF_MS. */
 static enum attempt_progress wait_for(struct attempt *a, short what)
 {
 	const uint32_t ms = a->backlog_ms ? a->backlog_ms : BACKOFF_MS;
@@ -155,7 +155,7 @@ static bool bytes_follow(const struct attempt *a)
 	const struct handshake_ops *next;
 	int waiting = 0;
 
-	if (handshake_ops_of(a->handshake) != &proxy_header_ops)
+	if (!handshake_ops_of(a->handshake)->one_way)
 		return false;
 	return is_before_tls(a) || nth_handshake(a, a->n_handshakes, &next) ||
 	       (ioctl(a->request->client_fd, SIOCINQ, &waiting) == 0 && waiting > 0);
@@ -189,9 +189,9 @@ static void note_accepted(struct attempt *a)
 }
 
 /*
- * What follows must not wait until the server has acknowledged this handshake, as a PROXY header.
- * If the last word was the server's, it has. If bytes follow immediately, the handshake is held
- * back for them, and TCP_NODELAY would send it alone.
+ * Nagle's algorithm would hold back what follows until the server has acknowledged this handshake.
+ * If the server has spoken last, it has acknowledged it. If bytes follow immediately, the kernel
+ * holds the handshake back for them, and TCP_NODELAY would send it alone.
  */
 static void set_no_delay(struct attempt *a, bool follow)
 {
@@ -203,7 +203,7 @@ static void set_no_delay(struct attempt *a, bool follow)
 	a->no_delay = true;
 }
 
-/* What has come is acknowledged now, not with what the relay sends next. */
+/* Has the kernel acknowledge now what has come, and not with what the relay sends next. */
 static void acknowledge(struct attempt *a)
 {
 	if (a->acks_late)
@@ -233,7 +233,7 @@ static enum attempt_progress make_handshakes(struct attempt *a)
 		note_accepted(a);
 		switch (progress) {
 		case HANDSHAKE_WAIT_READ:
-			/* Nagle's algorithm of the server may hold the rest until then. */
+			/* Without it Nagle's algorithm of the server may hold back the rest. */
 			if (handshake_is_in_answer(a->handshake))
 				acknowledge(a);
 			return wait_for(a, EV_READ);
@@ -332,7 +332,10 @@ static enum attempt_progress connect_failed(struct attempt *a, int error)
 	return failed(a, HEALTH_CONNECT, error, NULL);
 }
 
-/* True if the relay sends first on this connection, which costs no more than a system call. */
+/*
+ * True if the relay sends first on the TCP socket that the attempt keeps: with TLS a bridge takes
+ * the socket over, and the attempt can no longer set its options.
+ */
 static bool speaks_first(const struct attempt *a)
 {
 	const struct handshake_ops *ops;
@@ -345,7 +348,7 @@ static enum attempt_progress begin_connect(struct attempt *a)
 {
 	int r;
 
-	/* The greeting acknowledges the server's SYN, and the request its answer. */
+	/* The first handshake acknowledges the server's SYN, and each message the answer before. */
 	a->acks_late = speaks_first(a);
 	if (a->acks_late)
 		sock_set_quickack(a->fd, false);

@@ -74,7 +74,7 @@ void attempt_close(struct attempt *a);
 
 /* True if fd is a TCP socket with Nagle's algorithm. */
 bool attempt_has_nagle(const struct attempt *a);
-/* Returns the pending event for fd to be readable, or NULL. */
+/* Returns the event that waits until fd is readable, or NULL if there is none. */
 struct event *attempt_event(struct attempt *a);
 /* True if the upstream has shown no life: it has not accepted, or not answered where it must. */
 bool attempt_is_unanswered(const struct attempt *a);

@@ -3,7 +3,8 @@
  * See handshake.h. handshake_run() first sends what the last step has left. Then it reads or peeks,
  * has the protocol make a step, takes the step's bytes from the socket, and begins again. Nothing
  * is read while something is to be sent: a step's output is small, and this bounds the memory.
- * After something was sent the driver waits for an event: no answer comes while this thread runs.
+ * After something was sent the driver waits for an event: to read at once is in vain, because an
+ * answer takes at least a round trip.
  *
  * An upstream that sends HANDSHAKE_IN_MAX bytes and is not done is refused, so a handshake ends.
  */
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Bytes that are peeked at in one step. */
+/* Limit of the bytes that are read, or peeked at, for one step. */
 #define PIECE 1024
 
 struct handshake {
@@ -25,7 +26,6 @@ struct handshake {
 	struct handshake_target target;
 	bool started, done, accepted;
 	bool in_answer; /* the last step had input, and no output */
-	bool more;	/* the output goes together with the client's first bytes */
 	char why[HANDSHAKE_WHY_LEN];
 	size_t received; /* bytes of the upstream, in all steps */
 	size_t least;	 /* handshake_io::least of the last step */
@@ -113,9 +113,9 @@ static bool take(int fd, size_t len)
 }
 
 /* Sends what is left. Returns HANDSHAKE_FINISHED if that is all of it. */
-static enum handshake_progress flush(struct handshake *h, int fd, bool client_sent, int *ret_error)
+static enum handshake_progress flush(struct handshake *h, int fd, bool bytes_follow, int *ret_error)
 {
-	const int flags = MSG_NOSIGNAL | (h->more && client_sent ? MSG_MORE : 0);
+	const int flags = MSG_NOSIGNAL | (bytes_follow ? MSG_MORE : 0);
 	ssize_t n;
 
 	while (h->out_len > 0) {
@@ -154,7 +154,6 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 	memcpy(h->out, io->out, io->out_len);
 	h->out_off = 0;
 	h->out_len = io->out_len;
-	h->more = h->done && io->more;
 	return HANDSHAKE_FINISHED;
 }
 
@@ -183,14 +182,15 @@ static enum handshake_progress read_and_step(struct handshake *h, int fd, int *r
 	return r;
 }
 
-enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_sent, int *ret_error)
+enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_follow,
+				      int *ret_error)
 {
 	enum handshake_progress r;
 	bool sends;
 
 	for (;;) {
 		sends = h->out_len > 0;
-		r = flush(h, fd, client_sent, ret_error);
+		r = flush(h, fd, bytes_follow, ret_error);
 		if (r != HANDSHAKE_FINISHED || h->done)
 			return r;
 		if (sends)

@@ -62,10 +62,8 @@ struct handshake_io {
 	bool accepted;
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	size_t out_len;
-	/* HANDSHAKE_AGAIN: so many bytes must still come at least; 0: not known. */
+	/* HANDSHAKE_AGAIN: at least so many bytes must still come; 0: not known. */
 	size_t least;
-	/* HANDSHAKE_DONE, with output: the bytes may go together with the client's first ones. */
-	bool more;
 	int error; /* HANDSHAKE_ERROR: the errno of a connect() to the destination; EPROTO: other */
 	char why[HANDSHAKE_WHY_LEN]; /* for the log: "HTTP 403 Forbidden"; printable ASCII */
 };
@@ -75,6 +73,8 @@ struct handshake_ops {
 	size_t state_size; /* of the protocol's state, zeroed at first */
 	/* The upstream answers before it reaches for the destination: silence is its own. */
 	bool answers_first;
+	/* It has no answer: bytes may follow those of the handshake immediately. */
+	bool one_way;
 	/*
 	 * Makes one step. The driver calls it at once, and then for all that the upstream sends, in
 	 * pieces of any size: a step keeps in its state what it needs of them. A step does not log
@@ -104,16 +104,17 @@ enum handshake_progress {
 };
 
 /*
- * Moves the handshake on as far as that is possible without blocking. fd is connected. client_sent:
- * the client has sent bytes, which follow immediately.
+ * Moves the handshake on as far as that is possible without blocking. fd is connected.
+ * bytes_follow, of a handshake that is one_way: the caller sends more immediately, so the kernel
+ * may put both into one segment.
  */
-enum handshake_progress handshake_run(struct handshake *h, int fd, bool client_sent,
+enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_follow,
 				      int *ret_error);
 /* Returns the protocol's text for the last error, or an empty string. */
 const char *handshake_why(const struct handshake *h);
 /* True if the upstream has sent bytes in this handshake. */
 bool handshake_was_answered(const struct handshake *h);
-/* True if a part of an answer has come, and nothing was sent since. */
+/* True if a part of an answer, or all of it, has come, and nothing was sent since. */
 bool handshake_is_in_answer(const struct handshake *h);
 /* True if the upstream has accepted this host: it is at work for the destination. */
 bool handshake_was_accepted(const struct handshake *h);

@@ -274,7 +274,6 @@ static enum handshake_result proxy_header_step(void *state, const struct handsha
 	if (target->conn && conf->proxy_process && conf->proxy_header == PROXY_HEADER_V2)
 		cgroup_path = process_cgroup(target->conn->pid, target->conn->cgroup_id, path);
 	io->out_len = proxy_header_write(conf->proxy_header, target, cgroup_path, io->out);
-	io->more = true;
 	return HANDSHAKE_DONE;
 }
 
@@ -282,6 +281,7 @@ _Static_assert(HANDSHAKE_OUT_MAX >= PROXY_HEADER_MAX, "a header fits");
 
 const struct handshake_ops proxy_header_ops = {
 	.name = "PROXY header",
+	.one_way = true,
 	.state_size = 0,
 	.step = proxy_header_step,
 };

@@ -339,7 +339,7 @@ def test_first_segment(bed, version):
     """The header goes with the client's first bytes, which wait for the relay here. The kernel
     holds it back for 200 ms only, so a relay that is held up itself may need another try.
 
-    To see it fail: do not set handshake_io::more.
+    To see it fail: let bytes_follow() in attempt.c return false.
     """
     listener = bed.listen(SERVER, 8080)
     relay = use(bed, version)

@@ -70,7 +70,6 @@ static inline enum handshake_result announce(void *state, const struct handshake
 					     struct handshake_io *io)
 {
 	memcpy(io->out, "PROXY\n", io->out_len = 6);
-	io->more = true;
 	return HANDSHAKE_DONE;
 }
 
@@ -79,7 +78,9 @@ const struct handshake_ops socks5_ops = { .name = "fake", .answers_first = true,
 
 const struct handshake_ops http_connect_ops = { .name = "fake", .step = greet };
 
-const struct handshake_ops proxy_header_ops = { .name = "header", .step = announce };
+const struct handshake_ops proxy_header_ops = { .name = "header",
+						.one_way = true,
+						.step = announce };
 
 /* In place of the program's resolver: what it knows of any name. */
 static struct {

@@ -29,7 +29,6 @@ struct outcome {
 	size_t first_len; /* bytes that were sent before the server sent anything */
 	size_t out_len;	  /* bytes that were sent, in all steps */
 	uint8_t out[8 * HANDSHAKE_OUT_MAX];
-	bool more;
 	bool accepted; /* the upstream is at work */
 	size_t needs;  /* bytes of the server, with those that must still come */
 };
@@ -62,7 +61,6 @@ static inline void protocol_step(const struct handshake_ops *ops, void *state,
 	if (o->result == HANDSHAKE_DONE)
 		assert_true(o->needs <= o->taken);
 	o->error = io->error;
-	o->more = io->more;
 	o->accepted |= io->accepted;
 	snprintf(o->why, sizeof(o->why), "%s", io->why);
 	free(copy);
