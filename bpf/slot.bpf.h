@@ -72,19 +72,29 @@ static inline bool slot_is_wanted(__u32 conn_flags, __u32 listener_flags)
 }
 
 /*
- * Returns the time of the first SYN timer that fires at total_s or later, in seconds. The first
- * linear + 1 intervals are of a second (tcp_syn_linear_timeouts). Each later one is twice the one
- * before, up to SLOT_RTO_MAX_S.
+ * Returns the sum of the first n + 1 intervals between SYNs, in seconds: the first one is a second,
+ * and each later one twice the one before, up to SLOT_RTO_MAX_S.
+ */
+static inline __u32 slot_doubled_s(__u32 n)
+{
+	if (n <= SLOT_DOUBLINGS)
+		return (2U << n) - 1;
+	return (2U << SLOT_DOUBLINGS) - 1 + (n - SLOT_DOUBLINGS) * SLOT_RTO_MAX_S;
+}
+
+/*
+ * Returns the time of the first SYN timer that fires at total_s or later, in seconds. There are
+ * linear intervals of a second (tcp_syn_linear_timeouts) before those of slot_doubled_s().
  */
 static inline __u32 slot_timer_from_s(__u32 total_s, __u32 linear)
 {
-	const __u32 doubled_s = linear + (2U << SLOT_DOUBLINGS) - 1;
+	const __u32 doubled_s = linear + slot_doubled_s(SLOT_DOUBLINGS);
 	__u32 i, at_s;
 
 	if (total_s <= linear + 1)
 		return total_s;
 	for (i = 1; i <= SLOT_DOUBLINGS; i++) {
-		at_s = linear + (2U << i) - 1;
+		at_s = linear + slot_doubled_s(i);
 		if (at_s >= total_s)
 			return at_s;
 	}
@@ -93,60 +103,29 @@ static inline __u32 slot_timer_from_s(__u32 total_s, __u32 linear)
 }
 
 /*
- * Returns the milliseconds after which connect() fails with ETIMEDOUT if nobody answers. The kernel
- * computes a limit from TCP_SYNCNT as if there were no linear timeouts, and looks at it when a
- * timer fires.
- */
-static inline __u32 slot_timeout_ms(__u32 syncnt, __u32 linear)
-{
-	__u32 total_s;
-
-	if (syncnt > SLOT_SYNCNT_MAX)
-		syncnt = SLOT_SYNCNT_MAX;
-	if (syncnt <= SLOT_DOUBLINGS)
-		total_s = (2U << syncnt) - 1;
-	else
-		total_s = (2U << SLOT_DOUBLINGS) - 1 + (syncnt - SLOT_DOUBLINGS) * SLOT_RTO_MAX_S;
-	return slot_timer_from_s(total_s, linear) * 1000;
-}
-
-/*
- * Returns the milliseconds after which the kernel has sent TCP_SYNCNT SYNs more than those at
- * linear intervals. For a socket with TCP_USER_TIMEOUT that is the limit of TCP_SYNCNT.
- */
-static inline __u32 slot_count_ms(__u32 syncnt, __u32 linear)
-{
-	__u32 total_s = linear + 1;
-
-	if (syncnt > SLOT_SYNCNT_MAX)
-		syncnt = SLOT_SYNCNT_MAX;
-	if (syncnt <= SLOT_DOUBLINGS)
-		total_s += (2U << syncnt) - 2;
-	else
-		total_s += (2U << SLOT_DOUBLINGS) - 2 + (syncnt - SLOT_DOUBLINGS) * SLOT_RTO_MAX_S;
-	return total_s * 1000;
-}
-
-/*
- * Returns the milliseconds after which connect() fails, of a socket with TCP_USER_TIMEOUT user_ms,
- * or 0. The kernel looks at that option when a timer fires, and the first one does after a second.
+ * Returns the milliseconds after which connect() fails with ETIMEDOUT if nobody answers, of a
+ * socket with TCP_SYNCNT syncnt, and TCP_USER_TIMEOUT user_ms or 0. The kernel looks at both when a
+ * timer fires, and the first one does after a second.
+ *
+ * Without TCP_USER_TIMEOUT the kernel computes a limit from TCP_SYNCNT, as if there were no linear
+ * intervals. With it, the kernel counts, and the SYNs at linear intervals come in addition.
  */
 static inline __u32 slot_limit_ms(__u32 syncnt, __u32 linear, __u32 user_ms)
 {
-	__u32 count_ms;
+	const __u32 doubled_s = slot_doubled_s(syncnt > SLOT_SYNCNT_MAX ? SLOT_SYNCNT_MAX : syncnt);
+	const __u32 count_ms = (linear + doubled_s) * 1000;
 
 	if (user_ms == 0)
-		return slot_timeout_ms(syncnt, linear);
-	count_ms = slot_count_ms(syncnt, linear);
+		return slot_timer_from_s(doubled_s, linear) * 1000;
 	if (user_ms > count_ms)
 		return count_ms;
 	return user_ms < 1000 ? 1000 : user_ms;
 }
 
 /*
- * Returns the milliseconds after which connect() fails if nobody answers: limit_ms, or less, when
- * the relay has given up for sure. Its dial had begun after dialled_ms, 0 = it has not yet, and
- * takes dial_ms at most, 0 = unknown.
+ * Returns the milliseconds after which connect() fails if nobody answers: limit_ms, or less if the
+ * relay's dial has ended before that. dialled_ms: when the dial began, 0 = not yet. dial_ms: how
+ * long it takes at most, 0 = unknown.
  */
 static inline __u32 slot_dial_limit_ms(__u32 limit_ms, __u32 dialled_ms, __u32 dial_ms)
 {

@@ -226,7 +226,7 @@ def test_black_hole(bed, linear):
     TCP_USER_TIMEOUT makes it longer: then the kernel counts SYNs, and no time.
 
     To see it fail: do not set TCP_USER_TIMEOUT in timer_limit(), or leave out
-    tcp_syn_linear_timeouts there, or take slot_timeout_ms() for count_ms in slot_limit_ms().
+    tcp_syn_linear_timeouts there, or take slot_timer_from_s() for count_ms in slot_limit_ms().
     """
     with bed.setting("ipv4/tcp_syn_linear_timeouts", linear):
         spans = lives(bed, BLACKHOLE, {SYNCNT: 1}, *([] if linear else [{SYNCNT: 2}]),

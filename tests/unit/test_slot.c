@@ -132,16 +132,16 @@ static void test_timeout(void **state)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
-		assert_int_equal(slot_timeout_ms(rows[i].syncnt, rows[i].linear),
+		assert_int_equal(slot_limit_ms(rows[i].syncnt, rows[i].linear, 0),
 				 rows[i].seconds * 1000);
 		assert_int_equal(model_s(rows[i].syncnt, rows[i].linear), rows[i].seconds);
 	}
 	for (syncnt = 1; syncnt <= SLOT_SYNCNT_MAX; syncnt++) {
 		for (linear = 0; linear <= SLOT_SYNCNT_MAX; linear++)
-			assert_int_equal(slot_timeout_ms(syncnt, linear),
+			assert_int_equal(slot_limit_ms(syncnt, linear, 0),
 					 model_s(syncnt, linear) * 1000);
 	}
-	assert_int_equal(slot_timeout_ms(1000, 0), slot_timeout_ms(SLOT_SYNCNT_MAX, 0));
+	assert_int_equal(slot_limit_ms(1000, 0, 0), slot_limit_ms(SLOT_SYNCNT_MAX, 0, 0));
 }
 
 /* To see it fail: return user_ms if it is the shorter one. */
@@ -167,7 +167,9 @@ static void test_limit_of_the_dial(void **state)
 	assert_int_equal(slot_dial_limit_ms(127000, UINT32_MAX, 1), 127000);
 }
 
-/* With TCP_USER_TIMEOUT the kernel counts SYNs. To see it fail: take the time of slot_timeout_ms().
+/*
+ * With TCP_USER_TIMEOUT the kernel counts SYNs. To see it fail: take slot_timer_from_s() for
+ * count_ms.
  */
 static void test_user_timeout_with_linear_timers(void **state)
 {
