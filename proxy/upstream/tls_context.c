@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "tls_bio.h"
@@ -35,12 +34,9 @@ struct tls_context {
 	pthread_mutex_t lock;
 	SSL_SESSION *session; /* under lock: of the last connection, or NULL */
 	time_t session_time;
-	/* What the trusted certificates are from, and its state before it was read: a change
-	 * meanwhile is found later. */
-	char *ca;		 /* file, or NULL */
+	char *ca; /* file of trusted certificates, or NULL: no certificate is verified */
 	const char *directories; /* of the system, or NULL */
-	struct stat ca_stat;
-	uint64_t directories_state;
+	uint64_t trust_state;	 /* of both, before they were read: a later change is found */
 };
 
 const char *tls_context_reason(void)
@@ -98,23 +94,29 @@ static SSL_SESSION *session_of(struct tls_context *context)
 	return session;
 }
 
+static uint64_t trust_state(const struct tls_context *context)
+{
+	uint64_t state = trust_mix_state(TRUST_STATE_FIRST, context->ca);
+
+	if (context->directories)
+		state = trust_directory_state(state, context->directories);
+	return state;
+}
+
 /* Sets the certificates to trust. */
 static int set_trust(struct tls_context *context, const char *ca, char why[TLS_WHY_LEN])
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(context->ctx);
-	int r;
+	const bool of_system = !ca || !*ca;
 
-	if (ca && *ca) {
-		r = trust_load(store, ca, &context->ca_stat, why, TLS_WHY_LEN);
-	} else {
+	context->ca = strdup(of_system ? trust_system_file() : ca);
+	if (!context->ca)
+		return context_failed(why, "OpenSSL", -ENOMEM);
+	if (of_system)
 		context->directories = trust_system_directories();
-		context->directories_state = trust_directory_state(context->directories);
-		r = trust_load_system(store, &ca, &context->ca_stat, why, TLS_WHY_LEN);
-	}
-	if (r < 0 || !ca)
-		return r;
-	context->ca = strdup(ca);
-	return context->ca ? 0 : context_failed(why, "OpenSSL", -ENOMEM);
+	context->trust_state = trust_state(context);
+	return of_system ? trust_load_system(store, why, TLS_WHY_LEN)
+			 : trust_load(store, ca, why, TLS_WHY_LEN);
 }
 
 static int set_verification(struct tls_context *context, const struct tls_settings *settings,
@@ -203,21 +205,7 @@ void tls_context_unref(struct tls_context *context)
 
 bool tls_context_is_stale(const struct tls_context *context)
 {
-	const struct stat *then = &context->ca_stat;
-	struct stat now;
-
-	if (context->directories &&
-	    trust_directory_state(context->directories) != context->directories_state)
-		return true;
-	if (!context->ca)
-		return false;
-	/* Reading it again then says what is wrong with it. */
-	if (stat(context->ca, &now) < 0)
-		return true;
-	/* The time of the status: chmod(2) counts too, because it may have become unreadable. */
-	return now.st_ino != then->st_ino || now.st_dev != then->st_dev ||
-	       now.st_size != then->st_size || now.st_ctim.tv_sec != then->st_ctim.tv_sec ||
-	       now.st_ctim.tv_nsec != then->st_ctim.tv_nsec;
+	return context->ca && trust_state(context) != context->trust_state;
 }
 
 SSL *tls_context_connect(struct tls_context *context, struct tls_socket *socket)

@@ -10,49 +10,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "read_all.h"
 #include "util.h"
 
 /* Opens the file and checks its kind and size. Returns a descriptor, or -errno with *ret_text. */
-static int open_file(const char *path, struct stat *ret_stat, const char **ret_text)
+static int open_file(const char *path, size_t *ret_size, const char **ret_text)
 {
 	/* O_NONBLOCK: open() of a pipe without a writer must not block. */
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
 	int r;
 
-	if (fd < 0 || fstat(fd, ret_stat) < 0) {
+	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = -errno;
 		/* open(2) fails with ENXIO for a socket. */
 		*ret_text = r == -ENXIO ? "it is not a regular file" : strerror(-r);
 		return r;
 	}
-	if (!S_ISREG(ret_stat->st_mode)) {
+	if (!S_ISREG(st.st_mode)) {
 		*ret_text = "it is not a regular file";
 		return -EINVAL;
 	}
-	if (ret_stat->st_size > TRUST_FILE_MAX) {
+	if (st.st_size > TRUST_FILE_MAX) {
 		*ret_text = "it is larger than 512 KiB";
 		return -EFBIG;
 	}
+	*ret_size = (size_t)st.st_size;
 	return TAKE_FD(fd);
 }
 
 /* Reads the file into memory that the caller frees. Returns its length, or -errno with *ret_text.
  */
-static ssize_t read_file(const char *path, char **ret_bytes, struct stat *ret_stat,
-			 const char **ret_text)
+static ssize_t read_file(const char *path, char **ret_bytes, const char **ret_text)
 {
-	_cleanup_close_ int fd = open_file(path, ret_stat, ret_text);
+	size_t size = 0;
+	_cleanup_close_ int fd = open_file(path, &size, ret_text);
 	char *bytes;
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	bytes = malloc((size_t)ret_stat->st_size + 1);
-	n = bytes ? read_all(fd, bytes, (size_t)ret_stat->st_size + 1) : -ENOMEM;
-	if (n > ret_stat->st_size) {
+	bytes = malloc(size + 1);
+	n = bytes ? read_all(fd, bytes, size + 1) : -ENOMEM;
+	if (n > (ssize_t)size) {
 		*ret_text = "it grew while it was read";
 		n = -EAGAIN;
 	} else if (n < 0) {
@@ -92,15 +95,31 @@ static int add_all(X509_STORE *store, const char *bytes, size_t len)
 	return n;
 }
 
-int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char *why,
-	       size_t why_len)
+/* FNV-1a, by numbers instead of bytes. */
+static uint64_t mix(uint64_t state, uint64_t n)
+{
+	return (state ^ n) * 0x100000001b3;
+}
+
+uint64_t trust_mix_state(uint64_t state, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		memset(&st, 0, sizeof(st));
+	state = mix(mix(mix(state, st.st_dev), st.st_ino), (uint64_t)st.st_size);
+	/* st_ctim changes with the mode too: a file may have become unreadable. */
+	return mix(mix(state, (uint64_t)st.st_ctim.tv_sec), (uint64_t)st.st_ctim.tv_nsec);
+}
+
+int trust_load(X509_STORE *store, const char *path, char *why, size_t why_len)
 {
 	const char *text = NULL;
 	char *bytes = NULL;
 	ssize_t len;
 	int n;
 
-	len = read_file(path, &bytes, ret_stat, &text);
+	len = read_file(path, &bytes, &text);
 	if (len < 0) {
 		snprintf(why, why_len, "cannot read '%s': %s", path, text);
 		return (int)len;

@@ -9,7 +9,7 @@
 
 #include <openssl/x509_vfy.h>
 #include <stddef.h>
-#include <sys/stat.h>
+#include <stdint.h>
 
 /*
  * The time to add a certificate grows with the number of those before it: Debian's bundle (220 KB,
@@ -18,11 +18,17 @@
 #define TRUST_FILE_MAX (512 << 10)
 
 /*
- * Adds the certificates and revocation lists (PEM) of a file to the store, and sets *ret_stat to
- * the state of the file before it was read. Returns 0, or -errno with a text of at most why_len
- * bytes in why. The file must have at least one certificate.
+ * Adds the certificates and revocation lists (PEM) of a file to the store. Returns 0, or -errno
+ * with a text of at most why_len bytes in why. The file must have at least one certificate.
  */
-int trust_load(X509_STORE *store, const char *path, struct stat *ret_stat, char *why,
-	       size_t why_len);
+int trust_load(X509_STORE *store, const char *path, char *why, size_t why_len);
+
+/* The state of no files. */
+#define TRUST_STATE_FIRST 0xcbf29ce484222325
+/*
+ * Returns a number for the state of several files; state is that of those before. It differs after
+ * this file or directory was made, changed, replaced or removed, or got another mode.
+ */
+uint64_t trust_mix_state(uint64_t state, const char *path);
 
 #endif

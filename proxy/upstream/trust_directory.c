@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "trust.h"
 #include "util.h"
@@ -27,14 +26,13 @@ static X509_LOOKUP_METHOD *method; /* of all stores, never freed */
 static void load_hash(X509_STORE *store, const char *directory, size_t len, unsigned long hash)
 {
 	char path[PATH_MAX], why[128];
-	struct stat st;
 	int i, r = 0;
 
 	for (i = 0; i < SAME_NAME_MAX && r != -ENOENT; i++) {
 		if (snprintf(path, sizeof(path), "%.*s/%08lx.%d", (int)len, directory, hash, i) >=
 		    (int)sizeof(path))
 			return;
-		r = trust_load(store, path, &st, why, sizeof(why));
+		r = trust_load(store, path, why, sizeof(why));
 	}
 }
 
@@ -94,28 +92,16 @@ static void make_method(void)
 	X509_LOOKUP_meth_set_free(method, free_directories);
 }
 
-/* FNV-1a, by numbers instead of bytes. */
-static uint64_t mix(uint64_t state, uint64_t n)
+uint64_t trust_directory_state(uint64_t state, const char *directories)
 {
-	return (state ^ n) * 0x100000001b3;
-}
-
-uint64_t trust_directory_state(const char *directories)
-{
-	uint64_t state = 0xcbf29ce484222325;
 	char path[PATH_MAX];
-	struct stat st;
 	size_t len;
 
 	for (; *directories; directories += len + (directories[len] == ':')) {
 		len = strcspn(directories, ":");
-		if (!len || snprintf(path, sizeof(path), "%.*s", (int)len, directories) >=
-				    (int)sizeof(path))
-			continue;
-		if (stat(path, &st) < 0)
-			memset(&st, 0, sizeof(st));
-		state = mix(mix(state, st.st_dev), st.st_ino);
-		state = mix(mix(state, (uint64_t)st.st_ctim.tv_sec), (uint64_t)st.st_ctim.tv_nsec);
+		if (len &&
+		    snprintf(path, sizeof(path), "%.*s", (int)len, directories) < (int)sizeof(path))
+			state = trust_mix_state(state, path);
 	}
 	return state;
 }

@@ -14,9 +14,9 @@
 /* Lets the store search the directories, a list separated by colons. Returns 0 or -ENOMEM. */
 int trust_directory_add(X509_STORE *store, const char *directories);
 /*
- * Returns a number for the state of the directories: another one after a file was added to one of
- * them, removed or replaced there. What is written into a file in place does not change it.
+ * trust_mix_state() of each directory of such a list. The state of a directory changes when a file
+ * is added, removed or replaced there, but not when a file is written to in place.
  */
-uint64_t trust_directory_state(const char *directories);
+uint64_t trust_directory_state(uint64_t state, const char *directories);
 
 #endif

@@ -4,12 +4,19 @@
 
 #include <errno.h>
 #include <openssl/x509.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trust.h"
 #include "trust_directory.h"
+
+/* Like OpenSSL, ignores the variables if the program has more privileges than its user. */
+static const char *named_file(void)
+{
+	return secure_getenv(X509_get_default_cert_file_env());
+}
 
 const char *trust_system_directories(void)
 {
@@ -18,16 +25,19 @@ const char *trust_system_directories(void)
 	return named ? named : X509_get_default_cert_dir();
 }
 
-int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
-		      size_t why_len)
+const char *trust_system_file(void)
 {
-	const char *variable = X509_get_default_cert_file_env();
-	/* Like OpenSSL, ignores the variables if the program has more privileges than its user. */
-	const char *named = secure_getenv(variable);
-	const char *path = named ? named : X509_get_default_cert_file();
+	const char *named = named_file();
+
+	return named ? named : X509_get_default_cert_file();
+}
+
+int trust_load_system(X509_STORE *store, char *why, size_t why_len)
+{
+	const bool named = named_file();
+	const char *path = trust_system_file();
 	int n, r;
 
-	*ret_path = NULL;
 	r = trust_directory_add(store, trust_system_directories());
 	if (r < 0) {
 		snprintf(why, why_len, "%s", strerror(-r));
@@ -35,11 +45,8 @@ int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret
 	}
 	if (!*path)
 		return 0;
-	n = snprintf(why, why_len, "%s: ", named ? variable : "the system's certificates");
-	r = trust_load(store, path, ret_stat, why + n, why_len - (size_t)n);
-	if (r == -ENOENT && !named)
-		return 0;
-	if (r == 0)
-		*ret_path = path;
-	return r;
+	n = snprintf(why, why_len, "%s: ",
+		     named ? X509_get_default_cert_file_env() : "the system's certificates");
+	r = trust_load(store, path, why + n, why_len - (size_t)n);
+	return r == -ENOENT && !named ? 0 : r;
 }

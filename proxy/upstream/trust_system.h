@@ -8,17 +8,15 @@
 
 #include <openssl/x509_vfy.h>
 #include <stddef.h>
-#include <sys/stat.h>
 
 /*
  * Adds what OpenSSL trusts by default, but opens only regular files, as trust_load() does: the file
  * of SSL_CERT_FILE, or else the built-in one, which may be missing; and the directories of
- * SSL_CERT_DIR, or else the built-in ones, which are searched later. Sets *ret_path to the file, or
- * to NULL without one; it is valid as long as the environment. Otherwise like trust_load().
+ * SSL_CERT_DIR, or else the built-in ones, which are searched later. Otherwise like trust_load().
  */
-int trust_load_system(X509_STORE *store, const char **ret_path, struct stat *ret_stat, char *why,
-		      size_t why_len);
-/* Returns the directories, a list separated by colons. It is valid as long as the environment. */
+int trust_load_system(X509_STORE *store, char *why, size_t why_len);
+/* Return the path of that file, and the list of directories. Valid as long as the environment. */
+const char *trust_system_file(void);
 const char *trust_system_directories(void);
 
 #endif

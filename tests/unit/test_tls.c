@@ -461,8 +461,8 @@ static void let_time_pass(const char *path)
 
 /*
  * A context knows that its file was replaced, may not be read by others any more, or is gone:
- * reading it again is what finds that out. To see it fail: let tls_context_is_stale() compare
- * st_mtim, or return false after stat().
+ * reading it again is what finds that out. To see it fail: let trust_mix_state() take st_mtim, or
+ * let tls_context_is_stale() return false if the file is gone.
  */
 static void test_stale(void **state)
 {
