@@ -84,7 +84,7 @@ struct client {
 	__u32 syncnt;	/* TCP_SYNCNT and TCP_USER_TIMEOUT to be restored */
 	__u32 user_ms;
 	__u32 limit_ms; /* TCP_USER_TIMEOUT until then */
-	/* Of the relay: when its dial had begun, in milliseconds from connect(); 0 = not yet. */
+	/* When the relay's dial was seen to have begun, in ms since connect(); 0 = not yet. */
 	__u32 dialled_ms;
 	struct tproxy_conn conn;
 };

@@ -247,8 +247,9 @@ static __always_inline const struct tproxy_ring *pending_owner(const struct clie
 }
 
 /*
- * True if the relay has read the event, and so has begun to dial. A relay that has no room leaves
- * events in the ring. False also while only events of others are left there.
+ * True if the relay has read the event of this client, and so has begun to dial: the ring is empty.
+ * A relay that has no room leaves events there. Whose they are cannot be seen, so this is false too
+ * while only events of other clients are left.
  */
 static __always_inline bool pending_is_dialled(const struct client *client)
 {

@@ -158,8 +158,8 @@ static __always_inline enum pick pick_by_slot(struct tproxy_pending *slot, __u32
 /*
  * The SYN of a connection that has, or had, a slot. It gets the pair with which the slot was
  * claimed: listeners of several relays may share a port. The kernel refuses a socket of another
- * port. If that pair is closed, the relay that has replaced its owner accepts. If it is to be
- * accepted and the real listener is not there yet, the sink swallows this SYN.
+ * port. If that pair is closed, the relay that has replaced its owner accepts. If the connection is
+ * to be accepted and the real listener is not there yet, the sink swallows this SYN.
  */
 static __always_inline int pick_waiting(struct sk_reuseport_md *ctx, const struct tproxy_conn *conn,
 					const struct tproxy_listener *listener,
@@ -194,8 +194,8 @@ static __always_inline int pick_run(struct sk_reuseport_md *ctx)
 	const __u64 *found;
 
 	/*
-	 * It closes just now, and is the first one of the port that the kernel has found. It takes
-	 * any other one there, of the relay that follows.
+	 * This listener is being closed, and the kernel still finds it first. With SK_PASS the
+	 * kernel takes any other listener of the port: that of the relay which replaces this one.
 	 */
 	if (!listener)
 		return SK_PASS;

@@ -23,7 +23,7 @@
 #define SLOT_SYNCNT_MAX 127
 /* The part of the kernel's first timer, one second, after which the first SYN is sent again. */
 #define SLOT_TIMER_PART 64
-/* How late a relay may notice that its dial has taken too long. */
+/* How late a relay may be in noticing that its dial has taken too long. */
 #define SLOT_DIAL_LATE_MS 500
 
 /* Returns the index of the slot that is tried as number probe, from 0, for a socket. */

@@ -60,9 +60,9 @@ static __always_inline bool strays(const struct tcp_sock *tp)
 }
 
 /*
- * Returns the listener that connect found. If it is closed, another one at this address serves as
- * well, and is the client's from then on: a relay is replaced at the same port, and the SYN reaches
- * either one. NULL if there is none, or if sockops has not seen the listener at listen().
+ * Returns the client's listener, or NULL if map_listeners has none for it. If the one that connect
+ * found is closed, or if sockops had not seen that yet, the newest at this address takes its place:
+ * where a relay is replaced at the same port, the SYN reaches any of them.
  */
 static __always_inline const struct tproxy_listener *client_listener(struct client *client)
 {
@@ -88,8 +88,8 @@ static __always_inline const struct tproxy_listener *client_listener(struct clie
 }
 
 /*
- * True if nobody listens any more who could serve this client. Only for a listener that sockops saw
- * at listen(); false for any other.
+ * True if no listener is left that could serve this client. False also if sockops has not seen the
+ * client's listener at listen(): nothing tells then whether it is alive.
  */
 static __always_inline bool listener_is_gone(struct client *client)
 {

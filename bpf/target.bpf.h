@@ -28,10 +28,10 @@ struct target {
 
 /*
  * True if the listener at this address carries the mark and is visible to sockops. A process that
- * binds the same port cannot forge the mark, and the mark ends with the socket. The kernel finds a
- * listener a moment before sockops sees it. That shows where a relay is replaced at the same port,
- * so one of a pair is not asked: its relay registers only what sockops sees. *ret_listener is the
- * listener's key in map_listeners, 0 = unknown.
+ * binds the same port cannot forge the mark, and the mark ends with the socket. One of a pair needs
+ * the mark only: where a relay is replaced at the same port, the kernel finds the new listener a
+ * moment before sockops sees it, and the relay registers only a pair that sockops sees.
+ * *ret_listener is the listener's key in map_listeners, 0 = unknown.
  */
 static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 					    const struct tproxy_endpoint *ep, __u64 *ret_listener)

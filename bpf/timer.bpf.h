@@ -5,9 +5,9 @@
  * The relay cannot tell the client of a failure: only an answer to a SYN does. So the first SYN is
  * sent again after 1/64 of a second, and then at intervals that double, as usual. TCP_SYNCNT would
  * end connect() too early then. It is set to its maximum, and TCP_USER_TIMEOUT to the time that
- * the kernel would have taken, or to the time when the relay's dial has ended, if that is sooner:
- * the kernel shortens the interval to it. Both options get back their values when connect() has
- * succeeded or failed. Values that the program itself sets in between are kept.
+ * the kernel would have taken, or that after which the relay's dial has ended for sure, if this is
+ * sooner: the kernel shortens the last interval to fit. Both options get back their values when
+ * connect() has succeeded or failed. Values that the program itself sets in between are kept.
  */
 #ifndef TPROXY_TIMER_BPF_H
 #define TPROXY_TIMER_BPF_H
@@ -33,8 +33,8 @@ static __always_inline __u32 timer_linear(const struct tcp_sock *tp)
 }
 
 /*
- * Sets TCP_USER_TIMEOUT to the time that is left to a socket with that option user_ms. dial_ms: as
- * in struct tproxy_ring.
+ * Sets TCP_USER_TIMEOUT to the time that connect() may take. user_ms: the program's own value of
+ * that option, or 0. dial_ms: as in struct tproxy_ring.
  */
 static __always_inline void timer_limit(struct bpf_sock_ops *ctx, struct client *client,
 					const struct tcp_sock *tp, __u32 user_ms, __u32 dial_ms)
@@ -78,8 +78,8 @@ static __always_inline void timer_reply(struct bpf_sock_ops *ctx, struct bpf_soc
 }
 
 /*
- * RTO_CB: the program may have set TCP_USER_TIMEOUT meanwhile, and the relay may have begun to
- * dial, or have another limit.
+ * RTO_CB: computes the limit again, because the program may have set TCP_USER_TIMEOUT, and the
+ * relay may have begun to dial or have been given another limit.
  */
 static __always_inline void timer_renew(struct bpf_sock_ops *ctx, struct client *client,
 					const struct tcp_sock *tp, __u32 dial_ms)

@@ -264,8 +264,8 @@ struct tproxy_whoami {
  * the socket's end. Written by sockops, from the mark. Read by sockops, which checks before each
  * SYN that the listener found by connect still exists, and by pick.
  *
- * map_newest: address and port of marked listeners -> the cookie of the one that began last. A
- * relay that replaces another one at the same port listens there beside it. Kernel half only.
+ * map_newest: address and port of marked listeners -> the cookie of the one that began last. There
+ * are several while a relay replaces another one at the same port. Kernel half only.
  *
  * map_shares, an array: number of connections in map_socks, by the hash of a user, a cgroup or a
  * slice. Each is limited to a part of map_socks. Kernel half only.

@@ -69,8 +69,8 @@ struct tproxy_ring {
 	__u64 owner;	/* random number that a relay shares with its successors; 0 = nobody */
 	__u64 alive_ns; /* CLOCK_MONOTONIC of the owner's last heartbeat */
 	/*
-	 * How long a dial of the owner may take, 0 = unknown, or without limit. Then, or when the
-	 * owner has said so before, connect() fails with ETIMEDOUT.
+	 * How long a dial of the owner may take, 0 = unknown, or without limit. connect() fails
+	 * with ETIMEDOUT when that time is over, if the owner has not answered before.
 	 */
 	__u32 dial_ms;
 	__u32 reserved;

@@ -87,7 +87,7 @@ static bool take(struct pending_maps *maps, uint32_t index)
 	     !__atomic_compare_exchange_n(&owner->owner, &before, maps->owner, /* weak= */ false,
 					  __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)))
 		return false;
-	/* Until the first heartbeat the limit of the owner before us does not count. */
+	/* The limit of the previous owner must not count until our first heartbeat. */
 	__atomic_store_n(&owner->dial_ms, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&owner->alive_ns, now_ns, __ATOMIC_RELEASE);
 	return true;

@@ -218,8 +218,8 @@ void join_begin(struct join *join)
 		return;
 	}
 	/*
-	 * Another socket may have the client's port by now: do not connect to it. A socket that
-	 * takes the port after this look is joined, and reset. So the look comes last.
+	 * Another socket may have the client's port by now: do not connect to it. This check comes
+	 * last, because a socket that takes the port after it is joined, and reset.
 	 */
 	if (join_client_is_gone(join)) {
 		finish(join, JOIN_GONE);

@@ -171,15 +171,15 @@ static void dial_failed(struct session *s, const struct dial_result *result)
 }
 
 /*
- * The server's socket as the dial leaves it: with an event, or NULL, by which it is polled, and
- * perhaps with TCP_QUICKACK off. If bytes are relayed next, the server's half takes the place of
- * the event first, and the acknowledgement goes with them.
+ * Takes the server's socket over from the dial, with what the dial has left there. If bytes are
+ * relayed next, the server's half waits for the socket before the dial's event is deleted, so that
+ * epoll keeps the socket, and TCP_QUICKACK stays off until the first bytes carry the ACK.
  */
 static void take_socket(struct session *s, const struct dial_result *result)
 {
 	const bool relays = !s->detour->join && !s->detour->naming;
 
-	/* Without memory session_start_relaying() fails. */
+	/* Without memory it fails again in session_start_relaying(), which ends the session. */
 	if (result->event && relays)
 		half_wait_read(&s->s2c);
 	if (result->event)

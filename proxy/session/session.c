@@ -356,15 +356,13 @@ void session_take_bridge(struct session *s, struct tls_bridge *bridge)
 
 void session_start_relaying(struct session *s, uint64_t now_ms, bool has_sent)
 {
-	const bool acks_late = s->acks_late;
-
 	s->phase = SESSION_RELAYING;
 	set_timeout(s, &s->env->idle, now_ms);
 	histogram_add(s->env->stats.times, HISTOGRAM_CONNECT, now_ms - s->started_ms);
 	/* Read at once rather than wait for an event. */
 	if (has_sent && !run(&s->c2s))
 		return;
-	if (acks_late)
+	if (s->acks_late)
 		sock_set_quickack(session_upstream_fd(s), true);
 	s->acks_late = false;
 	if ((!has_sent && half_wait_read(&s->c2s) < 0) || half_wait_read(&s->s2c) < 0)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See checks.h. A check is an attempt (attempt.c) at the server of the upstream without the
- * protocol of a proxy, which would need a destination: as if its type were `tcp`. So it ends after
- * the PROXY header and TLS. It has the interval's time: if it still runs at the next tick, it has
- * failed. If the upstream has more addresses, the next one is tried then, and the upstream has
- * failed when the last one has. The first checks of a set are spread over their intervals.
+ * See checks.h. A check is an attempt (attempt.c) as if the type of the upstream were `tcp`: the
+ * protocol of a proxy would need a destination. So it ends after the PROXY header and TLS. A check
+ * that still runs at the next tick, an interval later, has failed. If the upstream has more
+ * addresses, the next one is tried then, and the upstream has failed when the last one has. The
+ * first checks of a set are spread over their intervals.
  */
 #include "checks.h"
 
@@ -24,7 +24,7 @@
 
 struct check {
 	struct upstream *upstream;
-	/* What the attempts reach: borrows from the upstream, and has no health of its own. */
+	/* For the attempts: conf, but of type tcp, and tls, borrowed from the upstream. */
 	struct upstream server;
 	struct attempt attempt;
 	struct event tick;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Active checks: for each upstream with `check-interval`, a connection each so often, with a PROXY
- * header and TLS if the upstream has them, that is closed then. The result counts for its health as
- * that of a dial does, without the time. So an upstream is found down before a client meets it, and
- * up again without a client's trial. All functions run in the thread of the event base.
+ * Active checks: a connection to each upstream with `check-interval`, once in each interval, with a
+ * PROXY header and TLS if the upstream has them. Then it is closed. The result counts for the
+ * health of the upstream as that of a dial does, without the time. So an upstream is found down
+ * before a client meets it, and up again without a client's trial. All functions run in the thread
+ * of the event base.
  */
 #ifndef TPROXY_CHECKS_H
 #define TPROXY_CHECKS_H

@@ -82,7 +82,10 @@ enum health_permit {
 	HEALTH_IS_TRIAL, /* allowed, and the only one until it ends */
 };
 
-/* Asks whether a dial may begin. A trial ends with one of the three functions after this. */
+/*
+ * Asks whether a dial may begin. Each that may is reported to health_succeeded(), health_failed()
+ * or health_given_up() at its end.
+ */
 enum health_permit health_begin(struct health *h, uint64_t now_ms);
 /* True if health_begin() would allow a dial. Changes nothing. */
 bool health_would_begin(const struct health *h, uint64_t now_ms);

@@ -314,7 +314,7 @@ static enum handshake_result end_of_line(struct http_connect *http, struct hands
 static enum handshake_result next_byte(struct http_connect *http, char byte,
 				       struct handshake_io *io)
 {
-	/* Bytes of another protocol may have no newline, so their end would be waited for. */
+	/* At once, because another protocol may send no newline: the line would not end. */
 	if (!http->status && http->line_len < strlen(VERSION) && byte != VERSION[http->line_len])
 		return protocol_break(io, EPROTO, "not an HTTP proxy");
 	if (byte == '\n')

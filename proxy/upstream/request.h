@@ -23,8 +23,8 @@ struct dial_result {
 	struct upstream *upstream; /* that won, or failed last; NULL: none was dialled */
 	struct tls_bridge *bridge; /* owned by the callback; NULL: no TLS */
 	/*
-	 * Waits for fd to be readable; NULL: none. The callback deletes it, once an event of its
-	 * own waits for the same: libevent then makes no system call for either.
+	 * An event that waits until fd is readable, or NULL. The callback deletes it, best after it
+	 * has added an event of its own for the same: libevent then makes no system call.
 	 */
 	struct event *event;
 	bool is_tcp;	 /* fd is a TCP socket; otherwise a UNIX one */

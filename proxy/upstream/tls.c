@@ -165,10 +165,7 @@ static bool has_come(const struct tls_bridge *b, enum tls_need need, evutil_sock
 	}
 }
 
-/*
- * Waits for what the flows need. A flow whose turn has ended waits for its source: if there is
- * more, that is reported again. The exception is a piece that is kept.
- */
+/* Waits for what the flows need. */
 static void set_waits(struct tls_bridge *b)
 {
 	const enum tls_need up = b->up_needs, down = b->down_needs;
@@ -209,7 +206,10 @@ static bool shake_hands(struct tls_bridge *b)
 	}
 }
 
-/* Moves both flows on, as far as they do not wait for something else than what has come. */
+/*
+ * Moves on those flows that need what has come. A flow whose turn has ended waits for its source,
+ * which reports again what is left, or for its sink if it has kept a piece.
+ */
 static void move(struct tls_bridge *b, evutil_socket_t fd, short what)
 {
 	enum tls_need up = b->up_needs, down = b->down_needs;

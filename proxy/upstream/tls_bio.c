@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 
 /*
- * 32 records: twice as many as a turn of a flow passes on, and half a millisecond of messages that
- * OpenSSL handles by itself.
+ * 32 records: four times as many as a turn of a flow passes on, and half a millisecond of messages
+ * that OpenSSL handles by itself.
  */
 #define READS_MAX 64
 
@@ -35,8 +35,7 @@ static int read_some(BIO *bio, char *buf, int len)
 	n = recv(s->fd, buf, (size_t)len, 0);
 	if (n < 0 && would_block())
 		BIO_set_retry_read(bio);
-	/* Asked by BIO_CTRL_EOF: an end without close_notify is an error of its own to OpenSSL 3.
-	 */
+	/* For BIO_CTRL_EOF: OpenSSL 3 has an error of its own for an end without close_notify. */
 	if (n == 0)
 		BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
 	return (int)n;

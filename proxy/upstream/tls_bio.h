@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How OpenSSL reads and writes the socket of a bridge, in place of its own socket BIO: a turn has a
- * limit of reads. OpenSSL handles all messages that are there before it returns, and a peer may
- * send tickets and key updates without end. When the limit is reached, this socket seems to be
- * empty, and OpenSSL returns: other connections get their turn.
+ * How OpenSSL reads and writes the socket of a bridge. This replaces OpenSSL's own BIO for sockets,
+ * because a turn must have a limit of reads: OpenSSL handles all messages that are there before it
+ * returns, and a peer may send tickets and key updates without end. At the limit the socket seems
+ * to be empty, and OpenSSL returns: other connections get their turn.
  */
 #ifndef TPROXY_TLS_BIO_H
 #define TPROXY_TLS_BIO_H
