@@ -75,14 +75,19 @@ static enum verdict conn_send_end(struct conn *c)
 	return c->end_sent == sizeof(c->end) ? CONN_CLOSE : CONN_KEEP;
 }
 
+static void conn_watch(struct conn *c, struct worker *w, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = c };
+
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
+		die("epoll_ctl");
+}
+
 /* The client has sent its FIN in a bulk transfer: from now on only writability matters. */
 static enum verdict conn_end(struct conn *c, struct worker *w)
 {
-	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = c };
-
 	c->ending = true;
-	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
-		die("epoll_ctl");
+	conn_watch(c, w, EPOLLOUT);
 	return CONN_KEEP;
 }
 
@@ -100,15 +105,6 @@ static void conn_sink(struct conn *c, const unsigned char *bytes, size_t size)
 	if (!pattern_matches(bytes, size, c->end.bytes))
 		c->end.intact = 0;
 	c->end.bytes += size;
-}
-
-/* Watches for writability too, or no longer. */
-static void conn_watch(struct conn *c, struct worker *w, bool writable)
-{
-	struct epoll_event event = { .events = EPOLLIN | (writable ? EPOLLOUT : 0), .data.ptr = c };
-
-	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, c->fd, &event) < 0)
-		die("epoll_ctl");
 }
 
 /* Takes bytes of a request: first its header, in whatever parts. The answer follows the last. */
@@ -131,23 +127,27 @@ static enum verdict conn_take_piece(struct conn *c, struct worker *w, const unsi
 	c->taken += size;
 	c->piece.up -= size;
 	if (c->piece.up == 0)
-		conn_watch(c, w, /* writable= */ true);
+		conn_watch(c, w, EPOLLIN | EPOLLOUT);
 	return CONN_KEEP;
 }
 
-static enum verdict conn_send_piece(struct conn *c, struct worker *w)
+/* Sends more of the pattern: the rest of a piece, or without end. */
+static enum verdict conn_send(struct conn *c, struct worker *w)
 {
-	const uint64_t rest = c->piece.down;
+	const bool is_piece = c->op == OP_PIECES;
+	const uint64_t rest = is_piece ? c->piece.down : PATTERN_CHUNK;
 	const size_t chunk = rest < PATTERN_CHUNK ? (size_t)rest : PATTERN_CHUNK;
 	ssize_t n = send(c->fd, pattern_at(c->end.bytes), chunk, MSG_NOSIGNAL);
 
 	if (n < 0)
 		return would_block(n) ? CONN_KEEP : CONN_RESET;
 	c->end.bytes += (size_t)n;
-	c->piece.down -= (size_t)n;
-	if (c->piece.down == 0) {
-		c->piece_received = 0;
-		conn_watch(c, w, /* writable= */ false);
+	if (is_piece) {
+		c->piece.down -= (size_t)n;
+		if (c->piece.down == 0) {
+			c->piece_received = 0;
+			conn_watch(c, w, EPOLLIN);
+		}
 	}
 	return CONN_KEEP;
 }
@@ -174,7 +174,7 @@ static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 	c->op = op;
 	c->end.intact = 1;
 	if (op == OP_DOWN)
-		conn_watch(c, w, /* writable= */ true);
+		conn_watch(c, w, EPOLLIN | EPOLLOUT);
 	return op == OP_ECHO || op == OP_UP || op == OP_DOWN || op == OP_PIECES || op == OP_SHAPE
 		       ? CONN_KEEP
 		       : CONN_RESET;
@@ -212,18 +212,7 @@ static enum verdict conn_on_readable(struct conn *c, struct worker *w)
 
 static enum verdict conn_on_writable(struct conn *c, struct worker *w)
 {
-	ssize_t n;
-
-	if (c->ending)
-		return conn_send_end(c);
-	if (c->op == OP_PIECES)
-		return conn_send_piece(c, w);
-
-	n = send(c->fd, pattern_at(c->end.bytes), PATTERN_CHUNK, MSG_NOSIGNAL);
-	if (n < 0)
-		return would_block(n) ? CONN_KEEP : CONN_RESET;
-	c->end.bytes += (size_t)n;
-	return CONN_KEEP;
+	return c->ending ? conn_send_end(c) : conn_send(c, w);
 }
 
 static void conn_destroy(struct conn *c, enum verdict verdict)

@@ -282,7 +282,7 @@ class Pairs(Served):
         self.assertNotIn("gbit_s", result)
 
     def test_the_server_sends_what_is_asked_for(self):
-        """Fails if conn_send_piece() goes on after the last byte, or if the second piece begins
+        """Fails if conn_send() goes on after the last byte, or if the second piece begins
         where the first did."""
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.settimeout(SECONDS)
