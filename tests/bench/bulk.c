@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * See bulk.h. The side that receives compares each byte with the pattern. In both directions the
- * client ends the transfer with FIN. The server's last bytes are a struct bulk_end, whose count
- * must be the client's.
+ * client ends a stream with FIN. The server's last bytes are a struct bulk_end, whose count must be
+ * the client's. A connection with pieces is just closed: each piece has its size.
  */
 #include "bulk.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The workloads that measure throughput: bulk-up and bulk-down. Each is the body of a client's
- * thread: one stream of the pattern, for options->seconds.
+ * The workloads that measure throughput, and pieces of such a transfer. bulk_up() and bulk_down()
+ * are bodies of a client's thread: one stream of the pattern, for options->seconds.
  */
 #ifndef TPROXY_BENCH_BULK_H
 #define TPROXY_BENCH_BULK_H
@@ -10,7 +10,7 @@
 
 struct client;
 
-/* How many bytes of the pattern a connection has had in pieces. */
+/* How many bytes of the pattern a connection has moved in pieces. */
 struct bulk_offsets {
 	uint64_t up;
 	uint64_t down;

@@ -8,8 +8,8 @@
  *           transfer, whose value is its time
  *   pair    a burst of each side, one right after the other, first ours or first the base by turns.
  *           Its ratio is that of the two values
- *   round   some pairs with the same sockets: a connection of each side, or crr's pool. The two
- *           bursts at its beginning do not count
+ *   round   some pairs with the same sockets: a connection of each side, or crr's pool. It begins
+ *           with a burst of each side that does not count
  *   result  the median of the pairs' ratios
  *
  * While one side has its burst, the connection of the other is idle: the server sends only what it
@@ -34,12 +34,15 @@
 #define CRR_BURST   10
 #define PIECE_BYTES (2U * 1024 * 1024)
 
+/* Of the bursts that do not count. */
+#define WARM_UP 10
+
 /* Of a round. */
 #define PAIRS	       8
 #define CRR_PAIRS      24
 #define CRR_LONG_PAIRS 4 /* if bursts are longer than usual */
 #define POOL_SIZE      64
-#define POOL_MAX       (CRR_BURST + CRR_LONG_PAIRS * CLIENT_BURST_MAX)
+#define POOL_MAX       (WARM_UP + CRR_LONG_PAIRS * CLIENT_BURST_MAX)
 
 #define PAIRS_MAX   1000000
 #define RATIO_SCALE 1e9 /* ratios are kept as integers, for percentiles.h */
@@ -50,20 +53,25 @@ enum side_name {
 	_SIDES,
 };
 
+/* What the bursts of a side that count come to. */
+struct sum {
+	unsigned int done; /* exchanges or connections */
+	uint64_t bytes;
+	uint64_t ns;
+};
+
 struct side {
 	int fd; /* rr and bulk: its connection */
 	int pool[POOL_MAX];
 	unsigned int pooled;
 	unsigned int connections;
-	uint64_t *latencies; /* of rr and crr, in ns */
-	unsigned int done;   /* how many */
-	uint64_t bytes;
-	uint64_t ns; /* that its bursts took */
+	uint64_t *latencies; /* of rr and crr, in ns: sum.done of them */
+	struct sum sum;
 	struct bulk_offsets offsets;
 };
 
 struct pairs {
-	enum pair_kind kind;
+	enum workload workload;
 	unsigned int burst;  /* exchanges or connections */
 	unsigned int length; /* of a round, in pairs */
 	unsigned int pool_size;
@@ -99,9 +107,19 @@ void pair_open(char *directories, struct client_options *options)
 	options->pair = true;
 }
 
+static enum side_name other(enum side_name side)
+{
+	return side == OURS ? BASE : OURS;
+}
+
+static bool is_crr(const struct pairs *pairs)
+{
+	return pairs->workload == WORKLOAD_CRR;
+}
+
 static bool is_bulk(const struct pairs *pairs)
 {
-	return pairs->kind == PAIR_BULK_UP || pairs->kind == PAIR_BULK_DOWN;
+	return pairs->workload == WORKLOAD_BULK_UP || pairs->workload == WORKLOAD_BULK_DOWN;
 }
 
 static int fill_pool(struct client *c, struct side *side)
@@ -122,7 +140,7 @@ static int fill_pool(struct client *c, struct side *side)
  */
 static int fill_pools(struct client *c, enum side_name first)
 {
-	const enum side_name order[] = { first, first == OURS ? BASE : OURS };
+	const enum side_name order[] = { first, other(first) };
 
 	for (int i = 0; i < _SIDES; i++) {
 		if (write(c->options->cgroups[order[i]], "0", 1) != 1)
@@ -135,7 +153,7 @@ static int fill_pools(struct client *c, enum side_name first)
 
 static int exchange_once(struct client *c, struct side *side)
 {
-	return client_exchange(c, side->fd, side->done);
+	return client_exchange(c, side->fd, side->sum.done);
 }
 
 static int connect_once(struct client *c, struct side *side)
@@ -145,7 +163,7 @@ static int connect_once(struct client *c, struct side *side)
 
 	side->connections++;
 	if (r == 0)
-		r = client_exchange(c, fd, side->done);
+		r = client_exchange(c, fd, side->sum.done);
 	close(fd);
 	return r;
 }
@@ -154,54 +172,49 @@ static int connect_once(struct client *c, struct side *side)
 static int burst_of(struct client *c, struct side *side, unsigned int count,
 		    int (*once)(struct client *c, struct side *side), uint64_t *ret_ns)
 {
-	uint64_t *latencies = side->latencies + side->done;
+	uint64_t *latencies = side->latencies + side->sum.done;
 
-	for (unsigned int i = 0; i < count; i++, side->done++) {
+	for (unsigned int i = 0; i < count; i++, side->sum.done++) {
 		uint64_t begin = client_now_ns();
 
 		if (once(c, side) < 0)
 			return -1;
 		latencies[i] = client_now_ns() - begin;
-		side->ns += latencies[i];
+		side->sum.ns += latencies[i];
 	}
 	percentiles_sort(latencies, count);
 	*ret_ns = percentiles_at(latencies, count, 0.5);
 	return 0;
 }
 
-static int burst_of_bytes(struct client *c, struct side *side, bool up, uint64_t *ret_ns)
+static int burst_of_bytes(struct client *c, struct side *side, uint64_t *ret_ns)
 {
+	const bool up = c->pairs->workload == WORKLOAD_BULK_UP;
 	uint64_t begin = client_now_ns();
 
 	if (bulk_piece(c, side->fd, up ? PIECE_BYTES : 0, up ? 1 : PIECE_BYTES, &side->offsets) < 0)
 		return -1;
 	*ret_ns = client_now_ns() - begin;
-	side->bytes += PIECE_BYTES;
-	side->ns += *ret_ns;
+	side->sum.bytes += PIECE_BYTES;
+	side->sum.ns += *ret_ns;
 	return 0;
 }
 
 /* @count is ignored for bulk, whose bursts are one piece. */
 static int burst(struct client *c, struct side *side, unsigned int count, uint64_t *ret_ns)
 {
-	switch (c->pairs->kind) {
-	case PAIR_RR:
-		return burst_of(c, side, count, exchange_once, ret_ns);
-	case PAIR_CRR:
-		return burst_of(c, side, count, connect_once, ret_ns);
-	default:
-		return burst_of_bytes(c, side, c->pairs->kind == PAIR_BULK_UP, ret_ns);
-	}
+	if (is_bulk(c->pairs))
+		return burst_of_bytes(c, side, ret_ns);
+	return burst_of(c, side, count, is_crr(c->pairs) ? connect_once : exchange_once, ret_ns);
 }
 
 /* A burst that does not count, on a new connection if it is not crr. */
 static int begin_side(struct client *c, struct side *side)
 {
-	const unsigned int done = side->done;
-	const uint64_t bytes = side->bytes, ns = side->ns;
+	const struct sum before = side->sum;
 	uint64_t ignored;
 
-	if (c->pairs->kind != PAIR_CRR) {
+	if (!is_crr(c->pairs)) {
 		if (side->fd >= 0)
 			close(side->fd);
 		side->fd = side->pool[--side->pooled];
@@ -210,11 +223,9 @@ static int begin_side(struct client *c, struct side *side)
 		if (client_connect_with(c, side->fd, &c->options->address) < 0)
 			return -1;
 	}
-	if (burst(c, side, CRR_BURST, &ignored) < 0)
+	if (burst(c, side, WARM_UP, &ignored) < 0)
 		return -1;
-	side->done = done;
-	side->bytes = bytes;
-	side->ns = ns;
+	side->sum = before;
 	return 0;
 }
 
@@ -226,20 +237,20 @@ static int begin_round(struct client *c)
 {
 	struct pairs *pairs = c->pairs;
 	const enum side_name first = pairs->rounds++ % 2 ? BASE : OURS;
-	const unsigned int needed = pairs->kind == PAIR_CRR ? pairs->pool_size : 1;
+	const unsigned int needed = is_crr(pairs) ? pairs->pool_size : 1;
 
 	if (pairs->sides[OURS].pooled < needed && fill_pools(c, first) < 0)
 		return -1;
 	if (begin_side(c, &pairs->sides[first]) < 0)
 		return -1;
-	return begin_side(c, &pairs->sides[first == OURS ? BASE : OURS]);
+	return begin_side(c, &pairs->sides[other(first)]);
 }
 
 static int run_pair(struct client *c)
 {
 	struct pairs *pairs = c->pairs;
 	const enum side_name first = (pairs->done + pairs->rounds) % 2 ? BASE : OURS;
-	const enum side_name second = first == OURS ? BASE : OURS;
+	const enum side_name second = other(first);
 	uint64_t ns[_SIDES];
 
 	if (burst(c, &pairs->sides[first], pairs->burst, &ns[first]) < 0 ||
@@ -260,22 +271,22 @@ static bool goes_on(const struct client *c, uint64_t until)
 	if (pairs->done == PAIRS_MAX)
 		return false;
 	return is_bulk(pairs) ? client_now_ns() < until
-			      : pairs->sides[OURS].done + pairs->burst <= c->quota;
+			      : pairs->sides[OURS].sum.done + pairs->burst <= c->quota;
 }
 
-static struct pairs *pairs_new(enum pair_kind kind, const struct client *c)
+static struct pairs *pairs_new(enum workload workload, const struct client *c)
 {
-	const unsigned int usual = kind == PAIR_RR ? RR_BURST : CRR_BURST;
+	const unsigned int usual = workload == WORKLOAD_RR ? RR_BURST : CRR_BURST;
 	struct pairs *pairs = calloc(1, sizeof(*pairs));
 
 	if (pairs) {
-		pairs->kind = kind;
+		pairs->workload = workload;
 		pairs->burst = c->options->burst ? c->options->burst : usual;
 		pairs->length = PAIRS;
 		pairs->pool_size = POOL_SIZE;
-		if (kind == PAIR_CRR) {
+		if (is_crr(pairs)) {
 			pairs->length = pairs->burst > CRR_BURST ? CRR_LONG_PAIRS : CRR_PAIRS;
-			pairs->pool_size = CRR_BURST + pairs->length * pairs->burst;
+			pairs->pool_size = WARM_UP + pairs->length * pairs->burst;
 		}
 		pairs->ratios = calloc(PAIRS_MAX, sizeof(*pairs->ratios));
 		for (struct side *side = pairs->sides; side < pairs->sides + _SIDES; side++) {
@@ -292,11 +303,11 @@ static struct pairs *pairs_new(enum pair_kind kind, const struct client *c)
 	return pairs;
 }
 
-void pair_run(struct client *c, enum pair_kind kind)
+void pair_run(struct client *c, enum workload workload)
 {
 	uint64_t until = client_now_ns() + c->options->seconds * NS_PER_SECOND;
 
-	c->pairs = pairs_new(kind, c);
+	c->pairs = pairs_new(workload, c);
 	while (goes_on(c, until)) {
 		if (c->pairs->done % c->pairs->length == 0 && begin_round(c) < 0)
 			return;
@@ -305,18 +316,9 @@ void pair_run(struct client *c, enum pair_kind kind)
 	}
 }
 
-static void print_side(const struct pairs *pairs, const struct side *side)
+static void print_side(const struct side *side)
 {
-	const double seconds = (double)side->ns / 1e9;
-
-	if (is_bulk(pairs)) {
-		printf("\"bytes\": %llu, \"intact\": true, \"gbit_s\": %.4f",
-		       (unsigned long long)side->bytes, (double)side->bytes * 8 / 1e9 / seconds);
-		return;
-	}
-	printf("\"count\": %u, \"rate\": %.2f", side->done, side->done / seconds);
-	percentiles_sort(side->latencies, side->done);
-	percentiles_print(side->latencies, side->done);
+	run_print(side->sum.bytes, side->latencies, side->sum.done, (double)side->sum.ns / 1e9);
 }
 
 void pair_print(const struct client *c)
@@ -326,10 +328,9 @@ void pair_print(const struct client *c)
 
 	percentiles_sort(pairs->ratios, pairs->done);
 	ratio = (double)percentiles_at(pairs->ratios, pairs->done, 0.5) / RATIO_SCALE;
-	fputs(", ", stdout);
-	print_side(pairs, &pairs->sides[OURS]);
+	print_side(&pairs->sides[OURS]);
 	fputs(", \"base\": {", stdout);
-	print_side(pairs, &pairs->sides[BASE]);
+	print_side(&pairs->sides[BASE]);
 	/* That of bulk is of rates and not of times. */
 	printf("}, \"ratio\": %.5f, \"pairs\": %u, \"connections\": %u",
 	       is_bulk(pairs) ? 1 / ratio : ratio, pairs->done, pairs->sides[OURS].connections);

@@ -6,17 +6,10 @@
 #ifndef TPROXY_BENCH_PAIR_H
 #define TPROXY_BENCH_PAIR_H
 
-#include <stdbool.h>
+#include "run.h"
 
 struct client;
 struct client_options;
-
-enum pair_kind {
-	PAIR_RR,
-	PAIR_CRR,
-	PAIR_BULK_UP,
-	PAIR_BULK_DOWN,
-};
 
 /*
  * Opens cgroup.procs of both directories of "OURS,BASE", which it splits. After a failure it prints
@@ -25,9 +18,9 @@ enum pair_kind {
 void pair_open(char *directories, struct client_options *options);
 /*
  * The body of the client's thread: options->count exchanges or connections of each cgroup, or
- * transfers for options->seconds. It ends at the first failure.
+ * transfers for options->seconds. @workload is one of the four. Ends at the first failure.
  */
-void pair_run(struct client *c, enum pair_kind kind);
+void pair_run(struct client *c, enum workload workload);
 /* Prints the result of a client that has not failed as members of a JSON object. */
 void pair_print(const struct client *c);
 

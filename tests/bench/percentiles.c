@@ -5,21 +5,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int compare_latencies(const void *a, const void *b)
+static int compare(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
 	return (x > y) - (x < y);
 }
 
-void percentiles_sort(uint64_t *latencies, size_t count)
+void percentiles_sort(uint64_t *numbers, size_t count)
 {
-	qsort(latencies, count, sizeof(*latencies), compare_latencies);
+	qsort(numbers, count, sizeof(*numbers), compare);
 }
 
-uint64_t percentiles_at(const uint64_t *latencies, size_t count, double share)
+uint64_t percentiles_at(const uint64_t *numbers, size_t count, double share)
 {
-	return latencies[(size_t)(share * (double)(count - 1))];
+	return numbers[(size_t)(share * (double)(count - 1))];
 }
 
 void percentiles_print(const uint64_t *latencies, size_t count)

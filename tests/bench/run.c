@@ -57,18 +57,12 @@ static void *client_main(void *arg)
 		[WORKLOAD_BULK_UP] = bulk_up,	      [WORKLOAD_BULK_DOWN] = bulk_down,
 		[WORKLOAD_SHAPE] = latency_shape,     [WORKLOAD_REFUSED] = latency_refused,
 	};
-	static const enum pair_kind pair_kinds[_WORKLOAD_MAX] = {
-		[WORKLOAD_RR] = PAIR_RR,
-		[WORKLOAD_CRR] = PAIR_CRR,
-		[WORKLOAD_BULK_UP] = PAIR_BULK_UP,
-		[WORKLOAD_BULK_DOWN] = PAIR_BULK_DOWN,
-	};
 	struct client *c = arg;
 	struct run *run = c->run;
 
 	pthread_barrier_wait(&run->start);
 	if (c->options->pair)
-		pair_run(c, pair_kinds[run->workload]);
+		pair_run(c, run->workload);
 	else
 		bodies[run->workload](c);
 
@@ -117,6 +111,18 @@ static const char *run_wait(struct run *run)
 	return reason;
 }
 
+void run_print(uint64_t bytes, uint64_t *latencies, unsigned int count, double seconds)
+{
+	if (bytes) {
+		printf("\"bytes\": %llu, \"intact\": true, \"gbit_s\": %.4f",
+		       (unsigned long long)bytes, (double)bytes * 8 / 1e9 / seconds);
+		return;
+	}
+	printf("\"count\": %u, \"rate\": %.2f", count, count / seconds);
+	percentiles_sort(latencies, count);
+	percentiles_print(latencies, count);
+}
+
 /* @why is NULL if all clients have ended. Returns the exit status: 0, or 1 if there is a reason. */
 static int run_report(struct run *run, const char *why, double seconds)
 {
@@ -140,19 +146,14 @@ static int run_report(struct run *run, const char *why, double seconds)
 
 	printf("{\"workload\": \"%s\", \"clients\": %u, \"seconds\": %.6f, \"failures\": %u",
 	       workload_names[run->workload], options->clients, seconds, failures);
+	fputs(", ", stdout);
 	if (why)
-		printf(", \"progress\": %llu, \"reason\": \"%s\"",
+		printf("\"progress\": %llu, \"reason\": \"%s\"",
 		       (unsigned long long)run_progress(run), why);
 	else if (options->pair)
 		pair_print(&run->clients[0]);
-	else if (bytes)
-		printf(", \"bytes\": %llu, \"intact\": true, \"gbit_s\": %.4f",
-		       (unsigned long long)bytes, (double)bytes * 8 / 1e9 / seconds);
-	else {
-		printf(", \"count\": %u, \"rate\": %.2f", done, done / seconds);
-		percentiles_sort(run->latencies, done);
-		percentiles_print(run->latencies, done);
-	}
+	else
+		run_print(bytes, run->latencies, done, seconds);
 	puts("}");
 	fflush(stdout);
 	return why ? 1 : 0;

@@ -3,6 +3,8 @@
 #ifndef TPROXY_BENCH_RUN_H
 #define TPROXY_BENCH_RUN_H
 
+#include <stdint.h>
+
 struct client_options;
 
 enum workload {
@@ -21,5 +23,11 @@ extern const char *const workload_names[_WORKLOAD_MAX];
 
 /* Runs the workload, prints the result and exits: status 0 with numbers, 1 with a reason. */
 _Noreturn void run_clients(enum workload workload, const struct client_options *options);
+
+/*
+ * Prints the numbers of a transfer of @bytes or, if they are 0, of @count latencies in ns, which it
+ * sorts: members of a JSON object.
+ */
+void run_print(uint64_t bytes, uint64_t *latencies, unsigned int count, double seconds);
 
 #endif
