@@ -227,6 +227,26 @@ class TproxyHonest(Tproxy):
         self.relay_options = HONEST
 
 
+class Instance:
+    """The programs of a build, with pins and a cgroup of their own and without a relay."""
+
+    def __init__(self, tproxy, name, *options, netns=None):
+        self.tproxy = tproxy
+        self.inside = ("nsenter", f"--net=/run/netns/{netns}") if netns else ()
+        self.cgroup = tproxy.sandbox.add_cgroup(name)
+        self.pins = os.path.join(tproxy.sandbox.bpffs, name.replace("-", "_"))
+        command(*self.inside, tproxy.program("loader", "tproxy-load"), "--pin-dir", self.pins,
+                "--cgroup", tproxy.sandbox.cgroup_path(self.cgroup), *options)
+
+    def ctl(self, *argv):
+        """The output of tproxyctl."""
+        return command(*self.inside, self.tproxy.program("loader", "tproxyctl"), *argv, "-p",
+                       self.pins)
+
+    def unload(self):
+        command(self.tproxy.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
+
+
 def client_result(output, errors):
     """The JSON object that a client printed, if it has numbers."""
     try:

@@ -12,6 +12,7 @@ import random
 import time
 from typing import NamedTuple
 
+from contenders import Instance
 from hooks import run_time_stats
 from sandbox import SINGLE_PORT, Failure, command, write
 from workload import Metric, Workload, in_pairs
@@ -79,19 +80,16 @@ def networks(count, listed):
     return sorted(found)
 
 
-class Instance:
-    """The programs and the rules of one case, attached to a cgroup without a relay."""
+class Ruled(Instance):
+    """With the rules of one case."""
 
     def __init__(self, tproxy, case, number):
-        self.tproxy, self.case = tproxy, case
-        self.cgroup = tproxy.sandbox.add_cgroup(f"decide-{number}")
-        self.pins = os.path.join(tproxy.sandbox.bpffs, f"decide{number}")
-        self.path = os.path.join(tproxy.sandbox.directory, f"decide{number}.rules")
+        super().__init__(tproxy, f"decide-{number}")
+        self.case = case
+        self.path = os.path.join(tproxy.sandbox.directory, f"decide-{number}.rules")
         self.write_rules()
-        command(tproxy.program("loader", "tproxy-load"), "--pin-dir", self.pins, "--cgroup",
-                tproxy.sandbox.cgroup_path(self.cgroup))
         begin = time.monotonic()
-        command(tproxy.program("loader", "tproxyctl"), "rules", "load", self.path, "-p", self.pins)
+        self.ctl("rules", "load", self.path)
         self.load_seconds = time.monotonic() - begin
         self.sets_bytes = self.size_of_sets()
 
@@ -108,9 +106,6 @@ class Instance:
             text += case.rule(number)
         write(self.path, f"{text}default direct\n")
 
-    def unload(self):
-        command(self.tproxy.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
-
     def connect4(self):
         """Nanoseconds and runs so far. bpftool prints neither while they are zero."""
         shown = json.loads(command("bpftool", "-j", "prog", "show", "pinned",
@@ -124,8 +119,7 @@ class Instance:
 
     def hits(self):
         """Of the rule that decides."""
-        stats = json.loads(command(self.tproxy.program("loader", "tproxyctl"), "rules", "stats",
-                                   "--json", "-p", self.pins))
+        stats = json.loads(self.ctl("rules", "stats", "--json"))
         return (stats["rules"][-1] if self.case.special == HIT else stats["default"])["hits"]
 
 
@@ -155,7 +149,7 @@ class Decide(Workload):
     def begin(self):
         command("ip", "-n", self.tproxy.netns, "route", "replace", "local", NETWORK, "dev", "lo")
         for number, (name, case) in enumerate(CASES.items()):
-            self.instances[name] = Instance(self.tproxy, case, number)
+            self.instances[name] = Ruled(self.tproxy, case, number)
 
     def end(self):
         while self.instances:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The workload observe: direct connections that a rule observes and the relay logs, beside those of
-a host without tproxy's programs in their way."""
+a cgroup without programs."""
 
 import json
 import os
 
-from sandbox import Failure, command, wait_until
 from report import paired
+from sandbox import Failure, command, wait_until
 from workload import Metric, Workload, in_pairs
 
 RULES = "observe name bench\n"

@@ -9,6 +9,7 @@ the whole workload, so that a turn loads nothing. In drops each filter has a vet
 import json
 import os
 
+from contenders import Instance
 from decide import networks
 from sandbox import NAME, SERVER_NETNS, Failure, command, need, wait_until, write
 from workload import Metric, Workload, in_pairs
@@ -36,25 +37,17 @@ def device_of(netns, address):
     raise Failure(f"{netns} has no {address}")
 
 
-class BlockList:
-    """The programs with a block list, attached to a cgroup without a relay."""
+class BlockList(Instance):
+    """With a block list."""
 
     def __init__(self, tproxy, name, entries, *options, netns=None):
-        self.tproxy, self.entries = tproxy, entries
-        self.cgroup = tproxy.sandbox.add_cgroup(name)
-        self.pins = os.path.join(tproxy.sandbox.bpffs, name.replace("-", "_"))
-        inside = ("nsenter", f"--net=/run/netns/{netns}") if netns else ()
-        command(*inside, tproxy.program("loader", "tproxy-load"), "--pin-dir", self.pins,
-                "--cgroup", tproxy.sandbox.cgroup_path(self.cgroup), *options)
+        super().__init__(tproxy, name, *options, netns=netns)
+        self.entries = entries
         if entries:
             path = os.path.join(tproxy.sandbox.directory, f"{name}.netset")
             write(path, "\n".join([*entries, ""]))
             # No allow entry for the peer of an ssh session: it would be looked up too.
-            command(*inside, tproxy.program("loader", "tproxyctl"), "block", "--apply", path,
-                    "--no-safety", "-p", self.pins)
-
-    def unload(self):
-        command(self.tproxy.program("loader", "tproxy-load"), "--unload", "--pin-dir", self.pins)
+            self.ctl("block", "--apply", path, "--no-safety")
 
     def run(self, program, kind, source, count):
         """Nanoseconds of a run of a program, and its last verdict if the source is one."""
@@ -65,11 +58,6 @@ class BlockList:
     @property
     def device(self):
         return device_of(self.tproxy.netns, self.tproxy.own_host)[0]
-
-    def dropped_by_xdp(self):
-        stats = json.loads(command(self.tproxy.program("loader", "tproxyctl"), "block", "--stats",
-                                   "--json", "-p", self.pins))
-        return next(place["dropped"] for place in stats["places"] if place["place"] == "xdp")
 
 
 class Packets(Workload):
