@@ -365,13 +365,14 @@ def test_apply_from_stdin(loaded, ctl):
     assert shown(ctl)["block", "192.0.2.1"]["comment"] == "piped"
 
 
-# Y is a network: connect() remembers an address that passes, and looks it up again only after the
-# next change.
+# Y is a network, because connect() looks up an address that has passed only after the list's next
+# change.
 BOTH, X, Y = "198.18.0.0/15", "198.18.0.1", "198.19.0.0/16"
 
 
 def connect_until_told(told, threads):
-    """Connects to X and to addresses of Y in turn. Returns what connect() said, and how often."""
+    """Connects to X and to addresses of Y in turn. Each thread of each process has other ones of Y.
+    Returns what connect() said, and how often."""
     seen = collections.Counter()
 
     def connect(thread, enough):

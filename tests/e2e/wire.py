@@ -172,25 +172,24 @@ class Stream:
         return digest.hexdigest()
 
 
-def send_stream(sock, stream, end_after=None):
-    """With @end_after, an event, ends the stream after that only."""
+def send_stream(sock, stream, may_end=None):
+    """With @may_end, an event, sends FIN only after that."""
     for block in stream.blocks():
         sock.sendall(block)
-    if end_after:
-        end_after.wait()
+    if may_end:
+        may_end.wait()
     sock.shutdown(socket.SHUT_WR)
 
 
-def receive_stream(sock, pause_every=0, pause=None, on_size=(0, None)):
-    """Reads to EOF. Returns size and sha256. Calls pause() after every so many bytes, and
-    @on_size[1] once when there are @on_size[0]."""
+def receive_stream(sock, pause_every=0, pause=None, whole=None, is_whole=None):
+    """Reads to EOF. Returns size and sha256. Calls pause() after every so many bytes. Sets the
+    event @is_whole when there are as many as the stream @whole has."""
     digest, size, next_pause = hashlib.sha256(), 0, pause_every
-    enough, call = on_size
     while chunk := sock.recv(1 << 18):
         digest.update(chunk)
         size += len(chunk)
-        if call and size >= enough:
-            call = call()
+        if whole and size >= whole.size:
+            is_whole.set()
         if pause and size >= next_pause:
             next_pause += pause_every
             pause()
@@ -200,21 +199,20 @@ def receive_stream(sock, pause_every=0, pause=None, on_size=(0, None)):
 def swap_streams(sock, outgoing, incoming=None, **reading):
     """Sends one stream while it receives another. Returns what was received.
 
-    With @incoming, the stream that should come, the one that is sent ends only when all of that has
-    come. HAProxy 2.6 needs this at both ends. Without it 18 of 1,404 connections through HAProxy
-    alone lost their last bytes, with a clean end: after a FIN of the server it may take EPOLLHUP
-    without EPOLLIN for the end of the data.
+    With @incoming, the stream that should come, FIN is sent only when all of it has come. HAProxy
+    2.6 needs this at both ends. Without it 18 of 1,404 connections through HAProxy alone lost their
+    last bytes, with a clean end: after a FIN of the server it may take EPOLLHUP without EPOLLIN for
+    the end of the data.
     """
-    all_has_come = threading.Event() if incoming else None
-    sender = threading.Thread(target=send_stream, args=(sock, outgoing, all_has_come))
+    may_end = threading.Event()
+    if not incoming:
+        may_end.set()
+    sender = threading.Thread(target=send_stream, args=(sock, outgoing, may_end))
     sender.start()
-    if incoming:
-        reading["on_size"] = (incoming.size, all_has_come.set)
     try:
-        received = receive_stream(sock, **reading)
+        received = receive_stream(sock, whole=incoming, is_whole=may_end, **reading)
     finally:
-        if incoming:
-            all_has_come.set()
+        may_end.set()
     sender.join()
     return received
 
