@@ -91,21 +91,21 @@ static size_t add_record(uint8_t *packet, size_t len, size_t name, uint16_t type
 	return len + sizeof(head) + data_len;
 }
 
-static size_t make_answer(uint8_t *packet, size_t len)
+static size_t make_answer(uint8_t *packet, size_t len, enum mode mode)
 {
 	uint8_t v4[4] = { 192, 0, 2, (uint8_t)f.address };
 	uint8_t v6[16] = { 0x20, 1, 0xd, 0xb8, [15] = (uint8_t)f.address };
 	static const uint8_t canonical[] = { 1, 'c', 0xc0, 12 }; /* "c." and the name */
 	const uint8_t type = packet[len - 3];
-	const bool turned = f.mode == TURNED;
+	const bool turned = mode == TURNED;
 	size_t name = 12;
 
 	packet[2] = 0x84; /* an answer, of an authority */
-	packet[3] = f.mode == NO_SUCH_NAME ? 3 : f.mode == SERVER_FAILS ? 2 : 0;
-	if (f.mode == NOWHERE) {
+	packet[3] = mode == NO_SUCH_NAME ? 3 : mode == SERVER_FAILS ? 2 : 0;
+	if (mode == NOWHERE) {
 		memset(v4, 0, sizeof(v4));
 		memset(v6, 0, sizeof(v6));
-	} else if (f.mode != ANSWER && f.mode != TURNED && f.mode != ONLY_A) {
+	} else if (mode != ANSWER && mode != TURNED && mode != ONLY_A) {
 		return len;
 	}
 	if (f.alias) {
@@ -115,11 +115,11 @@ static size_t make_answer(uint8_t *packet, size_t len)
 	if (type == 1) {
 		v4[3] += turned;
 		len = add_record(packet, len, name, 1, v4, sizeof(v4));
-		v4[0] |= f.mode == NOWHERE ? 224 : 0; /* multicast */
+		v4[0] |= mode == NOWHERE ? 224 : 0; /* multicast */
 		v4[3] += turned ? -1 : 1;
 		return add_record(packet, len, name, 1, v4, sizeof(v4));
 	}
-	return f.mode == ONLY_A ? len : add_record(packet, len, name, 28, v6, sizeof(v6));
+	return mode == ONLY_A ? len : add_record(packet, len, name, 28, v6, sizeof(v6));
 }
 
 static void *server_main(void *arg)
@@ -128,6 +128,7 @@ static void *server_main(void *arg)
 	struct sockaddr_in from;
 	uint8_t packet[512];
 	socklen_t from_len;
+	enum mode mode = f.mode;
 	ssize_t n;
 
 	while (!f.stop) {
@@ -138,11 +139,17 @@ static void *server_main(void *arg)
 			     &from_len);
 		if (n < 17)
 			continue;
-		if (packet[n - 3] == 1)
+		/*
+		 * The resolver asks for A first. Both queries of a question are answered in one
+		 * mode: else a question could get records of the one, and none of the other.
+		 */
+		if (packet[n - 3] == 1) {
+			mode = f.mode;
 			f.queries++;
-		if (f.mode == SILENT)
+		}
+		if (mode == SILENT)
 			continue;
-		n = (ssize_t)make_answer(packet, (size_t)n);
+		n = (ssize_t)make_answer(packet, (size_t)n, mode);
 		sendto(f.fd, packet, (size_t)n, 0, (struct sockaddr *)&from, from_len);
 	}
 	return NULL;
