@@ -278,7 +278,7 @@ void upstreams_report_metrics(FILE *out, const struct upstreams *set)
 	for (i = 0; i < set->n; i++)
 		write_value(out, "tproxy_upstream_up", set->list[i], is_usable(set, set->list[i]));
 	promtext_head(out, "tproxy_upstream_dials_total", "counter",
-		      "Dials that have ended, or were given up.");
+		      "Dials that have succeeded or failed.");
 	for (i = 0; i < set->n; i++) {
 		if (has_health(set->list[i]))
 			write_value(out, "tproxy_upstream_dials_total", set->list[i],
