@@ -82,7 +82,10 @@ static __always_inline __u32 rule_word_upstream(__u64 word)
 	return word >> 32;
 }
 
-/* Of each fact that many paths differ in: without this the verifier takes twice as long. */
+/*
+ * Hides the value of a fact from the verifier, see verifier_forget(). For facts in which many paths
+ * differ: otherwise the verifier takes twice as long.
+ */
 static __always_inline __u64 forget(const struct attempt *a, __u64 number)
 {
 	return verifier_forget(number, a->policy->seed);
@@ -255,8 +258,8 @@ static __always_inline void gather_rules(struct attempt *a)
 }
 
 /*
- * Leaves the upstream of the rule to connect of the load, which decides next. Without one, what an
- * earlier connect() of this socket left is taken back.
+ * Notes the upstream of the rule in the mark, for connect of the load, which decides next. Without
+ * an upstream, clears what an earlier connect() of this socket has noted.
  */
 static __always_inline void advise(struct attempt *a)
 {

@@ -134,7 +134,7 @@ __attribute__((noinline)) int pending_free(__u32 pending, __u64 generation)
 		if (state == TPROXY_PENDING_ESTABLISHED) {
 			if (slot_answer(pending_verdict(index), generation) == TPROXY_ANSWER_TAKEN)
 				return 0;
-			/* Of the next generation, if there is one already. It is no worse then. */
+			/* A slot that was claimed again gets a time that is a little too late. */
 			slot->since_ns = bpf_ktime_get_ns();
 			if (pending_swap(slot, word, TPROXY_PENDING_CLOSED))
 				return 0;
@@ -224,7 +224,7 @@ static __always_inline void pending_established(const struct client *client, boo
 			continue;
 		if (accepted)
 			return;
-		/* The relay has read the entry. Nothing is to be accepted that needs it. */
+		/* No accepted socket will need the entry: the relay has read it. */
 		conn = bpf_map_lookup_elem(&map_socks, &cookie);
 		if (conn)
 			__sync_fetch_and_or(&conn->flags, TPROXY_CONN_TAKEN);

@@ -106,7 +106,7 @@ static __always_inline bool pick_select(struct sk_reuseport_md *ctx, __u32 key)
 	return !bpf_sk_select_reuseport(ctx, &map_pairs, &key, 0);
 }
 
-/* A slot that is WAITS or NOTIFIED, and the relay has not answered. */
+/* Decides for a slot in the state WAITS or NOTIFIED, to which the relay has not answered. */
 static __always_inline enum pick pick_pending(struct tproxy_pending *slot, __u32 index, __u64 word,
 					      const struct pick_segment *segment, bool has_sink)
 {

@@ -260,9 +260,9 @@ static __always_inline bool client_established(struct bpf_sock_ops *ctx, struct 
 }
 
 /*
- * True if the listener is alive and has not answered for TPROXY_STALE_NS: firewall rules of the
- * host drop the segments, or the backlog is full. It is the time after which a relay without a
- * heartbeat gets no new connections.
+ * True if connect() is older than TPROXY_STALE_NS. If the listener is alive then, firewall rules of
+ * the host drop the segments, or the backlog is full. A relay without a heartbeat gets no new
+ * connections after the same time.
  */
 static __always_inline bool is_cut_off(const struct client *client)
 {

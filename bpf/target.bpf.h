@@ -28,9 +28,9 @@ struct target {
 
 /*
  * True if the listener at this address carries the mark and is visible to sockops. A process that
- * binds the same port cannot forge the mark, and the mark ends with the socket. One of a pair needs
- * the mark only: where a relay is replaced at the same port, the kernel finds the new listener a
- * moment before sockops sees it, and the relay registers only a pair that sockops sees.
+ * binds the same port cannot forge the mark, and the mark ends with the socket. A listener of a
+ * pair needs only the mark: where a relay is replaced at the same port, the kernel finds the new
+ * listener a moment before sockops sees it, and a relay registers only pairs that sockops has seen.
  * *ret_listener is the listener's key in map_listeners, 0 = unknown.
  */
 static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,

@@ -116,7 +116,7 @@ enum tproxy_conn_flags {
 	 * kernel half which connection an upstream socket serves, see TPROXY_MARK_UPSTREAM.
 	 */
 	TPROXY_CONN_CAPTURED = 1 << 2,
-	/* What the rule asks for, see map_pending; neither: the relay's default. */
+	/* As enum tproxy_rule_flags. Neither flag: the relay's default. */
 	TPROXY_CONN_HONEST = 1 << 3,
 	TPROXY_CONN_EAGER = 1 << 4,
 };
@@ -385,8 +385,8 @@ enum tproxy_stat {
 	TPROXY_STAT_BLOCKED,	  /* refused by the block list */
 	/* Redirected connections, beside REDIRECTED. */
 	TPROXY_STAT_HONEST_PENDING, /* connect() waits for the relay */
-	/* It should, and the relay accepts first instead, because: */
-	TPROXY_STAT_HONEST_MPTCP,   /* of MPTCP */
+	/* connect() should wait, but the relay accepts first. The reasons: */
+	TPROXY_STAT_HONEST_MPTCP,   /* the socket is one of MPTCP */
 	TPROXY_STAT_HONEST_NO_SLOT, /* map_pending had no free slot for it */
 	TPROXY_STAT_HONEST_DATA,    /* its SYN carries data (Fast Open) */
 	TPROXY_STAT_HONEST_TTL,	    /* its SYN cannot be swallowed: a TTL of 255, or no sink yet */

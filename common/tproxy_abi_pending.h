@@ -34,7 +34,7 @@ enum tproxy_pending_state {
 	TPROXY_PENDING_WAITS,	 /* no SYN was seen, or its event found no room in the ring */
 	TPROXY_PENDING_NOTIFIED, /* the relay has an event SYN */
 	TPROXY_PENDING_ACCEPT,	 /* the kernel half decided: the relay gets it by accept(2) */
-	/* connect() has succeeded: the socket that the relay has joined to the client is its. */
+	/* connect() has succeeded: the client is connected to the socket that the relay joined. */
 	TPROXY_PENDING_ESTABLISHED,
 	/* As ESTABLISHED. The client has closed since, and its data may still be to be read. */
 	TPROXY_PENDING_CLOSED,
@@ -53,7 +53,7 @@ enum tproxy_answer {
 	TPROXY_ANSWER_FAILED,	 /* the next SYN gets a reset: ECONNREFUSED */
 	TPROXY_ANSWER_TIMED_OUT, /* connect() fails with ETIMEDOUT at its next timer */
 	TPROXY_ANSWER_ACCEPT,	 /* the next SYN goes to the real listener */
-	TPROXY_ANSWER_TAKEN,	 /* ESTABLISHED or CLOSED was seen: the slot may be used again */
+	TPROXY_ANSWER_TAKEN,	 /* the relay has seen ESTABLISHED or CLOSED: the slot is free */
 };
 
 /*

@@ -54,7 +54,7 @@ enum tproxy_rule_conditions {
 
 enum tproxy_rule_flags {
 	TPROXY_RULE_HONEST = 1 << 0, /* connect() waits for the relay, see map_pending */
-	TPROXY_RULE_EAGER = 1 << 1,  /* it does not; neither: as the relay's default */
+	TPROXY_RULE_EAGER = 1 << 1, /* connect() does not wait. Neither flag: the relay's default */
 };
 
 struct tproxy_rule {
