@@ -14,7 +14,8 @@
  * (naming.h). A session that is being opened is on the probe list: if the client resets, the
  * session ends, and its dial with it.
  *
- * A session whose client's connect() is pending has no client socket until opened() (joining.h).
+ * A session whose client's connect() is pending has no client socket until the join that
+ * opened() begins is done (joining.h).
  */
 #include "opening.h"
 

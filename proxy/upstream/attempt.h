@@ -65,7 +65,10 @@ struct attempt {
 	void *owner;
 };
 
-/* Starts an attempt. Takes over fd, a prepared socket of addr's family, or -1: makes a socket. */
+/*
+ * Starts an attempt, and returns how far it came. fd: a prepared socket of addr's family, taken
+ * over; -1: makes a socket. request and upstream must outlive the attempt.
+ */
 enum attempt_progress attempt_start(struct attempt *a, const struct dial_request *request,
 				    struct upstream *upstream, const union upstream_addr *addr,
 				    int fd);
@@ -87,11 +90,11 @@ const char *attempt_silence(const struct attempt *a);
  * does that if it cannot reach the destination, so it tells nothing about the upstream's health.
  */
 bool attempt_ended_after_answer(const struct attempt *a);
-/* True if the event that it waits for is pending. */
+/* True if the event that the attempt waits for is pending. */
 bool attempt_has_work(const struct attempt *a);
 /* Returns the text of its failure. */
 const char *attempt_why(const struct attempt *a);
-/* Returns how long it has taken. */
+/* Returns how long it has taken so far, in microseconds. */
 uint64_t attempt_us(const struct attempt *a);
 
 #endif

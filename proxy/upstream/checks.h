@@ -15,8 +15,8 @@ struct marks;
 struct upstreams;
 
 /*
- * Starts the checks of a set, of which they keep a reference. marks: for the sockets; stays where
- * it is, its content may change. Returns NULL if memory is short, logged.
+ * Starts the checks of a set, of which they keep a reference. marks: for the sockets; must outlive
+ * the checks, and its content may change. Returns NULL if memory is short, logged.
  */
 struct checks *checks_new(struct event_base *base, struct upstreams *set,
 			  const struct marks *marks);

@@ -246,7 +246,10 @@ static struct attempt *idle_attempt(struct dial *d)
 	return NULL;
 }
 
-/* Gives the first attempt the prepared socket if its family fits. */
+/*
+ * Returns the prepared socket, which the first attempt takes over, or -1 if its family does not fit
+ * or it is gone.
+ */
 static int take_socket(struct dial *d, sa_family_t family)
 {
 	if (d->request.fd < 0)

@@ -37,8 +37,8 @@ enum place_taken {
 };
 
 /*
- * Takes the next address, in *ret. dst is the address of the upstream `direct`. With
- * PLACE_UNRESOLVED why is set to the reason, and that is logged.
+ * Takes the next address and sets *ret to it. dst is the address of the upstream `direct`. With
+ * PLACE_UNRESOLVED sets why, a text of at most why_size bytes, to the reason, which is logged.
  */
 enum place_taken place_take_address(struct place *p, const union sockaddr_any *dst,
 				    union upstream_addr *ret, char *why, size_t why_size);
@@ -50,14 +50,15 @@ void place_give_up(struct place *p);
 /* The upstream has failed. Without effect if the place is judged already. */
 void place_fail(struct place *p, enum health_failure how, int error, const char *why);
 /*
- * Another place has won while an attempt of this one was under way: it has failed if it began
- * before the winner, is late by late_ms, and by twice the usual time of its upstream.
+ * Another upstream has won while this attempt was under way. The place has failed if the attempt
+ * began before the winner and has taken late_ms more than twice the usual time of its upstream; if
+ * no usual time is known, whenever it began before the winner.
  */
 void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
 		       uint32_t late_ms);
 /*
- * If the upstream owes an answer and is silent for answer_ms, it has failed. expired: it had all
- * the time that there is.
+ * The place has failed if its upstream owes an answer and has been silent for answer_ms. expired:
+ * the session's timeout has ended the dial, so any silence counts.
  */
 void place_judge_silence(struct place *p, const struct attempt *a, uint32_t answer_ms,
 			 bool expired);

@@ -45,7 +45,7 @@ struct resolved {
 
 struct resolver_question {
 	TAILQ_ENTRY(resolver_question) entry; /* resolved::questions or resolver_port::answers */
-	struct question_list *list;
+	struct question_list *list;	      /* that it is on */
 	struct resolver_port *port;
 	resolver_answer_fn fn;
 	void *data;
