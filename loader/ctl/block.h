@@ -55,10 +55,9 @@ int block_operands(const struct ctl_options *options, const struct tproxy_block_
 int block_check_depth(const struct block_items *items);
 
 /*
- * Adds entries that allow the peer of the ssh session of this process, if @list would block it.
- * block_safety_peer() says so in a line. Logs and returns -EPERM if the list cuts this host off and
- * --force is not given. @list has all entries that matter here. Returns 1 if the peer was added to
- * @list, 0, or -errno, logged.
+ * Adds an entry that allows the peer of the ssh session of this process, and logs that, if @list
+ * would block the peer. Returns 1 if the entry was added, 0 if not, or -errno, logged: -EPERM if
+ * the list cuts this host off and --force is not given. @list has all entries that matter here.
  */
 int block_guard(struct block_store *store, const struct ctl_options *options,
 		struct block_list *list, uint64_t now);
