@@ -237,7 +237,7 @@ static void test_refused_destination_is_the_end(void **state)
 
 /*
  * The session's time is over. SOCKS5 answers before it connects: silence is the upstream's. To see
- * it fail: do not call judge_silence() in dial_expire().
+ * it fail: do not call place_judge_silence() in dial_expire().
  */
 static void test_expire_unanswered(void **state)
 {
@@ -319,8 +319,8 @@ static void test_client_leaves(void **state)
 }
 
 /*
- * It has gone when the upstream had had its time. To see it fail: do not call judge_silence() in
- * dial_free().
+ * It has gone when the upstream had had its time. To see it fail: do not call place_judge_silence()
+ * in dial_free().
  */
 static void test_client_leaves_late(void **state)
 {

@@ -31,7 +31,7 @@ static void test_addresses(void **state)
 	close(other);
 }
 
-/* All addresses are dead: one failure. To see it fail: as above, or leave out fail_place(). */
+/* All addresses are dead: one failure. To see it fail: as above, or leave out place_fail(). */
 static void test_no_address_answers(void **state)
 {
 	struct fixture *f = *state;
@@ -90,7 +90,7 @@ static void test_name_is_waited_for(void **state)
 	assert_through(f, "all", 0);
 }
 
-/* There is no such name: the next one. To see it fail: leave out fail_place() in no_address(). */
+/* There is no such name: the next one. To see it fail: leave out place_fail() in no_address(). */
 static void test_no_such_name(void **state)
 {
 	struct fixture *f = *state;

@@ -114,7 +114,7 @@ static void test_full_backlog_goes_to_the_next(void **state)
 
 /*
  * Nor is it one at the end of the session's time, or of a trial, which makes room for another one.
- * To see it fail: leave attempt_is_in_queue() out of judge_silence(), or of on_trial_timer().
+ * To see it fail: leave attempt_is_in_queue() out of place_judge_silence(), or of on_trial_timer().
  */
 static void test_full_backlog_in_trial(void **state)
 {

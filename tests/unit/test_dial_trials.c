@@ -131,7 +131,7 @@ static void test_unanswered_trial_makes_no_room(void **state)
 
 /*
  * It does not hold the trial for the whole dial: after answer_ms the trial has failed. The attempt
- * goes on, and its late answer counts. To see it fail: do not call judge_silence() in
+ * goes on, and its late answer counts. To see it fail: do not call place_judge_silence() in
  * on_trial_timer().
  */
 static void test_unanswered_trial_fails(void **state)

@@ -347,7 +347,7 @@ static void test_longest_ttl(void **state)
 
 /*
  * After failures the interval is doubled. To see it fail: set retry_ms to the first one in
- * note_failure().
+ * resolved_note_failure().
  */
 static void test_retries(void **state)
 {
@@ -386,7 +386,7 @@ static void test_old_are_answered_meanwhile(void **state)
 
 /*
  * Whatever fails, the old addresses stay, and nobody waits. When the server is back there are new
- * ones. To see it fail: set n to 0 in note_failure().
+ * ones. To see it fail: set n to 0 in resolved_note_failure().
  */
 static void old_stay(int mode, int error /* 0: any */)
 {
