@@ -113,8 +113,9 @@ __attribute__((noinline)) int pending_claim(__u64 cookie)
 
 /*
  * Ends a generation: the client or its entry in map_socks is gone. pending is as in struct
- * tproxy_conn. A global function too, without the event, for which the stack of connect's sweep has
- * no room. Returns true if a relay dials for it, which finds out after a while by itself.
+ * tproxy_conn. A global function too. It sends no event, because the stack of connect's sweep has
+ * no room for one. Returns true if a relay dials for the client: without an event the relay notices
+ * the end when it next looks at the slot.
  */
 __attribute__((noinline)) int pending_free(__u32 pending, __u64 generation)
 {

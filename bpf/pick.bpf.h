@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Which listener of a relay's pair gets a segment. The relay attaches this program to its own two
- * sockets, so it runs for their port only, and for nothing else on the host. What belongs to a
- * connection is found by the kernel before; a listener gets SYNs, and ACKs that answer SYN cookies.
+ * sockets, so it runs for their port only, and for nothing else on the host. The kernel has
+ * given segments of connections to their sockets before: a listener gets SYNs, and ACKs that answer
+ * SYN cookies.
  *
  * The real listener accepts. The sink swallows: the relay has set IP_MINTTL and IPV6_MINHOPCOUNT to
  * 255 there, which the SYN of a host that has the usual 64 does not meet. The client then waits and

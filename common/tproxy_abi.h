@@ -2,7 +2,7 @@
 /*
  * The contract between the kernel half and user space: map keys and values, flags, names. Nothing
  * else is shared. The tproxy_abi_*.h are parts of it, which only this file includes: pending
- * connections, the rules, what is told of connections, the block list.
+ * connections, the rules, reports about connections, the block list.
  *
  * Each structure is the key or value of a pinned map, a part of one, or an answer of getsockopt().
  * The comment of a map says who writes and reads it. `bpftool map dump` prints these structures, so

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A part of tproxy_abi.h: what is told of connections: observed ones, watching, capturing. */
+/* A part of tproxy_abi.h: reports about connections: observing, watching, capturing. */
 #ifndef TPROXY_ABI_EVENTS_H
 #define TPROXY_ABI_EVENTS_H
 
