@@ -267,8 +267,8 @@ static enum attempt_progress begin_handshakes(struct attempt *a)
 }
 
 /*
- * The connection behind the bridge is lost. What came before may be the proxy's answer, which
- * decides: a server that has said no may close at once.
+ * The connection behind the bridge is lost. Bytes that came before may be the proxy's answer.
+ * The answer decides, because a server that refuses may close at once.
  */
 static enum attempt_progress tls_lost(struct attempt *a, int error, const char *why)
 {

@@ -3,8 +3,8 @@
  * See handshake.h. handshake_run() first sends what the last step has left. Then it reads or peeks,
  * has the protocol make a step, takes the step's bytes from the socket, and begins again. Nothing
  * is read while something is to be sent: a step's output is small, and this bounds the memory.
- * After something was sent the driver waits for an event: to read at once is in vain, because an
- * answer takes at least a round trip.
+ * After something was sent the driver waits for an event: a read at once would find nothing,
+ * because an answer takes at least a round trip.
  *
  * An upstream that sends HANDSHAKE_IN_MAX bytes and is not done is refused, so a handshake ends.
  */

@@ -358,7 +358,7 @@ void tls_bridge_close(struct tls_bridge *b, bool reset)
 		return;
 	}
 	b->closed = true;
-	/* What waits in the pair is sent, and nothing is read for it. */
+	/* The bytes in the pair are sent. Nothing more is read from the upstream. */
 	b->flows.down.eof = true;
 	b->up_needs = TLS_NEEDS_FD_WRITE;
 	/* From the event loop: the caller closes the near end first. */

@@ -58,7 +58,7 @@ static enum tls_need fail_tls(const struct tls_flows *f, int ssl_error,
 	return TLS_FAILED;
 }
 
-/* The result of an operation of OpenSSL that did not succeed: what it waits for. */
+/* Returns what an operation of OpenSSL that did not succeed waits for, or TLS_FAILED. */
 static enum tls_need tls_needs(const struct tls_flows *f, int r, struct tls_failure *ret_failure)
 {
 	const int ssl_error = SSL_get_error(f->ssl, r);
@@ -89,7 +89,7 @@ static bool keep(struct tls_flow *flow, const char *data, size_t len)
 	return true;
 }
 
-/* Passwords go up: what has been in memory must not be in a core dump later. */
+/* Overwrites the piece: it may have a password, which must not be in a core dump later. */
 static void free_kept(struct tls_flow *flow)
 {
 	if (!flow->kept)

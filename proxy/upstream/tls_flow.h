@@ -54,7 +54,7 @@ enum tls_need {
 	TLS_FAILED, /* the connection is lost: see struct tls_failure */
 };
 
-/* Set with TLS_FAILED only: what tls_done_fn is told. */
+/* Set with TLS_FAILED only: the arguments of tls_done_fn. */
 struct tls_failure {
 	int error; /* not 0 */
 	char why[TLS_FAILURE_LEN];
