@@ -3,7 +3,7 @@
 #
 # Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
 # verifier and e2e. Then it runs unit and e2e with ASan and UBSan, the part of e2e that is about
-# threads with TSan, and the fuzz targets, FUZZ_SECONDS (30) each. It ends with totals. As root
+# threads with TSan, and the fuzz targets, FUZZ_SECONDS (10) each. It ends with totals. As root
 # nothing may be skipped.
 # Usage: test.sh [--no-asan | --tsan]      without the last three; nothing but TSan
 set -eu
@@ -15,7 +15,7 @@ if [ "$(id -u)" -eq 0 ]; then
     export TPROXY_MUST_RUN=1
 fi
 
-export FUZZ_SECONDS="${FUZZ_SECONDS:-30}"
+export FUZZ_SECONDS="${FUZZ_SECONDS:-10}"
 
 # On every exit: end the fuzz targets, remove what killed tests have left, and print as the last
 # line the totals, or that there are none.
