@@ -36,6 +36,7 @@
 #include "report/connlog.h"
 #include "session.h"
 #include "tproxy_abi.h"
+#include "tuning.h"
 #include "upstream/connect.h"
 #include "upstream/dial.h"
 #include "upstream/route.h"
@@ -89,7 +90,9 @@ static void connect_failed(struct session *s, int error)
 		log_warning("connect() to %s failed locally: %s", dst, strerror(error));
 	else
 		log_debug("cannot connect to %s: %s", dst, strerror(error));
-	session_note_error(s, error);
+	/* The next client may wait longer than this one wanted to. */
+	if (error != ETIMEDOUT || !tuning_limits_connect(session_upstream_fd(s)))
+		session_note_error(s, error);
 	end_unconnected(s, error, CLOSE_CONNECT_FAILED);
 }
 
@@ -207,6 +210,9 @@ static void on_dialled(void *data, const struct dial_result *result)
 	s->c2s.pump.no_urgent = !result->is_tcp;
 	s->progress.excused = false;
 	take_socket(s, result);
+	/* The time came while the dial had the socket. */
+	if (s->has_keepalive)
+		session_start_keepalive(s);
 	figures = &result->upstream->figures;
 	atomic_fetch_add_explicit(&figures->connections, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&figures->total, 1, memory_order_relaxed);

@@ -23,6 +23,11 @@ void tuning_set_keepidle(int upstream_fd, int idle_s)
 		sock_set_tcp(upstream_fd, TCP_KEEPINTVL, idle_s);
 }
 
+bool tuning_limits_connect(int upstream_fd)
+{
+	return sock_get_tcp(upstream_fd, TCP_USER_TIMEOUT) > 0;
+}
+
 bool tuning_pass_options_on(int client_fd, int upstream_fd)
 {
 	struct tproxy_conn conn;

@@ -15,6 +15,10 @@ bool tuning_pass_options_on(int client_fd, int upstream_fd);
 /* The same for a record of the kernel half that the caller has already. */
 bool tuning_pass_options_of(const struct tproxy_conn *conn, int upstream_fd);
 
+/* True if an option of the client may have ended connect() of upstream_fd with ETIMEDOUT: this says
+ * nothing about the destination. */
+bool tuning_limits_connect(int upstream_fd);
+
 /* Sets keepalive with TCP_KEEPIDLE idle_s; 0: none. */
 void tuning_set_keepidle(int upstream_fd, int idle_s);
 

@@ -63,6 +63,7 @@ struct dial {
 	int error;
 	int direct_error; /* of an attempt at the destination itself, or 0 */
 	bool local;	  /* it was this host's */
+	bool of_client;	  /* an upstream that is told who the client is has refused */
 	char why[ATTEMPT_WHY_LEN + UPSTREAM_NAME_LEN];
 };
 
@@ -120,7 +121,7 @@ static void end_failed(struct dial *d, int error, bool refused, bool expired)
 		.fd = -1,
 		.upstream = d->failed ? d->failed : d->request.upstream,
 		.error = error,
-		.refused = refused,
+		.refused = refused && !d->of_client,
 		.expired = expired,
 		.why = *d->why ? d->why : NULL,
 	};
@@ -384,6 +385,8 @@ static void note_refusal(struct dial *d, struct attempt *a)
 
 	snprintf(d->why, sizeof(d->why), "%s", attempt_why(a));
 	d->failed = u;
+	/* It may serve another client. */
+	d->of_client |= u->conf.proxy_header != PROXY_HEADER_NONE;
 	atomic_fetch_add_explicit(&u->figures.refused, 1, memory_order_relaxed);
 	log_limited(&u->refused_log, LOG_LEVEL_WARNING, "upstream '%s' refused %s: %s",
 		    u->conf.name, destination_text(d, dst), d->why);

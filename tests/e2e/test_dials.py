@@ -41,7 +41,8 @@ def test_hung_proxy(loaded, relay_via, kind):  # noqa: F811
               options=["--connect-timeout", "400ms"])
     started = time.monotonic()
     assert wire.ended_by(loaded.connect((SERVER, 7))) == wire.RESET
-    assert time.monotonic() - started >= 0.4
+    # The relay's clock has a resolution of some milliseconds.
+    assert time.monotonic() - started >= 0.39
 
 
 def test_second_member_in_scope(bed, path):  # noqa: F811

@@ -15,6 +15,7 @@ import pytest
 
 import host
 import wire
+from harness import BLACKHOLE
 
 BULK = 8 << 20
 PIDFD_GETFD = 438
@@ -112,6 +113,28 @@ def test_client_options_are_passed_on(proxied):
     wire.exchange(client, server)
     host.wait_until(lambda: options_of(proxied, proxied.relay, listener, KEEP + USER_TIMEOUT) ==
                     [1, 7, 3, 4, 5500], "they are set")
+
+
+@pytest.mark.needs("ss")
+def test_options_after_a_long_dial(loaded):
+    """While a dial lasts, the session has no socket that could get them. The proxy answers the
+    first client when the second one, whose turn is later, has its options.
+
+    To see it fail: do not call session_start_keepalive() in on_dialled().
+    """
+    proxy = loaded.listen()
+    config = loaded.directory / "relay.conf"
+    config.write_text("[relay]\ndefault-upstream = a\n[upstream a]\ntype = http\n"
+                      "address = {}:{}\n".format(*proxy.getsockname()))
+    loaded.start_relay("--config", config, "--workers", 1)
+    dials = []
+    for _ in range(2):
+        loaded.connect(BLACKHOLE)
+        dials.append(loaded.accept(proxy)[0])
+    for dial in reversed(dials):
+        dial.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        host.wait_until(lambda port=dial.getpeername()[1]: "timer:(keepalive" in
+                        ss(loaded, "-o", "sport", f":{port}"), "it has keepalive")
 
 
 @pytest.mark.parametrize("asked, sends", [

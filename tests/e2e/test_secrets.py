@@ -59,7 +59,7 @@ def answer_connect(sock, authorization):
         if not data:
             return
         request += data
-    if request.startswith(b"CONNECT %s:%d " % (SERVER.encode(), FORBIDDEN_PORT)):
+    if b"CONNECT %s:%d " % (SERVER.encode(), FORBIDDEN_PORT) in request:
         status = b"403 Forbidden"
     elif authorization and authorization not in request:
         status = b"407 Proxy Authentication Required"

@@ -198,6 +198,21 @@ def test_forbidden_destination(loaded, path):  # noqa: F811
         loaded.connect((SERVER, FORBIDDEN_PORT))
 
 
+def test_destination_forbidden_to_one_client(loaded, path):  # noqa: F811
+    """A proxy that is told who the client is may serve the next one: nothing is remembered.
+
+    To see it fail: do not set of_client in note_refusal().
+    """
+    proxy = loaded.listen()
+    loaded.task(serve_connect, proxy, place=loaded.server)
+    path.write_text("[relay]\ndefault-upstream = a\nerror-memory = 1h\n[upstream a]\ntype = http\n"
+                    "proxy-protocol = v1\naddress = {}:{}\n".format(*proxy.getsockname()))
+    loaded.start_relay("--config", path)
+    for _ in range(2):
+        assert loaded.run_in(wire.fate, (SERVER, FORBIDDEN_PORT)) == wire.RESET
+    assert loaded.pins.dump("map_failed") == []
+
+
 def test_next_child_reads_the_upstreams(loaded, start, path):  # noqa: F811
     """A child that the supervisor starts again has the upstreams of the file as it is now. To see
     it fail: do not call read_options_again()."""
