@@ -8,9 +8,10 @@
  *   CLAIMED -> WAITS         the claimant. Nobody else touches a slot that is CLAIMED.
  *   WAITS -> NOTIFIED        pick, for the first SYN. An event goes to the relay.
  *   NOTIFIED -> WAITS        pick, if the ring was full: the next SYN tries again.
- *   WAITS, NOTIFIED -> ACCEPT pick: a SYN that cannot be swallowed goes to the real listener.
- *   -> ESTABLISHED           the client's own hook, when the relay's socket has joined it
- *   ACCEPT, NOTIFIED -> FREE the same hook, when the real listener has answered
+ *   NOTIFIED -> JOINING      the hook of the relay's socket that joins, before its SYN
+ *   WAITS, NOTIFIED, JOINING -> ACCEPT  pick: a SYN that cannot be swallowed goes to the listener.
+ *   JOINING -> ESTABLISHED   the client's own hook, when the relay's socket has joined it
+ *   WAITS to ACCEPT -> FREE  the same hook, when a real listener has answered
  *   ESTABLISHED -> CLOSED    pending_free(): the relay may not have looked yet
  *   others -> FREE           pending_free(), by the hook of the client's end, or by the sweep
  *   ESTABLISHED -> CLAIMED   any connect(), after the relay's answer TAKEN
@@ -24,6 +25,10 @@
  * the entry frees the slot itself. An answer of the relay (map_verdicts) is no state: it takes
  * effect when one of these hooks reads it, and a wrong one can at most make a connect() of this
  * relay's clients fail.
+ *
+ * JOINING proves who joins. A process of another user that has bound the relay's port could connect
+ * to a client in SYN_SENT too. When the hook of the relay's socket runs, that socket has both
+ * addresses, so no other socket can have them.
  */
 #ifndef TPROXY_PENDING_BPF_H
 #define TPROXY_PENDING_BPF_H
@@ -142,7 +147,7 @@ __attribute__((noinline)) int pending_free(__u32 pending, __u64 generation)
 			continue;
 		}
 		if (pending_swap(slot, word, TPROXY_PENDING_FREE))
-			return state == TPROXY_PENDING_NOTIFIED &&
+			return tproxy_pending_is_notified(state) &&
 			       slot_answer(pending_verdict(index), generation) ==
 				       TPROXY_ANSWER_NONE;
 	}
@@ -194,43 +199,57 @@ static __always_inline void pending_begin(struct client *client, const struct tc
 	count(TPROXY_STAT_HONEST_PENDING);
 }
 
+/* The relay's socket is about to join the client: conn is in its mark. */
+static __always_inline void pending_join(const struct tproxy_conn *conn)
+{
+	struct tproxy_pending *slot = pending_at(conn->pending - 1);
+
+	if (slot)
+		pending_swap(slot, TPROXY_WORD(conn->generation, TPROXY_PENDING_NOTIFIED),
+			     TPROXY_PENDING_JOINING);
+}
+
 /*
  * The client's handshake is complete. Success of connect() is in the slot before the client can
- * send or close: this hook holds its lock. joined: the client has seen a SYN without ACK, which
- * only the socket that the relay joins to it sends. Without it the relay's socket may have answered
- * the client's own SYN (SYNs that crossed), or the real listener, after ACCEPT.
+ * send or close: this hook holds its lock. joined: the client has seen a SYN without ACK, which no
+ * listener sends. Without it the relay's socket may have answered the client's own SYN (SYNs that
+ * crossed), or a listener: after ACCEPT, or where a relay is replaced at the same port and pick has
+ * not seen the SYN. Returns false if another process has joined the client.
  */
-static __always_inline void pending_established(const struct client *client, bool joined)
+static __always_inline bool pending_established(const struct client *client, bool joined)
 {
 	const __u64 cookie = client->conn.cookie, generation = client->conn.generation;
 	const __u32 index = client->conn.pending - 1;
 	struct tproxy_pending *slot = pending_at(index);
-	bool accepted;
 	struct tproxy_conn *conn;
+	bool by_relay;
 	__u32 i, state;
 	__u64 word;
 
 	if (!slot)
-		return;
+		return !joined;
 	for (i = 0; i < PENDING_SWAPS; i++) {
 		word = pending_word(slot);
 		state = TPROXY_WORD_LOW(word);
 		if (TPROXY_WORD_GENERATION(word) != generation || state == TPROXY_PENDING_FREE)
-			return;
-		accepted = !joined && (state == TPROXY_PENDING_ACCEPT ||
-				       slot_answer(pending_verdict(index), generation) ==
-					       TPROXY_ANSWER_ACCEPT);
+			return !joined;
+		/* After an answer the relay joins no more. */
+		by_relay = state == TPROXY_PENDING_JOINING &&
+			   slot_answer(pending_verdict(index), generation) == TPROXY_ANSWER_NONE;
+		if (joined && !by_relay)
+			return false;
 		if (!pending_swap(slot, word,
-				  accepted ? TPROXY_PENDING_FREE : TPROXY_PENDING_ESTABLISHED))
+				  by_relay ? TPROXY_PENDING_ESTABLISHED : TPROXY_PENDING_FREE))
 			continue;
-		if (accepted)
-			return;
+		if (!by_relay)
+			return true;
 		/* No accepted socket will need the entry: the relay has read it. */
 		conn = bpf_map_lookup_elem(&map_socks, &cookie);
 		if (conn)
 			__sync_fetch_and_or(&conn->flags, TPROXY_CONN_TAKEN);
-		return;
+		return true;
 	}
+	return false;
 }
 
 /* Returns the relay that is to answer, or NULL if it is stopped or killed. */

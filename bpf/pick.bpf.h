@@ -96,7 +96,7 @@ static __always_inline enum pick pick_accept(struct tproxy_pending *slot, __u32 
 	if (!pending_swap(slot, word, TPROXY_PENDING_ACCEPT))
 		return PICK_RESET;
 	count(segment->has_data ? TPROXY_STAT_HONEST_DATA : TPROXY_STAT_HONEST_TTL);
-	if (TPROXY_WORD_LOW(word) == TPROXY_PENDING_NOTIFIED)
+	if (tproxy_pending_is_notified(TPROXY_WORD_LOW(word)))
 		pending_notify(slot->ring, TPROXY_PENDING_GONE, index,
 			       TPROXY_WORD_GENERATION(word));
 	return PICK_REAL;
@@ -107,7 +107,8 @@ static __always_inline bool pick_select(struct sk_reuseport_md *ctx, __u32 key)
 	return !bpf_sk_select_reuseport(ctx, &map_pairs, &key, 0);
 }
 
-/* Decides for a slot in the state WAITS or NOTIFIED, to which the relay has not answered. */
+/* Decides for a slot in the state WAITS, NOTIFIED or JOINING, to which the relay has not answered.
+ */
 static __always_inline enum pick pick_pending(struct tproxy_pending *slot, __u32 index, __u64 word,
 					      const struct pick_segment *segment, bool has_sink)
 {
@@ -139,6 +140,7 @@ static __always_inline enum pick pick_by_slot(struct tproxy_pending *slot, __u32
 	switch (TPROXY_WORD_LOW(word)) {
 	case TPROXY_PENDING_WAITS:
 	case TPROXY_PENDING_NOTIFIED:
+	case TPROXY_PENDING_JOINING:
 		switch (slot_answer(pending_verdict(index), generation)) {
 		case TPROXY_ANSWER_FAILED:
 			return PICK_RESET;

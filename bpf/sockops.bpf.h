@@ -12,6 +12,7 @@
  * A relay's socket: listener_begins() and listener_ends() maintain map_listeners, by which the
  * client's hooks know that a listener is alive. accepted_record() copies the connection into the
  * accepted socket's mark, where getsockopt finds it even after the client has closed.
+ * joiner_begins() sees the socket that the relay joins to a pending client.
  *
  * The socket of an observed connection: observe_sent(), observe_established(), observe_end(); see
  * observe.bpf.h. While a capture runs, flow_begin() and flow_end() note the addresses of
@@ -184,6 +185,23 @@ static __always_inline bool client_insert(struct client *client, const struct tc
 }
 
 /*
+ * TCP_CONNECT_CB of a relay's socket: if it joins a pending client, as its mark says, the slot
+ * learns of it before the client sees the SYN.
+ */
+static __always_inline void joiner_begins(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct tproxy_mark *mark = bpf_sk_storage_get(&map_marks, sk, NULL, 0);
+	struct tproxy_endpoint local, remote;
+
+	if (!mark || !(mark->flags & TPROXY_MARK_JOINS))
+		return;
+	ends_of(ctx, &local, &remote);
+	if (bpf_get_netns_cookie(ctx) == mark->conn.netns_cookie &&
+	    endpoint_equal(&local, &mark->conn.relay) && endpoint_equal(&remote, &mark->conn.src))
+		pending_join(&mark->conn);
+}
+
+/*
  * TCP_CONNECT_CB: the source is chosen and the SYN is not sent yet. Inserts the connection into
  * map_socks and map_ports.
  */
@@ -193,7 +211,11 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 	const struct tproxy_listener *listener;
 	struct tcp_sock *tp;
 
-	if (!client || !client->recorded || client->published)
+	if (!client) {
+		joiner_begins(ctx, sk);
+		return;
+	}
+	if (!client->recorded || client->published)
 		return;
 	if (!goes_to_relay(ctx, client)) {
 		client_leaves(ctx, client);
@@ -225,13 +247,28 @@ static __always_inline void client_publish(struct bpf_sock_ops *ctx, struct bpf_
 }
 
 /*
+ * Another process than the relay has answered. The socket then sends nothing more, not even the
+ * final ACK, so nobody can accept the connection. It ends with ETIMEDOUT at the first timer, which
+ * is keepalive if the client sends nothing.
+ */
+static __always_inline void client_fall_silent(struct bpf_sock_ops *ctx, struct client *client)
+{
+	count(TPROXY_STAT_ABORTED);
+	client_abort(ctx, client);
+	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
+	set_option(ctx, SOL_TCP, TCP_KEEPIDLE, 1);
+	set_option(ctx, SOL_TCP, TCP_KEEPINTVL, 1);
+	set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+/*
  * ACTIVE_ESTABLISHED_CB: the SYN was answered and the final ACK of the handshake is not sent yet.
  * If the listener closed while the SYN was in flight, a process that has bound its port since may
- * be the one that answered. The socket then sends nothing more, not even the final ACK, so nobody
- * can accept the connection. It ends with ETIMEDOUT at the first timer, which is keepalive if the
- * client sends nothing.
+ * be the one that answered.
  *
- * A client that the relay has joined (simultaneous open) has PASSIVE_ESTABLISHED_CB instead.
+ * joined: PASSIVE_ESTABLISHED_CB of a client that has seen a SYN (simultaneous open). Only a
+ * pending client may, and only that of the relay's own socket: a process of another user can bind
+ * the relay's port in some cases (SECURITY.md), and send such a SYN.
  * Returns false if the socket is not a client's.
  */
 static __always_inline bool client_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -245,17 +282,9 @@ static __always_inline bool client_established(struct bpf_sock_ops *ctx, struct 
 	request_callbacks(ctx, CLIENT_FLAGS);
 	if (client->first_timer)
 		timer_end(ctx, client, /* given_up= */ false);
-	if (!listener_is_gone(client)) {
-		if (client->conn.pending)
-			pending_established(client, joined);
-		return true;
-	}
-	count(TPROXY_STAT_ABORTED);
-	client_abort(ctx, client);
-	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
-	set_option(ctx, SOL_TCP, TCP_KEEPIDLE, 1);
-	set_option(ctx, SOL_TCP, TCP_KEEPINTVL, 1);
-	set_option(ctx, SOL_SOCKET, SO_KEEPALIVE, 1);
+	if (listener_is_gone(client) ||
+	    !(client->conn.pending ? pending_established(client, joined) : !joined))
+		client_fall_silent(ctx, client);
 	return true;
 }
 

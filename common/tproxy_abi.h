@@ -27,7 +27,7 @@
 #include "tproxy_abi_pending.h"
 #include "tproxy_abi_rules.h"
 
-#define TPROXY_ABI_VERSION 12
+#define TPROXY_ABI_VERSION 13
 
 /* Entries of map_socks: the limit of redirected connections that are alive at a time. */
 #define TPROXY_CONNECTIONS_MAX 65536
@@ -225,6 +225,11 @@ enum tproxy_mark_flags {
 	TPROXY_MARK_HONEST = 1 << 7,
 	/* With HONEST: connect() waits, unless the rule says `eager`. */
 	TPROXY_MARK_HONEST_DEFAULT = 1 << 8,
+	/*
+	 * A socket that joins the pending client of conn, by simultaneous open. Set before
+	 * connect(). sockops takes no other socket's SYN for the relay's.
+	 */
+	TPROXY_MARK_JOINS = 1 << 9,
 };
 
 struct tproxy_mark {

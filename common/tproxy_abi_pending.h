@@ -33,12 +33,19 @@ enum tproxy_pending_state {
 	TPROXY_PENDING_CLAIMED,	 /* being filled in: only word is valid */
 	TPROXY_PENDING_WAITS,	 /* no SYN was seen, or its event found no room in the ring */
 	TPROXY_PENDING_NOTIFIED, /* the relay has an event SYN */
+	TPROXY_PENDING_JOINING,	 /* NOTIFIED, and the relay's socket is about to join the client */
 	TPROXY_PENDING_ACCEPT,	 /* the kernel half decided: the relay gets it by accept(2) */
 	/* connect() has succeeded: the client is connected to the socket that the relay joined. */
 	TPROXY_PENDING_ESTABLISHED,
 	/* As ESTABLISHED. The client has closed since, and its data may still be to be read. */
 	TPROXY_PENDING_CLOSED,
 };
+
+/* True if the relay has an event of the slot, and the client still waits. */
+static inline int tproxy_pending_is_notified(__u32 state)
+{
+	return state == TPROXY_PENDING_NOTIFIED || state == TPROXY_PENDING_JOINING;
+}
 
 struct tproxy_pending {
 	__u64 word;	/* generation and enum tproxy_pending_state */

@@ -126,7 +126,7 @@ static bool is_pending(const struct observed *seen, const struct inet_diag_msg *
 		return false;
 	index = conn.pending - 1;
 	return bpf_map_lookup_elem(seen->pending_fd, &index, &slot) == 0 && slot.cookie == cookie &&
-	       TPROXY_WORD_LOW(slot.word) == TPROXY_PENDING_NOTIFIED;
+	       tproxy_pending_is_notified(TPROXY_WORD_LOW(slot.word));
 }
 
 static void on_socket(const struct nlmsghdr *msg, void *data)

@@ -40,6 +40,16 @@ int marks_set_upstream_of(const struct marks *marks, int fd, const struct tproxy
 	return bpf_map_update_elem(marks->marks_fd, &fd, &value, BPF_ANY);
 }
 
+int marks_set_joining(const struct marks *marks, int fd, const struct tproxy_conn *conn)
+{
+	const struct tproxy_mark value = {
+		.flags = TPROXY_MARK_UPSTREAM | TPROXY_MARK_JOINS,
+		.conn = *conn,
+	};
+
+	return bpf_map_update_elem(marks->marks_fd, &fd, &value, BPF_ANY);
+}
+
 bool marks_is_exempt(int listen_fd)
 {
 	struct tproxy_whoami who;

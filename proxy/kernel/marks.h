@@ -39,6 +39,11 @@ int marks_set_upstream(const struct marks *marks, int fd);
  */
 int marks_set_upstream_of(const struct marks *marks, int fd, const struct tproxy_conn *conn);
 /*
+ * Marks the socket that is to join the pending client of conn, before connect(). Returns 0 or
+ * -errno.
+ */
+int marks_set_joining(const struct marks *marks, int fd, const struct tproxy_conn *conn);
+/*
  * True if this process is in the relay cgroup now: connect4 and connect6 then do not redirect its
  * sockets, marked or not. Queried through one of the relay's listeners. Returns false also if the
  * query fails.

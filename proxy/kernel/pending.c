@@ -192,7 +192,7 @@ bool pending_is_any(const struct pending_maps *maps)
 
 	for (slot = 0; slot < TPROXY_PENDING_MAX; slot++) {
 		state = TPROXY_WORD_LOW(pending_word(maps, slot));
-		if ((state == TPROXY_PENDING_WAITS || state == TPROXY_PENDING_NOTIFIED ||
+		if ((state == TPROXY_PENDING_WAITS || tproxy_pending_is_notified(state) ||
 		     state == TPROXY_PENDING_ACCEPT) &&
 		    maps->slots[slot].ring < TPROXY_RINGS_MAX &&
 		    pending_ring_is_ours(maps, maps->slots[slot].ring))
@@ -210,6 +210,7 @@ enum pending_state pending_state(const struct pending_maps *maps, const struct p
 	switch (TPROXY_WORD_LOW(word)) {
 	case TPROXY_PENDING_WAITS:
 	case TPROXY_PENDING_NOTIFIED:
+	case TPROXY_PENDING_JOINING:
 		return PENDING_WAITS;
 	case TPROXY_PENDING_ESTABLISHED:
 	case TPROXY_PENDING_CLOSED:

@@ -213,7 +213,7 @@ static bool next_left(struct pending_ring *ring, struct tproxy_pending_event *re
 	for (; ring->scan < TPROXY_PENDING_MAX; ring->scan++) {
 		const uint64_t word = pending_word(maps, ring->scan);
 
-		if (TPROXY_WORD_LOW(word) != TPROXY_PENDING_NOTIFIED ||
+		if (!tproxy_pending_is_notified(TPROXY_WORD_LOW(word)) ||
 		    maps->slots[ring->scan].ring != ring->index ||
 		    TPROXY_WORD_GENERATION(maps->answers[ring->scan]) ==
 			    TPROXY_WORD_GENERATION(word))

@@ -12,6 +12,7 @@
 #include "kernel/pending.h"
 #include "log.h"
 #include "util.h"
+#include "worker/guard.h"
 #include "worker/listener.h"
 
 /* The worker that gets the next listener of a family, round robin. */
@@ -21,21 +22,23 @@ static uint32_t next_worker(const struct relay *relay, enum tproxy_family family
 }
 
 /*
- * Adds a listener to what is published, and gives it to the next worker. Returns 0, or -errno,
- * logged; then the listener and its sink are closed.
+ * Adds a listener to what is published, guards its port, and gives it to the next worker. Returns
+ * 0, or -errno, logged; then the listener and its sink are closed.
  */
 static int share_out(struct relay *relay, struct worker_sockets *sockets, enum tproxy_family family,
-		     const struct listener_fds *fds)
+		     struct listener_fds *fds)
 {
 	struct worker_sockets *to = &sockets[next_worker(relay, family)];
 	int r = registration_add_listener(&relay->reg, fds->fd);
 
 	if (r < 0) {
-		close(fds->fd);
-		if (fds->sink_fd >= 0)
-			close(fds->sink_fd);
+		listener_fds_close(fds);
 		return r;
 	}
+	r = guard_open(fds->fd);
+	if (r < 0)
+		log_debug("the port of a listener has no guard: %s", strerror(-r));
+	fds->guard_fd = r < 0 ? -1 : r;
 	to->listen_fds[family][to->n_listen[family]++] = *fds;
 	return 0;
 }
@@ -87,7 +90,7 @@ static int bind_one(struct relay *relay, enum tproxy_family family, const union 
 {
 	const struct options *options = &relay->options;
 	struct listener_fds fds = LISTENER_FDS_NULL;
-	int r;
+	int r = 0;
 
 	if (relay->pairs) {
 		r = listener_bind_pair(&relay->reg, relay->pending,
@@ -95,10 +98,17 @@ static int bind_one(struct relay *relay, enum tproxy_family family, const union 
 				       options->honest_connect, addr, (int)options->backlog, &fds);
 		if (r == 0)
 			return share_out(relay, sockets, family, &fds);
-		give_up_pairs(relay, r);
 	}
 	fds.fd = listener_bind(&relay->reg, addr, (int)options->backlog);
-	return fds.fd < 0 ? fds.fd : share_out(relay, sockets, family, &fds);
+	if (fds.fd < 0)
+		return fds.fd;
+	if (r == -EADDRINUSE)
+		log_warning(
+			"a process of another user has bound port %u without listening: clients whose SYN waits may be disturbed",
+			ntohs(addr->in.sin_port));
+	if (r < 0)
+		give_up_pairs(relay, r);
+	return share_out(relay, sockets, family, &fds);
 }
 
 /*
@@ -242,7 +252,7 @@ static void adopt_inherited(struct relay *relay, struct worker_sockets *sockets)
 			close(from->sockets[i]);
 		else if (all[i].fd >= 0)
 			share_out(relay, sockets, family_of(all[i].fd),
-				  &(struct listener_fds){ all[i].fd, all[i].sink_fd });
+				  &(struct listener_fds){ all[i].fd, all[i].sink_fd, -1 });
 	}
 	free(all);
 }

@@ -23,6 +23,7 @@
 #include "upstream/connect.h"
 #include "upstream/sock.h"
 #include "util.h"
+#include "whoami.h"
 
 /* The intervals of the timer: doubled each time. */
 #define WAIT_LEAST_MS 1
@@ -38,7 +39,7 @@ void join_table_init(struct join_table *table)
 	for (i = 0; i < JOIN_BUCKETS; i++)
 		LIST_INIT(&table->buckets[i]);
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++)
-		table->spares[i].fd = -1;
+		table->spares[i] = -1;
 }
 
 void join_table_finish(struct join_table *table)
@@ -46,8 +47,8 @@ void join_table_finish(struct join_table *table)
 	size_t i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
-		util_closep(&table->spares[i].fd);
-		table->spares[i].fd = -1;
+		util_closep(&table->spares[i]);
+		table->spares[i] = -1;
 	}
 }
 
@@ -142,26 +143,18 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 /*
  * Makes a socket, to be bound to the address and port that a client's SYN went to. SO_REUSEPORT
- * alone: SO_REUSEADDR would let any user bind that port. Returns 0 or -errno.
+ * alone: SO_REUSEADDR would let any user bind that port. Returns a descriptor or -errno.
  */
-static int make_socket(sa_family_t family, const struct marks *marks, bool exempt, int *ret_fd)
+static int make_socket(sa_family_t family)
 {
 	const int on = 1;
 	_cleanup_close_ int fd = -1;
-	int r;
 
 	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
 	client_sock_prepare(fd);
-	/* Without the mark, or the relay cgroup, connect4 would redirect this connect() too. */
-	if (!exempt) {
-		r = marks_set_upstream(marks, fd);
-		if (r < 0)
-			return r;
-	}
-	*ret_fd = TAKE_FD(fd);
-	return 0;
+	return TAKE_FD(fd);
 }
 
 static int family_of(sa_family_t family)
@@ -169,37 +162,45 @@ static int family_of(sa_family_t family)
 	return family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 }
 
-void join_prepare(struct join_table *table, sa_family_t family, const struct marks *marks,
-		  bool exempt)
+void join_prepare(struct join_table *table, sa_family_t family)
 {
-	const int i = family_of(family);
+	int *spare = &table->spares[family_of(family)];
 
-	if (table->spares[i].fd >= 0 ||
-	    make_socket(family, marks, exempt, &table->spares[i].fd) < 0)
-		return;
-	table->spares[i].exempt = exempt;
+	/* An error shows when the socket is needed. */
+	if (*spare < 0)
+		*spare = make_socket(family);
 }
 
-/* Takes the prepared socket, or makes one, and binds it. Returns 0 or -errno. */
+/*
+ * Marks the socket: the kernel half accepts no other one for the client. It has to see the
+ * connect() of this one, so the socket must belong to a cgroup that has its programs. Out of the
+ * relay cgroup the mark also keeps connect4 from redirecting it. Returns 0 or -errno.
+ */
+static int mark(const struct join *join, int fd)
+{
+	struct tproxy_whoami who;
+	int r = marks_set_joining(join->marks, fd, &join->conn);
+
+	return r < 0 || join->exempt ? r : whoami_query(fd, &who);
+}
+
+/* Takes the prepared socket, or makes one, binds and marks it. Returns 0 or -errno. */
 static int take_socket(struct join *join)
 {
 	const union sockaddr_any relay = endpoint_address(&join->conn.relay);
-	const int i = family_of(relay.sa.sa_family);
-	_cleanup_close_ int fd = TAKE_FD(join->table->spares[i].fd);
+	int *spare = &join->table->spares[family_of(relay.sa.sa_family)];
+	_cleanup_close_ int fd = TAKE_FD(*spare);
 	int r;
 
-	/* It may lack the mark: this process has left the relay cgroup since. */
-	if (fd >= 0 && join->table->spares[i].exempt && !join->exempt) {
-		close(fd);
-		fd = -1;
-	}
-	if (fd < 0) {
-		r = make_socket(relay.sa.sa_family, join->marks, join->exempt, &fd);
-		if (r < 0)
-			return r;
-	}
+	if (fd < 0)
+		fd = make_socket(relay.sa.sa_family);
+	if (fd < 0)
+		return fd;
 	if (bind(fd, &relay.sa, sockaddr_len(&relay)) < 0)
 		return -errno;
+	r = mark(join, fd);
+	if (r < 0)
+		return r;
 	join->fd = TAKE_FD(fd);
 	return 0;
 }

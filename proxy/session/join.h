@@ -70,7 +70,7 @@ struct join_request {
 	struct event_base *base;
 	const struct pending_maps *maps;
 	const struct marks *marks;
-	bool exempt;			/* its socket needs no mark */
+	bool exempt;			/* this process is in the relay cgroup */
 	const struct pending *pending;	/* copied */
 	const struct tproxy_conn *conn; /* copied */
 	join_done_fn done;
@@ -82,11 +82,8 @@ struct join_request {
 struct join_table {
 	uint32_t n;
 	LIST_HEAD(, join) buckets[JOIN_BUCKETS];
-	/* Sockets of the next joins, by TPROXY_INET and TPROXY_INET6; fd is -1: none. */
-	struct {
-		int fd;
-		bool exempt; /* it has no mark */
-	} spares[_TPROXY_FAMILY_MAX];
+	/* Sockets of the next joins, by TPROXY_INET and TPROXY_INET6; -1: none. */
+	int spares[_TPROXY_FAMILY_MAX];
 };
 
 void join_table_init(struct join_table *table);
@@ -98,8 +95,7 @@ void join_table_finish(struct join_table *table);
  * it when no client waits: each join makes its own otherwise, while its client waits. An error
  * shows there.
  */
-void join_prepare(struct join_table *table, sa_family_t family, const struct marks *marks,
-		  bool exempt);
+void join_prepare(struct join_table *table, sa_family_t family);
 
 /*
  * Creates a join for a pending connect() and puts it into the table. The client is not touched yet.

@@ -34,6 +34,14 @@
 /* Delay after which a paused listener tries again. */
 #define RESUME_MS 100
 
+void listener_fds_close(struct listener_fds *fds)
+{
+	util_closep(&fds->fd);
+	util_closep(&fds->sink_fd);
+	util_closep(&fds->guard_fd);
+	*fds = (struct listener_fds)LISTENER_FDS_NULL;
+}
+
 static int log_bind_error(const union sockaddr_any *addr, int r)
 {
 	char text[FORMAT_ENDPOINT_LEN];
@@ -160,7 +168,8 @@ int listener_bind_pair(const struct registration *reg, struct pending_maps *maps
 		r = pending_pair_add(maps, pair.pair, real_fd, sink_fd);
 	if (r < 0)
 		return r;
-	*ret_fds = (struct listener_fds){ .fd = TAKE_FD(real_fd), .sink_fd = TAKE_FD(sink_fd) };
+	ret_fds->fd = TAKE_FD(real_fd);
+	ret_fds->sink_fd = TAKE_FD(sink_fd);
 	return 0;
 }
 
@@ -235,8 +244,7 @@ void listener_finish(struct listener *l)
 			event_free(l->sockets[i].event);
 		if (l->sockets[i].sink_event)
 			event_free(l->sockets[i].sink_event);
-		util_closep(&l->sockets[i].fd);
-		util_closep(&l->sockets[i].sink_fd);
+		listener_fds_close(&l->sockets[i].fds);
 	}
 	if (l->resume)
 		event_free(l->resume);
@@ -269,8 +277,8 @@ static void socket_is_lost(struct listener_socket *socket)
 	socket->destroyed = true;
 	if (socket->sink_event)
 		event_free(TAKE_PTR(socket->sink_event));
-	if (socket->sink_fd >= 0)
-		shutdown(socket->sink_fd, SHUT_RD);
+	if (socket->fds.sink_fd >= 0)
+		shutdown(socket->fds.sink_fd, SHUT_RD);
 }
 
 enum accepted {
@@ -291,13 +299,13 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		listener_pause(l, "the limit of connections is reached");
 		return ACCEPTED_PAUSED;
 	}
-	r = spare_prepare(&l->spare, l->env->sessions, l->family, l->sockets[0].fd);
+	r = spare_prepare(&l->spare, l->env->sessions, l->family, l->sockets[0].fds.fd);
 	if (r < 0) {
 		limit_release(l->env->limit);
 		listener_pause(l, strerror(-r));
 		return ACCEPTED_PAUSED;
 	}
-	fd = accept4(socket->fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(socket->fds.fd, &client.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		limit_release(l->env->limit);
 		switch (errno) {
@@ -308,7 +316,7 @@ static enum accepted accept_one(struct listener_socket *socket, bool under_load)
 		case EPROTO:
 			return ACCEPTED; /* this client is gone; try the next one */
 		}
-		if (errno == EINVAL && is_destroyed(socket->fd)) {
+		if (errno == EINVAL && is_destroyed(socket->fds.fd)) {
 			socket_is_lost(socket);
 			return ACCEPTED_NONE;
 		}
@@ -358,11 +366,11 @@ static bool make_events(struct listener_socket *socket)
 {
 	struct event_base *base = socket->listener->env->sessions->base;
 
-	socket->event = event_new(base, socket->fd, EV_READ | EV_PERSIST, on_client, socket);
-	if (socket->sink_fd >= 0)
+	socket->event = event_new(base, socket->fds.fd, EV_READ | EV_PERSIST, on_client, socket);
+	if (socket->fds.sink_fd >= 0)
 		socket->sink_event =
-			event_new(base, socket->sink_fd, EV_READ | EV_PERSIST, on_sink, socket);
-	return socket->event && (socket->sink_fd < 0 || socket->sink_event);
+			event_new(base, socket->fds.sink_fd, EV_READ | EV_PERSIST, on_sink, socket);
+	return socket->event && (socket->fds.sink_fd < 0 || socket->sink_event);
 }
 
 void listener_init(struct listener *l, struct listener_env *env, sa_family_t family,
@@ -378,8 +386,7 @@ void listener_init(struct listener *l, struct listener_env *env, sa_family_t fam
 		struct listener_socket *socket = &l->sockets[i];
 
 		socket->listener = l;
-		socket->fd = fds[i].fd;
-		socket->sink_fd = fds[i].sink_fd;
+		socket->fds = fds[i];
 		complete &= make_events(socket);
 	}
 	if (!complete) {
@@ -426,7 +433,7 @@ static void count_waiting(struct listener *l)
 	uint32_t i;
 
 	for (i = 0; !l->counted && i < l->n_sockets; i++)
-		l->sockets[i].left = backlog_of(l->sockets[i].fd);
+		l->sockets[i].left = backlog_of(l->sockets[i].fds.fd);
 	l->counted = true;
 }
 

@@ -45,19 +45,22 @@ struct listener_env {
 	_Atomic bool lost; /* a listening socket became unusable; any thread */
 };
 
-/* The descriptors of a listening socket and of its sink, or -1: it is not one of a pair. */
+/*
+ * The descriptors of a listening socket, of its sink, or -1: it is not one of a pair, and of its
+ * guard, or -1: see listener_guard().
+ */
 struct listener_fds {
-	int fd, sink_fd;
+	int fd, sink_fd, guard_fd;
 };
 
 #define LISTENER_FDS_NULL                                                                          \
 	{                                                                                          \
-		.fd = -1, .sink_fd = -1                                                            \
+		.fd = -1, .sink_fd = -1, .guard_fd = -1                                            \
 	}
 
 struct listener_socket {
 	struct listener *listener;
-	int fd, sink_fd;	  /* owned; see struct listener_fds */
+	struct listener_fds fds;  /* owned */
 	struct event *sink_event; /* readable: the sink was destroyed */
 	struct event *event;	  /* readable: a client is in the backlog */
 	bool destroyed;		  /* by SOCK_DESTROY of sock_diag(7): it does not listen any more */
@@ -75,6 +78,9 @@ struct listener {
 	bool paused;
 	bool counted; /* retired: sockets[].left is set */
 };
+
+/* Closes all, and resets *fds to LISTENER_FDS_NULL. */
+void listener_fds_close(struct listener_fds *fds);
 
 /*
  * Makes a listening socket for *addr and marks it; registration_add_listener() is next. With port 0

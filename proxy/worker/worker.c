@@ -230,19 +230,13 @@ static void stop(struct worker *worker)
 	end_if_drained(worker);
 }
 
-static void close_fds(struct listener_fds *fds)
-{
-	util_closep(&fds->fd);
-	util_closep(&fds->sink_fd);
-}
-
 void worker_sockets_close(struct worker_sockets *sockets)
 {
 	int i;
 
 	for (i = 0; i < _TPROXY_FAMILY_MAX; i++) {
 		while (sockets->n_listen[i] > 0)
-			close_fds(&sockets->listen_fds[i][--sockets->n_listen[i]]);
+			listener_fds_close(&sockets->listen_fds[i][--sockets->n_listen[i]]);
 	}
 	marks_close(&sockets->marks);
 	pending_unref(TAKE_PTR(sockets->pending));

@@ -38,7 +38,8 @@ SERVER_MAC = "02:74:70:00:00:02"
 
 SLOTS = 65536
 STALE_NS = 5 * 10**9  # TPROXY_STALE_NS
-FREE, CLAIMED, WAITS, NOTIFIED, ACCEPT, ESTABLISHED, ENDED = range(7)  # enum tproxy_pending_state
+# enum tproxy_pending_state
+FREE, CLAIMED, WAITS, NOTIFIED, JOINING, ACCEPT, ESTABLISHED, ENDED = range(8)
 NONE, FAILED, TIMED_OUT, ACCEPT_IT, TAKEN = range(5)  # enum tproxy_answer
 
 SLOW_NET, SLOW_NET6 = "203.0.113.64", "2001:db8:0:ff::64"

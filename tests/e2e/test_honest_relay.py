@@ -4,6 +4,7 @@ network namespaces, rules."""
 
 import contextlib
 import errno
+import os
 import select
 import signal
 import socket
@@ -18,11 +19,13 @@ import host6
 import wire
 from harness import BLACKHOLE, CLIENT
 from honest import CLOSED, KINDS, HonestBed, errno_of, error_of, outcomes
+from programs import RELAY_UID
 from ruling import binary, ctl, load_rules  # noqa: F401 (fixtures)
-from test_stray import as_user, bind_all, ports_of
+from test_stray import USER, as_user, bind_all, ports_of
 
 SHARED = ("10.74.70.1", 4000)
 TCPI_RTO = 8  # offset in struct tcp_info, microseconds
+TCP_SYN_SENT, TCP_CLOSE = 2, 7
 
 
 @pytest.fixture
@@ -141,6 +144,80 @@ def test_stranger_at_the_port_of_a_dead_relay(bed):
     assert all(outcomes(socks))
     assert not select.select(strangers, [], [], 0)[0]
     bed.wait_rest()
+
+
+def bind_some(uid, address, option, count):
+    """Sockets of a user, bound to one address. They do not listen."""
+    os.setuid(uid)
+    socks = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+        socks.append(sock)
+    return socks
+
+
+def join_all(strangers, socks):
+    """Each stranger connects to a client in SYN_SENT, which is a simultaneous open, and each client
+    sends. Returns what the strangers have got when the clients have ended."""
+    for stranger, sock in zip(strangers, socks, strict=True):
+        with contextlib.suppress(BlockingIOError):
+            stranger.connect(sock.getsockname())
+    outcomes(socks)
+    got = []
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.send(b"secret")
+    host.wait_until(lambda: not any(map(state_of, socks)), "no client is connected")
+    for stranger in strangers:
+        with contextlib.suppress(OSError):
+            got.append(stranger.recv(100))
+    return got
+
+
+def state_of(sock):
+    """enum of TCP's states, 0 if the socket is closed."""
+    state = sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 1)[0]
+    return state % TCP_CLOSE
+
+
+def test_stranger_joins(bed):
+    """Another process of the relay's user, which may bind its port, connects to pending clients in
+    the relay's place. It gets no byte.
+
+    To see it fail: do not look for JOINING in pending_established().
+    """
+    relay = bed.start_honest("--workers", 1, "--listeners", 1)
+    gate = bed.gate()
+    socks, _ = pending(bed, gate, 4)
+    bed.slots.wait_dialling(len(socks))
+    strangers = bed.run_in(bind_some, RELAY_UID, relay.address, socket.SO_REUSEPORT, len(socks),
+                           place=bed.bystander)
+    assert not any(join_all([bed.keep(sock) for sock in strangers], socks))
+    assert bed.stats()["aborted"] == len(socks)
+    for sock in socks:
+        sock.close()
+    bed.wait_rest()
+
+
+def test_stranger_joins_clients_that_do_not_wait(bed):
+    """A user has bound the relay's port before it started. The relay and its backlog are full, so
+    SYNs have no answer. To see it fail: let client_established() accept joined clients."""
+    address = "127.0.0.1", 7655
+    strangers = [bed.keep(sock) for sock in bed.run_in(
+        bind_some, USER, address, socket.SO_REUSEADDR, 4, place=bed.bystander)]
+    relay = bed.start_relay("--listen", "127.0.0.1:7655", "--workers", 1, "--max-connections", 1,
+                            "--backlog", 1)
+    relay.says("port 7655")
+    listener = bed.listen()
+    socks = bed.sockets(12)
+    for sock in socks:
+        assert sock.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+    waiting = [sock for sock in socks if state_of(sock) == TCP_SYN_SENT][-len(strangers):]
+    assert not any(join_all(strangers, waiting))
+    assert bed.stats()["aborted"] == len(waiting) == len(strangers)
 
 
 def test_stopped_for_a_while(bed):

@@ -4,6 +4,7 @@
 SECURITY.md says what each of them can do and cannot do.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -209,6 +210,40 @@ def test_user_cannot_share_the_relays_port(loaded, options):
     relay = loaded.start_relay(*options)
     for family, address in addresses(relay):
         assert loaded.run_in(as_user, bind, family, address) == errno.EADDRINUSE, address
+
+
+def reuse_port(family, address, only=0):
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    sock.bind(address)
+    return sock
+
+
+def bind_in_two_steps(port, port6):
+    """Binds the wildcard address of the other family, which conflicts with no listener on loopback,
+    and then once more: the kernel compares the second socket with the first one only. Returns the
+    steps that were successful."""
+    done, kept = [], []
+    for number, first, then in (
+            (port, (socket.AF_INET6, ("::", port), 1), (socket.AF_INET6, ("::", port))),
+            (port6, (socket.AF_INET, ("0.0.0.0", port6)), (socket.AF_INET6, ("::1", port6)))):
+        for step in (first, then):
+            with contextlib.suppress(OSError):
+                kept.append(reuse_port(*step))
+                done.append((number, step))
+    return done
+
+
+@pytest.mark.parametrize("options", [[], ["--listen", "127.0.0.1:7654", "--listen", "[::1]:7654"]],
+                         ids=["", "port"])
+@pytest.mark.parametrize("honest", [[], ["--honest-connect"]], ids=["eager", "honest"])
+def test_user_cannot_share_the_relays_port_in_two_steps(loaded, options, honest):
+    """To see it fail: let guard_open() return an error."""
+    relay = loaded.start_relay(*options, *honest)
+    ports = relay.address[1], host6.relay_address(relay)[1]
+    assert loaded.run_in(as_user, bind_in_two_steps, *ports) == []
 
 
 @pytest.mark.parametrize("policy", [[], ["--fail-closed"]], ids=["fail-open", "fail-closed"])

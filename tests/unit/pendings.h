@@ -59,12 +59,22 @@ void pending_answer(const struct pending_maps *maps, const struct pending *p,
 	slot.answers++;
 }
 
-/* Replaces that of libbpf: counts what is noted in map_failed, and marks. */
-static int noted;
+#define MARKS_FD 1000 /* no descriptor of this process has the number */
+
+/* Replaces that of libbpf: counts what is noted in map_failed, and the marks of sockets. */
+static int noted, marked;
 
 int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
 {
-	noted++;
+	const struct tproxy_mark *mark = value;
+
+	if (fd == MARKS_FD) {
+		assert_int_equal(mark->flags, TPROXY_MARK_UPSTREAM | TPROXY_MARK_JOINS);
+		assert_int_equal(mark->conn.pending, pending.slot + 1);
+		marked++;
+	} else {
+		noted++;
+	}
 	return 0;
 }
 
@@ -123,7 +133,7 @@ static inline int setup_pending(void **state)
 
 	memset(&slot, 0, sizeof(slot));
 	slot.client = -1;
-	noted = join_connect_error = 0;
+	noted = marked = join_connect_error = 0;
 	slow_server = false;
 	join_limit_ms = 3000;
 	relay_sink = make_sink(&relay_addr);
@@ -131,6 +141,7 @@ static inline int setup_pending(void **state)
 	env.exempt = true;
 	env.pending = (const struct pending_maps *)&slot;
 	env.marks.error_memory_ms = 1000;
+	env.marks.marks_fd = MARKS_FD;
 	return r;
 }
 
@@ -170,6 +181,8 @@ static inline void call(struct fixture *f, const struct sockaddr_in *dst)
 	set_endpoint(&conn.src, &client_addr);
 	set_endpoint(&conn.dst, dst);
 	set_endpoint(&conn.relay, &relay_addr);
+	conn.pending = pending.slot + 1;
+	conn.generation = pending.generation;
 	conn.started_ns = monotonic_kernel_ns() - 500 * 1000000;
 	sock_prepare(upstream);
 	note_start();

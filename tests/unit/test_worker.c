@@ -356,7 +356,7 @@ static void test_an_end_resumes_listeners_later(void **state)
 	start(f);
 	fd = listen_on(&addr);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1 }, 1);
+	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1, -1 }, 1);
 	/* Its upstream socket needs no mark. */
 	l->spare.exempt = true;
 	l->spare.since_exempt_check = 1;
@@ -450,7 +450,7 @@ static void test_a_burst_takes_turns(void **state)
 		clients[i] = socket(AF_INET, SOCK_STREAM, 0);
 		assert_int_equal(connect(clients[i], (struct sockaddr *)&addr, sizeof(addr)), 0);
 	}
-	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1 }, 1);
+	listener_init(l, &worker.listening, AF_INET, &(struct listener_fds){ fd, -1, -1 }, 1);
 	l->spare.exempt = true;
 	l->spare.since_exempt_check = 1;
 	worker_on_end = worker.env.on_end;
