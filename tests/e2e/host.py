@@ -27,6 +27,7 @@ PREFIX = "tproxy-e2e"
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+RTF_LOCAL = 1 << 31
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -314,12 +315,14 @@ class NetNs:
 
     def _wait_local(self, address):
         """The kernel makes an IPv6 address a local one later, in a work queue. Until then it says
-        that there is no route."""
+        that there is no route. An address of /128 has another row from the start."""
         row = f"{socket.inet_pton(socket.AF_INET6, address).hex()} 80 "
 
         def is_local():
             with self.inside():
-                return row in Path("/proc/thread-self/net/ipv6_route").read_text()
+                rows = Path("/proc/thread-self/net/ipv6_route").read_text().splitlines()
+            return any(each.startswith(row) and int(each.split()[8], 16) & RTF_LOCAL
+                       for each in rows)
 
         wait_until(is_local, f"{address} is local")
 
