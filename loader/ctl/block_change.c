@@ -267,60 +267,73 @@ int block_add(const struct ctl_options *options, enum tproxy_block_kind kind)
 	return status;
 }
 
-/* What becomes of one prefix of `unblock`. */
-static int check_left(const struct block_store *store, const struct tproxy_prefix *prefix,
-		      bool was_there, uint64_t now)
+/* Fails if a wider entry blocks the prefix, which has no entry of its own. */
+static int check_wider(const struct block_store *store, const struct tproxy_prefix *prefix,
+		       uint64_t now)
 {
 	char text[PREFIX_FORMAT_LEN], wider[PREFIX_FORMAT_LEN], option[PINS_OPTION_LEN];
 	struct tproxy_block_entry entry;
 	struct tproxy_prefix around;
 
+	if (block_store_around(store, TPROXY_BLOCK, prefix, now, &around, &entry) <= 0 ||
+	    block_store_around(store, TPROXY_ALLOW, prefix, now, &around, &entry) != 0)
+		return 0;
+	block_store_around(store, TPROXY_BLOCK, prefix, now, &around, &entry);
 	prefix_format(prefix, text, sizeof(text));
-	if (block_store_around(store, TPROXY_BLOCK, prefix, now, &around, &entry) > 0 &&
-	    block_store_around(store, TPROXY_ALLOW, prefix, now, &around, &entry) == 0) {
-		block_store_around(store, TPROXY_BLOCK, prefix, now, &around, &entry);
-		prefix_format(&around, wider, sizeof(wider));
-		pins_format_option(store->pins->path, option);
-		log_err("%s is still blocked, by %s; let it pass with: tproxyctl allow %s%s; or remove the wider entry: tproxyctl unblock %s%s",
-			text, wider, text, option, wider, option);
-		return -EEXIST;
-	}
-	if (!was_there)
-		log_err("%s is not in the list", text);
-	return was_there ? 0 : -ENOENT;
+	prefix_format(&around, wider, sizeof(wider));
+	pins_format_option(store->pins->path, option);
+	log_err("%s is still blocked, by %s; let it pass with: tproxyctl allow %s%s; or remove the wider entry: tproxyctl unblock %s%s",
+		text, wider, text, option, wider, option);
+	return -EEXIST;
 }
 
+/* Fails if one of the prefixes has no entry. Otherwise says whether --apply brought one of them. */
+static int check_there(const struct block_store *store, const struct block_items *items,
+		       uint64_t now, bool *ret_by_file)
+{
+	char text[PREFIX_FORMAT_LEN];
+	enum tproxy_block_kind kind;
+	size_t i;
+
+	for (i = 0; i < items->n; i++) {
+		const struct tproxy_prefix *prefix = &items->list[i].prefix;
+		bool there = false;
+
+		for (kind = 0; kind < _TPROXY_BLOCK_KIND_MAX; kind++) {
+			struct tproxy_block_entry entry;
+			int r = block_store_get(store, kind, prefix, &entry);
+
+			if (r < 0)
+				return r;
+			there |= r > 0;
+			*ret_by_file |= r > 0 && entry.flags & TPROXY_BLOCK_BY_FILE;
+		}
+		if (there)
+			continue;
+		if (check_wider(store, prefix, now) == 0)
+			log_err("%s is not in the list%s",
+				prefix_format(prefix, text, sizeof(text)),
+				items->n > 1 ? ", so nothing was removed" : "");
+		return -ENOENT;
+	}
+	return 0;
+}
+
+/* All prefixes have an entry. */
 static int remove_items(struct block_store *store, const struct block_items *items, uint64_t now,
 			size_t *ret_n)
 {
-	_cleanup_free_ bool *was_there = calloc(items->n + 1, sizeof(*was_there));
-	struct tproxy_block_entry entry;
-	bool by_file = false;
 	size_t i, n = 0, n_allows = 0;
-	int r = was_there ? 0 : log_out_of_memory(), left = 0;
+	int r, left = 0;
 
-	for (i = 0; i < items->n && r >= 0; i++) {
-		r = block_store_get(store, TPROXY_BLOCK, &items->list[i].prefix, &entry);
-		was_there[i] = r > 0;
-		by_file |= r > 0 && entry.flags & TPROXY_BLOCK_BY_FILE;
-		if (r >= 0)
-			r = block_store_get(store, TPROXY_ALLOW, &items->list[i].prefix, &entry);
-		was_there[i] |= r > 0;
-		by_file |= r > 0 && entry.flags & TPROXY_BLOCK_BY_FILE;
-	}
-	r = r > 0 ? 0 : r;
-	if (r == 0)
-		r = block_store_remove(store, TPROXY_BLOCK, items, &n);
+	r = block_store_remove(store, TPROXY_BLOCK, items, &n);
 	if (r == 0)
 		r = block_store_remove(store, TPROXY_ALLOW, items, &n_allows);
 	*ret_n = n + n_allows;
 	for (i = 0; i < items->n && r == 0; i++) {
-		if (check_left(store, &items->list[i].prefix, was_there[i], now) < 0)
-			left = -ENOENT;
+		if (check_wider(store, &items->list[i].prefix, now) < 0)
+			left = -EEXIST;
 	}
-	if (r == 0 && by_file)
-		log_info(
-			"an entry that --apply brought comes back with the next --apply of a file that has it");
 	return r < 0 ? r : left;
 }
 
@@ -347,16 +360,22 @@ static int unblock(const struct ctl_options *options, const struct block_items *
 	_cleanup_(block_work_end) struct block_work work = BLOCK_WORK_NULL;
 	const uint64_t now = monotonic_kernel_ns();
 	size_t n = 0, ended;
+	bool by_file = false;
 	int r;
 
 	r = block_work_begin_free(options->pin_dir, &work);
 	if (r == 0)
 		r = block_store_purge(&work.store, now, &ended);
 	if (r == 0)
+		r = check_there(&work.store, items, now, &by_file);
+	if (r == 0)
 		r = block_guard_lost(&work.store, options, items, /* blocks_too= */ true, now);
 	if (r < 0)
 		return r;
 	r = remove_items(&work.store, items, now, &n);
+	if (by_file)
+		log_info(
+			"an entry that --apply brought comes back with the next --apply of a file that has it");
 	print_removed(options, &work.store, n);
 	return r;
 }

@@ -299,6 +299,20 @@ def test_unblock_says_what_still_blocks(loaded, ctl):
     assert result.status == 1 and "not in the list" in result.err
 
 
+def test_unblock_removes_all_or_nothing(loaded, ctl):
+    """To see it fail: do not call check_there()."""
+    ctl("block", "192.0.2.1", "192.0.2.2").succeeded()
+    ctl("allow", "198.51.100.3").succeeded()
+    entries = ["192.0.2.1", "192.0.2.2", "198.51.100.3"]
+    for absent in ("192.0.2.0/30", "203.0.113.9"):
+        result = ctl("unblock", *entries, absent, "--json")
+        assert result.status == 1 and result.out == "", result
+        assert result.err.count("\n") == 1 and f"{absent} is not in the list" in result.err, result
+        assert len(shown(ctl)) == 3
+    ctl("unblock", *entries).succeeded()
+    assert shown(ctl) == {}
+
+
 # --- whole lists
 
 
