@@ -238,17 +238,18 @@ static int replace(struct apply *a, struct confirm *confirm)
 	r = block_work_begin_free(a->options->pin_dir, &work);
 	if (r == 0)
 		r = make_next(a, store);
-	if (r == 0 && confirm) {
-		confirm_own(confirm);
-		r = confirm_held(confirm);
-	}
+	if (r == 0 && confirm)
+		r = confirm_own(confirm, block_store_facts(store)->generation);
 	if (r == 0)
 		r = block_store_replace(store, &a->next, &a->before,
 					a->options->error ? a->options->error
 							  : block_store_facts(store)->error,
 					/* hold= */ confirm);
-	if (r == 0)
+	if (r == 0) {
 		a->generation = block_store_facts(store)->generation;
+		if (confirm)
+			confirm_in_force(confirm, a->generation);
+	}
 	a->duration_ms = monotonic_coarse_ms() - a->began_ms;
 	return r;
 }
@@ -282,14 +283,29 @@ static void print_applied(const struct apply *a, bool in_force)
 	json_print(root);
 }
 
-static bool is_held(const char *pin_dir)
+static bool read_block(const char *pin_dir, struct tproxy_block *ret_block)
 {
 	_cleanup_close_ int fd = -1;
-	struct tproxy_block block;
 	const __u32 key = 0;
 
 	return bpffs_open_map(pin_dir, PINNED_BLOCK, /* writable= */ false, &fd) == 0 &&
-	       bpf_map_lookup_elem(fd, &key, &block) == 0 && block.state & TPROXY_BLOCK_HELD;
+	       bpf_map_lookup_elem(fd, &key, ret_block) == 0;
+}
+
+static bool is_held(const char *pin_dir)
+{
+	struct tproxy_block block;
+
+	return read_block(pin_dir, &block) && block.state & TPROXY_BLOCK_HELD;
+}
+
+static uint32_t generation_in_force(const char *pin_dir)
+{
+	struct tproxy_block block;
+
+	return read_block(pin_dir, &block)
+		       ? block.slots[block.state & TPROXY_BLOCK_SLOT ? 1 : 0].generation
+		       : 0;
 }
 
 /* Returns true if this process made the change that is held, or may take it over. */
@@ -332,6 +348,7 @@ static const struct confirm_kind confirm_list = {
 	.revert = "tproxyctl block --revert",
 	.pin = WAIT_LOCK_BLOCK,
 	.is_held = is_held,
+	.generation = generation_in_force,
 	.finish = finish,
 };
 
@@ -344,10 +361,11 @@ static int apply_confirmed(struct apply *a)
 	if (r == 0)
 		r = replace(a, &confirm);
 	if (r == 0) {
+		confirm_unlocked(&confirm);
 		if (!a->options->json)
 			print_applied(a, /* in_force= */ true);
 		fflush(stdout);
-		r = confirm_wait(&confirm, a->generation);
+		r = confirm_wait(&confirm);
 		if (a->options->json)
 			print_applied(a, /* in_force= */ r <= 0);
 	}

@@ -21,6 +21,8 @@ struct confirm_kind {
 	const char *keep, *revert; /* commands */
 	const char *pin;	   /* whose lock a waiting process holds, see wait_lock.h */
 	bool (*is_held)(const char *pin_dir);
+	/* Returns the generation in force, or 0 if there is none, or if it cannot be read. */
+	uint32_t (*generation)(const char *pin_dir);
 	/*
 	 * Confirms the change of this generation, or takes it back, if it still waits. Generation
 	 * 0: not known, so that it is ours unless another process waits. Returns 0 if it did, 1 if
@@ -33,30 +35,40 @@ struct confirm {
 	const struct confirm_kind *kind;
 	const char *pin_dir;
 	uint64_t timeout_ms;
-	uint64_t ends_ms;
-	uint32_t generation; /* 0: not known yet */
+	uint64_t ends_ms;    /* 0: not in force yet; the guard has its own */
+	uint32_t before;     /* generation in force before the change */
+	uint32_t generation; /* of the change; 0: not known yet */
+	bool may_lock;	     /* this process may hold the lock of the pins */
+	bool finished;	     /* the change was confirmed or taken back, so no guard is needed */
 	pid_t guard;	     /* 0: none */
-	int pipe_fd;	     /* the guard reads from it */
+	int guard_fd;	     /* socket to the guard */
 	int wait_fd;	     /* see wait_lock_take(); the guard has its own */
 	int signal_fd;
 };
 
 /*
- * confirm_begin() comes before the lock of the pins: it blocks the signals that end a process, and
- * starts the guard, a second process, which takes the change back if this process dies.
- * confirm_own() comes before the previous state is held: from then on that belongs to this process.
- * confirm_held() shows other programs that a process waits. confirm_wait() waits, without the lock,
- * until the change of this generation is confirmed, or takes it back. confirm_end() ends the guard.
- * Call it after a failure too.
+ * In this order:
  *
- * confirm_begin() and confirm_held() return 0 or -errno, logged.
+ *   confirm_begin()     before the lock of the pins: blocks the signals that end a process, and
+ *                       starts the guard, a second process, which takes the change back if this
+ *                       process dies, is stopped or hangs
+ *   confirm_own()       with the lock, before the previous state is held: from then on that belongs
+ *                       to this process. @before is the generation in force. Shows other programs
+ *                       that a process waits
+ *   confirm_in_force()  with the lock, when the change of @generation is in force: the time begins
+ *   confirm_unlocked()  when the lock was released, before anything that may block
+ *   confirm_wait()      waits until the change is confirmed, or takes it back
+ *   confirm_end()       ends the guard. Call it after a failure too
+ *
+ * confirm_begin() and confirm_own() return 0 or -errno, logged. After an error nothing may change.
  */
 int confirm_begin(const struct confirm_kind *kind, const char *pin_dir, uint64_t timeout_ms,
 		  struct confirm *confirm);
-void confirm_own(struct confirm *confirm);
-int confirm_held(struct confirm *confirm);
+int confirm_own(struct confirm *confirm, uint32_t before);
+void confirm_in_force(struct confirm *confirm, uint32_t generation);
+void confirm_unlocked(struct confirm *confirm);
 /* Returns 0 if confirmed, 1 if taken back, or -errno, logged. */
-int confirm_wait(struct confirm *confirm, uint32_t generation);
+int confirm_wait(struct confirm *confirm);
 void confirm_end(struct confirm *confirm);
 
 #endif

@@ -126,6 +126,13 @@ static bool is_held(const char *pin_dir)
 	return pins_path(&pins, PINNED_PREVIOUS, path) == 0 && access(path, F_OK) == 0;
 }
 
+static uint32_t generation_in_force(const char *pin_dir)
+{
+	struct tproxy_rules rules;
+
+	return rules_view_read_rules(pin_dir, &rules) == 0 ? rules.generation : 0;
+}
+
 /*
  * True if the rules in force are those of this load. A guard whose parent died early does not know
  * their generation. Then no other process waits for its own load; for the load of another process,
@@ -174,6 +181,7 @@ static const struct confirm_kind confirm_rules = {
 	.revert = "tproxyctl rules revert",
 	.pin = WAIT_LOCK_RULES,
 	.is_held = is_held,
+	.generation = generation_in_force,
 	.finish = finish,
 };
 
@@ -190,13 +198,14 @@ static int replace(const struct ctl_options *options, const struct rules_compile
 	if (r < 0)
 		return r;
 	if (confirm) {
-		confirm_own(confirm);
-		r = rules_store_hold(&work.store);
+		r = confirm_own(confirm, work.store.now->generation);
 		if (r == 0)
-			r = confirm_held(confirm);
+			r = rules_store_hold(&work.store);
 	}
 	if (r == 0)
 		r = rules_store_replace(&work.store, compiled, file);
+	if (r == 0 && confirm)
+		confirm_in_force(confirm, work.store.now->generation);
 	if (r < 0 || !confirm)
 		rules_store_settle(&work.store);
 	*ret_generation = work.store.now->generation;
@@ -214,10 +223,11 @@ static int load_confirmed(const struct ctl_options *options, const struct rules_
 	if (r == 0)
 		r = replace(options, compiled, file, &confirm, &generation);
 	if (r == 0) {
+		confirm_unlocked(&confirm);
 		if (!options->json)
 			print_loaded(options, compiled, generation, /* in_force= */ true);
 		fflush(stdout);
-		r = confirm_wait(&confirm, generation);
+		r = confirm_wait(&confirm);
 		if (options->json)
 			print_loaded(options, compiled, generation, /* in_force= */ r <= 0);
 	}

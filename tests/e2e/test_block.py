@@ -4,6 +4,7 @@ user from locking himself out. test_block_packets.py has the packets of all kind
 
 import collections
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -509,18 +510,62 @@ def test_confirm_takes_back_when_it_is_ended(loaded, ctl, binary, before, number
     check_taken_back(ctl, before)
 
 
-def test_confirm_while_the_command_is_stopped(loaded, ctl, binary, before):
-    """The second process takes the list back. To see it fail: wait without a timeout in guard()."""
-    waiting = Waiting(loaded, binary, write_list(loaded, SERVER2), 1)
-    os.kill(waiting.process.pid, signal.SIGSTOP)
-    assert before.outcomes() == NEW
+def full_pipe():
+    """Returns its ends. A write to it blocks."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)))
+    return read_end, write_end
+
+
+def stop_when_held(bed, process):
+    """Stops the command when the list is in force. It waits for RCU then, and has the lock of the
+    pins."""
+    held = 1 << 5
+    with bed.pins.open("map_block") as block:
+        end = time.monotonic() + 10 * host.patience
+        while not block.lookup(bytes(4))[0] & held and time.monotonic() < end:
+            pass
+    process.send_signal(signal.SIGSTOP)
+
+
+def test_confirm_while_the_commands_hang(loaded, ctl, binary, before):
+    """Second processes take back rules of a command whose output nobody reads, and a list whose
+    command is stopped, both 5 s after the time. The stopped command has the lock, which both need,
+    and is killed. To see it fail: print before confirm_unlocked(), or let see_generation() or
+    end_command() do nothing."""
+    rules = write_list(loaded, "refuse EPERM to 203.0.113.0/24", name="test.rules")
+    log = loaded.directory / "rules.log"
+    read_end, write_end = full_pipe()
+
+    def waits(what):
+        return json.loads(ctl(*what, "--json").succeeded().out)["unconfirmed"]
+
+    def start(*args, **streams):
+        return subprocess.Popen([binary, *args, "--confirm", "1s", "--pin-dir", loaded.pins.path],
+                                stdin=subprocess.DEVNULL, **streams)
+
+    with log.open("wb") as err:
+        of_rules = start("rules", "load", rules, stdout=write_end, stderr=err)
+    os.close(write_end)
+    of_list = None
     try:
-        host.wait_until(lambda: not stats(ctl)["unconfirmed"], "it was taken back", 20)
-        assert before.outcomes() == OLD
+        host.wait_until(lambda: waits(["rules", "show"]), "the rules wait")
+        of_list = start("block", "--apply", write_list(loaded, SERVER2), stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL)
+        stop_when_held(loaded, of_list)
+        assert before.outcomes() == NEW and of_list.poll() is None
+        for what in (["block", "--stats"], ["rules", "show"]):
+            host.wait_until(lambda what=what: not waits(what), f"{what}: it was taken back", 20)
+        assert before.outcomes() == OLD and of_rules.poll() is None
     finally:
-        os.kill(waiting.process.pid, signal.SIGCONT)
-    assert waiting.process.wait(20) == 1
-    assert "the list that waited is no longer in force" in waiting.output()
+        os.close(read_end)
+        if of_list:
+            of_list.kill()
+            of_list.wait(20)
+        if of_rules.poll() is None:
+            of_rules.send_signal(signal.SIGTERM)
+    assert of_rules.wait(20) == 1
+    assert "the rules that waited are no longer in force" in log.read_text()
 
 
 def test_confirm_by_command(loaded, ctl, binary, before):
