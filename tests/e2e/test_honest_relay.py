@@ -416,6 +416,14 @@ def test_rings_of_others(bed):
     assert [owner for owner, _ in bed.owners.all()].count(2) == 2
 
 
+def test_port_in_use(bed):
+    """One line says why, as without the option. To see it fail: call give_up_pairs() before
+    listener_bind()."""
+    taken = bed.listen("127.0.0.1", netns=bed.client_net)
+    bed.run_relay("--listen", "127.0.0.1:{}".format(taken.getsockname()[1]),
+                  "--honest-connect").refused("cannot listen", "in use")
+
+
 def test_two_namespaces(bed):
     """Both relays have the same address, and so have both clients: each connection is answered by
     the relay of its own namespace.
