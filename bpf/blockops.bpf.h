@@ -4,7 +4,7 @@
  *
  *   connect     TCP connect() in a scope, by destination. Fails the call with the list's errno.
  *   block_in    packets to the sockets of scopes and relays, by source
- *   block_out   packets of these sockets, by destination
+ *   block_out   packets of these sockets, by destination: the next hop, and the final one
  *   xdp         packets that an interface receives, by source
  *
  * Nothing comes from a blocked address, and nothing goes to it, on connections that exist already
@@ -33,6 +33,7 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "passed.bpf.h"
+#include "srcroute.bpf.h"
 #include "tproxy_abi.h"
 #include "traffic.bpf.h"
 
@@ -208,6 +209,27 @@ static __always_inline bool block_check(const struct block_head *head, enum tpro
 	return block_packet(head, place, packet_is_control(packet), &key, load);
 }
 
+static __always_inline int srcroute_load(const void *packet, __u32 at, void *ret, __u32 size)
+{
+	return (int)bpf_skb_load_bytes(packet, at, ret, size);
+}
+
+/*
+ * Checks the final destination of a packet that has a source route. Returns true if it is blocked.
+ * A global function, see rules_find().
+ */
+__attribute__((noinline)) int block_routed(struct __sk_buff *skb, const struct block_head *head,
+					   const struct block_load *load)
+{
+	const enum packet_version version =
+		skb->protocol == bpf_htons(ETH_P_IP) ? PACKET_IPV4 : PACKET_IPV6;
+	struct tproxy_prefix key;
+
+	if (!head || !load || !srcroute_find(skb, version, &key))
+		return 0;
+	return block_packet(head, TPROXY_PLACE_EGRESS, /* control= */ false, &key, load);
+}
+
 /*
  * Checks the destination of a connect(). Returns the errno, or 0 if it is not blocked. A global
  * function, see rules_find().
@@ -321,7 +343,9 @@ static __always_inline bool block_skb_is_blocked(struct __sk_buff *skb,
 		block_count_invalid(place, load->packets);
 		return false;
 	}
-	return block_check(head, place, &packet, /* source= */ in, load);
+	if (block_check(head, place, &packet, /* source= */ in, load))
+		return true;
+	return !in && srcroute_is_possible(&packet) && block_routed(skb, head, load);
 }
 
 /* block_in and block_out. Returns the program's return value. */

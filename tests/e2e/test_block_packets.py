@@ -3,6 +3,7 @@
 veth. tests/verifier/block.c has the frames."""
 
 import errno
+import ipaddress
 import select
 import socket
 import struct
@@ -208,6 +209,36 @@ def test_established_connection_stops_and_goes_on(loaded, ctl):  # noqa: F811
     ctl("unblock", SERVER).succeeded()
     assert wire.read_exactly(visit.server, 2) == b"up"
     wire.exchange(visit.client, visit.server)
+
+
+IPV6_RTHDR = 57
+
+
+@pytest.mark.parametrize("final, hop, option, value", [
+    (SERVER, SERVER2, (socket.SOL_IP, socket.IP_OPTIONS), b"\x83\7\4%s\0"),
+    (SERVER, SERVER2, (socket.SOL_IP, socket.IP_OPTIONS), b"\1\x89\7\4%s"),
+    (host6.SERVER6, host6.SERVER6_2, (socket.IPPROTO_IPV6, IPV6_RTHDR),
+     b"\0\4\4\1\1\0\0\0" + bytes(16) + b"%s"),
+], ids=["loose", "strict", "segments"])
+def test_source_route(loaded, final, hop, option, value):
+    """The packet goes to the first hop, and from there to the address that is blocked. If that is
+    the first hop, it is not sent either. To see it fail: do not call block_routed()."""
+    host6.give_addresses(loaded)
+
+    def send(to, via):
+        with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET,
+                           socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(*option, value % ipaddress.ip_address(via).packed)
+            try:
+                return sock.sendto(b"up", (to, 9))
+            except PermissionError:
+                return None
+
+    assert loaded.run_in(send, final, hop) == 2
+    block(loaded, str(ipaddress.ip_network(final)))
+    assert loaded.run_in(send, final, hop) is None
+    assert loaded.run_in(send, hop, final) is None
+    assert stat(loaded, EGRESS)[1] == 2
 
 
 def test_mapped_addresses_are_ipv4_packets(loaded):

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "packet.bpf.h"
+#include "srcroute.bpf.h"
 
 struct input {
 	const uint8_t *data;
@@ -27,6 +28,25 @@ static bool get(const struct input *in, size_t at, void *ret, size_t n)
 		return false;
 	memcpy(ret, in->data + at, n);
 	return true;
+}
+
+/* packet: the frame from the IP header on. */
+static int srcroute_load(const void *packet, __u32 at, void *ret, __u32 size)
+{
+	return get(packet, at, ret, size) ? 0 : -1;
+}
+
+/* A source route is found only where one may be, and its address is one of the packet. */
+static void check_route(const struct packet *packet)
+{
+	const struct input from = { packet->ip, (size_t)(packet->end - packet->ip) };
+	const size_t size = packet->version == PACKET_IPV4 ? 4 : 16;
+	struct tproxy_prefix key;
+
+	if (!srcroute_find(&from, packet->version, &key))
+		return;
+	require(srcroute_is_possible(packet));
+	require(memmem(from.data, from.size, &key.addr[16 - size], size) != NULL);
 }
 
 static bool ports_are(const struct input *in, size_t at, uint16_t client, uint16_t server)
@@ -154,6 +174,8 @@ static void check(const struct input *in)
 		check6(in, at, kind, &packet);
 	else
 		require(kind == PACKET_OTHER);
+	if (kind == PACKET_IP)
+		check_route(&packet);
 }
 
 /* A copy of the exact size, so that ASan detects a read beyond its end. */

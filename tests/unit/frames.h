@@ -16,6 +16,7 @@ struct frame {
 	const char *bytes;
 	size_t size;
 	const char *source, *destination; /* of PACKET_IP */
+	const char *final;		  /* destination of its source route, or NULL */
 	enum packet_kind kind;
 	bool control;
 	bool l2; /* VLAN tags, or no IP: nothing that a socket receives */
@@ -66,6 +67,7 @@ struct frame {
 #define ROUTING(next)   next "\0" "\0\0\0\0\0\0"
 #define DEST(next)      next "\0" "\1\4\0\0\0\0"
 #define FRAG(next, off) next "\0" off "\0\0\0\1"
+#define RH(next, len, type, left) next len type left "\0\0\0\0"
 #define AH(next)        next "\4" "\0\0" "\0\0\0\1" "\0\0\0\1" "\0\0\0\0\0\0\0\0\0\0\0\0"
 
 #define SIZED(text) .bytes = (text), .size = sizeof(text) - 1
@@ -90,6 +92,29 @@ static const struct frame frames[] = {
 	{ "all 40 bytes of options", SIZED(MACS TYPE4 IPV4("\x4f", NONE, "\x40", P_UDP, BAD4, GOOD4)
 			      "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1"
 			      "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1" DNS), P4(BAD4T, GOOD4T) },
+	/* Source routes of IPv4 */
+	{ "LSRR", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\x83\7\4" BAD4 "\0" DNS), P4(GOOD4T, GOOD4T), .final = BAD4T },
+	{ "SSRR behind options", SIZED(MACS TYPE4 IPV4("\x4a", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\1\x94\4\0\0" "\x89\x0b\4" GOOD4 BAD4 "\0\0\0\0" DNS),
+	  P4(GOOD4T, GOOD4T), .final = BAD4T },
+	{ "SSRR at the end of 40 bytes", SIZED(MACS TYPE4 IPV4("\x4f", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1"
+			"\x89\7\4" BAD4 DNS), P4(GOOD4T, GOOD4T), .final = BAD4T },
+	{ "route to elsewhere", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, BAD4)
+			"\x83\7\4" GOOD4 "\0" DNS), P4(GOOD4T, BAD4T), .final = GOOD4T },
+	{ "route to allowed", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\x83\7\4" FINE4 "\0" DNS), P4(GOOD4T, GOOD4T), .final = FINE4T },
+	{ "route used up", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\x83\7\x08" BAD4 "\0" DNS), P4(GOOD4T, GOOD4T) },
+	{ "route behind the end", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\0\x83\7\4" BAD4 DNS), P4(GOOD4T, GOOD4T) },
+	{ "route longer than the header", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\1\1\x83\7\4" BAD4 DNS), P4(GOOD4T, GOOD4T) },
+	{ "recorded route", SIZED(MACS TYPE4 IPV4("\x47", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\7\7\4" BAD4 "\0" DNS), P4(GOOD4T, GOOD4T) },
+	{ "option of no length", SIZED(MACS TYPE4 IPV4("\x48", NONE, "\x40", P_UDP, GOOD4, GOOD4)
+			"\x94\0\0\0" "\x83\7\4" BAD4 "\0" DNS), P4(GOOD4T, GOOD4T) },
 	{ "options cut", SIZED(MACS TYPE4 IPV4("\x4f", NONE, "\x40", P_UDP, BAD4, GOOD4)),
 	  P4(BAD4T, GOOD4T) },
 	{ "first fragment", SIZED(MACS TYPE4 IPV4("\x45", FIRST, "\x40", P_UDP, BAD4, GOOD4) DNS),
@@ -178,6 +203,21 @@ static const struct frame frames[] = {
 	  P4(BAD6T, GOOD6T) },
 	{ "ICMPv6 packet too big", SIZED(MACS TYPE6 IPV6(P_ICMP6, "\xff", BAD6, GOOD6) ICMP6("\2")),
 	  P4(BAD6T, GOOD6T) },
+	/* Source routes of IPv6 */
+	{ "mobile route", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+				RH(P_UDP, "\2", "\2", "\1") BAD6 DNS), P4(GOOD6T, GOOD6T), .final = BAD6T },
+	{ "type 0 behind options", SIZED(MACS TYPE6 IPV6("\0", "\x40", GOOD6, GOOD6) HOP("\x3c") DEST("\x2b")
+				RH(P_UDP, "\4", "\0", "\1") GOOD6 BAD6 DNS), P4(GOOD6T, GOOD6T), .final = BAD6T },
+	{ "segments", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+			    RH(P_UDP, "\4", "\4", "\1") BAD6 GOOD6 DNS), P4(GOOD6T, GOOD6T), .final = BAD6T },
+	{ "segments used up", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+			    RH(P_UDP, "\2", "\4", "\0") BAD6 DNS), P4(GOOD6T, GOOD6T) },
+	{ "route of another type", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+			    RH(P_UDP, "\2", "\6", "\1") BAD6 DNS), P4(GOOD6T, GOOD6T) },
+	{ "route cut", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+			     RH(P_UDP, "\2", "\4", "\1") "\x20\1\x0d\xb8"), P4(GOOD6T, GOOD6T) },
+	{ "route without an address", SIZED(MACS TYPE6 IPV6("\x2b", "\x40", GOOD6, GOOD6)
+			     RH(P_UDP, "\0", "\2", "\1") DNS), P4(GOOD6T, GOOD6T) },
 	{ "no next header", SIZED(MACS TYPE6 IPV6("\x3b", "\x40", BAD6, GOOD6)), P4(BAD6T, GOOD6T) },
 	/* Control packets of IPv6 */
 	{ "router solicitation", SIZED(MACS TYPE6 IPV6(P_ICMP6, "\xff", BAD6, GOOD6) ICMP6("\x85")),

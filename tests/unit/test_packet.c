@@ -13,6 +13,7 @@
 
 #include "block.bpf.h"
 #include "frames.h"
+#include "srcroute.bpf.h"
 #include "unit.h"
 #include "util.h"
 
@@ -96,6 +97,50 @@ static void each_frame_is_parsed(void **state)
 		check_address(&packet, false, f->destination);
 		if (packet_is_control(&packet) != f->control)
 			fail_msg("%s: %s a control packet", f->name, f->control ? "not" : "is");
+	}
+}
+
+/* A packet that begins with the IP header. */
+struct bytes {
+	const __u8 *bytes;
+	__u32 size;
+};
+
+static int srcroute_load(const void *packet, __u32 at, void *ret, __u32 size)
+{
+	const struct bytes *from = packet;
+
+	if (at > from->size || size > from->size - at)
+		return -EFAULT;
+	memcpy(ret, from->bytes + at, size);
+	return 0;
+}
+
+/* To see it fail: leave out the check of the pointer, or of the end, in srcroute_find4(). */
+static void source_routes_are_found(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(frames); i++) {
+		const struct frame *f = &frames[i];
+		const __u8 *data = (const __u8 *)f->bytes;
+		struct packet packet = {};
+		struct tproxy_prefix key;
+		struct bytes bytes;
+		__u8 final[16];
+		bool found;
+
+		if (packet_open_frame(data, data + f->size, &packet) != PACKET_IP)
+			continue;
+		bytes = (struct bytes){ packet.ip, (__u32)(packet.end - packet.ip) };
+		found = srcroute_find(&bytes, packet.version, &key);
+		if (found != (f->final != NULL) || (found && !srcroute_is_possible(&packet)))
+			fail_msg("%s: %s", f->name, found ? "found" : "not found");
+		if (!found)
+			continue;
+		read_address(f->final, final);
+		assert_int_equal(key.n_bits, 128);
+		assert_memory_equal(key.addr, final, sizeof(final));
 	}
 }
 
@@ -272,6 +317,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_frame_is_parsed),
+		cmocka_unit_test(source_routes_are_found),
 		cmocka_unit_test(cut_frames_are_not_read_beyond_the_end),
 		cmocka_unit_test(longest_entry_decides),
 		cmocka_unit_test(allow_wins),

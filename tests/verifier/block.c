@@ -8,7 +8,7 @@
  *
  * TAP-like lines; exit 77 (skip) without the privilege, unless TPROXY_MUST_RUN is 1. To see it
  * fail: PACKET_VLAN_TAGS_MAX 1; leave out `tries->allow` in block_decide(), or the test of ends_ns
- * in block_find(); or the numbers of changes in passed4_has() and passed6_has().
+ * in block_find(); or the numbers of changes in passed4_has() and passed6_has(); or block_routed().
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -199,6 +199,8 @@ static enum outcome expected(const struct place *place, const struct frame *f)
 	if (f->kind == PACKET_OTHER)
 		return PASSES;
 	outcome = outcome_of(place->place == TPROXY_PLACE_EGRESS ? f->destination : f->source);
+	if (outcome == PASSES && f->final && place->place == TPROXY_PLACE_EGRESS)
+		outcome = outcome_of(f->final);
 	return outcome == IS_DROPPED && f->control ? IS_CONTROL : outcome;
 }
 
