@@ -14,6 +14,9 @@
  * (naming.h). A session that is being opened is on the probe list: if the client resets, the
  * session ends, and its dial with it.
  *
+ * Clients that reset in the backlog are not dialled for, if there are many: in a flood of them the
+ * backlog would grow faster than it is served, and others would wait there.
+ *
  * A session whose client's connect() is pending has no client socket until the join that
  * opened() begins is done (joining.h).
  */
@@ -134,6 +137,14 @@ void half_on_ready(struct half *h, bool again)
 		session_on_ready(h, again);
 }
 
+/* True if the client has reset, and sent nothing that is not read. The kernel says so only once. */
+static bool has_given_up(const struct session *s)
+{
+	char byte;
+
+	return recv(session_client_fd(s), &byte, sizeof(byte), MSG_PEEK) < 0 && errno == ECONNRESET;
+}
+
 /* Connects to the destination. May destroy the session. */
 static void connect_directly(struct session *s, const struct opening *o)
 {
@@ -142,6 +153,11 @@ static void connect_directly(struct session *s, const struct opening *o)
 		     pump_prefetch(&s->c2s.pump, &s->env->pump_env);
 	int r;
 
+	/* As has_given_up(). */
+	if (!early && s->c2s.pump.prefetch_error == PUMP_READ_ERROR) {
+		session_destroy(s, CLOSE_RESET_BY_CLIENT);
+		return;
+	}
 	s->phase = SESSION_CONNECTING;
 	if (early)
 		sock_set_quickack(session_upstream_fd(s), false);
@@ -250,6 +266,10 @@ static void dial(struct session *s, struct upstream *upstream, const struct open
 		.data = s,
 	};
 
+	if (o->under_load && has_given_up(s)) {
+		session_destroy(s, CLOSE_RESET_BY_CLIENT);
+		return;
+	}
 	if (!session_take_detour(s)) {
 		session_destroy(s, CLOSE_NO_MEMORY);
 		return;

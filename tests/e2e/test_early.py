@@ -2,11 +2,14 @@
 """Clients that connect at the same time: the relay reads what they have sent before it connects
 upstream, and sends it with the last segment of that handshake (connect_directly())."""
 
+import itertools
 import socket
 
 import pytest
 
+import host
 import wire
+from test_log import counters, wait_ended
 
 CLIENTS = 24
 
@@ -15,10 +18,10 @@ CLIENTS = 24
 def at_once(loaded):
     """Takes a listener and what a client does after connecting. Several clients do it while the
     relay is stopped, and only then the relay accepts them."""
-    relay = loaded.start_relay("--workers", 1, "--listeners", 1)
+    loaded.start_relay("--workers", 1, "--listeners", 1)
 
     def connect(listener, say):
-        with relay.stopped():
+        with loaded.relay.stopped():
             clients = [loaded.connect(listener) for _ in range(CLIENTS)]
             for client in clients:
                 say(client)
@@ -114,3 +117,51 @@ def test_server_that_writes_twice_is_not_slow(loaded, at_once):
 
     # A reader that gets no CPU for 40 ms is late too.
     assert any(delayed() < CLIENTS / 2 for _ in range(5))
+
+
+def waiting(listener):
+    """How many connections wait for accept()."""
+    listener.setblocking(False)
+    for number in itertools.count():
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return number
+
+
+def all_reset(bed):
+    """Waits until the relay has accepted all clients and none is left."""
+    host.wait_until(lambda: counters(bed.relay, r"now, (\d+) accepted") == CLIENTS, "accepted")
+    wait_ended(bed.relay)
+
+
+@pytest.mark.parametrize("data, least, most", [(b"", 0, 1), (b"x", CLIENTS, CLIENTS)],
+                         ids=["silent", "sent"])
+def test_reset_in_the_backlog(loaded, at_once, data, least, most):
+    """The server gets what clients sent before they reset, and does not hear of those that sent
+    nothing: a flood of them delays others less. The first one is served as if it were alone.
+
+    To see it fail: ignore prefetch_error in connect_directly().
+    """
+    listener = loaded.listen()
+
+    def give_up(client):
+        client.sendall(data)
+        wire.reset(client)
+
+    at_once(listener, give_up)
+    all_reset(loaded)
+    assert least <= waiting(listener) <= most
+
+
+def test_reset_before_a_dial(loaded, at_once):
+    """The same with a proxy. To see it fail: do not call has_given_up() in dial()."""
+    proxy = loaded.listen()
+    config = loaded.directory / "relay.conf"
+    config.write_text("[relay]\ndefault-upstream = a\n[upstream a]\ntype = http\n"
+                      "address = {}:{}\n".format(*proxy.getsockname()))
+    loaded.relay.kill()
+    loaded.start_relay("--workers", 1, "--listeners", 1, "--config", config)
+    at_once(proxy, wire.reset)
+    all_reset(loaded)
+    assert waiting(proxy) <= 1
