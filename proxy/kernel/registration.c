@@ -346,7 +346,7 @@ static void look_for_addresses(struct registration *reg)
 		format_endpoint(&addr, text);
 		if (away)
 			log_warning(
-				"clients do not reach %s: it is not an address of this host any more, or lo is down; no connection is redirected there until they do",
+				"clients do not reach %s: it is not an address of this host any more, lo is down, or another program at connect() changes it; no connection is redirected there until they do",
 				text);
 		else
 			log_info("clients reach %s again", text);
