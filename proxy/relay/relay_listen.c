@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "kernel/ipv6.h"
+#include "kernel/marks.h"
 #include "kernel/pending.h"
 #include "log.h"
 #include "util.h"
@@ -19,6 +20,19 @@
 static uint32_t next_worker(const struct relay *relay, enum tproxy_family family)
 {
 	return relay->reg.listen[family].n_ports % relay->options.workers;
+}
+
+/* Watchers of connections leave marked sockets out. */
+static void guard_port(const struct relay *relay, struct listener_fds *fds)
+{
+	int fd = guard_open(fds->fd);
+
+	if (fd < 0) {
+		log_debug("the port of a listener has no guard: %s", strerror(-fd));
+		return;
+	}
+	marks_set(relay->reg.marks_fd, fd, TPROXY_MARK_UPSTREAM);
+	fds->guard_fd = fd;
 }
 
 /*
@@ -35,10 +49,7 @@ static int share_out(struct relay *relay, struct worker_sockets *sockets, enum t
 		listener_fds_close(fds);
 		return r;
 	}
-	r = guard_open(fds->fd);
-	if (r < 0)
-		log_debug("the port of a listener has no guard: %s", strerror(-r));
-	fds->guard_fd = r < 0 ? -1 : r;
+	guard_port(relay, fds);
 	to->listen_fds[family][to->n_listen[family]++] = *fds;
 	return 0;
 }

@@ -145,16 +145,19 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
  * Makes a socket, to be bound to the address and port that a client's SYN went to. SO_REUSEPORT
  * alone: SO_REUSEADDR would let any user bind that port. Returns a descriptor or -errno.
  */
-static int make_socket(sa_family_t family)
+static int make_socket(sa_family_t family, const struct marks *marks, bool exempt)
 {
 	const int on = 1;
 	_cleanup_close_ int fd = -1;
+	int r;
 
 	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		return -errno;
 	client_sock_prepare(fd);
-	return TAKE_FD(fd);
+	/* Watchers leave marked sockets out. This one may be closed unused. */
+	r = exempt ? 0 : marks_set_upstream(marks, fd);
+	return r < 0 ? r : TAKE_FD(fd);
 }
 
 static int family_of(sa_family_t family)
@@ -162,13 +165,14 @@ static int family_of(sa_family_t family)
 	return family == AF_INET6 ? TPROXY_INET6 : TPROXY_INET;
 }
 
-void join_prepare(struct join_table *table, sa_family_t family)
+void join_prepare(struct join_table *table, sa_family_t family, const struct marks *marks,
+		  bool exempt)
 {
 	int *spare = &table->spares[family_of(family)];
 
 	/* An error shows when the socket is needed. */
 	if (*spare < 0)
-		*spare = make_socket(family);
+		*spare = make_socket(family, marks, exempt);
 }
 
 /*
@@ -193,7 +197,7 @@ static int take_socket(struct join *join)
 	int r;
 
 	if (fd < 0)
-		fd = make_socket(relay.sa.sa_family);
+		fd = make_socket(relay.sa.sa_family, join->marks, join->exempt);
 	if (fd < 0)
 		return fd;
 	if (bind(fd, &relay.sa, sockaddr_len(&relay)) < 0)

@@ -95,7 +95,8 @@ void join_table_finish(struct join_table *table);
  * it when no client waits: each join makes its own otherwise, while its client waits. An error
  * shows there.
  */
-void join_prepare(struct join_table *table, sa_family_t family);
+void join_prepare(struct join_table *table, sa_family_t family, const struct marks *marks,
+		  bool exempt);
 
 /*
  * Creates a join for a pending connect() and puts it into the table. The client is not touched yet.

@@ -80,7 +80,7 @@ static void prepare_next(struct callers *c, bool inet6)
 	const sa_family_t family = inet6 ? AF_INET6 : AF_INET;
 
 	spare_prepare(&c->spares[inet6 ? TPROXY_INET6 : TPROXY_INET], env, family, c->query_fd);
-	join_prepare(&env->joins, family);
+	join_prepare(&env->joins, family, &env->marks, env->exempt);
 }
 
 /* Creates the session of a client. Returns false if the event must stay. */
