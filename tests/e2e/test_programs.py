@@ -2,6 +2,7 @@
 """Real programs, unmodified, through the relay to real servers."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ import wire
 from harness import SERVER
 from host import wait_until
 
+MADE_BY_TEST = 0o711  # the mode of a directory that several tests share
 PAGE = "<h1>a page</h1>\n"
 
 NGINX = """
@@ -177,14 +179,32 @@ def test_git_clone_by_git_daemon(proxied, repository):
 
 @pytest.fixture
 def separation_directory():
-    """sshd requires it, at a fixed place."""
+    """sshd requires it, at a fixed place. Tests in parallel share it: each has a lock of it, and
+    the last one removes it if a test has made it, which its mode says."""
     path = Path("/run/sshd")
-    missing = not path.exists()
-    path.mkdir(exist_ok=True)
+    held = None
+    while held is None:
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=MADE_BY_TEST)
+        with contextlib.suppress(FileNotFoundError):  # another test has removed it
+            held = hold_directory(path)
     yield
-    if missing:
-        with contextlib.suppress(OSError):  # another run has removed it
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_mode & 0o777 == MADE_BY_TEST:
             path.rmdir()
+    os.close(held)
+
+
+def hold_directory(path):
+    """Returns a descriptor with a lock, or None if the directory was removed meanwhile."""
+    held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(held), path.stat()):
+            return held
+    os.close(held)
+    return None
 
 
 @pytest.mark.needs("ssh", "sshd", "ssh-keygen")
