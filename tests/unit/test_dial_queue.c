@@ -2,10 +2,9 @@
 /* Tests proxy/upstream/dial.c: UNIX sockets, and a backlog that is full. */
 #include "dials.h"
 
-static void test_unix_socket(void **state)
+/* Puts a UNIX socket in the place of server 0. remove_unix() removes it. */
+static void listen_unix(struct fixture *f, struct upstream_conf *u, int backlog)
 {
-	struct fixture *f = *state;
-	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, NULL);
 	char dir[] = "/tmp/tproxy-dial-XXXXXX";
 
 	assert_non_null(mkdtemp(dir));
@@ -14,7 +13,24 @@ static void test_unix_socket(void **state)
 	close(f->listener[0]);
 	f->listener[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	assert_int_equal(bind(f->listener[0], &u->addr.sa, sizeof(u->addr.un)), 0);
-	assert_int_equal(listen(f->listener[0], 8), 0);
+	assert_int_equal(listen(f->listener[0], backlog), 0);
+}
+
+static void remove_unix(struct fixture *f, const char *name)
+{
+	char *path = find(f, name)->conf.addr.un.sun_path;
+
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
+static void test_unix_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, NULL);
+
+	listen_unix(f, u, 8);
 	f->set = make_upstreams("all", NULL);
 	start_with(f, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), AF_INET);
 	wait_greeted(f, 0, "HI\n");
@@ -22,23 +38,15 @@ static void test_unix_socket(void **state)
 	wait_done(f);
 	assert_through(f, "all", 0);
 	assert_false(f->result.is_tcp);
-	unlink(find(f, "all")->conf.addr.un.sun_path);
-	rmdir(dir);
+	remove_unix(f, "all");
 }
 
 /* Puts a UNIX socket whose backlog is full in the place of server 0; clients gets who is in it. */
 static void fill_backlog(struct fixture *f, struct upstream_conf *u, int clients[QUEUE])
 {
-	char dir[] = "/tmp/tproxy-dial-XXXXXX";
 	int i, r = 0;
 
-	assert_non_null(mkdtemp(dir));
-	u->addr.un = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(u->addr.un.sun_path, sizeof(u->addr.un.sun_path), "%s/socket", dir);
-	close(f->listener[0]);
-	f->listener[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	assert_int_equal(bind(f->listener[0], &u->addr.sa, sizeof(u->addr.un)), 0);
-	assert_int_equal(listen(f->listener[0], 0), 0);
+	listen_unix(f, u, 0);
 	for (i = 0; i < QUEUE; i++) {
 		clients[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		r = connect(clients[i], &u->addr.sa, sizeof(u->addr.un));
@@ -49,12 +57,8 @@ static void fill_backlog(struct fixture *f, struct upstream_conf *u, int clients
 
 static void empty_backlog(struct fixture *f, const char *name, int clients[QUEUE])
 {
-	char *path = find(f, name)->conf.addr.un.sun_path;
-
 	close_all(clients);
-	unlink(path);
-	*strrchr(path, '/') = '\0';
-	rmdir(path);
+	remove_unix(f, name);
 }
 
 /*
