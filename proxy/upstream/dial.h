@@ -24,13 +24,10 @@
 
 #include "request.h"
 
-/* Only tests change them. */
+/* In milliseconds. Only tests change them. */
 extern struct dial_times {
-	uint32_t second_ms;  /* an attempt without a result is joined by the next one */
-	uint32_t answer_ms;  /* the time for an upstream to answer, see dial.c */
-	uint32_t wait_ms;    /* interval of the walks while the policy is to wait */
-	uint32_t resolve_ms; /* interval of the walks while a name has no address yet */
-	uint32_t trial_ms;   /* the time after which a trial lets another one begin, see dial.c */
+	uint32_t wait_ms;    /* between walks while the policy is to wait */
+	uint32_t resolve_ms; /* between walks while a name has no address yet */
 } dial_times;
 
 struct dial;

@@ -232,8 +232,8 @@ def test_name_and_clients_at_once(bed):
     """Nothing answers at the first address. While one connection finds that the second one does,
     others are still at the first.
 
-    To see it fail: pass upstream_good_address() in place of d->first_address in addresses() of
-    dial.c.
+    To see it fail: pass upstream_good_address() in place of p->first_address in addresses() of
+    place.c.
     """
     silent, proxy = bed.listen(SERVER2, 3128), bed.listen(SERVER, 3128)
     proxy.settimeout(None)
@@ -556,7 +556,7 @@ def test_silent_addresses(bed, two, type):
     """The next member is tried although a name has more addresses: nothing answers there (socks5),
     or servers accept and are silent (http). That takes 0.5 s and 0.25 s.
 
-    To see it fail: let next_place() of dial.c take the first place that is not exhausted, and
+    To see it fail: let next_place() of walk.c take the first place that is not exhausted, and
     must_spread() return false.
     """
     if type == "http":
@@ -577,7 +577,7 @@ def test_silent_addresses(bed, two, type):
 def test_silent_first_address(bed, two):
     """One silent address, as where IPv6 is broken, does not make a member lose its connections.
 
-    To see it fail: let is_connecting() of dial.c return false.
+    To see it fail: let is_connecting() of walk.c return false.
     """
     (first, _), sections = two
     with hosts(bed, f"203.0.113.1 half.example\n{SERVER} half.example\n"):

@@ -28,6 +28,7 @@
 #include "upstream/dial.h"
 #include "upstream/handshake.h"
 #include "upstream/resolver.h"
+#include "upstream/walk.h"
 #include "upstreams.h"
 #include "util.h"
 
@@ -175,13 +176,12 @@ static inline int setup(void **state)
 	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN);
 	/* Long, so that a busy machine starts no second attempt; hurry() shortens them. */
-	dial_times = (struct dial_times){
+	walk_times = (struct walk_times){
 		.second_ms = 20000,
 		.answer_ms = 20000,
-		.wait_ms = 50,
-		.resolve_ms = 5,
 		.trial_ms = 20000,
 	};
+	dial_times = (struct dial_times){ .wait_ms = 50, .resolve_ms = 5 };
 	memset(&resolver, 0, sizeof(resolver));
 	f->descriptors = count_descriptors();
 	f->base = event_base_new();
@@ -291,7 +291,7 @@ static inline void start(struct fixture *f)
 /* Has the second attempt start soon. */
 static inline void hurry(void)
 {
-	dial_times.second_ms = 60;
+	walk_times.second_ms = 60;
 }
 
 static inline void pass(struct fixture *f)
@@ -428,8 +428,8 @@ static inline void bring_down(struct fixture *f)
 static inline void start_trial(struct fixture *f, enum upstream_type type, uint32_t trial_ms,
 			       uint32_t answer_ms)
 {
-	dial_times.trial_ms = trial_ms;
-	dial_times.answer_ms = answer_ms;
+	walk_times.trial_ms = trial_ms;
+	walk_times.answer_ms = answer_ms;
 	group_of(f, 1, type);
 	f->set = make_upstreams("all", NULL);
 	bring_down(f);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/upstream/dial.c and attempt.c: the order of attempts, what counts for the
+ * Tests proxy/upstream/dial.c, walk.c and attempt.c: the order of attempts, what counts for the
  * health of an upstream, and the ends.
  */
 #include "dials.h"
@@ -327,11 +327,11 @@ static void test_client_leaves_late(void **state)
 	struct fixture *f = *state;
 	uint64_t end_ms;
 
-	dial_times.answer_ms = 20;
+	walk_times.answer_ms = 20;
 	group_of(f, 1, UPSTREAM_SOCKS5);
 	start(f);
 	wait_greeted(f, 0, "HI\n");
-	end_ms = monotonic_coarse_ms() + dial_times.answer_ms + 10;
+	end_ms = monotonic_coarse_ms() + walk_times.answer_ms + 10;
 	while (monotonic_coarse_ms() < end_ms)
 		pass(f);
 	dial_free(f->dial);
@@ -374,7 +374,7 @@ static void test_no_descriptor_for_the_second(void **state)
 	none = limit;
 	none.rlim_cur = 0;
 	setrlimit(RLIMIT_NOFILE, &none);
-	for (i = 0; (uint32_t)i < 2 * dial_times.second_ms; i++)
+	for (i = 0; (uint32_t)i < 2 * walk_times.second_ms; i++)
 		pass(f);
 	setrlimit(RLIMIT_NOFILE, &limit);
 	close(last);

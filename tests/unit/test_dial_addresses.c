@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Tests proxy/upstream/dial.c and place.c: upstreams with several addresses, and with a name. */
+/* Tests proxy/upstream/walk.c and place.c: upstreams with several addresses, and with a name. */
 #include "dials.h"
 
 /*

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Tests proxy/upstream/dial.c: UNIX sockets, and a backlog that is full. */
+/* Tests proxy/upstream/walk.c: UNIX sockets, and a backlog that is full. */
 #include "dials.h"
 
 /* Puts a UNIX socket in the place of server 0. remove_unix() removes it. */
@@ -108,7 +108,7 @@ static void test_full_backlog_goes_to_the_next(void **state)
 		assert_through(f, "b", 1);
 	}
 	/* With a third one left, it gives way after answer_ms. */
-	dial_times.answer_ms = 100;
+	walk_times.answer_ms = 100;
 	start(f);
 	wait_greeted(f, 2, "HI\n");
 	dial_expire(f->dial);
@@ -125,7 +125,7 @@ static void test_full_backlog_in_trial(void **state)
 	struct fixture *f = *state;
 	int clients[QUEUE];
 
-	dial_times.trial_ms = dial_times.answer_ms = 20;
+	walk_times.trial_ms = walk_times.answer_ms = 20;
 	group_of(f, 1, UPSTREAM_SOCKS5);
 	fill_backlog(f, &upstreams_conf.list[0], clients);
 	f->set = make_upstreams("all", NULL);

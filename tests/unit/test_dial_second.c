@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Tests proxy/upstream/dial.c: the attempt that begins beside a slow one, and which one loses. */
+/* Tests proxy/upstream/walk.c: the attempt that begins beside a slow one, and which one loses. */
 #include "dials.h"
 
 /* The usual time of an upstream: longer than any test, and short. */
@@ -22,7 +22,7 @@ static void test_second_dial_wins(void **state)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
-	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.second_ms);
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= walk_times.second_ms);
 	answer(f, 1, "Y");
 	wait_done(f);
 	assert_through(f, "b", 1);
@@ -43,7 +43,7 @@ static void win_against(struct fixture *f, uint64_t usual_us)
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
 	/* Longer than twice the time of a fast one, and 10 ms for the resolution of the clock. */
-	end_ms = monotonic_coarse_ms() + dial_times.second_ms + 2 * FAST_US / 1000 + 10;
+	end_ms = monotonic_coarse_ms() + walk_times.second_ms + 2 * FAST_US / 1000 + 10;
 	while (monotonic_coarse_ms() < end_ms)
 		pass(f);
 	answer(f, 1, "Y");
@@ -93,13 +93,13 @@ static void test_third_after_two_silent_ones(void **state)
 	uint64_t start_ms = monotonic_coarse_ms();
 
 	hurry();
-	dial_times.answer_ms = 250;
+	walk_times.answer_ms = 250;
 	group_of(f, 3, UPSTREAM_SOCKS5);
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
 	wait_greeted(f, 2, "HI\n");
-	assert_true(monotonic_coarse_ms() - start_ms + 10 >= dial_times.answer_ms);
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= walk_times.answer_ms);
 	assert_closed(f, 0);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
 	answer(f, 2, "Y");
@@ -116,7 +116,7 @@ static void test_third_after_one_at_work(void **state)
 	struct fixture *f = *state;
 
 	hurry();
-	dial_times.answer_ms = 100;
+	walk_times.answer_ms = 100;
 	group_of(f, 3, UPSTREAM_SOCKS5);
 	upstreams_conf.list[0].type = UPSTREAM_HTTP;
 	start(f);
@@ -140,7 +140,7 @@ static void none_is_given_up(struct fixture *f, size_t members)
 	uint64_t end_ms;
 
 	hurry();
-	dial_times.answer_ms = 20;
+	walk_times.answer_ms = 20;
 	group_of(f, members, UPSTREAM_SOCKS5);
 	f->set = make_upstreams("all", NULL);
 	if (members == 3)
@@ -148,7 +148,7 @@ static void none_is_given_up(struct fixture *f, size_t members)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
-	end_ms = monotonic_coarse_ms() + dial_times.answer_ms + 50;
+	end_ms = monotonic_coarse_ms() + walk_times.answer_ms + 50;
 	while (monotonic_coarse_ms() < end_ms)
 		pass(f);
 	answer(f, 0, "Y");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests proxy/upstream/dial.c: upstreams that are down, their trials, and what is done when all are
- * (upstream_conf::when_down).
+ * Tests proxy/upstream/walk.c and dial.c: upstreams that are down, their trials, and what is done
+ * when all are (upstream_conf::when_down).
  */
 #include "dials.h"
 
@@ -105,7 +105,7 @@ static void test_silent_trial_makes_room(void **state)
 	assert_int_equal(f->done, 0);
 	silent = f->dial;
 	kept = TAKE_FD(f->server[0]);
-	dial_times.trial_ms = NEVER_MS;
+	walk_times.trial_ms = NEVER_MS;
 	start(f);
 	assert_int_equal(health_of(f, "a").state, HEALTH_TRYING);
 	wait_greeted(f, 0, "HI\n");

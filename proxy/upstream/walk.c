@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * See walk.h. walk_go_on() starts the next attempt (attempt.c), and conclude() handles the end of
+ * one. An attempt ends on its own, by the timer, or when another one has won. If it fails, the next
+ * address of its place follows. If it is silent, one more address of its place may be better, as
+ * where IPv6 is broken; then the next place is tried, however many addresses are left.
+ *
+ * A trial (health.h) keeps all other dials from its upstream. It has succeeded when the upstream
+ * has accepted this host (on_accepted()), whatever the destination does then. A protocol that says
+ * nothing before the destination answers lets another trial begin every trial_ms
+ * (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them. If the
+ * protocol owes an answer of its own, the trial fails after answer_ms, and another one may follow;
+ * the attempt goes on.
+ *
+ * The timer has one use at a time: to start the second attempt, or to give up one of two that is
+ * not answered while more addresses are left.
+ */
+#include "walk.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "monotonic.h"
+#include "parse.h"
+#include "request.h"
+#include "util.h"
+
+/* answer_ms: one SYN may be lost. */
+struct walk_times walk_times = {
+	.second_ms = 250,
+	.answer_ms = 2000,
+	.trial_ms = 500,
+};
+
+/* Takes the next address of the place. Returns false if it has none that may be dialled. */
+static bool take_address(struct walk *w, struct place *p, union upstream_addr *ret)
+{
+	switch (place_take_address(p, w->request->dst, ret, w->failure.why,
+				   sizeof(w->failure.why))) {
+	case PLACE_TAKEN:
+		return true;
+	case PLACE_RESOLVING:
+		w->unresolved = true;
+		return false;
+	case PLACE_UNRESOLVED:
+		w->failure.upstream = p->upstream;
+		w->failure.error = EHOSTUNREACH;
+		w->failure.local = false;
+		return false;
+	default:
+		return false;
+	}
+}
+
+/* True if the place has an attempt whose address has not been reached, and no other was silent. */
+static bool is_connecting(const struct walk *w, const struct place *p)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (w->attempts[i].stage == ATTEMPT_CONNECT && w->place_of[i] == p)
+			return !p->slow;
+	}
+	return false;
+}
+
+/*
+ * Takes the next address that may be dialled, and returns its place, or NULL if there is none. A
+ * place with an attempt has its turn after the others, unless that one is_connecting().
+ */
+static struct place *next_place(struct walk *w, union upstream_addr *ret_addr)
+{
+	int any;
+	size_t i;
+
+	for (any = 0; any < 2; any++) {
+		for (i = 0; i < w->n_places; i++) {
+			struct place *p = &w->places[i];
+
+			if (p->exhausted || p->declined)
+				continue;
+			if (p->running > 0 && !any && !is_connecting(w, p))
+				continue;
+			if (take_address(w, p, ret_addr))
+				return p;
+		}
+	}
+	return NULL;
+}
+
+/* True if an address is left; fresh: of a place that has no attempt. */
+static bool is_left(const struct walk *w, bool fresh)
+{
+	size_t i;
+
+	for (i = 0; i < w->n_places; i++) {
+		const struct place *p = &w->places[i];
+
+		if (!(fresh && p->running > 0) && place_has_more(p))
+			return true;
+	}
+	return false;
+}
+
+static size_t running(const struct walk *w)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++)
+		n += w->attempts[i].stage != ATTEMPT_IDLE;
+	return n;
+}
+
+static struct attempt *idle_attempt(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (w->attempts[i].stage == ATTEMPT_IDLE)
+			return &w->attempts[i];
+	}
+	return NULL;
+}
+
+/*
+ * Returns the prepared socket, which the first attempt takes over, or -1 if its family does not fit
+ * or it is gone.
+ */
+static int take_socket(struct walk *w, sa_family_t family)
+{
+	if (w->request->fd < 0)
+		return -1;
+	if (w->request->family == family)
+		return TAKE_FD(w->request->fd);
+	/* Before another socket is made: a dial needs no more descriptors than a direct session. */
+	close(TAKE_FD(w->request->fd));
+	return -1;
+}
+
+static void add_timer(struct event *timer, uint64_t ms)
+{
+	const struct timeval delay = { .tv_sec = (time_t)(ms / 1000),
+				       .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
+
+	/* Without memory for the timer, the attempts that run decide. */
+	event_add(timer, &delay);
+}
+
+/* True if both attempts are at one place, and another place is left. */
+static bool must_spread(const struct walk *w)
+{
+	return running(w) == WALK_ATTEMPTS && w->place_of[0] == w->place_of[1] &&
+	       is_left(w, /* fresh= */ true);
+}
+
+/* Sets the timer for what comes next, while attempts run. */
+static void set_attempt_timer(struct walk *w)
+{
+	const bool soon = running(w) < WALK_ATTEMPTS || must_spread(w);
+
+	if (is_left(w, /* fresh= */ false))
+		add_timer(&w->timer, soon ? walk_times.second_ms : walk_times.answer_ms);
+	else
+		event_del(&w->timer);
+}
+
+/* True if attempt i is a trial, which no other dial may join. */
+static bool is_trial(const struct walk *w, size_t i)
+{
+	return w->attempts[i].stage != ATTEMPT_IDLE && w->place_of[i]->begun &&
+	       w->place_of[i]->permit == HEALTH_IS_TRIAL;
+}
+
+static void set_trial_timer(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (is_trial(w, i) && !evtimer_pending(&w->trial_timer, NULL))
+			add_timer(&w->trial_timer, walk_times.trial_ms);
+	}
+}
+
+/*
+ * Lets others begin beside the trials that wait for no answer of the upstream's own, and ends those
+ * that have waited for one too long.
+ */
+static void on_trial_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct walk *w = arg;
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *a = &w->attempts[i];
+		struct place *p = w->place_of[i];
+
+		if (!is_trial(w, i))
+			continue;
+		if (attempt_is_unanswered(a) && !attempt_is_in_queue(a)) {
+			place_judge_silence(p, a, walk_times.answer_ms, /* expired= */ false);
+			continue;
+		}
+		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
+		p->permit = HEALTH_ALLOWED;
+	}
+	set_trial_timer(w);
+}
+
+/* Callback of attempts: the upstream is at work, and only the destination's answer is missing. */
+static void on_accepted(struct attempt *a)
+{
+	struct walk *w = a->owner;
+	struct place *p = w->place_of[a - w->attempts];
+
+	if (!p->begun)
+		return;
+	upstream_note_answer(p->upstream);
+	p->permit = HEALTH_ALLOWED;
+}
+
+/* The ends of attempts. */
+
+static void note_refusal(struct walk *w, struct attempt *a)
+{
+	struct upstream *u = a->upstream;
+	char dst[FORMAT_ENDPOINT_LEN];
+
+	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_why(a));
+	w->failure.upstream = u;
+	/* It may serve another client. */
+	w->failure.of_client |= u->conf.proxy_header != PROXY_HEADER_NONE;
+	atomic_fetch_add_explicit(&u->figures.refused, 1, memory_order_relaxed);
+	log_limited(&u->refused_log, LOG_LEVEL_WARNING, "upstream '%s' refused %s: %s",
+		    u->conf.name, format_endpoint(w->request->dst, dst), w->failure.why);
+	/* It has answered. The time is that of the destination too. */
+	upstream_note_success(u, 0);
+}
+
+/* The upstream serves others: it has not failed, but this walk asks it no more. */
+static void decline_place(struct walk *w, struct attempt *a, struct place *p)
+{
+	note_refusal(w, a);
+	w->failure.error = a->error;
+	w->failure.local = false;
+	p->begun = false;
+	p->exhausted = p->declined = true;
+}
+
+static void note_attempt_failure(struct walk *w, struct attempt *a, struct place *p)
+{
+	struct upstream *u = a->upstream;
+	char addr[UPSTREAM_ADDR_TEXT_LEN];
+
+	w->failure.upstream = u;
+	w->failure.error = a->error;
+	w->failure.local = false;
+	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_why(a));
+	if (!upstream_has_health(u)) {
+		w->failure.direct_error = a->error;
+		return;
+	}
+	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
+		    upstream_addr_text(&a->addr, addr), w->failure.why);
+	if (!p->exhausted || p->running > 0)
+		return;
+	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))
+		place_give_up(p);
+	else
+		place_fail(p, a->how, a->error, w->failure.why);
+}
+
+/* The attempt has reached the destination. */
+static void note_winner(struct walk *w, struct attempt *a)
+{
+	size_t i;
+
+	w->winner = a;
+	upstream_note_address(a->upstream, &a->addr);
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *other = &w->attempts[i];
+
+		if (other == a) {
+			upstream_note_success(a->upstream, attempt_us(a));
+			w->place_of[i]->begun = false;
+		} else if (other->stage != ATTEMPT_IDLE) {
+			place_judge_loser(w->place_of[i], other, a, walk_times.second_ms);
+		}
+	}
+}
+
+/* An attempt has ended. Returns WALK_RUNS if the walk may go on. */
+static enum walk_progress conclude(struct walk *w, struct attempt *a,
+				   enum attempt_progress progress)
+{
+	struct place *p = w->place_of[a - w->attempts];
+
+	p->running--;
+	switch (progress) {
+	case ATTEMPT_DONE:
+		note_winner(w, a);
+		return WALK_DONE;
+	case ATTEMPT_REFUSED:
+		note_refusal(w, a);
+		w->failure.error = a->error;
+		p->begun = false;
+		return WALK_REFUSED;
+	case ATTEMPT_DECLINED:
+		decline_place(w, a, p);
+		break;
+	case ATTEMPT_LOCAL:
+		w->failure.upstream = a->upstream;
+		w->failure.error = a->error;
+		w->failure.local = true;
+		snprintf(w->failure.why, sizeof(w->failure.why), "on this host: %s",
+			 strerror(a->error));
+		log_limited(&a->upstream->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s",
+			    a->upstream->conf.name, w->failure.why);
+		if (p->exhausted && p->running == 0)
+			place_give_up(p);
+		break;
+	default:
+		note_attempt_failure(w, a, p);
+	}
+	attempt_close(a);
+	return WALK_RUNS;
+}
+
+enum walk_progress walk_go_on(struct walk *w)
+{
+	struct attempt *a = idle_attempt(w);
+	enum attempt_progress started;
+	enum walk_progress progress;
+	union upstream_addr addr;
+	struct place *p;
+
+	while ((p = next_place(w, &addr))) {
+		w->place_of[a - w->attempts] = p;
+		p->running++;
+		started = attempt_start(a, w->request, p->upstream, &addr,
+					take_socket(w, addr.sa.sa_family));
+		if (started == ATTEMPT_RUNS)
+			break;
+		progress = conclude(w, a, started);
+		if (progress != WALK_RUNS)
+			return progress;
+	}
+	set_trial_timer(w);
+	if (running(w) == 0) {
+		event_del(&w->timer);
+		return WALK_EMPTY;
+	}
+	set_attempt_timer(w);
+	return WALK_RUNS;
+}
+
+/* An event has changed the walk: goes on, and tells the owner if that has an end. */
+static void go_on(struct walk *w, enum walk_progress progress)
+{
+	if (progress == WALK_RUNS)
+		progress = walk_go_on(w);
+	if (progress != WALK_RUNS)
+		w->on_end(w, progress);
+}
+
+/* Callback of attempts: one has ended by an event. */
+static void on_attempt_end(struct attempt *a, enum attempt_progress progress)
+{
+	struct walk *w = a->owner;
+
+	go_on(w, conclude(w, a, progress));
+}
+
+/* Returns the one of two attempts that has had its time, or NULL if both may go on. */
+static struct attempt *slow_one(struct walk *w)
+{
+	const int newer = w->attempts[1].started_us < w->attempts[0].started_us ? 0 : 1;
+	struct attempt *a = &w->attempts[!newer];
+
+	if (attempt_is_unanswered(a))
+		return a;
+	/* The timer was set when the other one began, so that has had its time too. */
+	a = &w->attempts[newer];
+	/* If both are at work, wait for what comes. */
+	return attempt_is_unanswered(a) || must_spread(w) ? a : NULL;
+}
+
+/* Two attempts run and an address is left: gives up the one that has had its time. */
+static void drop_slow(struct walk *w)
+{
+	struct attempt *a = slow_one(w);
+
+	if (!a)
+		return;
+	w->place_of[a - w->attempts]->slow = true;
+	a->how = HEALTH_TIMEOUT;
+	a->error = ETIMEDOUT;
+	snprintf(a->why, sizeof(a->why), "%s", attempt_silence(a));
+	go_on(w, conclude(w, a, ATTEMPT_FAILED));
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct walk *w = arg;
+
+	if (running(w) == WALK_ATTEMPTS)
+		drop_slow(w);
+	else
+		go_on(w, WALK_RUNS);
+}
+
+/* The owner's part. */
+
+void walk_init(struct walk *w, struct dial_request *request,
+	       void (*on_end)(struct walk *w, enum walk_progress progress), void *owner)
+{
+	size_t i;
+
+	*w = (struct walk){ .request = request, .on_end = on_end, .owner = owner };
+	evtimer_assign(&w->timer, request->base, on_timer, w);
+	evtimer_assign(&w->trial_timer, request->base, on_trial_timer, w);
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		w->attempts[i].fd = -1;
+		w->attempts[i].on_end = on_attempt_end;
+		w->attempts[i].on_accepted = on_accepted;
+		w->attempts[i].owner = w;
+	}
+}
+
+void walk_add(struct walk *w, struct upstream *upstream)
+{
+	w->places[w->n_places++] = (struct place){ .upstream = upstream };
+}
+
+void walk_reset(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < w->n_places; i++)
+		place_reset(&w->places[i]);
+	w->unresolved = false;
+}
+
+void walk_judge(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (w->attempts[i].stage != ATTEMPT_IDLE)
+			place_judge_silence(w->place_of[i], &w->attempts[i], walk_times.answer_ms,
+					    /* expired= */ false);
+	}
+}
+
+bool walk_expire(struct walk *w)
+{
+	bool answered = false;
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *a = &w->attempts[i];
+
+		if (a->stage == ATTEMPT_IDLE)
+			continue;
+		w->failure.upstream = a->upstream;
+		snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));
+		answered |= a->handshake && handshake_was_answered(a->handshake);
+		place_judge_silence(w->place_of[i], a, walk_times.answer_ms, /* expired= */ true);
+	}
+	return answered;
+}
+
+bool walk_has_work(const struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (attempt_has_work(&w->attempts[i]))
+			return true;
+	}
+	return false;
+}
+
+void walk_stop(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (&w->attempts[i] != w->winner)
+			attempt_close(&w->attempts[i]);
+	}
+	for (i = 0; i < w->n_places; i++)
+		place_give_up(&w->places[i]);
+	event_del(&w->timer);
+	event_del(&w->trial_timer);
+	if (w->request->fd >= 0)
+		close(TAKE_FD(w->request->fd));
+}
