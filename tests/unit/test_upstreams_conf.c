@@ -1,104 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Tests the sections [upstream NAME] and [names]: what they set (proxy/upstream/config.c), every
- * mistake with its line, and passwords (secret.c).
+ * Tests the sections [upstream NAME] and [names] (proxy/upstream/config.c): what they set, and
+ * every mistake with its line.
  */
-#include "upstream/config.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "log.h"
-#include "unit.h"
+#include "conf_file.h"
 #include "upstream/names.h"
-#include "upstream/secret.h"
-#include "upstream/upstream.h"
 #include "upstream_id.h"
-
-#define LOG_LEN 8192
 
 /* Two names with the same id. */
 #define COLLISION_A "yiijsv"
 #define COLLISION_B "ktodoe"
-
-static char directory[] = "/tmp/tproxy-test-XXXXXX";
-static char path[64], password_path[64];
-static int log_fd, stderr_fd;
-static struct upstreams_conf conf;
-
-static void write_file(const char *name, const void *bytes, size_t len, mode_t mode)
-{
-	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	assert_return_code(fd, errno);
-	assert_int_equal(write(fd, bytes, len), len);
-	assert_return_code(fchmod(fd, mode), errno);
-	close(fd);
-}
-
-static int on_begin(void *data, const char *section, const char *name, unsigned int line,
-		    char error[CONFIGFILE_ERROR_LEN])
-{
-	return upstream_reader_begin(data, section, name, line, error);
-}
-
-static int on_key(void *data, const char *key, const char *value, unsigned int line,
-		  char error[CONFIGFILE_ERROR_LEN])
-{
-	return upstream_reader_set(data, key, value, line, error);
-}
-
-/* Reads a file of this text into conf, with the log in log_fd. */
-static int read_conf(const char *text)
-{
-	struct configfile file = { .path = path, .section = "relay" };
-	struct upstream_reader *reader;
-	int r;
-
-	upstreams_conf_finish(&conf);
-	write_file(path, text, strlen(text), 0644);
-	reader = upstream_reader_create(&conf);
-	assert_non_null(reader);
-	file.begin = on_begin;
-	file.set_other = on_key;
-	file.data = reader;
-	assert_return_code(ftruncate(log_fd, 0), errno);
-	assert_return_code(lseek(log_fd, 0, SEEK_SET), errno);
-	assert_return_code(dup2(log_fd, STDERR_FILENO), errno);
-	r = configfile_read(&file);
-	if (r == 0)
-		r = upstream_reader_check(reader, path);
-	assert_return_code(dup2(stderr_fd, STDERR_FILENO), errno);
-	upstream_reader_destroy(reader);
-	return r;
-}
-
-/* Reads the text, which has exactly one mistake: the message begins with "PATH:LINE: ". */
-static void expect_wrong(const char *text, unsigned int line, const char *message)
-{
-	char log[LOG_LEN] = "", expected[LOG_LEN];
-
-	assert_int_equal(read_conf(text), -EINVAL);
-	assert_true(pread(log_fd, log, sizeof(log) - 1, 0) > 0);
-	snprintf(expected, sizeof(expected), "test: %s:%u: %s\n", path, line, message);
-	assert_string_equal(log, expected);
-}
-
-static void expect_good(const char *text)
-{
-	char log[LOG_LEN] = "";
-	int r = read_conf(text);
-
-	assert_true(pread(log_fd, log, sizeof(log) - 1, 0) >= 0);
-	assert_string_equal(log, "");
-	assert_int_equal(r, 0);
-}
 
 /* A wrong line in the section of an upstream of this type, which is otherwise complete. */
 static void expect_wrong_key(const char *type, const char *lines, unsigned int line,
@@ -114,28 +25,6 @@ static void expect_wrong_key(const char *type, const char *lines, unsigned int l
 	if (strcmp(type, "group") == 0)
 		strcat(text, "\n[upstream b]\ntype = direct\n");
 	expect_wrong(text, line, message);
-}
-
-static int set_up(void **state)
-{
-	assert_non_null(mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/conf", directory);
-	snprintf(password_path, sizeof(password_path), "%s/password", directory);
-	log_fd = memfd_create("log", MFD_CLOEXEC);
-	stderr_fd = dup(STDERR_FILENO);
-	assert_true(log_fd >= 0 && stderr_fd >= 0);
-	unsetenv("JOURNAL_STREAM");
-	log_init("test", LOG_LEVEL_INFO);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	upstreams_conf_finish(&conf);
-	unlink(path);
-	unlink(password_path);
-	rmdir(directory);
-	return 0;
 }
 
 /* Every key of a server. To see it fail: leave out tls_verify in upstream_reader_begin(). */
@@ -494,198 +383,16 @@ static void test_follow_on(void **state)
 	assert_null(strstr(log, ":7: "));
 }
 
-static void expect_secret(const char *bytes, size_t len, const char *expected)
-{
-	char error[SECRET_ERROR_LEN] = "";
-	struct secret *secret = NULL;
-	const uint8_t *got;
-	size_t got_len;
-
-	write_file(password_path, bytes, len, 0600);
-	assert_int_equal(secret_read_file(password_path, &secret, error), 0);
-	got = secret_bytes(secret, &got_len);
-	assert_int_equal(got_len, strlen(expected));
-	assert_memory_equal(got, expected, got_len);
-	secret_free(secret);
-}
-
-/* The message has "FILE" for the path. */
-static void expect_no_secret(int r, const char *text)
-{
-	const char *file = strstr(text, "FILE");
-	char error[SECRET_ERROR_LEN] = "", expected[SECRET_ERROR_LEN];
-	struct secret *secret = NULL;
-
-	assert_int_equal(secret_read_file(password_path, &secret, error), r);
-	snprintf(expected, sizeof(expected), "%.*s%s%s", (int)(file - text), text, password_path,
-		 file + strlen("FILE"));
-	assert_string_equal(error, expected);
-	assert_null(secret);
-}
-
-/* The form of the file. No byte of it is in a message. */
-static void test_password_file(void **state)
-{
-	char long_text[SECRET_MAX + 8];
-
-	expect_secret("hunter2", 7, "hunter2");
-	expect_secret("hunter2\n", 8, "hunter2");
-	expect_secret("hunter2\r\n", 9, "hunter2");
-	expect_secret("hunter2\r", 8, "hunter2\r");
-	expect_secret("hunter2\r\r\n", 10, "hunter2\r");
-	expect_secret(" a:b \xc3\xbc \n", 9, " a:b \xc3\xbc ");
-	memset(long_text, 'p', sizeof(long_text));
-	strcpy(long_text + SECRET_MAX, "\r\n");
-	long_text[SECRET_MAX + 2] = '\0';
-	write_file(password_path, long_text, SECRET_MAX + 2, 0600);
-	long_text[SECRET_MAX] = '\0';
-	expect_secret(long_text, SECRET_MAX, long_text);
-	memset(long_text, 'p', sizeof(long_text));
-	write_file(password_path, long_text, SECRET_MAX + 1, 0600);
-	expect_no_secret(-EINVAL, "the password in 'FILE' is longer than 255 bytes");
-	write_file(password_path, long_text, sizeof(long_text), 0600);
-	expect_no_secret(-EINVAL, "the password in 'FILE' is longer than 255 bytes");
-	write_file(password_path, "", 0, 0600);
-	expect_no_secret(-EINVAL, "'FILE' is empty; its line is the password");
-	write_file(password_path, "\n", 1, 0600);
-	expect_no_secret(-EINVAL, "'FILE' is empty; its line is the password");
-	write_file(password_path, "one\ntwo\n", 8, 0600);
-	expect_no_secret(-EINVAL, "'FILE' has more than one line; one is the password");
-	write_file(password_path, "one\0two", 7, 0600);
-	expect_no_secret(-EINVAL, "'FILE' contains a NUL byte");
-	unlink(password_path);
-	expect_no_secret(-ENOENT, "cannot read 'FILE': No such file or directory");
-	assert_return_code(mkfifo(password_path, 0600), errno);
-	expect_no_secret(-EINVAL, "'FILE' is not a regular file");
-	unlink(password_path);
-}
-
-/* To see it fail: let check_file() ignore the mode. */
-static void test_password_mode(void **state)
-{
-	static const struct {
-		mode_t mode;
-		const char *error;
-	} wrong[] = {
-		{ 0640, "'FILE' has mode 0640: others may read it; set it to 0600" },
-		{ 0604, "'FILE' has mode 0604: others may read it; set it to 0600" },
-		{ 0620, "'FILE' has mode 0620: others may change it; set it to 0600" },
-		{ 0601, "'FILE' has mode 0601: others may change it; set it to 0600" },
-		{ 0000, "'FILE' has mode 0000: its owner may not read it; set it to 0600" },
-		{ 0200, "'FILE' has mode 0200: its owner may not read it; set it to 0600" },
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-		/* Only root can open a file that its owner may not read. */
-		if (!(wrong[i].mode & 0400) && geteuid() != 0)
-			continue;
-		write_file(password_path, "x", 1, wrong[i].mode);
-		expect_no_secret(-EPERM, wrong[i].error);
-	}
-	write_file(password_path, "x", 1, 0400);
-	expect_secret("x", 1, "x");
-}
-
-static void test_credential(void **state)
-{
-	char error[SECRET_ERROR_LEN] = "", expected[SECRET_ERROR_LEN];
-	struct secret *secret = NULL;
-	size_t len;
-
-	unsetenv("CREDENTIALS_DIRECTORY");
-	assert_int_equal(secret_read_credential("password", &secret, error), -ENOENT);
-	assert_string_equal(error, "there is no $CREDENTIALS_DIRECTORY; have "
-				   "LoadCredential=password:FILE in the relay's unit");
-	setenv("CREDENTIALS_DIRECTORY", directory, 1);
-	write_file(password_path, "hunter2\n", 8, 0440);
-	assert_int_equal(secret_read_credential("password", &secret, error), 0);
-	assert_memory_equal(secret_bytes(secret, &len), "hunter2", 7);
-	assert_int_equal(len, 7);
-	secret_free(secret);
-	secret = NULL;
-	write_file(password_path, "hunter2\n", 8, 0444);
-	assert_int_equal(secret_read_credential("password", &secret, error), -EPERM);
-	snprintf(expected, sizeof(expected),
-		 "'%s' has mode 0444: others may read it; set it to 0600", password_path);
-	assert_string_equal(error, expected);
-	assert_null(secret);
-}
-
-/* Passwords of all upstreams; a failure names the key's line. */
-static void test_read_secrets(void **state)
-{
-	char text[512], log[LOG_LEN] = "", expected[LOG_LEN];
-	size_t len;
-
-	write_file(password_path, "hunter2\n", 8, 0600);
-	snprintf(text, sizeof(text),
-		 "[upstream a]\ntype = tcp\naddress = x:1\n"
-		 "[upstream b]\ntype = socks5\naddress = x:1\nuser = u\npassword-file = %s\n",
-		 password_path);
-	expect_good(text);
-	assert_int_equal(upstream_config_read_secrets(&conf, path), 0);
-	assert_null(conf.list[0].secret);
-	assert_memory_equal(secret_bytes(conf.list[1].secret, &len), "hunter2", 7);
-	unlink(password_path);
-	expect_good(text);
-	assert_return_code(dup2(log_fd, STDERR_FILENO), errno);
-	assert_int_equal(upstream_config_read_secrets(&conf, path), -ENOENT);
-	assert_return_code(dup2(stderr_fd, STDERR_FILENO), errno);
-	assert_true(pread(log_fd, log, sizeof(log) - 1, 0) > 0);
-	snprintf(expected, sizeof(expected),
-		 "test: %s:8: password-file: cannot read '%s': No such file or directory\n", path,
-		 password_path);
-	assert_string_equal(log, expected);
-}
-
-/*
- * The page is left out of core dumps: VmFlags has "dd". To see it fail: leave out madvise() in
- * secret_create().
- */
-static void test_page(void **state)
-{
-	struct secret *secret = NULL, *other = NULL;
-	char line[256], flags[256] = "";
-	unsigned long start, end;
-	bool inside = false;
-	const uint8_t *page;
-	size_t len;
-	FILE *f;
-
-	assert_int_equal(secret_new("hunter2", 7, &secret), 0);
-	page = secret_bytes(secret, &len);
-	f = fopen("/proc/self/smaps", "r");
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			inside = (unsigned long)page >= start && (unsigned long)page < end;
-		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
-			strcpy(flags, line);
-	}
-	fclose(f);
-	assert_non_null(strstr(flags, " dd"));
-	assert_null(strstr(flags, " wr"));
-	assert_int_equal(secret_new("hunter3", 7, &other), 0);
-	assert_true(secret_equal(NULL, NULL) && secret_equal(secret, secret));
-	assert_false(secret_equal(secret, NULL) || secret_equal(secret, other));
-	secret_free(secret);
-	secret_free(other);
-	secret_free(NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_server),	      cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_no_server),     cmocka_unit_test(test_names_of_sections),
-		cmocka_unit_test(test_same_id),	      cmocka_unit_test(test_too_many),
-		cmocka_unit_test(test_groups),	      cmocka_unit_test(test_types),
-		cmocka_unit_test(test_values),	      cmocka_unit_test(test_tls),
-		cmocka_unit_test(test_users),	      cmocka_unit_test(test_names),
-		cmocka_unit_test(test_follow_on),     cmocka_unit_test(test_password_file),
-		cmocka_unit_test(test_password_mode), cmocka_unit_test(test_credential),
-		cmocka_unit_test(test_read_secrets),  cmocka_unit_test(test_page),
+		cmocka_unit_test(test_server),	  cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_no_server), cmocka_unit_test(test_names_of_sections),
+		cmocka_unit_test(test_same_id),	  cmocka_unit_test(test_too_many),
+		cmocka_unit_test(test_groups),	  cmocka_unit_test(test_types),
+		cmocka_unit_test(test_values),	  cmocka_unit_test(test_tls),
+		cmocka_unit_test(test_users),	  cmocka_unit_test(test_names),
+		cmocka_unit_test(test_follow_on),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
