@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The block list at the sockets of scopes and relays: block_in and block_out with real traffic on
-veth. tests/verifier/block.c has the frames."""
+veth. tests/verifier/block_frames.c gives them each frame."""
 
 import errno
 import ipaddress

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Frames built by hand, and what each is: for tests/unit/test_packet.c, which gives them to the
- * parser, and tests/verifier/block.c, which gives them to the programs in the kernel.
+ * parser, and tests/verifier/block_frames.c, which gives them to the programs in the kernel.
  */
 #ifndef TPROXY_FRAMES_H
 #define TPROXY_FRAMES_H
