@@ -5,9 +5,9 @@
  */
 #include "upstream_id.h"
 
-/* FNV-1a, 32 bits. */
-#define HASH_BASIS UINT32_C(0x811c9dc5)
-#define HASH_PRIME UINT32_C(0x01000193)
+#include <string.h>
+
+#include "fnv.h"
 
 /* isalnum() depends on the locale. */
 static bool is_name_char(char c)
@@ -31,9 +31,7 @@ bool upstream_name_is_valid(const char *name, size_t len)
 
 uint32_t upstream_id(const char *name)
 {
-	uint32_t id = HASH_BASIS;
+	const uint32_t id = fnv32(FNV32_BASIS, name, strlen(name));
 
-	for (; *name; name++)
-		id = (id ^ (unsigned char)*name) * HASH_PRIME;
 	return id ? id : 1;
 }

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "bpffs.h"
+#include "fnv.h"
 #include "log.h"
 #include "monotonic.h"
 #include "objects.h"
@@ -380,18 +381,11 @@ void flows_tick(struct flows *f)
 		pass(f, now_ns);
 }
 
-/* FNV-1a. */
 static uint32_t hash(const struct packet *packet)
 {
-	const uint8_t *src = (const uint8_t *)&packet->src, *dst = (const uint8_t *)&packet->dst;
-	uint32_t h = 2166136261U;
-	size_t i;
+	const uint32_t h = fnv32(FNV32_BASIS, &packet->src, sizeof(packet->src));
 
-	for (i = 0; i < sizeof(packet->src); i++)
-		h = (h ^ src[i]) * 16777619U;
-	for (i = 0; i < sizeof(packet->dst); i++)
-		h = (h ^ dst[i]) * 16777619U;
-	return h;
+	return fnv32(h, &packet->dst, sizeof(packet->dst));
 }
 
 static bool look_up(const struct flows *f, const struct packet *packet, struct flow *ret_flow)

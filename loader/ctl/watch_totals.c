@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "escape.h"
+#include "fnv.h"
 #include "host/json.h"
 #include "parse.h"
 #include "util.h"
@@ -17,20 +18,10 @@
 #define SIZE_FIRST 256 /* a power of 2 */
 #define KEYS_MAX   65536
 
-/* FNV-1a. */
-static size_t hash(const char *key)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *key; key++)
-		h = (h ^ (unsigned char)*key) * UINT64_C(0x100000001b3);
-	return (size_t)h;
-}
-
 /* Returns the slot of a key, or the free one in which it belongs. */
 static struct watch_total *slot_of(struct watch_total *slots, size_t size, const char *key)
 {
-	size_t i = hash(key) & (size - 1);
+	size_t i = fnv64(FNV64_BASIS, key, strlen(key)) & (size - 1);
 
 	while (*slots[i].key && strcmp(slots[i].key, key) != 0)
 		i = (i + 1) & (size - 1);

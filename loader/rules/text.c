@@ -5,13 +5,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "escape.h"
+#include "fnv.h"
 #include "token.h"
-
-/* FNV-1a, 64 bits. */
-#define HASH_BASIS UINT64_C(0xcbf29ce484222325)
-#define HASH_PRIME UINT64_C(0x100000001b3)
 
 /* A backslash at the end of the text would continue the line, so such a word is quoted. */
 static bool needs_quotes(const struct token *token)
@@ -53,9 +51,7 @@ char *text_of_statement(const char *statement, size_t len)
 
 uint64_t text_hash(const char *text)
 {
-	uint64_t hash = HASH_BASIS;
+	const uint64_t hash = fnv64(FNV64_BASIS, text, strlen(text));
 
-	for (; *text; text++)
-		hash = (hash ^ (unsigned char)*text) * HASH_PRIME;
 	return hash ? hash : 1;
 }

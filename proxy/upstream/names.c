@@ -22,15 +22,13 @@
 
 #include "errno_name.h"
 #include "escape.h"
+#include "fnv.h"
 #include "host_name.h"
 #include "upstream_id.h"
 #include "util.h"
 
 #define NO_LINE	    UINT32_MAX
 #define LEAST_SLOTS 16
-/* FNV-1a, 32 bits. */
-#define HASH_BASIS UINT32_C(0x811c9dc5)
-#define HASH_PRIME UINT32_C(0x01000193)
 
 struct line {
 	char *key; /* owned */
@@ -53,18 +51,13 @@ struct names {
 	size_t n_slots;	 /* a power of 2 */
 };
 
-static uint32_t hash_step(uint32_t hash, char c)
-{
-	return (hash ^ (unsigned char)c) * HASH_PRIME;
-}
-
 static uint32_t hash_of(const char *key)
 {
-	uint32_t hash = HASH_BASIS;
+	uint32_t hash = FNV32_BASIS;
 	size_t i;
 
 	for (i = strlen(key); i > 0; i--)
-		hash = hash_step(hash, key[i - 1]);
+		hash = fnv32(hash, &key[i - 1], 1);
 	return hash;
 }
 
@@ -230,11 +223,11 @@ static uint32_t find_first(const struct names *names, const char *name,
 			   uint32_t (*find)(const struct names *, const char *, uint32_t, size_t),
 			   size_t from)
 {
-	uint32_t hash = HASH_BASIS, best = find(names, "", hash, from), found;
+	uint32_t hash = FNV32_BASIS, best = find(names, "", hash, from), found;
 	size_t i;
 
 	for (i = strlen(name); i > 0; i--) {
-		hash = hash_step(hash, name[i - 1]);
+		hash = fnv32(hash, &name[i - 1], 1);
 		if (name[i - 1] != '.' && i > 1)
 			continue;
 		found = find(names, name + i - 1, hash, from);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "fnv.h"
 #include "log.h"
 #include "monotonic.h"
 #include "server_address.h"
@@ -30,11 +31,7 @@ void resolver_wake(int fd)
 
 static uint32_t bucket_of(const char *host)
 {
-	uint32_t hash = 2166136261;
-
-	for (; *host; host++)
-		hash = (hash ^ (uint8_t)*host) * 16777619;
-	return hash % RESOLVER_BUCKETS;
+	return fnv32(FNV32_BASIS, host, strlen(host)) % RESOLVER_BUCKETS;
 }
 
 void resolved_want(struct resolver *r, struct resolved *e)

@@ -95,21 +95,18 @@ static int add_all(X509_STORE *store, const char *bytes, size_t len)
 	return n;
 }
 
-/* FNV-1a, by numbers instead of bytes. */
-static uint64_t mix(uint64_t state, uint64_t n)
-{
-	return (state ^ n) * 0x100000001b3;
-}
-
 uint64_t trust_mix_state(uint64_t state, const char *path)
 {
 	struct stat st;
 
 	if (stat(path, &st) < 0)
 		memset(&st, 0, sizeof(st));
-	state = mix(mix(mix(state, st.st_dev), st.st_ino), (uint64_t)st.st_size);
+	state = fnv64(state, &st.st_dev, sizeof(st.st_dev));
+	state = fnv64(state, &st.st_ino, sizeof(st.st_ino));
+	state = fnv64(state, &st.st_size, sizeof(st.st_size));
 	/* st_ctim changes with the mode too: a file may have become unreadable. */
-	return mix(mix(state, (uint64_t)st.st_ctim.tv_sec), (uint64_t)st.st_ctim.tv_nsec);
+	state = fnv64(state, &st.st_ctim.tv_sec, sizeof(st.st_ctim.tv_sec));
+	return fnv64(state, &st.st_ctim.tv_nsec, sizeof(st.st_ctim.tv_nsec));
 }
 
 int trust_load(X509_STORE *store, const char *path, char *why, size_t why_len)

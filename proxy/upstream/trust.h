@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fnv.h"
+
 /*
  * The time to add a certificate grows with the number of those before it: Debian's bundle (220 KB,
  * 144 of them) takes 0.06 s of CPU time, 512 KiB of small ones 0.5 s, 1 MiB of those 0.9 to 1.4 s.
@@ -24,7 +26,7 @@
 int trust_load(X509_STORE *store, const char *path, char *why, size_t why_len);
 
 /* The state of no files. */
-#define TRUST_STATE_FIRST 0xcbf29ce484222325
+#define TRUST_STATE_FIRST FNV64_BASIS
 /*
  * Returns a number for the state of several files; state is that of those before. It differs after
  * this file or directory was made, changed, replaced or removed, or got another mode.
