@@ -52,12 +52,6 @@ static bool is_usable(const struct upstreams *set, const struct upstream *u)
 	return false;
 }
 
-/* True if u dials an address of its own. */
-static bool has_health(const struct upstream *u)
-{
-	return u->conf.type != UPSTREAM_GROUP && u->conf.type != UPSTREAM_DIRECT;
-}
-
 /* --- JSON */
 
 static void write_address(struct jsonout *json, const struct upstream *u)
@@ -144,7 +138,7 @@ static void write_upstream(struct jsonout *json, const struct upstreams *set,
 	jsonout_text(json, "name", u->conf.name);
 	jsonout_text(json, "type", types[u->conf.type]);
 	jsonout_bool(json, "default", u == set->by_default);
-	if (has_health(u)) {
+	if (upstream_has_health(u)) {
 		write_address(json, u);
 		write_health(json, u, now_ms);
 	}
@@ -232,7 +226,7 @@ static void write_dial_times(FILE *out, const struct upstreams *set)
 	for (i = 0; i < set->n; i++) {
 		const char *upstream = set->list[i]->conf.name;
 
-		if (!has_health(set->list[i]))
+		if (!upstream_has_health(set->list[i]))
 			continue;
 		health_read(&set->list[i]->health, &h);
 		for (k = 0, sum = 0; k < HEALTH_BOUNDS; k++) {
@@ -258,7 +252,7 @@ static void write_failure_metrics(FILE *out, const struct upstreams *set)
 
 	promtext_head(out, name, "counter", "Dials that have failed, by the step that failed.");
 	for (i = 0; i < set->n; i++) {
-		if (!has_health(set->list[i]))
+		if (!upstream_has_health(set->list[i]))
 			continue;
 		health_read(&set->list[i]->health, &h);
 		for (how = 0; how < _HEALTH_FAILURE_MAX; how++)
@@ -280,7 +274,7 @@ void upstreams_report_metrics(FILE *out, const struct upstreams *set)
 	promtext_head(out, "tproxy_upstream_dials_total", "counter",
 		      "Dials that have succeeded or failed.");
 	for (i = 0; i < set->n; i++) {
-		if (has_health(set->list[i]))
+		if (upstream_has_health(set->list[i]))
 			write_value(out, "tproxy_upstream_dials_total", set->list[i],
 				    atomic_load(&set->list[i]->health.dials));
 	}

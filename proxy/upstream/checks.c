@@ -42,8 +42,7 @@ struct checks {
 
 static bool is_checked(const struct upstream *u)
 {
-	return u->conf.check_interval_ms > 0 && u->conf.type != UPSTREAM_GROUP &&
-	       u->conf.type != UPSTREAM_DIRECT;
+	return u->conf.check_interval_ms > 0 && upstream_has_health(u);
 }
 
 /* Takes the next address that is to be tried. Returns false if there is none. */

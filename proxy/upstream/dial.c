@@ -197,10 +197,10 @@ static void policy(struct dial *d)
 void dial_expire(struct dial *d)
 {
 	const bool answered = walk_expire(&d->walk);
+	const bool direct = d->request.upstream->conf.type == UPSTREAM_DIRECT;
 
 	/* A proxy that answers, but not for this destination: the silence is the destination's. */
-	end_failed(d, ETIMEDOUT, answered || !upstream_has_health(d->request.upstream),
-		   /* expired= */ true);
+	end_failed(d, ETIMEDOUT, /* refused= */ answered || direct, /* expired= */ true);
 }
 
 bool dial_has_work(const struct dial *d)

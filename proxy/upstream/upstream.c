@@ -68,7 +68,7 @@ size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstre
 
 bool upstream_has_health(const struct upstream *u)
 {
-	return u->conf.type != UPSTREAM_DIRECT;
+	return u->conf.type != UPSTREAM_GROUP && u->conf.type != UPSTREAM_DIRECT;
 }
 
 uint32_t upstream_good_address(const struct upstream *u)

@@ -175,7 +175,10 @@ size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstre
 			  size_t max);
 /* Returns the index of the address that answered last. */
 uint32_t upstream_good_address(const struct upstream *u);
-/* True if its failures are counted. The destination itself, `direct`, has no health. */
+/*
+ * True if it has addresses of its own, whose failures are counted. The health of a group is that of
+ * its members, and `direct` is the destination itself.
+ */
 bool upstream_has_health(const struct upstream *u);
 /* The address has answered: others begin with it from now on. */
 void upstream_note_address(struct upstream *u, const union upstream_addr *addr);

@@ -28,7 +28,7 @@ static void assert_acks_late(const struct fixture *f, bool late)
 
 /*
  * The server's last word has acknowledged all before it, so nothing waits. To see it fail: ignore
- * handshake_is_in_answer(); leave out acks_late, or event, in win().
+ * handshake_is_in_answer(); leave out acks_late, or event, in end_done().
  */
 static void test_first_member_wins(void **state)
 {
@@ -237,7 +237,7 @@ static void test_refused_destination_is_the_end(void **state)
 
 /*
  * The session's time is over. SOCKS5 answers before it connects: silence is the upstream's. To see
- * it fail: do not call place_judge_silence() in dial_expire().
+ * it fail: do not call place_judge_silence() in walk_expire().
  */
 static void test_expire_unanswered(void **state)
 {
@@ -257,7 +257,7 @@ static void test_expire_unanswered(void **state)
 
 /*
  * It has accepted, and the rest is the destination's: other clients are told so. To see it fail:
- * leave handshake_was_answered() out of dial_expire().
+ * leave handshake_was_answered() out of walk_expire().
  */
 static void test_expire_answered(void **state)
 {
@@ -320,7 +320,7 @@ static void test_client_leaves(void **state)
 
 /*
  * It has gone when the upstream had had its time. To see it fail: do not call place_judge_silence()
- * in dial_free().
+ * in walk_judge().
  */
 static void test_client_leaves_late(void **state)
 {
