@@ -14,7 +14,7 @@
 
 #include "parse.h"
 #include "settings.h"
-#include "top_table.h"
+#include "top_delay.h"
 #include "upstream_id.h"
 
 static bool is_filtered(const struct ctl_options *o)

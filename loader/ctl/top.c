@@ -70,7 +70,7 @@ static void add_text(struct json_object *to, const char *key, const struct top *
 {
 	char text[TOP_TEXT_LEN];
 
-	json_add_string(to, key, top_model_text(&top->names, conn, column, text));
+	json_add_string(to, key, top_line_text(&top->names, conn, column, text));
 }
 
 /* A column shows "-" if there is nothing, as with `tproxyctl connections`, whose JSON has null. */
@@ -79,7 +79,7 @@ static void add_text_or_null(struct json_object *to, const char *key, const stru
 {
 	char text[TOP_TEXT_LEN];
 
-	if (strcmp(top_model_text(&top->names, conn, column, text), "-") == 0)
+	if (strcmp(top_line_text(&top->names, conn, column, text), "-") == 0)
 		json_object_object_add(to, key, NULL);
 	else
 		add_text(to, key, top, conn, column);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "top_delay.h"
 #include "top_draw.h"
 #include "top_source.h"
 #include "top_state.h"

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* tproxyctl top: samples, rates, groups, order and filter. See top_model.h. */
+/*
+ * See top_model.h. The model has three lists of entries: the last complete sample, the one that is
+ * being given, and what has ended. top_model_end() compares the two samples, both sorted by id, as
+ * a merge does: an entry in both has grown, one that is only in the new sample has opened, and one
+ * that is only in the old sample has ended. Ended ones that no view can tell apart are one entry,
+ * so their number has a limit. Then the two lists change places.
+ *
+ * top_model_view() makes a line of each entry that the filter lets pass, sums up those of a group,
+ * and sorts them by a column (top_line.h). The lines point to the entries: they are valid until the
+ * lists change.
+ */
 #include "top_model.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "escape.h"
-#include "host/address.h"
-#include "parse.h"
 #include "util.h"
 
 /* A connection of a sample, or the sum of ended ones. */
@@ -79,33 +84,20 @@ static int reserve(struct entries *entries, size_t n)
 	return 0;
 }
 
-/* The comparisons return a number below, at or above 0, as for qsort(3). */
-static int compare_numbers(uint64_t a, uint64_t b)
-{
-	return (a > b) - (a < b);
-}
-
-static int compare_endpoints(const struct tproxy_endpoint *a, const struct tproxy_endpoint *b)
-{
-	int r = memcmp(a->addr, b->addr, sizeof(a->addr));
-
-	return r ? r : compare_numbers(a->port, b->port);
-}
-
 static int compare_groups(const struct conn_row *a, const struct conn_row *b, enum top_by by)
 {
 	switch (by) {
 	case TOP_BY_PROGRAM:
 		return strncmp(a->comm, b->comm, sizeof(a->comm));
 	case TOP_BY_DESTINATION:
-		return compare_endpoints(&a->dst, &b->dst);
+		return top_compare_endpoints(&a->dst, &b->dst);
 	case TOP_BY_CGROUP:
 	case TOP_BY_TRAFFIC:
-		return compare_numbers(a->cgroup_id, b->cgroup_id);
+		return top_compare_numbers(a->cgroup_id, b->cgroup_id);
 	case TOP_BY_USER:
-		return compare_numbers(a->uid, b->uid);
+		return top_compare_numbers(a->uid, b->uid);
 	default:
-		return compare_numbers(a->id, b->id);
+		return top_compare_numbers(a->id, b->id);
 	}
 }
 
@@ -120,7 +112,7 @@ static int by_id(const void *a, const void *b)
 {
 	const struct entry *x = a, *y = b;
 
-	return compare_numbers(x->conn.id, y->conn.id);
+	return top_compare_numbers(x->conn.id, y->conn.id);
 }
 
 /* Ended connections that have everything in common by which a view groups are one entry. */
@@ -139,7 +131,7 @@ static int by_bytes_downwards(const void *a, const void *b)
 {
 	const struct entry *x = a, *y = b;
 
-	return compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
+	return top_compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
 }
 
 void top_model_begin(struct top_model *model)
@@ -305,76 +297,6 @@ double top_model_per_second(const struct top_model *model, uint64_t count)
 	return model->interval_ms ? (double)count * 1000 / (double)model->interval_ms : 0;
 }
 
-int top_parse_delay(const char *text, uint64_t *ret_ms)
-{
-	const char *point = strchr(text, '.');
-	char whole[16];
-	uint32_t seconds;
-	uint64_t ms = 0;
-	int digits, r;
-
-	if (!point) {
-		r = parse_duration_ms(text, &ms);
-	} else {
-		snprintf(whole, sizeof(whole), "%.*s", (int)(point - text), text);
-		r = parse_u32(whole, 0, TOP_DELAY_MAX_MS, &seconds);
-		for (digits = 1; r == 0 && isdigit((unsigned char)point[digits]); digits++) {
-			static const unsigned int units[] = { 0, 100, 10, 1 };
-
-			if (digits < (int)ARRAY_SIZE(units))
-				ms += units[digits] * (unsigned int)(point[digits] - '0');
-		}
-		if (r == 0 && (digits == 1 || point[digits]))
-			r = -EINVAL;
-		if (r == 0)
-			ms += (uint64_t)seconds * 1000;
-	}
-	if (r == 0 && (ms < TOP_DELAY_MIN_MS || ms > TOP_DELAY_MAX_MS))
-		r = -ERANGE;
-	if (r == 0)
-		*ret_ms = ms;
-	return r;
-}
-
-const char *top_model_text(const struct top_names *names, const struct conn_row *conn,
-			   enum top_column column, char buf[TOP_TEXT_LEN])
-{
-	switch (column) {
-	case TOP_COMMAND:
-		return escape_text(conn->comm, sizeof(conn->comm), buf, TOP_TEXT_LEN);
-	case TOP_DESTINATION:
-		return address_format_endpoint(&conn->dst, buf);
-	case TOP_SOURCE:
-		return conn->src.port ? address_format_endpoint(&conn->src, buf) : "-";
-	case TOP_CGROUP:
-		snprintf(buf, TOP_TEXT_LEN, "%s", names->cgroup(names->data, conn));
-		return buf;
-	case TOP_USER:
-		snprintf(buf, TOP_TEXT_LEN, "%s", names->user(names->data, conn->uid));
-		return buf;
-	case TOP_RULE:
-		snprintf(buf, TOP_TEXT_LEN, "%s", *conn->rule ? conn->rule : "-");
-		return buf;
-	case TOP_VIA:
-		snprintf(buf, TOP_TEXT_LEN, "%s", *conn->upstream ? conn->upstream : "-");
-		return buf;
-	case TOP_VERDICT:
-		snprintf(buf, TOP_TEXT_LEN, "%s", conn_verdict_name(conn->verdict));
-		return buf;
-	case TOP_STATE:
-		snprintf(buf, TOP_TEXT_LEN, "%s", conn_state_name(conn->state));
-		return buf;
-	case TOP_PID:
-		snprintf(buf, TOP_TEXT_LEN, "%u", conn->pid);
-		return buf;
-	case TOP_ID:
-		return conn_row_id(conn->id, buf);
-	default:
-		*buf = '\0';
-		return buf;
-	}
-}
-
 static bool matches(const struct top_model *model, const struct top_view *view,
 		    const struct conn_row *conn)
 {
@@ -394,7 +316,7 @@ static bool matches(const struct top_model *model, const struct top_view *view,
 	if (!*view->text)
 		return true;
 	for (i = 0; i < n; i++) {
-		if (strcasestr(top_model_text(model->names, conn, searched[i], buf), view->text))
+		if (strcasestr(top_line_text(model->names, conn, searched[i], buf), view->text))
 			return true;
 	}
 	return false;
@@ -460,101 +382,17 @@ struct order {
 	const struct top_names *names;
 };
 
-static uint64_t number_of(const struct top_line *line, enum top_column column)
-{
-	switch (column) {
-	case TOP_PID:
-		return line->conn->pid;
-	case TOP_CONNECTIONS:
-		return line->connections;
-	case TOP_NEW_RATE:
-		return line->opened;
-	case TOP_TX_RATE:
-		return line->recent.tx;
-	case TOP_RX_RATE:
-		return line->recent.rx;
-	case TOP_TX:
-		return line->total.tx;
-	case TOP_RX:
-		return line->total.rx;
-	case TOP_TX_PACKET_RATE:
-		return line->recent.tx_packets;
-	case TOP_RX_PACKET_RATE:
-		return line->recent.rx_packets;
-	case TOP_TX_PACKETS:
-		return line->total.tx_packets;
-	case TOP_RX_PACKETS:
-		return line->total.rx_packets;
-	case TOP_RTT:
-		return line->conn->rtt_us;
-	case TOP_AGE:
-		return UINT64_MAX - line->conn->started_ns;
-	case TOP_ID:
-		return line->conn->id;
-	default:
-		return line->recent.tx + line->recent.rx;
-	}
-}
-
-static int compare_texts(const struct top_names *names, const struct conn_row *a,
-			 const struct conn_row *b, enum top_column column)
-{
-	switch (column) {
-	case TOP_COMMAND:
-		return strncmp(a->comm, b->comm, sizeof(a->comm));
-	case TOP_USER:
-		return strcmp(names->user(names->data, a->uid), names->user(names->data, b->uid));
-	case TOP_CGROUP:
-		return strcmp(names->cgroup(names->data, a), names->cgroup(names->data, b));
-	case TOP_RULE:
-		return strcmp(a->rule, b->rule);
-	case TOP_VIA:
-		return strcmp(a->upstream, b->upstream);
-	case TOP_VERDICT:
-		return strcmp(conn_verdict_name(a->verdict), conn_verdict_name(b->verdict));
-	case TOP_STATE:
-		return strcmp(conn_state_name(a->state), conn_state_name(b->state));
-	case TOP_SOURCE:
-		return compare_endpoints(&a->src, &b->src);
-	default:
-		return compare_endpoints(&a->dst, &b->dst);
-	}
-}
-
-static bool is_text(enum top_column column)
-{
-	switch (column) {
-	case TOP_COMMAND:
-	case TOP_DESTINATION:
-	case TOP_CGROUP:
-	case TOP_USER:
-	case TOP_VERDICT:
-	case TOP_RULE:
-	case TOP_VIA:
-	case TOP_STATE:
-	case TOP_SOURCE:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Lines that are equal in the column keep their order, by total and then by group. */
 static int by_column(const void *a, const void *b, void *data)
 {
 	const struct top_line *x = a, *y = b;
 	const struct order *order = data;
-	enum top_column column = order->view->sort;
-	int r;
+	int r = top_line_compare(order->names, x, y, order->view->sort);
 
-	if (is_text(column))
-		r = compare_texts(order->names, x->conn, y->conn, column);
-	else
-		r = compare_numbers(number_of(y, column), number_of(x, column));
 	if (order->view->reversed)
 		r = -r;
 	if (r == 0)
-		r = compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
+		r = top_compare_numbers(y->total.tx + y->total.rx, x->total.tx + x->total.rx);
 	return r ? r : compare_groups(x->conn, y->conn, order->view->by);
 }
 

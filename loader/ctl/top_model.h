@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "conn_row.h"
+#include "top_line.h"
 
 /* Ended connections are summed up by program, destination, cgroup and user, in as many entries. */
 #define TOP_ENDED_MAX 16384
@@ -36,56 +37,6 @@ enum top_by {
 	TOP_BY_USER,
 	TOP_BY_TRAFFIC,
 	_TOP_BY_MAX,
-};
-
-/* Columns, and keys to sort by. TOP_RATE is the sum of both directions and has no column. */
-enum top_column {
-	TOP_RATE,
-	TOP_COMMAND,
-	TOP_DESTINATION,
-	TOP_CGROUP,
-	TOP_USER,
-	TOP_PID,
-	TOP_CONNECTIONS,
-	TOP_NEW_RATE,
-	TOP_TX_RATE,
-	TOP_RX_RATE,
-	TOP_TX,
-	TOP_RX,
-	TOP_TX_PACKET_RATE,
-	TOP_RX_PACKET_RATE,
-	TOP_TX_PACKETS,
-	TOP_RX_PACKETS,
-	TOP_RTT,
-	TOP_AGE,
-	TOP_VERDICT,
-	TOP_RULE,
-	TOP_VIA,
-	TOP_STATE,
-	TOP_SOURCE,
-	TOP_ID,
-	_TOP_COLUMN_MAX,
-};
-
-/* Packets are counted for TOP_BY_TRAFFIC only. */
-struct top_amount {
-	uint64_t tx, rx; /* bytes */
-	uint64_t tx_packets, rx_packets;
-};
-
-struct top_line {
-	const struct conn_row *conn; /* the connection, or one of the group */
-	uint64_t connections;	     /* alive */
-	uint64_t opened;	     /* new in the last interval */
-	struct top_amount total;
-	struct top_amount recent; /* in the last interval */
-};
-
-/* Names for people, in printable ASCII. A result is valid until the next sample. */
-struct top_names {
-	const char *(*user)(void *data, uint32_t uid);
-	const char *(*cgroup)(void *data, const struct conn_row *conn);
-	void *data;
 };
 
 struct top_view {
@@ -132,18 +83,5 @@ int top_model_view(struct top_model *model, const struct top_view *view,
 
 /* Returns what there was in the last interval, per second; 0 if there are no rates yet. */
 double top_model_per_second(const struct top_model *model, uint64_t count);
-
-/*
- * Reads a delay as top(1) does, seconds such as 2 or 0.5, or as the other options do, such as
- * 500ms. Returns 0, -EINVAL or -ERANGE.
- */
-#define TOP_DELAY_MIN_MS 100
-#define TOP_DELAY_MAX_MS (3600 * 1000)
-int top_parse_delay(const char *text, uint64_t *ret_ms);
-
-/* Formats a column of a connection as text, without an end that does not fit. Returns @buf. */
-#define TOP_TEXT_LEN 512
-const char *top_model_text(const struct top_names *names, const struct conn_row *conn,
-			   enum top_column column, char buf[TOP_TEXT_LEN]);
 
 #endif

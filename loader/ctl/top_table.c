@@ -227,7 +227,7 @@ static const char *cell(const struct top_table *table, const struct top_line *li
 	case TOP_AGE:
 		return format_duration_ms(line->conn->age_ms, buf);
 	default:
-		return top_model_text(table->names, line->conn, column, buf);
+		return top_line_text(table->names, line->conn, column, buf);
 	}
 }
 

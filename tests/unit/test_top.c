@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl/top_delay.h"
 #include "ctl/top_table.h"
 #include "host/address.h"
 #include "host/name_cache.h"
