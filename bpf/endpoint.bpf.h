@@ -25,10 +25,10 @@ enum endpoint_class {
 /* Returns word i of the address in network byte order. */
 static inline __u32 endpoint_word(const struct tproxy_endpoint *ep, int i)
 {
-	__u32 word;
+	__u32 words[4];
 
-	__builtin_memcpy(&word, &ep->addr[4 * i], sizeof(word));
-	return word;
+	__builtin_memcpy(words, ep->addr, sizeof(words));
+	return words[i];
 }
 
 /* ip: four words in network byte order. An IPv4-mapped address stays one. port: host byte order. */

@@ -84,8 +84,8 @@ enum tproxy_family {
 };
 
 struct tproxy_listen {
-	__u8 addr[16]; /* as in struct tproxy_endpoint */
-	__u16 n_ports; /* 0 = the relay does not serve this family */
+	__u8 addr[16] __attribute__((aligned(4))); /* as in struct tproxy_endpoint */
+	__u16 n_ports;				   /* 0 = the relay does not serve this family */
 	__u16 reserved;
 	__u16 ports[TPROXY_PORTS_MAX];
 };

@@ -9,9 +9,12 @@
 /* Ports of one relay in each family: one for each of its listening sockets. */
 #define TPROXY_PORTS_MAX 64
 
-/* An address of either family as tproxy_abi.h describes it, and a port in host byte order. */
+/*
+ * An address of either family as tproxy_abi.h describes it, and a port in host byte order. Aligned,
+ * because clang reads what may not be aligned byte by byte for BPF.
+ */
 struct tproxy_endpoint {
-	__u8 addr[16];
+	__u8 addr[16] __attribute__((aligned(4)));
 	__u16 port;
 	__u16 reserved;
 };
