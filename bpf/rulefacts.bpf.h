@@ -41,24 +41,26 @@ static __always_inline const struct tproxy_rules *get_rules(void)
 }
 
 /*
- * Returns the length of a cgroup's name, which is stored in whole words. A global function, see
- * rules_find(). Global functions take no pointer to kernel memory, so the address is a number.
+ * Returns the length of a cgroup's name. A global function, see rules_find(). Global functions take
+ * no pointer to kernel memory, so the address is a number.
  */
-__attribute__((noinline)) __u32 rules_name_length(__u64 address)
+__attribute__((noinline)) __u64 rules_name_length(__u64 address)
 {
-	const char *name = (const char *)address;
-	__u32 i, k;
+	char part[RULES_CHUNK];
+	__u64 length = 0;
+	long n;
+	int i;
 
-	for (i = 0; i < (TPROXY_CGROUP_NAME_MAX + 1) / 8; i++) {
-		__u64 word = 0;
-
-		bpf_probe_read_kernel(&word, sizeof(word), name + 8 * i);
-		for (k = 0; k < 8; k++) {
-			if (!(word & rules_byte_mask(k)))
-				return 8 * i + k;
-		}
+	/* Each part but the last one is RULES_CHUNK - 1 bytes long. */
+	for (i = 0; i <= TPROXY_CGROUP_NAME_MAX / (RULES_CHUNK - 1); i++) {
+		n = bpf_probe_read_kernel_str(part, sizeof(part), (const char *)address + length);
+		if (n <= 0)
+			break;
+		length += n - 1;
+		if (n < RULES_CHUNK)
+			break;
 	}
-	return TPROXY_CGROUP_NAME_MAX;
+	return length < TPROXY_CGROUP_NAME_MAX ? length : TPROXY_CGROUP_NAME_MAX;
 }
 
 /*

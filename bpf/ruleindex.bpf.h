@@ -107,14 +107,16 @@ static __always_inline __u32 ruleindex_bit(__u64 word)
 static __always_inline void ruleindex_add(const struct tproxy_rule_index *index, __u32 first,
 					  __u64 bits, struct tproxy_row_bits *rows)
 {
+	const struct tproxy_row_bits *others;
 	__u32 i, k, member;
 
 	for (i = 0; i < RULEINDEX_LOOKUPS && bits; i++) {
 		member = ruleindex_bit(bits & -bits);
 		RULES_HIDE(member); /* clang knows its bound, the verifier does not */
-		member = first + member % 64;
+		others = &index->members[first + member % 64];
+		RULES_HIDE(others); /* clang would compute the address of each word */
 		for (k = 0; k < TPROXY_RULES_MAX / 64; k++)
-			rows->words[k] |= index->members[member].words[k];
+			rows->words[k] |= others->words[k];
 		bits &= bits - 1;
 	}
 	for (k = 0; k < TPROXY_RULES_MAX / 64 && bits; k++)

@@ -4,11 +4,11 @@
  * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; rulefacts.bpf.h collects the facts,
  * and only those that tproxy_rules.needs names.
  *
- * The rows are tried in order, at 3 ns a row. Of more than RULES_BLOCK rows only those are tried
- * whose conditions can hold: ruleindex.bpf.h finds them, with one search for each kind of condition
- * that the rules have. The destination is looked up once, whatever the number of prefixes: the
- * facts have a bit for each set that contains it, and a row tests one bit. The same holds for
- * cgroups.
+ * The rows are tried in order, at 3 ns a row. Of more than RULES_UNINDEXED rows only those are
+ * tried whose conditions can hold: ruleindex.bpf.h finds them, with one search for each kind of
+ * condition that the rules have. The destination is looked up once, whatever the number of
+ * prefixes: the facts have a bit for each set that contains it, and a row tests one bit. The same
+ * holds for cgroups.
  */
 #ifndef TPROXY_RULES_BPF_H
 #define TPROXY_RULES_BPF_H
@@ -23,7 +23,9 @@
  * Rows that one global function tries. The verifier walks each path through all of them, and its
  * work grows faster than their number. Divides 64.
  */
-#define RULES_BLOCK 16
+#define RULES_BLOCK 8
+/* Rows that are tried without the index, which would take as long. */
+#define RULES_UNINDEXED 16
 
 /* One connection, as rules see it. */
 struct rule_facts {
@@ -42,16 +44,42 @@ struct rule_facts {
 /* Not a group. */
 #define RULES_NO_GROUP 0xffff
 
-/* All conditions must hold. The tests that exclude most rows of usual rule sets come first. */
+/* Returns 1 if this condition is one of a row's, otherwise 0. */
+static __always_inline __u64 rule_has(__u64 conditions, enum tproxy_rule_conditions one)
+{
+	return conditions / one & 1;
+}
+
+/* Returns a number whose last bit is 0 if the destination is in this set, otherwise 1. */
+static __always_inline __u64 rule_outside_set(const struct rule_facts *f, __u8 set)
+{
+	return ~(f->sets.words[set / 64 % (TPROXY_SETS_MAX / 64)] >> set % 64);
+}
+
+/* Returns 1 if the port is not in the range, otherwise 0. */
+static __always_inline __u64 rule_outside_ports(__u64 port, __u64 first, __u64 last)
+{
+	return ((port - first) | (last - port)) >> 63;
+}
+
+/*
+ * All conditions must hold. The tests that exclude most rows of usual rule sets come first. They
+ * have one branch each, because the verifier walks through the rest once for each branch that comes
+ * before. The tests that few rows have would cost all rows too much without a branch.
+ */
 static __always_inline bool rule_matches(const struct tproxy_rule *row, const struct rule_facts *f)
 {
-	__u32 conditions = row->conditions;
+	const __u64 conditions = row->conditions;
+	__u64 fails;
 
-	if (conditions & TPROXY_RULE_SET &&
-	    !(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
+	fails = rule_has(conditions, TPROXY_RULE_SET) & rule_outside_set(f, row->set);
+	RULES_HIDE(fails);
+	if (fails)
 		return false;
-	if (conditions & TPROXY_RULE_PORT &&
-	    (f->port < row->port_first || f->port > row->port_last))
+	fails = rule_has(conditions, TPROXY_RULE_PORT) &
+		rule_outside_ports(f->port, row->port_first, row->port_last);
+	RULES_HIDE(fails);
+	if (fails)
 		return false;
 	if (conditions & TPROXY_RULE_UID && (f->uid < row->uid_first || f->uid > row->uid_last))
 		return false;
@@ -66,11 +94,11 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 		if (comm[0] != f->comm[0] || comm[1] != f->comm[1])
 			return false;
 	}
-	/* Otherwise the verifier would walk the tests above twice, with a set and without one. */
-	RULES_HIDE(conditions);
-	if (f->named_only && !(conditions & TPROXY_RULE_SET) && row->action != TPROXY_RULE_SKIP)
+	if (row->protocol != f->protocol)
 		return false;
-	return row->protocol == f->protocol;
+	fails = f->named_only & ~rule_has(conditions, TPROXY_RULE_SET);
+	RULES_HIDE(fails);
+	return !fails || row->action == TPROXY_RULE_SKIP;
 }
 
 /*
@@ -116,7 +144,7 @@ RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first
 	n = rules->n_rows - first;
 	for (k = 0; k < RULES_BLOCK && k < n; k++, row++) {
 		RULES_HIDE(row);
-		if (!(tried >> k & 1) || row->group == skipped || !rule_matches(row, f))
+		if (!(tried >> k & 1) || !rule_matches(row, f) || row->group == skipped)
 			continue;
 		if (row->action != TPROXY_RULE_SKIP)
 			return (int)(first + k);
@@ -125,25 +153,38 @@ RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first
 	return -1 - (int)(skipped & 0xffff);
 }
 
+/* Tries those of 64 rows whose bits are set. The rest is as in rules_match_block(). */
+static __always_inline int rules_match_word(const struct tproxy_rules *rules, __u32 first,
+					    __u64 bits, int found, const struct rule_facts *f)
+{
+	const __u32 all = (1U << RULES_BLOCK) - 1;
+	__u32 k;
+
+	for (k = 0; k < 64 / RULES_BLOCK && bits; k++) {
+		if (bits & all)
+			found = rules_match_block(rules, first + RULES_BLOCK * k, bits & all,
+						  (__u32)(-1 - found), f);
+		if (found >= 0)
+			return found;
+		bits >>= RULES_BLOCK;
+	}
+	return found;
+}
+
 /* Returns the index of the row that decides, or RULES_NO_ROW. */
 static __always_inline int rules_match(const struct tproxy_rules *rules, const struct rule_facts *f)
 {
-	const __u32 all = (1U << RULES_BLOCK) - 1;
 	struct tproxy_row_bits rows;
 	int found = -1 - RULES_NO_GROUP;
-	__u32 first;
+	__u32 i;
 
-	if (rules->n_rows <= RULES_BLOCK) {
-		found = rules_match_block(rules, 0, all, RULES_NO_GROUP, f);
+	if (rules->n_rows <= RULES_UNINDEXED) {
+		found = rules_match_word(rules, 0, (1U << rules->n_rows) - 1, found, f);
 		return found >= 0 ? found : RULES_NO_ROW;
 	}
 	rules_candidates(rules, f, &rows);
-	for (first = 0; first < TPROXY_RULES_MAX && first < rules->n_rows; first += RULES_BLOCK) {
-		const __u32 tried = (__u32)(rows.words[first / 64] >> first % 64) & all;
-
-		if (!tried)
-			continue;
-		found = rules_match_block(rules, first, tried, (__u32)(-1 - found), f);
+	for (i = 0; i < TPROXY_RULES_MAX / 64; i++) {
+		found = rules_match_word(rules, 64 * i, rows.words[i], found, f);
 		if (found >= 0)
 			return found;
 	}
@@ -161,22 +202,12 @@ static __always_inline int rules_match(const struct tproxy_rules *rules, const s
 static __always_inline void rules_name_read(__u64 chunk[RULES_CHUNK_WORDS], const char *name,
 					    __u32 offset, __u32 n);
 
-/* Returns the mask of byte i, in the order of memory, of a word. */
-static __always_inline __u64 rules_byte_mask(__u32 i)
-{
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	return 0xffULL << 8 * i;
-#else
-	return 0xffULL << (56 - 8 * i);
-#endif
-}
-
-/* Part of a pattern, which is padded with NULs. */
+/* Part of a pattern, which is padded with NULs, and aligned as struct tproxy_cgroup_test says. */
 static __always_inline __u64 rules_text_word(const char *text, __u32 i)
 {
 	__u64 word;
 
-	__builtin_memcpy(&word, text + 8 * i, sizeof(word));
+	__builtin_memcpy(&word, __builtin_assume_aligned(text + 8 * i, 8), sizeof(word));
 	return word;
 }
 

@@ -149,18 +149,21 @@ def test_cgroup_by_path(proxied, ctl, servers):
 
 
 def test_cgroup_by_name_that_comes_after_the_load(proxied, ctl, servers):
+    """The kernel half reads names in parts of 31 bytes. To see it fail: add n, and not n - 1, in
+    rules_name_length()."""
+    long = [".scope".rjust(length, "n") for length in (31, 32, 62, 63, 255)]
     load_rules(proxied, ctl, "refuse EACCES cgroup name:app-*.service",
                "refuse EPERM cgroup name:exact", "refuse ETIMEDOUT cgroup name:*.scope")
     made = {name: proxied.scope.child(name) for name in
             ("app-1.service", "app-.service", "app-1.servicex", "xapp-1.service", "exact",
-             "exactly", "a.scope", ".scope", "scope2")}
+             "exactly", "a.scope", ".scope", "scope2", *long)}
     below = made["app-1.service"].child("below")
     outcome = {name: servers.try_at(place=in_cgroup(proxied, cgroup))
                for name, cgroup in made.items()}
     assert outcome == {
         "app-1.service": "EACCES", "app-.service": "EACCES", "app-1.servicex": RELAYED,
         "xapp-1.service": RELAYED, "exact": "EPERM", "exactly": RELAYED, "a.scope": "ETIMEDOUT",
-        ".scope": "ETIMEDOUT", "scope2": RELAYED}
+        ".scope": "ETIMEDOUT", "scope2": RELAYED, **dict.fromkeys(long, "ETIMEDOUT")}
     assert servers.try_at(place=in_cgroup(proxied, below)) == "EACCES"
     # Made again, as a restart does.
     make_again(made["exact"])
