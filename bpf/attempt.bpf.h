@@ -200,15 +200,18 @@ static __always_inline void gather_caller(struct attempt *a)
 
 	a->facts.exempt =
 		(mark && mark->flags & TPROXY_MARK_UPSTREAM) || in_relay_cgroup(a->policy);
+	if (a->facts.exempt)
+		return;
 	if (mark && mark->flags & TPROXY_MARK_VIA && !(a->policy->flags & TPROXY_ADVISES))
 		a->rule = rule_word(TPROXY_NO_RULE, 0, mark->upstream);
+	a->rule = forget(a, a->rule);
 }
 
 static __always_inline void gather_socket(struct attempt *a)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(a->sk);
 
-	a->facts.bound_device = forget(a, a->sk->bound_dev_if != 0) & 1;
+	a->facts.bound_device = verifier_bool(a->sk->bound_dev_if);
 	if (!tp)
 		return;
 	a->facts.repair = BPF_CORE_READ_BITFIELD(tp, repair);
@@ -232,7 +235,7 @@ static __always_inline void gather_rules(struct attempt *a)
 	__u64 cgroups = 0;
 
 	a->facts.rule_default = true;
-	a->facts.named_only = is_named_only(&a->facts, a->policy);
+	a->facts.named_only = forget(a, is_named_only(&a->facts, a->policy)) & 1;
 	if (!rules)
 		return;
 	if (rules->n_rows) {
@@ -305,7 +308,7 @@ static __always_inline void note_unreachable(struct attempt *a)
 static __always_inline void gather_listener(struct attempt *a)
 {
 	struct target *target = &a->target;
-	__u64 unused;
+	__u64 listener = 0;
 
 	if (a->sk->src_port)
 		avoid_taken(a->ctx, a->listen, target);
@@ -315,10 +318,12 @@ static __always_inline void gather_listener(struct attempt *a)
 		next_port(a->listen, target);
 		if (a->sk->src_port)
 			avoid_taken(a->ctx, a->listen, target);
-		a->facts.has_listener = is_our_listener(a->ctx, &target->relay, &target->listener);
+		a->facts.has_listener =
+			is_our_listener_at(a->ctx, a->listen, target->port_index, &listener);
+		target->listener = listener;
 	}
-	a->facts.dst_is_relay =
-		port_is_relays(a->listen, a->dst) && is_our_listener(a->ctx, a->dst, &unused);
+	a->facts.dst_is_relay = endpoint_has_address(a->dst, a->listen->addr) &&
+				is_relay_itself(a->ctx, a->listen, a->dst);
 }
 
 static __always_inline void gather_history(struct attempt *a)

@@ -171,8 +171,13 @@ static __always_inline void observe(const struct attempt *a)
 /* Counts the decision and sets the result of connect(). Returns the program's return value. */
 static __always_inline int conclude(const struct attempt *a)
 {
-	const struct decision decision = decide_by(a->reason, &a->facts, a->policy);
+	struct decision decision = decide_by(a->reason, &a->facts, a->policy);
 
+	/* The verifier would walk through the rest once for each reason. */
+	decision.reason = (enum tproxy_stat)forget(a, decision.reason);
+	decision.verdict = (enum verdict)forget(a, decision.verdict);
+	decision.error = (int)forget(a, (__u32)decision.error);
+	decision.fail_closed = forget(a, decision.fail_closed) & 1;
 	if (is_probe(a)) {
 		bpf_set_retval(-TPROXY_PROBE_ERRNO);
 		return CONNECT_REJECT;
@@ -192,6 +197,17 @@ static __always_inline int conclude(const struct attempt *a)
 	/* Since 5.18. A plain rejection is EPERM. */
 	bpf_set_retval(-decision.error);
 	return CONNECT_REJECT;
+}
+
+/*
+ * Drops the record of an earlier connect() of this socket. A global function, see rules_find(): few
+ * sockets connect again.
+ */
+__attribute__((noinline)) int connect_forget(struct client *client)
+{
+	if (client)
+		client_forget(client);
+	return 0;
 }
 
 /*
@@ -239,7 +255,7 @@ static __always_inline const struct tproxy_endpoint *connect_run(struct bpf_sock
 		if (client->nowhere)
 			unbind(ctx, client);
 		/* The socket connects again, after a failure or AF_UNSPEC: drop the old record. */
-		client_forget(client);
+		connect_forget(client);
 	}
 	a.interest = get_interest();
 	if (!a.interest)

@@ -26,6 +26,16 @@ struct target {
 	__u16 loads, port_index; /* as in struct tproxy_conn */
 };
 
+/* Reads address and port of the relay at an index of its ports. */
+static __always_inline void read_port(const struct tproxy_listen *listen, __u32 index,
+				      struct tproxy_endpoint *ret)
+{
+	barrier_var(index); /* the verifier must see the bound of the value in use */
+	__builtin_memcpy(ret->addr, listen->addr, sizeof(ret->addr));
+	ret->port = listen->ports[index % TPROXY_PORTS_MAX];
+	ret->reserved = 0;
+}
+
 /*
  * True if the listener at this address carries the mark and is visible to sockops. A process that
  * binds the same port cannot forge the mark, and the mark ends with the socket. A listener of a
@@ -61,6 +71,42 @@ static __always_inline bool is_our_listener(struct bpf_sock_addr *ctx,
 	}
 	bpf_sk_release(sk);
 	return ours;
+}
+
+/*
+ * As is_our_listener() of the port at this index, where few connects come. A global function, see
+ * rules_find(): connect would have is_our_listener() three times. *ret_listener must have a value.
+ */
+__attribute__((noinline)) int is_our_listener_at(struct bpf_sock_addr *ctx,
+						 const struct tproxy_listen *listen, __u32 index,
+						 __u64 *ret_listener)
+{
+	struct tproxy_endpoint relay;
+
+	if (!listen || !ret_listener)
+		return 0;
+	read_port(listen, index, &relay);
+	return is_our_listener(ctx, &relay, ret_listener);
+}
+
+/*
+ * True if dst, which has the relay's address, is a live listener of this relay. A global function,
+ * see rules_find(), because few connects go there.
+ */
+__attribute__((noinline)) int is_relay_itself(struct bpf_sock_addr *ctx,
+					      const struct tproxy_listen *listen,
+					      const struct tproxy_endpoint *dst)
+{
+	__u64 unused = 0;
+	__u32 same;
+
+	if (!listen || !dst)
+		return 0;
+	same = port_is_relays(listen, dst);
+	barrier_var(same); /* clang would move what follows into the loop over the ports */
+	if (!same)
+		return 0;
+	return is_our_listener(ctx, dst, &unused);
 }
 
 /*
@@ -142,39 +188,49 @@ static long try_next(__u32 i, struct search *search)
 }
 
 /*
- * Moves on to the first free port of the relay, for a client that is bound to a source port. Such a
- * client can have one connection to each port of the relay, and TIME_WAIT sockets are in its way
- * too. The port of the socket's previous connect() is skipped: if that connect() was cancelled with
- * AF_UNSPEC, the relay's side of the handshake may still exist.
+ * Returns the index of the first free port of the relay from this index on, for a client that is
+ * bound to a source port. Such a client can have one connection to each port of the relay, and
+ * TIME_WAIT sockets are in its way too. The port of the socket's previous connect() is skipped: if
+ * that connect() was cancelled with AF_UNSPEC, the relay's side of the handshake may still exist. A
+ * global function, see rules_find(): inlined twice, it was a sixth of what the verifier walks
+ * through for connect, and few clients bind.
  */
-static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
-					const struct tproxy_listen *listen, struct target *target)
+__attribute__((noinline)) int find_free(struct bpf_sock_addr *ctx,
+					const struct tproxy_listen *listen, __u32 index)
 {
-	struct search search = {
-		.ctx = ctx,
-		.listen = listen,
-		.relay = target->relay,
-		.index = target->port_index,
-	};
+	struct search search = { .ctx = ctx, .listen = listen, .index = index };
 	const struct client *client = NULL;
 
+	if (!listen)
+		return 0;
+	read_port(listen, index, &search.relay);
 	if (ctx->sk)
 		client = bpf_sk_storage_get(&map_clients, ctx->sk, NULL, 0);
 	if (client)
 		search.last_port = client->conn.relay.port;
 	bpf_loop(listen->n_ports, try_next, &search, 0);
-	target->relay.port = search.relay.port;
-	target->port_index = (__u16)search.index;
+	return (int)search.index;
+}
+
+static __always_inline void set_port(const struct tproxy_listen *listen, __u32 index,
+				     struct target *target)
+{
+	barrier_var(index); /* the verifier must see the bound of the value in use */
+	index %= TPROXY_PORTS_MAX;
+	target->relay.port = listen->ports[index];
+	target->port_index = (__u16)index;
+}
+
+/* Moves on to the first free port, see find_free(). */
+static __always_inline void avoid_taken(struct bpf_sock_addr *ctx,
+					const struct tproxy_listen *listen, struct target *target)
+{
+	set_port(listen, (__u32)find_free(ctx, listen, target->port_index), target);
 }
 
 static __always_inline void next_port(const struct tproxy_listen *listen, struct target *target)
 {
-	__u32 next = port_next(listen, target->port_index);
-
-	barrier_var(next); /* the verifier must see the bound of the value in use */
-	next %= TPROXY_PORTS_MAX;
-	target->relay.port = listen->ports[next];
-	target->port_index = (__u16)next;
+	set_port(listen, port_next(listen, target->port_index), target);
 }
 
 #endif

@@ -25,4 +25,12 @@ static __always_inline __u64 verifier_forget(__u64 number, __u64 unknown)
 	return number - unknown;
 }
 
+/* Returns 1 if a number is not 0, otherwise 0, without the branch that a comparison would be. */
+static __always_inline __u64 verifier_bool(__u64 number)
+{
+	number |= -number;
+	__asm__ volatile("" : "+r"(number)); /* clang would make a branch of the sign */
+	return number >> 63;
+}
+
 #endif
