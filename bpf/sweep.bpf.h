@@ -33,6 +33,7 @@
 #include "record.bpf.h"
 #include "stats.bpf.h"
 #include "tproxy_abi.h"
+#include "verifier.bpf.h"
 
 /* Shortest interval between two passes of one namespace. Root's tools do not wait for it. */
 #define SWEEP_PAUSE_NS 500000000ULL
@@ -61,8 +62,8 @@ struct sweep_step {
 	__u64 netns_cookie;
 	__u64 now_ns;
 	__u32 part, parts; /* this part has the entries with cookie % parts == part */
-	__u32 n;	   /* entries of this namespace, in all parts */
-	__u32 n_observed;  /* entries of observed connections, of all namespaces */
+	__u64 n;	   /* entries of this namespace, in all parts */
+	__u64 n_observed;  /* entries of observed connections, of all namespaces */
 };
 
 /*
@@ -131,14 +132,17 @@ static long sweep_sock(void *map, const __u64 *key, struct tproxy_conn *conn,
 	__u64 cookie = *key;
 	const bool here = conn->netns_cookie == step->netns_cookie;
 	const __u64 age_ns = here ? SWEEP_AGE_NS : SWEEP_DESERTED_NS;
+	bool alive;
 
 	if (!conn->started_ns)
 		return 0;
 	step->n += here;
 	if (cookie % step->parts != step->part || step->now_ns < conn->started_ns + age_ns)
 		return 0;
-	if (here ? has_socket(step->ctx, conn, cookie)
-		 : !is_deserted(conn->netns_cookie, step->now_ns))
+	alive = here ? has_socket(step->ctx, conn, cookie)
+		     : !is_deserted(conn->netns_cookie, step->now_ns);
+	/* One path for the verifier, however this was found out. */
+	if (verifier_forget(alive, step->now_ns) & 1)
 		return 0;
 	/* If the element is reused for another connection meanwhile, nothing has this cookie. */
 	tuple_of(conn, &tuple);
@@ -286,6 +290,8 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 	}
 	if (!state)
 		return false;
+	/* Otherwise the verifier would walk through the callbacks with 0 and with other numbers. */
+	step.n = step.n_observed = verifier_forget(0, step.now_ns);
 	step.parts = state->entries / SWEEP_PART + 1;
 	step.part = state->part;
 	if (step.part >= step.parts)
@@ -299,7 +305,7 @@ static __always_inline bool sweep(void *ctx, __u64 netns_cookie, bool at_once)
 	}
 	bpf_for_each_map_elem(&map_socks, sweep_sock, &step, 0);
 	sweep_all_observed(&step);
-	state->entries = step.n;
+	state->entries = (__u32)step.n;
 	state->part = step.part + 1;
 	return state->part < step.parts;
 }
