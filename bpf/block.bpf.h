@@ -16,6 +16,7 @@
 #include <linux/types.h>
 
 #include "tproxy_abi.h"
+#include "verifier.bpf.h"
 
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -66,10 +67,14 @@ static __always_inline bool block_is_mapped4(const struct tproxy_prefix *key)
 /* Returns the entry that decides, or NULL. key->n_bits is changed. */
 static __always_inline struct tproxy_block_entry *block_find(void *trie, struct tproxy_prefix *key)
 {
-	const __u32 n_bits_min = block_is_mapped4(key) ? BLOCK_MAPPED4_BITS : 0;
 	struct tproxy_block_entry *entry;
+	__u32 n_bits_min, unknown;
 	int i;
 
+	/* Otherwise the verifier would walk through the loop once for each family. */
+	__builtin_memcpy(&unknown, key->addr, sizeof(unknown));
+	n_bits_min =
+		(__u32)verifier_forget(block_is_mapped4(key) ? BLOCK_MAPPED4_BITS : 0, unknown);
 	key->n_bits = 128;
 	for (i = 0; i <= TPROXY_BLOCK_ENDED_MAX; i++) {
 		entry = block_lookup(trie, key);

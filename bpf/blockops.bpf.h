@@ -84,7 +84,8 @@ static __always_inline struct block_head block_head(const struct tproxy_block *b
 /* Returns the number for passed.bpf.h; 0 while a command changes tries in use. */
 static __always_inline __u32 block_changes(struct block_head head)
 {
-	return head.state & TPROXY_BLOCK_CHANGING ? 0 : head.changes;
+	/* No branch, which would be two paths for the verifier. */
+	return head.changes & ((head.state / TPROXY_BLOCK_CHANGING & 1) - 1);
 }
 
 static __always_inline void *block_trie(__u32 state, enum tproxy_block_kind kind)
