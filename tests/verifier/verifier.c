@@ -36,11 +36,11 @@ static const struct {
 	const char *name;
 	__u32 insns;
 } bounds[] = {
-	{ "tproxy_connect4", 77000 }, { "tproxy_connect6", 78000 },  { "tproxy_sockops", 20000 },
+	{ "tproxy_connect4", 39000 }, { "tproxy_connect6", 39000 },  { "tproxy_sockops", 20000 },
 	{ "tproxy_release", 2600 },   { "tproxy_getpeer4", 50 },     { "tproxy_getpeer6", 100 },
-	{ "tproxy_sockopt", 600 },    { "tproxy_sendmsg4", 24500 },  { "tproxy_sendmsg6", 24500 },
-	{ "tproxy_egress", 27500 },   { "tproxy_block_out", 11400 }, { "tproxy_block_in", 6700 },
-	{ "tproxy_xdp", 5000 },	      { "tproxy_sweep", 14000 },     { "tproxy_sweep_now", 14000 },
+	{ "tproxy_sockopt", 510 },    { "tproxy_sendmsg4", 15500 },  { "tproxy_sendmsg6", 15500 },
+	{ "tproxy_egress", 18500 },   { "tproxy_block_out", 10500 }, { "tproxy_block_in", 5700 },
+	{ "tproxy_xdp", 4000 },	      { "tproxy_sweep", 7000 },	     { "tproxy_sweep_now", 7000 },
 	{ "tproxy_pick", 900 },	      { "tproxy_list", 2600 },	     { "tproxy_capture", 1800 },
 };
 
