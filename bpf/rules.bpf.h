@@ -44,42 +44,16 @@ struct rule_facts {
 /* Not a group. */
 #define RULES_NO_GROUP 0xffff
 
-/* Returns 1 if this condition is one of a row's, otherwise 0. */
-static __always_inline __u64 rule_has(__u64 conditions, enum tproxy_rule_conditions one)
-{
-	return conditions / one & 1;
-}
-
-/* Returns a number whose last bit is 0 if the destination is in this set, otherwise 1. */
-static __always_inline __u64 rule_outside_set(const struct rule_facts *f, __u8 set)
-{
-	return ~(f->sets.words[set / 64 % (TPROXY_SETS_MAX / 64)] >> set % 64);
-}
-
-/* Returns 1 if the port is not in the range, otherwise 0. */
-static __always_inline __u64 rule_outside_ports(__u64 port, __u64 first, __u64 last)
-{
-	return ((port - first) | (last - port)) >> 63;
-}
-
-/*
- * All conditions must hold. The tests that exclude most rows of usual rule sets come first. They
- * have one branch each, because the verifier walks through the rest once for each branch that comes
- * before. The tests that few rows have would cost all rows too much without a branch.
- */
+/* All conditions must hold. The tests that exclude most rows of usual rule sets come first. */
 static __always_inline bool rule_matches(const struct tproxy_rule *row, const struct rule_facts *f)
 {
-	const __u64 conditions = row->conditions;
-	__u64 fails;
+	__u32 conditions = row->conditions;
 
-	fails = rule_has(conditions, TPROXY_RULE_SET) & rule_outside_set(f, row->set);
-	RULES_HIDE(fails);
-	if (fails)
+	if (conditions & TPROXY_RULE_SET &&
+	    !(f->sets.words[row->set / 64 % (TPROXY_SETS_MAX / 64)] >> row->set % 64 & 1))
 		return false;
-	fails = rule_has(conditions, TPROXY_RULE_PORT) &
-		rule_outside_ports(f->port, row->port_first, row->port_last);
-	RULES_HIDE(fails);
-	if (fails)
+	if (conditions & TPROXY_RULE_PORT &&
+	    (f->port < row->port_first || f->port > row->port_last))
 		return false;
 	if (conditions & TPROXY_RULE_UID && (f->uid < row->uid_first || f->uid > row->uid_last))
 		return false;
@@ -94,11 +68,11 @@ static __always_inline bool rule_matches(const struct tproxy_rule *row, const st
 		if (comm[0] != f->comm[0] || comm[1] != f->comm[1])
 			return false;
 	}
-	if (row->protocol != f->protocol)
+	/* Otherwise the verifier would walk the tests above twice, with a set and without one. */
+	RULES_HIDE(conditions);
+	if (f->named_only && !(conditions & TPROXY_RULE_SET) && row->action != TPROXY_RULE_SKIP)
 		return false;
-	fails = f->named_only & ~rule_has(conditions, TPROXY_RULE_SET);
-	RULES_HIDE(fails);
-	return !fails || row->action == TPROXY_RULE_SKIP;
+	return row->protocol == f->protocol;
 }
 
 /*
@@ -144,7 +118,7 @@ RULES_GLOBAL int rules_match_block(const struct tproxy_rules *rules, __u32 first
 	n = rules->n_rows - first;
 	for (k = 0; k < RULES_BLOCK && k < n; k++, row++) {
 		RULES_HIDE(row);
-		if (!(tried >> k & 1) || !rule_matches(row, f) || row->group == skipped)
+		if (!(tried >> k & 1) || row->group == skipped || !rule_matches(row, f))
 			continue;
 		if (row->action != TPROXY_RULE_SKIP)
 			return (int)(first + k);
