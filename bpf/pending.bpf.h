@@ -44,8 +44,8 @@
 #include "tproxy_abi.h"
 
 /*
- * Attempts to swap a word that others may change meanwhile. Only pick does, at most twice for each
- * SYN, and a connection has one SYN under way.
+ * Attempts to swap a word that others may change meanwhile: pick at most twice for each SYN, of
+ * which a connection has one under way, and the hook of the relay's socket that joins, once.
  */
 #define PENDING_SWAPS 8
 

@@ -181,6 +181,10 @@ static __always_inline __u64 rules_text_word(const char *text, __u32 i)
 {
 	__u64 word;
 
+	_Static_assert(__builtin_offsetof(struct tproxy_cgroup_test, prefix) % sizeof(word) == 0,
+		       "words");
+	_Static_assert(__builtin_offsetof(struct tproxy_cgroup_test, suffix) % sizeof(word) == 0,
+		       "words");
 	__builtin_memcpy(&word, __builtin_assume_aligned(text + 8 * i, 8), sizeof(word));
 	return word;
 }

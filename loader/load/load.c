@@ -14,10 +14,9 @@
  *             those that are no longer wanted
  *
  * If a step fails, undo() restores targets, modes, policy, rules and registrations of the previous
- * load.
- * It then removes the pins that this run created, newest first. Replaced programs stay replaced.
- * Once all links are attached, nothing is undone: a link that cannot be detached stays until the
- * next run. The directory is locked from the second step to the end.
+ * load. It then removes the pins that this run created, newest first. Replaced programs stay
+ * replaced. Once all links are attached, nothing is undone: a link that cannot be detached stays
+ * until the next run. The directory is locked from the second step to the end.
  *
  * The work of the last steps is in programs.c, withdraw.c, policy_renew.c, rules_step.c, xdp.c and
  * links.c. Of these files only this one includes the skeleton; the others get the BPF object or the
