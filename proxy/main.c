@@ -239,9 +239,16 @@ static void log_libevent(int severity, const char *message)
 		log_debug("libevent: %s", message);
 }
 
+static void finish_options(struct options *options)
+{
+	relay_upstreams_drop(options);
+	options_finish(options);
+}
+
 /*
  * The next child starts as a restarted relay does: the configuration file may have changed since
- * the supervisor read it.
+ * the supervisor read it. If it cannot be used, or a file that it names, the child has what the
+ * supervisor has read: it serves, where an exit would end the supervisor too.
  */
 static void read_options_again(struct relay *relay)
 {
@@ -252,7 +259,13 @@ static void read_options_again(struct relay *relay)
 			"the configuration is not valid, using the one of the supervisor's start");
 		return;
 	}
-	options_finish(&relay->options);
+	if (relay_upstreams_read(&options) < 0) {
+		log_warning(
+			"a password or certificate cannot be read, using the configuration of the supervisor's start, and what was read then");
+		finish_options(&options);
+		return;
+	}
+	finish_options(&relay->options);
 	relay->options = options;
 	relay_set_log(relay);
 }
@@ -269,6 +282,8 @@ static int run(struct relay *relay)
 		return EXIT_FAILURE;
 	}
 	if (relay->options.drain_in_background) {
+		if (relay_upstreams_read(&relay->options) < 0)
+			return EXIT_FAILURE;
 		r = supervisor_run(&relay->inherited, &status);
 		if (r)
 			return r < 0 ? EXIT_FAILURE : status;
@@ -315,14 +330,14 @@ int main(int argc, char **argv)
 	relay_set_log(&relay);
 	if (relay.options.check) {
 		r = check_options(&relay.options);
-		options_finish(&relay.options);
+		finish_options(&relay.options);
 		return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	event_set_log_callback(log_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();
 	r = run(&relay);
-	options_finish(&relay.options);
+	finish_options(&relay.options);
 	logfile_stop(LOG_STOP_MS);
 	return r;
 }

@@ -82,7 +82,7 @@ int check_options(struct options *o)
 	r = r < 0 ? r : one;
 	one = check_admin(&o->admin);
 	r = r < 0 ? r : one;
-	one = relay_upstreams_check(o);
+	one = relay_upstreams_read(o);
 	r = r < 0 ? r : one;
 	if (r < 0)
 		return r;

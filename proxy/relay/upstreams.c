@@ -180,40 +180,47 @@ void relay_upstreams_end(struct relay *relay)
 	pthread_mutex_destroy(&relay->resolver_marks.lock);
 }
 
-static int check_tls(const struct upstream_conf *conf, const char *path)
+static int make_tls(struct upstream_conf *conf, const char *path)
 {
 	const struct tls_settings settings = {
 		.name = conf->tls_name,
 		.ca = conf->tls_ca,
 		.verify = conf->tls_verify,
 	};
-	struct tls_context *context;
 	char why[TLS_WHY_LEN];
 	int r;
 
 	if (!conf->tls)
 		return 0;
-	r = tls_context_new(&settings, &context, why);
-	if (r < 0) {
+	r = tls_context_new(&settings, &conf->tls_made, why);
+	if (r < 0)
 		log_err("%s:%u: %s: %s", path, conf->tls_line, *conf->tls_ca ? "tls-ca" : "tls",
 			why);
-		return r;
-	}
-	tls_context_unref(context);
-	return 0;
+	return r;
 }
 
-int relay_upstreams_check(struct options *options)
+int relay_upstreams_read(struct options *options)
 {
 	struct upstreams_conf *conf = &options->upstreams;
 	int r = upstream_config_read_secrets(conf, options->config), one;
 	size_t i;
 
 	for (i = 0; i < conf->n; i++) {
-		one = check_tls(&conf->list[i], options->config);
+		one = make_tls(&conf->list[i], options->config);
 		r = r < 0 ? r : one;
 	}
 	return r;
+}
+
+void relay_upstreams_drop(struct options *options)
+{
+	struct upstreams_conf *conf = &options->upstreams;
+	size_t i;
+
+	for (i = 0; i < conf->n; i++) {
+		tls_context_unref(conf->list[i].tls_made);
+		conf->list[i].tls_made = NULL;
+	}
 }
 
 void relay_upstreams_print_owners(const struct options *options)

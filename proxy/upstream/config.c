@@ -380,6 +380,10 @@ int upstream_reader_check(const struct upstream_reader *reader, const char *path
 
 static int read_secret(struct upstream_conf *conf, char error[SECRET_ERROR_LEN])
 {
+	if (conf->secret) {
+		secret_lock(conf->secret);
+		return 0;
+	}
 	if (*conf->password_file)
 		return secret_read_file(conf->password_file, &conf->secret, error);
 	if (*conf->password_credential)

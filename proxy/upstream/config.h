@@ -42,8 +42,8 @@ int upstream_reader_check(const struct upstream_reader *reader, const char *path
 bool upstream_config_has(const struct upstreams_conf *conf, const char *name);
 
 /*
- * Reads the passwords of all upstreams that have one. Logs each failure as PATH:LINE: MESSAGE, LINE
- * being that of the key. Returns 0 or the first -errno.
+ * Reads the passwords of all upstreams that have one, and do not hold it yet. Logs each failure as
+ * PATH:LINE: MESSAGE, LINE being that of the key. Returns 0 or the first -errno.
  */
 int upstream_config_read_secrets(struct upstreams_conf *conf, const char *path);
 

@@ -62,8 +62,13 @@ static struct secret *secret_create(void)
 		errno = error;
 		return NULL;
 	}
-	mlock(page, page_size());
+	secret_lock(secret);
 	return secret;
+}
+
+void secret_lock(const struct secret *secret)
+{
+	mlock(secret->page, page_size());
 }
 
 static void secret_seal(struct secret *secret, size_t len)

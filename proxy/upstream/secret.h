@@ -38,6 +38,12 @@ int secret_read_credential(const char *name, struct secret **ret_secret,
 /* Makes a secret of len bytes, at most SECRET_MAX. Returns 0 or -ENOMEM. */
 int secret_new(const void *bytes, size_t len, struct secret **ret_secret);
 
+/*
+ * Keeps the page out of swap, where the limit of locked memory permits it. Only for a process that
+ * has inherited the secret by fork(): the page stays out of core dumps there, but is not locked.
+ */
+void secret_lock(const struct secret *secret);
+
 /* Returns the bytes, which are not terminated. They live as long as the secret. */
 const uint8_t *secret_bytes(const struct secret *secret, size_t *ret_len);
 

@@ -161,6 +161,9 @@ static int set_up_tls(struct upstream *u)
 
 	if (!conf->tls)
 		return 0;
+	u->tls = TAKE_PTR(u->conf.tls_made);
+	if (u->tls)
+		return 0;
 	r = tls_context_new(&settings, &u->tls, why);
 	if (r < 0)
 		log_err("upstream '%s' in line %u: cannot use TLS: %s", conf->name, conf->tls_line,
@@ -200,6 +203,7 @@ static int add(struct upstreams *set, struct upstream_conf *conf, struct resolve
 		return log_out_of_memory();
 	u->refs = 1;
 	u->conf = *conf;
+	conf->tls_made = NULL;
 	r = set_up_tls(u);
 	if (r == 0)
 		r = set_up_name(u, resolver);
@@ -272,6 +276,9 @@ int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 		conf->names = NULL;
 	else
 		set->conf.names = NULL;
+	/* Those of upstreams that were taken over from the set before, or that no set has. */
+	for (i = 0; i < conf->n; i++)
+		tls_context_unref(TAKE_PTR(conf->list[i].tls_made));
 	upstreams_conf_finish(conf);
 	if (r < 0) {
 		set_free(set);

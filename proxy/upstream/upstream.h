@@ -101,6 +101,11 @@ struct upstream_conf {
 	unsigned int line;	    /* in the file */
 	/* Lines of password-file or password-credential, and of tls-ca, else tls; 0: none. */
 	unsigned int password_line, tls_line;
+	/*
+	 * A context that was made from tls_ca before, or NULL. upstreams_new() takes it over.
+	 * upstream_conf_finish() does not free it, because it is linked without OpenSSL.
+	 */
+	struct tls_context *tls_made;
 };
 
 struct upstreams_conf {

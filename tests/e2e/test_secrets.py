@@ -11,6 +11,7 @@ import resource
 import selectors
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ import wire
 from harness import SERVER
 from programs import RELAY_GID, RELAY_UID
 from test_admin import Admin
+from test_handover import LIFE_LEAST, start  # noqa: F401 (start is a fixture)
 from test_log import path, reload  # noqa: F401 (path is a fixture)
+from terminator import Authority
 
 USER, PASSWORD = "known-user", "swordfish-5f1e77"
 CREDENTIALS = base64.b64encode(f"{USER}:{PASSWORD}".encode())
@@ -198,6 +201,46 @@ def test_outside_of_the_process(loaded, relay, directory):
             searched[pin.name] = map_bytes(pin)
     assert searched.keys() >= {"map_config", "map_failed", "map_socks"}
     search("the maps", b"".join(searched.values()), socket.inet_aton(SERVER))
+
+
+@pytest.mark.needs("openssl")
+def test_next_child_that_cannot_read(loaded, start, directory, path):  # noqa: F811
+    """The child that follows a killed one cannot read a password, or a certificate. It has what the
+    supervisor has read, says so, and a reload replaces it.
+
+    To see it fail: in read_options_again() do not call relay_upstreams_read(), or in run() do not
+    call it before the fork: the supervisor ends with the child.
+    """
+    proxy = loaded.listen()
+    proxy.settimeout(None)
+    loaded.task(serve_connect, proxy, b"Basic " + CREDENTIALS + b"\r\n", place=loaded.server)
+    address, port = proxy.getsockname()
+    good = Authority(directory, "ca").certificate.read_text()
+    ca = directory / "trust.pem"
+    ca.write_text(good)
+    password = write_password(directory, PASSWORD)
+    path.write_text(f"[relay]\ndefault-upstream = corp\n[upstream corp]\ntype = http\n"
+                    f"address = {address}:{port}\nuser = {USER}\npassword-file = {password}\n"
+                    f"[upstream other]\ntype = http\naddress = {address}:{port}\ntls = yes\n"
+                    f"tls-ca = {ca}\n")
+    relay = start("--config", path)
+    for times, spoil in ((2, lambda: password.chmod(0o444)), (3, lambda: ca.write_text("none"))):
+        spoil()
+        time.sleep(LIFE_LEAST)
+        os.kill(relay.relay_pid, signal.SIGKILL)
+        relay.wait_registered(times)
+        relay.says("using the configuration of the supervisor's start", times - 1)
+        with loaded.connect((SERVER, 4711)) as client:
+            client.sendall(b"through")
+            assert wire.read_exactly(client, 7) == b"through"
+        password.chmod(0o600)
+    ca.write_text(good)
+    reload(relay, "read the configuration again")
+    write_password(directory, "wrong")
+    reload(relay, "read the configuration again")
+    with loaded.connect((SERVER, 4711)) as client:
+        assert wire.ended_by(client) == wire.RESET
+    relay.says("HTTP 407")
 
 
 def test_core_dump(relay, directory):

@@ -136,7 +136,7 @@ def test_check_by_root(path, relay_check):  # noqa: F811
 
 
 def test_check_of_a_certificate(bed, path, relay_check):  # noqa: F811
-    """To see it fail: leave check_tls() out of relay_upstreams_check()."""
+    """To see it fail: leave check_tls() out of relay_upstreams_read()."""
     text = "[upstream a]\ntype = http\naddress = 192.0.2.1:1\ntls = yes\ntls-ca = "
     path.write_text(text + "/nonexistent.pem\n")
     relay_check(path).refused(f"{path}:5: tls-ca: cannot read '/nonexistent.pem': No such file")
