@@ -7,6 +7,10 @@
  * because an answer takes at least a round trip.
  *
  * An upstream that sends HANDSHAKE_IN_MAX bytes and is not done is refused, so a handshake ends.
+ *
+ * A step writes its output, which may have a password, to pages of the thread that core dumps leave
+ * out. It is sent from there and overwritten. What the socket does not take moves to such a page of
+ * the handshake.
  */
 #include "handshake.h"
 
@@ -18,6 +22,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "secret.h"
+#include "util.h"
+
 /* Limit of the bytes that are read, or peeked at, for one step. */
 #define PIECE 1024
 
@@ -27,18 +34,24 @@ struct handshake {
 	bool started, done, accepted;
 	bool in_answer; /* the last step had input, and no output */
 	char why[HANDSHAKE_WHY_LEN];
-	size_t received; /* bytes of the upstream, in all steps */
-	size_t least;	 /* handshake_io::least of the last step */
-	size_t out_off, out_len;
-	uint8_t out[HANDSHAKE_OUT_MAX];
+	size_t received;	 /* bytes of the upstream, in all steps */
+	size_t least;		 /* handshake_io::least of the last step */
+	size_t out_off, out_len; /* what is to be sent, in kept, or else in scratch->out */
+	uint8_t *kept;		 /* secret_memory_new(), or NULL */
 	alignas(max_align_t) uint8_t state[]; /* the protocol's */
 };
+
+/* For the steps of all handshakes of a thread; made with the first one, and never freed. */
+static _Thread_local struct handshake_io *scratch;
 
 struct handshake *handshake_create(const struct handshake_ops *ops,
 				   const struct handshake_target *target)
 {
-	struct handshake *h = calloc(1, sizeof(*h) + ops->state_size);
+	struct handshake *h;
 
+	if (!scratch)
+		scratch = secret_memory_new(sizeof(*scratch));
+	h = scratch ? calloc(1, sizeof(*h) + ops->state_size) : NULL;
 	if (!h)
 		return NULL;
 	h->ops = ops;
@@ -50,7 +63,7 @@ void handshake_destroy(struct handshake *h)
 {
 	if (!h)
 		return;
-	explicit_bzero(h, sizeof(*h) + h->ops->state_size);
+	secret_memory_free(h->kept, HANDSHAKE_OUT_MAX);
 	free(h);
 }
 
@@ -116,16 +129,31 @@ static bool take(int fd, size_t len)
 static enum handshake_progress flush(struct handshake *h, int fd, bool bytes_follow, int *ret_error)
 {
 	const int flags = MSG_NOSIGNAL | (bytes_follow ? MSG_MORE : 0);
+	const uint8_t *out = h->kept ? h->kept : scratch->out;
 	ssize_t n;
 
 	while (h->out_len > 0) {
-		n = send(fd, h->out + h->out_off, h->out_len, flags);
+		n = send(fd, out + h->out_off, h->out_len, flags);
 		if (n < 0)
 			return would_block() ? HANDSHAKE_WAIT_WRITE : broken(errno, ret_error);
 		h->out_off += (size_t)n;
 		h->out_len -= (size_t)n;
 	}
+	secret_memory_free(TAKE_PTR(h->kept), HANDSHAKE_OUT_MAX);
 	return HANDSHAKE_FINISHED;
+}
+
+/* Moves what is still to be sent to a page of the handshake. Returns false if there is none. */
+static bool keep(struct handshake *h)
+{
+	if (h->kept)
+		return true;
+	h->kept = secret_memory_new(HANDSHAKE_OUT_MAX);
+	if (!h->kept)
+		return false;
+	memcpy(h->kept, scratch->out + h->out_off, h->out_len);
+	h->out_off = 0;
+	return true;
 }
 
 /* Makes a step with the bytes at io->in. peeked: they are still in the socket. */
@@ -151,7 +179,6 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 		return broken(ECONNRESET, ret_error);
 	h->least = io->least;
 	h->in_answer = len > 0 && io->out_len == 0;
-	memcpy(h->out, io->out, io->out_len);
 	h->out_off = 0;
 	h->out_len = io->out_len;
 	return HANDSHAKE_FINISHED;
@@ -160,8 +187,6 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 /* Makes a step with what the upstream has sent. */
 static enum handshake_progress read_and_step(struct handshake *h, int fd, int *ret_error)
 {
-	struct handshake_io io;
-	enum handshake_progress r;
 	const bool peeks = !h->least;
 	uint8_t in[PIECE];
 	ssize_t n = 0;
@@ -176,14 +201,13 @@ static enum handshake_progress read_and_step(struct handshake *h, int fd, int *r
 			return broken(ECONNRESET, ret_error);
 	}
 	h->started = true;
-	io = (struct handshake_io){ .in = in, .in_len = (size_t)n };
-	r = step(h, fd, &io, peeks, ret_error);
-	explicit_bzero(io.out, io.out_len);
-	return r;
+	memset(scratch, 0, sizeof(*scratch));
+	scratch->in = in;
+	scratch->in_len = (size_t)n;
+	return step(h, fd, scratch, peeks, ret_error);
 }
 
-enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_follow,
-				      int *ret_error)
+static enum handshake_progress run(struct handshake *h, int fd, bool bytes_follow, int *ret_error)
 {
 	enum handshake_progress r;
 	bool sends;
@@ -199,4 +223,15 @@ enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_fo
 		if (r != HANDSHAKE_FINISHED)
 			return r;
 	}
+}
+
+enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_follow,
+				      int *ret_error)
+{
+	enum handshake_progress r = run(h, fd, bytes_follow, ret_error);
+
+	if (r == HANDSHAKE_WAIT_WRITE && !keep(h))
+		r = broken(ENOMEM, ret_error);
+	explicit_bzero(scratch->out, scratch->out_len);
+	return r;
 }

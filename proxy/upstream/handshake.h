@@ -12,7 +12,7 @@
  * still come, or, if the protocol does not know, what it finds by peeking. The first byte after
  * them stays there for the relay, and so does an urgent mark.
  *
- * Passwords pass through handshake_io::out. The driver overwrites its copies.
+ * Passwords pass through handshake_io::out, which core dumps leave out. The driver overwrites it.
  */
 #ifndef TPROXY_HANDSHAKE_H
 #define TPROXY_HANDSHAKE_H
@@ -88,10 +88,10 @@ extern const struct handshake_ops socks5_ops, http_connect_ops, proxy_header_ops
 
 struct handshake;
 
-/* Copies *target. Returns NULL if memory is short. */
+/* Copies *target. Returns NULL if memory is short. The thread that makes it runs it. */
 struct handshake *handshake_create(const struct handshake_ops *ops,
 				   const struct handshake_target *target);
-/* Overwrites and frees it. NULL is ignored. */
+/* Frees it. NULL is ignored. */
 void handshake_destroy(struct handshake *h);
 
 enum handshake_progress {

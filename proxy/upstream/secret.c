@@ -39,26 +39,42 @@ static size_t page_size(void)
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+void *secret_memory_new(size_t len)
+{
+	void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int error;
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	if (madvise(memory, len, MADV_DONTDUMP) < 0) {
+		error = errno;
+		munmap(memory, len);
+		errno = error;
+		return NULL;
+	}
+	return memory;
+}
+
+void secret_memory_free(void *memory, size_t len)
+{
+	if (!memory)
+		return;
+	explicit_bzero(memory, len);
+	munmap(memory, len);
+}
+
 /* Returns a secret whose page is writable and zeroed, or NULL with errno. */
 static struct secret *secret_create(void)
 {
 	struct secret *secret = calloc(1, sizeof(*secret));
-	void *page;
 	int error;
 
 	if (!secret)
 		return NULL;
-	page = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page == MAP_FAILED) {
+	secret->page = secret_memory_new(page_size());
+	if (!secret->page) {
 		error = errno;
 		free(secret);
-		errno = error;
-		return NULL;
-	}
-	secret->page = page;
-	if (madvise(page, page_size(), MADV_DONTDUMP) < 0) {
-		error = errno;
-		secret_free(secret);
 		errno = error;
 		return NULL;
 	}
@@ -226,10 +242,7 @@ void secret_free(struct secret *secret)
 {
 	if (!secret)
 		return;
-	if (secret->page) {
-		mprotect(secret->page, page_size(), PROT_READ | PROT_WRITE);
-		explicit_bzero(secret->page, page_size());
-		munmap(secret->page, page_size());
-	}
+	mprotect(secret->page, page_size(), PROT_READ | PROT_WRITE);
+	secret_memory_free(secret->page, page_size());
 	free(secret);
 }

@@ -5,8 +5,8 @@
  * is zeroed before it is freed. The bytes are read from a file into that page: they are on no
  * command line, in no log line, map, metric or page.
  *
- * Code that copies them into a message for an upstream must overwrite the copy after use
- * (explicit_bzero()), and must not pass them to the log.
+ * Code that copies them into a message for an upstream must do so in secret_memory_new(), must
+ * overwrite the copy after use (explicit_bzero()), and must not pass them to the log.
  */
 #ifndef TPROXY_SECRET_H
 #define TPROXY_SECRET_H
@@ -46,6 +46,14 @@ void secret_lock(const struct secret *secret);
 
 /* Returns the bytes, which are not terminated. They live as long as the secret. */
 const uint8_t *secret_bytes(const struct secret *secret, size_t *ret_len);
+
+/*
+ * Returns len zeroed bytes, in pages that core dumps leave out, for messages that have a secret.
+ * Three system calls make and free them. NULL with errno: there is no memory.
+ */
+void *secret_memory_new(size_t len);
+/* Overwrites and frees them. NULL is ignored. */
+void secret_memory_free(void *memory, size_t len);
 
 /* True if both are NULL, or both have the same bytes. */
 bool secret_equal(const struct secret *a, const struct secret *b);

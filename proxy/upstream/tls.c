@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "secret.h"
 #include "sock.h"
 #include "tls_context.h"
 #include "tls_flow.h"
@@ -271,7 +272,7 @@ int tls_home_init(struct tls_home *home, struct event_base *base)
 	*home = (struct tls_home){ .base = base };
 	LIST_INIT(&home->bridges);
 	home->probe = event_new(base, -1, EV_PERSIST, on_probe, home);
-	home->scratch = malloc(TLS_PIECE);
+	home->scratch = secret_memory_new(TLS_PIECE);
 	return home->probe && home->scratch ? 0 : -ENOMEM;
 }
 
@@ -292,7 +293,7 @@ void tls_home_finish(struct tls_home *home)
 		end(LIST_FIRST(&home->bridges), /* reset= */ true);
 	if (home->probe)
 		event_free(home->probe);
-	free(home->scratch);
+	secret_memory_free(home->scratch, TLS_PIECE);
 	*home = (struct tls_home){};
 }
 

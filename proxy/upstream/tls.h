@@ -45,7 +45,7 @@ struct tls_home {
 	uint32_t n; /* bridges, also those that finish after tls_bridge_close() */
 	uint32_t n_blocked;
 	struct event *probe; /* timer: looks for resets of upstreams that are not read from */
-	char *scratch;
+	char *scratch;	     /* core dumps leave it out: requests with passwords pass through it */
 	/* Set by the owner, may be NULL: a bridge has ended and is freed. */
 	void (*on_end)(void *owner);
 	void *owner;

@@ -9,10 +9,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "util.h"
+#include "handshake.h"
+#include "secret.h"
 
 /* Limit of pieces that one turn moves in each direction, so that other connections get theirs. */
 #define ROUNDS_MAX 8
+
+/*
+ * A piece up to this length may be a request with a password, and is kept in memory that core dumps
+ * leave out. Most others are longer: mappings of their own would slow down bulk.
+ */
+#define REQUEST_MAX HANDSHAKE_OUT_MAX
 
 struct tls_kept {
 	size_t off, len; /* len bytes at data + off are left */
@@ -81,7 +88,9 @@ static void before_tls(void)
 
 static bool keep(struct tls_flow *flow, const char *data, size_t len)
 {
-	flow->kept = malloc(sizeof(*flow->kept) + len);
+	const size_t size = sizeof(*flow->kept) + len;
+
+	flow->kept = len <= REQUEST_MAX ? secret_memory_new(size) : malloc(size);
 	if (!flow->kept)
 		return false;
 	*flow->kept = (struct tls_kept){ .len = len };
@@ -89,13 +98,15 @@ static bool keep(struct tls_flow *flow, const char *data, size_t len)
 	return true;
 }
 
-/* Overwrites the piece: it may have a password, which must not be in a core dump later. */
 static void free_kept(struct tls_flow *flow)
 {
-	if (!flow->kept)
-		return;
-	explicit_bzero(flow->kept->data, flow->kept->off + flow->kept->len);
-	free(TAKE_PTR(flow->kept));
+	const size_t len = flow->kept ? flow->kept->off + flow->kept->len : 0;
+
+	if (len <= REQUEST_MAX)
+		secret_memory_free(flow->kept, sizeof(*flow->kept) + len);
+	else
+		free(flow->kept);
+	flow->kept = NULL;
 }
 
 /* n bytes of the kept piece are written. */

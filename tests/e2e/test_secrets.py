@@ -5,6 +5,7 @@ something that is no secret, so that it is known to search."""
 
 import base64
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -95,6 +96,16 @@ def write_password(directory, text, name="password"):
     return password
 
 
+def start_dumping(loaded, directory, *options):
+    """Starts a relay whose core dump goes to the directory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    relay = loaded.start_relay(
+        *options, wrapper=["env", "-C", directory, *programs.unprivileged(RELAY_UID, RELAY_GID)])
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    return relay
+
+
 @pytest.fixture
 def relay(loaded, directory, path):  # noqa: F811
     """A relay that has connected through the proxy, was refused a destination, and was reloaded
@@ -106,12 +117,8 @@ def relay(loaded, directory, path):  # noqa: F811
     password = write_password(directory, PASSWORD + "\n")
     path.write_text(f"[relay]\ndefault-upstream = corp\n[upstream corp]\ntype = http\n"
                     f"address = {address}:{port}\nuser = {USER}\npassword-file = {password}\n")
-    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
-    relay = loaded.start_relay(
-        "--config", path, "--admin", directory / "admin.sock", "--connection-log=json",
-        wrapper=["env", "-C", directory, *programs.unprivileged(RELAY_UID, RELAY_GID)])
-    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    relay = start_dumping(loaded, directory, "--config", path, "--admin",
+                          directory / "admin.sock", "--connection-log=json")
     client = loaded.connect((SERVER, 4711))
     client.sendall(b"through")
     assert wire.read_exactly(client, 7) == b"through"
@@ -244,6 +251,36 @@ def test_next_child_that_cannot_read(loaded, start, directory, path):  # noqa: F
 
 
 def test_core_dump(relay, directory):
-    """To see it fail: leave out madvise() in secret_create(), or explicit_bzero() in
-    handshake_destroy()."""
+    """To see it fail: leave out madvise() in secret_memory_new()."""
+    search("the core dump", core_of(relay, directory), USER.encode())
+
+
+def begin_connect(address):
+    sock = socket.socket()
+    sock.setblocking(False)
+    assert sock.connect_ex(address) == errno.EINPROGRESS
+    return sock
+
+
+@pytest.mark.parametrize("kind, exchanges", [("http", []), ("socks5", [(4, b"\5\2")])],
+                         ids=["http", "socks5"])
+def test_core_dump_while_dials_wait(loaded, directory, path, kind, exchanges):  # noqa: F811
+    """The request is sent, and the proxy has not answered.
+
+    To see it fail: in handshake_create(), make scratch with calloc(), and in handshake_run() leave
+    out explicit_bzero().
+    """
+    proxy = loaded.listen()
+    address, port = proxy.getsockname()
+    password = write_password(directory, PASSWORD)
+    path.write_text(f"[relay]\ndefault-upstream = corp\n[upstream corp]\ntype = {kind}\n"
+                    f"address = {address}:{port}\nuser = {USER}\npassword-file = {password}\n")
+    relay = start_dumping(loaded, directory, "--config", path)
+    clients = [loaded.keep(loaded.run_in(begin_connect, (SERVER, 4711))) for _ in range(3)]
+    for server in [loaded.accept(proxy)[0] for _ in clients]:
+        for length, answer in exchanges:
+            wire.read_exactly(server, length)
+            server.sendall(answer)
+        request = server.recv(1 << 16)
+        assert any(secret in request for secret in SECRETS)
     search("the core dump", core_of(relay, directory), USER.encode())

@@ -153,7 +153,7 @@ static void test_read_secrets(void **state)
 
 /*
  * The page is left out of core dumps: VmFlags has "dd". To see it fail: leave out madvise() in
- * secret_create().
+ * secret_memory_new().
  */
 static void test_page(void **state)
 {
