@@ -3,8 +3,9 @@
  * A dial: reaching the destination of one session through an upstream or a group. It makes attempts
  * in the group's order. An attempt is connect(), TLS if the upstream has it, and the handshakes of
  * its protocol, at one address of one upstream. A failed attempt is followed by the next one
- * immediately. If an attempt has no result after 250 ms, the next one starts beside it: at most two
- * run at the same time. The first whose handshake is done wins, and the other is closed.
+ * immediately. If an attempt has no result after 250 ms, the next one starts beside it: at most
+ * WALK_ATTEMPTS run at the same time. The first whose handshake is done wins, and the others are
+ * closed.
  *
  * Nothing of the client is read before that, so any attempt can be the first or the last one.
  *

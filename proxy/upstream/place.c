@@ -25,20 +25,45 @@ void place_fail(struct place *p, enum health_failure how, int error, const char 
 	p->begun = false;
 }
 
-void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
-		       uint32_t late_ms)
+void place_note_silence(struct place *p, const struct attempt *a)
 {
-	const uint64_t us = attempt_us(a);
+	if (!p->silent_us) {
+		p->silent_started_us = a->started_us;
+		p->silent_us = attempt_us(a);
+	}
+	/* The place stays begun, but others need not wait for its trial. */
+	if (p->begun && p->permit == HEALTH_IS_TRIAL) {
+		health_given_up(&p->upstream->health, p->permit, monotonic_coarse_ms());
+		p->permit = HEALTH_ALLOWED;
+	}
+}
+
+static void judge_loser(struct place *p, uint64_t started_us, uint64_t us,
+			const struct attempt *winner, uint32_t late_ms)
+{
 	const uint64_t usual_us =
-		atomic_load_explicit(&a->upstream->health.ewma_us, memory_order_relaxed);
+		atomic_load_explicit(&p->upstream->health.ewma_us, memory_order_relaxed);
 	char why[HEALTH_WHY_LEN];
 
-	if (a->started_us >= winner->started_us || a->upstream == winner->upstream ||
-	    attempt_is_in_queue(a) || (usual_us && us < 2 * usual_us + late_ms * UINT64_C(1000)))
+	if (started_us >= winner->started_us || p->upstream == winner->upstream ||
+	    (usual_us && us < 2 * usual_us + late_ms * UINT64_C(1000)))
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
 		 winner->upstream->conf.name);
 	place_fail(p, HEALTH_TIMEOUT, ETIMEDOUT, why);
+}
+
+void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
+		       uint32_t late_ms)
+{
+	if (!attempt_is_in_queue(a))
+		judge_loser(p, a->started_us, attempt_us(a), winner, late_ms);
+}
+
+void place_judge_silent_loser(struct place *p, const struct attempt *winner, uint32_t late_ms)
+{
+	if (p->silent_us)
+		judge_loser(p, p->silent_started_us, p->silent_us, winner, late_ms);
 }
 
 void place_judge_silence(struct place *p, const struct attempt *a, uint32_t answer_ms, bool expired)
@@ -122,4 +147,5 @@ void place_reset(struct place *p)
 	place_give_up(p);
 	p->exhausted = p->slow = false;
 	p->n_tried = 0;
+	p->silent_us = 0;
 }

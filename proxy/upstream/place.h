@@ -25,6 +25,11 @@ struct place {
 	bool exhausted;	 /* no address is left to try */
 	bool declined;	 /* the upstream does not serve this request */
 	bool slow;	 /* an attempt was given up for its silence */
+	/*
+	 * Of the first attempt that was given up while its silence could be the destination's: when
+	 * it began, and how long it took, in microseconds; 0: none. The place is begun until then.
+	 */
+	uint64_t silent_started_us, silent_us;
 	/* The index of the address that was tried first, and how many were tried. */
 	uint32_t first_address, n_tried;
 };
@@ -49,13 +54,17 @@ bool place_has_more(const struct place *p);
 void place_give_up(struct place *p);
 /* The upstream has failed. Without effect if the place is judged already. */
 void place_fail(struct place *p, enum health_failure how, int error, const char *why);
+/* The attempt of the place is given up, and its silence may be the destination's. */
+void place_note_silence(struct place *p, const struct attempt *a);
 /*
- * Another upstream has won while this attempt was under way. The place has failed if the attempt
- * began before the winner and has taken late_ms more than twice the usual time of its upstream; if
- * no usual time is known, whenever it began before the winner.
+ * Another upstream has won. The place has failed if this attempt of it, under way or given up, had
+ * begun before the winner, and took late_ms more than twice the usual time of its upstream, if one
+ * is known.
  */
 void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
 		       uint32_t late_ms);
+/* The same for an attempt of place_note_silence(). Without effect if there is none. */
+void place_judge_silent_loser(struct place *p, const struct attempt *winner, uint32_t late_ms);
 /*
  * The place has failed if its upstream owes an answer and has been silent for answer_ms. expired:
  * the session's timeout has ended the dial, so any silence counts.

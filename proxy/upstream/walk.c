@@ -5,15 +5,18 @@
  * address of its place follows. If it is silent, one more address of its place may be better, as
  * where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
+ * The timer has one use at a time: to start one more attempt, or, if all WALK_ATTEMPTS run and an
+ * address is left, to give up the oldest one as soon as it has had answer_ms. So silent places,
+ * however many, take answer_ms for each WALK_ATTEMPTS of them. If the upstream owes an answer of
+ * its own, it has failed. If the silence may be the destination's, it has failed if another
+ * upstream reaches the destination in this walk.
+ *
  * A trial (health.h) keeps all other dials from its upstream. It has succeeded when the upstream
  * has accepted this host (on_accepted()), whatever the destination does then. A protocol that says
  * nothing before the destination answers lets another trial begin every trial_ms
  * (on_trial_timer()). So a hung proxy gets one more client in that time, not all of them. If the
  * protocol owes an answer of its own, the trial fails after answer_ms, and another one may follow;
  * the attempt goes on.
- *
- * The timer has one use at a time: to start the second attempt, or to give up one of two that is
- * not answered while more addresses are left.
  */
 #include "walk.h"
 
@@ -29,7 +32,7 @@
 #include "request.h"
 #include "util.h"
 
-/* answer_ms: one SYN may be lost. */
+/* answer_ms: one SYN may be lost, and a destination may be slow. */
 struct walk_times walk_times = {
 	.second_ms = 250,
 	.answer_ms = 2000,
@@ -56,14 +59,16 @@ static bool take_address(struct walk *w, struct place *p, union upstream_addr *r
 	}
 }
 
-/* True if the place has an attempt whose address has not been reached, and no other was silent. */
+/* True if the place has one attempt, which is not connected yet, and no other was silent. */
 static bool is_connecting(const struct walk *w, const struct place *p)
 {
 	size_t i;
 
+	if (p->running != 1 || p->slow)
+		return false;
 	for (i = 0; i < WALK_ATTEMPTS; i++) {
 		if (w->attempts[i].stage == ATTEMPT_CONNECT && w->place_of[i] == p)
-			return !p->slow;
+			return true;
 	}
 	return false;
 }
@@ -92,15 +97,12 @@ static struct place *next_place(struct walk *w, union upstream_addr *ret_addr)
 	return NULL;
 }
 
-/* True if an address is left; fresh: of a place that has no attempt. */
-static bool is_left(const struct walk *w, bool fresh)
+static bool is_address_left(const struct walk *w)
 {
 	size_t i;
 
 	for (i = 0; i < w->n_places; i++) {
-		const struct place *p = &w->places[i];
-
-		if (!(fresh && p->running > 0) && place_has_more(p))
+		if (place_has_more(&w->places[i]))
 			return true;
 	}
 	return false;
@@ -150,22 +152,38 @@ static void add_timer(struct event *timer, uint64_t ms)
 	event_add(timer, &delay);
 }
 
-/* True if both attempts are at one place, and another place is left. */
-static bool must_spread(const struct walk *w)
+/* Returns the ms until the attempt has had answer_ms, 0 = it has. */
+static uint64_t answer_left_ms(const struct attempt *a)
 {
-	return running(w) == WALK_ATTEMPTS && w->place_of[0] == w->place_of[1] &&
-	       is_left(w, /* fresh= */ true);
+	const uint64_t us = attempt_us(a), answer_us = walk_times.answer_ms * UINT64_C(1000);
+
+	return us < answer_us ? (answer_us - us) / 1000 + 1 : 0;
+}
+
+/* Of those that run, of which there is one at least. */
+static struct attempt *oldest_attempt(struct walk *w)
+{
+	struct attempt *oldest = NULL;
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *a = &w->attempts[i];
+
+		if (a->stage != ATTEMPT_IDLE && (!oldest || a->started_us < oldest->started_us))
+			oldest = a;
+	}
+	return oldest;
 }
 
 /* Sets the timer for what comes next, while attempts run. */
 static void set_attempt_timer(struct walk *w)
 {
-	const bool soon = running(w) < WALK_ATTEMPTS || must_spread(w);
-
-	if (is_left(w, /* fresh= */ false))
-		add_timer(&w->timer, soon ? walk_times.second_ms : walk_times.answer_ms);
-	else
+	if (!is_address_left(w))
 		event_del(&w->timer);
+	else if (running(w) < WALK_ATTEMPTS)
+		add_timer(&w->timer, walk_times.second_ms);
+	else
+		add_timer(&w->timer, answer_left_ms(oldest_attempt(w)));
 }
 
 /* True if attempt i is a trial, which no other dial may join. */
@@ -250,6 +268,12 @@ static void decline_place(struct walk *w, struct attempt *a, struct place *p)
 	p->exhausted = p->declined = true;
 }
 
+/* True if the attempt was given up for a silence that may be the destination's. */
+static bool may_be_destination(const struct attempt *a)
+{
+	return a->how == HEALTH_TIMEOUT && !attempt_is_unanswered(a);
+}
+
 static void note_attempt_failure(struct walk *w, struct attempt *a, struct place *p)
 {
 	struct upstream *u = a->upstream;
@@ -269,7 +293,7 @@ static void note_attempt_failure(struct walk *w, struct attempt *a, struct place
 		return;
 	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))
 		place_give_up(p);
-	else
+	else if (!may_be_destination(a))
 		place_fail(p, a->how, a->error, w->failure.why);
 }
 
@@ -290,6 +314,8 @@ static void note_winner(struct walk *w, struct attempt *a)
 			place_judge_loser(w->place_of[i], other, a, walk_times.second_ms);
 		}
 	}
+	for (i = 0; i < w->n_places; i++)
+		place_judge_silent_loser(&w->places[i], a, walk_times.second_ms);
 }
 
 /* An attempt has ended. Returns WALK_RUNS if the walk may go on. */
@@ -374,31 +400,41 @@ static void on_attempt_end(struct attempt *a, enum attempt_progress progress)
 	go_on(w, conclude(w, a, progress));
 }
 
-/* Returns the one of two attempts that has had its time, or NULL if both may go on. */
-static struct attempt *slow_one(struct walk *w)
+/* Returns the attempt to give up, or NULL if none has had answer_ms yet. */
+static struct attempt *spent_attempt(struct walk *w)
 {
-	const int newer = w->attempts[1].started_us < w->attempts[0].started_us ? 0 : 1;
-	struct attempt *a = &w->attempts[!newer];
+	struct attempt *oldest = oldest_attempt(w);
+	size_t i;
 
-	if (attempt_is_unanswered(a))
-		return a;
-	/* The timer was set when the other one began, so that has had its time too. */
-	a = &w->attempts[newer];
-	/* If both are at work, wait for what comes. */
-	return attempt_is_unanswered(a) || must_spread(w) ? a : NULL;
+	if (answer_left_ms(oldest) > 0)
+		return NULL;
+	/* The destination may be slow, so one that does not even answer for itself goes first. */
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *a = &w->attempts[i];
+
+		if (attempt_is_unanswered(a) && answer_left_ms(a) == 0)
+			return a;
+	}
+	return oldest;
 }
 
-/* Two attempts run and an address is left: gives up the one that has had its time. */
-static void drop_slow(struct walk *w)
+/* All attempts run and an address is left: gives up the one that has had its time. */
+static void drop_spent(struct walk *w)
 {
-	struct attempt *a = slow_one(w);
+	struct attempt *a = spent_attempt(w);
+	struct place *p;
 
-	if (!a)
+	if (!a) {
+		set_attempt_timer(w);
 		return;
-	w->place_of[a - w->attempts]->slow = true;
+	}
+	p = w->place_of[a - w->attempts];
+	p->slow = true;
 	a->how = HEALTH_TIMEOUT;
 	a->error = ETIMEDOUT;
 	snprintf(a->why, sizeof(a->why), "%s", attempt_silence(a));
+	if (may_be_destination(a))
+		place_note_silence(p, a);
 	go_on(w, conclude(w, a, ATTEMPT_FAILED));
 }
 
@@ -407,7 +443,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	struct walk *w = arg;
 
 	if (running(w) == WALK_ATTEMPTS)
-		drop_slow(w);
+		drop_spent(w);
 	else
 		go_on(w, WALK_RUNS);
 }

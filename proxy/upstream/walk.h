@@ -18,14 +18,14 @@
 #include "place.h"
 #include "upstream.h"
 
-#define WALK_ATTEMPTS 2
+#define WALK_ATTEMPTS 4
 /* One more for `direct`, as the policy when all are down. */
 #define WALK_PLACES_MAX (UPSTREAM_MEMBERS_MAX + 1)
 
 /* In milliseconds. Only tests change them. */
 extern struct walk_times {
 	uint32_t second_ms; /* an attempt without a result is joined by the next one */
-	uint32_t answer_ms; /* the time for an upstream to answer, see walk.c */
+	uint32_t answer_ms; /* what each attempt gets at least, see walk.c */
 	uint32_t trial_ms;  /* the time after which a trial lets another one begin, see walk.c */
 } walk_times;
 

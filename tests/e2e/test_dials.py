@@ -45,6 +45,29 @@ def test_hung_proxy(loaded, relay_via, kind):  # noqa: F811
     assert time.monotonic() - started >= 0.39
 
 
+def test_two_hung_members(bed, path):  # noqa: F811
+    """Two HTTP proxies accept and are silent. The third member serves, and after three connections
+    both are down.
+
+    To see it fail: let WALK_ATTEMPTS of walk.h be 2, and drop_spent() of walk.c do nothing.
+    """
+    bed.load()
+    hung = [bed.listen() for _ in range(2)]
+    listener = bed.listen()
+    sections = ["[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\nmembers = a, b, c\n"]
+    for name, type, sock in zip("abc", ("http", "http", "tcp"), (*hung, listener)):
+        sections.append("[upstream {}]\ntype = {}\naddress = {}:{}\n".format(
+            name, type, *sock.getsockname()))
+    path.write_text("".join(sections))
+    relay = bed.start_relay("--config", path)
+    for _ in range(3):
+        client = bed.connect((SERVER, 7))
+        server, _ = bed.accept(listener)
+        wire.exchange(client, server)
+    for name in "ab":
+        relay.says(f"upstream '{name}' is down")
+
+
 def test_second_member_in_scope(bed, path):  # noqa: F811
     """The second attempt makes a socket of its own, which is marked too.
 

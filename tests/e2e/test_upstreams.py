@@ -556,8 +556,7 @@ def test_silent_addresses(bed, two, type):
     """The next member is tried although a name has more addresses: nothing answers there (socks5),
     or servers accept and are silent (http). That takes 0.5 s and 0.25 s.
 
-    To see it fail: let next_place() of walk.c take the first place that is not exhausted, and
-    must_spread() return false.
+    To see it fail: let next_place() of walk.c take the first place that is not exhausted.
     """
     if type == "http":
         addresses, port = (SERVER, SERVER2), 3128

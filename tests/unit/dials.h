@@ -87,7 +87,7 @@ const struct handshake_ops proxy_header_ops = { .name = "header",
 static struct {
 	int state; /* see resolved_state() */
 	size_t n;
-	union sockaddr_any addresses[2];
+	union sockaddr_any addresses[4];
 } resolver;
 
 struct resolved *resolver_add(struct resolver *r, const char *host)
@@ -118,9 +118,10 @@ const char *resolver_error_text(int error)
 	return strerror(-error);
 }
 
-#define SERVERS 3
+#define SERVERS	    6
+#define DESTINATION 2 /* the server that is the destination too */
 
-static const char *const names[SERVERS] = { "a", "b", "c" };
+static const char *const names[SERVERS] = { "a", "b", "c", "d", "e", "f" };
 
 struct fixture {
 	struct event_base *base;
@@ -189,7 +190,7 @@ static inline int setup(void **state)
 		f->listener[i] = listen_on(&f->addr[i]);
 		f->server[i] = -1;
 	}
-	f->dst = f->addr[SERVERS - 1];
+	f->dst = f->addr[DESTINATION];
 	f->dst_addr.in = f->dst;
 	f->client_addr.in = f->dst;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);

@@ -84,56 +84,8 @@ static void test_first_dial_wins_late(void **state)
 }
 
 /*
- * Of three silent ones, the third is dialled when the first has had its time. To see it fail: set
- * the timer to second_ms whatever runs.
- */
-static void test_third_after_two_silent_ones(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t start_ms = monotonic_coarse_ms();
-
-	hurry();
-	walk_times.answer_ms = 250;
-	group_of(f, 3, UPSTREAM_SOCKS5);
-	start(f);
-	wait_greeted(f, 0, "HI\n");
-	wait_greeted(f, 1, "HI\n");
-	wait_greeted(f, 2, "HI\n");
-	assert_true(monotonic_coarse_ms() - start_ms + 10 >= walk_times.answer_ms);
-	assert_closed(f, 0);
-	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
-	answer(f, 2, "Y");
-	wait_done(f);
-	assert_through(f, "c", 2);
-}
-
-/*
- * The first one is an HTTP proxy, whose silence may be the destination's: the second one gives way.
- * To see it fail: do not look at the other attempt in drop_slow(), or drop the oldest in any case.
- */
-static void test_third_after_one_at_work(void **state)
-{
-	struct fixture *f = *state;
-
-	hurry();
-	walk_times.answer_ms = 100;
-	group_of(f, 3, UPSTREAM_SOCKS5);
-	upstreams_conf.list[0].type = UPSTREAM_HTTP;
-	start(f);
-	wait_greeted(f, 0, "HI\n");
-	wait_greeted(f, 1, "HI\n");
-	wait_greeted(f, 2, "HI\n");
-	assert_closed(f, 1);
-	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "a", 0);
-	assert_int_equal(health_of(f, "a").failed, 0);
-}
-
-/*
- * Without a third one that may be dialled, both go on, and the late answer of the first counts. To
- * see it fail: ignore place::exhausted in is_left(), or the health of the upstream.
+ * Without another one that may be dialled, both go on, and the late answer of the first counts. To
+ * see it fail: call drop_spent() in on_timer() whatever runs, and set its timer whatever is left.
  */
 static void none_is_given_up(struct fixture *f, size_t members)
 {
@@ -174,8 +126,6 @@ int main(void)
 		dial_test(test_slow_one_may_lose),
 		dial_test(test_fast_one_may_not_lose),
 		dial_test(test_first_dial_wins_late),
-		dial_test(test_third_after_two_silent_ones),
-		dial_test(test_third_after_one_at_work),
 		dial_test(test_no_third),
 		dial_test(test_third_is_down),
 	};

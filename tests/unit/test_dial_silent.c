@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Tests proxy/upstream/walk.c: more silent upstreams than attempts run at the same time. */
+#include "dials.h"
+
+/* All but the last of the members are silent. Dials until the last one is greeted. */
+static void wait_last(struct fixture *f, int members)
+{
+	int i;
+
+	start(f);
+	for (i = 0; i < members; i++)
+		wait_greeted(f, i, "HI\n");
+}
+
+static void begin(struct fixture *f, int members, enum upstream_type type)
+{
+	walk_times.second_ms = 5;
+	walk_times.answer_ms = 100;
+	group_of(f, (size_t)members, type);
+	f->set = make_upstreams("all", NULL);
+}
+
+/*
+ * While all of them have room, none is given up, and the first one may answer late. To see it fail:
+ * let set_attempt_timer() ignore whether an address is left.
+ */
+static void test_room_for_all(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	begin(f, WALK_ATTEMPTS, UPSTREAM_SOCKS5);
+	wait_last(f, WALK_ATTEMPTS);
+	for (i = 0; i < 150; i++)
+		pass(f);
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	for (i = 1; i < WALK_ATTEMPTS; i++)
+		assert_closed(f, i);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/*
+ * Then the oldest one gives way, but not before it has had its time. It owed an answer of its own,
+ * so it has failed whatever follows. To see it fail: let answer_left_ms() return 0; let
+ * oldest_attempt() return NULL, and drop_spent() do nothing then.
+ */
+static void test_oldest_gives_way(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start_ms = monotonic_coarse_ms();
+
+	begin(f, WALK_ATTEMPTS + 1, UPSTREAM_SOCKS5);
+	wait_last(f, WALK_ATTEMPTS + 1);
+	assert_true(monotonic_coarse_ms() - start_ms + 10 >= walk_times.answer_ms);
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	answer(f, WALK_ATTEMPTS, "Y");
+	wait_done(f);
+	assert_through(f, "e", WALK_ATTEMPTS);
+	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
+}
+
+/*
+ * The silence of an HTTP proxy may be the destination's. It is down after three dials in which
+ * another one was faster, although it had been given up before. To see it fail: do not call
+ * place_judge_silent_loser().
+ */
+static void test_silent_ones_go_down(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	begin(f, WALK_ATTEMPTS + 2, UPSTREAM_HTTP);
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		wait_last(f, WALK_ATTEMPTS + 2);
+		assert_int_equal(health_of(f, "a").failed, i);
+		answer(f, WALK_ATTEMPTS + 1, "Y");
+		wait_done(f);
+		assert_through(f, "f", WALK_ATTEMPTS + 1);
+	}
+	for (i = 0; i < WALK_ATTEMPTS + 1; i++)
+		assert_int_equal(health_of(f, names[i]).state, HEALTH_DOWN);
+}
+
+/* If none is faster, none has failed. To see it fail: leave may_be_destination() out. */
+static void test_silent_destination_is_no_failure(void **state)
+{
+	struct fixture *f = *state;
+	int i;
+
+	begin(f, WALK_ATTEMPTS + 1, UPSTREAM_HTTP);
+	wait_last(f, WALK_ATTEMPTS + 1);
+	assert_closed(f, 0);
+	dial_expire(f->dial);
+	assert_int_equal(f->done, 1);
+	for (i = 0; i < WALK_ATTEMPTS + 1; i++)
+		assert_int_equal(health_of(f, names[i]).failed, 0);
+}
+
+/*
+ * A trial that is given up holds up no other one. To see it fail: do not call health_given_up() in
+ * place_note_silence().
+ */
+static void test_trial_is_given_up(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f, WALK_ATTEMPTS + 1, UPSTREAM_HTTP);
+	walk_times.trial_ms = NEVER_MS;
+	bring_down(f);
+	wait_last(f, WALK_ATTEMPTS + 1);
+	assert_closed(f, 0);
+	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	assert_true(health_would_begin(&find(f, "a")->health, monotonic_coarse_ms()));
+}
+
+/*
+ * Of one upstream two addresses are tried before the next upstream, however many it has. To see it
+ * fail: let is_connecting() ignore how many attempts run.
+ */
+static void test_next_after_two_addresses(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group;
+	int clients[QUEUE];
+
+	walk_times.second_ms = 5;
+	group = group_of(f, 1, UPSTREAM_SOCKS5);
+	group->n_members = 2;
+	strcpy(group->members[0].name, "named");
+	strcpy(group->members[1].name, "a");
+	add_named(f, "named", "127.0.0.1:1", "127.0.0.1:1")->port = ntohs(f->addr[1].sin_port);
+	resolver.addresses[2] = resolver.addresses[3] = resolver.addresses[0];
+	resolver.n = 4;
+	fill_tcp_backlog(f, 1, clients);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "Y");
+	wait_done(f);
+	assert_through(f, "a", 0);
+	close_all(clients);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		dial_test(test_room_for_all),
+		dial_test(test_oldest_gives_way),
+		dial_test(test_silent_ones_go_down),
+		dial_test(test_silent_destination_is_no_failure),
+		dial_test(test_trial_is_given_up),
+		dial_test(test_next_after_two_addresses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
