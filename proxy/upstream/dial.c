@@ -199,6 +199,11 @@ void dial_expire(struct dial *d)
 	const bool answered = walk_expire(&d->walk);
 	const bool direct = d->request.upstream->conf.type == UPSTREAM_DIRECT;
 
+	if (d->walk.refused_us) {
+		d->walk.failure = d->walk.refusal;
+		end_failed(d, d->walk.failure.error, /* refused= */ true, /* expired= */ false);
+		return;
+	}
 	/* A proxy that answers, but not for this destination: the silence is the destination's. */
 	end_failed(d, ETIMEDOUT, /* refused= */ answered || direct, /* expired= */ true);
 }

@@ -10,10 +10,11 @@
  * Nothing of the client is read before that, so any attempt can be the first or the last one.
  *
  * An upstream that refuses the destination ends the dial: the error is the destination's, so no
- * other upstream is tried. After an upstream that does not serve the request
- * (HANDSHAKE_NOT_SERVED) the next one is tried, and this dial does not return to the first. If no
- * attempt succeeds, or all upstreams are down, the policy of the dialled upstream or group decides
- * (upstream_conf::when_down).
+ * other upstream is tried. If attempts that began earlier are under way, the refusal waits for
+ * them, because the one that comes first in the order may serve what the next one refuses. After an
+ * upstream that does not serve the request (HANDSHAKE_NOT_SERVED) the next one is tried, and this
+ * dial does not return to the first. If no attempt succeeds, or all upstreams are down, the policy
+ * of the dialled upstream or group decides (upstream_conf::when_down).
  *
  * A dial belongs to one session and its thread. It logs which upstream failed or refused what, and
  * changes of an upstream's state.

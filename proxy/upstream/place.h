@@ -57,13 +57,16 @@ void place_fail(struct place *p, enum health_failure how, int error, const char 
 /* The attempt of the place is given up, and its silence may be the destination's. */
 void place_note_silence(struct place *p, const struct attempt *a);
 /*
- * Another upstream has won. The place has failed if this attempt of it, under way or given up, had
- * begun before the winner, and took late_ms more than twice the usual time of its upstream, if one
- * is known.
+ * Another attempt has had an answer for the destination, of the upstream @faster, though it began
+ * later than this one, which is under way. The place has failed if the attempt has taken late_ms
+ * more than twice the usual time of its upstream, if one is known.
  */
-void place_judge_loser(struct place *p, const struct attempt *a, const struct attempt *winner,
+void place_judge_loser(struct place *p, const struct attempt *a, const struct upstream *faster,
 		       uint32_t late_ms);
-/* The same for an attempt of place_note_silence(). Without effect if there is none. */
+/*
+ * The same for an attempt of place_note_silence(). Without effect if there is none, or if it did
+ * not begin before @winner.
+ */
 void place_judge_silent_loser(struct place *p, const struct attempt *winner, uint32_t late_ms);
 /*
  * The place has failed if its upstream owes an answer and has been silent for answer_ms. expired:

@@ -175,10 +175,34 @@ static struct attempt *oldest_attempt(struct walk *w)
 	return oldest;
 }
 
+/* True if the refusal waits for the attempt. Another attempt at the same upstream is no reason. */
+static bool is_awaited(const struct walk *w, const struct attempt *a)
+{
+	return a->stage != ATTEMPT_IDLE && a->started_us < w->refused_us &&
+	       a->upstream != w->refusal.upstream;
+}
+
+/* Returns the ms until all attempts that the refusal waits for have had answer_ms. */
+static uint64_t refusal_left_ms(const struct walk *w)
+{
+	uint64_t left_ms = 0;
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		const struct attempt *a = &w->attempts[i];
+
+		if (is_awaited(w, a) && answer_left_ms(a) > left_ms)
+			left_ms = answer_left_ms(a);
+	}
+	return left_ms;
+}
+
 /* Sets the timer for what comes next, while attempts run. */
 static void set_attempt_timer(struct walk *w)
 {
-	if (!is_address_left(w))
+	if (w->refused_us)
+		add_timer(&w->timer, refusal_left_ms(w));
+	else if (!is_address_left(w))
 		event_del(&w->timer);
 	else if (running(w) < WALK_ATTEMPTS)
 		add_timer(&w->timer, walk_times.second_ms);
@@ -258,6 +282,31 @@ static void note_refusal(struct walk *w, struct attempt *a)
 	upstream_note_success(u, 0);
 }
 
+/* Of several refusals, that of the earliest attempt counts. */
+static void hold_refusal(struct walk *w, struct attempt *a)
+{
+	note_refusal(w, a);
+	w->failure.error = a->error;
+	w->failure.local = false;
+	if (w->refused_us && w->refused_us < a->started_us)
+		return;
+	w->refusal = w->failure;
+	w->refused_us = a->started_us;
+}
+
+/* Returns WALK_REFUSED if an upstream has refused, and no earlier attempt runs any more. */
+static enum walk_progress refusal_progress(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		if (!w->refused_us || is_awaited(w, &w->attempts[i]))
+			return WALK_RUNS;
+	}
+	w->failure = w->refusal;
+	return WALK_REFUSED;
+}
+
 /* The upstream serves others: it has not failed, but this walk asks it no more. */
 static void decline_place(struct walk *w, struct attempt *a, struct place *p)
 {
@@ -310,8 +359,8 @@ static void note_winner(struct walk *w, struct attempt *a)
 		if (other == a) {
 			upstream_note_success(a->upstream, attempt_us(a));
 			w->place_of[i]->begun = false;
-		} else if (other->stage != ATTEMPT_IDLE) {
-			place_judge_loser(w->place_of[i], other, a, walk_times.second_ms);
+		} else if (other->stage != ATTEMPT_IDLE && other->started_us < a->started_us) {
+			place_judge_loser(w->place_of[i], other, a->upstream, walk_times.second_ms);
 		}
 	}
 	for (i = 0; i < w->n_places; i++)
@@ -330,10 +379,9 @@ static enum walk_progress conclude(struct walk *w, struct attempt *a,
 		note_winner(w, a);
 		return WALK_DONE;
 	case ATTEMPT_REFUSED:
-		note_refusal(w, a);
-		w->failure.error = a->error;
+		hold_refusal(w, a);
 		p->begun = false;
-		return WALK_REFUSED;
+		break;
 	case ATTEMPT_DECLINED:
 		decline_place(w, a, p);
 		break;
@@ -352,7 +400,7 @@ static enum walk_progress conclude(struct walk *w, struct attempt *a,
 		note_attempt_failure(w, a, p);
 	}
 	attempt_close(a);
-	return WALK_RUNS;
+	return refusal_progress(w);
 }
 
 enum walk_progress walk_go_on(struct walk *w)
@@ -363,7 +411,7 @@ enum walk_progress walk_go_on(struct walk *w)
 	union upstream_addr addr;
 	struct place *p;
 
-	while ((p = next_place(w, &addr))) {
+	while (!w->refused_us && (p = next_place(w, &addr))) {
 		w->place_of[a - w->attempts] = p;
 		p->running++;
 		started = attempt_start(a, w->request, p->upstream, &addr,
@@ -438,11 +486,31 @@ static void drop_spent(struct walk *w)
 	go_on(w, conclude(w, a, ATTEMPT_FAILED));
 }
 
+/* The refusal has waited long enough. Those that it waited for were slower. */
+static void end_refused(struct walk *w)
+{
+	size_t i;
+
+	for (i = 0; i < WALK_ATTEMPTS; i++) {
+		struct attempt *a = &w->attempts[i];
+
+		if (is_awaited(w, a))
+			place_judge_loser(w->place_of[i], a, w->refusal.upstream,
+					  walk_times.second_ms);
+	}
+	w->failure = w->refusal;
+	w->on_end(w, WALK_REFUSED);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct walk *w = arg;
 
-	if (running(w) == WALK_ATTEMPTS)
+	if (w->refused_us && refusal_left_ms(w) == 0)
+		end_refused(w);
+	else if (w->refused_us)
+		set_attempt_timer(w);
+	else if (running(w) == WALK_ATTEMPTS)
 		drop_spent(w);
 	else
 		go_on(w, WALK_RUNS);

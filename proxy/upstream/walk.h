@@ -4,6 +4,7 @@
  * each with its addresses. It starts the attempts (attempt.h), at most WALK_ATTEMPTS at the same
  * time, takes the first that is done, and judges the health of the upstreams. It ends when an
  * attempt has reached the destination, when an upstream has refused it, or when no address is left.
+ * A refusal waits for the attempts that began before it, for answer_ms at most.
  * What follows then is decided by the dial.
  */
 #ifndef TPROXY_WALK_H
@@ -56,6 +57,9 @@ struct walk {
 	struct attempt *winner;		       /* of attempts; NULL before WALK_DONE */
 	struct event timer, trial_timer;
 	struct walk_failure failure;
+	/* Waits for the attempts that began before refused_us, 0 = none. No other one begins. */
+	struct walk_failure refusal;
+	uint64_t refused_us;
 	/* Called when an event has ended the walk; may free it. Not from within walk_go_on(). */
 	void (*on_end)(struct walk *w, enum walk_progress progress);
 	void *owner;

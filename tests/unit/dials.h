@@ -401,6 +401,17 @@ static inline void assert_closed(struct fixture *f, int i)
 	assert_true(n == 0 || errno == ECONNRESET);
 }
 
+/* The same, while the dial goes on. */
+static inline void assert_closed_by(struct fixture *f, int i)
+{
+	struct pollfd fd = { .fd = f->server[i], .events = POLLIN };
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+
+	while (poll(&fd, 1, 0) == 0 && monotonic_coarse_ms() < end_ms)
+		pass(f);
+	assert_closed(f, i);
+}
+
 /* The upstream is down for the time of the test. */
 static inline void bring_down_for_now(struct fixture *f, const char *name)
 {
