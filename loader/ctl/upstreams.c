@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "host/admin_client.h"
 #include "host/json.h"
+#include "host/upstreams_answer.h"
 #include "log.h"
 #include "options.h"
 #include "parse.h"
@@ -67,8 +68,9 @@ static void print_why(struct json_object *u)
 {
 	char retry[FORMAT_DURATION_LEN];
 	const char *why = text_of(u, "why"), *error = text_of(u, "error");
+	const char *state = text_of(u, "state");
 
-	if (!why || strcmp(text_of(u, "state"), "up") == 0)
+	if (!why || strcmp(state ? state : "up", "up") == 0)
 		return;
 	printf("  %s", why);
 	if (error)
@@ -124,7 +126,10 @@ static int cannot_ask(const char *address, int r)
 		log_err("may not connect to '%s': run this as root or as the relay's user",
 			address);
 	else if (r == -EPROTO)
-		log_err("'%s' does not answer as a relay of this version", address);
+		log_err("what answers at '%s' is not tproxy-relay", address);
+	else if (r == -EPROTONOSUPPORT)
+		log_err("the relay at '%s' answers with another version of the document: use its version of tproxyctl",
+			address);
 	else
 		log_err("cannot ask the relay at '%s': %s", address, strerror(-r));
 	return r;
@@ -140,14 +145,11 @@ int ctl_upstreams(int argc, char **argv)
 	r = ctl_options_parse(argc, argv, &usage, &options);
 	if (r)
 		return r < 0 ? 2 : EXIT_SUCCESS;
-	r = admin_client_get(options.admin, "/upstreams.json", &body);
+	r = admin_client_get(options.admin, UPSTREAMS_ANSWER_DOCUMENT, &body);
+	if (r == 0)
+		r = upstreams_answer_parse(body, &root);
 	if (r < 0)
 		return cannot_ask(options.admin, r) == -EINVAL ? 2 : EXIT_FAILURE;
-	root = json_tokener_parse(body);
-	if (!json_object_is_type(json_object_object_get(root, "upstreams"), json_type_array)) {
-		cannot_ask(options.admin, -EPROTO);
-		return EXIT_FAILURE;
-	}
 	if (options.json)
 		json_print(root);
 	else

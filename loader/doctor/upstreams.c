@@ -17,6 +17,7 @@
 #include "doctor.h"
 #include "host/json.h"
 #include "host/namespaces.h"
+#include "host/upstreams_answer.h"
 #include "monotonic.h"
 #include "quote.h"
 #include "relay_admin.h"
@@ -60,10 +61,10 @@ static struct json_object *ask(struct doctor *d, const struct tproxy_relay *rela
 	int r = -ETIMEDOUT;
 
 	if (monotonic_kernel_ns() < relay->alive_ns + TPROXY_STALE_NS)
-		r = relay_admin_get(relay, "/upstreams.json", &body);
+		r = relay_admin_get(relay, UPSTREAMS_ANSWER_DOCUMENT, &body);
 	if (r == 0)
-		root = json_tokener_parse(body);
-	if (json_object_is_type(json_object_object_get(root, "upstreams"), json_type_array))
+		r = upstreams_answer_parse(body, &root);
+	if (r == 0)
 		return TAKE_PTR(root);
 	doctor_add(
 		d, DOCTOR_INFO, "upstreams",

@@ -6,6 +6,8 @@
 #include "admin_client.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +16,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "monotonic.h"
 #include "parse.h"
 #include "util.h"
 
-/* Limit of an answer. Also bounds the time, with the limit of each read. */
+/* Limit of an answer. */
 #define ANSWER_MAX (4 << 20)
-#define TIMEOUT_S  5
+/* How long connect() may take, and then the whole answer. */
+#define TIMEOUT_S 5
 
 /* Connects; a relay that is stopped may have a full backlog. */
 static int connect_to(const struct sockaddr *addr, socklen_t len)
@@ -69,19 +73,42 @@ static int send_request(int fd, const char *document)
 	return send(fd, request, (size_t)len, MSG_NOSIGNAL) == len ? 0 : -EPROTO;
 }
 
+/* Waits until something can be read. Returns 0 or -errno. */
+static int wait_until(int fd, uint64_t deadline_ns)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	uint64_t now;
+	int n;
+
+	do {
+		now = monotonic_kernel_ns();
+		if (now >= deadline_ns)
+			return -ETIMEDOUT;
+		n = poll(&poll_fd, 1, (int)((deadline_ns - now) / 1000000) + 1);
+	} while (n == 0 || (n < 0 && errno == EINTR));
+	return n < 0 ? -errno : 0;
+}
+
 /* Reads to the end of file. *ret_answer ends with a NUL. Returns its length or -errno. */
 static ssize_t read_answer(int fd, char **ret_answer)
 {
 	_cleanup_free_ char *answer = malloc(ANSWER_MAX + 1);
+	const uint64_t deadline_ns = monotonic_kernel_ns() + TIMEOUT_S * 1000000000ULL;
 	size_t len = 0;
 	ssize_t n;
+	int r;
 
 	if (!answer)
 		return -ENOMEM;
-	while ((n = read(fd, answer + len, ANSWER_MAX - len)) > 0)
+	do {
+		r = wait_until(fd, deadline_ns);
+		if (r < 0)
+			return r;
+		n = read(fd, answer + len, ANSWER_MAX - len);
+		if (n < 0)
+			return -errno;
 		len += (size_t)n;
-	if (n < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	} while (n > 0);
 	answer[len] = '\0';
 	*ret_answer = TAKE_PTR(answer);
 	return (ssize_t)len;

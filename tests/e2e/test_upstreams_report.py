@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What is told about upstreams: tproxyctl upstreams, metrics, the connection log."""
 
+import contextlib
 import json
 import os
 import re
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -169,3 +172,68 @@ def test_metrics(chained, ask):
 def test_nobody_answers(bed, binary, address, says, status):  # noqa: F811
     """One line that says what to do."""
     bed.run(binary, "upstreams", "--admin", address).refused(says, status=status)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+STRANGE = "what answers at"
+
+
+def document(version=1, **members):
+    upstream = {"name": "a", "type": "http", "state": "down", "why": "no answer", **members}
+    return HEAD + json.dumps({"version": version, "upstreams": [upstream]}).encode()
+
+
+@pytest.fixture
+def answered(bed, binary):  # noqa: F811
+    """Runs tproxyctl upstreams while a stranger answers at the admin address."""
+    listener = bed.keep(socket.socket(socket.AF_UNIX))
+    path = bed.directory / "stranger.sock"
+    listener.bind(str(path))
+    listener.listen()
+
+    def run(answer, *options, pause=0.0):
+        def serve():
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                sock.recv(4096)
+                for piece in [answer] if not pause else map("%c".__mod__, answer.decode()):
+                    sock.sendall(piece if not pause else piece.encode())
+                    time.sleep(pause)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        result = bed.run(binary, "upstreams", "--admin", path, *options)
+        thread.join()
+        return result
+
+    return run
+
+
+def test_stranger_answers(answered):
+    """Who listens at the admin address decides nothing about the terminal, and not the time.
+
+    To see it fail: in upstreams_answer_parse(), set *ret_root to the parsed document; leave out
+    check(); in read_answer(), do not wait for the deadline.
+    """
+    escapes = document(name="\x1b[31mred\u202e", why="\x1b[2J", address="\u009b31m", order="x",
+                       members=[{"name": "\x07", "weight": 1, "down": False}])
+    escapes = escapes.replace(b"http", b"\xff\xfe").replace(b"\\u001b[2J", b"\xfe\\u001b[2J")
+    for options in ((), ("--json",)):
+        out = answered(escapes, *options).succeeded().out
+        assert out.isascii() and not re.search(r"[^ -~\n]", out)
+        assert r"\x1b[31mred\xe2\x80\xae" in out.replace(r"\\x", r"\x"), out
+        assert r"\xfe\x1b[2J" in out.replace(r"\\x", r"\x")
+    assert json.loads(out)["upstreams"][0]["type"] == r"\xff\xfe"
+    answered(document(version=99)).refused("another version of the document", status=1)
+    for answer in (
+            b"", b"junk\n", HEAD, HEAD + b"[]", HEAD + b"null", HEAD + b'{"version":1}',
+            document(version="1"), document().replace(b"]", b",1]"), document()[:-1],
+            document() + b"x", document().replace(b'"type"', b'"kind"'), document(name=None),
+            document(state=5), document(dials="x"), document(members=7),
+            document(members=[{"name": "x"}]), document(members=[None], order="x"),
+            document(since_ms=[]), document().replace(b'"down"', b'"down", "x": NaN'),
+            HEAD + b'{"version":1,"upstreams":' + b"[" * 1000):
+        answered(answer).refused(STRANGE, status=1)
+        answered(answer, "--json").refused(STRANGE, status=1)
+    assert "down" in answered(document()).succeeded().out
+    answered(document(), pause=0.1).refused("timed out", status=1)
