@@ -208,6 +208,38 @@ static int squid_error(const char *value)
 	return find_error(errors, ARRAY_SIZE(errors), value);
 }
 
+/* Returns what follows a string of RFC 8941 (3.3.3), which begins with '"'. */
+static const char *skip_string(const char *s)
+{
+	for (s++; *s && *s != '"'; s++) {
+		if (*s == '\\' && s[1])
+			s++;
+	}
+	return *s ? s + 1 : s;
+}
+
+/*
+ * Returns the value of the parameter "error" in a list of RFC 8941 (3.1), or NULL. The first member
+ * that has one counts: it is the one nearest to the destination. In a member the last one counts
+ * (3.1.2).
+ */
+static const char *error_parameter(const char *s)
+{
+	static const char name[] = "error=";
+	const char *found = NULL;
+
+	while (*s && !(*s == ',' && found)) {
+		if (*s == '"') {
+			s = skip_string(s);
+		} else if (*s++ == ';') {
+			s += strspn(s, " \t");
+			if (strncmp(s, name, strlen(name)) == 0)
+				found = s + strlen(name);
+		}
+	}
+	return found;
+}
+
 /* "proxy.example; error=connection_refused; details=...", RFC 9209, 2.3. */
 static int proxy_status_error(const char *value)
 {
@@ -223,12 +255,8 @@ static int proxy_status_error(const char *value)
 		{ "http_request_denied", EACCES },
 	};
 
-	while ((value = strchr(value, ';'))) {
-		value += 1 + strspn(value + 1, " \t");
-		if (strncmp(value, "error=", 6) == 0)
-			return find_error(errors, ARRAY_SIZE(errors), value + 6);
-	}
-	return 0;
+	value = error_parameter(value);
+	return value ? find_error(errors, ARRAY_SIZE(errors), value) : 0;
 }
 
 static void header_field(struct http_connect *http)

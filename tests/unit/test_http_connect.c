@@ -241,6 +241,43 @@ static void test_proxy_status(void **state)
 	assert_ends(PROXY_STATUS(""), HANDSHAKE_ERROR, EHOSTUNREACH, "HTTP 502 Bad");
 }
 
+/*
+ * Parameters are those of RFC 8941: not in a string, by their whole name, the last one of a member.
+ * To see it fail: leave skip_string() out of error_parameter(), or its escapes.
+ */
+static void test_proxy_status_parameters(void **state)
+{
+#define REFUSED "error=connection_refused"
+	static const char *const refused[] = {
+		" p; details=\"x; error=connection_timeout\"; " REFUSED,
+		" p; details=\"said \\\"; error=connection_timeout; a\"; " REFUSED,
+		" p; details=\"\\\\\"; " REFUSED "; details=\"; error=connection_timeout",
+		" \"a; error=connection_timeout\"; " REFUSED,
+		" p; next-hop-error=connection_timeout; " REFUSED,
+		" p; xerror=connection_timeout;" REFUSED,
+		" p; error=connection_timeout; " REFUSED,
+		" near-server; " REFUSED ", near-client; error=connection_timeout",
+		" near-server; next-hop=\"a,b\", near-client; " REFUSED,
+	};
+	static const char *const none[] = {
+		" p; details=\"no; error=connection_timeout\"",
+		" p; details=\"cut; error=connection_timeout",
+		" p; details=\"cut; error=connection_timeout\\",
+		" p; error=\"connection_timeout\"",
+		" p error=connection_timeout",
+	};
+	char answer[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		snprintf(answer, sizeof(answer), PROXY_STATUS("%s"), refused[i]);
+		assert_ends(answer, HANDSHAKE_ERROR, ECONNREFUSED, "HTTP 502 Bad");
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+		snprintf(answer, sizeof(answer), PROXY_STATUS("%s"), none[i]);
+		assert_ends(answer, HANDSHAKE_ERROR, EHOSTUNREACH, "HTTP 502 Bad");
+	}
+}
+
 static void test_not_http(void **state)
 {
 	static const char *const answers[] = {
@@ -334,6 +371,7 @@ int main(void)
 		http_test(test_authentication_required),
 		http_test(test_squid_error),
 		http_test(test_proxy_status),
+		http_test(test_proxy_status_parameters),
 		http_test(test_not_http),
 		http_test(test_not_http_at_once),
 		http_test(test_reason),
