@@ -108,8 +108,8 @@ static int init_events(struct relay *relay)
 
 /*
  * Blocks (SIG_BLOCK) the signals that have handlers, from the start of the process until the
- * handlers exist. A supervisor or a service manager may send them at any time, and by default they
- * end the process.
+ * handlers exist, and from before they are removed. A supervisor or a service manager may send them
+ * at any time, and by default they end the process. The other threads have them blocked always.
  */
 static void block_signals(int how)
 {
@@ -208,6 +208,7 @@ static void relay_finish(struct relay *relay)
 {
 	uint32_t i;
 
+	block_signals(SIG_BLOCK);
 	registration_remove(&relay->reg);
 	relay_stop_workers(relay);
 	for (i = 0; i < relay->n_workers; i++)

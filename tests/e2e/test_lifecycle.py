@@ -297,6 +297,17 @@ def test_relay_ends_well_after_an_unload(proxied):
     assert proxied.relay.wait(3) == 0
 
 
+def test_signals_until_the_end(proxied):
+    """Signals that come while the relay ends change nothing, up to its last moment. To see it fail:
+    leave block_signals() out of relay_finish(): a signal after event_free() ends the relay."""
+    pairs = [proxied.pair() for _ in range(8)]
+    while proxied.relay.running():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            proxied.relay.signal(number)
+    assert proxied.relay.wait() == 0
+    assert wire.ended_by(pairs[0][0]) == wire.RESET
+
+
 def test_readiness_is_notified(loaded):
     """sd_notify: READY=1 when it has registered, and not before."""
     path = loaded.directory / "notify"
