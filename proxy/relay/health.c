@@ -34,6 +34,7 @@
 #include "observe.h"
 #include "relay.h"
 #include "report/connlog.h"
+#include "upstream/dial.h"
 #include "upstreams.h"
 #include "worker/worker.h"
 
@@ -173,7 +174,8 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	connlog_report_lost();
 	/* Also while the relay drains: clients may be pending. */
 	if (relay->pending && !relay->stuck &&
-	    !pending_heartbeat(relay->pending, relay->options.connect_timeout_ms))
+	    !pending_heartbeat(relay->pending, dial_longest_ms(relay->upstreams,
+							       relay->options.connect_timeout_ms)))
 		relay->ring_lost = relay->lost_listener = true;
 	if (relay->draining || relay->handover_until_ms)
 		return;

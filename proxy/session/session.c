@@ -323,7 +323,10 @@ void session_expire(struct session *s, enum close_reason reason)
 		return;
 	}
 	if (detour_of(s)->dial) {
-		dial_expire(detour_of(s)->dial);
+		if (dial_expire(detour_of(s)->dial)) {
+			s->progress.excused = false;
+			deadline_set(&s->deadline, s->deadline.queue);
+		}
 		return;
 	}
 	if (reason == CLOSE_CONNECT_TIMEOUT) {

@@ -133,7 +133,6 @@ int upstream_reader_begin(struct upstream_reader *reader, const char *section, c
 	*reader->section = (struct upstream_conf){
 		.id = upstream_id(name),
 		.tls_verify = true,
-		.down_error = ECONNREFUSED,
 		.line = line,
 	};
 	strcpy(reader->section->name, name);

@@ -241,8 +241,8 @@ static int set_when_down(const struct optable_row *row, void *options, const cha
 	}
 	if (len == strlen("refuse") && strncmp(value, "refuse", len) == 0) {
 		conf->when_down = UPSTREAM_DOWN_REFUSE;
-		number = *rest ? errno_from_name(rest) : ECONNREFUSED;
-		if (number > 0) {
+		number = *rest ? errno_from_name(rest) : 0;
+		if (number > 0 || !*rest) {
 			conf->down_error = number;
 			return 0;
 		}

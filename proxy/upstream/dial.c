@@ -10,6 +10,9 @@
  *   otherwise                   fails, with the error of this host, of the destination, or the
  *                               one that is configured for this case
  *
+ * The same decides when the session's timeout expires and no upstream has answered for the
+ * destination, in dial_expire(). It waits no more then.
+ *
  * end_dial() calls the owner and frees the dial. A function that may do so is the last call of its
  * caller.
  */
@@ -154,6 +157,14 @@ static bool may_be_served(const struct walk *w)
 	return false;
 }
 
+/* The destination itself was dialled, and this is its error. */
+static void end_direct(struct dial *d)
+{
+	const int error = d->walk.failure.direct_error;
+
+	end_failed(d, error, /* refused= */ true, /* expired= */ error == ETIMEDOUT);
+}
+
 /* No upstream can be reached, and the policy is not to go on. */
 static void end_down(struct dial *d)
 {
@@ -173,18 +184,25 @@ static void end_down(struct dial *d)
 			   /* refused= */ true, /* expired= */ false);
 }
 
+/* True if the policy is to dial the destination itself, and that was not done yet. */
+static bool wants_direct(const struct dial *d)
+{
+	const struct walk *w = &d->walk;
+
+	return d->request.upstream->conf.when_down == UPSTREAM_DOWN_DIRECT &&
+	       w->places[w->n_places - 1].upstream != d->request.set->direct;
+}
+
 /* No attempt runs, and no place is left. */
 static void policy(struct dial *d)
 {
 	const struct upstream_conf *conf = &d->request.upstream->conf;
-	struct upstream *direct = d->request.set->direct;
 	struct walk *w = &d->walk;
 
 	if (w->unresolved) {
 		walk_again_in(d, dial_times.resolve_ms);
-	} else if (conf->when_down == UPSTREAM_DOWN_DIRECT &&
-		   w->places[w->n_places - 1].upstream != direct) {
-		walk_add(w, direct);
+	} else if (wants_direct(d)) {
+		walk_add(w, d->request.set->direct);
 		go_on(d);
 	} else if (conf->when_down == UPSTREAM_DOWN_WAIT && may_be_served(w) &&
 		   monotonic_coarse_ms() - d->started_ms < conf->down_wait_ms) {
@@ -194,18 +212,53 @@ static void policy(struct dial *d)
 	}
 }
 
-void dial_expire(struct dial *d)
+/*
+ * No upstream has answered for the destination in time. Without a stated error it is ETIMEDOUT,
+ * because the destination may be the silent one. A proxy that answers, but not for this
+ * destination, says that it is: answered.
+ */
+static void end_silent(struct dial *d, bool answered)
+{
+	const struct upstream_conf *conf = &d->request.upstream->conf;
+
+	if (conf->when_down == UPSTREAM_DOWN_WAIT || conf->down_error)
+		end_down(d);
+	else
+		end_failed(d, ETIMEDOUT, /* refused= */ answered, /* expired= */ true);
+}
+
+bool dial_expire(struct dial *d)
 {
 	const bool answered = walk_expire(&d->walk);
-	const bool direct = d->request.upstream->conf.type == UPSTREAM_DIRECT;
+	const struct walk_failure *failure = &d->walk.failure;
+	enum walk_progress progress;
 
+	event_del(&d->timer);
 	if (d->walk.refused_us) {
-		d->walk.failure = d->walk.refusal;
-		end_failed(d, d->walk.failure.error, /* refused= */ true, /* expired= */ false);
-		return;
+		end_failed(d, failure->error, /* refused= */ true, /* expired= */ false);
+	} else if (failure->direct_error) {
+		end_direct(d);
+	} else if (wants_direct(d)) {
+		walk_add(&d->walk, d->request.set->direct);
+		progress = walk_go_on(&d->walk);
+		if (progress == WALK_RUNS)
+			return true;
+		on_walk_end(&d->walk, progress);
+	} else {
+		end_silent(d, answered);
 	}
-	/* A proxy that answers, but not for this destination: the silence is the destination's. */
-	end_failed(d, ETIMEDOUT, /* refused= */ answered || direct, /* expired= */ true);
+	return false;
+}
+
+uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms)
+{
+	size_t i;
+
+	for (i = 0; set && i < set->n; i++) {
+		if (set->list[i]->conf.when_down == UPSTREAM_DOWN_DIRECT)
+			return 2 * timeout_ms;
+	}
+	return timeout_ms;
 }
 
 bool dial_has_work(const struct dial *d)

@@ -45,10 +45,15 @@ void dial_start(const struct dial_request *request, struct dial **ret_dial);
 void dial_free(struct dial *dial);
 
 /*
- * The session's timeout has expired. An upstream that has not answered counts as failed. Calls done
- * with ETIMEDOUT.
+ * The session's timeout has expired. An upstream that has not answered counts as failed. Returns
+ * true if the policy is to dial the destination itself, and that goes on: the caller gives it the
+ * same time again. Otherwise done was called, with the error of an upstream that has answered for
+ * this destination, or of the policy, or with ETIMEDOUT.
  */
-void dial_expire(struct dial *dial);
+bool dial_expire(struct dial *dial);
+/* Returns the longest time of a dial of the set, or NULL, if the session's timeout is timeout_ms.
+ */
+uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms);
 
 /* True if an event of an attempt is pending, see expiry.c. */
 bool dial_has_work(const struct dial *dial);

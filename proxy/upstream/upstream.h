@@ -95,7 +95,7 @@ struct upstream_conf {
 	size_t n_members;
 	struct upstream_member members[UPSTREAM_MEMBERS_MAX]; /* none of them is a group */
 	enum upstream_when_down when_down;
-	int down_error;
+	int down_error; /* 0: none is stated */
 	uint64_t down_wait_ms;
 	uint64_t check_interval_ms; /* 0: no active checks */
 	unsigned int line;	    /* in the file */

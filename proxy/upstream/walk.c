@@ -559,6 +559,24 @@ void walk_judge(struct walk *w)
 	}
 }
 
+/* An attempt is under way when the session's timeout expires. */
+static void expire_attempt(struct walk *w, struct attempt *a)
+{
+	struct place *p = w->place_of[a - w->attempts];
+
+	w->failure.upstream = a->upstream;
+	w->failure.local = false;
+	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));
+	if (!upstream_has_health(a->upstream))
+		w->failure.direct_error = ETIMEDOUT;
+	place_judge_silence(p, a, walk_times.answer_ms, /* expired= */ true);
+	/* It has failed if the destination is reached without it. */
+	if (!attempt_is_unanswered(a))
+		place_note_silence(p, a);
+	p->running--;
+	attempt_close(a);
+}
+
 bool walk_expire(struct walk *w)
 {
 	bool answered = false;
@@ -569,11 +587,14 @@ bool walk_expire(struct walk *w)
 
 		if (a->stage == ATTEMPT_IDLE)
 			continue;
-		w->failure.upstream = a->upstream;
-		snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));
 		answered |= a->handshake && handshake_was_answered(a->handshake);
-		place_judge_silence(w->place_of[i], a, walk_times.answer_ms, /* expired= */ true);
+		expire_attempt(w, a);
 	}
+	for (i = 0; i < w->n_places; i++)
+		w->places[i].exhausted = true;
+	w->unresolved = false;
+	if (w->refused_us)
+		w->failure = w->refusal;
 	return answered;
 }
 

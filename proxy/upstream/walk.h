@@ -82,7 +82,9 @@ void walk_reset(struct walk *w);
 void walk_judge(struct walk *w);
 /*
  * The session's timeout has expired: upstreams that owe an answer have failed. Sets failure, but
- * not its error. Returns true if an upstream has answered, but not for this destination.
+ * not its error; of an attempt at the destination itself direct_error. A refusal that waits becomes
+ * the failure. Ends all attempts, and no place is left but those that are added then. Returns true
+ * if an upstream has answered, but not for this destination.
  */
 bool walk_expire(struct walk *w);
 /* True if an event that an attempt waits for is pending. */

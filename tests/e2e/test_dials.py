@@ -45,6 +45,20 @@ def test_hung_proxy(loaded, relay_via, kind):  # noqa: F811
     assert time.monotonic() - started >= 0.39
 
 
+def test_hung_proxy_and_direct(loaded, relay_via):  # noqa: F811
+    """Then the relay goes to the destination itself, as when-down says, with time of its own.
+
+    To see it fail: leave wants_direct() out of dial_expire().
+    """
+    proxy, listener = loaded.listen(), loaded.listen()
+    relay_via("type = http", "address = {}:{}".format(*proxy.getsockname()), "when-down = direct",
+              options=["--connect-timeout", "400ms"])
+    client = loaded.connect(listener.getsockname())
+    server, _ = loaded.accept(listener)
+    wire.exchange(client, server)
+    assert wire.ended_by(loaded.connect((SERVER, 7))) == wire.RESET
+
+
 def test_two_hung_members(bed, path):  # noqa: F811
     """Two HTTP proxies accept and are silent. The third member serves, and after three connections
     both are down.

@@ -86,7 +86,7 @@ static void check_conf(const struct upstreams_conf *conf)
 			require(conf->list[j].id != u->id);
 		require(!u->proxy_process || u->proxy_header == PROXY_HEADER_V2);
 		require(u->when_down != UPSTREAM_DOWN_WAIT || u->down_wait_ms > 0);
-		require(u->when_down != UPSTREAM_DOWN_REFUSE || u->down_error > 0);
+		require(u->down_error >= 0);
 		if (u->type == UPSTREAM_GROUP)
 			check_group(conf, u);
 		else if (u->type != UPSTREAM_DIRECT)

@@ -235,72 +235,6 @@ static void test_refused_destination_is_the_end(void **state)
 	assert_int_equal(atomic_load(&find(f, "a")->figures.refused), 1);
 }
 
-/*
- * The session's time is over. SOCKS5 answers before it connects: silence is the upstream's. To see
- * it fail: do not call place_judge_silence() in walk_expire().
- */
-static void test_expire_unanswered(void **state)
-{
-	struct fixture *f = *state;
-
-	group_of(f, 1, UPSTREAM_SOCKS5);
-	start(f);
-	wait_greeted(f, 0, "HI\n");
-	dial_expire(f->dial);
-	assert_int_equal(f->done, 1);
-	assert_int_equal(f->result.error, ETIMEDOUT);
-	assert_true(f->result.expired);
-	assert_false(f->result.refused);
-	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
-	assert_closed(f, 0);
-}
-
-/*
- * It has accepted, and the rest is the destination's: other clients are told so. To see it fail:
- * leave handshake_was_answered() out of walk_expire().
- */
-static void test_expire_answered(void **state)
-{
-	struct fixture *f = *state;
-
-	start_trial(f, UPSTREAM_SOCKS5, NEVER_MS, NEVER_MS);
-	answer(f, 0, "A");
-	wait_trial_over(f);
-	dial_expire(f->dial);
-	assert_int_equal(f->result.error, ETIMEDOUT);
-	assert_true(f->result.refused);
-	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 0);
-}
-
-/* So is the silence without an upstream, as with a PROXY header to the destination. */
-static void test_expire_direct(void **state)
-{
-	struct fixture *f = *state;
-	int clients[QUEUE];
-
-	fill_tcp_backlog(f, 2, clients);
-	add_upstream("all", UPSTREAM_DIRECT, NULL)->proxy_header = PROXY_HEADER_V2;
-	start(f);
-	assert_int_equal(f->done, 0);
-	dial_expire(f->dial);
-	assert_int_equal(f->result.error, ETIMEDOUT);
-	assert_true(f->result.refused);
-	close_all(clients);
-}
-
-/* An HTTP proxy answers when it has connected: its silence may be the destination's. */
-static void test_expire_without_verdict(void **state)
-{
-	struct fixture *f = *state;
-
-	group_of(f, 1, UPSTREAM_HTTP);
-	start(f);
-	wait_greeted(f, 0, "HI\n");
-	dial_expire(f->dial);
-	assert_int_equal(f->result.error, ETIMEDOUT);
-	assert_int_equal(health_of(f, "a").failed, 0);
-}
-
 /* The client has gone. */
 static void test_client_leaves(void **state)
 {
@@ -532,10 +466,6 @@ int main(void)
 		dial_test(test_request_not_served_does_not_wait),
 		dial_test(test_request_not_served_is_not_repeated),
 		dial_test(test_refused_destination_is_the_end),
-		dial_test(test_expire_unanswered),
-		dial_test(test_expire_answered),
-		dial_test(test_expire_direct),
-		dial_test(test_expire_without_verdict),
 		dial_test(test_client_leaves),
 		dial_test(test_client_leaves_late),
 		dial_test(test_prepared_socket),

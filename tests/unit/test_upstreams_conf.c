@@ -50,7 +50,7 @@ static void test_server(void **state)
 	assert_true(!u->tls && u->tls_verify && !u->send_name && !u->proxy_process);
 	assert_int_equal(u->proxy_header, PROXY_HEADER_NONE);
 	assert_int_equal(u->when_down, UPSTREAM_DOWN_REFUSE);
-	assert_int_equal(u->down_error, ECONNREFUSED);
+	assert_int_equal(u->down_error, 0);
 	assert_int_equal(u->check_interval_ms, 0);
 	assert_true(u->pipeline);
 	assert_int_equal(u->line, 1);
