@@ -113,6 +113,7 @@ bool health_answered(struct health *h, uint64_t now_ms)
 bool health_succeeded(struct health *h, uint64_t us, uint64_t now_ms)
 {
 	count(&h->dials, 1);
+	set(&h->success_ms, now_ms);
 	if (us > 0)
 		count_time(h, us);
 	if (get(&h->consecutive) > 0)

@@ -56,6 +56,7 @@ struct health {
 	_Atomic uint32_t backoff_ms;
 	_Atomic int error;			  /* errno of the last failure */
 	_Atomic uint64_t why[HEALTH_WHY_LEN / 8]; /* its text; torn at worst */
+	_Atomic uint64_t success_ms;		  /* the last success; 0: none yet */
 	_Atomic uint64_t dials;			  /* that have succeeded or failed */
 	_Atomic uint64_t failures[_HEALTH_FAILURE_MAX];
 	_Atomic uint64_t ewma_us; /* of the time of a successful dial, weight 1/8; 0: none yet */

@@ -38,14 +38,18 @@ void place_note_silence(struct place *p, const struct attempt *a)
 	}
 }
 
-static void judge_loser(struct place *p, uint64_t us, const struct upstream *faster,
-			uint32_t late_ms)
+/* Its attempt, which began at started_us, has been silent for us. */
+static void judge_loser(struct place *p, uint64_t started_us, uint64_t us,
+			const struct upstream *faster, uint32_t late_ms)
 {
-	const uint64_t usual_us =
-		atomic_load_explicit(&p->upstream->health.ewma_us, memory_order_relaxed);
+	const struct health *h = &p->upstream->health;
+	const uint64_t usual_us = atomic_load_explicit(&h->ewma_us, memory_order_relaxed);
+	const uint64_t success_ms = atomic_load_explicit(&h->success_ms, memory_order_relaxed);
 	char why[HEALTH_WHY_LEN];
 
-	if (p->upstream == faster || (usual_us && us < 2 * usual_us + late_ms * UINT64_C(1000)))
+	/* It serves others meanwhile: the destination is slow for it, perhaps on purpose. */
+	if (p->upstream == faster || success_ms * UINT64_C(1000) > started_us ||
+	    (usual_us && us < 2 * usual_us + late_ms * UINT64_C(1000)))
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
 		 faster->conf.name);
@@ -56,13 +60,13 @@ void place_judge_loser(struct place *p, const struct attempt *a, const struct up
 		       uint32_t late_ms)
 {
 	if (!attempt_is_in_queue(a))
-		judge_loser(p, attempt_us(a), faster, late_ms);
+		judge_loser(p, a->started_us, attempt_us(a), faster, late_ms);
 }
 
 void place_judge_silent_loser(struct place *p, const struct attempt *winner, uint32_t late_ms)
 {
 	if (p->silent_us && p->silent_started_us < winner->started_us)
-		judge_loser(p, p->silent_us, winner->upstream, late_ms);
+		judge_loser(p, p->silent_started_us, p->silent_us, winner->upstream, late_ms);
 }
 
 void place_judge_silence(struct place *p, const struct attempt *a, uint32_t answer_ms, bool expired)

@@ -59,7 +59,8 @@ void place_note_silence(struct place *p, const struct attempt *a);
 /*
  * Another attempt has had an answer for the destination, of the upstream @faster, though it began
  * later than this one, which is under way. The place has failed if the attempt has taken late_ms
- * more than twice the usual time of its upstream, if one is known.
+ * more than twice the usual time of its upstream, if one is known, and if no other dial of its
+ * upstream has succeeded meanwhile.
  */
 void place_judge_loser(struct place *p, const struct attempt *a, const struct upstream *faster,
 		       uint32_t late_ms);

@@ -65,6 +65,34 @@ static void test_fast_one_may_not_lose(void **state)
 	assert_int_equal(health_of(*state, "a").failures[HEALTH_TIMEOUT], 1);
 }
 
+/*
+ * A slow destination does not bring down a proxy that serves others meanwhile. To see it fail:
+ * ignore health::success_ms in judge_loser().
+ */
+static void test_one_that_serves_others_may_lose(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms;
+	int i;
+
+	hurry();
+	group_of(f, 2, UPSTREAM_HTTP);
+	for (i = 0; i < HEALTH_FAILURES; i++) {
+		start(f);
+		wait_greeted(f, 0, "HI\n");
+		wait_greeted(f, 1, "HI\n");
+		/* Longer than the resolution of the clock after the beginning. */
+		end_ms = monotonic_coarse_ms() + 20;
+		while (monotonic_coarse_ms() < end_ms)
+			pass(f);
+		upstream_note_success(find(f, "a"), 0);
+		answer(f, 1, "Y");
+		wait_done(f);
+		assert_through(f, "b", 1);
+	}
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
 /* The first one answers after the second one has begun, and wins. That is no failure of either. */
 static void test_first_dial_wins_late(void **state)
 {
@@ -125,6 +153,7 @@ int main(void)
 		dial_test(test_second_dial_wins),
 		dial_test(test_slow_one_may_lose),
 		dial_test(test_fast_one_may_not_lose),
+		dial_test(test_one_that_serves_others_may_lose),
 		dial_test(test_first_dial_wins_late),
 		dial_test(test_no_third),
 		dial_test(test_third_is_down),
