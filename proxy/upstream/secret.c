@@ -106,27 +106,42 @@ int secret_new(const void *bytes, size_t len, struct secret **ret_secret)
 	return 0;
 }
 
-/*
- * Checks the kind of the open file, its owner and its mode. forbidden: the bits that the mode must
- * not have.
- */
-static int check_file(const char *path, int fd, mode_t forbidden, char error[SECRET_ERROR_LEN])
+/* Modes of a kind of files. */
+struct modes {
+	mode_t forbidden; /* bits that the mode must not have */
+	mode_t advice;	  /* a good mode */
+};
+
+static const struct modes password_modes = { 0077, 0600 };
+/* systemd gives the unit's user access by an ACL, which stat(2) shows as rights of the group. */
+static const struct modes credential_modes = { 0027, 0440 };
+
+static const char *access_name(mode_t bits)
+{
+	return bits & 0044 ? "read" : bits & 0022 ? "change" : "execute";
+}
+
+/* Checks the kind of the open file, its owner and its mode. */
+static int check_file(const char *path, int fd, const struct modes *modes,
+		      char error[SECRET_ERROR_LEN])
 {
 	const uid_t user = geteuid();
 	struct stat st;
+	mode_t bad;
 
 	if (fstat(fd, &st) < 0)
 		return refuse(error, errno, "cannot read '%s': %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return refuse(error, EINVAL, "'%s' is not a regular file", path);
-	if (st.st_mode & forbidden)
-		return refuse(error, EPERM, "'%s' has mode %04o: others may %s it; set it to 0600",
-			      path, st.st_mode & 07777, st.st_mode & 044 ? "read" : "change");
+	bad = st.st_mode & modes->forbidden;
+	if (bad)
+		return refuse(error, EPERM, "'%s' has mode %04o: others may %s it; set it to %04o",
+			      path, st.st_mode & 07777, access_name(bad), modes->advice);
 	/* Root may read it whatever the mode says, but the relay is not always root. */
 	if (!(st.st_mode & S_IRUSR))
 		return refuse(error, EPERM,
-			      "'%s' has mode %04o: its owner may not read it; set it to 0600", path,
-			      st.st_mode & 07777);
+			      "'%s' has mode %04o: its owner may not read it; set it to %04o", path,
+			      st.st_mode & 07777, modes->advice);
 	if (st.st_uid != 0 && user != 0 && st.st_uid != user)
 		return refuse(error, EPERM,
 			      "'%s' belongs to uid %u; it must belong to root or to uid %u, the "
@@ -168,7 +183,7 @@ static const char *hint(int error)
 			       : "";
 }
 
-static int read_secret(const char *path, mode_t forbidden, struct secret **ret_secret,
+static int read_secret(const char *path, const struct modes *modes, struct secret **ret_secret,
 		       char error[SECRET_ERROR_LEN])
 {
 	/* O_NONBLOCK: open() of a pipe without a writer must not block. */
@@ -182,7 +197,7 @@ static int read_secret(const char *path, mode_t forbidden, struct secret **ret_s
 		r = errno;
 		return refuse(error, r, "cannot read '%s': %s%s", path, strerror(r), hint(r));
 	}
-	r = check_file(path, fd, forbidden, error);
+	r = check_file(path, fd, modes, error);
 	if (r < 0)
 		return r;
 	secret = secret_create();
@@ -206,7 +221,7 @@ static int read_secret(const char *path, mode_t forbidden, struct secret **ret_s
 
 int secret_read_file(const char *path, struct secret **ret_secret, char error[SECRET_ERROR_LEN])
 {
-	return read_secret(path, 0077, ret_secret, error);
+	return read_secret(path, &password_modes, ret_secret, error);
 }
 
 int secret_read_credential(const char *name, struct secret **ret_secret,
@@ -222,7 +237,7 @@ int secret_read_credential(const char *name, struct secret **ret_secret,
 			      name);
 	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
 		return refuse(error, ENAMETOOLONG, "the path of credential '%s' is too long", name);
-	return read_secret(path, 0027, ret_secret, error);
+	return read_secret(path, &credential_modes, ret_secret, error);
 }
 
 const uint8_t *secret_bytes(const struct secret *secret, size_t *ret_len)

@@ -24,8 +24,8 @@ struct secret;
 /*
  * Reads a password file: a regular file with one line, of 1 to SECRET_MAX bytes. A newline, or a
  * carriage return and a newline, at its end is optional and cut off. Root or the user of this
- * process must own it; the mode must let the owner read it and give nobody else access (0600 or
- * 0400). Root itself reads a file of any owner. Returns 0, or -errno with a message in
+ * process must own it; the mode must let the owner read it and give nobody else access (as
+ * 0600 and 0400 do). Root itself reads a file of any owner. Returns 0, or -errno with a message in
  * error, which has no byte of the file. The caller owns *ret_secret.
  */
 int secret_read_file(const char *path, struct secret **ret_secret, char error[SECRET_ERROR_LEN]);

@@ -82,7 +82,7 @@ static void test_password_mode(void **state)
 		{ 0640, "'FILE' has mode 0640: others may read it; set it to 0600" },
 		{ 0604, "'FILE' has mode 0604: others may read it; set it to 0600" },
 		{ 0620, "'FILE' has mode 0620: others may change it; set it to 0600" },
-		{ 0601, "'FILE' has mode 0601: others may change it; set it to 0600" },
+		{ 0601, "'FILE' has mode 0601: others may execute it; set it to 0600" },
 		{ 0000, "'FILE' has mode 0000: its owner may not read it; set it to 0600" },
 		{ 0200, "'FILE' has mode 0200: its owner may not read it; set it to 0600" },
 	};
@@ -119,9 +119,15 @@ static void test_credential(void **state)
 	write_file(password_path, "hunter2\n", 8, 0444);
 	assert_int_equal(secret_read_credential("password", &secret, error), -EPERM);
 	snprintf(expected, sizeof(expected),
-		 "'%s' has mode 0444: others may read it; set it to 0600", password_path);
+		 "'%s' has mode 0444: others may read it; set it to 0440", password_path);
 	assert_string_equal(error, expected);
 	assert_null(secret);
+	/* To see it fail: look at all bits of the mode in access_name(): its group may read it. */
+	write_file(password_path, "hunter2\n", 8, 0460);
+	assert_int_equal(secret_read_credential("password", &secret, error), -EPERM);
+	snprintf(expected, sizeof(expected),
+		 "'%s' has mode 0460: others may change it; set it to 0440", password_path);
+	assert_string_equal(error, expected);
 }
 
 /* Passwords of all upstreams; a failure names the key's line. */
