@@ -178,6 +178,8 @@ void session_destroy(struct session *s, enum close_reason reason)
 	if (detour_of(s)->join)
 		joining_settle(s, reason);
 	report(s, reason);
+	if (reason == CLOSE_DRAIN_TIMEOUT)
+		dial_abandon(detour_of(s)->dial);
 	end(s, reason != CLOSE_DONE);
 }
 

@@ -56,9 +56,15 @@ static void stop(struct dial *d)
 
 void dial_free(struct dial *d)
 {
+	if (d)
+		walk_judge(&d->walk);
+	dial_abandon(d);
+}
+
+void dial_abandon(struct dial *d)
+{
 	if (!d)
 		return;
-	walk_judge(&d->walk);
 	stop(d);
 	free(d);
 }

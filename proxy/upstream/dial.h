@@ -41,8 +41,13 @@ struct dial;
  */
 void dial_start(const struct dial_request *request, struct dial **ret_dial);
 
-/* Ends a dial without calling done, as when the client has gone. NULL is ignored. */
+/*
+ * Ends a dial without calling done, as when the client has gone. An upstream that has been silent
+ * for its time has failed. NULL is ignored.
+ */
 void dial_free(struct dial *dial);
+/* The same when this relay ends, which says nothing about the upstream. */
+void dial_abandon(struct dial *dial);
 
 /*
  * The session's timeout has expired. An upstream that has not answered counts as failed. Returns

@@ -272,6 +272,25 @@ static void test_client_leaves_late(void **state)
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
 }
 
+/* The relay ends, so its dials do. To see it fail: call walk_judge() in dial_abandon(). */
+static void test_relay_ends(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms;
+
+	walk_times.answer_ms = 20;
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	end_ms = monotonic_coarse_ms() + walk_times.answer_ms + 10;
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+	dial_abandon(f->dial);
+	assert_closed(f, 0);
+	assert_int_equal(f->done, 0);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
 /* The prepared socket is used if its family fits, and closed otherwise. */
 static void test_prepared_socket(void **state)
 {
@@ -468,6 +487,7 @@ int main(void)
 		dial_test(test_refused_destination_is_the_end),
 		dial_test(test_client_leaves),
 		dial_test(test_client_leaves_late),
+		dial_test(test_relay_ends),
 		dial_test(test_prepared_socket),
 		dial_test(test_no_descriptor_for_the_second),
 		dial_test(test_local_error),
