@@ -245,8 +245,7 @@ def test_next_child_that_cannot_read(loaded, start, directory, path):  # noqa: F
     reload(relay, "read the configuration again")
     write_password(directory, "wrong")
     reload(relay, "read the configuration again")
-    with loaded.connect((SERVER, 4711)) as client:
-        assert wire.ended_by(client) == wire.RESET
+    assert loaded.run_in(wire.fate, (SERVER, 4711)) == wire.RESET
     relay.says("HTTP 407")
 
 
