@@ -258,12 +258,16 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
 		int error = 0;
 		socklen_t len = sizeof(error);
 
-		/* fail() may free this bridge, and no other. */
 		next = LIST_NEXT(b, entry);
 		if (!b->blocked || poll(&poll_fd, 1, 0) <= 0 || !(poll_fd.revents & POLLERR))
 			continue;
 		getsockopt(b->flows.socket.fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		/*
+		 * It is not blocked after that, and may be freed. So may others: those of other
+		 * attempts of the same dial.
+		 */
 		fail_by(b, error ? error : ECONNRESET);
+		next = LIST_FIRST(&home->bridges);
 	}
 }
 
