@@ -45,11 +45,13 @@ static void judge_loser(struct place *p, uint64_t started_us, uint64_t us,
 	const struct health *h = &p->upstream->health;
 	const uint64_t usual_us = atomic_load_explicit(&h->ewma_us, memory_order_relaxed);
 	const uint64_t success_ms = atomic_load_explicit(&h->success_ms, memory_order_relaxed);
+	const uint64_t late_us = late_ms * UINT64_C(1000);
+	/* The faster one began late_us later, by a clock that may be a little ahead. */
+	const uint64_t least_us = usual_us ? 2 * usual_us + late_us : late_us / 2;
 	char why[HEALTH_WHY_LEN];
 
 	/* It serves others meanwhile: the destination is slow for it, perhaps on purpose. */
-	if (p->upstream == faster || success_ms * UINT64_C(1000) > started_us ||
-	    (usual_us && us < 2 * usual_us + late_ms * UINT64_C(1000)))
+	if (p->upstream == faster || success_ms * UINT64_C(1000) > started_us || us < least_us)
 		return;
 	snprintf(why, sizeof(why), "no answer in %u ms, '%s' was faster", (unsigned)(us / 1000),
 		 faster->conf.name);
@@ -65,7 +67,8 @@ void place_judge_loser(struct place *p, const struct attempt *a, const struct up
 
 void place_judge_silent_loser(struct place *p, const struct attempt *winner, uint32_t late_ms)
 {
-	if (p->silent_us && p->silent_started_us < winner->started_us)
+	/* One that was given up before the winner was done, but had less time, was not slower. */
+	if (p->silent_us >= attempt_us(winner) && p->silent_started_us < winner->started_us)
 		judge_loser(p, p->silent_started_us, p->silent_us, winner->upstream, late_ms);
 }
 
@@ -131,10 +134,20 @@ enum place_taken place_take_address(struct place *p, const union sockaddr_any *d
 	p->exhausted = p->n_tried + 1 >= n;
 	if (n == 0 && p->n_tried == 0)
 		return no_address(p, why, why_size);
-	if (p->n_tried >= n)
+	if (p->n_tried >= n) { /* the name has fewer addresses now */
+		if (p->running == 0)
+			place_give_up(p);
 		return PLACE_EMPTY;
+	}
 	*ret = found[p->n_tried++];
 	return PLACE_TAKEN;
+}
+
+void place_put_back(struct place *p)
+{
+	p->exhausted = false;
+	if (--p->n_tried == 0)
+		place_give_up(p);
 }
 
 bool place_has_more(const struct place *p)

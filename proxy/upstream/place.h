@@ -50,6 +50,9 @@ enum place_taken place_take_address(struct place *p, const union sockaddr_any *d
 /* True if place_take_address() may find an address. Changes nothing. */
 bool place_has_more(const struct place *p);
 
+/* The address that was taken last was not dialled, and is taken again the next time. */
+void place_put_back(struct place *p);
+
 /* Ends the place's claim on the health of its upstream: it has neither succeeded nor failed. */
 void place_give_up(struct place *p);
 /* The upstream has failed. Without effect if the place is judged already. */

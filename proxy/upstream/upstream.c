@@ -247,6 +247,15 @@ static void set_free(struct upstreams *set)
 	free(set);
 }
 
+/* Frees contexts of upstreams that were taken over from the set before, or that no set has. */
+static void drop_tls(struct upstreams_conf *conf)
+{
+	size_t i;
+
+	for (i = 0; i < conf->n; i++)
+		tls_context_unref(TAKE_PTR(conf->list[i].tls_made));
+}
+
 int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 		  const struct upstreams *before, struct upstreams **ret_set)
 {
@@ -257,6 +266,7 @@ int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 
 	set = calloc(1, sizeof(*set));
 	if (!set) {
+		drop_tls(conf);
 		upstreams_conf_finish(conf);
 		return log_out_of_memory();
 	}
@@ -276,9 +286,7 @@ int upstreams_new(struct upstreams_conf *conf, struct resolver *resolver,
 		conf->names = NULL;
 	else
 		set->conf.names = NULL;
-	/* Those of upstreams that were taken over from the set before, or that no set has. */
-	for (i = 0; i < conf->n; i++)
-		tls_context_unref(TAKE_PTR(conf->list[i].tls_made));
+	drop_tls(conf);
 	upstreams_conf_finish(conf);
 	if (r < 0) {
 		set_free(set);

@@ -6,7 +6,8 @@
  * where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
  * The timer has one use at a time: to start one more attempt, or, if all WALK_ATTEMPTS run and an
- * address is left, to give up the oldest one as soon as it has had answer_ms. So silent places,
+ * address is left, to give up the oldest one as soon as it has had answer_ms. So it does too where
+ * descriptors or memory are short for one more. So silent places,
  * however many, take answer_ms for each WALK_ATTEMPTS of them. If the upstream owes an answer of
  * its own, it has failed. If the silence may be the destination's, it has failed if another
  * upstream reaches the destination in this walk.
@@ -75,7 +76,8 @@ static bool is_connecting(const struct walk *w, const struct place *p)
 
 /*
  * Takes the next address that may be dialled, and returns its place, or NULL if there is none. A
- * place with an attempt has its turn after the others, unless that one is_connecting().
+ * place with an attempt, or that was silent, has its turn after the others, unless the attempt
+ * is_connecting().
  */
 static struct place *next_place(struct walk *w, union upstream_addr *ret_addr)
 {
@@ -88,7 +90,7 @@ static struct place *next_place(struct walk *w, union upstream_addr *ret_addr)
 
 			if (p->exhausted || p->declined)
 				continue;
-			if (p->running > 0 && !any && !is_connecting(w, p))
+			if ((p->running > 0 || p->slow) && !any && !is_connecting(w, p))
 				continue;
 			if (take_address(w, p, ret_addr))
 				return p;
@@ -403,6 +405,21 @@ static enum walk_progress conclude(struct walk *w, struct attempt *a,
 	return refusal_progress(w);
 }
 
+/* True for errors that may be over when an attempt has ended. */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
+/* There are no means for one more attempt, which the timer starts later. */
+static void postpone(struct walk *w, struct attempt *a, struct place *p)
+{
+	p->running--;
+	place_put_back(p);
+	attempt_close(a);
+	w->postponed = true;
+}
+
 enum walk_progress walk_go_on(struct walk *w)
 {
 	struct attempt *a = idle_attempt(w);
@@ -411,6 +428,7 @@ enum walk_progress walk_go_on(struct walk *w)
 	union upstream_addr addr;
 	struct place *p;
 
+	w->postponed = false;
 	while (!w->refused_us && (p = next_place(w, &addr))) {
 		w->place_of[a - w->attempts] = p;
 		p->running++;
@@ -418,6 +436,10 @@ enum walk_progress walk_go_on(struct walk *w)
 					take_socket(w, addr.sa.sa_family));
 		if (started == ATTEMPT_RUNS)
 			break;
+		if (started == ATTEMPT_LOCAL && is_shortage(a->error) && running(w) > 1) {
+			postpone(w, a, p);
+			break;
+		}
 		progress = conclude(w, a, started);
 		if (progress != WALK_RUNS)
 			return progress;
@@ -466,14 +488,18 @@ static struct attempt *spent_attempt(struct walk *w)
 	return oldest;
 }
 
-/* All attempts run and an address is left: gives up the one that has had its time. */
+/* No further attempt can run, and an address is left: gives up one that has had its time. */
 static void drop_spent(struct walk *w)
 {
 	struct attempt *a = spent_attempt(w);
 	struct place *p;
 
-	if (!a) {
+	if (!a && running(w) == WALK_ATTEMPTS) {
 		set_attempt_timer(w);
+		return;
+	}
+	if (!a) {
+		go_on(w, WALK_RUNS);
 		return;
 	}
 	p = w->place_of[a - w->attempts];
@@ -481,7 +507,7 @@ static void drop_spent(struct walk *w)
 	a->how = HEALTH_TIMEOUT;
 	a->error = ETIMEDOUT;
 	snprintf(a->why, sizeof(a->why), "%s", attempt_silence(a));
-	if (may_be_destination(a))
+	if (may_be_destination(a) || !p->exhausted)
 		place_note_silence(p, a);
 	go_on(w, conclude(w, a, ATTEMPT_FAILED));
 }
@@ -510,7 +536,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		end_refused(w);
 	else if (w->refused_us)
 		set_attempt_timer(w);
-	else if (running(w) == WALK_ATTEMPTS)
+	else if (running(w) == WALK_ATTEMPTS || w->postponed)
 		drop_spent(w);
 	else
 		go_on(w, WALK_RUNS);
@@ -567,7 +593,8 @@ static void expire_attempt(struct walk *w, struct attempt *a)
 	w->failure.upstream = a->upstream;
 	w->failure.local = false;
 	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));
-	if (!upstream_has_health(a->upstream))
+	/* As a later place it may have begun a moment ago, and the destination may well answer. */
+	if (!upstream_has_health(a->upstream) && (p == w->places || answer_left_ms(a) == 0))
 		w->failure.direct_error = ETIMEDOUT;
 	place_judge_silence(p, a, walk_times.answer_ms, /* expired= */ true);
 	/* It has failed if the destination is reached without it. */

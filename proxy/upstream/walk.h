@@ -52,6 +52,7 @@ struct walk {
 	struct place places[WALK_PLACES_MAX];
 	size_t n_places;
 	bool unresolved; /* a name has no address yet */
+	bool postponed;	 /* descriptors or memory were short for one more attempt */
 	struct attempt attempts[WALK_ATTEMPTS];
 	struct place *place_of[WALK_ATTEMPTS]; /* of each attempt */
 	struct attempt *winner;		       /* of attempts; NULL before WALK_DONE */

@@ -301,6 +301,14 @@ static inline void pass(struct fixture *f)
 	usleep(1000);
 }
 
+static inline void pass_ms(struct fixture *f, uint64_t ms)
+{
+	uint64_t end_ms = monotonic_coarse_ms() + ms;
+
+	while (monotonic_coarse_ms() < end_ms)
+		pass(f);
+}
+
 /* Waits until the dial is done. */
 static inline void wait_done(struct fixture *f)
 {

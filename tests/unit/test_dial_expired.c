@@ -90,12 +90,17 @@ static void start_silent(struct fixture *f, enum upstream_type type, enum upstre
 static void test_when_down_direct(void **state)
 {
 	struct fixture *f = *state;
-	int i;
+	int i, k;
 
+	walk_times.second_ms = 5;
 	group_of(f, 1, UPSTREAM_HTTP)->when_down = UPSTREAM_DOWN_DIRECT;
-	for (i = 0; i < HEALTH_FAILURES; i++) {
+	f->set = make_upstreams("all", NULL);
+	/* The upstream has failed if it was silent for longer than the destination took. */
+	for (i = 0; i < 50 && health_of(f, "a").state != HEALTH_DOWN; i++) {
 		start(f);
 		wait_greeted(f, 0, "HI\n");
+		for (k = 0; k < 20; k++)
+			pass(f);
 		dial_expire(f->dial);
 		assert_closed(f, 0);
 		wait_done(f);
@@ -103,6 +108,7 @@ static void test_when_down_direct(void **state)
 		close(TAKE_FD(f->server[DESTINATION]));
 	}
 	assert_int_equal(health_of(f, "a").state, HEALTH_DOWN);
+	assert_true(i >= HEALTH_FAILURES);
 }
 
 /* Its error is the one that is told. */
@@ -129,11 +135,32 @@ static void test_when_down_direct_expires_too(void **state)
 	start_silent(f, UPSTREAM_HTTP, UPSTREAM_DOWN_DIRECT);
 	assert_true(dial_expire(f->dial));
 	assert_int_equal(f->done, 0);
+	walk_times.answer_ms = 0;
 	assert_false(dial_expire(f->dial));
 	assert_int_equal(f->result.error, ETIMEDOUT);
 	assert_true(f->result.refused);
 	assert_true(f->result.expired);
 	assert_int_equal(health_of(f, "a").failed, 0);
+	close_all(clients);
+}
+
+/*
+ * If it had too little time for an answer, its silence is not told to others. To see it fail: let
+ * expire_attempt() set direct_error whenever it began.
+ */
+static void test_direct_that_began_late(void **state)
+{
+	struct fixture *f = *state;
+	int clients[QUEUE];
+
+	fill_tcp_backlog(f, DESTINATION, clients);
+	start_silent(f, UPSTREAM_SOCKS5, UPSTREAM_DOWN_DIRECT);
+	close_server(f, 0);
+	pass_ms(f, 20);
+	assert_int_equal(f->done, 0);
+	assert_false(dial_expire(f->dial));
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_false(f->result.refused);
 	close_all(clients);
 }
 
@@ -237,6 +264,7 @@ int main(void)
 		dial_test(test_when_down_direct),
 		dial_test(test_when_down_direct_fails_too),
 		dial_test(test_when_down_direct_expires_too),
+		dial_test(test_direct_that_began_late),
 		dial_test(test_when_down_direct_without_address),
 		dial_test(test_when_down_refuse),
 		dial_test(test_when_down_wait),

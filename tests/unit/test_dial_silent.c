@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Tests proxy/upstream/walk.c: more silent upstreams than attempts run at the same time. */
+#include <sys/resource.h>
+
 #include "dials.h"
 
 /* All but the last of the members are silent. Dials until the last one is greeted. */
@@ -143,6 +145,81 @@ static void test_next_after_two_addresses(void **state)
 	close_all(clients);
 }
 
+/*
+ * One that was given up has not lost against one that took longer. To see it fail: let
+ * place_judge_silent_loser() leave out the winner's time.
+ */
+static void test_given_up_too_early_to_lose(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f, WALK_ATTEMPTS + 1, UPSTREAM_HTTP);
+	wait_last(f, WALK_ATTEMPTS + 1);
+	assert_closed(f, 0);
+	walk_times.answer_ms = NEVER_MS;
+	pass_ms(f, 100);
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_int_equal(health_of(f, "a").failed, 0);
+}
+
+/*
+ * An upstream with more addresses, one of which was silent, waits for those that were not tried
+ * yet. The second member has its time 400 ms after the first one; a machine that stands still for
+ * so long gets another try. To see it fail: let next_place() ignore place::slow.
+ */
+static void test_silent_place_waits_for_others(void **state)
+{
+	struct fixture *f = *state;
+	struct upstream_conf *group;
+	uint64_t begun_ms;
+	int i;
+
+	walk_times.answer_ms = 450;
+	group = group_of(f, 4, UPSTREAM_SOCKS5);
+	group->n_members = 5;
+	memmove(&group->members[1], &group->members[0], 4 * sizeof(group->members[0]));
+	strcpy(group->members[0].name, "named");
+	add_named(f, "named", "127.0.0.1:1", "127.0.0.1:1")->port = ntohs(f->addr[4].sin_port);
+	f->set = make_upstreams("all", NULL);
+	for (i = 0; i < HEALTH_FAILURES - 1; i++) { /* none is down yet */
+		begun_ms = monotonic_coarse_ms();
+		walk_times.second_ms = 400;
+		start(f);
+		walk_times.second_ms = 5;
+		wait_greeted(f, 3, "HI\n");
+		dial_abandon(f->dial);
+		if (monotonic_coarse_ms() < begun_ms + 400 + walk_times.answer_ms)
+			return;
+	}
+	fail_msg("the second address of the first member was dialled before");
+}
+
+/*
+ * Without a descriptor for one more attempt, its address is not lost. To see it fail: do not call
+ * postpone().
+ */
+static void test_short_of_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit limit, none;
+
+	begin(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	pass_ms(f, 30);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +229,9 @@ int main(void)
 		dial_test(test_silent_destination_is_no_failure),
 		dial_test(test_trial_is_given_up),
 		dial_test(test_next_after_two_addresses),
+		dial_test(test_given_up_too_early_to_lose),
+		dial_test(test_silent_place_waits_for_others),
+		dial_test(test_short_of_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
