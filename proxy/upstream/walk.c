@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * See walk.h. walk_go_on() starts the next attempt (attempt.c), and conclude() handles the end of
+ * See walk.h. walk_go_on() starts the next attempt (attempt.c), and outcome.c judges the end of
  * one. An attempt ends on its own, by the timer, or when another one has won. If it fails, the next
  * address of its place follows. If it is silent, one more address of its place may be better, as
  * where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
- * The timer has one use at a time: to start one more attempt, or, if all WALK_ATTEMPTS run and an
- * address is left, to give up the oldest one as soon as it has had answer_ms. So it does too where
- * descriptors or memory are short for one more. So silent places,
- * however many, take answer_ms for each WALK_ATTEMPTS of them. If the upstream owes an answer of
- * its own, it has failed. If the silence may be the destination's, it has failed if another
- * upstream reaches the destination in this walk.
+ * The timer has one use at a time: to start one more attempt, or to give up the oldest one as soon
+ * as it has had answer_ms. The latter if an address is left, and all WALK_ATTEMPTS run, or
+ * descriptors or memory are short for one more. Silent places, however many, therefore take
+ * answer_ms for each WALK_ATTEMPTS of them. If the upstream owes an answer of its own, it has
+ * failed. If the silence may be the destination's, it has failed if another upstream reaches the
+ * destination in this walk.
  *
  * A trial (health.h) keeps all other dials from its upstream. It has succeeded when the upstream
  * has accepted this host (on_accepted()), whatever the destination does then. A protocol that says
@@ -29,6 +29,7 @@
 
 #include "log.h"
 #include "monotonic.h"
+#include "outcome.h"
 #include "parse.h"
 #include "request.h"
 #include "util.h"
@@ -177,13 +178,6 @@ static struct attempt *oldest_attempt(struct walk *w)
 	return oldest;
 }
 
-/* True if the refusal waits for the attempt. Another attempt at the same upstream is no reason. */
-static bool is_awaited(const struct walk *w, const struct attempt *a)
-{
-	return a->stage != ATTEMPT_IDLE && a->started_us < w->refused_us &&
-	       a->upstream != w->refusal.upstream;
-}
-
 /* Returns the ms until all attempts that the refusal waits for have had answer_ms. */
 static uint64_t refusal_left_ms(const struct walk *w)
 {
@@ -193,7 +187,7 @@ static uint64_t refusal_left_ms(const struct walk *w)
 	for (i = 0; i < WALK_ATTEMPTS; i++) {
 		const struct attempt *a = &w->attempts[i];
 
-		if (is_awaited(w, a) && answer_left_ms(a) > left_ms)
+		if (outcome_is_awaited(w, a) && answer_left_ms(a) > left_ms)
 			left_ms = answer_left_ms(a);
 	}
 	return left_ms;
@@ -266,145 +260,6 @@ static void on_accepted(struct attempt *a)
 	p->permit = HEALTH_ALLOWED;
 }
 
-/* The ends of attempts. */
-
-static void note_refusal(struct walk *w, struct attempt *a)
-{
-	struct upstream *u = a->upstream;
-	char dst[FORMAT_ENDPOINT_LEN];
-
-	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_why(a));
-	w->failure.upstream = u;
-	/* It may serve another client. */
-	w->failure.of_client |= u->conf.proxy_header != PROXY_HEADER_NONE;
-	atomic_fetch_add_explicit(&u->figures.refused, 1, memory_order_relaxed);
-	log_limited(&u->refused_log, LOG_LEVEL_WARNING, "upstream '%s' refused %s: %s",
-		    u->conf.name, format_endpoint(w->request->dst, dst), w->failure.why);
-	/* It has answered. The time is that of the destination too. */
-	upstream_note_success(u, 0);
-}
-
-/* Of several refusals, that of the earliest attempt counts. */
-static void hold_refusal(struct walk *w, struct attempt *a)
-{
-	note_refusal(w, a);
-	w->failure.error = a->error;
-	w->failure.local = false;
-	if (w->refused_us && w->refused_us < a->started_us)
-		return;
-	w->refusal = w->failure;
-	w->refused_us = a->started_us;
-}
-
-/* Returns WALK_REFUSED if an upstream has refused, and no earlier attempt runs any more. */
-static enum walk_progress refusal_progress(struct walk *w)
-{
-	size_t i;
-
-	for (i = 0; i < WALK_ATTEMPTS; i++) {
-		if (!w->refused_us || is_awaited(w, &w->attempts[i]))
-			return WALK_RUNS;
-	}
-	w->failure = w->refusal;
-	return WALK_REFUSED;
-}
-
-/* The upstream serves others: it has not failed, but this walk asks it no more. */
-static void decline_place(struct walk *w, struct attempt *a, struct place *p)
-{
-	note_refusal(w, a);
-	w->failure.error = a->error;
-	w->failure.local = false;
-	p->begun = false;
-	p->exhausted = p->declined = true;
-}
-
-/* True if the attempt was given up for a silence that may be the destination's. */
-static bool may_be_destination(const struct attempt *a)
-{
-	return a->how == HEALTH_TIMEOUT && !attempt_is_unanswered(a);
-}
-
-static void note_attempt_failure(struct walk *w, struct attempt *a, struct place *p)
-{
-	struct upstream *u = a->upstream;
-	char addr[UPSTREAM_ADDR_TEXT_LEN];
-
-	w->failure.upstream = u;
-	w->failure.error = a->error;
-	w->failure.local = false;
-	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_why(a));
-	if (!upstream_has_health(u)) {
-		w->failure.direct_error = a->error;
-		return;
-	}
-	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
-		    upstream_addr_text(&a->addr, addr), w->failure.why);
-	if (!p->exhausted || p->running > 0)
-		return;
-	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))
-		place_give_up(p);
-	else if (!may_be_destination(a))
-		place_fail(p, a->how, a->error, w->failure.why);
-}
-
-/* The attempt has reached the destination. */
-static void note_winner(struct walk *w, struct attempt *a)
-{
-	size_t i;
-
-	w->winner = a;
-	upstream_note_address(a->upstream, &a->addr);
-	for (i = 0; i < WALK_ATTEMPTS; i++) {
-		struct attempt *other = &w->attempts[i];
-
-		if (other == a) {
-			upstream_note_success(a->upstream, attempt_us(a));
-			w->place_of[i]->begun = false;
-		} else if (other->stage != ATTEMPT_IDLE && other->started_us < a->started_us) {
-			place_judge_loser(w->place_of[i], other, a->upstream, walk_times.second_ms);
-		}
-	}
-	for (i = 0; i < w->n_places; i++)
-		place_judge_silent_loser(&w->places[i], a, walk_times.second_ms);
-}
-
-/* An attempt has ended. Returns WALK_RUNS if the walk may go on. */
-static enum walk_progress conclude(struct walk *w, struct attempt *a,
-				   enum attempt_progress progress)
-{
-	struct place *p = w->place_of[a - w->attempts];
-
-	p->running--;
-	switch (progress) {
-	case ATTEMPT_DONE:
-		note_winner(w, a);
-		return WALK_DONE;
-	case ATTEMPT_REFUSED:
-		hold_refusal(w, a);
-		p->begun = false;
-		break;
-	case ATTEMPT_DECLINED:
-		decline_place(w, a, p);
-		break;
-	case ATTEMPT_LOCAL:
-		w->failure.upstream = a->upstream;
-		w->failure.error = a->error;
-		w->failure.local = true;
-		snprintf(w->failure.why, sizeof(w->failure.why), "on this host: %s",
-			 strerror(a->error));
-		log_limited(&a->upstream->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s",
-			    a->upstream->conf.name, w->failure.why);
-		if (p->exhausted && p->running == 0)
-			place_give_up(p);
-		break;
-	default:
-		note_attempt_failure(w, a, p);
-	}
-	attempt_close(a);
-	return refusal_progress(w);
-}
-
 /* True for errors that may be over when an attempt has ended. */
 static bool is_shortage(int error)
 {
@@ -440,7 +295,7 @@ enum walk_progress walk_go_on(struct walk *w)
 			postpone(w, a, p);
 			break;
 		}
-		progress = conclude(w, a, started);
+		progress = outcome_note(w, a, started);
 		if (progress != WALK_RUNS)
 			return progress;
 	}
@@ -467,7 +322,7 @@ static void on_attempt_end(struct attempt *a, enum attempt_progress progress)
 {
 	struct walk *w = a->owner;
 
-	go_on(w, conclude(w, a, progress));
+	go_on(w, outcome_note(w, a, progress));
 }
 
 /* Returns the attempt to give up, or NULL if none has had answer_ms yet. */
@@ -507,9 +362,9 @@ static void drop_spent(struct walk *w)
 	a->how = HEALTH_TIMEOUT;
 	a->error = ETIMEDOUT;
 	snprintf(a->why, sizeof(a->why), "%s", attempt_silence(a));
-	if (may_be_destination(a) || !p->exhausted)
+	if (outcome_may_be_destination(a) || !p->exhausted)
 		place_note_silence(p, a);
-	go_on(w, conclude(w, a, ATTEMPT_FAILED));
+	go_on(w, outcome_note(w, a, ATTEMPT_FAILED));
 }
 
 /* The refusal has waited long enough. Those that it waited for were slower. */
@@ -520,7 +375,7 @@ static void end_refused(struct walk *w)
 	for (i = 0; i < WALK_ATTEMPTS; i++) {
 		struct attempt *a = &w->attempts[i];
 
-		if (is_awaited(w, a))
+		if (outcome_is_awaited(w, a))
 			place_judge_loser(w->place_of[i], a, w->refusal.upstream,
 					  walk_times.second_ms);
 	}

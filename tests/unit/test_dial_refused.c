@@ -51,7 +51,8 @@ static void test_slow_one_is_waited_for(void **state)
 	assert_int_equal(atomic_load(&find(f, "b")->figures.refused), 1);
 }
 
-/* If it fails, the refusal counts. To see it fail: return WALK_RUNS at the end of conclude(). */
+/* If it fails, the refusal counts. To see it fail: return WALK_RUNS at the end of outcome_note().
+ */
 static void test_slow_one_fails(void **state)
 {
 	struct fixture *f = *state;

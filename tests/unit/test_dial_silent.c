@@ -86,7 +86,7 @@ static void test_silent_ones_go_down(void **state)
 		assert_int_equal(health_of(f, names[i]).state, HEALTH_DOWN);
 }
 
-/* If none is faster, none has failed. To see it fail: leave may_be_destination() out. */
+/* If none is faster, none has failed. To see it fail: leave outcome_may_be_destination() out. */
 static void test_silent_destination_is_no_failure(void **state)
 {
 	struct fixture *f = *state;
