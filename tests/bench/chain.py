@@ -31,6 +31,8 @@ KINDS = {
     "CONNECT": {"type": "http", "port": CONNECT},
     "CONNECT over TLS": {"type": "http", "port": CONNECT_TLS, "tls": "yes"},
 }
+# Of chain-load only: the server itself speaks SOCKS5, so that no proxy copies the bytes.
+AT_SERVER = {"SOCKS5 at the server": {"type": "socks5", "port": SERVER_PORT}}
 
 
 class Proxies:
@@ -276,6 +278,7 @@ class ChainLoad(Workload):
     headlines = ("p50_us", "rate", "relay_us", "up_gbit_s", "down_gbit_s", "relay_s_per_gb")
     baselines = ("tproxy alone", "redsocks, SOCKS5", "HAProxy, PROXY v2")
     kinds = {"tproxy alone": "relay alone", "tproxy, SOCKS5": "SOCKS5",
+             "tproxy, SOCKS5 at the server": "SOCKS5 at the server",
              "redsocks, SOCKS5": ChainedRedsocks, "proxychains4, SOCKS5": ChainedProxychains,
              "tproxy, PROXY v2": "PROXY v2", "HAProxy, PROXY v2": ChainedHaproxy}
 
@@ -316,7 +319,7 @@ class ChainLoad(Workload):
             raise Failure(self.reasons[variant])
         contender = self.others.get(variant, self.chained)
         if contender is self.chained:
-            keys = KINDS[self.kinds[variant]]
+            keys = (KINDS | AT_SERVER)[self.kinds[variant]]
             sections = [self.proxies.section("one", contender.host, keys)] if keys else []
             contender.use("one" if keys else "direct", *sections)
         return self.run(contender, scale)

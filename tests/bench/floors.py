@@ -118,6 +118,12 @@ FLOORS = (
     Floor("chain-load", "rate", 1.2, "HAProxy, PROXY v2", variant="tproxy, PROXY v2",
           at_least=True),
     Floor("chain-load", "relay_s_per_gb", 1.2, "tproxy alone", variant="tproxy, SOCKS5"),
+    Floor("chain-load", "relay_s_per_gb", 1.2, "tproxy alone",
+          variant="tproxy, SOCKS5 at the server"),
+    Floor("chain-load", "up_gbit_s", 0.9, "tproxy alone", variant="tproxy, SOCKS5 at the server",
+          at_least=True),
+    Floor("chain-load", "down_gbit_s", 0.9, "tproxy alone",
+          variant="tproxy, SOCKS5 at the server", at_least=True),
     Floor("failover", "first_ms", 50, variant="killed"),
     Floor("failover", "first_ms", 400, variant="silent"),
 )

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The server: echo, sink, source, pieces and shapes on one port, see pattern.h.
+ * The server: echo, sink, source, pieces and shapes on one port, see pattern.h. A connection that
+ * begins with a SOCKS5 greeting goes on after the handshake, whatever destination it names: so the
+ * relay's share of a connection through a proxy can be measured without a proxy that copies.
  *
  * One thread per CPU, or as many as asked for, each with its own epoll instance. All of them wait
  * for the one listener (EPOLLEXCLUSIVE), so an idle thread takes the next connection. The thread
@@ -26,10 +28,12 @@
 
 #define LIFETIME_SECONDS 3600
 #define EVENTS_AT_ONCE	 4
+#define SOCKS5		 5 /* RFC 1928; no op has this number */
 
 struct conn {
 	int fd;
 	int op;	     /* enum op; 0 = its byte has not arrived yet */
+	int socks;   /* messages of SOCKS5 that were answered */
 	bool ending; /* only the rest of end is left to send */
 	size_t end_sent;
 	struct bulk_end end;
@@ -180,6 +184,17 @@ static enum verdict conn_choose(struct conn *c, struct worker *w, int op)
 		       : CONN_RESET;
 }
 
+/* Each message comes as a whole, because its client waits for the answer to the one before. */
+static enum verdict conn_answer_socks(struct conn *c, const unsigned char *bytes, size_t size)
+{
+	static const unsigned char method[] = { SOCKS5, 0 }, reply[10] = { SOCKS5, 0, 0, 1 };
+	const bool greets = c->socks++ == 0;
+
+	if (bytes[0] != SOCKS5 || size < (greets ? 3 : sizeof(reply)))
+		return CONN_RESET;
+	return greets ? conn_echo(c, method, sizeof(method)) : conn_echo(c, reply, sizeof(reply));
+}
+
 static enum verdict conn_on_readable(struct conn *c, struct worker *w)
 {
 	const unsigned char *bytes = w->buffer;
@@ -191,6 +206,8 @@ static enum verdict conn_on_readable(struct conn *c, struct worker *w)
 	if (n == 0)
 		return c->op == OP_UP || c->op == OP_DOWN ? conn_end(c, w) : CONN_CLOSE;
 
+	if (c->op == 0 && (c->socks == 1 || (c->socks == 0 && bytes[0] == SOCKS5)))
+		return conn_answer_socks(c, bytes, size);
 	if (c->op == 0) {
 		if (conn_choose(c, w, bytes[0]) != CONN_KEEP)
 			return CONN_RESET;
