@@ -184,7 +184,8 @@ static int copy(struct json_object *from, struct json_object **ret_to)
 		/* The parser takes NaN and Infinity, which JSON has not. */
 		if (!isfinite(json_object_get_double(from)))
 			return -EPROTO;
-		/* fallthrough */
+		to = json_object_get(from);
+		break;
 	default:
 		to = json_object_get(from);
 	}
