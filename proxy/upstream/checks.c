@@ -5,6 +5,10 @@
  * that still runs at the next tick, an interval later, has failed. If the upstream has more
  * addresses, the next one is tried then, and the upstream has failed when the last one has. The
  * first checks of a set are spread over their intervals.
+ *
+ * A check shows that a proxy accepts connections, and not that it serves them. So it is no success
+ * of a proxy: it does not end a row of failed dials, and ends DOWN only after a check that failed.
+ * A proxy that accepts and is silent stays DOWN between the trials of clients.
  */
 #include "checks.h"
 
@@ -30,6 +34,7 @@ struct check {
 	struct event tick;
 	/* The index of the address that was tried first, and how many were tried. */
 	uint32_t first_address, n_tried;
+	bool has_failed; /* the last one */
 };
 
 struct checks {
@@ -67,7 +72,21 @@ static void fail(struct check *check)
 	struct attempt *a = &check->attempt;
 
 	check->n_tried = 0;
+	check->has_failed = true;
 	upstream_note_failure(check->upstream, a->how, a->error, attempt_why(a));
+}
+
+/* An address has answered. */
+static void succeed(struct check *check)
+{
+	struct upstream *u = check->upstream;
+
+	upstream_note_address(u, &check->attempt.addr);
+	if (u->conf.type == UPSTREAM_TCP)
+		upstream_note_success(u, 0);
+	else if (check->has_failed || health_is_unknown(&u->health))
+		upstream_note_answer(u);
+	check->has_failed = false;
 }
 
 /* An attempt has ended. Returns false if the next address is to be tried. */
@@ -80,10 +99,8 @@ static bool conclude(struct check *check, enum attempt_progress progress)
 		return false;
 	/* A PROXY header has no answer, so a check is neither refused nor declined. */
 	check->n_tried = 0;
-	if (progress == ATTEMPT_DONE) {
-		upstream_note_address(check->upstream, &a->addr);
-		upstream_note_success(check->upstream, 0);
-	}
+	if (progress == ATTEMPT_DONE)
+		succeed(check);
 	return true;
 }
 

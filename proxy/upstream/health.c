@@ -61,6 +61,11 @@ static void set_why(struct health *h, int error, const char *why)
 	set(&h->error, error);
 }
 
+bool health_is_unknown(const struct health *h)
+{
+	return get(&h->state) == HEALTH_UNKNOWN;
+}
+
 bool health_would_begin(const struct health *h, uint64_t now_ms)
 {
 	const enum health_state state = get(&h->state);

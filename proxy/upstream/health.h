@@ -88,6 +88,8 @@ enum health_permit {
  * or health_given_up() at its end.
  */
 enum health_permit health_begin(struct health *h, uint64_t now_ms);
+/* True if neither a dial nor a check has ended yet. */
+bool health_is_unknown(const struct health *h);
 /* True if health_begin() would allow a dial. Changes nothing. */
 bool health_would_begin(const struct health *h, uint64_t now_ms);
 

@@ -104,6 +104,34 @@ static void test_check_without_answer(void **state)
 	close_all(clients);
 }
 
+/*
+ * A proxy that accepts connections and answers no client. Checks neither end DOWN, nor hide that
+ * no connection is completed. To see it fail: call upstream_note_success() in succeed() of
+ * checks.c whatever the type is, or upstream_note_answer() although no check has failed.
+ */
+static void test_checks_of_a_silent_proxy(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t end_ms = monotonic_coarse_ms() + 20000;
+	struct checks *checks;
+	int i, n = 0;
+
+	add_upstream("all", UPSTREAM_HTTP, &f->addr[0])->check_interval_ms = 20;
+	f->set = make_upstreams("all", NULL);
+	for (i = 0; i < HEALTH_FAILURES; i++)
+		upstream_note_failure(f->set->list[0], HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
+	checks = checks_new(f->base, f->set, /* marks= */ NULL);
+	while (n < 3 && monotonic_coarse_ms() < end_ms) {
+		pass(f);
+		n += accepted(f, 0);
+	}
+	checks_free(checks);
+	assert_int_equal(n, 3);
+	assert_int_equal(health_of(f, "all").state, HEALTH_DOWN);
+	assert_int_equal(health_of(f, "all").consecutive, HEALTH_FAILURES);
+	assert_int_equal(atomic_load(&f->set->list[0]->health.success_ms), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +139,7 @@ int main(void)
 		dial_test(test_check_of_addresses),
 		dial_test(test_check_with_header),
 		dial_test(test_check_without_answer),
+		dial_test(test_checks_of_a_silent_proxy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
