@@ -21,12 +21,11 @@
 #include <unistd.h>
 
 #include "identities.h"
+#include "loop.h"
 #include "monotonic.h"
 #include "unit.h"
 #include "upstream/tls.h"
 #include "util.h"
-
-#define WAIT_MS 20000
 
 static struct fixture {
 	struct event_base *base;
@@ -57,7 +56,7 @@ static struct fixture {
 static inline void *server_main(void *arg)
 {
 	int fd = accept(f.listener, NULL, NULL);
-	const struct timeval limit = { .tv_sec = WAIT_MS / 1000 };
+	const struct timeval limit = { .tv_sec = LOOP_WAIT_MS / 1000 };
 	SSL *ssl;
 
 	assert_true(fd >= 0);
@@ -227,16 +226,7 @@ static inline void start_bridge(void)
 }
 
 /* Runs the event loop until the condition is true. */
-#define run_until(condition)                                                                       \
-	do {                                                                                       \
-		uint64_t until = monotonic_coarse_ms() + WAIT_MS;                                  \
-		while (!(condition)) {                                                             \
-			event_base_loop(f.base, EVLOOP_NONBLOCK);                                  \
-			if (monotonic_coarse_ms() > until)                                         \
-				fail_msg("waited in vain for " #condition);                        \
-			usleep(200);                                                               \
-		}                                                                                  \
-	} while (0)
+#define run_until(condition) loop_until(f.base, condition)
 
 /* Reads text from the near end while the loop runs. */
 static inline void expect(const char *text)

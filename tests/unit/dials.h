@@ -22,6 +22,7 @@
 
 #include <linux/sockios.h>
 
+#include "loop.h"
 #include "monotonic.h"
 #include "parse.h"
 #include "upstream/checks.h"
@@ -312,10 +313,7 @@ static inline void pass_ms(struct fixture *f, uint64_t ms)
 /* Waits until the dial is done. */
 static inline void wait_done(struct fixture *f)
 {
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
-
-	while (!f->done && monotonic_coarse_ms() < end_ms)
-		pass(f);
+	loop_until(f->base, f->done);
 	assert_int_equal(f->done, 1);
 }
 
@@ -334,16 +332,10 @@ static inline bool accepted(struct fixture *f, int i)
 /* Waits until server i has got the greeting @text. */
 static inline void wait_greeted(struct fixture *f, int i, const char *text)
 {
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
 	char got[64] = "";
-	ssize_t n = -1;
 
-	while (!accepted(f, i) && monotonic_coarse_ms() < end_ms)
-		pass(f);
-	while (n < 0 && monotonic_coarse_ms() < end_ms) {
-		pass(f);
-		n = recv(f->server[i], got, sizeof(got) - 1, 0);
-	}
+	loop_until(f->base, accepted(f, i));
+	loop_until(f->base, recv(f->server[i], got, sizeof(got) - 1, 0) >= 0);
 	assert_string_equal(got, text);
 }
 
@@ -371,11 +363,7 @@ static inline struct health_snapshot health_of(struct fixture *f, const char *na
 /* Waits until so many dials of the upstream have failed. */
 static inline void wait_failures(struct fixture *f, const char *name, unsigned int n)
 {
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
-
-	while (health_of(f, name).failed < n && monotonic_coarse_ms() < end_ms)
-		pass(f);
-	assert_true(health_of(f, name).failed >= n);
+	loop_until(f->base, health_of(f, name).failed >= n);
 }
 
 /* The dial succeeded through the upstream, and bytes pass to its server i. */

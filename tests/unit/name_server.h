@@ -19,12 +19,12 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "loop.h"
 #include "monotonic.h"
 #include "unit.h"
 #include "upstream/resolver.h"
 #include "util.h"
 
-#define WAIT_MS 20000
 #define HOUR_MS (3600 * 1000)
 
 enum mode {
@@ -229,16 +229,7 @@ static inline int teardown(void **state)
 }
 
 /* Runs the event loop until the condition is true. */
-#define wait_until(condition)                                                                      \
-	do {                                                                                       \
-		uint64_t until = monotonic_coarse_ms() + WAIT_MS;                                  \
-		while (!(condition)) {                                                             \
-			event_base_loop(f.base, EVLOOP_NONBLOCK);                                  \
-			if (monotonic_coarse_ms() > until)                                         \
-				fail_msg("waited in vain for " #condition);                        \
-			usleep(500);                                                               \
-		}                                                                                  \
-	} while (0)
+#define wait_until(condition) loop_until(f.base, condition)
 
 static inline void on_answer(void *data, int error, const union sockaddr_any *addresses, size_t n)
 {

@@ -6,20 +6,15 @@
 static void test_checks(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
 	struct checks *checks;
 
 	add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0])->check_interval_ms = 20;
 	f->set = make_upstreams("all", NULL);
 	close_server(f, 0);
 	checks = checks_new(f->base, f->set, /* marks= */ NULL);
-	while (health_of(f, "all").state != HEALTH_DOWN && monotonic_coarse_ms() < end_ms)
-		pass(f);
-	assert_int_equal(health_of(f, "all").state, HEALTH_DOWN);
+	loop_until(f->base, health_of(f, "all").state == HEALTH_DOWN);
 	f->listener[0] = listen_on(&f->addr[0]);
-	while (health_of(f, "all").state != HEALTH_UP && monotonic_coarse_ms() < end_ms)
-		pass(f);
-	assert_int_equal(health_of(f, "all").state, HEALTH_UP);
+	loop_until(f->base, health_of(f, "all").state == HEALTH_UP);
 	checks_free(checks);
 }
 
@@ -60,7 +55,6 @@ static void test_check_with_header(void **state)
 {
 	struct fixture *f = *state;
 	struct upstream_conf *u = add_upstream("all", UPSTREAM_SOCKS5, &f->addr[0]);
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
 	struct checks *checks;
 	char got[64] = "";
 	ssize_t n = -1;
@@ -69,15 +63,10 @@ static void test_check_with_header(void **state)
 	u->proxy_header = PROXY_HEADER_V1;
 	f->set = make_upstreams("all", NULL);
 	checks = checks_new(f->base, f->set, /* marks= */ NULL);
-	while (!accepted(f, 0) && monotonic_coarse_ms() < end_ms)
-		pass(f);
-	while (n < 0 && monotonic_coarse_ms() < end_ms) {
-		pass(f);
-		n = recv(f->server[0], got, sizeof(got) - 1, 0);
-		/* A reset, if nothing was sent before. */
-		if (n < 0 && errno != EAGAIN)
-			break;
-	}
+	loop_until(f->base, accepted(f, 0));
+	/* A reset, if nothing was sent before. */
+	loop_until(f->base,
+		   (n = recv(f->server[0], got, sizeof(got) - 1, 0)) >= 0 || errno != EAGAIN);
 	checks_free(checks);
 	assert_int_equal(n, 6);
 	assert_string_equal(got, "PROXY\n");
@@ -112,7 +101,6 @@ static void test_check_without_answer(void **state)
 static void test_checks_of_a_silent_proxy(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t end_ms = monotonic_coarse_ms() + 20000;
 	struct checks *checks;
 	int i, n = 0;
 
@@ -121,12 +109,8 @@ static void test_checks_of_a_silent_proxy(void **state)
 	for (i = 0; i < HEALTH_FAILURES; i++)
 		upstream_note_failure(f->set->list[0], HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
 	checks = checks_new(f->base, f->set, /* marks= */ NULL);
-	while (n < 3 && monotonic_coarse_ms() < end_ms) {
-		pass(f);
-		n += accepted(f, 0);
-	}
+	loop_until(f->base, (n += accepted(f, 0)) == 3);
 	checks_free(checks);
-	assert_int_equal(n, 3);
 	assert_int_equal(health_of(f, "all").state, HEALTH_DOWN);
 	assert_int_equal(health_of(f, "all").consecutive, HEALTH_FAILURES);
 	assert_int_equal(atomic_load(&f->set->list[0]->health.success_ms), 0);

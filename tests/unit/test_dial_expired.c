@@ -222,7 +222,6 @@ static void test_answer_stays(void **state)
 {
 	struct fixture *f = *state;
 	struct upstream_conf *group = group_of(f, 1, UPSTREAM_HTTP);
-	uint64_t end_ms;
 
 	walk_times.second_ms = 5;
 	group->n_members = 2;
@@ -231,9 +230,7 @@ static void test_answer_stays(void **state)
 	close_server(f, DESTINATION);
 	start(f);
 	wait_greeted(f, 0, "HI\n");
-	end_ms = monotonic_coarse_ms() + 50;
-	while (monotonic_coarse_ms() < end_ms)
-		pass(f);
+	pass_ms(f, 50);
 	assert_false(dial_expire(f->dial));
 	assert_int_equal(f->result.error, ECONNREFUSED);
 	assert_true(f->result.refused);

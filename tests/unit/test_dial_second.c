@@ -33,7 +33,6 @@ static void test_second_dial_wins(void **state)
 /* Lets the upstream "b" win against "a", whose dials usually take that long. */
 static void win_against(struct fixture *f, uint64_t usual_us)
 {
-	uint64_t end_ms;
 
 	hurry();
 	group_of(f, 2, UPSTREAM_SOCKS5);
@@ -43,9 +42,7 @@ static void win_against(struct fixture *f, uint64_t usual_us)
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
 	/* Longer than twice the time of a fast one, and 10 ms for the resolution of the clock. */
-	end_ms = monotonic_coarse_ms() + walk_times.second_ms + 2 * FAST_US / 1000 + 10;
-	while (monotonic_coarse_ms() < end_ms)
-		pass(f);
+	pass_ms(f, walk_times.second_ms + 2 * FAST_US / 1000 + 10);
 	answer(f, 1, "Y");
 	wait_done(f);
 	assert_through(f, "b", 1);
@@ -117,7 +114,6 @@ static void test_first_dial_wins_late(void **state)
  */
 static void none_is_given_up(struct fixture *f, size_t members)
 {
-	uint64_t end_ms;
 
 	hurry();
 	walk_times.answer_ms = 20;
@@ -128,9 +124,7 @@ static void none_is_given_up(struct fixture *f, size_t members)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
-	end_ms = monotonic_coarse_ms() + walk_times.answer_ms + 50;
-	while (monotonic_coarse_ms() < end_ms)
-		pass(f);
+	pass_ms(f, walk_times.answer_ms + 50);
 	answer(f, 0, "Y");
 	wait_done(f);
 	assert_through(f, "a", 0);

@@ -188,7 +188,7 @@ static size_t read_pattern(SSL *ssl)
 /* Reads when it is told to: stage 2; at stage 3 it ends its own direction before that. */
 static void serve_late(struct fixture *fixture, SSL *ssl, int fd)
 {
-	const uint64_t until = monotonic_coarse_ms() + WAIT_MS;
+	const uint64_t until = monotonic_coarse_ms() + LOOP_WAIT_MS;
 
 	SSL_write(ssl, "go", 2);
 	while (f.stage < 2)
@@ -333,7 +333,7 @@ static void test_kept_upstream_ends(void **state)
 	start_keeping();
 	f.stage = 3;
 	arrival.fd = blocked.socket;
-	assert_int_equal(poll(&arrival, 1, WAIT_MS), 1);
+	assert_int_equal(poll(&arrival, 1, LOOP_WAIT_MS), 1);
 	unblock();
 	expect_end();
 	say_pieces(PIECE, 2);
