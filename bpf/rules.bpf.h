@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Which row of a rule set decides a connection. Pure, and built by the host's compiler too, as
- * decide.bpf.h is. The layout of the rules is in tproxy_abi.h; rulefacts.bpf.h collects the facts,
- * and only those that tproxy_rules.needs names.
+ * decide.bpf.h is. The layout of the rules is in tproxy_abi_rules.h; rulefacts.bpf.h collects the
+ * facts, and only those that tproxy_rules.needs names.
  *
- * The rows are tried in order, at 3 ns a row. Of more than RULES_UNINDEXED rows only those are
+ * The rows are tried in order, at some 5 ns a row. Of more than RULES_UNINDEXED rows only those are
  * tried whose conditions can hold: ruleindex.bpf.h finds them, with one search for each kind of
  * condition that the rules have. The destination is looked up once, whatever the number of
  * prefixes: the facts have a bit for each set that contains it, and a row tests one bit. The same
