@@ -5,11 +5,11 @@
  * for a moment, or if another sockops program replaced the callback flags of a socket that the
  * kernel made for itself (MPTCP).
  *
- * A pass walks map_ports, map_socks and map_observed and looks up each client's socket in the table
- * of connections, which works in the caller's network namespace only. An entry of another namespace
- * is deleted by its age, once that namespace has had no live relay for SWEEP_DESERTED_NS; observed
- * connections need no relay, so may_be_alive() applies other rules to them. A large pass runs in
- * parts; map_sweep holds the position for each namespace.
+ * A pass walks map_ports, map_socks, map_observed and map_observed_slots, and looks up each
+ * client's socket in the table of connections, which works in the caller's network namespace only.
+ * An entry of another namespace is deleted by its age, once that namespace has had no live relay
+ * for SWEEP_DESERTED_NS; observed connections need no relay, so may_be_alive() applies other rules
+ * to them. A large pass runs in parts; map_sweep holds the position for each namespace.
  *
  * Relays run a pass every two seconds, less often if it is expensive (the bind hook). tproxyctl and
  * tproxy-load run one before they show or count entries (BPF_PROG_TEST_RUN). connect runs one part
