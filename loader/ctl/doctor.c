@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * tproxyctl doctor: runs the checks, each in a file of its own (doctor_NAME.c), and prints their
- * findings. The checks probe for features and never compare version numbers, because distributions
- * backport features.
+ * tproxyctl doctor: runs the checks of loader/doctor/ and prints their findings. The checks probe
+ * for features and never compare version numbers, because distributions backport features.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -11,7 +11,8 @@
  * the nearest cgroup with programs. If these have the flag, they run beside tproxy's; otherwise
  * they stop.
  *
- * load/foreign_check.c refuses a load that would stop one. doctor/attached.c reports the same.
+ * load/foreign_check.c refuses a load that would stop one. doctor/foreign_programs.c reports the
+ * same.
  */
 #include "foreign.h"
 

@@ -47,7 +47,7 @@ struct listener_env {
 
 /*
  * The descriptors of a listening socket, of its sink, or -1: it is not one of a pair, and of its
- * guard, or -1: see listener_guard().
+ * guard, or -1: see guard_open().
  */
 struct listener_fds {
 	int fd, sink_fd, guard_fd;

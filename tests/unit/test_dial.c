@@ -348,7 +348,7 @@ static int bind_shared(struct sockaddr_in *addr)
 
 /*
  * What is wrong on this host is the error of the dial. It says nothing about the destination, and
- * nothing about the upstream. To see it fail: ignore dial::local in policy(), or
+ * nothing about the upstream. To see it fail: ignore walk_failure::local in end_down(), or
  * connect_error_is_local().
  */
 static void test_local_error(void **state)

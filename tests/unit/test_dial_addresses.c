@@ -67,7 +67,7 @@ static void test_second_address_wins(void **state)
 
 /*
  * The name is not resolved yet: the dial waits for that. To see it fail: let policy() ignore
- * dial::unresolved.
+ * walk::unresolved.
  */
 static void test_name_is_waited_for(void **state)
 {

@@ -31,7 +31,9 @@ static void assert_refused_by(struct fixture *f, const char *name)
 	assert_string_equal(f->why, "not today");
 }
 
-/* The first one is slow, but serves the destination. To see it fail: let is_awaited() return false.
+/*
+ * The first one is slow, but serves the destination. To see it fail: let outcome_is_awaited()
+ * return false.
  */
 static void test_slow_one_is_waited_for(void **state)
 {

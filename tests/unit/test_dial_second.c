@@ -48,14 +48,14 @@ static void win_against(struct fixture *f, uint64_t usual_us)
 	assert_through(f, "b", 1);
 }
 
-/* To see it fail: compare with 0 in place of usual_us in place_judge_loser(). */
+/* To see it fail: compare with 0 in place of usual_us in judge_loser(). */
 static void test_slow_one_may_lose(void **state)
 {
 	win_against(*state, SLOW_US);
 	assert_int_equal(health_of(*state, "a").failed, 0);
 }
 
-/* To see it fail: let place_judge_loser() return whenever there is a usual time. */
+/* To see it fail: let judge_loser() return whenever there is a usual time. */
 static void test_fast_one_may_not_lose(void **state)
 {
 	win_against(*state, FAST_US);

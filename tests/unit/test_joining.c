@@ -148,7 +148,7 @@ static void test_cancelled_by_event(void **state)
 	assert_int_equal(noted, 0);
 }
 
-/* The event is lost. To see it fail: do not look at session::join in session_probe(). */
+/* The event is lost. To see it fail: do not look at detour::join in session_probe(). */
 static void test_cancelled_by_probe(void **state)
 {
 	struct fixture *f = *state;
@@ -286,7 +286,7 @@ static void test_gone_during_join(void **state)
 
 /*
  * The server has accepted, answered and reset before this thread looked: connect() succeeds, then
- * come data and reset. To see it fail: leave out session::join in session_reset_by().
+ * come data and reset. To see it fail: leave out detour::join in session_reset_by().
  */
 static void test_reset_by_server_after_data(void **state)
 {

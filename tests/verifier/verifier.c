@@ -28,7 +28,7 @@ static const void *(*const elf_files[])(size_t *ret_size) = {
 /*
  * The most instructions that the verifier may walk through: one and a half times what it takes on
  * Linux 6.18 with clang 14. On 6.1 and 6.12 it takes about as many. A load waits for all programs,
- * some 2 us for each instruction, and the kernel refuses a program of a million. The number jumps
+ * 1 to 2 us for each instruction, and the kernel refuses a program of a million. The number jumps
  * when a new compiler, or a harmless change, makes branches of what was arithmetic. A program may
  * have a higher bound for what it does, if its paths are as few as they can be (verifier.bpf.h).
  */
