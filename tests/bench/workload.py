@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What a workload is, and how much one turn of each is.
 
-The rounds of a workload interleave its variants (A B C A B C), and its ratios compare them. For
+The rounds of a workload interleave its variants (A B C C B A), and its ratios compare them. For
 most workloads the variants are the contenders. measure() is one variant's turn in one round. It
 returns numbers by metric, or raises Failure.
 """
