@@ -31,10 +31,10 @@
 #include "kernel/registration.h"
 #include "log.h"
 #include "logfile.h"
+#include "monotonic.h"
 #include "observe.h"
 #include "relay.h"
 #include "report/connlog.h"
-#include "upstream/dial.h"
 #include "upstreams.h"
 #include "worker/worker.h"
 
@@ -163,6 +163,16 @@ static void check_log(int fd, const char *name)
 			    strerror(error), name);
 }
 
+/* Tells clients that wait that we live. Returns false if we have lost a ring. */
+static bool beat(struct relay *relay)
+{
+	const uint64_t longest_ms =
+		dial_longest_ms(relay->upstreams, relay->options.connect_timeout_ms);
+
+	return pending_heartbeat(relay->pending, dial_limit_ms(&relay->dial_limit, longest_ms,
+							       monotonic_coarse_ms()));
+}
+
 /* Runs every second, so its messages are rate limited. */
 static void on_check(evutil_socket_t fd, short what, void *arg)
 {
@@ -173,9 +183,7 @@ static void on_check(evutil_socket_t fd, short what, void *arg)
 	check_log(STDERR_FILENO, "stderr");
 	connlog_report_lost();
 	/* Also while the relay drains: clients may be pending. */
-	if (relay->pending && !relay->stuck &&
-	    !pending_heartbeat(relay->pending, dial_longest_ms(relay->upstreams,
-							       relay->options.connect_timeout_ms)))
+	if (relay->pending && !relay->stuck && !beat(relay))
 		relay->ring_lost = relay->lost_listener = true;
 	if (relay->draining || relay->handover_until_ms)
 		return;

@@ -19,6 +19,7 @@
 #include "options.h"
 #include "report/history.h"
 #include "report/verdicts.h"
+#include "upstream/dial.h"
 #include "worker/worker.h"
 
 struct admin_server;
@@ -71,6 +72,7 @@ struct relay {
 	uint64_t ring_owner;	      /* see pending.h; the next child has the same */
 	struct pending_maps *pending; /* a reference; NULL: connect() of clients does not wait */
 	bool ring_lost;		      /* another relay has taken one of our rings */
+	struct dial_limit dial_limit; /* of clients that wait */
 	uint32_t n_rings;	      /* that we own */
 	bool pairs;		      /* the listeners are pairs */
 	struct upstreams *upstreams;  /* of new sessions, a reference */

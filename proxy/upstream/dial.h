@@ -56,9 +56,23 @@ void dial_abandon(struct dial *dial);
  * this destination, or of the policy, or with ETIMEDOUT.
  */
 bool dial_expire(struct dial *dial);
-/* Returns the longest time of a dial of the set, or NULL, if the session's timeout is timeout_ms.
+/*
+ * Returns the longest time of a dial of the set, or NULL, if the session's timeout is timeout_ms;
+ * 0 = without limit.
  */
 uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms);
+
+/* The longest time of the dials that may be under way. All 0 at first. */
+struct dial_limit {
+	uint64_t ms;	   /* 0: without limit, if until_ms is not 0 */
+	uint64_t until_ms; /* a reload may have made it shorter, but older dials run until then */
+};
+
+/*
+ * Returns it at the time now_ms, when dials that begin take longest_ms at most. To be called more
+ * often than a dial takes.
+ */
+uint64_t dial_limit_ms(struct dial_limit *limit, uint64_t longest_ms, uint64_t now_ms);
 
 /* True if an event of an attempt is pending, see expiry.c. */
 bool dial_has_work(const struct dial *dial);

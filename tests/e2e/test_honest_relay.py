@@ -21,6 +21,7 @@ from harness import BLACKHOLE, CLIENT
 from honest import CLOSED, KINDS, HonestBed, errno_of, error_of, outcomes
 from programs import RELAY_UID
 from ruling import binary, ctl, load_rules  # noqa: F401 (fixtures)
+from test_log import config, path, reload  # noqa: F401 (path is a fixture)
 from test_stray import USER, as_user, bind_all, ports_of
 
 SHARED = ("10.74.70.1", 4000)
@@ -53,6 +54,7 @@ def rto_of(sock):
 
 # --- the relay gives up
 
+HEARTBEAT = 1.1  # a little longer
 DIAL = 30.5  # its default --connect-timeout, and what the kernel half waits longer
 
 
@@ -103,6 +105,26 @@ def test_limits_of_relay_and_client(bed):
     assert limit_of(late) >= DIAL + 0.4
     impatient.close()
     late.close()
+    bed.wait_rest()
+
+
+def test_limit_after_reload(bed, path):  # noqa: F811 (a fixture)
+    """A reload that makes --connect-timeout shorter leaves dials that run as long as they were.
+
+    To see it fail: return longest_ms in dial_limit_ms().
+    """
+    config(path)
+    relay = bed.start_honest("--config", path)
+    sock, = bed.sockets()
+    assert sock.connect_ex(bed.gate().address()) == errno.EINPROGRESS
+    host.wait_until(lambda: limit_of(sock) < 60, "the relay's limit counts")
+    config(path, "connect-timeout = 2s")
+    reload(relay, "read the configuration again")
+    time.sleep(HEARTBEAT)
+    rto = rto_of(sock)
+    host.wait_until(lambda: rto_of(sock) > rto, "its SYN was sent again")
+    assert limit_of(sock) >= DIAL
+    sock.close()
     bed.wait_rest()
 
 

@@ -251,10 +251,30 @@ static void test_longest(void **state)
 	assert_int_equal(dial_longest_ms(f->set, 30000), 60000);
 }
 
+/*
+ * A reload that makes dials shorter leaves those that run as long as they were. To see it fail:
+ * return longest_ms.
+ */
+static void test_limit_after_reload(void **state)
+{
+	struct dial_limit limit = {};
+
+	assert_int_equal(dial_limit_ms(&limit, 60000, 1000), 60000);
+	assert_int_equal(dial_limit_ms(&limit, 60000, 2000), 60000);
+	assert_int_equal(dial_limit_ms(&limit, 30000, 3000), 60000);
+	assert_int_equal(dial_limit_ms(&limit, 30000, 61999), 60000);
+	assert_int_equal(dial_limit_ms(&limit, 30000, 62000), 30000);
+	assert_int_equal(dial_limit_ms(&limit, 0, 63000), 0);
+	assert_int_equal(dial_limit_ms(&limit, 30000, 64000), 0);
+	assert_int_equal(dial_limit_ms(&limit, 30000, 63000 + 3600 * 1000), 30000);
+	assert_int_equal(dial_limit_ms(&limit, 40000, 64000 + 3600 * 1000), 40000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		dial_test(test_unanswered),
+		dial_test(test_limit_after_reload),
 		dial_test(test_answered),
 		dial_test(test_direct_is_silent),
 		dial_test(test_without_verdict),
