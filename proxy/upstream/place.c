@@ -45,9 +45,11 @@ static void judge_loser(struct place *p, uint64_t started_us, uint64_t us,
 	const struct health *h = &p->upstream->health;
 	const uint64_t usual_us = atomic_load_explicit(&h->ewma_us, memory_order_relaxed);
 	const uint64_t success_ms = atomic_load_explicit(&h->success_ms, memory_order_relaxed);
-	const uint64_t late_us = late_ms * UINT64_C(1000);
-	/* The faster one began late_us later, by a clock that may be a little ahead. */
-	const uint64_t least_us = usual_us ? 2 * usual_us + late_us : late_us / 2;
+	/*
+	 * The faster one began late_ms later, by a clock that may be a little ahead. So two proxies
+	 * that take the same time differ by more than half of that, if one of them is silent.
+	 */
+	const uint64_t least_us = usual_us + late_ms * UINT64_C(1000) / 2;
 	char why[HEALTH_WHY_LEN];
 
 	/* It serves others meanwhile: the destination is slow for it, perhaps on purpose. */

@@ -6,6 +6,8 @@
 #define SLOW_US UINT64_C(60000000)
 
 #define FAST_US UINT64_C(1000)
+/* Long beside walk_times.second_ms. */
+#define EQUAL_US UINT64_C(200000)
 
 /*
  * The first upstream accepts and is silent. After a while the second one is dialled beside it, and
@@ -30,8 +32,8 @@ static void test_second_dial_wins(void **state)
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
 }
 
-/* Lets the upstream "b" win against "a", whose dials usually take that long. */
-static void win_against(struct fixture *f, uint64_t usual_us)
+/* Lets the upstream "b" win in this time against "a", whose dials usually take usual_us. */
+static void win_against(struct fixture *f, uint64_t usual_us, uint64_t ms)
 {
 
 	hurry();
@@ -41,8 +43,7 @@ static void win_against(struct fixture *f, uint64_t usual_us)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	wait_greeted(f, 1, "HI\n");
-	/* Longer than twice the time of a fast one, and 10 ms for the resolution of the clock. */
-	pass_ms(f, walk_times.second_ms + 2 * FAST_US / 1000 + 10);
+	pass_ms(f, ms);
 	answer(f, 1, "Y");
 	wait_done(f);
 	assert_through(f, "b", 1);
@@ -51,14 +52,24 @@ static void win_against(struct fixture *f, uint64_t usual_us)
 /* To see it fail: compare with 0 in place of usual_us in judge_loser(). */
 static void test_slow_one_may_lose(void **state)
 {
-	win_against(*state, SLOW_US);
+	win_against(*state, SLOW_US, 20);
 	assert_int_equal(health_of(*state, "a").failed, 0);
 }
 
 /* To see it fail: let judge_loser() return whenever there is a usual time. */
 static void test_fast_one_may_not_lose(void **state)
 {
-	win_against(*state, FAST_US);
+	win_against(*state, FAST_US, 20);
+	assert_int_equal(health_of(*state, "a").failures[HEALTH_TIMEOUT], 1);
+}
+
+/*
+ * Two upstreams that take the same time, of which one falls silent. To see it fail: have
+ * judge_loser() ask for twice the usual time.
+ */
+static void test_equal_one_may_not_lose(void **state)
+{
+	win_against(*state, EQUAL_US, EQUAL_US / 1000);
 	assert_int_equal(health_of(*state, "a").failures[HEALTH_TIMEOUT], 1);
 }
 
@@ -147,6 +158,7 @@ int main(void)
 		dial_test(test_second_dial_wins),
 		dial_test(test_slow_one_may_lose),
 		dial_test(test_fast_one_may_not_lose),
+		dial_test(test_equal_one_may_not_lose),
 		dial_test(test_one_that_serves_others_may_lose),
 		dial_test(test_first_dial_wins_late),
 		dial_test(test_no_third),
