@@ -26,7 +26,8 @@ IPPROTO_MPTCP = 262
 SOURCE_PORT = 23456
 SOCK_OPS, SOCK_OPS_ATTACH = 13, 3
 TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB = 3, 4
-RTT_CB_FLAG = 1 << 3
+RTT_CB, RTT_CB_FLAG = 12, 1 << 3
+PRIORITY = 5
 USER = 1234
 IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
 IPV6_FL_A_GET, IPV6_FL_S_EXCL, IPV6_FL_F_CREATE = 0, 1, 1
@@ -143,6 +144,47 @@ def test_callback_flags_of_others(bed, op, flags, where, first):
         assert bed.stats()["stale"] == 0
     finally:
         bpftool("cgroup", "detach", cgroup, "cgroup_sock_ops", "pinned", pin)
+
+
+def load_rtt_sockops(path):
+    """Asks for RTT_CB at TCP_CONNECT_CB, and sets SO_PRIORITY at RTT_CB."""
+    maps._load(path, SOCK_OPS, SOCK_OPS_ATTACH,
+               (0xBF, 0x16, 0, 0),                  # r6 = ctx
+               (0x61, 0x12, 0, 0),                  # r2 = ctx->op
+               (0x55, 0x02, 2, TCP_CONNECT_CB),     # if r2 != op, skip the next two
+               (0xB7, 2, 0, RTT_CB_FLAG),
+               (0x85, 0, 0, 59),                    # bpf_sock_ops_cb_flags_set(ctx, r2)
+               (0x61, 0x62, 0, 0),                  # r2 = ctx->op
+               (0x55, 0x02, 8, RTT_CB),             # if r2 != op, skip the next eight
+               (0x62, 0x0A, -4, PRIORITY),
+               (0xBF, 0x61, 0, 0), (0xB7, 2, 0, socket.SOL_SOCKET),
+               (0xB7, 3, 0, socket.SO_PRIORITY), (0xBF, 0xA4, 0, 0), (0x07, 4, 0, -4),
+               (0xB7, 5, 0, 4), (0x85, 0, 0, 49),   # bpf_setsockopt(), value at r10 - 4
+               (0xB7, 0, 0, 1),
+               maps._RETURN)
+
+
+def priority_of_talk(address):
+    with wire.connect(address) as sock:
+        sock.sendall(b"hi")
+        assert wire.read_exactly(sock, 2) == b"hi"
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY)
+
+
+def test_callback_flags_stay_others(bed):
+    """I5. A sockops program that runs before tproxy's keeps its callbacks. To see it fail: set
+    flags alone in request_callbacks()."""
+    pin = bed.directory / "bpf" / "foreign_sockops"
+    load_rtt_sockops(pin)
+    bpftool("cgroup", "attach", bed.scope, "cgroup_sock_ops", "pinned", pin, "multi")
+    try:
+        bed.load()
+        bed.start_relay()
+        (address,) = bed.echo_server()
+        assert bed.run_in(priority_of_talk, address) == PRIORITY
+        assert bed.stats()["redirected"] == 1
+    finally:
+        bpftool("cgroup", "detach", bed.scope, "cgroup_sock_ops", "pinned", pin)
 
 
 def lose(bed, count):

@@ -18,7 +18,7 @@ import host
 import host6
 import wire
 from harness import BLACKHOLE, CLIENT
-from honest import CLOSED, KINDS, HonestBed, errno_of, error_of, outcomes
+from honest import CLOSED, KINDS, NOTIFIED, HonestBed, errno_of, error_of, outcomes
 from programs import RELAY_UID
 from ruling import binary, ctl, load_rules  # noqa: F401 (fixtures)
 from test_log import config, path, reload  # noqa: F401 (path is a fixture)
@@ -27,6 +27,7 @@ from test_stray import USER, as_user, bind_all, ports_of
 SHARED = ("10.74.70.1", 4000)
 TCPI_RTO = 8  # offset in struct tcp_info, microseconds
 TCP_SYN_SENT, TCP_CLOSE = 2, 7
+MARK_UPSTREAM, MARK_JOINS = 1 << 1, 1 << 9
 
 
 @pytest.fixture
@@ -222,6 +223,23 @@ def test_stranger_joins(bed):
     for sock in socks:
         sock.close()
     bed.wait_rest()
+
+
+def test_join_of_another_address(bed):
+    """A socket with the relay's mark connects elsewhere. The client does not count as joined, or a
+    stranger could join it now. To see it fail: compare no addresses in joiner_begins()."""
+    bed.start_honest("--workers", 1, "--listeners", 1)
+    pending(bed, bed.gate())
+    bed.slots.wait_dialling(1)
+    joiner, = bed.sockets(place=bed.relay_place)
+    with bed.pins.open("map_socks") as socks, bed.pins.open("map_marks") as marks:
+        conn = socks.lookup(socks.first_key())
+        mark = struct.pack("=I", MARK_UPSTREAM | MARK_JOINS).ljust(marks.value_size - len(conn),
+                                                                   b"\0")
+        marks.update(struct.pack("=i", joiner.fileno()), mark + conn)
+    joiner.settimeout(wire.TIMEOUT)
+    joiner.connect(bed.listen().getsockname())
+    assert [state for state, _, _ in bed.slots.used()] == [NOTIFIED]
 
 
 def test_stranger_joins_clients_that_do_not_wait(bed):

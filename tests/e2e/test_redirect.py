@@ -15,6 +15,8 @@ from harness import CLIENT, SERVER, SERVER2
 
 LOOPBACK = "127.0.0.1"
 SO_ORIGINAL_DST = 80
+# Of enum tproxy_mark_flags: those that sockets have which are no relay's listeners.
+OTHER_MARKS = {"upstream": 1 << 1, "via": 1 << 6}
 
 FAIL_OPEN = pytest.param([], id="fail-open")
 FAIL_CLOSED = pytest.param(["--fail-closed"], id="fail-closed")
@@ -214,6 +216,19 @@ def test_port_taken_by_a_stranger(bed, policy, address):
     stranger.setblocking(False)
     with pytest.raises(BlockingIOError):
         stranger.accept()
+
+
+@pytest.mark.parametrize("flags", OTHER_MARKS.values(), ids=OTHER_MARKS)
+def test_stranger_with_another_mark(bed, flags):
+    """I2. A client of `tproxyctl run` has the mark VIA, and its socket may listen later. To see it
+    fail: let is_our_listener() take any mark."""
+    bed.load()
+    bed.start_relay().kill()
+    stranger = bed.listen(LOOPBACK, bed.relay.address[1], netns=bed.client_net)
+    with bed.pins.open("map_marks") as marks:
+        marks.update(struct.pack("=i", stranger.fileno()),
+                     struct.pack("=I", flags).ljust(marks.value_size, b"\0"))
+    assert_unredirected(bed, [], "no_listener")
 
 
 def test_stranger_in_the_relays_cgroup_gets_nothing_either(proxied):

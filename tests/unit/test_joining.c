@@ -130,6 +130,26 @@ static void test_timed_out(void **state)
 	assert_int_equal(noted, 0);
 }
 
+/*
+ * The record names the relay itself as destination, or no port: nobody is dialled. To see it fail:
+ * let has_destination() return true.
+ */
+static void test_no_destination(void **state)
+{
+	struct sockaddr_in no_port = server_addr;
+	struct fixture *f = *state;
+
+	call(f, &relay_addr);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), 1);
+	close(TAKE_FD(f->client));
+	slot.answers = 0;
+	no_port.sin_port = 0;
+	call(f, &no_port);
+	assert_answer(TPROXY_ANSWER_FAILED);
+	assert_int_equal(closed(f, CLOSE_NO_DESTINATION), 2);
+}
+
 /* The event may come twice. To see it fail: do nothing in session_pending_gone(). */
 static void test_cancelled_by_event(void **state)
 {
@@ -371,6 +391,7 @@ int main(void)
 		pending_test(test_refused),
 		pending_test(test_unknown_upstream),
 		pending_test(test_timed_out),
+		pending_test(test_no_destination),
 		pending_test(test_cancelled_by_event),
 		pending_test(test_cancelled_by_probe),
 		pending_test(test_gone_before_join),
