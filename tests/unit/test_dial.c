@@ -235,6 +235,29 @@ static void test_refused_destination_is_the_end(void **state)
 	assert_int_equal(atomic_load(&find(f, "a")->figures.refused), 1);
 }
 
+/*
+ * It ends a row of failures. To see it fail: call upstream_note_answer() in note_refusal() in place
+ * of upstream_note_success().
+ */
+static void test_refusal_is_a_success(void **state)
+{
+	struct fixture *f = *state;
+	struct health *h;
+	int i;
+
+	group_of(f, 1, UPSTREAM_SOCKS5);
+	f->set = make_upstreams("all", NULL);
+	h = &find(f, "a")->health;
+	for (i = 1; i < HEALTH_FAILURES; i++)
+		health_failed(h, HEALTH_CONNECT, ECONNREFUSED, "", monotonic_coarse_ms());
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "N");
+	wait_done(f);
+	health_failed(h, HEALTH_CONNECT, ECONNREFUSED, "", monotonic_coarse_ms());
+	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
+}
+
 /* The client has gone. */
 static void test_client_leaves(void **state)
 {
@@ -479,6 +502,7 @@ int main(void)
 		dial_test(test_request_not_served_does_not_wait),
 		dial_test(test_request_not_served_is_not_repeated),
 		dial_test(test_refused_destination_is_the_end),
+		dial_test(test_refusal_is_a_success),
 		dial_test(test_client_leaves),
 		dial_test(test_client_leaves_late),
 		dial_test(test_relay_ends),

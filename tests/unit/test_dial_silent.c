@@ -23,8 +23,9 @@ static void begin(struct fixture *f, int members, enum upstream_type type)
 }
 
 /*
- * While all of them have room, none is given up, and the first one may answer late. To see it fail:
- * let set_attempt_timer() ignore whether an address is left.
+ * While all of them have room, none is given up, and the first one may answer late. Those that
+ * began after it were not slower. To see it fail: let set_attempt_timer() ignore whether an address
+ * is left; let note_winner() judge all that run.
  */
 static void test_room_for_all(void **state)
 {
@@ -41,6 +42,20 @@ static void test_room_for_all(void **state)
 	for (i = 1; i < WALK_ATTEMPTS; i++)
 		assert_closed(f, i);
 	assert_int_equal(health_of(f, "a").failed, 0);
+	assert_int_equal(health_of(f, "b").failed, 0);
+}
+
+/*
+ * The last one that has room begins second_ms after the one before. To see it fail: let
+ * set_attempt_timer() wait for the oldest one if WALK_ATTEMPTS - 1 run.
+ */
+static void test_each_begins_early(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f, WALK_ATTEMPTS, UPSTREAM_SOCKS5);
+	walk_times.answer_ms = 2 * NEVER_MS;
+	wait_last(f, WALK_ATTEMPTS);
 }
 
 /*
@@ -224,6 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		dial_test(test_room_for_all),
+		dial_test(test_each_begins_early),
 		dial_test(test_oldest_gives_way),
 		dial_test(test_silent_ones_go_down),
 		dial_test(test_silent_destination_is_no_failure),

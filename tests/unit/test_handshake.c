@@ -220,8 +220,9 @@ static void test_half_close_in_handshake(void **state)
 }
 
 /*
- * The client resets. None of its bytes reaches the upstream, which is reset. To see it fail: have
- * session_reset_by() flush in any phase.
+ * The client resets. None of its bytes reaches the upstream, which is reset. Either of two things
+ * is enough. To see it fail: have session_reset_by() flush in any phase, and leave pump::dst_fd as
+ * it is in dial().
  */
 static void test_client_resets_in_handshake(void **state)
 {
