@@ -19,6 +19,7 @@ import clients
 import host
 import host6
 import programs
+import wire
 from harness import CLIENT, SERVER, SERVER2
 from ruling import DIRECT, RELAYED, Servers, serve_peers
 from tproxyctl import binary, doctor  # fixtures
@@ -684,7 +685,8 @@ def test_all_addresses_want_force(loaded, ctl, cidrs):
 
 @pytest.mark.parametrize("how", ["own", "ancestor"])
 def test_the_peer_of_the_ssh_session_passes(loaded, ctl, binary, how):
-    """To see it fail: do not call block_guard() in check_blocks() and make_next()."""
+    """To see it fail: do not call block_guard() in check_blocks() and make_next(); in allow_peer(),
+    warn if the peer is connected."""
     servers = Servers(loaded)
     variable = f"SSH_CONNECTION={SERVER2} 50022 {CLIENT} 22"
     argv = ["env", variable]
@@ -697,6 +699,7 @@ def test_the_peer_of_the_ssh_session_passes(loaded, ctl, binary, how):
 
     result = run("198.51.100.0/24").succeeded()
     assert SERVER2 in result.err and "stays allowed" in result.err, result
+    assert f"no connection from {SERVER2} is open now" in result.err
     assert servers.outcomes() == OLD
     assert ("allow", SERVER2) in shown(ctl)
     result = run("198.51.100.0/24", "192.0.2.0/24").succeeded()
@@ -706,8 +709,12 @@ def test_the_peer_of_the_ssh_session_passes(loaded, ctl, binary, how):
     assert result.status == 1 and "--no-safety" in result.err, result
     assert ("allow", SERVER2) in shown(ctl)
     ctl("allow", SERVER2, "--for", "1h").succeeded()
+    loaded.keep(loaded.run_in(partial(wire.connect, source=(SERVER2, 50022)),
+                              loaded.listen(CLIENT, netns=loaded.client_net).getsockname(),
+                              place=loaded.server))
     # One with an end does not protect.
-    assert "stays allowed" in run("198.51.100.0/24").succeeded().err
+    result = run("198.51.100.0/24").succeeded()
+    assert "stays allowed" in result.err and "no connection" not in result.err, result
     assert "ends_in_ms" not in shown(ctl)["allow", SERVER2]
     ctl("unblock", SERVER2)
     run("--apply", write_list(loaded, "198.51.100.0/25")).succeeded()

@@ -271,6 +271,20 @@ static void events_of_other_sizes(void **state)
 	assert_int_equal(watch_join_count(*state, counts, NULL), 0);
 }
 
+/* The rest of a known connection is cut. To see it fail: take any size in watch_join_event(). */
+static void cut_events_of_a_connection(void **state)
+{
+	struct tproxy_watch_head event = { .cookie = COOKIE, .kind = TPROXY_WATCH_SENT };
+
+	do_connect(*state, 80, TPROXY_VERDICT_DIRECT, 0);
+	watch_join_event(*state, &event, sizeof(event));
+	assert_string_equal(said, "");
+	do_send(*state, 80);
+	event.kind = TPROXY_WATCH_ENDED;
+	watch_join_event(*state, &event, sizeof(event));
+	assert_string_equal(said, "S");
+}
+
 static void totals(void **state)
 {
 	struct watch_totals sums = {};
@@ -326,6 +340,7 @@ int main(void)
 		WITH_JOIN(begun_before),
 		WITH_JOIN(begun_while_reading),
 		WITH_JOIN(events_of_other_sizes),
+		WITH_JOIN(cut_events_of_a_connection),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(totals_are_printable),
 	};
