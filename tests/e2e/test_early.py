@@ -14,6 +14,10 @@ from test_log import counters, wait_ended
 CLIENTS = 24
 
 
+def connect_all(address):
+    return [wire.connect(address) for _ in range(CLIENTS)]
+
+
 @pytest.fixture
 def at_once(loaded):
     """Takes a listener and what a client does after connecting. Several clients do it while the
@@ -22,9 +26,9 @@ def at_once(loaded):
 
     def connect(listener, say):
         with loaded.relay.stopped():
-            clients = [loaded.connect(listener) for _ in range(CLIENTS)]
+            clients = loaded.run_in(connect_all, listener.getsockname())
             for client in clients:
-                say(client)
+                say(loaded.keep(client))
         return clients
 
     return connect
