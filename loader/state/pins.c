@@ -67,8 +67,13 @@ static int resolve(const char *path, char **ret_path)
 		log_err("pin directory '%s': '%s': %s", path, parent, strerror(-r));
 		return r;
 	}
-	log_err("pin directory '%s': %s", path,
-		r == -ENOENT ? "is a dangling symbolic link" : strerror(-r));
+	/* bpf_lookup() in kernel/bpf/inode.c reserves such names. */
+	if (r == -EPERM && strchr(path, '.'))
+		log_err("pin directory '%s': names in a BPF file system cannot have a '.'; choose another name",
+			path);
+	else
+		log_err("pin directory '%s': %s", path,
+			r == -ENOENT ? "is a dangling symbolic link" : strerror(-r));
 	return r;
 }
 

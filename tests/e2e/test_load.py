@@ -320,6 +320,12 @@ def test_pin_directory_is_not_on_a_bpffs(bed):
     load_refused(bed, elsewhere, pin_dir=elsewhere)
 
 
+def test_pin_directory_with_a_dot(bed):
+    """To see it fail: leave the message out of resolve() in pins.c."""
+    dotted = bed.pins.path.parent / "a.b"
+    load_refused(bed, "cannot have a '.'; choose another name", pin_dir=dotted)
+
+
 def test_bpffs_that_every_host_has_is_mounted_if_missing(bed):
     """In a mount namespace that ends with the task, and the pins with it."""
     place = "/sys/fs/bpf"
