@@ -52,6 +52,8 @@
 
 /* How long to wait at the end for the log to be written. */
 #define LOG_STOP_MS 1000
+/* libevent's status of a failed assertion (EVENT_ERR_ABORT_ in its log-internal.h). */
+#define LIBEVENT_ABORT ((int)0xdeaddead)
 
 static void log_stats(const struct relay *relay)
 {
@@ -182,9 +184,11 @@ static int relay_init(struct relay *relay)
 		return r;
 	quota_init(&relay->shared.sessions.per_cgroup);
 	sniff_silent_init(&relay->shared.sessions.silent);
+	errno = ENOMEM;
 	relay->base = event_base_new();
-	relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -ENOMEM;
+	if (relay->base)
+		relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = relay->base && relay->done_fd >= 0 ? init_events(relay) : -errno;
 	if (r == 0)
 		block_signals(SIG_UNBLOCK);
 	if (r == 0)
@@ -233,11 +237,25 @@ static void relay_finish(struct relay *relay)
 	pending_unref(relay->pending);
 }
 
-/* libevent's own messages, at level debug: libevent carries on after these. */
+/*
+ * libevent's own messages. It carries on after a warning, which is logged at level debug. After an
+ * error it ends the process: if there is no descriptor for its signals, for instance.
+ */
 static void log_libevent(int severity, const char *message)
 {
-	if (severity >= EVENT_LOG_WARN)
+	if (severity >= EVENT_LOG_ERR)
+		log_err("libevent: %s", message);
+	else if (severity == EVENT_LOG_WARN)
 		log_debug("libevent: %s", message);
+}
+
+/* libevent's exit after an error: log_libevent()'s line may still be with the log's thread. */
+static void end_by_libevent(int status)
+{
+	logfile_stop(LOG_STOP_MS);
+	if (status == LIBEVENT_ABORT)
+		abort();
+	exit(EXIT_FAILURE);
 }
 
 static void finish_options(struct options *options)
@@ -335,6 +353,7 @@ int main(int argc, char **argv)
 		return log_answered() < 0 || r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	event_set_log_callback(log_libevent);
+	event_set_fatal_callback(end_by_libevent);
 	signal(SIGPIPE, SIG_IGN);
 	sink_never_wait();
 	r = run(&relay);

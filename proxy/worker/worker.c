@@ -402,6 +402,7 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 		struct worker_shared *shared, int done_fd)
 {
 	struct session_env *env = &worker->env;
+	int error;
 
 	*worker = (struct worker){
 		.shared = shared,
@@ -416,6 +417,7 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 		.callers = CALLERS_NULL,
 		.inbox = { .sockets = WORKER_SOCKETS_NULL },
 	};
+	error = worker->wake_fd < 0 ? errno : ENOMEM;
 	pthread_mutex_init(&worker->inbox_lock, NULL);
 	pipes_init(&worker->pipes, config->pipe_size ? config->pipes_max : 0, config->pipe_size);
 	init_env(worker, config);
@@ -424,7 +426,7 @@ int worker_init(struct worker *worker, const struct worker_config *config,
 	    init_events(worker) < 0 || tls_home_init(&worker->tls, env->base) < 0 ||
 	    tick_init(&worker->tick, env) < 0 ||
 	    bulk_init(&worker->bulk, env, &worker->handoff) < 0)
-		return -ENOMEM;
+		return -error;
 	worker->tls.on_end = on_bridge_end;
 	worker->tls.owner = worker;
 	env->tls = &worker->tls;

@@ -24,7 +24,7 @@ import host
 import host6
 import wire
 from harness import BLACKHOLE
-from programs import RELAY_GID, RELAY_UID, SANITIZED
+from programs import RELAY, RELAY_GID, RELAY_UID, SANITIZED, Program
 from stay import ClientGroup, visit_and_hold
 from test_log import counters
 
@@ -219,6 +219,20 @@ def test_descriptors_taken_away_and_given_back(loaded):
     set_limit(loaded, relay, resource.RLIMIT_NOFILE, most)
     group.wait(lambda: group.served() == 20, "all are served")
     assert group.leave() == 20
+
+
+@pytest.mark.plain_build
+@pytest.mark.parametrize("files", [16, 20, 24, 28])
+@pytest.mark.parametrize("options", [(), ("--drain-in-background",)])
+def test_too_few_descriptors_to_start(loaded, files, options):
+    """The relay says why it does not start, also where libevent ends the process. To see it fail:
+    log_libevent() logs everything at level debug."""
+    with Program(RELAY, "--pin-dir", loaded.pins.path, *options, place=loaded.relay_place,
+                 log=loaded.directory / "few.log", files=files) as relay:
+        status = relay.process.wait(10 * host.patience)
+    said = relay.log.read_text()
+    assert status == 1 and "Too many open files" in said, said
+    assert said.count("\n") == 1, said
 
 
 # --- too little memory
