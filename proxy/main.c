@@ -177,6 +177,8 @@ static int relay_init(struct relay *relay)
 	int r;
 
 	r = check_mark(&relay->options);
+	if (r == 0)
+		r = capacity_fit(capacity_raise_nofile(), &relay->options);
 	if (r < 0)
 		return r;
 	r = registration_open(&relay->reg, relay->options.pin_dir);

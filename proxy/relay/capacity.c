@@ -2,15 +2,18 @@
 /* See capacity.h. */
 #include "capacity.h"
 
+#include <errno.h>
 #include <sys/resource.h>
 
 #include "log.h"
 #include "options.h"
 
-/* Descriptors that are not for connections: libraries, maps, epoll. */
-#define FDS_RESERVED 72
+/* Descriptors that are not for connections: libraries, maps, epoll. An idle relay has some 32. */
+#define FDS_RESERVED 48
 /* Descriptors of a worker and its bulk worker: epoll, eventfd, maps, ring, spare sockets. */
 #define FDS_WORKER 19
+/* For the connections that a relay must be able to serve. */
+#define FDS_LEAST 16
 /* Limit of pipes for all workers, see pipes.h. */
 #define PIPES_MAX 128
 
@@ -31,13 +34,41 @@ uint32_t capacity_pipes(uint32_t nofile, uint32_t workers)
 	return (nofile / 32 < PIPES_MAX ? nofile / 32 : PIPES_MAX) / workers;
 }
 
+/* Returns the number of descriptors that are not for connections. */
+static uint32_t reserved_fds(uint32_t nofile, const struct options *options)
+{
+	const uint32_t each = FDS_WORKER + 2 * capacity_pipes(nofile, options->workers) +
+			      /* each may have a sink */
+			      2 * options_listeners(options, TPROXY_INET) +
+			      2 * options_listeners(options, TPROXY_INET6);
+
+	return FDS_RESERVED + options->workers * each;
+}
+
+int capacity_fit(uint32_t nofile, struct options *options)
+{
+	const uint32_t asked = options->workers;
+
+	/* Half of them are for connections, if that takes no more than fewer workers. */
+	while (!options->workers_given && options->workers > 1 &&
+	       nofile / 2 < reserved_fds(nofile, options))
+		options->workers--;
+	if (nofile < reserved_fds(nofile, options) + FDS_LEAST) {
+		log_err("%u descriptors are not enough for --workers %u, which needs %u; raise RLIMIT_NOFILE (LimitNOFILE= in the unit)%s",
+			nofile, options->workers, reserved_fds(nofile, options) + FDS_LEAST,
+			options->workers > 1 ? " or have fewer workers" : "");
+		return -EMFILE;
+	}
+	if (options->workers < asked)
+		log_warning(
+			"going on with %u of %u workers, because there are only %u descriptors; raise RLIMIT_NOFILE (LimitNOFILE= in the unit)",
+			options->workers, asked, nofile);
+	return 0;
+}
+
 uint32_t capacity_sessions(uint32_t nofile, bool tls, const struct options *options)
 {
-	uint32_t each = FDS_WORKER + 2 * capacity_pipes(nofile, options->workers) +
-			/* each may have a sink */
-			2 * options_listeners(options, TPROXY_INET) +
-			2 * options_listeners(options, TPROXY_INET6);
-	uint32_t reserved = FDS_RESERVED + options->workers * each;
+	uint32_t reserved = reserved_fds(nofile, options);
 	/* Each session has two descriptors, and a bridge has two more. */
 	uint32_t fds = tls ? 4 : 2;
 	uint32_t sessions = nofile > reserved + fds ? (nofile - reserved) / fds : 1;

@@ -18,6 +18,13 @@ uint32_t capacity_raise_nofile(void);
 uint32_t capacity_pipes(uint32_t nofile, uint32_t workers);
 
 /*
+ * Lowers options->workers, if they were not given, until nofile descriptors suffice for them and as
+ * many for connections. Returns 0, or -EMFILE if they do not even suffice for a few connections.
+ * Logs both.
+ */
+int capacity_fit(uint32_t nofile, struct options *options);
+
+/*
  * Returns the limit of sessions for nofile descriptors: --max-connections if they suffice for it.
  * Otherwise logs that, and returns what they suffice for. tls: sessions may have a TLS bridge.
  */

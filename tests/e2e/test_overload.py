@@ -222,17 +222,35 @@ def test_descriptors_taken_away_and_given_back(loaded):
 
 
 @pytest.mark.plain_build
-@pytest.mark.parametrize("files", [16, 20, 24, 28])
+@pytest.mark.parametrize("files", [16, 24, 64, 100])
 @pytest.mark.parametrize("options", [(), ("--drain-in-background",)])
 def test_too_few_descriptors_to_start(loaded, files, options):
-    """The relay says why it does not start, also where libevent ends the process. To see it fail:
-    log_libevent() logs everything at level debug."""
+    """The relay says why it does not start, also where libevent would end the process. It does not
+    register without descriptors for clients.
+
+    To see it fail: leave out capacity_fit(), and log libevent's errors at level debug.
+    """
     with Program(RELAY, "--pin-dir", loaded.pins.path, *options, place=loaded.relay_place,
                  log=loaded.directory / "few.log", files=files) as relay:
         status = relay.process.wait(10 * host.patience)
     said = relay.log.read_text()
-    assert status == 1 and "Too many open files" in said, said
+    assert status == 1 and ("Too many open files" in said or "are not enough for" in said), said
     assert said.count("\n") == 1, said
+
+
+@pytest.mark.plain_build
+def test_fewer_workers_than_cpus(loaded):
+    """Without --workers there are as few as the descriptors suffice for, and they serve clients.
+
+    To see it fail: lower no number in capacity_fit(), or count no listeners in reserved_fds().
+    """
+    assert os.cpu_count() > 1, "this test needs two CPUs"
+    relay = loaded.start_relay(files=200)
+    assert relay.says("going on with 1 of")
+    (address,) = loaded.echo_server()
+    group = ClientGroup(loaded, address, 20)
+    group.wait(lambda: group.served() == 20, "all are served")
+    assert group.leave() == 20
 
 
 # --- too little memory

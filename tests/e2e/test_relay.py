@@ -493,7 +493,7 @@ def test_more_clients_than_can_be_served(loaded, limit):
     To see it fail: continue to accept after EMFILE, or do not resume by timer.
     """
     address, = loaded.echo_server()
-    if limit == "descriptors":  # of which the relay keeps 115 for itself, see capacity.c
+    if limit == "descriptors":  # of which the relay keeps some 90 for itself, see capacity.c
         relay = loaded.start_relay("--workers", 1, files=150)
     elif limit == "fewer-descriptors":  # than the relay assumes: it meets EMFILE
         relay = loaded.start_relay("--workers", 1)
