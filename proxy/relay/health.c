@@ -166,11 +166,11 @@ static void check_log(int fd, const char *name)
 /* Tells clients that wait that we live. Returns false if we have lost a ring. */
 static bool beat(struct relay *relay)
 {
-	const uint64_t longest_ms =
-		dial_longest_ms(relay->upstreams, relay->options.connect_timeout_ms);
+	const uint64_t limit_ms =
+		dial_limit_ms(&relay->dial_limit, relay->upstreams,
+			      relay->options.connect_timeout_ms, monotonic_coarse_ms());
 
-	return pending_heartbeat(relay->pending, dial_limit_ms(&relay->dial_limit, longest_ms,
-							       monotonic_coarse_ms()));
+	return pending_heartbeat(relay->pending, limit_ms);
 }
 
 /* Runs every second, so its messages are rate limited. */

@@ -31,9 +31,6 @@
 #include "util.h"
 #include "walk.h"
 
-/* How long after a reload dials may run that began without a limit. */
-#define UNLIMITED_MS (3600 * 1000)
-
 struct dial_times dial_times = {
 	.wait_ms = 250,
 	.resolve_ms = 50,
@@ -270,15 +267,14 @@ uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms)
 	return timeout_ms;
 }
 
-uint64_t dial_limit_ms(struct dial_limit *limit, uint64_t longest_ms, uint64_t now_ms)
+uint64_t dial_limit_ms(struct dial_limit *limit, const struct upstreams *set, uint64_t timeout_ms,
+		       uint64_t now_ms)
 {
-	const bool is_shorter = longest_ms > 0 && (limit->ms == 0 || longest_ms < limit->ms);
+	const uint64_t longest_ms = dial_longest_ms(set, timeout_ms);
 
-	if (!is_shorter || now_ms >= limit->until_ms) {
-		limit->ms = longest_ms;
-		limit->until_ms = now_ms + (longest_ms ? longest_ms : UNLIMITED_MS);
-	}
-	return limit->ms;
+	if (longest_ms > timeout_ms)
+		limit->doubled_until_ms = now_ms + longest_ms;
+	return now_ms < limit->doubled_until_ms ? 2 * timeout_ms : longest_ms;
 }
 
 bool dial_has_work(const struct dial *d)

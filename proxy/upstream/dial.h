@@ -62,17 +62,17 @@ bool dial_expire(struct dial *dial);
  */
 uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms);
 
-/* The longest time of the dials that may be under way. All 0 at first. */
+/* A dial that is under way may take twice as long until then. 0 at first. */
 struct dial_limit {
-	uint64_t ms;	   /* 0: without limit, if until_ms is not 0 */
-	uint64_t until_ms; /* a reload may have made it shorter, but older dials run until then */
+	uint64_t doubled_until_ms;
 };
 
 /*
- * Returns it at the time now_ms, when dials that begin take longest_ms at most. To be called more
- * often than a dial takes.
+ * As dial_longest_ms(), at the time now_ms, of all dials that may be under way: those that began
+ * before a reload keep their set. To be called more often than a dial takes.
  */
-uint64_t dial_limit_ms(struct dial_limit *limit, uint64_t longest_ms, uint64_t now_ms);
+uint64_t dial_limit_ms(struct dial_limit *limit, const struct upstreams *set, uint64_t timeout_ms,
+		       uint64_t now_ms);
 
 /* True if an event of an attempt is pending, see expiry.c. */
 bool dial_has_work(const struct dial *dial);

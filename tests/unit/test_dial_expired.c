@@ -252,22 +252,22 @@ static void test_longest(void **state)
 }
 
 /*
- * A reload that makes dials shorter leaves those that run as long as they were. To see it fail:
- * return longest_ms.
+ * A reload that removes the last when-down = direct leaves dials that run as long as they were. To
+ * see it fail: return longest_ms.
  */
 static void test_limit_after_reload(void **state)
 {
+	struct fixture *f = *state;
 	struct dial_limit limit = {};
 
-	assert_int_equal(dial_limit_ms(&limit, 60000, 1000), 60000);
-	assert_int_equal(dial_limit_ms(&limit, 60000, 2000), 60000);
-	assert_int_equal(dial_limit_ms(&limit, 30000, 3000), 60000);
-	assert_int_equal(dial_limit_ms(&limit, 30000, 61999), 60000);
-	assert_int_equal(dial_limit_ms(&limit, 30000, 62000), 30000);
-	assert_int_equal(dial_limit_ms(&limit, 0, 63000), 0);
-	assert_int_equal(dial_limit_ms(&limit, 30000, 64000), 0);
-	assert_int_equal(dial_limit_ms(&limit, 30000, 63000 + 3600 * 1000), 30000);
-	assert_int_equal(dial_limit_ms(&limit, 40000, 64000 + 3600 * 1000), 40000);
+	assert_int_equal(dial_limit_ms(&limit, NULL, 30000, 1000), 30000);
+	group_of(f, 1, UPSTREAM_HTTP)->when_down = UPSTREAM_DOWN_DIRECT;
+	f->set = make_upstreams("all", NULL);
+	assert_int_equal(dial_limit_ms(&limit, f->set, 30000, 2000), 60000);
+	assert_int_equal(dial_limit_ms(&limit, NULL, 30000, 3000), 60000);
+	assert_int_equal(dial_limit_ms(&limit, NULL, 30000, 61999), 60000);
+	assert_int_equal(dial_limit_ms(&limit, NULL, 30000, 62000), 30000);
+	assert_int_equal(dial_limit_ms(&limit, NULL, 0, 62000), 0);
 }
 
 int main(void)
