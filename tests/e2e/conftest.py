@@ -18,6 +18,7 @@ import re
 import resource
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,10 @@ def pytest_sessionstart(session):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, DESCRIPTORS), most))
     if WORKER:
+        # execnet before 2.1 may run a worker in another thread if the main one is still busy. No
+        # signal handler can be set there, so every test would fail. xdist replaces the worker.
+        if threading.current_thread() is not threading.main_thread():
+            os._exit(1)
         host.die_with_parent()
         _common_fd = os.open(COMMON, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return
