@@ -186,7 +186,7 @@ static int relay_init(struct relay *relay)
 		return r;
 	quota_init(&relay->shared.sessions.per_cgroup);
 	sniff_silent_init(&relay->shared.sessions.silent);
-	errno = ENOMEM;
+	errno = ENOMEM; /* event_base_new() may leave it as it is */
 	relay->base = event_base_new();
 	if (relay->base)
 		relay->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

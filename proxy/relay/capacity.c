@@ -12,7 +12,7 @@
 #define FDS_RESERVED 48
 /* Descriptors of a worker and its bulk worker: epoll, eventfd, maps, ring, spare sockets. */
 #define FDS_WORKER 19
-/* For the connections that a relay must be able to serve. */
+/* Descriptors for connections, without which the relay does not start. */
 #define FDS_LEAST 16
 /* Limit of pipes for all workers, see pipes.h. */
 #define PIPES_MAX 128
@@ -45,17 +45,28 @@ static uint32_t reserved_fds(uint32_t nofile, const struct options *options)
 	return FDS_RESERVED + options->workers * each;
 }
 
+/* Returns the least number of descriptors for a relay with so many workers. */
+static uint32_t least_fds(const struct options *options)
+{
+	uint32_t least = 0;
+
+	/* More descriptors are more pipes, which are reserved too. */
+	while (least < reserved_fds(least, options) + FDS_LEAST)
+		least = reserved_fds(least, options) + FDS_LEAST;
+	return least;
+}
+
 int capacity_fit(uint32_t nofile, struct options *options)
 {
 	const uint32_t asked = options->workers;
 
-	/* Half of them are for connections, if that takes no more than fewer workers. */
+	/* As many workers as leave half of the descriptors to connections. */
 	while (!options->workers_given && options->workers > 1 &&
 	       nofile / 2 < reserved_fds(nofile, options))
 		options->workers--;
-	if (nofile < reserved_fds(nofile, options) + FDS_LEAST) {
+	if (nofile < least_fds(options)) {
 		log_err("%u descriptors are not enough for --workers %u, which needs %u; raise RLIMIT_NOFILE (LimitNOFILE= in the unit)%s",
-			nofile, options->workers, reserved_fds(nofile, options) + FDS_LEAST,
+			nofile, options->workers, least_fds(options),
 			options->workers > 1 ? " or have fewer workers" : "");
 		return -EMFILE;
 	}

@@ -18,9 +18,9 @@ uint32_t capacity_raise_nofile(void);
 uint32_t capacity_pipes(uint32_t nofile, uint32_t workers);
 
 /*
- * Lowers options->workers, if they were not given, until nofile descriptors suffice for them and as
- * many for connections. Returns 0, or -EMFILE if they do not even suffice for a few connections.
- * Logs both.
+ * Lowers options->workers, unless --workers was given, until half of the nofile descriptors are
+ * left to connections. Returns 0, or -EMFILE if not even a few connections could be served. Logs
+ * that it has lowered them, and the error.
  */
 int capacity_fit(uint32_t nofile, struct options *options);
 

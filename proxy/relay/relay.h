@@ -72,7 +72,7 @@ struct relay {
 	uint64_t ring_owner;	      /* see pending.h; the next child has the same */
 	struct pending_maps *pending; /* a reference; NULL: connect() of clients does not wait */
 	bool ring_lost;		      /* another relay has taken one of our rings */
-	struct dial_limit dial_limit; /* of clients that wait */
+	struct dial_limit dial_limit; /* of dials for which clients wait */
 	uint32_t n_rings;	      /* that we own */
 	bool pairs;		      /* the listeners are pairs */
 	struct upstreams *upstreams;  /* of new sessions, a reference */

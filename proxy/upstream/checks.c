@@ -34,7 +34,7 @@ struct check {
 	struct event tick;
 	/* The index of the address that was tried first, and how many were tried. */
 	uint32_t first_address, n_tried;
-	bool has_failed; /* the last one */
+	bool has_failed; /* the last check has */
 };
 
 struct checks {

@@ -62,14 +62,14 @@ bool dial_expire(struct dial *dial);
  */
 uint64_t dial_longest_ms(const struct upstreams *set, uint64_t timeout_ms);
 
-/* A dial that is under way may take twice as long until then. 0 at first. */
+/* 0 at first. */
 struct dial_limit {
-	uint64_t doubled_until_ms;
+	uint64_t doubled_until_ms; /* a dial with when-down = direct may be under way until then */
 };
 
 /*
- * As dial_longest_ms(), at the time now_ms, of all dials that may be under way: those that began
- * before a reload keep their set. To be called more often than a dial takes.
+ * As dial_longest_ms(), but for all dials under way at the time now_ms: after a reload older ones
+ * still use their set. The caller asks more often than a dial takes.
  */
 uint64_t dial_limit_ms(struct dial_limit *limit, const struct upstreams *set, uint64_t timeout_ms,
 		       uint64_t now_ms);

@@ -46,8 +46,8 @@ static void judge_loser(struct place *p, uint64_t started_us, uint64_t us,
 	const uint64_t usual_us = atomic_load_explicit(&h->ewma_us, memory_order_relaxed);
 	const uint64_t success_ms = atomic_load_explicit(&h->success_ms, memory_order_relaxed);
 	/*
-	 * The faster one began late_ms later, by a clock that may be a little ahead. So two proxies
-	 * that take the same time differ by more than half of that, if one of them is silent.
+	 * The faster one began late_ms later. If both usually take the same time, the silent one
+	 * has had late_ms more than that; half of it leaves room for how much the times vary.
 	 */
 	const uint64_t least_us = usual_us + late_ms * UINT64_C(1000) / 2;
 	char why[HEALTH_WHY_LEN];

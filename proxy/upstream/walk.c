@@ -6,8 +6,8 @@
  * where IPv6 is broken; then the next place is tried, however many addresses are left.
  *
  * The timer has one use at a time: to start one more attempt, or to give up one that has had
- * answer_ms: the oldest, or rather one whose upstream owes an answer of its own. The latter if an
- * address is left, and all WALK_ATTEMPTS run, or descriptors or memory are short for one more.
+ * answer_ms. It gives one up if an address is left, and all WALK_ATTEMPTS run, or descriptors or
+ * memory are short for one more: one whose upstream owes an answer of its own, or else the oldest.
  * Silent places, however many, therefore take answer_ms for each WALK_ATTEMPTS of them. If the
  * upstream owes an answer of its own, it has failed. If the silence may be the destination's, it
  * has lost if another upstream reaches the destination in this walk (place_judge_silent_loser()).
