@@ -223,11 +223,11 @@ def bound_datagrams(address):
 def test_an_entry_ends_by_itself(loaded, ctl):
     """To see it fail: let the kernel half ignore ends_ns."""
     servers = Servers(loaded)
-    ctl("block", "198.51.100.0/24", "--for", "700ms").succeeded()
     begun = time.monotonic()
+    ctl("block", "198.51.100.0/24", "--for", "3s").succeeded()
     assert servers.try_at() == "EACCES"
-    host.wait_until(lambda: servers.try_at() == DIRECT, "it has ended")
-    assert 0.5 < time.monotonic() - begun
+    host.wait_until(lambda: servers.try_at() == DIRECT, "it has ended", timeout=20)
+    assert 3 < time.monotonic() - begun
     assert shown(ctl) == {}
     # The next command removes it.
     ctl("allow", "192.0.2.1").succeeded()

@@ -35,10 +35,10 @@ def test_entries_end(bed, ctl, load, follow, entries):
     block_store_purge()."""
     load().succeeded()
     program = follow()
-    ctl("block", "203.0.113.0/24", "--for", "2s").succeeded()
-    ctl("block", "203.0.112.0/24", "--for", "1s").succeeded()
+    ctl("block", "203.0.113.0/24", "--for", "5s").succeeded()
+    ctl("block", "203.0.112.0/24", "--for", "4s").succeeded()
     assert packet_hooks(bed)
-    host.wait_until(lambda: not packet_hooks(bed), "the hooks are detached", 10)
+    host.wait_until(lambda: not packet_hooks(bed), "the hooks are detached", 20)
     assert entries() == []
     assert program.text().count("of the block list") >= 1 and program.running()
 
