@@ -107,9 +107,11 @@ def test_killed_beside_another_at_the_same_port(loaded, start):  # noqa: F811
         assert sock.connect_ex(address) == errno.EINPROGRESS
     loaded.slots.wait_dialling(len(socks))
     start(*options)
+    child = first.relay_pid
     first.stop_child()
-    os.kill(first.relay_pid, signal.SIGKILL)
+    # Before the child, or it starts another one, which takes over the clients.
     first.kill()
+    os.kill(child, signal.SIGKILL)
     assert outcomes(socks) == [0] * len(socks)
     gate.open()
     loaded.exchange_all(socks, listener)
