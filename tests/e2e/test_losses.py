@@ -220,7 +220,10 @@ def test_server_that_does_not_accept(loaded):
     loaded.start_relay("--connect-timeout", "500ms", "--workers", 1)
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))
-    clients = [loaded.connect(full) for _ in range(4)]
+    address = full.getsockname()
+    # In one task: after a timeout the relay remembers it, and refuses those who connect later.
+    clients = [loaded.keep(client) for client in loaded.run_in(
+        lambda: [wire.connect(address) for _ in range(4)])]
     assert loaded.visit(loaded.listen()).relayed
     host.wait_until(lambda: len(ended(clients)) >= 2, "those not taken are reset")
     assert all(wire.ended_by(client) == wire.RESET for client in ended(clients))
