@@ -73,12 +73,12 @@ class Bed:
         self.client_net.ip(
             f"link add tproxy0 type veth peer name tproxy0 netns {self.server_net.path}",
             f"addr add {CLIENT}/24 dev tproxy0",
-            "link set tproxy0 up")
+            "link set tproxy0 up",
+            f"route add 203.0.113.0/24 via {SERVER}")
         self.server_net.ip(
             f"addr add {SERVER}/24 dev tproxy0",
             f"addr add {SERVER2}/24 dev tproxy0",
             "link set tproxy0 up")
-        self.client_net.ip(f"route add 203.0.113.0/24 via {SERVER}")
 
     def __exit__(self, *_):
         """Ends everything, and raises if anything of tproxy is left behind."""

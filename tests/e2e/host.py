@@ -10,6 +10,7 @@ as a program, this file does only that.
 import contextlib
 import ctypes
 import dataclasses
+import fcntl
 import io
 import os
 import pickle
@@ -30,6 +31,9 @@ CLONE_NEWNET = 0x40000000
 RTF_LOCAL = 1 << 31
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+IFF_UP = 1
+SIOCSIFFLAGS = 0x8914
 PR_SET_PDEATHSIG = 1
 ADDR_NO_RANDOMIZE = 0x0040000
 
@@ -127,11 +131,11 @@ def private_mounts():
 @contextlib.contextmanager
 def mounted(fstype, path, options):
     path.mkdir(parents=True)
-    subprocess.run(["mount", "-t", fstype, "-o", options, PREFIX, path], check=True)
+    _check(_libc.mount(PREFIX.encode(), os.fsencode(path), fstype.encode(), 0, options.encode()))
     try:
         yield path
     finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
+        _check(_libc.umount2(os.fsencode(path), MNT_DETACH))
         path.rmdir()
 
 
@@ -277,7 +281,6 @@ class NetNs:
         thread = threading.Thread(target=self._create)
         thread.start()
         thread.join()
-        self.ip("link set lo up")
         return self
 
     def __exit__(self, *_):
@@ -286,6 +289,8 @@ class NetNs:
     def _create(self):
         _check(_libc.unshare(CLONE_NEWNET))
         self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
     @property
     def path(self):
@@ -307,8 +312,8 @@ class NetNs:
             os.close(home)
 
     def ip(self, *commands):
-        subprocess.run(["nsenter", f"--net={self.path}", "ip", "-batch", "-"],
-                       input="\n".join(commands), text=True, check=True)
+        with self.inside():
+            subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
         for words in map(str.split, commands):
             if words[:2] == ["addr", "add"] and "nodad" in words:
                 self._wait_local(words[2].partition("/")[0])

@@ -25,6 +25,9 @@ _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD = 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
+_PROG_QUERY = 16
+# The attach types of cgroups in enum bpf_attach_type, without those of LSM and of UNIX sockets.
+_CGROUP_TYPES = (0, 1, 2, 3, 6, *range(8, 16), *range(18, 23), *range(29, 33), 34)
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
 _PROG_TYPE_CGROUP_SOCKOPT, _ATTACH_GETSOCKOPT = 25, 21
 _PROG_TYPE_SCHED_CLS = 3
@@ -427,6 +430,20 @@ def effective(cgroup):
     return sorted(entry["id"] for entry in bpftool("cgroup", "show", cgroup, "effective") or [])
 
 
+def _attached_as(fd, kind):
+    ids = (ctypes.c_uint32 * 64)()
+    query = ctypes.create_string_buffer(
+        struct.pack("=IIIIQI", fd, kind, 0, 0, ctypes.addressof(ids), len(ids)), 128)
+    if _libc.syscall(_NR_BPF, _PROG_QUERY, query, 128) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return ids[:struct.unpack_from("=I", query, 24)[0]]
+
+
 def attached(cgroup):
-    """The ids of the programs that are attached to the cgroup itself."""
-    return sorted(entry["id"] for entry in bpftool("cgroup", "show", cgroup) or [])
+    """The ids of the programs that are attached to the cgroup itself, see BPF_PROG_QUERY in
+    bpf(2). `bpftool cgroup show` takes 10 ms for the same."""
+    fd = os.open(str(cgroup), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return sorted(each for kind in _CGROUP_TYPES for each in _attached_as(fd, kind))
+    finally:
+        os.close(fd)
