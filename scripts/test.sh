@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Installs what is missing, builds with warnings as errors and runs every suite: check, unit,
-# verifier and e2e. Then it runs unit and e2e with ASan and UBSan, the part of e2e that is about
-# threads with TSan, and the fuzz targets, FUZZ_SECONDS (10) each. It ends with totals. As root
-# nothing may be skipped.
+# verifier and e2e. Then it runs unit with ASan and UBSan, and the fuzz targets, FUZZ_SECONDS (10)
+# each. e2e is shared out between the plain build, ASan and TSan, see tests/e2e/builds.py: each test
+# runs at least once. It ends with totals. As root nothing may be skipped.
 # Usage: test.sh [--no-asan | --tsan]      without the last three; nothing but TSan
 set -eu
 
@@ -92,7 +92,9 @@ tsan_suite()
     suite 'threads with TSan' build-tsan e2e
 }
 
-# suite LABEL DIR SUITE...: shows meson's own output, and adds one line to the results.
+# suite LABEL DIR SUITE...: shows meson's own output, and adds one line to the results. $part is what
+# the end to end tests run (tests/e2e/builds.py), by default what belongs to the build.
+part=
 results=
 failures=0
 passed()
@@ -113,7 +115,7 @@ suite()
     label=$1
     dir=$2
     shift 2
-    args=
+    args=${part:+--test-args=--part=$part}
     for s in "$@"; do
         args="$args --suite $s"
     done
@@ -136,7 +138,10 @@ else
     echo "== build"
     setup build-ci -Dtests=enabled -Dman-pages=enabled
     suite 'check, unit, verifier' build-ci check unit verifier
+    # What runs with ASan below is left to that build.
+    [ -n "${1:-}" ] || part=plain
     suite 'end to end' build-ci e2e
+    part=
 fi
 if [ -z "${1:-}" ]; then
     echo "== build with ASan and UBSan"

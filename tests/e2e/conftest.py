@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+import builds
 import host
 import programs
 from harness import Bed
@@ -58,6 +59,11 @@ def missing():
         if not os.access(binary, os.X_OK):
             return f"{binary} is not built"
     return None
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", choices=builds.PARTS, default="all",
+                     help="run what this build runs in scripts/test.sh (builds.py)")
 
 
 def pytest_configure(config):
@@ -121,9 +127,12 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests of memory limits, and one without /proc, run with the plain build only. A sanitizer has
-    its own allocator, ends a process that has no memory, and needs /proc. pytest counts these tests
-    as deselected, and the summary names them."""
+    """Leaves the tests of another build to that one. Tests of memory limits, and one without /proc,
+    run with the plain build only. A sanitizer has its own allocator, ends a process that has no
+    memory, and needs /proc. pytest counts these tests as deselected, and the summary names
+    them."""
+    part = config.getoption("part")
+    items[:] = [item for item in items if builds.belongs(item, part)]
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if not programs.SANITIZED:
         return
