@@ -20,6 +20,14 @@ finding()
     findings=$((findings + 1))
 }
 
+# each [PREFIX]: each line of $tmp is a finding.
+each()
+{
+    while read -r line; do
+        finding "${1:-}$line"
+    done < "$tmp"
+}
+
 # skip REASON: a check that cannot run. In CI, where TPROXY_MUST_RUN=1, this is a finding.
 skip()
 {
@@ -37,6 +45,7 @@ need()
     return 1
 }
 
+# The checks start one program for all files: a process for each would take minutes in all.
 files()
 {
     find bpf common loader proxy scripts tests .ci -type f "$@" ! -path '*/__pycache__/*' \
@@ -54,30 +63,69 @@ check_format()
         return
         ;;
     esac
-    for f in $(files -name '*.[ch]'); do
-        clang-format --dry-run -Werror "$f" > /dev/null 2>&1 || finding "$f: run clang-format -i"
-    done
+    # shellcheck disable=SC2046 # a list of files, here and below
+    clang-format --dry-run -Werror $(files -name '*.[ch]') 2>&1 |
+        sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error:.*/\1: run clang-format -i/p' | sort -u > "$tmp"
+    each
+}
+
+# without_line FIRST LAST REGEX TEXT FILE...: prints each file that has no such line from FIRST to
+# LAST.
+without_line()
+{
+    first=$1 last=$2 regex=$3 text=$4
+    shift 4
+    regex=$regex awk -v first="$first" -v last="$last" -v text="$text" 'BEGIN {
+        for (i = 1; i < ARGC; i++) {
+            found = 0
+            for (n = 1; n <= last && (getline line < ARGV[i]) > 0; n++)
+                found = found || (n >= first && line ~ ENVIRON["regex"])
+            close(ARGV[i])
+            if (!found)
+                print ARGV[i] ": " text
+        }
+    }' "$@"
 }
 
 check_licences()
 {
-    for f in meson.build meson_options.txt .clang-format .clang-tidy .editorconfig ./*.md $(files); do
-        head -n 3 "$f" | grep -q 'SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause' ||
-            finding "$f: no SPDX licence line"
-    done
-    for f in $(files -name '*.c'); do
-        sed -n 2p "$f" | grep -q '^/\*' || finding "$f: does not begin with what it is for"
-    done
+    licence='SPDX-License-Identifier: GPL-2[.]0-only OR BSD-2-Clause'
+    # shellcheck disable=SC2046
+    {
+        without_line 1 3 "$licence" 'no SPDX licence line' \
+            meson.build meson_options.txt .clang-format .clang-tidy .editorconfig ./*.md $(files)
+        without_line 2 2 '^/[*]' 'does not begin with what it is for' $(files -name '*.c')
+    } > "$tmp"
+    each
 }
 
-# includes FILES_GLOB ALLOWED_REGEX: prints each #include of these files that does not match.
+# includes ALLOWED_REGEX FILE...: prints each #include of these files that does not match.
 includes()
 {
-    for f in $1; do
-        grep -h '^#include' "$f" | grep -vE "$2" | while read -r line; do
-            echo "$f: may not have $line"
-        done
-    done
+    allowed=$1
+    shift
+    allowed=$allowed awk '/^#include/ && $0 !~ ENVIRON["allowed"] {
+        print FILENAME ": may not have " $0
+    }' "$@"
+}
+
+# Prints the headers whose guard is neither NAME_H, TPROXY_NAME_H nor TPROXY_FOLDER_NAME_H.
+wrong_guards()
+{
+    awk 'BEGIN {
+        for (i = 1; i < ARGC; i++) {
+            name = ARGV[i]
+            sub(".*/", "", name)
+            gsub("[^a-z0-9]", "_", name)
+            name = toupper(name)
+            found = 0
+            while (!found && (getline line < ARGV[i]) > 0)
+                found = line ~ "^#ifndef (TPROXY_([A-Z]+_)?)?" name "$"
+            close(ARGV[i])
+            if (!found)
+                print ARGV[i] ": its guard is not TPROXY_" name
+        }
+    }' "$@"
 }
 
 # scripts/includes.py knows which folder may include which headers of the tree, and finds circles.
@@ -85,31 +133,21 @@ includes()
 check_includes()
 {
     own='^#include "'
+    # shellcheck disable=SC2046
     {
         /usr/bin/python3 -B scripts/includes.py .
-        includes 'bpf/*.c bpf/*.h' "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$own"
-        includes 'common/tproxy_abi*.h' "<linux/types\.h>|$own"
-        includes 'common/*.c common/*.h' "<[a-z_/]+\.h>|$own"
-        for f in common/*.[ch]; do
-            grep -Hn '<event2/' "$f"
-            case $f in
-            common/bpffs.c | common/observed_entries.c) ;;
-            *) grep -Hn '<bpf/' "$f" ;;
-            esac
-        done
-        includes 'loader/*/*.c loader/*/*.h' "<[a-z0-9_/-]+\.h>|$own"
-        includes 'proxy/*.[ch] proxy/*/*.[ch]' "<[a-z0-9_/-]+\.h>|$own"
+        includes "<(linux/[a-z0-9_]+|bpf/bpf_(helpers|endian|core_read)|stdbool)\.h>|$own" bpf/*.[ch]
+        includes "<linux/types\.h>|$own" common/tproxy_abi*.h
+        includes "<[a-z_/]+\.h>|$own" common/*.[ch]
+        grep -Hn '<event2/' common/*.[ch]
+        grep -Hn '<bpf/' common/*.[ch] | grep -vE '^common/(bpffs|observed_entries)\.c:'
+        includes "<[a-z0-9_/-]+\.h>|$own" loader/*/*.[ch]
+        includes "<[a-z0-9_/-]+\.h>|$own" proxy/*.[ch] proxy/*/*.[ch]
         grep -Hn '<event2/' loader/*/*.[ch]
         grep -Hn '<bpf/' proxy/*.[ch] proxy/*/*.[ch] | grep -vE '^proxy/kernel/(registration|marks|events|counters|live|packets|pending(_maps|_pair|_ring)?)\.c:'
+        wrong_guards $(files -name '*.h' ! -path 'tests/*')
     } > "$tmp"
-    while read -r line; do
-        finding "include: $line"
-    done < "$tmp"
-    for f in $(files -name '*.h' ! -path 'tests/*'); do
-        guard=TPROXY_$(basename "$f" | tr 'a-z.' 'A-Z_')
-        grep -qE "^#ifndef (${guard}|TPROXY_[A-Z]+_${guard#TPROXY_}|${guard#TPROXY_})\$" "$f" ||
-            finding "$f: its guard is not $guard"
-    done
+    each 'include: '
 }
 
 check_shell()
@@ -122,11 +160,19 @@ check_shell()
 
 check_python()
 {
-    for f in $(files -name '*.py'); do
-        /usr/bin/python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$f" ||
-            finding "$f: does not parse"
-        awk 'length($0) > 100 { exit 1 }' "$f" || finding "$f: a line over 100 characters"
-    done
+    # shellcheck disable=SC2046
+    {
+        /usr/bin/python3 -c 'if True:
+            import ast, sys
+            for path in sys.argv[1:]:
+                try:
+                    ast.parse(open(path).read())
+                except SyntaxError as error:
+                    print(f"{path}: does not parse: {error}")' $(files -name '*.py')
+        awk 'length($0) > 100 { print FILENAME ": a line over 100 characters" }' \
+            $(files -name '*.py') | uniq
+    } > "$tmp"
+    each
     grep -rnE 'time\.sleep\(([1-9]|0\.[5-9])' tests/e2e && finding "tests sleep instead of waiting"
 }
 
@@ -136,9 +182,7 @@ check_options()
 {
     /usr/bin/python3 -B scripts/options.py . "$build" > "$tmp" && return
     [ -s "$tmp" ] || finding "scripts/options.py failed"
-    while read -r line; do
-        finding "options: $line"
-    done < "$tmp"
+    each 'options: '
 }
 
 # The last cells of two tables name tests: of claims in SECURITY.md ("file: name, name; file: name"),
@@ -183,24 +227,21 @@ check_hosts()
     mirror='[a-z0-9.-]+\.(debian|ubuntu|fedoraproject|centos|archlinux|opensuse|alpinelinux)\.[a-z]+'
     reserved='//([a-z0-9.-]+\.)?(example\.(org|com|net)|example|test|invalid)([:/]|$)'
     standard='//(www\.w3\.org|spdx\.org|www\.debian\.org/doc|developercertificate\.org)(/|$)'
-    for f in meson.build meson_options.txt ./*.md $(files); do
-        {
-            grep -oE "$url" "$f" | grep -vE -e "$reserved" -e "$standard"
-            grep -oE "$mirror" "$f" | grep -vx 'www\.debian\.org'
-        } | sort -u | sed "s|^|$f: names the host of |"
-    done > "$tmp"
-    while read -r line; do
-        finding "$line"
-    done < "$tmp"
+    # shellcheck disable=SC2046
+    {
+        grep -oHE "$url" meson.build meson_options.txt ./*.md $(files) |
+            grep -vE -e "$reserved" -e "$standard"
+        grep -oHE "$mirror" meson.build meson_options.txt ./*.md $(files) |
+            grep -v ':www\.debian\.org$'
+    } | sort -u | sed 's/:/: names the host of /' > "$tmp"
+    each
 }
 
 # by_script NAME: each line that scripts/NAME.py prints is a finding.
 by_script()
 {
     "scripts/$1.py" . > "$tmp" || [ -s "$tmp" ] || finding "scripts/$1.py failed"
-    while read -r line; do
-        finding "$line"
-    done < "$tmp"
+    each
 }
 
 # scripts/words.py knows the words that the project has replaced.
@@ -229,9 +270,8 @@ check_history()
         return
     fi
     [ -s "$tmp" ] || finding "scripts/subjects.sh failed"
-    while read -r line; do
-        finding "history: ${line#subjects: }"
-    done < "$tmp"
+    sed -i 's/^subjects: //' "$tmp"
+    each 'history: '
 }
 
 tmp=$(mktemp) || exit 2
