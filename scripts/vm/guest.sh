@@ -623,7 +623,7 @@ e2e_honest()
         -k "$(printf 'not %s and ' 8000 timeout_shorter nmap ssh psql node java) not test_go"
 }
 
-# 10,200 decisions: RULE_SETS is a tenth of the test's own number.
+# 10,200 decisions: RULE_SETS is a quarter of the test's own number.
 rules_agree()
 {
     TPROXY_RULE_SETS=6 in_guest 900 test_explain_rules.py

@@ -26,7 +26,7 @@ from test_explain import endpoint, explain
 from tproxyctl import binary, ctl  # fixtures
 
 SEED = int(os.environ.get("TPROXY_SEED", "20261128"))
-RULE_SETS = int(os.environ.get("TPROXY_RULE_SETS", "60"))  # a guest under emulation runs fewer
+RULE_SETS = int(os.environ.get("TPROXY_RULE_SETS", "24"))  # a guest under emulation runs fewer
 CALLERS, DESTINATIONS = 5, 340
 
 ERRORS = ["ECONNREFUSED", "EACCES", "EPERM", "ENETUNREACH", "EHOSTUNREACH", "ETIMEDOUT",
@@ -395,7 +395,7 @@ class World:
 
 @pytest.mark.deadline(240)
 def test_rules_agree(bed, ctl):
-    """100,000 decisions by random rules. To see it fail: leave out a condition of rule_matches(), a
+    """40,800 decisions by random rules. To see it fail: leave out a condition of rule_matches(), a
     fact in loader/ctl/rule_facts.c or in bpf/rulefacts.bpf.h, such as that the name of the thread's
     process counts, or the order of exceptions in loader/rules/rows.c."""
     print(f"repeat with TPROXY_SEED={SEED}")
@@ -418,8 +418,8 @@ def test_rules_agree(bed, ctl):
     total = sum(world.seen.values())
     print(total, world.by_rule, sorted(world.seen.items()))
     assert total == RULE_SETS * CALLERS * DESTINATIONS
-    if "TPROXY_SEED" not in os.environ and RULE_SETS >= 60:
-        assert total >= 100_000 and world.by_rule > total / 10
+    if "TPROXY_SEED" not in os.environ and RULE_SETS >= 24:
+        assert total >= 40_000 and world.by_rule > total / 10
         for reason in ("rule_direct", "rule_observe", "rule_refused", "no_relay", "link_local",
                        "bypass_loopback", "bypass_multicast", "bypass_port0"):
             assert world.seen.get(reason), f"no case of {reason}: {world.seen}"

@@ -476,7 +476,7 @@ def test_killed_at_any_moment_the_next_run_repairs(bed):
     started = time.monotonic()
     bed.load()
     duration = time.monotonic() - started
-    steps = 16
+    steps = 8
     for step in range(steps):
         bed.unload()
         with bed.tproxy_load.start("--cgroup", bed.scope, "--relay-cgroup", bed.relay_cgroup,

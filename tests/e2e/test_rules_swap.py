@@ -155,7 +155,7 @@ def test_killed_at_any_moment(proxied, ctl, binary):
     begun = time.monotonic()
     ctl("rules", "load", paths["EACCES"]).succeeded()
     duration = time.monotonic() - begun
-    steps, seen = 32, set()
+    steps, seen = 16, set()
     for step in range(steps):
         name = ("EPERM", "EACCES")[step % 2]
         process = subprocess.Popen([binary, "rules", "load", "--pin-dir", proxied.pins.path,
