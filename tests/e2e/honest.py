@@ -152,6 +152,7 @@ class Gate:
             return wire.tcp_states((self.ip, port)).count(wire.SYN_SENT)
 
 
+@host.needs_no_process
 def _make(count, family, protocol):
     socks = [socket.socket(family, socket.SOCK_STREAM, protocol) for _ in range(count)]
     for sock in socks:
@@ -163,6 +164,7 @@ def family_of(address):
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
 
+@host.needs_no_process
 def errno_of(address):
     """The errno of a blocking connect()."""
     with socket.socket(family_of(address)) as sock:

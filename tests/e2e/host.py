@@ -2,9 +2,9 @@
 """The parts of the host that a test owns: cgroups, network namespaces, a bpffs, forked tasks.
 
 Nothing here outlives the run except directories of cgroup2 and one empty directory in /tmp. Network
-namespaces are file descriptors, mounts live in a mount namespace of the session, and every process
-asks the kernel to kill it when its parent dies. sweep() removes what a killed run left behind. Run
-as a program, this file does only that.
+namespaces are file descriptors, mounts live in a mount namespace of the session, and every task and
+every program that a test leaves running asks the kernel to kill it when its parent dies. sweep()
+removes what a killed run left behind. Run as a program, this file does only that.
 """
 
 import contextlib
@@ -339,6 +339,12 @@ class NetNs:
 # --- places and tasks
 
 
+def _home():
+    """The cgroup of this process, which is that of the run."""
+    line = re.search("^0::(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    return Cgroup(cgroup2_root() / line[1].lstrip("/"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where a process is to run."""
@@ -351,6 +357,38 @@ class Place:
         die_with_parent()
         self.cgroup.join()
         self.netns.join()
+
+    def can_be_left(self):
+        """Whether inside() can be used: not where enter() does what cannot be undone, and not in
+        a thread beside others, because a cgroup has whole processes."""
+        return (type(self) is Place and type(self.cgroup) is Cgroup
+                and threading.current_thread() is threading.main_thread())
+
+    @contextlib.contextmanager
+    def inside(self):
+        """Moves this process to the cgroup, and the thread to the namespace: a socket or a program
+        of the block starts there. A fork of pytest instead takes 30 ms on a slow machine, this
+        0.1 ms."""
+        home = _home()
+        with self.netns.inside():
+            self.cgroup.join()
+            try:
+                yield
+            finally:
+                home.join()
+
+
+@contextlib.contextmanager
+def starting_at(place):
+    """A program of the block that has the result as its preexec_fn starts at @place. Without a
+    preexec_fn subprocess uses vfork(2)."""
+    if place is None:
+        yield None
+    elif place.can_be_left():
+        with place.inside():
+            yield None
+    else:
+        yield place.enter
 
 
 class _Pickler(pickle.Pickler):
@@ -445,7 +483,18 @@ class Task:
             self.pid = 0
 
 
+def needs_no_process(function):
+    """Marks a function that changes nothing of its process and closes what it does not return:
+    run_in() does not fork for it."""
+    function.needs_no_process = True
+    return function
+
+
 def run_in(place, function, *args, timeout=10.0):
+    called = getattr(function, "func", function)  # of a functools.partial
+    if getattr(called, "needs_no_process", False) and place.can_be_left():
+        with place.inside():
+            return function(*args)
     return Task(place, function, *args).result(timeout)
 
 

@@ -11,6 +11,7 @@ import re
 import socket
 from functools import partial
 
+import host
 import wire
 from harness import Visit
 
@@ -56,6 +57,7 @@ def listener(address=("::", 0), only6=True):
     return sock
 
 
+@host.needs_no_process
 def connect(address, source=None, timeout=wire.TIMEOUT, only6=False):
     """Connects an IPv6 socket to any address, IPv4-mapped ones included."""
     sock = socket.socket(socket.AF_INET6)
@@ -71,6 +73,7 @@ def connect(address, source=None, timeout=wire.TIMEOUT, only6=False):
     return sock
 
 
+@host.needs_no_process
 def errno_of(address, only6=False):
     """Returns the errno of connect() of an IPv6 socket."""
     with socket.socket(socket.AF_INET6) as sock:
@@ -79,6 +82,7 @@ def errno_of(address, only6=False):
         return sock.connect_ex(address)
 
 
+@host.needs_no_process
 def fate(address, data=b""):
     """See wire.fate()."""
     try:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import resource
 import shlex
 import signal
 import subprocess
@@ -54,6 +53,9 @@ ENVIRONMENT = {
 # through for leaks by the unit tests and the fuzz targets.
 _ONE_SHOT = {**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0:" + ENVIRONMENT["ASAN_OPTIONS"]}
 
+# The option of setpriv by which a program dies with its parent.
+_TIED = "--pdeathsig=KILL"
+
 _SANITIZER = re.compile(r"^.*((ERROR|WARNING): \w+Sanitizer|runtime error:).*$", re.MULTILINE)
 
 
@@ -88,18 +90,25 @@ def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
     argv = [str(arg) for arg in argv]
     wrapped = (unprivileged(*user) if user else []) + argv
     data = data.encode() if isinstance(data, str) else data or b""
-    result = subprocess.run(wrapped, preexec_fn=place and place.enter, input=data,
-                            capture_output=True, timeout=timeout, check=False,
-                            env={**_ONE_SHOT, **(env or {})})
-    return Result(argv, result.returncode, result.stdout.decode(errors="replace"),
-                  result.stderr.decode(errors="replace"))
+    with host.starting_at(place) as prepare:
+        process = subprocess.Popen(wrapped, preexec_fn=prepare, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env={**_ONE_SHOT, **(env or {})})
+    with process:
+        try:
+            out, err = process.communicate(data, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return Result(argv, process.returncode, out.decode(errors="replace"),
+                  err.decode(errors="replace"))
 
 
 def unprivileged(uid, gid):
     """The start of a command line that runs a program as this user, without capabilities or a way
     to get one."""
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all",
-            "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"]
+            "--inh-caps=-all", "--no-new-privs", _TIED]
 
 
 def with_capabilities_of(name):
@@ -116,14 +125,12 @@ class Program:
 
     def __init__(self, *argv, place, log, files=None, env=None, out=None, err=None):
         self.log = Path(log)
-
-        def prepare():
-            place.enter()
-            if files:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen([str(arg) for arg in argv], stdin=subprocess.DEVNULL,
+        self.argv = [str(arg) for arg in argv]
+        limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
+        with self.log.open("wb") as output, host.starting_at(place) as prepare:
+            # A preexec_fn does the same.
+            tied = [] if prepare or _TIED in self.argv else ["setpriv", _TIED]
+            self.process = subprocess.Popen(limit + tied + self.argv, stdin=subprocess.DEVNULL,
                                             stdout=out or output, stderr=err or output,
                                             preexec_fn=prepare,
                                             env={**ENVIRONMENT, **(env or {})})
@@ -170,7 +177,7 @@ class Program:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.process.args} did not end within {timeout} s") from None
+            raise AssertionError(f"{self.argv} did not end within {timeout} s") from None
 
     def text(self):
         return self.log.read_text(errors="replace")

@@ -7,6 +7,7 @@ import os
 import socket
 from functools import partial
 
+import host
 import wire
 from harness import SERVER, SERVER2
 from tproxyctl import binary, ctl  # fixtures, for the tests too
@@ -52,6 +53,12 @@ def attempt(address, uid=0, gid=0, command=None, family=socket.AF_INET):
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+    return attempt_as_is(address, family)
+
+
+@host.needs_no_process
+def attempt_as_is(address, family=socket.AF_INET):
+    """attempt() as the caller's user, group and command."""
     with socket.socket(family) as sock:
         sock.settimeout(wire.TIMEOUT)
         try:
@@ -74,8 +81,8 @@ class Servers:
         bed.task(serve_peers, *first, *second, place=bed.server)
 
     def try_at(self, address=SERVER, port=None, place=None, **how):
-        return self._bed.run_in(partial(attempt, (address, port or self.ports[0]), **how),
-                                place=place)
+        tried = partial(attempt, **how) if how else attempt_as_is
+        return self._bed.run_in(tried, (address, port or self.ports[0]), place=place)
 
     def outcomes(self, **how):
         """By address and port: first the lower port of SERVER, then its higher one, then those of

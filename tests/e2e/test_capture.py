@@ -208,7 +208,7 @@ def test_filters(proxied, capture, tmp_path):
             "port": [port], "port=": [1, 2, 3, 4, f"{port}-{port}"],
             "to": [harness.SERVER + "/32"]}
     both = {"uid": [4711, "root"], "cgroup": [proxied.top.path], "verdict": ["redirected"]}
-    none = {"pid": [os.getpid()]}
+    none = {"pid": [proxied.relay.pid]}
     with contextlib.ExitStack() as stack:
         for name, values in {**only, **both, **none}.items():
             option = "--" + name.rstrip("=")

@@ -80,6 +80,7 @@ def swap(bed, client, server):
     assert task.result(30) == (up.size, up.sha256())
 
 
+@host.needs_no_process
 def errno_of(address):
     with socket.socket() as sock:
         sock.settimeout(wire.TIMEOUT)

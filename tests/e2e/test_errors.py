@@ -31,6 +31,7 @@ def bed(bed):
     return bed
 
 
+@host.needs_no_process
 def errno_of(address):
     """Returns the errno of connect(2) of a socket of the address's family."""
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as sock:
@@ -38,6 +39,7 @@ def errno_of(address):
         return sock.connect_ex(address)
 
 
+@host.needs_no_process
 def fate(address):
     return (host6.fate if ":" in address[0] else wire.fate)(address)
 

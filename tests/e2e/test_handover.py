@@ -85,6 +85,7 @@ def children(pid):
         return []
 
 
+@host.needs_no_process
 def errno_of(address):
     with socket.socket() as sock:
         sock.settimeout(1)

@@ -89,7 +89,7 @@ def test_chaos(bed):
     relay = bed.start_honest("--workers", WORKERS, verbose=False)
     bed.slow_net(0, 0.1)
     server = serve(bed)
-    chaos = server.process.args[0]
+    chaos = server.argv[0]
     warm_up = dial(bed, chaos, CONNECTIONS // 10, SEED)
     bed.wait_rest()
     descriptors = relay.descriptors_at_rest()

@@ -549,7 +549,10 @@ def test_socket_made_outside_stays_outside(proxied):
 
 def test_connection_outlives_its_process(proxied):
     """The client's process has ended (its socket was passed on), the connection has not."""
-    client, server = proxied.pair()
+    listener = proxied.listen()
+    task = host.Task(proxied.client, wire.connect, listener.getsockname())
+    client = proxied.keep(task.result())
+    server, _ = proxied.accept(listener)
     (entry,) = proxied.pins.dump("map_socks")
     assert not os.path.exists(f"/proc/{entry['value']['pid']}")
     wire.exchange(client, server)

@@ -86,6 +86,7 @@ def listen(bed, family=socket.AF_INET):
     return bed.listen(SERVER2)
 
 
+@host.needs_no_process
 def connect(address):
     return (host6.connect if ":" in address[0] else wire.connect)(address)
 
@@ -108,6 +109,7 @@ def through_proxy(bed, families=(socket.AF_INET, socket.AF_INET6)):
         assert source not in (CLIENT, CLIENT6)
 
 
+@host.needs_no_process
 def errno_of(address):
     with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as sock:
         sock.settimeout(wire.TIMEOUT)

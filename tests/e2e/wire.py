@@ -13,6 +13,8 @@ import socket
 import struct
 import threading
 
+from host import needs_no_process
+
 TIMEOUT = 20.0
 
 EOF = "eof"
@@ -35,6 +37,7 @@ def listener(address=("", 0), backlog=4096, timeout=TIMEOUT):
     return sock
 
 
+@needs_no_process
 def connect(address, source=None, timeout=TIMEOUT):
     sock = socket.socket()
     try:
@@ -54,6 +57,7 @@ def connection_id(sock):
     return f"{cookie:x}"
 
 
+@needs_no_process
 def connect_deferred(address):
     """connect() that sends its SYN with the first data."""
     sock = socket.socket()
@@ -121,6 +125,7 @@ def ended_by(sock):
     return end
 
 
+@needs_no_process
 def tcp_states(address):
     """The state of each connection to an address, see proc_net_tcp.rst."""
     remote = socket.inet_aton(address[0])[::-1].hex().upper() + f":{address[1]:04X}"
@@ -128,6 +133,7 @@ def tcp_states(address):
         return [fields[3] for fields in map(str.split, table) if fields[2] == remote]
 
 
+@needs_no_process
 def fate(address, data=b""):
     """Connects, sends data, and returns how the connection ends, or REFUSED. A reset may come so
     soon that connect() fails."""
