@@ -25,7 +25,7 @@ _NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
 _PROG_LOAD = 5
 _OBJ_PIN, _OBJ_GET, _OBJ_GET_INFO = 6, 7, 15
-_PROG_QUERY = 16
+_PROG_QUERY, _MAP_FREEZE = 16, 22
 # The attach types of cgroups in enum bpf_attach_type, without those of LSM and of UNIX sockets.
 _CGROUP_TYPES = (0, 1, 2, 3, 6, *range(8, 16), *range(18, 23), *range(29, 33), 34)
 _PROG_TYPE_CGROUP_SOCK_ADDR, _ATTACH_INET4_CONNECT = 18, 10
@@ -74,6 +74,10 @@ class PinnedMap:
 
     def __exit__(self, *_):
         os.close(self.fd)
+
+    def freeze(self):
+        """No process can write to it any more."""
+        _bpf(_MAP_FREEZE, struct.pack("=I", self.fd))
 
     def update(self, key, value):
         assert len(key) == self.key_size and len(value) == self.value_size

@@ -417,14 +417,19 @@ def test_failure_in_the_middle_is_undone(bed, foreign):
 
 
 def test_failure_of_a_second_load_keeps_what_was_loaded(bed, foreign):
+    """I7: it was to fail closed, with another scope. To see it fail: leave policy_write() or
+    restore_targets() out of undo()."""
     bed.load()
     bed.start_relay()
-    names = bed.pins.names()
+    names, maps = bed.pins.names(), ("map_policy", "map_targets")
+    before = [bed.pins.dump(name) for name in maps]
     foreign(bed.outside)
     result = bed.tproxy_load("--cgroup", bed.scope, "--cgroup", bed.outside, "--relay-cgroup",
-                             bed.relay_cgroup, "--relay-group", programs.RELAY_GID)
+                             bed.relay_cgroup, "--relay-group", programs.RELAY_GID, "--fail-closed",
+                             "--include-loopback")
     assert result.status == 1
     assert bed.pins.names() == names
+    assert [bed.pins.dump(name) for name in maps] == before
     assert bed.visit(bed.listen()).relayed
 
 

@@ -15,6 +15,7 @@ import host
 import programs
 import wire
 from harness import CLIENT, SERVER
+from maps import PinnedMap
 from test_admin import Admin, directory  # noqa: F401 (a fixture)
 from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
 
@@ -265,3 +266,16 @@ def test_metrics_of_the_list(bed, directory, ctl):
     assert found['tproxy_block_dropped_total{place="connect"}'] == 1
     assert found['tproxy_block_seen_total{place="connect"}'] == 1
     assert found['tproxy_block_dropped_total{place="xdp"}'] == 0
+
+
+def test_failed_load_is_undone(loaded):
+    """I7: the flag of traffic cannot be written, which is the last step that can fail. The cgroups
+    stay those of before. To see it fail: leave restore_targets() out of undo()."""
+    before, names = loaded.pins.dump("map_targets"), loaded.pins.names()
+    with PinnedMap(loaded.pins.path / "map_block") as block:
+        block.freeze()
+    loaded.tproxy_load("--cgroup", loaded.scope, "--cgroup", loaded.outside, "--relay-cgroup",
+                       loaded.relay_cgroup, "--relay-group", programs.RELAY_GID,
+                       "--traffic").refused("map_block")
+    assert loaded.pins.dump("map_targets") == before
+    assert loaded.pins.names() == names and attached(loaded) == set()
