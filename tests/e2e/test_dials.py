@@ -8,6 +8,7 @@ import pytest
 
 import host
 import host6
+import pcapng
 import wire
 from harness import SERVER
 from ruling import binary, ctl, load_rules  # noqa: F401 - fixtures
@@ -118,6 +119,25 @@ def test_captured_in_scope(bed, capture, tmp_path):  # noqa: F811
     listener = bed.listen()
     with capture("-w", tmp_path / "c.pcapng"):
         relayed_once(bed, listener, listener)
+
+
+def test_captured_through_a_second_member(bed, path, capture, tmp_path):  # noqa: F811
+    """The packets of the second attempt are in the capture, and its socket is not redirected.
+
+    To see it fail: do not call marks_set_upstream_of() in attempt.c, or call marks_set_upstream()
+    in its place.
+    """
+    bed.load(relay_cgroup=False)
+    listener = bed.listen()
+    path.write_text("[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\nmembers = a, b\n"
+                    f"[upstream a]\ntype = tcp\naddress = {SERVER}:9\n"
+                    "[upstream b]\ntype = tcp\naddress = {}:{}\n".format(*listener.getsockname()))
+    in_scope(bed, "--config", path)
+    with capture("-w", tmp_path / "c.pcapng"):
+        relayed_once(bed, (SERVER, 7), listener)
+    ports = {packet.dst[1] for packet in pcapng.read(tmp_path / "c.pcapng").packets
+             if packet.field("leg") == "upstream" and packet.flags == pcapng.SYN}
+    assert ports == {9, listener.getsockname()[1]}
 
 
 def test_noted_under_its_upstream(loaded, path, ctl):  # noqa: F811

@@ -373,3 +373,17 @@ def test_namespace_without_a_relay(proxied):
     wire.exchange(visit.client, visit.server)
     assert proxied.stats()["stale"] == 1
     assert proxied.pins.count("map_socks") == 1
+
+
+def test_port_without_a_connection(proxied):
+    """An entry of map_ports whose connection is in no map any more. To see it fail: let
+    sweep_port() return at once."""
+    visit = proxied.visit(proxied.listen())
+    with proxied.pins.open("map_ports") as ports:
+        key = ports.first_key()
+        stale = key[:-8] + bytes(4 * [0xFF]) + key[-4:]  # another sequence number
+        ports.update(stale, struct.pack("=Q", 1 << 40))
+        host.wait_until(lambda: ports.lookup(stale) is None, "it is removed", 20)
+        assert ports.lookup(key)
+    assert proxied.stats()["stale"] == 1
+    wire.exchange(visit.client, visit.server)
