@@ -208,6 +208,7 @@ def serve_from_children(port, count):
 
 def ask_where_to(bed, family, address):
     """What that server answers to a client, or None if the client did not reach it."""
+    @host.needs_no_process
     def ask():
         with socket.socket(family) as sock:
             sock.settimeout(wire.TIMEOUT)

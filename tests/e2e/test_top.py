@@ -138,7 +138,7 @@ def test_bytes(proxied, binary, ctl):
 def test_filter(proxied, ctl):
     """Values of an option are alternatives, options add up."""
     one, other = (proxied.listen().getsockname()[1] for _ in range(2))
-    here, pid = (harness.SERVER, one), os.getpid()
+    here, pid = (harness.SERVER, one), proxied.relay.pid
 
     def shown(*options):
         answer = json.loads(ctl("top", *DELAY, "--once", "--json", *options).succeeded().out)
