@@ -79,26 +79,45 @@ static void test_oldest_gives_way(void **state)
 	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
 }
 
+/* Whether all but the last of the members have failed so often. */
+static bool all_have_failed(struct fixture *f, int members, uint64_t times)
+{
+	int i;
+
+	for (i = 0; i < members - 1; i++) {
+		if (times < HEALTH_FAILURES ? health_of(f, names[i]).failed != times
+					    : health_of(f, names[i]).state != HEALTH_DOWN)
+			return false;
+	}
+	return true;
+}
+
 /*
  * The silence of an HTTP proxy may be the destination's. It is down after three dials in which
- * another one was faster, although it had been given up before. To see it fail: do not call
- * place_judge_silent_loser().
+ * another one was faster, although it had been given up before. Where this process does not run
+ * for answer_ms, the last one is not faster: then again, with upstreams that have not failed. To
+ * see it fail: do not call place_judge_silent_loser().
  */
 static void test_silent_ones_go_down(void **state)
 {
+	const int members = WALK_ATTEMPTS + 2;
 	struct fixture *f = *state;
-	int i;
+	int i, tries;
 
-	begin(f, WALK_ATTEMPTS + 2, UPSTREAM_HTTP);
-	for (i = 0; i < HEALTH_FAILURES; i++) {
-		wait_last(f, WALK_ATTEMPTS + 2);
-		assert_int_equal(health_of(f, "a").failed, i);
-		answer(f, WALK_ATTEMPTS + 1, "Y");
-		wait_done(f);
-		assert_through(f, "f", WALK_ATTEMPTS + 1);
+	for (tries = 0; tries < 20; tries++) {
+		begin(f, members, UPSTREAM_HTTP);
+		for (i = 0; i < HEALTH_FAILURES && all_have_failed(f, members, i); i++) {
+			wait_last(f, members);
+			answer(f, members - 1, "Y");
+			wait_done(f);
+			assert_through(f, "f", members - 1);
+		}
+		if (i == HEALTH_FAILURES && all_have_failed(f, members, i))
+			return;
+		upstreams_unref(f->set);
+		f->set = NULL;
 	}
-	for (i = 0; i < WALK_ATTEMPTS + 1; i++)
-		assert_int_equal(health_of(f, names[i]).state, HEALTH_DOWN);
+	fail_msg("the silent ones are not down");
 }
 
 /* If none is faster, none has failed. To see it fail: leave outcome_may_be_destination() out. */
