@@ -343,8 +343,13 @@ def test_wrong_password(bed):
         use(bed, group(bed, "both", name, "two"),
             section(bed, name, proxy, password_file=password_file(bed, wrong)), last,
             default="both")
-        through_proxy(bed)
-        bed.relay.says(f"upstream '{name}'")
+
+        def is_named(name=name):
+            """Not at once if the other one was faster: squid starts its helper first."""
+            through_proxy(bed)
+            return f"upstream '{name}'" in bed.relay.text()
+
+        host.wait_until(is_named, f"the relay names {name}", 10)
         assert proxy.password not in bed.relay.text()
     assert wrong not in bed.relay.text()
 
@@ -368,10 +373,11 @@ def sources(bed, count, listener=None):
 
 @pytest.mark.needs("microsocks")
 def test_failover(bed, two):
-    """To see it fail: go to the members in turn."""
+    """The first member serves, but where a busy machine lets it take 250 ms. To see it fail: go to
+    the members in turn."""
     (first, _), sections = two
     use(bed, group(bed, "both", "one", "two"), *sections, default="both")
-    assert set(sources(bed, 10)) == {SERVER}
+    assert sources(bed, 10).count(SERVER) >= 7
     first.program.kill()
     assert set(sources(bed, 10)) == {SERVER2}
     bed.relay.says("upstream 'one'")
