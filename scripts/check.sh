@@ -64,8 +64,10 @@ check_format()
         ;;
     esac
     # shellcheck disable=SC2046 # a list of files, here and below
-    clang-format --dry-run -Werror $(files -name '*.[ch]') 2>&1 |
-        sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error:.*/\1: run clang-format -i/p' | sort -u > "$tmp"
+    clang-format --dry-run -Werror $(files -name '*.[ch]') > "$tmp" 2>&1 ||
+        grep -q ': error:' "$tmp" || finding "clang-format failed: $(head -n 1 "$tmp")"
+    sed -ni 's/^\([^:]*\):[0-9]*:[0-9]*: error:.*/\1: run clang-format -i/p' "$tmp"
+    sort -u -o "$tmp" "$tmp"
     each
 }
 
@@ -167,7 +169,7 @@ check_python()
             for path in sys.argv[1:]:
                 try:
                     ast.parse(open(path).read())
-                except SyntaxError as error:
+                except Exception as error:
                     print(f"{path}: does not parse: {error}")' $(files -name '*.py')
         awk 'length($0) > 100 { print FILENAME ": a line over 100 characters" }' \
             $(files -name '*.py') | uniq

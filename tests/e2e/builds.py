@@ -12,6 +12,8 @@ Outside test.sh a plain build runs every test, and a build with a sanitizer its 
     sudo meson test -C build --suite e2e --test-args=--part=plain      as in test.sh
 """
 
+from pathlib import Path
+
 # The kernel half, what the loader pins, the same steps again and again, and what another suite runs
 # with a sanitizer: these tests run little code of user space that the others do not run.
 KERNEL_HALF = frozenset("""
@@ -30,6 +32,10 @@ MAIN_JOB = frozenset("lifecycle mixed relay upstreams".split())
 THREADS = frozenset("""
     handoff handover honest_chaos lifecycle log logfile mixed overload quota relay upstreams_conf
     """.split())
+
+# A file that was renamed would leave its build unseen.
+for _name in KERNEL_HALF | MAIN_JOB | THREADS:
+    assert Path(__file__).with_name(f"test_{_name}.py").exists(), f"there is no test_{_name}.py"
 
 PARTS = ("all", "plain", "address", "thread")
 

@@ -93,7 +93,7 @@ class Bed:
 
     def unload(self):
         """Unloads, and asserts that this leaves no pin and no program."""
-        self.tproxy_load.unload()
+        self.tproxy_load.unload(env=programs.NO_LEAK_CHECK)
         assert not self.pins.path.exists(), f"left in the pin directory: {self.pins.names()}"
         for cgroup in (self.scope, self.outside, self.relay_cgroup, self.servers):
             assert not attached(cgroup), f"programs are left on {cgroup}"
@@ -105,13 +105,13 @@ class Bed:
 
     # --- the programs under test
 
-    def load(self, *options, scopes=None, relay_cgroup=True):
+    def load(self, *options, scopes=None, relay_cgroup=True, env=None):
         """Runs tproxy-load for the cgroup of the clients, or for other scopes."""
         args = [arg for scope in scopes or [self.scope] for arg in ("--cgroup", scope)]
         if relay_cgroup:
             args += ["--relay-cgroup", self.relay_cgroup]
         args += ["--relay-group", programs.RELAY_GID]
-        return self.tproxy_load(*args, *options).succeeded()
+        return self.tproxy_load(*args, *options, env=env).succeeded()
 
     def limited_place(self):
         """A place for relays with a memory limit that can be set, and the cgroup of that limit."""

@@ -49,11 +49,10 @@ ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1:" + os.environ.get("UBSAN_OPTIONS", ""),
 }
 
-# For programs that run to their end: LeakSanitizer takes 0.1 s at their exit. Their code is looked
-# through for leaks by the unit tests and the fuzz targets.
-_ONE_SHOT = {**ENVIRONMENT, "ASAN_OPTIONS": "detect_leaks=0:" + ENVIRONMENT["ASAN_OPTIONS"]}
+# For the load and the unload of each test's bed: LeakSanitizer takes 0.1 s at the end of each.
+NO_LEAK_CHECK = {"ASAN_OPTIONS": "detect_leaks=0:" + ENVIRONMENT["ASAN_OPTIONS"]}
 
-# The option of setpriv by which a program dies with its parent.
+# The option of setpriv that lets a program die with its parent.
 _TIED = "--pdeathsig=KILL"
 
 _SANITIZER = re.compile(r"^.*((ERROR|WARNING): \w+Sanitizer|runtime error:).*$", re.MULTILINE)
@@ -93,7 +92,7 @@ def call(*argv, place=None, user=None, data=None, timeout=30, env=None):
     with host.starting_at(place) as prepare:
         process = subprocess.Popen(wrapped, preexec_fn=prepare, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env={**_ONE_SHOT, **(env or {})})
+                                   env={**ENVIRONMENT, **(env or {})})
     with process:
         try:
             out, err = process.communicate(data, timeout)
@@ -128,7 +127,7 @@ class Program:
         self.argv = [str(arg) for arg in argv]
         limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
         with self.log.open("wb") as output, host.starting_at(place) as prepare:
-            # A preexec_fn does the same.
+            # The enter() of a place does this itself.
             tied = [] if prepare or _TIED in self.argv else ["setpriv", _TIED]
             self.process = subprocess.Popen(limit + tied + self.argv, stdin=subprocess.DEVNULL,
                                             stdout=out or output, stderr=err or output,
@@ -291,8 +290,8 @@ class Loader:
     def start(self, *options, place, log):
         return Program(self.binary, "--pin-dir", self.pin_dir, *options, place=place, log=log)
 
-    def unload(self):
-        return self("--unload").succeeded()
+    def unload(self, **program):
+        return self("--unload", **program).succeeded()
 
     def status(self):
         return json.loads(self("--status", "--json").succeeded().out)

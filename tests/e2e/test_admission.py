@@ -52,7 +52,7 @@ def test_clients_wait(loaded, tmp_path, clients, wait):
     table = tmp_path / "strace"
 
     def seen_enough():
-        """On a slow machine the clients are in step at first, and none waits."""
+        """On a slow machine the clients may connect in lockstep at first. Then none waits."""
         trace = table.read_text()
         return trace.count("accept4(") > ACCEPTED and (not wait or turns_that_wait(trace) > 0)
 

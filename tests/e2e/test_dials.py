@@ -23,6 +23,18 @@ def in_scope(bed, *options):
     return bed.start_relay(*options, place=host.Place(bed.scope, bed.client_net))
 
 
+def through_second_member(bed, path):  # noqa: F811
+    """Starts such a relay with a group whose first member refuses. Returns the second member's
+    listener."""
+    bed.load(relay_cgroup=False)
+    listener = bed.listen()
+    path.write_text("[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\nmembers = a, b\n"
+                    f"[upstream a]\ntype = tcp\naddress = {SERVER}:9\n"
+                    "[upstream b]\ntype = tcp\naddress = {}:{}\n".format(*listener.getsockname()))
+    in_scope(bed, "--config", path)
+    return listener
+
+
 def relayed_once(bed, target, listener):
     """Arrival alone proves nothing: the relay may have gone through itself on the way."""
     client = bed.connect(target)
@@ -88,12 +100,7 @@ def test_second_member_in_scope(bed, path):  # noqa: F811
 
     To see it fail: do not mark in make_socket() of attempt.c.
     """
-    bed.load(relay_cgroup=False)
-    listener = bed.listen()
-    path.write_text("[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\nmembers = a, b\n"
-                    f"[upstream a]\ntype = tcp\naddress = {SERVER}:9\n"
-                    "[upstream b]\ntype = tcp\naddress = {}:{}\n".format(*listener.getsockname()))
-    in_scope(bed, "--config", path)
+    listener = through_second_member(bed, path)
     relayed_once(bed, (SERVER, 7), listener)
 
 
@@ -127,12 +134,7 @@ def test_captured_through_a_second_member(bed, path, capture, tmp_path):  # noqa
     To see it fail: do not call marks_set_upstream_of() in attempt.c, or call marks_set_upstream()
     in its place.
     """
-    bed.load(relay_cgroup=False)
-    listener = bed.listen()
-    path.write_text("[relay]\ndefault-upstream = g\n[upstream g]\ntype = group\nmembers = a, b\n"
-                    f"[upstream a]\ntype = tcp\naddress = {SERVER}:9\n"
-                    "[upstream b]\ntype = tcp\naddress = {}:{}\n".format(*listener.getsockname()))
-    in_scope(bed, "--config", path)
+    listener = through_second_member(bed, path)
     with capture("-w", tmp_path / "c.pcapng"):
         relayed_once(bed, (SERVER, 7), listener)
     ports = {packet.dst[1] for packet in pcapng.read(tmp_path / "c.pcapng").packets

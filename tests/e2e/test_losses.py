@@ -221,7 +221,7 @@ def test_server_that_does_not_accept(loaded):
     with loaded.server_net.inside():
         full = loaded.keep(wire.listener((SERVER, 0), backlog=0))
     address = full.getsockname()
-    # In one task: after a timeout the relay remembers it, and refuses those who connect later.
+    # In one task: once the first one has timed out, the relay refuses others at once.
     clients = [loaded.keep(client) for client in loaded.run_in(
         lambda: [wire.connect(address) for _ in range(4)])]
     assert loaded.visit(loaded.listen()).relayed

@@ -345,7 +345,7 @@ def test_wrong_password(bed):
             default="both")
 
         def is_named(name=name):
-            """Not at once if the other one was faster: squid starts its helper first."""
+            """squid starts its helper first, so the other member may be faster at first."""
             through_proxy(bed)
             return f"upstream '{name}'" in bed.relay.text()
 
@@ -373,8 +373,8 @@ def sources(bed, count, listener=None):
 
 @pytest.mark.needs("microsocks")
 def test_failover(bed, two):
-    """The first member serves, but where a busy machine lets it take 250 ms. To see it fail: go to
-    the members in turn."""
+    """The first member serves. On a busy machine it may take 250 ms, and then the second one does.
+    To see it fail: go to the members in turn."""
     (first, _), sections = two
     use(bed, group(bed, "both", "one", "two"), *sections, default="both")
     assert sources(bed, 10).count(SERVER) >= 7

@@ -79,7 +79,7 @@ static void test_oldest_gives_way(void **state)
 	assert_int_equal(health_of(f, "b").failures[HEALTH_TIMEOUT], 1);
 }
 
-/* Whether all but the last of the members have failed so often. */
+/* True if each member but the last one has failed @times in a row. */
 static bool all_have_failed(struct fixture *f, int members, uint64_t times)
 {
 	int i;
@@ -94,9 +94,9 @@ static bool all_have_failed(struct fixture *f, int members, uint64_t times)
 
 /*
  * The silence of an HTTP proxy may be the destination's. It is down after three dials in which
- * another one was faster, although it had been given up before. Where this process does not run
- * for answer_ms, the last one is not faster: then again, with upstreams that have not failed. To
- * see it fail: do not call place_judge_silent_loser().
+ * another one was faster, although it had been given up before. If this process does not run for
+ * answer_ms, the last one is not faster than the others, and the test starts again with new
+ * upstreams. To see it fail: do not call place_judge_silent_loser().
  */
 static void test_silent_ones_go_down(void **state)
 {
