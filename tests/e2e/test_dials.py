@@ -142,6 +142,23 @@ def test_captured_through_a_second_member(bed, path, capture, tmp_path):  # noqa
     assert ports == {9, listener.getsockname()[1]}
 
 
+def test_checks_are_not_captured(loaded, path, capture, tmp_path):  # noqa: F811
+    """The relay's checks of an upstream serve no connection.
+
+    To see it fail: do not look at HAS_CONN in flow_set().
+    """
+    checked, listener = loaded.listen(), loaded.listen()
+    path.write_text("[relay]\ndefault-upstream = direct\n[upstream a]\ntype = tcp\n"
+                    "check-interval = 100ms\naddress = {}:{}\n".format(*checked.getsockname()))
+    loaded.start_relay("--config", path)
+    with capture("-w", tmp_path / "c.pcapng"):
+        for _ in range(3):
+            loaded.accept(checked)
+        visit = loaded.visit(listener)
+    packets = pcapng.read(tmp_path / "c.pcapng").packets
+    assert {packet.field("id") for packet in packets} == {wire.connection_id(visit.client)}
+
+
 def test_noted_under_its_upstream(loaded, path, ctl):  # noqa: F811
     """The relay notes a refused destination for the upstream of the rule, where connect() looks.
 
