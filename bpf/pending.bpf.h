@@ -285,6 +285,15 @@ static __always_inline bool pending_is_dialled(const struct client *client)
 	return ringbuf && !bpf_ringbuf_query(ringbuf, BPF_RB_AVAIL_DATA);
 }
 
+/* True if no SYN of this client has reached pick: rules of the host keep it from the relay. */
+static __always_inline bool pending_is_unseen(const struct client *client)
+{
+	struct tproxy_pending *slot = pending_at(client->conn.pending - 1);
+
+	return slot && !slot->since_ns &&
+	       pending_word(slot) == TPROXY_WORD(client->conn.generation, TPROXY_PENDING_WAITS);
+}
+
 static __always_inline bool pending_has_timed_out(const struct client *client)
 {
 	return slot_answer(pending_verdict(client->conn.pending - 1), client->conn.generation) ==

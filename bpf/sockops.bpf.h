@@ -319,7 +319,7 @@ static __always_inline void client_waits(struct bpf_sock_ops *ctx, struct bpf_so
 		client_give_up(ctx, client);
 		return;
 	}
-	if (!owner) {
+	if (!owner || (is_cut_off(client) && pending_is_unseen(client))) {
 		count(TPROXY_STAT_UNANSWERED);
 		client_give_up(ctx, client);
 		return;

@@ -52,7 +52,7 @@ struct tproxy_pending {
 	__u64 cookie;	/* of the client's socket: key in map_socks */
 	__u32 pair;	/* that gets the SYN, see map_pairs */
 	__u32 ring;	/* that gets the events */
-	__u64 since_ns; /* CLOCK_MONOTONIC: when it became NOTIFIED, or CLOSED */
+	__u64 since_ns; /* CLOCK_MONOTONIC: when it became NOTIFIED, or CLOSED; 0 before */
 };
 
 enum tproxy_answer {

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -48,11 +49,11 @@ def service(bed):
     return bed.scope.child("app.service")
 
 
-def forbid_loopback(net, rule):
+def forbid_loopback(net, rule, hook="output"):
     table = "inet tproxy_e2e"
     commands = [f"add table {table}",
-                f"add chain {table} out {{ type filter hook output priority 0; }}",
-                f"add rule {table} out {rule}"]
+                f"add chain {table} c {{ type filter hook {hook} priority 0; }}",
+                f"add rule {table} c {rule}"]
     subprocess.run(["nsenter", f"--net={net.path}", "nft", "; ".join(commands)], check=True)
 
 
@@ -222,19 +223,26 @@ def connect_and_wait(address):
 
 
 @pytest.mark.deadline(60)
-def test_connect_does_not_hang(proxied):
-    """The kernel alone would try for two minutes.
+@pytest.mark.parametrize("hook", ["output", "input"])
+@pytest.mark.parametrize("options", [[], ["--honest-connect"]], ids=["eager", "honest"])
+def test_connect_does_not_hang(loaded, hook, options):
+    """The kernel alone would try for two minutes, and a connect() that waits for the relay too.
 
-    To see it fail: leave is_cut_off() out of client_retransmits(), or what client_close()
-    restores.
+    To see it fail: leave is_cut_off() out of client_retransmits() or of client_waits(), or what
+    client_close() restores.
     """
-    forbid_loopback(proxied.client_net, f"meta skuid {UID} oifname lo drop")
-    address = proxied.listen().getsockname()
-    assert proxied.run_in(connect_and_wait, address, timeout=30) == (errno.ETIMEDOUT, True)
-    stats = proxied.stats()
+    loaded.start_relay(*options)
+    forbid_loopback(loaded.client_net, f"meta skuid {UID} oifname lo drop" if hook == "output"
+                    else "iifname lo tcp flags & (syn | ack) == syn drop", hook)
+    address = loaded.listen().getsockname()
+    begun = time.monotonic()
+    assert loaded.run_in(connect_and_wait, address, timeout=30) == (errno.ETIMEDOUT, True)
+    assert 5 <= time.monotonic() - begun < 30
+    stats = loaded.stats()
     assert stats["unanswered"] == 1 and stats["aborted"] == 0
-    host.wait_until(proxied.pins.at_rest, "nothing is left")
-    assert proxied.visit(proxied.listen()).relayed  # other users are served
+    host.wait_until(loaded.pins.at_rest, "nothing is left")
+    if hook == "output":
+        assert loaded.visit(loaded.listen()).relayed  # other users are served
 
 
 def test_server_that_does_not_answer_is_no_finding(proxied, doctor):
