@@ -30,7 +30,7 @@ memory=3072
 # Packages of the guest: what systemd needs for a login, and what the tests use. The tproxy package
 # brings its own dependencies.
 packages=systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,procps,curl,nginx-light,python3
-packages=$packages,python3-pytest,bpftool,iptables,netcat-openbsd,wget,strace
+packages=$packages,python3-pytest,bpftool,iptables,nftables,netcat-openbsd,wget,strace
 # Kernel modules that the guest and its tests load. It has no disk and no network card.
 modules='veth autofs4 binfmt_misc configfs fuse x_tables ip_tables iptable_filter ip6_tables
     ip6table_filter xt_tcpudp nf_tables nft_compat nf_conntrack xt_conntrack iptable_nat ip6table_nat
