@@ -86,7 +86,7 @@ static const char *how_beside(const struct hook *hook, bool above)
 	if (above && strncmp(hook->name, "connect", 7) == 0)
 		return " beside tproxy's: it runs after them and sees the relay's address instead of a redirected connection's destination";
 	if (strcmp(hook->name, "sockops") == 0)
-		return " beside tproxy's: if it sets a timeout or reply of its own for a SYN, a refused honest connect() fails later";
+		return " beside tproxy's: if it changes the callback flags of a connection, or has a timeout or reply of its own for a SYN, an honest connect() fails up to two minutes later than it should";
 	return " beside tproxy's";
 }
 

@@ -267,6 +267,9 @@ def _load(path, program_type, attach_type, *instructions, name=b"foreign"):
 
 _RETURN = (0x95, 0, 0, 0)
 
+TCP_CONNECT_CB = 3  # of sockops, BPF_SOCK_OPS_*
+RTT_CB_FLAG = 1 << 3
+
 
 def load_connect4(path, verdict, name=b"foreign"):
     """For cgroup/connect4: allows (1) or denies (0) everything."""
@@ -289,6 +292,18 @@ def load_harmless(path, hook):
     """For any hook: changes nothing."""
     program_type, attach_type, _ = HOOKS[hook]
     _load(path, program_type, attach_type, (0xB7, 0, 0, 1), _RETURN)
+
+
+def load_sockops(path, op, flags):
+    """For sockops: replaces the callback flags of a socket at this callback."""
+    program_type, attach_type, _ = HOOKS["sockops"]
+    _load(path, program_type, attach_type,
+          (0x61, 0x12, 0, 0),   # r2 = ctx->op
+          (0x55, 0x02, 2, op),  # if r2 != op, skip the next two
+          (0xB7, 2, 0, flags),  # r2 = flags
+          (0x85, 0, 0, 59),     # bpf_sock_ops_cb_flags_set(ctx, r2)
+          (0xB7, 0, 0, 1),
+          _RETURN)
 
 
 def load_xdp(path, name=b"foreign"):

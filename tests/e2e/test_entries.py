@@ -25,8 +25,8 @@ from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
 IPPROTO_MPTCP = 262
 SOURCE_PORT = 23456
 SOCK_OPS, SOCK_OPS_ATTACH = 13, 3
-TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB = 3, 4
-RTT_CB, RTT_CB_FLAG = 12, 1 << 3
+ACTIVE_ESTABLISHED_CB = 4
+RTT_CB = 12
 PRIORITY = 5
 USER = 1234
 IPV6_FLOWLABEL_MGR, IPV6_FLOWINFO_SEND = 32, 33
@@ -99,16 +99,6 @@ def test_refused_flow_label(loaded):
     assert loaded.pins.at_rest()
 
 
-def load_foreign_sockops(path, op, flags):
-    maps._load(path, SOCK_OPS, SOCK_OPS_ATTACH,
-               (0x61, 0x12, 0, 0),    # r2 = ctx->op
-               (0x55, 0x02, 2, op),   # if r2 != op, skip the next two
-               (0xB7, 2, 0, flags),   # r2 = flags
-               (0x85, 0, 0, 59),      # bpf_sock_ops_cb_flags_set(ctx, r2)
-               (0xB7, 0, 0, 1),
-               maps._RETURN)
-
-
 def talk(address, count):
     for _ in range(count):
         with wire.connect(address) as sock:
@@ -120,16 +110,16 @@ def talk(address, count):
 @pytest.mark.parametrize("where, first", [("scope", "foreign"), ("scope", "tproxy"),
                                           ("top", "foreign")],
                          ids=["foreign", "tproxy", "above"])
-@pytest.mark.parametrize("op", [TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB],
+@pytest.mark.parametrize("op", [maps.TCP_CONNECT_CB, ACTIVE_ESTABLISHED_CB],
                          ids=["connect", "established"])
-@pytest.mark.parametrize("flags", [RTT_CB_FLAG, 0], ids=["rtt", "none"])
+@pytest.mark.parametrize("flags", [maps.RTT_CB_FLAG, 0], ids=["rtt", "none"])
 def test_callback_flags_of_others(bed, op, flags, where, first):
     """A sockops program that sets its own flags clears tproxy's. Fails if client_released() leaves
     published sockets to STATE_CB (established, where ours runs first); if client_established() does
     nothing either (established-foreign, and connect, where ours runs first); if client_publish()
     does not set CLIENT_FLAGS either (connect-foreign)."""
     pin = bed.directory / "bpf" / "foreign_sockops"
-    load_foreign_sockops(pin, op, flags)
+    maps.load_sockops(pin, op, flags)
     cgroup = getattr(bed, where)
     if first == "tproxy":
         bed.load()
@@ -147,12 +137,12 @@ def test_callback_flags_of_others(bed, op, flags, where, first):
 
 
 def load_rtt_sockops(path):
-    """Asks for RTT_CB at TCP_CONNECT_CB, and sets SO_PRIORITY at RTT_CB."""
+    """Asks for RTT_CB at maps.TCP_CONNECT_CB, and sets SO_PRIORITY at RTT_CB."""
     maps._load(path, SOCK_OPS, SOCK_OPS_ATTACH,
                (0xBF, 0x16, 0, 0),                  # r6 = ctx
                (0x61, 0x12, 0, 0),                  # r2 = ctx->op
-               (0x55, 0x02, 2, TCP_CONNECT_CB),     # if r2 != op, skip the next two
-               (0xB7, 2, 0, RTT_CB_FLAG),
+               (0x55, 0x02, 2, maps.TCP_CONNECT_CB),     # if r2 != op, skip the next two
+               (0xB7, 2, 0, maps.RTT_CB_FLAG),
                (0x85, 0, 0, 59),                    # bpf_sock_ops_cb_flags_set(ctx, r2)
                (0x61, 0x62, 0, 0),                  # r2 = ctx->op
                (0x55, 0x02, 8, RTT_CB),             # if r2 != op, skip the next eight

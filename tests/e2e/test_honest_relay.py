@@ -16,8 +16,9 @@ import pytest
 
 import host
 import host6
+import maps
 import wire
-from harness import BLACKHOLE, CLIENT
+from harness import BLACKHOLE, CLIENT, SERVER
 from honest import CLOSED, KINDS, NOTIFIED, HonestBed, errno_of, error_of, outcomes
 from programs import RELAY_UID
 from ruling import binary, ctl, load_rules  # noqa: F401 (fixtures)
@@ -556,3 +557,28 @@ def test_full_relay(bed):
         sock.close()
         socks.remove(sock)
     bed.wait_rest()
+
+
+# --- other programs
+
+
+@pytest.mark.parametrize("flags", [maps.RTT_CB_FLAG, 0], ids=["rtt", "none"])
+def test_callback_flags_of_others(bed, flags):
+    """Another sockops program takes tproxy's callbacks away: connect() still says the truth, only
+    later if it fails.
+
+    To see it fail: answer nothing in pick if the relay's verdict is a refusal.
+    """
+    pin = bed.directory / "bpf" / "foreign_sockops"
+    maps.load_sockops(pin, maps.TCP_CONNECT_CB, flags)
+    maps.bpftool("cgroup", "attach", bed.scope, "cgroup_sock_ops", "pinned", pin, "multi")
+    try:
+        bed.start_honest()
+        refused, = bed.sockets()
+        assert refused.connect_ex((SERVER, CLOSED)) == errno.EINPROGRESS
+        for end in bed.reach(bed.listen()):
+            end.close()
+        assert outcomes([refused]) == [errno.ECONNREFUSED]
+        bed.wait_rest()
+    finally:
+        maps.bpftool("cgroup", "detach", bed.scope, "cgroup_sock_ops", "pinned", pin)
