@@ -258,7 +258,9 @@ static enum handshake_result next_byte(struct socks5 *socks, uint8_t byte,
 		return HANDSHAKE_AGAIN;
 	case STAGE_METHOD:
 		return method_chosen(socks, byte, target, io);
-	case STAGE_AUTH_VERSION: /* some servers send 5 in place of 1 */
+	case STAGE_AUTH_VERSION: /* RFC 1929: 1; some servers send that of SOCKS */
+		if (byte != AUTH_VERSION && byte != VERSION)
+			return protocol_break(io, EPROTO, "not a SOCKS5 server");
 		socks->stage = STAGE_AUTH_STATUS;
 		return HANDSHAKE_AGAIN;
 	case STAGE_AUTH_STATUS:

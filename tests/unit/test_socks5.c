@@ -231,6 +231,7 @@ static void test_password_refused(void **state)
 	assert_ends("\5\2\1\1", 4, HANDSHAKE_UNUSABLE, EACCES);
 	assert_ends("\5\2\1\377", 4, HANDSHAKE_UNUSABLE, EACCES);
 	assert_ends("\5\377", 2, HANDSHAKE_UNUSABLE, EACCES);
+	assert_ends("\5\2\7\0", 4, HANDSHAKE_UNUSABLE, EPROTO);
 }
 
 static void test_password_of_all_lengths(void **state)
