@@ -162,7 +162,7 @@ int block_check_depth(const struct block_items *items)
 
 	if (!item)
 		return 0;
-	log_err("%s would be within more than %d other entries that end; give them no end, or another network",
+	log_err("%s would be one of more than %d entries that end and lie within each other; give them no end, or another network",
 		prefix_format(&item->prefix, text, sizeof(text)), TPROXY_BLOCK_ENDED_MAX);
 	return -EINVAL;
 }

@@ -336,8 +336,15 @@ static const struct optable_row rows[] = {
 		.name = "comment",
 		.arg = "TEXT",
 		OPTABLE_CUSTOM(block_options_set_comment),
-		.commands = BIT(CTL_BLOCK) | BIT(CTL_ALLOW),
+		.commands = BIT(CTL_BLOCK),
 		.help = "a text that --list shows; --apply: instead of the file's name",
+	},
+	{
+		.name = "comment",
+		.arg = "TEXT",
+		OPTABLE_CUSTOM(block_options_set_comment),
+		.commands = BIT(CTL_ALLOW),
+		.help = "a text that --list shows",
 	},
 	{
 		.name = "error",
@@ -349,8 +356,14 @@ static const struct optable_row rows[] = {
 	{
 		.name = "force",
 		OPTABLE_FLAG(struct ctl_options, force),
-		.commands = BIT(CTL_BLOCK) | BIT(CTL_UNBLOCK) | BIT(CTL_ALLOW),
+		.commands = BIT(CTL_BLOCK),
 		.help = "block the default gateway, or all addresses, if the list says so; --apply: also input without an entry",
+	},
+	{
+		.name = "force",
+		OPTABLE_FLAG(struct ctl_options, force),
+		.commands = BIT(CTL_UNBLOCK) | BIT(CTL_ALLOW),
+		.help = "block the default gateway, or all addresses, if the rest of the list says so",
 	},
 	{
 		.name = "no-safety",
