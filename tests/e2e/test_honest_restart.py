@@ -17,6 +17,7 @@ from test_handover import LIFE_LEAST, registered_pids, start  # noqa: F401 (a fi
 
 CLIENTS = 48
 SIZE = 300
+TAKEOVER = 3  # seconds that a relay waits for another one after SIGTERM
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def finish(bed, gate, listener, socks):
                          ids=["", "same-port"])
 def test_restart_under_load(loaded, start, options):  # noqa: F811
     """Three restarts, while each dial takes 50 to 300 ms and some take longer than the restart: no
-    connection is refused, reset or accepted as before, and each byte comes back.
+    connection is refused, reset or accepted as before, and each byte comes back. On a machine on
+    which a relay takes longer to start than the old one waits, clients are refused meanwhile.
 
     To see it fail: let a relay that drains stop reading its rings at once. For the same port, sleep
     between listen() and pending_pair_add(), and let the program choose from the pair of ctx->sk.
@@ -66,7 +68,8 @@ def test_restart_under_load(loaded, start, options):  # noqa: F811
     options = ["--honest-connect", "--drain-timeout", "1m", *options]
     start(*options)
     before = loaded.stats()
-    with connecting(loaded, CLIENTS, size=SIZE, address=address) as outcome:
+    took = 0
+    with connecting(loaded, CLIENTS, size=SIZE, address=address, pause=0.1) as outcome:
         for turn in range(1, 4):
             host.wait_until(lambda: loaded.stats()["redirected"] > before["redirected"]
                             + 2 * CLIENTS * turn, "clients connect")
@@ -76,19 +79,22 @@ def test_restart_under_load(loaded, start, options):  # noqa: F811
             for sock in socks:
                 assert sock.connect_ex(to_waiting) == errno.EINPROGRESS
             host.wait_until(lambda: waiting.dials(to_waiting[1]) == len(socks), "it is dialled")
-            old = loaded.relay
+            old, begun = loaded.relay, time.monotonic()
             old.signal(signal.SIGTERM)
             assert old.wait() == 0
             start(*options)
+            took = max(took, time.monotonic() - begun)
             assert registered_pids(loaded) == [loaded.relay.relay_pid]
             waiting.open()
             assert outcomes(socks) == [0] * len(socks)
             loaded.exchange_all(socks, listener)
-    assert outcome.failed == [] and outcome.good > 3 * CLIENTS
+    assert outcome.good > 3 * CLIENTS
+    assert outcome.failed == [] or took > TAKEOVER
     assert outcome.bytes == outcome.good * SIZE
     stats = loaded.stats()
     assert stats["honest_pending"] == stats["redirected"]
-    assert stats["refused"] == stats["no_relay"] == stats["no_listener"] == 0
+    assert stats["refused"] == stats["no_relay"] == len(outcome.failed)
+    assert stats["no_listener"] == 0
     loaded.wait_rest()
 
 
