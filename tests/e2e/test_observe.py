@@ -24,7 +24,7 @@ import wire
 from harness import BLACKHOLE, CLIENT, NOBODY, SERVER
 from host6 import SERVER6
 from maps import bpftool
-from test_entries import ACTIVE_ESTABLISHED_CB, TCP_CONNECT_CB, load_foreign_sockops
+from test_entries import ACTIVE_ESTABLISHED_CB
 from test_log import config, json_lines, path, reader, reload  # noqa: F401 (fixtures)
 from tproxyctl import binary, ctl  # noqa: F401 (fixtures)
 
@@ -353,7 +353,7 @@ def test_mptcp(logging):
     assert_at_rest(logging)
 
 
-@pytest.mark.parametrize("op, reason", [(TCP_CONNECT_CB, "closed"),
+@pytest.mark.parametrize("op, reason", [(maps.TCP_CONNECT_CB, "closed"),
                                         (ACTIVE_ESTABLISHED_CB, "end not seen")])
 def test_callback_flags_of_others(bed, op, reason):
     """Another sockops program clears tproxy's flags. After the SYN they are set again; after that
@@ -361,7 +361,7 @@ def test_callback_flags_of_others(bed, op, reason):
     sweep_observed()."""
     bed.load()
     pin = bed.directory / "bpf" / "foreign"
-    load_foreign_sockops(pin, op, 0)
+    maps.load_sockops(pin, op, 0)
     bpftool("cgroup", "attach", bed.scope, "sock_ops", "pinned", pin, "multi")
     try:
         set_rules(bed, "observe")

@@ -14,13 +14,13 @@ import time
 import pytest
 
 import host
+import maps
 import programs
 import wire
 from harness import CLIENT, NOBODY, SERVER, SERVER2
 from interest import WATCHERS_MAX, Interest, change
 from maps import bpftool
 from ruling import load_rules, write_rules
-from test_entries import TCP_CONNECT_CB, load_foreign_sockops
 from tproxyctl import binary, ctl  # fixtures, for the tests too
 
 UNROUTABLE = ("192.0.2.1", 80)
@@ -509,7 +509,7 @@ def test_callback_flags_of_others(bed, watch):
     watch_established()."""
     bed.load("--rules", write_rules(bed, "direct"))
     pin = bed.directory / "bpf" / "foreign"
-    load_foreign_sockops(pin, TCP_CONNECT_CB, 0)
+    maps.load_sockops(pin, maps.TCP_CONNECT_CB, 0)
     bpftool("cgroup", "attach", bed.scope, "sock_ops", "pinned", pin, "multi")
     try:
         watcher = watch()
