@@ -435,9 +435,12 @@ enum attempt_progress attempt_start(struct attempt *a, const struct dial_request
 
 bool attempt_is_unanswered(const struct attempt *a)
 {
+	if (a->stage == ATTEMPT_HANDSHAKE && !a->handshake)
+		return false;
 	if (a->stage == ATTEMPT_HANDSHAKE)
-		return a->handshake && handshake_ops_of(a->handshake)->answers_first &&
-		       !handshake_was_answered(a->handshake);
+		return handshake_is_partial(a->handshake) ||
+		       (handshake_ops_of(a->handshake)->answers_first &&
+			!handshake_was_answered(a->handshake));
 	return a->stage != ATTEMPT_IDLE;
 }
 
@@ -448,7 +451,10 @@ bool attempt_is_in_queue(const struct attempt *a)
 
 const char *attempt_silence(const struct attempt *a)
 {
-	return attempt_is_in_queue(a) ? "its backlog is full" : "no answer";
+	if (attempt_is_in_queue(a))
+		return "its backlog is full";
+	return a->handshake && handshake_is_partial(a->handshake) ? "its answer has no end"
+								    : "no answer";
 }
 
 bool attempt_ended_after_answer(const struct attempt *a)

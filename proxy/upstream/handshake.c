@@ -33,6 +33,7 @@ struct handshake {
 	struct handshake_target target;
 	bool started, done, accepted;
 	bool in_answer; /* the last step had input, and no output */
+	bool partial;	/* handshake_io::partial of the last step */
 	char why[HANDSHAKE_WHY_LEN];
 	size_t received;	 /* bytes of the upstream, in all steps */
 	size_t least;		 /* handshake_io::least of the last step */
@@ -85,6 +86,11 @@ bool handshake_was_answered(const struct handshake *h)
 bool handshake_is_in_answer(const struct handshake *h)
 {
 	return h->in_answer;
+}
+
+bool handshake_is_partial(const struct handshake *h)
+{
+	return h->partial;
 }
 
 bool handshake_was_accepted(const struct handshake *h)
@@ -179,6 +185,7 @@ static enum handshake_progress step(struct handshake *h, int fd, struct handshak
 		return broken(ECONNRESET, ret_error);
 	h->least = io->least;
 	h->in_answer = len > 0 && io->out_len == 0;
+	h->partial = io->partial;
 	h->out_off = 0;
 	h->out_len = io->out_len;
 	return HANDSHAKE_FINISHED;

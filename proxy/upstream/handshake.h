@@ -60,6 +60,7 @@ struct handshake_io {
 	size_t taken; /* HANDSHAKE_DONE: the bytes of in that belong to the handshake */
 	/* The upstream accepts this host, its password too, and has the request. */
 	bool accepted;
+	bool partial; /* HANDSHAKE_AGAIN: an answer has begun, and its end must still come */
 	uint8_t out[HANDSHAKE_OUT_MAX];
 	size_t out_len;
 	/* HANDSHAKE_AGAIN: at least so many bytes must still come; 0: not known. */
@@ -116,6 +117,8 @@ const char *handshake_why(const struct handshake *h);
 bool handshake_was_answered(const struct handshake *h);
 /* True if a part of an answer, or all of it, has come, and nothing was sent since. */
 bool handshake_is_in_answer(const struct handshake *h);
+/* True if an answer has begun and its end is missing: the upstream owes it. */
+bool handshake_is_partial(const struct handshake *h);
 /* True if the upstream has accepted this host: it is at work for the destination. */
 bool handshake_was_accepted(const struct handshake *h);
 /* Returns its ops. */

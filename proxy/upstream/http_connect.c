@@ -369,6 +369,8 @@ static enum handshake_result http_connect_step(void *state, const struct handsha
 			return protocol_break(io, EPROTO, "HTTP: the answer is too long");
 		result = next_byte(http, (char)io->in[io->taken++], io);
 	}
+	/* After an interim answer both are 0. */
+	io->partial = http->status || http->line_len > 0;
 	return result;
 }
 

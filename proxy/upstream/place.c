@@ -78,7 +78,7 @@ void place_judge_silence(struct place *p, const struct attempt *a, uint32_t answ
 {
 	if (attempt_is_unanswered(a) && !attempt_is_in_queue(a) &&
 	    (expired || attempt_us(a) >= answer_ms * UINT64_C(1000)))
-		place_fail(p, HEALTH_TIMEOUT, ETIMEDOUT, "no answer");
+		place_fail(p, HEALTH_TIMEOUT, ETIMEDOUT, attempt_silence(a));
 }
 
 /* Returns the number of addresses of the place, and sets ret to them. */

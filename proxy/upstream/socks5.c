@@ -292,6 +292,13 @@ static enum handshake_result next_byte(struct socks5 *socks, uint8_t byte,
 	}
 }
 
+/* True if an answer has begun. Each begins with its version. */
+static bool is_within_answer(const struct socks5 *socks)
+{
+	return socks->stage != STAGE_METHOD_VERSION && socks->stage != STAGE_AUTH_VERSION &&
+	       socks->stage != STAGE_REPLY_VERSION;
+}
+
 /* Returns how many bytes of this answer must still come, at least. */
 static size_t least_left(const struct socks5 *socks)
 {
@@ -316,6 +323,7 @@ static enum handshake_result socks5_step(void *state, const struct handshake_tar
 	while (result == HANDSHAKE_AGAIN && io->taken < io->in_len)
 		result = next_byte(socks, io->in[io->taken++], target, io);
 	io->least = least_left(socks);
+	io->partial = is_within_answer(socks);
 	return result;
 }
 

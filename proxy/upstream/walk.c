@@ -469,7 +469,8 @@ bool walk_expire(struct walk *w)
 
 		if (a->stage == ATTEMPT_IDLE)
 			continue;
-		answered |= a->handshake && handshake_was_answered(a->handshake);
+		answered |= a->handshake && handshake_was_answered(a->handshake) &&
+			    !handshake_is_partial(a->handshake);
 		expire_attempt(w, a);
 	}
 	for (i = 0; i < w->n_places; i++)

@@ -35,7 +35,8 @@
 
 /*
  * The relay says "HI\n". The upstream answers with one byte: Y, N (refuses the destination), X
- * (does not serve the request) or P (refuses the password). A before that says that it is at work.
+ * (does not serve the request) or P (refuses the password). A before that says that it is at work,
+ * H is a part of an answer.
  */
 static struct handshake_target last_target;
 
@@ -51,6 +52,9 @@ static inline enum handshake_result greet(void *state, const struct handshake_ta
 	switch (io->in[0]) {
 	case 'A':
 		io->accepted = true;
+		return HANDSHAKE_AGAIN;
+	case 'H':
+		io->partial = true;
 		return HANDSHAKE_AGAIN;
 	case 'Y':
 		return HANDSHAKE_DONE;

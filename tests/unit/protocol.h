@@ -30,6 +30,7 @@ struct outcome {
 	size_t out_len;	  /* bytes that were sent, in all steps */
 	uint8_t out[8 * HANDSHAKE_OUT_MAX];
 	bool accepted; /* the upstream is at work */
+	bool partial;  /* an answer has begun */
 	size_t needs;  /* bytes of the server, with those that must still come */
 };
 
@@ -62,6 +63,7 @@ static inline void protocol_step(const struct handshake_ops *ops, void *state,
 		assert_true(o->needs <= o->taken);
 	o->error = io->error;
 	o->accepted |= io->accepted;
+	o->partial = o->result == HANDSHAKE_AGAIN && io->partial;
 	snprintf(o->why, sizeof(o->why), "%s", io->why);
 	free(copy);
 	free(io);
@@ -104,6 +106,7 @@ static inline void protocol_run(const struct handshake_ops *ops,
 		assert_int_equal(split.error, o->error);
 		assert_string_equal(split.why, o->why);
 		assert_int_equal(split.accepted, o->accepted);
+		assert_int_equal(split.partial, o->partial);
 		if (o->result == HANDSHAKE_DONE || o->result == HANDSHAKE_AGAIN) {
 			assert_int_equal(split.taken, o->taken);
 			assert_int_equal(split.out_len, o->out_len);

@@ -42,6 +42,37 @@ static void test_answered(void **state)
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 0);
 }
 
+static void assert_cut_answer_fails(struct fixture *f, enum upstream_type type)
+{
+	group_of(f, 1, type);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "A");
+	pass(f);
+	answer(f, 0, "H");
+	pass(f);
+	assert_false(dial_expire(f->dial));
+	assert_int_equal(f->result.error, ETIMEDOUT);
+	assert_false(f->result.refused);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
+	assert_string_equal(health_of(f, "a").why, "its answer has no end");
+	assert_closed(f, 0);
+}
+
+/*
+ * An answer has begun, so the destination is no longer waited for. To see it fail: leave
+ * handshake_is_partial() out of attempt_is_unanswered(), or of walk_expire().
+ */
+static void test_half_an_answer(void **state)
+{
+	assert_cut_answer_fails(*state, UPSTREAM_SOCKS5);
+}
+
+static void test_half_an_answer_of_http(void **state)
+{
+	assert_cut_answer_fails(*state, UPSTREAM_HTTP);
+}
+
 /* So is the silence without an upstream, as with a PROXY header to the destination. */
 static void test_direct_is_silent(void **state)
 {
@@ -276,6 +307,8 @@ int main(void)
 		dial_test(test_unanswered),
 		dial_test(test_limit_after_reload),
 		dial_test(test_answered),
+		dial_test(test_half_an_answer),
+		dial_test(test_half_an_answer_of_http),
 		dial_test(test_direct_is_silent),
 		dial_test(test_without_verdict),
 		dial_test(test_when_down_direct),

@@ -125,6 +125,29 @@ static void test_longest_request(void **state)
 	assert_memory_equal(o.out + o.out_len - 4, "\r\n\r\n", 4);
 }
 
+static bool is_partial(const char *server)
+{
+	struct outcome o;
+
+	run(server, &o);
+	assert_int_equal(o.result, HANDSHAKE_AGAIN);
+	return o.partial;
+}
+
+/*
+ * An answer has begun, or an interim one has ended. To see it fail: leave a half of the condition
+ * out of http_connect_step().
+ */
+static void test_partial(void **state)
+{
+	assert_false(is_partial(""));
+	assert_true(is_partial("H"));
+	assert_true(is_partial(OK_LINE));
+	assert_true(is_partial(OK_LINE "Via: x"));
+	assert_false(is_partial("HTTP/1.1 100 Continue\r\n\r\n"));
+	assert_true(is_partial("HTTP/1.1 100 Continue\r\n\r\nH"));
+}
+
 static void test_opens(void **state)
 {
 	assert_opens(OK_LINE "\r\n");
@@ -364,6 +387,7 @@ int main(void)
 		http_test(test_name_with_lines),
 		http_test(test_credentials),
 		http_test(test_longest_request),
+		http_test(test_partial),
 		http_test(test_opens),
 		http_test(test_interim),
 		http_test(test_unfinished),

@@ -64,6 +64,30 @@ static void test_accepted(void **state)
 	assert_true(accepts("\5\2\1\0", 4));
 }
 
+static bool is_partial(const char *server, size_t len)
+{
+	struct outcome o;
+
+	run(server, len, &o);
+	assert_int_equal(o.result, HANDSHAKE_AGAIN);
+	return o.partial;
+}
+
+/* To see it fail: leave one of the versions out of is_within_answer(). */
+static void test_partial(void **state)
+{
+	assert_false(is_partial("", 0));
+	assert_true(is_partial("\5", 1));
+	assert_false(is_partial(NO_METHOD_NEEDED, 2));
+	assert_true(is_partial(NO_METHOD_NEEDED BOUND, 3));
+	assert_true(is_partial(NO_METHOD_NEEDED BOUND, 4));
+	assert_true(is_partial(NO_METHOD_NEEDED BOUND, 11));
+	set_credentials("alice", "s3cret");
+	assert_false(is_partial("\5\2", 2));
+	assert_true(is_partial("\5\2\1", 3));
+	assert_false(is_partial("\5\2\1\0", 4));
+}
+
 static void test_pipelined(void **state)
 {
 	struct outcome o;
@@ -258,6 +282,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		socks5_test(test_ipv4),
 		socks5_test(test_accepted),
+		socks5_test(test_partial),
 		socks5_test(test_pipelined),
 		socks5_test(test_mapped_is_ipv4),
 		socks5_test(test_ipv6),
