@@ -87,6 +87,8 @@ static bool expected(struct grammar *g, const char *what)
 	/* A word that begins with a quote is bad only if the closing quote is missing. */
 	if (token->type == TOKEN_END || (token->type == TOKEN_BAD && *token->text == '"'))
 		source_error(g->source, token->at, "expected %s, found the end of the line", what);
+	else if (!*token->text)
+		source_error(g->source, token->at, "expected %s, found a NUL byte", what);
 	else
 		source_error(g->source, token->at, "expected %s, found \"%.*s\"", what,
 			     (int)(token->len < FOUND_MAX ? token->len : FOUND_MAX), token->text);

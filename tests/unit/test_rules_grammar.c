@@ -316,6 +316,7 @@ static void test_excerpt(void **state)
 	assert_int_equal(parse_text("direct \0 port\ndirect", 20), -EINVAL);
 	assert_int_equal(messages.errors[0].at.column, 8);
 	assert_string_equal(messages.errors[0].caret, "       ^");
+	assert_string_equal(messages.errors[0].text, "expected printable text, found a NUL byte");
 	assert_int_equal(parsed.n_rules, 2);
 }
 
