@@ -76,10 +76,10 @@ static int read_files(struct apply *a)
 		r = block_file_read(options->operands[i], &like, a->now, &a->files, &a->counts,
 				    messages);
 	}
-	if (r == -ENOMEM)
+	if (!messages) {
 		log_out_of_memory();
-	if (!messages)
 		return r;
+	}
 	rules_messages_print(messages, stderr);
 	if (r == 0 && messages->n_errors)
 		r = -EINVAL;

@@ -254,6 +254,20 @@ def test_a_nest_that_is_too_deep(loaded, ctl):
     assert "more than 8 entries" in ctl("block", "--apply", write_list(loaded, *lines)).err
 
 
+@pytest.mark.plain_build
+@pytest.mark.parametrize("mib", [20, 60])
+def test_apply_without_memory(loaded, ctl, binary, mib):
+    """One line, and the list stays. To see it fail: log in read_files() too that memory is short.
+    """
+    path = write_list(loaded, *(f"{1 + (i >> 16)}.{i >> 8 & 255}.{i & 255}.1"
+                                for i in range(300_000)))
+    result = loaded.run("prlimit", f"--as={mib << 20}", binary, "block", "--pin-dir",
+                        loaded.pins.path, "--apply", path, place=loaded.bystander, timeout=30)
+    assert result.status == 1 and result.err.count("\n") == 1, result.err
+    assert "memory" in result.err
+    assert blocked(ctl) == []
+
+
 @pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0"])
 def test_all_addresses_cannot_be_allowed(loaded, ctl, cidr):
     assert "would allow all" in ctl("allow", cidr).err
