@@ -112,7 +112,8 @@ struct resolver_question *resolver_ask(struct resolver_port *port, const char *h
 	e = resolved_of(r, host);
 	if (!e) {
 		free(TAKE_PTR(q));
-	} else if ((e->added && e->n) || (e->answered && monotonic_coarse_ms() < e->due_ms)) {
+	} else if ((e->added && e->n && !e->settled) ||
+		   (e->answered && monotonic_coarse_ms() < e->due_ms)) {
 		resolved_answer(e, q);
 	} else {
 		q->list = &e->questions;

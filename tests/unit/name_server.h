@@ -34,7 +34,9 @@ enum mode {
 	NOWHERE, /* addresses that no server can have */
 	NO_SUCH_NAME,
 	SERVER_FAILS,
-	SILENT
+	SILENT,
+	DROPS_AAAA, /* as ANSWER for A, and SILENT for AAAA */
+	DROPS_A	    /* the other way round */
 };
 
 static struct fixture {
@@ -111,7 +113,7 @@ static inline size_t make_answer(uint8_t *packet, size_t len, enum mode mode)
 	if (mode == NOWHERE) {
 		memset(v4, 0, sizeof(v4));
 		memset(v6, 0, sizeof(v6));
-	} else if (mode != ANSWER && mode != TURNED && mode != ONLY_A) {
+	} else if (mode == NO_SUCH_NAME || mode == SERVER_FAILS) {
 		return len;
 	}
 	if (f.alias) {
@@ -153,7 +155,8 @@ static inline void *server_main(void *arg)
 			mode = f.mode;
 			f.queries++;
 		}
-		if (mode == SILENT)
+		if (mode == SILENT || (f.mode == DROPS_A && packet[n - 3] == 1) ||
+		    (f.mode == DROPS_AAAA && packet[n - 3] == 28))
 			continue;
 		n = (ssize_t)make_answer(packet, (size_t)n, mode);
 		sendto(f.fd, packet, (size_t)n, 0, (struct sockaddr *)&from, from_len);

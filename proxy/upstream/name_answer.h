@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What c-ares says of one name, while it is asked for. A and AAAA are two questions to it, so that
+ * a name server that answers one and drops the other holds nothing up: one family is used alone
+ * NAME_ANSWER_SETTLE_MS after its answer (RFC 8305, section 3), until the other one's comes.
+ */
+#ifndef TPROXY_UPSTREAM_NAME_ANSWER_H
+#define TPROXY_UPSTREAM_NAME_ANSWER_H
+
+#include <ares.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "parse.h"
+#include "resolver.h"
+
+#define NAME_ANSWER_SETTLE_MS 50
+
+struct resolved;
+
+/* The answer of one family. */
+struct name_part {
+	struct resolved *resolved;
+	bool asking;
+	int error; /* 0 or -errno as in resolved_state() */
+	uint64_t ttl_ms;
+	size_t n;
+	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
+};
+
+/* In the order in which c-ares is asked. */
+enum {
+	NAME_PART_INET,
+	NAME_PART_INET6,
+	_NAME_PART_MAX,
+};
+
+struct name_answer {
+	struct name_part parts[_NAME_PART_MAX];
+};
+
+/* Returns an answer of which both parts are asked for, or NULL. To be freed by free(). */
+struct name_answer *name_answer_new(struct resolved *resolved);
+/* Takes over what the callback of ares_getaddrinfo() gets, but for info itself. */
+void name_part_note(struct name_part *part, int status, const struct ares_addrinfo *info);
+/* True while a part is asked for. */
+bool name_answer_is_open(const struct name_answer *answer);
+/* Copies the addresses of both families in turn. Returns their number. */
+size_t name_answer_addresses(const struct name_answer *answer,
+			     union sockaddr_any ret[RESOLVER_ADDRESSES_MAX]);
+/* Returns 0 or -errno: why there is no address. 0 without an address: c-ares has ended. */
+int name_answer_error(const struct name_answer *answer);
+/* Returns the shortest TTL of the parts that have addresses, or UINT64_MAX. */
+uint64_t name_answer_ttl_ms(const struct name_answer *answer);
+
+#endif
