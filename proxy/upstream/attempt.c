@@ -454,7 +454,7 @@ const char *attempt_silence(const struct attempt *a)
 	if (attempt_is_in_queue(a))
 		return "its backlog is full";
 	return a->handshake && handshake_is_partial(a->handshake) ? "its answer has no end"
-								    : "no answer";
+								  : "no answer";
 }
 
 bool attempt_ended_after_answer(const struct attempt *a)
