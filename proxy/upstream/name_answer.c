@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "server_address.h"
 
@@ -83,6 +84,13 @@ void name_part_note(struct name_part *part, int status, const struct ares_addrin
 		part->ttl_ms = ttl_ms(info);
 	}
 	part->error = part->n ? 0 : error_of(status);
+}
+
+const struct name_part *name_answer_part(const struct name_answer *answer, int family)
+{
+	if (family != AF_INET && family != AF_INET6)
+		return NULL;
+	return &answer->parts[family == AF_INET ? NAME_PART_INET : NAME_PART_INET6];
 }
 
 bool name_answer_is_open(const struct name_answer *answer)

@@ -44,6 +44,8 @@ struct name_answer {
 struct name_answer *name_answer_new(struct resolved *resolved);
 /* Takes over what the callback of ares_getaddrinfo() gets, but for info itself. */
 void name_part_note(struct name_part *part, int status, const struct ares_addrinfo *info);
+/* Returns the part of AF_INET or AF_INET6, or NULL for another family. */
+const struct name_part *name_answer_part(const struct name_answer *answer, int family);
 /* True while a part is asked for. */
 bool name_answer_is_open(const struct name_answer *answer);
 /* Copies the addresses of both families in turn. Returns their number. */

@@ -108,17 +108,54 @@ const char *resolver_error_text(int error)
 	}
 }
 
-void resolved_answer(struct resolved *e, struct resolver_question *q)
+static void answer(struct resolver_question *q, int error, const union sockaddr_any *addresses,
+		   size_t n)
 {
-	q->error = e->n ? 0 : e->error;
-	q->n = e->n;
-	memcpy(q->addresses, e->addresses, e->n * sizeof(e->addresses[0]));
+	q->error = n ? 0 : error;
+	q->n = n;
+	memcpy(q->addresses, addresses, n * sizeof(addresses[0]));
 	q->list = &q->port->answers;
 	TAILQ_INSERT_TAIL(q->list, q, entry);
 	resolver_wake(q->port->wake_fd);
 }
 
-void resolved_answer_all(struct resolved *e)
+void resolved_answer(struct resolved *e, struct resolver_question *q)
+{
+	answer(q, e->error, e->addresses, e->n);
+}
+
+/* Returns the part that answers the question, or NULL if it must still come. */
+static const struct name_part *part_for(const struct resolved *e, const struct resolver_question *q)
+{
+	const struct name_part *part = e->answer ? name_answer_part(e->answer, q->family) : NULL;
+
+	return part && !part->asking ? part : NULL;
+}
+
+bool resolved_answer_by_part(struct resolved *e, struct resolver_question *q)
+{
+	const struct name_part *part = part_for(e, q);
+
+	if (part)
+		answer(q, part->error, part->addresses, part->n);
+	return part;
+}
+
+/* Answers the questions that wait for the family of a part. */
+static void answer_by_parts(struct resolved *e)
+{
+	struct resolver_question *q, *next;
+
+	for (q = TAILQ_FIRST(&e->questions); q; q = next) {
+		next = TAILQ_NEXT(q, entry);
+		if (!part_for(e, q))
+			continue;
+		TAILQ_REMOVE(&e->questions, q, entry);
+		resolved_answer_by_part(e, q);
+	}
+}
+
+static void answer_all(struct resolved *e)
 {
 	struct resolver_question *q;
 
@@ -193,7 +230,7 @@ static void finish(struct resolver *r, struct resolved *e)
 	e->settled = false;
 	e->answered = true;
 	r->n_asking--;
-	resolved_answer_all(e);
+	answer_all(e);
 }
 
 bool resolved_begin(struct resolver *r, struct resolved *e)
@@ -218,6 +255,7 @@ void resolved_note_part(struct resolver *r, struct resolved *e, const struct nam
 		/* Old addresses are better than those of one family. */
 		if (part->n && e->added && !e->n)
 			e->settle_ms = monotonic_coarse_ms() + NAME_ANSWER_SETTLE_MS;
+		answer_by_parts(e);
 		return;
 	}
 	n = name_answer_addresses(e->answer, found);

@@ -52,6 +52,7 @@ struct resolver_question {
 	TAILQ_ENTRY(resolver_question) entry; /* resolved::questions or resolver_port::answers */
 	struct question_list *list;	      /* that it is on */
 	struct resolver_port *port;
+	int family; /* that has to be known, or AF_UNSPEC: both */
 	resolver_answer_fn fn;
 	void *data;
 	int error;
@@ -95,15 +96,18 @@ void resolved_want(struct resolver *r, struct resolved *e);
 /* Begins to ask for a name. Returns false, and notes the failure, if memory is short. */
 bool resolved_begin(struct resolver *r, struct resolved *e);
 /*
- * A part of resolved::answer has come. If it was the last one: notes the addresses, or the failure,
- * and answers the questions.
+ * A part of resolved::answer has come. Answers the questions for this family. If it was the last
+ * part: notes the addresses, or the failure, and answers all questions.
  */
 void resolved_note_part(struct resolver *r, struct resolved *e, const struct name_part *part);
-/* It is resolved::settle_ms: uses the addresses of one family. Questions wait for the other one. */
+/* It is resolved::settle_ms: uses the addresses of one family. */
 void resolved_settle(struct resolved *e);
 /* Gives a question the answer that is known, and hands it to its port. */
 void resolved_answer(struct resolved *e, struct resolver_question *q);
-/* The same for all questions that wait for this name. */
-void resolved_answer_all(struct resolved *e);
+/*
+ * The same with a part of resolved::answer that has come. Returns false if there is none for this
+ * question.
+ */
+bool resolved_answer_by_part(struct resolved *e, struct resolver_question *q);
 
 #endif

@@ -244,13 +244,18 @@ static inline void on_answer(void *data, int error, const union sockaddr_any *ad
 }
 
 /* Asks for addresses; the fixture gets the answer. */
-static inline struct resolver_question *ask(const char *host)
+static inline struct resolver_question *ask_for(const char *host, int family)
 {
-	struct resolver_question *q = resolver_ask(f.port, host, on_answer, &f);
+	struct resolver_question *q = resolver_ask(f.port, host, family, on_answer, &f);
 
 	assert_non_null(q);
 	assert_int_equal(f.answers, 0);
 	return q;
+}
+
+static inline struct resolver_question *ask(const char *host)
+{
+	return ask_for(host, AF_UNSPEC);
 }
 
 static inline void assert_address(const union sockaddr_any *address, const char *wanted)

@@ -37,7 +37,7 @@ static void assert_settles(enum mode mode, const char *address, size_t count)
 	assert_true(monotonic_coarse_ms() - begun_ms >= 40);
 	assert_int_equal(resolved_addresses(resolved, addresses, RESOLVER_ADDRESSES_MAX), count);
 	assert_address(&addresses[0], address);
-	/* A question waits for both families. */
+	/* A question for both families waits. */
 	ask("one.example.org");
 	assert_int_equal(event_base_loop(f.base, EVLOOP_NONBLOCK), 0);
 	assert_int_equal(f.answers, 0);
