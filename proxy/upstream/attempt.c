@@ -462,7 +462,7 @@ bool attempt_ended_after_answer(const struct attempt *a)
 	const bool ended = a->how == HEALTH_TLS || (a->how == HEALTH_HANDSHAKE && !*a->why);
 
 	return ended && a->error == ECONNRESET && a->handshake &&
-	       handshake_was_answered(a->handshake);
+	       handshake_was_answered(a->handshake) && !handshake_is_partial(a->handshake);
 }
 
 bool attempt_has_work(const struct attempt *a)

@@ -86,7 +86,7 @@ bool attempt_is_in_queue(const struct attempt *a);
 /* Returns the text for an attempt that is given up because it takes too long. */
 const char *attempt_silence(const struct attempt *a);
 /*
- * True if a failed attempt had answers, and then the end of the connection without a reply. ssh -D
+ * True if a failed attempt had whole answers, and then the end of the connection. ssh -D
  * does that if it cannot reach the destination, so it tells nothing about the upstream's health.
  */
 bool attempt_ended_after_answer(const struct attempt *a);

@@ -128,6 +128,23 @@ static void test_end_after_answer_is_no_failure(void **state)
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
 }
 
+/* Within an answer it is one. To see it fail: leave handshake_is_partial() out of it. */
+static void test_end_within_an_answer_is_a_failure(void **state)
+{
+	struct fixture *f = *state;
+
+	group_of(f, 2, UPSTREAM_SOCKS5);
+	start(f);
+	wait_greeted(f, 0, "HI\n");
+	answer(f, 0, "H");
+	close(TAKE_FD(f->server[0]));
+	wait_greeted(f, 1, "HI\n");
+	answer(f, 1, "Y");
+	wait_done(f);
+	assert_through(f, "b", 1);
+	assert_int_equal(health_of(f, "a").failures[HEALTH_HANDSHAKE], 1);
+}
+
 static void test_refused_password_goes_to_the_next(void **state)
 {
 	struct fixture *f = *state;
@@ -497,6 +514,7 @@ int main(void)
 		dial_test(test_refused_connect_goes_to_the_next),
 		dial_test(test_reset_in_handshake_goes_to_the_next),
 		dial_test(test_end_after_answer_is_no_failure),
+		dial_test(test_end_within_an_answer_is_a_failure),
 		dial_test(test_refused_password_goes_to_the_next),
 		dial_test(test_request_not_served_goes_to_the_next),
 		dial_test(test_request_not_served_does_not_wait),
