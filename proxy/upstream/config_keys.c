@@ -96,6 +96,11 @@ static int set_address(const struct optable_row *row, void *options, const char 
 
 	if (*value == '/')
 		return set_path_address(conf, value, error);
+	/* As in the URL of a proxy. What precedes it may be a password, so it is not shown. */
+	if (strchr(value, '@') > value)
+		return optable_refuse(
+			error,
+			"an address has no '@'; name the user with 'user', and a file with the password with 'password-file'");
 	if (parse_endpoint(value, &addr) == 0)
 		return set_numeric_address(conf, &addr, value, error);
 	if (!colon || parse_u32(colon + 1, 1, UINT16_MAX, &port) < 0)

@@ -108,6 +108,12 @@ static void test_addresses(void **state)
 	expect_wrong(
 		SERVER "-x.example:1", 3,
 		"address: '-x.example' is neither a numeric address (IPv6: in brackets) nor a host name");
+	expect_wrong(
+		SERVER "http://bob:s3cret@proxy:3128", 3,
+		"address: an address has no '@'; name the user with 'user', and a file with the password with 'password-file'");
+	expect_wrong(
+		SERVER "@abstract:1", 3,
+		"address: '@abstract' is neither a numeric address (IPv6: in brackets) nor a host name");
 	memset(text, 'x', sizeof(text));
 	snprintf(error, sizeof(error), SERVER "/%.107s", text);
 	snprintf(text, sizeof(text),
