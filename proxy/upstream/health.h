@@ -2,7 +2,7 @@
 /*
  * The health of an upstream, as real dials see it.
  *
- *   UNKNOWN  neither a dial nor a check (checks.h) has ended
+ *   UNKNOWN  no dial or check (checks.h) has succeeded, and fewer than HEALTH_FAILURES dials failed
  *   UP       the last dial succeeded, or fewer than HEALTH_FAILURES in a row have failed
  *   DOWN     HEALTH_FAILURES dials in a row have failed; no dial until the back-off is over
  *   TRYING   the back-off is over, and one dial is under way: others go elsewhere. It ends when the
