@@ -440,11 +440,23 @@ void walk_judge(struct walk *w)
 	}
 }
 
+/* Other failures are logged when they come, and the silence of a destination is its own. */
+static void log_own_silence(const struct attempt *a)
+{
+	struct upstream *u = a->upstream;
+	char addr[UPSTREAM_ADDR_TEXT_LEN];
+
+	if (upstream_has_health(u) && attempt_is_unanswered(a))
+		log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s",
+			    u->conf.name, upstream_addr_text(&a->addr, addr), attempt_silence(a));
+}
+
 /* An attempt is under way when the session's timeout expires. */
 static void expire_attempt(struct walk *w, struct attempt *a)
 {
 	struct place *p = w->place_of[a - w->attempts];
 
+	log_own_silence(a);
 	w->failure.upstream = a->upstream;
 	w->failure.local = false;
 	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));

@@ -196,6 +196,26 @@ def test_unix_socket(bed):
         through_proxy(bed)
 
 
+def test_full_backlog(bed):
+    """A server that accepts nothing is never down, so each client waits: the log says why.
+
+    To see it fail: leave log_own_silence() out.
+    """
+    path = bed.directory / "full.socket"
+    server = bed.keep(socket.socket(socket.AF_UNIX))
+    server.bind(os.fspath(path))
+    path.chmod(0o666)
+    server.listen(0)
+    for _ in range(2):
+        client = bed.keep(socket.socket(socket.AF_UNIX))
+        client.setblocking(False)
+        client.connect_ex(os.fspath(path))
+    use(bed, section(bed, "one", type="socks5", address=path),
+        options=("--connect-timeout", "1s"))
+    assert bed.run_in(wire.fate, listen(bed).getsockname()) == wire.RESET
+    bed.relay.says(f"upstream 'one' at {path}: its backlog is full")
+
+
 @contextlib.contextmanager
 def hosts(bed, text):
     """These are the lines of /etc/hosts for this process and those that it starts."""
