@@ -27,16 +27,40 @@
 #define TIMEOUT_MS 2000
 #define TRIES	   2
 
+static int error_of(int status)
+{
+	switch (status) {
+	case ARES_ENODATA:
+	case ARES_ENOTFOUND:
+	case ARES_ENONAME:
+	case ARES_EBADNAME:
+		return -ENOENT;
+	case ARES_ETIMEOUT:
+		return -ETIMEDOUT;
+	case ARES_ECONNREFUSED:
+		return -ECONNREFUSED;
+	case ARES_ENOMEM:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
 /* Callback of c-ares. It may be called from within ares_getaddrinfo(). */
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
-	struct name_part *part = arg;
-	struct resolved *e = part->resolved;
+	struct resolved *e = arg;
 	struct resolver *r = e->resolver;
 
 	pthread_mutex_lock(&r->lock);
-	name_part_note(part, status, info);
-	resolved_note_part(r, e, part); /* may free the part */
+	e->asking = false;
+	r->n_asking--;
+	if (status == ARES_SUCCESS && info && info->nodes)
+		resolved_note_answer(r, e, info);
+	else if (status != ARES_EDESTRUCTION) /* by resolver_free() */
+		resolved_note_failure(r, e, status == ARES_SUCCESS ? -ENOENT : error_of(status));
+	e->answered = true;
+	resolved_answer_all(e);
 	pthread_mutex_unlock(&r->lock);
 	if (info)
 		ares_freeaddrinfo(info);
@@ -101,10 +125,7 @@ static void close_channel(struct resolver *r)
 	r->n_sockets = 0;
 }
 
-/*
- * Moves added names whose time has come to the wanted ones, and has those settle that have waited
- * for the second family. Returns when the next one is due.
- */
+/* Moves added names whose time has come to the wanted ones. Returns when the next one is due. */
 static uint64_t want_due(struct resolver *r, uint64_t now_ms)
 {
 	uint64_t next_ms = UINT64_MAX;
@@ -113,11 +134,7 @@ static uint64_t want_due(struct resolver *r, uint64_t now_ms)
 
 	for (i = 0; i < RESOLVER_BUCKETS; i++) {
 		LIST_FOREACH (e, &r->buckets[i], bucket_entry) {
-			if (e->settle_ms && e->settle_ms <= now_ms)
-				resolved_settle(e);
-			if (e->settle_ms && e->settle_ms < next_ms)
-				next_ms = e->settle_ms;
-			if (!e->added || e->wanted || e->answer)
+			if (!e->added || e->wanted || e->asking)
 				continue;
 			if (e->due_ms <= now_ms)
 				resolved_want(r, e);
@@ -133,43 +150,36 @@ static struct resolved *take_wanted(struct resolver *r)
 	struct resolved *e;
 
 	pthread_mutex_lock(&r->lock);
-	do {
-		e = TAILQ_FIRST(&r->wanted);
-		if (e)
-			TAILQ_REMOVE(&r->wanted, e, wanted_entry);
-	} while (e && !resolved_begin(r, e));
+	e = TAILQ_FIRST(&r->wanted);
+	if (e) {
+		TAILQ_REMOVE(&r->wanted, e, wanted_entry);
+		e->wanted = false;
+		e->asking = true;
+		r->n_asking++;
+	}
 	pthread_mutex_unlock(&r->lock);
 	return e;
 }
 
-/* Asks for a part of the answer. The last part that comes frees all of them. */
-static void ask(struct resolver *r, const char *host, struct name_part *part, int family)
+static void ask_wanted(struct resolver *r)
 {
 	/* c-ares sorts by connecting sockets, which it would not give to on_new_socket(). */
-	const struct ares_addrinfo_hints hints = {
-		.ai_family = family,
+	static const struct ares_addrinfo_hints hints = {
+		.ai_family = AF_UNSPEC,
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = ARES_AI_NOSORT,
 	};
-	int status = r->channel ? ARES_SUCCESS : open_channel(r);
-
-	if (status == ARES_SUCCESS) {
-		ares_getaddrinfo(r->channel, host, NULL, &hints, on_answer, part);
-	} else {
-		close_channel(r);
-		on_answer(part, status, 0, NULL);
-	}
-}
-
-static void ask_wanted(struct resolver *r)
-{
-	struct name_part *parts;
 	struct resolved *e;
+	int status;
 
 	while ((e = take_wanted(r))) {
-		parts = e->answer->parts;
-		ask(r, e->host, &parts[NAME_PART_INET], AF_INET);
-		ask(r, e->host, &parts[NAME_PART_INET6], AF_INET6);
+		status = r->channel ? ARES_SUCCESS : open_channel(r);
+		if (status == ARES_SUCCESS) {
+			ares_getaddrinfo(r->channel, e->host, NULL, &hints, on_answer, e);
+		} else {
+			close_channel(r);
+			on_answer(e, status, 0, NULL);
+		}
 	}
 	if (r->n_asking == 0)
 		close_channel(r);
