@@ -435,13 +435,12 @@ enum attempt_progress attempt_start(struct attempt *a, const struct dial_request
 
 bool attempt_is_unanswered(const struct attempt *a)
 {
-	if (a->stage == ATTEMPT_HANDSHAKE && !a->handshake)
-		return false;
-	if (a->stage == ATTEMPT_HANDSHAKE)
-		return handshake_is_partial(a->handshake) ||
-		       (handshake_ops_of(a->handshake)->answers_first &&
-			!handshake_was_answered(a->handshake));
-	return a->stage != ATTEMPT_IDLE;
+	const struct handshake *h = a->handshake;
+
+	if (a->stage != ATTEMPT_HANDSHAKE)
+		return a->stage != ATTEMPT_IDLE;
+	return h && (handshake_is_partial(h) ||
+		     (handshake_ops_of(h)->answers_first && !handshake_was_answered(h)));
 }
 
 bool attempt_is_in_queue(const struct attempt *a)
@@ -453,8 +452,17 @@ const char *attempt_silence(const struct attempt *a)
 {
 	if (attempt_is_in_queue(a))
 		return "its backlog is full";
-	return a->handshake && handshake_is_partial(a->handshake) ? "its answer has no end"
+	return a->handshake && handshake_is_partial(a->handshake) ? "its answer is incomplete"
 								  : "no answer";
+}
+
+void attempt_log_failure(const struct attempt *a, const char *why)
+{
+	struct upstream *u = a->upstream;
+	char addr[UPSTREAM_ADDR_TEXT_LEN];
+
+	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
+		    upstream_addr_text(&a->addr, addr), why);
 }
 
 bool attempt_ended_after_answer(const struct attempt *a)
@@ -462,7 +470,7 @@ bool attempt_ended_after_answer(const struct attempt *a)
 	const bool ended = a->how == HEALTH_TLS || (a->how == HEALTH_HANDSHAKE && !*a->why);
 
 	return ended && a->error == ECONNRESET && a->handshake &&
-	       handshake_was_answered(a->handshake) && !handshake_is_partial(a->handshake);
+	       handshake_was_answered(a->handshake);
 }
 
 bool attempt_has_work(const struct attempt *a)

@@ -85,6 +85,8 @@ bool attempt_is_unanswered(const struct attempt *a);
 bool attempt_is_in_queue(const struct attempt *a);
 /* Returns the text for an attempt that is given up because it takes too long. */
 const char *attempt_silence(const struct attempt *a);
+/* Logs why the attempt has failed, within the limit of its upstream. */
+void attempt_log_failure(const struct attempt *a, const char *why);
 /*
  * True if a failed attempt had whole answers, and then the end of the connection. ssh -D
  * does that if it cannot reach the destination, so it tells nothing about the upstream's health.

@@ -80,7 +80,7 @@ const char *handshake_why(const struct handshake *h)
 
 bool handshake_was_answered(const struct handshake *h)
 {
-	return h->received > 0;
+	return h->received > 0 && !h->partial;
 }
 
 bool handshake_is_in_answer(const struct handshake *h)

@@ -113,7 +113,7 @@ enum handshake_progress handshake_run(struct handshake *h, int fd, bool bytes_fo
 				      int *ret_error);
 /* Returns the protocol's text for the last error, or an empty string. */
 const char *handshake_why(const struct handshake *h);
-/* True if the upstream has sent bytes in this handshake. */
+/* True if the upstream has sent an answer in this handshake, and no other one has begun. */
 bool handshake_was_answered(const struct handshake *h);
 /* True if a part of an answer, or all of it, has come, and nothing was sent since. */
 bool handshake_is_in_answer(const struct handshake *h);

@@ -74,7 +74,6 @@ bool outcome_may_be_destination(const struct attempt *a)
 static void note_attempt_failure(struct walk *w, struct attempt *a, struct place *p)
 {
 	struct upstream *u = a->upstream;
-	char addr[UPSTREAM_ADDR_TEXT_LEN];
 
 	w->failure.upstream = u;
 	w->failure.error = a->error;
@@ -84,8 +83,7 @@ static void note_attempt_failure(struct walk *w, struct attempt *a, struct place
 		w->failure.direct_error = a->error;
 		return;
 	}
-	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s", u->conf.name,
-		    upstream_addr_text(&a->addr, addr), w->failure.why);
+	attempt_log_failure(a, w->failure.why);
 	if (!p->exhausted || p->running > 0)
 		return;
 	if (attempt_ended_after_answer(a) || attempt_is_in_queue(a))

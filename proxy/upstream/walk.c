@@ -440,23 +440,14 @@ void walk_judge(struct walk *w)
 	}
 }
 
-/* Other failures are logged when they come, and the silence of a destination is its own. */
-static void log_own_silence(const struct attempt *a)
-{
-	struct upstream *u = a->upstream;
-	char addr[UPSTREAM_ADDR_TEXT_LEN];
-
-	if (upstream_has_health(u) && attempt_is_unanswered(a))
-		log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s' at %s: %s",
-			    u->conf.name, upstream_addr_text(&a->addr, addr), attempt_silence(a));
-}
-
 /* An attempt is under way when the session's timeout expires. */
 static void expire_attempt(struct walk *w, struct attempt *a)
 {
 	struct place *p = w->place_of[a - w->attempts];
 
-	log_own_silence(a);
+	/* Where the destination may be the silent one, the upstream is not to blame. */
+	if (upstream_has_health(a->upstream) && attempt_is_unanswered(a))
+		attempt_log_failure(a, attempt_silence(a));
 	w->failure.upstream = a->upstream;
 	w->failure.local = false;
 	snprintf(w->failure.why, sizeof(w->failure.why), "%s", attempt_silence(a));
@@ -481,8 +472,7 @@ bool walk_expire(struct walk *w)
 
 		if (a->stage == ATTEMPT_IDLE)
 			continue;
-		answered |= a->handshake && handshake_was_answered(a->handshake) &&
-			    !handshake_is_partial(a->handshake);
+		answered |= a->handshake && handshake_was_answered(a->handshake);
 		expire_attempt(w, a);
 	}
 	for (i = 0; i < w->n_places; i++)

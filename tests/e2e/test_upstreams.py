@@ -199,7 +199,7 @@ def test_unix_socket(bed):
 def test_full_backlog(bed):
     """A server that accepts nothing is never down, so each client waits: the log says why.
 
-    To see it fail: leave log_own_silence() out.
+    To see it fail: leave attempt_log_failure() out of expire_attempt().
     """
     path = bed.directory / "full.socket"
     server = bed.keep(socket.socket(socket.AF_UNIX))

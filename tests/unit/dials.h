@@ -387,6 +387,15 @@ static inline void assert_through(struct fixture *f, const char *name, int i)
 	assert_int_equal(byte, 'x');
 }
 
+/* Server i accepts the greeting, and the dial succeeds through the upstream. */
+static inline void complete(struct fixture *f, int i, const char *name)
+{
+	wait_greeted(f, i, "HI\n");
+	answer(f, i, "Y");
+	wait_done(f);
+	assert_through(f, name, i);
+}
+
 /* The server's connection was closed or reset by the relay. */
 static inline void assert_closed(struct fixture *f, int i)
 {

@@ -97,10 +97,7 @@ static void test_reset_in_handshake_goes_to_the_next(void **state)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	close(TAKE_FD(f->server[0]));
-	wait_greeted(f, 1, "HI\n");
-	answer(f, 1, "Y");
-	wait_done(f);
-	assert_through(f, "b", 1);
+	complete(f, 1, "b");
 	assert_int_equal(health_of(f, "a").failures[HEALTH_HANDSHAKE], 1);
 }
 
@@ -119,16 +116,15 @@ static void test_end_after_answer_is_no_failure(void **state)
 		wait_greeted(f, 0, "HI\n");
 		answer(f, 0, "A");
 		close(TAKE_FD(f->server[0]));
-		wait_greeted(f, 1, "HI\n");
-		answer(f, 1, "Y");
-		wait_done(f);
-		assert_through(f, "b", 1);
+		complete(f, 1, "b");
 	}
 	assert_int_equal(health_of(f, "a").failed, 0);
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
 }
 
-/* Within an answer it is one. To see it fail: leave handshake_is_partial() out of it. */
+/*
+ * Within an answer it is one. To see it fail: leave partial out of handshake_was_answered().
+ */
 static void test_end_within_an_answer_is_a_failure(void **state)
 {
 	struct fixture *f = *state;
@@ -138,10 +134,7 @@ static void test_end_within_an_answer_is_a_failure(void **state)
 	wait_greeted(f, 0, "HI\n");
 	answer(f, 0, "H");
 	close(TAKE_FD(f->server[0]));
-	wait_greeted(f, 1, "HI\n");
-	answer(f, 1, "Y");
-	wait_done(f);
-	assert_through(f, "b", 1);
+	complete(f, 1, "b");
 	assert_int_equal(health_of(f, "a").failures[HEALTH_HANDSHAKE], 1);
 }
 
@@ -153,10 +146,7 @@ static void test_refused_password_goes_to_the_next(void **state)
 	start(f);
 	wait_greeted(f, 0, "HI\n");
 	answer(f, 0, "P");
-	wait_greeted(f, 1, "HI\n");
-	answer(f, 1, "Y");
-	wait_done(f);
-	assert_through(f, "b", 1);
+	complete(f, 1, "b");
 	assert_int_equal(health_of(f, "a").failures[HEALTH_AUTH], 1);
 	assert_string_equal(health_of(f, "a").why, "password refused");
 }
@@ -176,10 +166,7 @@ static void test_request_not_served_goes_to_the_next(void **state)
 		start(f);
 		wait_greeted(f, 0, "HI\n");
 		answer(f, 0, "X");
-		wait_greeted(f, 1, "HI\n");
-		answer(f, 1, "Y");
-		wait_done(f);
-		assert_through(f, "b", 1);
+		complete(f, 1, "b");
 	}
 	assert_int_equal(health_of(f, "a").failed, 0);
 	assert_int_equal(health_of(f, "a").state, HEALTH_UP);
@@ -221,10 +208,7 @@ static void test_request_not_served_is_not_repeated(void **state)
 	answer(f, 0, "X");
 	wait_failures(f, "b", 2);
 	f->listener[1] = listen_on(&f->addr[1]);
-	wait_greeted(f, 1, "HI\n");
-	answer(f, 1, "Y");
-	wait_done(f);
-	assert_through(f, "b", 1);
+	complete(f, 1, "b");
 	assert_false(accepted(f, 0));
 }
 

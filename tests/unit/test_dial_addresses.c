@@ -15,10 +15,7 @@ static void test_addresses(void **state)
 
 	add_named(f, "all", "127.0.0.2:1", "127.0.0.1:1");
 	start(f);
-	wait_greeted(f, 0, "HI\n");
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "all", 0);
+	complete(f, 0, "all");
 	assert_int_equal(health_of(f, "all").failed, 0);
 	other = listen_at(&addr);
 	for (i = 0; i < 2; i++) {
@@ -57,10 +54,7 @@ static void test_second_address_wins(void **state)
 	hurry();
 	add_named(f, "all", "127.0.0.2:1", "127.0.0.1:1");
 	start(f);
-	wait_greeted(f, 0, "HI\n");
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "all", 0);
+	complete(f, 0, "all");
 	assert_int_equal(health_of(f, "all").failed, 0);
 	close(other);
 }
@@ -84,10 +78,7 @@ static void test_name_is_waited_for(void **state)
 	assert_int_equal(health_of(f, "all").failed, 0);
 	resolver.n = 1;
 	resolver.state = 0;
-	wait_greeted(f, 0, "HI\n");
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "all", 0);
+	complete(f, 0, "all");
 }
 
 /* There is no such name: the next one. To see it fail: leave out place_fail() in no_address(). */

@@ -55,13 +55,14 @@ static void assert_cut_answer_fails(struct fixture *f, enum upstream_type type)
 	assert_int_equal(f->result.error, ETIMEDOUT);
 	assert_false(f->result.refused);
 	assert_int_equal(health_of(f, "a").failures[HEALTH_TIMEOUT], 1);
-	assert_string_equal(health_of(f, "a").why, "its answer has no end");
+	assert_string_equal(health_of(f, "a").why, "its answer is incomplete");
 	assert_closed(f, 0);
 }
 
 /*
  * An answer has begun, so the destination is no longer waited for. To see it fail: leave
- * handshake_is_partial() out of attempt_is_unanswered(), or of walk_expire().
+ * handshake_is_partial() out of attempt_is_unanswered(), or partial out of
+ * handshake_was_answered().
  */
 static void test_half_an_answer(void **state)
 {

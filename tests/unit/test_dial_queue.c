@@ -33,10 +33,7 @@ static void test_unix_socket(void **state)
 	listen_unix(f, u, 8);
 	f->set = make_upstreams("all", NULL);
 	start_with(f, socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), AF_INET);
-	wait_greeted(f, 0, "HI\n");
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "all", 0);
+	complete(f, 0, "all");
 	assert_false(f->result.is_tcp);
 	remove_unix(f, "all");
 }
@@ -83,10 +80,7 @@ static void test_full_backlog(void **state)
 	assert_int_equal(f->done, 0);
 	assert_int_equal(health_of(f, "all").failed, 0);
 	assert_true(accepted(f, 0));
-	wait_greeted(f, 0, "HI\n");
-	answer(f, 0, "Y");
-	wait_done(f);
-	assert_through(f, "all", 0);
+	complete(f, 0, "all");
 	empty_backlog(f, "all", clients);
 }
 
@@ -102,10 +96,7 @@ static void test_full_backlog_goes_to_the_next(void **state)
 	f->set = make_upstreams("all", NULL);
 	for (i = 0; i < HEALTH_FAILURES; i++) {
 		start(f);
-		wait_greeted(f, 1, "HI\n");
-		answer(f, 1, "Y");
-		wait_done(f);
-		assert_through(f, "b", 1);
+		complete(f, 1, "b");
 	}
 	/* With a third one left, it gives way after answer_ms. */
 	walk_times.answer_ms = 100;
