@@ -220,7 +220,8 @@ def pytest_runtest_makereport(item, call):
     report.deadline = _deadline_of(item)
     if report.failed and "bed" in getattr(item, "funcargs", {}):
         for name, text in item.funcargs["bed"].logs().items():
-            report.sections.append((name, text))
+            # A worker cannot send a name of any bytes.
+            report.sections.append((os.fsencode(name).decode(errors="backslashreplace"), text))
 
 
 @pytest.hookimpl(hookwrapper=True)

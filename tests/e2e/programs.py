@@ -134,6 +134,12 @@ class Program:
                                             preexec_fn=prepare,
                                             env={**ENVIRONMENT, **(env or {})})
         self.pid = self.process.pid
+        host.wait_until(self._is_itself, "it is the program")
+
+    def _is_itself(self):
+        """prlimit and setpriv start others: their names and files are not the program's."""
+        comm = Path(f"/proc/{self.pid}/comm").read_bytes()
+        return comm not in (b"prlimit\n", b"setpriv\n") or not self.running()
 
     def __enter__(self):
         return self
