@@ -294,6 +294,18 @@ static __always_inline bool pending_is_unseen(const struct client *client)
 	       pending_word(slot) == TPROXY_WORD(client->conn.generation, TPROXY_PENDING_WAITS);
 }
 
+/* True if the client's next SYN gets the answer of the real listener. */
+static __always_inline bool pending_is_accepted(const struct client *client)
+{
+	struct tproxy_pending *slot = pending_at(client->conn.pending - 1);
+	const __u64 generation = client->conn.generation;
+
+	if (slot && pending_word(slot) == TPROXY_WORD(generation, TPROXY_PENDING_ACCEPT))
+		return true;
+	return slot_answer(pending_verdict(client->conn.pending - 1), generation) ==
+	       TPROXY_ANSWER_ACCEPT;
+}
+
 static __always_inline bool pending_has_timed_out(const struct client *client)
 {
 	return slot_answer(pending_verdict(client->conn.pending - 1), client->conn.generation) ==

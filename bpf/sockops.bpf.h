@@ -308,6 +308,19 @@ static __always_inline void client_give_up(struct bpf_sock_ops *ctx, struct clie
 	set_option(ctx, SOL_TCP, TCP_USER_TIMEOUT, 1);
 }
 
+/*
+ * As is_cut_off(), of a connection that waits: no SYN has reached pick, or one that the relay was
+ * to accept got no answer. Where rules drop the relay's segments, it decides so when it cannot
+ * join.
+ */
+static __always_inline bool waits_cut_off(struct client *client)
+{
+	const bool accepted = client->accepted;
+
+	client->accepted = pending_is_accepted(client);
+	return is_cut_off(client) && (pending_is_unseen(client) || (accepted && client->accepted));
+}
+
 /* The SYN of a connection that waits is about to be retransmitted: the sink has swallowed it. */
 static __always_inline void client_waits(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 					 struct client *client)
@@ -319,7 +332,7 @@ static __always_inline void client_waits(struct bpf_sock_ops *ctx, struct bpf_so
 		client_give_up(ctx, client);
 		return;
 	}
-	if (!owner || (is_cut_off(client) && pending_is_unseen(client))) {
+	if (!owner || waits_cut_off(client)) {
 		count(TPROXY_STAT_UNANSWERED);
 		client_give_up(ctx, client);
 		return;

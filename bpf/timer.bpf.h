@@ -61,6 +61,7 @@ static __always_inline void timer_begin(struct bpf_sock_ops *ctx, struct client 
 		return;
 	client->syncnt = (__u32)syncnt;
 	client->dialled_ms = 0;
+	client->accepted = 0;
 	client->first_timer = second > SLOT_TIMER_PART ? second / SLOT_TIMER_PART : 1;
 	timer_limit(ctx, client, tp, tp->inet_conn.icsk_user_timeout, /* dial_ms= */ 0);
 }

@@ -223,17 +223,20 @@ def connect_and_wait(address):
 
 
 @pytest.mark.deadline(60)
-@pytest.mark.parametrize("hook", ["output", "input"])
+@pytest.mark.parametrize("hook, rule", [
+    ("output", f"meta skuid {UID} oifname lo drop"),
+    ("output", f"meta skuid {programs.RELAY_UID} oifname lo drop"),
+    ("input", "iifname lo tcp flags & (syn | ack) == syn drop"),
+], ids=["client", "relay", "input"])
 @pytest.mark.parametrize("options", [[], ["--honest-connect"]], ids=["eager", "honest"])
-def test_connect_does_not_hang(loaded, hook, options):
+def test_connect_does_not_hang(loaded, hook, rule, options):
     """The kernel alone would try for two minutes, and a connect() that waits for the relay too.
 
-    To see it fail: leave is_cut_off() out of client_retransmits() or of client_waits(), or what
-    client_close() restores.
+    To see it fail: leave is_cut_off() out of client_retransmits(), pending_is_unseen() or
+    client::accepted out of waits_cut_off(), or what client_close() restores.
     """
     loaded.start_relay(*options)
-    forbid_loopback(loaded.client_net, f"meta skuid {UID} oifname lo drop" if hook == "output"
-                    else "iifname lo tcp flags & (syn | ack) == syn drop", hook)
+    forbid_loopback(loaded.client_net, rule, hook)
     address = loaded.listen().getsockname()
     begun = time.monotonic()
     assert loaded.run_in(connect_and_wait, address, timeout=30) == (errno.ETIMEDOUT, True)
@@ -241,7 +244,7 @@ def test_connect_does_not_hang(loaded, hook, options):
     stats = loaded.stats()
     assert stats["unanswered"] == 1 and stats["aborted"] == 0
     host.wait_until(loaded.pins.at_rest, "nothing is left")
-    if hook == "output":
+    if str(UID) in rule:
         assert loaded.visit(loaded.listen()).relayed  # other users are served
 
 
