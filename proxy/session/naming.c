@@ -71,15 +71,25 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 	answered(n, NULL, 0);
 }
 
+/* Returns AF_INET for an IPv4-mapped address too. */
+static int family_of(const union sockaddr_any *addr)
+{
+	if (addr->sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&addr->in6.sin6_addr))
+		return AF_INET;
+	return addr->sa.sa_family;
+}
+
 static void ask(struct naming *n)
 {
 	const struct timeval wait = deadline_timeval(NAMING_ASK_MS);
 	struct session_env *env = n->env;
+	const int family = family_of(n->dst);
 
 	if (!env->resolver_port && n->set->resolver)
 		env->resolver_port = resolver_port_new(n->set->resolver, env->base);
 	if (env->resolver_port)
-		n->question = resolver_ask(env->resolver_port, n->sniffed.name, on_answer, n);
+		n->question =
+			resolver_ask(env->resolver_port, n->sniffed.name, family, on_answer, n);
 	if (n->question && event_add(&n->timeout, &wait) == 0)
 		return;
 	resolver_cancel(TAKE_PTR(n->question));

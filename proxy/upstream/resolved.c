@@ -15,7 +15,7 @@
 #include "fnv.h"
 #include "log.h"
 #include "monotonic.h"
-#include "server_address.h"
+#include "util.h"
 
 #define TTL_LEAST_MS 5000
 #define TTL_MOST_MS  (3600 * 1000)
@@ -36,7 +36,7 @@ static uint32_t bucket_of(const char *host)
 
 void resolved_want(struct resolver *r, struct resolved *e)
 {
-	if (e->wanted || e->asking)
+	if (e->wanted || e->answer)
 		return;
 	e->wanted = true;
 	TAILQ_INSERT_TAIL(&r->wanted, e, wanted_entry);
@@ -57,7 +57,7 @@ static void forget_some(struct resolver *r)
 	for (e = TAILQ_FIRST(&r->remembered); e && r->n_remembered >= RESOLVER_REMEMBERED_MAX;
 	     e = next) {
 		next = TAILQ_NEXT(e, remembered_entry);
-		if (e->wanted || e->asking || !TAILQ_EMPTY(&e->questions))
+		if (e->wanted || e->answer || !TAILQ_EMPTY(&e->questions))
 			continue;
 		stop_remembering(r, e);
 		LIST_REMOVE(e, bucket_entry);
@@ -108,17 +108,54 @@ const char *resolver_error_text(int error)
 	}
 }
 
-void resolved_answer(struct resolved *e, struct resolver_question *q)
+static void answer(struct resolver_question *q, int error, const union sockaddr_any *addresses,
+		   size_t n)
 {
-	q->error = e->n ? 0 : e->error;
-	q->n = e->n;
-	memcpy(q->addresses, e->addresses, e->n * sizeof(e->addresses[0]));
+	q->error = n ? 0 : error;
+	q->n = n;
+	memcpy(q->addresses, addresses, n * sizeof(addresses[0]));
 	q->list = &q->port->answers;
 	TAILQ_INSERT_TAIL(q->list, q, entry);
 	resolver_wake(q->port->wake_fd);
 }
 
-void resolved_answer_all(struct resolved *e)
+void resolved_answer(struct resolved *e, struct resolver_question *q)
+{
+	answer(q, e->error, e->addresses, e->n);
+}
+
+/* Returns the part that answers the question, or NULL if it must still come. */
+static const struct name_part *part_for(const struct resolved *e, const struct resolver_question *q)
+{
+	const struct name_part *part = e->answer ? name_answer_part(e->answer, q->family) : NULL;
+
+	return part && !part->asking ? part : NULL;
+}
+
+bool resolved_answer_by_part(struct resolved *e, struct resolver_question *q)
+{
+	const struct name_part *part = part_for(e, q);
+
+	if (part)
+		answer(q, part->error, part->addresses, part->n);
+	return part;
+}
+
+/* Answers the questions that wait for the family of a part. */
+static void answer_by_parts(struct resolved *e)
+{
+	struct resolver_question *q, *next;
+
+	for (q = TAILQ_FIRST(&e->questions); q; q = next) {
+		next = TAILQ_NEXT(q, entry);
+		if (!part_for(e, q))
+			continue;
+		TAILQ_REMOVE(&e->questions, q, entry);
+		resolved_answer_by_part(e, q);
+	}
+}
+
+static void answer_all(struct resolved *e)
 {
 	struct resolver_question *q;
 
@@ -128,7 +165,7 @@ void resolved_answer_all(struct resolved *e)
 	}
 }
 
-void resolved_note_failure(struct resolver *r, struct resolved *e, int error)
+static void note_failure(struct resolver *r, struct resolved *e, int error)
 {
 	const uint64_t most = e->n ? RETRY_MOST_MS : RETRY_FIRST_MS;
 	const uint64_t first = r->config.retry_ms ? r->config.retry_ms : RETRY_MS;
@@ -143,30 +180,6 @@ void resolved_note_failure(struct resolver *r, struct resolved *e, int error)
 	if (!e->added)
 		e->n = 0;
 	e->error = error;
-}
-
-/* Copies the addresses of both families in turn, IPv6 first (RFC 8305, section 4). */
-static size_t copy_addresses(const struct ares_addrinfo *info,
-			     union sockaddr_any ret[RESOLVER_ADDRESSES_MAX])
-{
-	const struct ares_addrinfo_node *node, *next[2] = { info->nodes, info->nodes };
-	static const int families[] = { AF_INET6, AF_INET };
-	size_t n = 0;
-	int i, none = 0;
-
-	for (i = 0; none < 2 && n < RESOLVER_ADDRESSES_MAX; i = !i) {
-		for (node = next[i]; node && node->ai_family != families[i]; node = node->ai_next)
-			;
-		next[i] = node ? node->ai_next : NULL;
-		none = node ? 0 : none + 1;
-		if (!node || node->ai_addrlen > sizeof(ret[n]))
-			continue;
-		memset(&ret[n], 0, sizeof(ret[n]));
-		memcpy(&ret[n], node->ai_addr, node->ai_addrlen);
-		ret[n].in.sin_port = 0;
-		n += !why_no_server(&ret[n]);
-	}
-	return n;
 }
 
 /* True if both lists have the same addresses, in any order. */
@@ -184,34 +197,19 @@ static bool same_addresses(const union sockaddr_any *a, size_t n_a, const union 
 	return n_a == n_b;
 }
 
-static uint64_t ttl_ms(const struct resolver *r, const struct ares_addrinfo *info)
+/* Returns for how long an answer with this TTL is used. */
+static uint64_t limit_ttl(const struct resolver *r, uint64_t ms)
 {
 	const uint64_t least = r->config.ttl_least_ms ? r->config.ttl_least_ms : TTL_LEAST_MS;
 	const uint64_t most = r->config.ttl_most_ms ? r->config.ttl_most_ms : TTL_MOST_MS;
-	const struct ares_addrinfo_node *node;
-	const struct ares_addrinfo_cname *cname;
-	uint64_t ms = most;
 
-	for (node = info->nodes; node; node = node->ai_next) {
-		if (node->ai_ttl >= 0 && (uint64_t)node->ai_ttl * 1000 < ms)
-			ms = (uint64_t)node->ai_ttl * 1000;
-	}
-	for (cname = info->cnames; cname; cname = cname->next) {
-		if (cname->ttl >= 0 && (uint64_t)cname->ttl * 1000 < ms)
-			ms = (uint64_t)cname->ttl * 1000;
-	}
-	return ms < least ? least : ms;
+	return ms < least ? least : ms < most ? ms : most;
 }
 
-void resolved_note_answer(struct resolver *r, struct resolved *e, const struct ares_addrinfo *info)
+/* Notes the addresses of resolved::answer. */
+static void note_addresses(struct resolver *r, struct resolved *e, const union sockaddr_any *found,
+			   size_t n)
 {
-	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
-	const size_t n = copy_addresses(info, found);
-
-	if (n == 0) {
-		resolved_note_failure(r, e, -ENOENT);
-		return;
-	}
 	if (e->added && e->failing)
 		log_info("\"%s\" can be resolved again", e->host);
 	/* Many name servers turn the order with each answer. */
@@ -221,7 +219,64 @@ void resolved_note_answer(struct resolver *r, struct resolved *e, const struct a
 	e->failing = false;
 	e->error = 0;
 	e->answered_ms = monotonic_coarse_ms();
-	e->due_ms = e->answered_ms + ttl_ms(r, info);
+	e->due_ms = e->answered_ms + limit_ttl(r, name_answer_ttl_ms(e->answer));
+}
+
+/* The name is not asked for any longer. */
+static void finish(struct resolver *r, struct resolved *e)
+{
+	free(TAKE_PTR(e->answer));
+	e->settle_ms = 0;
+	e->settled = false;
+	e->answered = true;
+	r->n_asking--;
+	answer_all(e);
+}
+
+bool resolved_begin(struct resolver *r, struct resolved *e)
+{
+	e->wanted = false;
+	e->answer = name_answer_new();
+	r->n_asking++;
+	if (e->answer)
+		return true;
+	note_failure(r, e, -ENOMEM);
+	finish(r, e);
+	return false;
+}
+
+void resolved_note(struct resolver *r, struct resolved *e, int family, int status,
+		   const struct ares_addrinfo *info)
+{
+	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
+	size_t n;
+	int error;
+
+	name_answer_note(e->answer, family, status, info);
+	n = name_answer_addresses(e->answer, found);
+	if (name_answer_is_open(e->answer)) {
+		/* Old addresses are better than those of one family. */
+		if (n && e->added && !e->n)
+			e->settle_ms = monotonic_coarse_ms() + NAME_ANSWER_SETTLE_MS;
+		answer_by_parts(e);
+		return;
+	}
+	error = name_answer_error(e->answer);
+	if (n)
+		note_addresses(r, e, found, n);
+	else if (error)
+		note_failure(r, e, error);
+	finish(r, e);
+}
+
+void resolved_settle(struct resolved *e)
+{
+	e->n = name_answer_addresses(e->answer, e->addresses);
+	e->answered_ms = monotonic_coarse_ms();
+	e->answered = true;
+	e->error = 0;
+	e->settle_ms = 0;
+	e->settled = true;
 }
 
 /* Any thread: names */

@@ -5,7 +5,8 @@
  *
  * Each name has an entry, struct resolved, which is the same for names that were added and for
  * those that are only remembered. An entry that must be asked for is on the list "wanted"; the
- * thread takes it from there. One that is being asked for is not freed.
+ * thread takes it from there. One that is being asked for, so that it has resolved::answer, is not
+ * freed.
  *
  * resolver::lock protects all entries and questions. The functions below are called with it.
  */
@@ -17,6 +18,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "name_answer.h"
 #include "resolver.h"
 
 #define RESOLVER_BUCKETS 256
@@ -32,7 +34,10 @@ struct resolved {
 	TAILQ_ENTRY(resolved) remembered_entry; /* resolver::remembered, if added == 0 */
 	struct resolver *resolver;
 	uint32_t added; /* calls of resolver_add() */
-	bool wanted, asking;
+	bool wanted;
+	struct name_answer *answer; /* what has come; NULL: it is not asked for */
+	uint64_t settle_ms;	    /* when the addresses of one family are used alone; 0: never */
+	bool settled;  /* that is so, and the answer of the other family must still come */
 	bool failing;  /* the last question has failed */
 	bool answered; /* there was an answer, or a failure */
 	int error;     /* of the last question: 0 or -errno */
@@ -47,6 +52,7 @@ struct resolver_question {
 	TAILQ_ENTRY(resolver_question) entry; /* resolved::questions or resolver_port::answers */
 	struct question_list *list;	      /* that it is on */
 	struct resolver_port *port;
+	int family; /* that has to be known, or AF_UNSPEC: both */
 	resolver_answer_fn fn;
 	void *data;
 	int error;
@@ -74,7 +80,8 @@ struct resolver {
 	uint32_t n_remembered;
 	LIST_HEAD(, resolver_port) ports;
 	/* Of the thread: */
-	ares_channel channel; /* NULL: nothing is asked */
+	/* Of /etc/hosts and of the name servers; NULL: nothing is asked. */
+	ares_channel file, channel;
 	uint32_t n_asking;
 	struct pollfd sockets[RESOLVER_SOCKETS_MAX];
 	nfds_t n_sockets;
@@ -87,12 +94,22 @@ void resolver_wake(int fd);
 struct resolved *resolved_of(struct resolver *r, const char *host);
 /* Has the thread ask for a name, unless it does already. */
 void resolved_want(struct resolver *r, struct resolved *e);
-/* Notes the answer of c-ares, or the failure with a negative errno as in resolved_state(). */
-void resolved_note_answer(struct resolver *r, struct resolved *e, const struct ares_addrinfo *info);
-void resolved_note_failure(struct resolver *r, struct resolved *e, int error);
+/* Begins to ask for a name. Returns false, and notes the failure, if memory is short. */
+bool resolved_begin(struct resolver *r, struct resolved *e);
+/*
+ * Takes over an answer as name_answer_note() does, and answers the questions for this family. If no
+ * family is left to ask for: notes the addresses, or the failure, and answers all questions.
+ */
+void resolved_note(struct resolver *r, struct resolved *e, int family, int status,
+		   const struct ares_addrinfo *info);
+/* It is resolved::settle_ms: uses the addresses of one family. */
+void resolved_settle(struct resolved *e);
 /* Gives a question the answer that is known, and hands it to its port. */
 void resolved_answer(struct resolved *e, struct resolver_question *q);
-/* The same for all questions that wait for this name. */
-void resolved_answer_all(struct resolved *e);
+/*
+ * The same with a part of resolved::answer that has come. Returns false if there is none for this
+ * question.
+ */
+bool resolved_answer_by_part(struct resolved *e, struct resolver_question *q);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Addresses of host names, resolved by c-ares in a thread of its own, so that no worker waits for a
- * name server. Both families are asked for. /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf are
- * read again for each burst of questions.
+ * name server. A name that /etc/hosts has is taken from there. Otherwise the servers are asked for
+ * both families; if they answer for one and not for the other, the addresses of the first are used
+ * meanwhile (name_answer.h). /etc/hosts and /etc/resolv.conf are read again for each burst of
+ * questions.
  *
  * A name that is added is kept up to date: it is asked for again when its TTL ends, at least 5 s
  * and at most 1 h after the last answer. If that fails, the old addresses stay, and the question is
@@ -73,10 +75,10 @@ void resolver_remove(struct resolver *resolver, struct resolved *resolved);
  */
 size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max);
 /*
- * Returns 0 if the last question was answered, or the negative errno of its failure: -ENOENT (there
- * is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED (the servers cannot be reached,
- * or give no answer), -EIO; -EINPROGRESS before the first answer. *ret_age_ms: since the last
- * answer. Any thread.
+ * Returns 0 if the last question was answered, for one family at least, or the negative errno of
+ * its failure: -ENOENT (there is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED
+ * (the servers cannot be reached, or give no answer), -EIO; -EINPROGRESS before the first answer.
+ * *ret_age_ms: since the last answer. Any thread.
  */
 int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms);
 
@@ -93,11 +95,12 @@ typedef void (*resolver_answer_fn)(void *data, int error, const union sockaddr_a
 				   size_t n);
 
 /*
- * Asks for the addresses of host. fn is called later from the event loop, never from within this
- * call. Returns NULL if memory is short. For a name that was added, addresses that are known are
- * the answer, even if the last question has failed.
+ * Asks for the addresses of host. family: AF_INET or AF_INET6 if those of the other family need not
+ * be waited for, or AF_UNSPEC; the answer may have both in any case. fn is called later from the
+ * event loop, never from within this call. Returns NULL if memory is short. For a name that was
+ * added, addresses that are known are the answer, even if the last question has failed.
  */
-struct resolver_question *resolver_ask(struct resolver_port *port, const char *host,
+struct resolver_question *resolver_ask(struct resolver_port *port, const char *host, int family,
 				       resolver_answer_fn fn, void *data);
 /* fn will not be called. NULL is ignored. */
 void resolver_cancel(struct resolver_question *question);

@@ -96,7 +96,7 @@ void resolver_port_free(struct resolver_port *port)
 	free(port);
 }
 
-struct resolver_question *resolver_ask(struct resolver_port *port, const char *host,
+struct resolver_question *resolver_ask(struct resolver_port *port, const char *host, int family,
 				       resolver_answer_fn fn, void *data)
 {
 	struct resolver_question *q = calloc(1, sizeof(*q));
@@ -106,15 +106,17 @@ struct resolver_question *resolver_ask(struct resolver_port *port, const char *h
 	if (!q)
 		return NULL;
 	q->port = port;
+	q->family = family;
 	q->fn = fn;
 	q->data = data;
 	pthread_mutex_lock(&r->lock);
 	e = resolved_of(r, host);
 	if (!e) {
 		free(TAKE_PTR(q));
-	} else if ((e->added && e->n) || (e->answered && monotonic_coarse_ms() < e->due_ms)) {
+	} else if ((e->added && e->n && !e->settled) ||
+		   (e->answered && monotonic_coarse_ms() < e->due_ms)) {
 		resolved_answer(e, q);
-	} else {
+	} else if (!resolved_answer_by_part(e, q)) {
 		q->list = &e->questions;
 		TAILQ_INSERT_TAIL(q->list, q, entry);
 		resolved_want(r, e);

@@ -5,8 +5,9 @@
  *
  * The lock is never held during a call of c-ares, whose callback takes it.
  *
- * The channel of c-ares exists while there are questions. Each new one reads the files of the
- * system.
+ * Two channels of c-ares exist while there are questions: one looks up /etc/hosts, at once and for
+ * both families, the other asks name servers, for each family by itself. New ones read the files of
+ * the system.
  */
 #include <ares.h>
 #include <errno.h>
@@ -26,45 +27,6 @@
 /* Of one query, and how often each server is asked. The second try takes twice as long. */
 #define TIMEOUT_MS 2000
 #define TRIES	   2
-
-static int error_of(int status)
-{
-	switch (status) {
-	case ARES_ENODATA:
-	case ARES_ENOTFOUND:
-	case ARES_ENONAME:
-	case ARES_EBADNAME:
-		return -ENOENT;
-	case ARES_ETIMEOUT:
-		return -ETIMEDOUT;
-	case ARES_ECONNREFUSED:
-		return -ECONNREFUSED;
-	case ARES_ENOMEM:
-		return -ENOMEM;
-	default:
-		return -EIO;
-	}
-}
-
-/* Callback of c-ares. It may be called from within ares_getaddrinfo(). */
-static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
-{
-	struct resolved *e = arg;
-	struct resolver *r = e->resolver;
-
-	pthread_mutex_lock(&r->lock);
-	e->asking = false;
-	r->n_asking--;
-	if (status == ARES_SUCCESS && info && info->nodes)
-		resolved_note_answer(r, e, info);
-	else if (status != ARES_EDESTRUCTION) /* by resolver_free() */
-		resolved_note_failure(r, e, status == ARES_SUCCESS ? -ENOENT : error_of(status));
-	e->answered = true;
-	resolved_answer_all(e);
-	pthread_mutex_unlock(&r->lock);
-	if (info)
-		ares_freeaddrinfo(info);
-}
 
 /* Callback of c-ares: what it waits for on a socket has changed. */
 static void on_socket(void *data, ares_socket_t fd, int readable, int writable)
@@ -98,34 +60,55 @@ static int on_new_socket(ares_socket_t fd, int type, void *data)
 	return r->config.mark && r->config.mark(r->config.mark_data, fd) < 0 ? -1 : 0;
 }
 
-static int open_channel(struct resolver *r)
+/* lookups: "f" looks up /etc/hosts, "b" asks name servers. */
+static int open_channel(struct resolver *r, char *lookups, ares_channel *ret_channel)
 {
 	struct ares_options options = {
 		.timeout = r->config.timeout_ms ? r->config.timeout_ms : TIMEOUT_MS,
 		.tries = TRIES,
 		.sock_state_cb = on_socket,
 		.sock_state_cb_data = r,
+		.lookups = lookups,
 	};
-	int status =
-		ares_init_options(&r->channel, &options,
-				  ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+	int status = ares_init_options(ret_channel, &options,
+				       ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
+					       ARES_OPT_SOCK_STATE_CB | ARES_OPT_LOOKUPS);
 
 	if (status != ARES_SUCCESS) {
-		r->channel = NULL;
+		*ret_channel = NULL;
 		return status;
 	}
-	ares_set_socket_configure_callback(r->channel, on_new_socket, r);
-	return r->servers ? ares_set_servers_ports_csv(r->channel, r->servers) : ARES_SUCCESS;
+	ares_set_socket_configure_callback(*ret_channel, on_new_socket, r);
+	if (r->servers)
+		status = ares_set_servers_ports_csv(*ret_channel, r->servers);
+	if (status != ARES_SUCCESS)
+		ares_destroy(TAKE_PTR(*ret_channel));
+	return status;
 }
 
-static void close_channel(struct resolver *r)
+static int open_channels(struct resolver *r)
 {
+	char file[] = "f", servers[] = "b";
+	int status = r->file ? ARES_SUCCESS : open_channel(r, file, &r->file);
+
+	if (status == ARES_SUCCESS && !r->channel)
+		status = open_channel(r, servers, &r->channel);
+	return status;
+}
+
+static void close_channels(struct resolver *r)
+{
+	if (r->file)
+		ares_destroy(TAKE_PTR(r->file));
 	if (r->channel)
 		ares_destroy(TAKE_PTR(r->channel));
 	r->n_sockets = 0;
 }
 
-/* Moves added names whose time has come to the wanted ones. Returns when the next one is due. */
+/*
+ * Moves added names whose time has come to the wanted ones, and has those settle that have waited
+ * for the second family. Returns when the next one is due.
+ */
 static uint64_t want_due(struct resolver *r, uint64_t now_ms)
 {
 	uint64_t next_ms = UINT64_MAX;
@@ -134,7 +117,11 @@ static uint64_t want_due(struct resolver *r, uint64_t now_ms)
 
 	for (i = 0; i < RESOLVER_BUCKETS; i++) {
 		LIST_FOREACH (e, &r->buckets[i], bucket_entry) {
-			if (!e->added || e->wanted || e->asking)
+			if (e->settle_ms && e->settle_ms <= now_ms)
+				resolved_settle(e);
+			if (e->settle_ms && e->settle_ms < next_ms)
+				next_ms = e->settle_ms;
+			if (!e->added || e->wanted || e->answer)
 				continue;
 			if (e->due_ms <= now_ms)
 				resolved_want(r, e);
@@ -150,39 +137,79 @@ static struct resolved *take_wanted(struct resolver *r)
 	struct resolved *e;
 
 	pthread_mutex_lock(&r->lock);
-	e = TAILQ_FIRST(&r->wanted);
-	if (e) {
-		TAILQ_REMOVE(&r->wanted, e, wanted_entry);
-		e->wanted = false;
-		e->asking = true;
-		r->n_asking++;
-	}
+	do {
+		e = TAILQ_FIRST(&r->wanted);
+		if (e)
+			TAILQ_REMOVE(&r->wanted, e, wanted_entry);
+	} while (e && !resolved_begin(r, e));
 	pthread_mutex_unlock(&r->lock);
 	return e;
 }
 
-static void ask_wanted(struct resolver *r)
+static void take_answer(struct resolved *e, int family, int status, struct ares_addrinfo *info)
+{
+	struct resolver *r = e->resolver;
+
+	pthread_mutex_lock(&r->lock);
+	resolved_note(r, e, family, status, info);
+	pthread_mutex_unlock(&r->lock);
+	if (info)
+		ares_freeaddrinfo(info);
+}
+
+/* Callbacks of c-ares. They may be called from within ares_getaddrinfo(). */
+
+static void on_inet(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	take_answer(arg, AF_INET, status, info);
+}
+
+static void on_inet6(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	take_answer(arg, AF_INET6, status, info);
+}
+
+static void ask(ares_channel channel, struct resolved *e, int family, ares_addrinfo_callback fn)
 {
 	/* c-ares sorts by connecting sockets, which it would not give to on_new_socket(). */
-	static const struct ares_addrinfo_hints hints = {
-		.ai_family = AF_UNSPEC,
+	const struct ares_addrinfo_hints hints = {
+		.ai_family = family,
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = ARES_AI_NOSORT,
 	};
+
+	ares_getaddrinfo(channel, e->host, NULL, &hints, fn, e);
+}
+
+/* A name that the file has in one family is not asked of the servers in the other one. */
+static void on_file(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	struct resolved *e = arg;
+
+	if (status == ARES_SUCCESS) {
+		take_answer(e, AF_UNSPEC, status, info);
+		return;
+	}
+	if (info)
+		ares_freeaddrinfo(info);
+	ask(e->resolver->channel, e, AF_INET, on_inet);
+	ask(e->resolver->channel, e, AF_INET6, on_inet6);
+}
+
+static void ask_wanted(struct resolver *r)
+{
 	struct resolved *e;
 	int status;
 
 	while ((e = take_wanted(r))) {
-		status = r->channel ? ARES_SUCCESS : open_channel(r);
-		if (status == ARES_SUCCESS) {
-			ares_getaddrinfo(r->channel, e->host, NULL, &hints, on_answer, e);
-		} else {
-			close_channel(r);
-			on_answer(e, status, 0, NULL);
-		}
+		status = open_channels(r);
+		if (status == ARES_SUCCESS)
+			ask(r->file, e, AF_UNSPEC, on_file);
+		else
+			take_answer(e, AF_UNSPEC, status, NULL);
 	}
 	if (r->n_asking == 0)
-		close_channel(r);
+		close_channels(r);
 }
 
 static int wait_ms(struct resolver *r, uint64_t due_ms)
@@ -237,8 +264,8 @@ static void *resolver_main(void *arg)
 		if (!stop)
 			wait_and_process(r, due_ms);
 	} while (!stop);
-	/* Calls on_answer() for what is asked. */
-	close_channel(r);
+	/* Calls the callbacks of what is asked. */
+	close_channels(r);
 	return NULL;
 }
 

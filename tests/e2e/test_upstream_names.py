@@ -36,9 +36,9 @@ def answer(query, state, stream):
     return struct.pack("!6H", number, flags, 1, len(addresses), 0, 0) + query[12:end] + records
 
 
-def serve_names(datagrams, listener, path):
-    """Answers as the file at @path says. Notes each query in a file beside it."""
-    queries = open(f"{path}.queries", "wb", buffering=0)
+def serve_names(datagrams, listener, path, queries_path):
+    """Answers as the file at @path says. Notes each query in the other file."""
+    queries = open(queries_path, "wb", buffering=0)
     selector = selectors.DefaultSelector()
     for sock in (datagrams, listener):
         sock.setblocking(False)
@@ -70,7 +70,10 @@ class NameServer:
             datagrams.bind((SERVER2, 53))
         self._sockets = [datagrams, bed.listen(SERVER2, 53)]
         self.say(SERVER)
-        self._task = bed.task(serve_names, *self._sockets, self._path, place=bed.server)
+        self._queries = self._path.with_suffix(".queries")
+        self._queries.touch()
+        self._task = bed.task(serve_names, *self._sockets, self._path, self._queries,
+                              place=bed.server)
 
     def say(self, *addresses, ttl=0, **state):
         """Sets the answer, in one step."""
@@ -84,7 +87,7 @@ class NameServer:
             sock.close()
 
     def queries(self):
-        return (self._path.parent / "names.queries").read_bytes()
+        return self._queries.read_bytes()
 
 
 @pytest.fixture
@@ -97,6 +100,18 @@ def names(bed):
     subprocess.run(["mount", "--bind", conf, target], check=True)
     yield server
     subprocess.run(["umount", target], check=True)
+
+
+@pytest.fixture
+def hosts(bed):
+    """Makes this text /etc/hosts in the mount namespace of the test."""
+    def mount(text):
+        file = bed.directory / "hosts"
+        file.write_text(text)
+        subprocess.run(["mount", "--bind", file, "/etc/hosts"], check=True)
+
+    yield mount
+    subprocess.run(["umount", "/etc/hosts"], check=True)
 
 
 def via_name(port):
@@ -170,3 +185,14 @@ def test_never_through_itself(bed, names, relay_via):
     visit(bed, listener)
     assert b"t" in names.queries()
     assert not bed.relay.connections_to((SERVER2, 53))
+
+
+def test_name_of_the_hosts_file(loaded, names, hosts, relay_via):
+    """A name that the file has in one family only is not asked of the name servers in the other
+    one. To see it fail: ask for both in on_file()."""
+    names.say(SERVER2)
+    hosts(f"{SERVER} {NAME}\n")
+    listener = loaded.listen()
+    relay_via(*via_name(listener.getsockname()[1]))
+    visit(loaded, listener)
+    assert names.queries() == b""

@@ -34,7 +34,9 @@ enum mode {
 	NOWHERE, /* addresses that no server can have */
 	NO_SUCH_NAME,
 	SERVER_FAILS,
-	SILENT
+	SILENT,
+	DROPS_AAAA, /* as ANSWER for A, and SILENT for AAAA */
+	DROPS_A	    /* the other way round */
 };
 
 static struct fixture {
@@ -111,7 +113,7 @@ static inline size_t make_answer(uint8_t *packet, size_t len, enum mode mode)
 	if (mode == NOWHERE) {
 		memset(v4, 0, sizeof(v4));
 		memset(v6, 0, sizeof(v6));
-	} else if (mode != ANSWER && mode != TURNED && mode != ONLY_A) {
+	} else if (mode == NO_SUCH_NAME || mode == SERVER_FAILS) {
 		return len;
 	}
 	if (f.alias) {
@@ -153,7 +155,8 @@ static inline void *server_main(void *arg)
 			mode = f.mode;
 			f.queries++;
 		}
-		if (mode == SILENT)
+		if (mode == SILENT || (f.mode == DROPS_A && packet[n - 3] == 1) ||
+		    (f.mode == DROPS_AAAA && packet[n - 3] == 28))
 			continue;
 		n = (ssize_t)make_answer(packet, (size_t)n, mode);
 		sendto(f.fd, packet, (size_t)n, 0, (struct sockaddr *)&from, from_len);
@@ -241,13 +244,18 @@ static inline void on_answer(void *data, int error, const union sockaddr_any *ad
 }
 
 /* Asks for addresses; the fixture gets the answer. */
-static inline struct resolver_question *ask(const char *host)
+static inline struct resolver_question *ask_for(const char *host, int family)
 {
-	struct resolver_question *q = resolver_ask(f.port, host, on_answer, &f);
+	struct resolver_question *q = resolver_ask(f.port, host, family, on_answer, &f);
 
 	assert_non_null(q);
 	assert_int_equal(f.answers, 0);
 	return q;
+}
+
+static inline struct resolver_question *ask(const char *host)
+{
+	return ask_for(host, AF_UNSPEC);
 }
 
 static inline void assert_address(const union sockaddr_any *address, const char *wanted)

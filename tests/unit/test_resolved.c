@@ -4,6 +4,7 @@
  * are asked for again, and that old addresses stay while name servers fail.
  */
 #include "name_server.h"
+#include "upstream/name_answer.h"
 
 /* Both families, in turn; sockets are marked. To see it fail: leave mark() out. */
 static void test_added(void **state)
@@ -21,6 +22,91 @@ static void test_added(void **state)
 	assert_int_equal(resolved_addresses(resolved, addresses, 1), 1);
 	resolver_remove(f.resolver, resolved);
 	resolver_remove(f.resolver, resolved);
+}
+
+/* The addresses of one family, while the other one is not answered. */
+static void assert_settles(enum mode mode, const char *address, size_t count)
+{
+	const uint64_t begun_ms = monotonic_coarse_ms();
+	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
+	struct resolved *resolved;
+
+	f.mode = mode;
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(state_of(resolved) == 0);
+	assert_true(monotonic_coarse_ms() - begun_ms >= 40);
+	assert_int_equal(resolved_addresses(resolved, addresses, RESOLVER_ADDRESSES_MAX), count);
+	assert_address(&addresses[0], address);
+	/* A question for both families waits. */
+	ask("one.example.org");
+	assert_int_equal(event_base_loop(f.base, EVLOOP_NONBLOCK), 0);
+	assert_int_equal(f.answers, 0);
+	f.mode = ANSWER;
+	wait_until(f.answers);
+	assert_int_equal(f.n, 3);
+	assert_int_equal(resolved_addresses(resolved, addresses, RESOLVER_ADDRESSES_MAX), 3);
+	resolver_remove(f.resolver, resolved);
+}
+
+/*
+ * A name server drops the queries for AAAA: the other addresses are used soon. To see it fail:
+ * leave resolved_settle() out of want_due(), or settled out of resolver_ask().
+ */
+static void test_aaaa_is_dropped(void **state)
+{
+	assert_settles(DROPS_AAAA, "192.0.2.1:0", 2);
+}
+
+/* In the end the answer of one family is the answer. To see it fail: count a failure of either. */
+static void test_aaaa_is_never_answered(void **state)
+{
+	f.mode = DROPS_AAAA;
+	ask("one.example.org");
+	wait_until(f.answers);
+	assert_int_equal(f.error, 0);
+	assert_int_equal(f.n, 2);
+}
+
+static int error_of(int inet, int inet6)
+{
+	const struct name_answer answer = {
+		.parts = { [NAME_PART_INET].error = inet, [NAME_PART_INET6].error = inet6 }
+	};
+
+	return name_answer_error(&answer);
+}
+
+/* A server that fails has the say. To see it fail: look at one part only. */
+static void test_errors(void **state)
+{
+	assert_int_equal(error_of(-ENOENT, -ENOENT), -ENOENT);
+	assert_int_equal(error_of(-ENOENT, -ETIMEDOUT), -ETIMEDOUT);
+	assert_int_equal(error_of(-ETIMEDOUT, -ENOENT), -ETIMEDOUT);
+	assert_int_equal(error_of(0, 0), 0);
+}
+
+static void test_a_is_dropped(void **state)
+{
+	assert_settles(DROPS_A, "[2001:db8::1]:0", 1);
+}
+
+/* Old addresses of both families stay until both are answered, or one fails. */
+static void test_old_stay_while_aaaa_is_dropped(void **state)
+{
+	struct resolved *resolved;
+	int i;
+
+	set_ttl(0);
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(state_of(resolved) == 0);
+	f.address = 7;
+	f.mode = DROPS_AAAA;
+	f.queries = 0;
+	wait_until(f.queries);
+	for (i = 0; i < 8; i++) {
+		usleep(10000);
+		assert_true(first_of(resolved) == 1 || first_of(resolved) == 7);
+	}
 }
 
 /* Asked again when the TTL ends, and not before. To see it fail: let ttl_ms() return least. */
@@ -197,6 +283,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		resolver_test(test_added),
+		resolver_test(test_aaaa_is_dropped),
+		impatient_test(test_aaaa_is_never_answered),
+		resolver_test(test_a_is_dropped),
+		cmocka_unit_test(test_errors),
+		resolver_test(test_old_stay_while_aaaa_is_dropped),
 		resolver_test(test_ttl),
 		resolver_test(test_shortest_ttl),
 		cmocka_unit_test_setup_teardown(test_longest_ttl, setup_short, teardown),

@@ -56,6 +56,38 @@ static void test_dead_server(void **state)
 	assert_int_equal(f.error, -ETIMEDOUT);
 }
 
+/* The question for one family. */
+static void assert_answered_for(int family, int error, size_t n)
+{
+	f.answers = 0;
+	ask_for("one.example.org", family);
+	wait_until(f.answers);
+	assert_int_equal(f.error, error);
+	assert_int_equal(f.n, n);
+}
+
+/*
+ * A question for one family does not wait for the other one, whether it is the first or comes
+ * later. To see it fail: leave answer_by_parts() out of resolved_note_part(), or
+ * resolved_answer_by_part() out of resolver_ask().
+ */
+static void test_one_family(void **state)
+{
+	const uint64_t begun_ms = monotonic_coarse_ms();
+
+	f.mode = DROPS_AAAA;
+	assert_answered_for(AF_INET, 0, 2);
+	assert_answered_for(AF_INET, 0, 2);
+	assert_true(monotonic_coarse_ms() - begun_ms < 5000);
+	f.answers = 0;
+	ask_for("one.example.org", AF_INET6);
+	event_base_loop(f.base, EVLOOP_NONBLOCK);
+	assert_int_equal(f.answers, 0);
+	f.mode = ANSWER;
+	wait_until(f.answers);
+	assert_int_equal(f.n, 3);
+}
+
 /* Many ask for one name. A question that was cancelled gets no answer. */
 static void test_together(void **state)
 {
@@ -105,7 +137,7 @@ static void test_limit(void **state)
 
 		for (j = 0; j < 20; j++) {
 			snprintf(name, sizeof(name), "n%d.example.org", i + j);
-			assert_non_null(resolver_ask(f.port, name, on_answer, &f));
+			assert_non_null(resolver_ask(f.port, name, AF_UNSPEC, on_answer, &f));
 		}
 		wait_until(f.answers >= i + 20);
 	}
@@ -122,10 +154,11 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		resolver_test(test_not_marked),	   resolver_test(test_asked),
-		resolver_test(test_asked_expired), impatient_test(test_dead_server),
-		impatient_test(test_together),	   resolver_test(test_cancel_answered),
-		impatient_test(test_end_open),	   resolver_test(test_limit),
+		resolver_test(test_not_marked),	     resolver_test(test_asked),
+		resolver_test(test_asked_expired),   impatient_test(test_dead_server),
+		resolver_test(test_one_family),	     impatient_test(test_together),
+		resolver_test(test_cancel_answered), impatient_test(test_end_open),
+		resolver_test(test_limit),
 	};
 
 	log_init("test_resolver", LOG_LEVEL_ERR);
