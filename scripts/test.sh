@@ -138,6 +138,7 @@ else
     echo "== build"
     setup build-ci -Dtests=enabled -Dman-pages=enabled
     suite 'check, unit, verifier' build-ci check unit verifier
+    export TPROXY_BED_LOAD="$PWD/build-ci/loader/tproxy-load"
     # What runs with ASan below is left to that build.
     [ -n "${1:-}" ] || part=plain
     suite 'end to end' build-ci e2e

@@ -260,6 +260,8 @@ def binaries(run_directory):
     directory.mkdir()
     for binary in (programs.LOAD, programs.RELAY):
         shutil.copy(binary, directory)
+    (directory / "bed").mkdir()
+    shutil.copy(programs.BED_LOAD, directory / "bed")
     return directory
 
 
@@ -274,7 +276,7 @@ def bed(request, run_directory, binaries):
 @pytest.fixture
 def loaded(bed):
     """tproxy-load has run. There is no relay."""
-    bed.load(env=programs.NO_LEAK_CHECK)
+    bed.prepare()
     return bed
 
 

@@ -62,6 +62,8 @@ class Bed:
             self._connect_namespaces()
             self.pins = Pins(bpffs / "tproxy")
             self.tproxy_load = programs.Loader(self._binaries / programs.LOAD.name, self.pins.path)
+            self._bed_load = programs.Loader(self._binaries / "bed" / programs.BED_LOAD.name,
+                                             self.pins.path)
             self.client = host.Place(self.scope, self.client_net)
             self.bystander = host.Place(self.outside, self.client_net)
             self.relay_place = host.Place(self.relay_cgroup, self.client_net)
@@ -93,7 +95,7 @@ class Bed:
 
     def unload(self):
         """Unloads, and asserts that this leaves no pin and no program."""
-        self.tproxy_load.unload(env=programs.NO_LEAK_CHECK)
+        self._bed_load.unload(env=programs.NO_LEAK_CHECK)
         assert not self.pins.path.exists(), f"left in the pin directory: {self.pins.names()}"
         for cgroup in (self.scope, self.outside, self.relay_cgroup, self.servers):
             assert not attached(cgroup), f"programs are left on {cgroup}"
@@ -105,13 +107,19 @@ class Bed:
 
     # --- the programs under test
 
-    def load(self, *options, scopes=None, relay_cgroup=True, env=None):
-        """Runs tproxy-load for the cgroup of the clients, or for other scopes."""
+    def _load_options(self, scopes=None, relay_cgroup=True):
         args = [arg for scope in scopes or [self.scope] for arg in ("--cgroup", scope)]
         if relay_cgroup:
             args += ["--relay-cgroup", self.relay_cgroup]
-        args += ["--relay-group", programs.RELAY_GID]
-        return self.tproxy_load(*args, *options, env=env).succeeded()
+        return [*args, "--relay-group", programs.RELAY_GID]
+
+    def load(self, *options, scopes=None, relay_cgroup=True):
+        """Runs tproxy-load for the cgroup of the clients, or for other scopes."""
+        return self.tproxy_load(*self._load_options(scopes, relay_cgroup), *options).succeeded()
+
+    def prepare(self):
+        """Loads for a test of something else."""
+        self._bed_load(*self._load_options(), env=programs.NO_LEAK_CHECK).succeeded()
 
     def limited_place(self):
         """A place for relays with a memory limit that can be set, and the cgroup of that limit."""

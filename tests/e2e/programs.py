@@ -19,6 +19,9 @@ REPOSITORY = Path(__file__).parents[2]
 ABI_VERSION = int(re.search(r"TPROXY_ABI_VERSION (\d+)",
                             (REPOSITORY / "common/tproxy_abi.h").read_text())[1])
 LOAD = Path(os.environ.get("TPROXY_LOAD", REPOSITORY / "build/loader/tproxy-load")).absolute()
+# For the load and the unload of each test's bed, which are the same in all builds: the plain one,
+# which takes less time, if scripts/test.sh has built it.
+BED_LOAD = Path(os.environ.get("TPROXY_BED_LOAD", LOAD)).absolute()
 RELAY = Path(os.environ.get("TPROXY_RELAY", REPOSITORY / "build/proxy/tproxy-relay")).absolute()
 
 # For this process only: the kernel limits pipe buffers by user, and suites may run in parallel.
