@@ -41,6 +41,15 @@ struct name_answer *name_answer_new(void)
 	return answer;
 }
 
+static bool has_address(const struct ares_addrinfo *info, int family)
+{
+	const struct ares_addrinfo_node *node;
+
+	for (node = info->nodes; node && node->ai_family != family; node = node->ai_next)
+		;
+	return node;
+}
+
 /* Copies the addresses of a family that a server can have. */
 static size_t copy_addresses(const struct ares_addrinfo *info, int family,
 			     union sockaddr_any ret[RESOLVER_ADDRESSES_MAX])
@@ -79,11 +88,12 @@ static uint64_t ttl_ms(const struct ares_addrinfo *info)
 static void note(struct name_part *part, int family, int status, const struct ares_addrinfo *info)
 {
 	part->asking = false;
-	if (status == ARES_SUCCESS && info) {
-		part->n = copy_addresses(info, family, part->addresses);
-		part->ttl_ms = ttl_ms(info);
-	}
-	part->error = part->n ? 0 : error_of(status);
+	part->error = error_of(status);
+	if (status != ARES_SUCCESS || !info || !has_address(info, family))
+		return;
+	part->n = copy_addresses(info, family, part->addresses);
+	part->ttl_ms = ttl_ms(info);
+	part->error = part->n ? 0 : -EADDRNOTAVAIL;
 }
 
 void name_answer_note(struct name_answer *answer, int family, int status,

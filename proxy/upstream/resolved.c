@@ -97,6 +97,8 @@ const char *resolver_error_text(int error)
 	switch (error) {
 	case -ENOENT:
 		return "there is no such name, or it has no address";
+	case -EADDRNOTAVAIL:
+		return "it has only addresses that no server can have";
 	case -ETIMEDOUT:
 		return "the name servers do not answer";
 	case -ECONNREFUSED:

@@ -76,9 +76,10 @@ void resolver_remove(struct resolver *resolver, struct resolved *resolved);
 size_t resolved_addresses(struct resolved *resolved, union sockaddr_any *ret, size_t max);
 /*
  * Returns 0 if the last question was answered, for one family at least, or the negative errno of
- * its failure: -ENOENT (there is no such name, or it has no address), -ETIMEDOUT, -ECONNREFUSED
- * (the servers cannot be reached, or give no answer), -EIO; -EINPROGRESS before the first answer.
- * *ret_age_ms: since the last answer. Any thread.
+ * its failure: -ENOENT (there is no such name, or it has no address), -EADDRNOTAVAIL (it has none
+ * that a server can have, such as 0.0.0.0), -ETIMEDOUT, -ECONNREFUSED (the servers cannot be
+ * reached, or give no answer), -EIO; -EINPROGRESS before the first answer. *ret_age_ms: since the
+ * last answer. Any thread.
  */
 int resolved_state(struct resolved *resolved, uint64_t *ret_age_ms);
 

@@ -235,7 +235,7 @@ static void test_old_stay_no_name(void **state)
 /* To see it fail: let why_no_server() return NULL. */
 static void test_old_stay_nowhere(void **state)
 {
-	old_stay(NOWHERE, -ENOENT);
+	old_stay(NOWHERE, -EADDRNOTAVAIL);
 }
 
 static void test_old_stay_fails(void **state)
