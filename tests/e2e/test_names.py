@@ -172,8 +172,8 @@ def test_real_clients(loaded, web, relay_with):
     done = loaded.run("openssl", "s_client", "-connect", f"{SERVER}:443", "-servername",
                       "three.example.test", "-ign_eof", data="GET / HTTP/1.0\r\n\r\n")
     assert "hello" in done.out
-    assert [(line.get("name"), line.get("protocol")) for line in lines_of(relay, 3)] == [
-        ("one.example.test", "http"), ("two.example.test", "tls"), ("three.example.test", "tls")]
+    assert {(line.get("name"), line.get("protocol")) for line in lines_of(relay, 3)} == {
+        ("one.example.test", "http"), ("two.example.test", "tls"), ("three.example.test", "tls")}
 
 
 def test_hello_of_two_segments(loaded, relay_with):
@@ -286,7 +286,9 @@ def test_other_ports_do_not_wait(loaded, relay_with):
     assert arrives(loaded, (SERVER, 80), REQUEST % HERE.encode())
     assert not arrives(loaded, (SERVER, 443), REQUEST % HERE.encode())
     assert sum(greeted(loaded, loaded.listen(port=port)) for port in range(5000, 5040)) < 6
-    assert "name" not in lines_of(relay)[0]
+    # Connections that end at about the same time are logged in any order.
+    line, = (line for line in lines_of(relay, 42) if line["destination"] == f"{SERVER}:80")
+    assert "name" not in line
 
 
 @pytest.mark.parametrize("route", ["depends", "does not"])
