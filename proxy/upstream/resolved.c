@@ -127,16 +127,18 @@ void resolved_answer(struct resolved *e, struct resolver_question *q)
 }
 
 /* Returns the part that answers the question, or NULL if it must still come. */
-static const struct name_part *part_for(const struct resolved *e, const struct resolver_question *q)
+static const struct answer_part *part_for(const struct resolved *e,
+					  const struct resolver_question *q)
 {
-	const struct name_part *part = e->answer ? name_answer_part(e->answer, q->family) : NULL;
+	const struct answer_part *part =
+		e->answer ? resolver_answer_part(e->answer, q->family) : NULL;
 
 	return part && !part->asking ? part : NULL;
 }
 
 bool resolved_answer_by_part(struct resolved *e, struct resolver_question *q)
 {
-	const struct name_part *part = part_for(e, q);
+	const struct answer_part *part = part_for(e, q);
 
 	if (part)
 		answer(q, part->error, part->addresses, part->n);
@@ -221,7 +223,7 @@ static void note_addresses(struct resolver *r, struct resolved *e, const union s
 	e->failing = false;
 	e->error = 0;
 	e->answered_ms = monotonic_coarse_ms();
-	e->due_ms = e->answered_ms + limit_ttl(r, name_answer_ttl_ms(e->answer));
+	e->due_ms = e->answered_ms + limit_ttl(r, resolver_answer_ttl_ms(e->answer));
 }
 
 /* The name is not asked for any longer. */
@@ -238,7 +240,7 @@ static void finish(struct resolver *r, struct resolved *e)
 bool resolved_begin(struct resolver *r, struct resolved *e)
 {
 	e->wanted = false;
-	e->answer = name_answer_new();
+	e->answer = resolver_answer_new();
 	r->n_asking++;
 	if (e->answer)
 		return true;
@@ -254,16 +256,16 @@ void resolved_note(struct resolver *r, struct resolved *e, int family, int statu
 	size_t n;
 	int error;
 
-	name_answer_note(e->answer, family, status, info);
-	n = name_answer_addresses(e->answer, found);
-	if (name_answer_is_open(e->answer)) {
+	resolver_answer_note(e->answer, family, status, info);
+	n = resolver_answer_addresses(e->answer, found);
+	if (resolver_answer_is_open(e->answer)) {
 		/* Old addresses are better than those of one family. */
 		if (n && e->added && !e->n)
-			e->settle_ms = monotonic_coarse_ms() + NAME_ANSWER_SETTLE_MS;
+			e->settle_ms = monotonic_coarse_ms() + RESOLVER_SETTLE_MS;
 		answer_by_parts(e);
 		return;
 	}
-	error = name_answer_error(e->answer);
+	error = resolver_answer_error(e->answer);
 	if (n)
 		note_addresses(r, e, found, n);
 	else if (error)
@@ -273,7 +275,7 @@ void resolved_note(struct resolver *r, struct resolved *e, int family, int statu
 
 void resolved_settle(struct resolved *e)
 {
-	e->n = name_answer_addresses(e->answer, e->addresses);
+	e->n = resolver_answer_addresses(e->answer, e->addresses);
 	e->answered_ms = monotonic_coarse_ms();
 	e->answered = true;
 	e->error = 0;

@@ -18,7 +18,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
-#include "name_answer.h"
+#include "resolver_answer.h"
 #include "resolver.h"
 
 #define RESOLVER_BUCKETS 256
@@ -35,12 +35,12 @@ struct resolved {
 	struct resolver *resolver;
 	uint32_t added; /* calls of resolver_add() */
 	bool wanted;
-	struct name_answer *answer; /* what has come; NULL: it is not asked for */
-	uint64_t settle_ms;	    /* when the addresses of one family are used alone; 0: never */
-	bool settled;  /* that is so, and the answer of the other family must still come */
-	bool failing;  /* the last question has failed */
-	bool answered; /* there was an answer, or a failure */
-	int error;     /* of the last question: 0 or -errno */
+	struct resolver_answer *answer; /* what has come; NULL: it is not asked for */
+	uint64_t settle_ms; /* when the addresses of one family are used alone; 0: never */
+	bool settled;	    /* that is so, and the answer of the other family must still come */
+	bool failing;	    /* the last question has failed */
+	bool answered;	    /* there was an answer, or a failure */
+	int error;	    /* of the last question: 0 or -errno */
 	uint64_t answered_ms, due_ms, retry_ms;
 	size_t n;
 	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
@@ -97,8 +97,8 @@ void resolved_want(struct resolver *r, struct resolved *e);
 /* Begins to ask for a name. Returns false, and notes the failure, if memory is short. */
 bool resolved_begin(struct resolver *r, struct resolved *e);
 /*
- * Takes over an answer as name_answer_note() does, and answers the questions for this family. If no
- * family is left to ask for: notes the addresses, or the failure, and answers all questions.
+ * Takes over an answer as resolver_answer_note() does, and answers the questions for this family.
+ * If no family is left to ask for: notes the addresses, or the failure, and answers all questions.
  */
 void resolved_note(struct resolver *r, struct resolved *e, int family, int status,
 		   const struct ares_addrinfo *info);

@@ -3,7 +3,7 @@
  * Addresses of host names, resolved by c-ares in a thread of its own, so that no worker waits for a
  * name server. A name that /etc/hosts has is taken from there. Otherwise the servers are asked for
  * both families; if they answer for one and not for the other, the addresses of the first are used
- * meanwhile (name_answer.h). /etc/hosts and /etc/resolv.conf are read again for each burst of
+ * meanwhile (resolver_answer.h). /etc/hosts and /etc/resolv.conf are read again for each burst of
  * questions.
  *
  * A name that is added is kept up to date: it is asked for again when its TTL ends, at least 5 s

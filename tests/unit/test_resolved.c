@@ -4,7 +4,7 @@
  * are asked for again, and that old addresses stay while name servers fail.
  */
 #include "name_server.h"
-#include "upstream/name_answer.h"
+#include "upstream/resolver_answer.h"
 
 /* Both families, in turn; sockets are marked. To see it fail: leave mark() out. */
 static void test_added(void **state)
@@ -69,11 +69,11 @@ static void test_aaaa_is_never_answered(void **state)
 
 static int error_of(int inet, int inet6)
 {
-	const struct name_answer answer = {
-		.parts = { [NAME_PART_INET].error = inet, [NAME_PART_INET6].error = inet6 }
+	const struct resolver_answer answer = {
+		.parts = { [ANSWER_PART_INET].error = inet, [ANSWER_PART_INET6].error = inet6 }
 	};
 
-	return name_answer_error(&answer);
+	return resolver_answer_error(&answer);
 }
 
 /* A server that fails has the say. To see it fail: look at one part only. */
@@ -109,7 +109,7 @@ static void test_old_stay_while_aaaa_is_dropped(void **state)
 	}
 }
 
-/* Asked again when the TTL ends, and not before. To see it fail: let ttl_ms() return least. */
+/* Asked again when the TTL ends, and not before. To see it fail: let limit_ttl() return least. */
 static void test_ttl(void **state)
 {
 	struct resolved *resolved;
@@ -140,7 +140,10 @@ static void assert_ends_by(const char *host, int record)
 	resolver_remove(f.resolver, resolved);
 }
 
-/* The shortest TTL counts. To see it fail: look at one family only in ttl_ms(), or at no alias. */
+/*
+ * The shortest TTL counts. To see it fail: look at one part only in resolver_answer_ttl_ms(), or
+ * at no alias in ttl_ms().
+ */
 static void test_shortest_ttl(void **state)
 {
 	assert_ends_by("one.example.org", TTL_A);
@@ -149,7 +152,7 @@ static void test_shortest_ttl(void **state)
 	assert_ends_by("three.example.org", TTL_CNAME);
 }
 
-/* To see it fail: leave ttl_most_ms out of ttl_ms(). */
+/* To see it fail: leave ttl_most_ms out of limit_ttl(). */
 static void test_longest_ttl(void **state)
 {
 	resolver_add(f.resolver, "one.example.org");
@@ -158,7 +161,7 @@ static void test_longest_ttl(void **state)
 
 /*
  * After failures the interval is doubled. To see it fail: set retry_ms to the first one in
- * resolved_note_failure().
+ * note_failure().
  */
 static void test_retries(void **state)
 {
@@ -197,7 +200,7 @@ static void test_old_are_answered_meanwhile(void **state)
 
 /*
  * Whatever fails, the old addresses stay, and nobody waits. When the server is back there are new
- * ones. To see it fail: set n to 0 in resolved_note_failure().
+ * ones. To see it fail: set n to 0 in note_failure().
  */
 static void old_stay(int mode, int error /* 0: any */)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* See name_answer.h. */
-#include "name_answer.h"
+/* See resolver_answer.h. */
+#include "resolver_answer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,12 +31,12 @@ static int error_of(int status)
 	}
 }
 
-struct name_answer *name_answer_new(void)
+struct resolver_answer *resolver_answer_new(void)
 {
-	struct name_answer *answer = calloc(1, sizeof(*answer));
+	struct resolver_answer *answer = calloc(1, sizeof(*answer));
 	size_t i;
 
-	for (i = 0; answer && i < _NAME_PART_MAX; i++)
+	for (i = 0; answer && i < _ANSWER_PART_MAX; i++)
 		answer->parts[i].asking = true;
 	return answer;
 }
@@ -85,7 +85,7 @@ static uint64_t ttl_ms(const struct ares_addrinfo *info)
 	return ms;
 }
 
-static void note(struct name_part *part, int family, int status, const struct ares_addrinfo *info)
+static void note(struct answer_part *part, int family, int status, const struct ares_addrinfo *info)
 {
 	part->asking = false;
 	part->error = error_of(status);
@@ -96,33 +96,33 @@ static void note(struct name_part *part, int family, int status, const struct ar
 	part->error = part->n ? 0 : -EADDRNOTAVAIL;
 }
 
-void name_answer_note(struct name_answer *answer, int family, int status,
-		      const struct ares_addrinfo *info)
+void resolver_answer_note(struct resolver_answer *answer, int family, int status,
+			  const struct ares_addrinfo *info)
 {
 	if (family != AF_INET6)
-		note(&answer->parts[NAME_PART_INET], AF_INET, status, info);
+		note(&answer->parts[ANSWER_PART_INET], AF_INET, status, info);
 	if (family != AF_INET)
-		note(&answer->parts[NAME_PART_INET6], AF_INET6, status, info);
+		note(&answer->parts[ANSWER_PART_INET6], AF_INET6, status, info);
 }
 
-const struct name_part *name_answer_part(const struct name_answer *answer, int family)
+const struct answer_part *resolver_answer_part(const struct resolver_answer *answer, int family)
 {
 	if (family != AF_INET && family != AF_INET6)
 		return NULL;
-	return &answer->parts[family == AF_INET ? NAME_PART_INET : NAME_PART_INET6];
+	return &answer->parts[family == AF_INET ? ANSWER_PART_INET : ANSWER_PART_INET6];
 }
 
-bool name_answer_is_open(const struct name_answer *answer)
+bool resolver_answer_is_open(const struct resolver_answer *answer)
 {
-	return answer->parts[NAME_PART_INET].asking || answer->parts[NAME_PART_INET6].asking;
+	return answer->parts[ANSWER_PART_INET].asking || answer->parts[ANSWER_PART_INET6].asking;
 }
 
 /* IPv6 is first (RFC 8305, section 4). */
-size_t name_answer_addresses(const struct name_answer *answer,
-			     union sockaddr_any ret[RESOLVER_ADDRESSES_MAX])
+size_t resolver_answer_addresses(const struct resolver_answer *answer,
+				 union sockaddr_any ret[RESOLVER_ADDRESSES_MAX])
 {
-	const struct name_part *inet = &answer->parts[NAME_PART_INET];
-	const struct name_part *inet6 = &answer->parts[NAME_PART_INET6];
+	const struct answer_part *inet = &answer->parts[ANSWER_PART_INET];
+	const struct answer_part *inet6 = &answer->parts[ANSWER_PART_INET6];
 	size_t i, n = 0;
 
 	for (i = 0; i < RESOLVER_ADDRESSES_MAX; i++) {
@@ -134,20 +134,20 @@ size_t name_answer_addresses(const struct name_answer *answer,
 	return n;
 }
 
-int name_answer_error(const struct name_answer *answer)
+int resolver_answer_error(const struct resolver_answer *answer)
 {
-	const int error = answer->parts[NAME_PART_INET].error;
+	const int error = answer->parts[ANSWER_PART_INET].error;
 
 	/* A server that fails says more than one that knows no address of this family. */
-	return error && error != -ENOENT ? error : answer->parts[NAME_PART_INET6].error;
+	return error && error != -ENOENT ? error : answer->parts[ANSWER_PART_INET6].error;
 }
 
-uint64_t name_answer_ttl_ms(const struct name_answer *answer)
+uint64_t resolver_answer_ttl_ms(const struct resolver_answer *answer)
 {
 	uint64_t ms = UINT64_MAX;
 	size_t i;
 
-	for (i = 0; i < _NAME_PART_MAX; i++) {
+	for (i = 0; i < _ANSWER_PART_MAX; i++) {
 		if (answer->parts[i].n && answer->parts[i].ttl_ms < ms)
 			ms = answer->parts[i].ttl_ms;
 	}
