@@ -17,6 +17,9 @@
 #include "upstream/upstream.h"
 #include "util.h"
 
+/* One lost packet, or one silent name server, costs a connection its time and not its name. */
+_Static_assert(RESOLVER_TRY_MS <= NAMING_ASK_MS / 2, "the second try is too late");
+
 static void finish(struct naming *n)
 {
 	n->over = true;

@@ -169,16 +169,22 @@ static void answer_all(struct resolved *e)
 	}
 }
 
-static void note_failure(struct resolver *r, struct resolved *e, int error)
+/* Has the name asked for again soon, and later each time that it fails again. */
+static void retry(struct resolver *r, struct resolved *e, bool again)
 {
 	const uint64_t most = e->n ? RETRY_MOST_MS : RETRY_FIRST_MS;
 	const uint64_t first = r->config.retry_ms ? r->config.retry_ms : RETRY_MS;
 
+	e->retry_ms = !again ? first : e->retry_ms * 2 < most ? e->retry_ms * 2 : most;
+	e->due_ms = monotonic_coarse_ms() + e->retry_ms;
+}
+
+static void note_failure(struct resolver *r, struct resolved *e, int error)
+{
 	if (e->added && !e->failing)
 		log_warning("cannot resolve \"%s\": %s%s", e->host, resolver_error_text(error),
 			    e->n ? "; its last addresses stay in use" : "");
-	e->retry_ms = !e->failing ? first : e->retry_ms * 2 < most ? e->retry_ms * 2 : most;
-	e->due_ms = monotonic_coarse_ms() + e->retry_ms;
+	retry(r, e, e->failing);
 	e->failing = true;
 	/* The addresses of a name that is only remembered are valid by their TTL, and no longer. */
 	if (!e->added)
@@ -249,12 +255,34 @@ bool resolved_begin(struct resolver *r, struct resolved *e)
 	return false;
 }
 
+/* One family was answered, and for the other one the servers have failed. */
+static void note_half(struct resolver *r, struct resolved *e, int error)
+{
+	const uint64_t ttl_end_ms = e->due_ms;
+
+	if (e->added && !e->half)
+		log_warning(
+			"cannot resolve \"%s\" in both address families: %s; what is known is used",
+			e->host, resolver_error_text(error));
+	retry(r, e, e->half);
+	if (ttl_end_ms < e->due_ms)
+		e->due_ms = ttl_end_ms;
+	e->half = true;
+}
+
+static void note_whole(struct resolved *e)
+{
+	if (e->added)
+		log_info("\"%s\" can be resolved in both address families again", e->host);
+	e->half = false;
+}
+
 void resolved_note(struct resolver *r, struct resolved *e, int family, int status,
 		   const struct ares_addrinfo *info)
 {
 	union sockaddr_any found[RESOLVER_ADDRESSES_MAX];
 	size_t n;
-	int error;
+	int error, unknown;
 
 	resolver_answer_note(e->answer, family, status, info);
 	n = resolver_answer_addresses(e->answer, found);
@@ -266,10 +294,19 @@ void resolved_note(struct resolver *r, struct resolved *e, int family, int statu
 		return;
 	}
 	error = resolver_answer_error(e->answer);
-	if (n)
+	unknown = resolver_answer_unknown(e->answer);
+	if (n) {
+		if (e->added)
+			resolver_answer_keep(e->answer, e->addresses, e->n);
+		n = resolver_answer_addresses(e->answer, found);
 		note_addresses(r, e, found, n);
-	else if (error)
+		if (unknown)
+			note_half(r, e, unknown);
+		else if (e->half)
+			note_whole(e);
+	} else if (error) {
 		note_failure(r, e, error);
+	}
 	finish(r, e);
 }
 

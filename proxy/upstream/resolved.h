@@ -39,6 +39,7 @@ struct resolved {
 	uint64_t settle_ms; /* when the addresses of one family are used alone; 0: never */
 	bool settled;	    /* that is so, and the answer of the other family must still come */
 	bool failing;	    /* the last question has failed */
+	bool half;	    /* it was answered in one family, and servers failed in the other */
 	bool answered;	    /* there was an answer, or a failure */
 	int error;	    /* of the last question: 0 or -errno */
 	uint64_t answered_ms, due_ms, retry_ms;

@@ -8,7 +8,8 @@
  *
  * A name that is added is kept up to date: it is asked for again when its TTL ends, at least 5 s
  * and at most 1 h after the last answer. If that fails, the old addresses stay, and the question is
- * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer.
+ * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer. So it is if
+ * the servers fail for one family only.
  *
  * A question (resolver_ask()) is answered once. Its answer is remembered for its TTL, within the
  * same limits, and a failure for 1 s. At most RESOLVER_REMEMBERED_MAX names are remembered.
@@ -30,6 +31,8 @@ struct event_base;
 /* Limit of the addresses of one name. */
 #define RESOLVER_ADDRESSES_MAX	32
 #define RESOLVER_REMEMBERED_MAX 1024
+/* A server that has not answered for so long is asked again, or the next one is. */
+#define RESOLVER_TRY_MS 1000
 
 struct resolver;
 struct resolved;
@@ -46,7 +49,7 @@ struct resolver_config {
 	const char *servers; /* for tests: ADDR:PORT,...; NULL: those of /etc/resolv.conf */
 	uint64_t ttl_least_ms, ttl_most_ms; /* for tests; 0: 5 s, 1 h */
 	uint64_t retry_ms;		    /* for tests: first interval after a failure; 0: 1 s */
-	int timeout_ms;			    /* of one query, for tests; 0: 2 s */
+	int timeout_ms;			    /* of one try, for tests; 0: RESOLVER_TRY_MS */
 };
 
 /*

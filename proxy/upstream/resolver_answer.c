@@ -142,13 +142,48 @@ int resolver_answer_error(const struct resolver_answer *answer)
 	return error && error != -ENOENT ? error : answer->parts[ANSWER_PART_INET6].error;
 }
 
+/* A server has failed, or was silent: other than "there is no address", this says nothing. */
+static bool is_unknown(const struct answer_part *part)
+{
+	return part->error && part->error != -ENOENT && part->error != -EADDRNOTAVAIL;
+}
+
+int resolver_answer_unknown(const struct resolver_answer *answer)
+{
+	size_t i;
+
+	for (i = 0; i < _ANSWER_PART_MAX; i++) {
+		if (is_unknown(&answer->parts[i]))
+			return answer->parts[i].error;
+	}
+	return 0;
+}
+
+void resolver_answer_keep(struct resolver_answer *answer, const union sockaddr_any *old, size_t n)
+{
+	static const int families[] = {
+		[ANSWER_PART_INET] = AF_INET,
+		[ANSWER_PART_INET6] = AF_INET6,
+	};
+	struct answer_part *part;
+	size_t i, k;
+
+	for (i = 0; i < _ANSWER_PART_MAX; i++) {
+		part = &answer->parts[i];
+		for (k = 0; is_unknown(part) && k < n; k++) {
+			if (old[k].sa.sa_family == families[i])
+				part->addresses[part->n++] = old[k];
+		}
+	}
+}
+
 uint64_t resolver_answer_ttl_ms(const struct resolver_answer *answer)
 {
 	uint64_t ms = UINT64_MAX;
 	size_t i;
 
 	for (i = 0; i < _ANSWER_PART_MAX; i++) {
-		if (answer->parts[i].n && answer->parts[i].ttl_ms < ms)
+		if (!answer->parts[i].error && answer->parts[i].ttl_ms < ms)
 			ms = answer->parts[i].ttl_ms;
 	}
 	return ms;

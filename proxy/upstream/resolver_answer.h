@@ -54,7 +54,11 @@ size_t resolver_answer_addresses(const struct resolver_answer *answer,
 				 union sockaddr_any ret[RESOLVER_ADDRESSES_MAX]);
 /* Returns 0 or -errno: why there is no address. 0 without an address: c-ares has ended. */
 int resolver_answer_error(const struct resolver_answer *answer);
-/* Returns the shortest TTL of the parts that have addresses, or UINT64_MAX. */
+/* Returns -errno if it is not known whether there are addresses of some family, else 0. */
+int resolver_answer_unknown(const struct resolver_answer *answer);
+/* Takes old addresses, at most RESOLVER_ADDRESSES_MAX, for a family of which that is not known. */
+void resolver_answer_keep(struct resolver_answer *answer, const union sockaddr_any *old, size_t n);
+/* Returns the shortest TTL of the parts that were answered with addresses, or UINT64_MAX. */
 uint64_t resolver_answer_ttl_ms(const struct resolver_answer *answer);
 
 #endif

@@ -24,9 +24,8 @@
 #include "resolver.h"
 #include "util.h"
 
-/* Of one query, and how often each server is asked. The second try takes twice as long. */
-#define TIMEOUT_MS 2000
-#define TRIES	   2
+/* How often each server is asked. Each try takes twice as long as the one before. */
+#define TRIES 3
 
 /* Callback of c-ares: what it waits for on a socket has changed. */
 static void on_socket(void *data, ares_socket_t fd, int readable, int writable)
@@ -64,7 +63,7 @@ static int on_new_socket(ares_socket_t fd, int type, void *data)
 static int open_channel(struct resolver *r, char *lookups, ares_channel *ret_channel)
 {
 	struct ares_options options = {
-		.timeout = r->config.timeout_ms ? r->config.timeout_ms : TIMEOUT_MS,
+		.timeout = r->config.timeout_ms ? r->config.timeout_ms : RESOLVER_TRY_MS,
 		.tries = TRIES,
 		.sock_state_cb = on_socket,
 		.sock_state_cb_data = r,

@@ -109,6 +109,30 @@ static void test_old_stay_while_aaaa_is_dropped(void **state)
 	}
 }
 
+/*
+ * The servers fail for one family: its old addresses stay, and the name is asked for again soon,
+ * not when the TTL of the other family ends. To see it fail: leave resolver_answer_keep() out, or
+ * note_half().
+ */
+static void test_old_family_stays(void **state)
+{
+	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
+	struct resolved *resolved;
+
+	set_ttl(0);
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(state_of(resolved) == 0);
+	f.mode = DROPS_A;
+	f.address = 7;
+	set_ttl(3600);
+	wait_until(resolved_addresses(resolved, addresses, RESOLVER_ADDRESSES_MAX) == 3 &&
+		   addresses[0].in6.sin6_addr.s6_addr[15] == 7);
+	assert_address(&addresses[1], "192.0.2.1:0");
+	assert_address(&addresses[2], "192.0.2.2:0");
+	f.mode = ANSWER;
+	wait_until(first_of(resolved) == 7);
+}
+
 /* Asked again when the TTL ends, and not before. To see it fail: let limit_ttl() return least. */
 static void test_ttl(void **state)
 {
@@ -291,6 +315,7 @@ int main(void)
 		resolver_test(test_a_is_dropped),
 		cmocka_unit_test(test_errors),
 		resolver_test(test_old_stay_while_aaaa_is_dropped),
+		impatient_test(test_old_family_stays),
 		resolver_test(test_ttl),
 		resolver_test(test_shortest_ttl),
 		cmocka_unit_test_setup_teardown(test_longest_ttl, setup_short, teardown),
