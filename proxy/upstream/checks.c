@@ -76,6 +76,17 @@ static void fail(struct check *check)
 	upstream_note_failure(check->upstream, a->how, a->error, attempt_why(a));
 }
 
+/* A name that is being asked for has not failed yet. */
+static void fail_without_address(struct check *check)
+{
+	char why[sizeof(check->attempt.why)];
+
+	if (upstream_why_no_address(check->upstream, why, sizeof(why)) < 0)
+		return;
+	check->has_failed = true;
+	upstream_note_failure(check->upstream, HEALTH_NAME, EHOSTUNREACH, why);
+}
+
 /* An address has answered. */
 static void succeed(struct check *check)
 {
@@ -118,6 +129,8 @@ static void go_on(struct check *check)
 	}
 	if (check->n_tried > 0)
 		fail(check);
+	else
+		fail_without_address(check);
 }
 
 static void on_end(struct attempt *a, enum attempt_progress progress)

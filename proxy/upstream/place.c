@@ -110,15 +110,11 @@ static bool begin(struct place *p)
 static enum place_taken no_address(struct place *p, char *why, size_t why_size)
 {
 	struct upstream *u = p->upstream;
-	uint64_t age_ms;
-	int r = resolved_state(u->resolved, &age_ms);
 
-	if (r == -EINPROGRESS) {
+	if (upstream_why_no_address(u, why, why_size) < 0) {
 		place_give_up(p);
 		return PLACE_RESOLVING;
 	}
-	snprintf(why, why_size, "its name %.80s has no address: %s", u->conf.host,
-		 resolver_error_text(r < 0 ? r : -ENOENT));
 	log_limited(&u->failed_log, LOG_LEVEL_WARNING, "upstream '%s': %s", u->conf.name, why);
 	place_fail(p, HEALTH_NAME, EHOSTUNREACH, why);
 	return PLACE_UNRESOLVED;

@@ -66,6 +66,18 @@ size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstre
 	return n < max ? n : max;
 }
 
+int upstream_why_no_address(const struct upstream *u, char *why, size_t why_size)
+{
+	uint64_t age_ms;
+	int r = resolved_state(u->resolved, &age_ms);
+
+	if (r == -EINPROGRESS)
+		return r;
+	snprintf(why, why_size, "its name %.80s has no address: %s", u->conf.host,
+		 resolver_error_text(r < 0 ? r : -ENOENT));
+	return 0;
+}
+
 bool upstream_has_health(const struct upstream *u)
 {
 	return u->conf.type != UPSTREAM_GROUP && u->conf.type != UPSTREAM_DIRECT;

@@ -178,6 +178,11 @@ struct upstream *const *upstreams_members(const struct upstreams *set,
  */
 size_t upstream_addresses(const struct upstream *u, uint32_t first, union upstream_addr *ret,
 			  size_t max);
+/*
+ * Sets why to the reason why the name of an upstream has no address, for the log. Returns 0, or
+ * -EINPROGRESS while the name is asked for the first time.
+ */
+int upstream_why_no_address(const struct upstream *u, char *why, size_t why_size);
 /* Returns the index of the address that answered last. */
 uint32_t upstream_good_address(const struct upstream *u);
 /*

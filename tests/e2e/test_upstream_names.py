@@ -174,6 +174,14 @@ def test_no_such_name(loaded, names, relay_via):
     host.wait_until(lambda: arrives(loaded, listener), "the name has an address now", 20)
 
 
+def test_check_of_a_name_without_address(loaded, names, relay_via):
+    """An active check finds it, without a client. To see it fail: leave fail_without_address() out
+    of go_on() in checks.c."""
+    names.say()
+    relay_via(*via_name(9), "check-interval = 100ms")
+    loaded.relay.says(f"is down after 3 failures, the last one: its name {NAME} has no address")
+
+
 def test_never_through_itself(bed, names, relay_via):
     """The relay is in the scope: its sockets are redirected unless they are marked. The answer is
     too long for a datagram, so the resolver connects. To see it fail: do not mark in
