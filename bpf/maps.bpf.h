@@ -86,8 +86,7 @@ struct client {
 	__u32 limit_ms; /* TCP_USER_TIMEOUT until then */
 	/* When the relay's dial was seen to have begun, in ms since connect(); 0 = not yet. */
 	__u32 dialled_ms;
-	__u32 accepted; /* a SYN was sent since the relay decided to accept the connection instead
-			 */
+	__u32 accepted; /* a SYN was sent since the relay decided to accept instead */
 	__u32 reserved;
 	struct tproxy_conn conn;
 };

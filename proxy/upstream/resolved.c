@@ -172,7 +172,7 @@ static void answer_all(struct resolved *e)
 /* Has the name asked for again soon, and later each time that it fails again. */
 static void retry(struct resolver *r, struct resolved *e, bool again)
 {
-	const uint64_t most = e->n ? RETRY_MOST_MS : RETRY_FIRST_MS;
+	const uint64_t most = e->added && e->n ? RETRY_MOST_MS : RETRY_FIRST_MS;
 	const uint64_t first = r->config.retry_ms ? r->config.retry_ms : RETRY_MS;
 
 	e->retry_ms = !again ? first : e->retry_ms * 2 < most ? e->retry_ms * 2 : most;

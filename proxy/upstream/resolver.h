@@ -8,8 +8,8 @@
  *
  * A name that is added is kept up to date: it is asked for again when its TTL ends, at least 5 s
  * and at most 1 h after the last answer. If that fails, the old addresses stay, and the question is
- * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer. So it is if
- * the servers fail for one family only.
+ * repeated after 1 s, 2 s, and so on up to 60 s; up to 5 s if there is no old answer. The same
+ * applies if the servers fail for one family only.
  *
  * A question (resolver_ask()) is answered once. Its answer is remembered for its TTL, within the
  * same limits, and a failure for 1 s. At most RESOLVER_REMEMBERED_MAX names are remembered.

@@ -142,7 +142,7 @@ int resolver_answer_error(const struct resolver_answer *answer)
 	return error && error != -ENOENT ? error : answer->parts[ANSWER_PART_INET6].error;
 }
 
-/* A server has failed, or was silent: other than "there is no address", this says nothing. */
+/* The servers have failed, or were silent, so there may be addresses. */
 static bool is_unknown(const struct answer_part *part)
 {
 	return part->error && part->error != -ENOENT && part->error != -EADDRNOTAVAIL;

@@ -6,6 +6,17 @@
 #include "name_server.h"
 #include "upstream/resolver_answer.h"
 
+/* Adds a name and waits for its addresses, whose records have this TTL. */
+static struct resolved *add_resolved(const char *host, uint32_t ttl_s)
+{
+	struct resolved *resolved;
+
+	set_ttl(ttl_s);
+	resolved = resolver_add(f.resolver, host);
+	wait_until(state_of(resolved) == 0);
+	return resolved;
+}
+
 /* Both families, in turn; sockets are marked. To see it fail: leave mark() out. */
 static void test_added(void **state)
 {
@@ -90,15 +101,13 @@ static void test_a_is_dropped(void **state)
 	assert_settles(DROPS_A, "[2001:db8::1]:0", 1);
 }
 
-/* Old addresses of both families stay until both are answered, or one fails. */
+/* Old addresses of both families stay while one of them is not answered. */
 static void test_old_stay_while_aaaa_is_dropped(void **state)
 {
 	struct resolved *resolved;
 	int i;
 
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.address = 7;
 	f.mode = DROPS_AAAA;
 	f.queries = 0;
@@ -117,11 +126,7 @@ static void test_old_stay_while_aaaa_is_dropped(void **state)
 static void test_old_family_stays(void **state)
 {
 	union sockaddr_any addresses[RESOLVER_ADDRESSES_MAX];
-	struct resolved *resolved;
-
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	struct resolved *resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.mode = DROPS_A;
 	f.address = 7;
 	set_ttl(3600);
@@ -136,16 +141,10 @@ static void test_old_family_stays(void **state)
 /* Asked again when the TTL ends, and not before. To see it fail: let limit_ttl() return least. */
 static void test_ttl(void **state)
 {
-	struct resolved *resolved;
-
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	struct resolved *resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.address = 7;
 	wait_until(first_of(resolved) == 7);
-	set_ttl(3600);
-	resolved = resolver_add(f.resolver, "two.example.org");
-	wait_until(state_of(resolved) == 0);
+	resolved = add_resolved("two.example.org", /* ttl_s= */ 3600);
 	f.address = 9;
 	usleep(200000);
 	assert_int_equal(first_of(resolved), 7);
@@ -209,9 +208,7 @@ static void test_old_are_answered_meanwhile(void **state)
 	struct resolved *resolved;
 	int queries;
 
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.mode = SILENT;
 	usleep(60000);
 	queries = f.queries;
@@ -231,9 +228,7 @@ static void old_stay(int mode, int error /* 0: any */)
 	struct resolved *resolved;
 	int queries;
 
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.mode = mode;
 	wait_until(error ? state_of(resolved) == error : state_of(resolved) < 0);
 	queries = f.queries;
@@ -281,9 +276,7 @@ static void test_order_stays(void **state)
 	struct resolved *resolved;
 	int queries;
 
-	set_ttl(0);
-	resolved = resolver_add(f.resolver, "one.example.org");
-	wait_until(state_of(resolved) == 0);
+	resolved = add_resolved("one.example.org", /* ttl_s= */ 0);
 	f.mode = TURNED;
 	queries = f.queries;
 	wait_until(f.queries > queries + 2);
