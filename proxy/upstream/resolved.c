@@ -247,6 +247,7 @@ bool resolved_begin(struct resolver *r, struct resolved *e)
 {
 	e->wanted = false;
 	e->answer = resolver_answer_new();
+	e->servers = e->added ? RESOLVER_ADDED : RESOLVER_CLIENTS;
 	r->n_asking++;
 	if (e->answer)
 		return true;

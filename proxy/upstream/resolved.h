@@ -27,6 +27,18 @@
 
 TAILQ_HEAD(question_list, resolver_question);
 
+/*
+ * If a server refuses a connection, as for an answer that is too long for a datagram, c-ares fails
+ * all questions that the channel has for it. Clients can ask for such names, so they have another
+ * channel than upstreams.
+ */
+enum resolver_channel {
+	RESOLVER_FILE,	  /* looks up /etc/hosts */
+	RESOLVER_ADDED,	  /* asks the servers for names that were added */
+	RESOLVER_CLIENTS, /* for the other ones */
+	_RESOLVER_CHANNEL_MAX,
+};
+
 /* A name. */
 struct resolved {
 	LIST_ENTRY(resolved) bucket_entry;
@@ -36,6 +48,7 @@ struct resolved {
 	uint32_t added; /* calls of resolver_add() */
 	bool wanted;
 	struct resolver_answer *answer; /* what has come; NULL: it is not asked for */
+	enum resolver_channel servers;	/* that it is asked of */
 	uint64_t settle_ms; /* when the addresses of one family are used alone; 0: never */
 	bool settled;	    /* that is so, and the answer of the other family must still come */
 	bool failing;	    /* the last question has failed */
@@ -81,8 +94,8 @@ struct resolver {
 	uint32_t n_remembered;
 	LIST_HEAD(, resolver_port) ports;
 	/* Of the thread: */
-	/* Of /etc/hosts and of the name servers; NULL: nothing is asked. */
-	ares_channel file, channel;
+	/* By enum resolver_channel. NULL: nothing was asked there. */
+	ares_channel channels[_RESOLVER_CHANNEL_MAX];
 	uint32_t n_asking;
 	struct pollfd sockets[RESOLVER_SOCKETS_MAX];
 	nfds_t n_sockets;

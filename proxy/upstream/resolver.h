@@ -12,7 +12,8 @@
  * applies if the servers fail for one family only.
  *
  * A question (resolver_ask()) is answered once. Its answer is remembered for its TTL, within the
- * same limits, and a failure for 1 s. At most RESOLVER_REMEMBERED_MAX names are remembered.
+ * same limits, and a failure for 1 s, up to 5 s if it is repeated. At most RESOLVER_REMEMBERED_MAX
+ * names are remembered.
  *
  * The sockets of c-ares are marked by resolver_config::mark before they connect, so that the kernel
  * half does not redirect them to this relay.

@@ -5,9 +5,8 @@
  *
  * The lock is never held during a call of c-ares, whose callback takes it.
  *
- * Two channels of c-ares exist while there are questions: one looks up /etc/hosts, at once and for
- * both families, the other asks name servers, for each family by itself. New ones read the files of
- * the system.
+ * Channels of c-ares exist while there are questions: one looks up /etc/hosts, at once and for both
+ * families, two ask name servers, for each family by itself. New ones read the files of the system.
  */
 #include <ares.h>
 #include <errno.h>
@@ -85,22 +84,27 @@ static int open_channel(struct resolver *r, char *lookups, ares_channel *ret_cha
 	return status;
 }
 
-static int open_channels(struct resolver *r)
+/* Opens those that are needed for a name, if they are not open. */
+static int open_channels(struct resolver *r, enum resolver_channel servers)
 {
-	char file[] = "f", servers[] = "b";
-	int status = r->file ? ARES_SUCCESS : open_channel(r, file, &r->file);
+	char file_only[] = "f", servers_only[] = "b";
+	int status = ARES_SUCCESS;
 
-	if (status == ARES_SUCCESS && !r->channel)
-		status = open_channel(r, servers, &r->channel);
+	if (!r->channels[RESOLVER_FILE])
+		status = open_channel(r, file_only, &r->channels[RESOLVER_FILE]);
+	if (status == ARES_SUCCESS && !r->channels[servers])
+		status = open_channel(r, servers_only, &r->channels[servers]);
 	return status;
 }
 
 static void close_channels(struct resolver *r)
 {
-	if (r->file)
-		ares_destroy(TAKE_PTR(r->file));
-	if (r->channel)
-		ares_destroy(TAKE_PTR(r->channel));
+	size_t i;
+
+	for (i = 0; i < _RESOLVER_CHANNEL_MAX; i++) {
+		if (r->channels[i])
+			ares_destroy(TAKE_PTR(r->channels[i]));
+	}
 	r->n_sockets = 0;
 }
 
@@ -184,6 +188,7 @@ static void ask(ares_channel channel, struct resolved *e, int family, ares_addri
 static void on_file(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
 	struct resolved *e = arg;
+	ares_channel channel;
 
 	if (status == ARES_SUCCESS) {
 		take_answer(e, AF_UNSPEC, status, info);
@@ -191,8 +196,9 @@ static void on_file(void *arg, int status, int timeouts, struct ares_addrinfo *i
 	}
 	if (info)
 		ares_freeaddrinfo(info);
-	ask(e->resolver->channel, e, AF_INET, on_inet);
-	ask(e->resolver->channel, e, AF_INET6, on_inet6);
+	channel = e->resolver->channels[e->servers];
+	ask(channel, e, AF_INET, on_inet);
+	ask(channel, e, AF_INET6, on_inet6);
 }
 
 static void ask_wanted(struct resolver *r)
@@ -201,9 +207,9 @@ static void ask_wanted(struct resolver *r)
 	int status;
 
 	while ((e = take_wanted(r))) {
-		status = open_channels(r);
+		status = open_channels(r, e->servers);
 		if (status == ARES_SUCCESS)
-			ask(r->file, e, AF_UNSPEC, on_file);
+			ask(r->channels[RESOLVER_FILE], e, AF_UNSPEC, on_file);
 		else
 			take_answer(e, AF_UNSPEC, status, NULL);
 	}
@@ -211,15 +217,41 @@ static void ask_wanted(struct resolver *r)
 		close_channels(r);
 }
 
+/* Returns when c-ares has to be called again, in ms, or UINT64_MAX. */
+static uint64_t channels_wait_ms(struct resolver *r)
+{
+	struct timeval buf, *wait;
+	uint64_t ms = UINT64_MAX;
+	size_t i;
+
+	for (i = 0; i < _RESOLVER_CHANNEL_MAX; i++) {
+		wait = r->channels[i] ? ares_timeout(r->channels[i], NULL, &buf) : NULL;
+		if (wait && (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 < ms)
+			ms = (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 + 1;
+	}
+	return ms;
+}
+
+/* A channel ignores a socket that is not its own. */
+static void process(struct resolver *r, ares_socket_t readable, ares_socket_t writable)
+{
+	size_t i;
+
+	for (i = 0; i < _RESOLVER_CHANNEL_MAX; i++) {
+		if (r->channels[i])
+			ares_process_fd(r->channels[i], readable, writable);
+	}
+}
+
 static int wait_ms(struct resolver *r, uint64_t due_ms)
 {
 	const uint64_t now_ms = monotonic_coarse_ms();
-	struct timeval buf, *wait = r->channel ? ares_timeout(r->channel, NULL, &buf) : NULL;
-	uint64_t ms = due_ms == UINT64_MAX ? INT_MAX : due_ms > now_ms ? due_ms - now_ms : 0;
+	const uint64_t channels_ms = channels_wait_ms(r);
+	uint64_t ms = due_ms == UINT64_MAX ? due_ms : due_ms > now_ms ? due_ms - now_ms : 0;
 
-	if (wait && (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 < ms)
-		ms = (uint64_t)wait->tv_sec * 1000 + (uint64_t)wait->tv_usec / 1000 + 1;
-	return ms < INT_MAX ? (int)ms : due_ms == UINT64_MAX ? -1 : INT_MAX;
+	if (channels_ms < ms)
+		ms = channels_ms;
+	return ms == UINT64_MAX ? -1 : ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 /* Waits for sockets, for the next name that is due, or for resolver::wake_fd. */
@@ -236,15 +268,13 @@ static void wait_and_process(struct resolver *r, uint64_t due_ms)
 		return;
 	if (fds[n].revents)
 		eventfd_read(r->wake_fd, &value);
-	for (i = 0; r->channel && i < n; i++) {
+	for (i = 0; i < n; i++) {
 		if (fds[i].revents)
-			ares_process_fd(r->channel,
-					fds[i].revents & ~POLLOUT ? fds[i].fd : ARES_SOCKET_BAD,
-					fds[i].revents & ~POLLIN ? fds[i].fd : ARES_SOCKET_BAD);
+			process(r, fds[i].revents & ~POLLOUT ? fds[i].fd : ARES_SOCKET_BAD,
+				fds[i].revents & ~POLLIN ? fds[i].fd : ARES_SOCKET_BAD);
 	}
 	/* Timeouts. */
-	if (r->channel)
-		ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+	process(r, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 }
 
 static void *resolver_main(void *arg)

@@ -36,7 +36,8 @@ enum mode {
 	SERVER_FAILS,
 	SILENT,
 	DROPS_AAAA, /* as ANSWER for A, and SILENT for AAAA */
-	DROPS_A	    /* the other way round */
+	DROPS_A,    /* the other way round */
+	TRUNCATES   /* says that the answer for "long" is too long, and is SILENT for other names */
 };
 
 static struct fixture {
@@ -108,12 +109,12 @@ static inline size_t make_answer(uint8_t *packet, size_t len, enum mode mode)
 	const bool turned = mode == TURNED;
 	size_t name = 12;
 
-	packet[2] = 0x84; /* an answer, of an authority */
+	packet[2] = mode == TRUNCATES ? 0x86 : 0x84; /* an answer, of an authority */
 	packet[3] = mode == NO_SUCH_NAME ? 3 : mode == SERVER_FAILS ? 2 : 0;
 	if (mode == NOWHERE) {
 		memset(v4, 0, sizeof(v4));
 		memset(v6, 0, sizeof(v6));
-	} else if (mode == NO_SUCH_NAME || mode == SERVER_FAILS) {
+	} else if (mode == NO_SUCH_NAME || mode == SERVER_FAILS || mode == TRUNCATES) {
 		return len;
 	}
 	if (f.alias) {
@@ -155,7 +156,8 @@ static inline void *server_main(void *arg)
 			mode = f.mode;
 			f.queries++;
 		}
-		if (mode == SILENT || (f.mode == DROPS_A && packet[n - 3] == 1) ||
+		if (mode == SILENT || (mode == TRUNCATES && memcmp(packet + 13, "long", 4) != 0) ||
+		    (f.mode == DROPS_A && packet[n - 3] == 1) ||
 		    (f.mode == DROPS_AAAA && packet[n - 3] == 28))
 			continue;
 		n = (ssize_t)make_answer(packet, (size_t)n, mode);

@@ -151,13 +151,39 @@ static void test_limit(void **state)
 	assert_int_equal(f.queries, 1);
 }
 
+/*
+ * An answer for a client's name is too long, and the server refuses the connection: the question
+ * for an upstream's name goes on. To see it fail: ask all servers by RESOLVER_ADDED in
+ * resolved_begin().
+ */
+static void test_long_answer_for_a_client(void **state)
+{
+	struct resolved *resolved;
+	uint64_t age_ms;
+
+	f.mode = TRUNCATES;
+	resolved = resolver_add(f.resolver, "one.example.org");
+	wait_until(f.queries);
+	ask("long.example.org");
+	wait_until(f.answers);
+	assert_int_equal(f.error, -ECONNREFUSED);
+	assert_int_equal(resolved_state(resolved, &age_ms), -EINPROGRESS);
+	f.mode = ANSWER;
+	wait_until(resolved_state(resolved, &age_ms) == 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		resolver_test(test_not_marked),	     resolver_test(test_asked),
-		resolver_test(test_asked_expired),   impatient_test(test_dead_server),
-		resolver_test(test_one_family),	     impatient_test(test_together),
-		resolver_test(test_cancel_answered), impatient_test(test_end_open),
+		resolver_test(test_long_answer_for_a_client),
+		resolver_test(test_not_marked),
+		resolver_test(test_asked),
+		resolver_test(test_asked_expired),
+		impatient_test(test_dead_server),
+		resolver_test(test_one_family),
+		impatient_test(test_together),
+		resolver_test(test_cancel_answered),
+		impatient_test(test_end_open),
 		resolver_test(test_limit),
 	};
 
