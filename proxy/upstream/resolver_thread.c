@@ -14,10 +14,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "host_name.h"
 #include "monotonic.h"
 #include "resolved.h"
 #include "resolver.h"
@@ -172,7 +174,8 @@ static void on_inet6(void *arg, int status, int timeouts, struct ares_addrinfo *
 	take_answer(arg, AF_INET6, status, info);
 }
 
-static void ask(ares_channel channel, struct resolved *e, int family, ares_addrinfo_callback fn)
+static void ask(ares_channel channel, struct resolved *e, const char *name, int family,
+		ares_addrinfo_callback fn)
 {
 	/* c-ares sorts by connecting sockets, which it would not give to on_new_socket(). */
 	const struct ares_addrinfo_hints hints = {
@@ -181,14 +184,16 @@ static void ask(ares_channel channel, struct resolved *e, int family, ares_addri
 		.ai_flags = ARES_AI_NOSORT,
 	};
 
-	ares_getaddrinfo(channel, e->host, NULL, &hints, fn, e);
+	ares_getaddrinfo(channel, name, NULL, &hints, fn, e);
 }
 
 /* A name that the file has in one family is not asked of the servers in the other one. */
 static void on_file(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
 	struct resolved *e = arg;
+	char name[HOST_NAME_LEN + 1];
 	ares_channel channel;
+	bool is_whole;
 
 	if (status == ARES_SUCCESS) {
 		take_answer(e, AF_UNSPEC, status, info);
@@ -197,8 +202,12 @@ static void on_file(void *arg, int status, int timeouts, struct ares_addrinfo *i
 	if (info)
 		ares_freeaddrinfo(info);
 	channel = e->resolver->channels[e->servers];
-	ask(channel, e, AF_INET, on_inet);
-	ask(channel, e, AF_INET6, on_inet6);
+	/* A client's name with a dot is whole: no search domain (resolv.conf(5)) may answer for it.
+	 */
+	is_whole = e->servers == RESOLVER_CLIENTS && strchr(e->host, '.');
+	snprintf(name, sizeof(name), "%s%s", e->host, is_whole ? "." : "");
+	ask(channel, e, name, AF_INET, on_inet);
+	ask(channel, e, name, AF_INET6, on_inet6);
 }
 
 static void ask_wanted(struct resolver *r)
@@ -209,7 +218,7 @@ static void ask_wanted(struct resolver *r)
 	while ((e = take_wanted(r))) {
 		status = open_channels(r, e->servers);
 		if (status == ARES_SUCCESS)
-			ask(r->channels[RESOLVER_FILE], e, AF_UNSPEC, on_file);
+			ask(r->channels[RESOLVER_FILE], e, e->host, AF_UNSPEC, on_file);
 		else
 			take_answer(e, AF_UNSPEC, status, NULL);
 	}

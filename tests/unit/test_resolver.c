@@ -172,10 +172,33 @@ static void test_long_answer_for_a_client(void **state)
 	wait_until(resolved_state(resolved, &age_ms) == 0);
 }
 
+/*
+ * A search domain does not answer for a client's name, but for one of an upstream. To see it fail:
+ * let is_whole be false in on_file().
+ */
+static void test_search_domains(void **state)
+{
+	struct resolved *resolved;
+	uint64_t age_ms;
+
+	/* ares_init_options(3): in place of those of /etc/resolv.conf */
+	assert_int_equal(setenv("LOCALDOMAIN", "search.example", 1), 0);
+	f.mode = NO_SUCH_NAME;
+	ask("one.example.org");
+	wait_until(f.answers);
+	assert_int_equal(f.error, -ENOENT);
+	assert_int_equal(f.queries, 1);
+	resolved = resolver_add(f.resolver, "two.example.org");
+	wait_until(resolved_state(resolved, &age_ms) == -ENOENT);
+	assert_true(f.queries >= 3);
+	unsetenv("LOCALDOMAIN");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		resolver_test(test_long_answer_for_a_client),
+		resolver_test(test_search_domains),
 		resolver_test(test_not_marked),
 		resolver_test(test_asked),
 		resolver_test(test_asked_expired),
