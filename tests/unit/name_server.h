@@ -216,6 +216,12 @@ static inline int setup_impatient(void **state)
 	return setup_with(100, HOUR_MS);
 }
 
+/* No query is repeated. */
+static inline int setup_patient(void **state)
+{
+	return setup_with(60000, HOUR_MS);
+}
+
 /* Every answer is old soon. */
 static inline int setup_short(void **state)
 {
@@ -284,6 +290,7 @@ static inline unsigned int first_of(struct resolved *resolved)
 }
 
 #define resolver_test(test)  cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define patient_test(test)   cmocka_unit_test_setup_teardown(test, setup_patient, teardown)
 #define impatient_test(test) cmocka_unit_test_setup_teardown(test, setup_impatient, teardown)
 
 #endif

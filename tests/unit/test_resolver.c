@@ -168,8 +168,6 @@ static void test_long_answer_for_a_client(void **state)
 	wait_until(f.answers);
 	assert_int_equal(f.error, -ECONNREFUSED);
 	assert_int_equal(resolved_state(resolved, &age_ms), -EINPROGRESS);
-	f.mode = ANSWER;
-	wait_until(resolved_state(resolved, &age_ms) == 0);
 }
 
 /*
@@ -197,8 +195,8 @@ static void test_search_domains(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		resolver_test(test_long_answer_for_a_client),
-		resolver_test(test_search_domains),
+		patient_test(test_long_answer_for_a_client),
+		patient_test(test_search_domains),
 		resolver_test(test_not_marked),
 		resolver_test(test_asked),
 		resolver_test(test_asked_expired),
